@@ -1,4 +1,4 @@
-"""Unnormalised log-densities trained without their normaliser.
+"""Unnormalized log-densities trained without their normalizer.
 
     >>> flow = ebflow.fit(x, steps=20)                  # rows or images
     >>> log_p = flow.log_prob(x)                        # nats, exact

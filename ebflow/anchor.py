@@ -1,8 +1,8 @@
-r"""The lazily refreshed normaliser, and its rivals.
+r"""The lazily refreshed normalizer, and its rivals.
 
 A score does not see how much mass lies where: from some starts, and at large learning rates, a
 flow loses a latent direction to a linear term of its energy, at almost no Fisher divergence and
-at a great loss of likelihood. The *anchor* adds the true likelihood with a stale normaliser,
+at a great loss of likelihood. The *anchor* adds the true likelihood with a stale normalizer,
 which sees it from any start. At a refresh it keeps, for every layer of costly
 log-determinant with weight :math:`W_0`, that log-determinant and its gradient
 :math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer), and until the next
@@ -10,19 +10,19 @@ one uses
 
 .. math:: \log |\det J(W)| \approx \log |\det J(W_0)| + \langle g, W - W_0 \rangle,
 
-O(size of W) a step. W is the weight in effect: a parametrisation of it is followed exactly. With
+O(size of W) a step. W is the weight in effect: a parametrization of it is followed exactly. With
 score-matching weight 0 this is lazy maximum likelihood.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
 :math:`r`; the relative error of the stale gradient is of that order. For a dense layer
-:math:`J_0^{-1} = g^\top`; for others it is factorised once a refresh, at the first look, and held:
+:math:`J_0^{-1} = g^\top`; for others it is factorized once a refresh, at the first look, and held:
 D k W C numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) at most.
 
 The rivals are likelihoods with learned inverses, objectives with the signature of those of
 ``objectives``, for flows whose costly linear layers are ``DenseWithInverse``: the log-determinants
 of all others are exact. Whatever trains, the likelihood that is told of a flow is exact, of the
 map from data to latent. Other known ways around a determinant a step are a relative gradient and a
-lazily refreshed inverse (``objectives``), a factorised weight (``bijections.DenseLU``, by ``ml``),
+lazily refreshed inverse (``objectives``), a factorized weight (``bijections.DenseLU``, by ``ml``),
 and circular convolutions, whose blocks are those of a Fourier transform
 (``bijections.Convolution``).
 
@@ -72,7 +72,7 @@ class Anchor:
     ) -> None:
         if interval < 1 or check_every < 1 or probes < 1:
             raise ValueError("anchor: interval, check_every and probes must be at least 1")
-        layers = [layer.core for layer in flow.layers if layer.constant_jacobian]
+        layers = [layer.unwrapped for layer in flow.layers if layer.constant_jacobian]
         self.lazy = [layer for layer in layers if layer.lazy and layer.volume_parameters()]
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every
@@ -101,9 +101,9 @@ class Anchor:
     def refresh(self) -> None:
         """Takes log Z and its gradient at the present weights, by exact log-determinants."""
         offset, kept = torch.zeros(()), []
-        for layer in self.lazy:  # one by one, so that one alone is held factorised
+        for layer in self.lazy:  # one by one, so that one alone is held factorized
             weight = layer.effective_weight().detach().requires_grad_()
-            log_det, gradient = _linearised(layer, weight)
+            log_det, gradient = _linearized(layer, weight)
             offset = offset + log_det - torch.dot(gradient.flatten(), weight.detach().flatten())
             copies = {"gradient": gradient.contiguous, "weight": weight.detach().clone}
             kept.append({name: copies[name]() for name in layer.keeps})
@@ -158,7 +158,7 @@ class Anchor:
         return float((r - solve(layer.linear(r))).norm() / r.norm())
 
 
-def _linearised(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
+def _linearized(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Returns log |det J| and its gradient at ``weight``."""
     with torch.enable_grad():
         log_det = layer.volume(weight)
@@ -230,7 +230,11 @@ def _loss(density: FlowDistribution, x: Tensor, step: Step, reconstruction: floa
         if isinstance(layer, DenseWithInverse):
             x, log_det, error = step(layer, x)
             errors = errors + error
-        elif layer.constant_jacobian and layer.core.lazy and layer.core.volume_parameters():
+        elif (
+            layer.constant_jacobian
+            and layer.unwrapped.lazy
+            and layer.unwrapped.volume_parameters()
+        ):
             raise ValueError(f"layer: found {type(layer).__name__}, expected a learned inverse")
         else:
             x, log_det = layer.forward_and_log_det(x)

@@ -1,6 +1,6 @@
-r"""Normalised densities with closed scores: the bases of flows, and exact truths.
+r"""Normalized densities with closed scores: the bases of flows, and exact truths.
 
-A *base* is the density of a flow's latents; its energy is −log p, normaliser included. One on
+A *base* is the density of a flow's latents; its energy is −log p, normalizer included. One on
 every element alone is given by :math:`\log p`, its first and its second derivative.
 
 A mixture of Gaussians is
@@ -39,7 +39,7 @@ CHUNK = 1 << 22
 
 
 class Base(LogDensity, nn.Module):
-    """A normalised density of latents, with exact samples; trainable if it has parameters."""
+    """A normalized density of latents, with exact samples; trainable if it has parameters."""
 
     @property
     def spec(self) -> dict[str, Any] | None:

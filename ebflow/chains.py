@@ -11,7 +11,7 @@ each leaves the law as it is:
 * one of several proposals, or the present, drawn by their weights: from one mode to another;
 * where they are asked for, leapfrogs with a test of acceptance, over a length that is drawn, their
   step tuned for each row while the chains warm up (to an acceptance of 0.65);
-* where observed columns are dequantised, fresh noise: what is observed is the cell of a grid.
+* where observed columns are dequantized, fresh noise: what is observed is the cell of a grid.
 
 **The mixture's law.** Of a component with weight :math:`w`, mean :math:`\mu` and precision
 :math:`\Lambda`, and a row whose elements :math:`o` are known and :math:`m` are not, with :math:`d
@@ -63,7 +63,7 @@ ROWS = 10
 """Samples for every column and component."""
 
 RIDGE = 1e-3
-"""What is added to variances of standardised columns."""
+"""What is added to variances of standardized columns."""
 
 DEFENCE = 0.25
 """α, the share of proposals that are the mixture's."""
@@ -284,7 +284,7 @@ class Target:
         y = y.double()
         if context is None:
             return y
-        return torch.cat([self.flow.standardised(context).to(y), y], 1)
+        return torch.cat([self.flow.standardized(context).to(y), y], 1)
 
 
 class Chains:

@@ -44,7 +44,7 @@ class Checkpoint:
         model: The raw weights, preprocessing included.
         state: Step, clocks, flow spec and whatever else training needs, JSON-able.
         ema: The weights' exponential moving average; empty of a flow alone.
-        optimizer: The optimiser's and the anchor's tensors; empty of a flow alone.
+        optimizer: The optimizer's and the anchor's tensors; empty of a flow alone.
     """
 
     model: dict[str, Tensor]
@@ -309,7 +309,7 @@ def _check_spec(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) ->
 def _check_preprocessing(where: str, spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Raises BadInput if the preprocessing of a spec asks for more than the weights have."""
     preprocessing = spec.get("preprocessing")
-    if isinstance(preprocessing, dict) and preprocessing.get("normalise") != "none":
+    if isinstance(preprocessing, dict) and preprocessing.get("normalize") != "none":
         largest = max((n for t in tensors.values() for n in t.shape), default=1)
         _at_most(f"{where}, key preprocessing", preprocessing.get("width", 0), largest)
     for number in _numbers(preprocessing):
@@ -340,7 +340,7 @@ def copied(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Returns the tensors of an optimiser's state by name, and its parameter groups."""
+    """Returns the tensors of an optimizer's state by name, and its parameter groups."""
     tensors = {
         f"optimizer.{index}.{name}": torch.as_tensor(value)
         for index, values in state["state"].items()
@@ -350,7 +350,7 @@ def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, An
 
 
 def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the optimiser's state that ``flatten`` took apart."""
+    """Returns the optimizer's state that ``flatten`` took apart."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         state.setdefault(parameter_of(key), {})[key.split(".", 2)[2]] = value
@@ -358,5 +358,5 @@ def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[
 
 
 def parameter_of(key: str) -> int:
-    """Returns the number of the parameter that a tensor of the optimiser belongs to."""
+    """Returns the number of the parameter that a tensor of the optimizer belongs to."""
     return int(key.split(".", 2)[1])

@@ -1,4 +1,4 @@
-r"""Unnormalised log-densities: what an objective may ask of one.
+r"""Unnormalized log-densities: what an objective may ask of one.
 
 A density over events is given by its energy :math:`E`, :math:`\log p(x) = -E(x) - \log Z`. Its
 score :math:`s = \nabla_x \log p = -\nabla_x E` and the quadratic form :math:`v^\top \nabla s\, v`
@@ -17,7 +17,7 @@ the layer and :math:`s` the score over its output:
     \operatorname{tr} \nabla s_x = -f'^\top \left[ (A A^\top) \circ (C^\top C) \right] f'
         + \operatorname{diag}(A A^\top)^\top \left( s \circ f'' + \psi'' \right).
 
-The two Gram matrices are one for all rows of a batch; nothing is factorised. Without such a layer
+The two Gram matrices are one for all rows of a batch; nothing is factorized. Without such a layer
 the trace is :math:`-\|A\|_F^2`.
 """
 

@@ -8,7 +8,7 @@ q was made from, with standard errors over them:
 
 * Kullback-Leibler: :math:`\mathrm{KL}(p \| q) = E_p[\log p - \log q]`, in nats;
 * Fisher: :math:`F(p \| q) = \tfrac12 E_p \| \nabla \log p - \nabla \log q \|^2`, which needs no
-  normaliser. Both are zero only if p = q.
+  normalizer. Both are zero only if p = q.
 
 ``repository_kld`` is what the official code of EBFlow prints as "KLD",
 :math:`E_p[p \log p - \log q]`: the first term, which ought to be :math:`E_p[\log p]`, is
@@ -22,7 +22,7 @@ to watch: O(B D) for the mean and O(B D P) for the variance along P probes, of w
 the direction of the mean.
 """
 
-__all__ = ["Likelihood", "Normalised", "Validation", "crps", "diagnose", "evaluate",
+__all__ = ["Likelihood", "Normalized", "Validation", "crps", "diagnose", "evaluate",
            "fisher_divergence", "kl_divergence", "latent_statistics", "log_probs",
            "repository_kld", "where_non_finite"]  # fmt: skip
 
@@ -51,7 +51,7 @@ class Likelihood:
 
     Attributes:
         nll: Mean negative log-likelihood in nats an example.
-        nll_se: Its standard error over examples, dequantisation noise included.
+        nll_se: Its standard error over examples, dequantization noise included.
         bpd: Bits a dimension.
         count: The number of examples.
     """
@@ -63,7 +63,7 @@ class Likelihood:
 
     @classmethod
     def of(cls, log_probs: Tensor, size: int) -> "Likelihood":
-        """Summarises log-densities with shape (N,) of events with ``size`` elements.
+        """Summarizes log-densities with shape (N,) of events with ``size`` elements.
 
         Raises:
             NonFinite: if one of them is infinite or NaN, naming the first.
@@ -96,7 +96,7 @@ def log_probs(
         split: The data: a split of a prepared folder, ``Rows`` of tensors, or rows as
             ``flow.log_prob`` takes them.
         context: What such rows are given, as ``flow.log_prob`` takes it.
-        draws: Draws of the dequantisation noise. With one and seed 0, the NLL is minus the mean
+        draws: Draws of the dequantization noise. With one and seed 0, the NLL is minus the mean
             of ``flow.log_prob`` over the whole split, whatever ``batch_size`` is.
         importance_weighted: Whether draws are averaged as densities, log mean exp, a tighter
             bound on the log-mass of integers, instead of as log-densities.
@@ -126,7 +126,7 @@ def _energies(flow: Flow, split: Batched, size: int, seed: int, draw: int, first
     found = []
     for batch in split.batches(size):
         x, context = batch.to(flow.like.device)
-        noise = RowGenerator(seed, "dequantise", draw, first=first)
+        noise = RowGenerator(seed, "dequantize", draw, first=first)
         found.append(flow.energy(x, noise, context=context).double())
         first += len(x)
     return torch.cat(found)
@@ -144,15 +144,15 @@ def _evaluating(flow: Flow) -> Iterator[None]:
             module.training = mode
 
 
-class Normalised(Protocol):
-    """A density whose normaliser is known."""
+class Normalized(Protocol):
+    """A density whose normalizer is known."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns log p(x) in nats with shape (B,)."""
         ...
 
 
-def kl_divergence(p: Normalised, q: Normalised, x: Tensor, *, batch_size: int = 1000) -> Estimate:
+def kl_divergence(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 1000) -> Estimate:
     """Returns KL(p ‖ q) in nats; a true one of zero may come out below it by some errors.
 
     Arguments:
@@ -168,7 +168,7 @@ def kl_divergence(p: Normalised, q: Normalised, x: Tensor, *, batch_size: int = 
     return Estimate.of(log_p - log_q, name="log p − log q")
 
 
-def repository_kld(p: Normalised, q: Normalised, x: Tensor, *, batch_size: int = 1000) -> Estimate:
+def repository_kld(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 1000) -> Estimate:
     """Returns E[p log p − log q], the official code's "KLD"; arguments as ``kl_divergence``."""
     log_p, log_q = _log_probs(p, q, x, batch_size)
     return Estimate.of(log_p.exp() * log_p - log_q, name="p log p − log q")
@@ -179,7 +179,7 @@ def fisher_divergence(
 ) -> Estimate:
     """Returns ½ E‖∇log p − ∇log q‖², in nats per squared unit of x.
 
-    Arguments are those of ``kl_divergence``, but p and q need no normaliser.
+    Arguments are those of ``kl_divergence``, but p and q need no normalizer.
 
     Raises:
         NonFinite: if a score is not finite.
@@ -192,7 +192,7 @@ def fisher_divergence(
     return Estimate.of(torch.cat(terms), name="squared difference of scores")
 
 
-def _log_probs(p: Normalised, q: Normalised, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def _log_probs(p: Normalized, q: Normalized, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         rows = x.split(size)
         log_p, log_q = (torch.cat([d.log_prob(part) for part in rows]) for d in (p, q))

@@ -6,7 +6,7 @@ stopped. ``Checkpoints`` are those of one training: the last two and the best, a
 found damaged.
 
 Weights are copied on each worker (DDP) or sharded among them (FSDP2). Sharded weights
-(``fully_shard``) are gathered for a step and freed after it. Of a worker's memory, the optimiser's
+(``fully_shard``) are gathered for a step and freed after it. Of a worker's memory, the optimizer's
 moments, the averaged weights and the gradients at rest then shrink as 1/workers; during a step the
 weights and their gradient are full. The mathematics sees full weights only. What shards them is
 imported where there are several workers: it takes as long as to import torch.
@@ -18,7 +18,7 @@ References:
 
 __all__ = ["Augmentation", "Checkpoints", "Clock", "Driven", "Event", "State", "distributed",
            "full", "is_sharded", "resume", "save_training", "shard_weights", "unsharded",
-           "unsynchronised"]  # fmt: skip
+           "unsynchronized"]  # fmt: skip
 
 import math
 import shutil
@@ -376,7 +376,7 @@ def unsharded(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def unsynchronised(module: nn.Module) -> Iterator[None]:
+def unsynchronized(module: nn.Module) -> Iterator[None]:
     """Keeps gradients where they arise, for all but the last part of a batch."""
     if is_sharded(module):
         module.set_requires_gradient_sync(False)

@@ -1,7 +1,7 @@
 """Fitting a flow to data in memory, in one call.
 
 The recipe is that of the density pipeline: preprocessing fitted on the training rows, whitening, a
-dense net that starts near the Gaussian, likelihood with a lazily refreshed normaliser, averaged
+dense net that starts near the Gaussian, likelihood with a lazily refreshed normalizer, averaged
 weights, the best of them by validation kept, an early stop.
 """
 
@@ -29,7 +29,7 @@ from .execution import Event
 from .flow import Flow, History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
-from .optimisers import eager
+from .optimizers import eager
 from .randomness import generator as derive
 from .train import Trainer
 
@@ -41,7 +41,7 @@ STARTS: dict[str, dict[str, Any]] = {
 """Options of architectures where the call leaves them open: starts near the Gaussian."""
 
 LAZY, SHARP = {"interval": 100, "tolerance": 0.2}, {"interval": 20, "tolerance": 0.02}
-"""When a normaliser is refreshed: of matrices, and of convolutions, whose weights move it more."""
+"""When a normalizer is refreshed: of matrices, and of convolutions, whose weights move it more."""
 
 FEW = 64
 """Columns of a table up to which its default net is autoregressive."""
@@ -77,7 +77,7 @@ def fit(
     architecture: str | Callable[..., Flow] | None = None,
     options: dict[str, Any] | None = None,
     base: Base | None = None,
-    normalise: str | None = None,
+    normalize: str | None = None,
     shrinkage: float | None = None,
     marginals: bool = True,
     bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
@@ -106,11 +106,11 @@ def fit(
     those of a loaded flow. Its ``history`` is a list of rows; its ``columns`` are
     the names and types of the data's columns.
 
-    Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normaliser.
+    Cost: O(D² L) a row and step, and O(D³ L) at each refresh of the normalizer.
 
     Arguments:
         x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array, a data
-            frame, or a Series of one column. Integers of 8 bits are dequantised and carried to
+            frame, or a Series of one column. Integers of 8 bits are dequantized and carried to
             the real line by a logit.
         context: What each row is given, with shape (N, C) or (N,); columns that have names are
             found in frames by these. None: the density has none.
@@ -126,11 +126,11 @@ def fit(
             seconds, and the better of both by validation is returned.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I).
-        normalise: ``none``, ``standardise`` or ``whiten``; None: ``whiten`` in front of a dense
-            net, ``standardise`` in front of others, which make use of the columns' own axes.
+        normalize: ``none``, ``standardize`` or ``whiten``; None: ``whiten`` in front of a dense
+            net, ``standardize`` in front of others, which make use of the columns' own axes.
         shrinkage: The share of the identity in the correlations that are whitened; None: what
             rows left out choose.
-        marginals: Whether real columns on grids are dequantised by their step, and columns'
+        marginals: Whether real columns on grids are dequantized by their step, and columns'
             bounds and tails fitted: see ``ebflow.marginals``.
         bounds: Bounds of real columns that are known, None where there is none, by name or index.
         levels: The number of integer levels of 8-bit data; None: 256.
@@ -143,9 +143,9 @@ def fit(
             anchor beside it.
         loss: In place of an objective: a function (density, x, generator, progress) to the losses
             of all rows and the evaluation behind them.
-        optimizer: From parameters to an optimiser; None: Adam of rate 1e-2 for those nets, of
+        optimizer: From parameters to an optimizer; None: Adam of rate 1e-2 for those nets, of
             2e-3 for a dense one, less in more than 256 dimensions.
-        steps: Optimiser steps at most.
+        steps: Optimizer steps at most.
         max_seconds: Seconds of steps and validations at most, without the fit of the
             preprocessing before them; the learning rate follows whichever bound is nearer.
         batch_size: Rows a step, all training rows if there are fewer; None: 256 for an
@@ -197,14 +197,14 @@ def fit(
         """Trains the flow, or a net, behind a preprocessing of its own."""
         axes = flow is None and net in ("autoregressive", "convolutional")
         made = flow or _made(net, options or {}, train, base, seed, dtype)
-        made = _prepared(made, train, normalise or ("standardise" if axes else "whiten"), **front)
+        made = _prepared(made, train, normalize or ("standardize" if axes else "whiten"), **front)
         _ready(made, columns, device or (x.device if isinstance(x, Tensor) else "cpu"))
         rate = 1e-2 if axes else _rate(train.width)
         rows = batch_size or (256 if net == "autoregressive" else 128)
         trainer = Trainer(
             made,
             dataset,
-            **_loss(made.matched, objective, loss, seed),
+            **_loss(made.core, objective, loss, seed),
             optimizer=optimizer or partial(eager(torch.optim.Adam), lr=rate, fused=True),
             schedule=warmed(cosine, 0.05),
             max_seconds=max_seconds,
@@ -361,7 +361,7 @@ def _ends(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # n
 def _prepared(
     flow: Flow,
     train: Rows,
-    normalise: str,
+    normalize: str,
     *,
     marginals: bool,
     bounds: Mapping[str | int, tuple[float | None, float | None]],
@@ -383,8 +383,8 @@ def _prepared(
         return flow
     if train.context is not None:
         given = train.context.double()
-        flow.standardise_context(given.mean(0), given.std(0, correction=0))
-    chain = preprocessing.fit(train, normalise=normalise, dtype=flow.like.dtype, **options)
+        flow.standardize_context(given.mean(0), given.std(0, correction=0))
+    chain = preprocessing.fit(train, normalize=normalize, dtype=flow.like.dtype, **options)
     return flow.preprocessed(chain, shape=train.shape)
 
 
@@ -397,7 +397,7 @@ def _ready(flow: Flow, columns: dict[str, Any], device: str | torch.device) -> N
 
 
 def _loss(
-    matched: Flow, objective: str | objectives.Objective, loss: LossFunction | None, seed: int
+    core: Flow, objective: str | objectives.Objective, loss: LossFunction | None, seed: int
 ) -> dict[str, Any]:
     """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
     if loss is not None:
@@ -405,8 +405,8 @@ def _loss(
     name = _name(objective)
     if isinstance(objective, str):
         objective = objectives.OBJECTIVES[objective]
-    rule = SHARP if any(isinstance(m, Convolution) for m in matched.modules()) else LAZY
-    anchor = Anchor(matched, **rule, check_every=5, seed=seed)
+    rule = SHARP if any(isinstance(m, Convolution) for m in core.modules()) else LAZY
+    anchor = Anchor(core, **rule, check_every=5, seed=seed)
     if name == "lazy_ml":
         return {"loss": Loss(partial(objective, anchor=anchor), anchor=anchor), "anchor": anchor}
     if name in LIKELIHOOD:

@@ -10,8 +10,8 @@ Jacobian does not depend on the input,
         + \underbrace{\sum_{i \in \mathcal{C}} \psi_i}_{-\log Z}.
 
 ``flow(c)`` is the density given a context; a flow's own methods are those of ``flow(context)``.
-Leading layers may be *preprocessing* (dequantisation, logit, whitening). ``log_prob`` counts them,
-so it is a density of raw data; ``matched`` is the flow behind the cut, where scores are matched.
+Leading layers may be *preprocessing* (dequantization, logit, whitening). ``log_prob`` counts them,
+so it is a density of raw data; ``core`` is the flow behind the cut, where scores are matched.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267.
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from .bases import Base, StandardNormal
-from .bijections import Bijection, Dequantise, Reshape
+from .bijections import Bijection, Dequantize, Reshape
 from .bijections.weighted import fixed_weights
 from .data import called, titles
 from .data.memory import as_contexts, as_frame, as_rows
@@ -80,7 +80,7 @@ class Flow(nn.Module, LogDensity):
         event_shape: The shape of one example of raw data.
         layers: The bijections, from data to latent.
         base: The density of latents; None: N(0, I).
-        cut: The number of leading layers that are preprocessing, in front of ``matched``.
+        cut: The number of leading layers that are preprocessing, in front of ``core``.
         context: The number C of elements of a context; 0: there is none.
         spec: How to build the same flow again, JSON-able; written into checkpoints.
 
@@ -192,7 +192,7 @@ class Flow(nn.Module, LogDensity):
     ) -> Tensor:
         """Returns exact samples with shape (*shape, *batch, *event), ``shape`` an int or a tuple.
 
-        O(D²) each once the linear layers are factorised.
+        O(D²) each once the linear layers are factorized.
         """
         return self(context).sample(shape, generator)
 
@@ -207,7 +207,7 @@ class Flow(nn.Module, LogDensity):
         return self(context).sample_and_log_prob(shape, generator)
 
     @property
-    def matched(self) -> "Flow":
+    def core(self) -> "Flow":
         """The flow behind the cut, sharing its layers."""
         return self.without(self.cut)
 
@@ -216,7 +216,7 @@ class Flow(nn.Module, LogDensity):
         return self._with(self._shape_at(count), list(self.layers)[count:], cut=0)
 
     def replaced(self, tail: "Flow") -> "Flow":
-        """Returns this flow with another one in the place of ``matched``."""
+        """Returns this flow with another one in the place of ``core``."""
         return tail._with(self.event_shape, [*self.layers[: self.cut], *tail.layers], cut=self.cut)
 
     def preprocessed(
@@ -233,7 +233,7 @@ class Flow(nn.Module, LogDensity):
                 copied.
             shape: The shape of an event of the result; None: rows, (D,).
             match_after: Whether scores are matched behind the whole chain (MaP); otherwise
-                only dequantisation stands before the cut.
+                only dequantization stands before the cut.
         """
         rows = (math.prod(self.event_shape),)
         shape = rows if shape is None else tuple(shape)
@@ -243,8 +243,8 @@ class Flow(nn.Module, LogDensity):
             layers.insert(leading, Reshape(shape, rows))
         if rows != self.event_shape:
             layers.append(Reshape(rows, self.event_shape))
-        dequantised = bool(layers) and isinstance(layers[0], Dequantise)
-        cut = len(layers) if match_after else int(dequantised)
+        dequantized = bool(layers) and isinstance(layers[0], Dequantize)
+        cut = len(layers) if match_after else int(dequantized)
         spec = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after,
                 "event_shape": list(shape)}  # fmt: skip
         result = self._with(shape, [*layers, *self.layers], cut=cut).to(self.like)
@@ -267,12 +267,12 @@ class Flow(nn.Module, LogDensity):
         return torch.Size()
 
     @property
-    def initialised(self) -> bool:
+    def initialized(self) -> bool:
         """Whether every layer has what it takes from data."""
-        return all(layer.initialised for layer in self.layers)
+        return all(layer.initialized for layer in self.layers)
 
     @torch.no_grad()
-    def initialise(
+    def initialize(
         self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> None:
         """Lets layers such as ``ActNorm`` take what they need from one batch of raw data.
@@ -283,19 +283,19 @@ class Flow(nn.Module, LogDensity):
         density = self(context)
         x = density._rows(x, generator)[0].x
         for layer in density.layers:
-            if not layer.initialised:
-                layer.initialise(x)
+            if not layer.initialized:
+                layer.initialize(x)
             x = layer(x)
 
-    def standardise_context(self, mean: Tensor, deviation: Tensor) -> None:
-        """Lets contexts be standardised by their mean and deviation, with shape (C,)."""
+    def standardize_context(self, mean: Tensor, deviation: Tensor) -> None:
+        """Lets contexts be standardized by their mean and deviation, with shape (C,)."""
         mean, deviation = (t.to(self.like.device, torch.float64) for t in (mean, deviation))
         self.context_mean.copy_(mean)
         # Around the mean as it is held, which may be far from 0 in its own deviations.
         spread = torch.hypot(deviation, mean - self.context_mean)
         self.context_scale.copy_(torch.where(spread > 0, 1 / spread, 1.0))
 
-    def standardised(self, context: Tensor) -> Tensor:
+    def standardized(self, context: Tensor) -> Tensor:
         """Returns contexts as the layers see them."""
         return ((context - self.context_mean) * self.context_scale).to(self.like)
 
@@ -307,10 +307,10 @@ class Flow(nn.Module, LogDensity):
         return x
 
     def completed(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns rows in the flow's type; integers behind dequantisation with their noise."""
-        if len(self.layers) and isinstance(self.layers[0], Dequantise):
-            noise = RowGenerator(0, "dequantise", 0) if generator is None else generator
-            return self.layers[0].dequantise(x, self.like, noise)
+        """Returns rows in the flow's type; integers behind dequantization with their noise."""
+        if len(self.layers) and isinstance(self.layers[0], Dequantize):
+            noise = RowGenerator(0, "dequantize", 0) if generator is None else generator
+            return self.layers[0].dequantize(x, self.like, noise)
         return x.to(self.like)
 
     def as_events(self, x: Tensor) -> Tensor:
@@ -415,7 +415,7 @@ class FlowDistribution(Distribution, LogDensity):
         super().__init__(torch.Size(batch), torch.Size(flow.event_shape), validate_args=False)
         self.layers, self.base = list(flow.layers), flow.base
         if self.context is not None:
-            rows = flow.standardised(self.context).reshape(-1, flow.context)
+            rows = flow.standardized(self.context).reshape(-1, flow.context)
             self.layers = [layer.given(rows) for layer in self.layers]
             self.base = self.base.conditioned(rows)
 
@@ -443,7 +443,7 @@ class FlowDistribution(Distribution, LogDensity):
     def log_prob(self, value: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
-        Integer data behind dequantisation are completed by uniform noise from ``generator``;
+        Integer data behind dequantization are completed by uniform noise from ``generator``;
         without one the noise is the same at every call, a function of a row's place in the
         batch. A row with any value that is no integer counts as completed already.
         """
@@ -500,7 +500,7 @@ class FlowDistribution(Distribution, LogDensity):
     def rsample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
         """Returns exact samples with shape (*sample_shape, *batch, *event), differentiable.
 
-        O(D²) each once the linear layers are factorised.
+        O(D²) each once the linear layers are factorized.
         """
         batch = (*_shape(sample_shape), *self.batch_shape)
         shape = (math.prod(batch), *self.flow.latent_shape)

@@ -7,7 +7,7 @@ chain of its own. By default these are ``Chains``, which need no tuning; a ``sam
 place where pictures near a mode are wanted (``sampling``).
 
 ``Filling`` draws what training rows lack again and again from the flow that is being trained:
-expectation maximisation by Monte Carlo, steps on completed rows between draws of what is missing
+expectation maximization by Monte Carlo, steps on completed rows between draws of what is missing
 from its law given the rest of its row. The chains of all entries go on from where they were, a few
 moves at a time. A redraw is a function of the flow, the entries, the seed and the step, whatever
 the number of workers.
@@ -28,7 +28,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Dequantise
+from .bijections import Affine, Bijection, Dequantize
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
@@ -177,7 +177,7 @@ def _target(
     These are given ``context``, with shape (N, C), if the flow has one.
     """
     layers = list(flow.layers)
-    grid = bool(layers) and isinstance(layers[0], Dequantise)
+    grid = bool(layers) and isinstance(layers[0], Dequantize)
     elementwise = list(takewhile(_elementwise, layers[grid:]))
     return Target(
         flow, elementwise, samples, generator, grid=grid, components=components, context=context
@@ -195,7 +195,7 @@ def _sampled(
 ) -> Tensor:
     """Returns draws by a sampler, with shape (N, K, *event).
 
-    Whitening, which mixes elements, and standardising, which changes their scales, are the
+    Whitening, which mixes elements, and standardizing, which changes their scales, are the
     density's.
     """
     layers = list(flow.layers)

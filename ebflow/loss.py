@@ -119,7 +119,7 @@ class Loss:
         weight: w_o, the objective's weight; at 0 it is not computed.
         every: n, the steps from one in which the objective is computed to the next.
         annealed: Hyper-parameters of the objective, by name, as functions of progress.
-        anchor: The normaliser's model, needed for ``anchor_weight`` > 0.
+        anchor: The normalizer's model, needed for ``anchor_weight`` > 0.
         anchor_weight: w_a.
         anchor_clean: Whether the anchor is taken at the data rather than at the objective's
             points; one more forward and backward pass for DSM, and no smoothing by σ.

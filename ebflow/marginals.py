@@ -7,7 +7,7 @@ before it: each only if rows that were left out of its fit are likelier for it, 
 row. A column of two values on a grid ends at both.
 """
 
-__all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianised"]
+__all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianized"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from .bijections import (
 )
 from .data import called
 from .errors import BadInput
-from .optimisers import eager
+from .optimizers import eager
 from .randomness import generator as derive
 
 ROWS, VALUES = 4_000, 2**22
@@ -68,7 +68,7 @@ class Marginals:
     """The steps of columns in front of a flow, and what they do.
 
     Attributes:
-        layers: Dequantisation, bounds, standardising and tails, those that are needed.
+        layers: Dequantization, bounds, standardizing and tails, those that are needed.
         spec: Their names, for ``build``.
         steps: The steps of grids with shape (D,); 0: none.
         bounds: The bounds that are used.
@@ -109,13 +109,13 @@ def fit(
     Arguments:
         x: Rows with shape (N, D), in random order; the first of them are used.
         groups: For each column that is an element of a one-hot category the number of that, −1
-            for others; None: all are others. Categories are dequantised, and left at that.
-        grids: Whether other columns on grids are dequantised.
+            for others; None: all are others. Categories are dequantized, and left at that.
+        grids: Whether other columns on grids are dequantized.
         tails: Whether tails and bounds of other columns are looked for.
         bounds: Bounds that are known.
         ends: The least and the greatest values of all rows, (D,) each; None: those of ``x``.
         names: What columns are called in messages; None: by their numbers.
-        seed: Where the noise of dequantisation comes from.
+        seed: Where the noise of dequantization comes from.
 
     Raises:
         BadInput: if a value lies outside its column's bounds.
@@ -125,7 +125,7 @@ def fit(
     first, last = (x.amin(0), x.amax(0)) if ends is None else (end.cpu() for end in ends)
     origin, steps = _grids(torch.cat([x, first[None], last[None]]), known, grids)
     noise, layers = _noise(origin, steps, known)
-    x = noise.dequantise(x, x, derive(seed, "marginals"))[:ROWS]
+    x = noise.dequantize(x, x, derive(seed, "marginals"))[:ROWS]
     real, curved = known < 0, torch.zeros(len(steps), dtype=torch.bool)
     sure = _two_valued(first, last, steps * real) if tails else {}
     limits = _known(first, last, {**sure, **(bounds or {})}, steps, names)
@@ -173,7 +173,7 @@ def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
 def _noise(
     origin: Tensor, steps: Tensor, groups: Tensor
 ) -> tuple[DequantiseColumns, dict[str, Bijection]]:
-    """Returns what dequantises columns, and that by its name if it is needed."""
+    """Returns what dequantizes columns, and that by its name if it is needed."""
     if (groups >= 0).any():
         step = DequantiseCategories(origin, steps, groups)
         return step, {"categories": step}
@@ -193,7 +193,7 @@ def _shapes(x: Tensor, limits: _Bounds, curved: Tensor) -> dict[str, Bijection]:
 
 
 def _unbent(y: Tensor, curved: Tensor) -> tuple[Affine, JohnsonSU]:
-    """Returns what standardises columns, and then carries those curved near normal ones."""
+    """Returns what standardizes columns, and then carries those curved near normal ones."""
     standard = _standard(y)
     return standard, _johnson(standard(y), curved)
 
@@ -209,18 +209,18 @@ def enough(width: int) -> int:
     return max(1000, min(ROWS, VALUES // width))
 
 
-def gaussianised(y: Tensor) -> list[Bijection]:
+def gaussianized(y: Tensor) -> list[Bijection]:
     """Returns what carries directions with heavy or skewed tails near normal ones.
 
     Of each direction Johnson's S_U is fitted, and kept if rows that were left out are likelier for
-    it. Behind a whitening it is a step of Gaussianisation: Gaussianization (Chen and Gopinath,
+    it. Behind a whitening it is a step of Gaussianization: Gaussianization (Chen and Gopinath,
     2000). O(N D) a pass, some hundred passes.
 
     Arguments:
         y: Rows with shape (N, D), in random order; ``enough(D)`` will do.
 
     Returns:
-        No layer, or two of float64: standardising, and the transformation.
+        No layer, or two of float64: standardizing, and the transformation.
     """
     y = y.double()
     free = _known(y.amin(0), y.amax(0), {})

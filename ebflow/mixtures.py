@@ -1,6 +1,6 @@
-r"""Mixtures of Gaussians fitted by expectation maximisation: the classical density beside a flow.
+r"""Mixtures of Gaussians fitted by expectation maximization: the classical density beside a flow.
 
-The maximisation is scikit-learn's. How many components there are, and whether their covariances
+The maximization is scikit-learn's. How many components there are, and whether their covariances
 are full or diagonal, is decided by rows that are held out: the number goes up until two in
 succession are no better than the best. A component that collapses onto a few rows has an enormous
 likelihood of those, and is judged by the others alone.
@@ -39,13 +39,13 @@ COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of components that are tried."""
 
 ROWS = 50_000
-"""Most rows of a maximisation."""
+"""Most rows of a maximization."""
 
 NUMBERS = 1 << 25
 """Most numbers of these rows: 256 MiB."""
 
 BUDGET = 4e11
-"""Most operations of all maximisations: about 8 s of one core."""
+"""Most operations of all maximizations: about 8 s of one core."""
 
 LEAST, MOST = 10, 100
 """Fewest iterations that are worth a start, and most that are made."""
@@ -54,7 +54,7 @@ START = 20
 """The start by K-means, in iterations with diagonal covariances."""
 
 FLOOR = 1e-6
-"""What is added to variances of standardised columns, as scikit-learn does."""
+"""What is added to variances of standardized columns, as scikit-learn does."""
 
 PATIENCE = 2
 """Candidates in succession that are no better before the search ends."""
@@ -73,7 +73,7 @@ class Trial:
         components: The number K of Gaussians.
         kind: ``full`` or ``diag``.
         nll: The mean negative log-likelihood of the validation rows, in nats.
-        iterations: Iterations of the maximisation.
+        iterations: Iterations of the maximization.
     """
 
     components: int
@@ -140,7 +140,7 @@ def search(
 
     Arguments:
         x: Training rows with shape (N, D), behind the preprocessing; their columns
-            are standardised here besides, so that the covariances' floor, 1e-6, is relative.
+            are standardized here besides, so that the covariances' floor, 1e-6, is relative.
         validation: Rows with shape (M, D) that are held out.
         components: Numbers of Gaussians, in ascending order; those above N are left out.
         seed: Where the rows and the starts come from.
@@ -177,7 +177,7 @@ def fit_components(
     Arguments:
         x: Rows with shape (N, D).
         count: The number K of Gaussians, at most N.
-        ridge: What is added to variances of standardised columns.
+        ridge: What is added to variances of standardized columns.
         seed: Where the start comes from.
         steps: Most iterations.
     """

@@ -2,12 +2,12 @@ r"""Training objectives, one signature for all; the directions and trace estimat
 
 ``NAME(density, x, *, generator, **hyperparameters) -> (B,)``: one loss a sample, in nats, not
 reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\theta(x)` and
-:math:`H = \nabla_x s`, score matching (Hyvärinen, 2005) minimises
+:math:`H = \nabla_x s`, score matching (Hyvärinen, 2005) minimizes
 
 .. math:: \mathcal{J} = E_{x \sim data} \left[ \tfrac12 \|s\|^2 + \operatorname{tr} H \right]
     = \text{Fisher divergence} + \text{const},
 
-which does not see the normaliser. Costs are GEMMs of 2 B D² FLOP for a step (forward and backward)
+which does not see the normalizer. Costs are GEMMs of 2 B D² FLOP for a step (forward and backward)
 of a dense flow with L layers; the tests of the benchmark compare them with PyTorch's counts.
 
 *The trace.* Let f be log p, and u a random direction with :math:`E[u u^\top] = I`. With one

@@ -1,4 +1,4 @@
-r"""The chain in front of a flow: dequantisation, logit, standardising or whitening.
+r"""The chain in front of a flow: dequantization, logit, standardizing or whitening.
 
 Linear layers are free in an energy-based flow, and the Fisher divergence, unlike the likelihood,
 is not invariant to them: matching scores of *whitened* data starts from the Gaussian baseline
@@ -15,7 +15,7 @@ that a point which noise moves out of it has a density too; the density then has
 [0, levels], and stays a lower bound of the integers' likelihood.
 
 In front of real columns stand the steps of ``marginals``, if they are asked for; behind the
-whitening, where *gaussianised*, what carries each direction near a normal one.
+whitening, where *gaussianized*, what carries each direction near a normal one.
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from . import bases, marginals
-from .bijections import Affine, Bijection, Dense, Dequantise, Logit
+from .bijections import Affine, Bijection, Dense, Dequantize, Logit
 from .data import COARSEST, called
 from .data.loader import Split
 from .errors import BadInput
@@ -39,7 +39,7 @@ from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
 
-NORMALISE = ("none", "standardise", "whiten")
+NORMALIZE = ("none", "standardize", "whiten")
 
 SHRINKAGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3)
 HELD = 5
@@ -94,7 +94,7 @@ class Preprocessing:
 def fit(
     split: Split,
     *,
-    normalise: str = "whiten",
+    normalize: str = "whiten",
     margin: float | None = 1e-6,
     scale: float = 1.0,
     extended: bool = False,
@@ -104,27 +104,27 @@ def fit(
     grids: bool = False,
     tails: bool = False,
     bounds: marginals.Bounds | None = None,
-    gaussianise: bool = False,
+    gaussianize: bool = False,
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
     """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
 
     Arguments:
-        split: The training split; its columns of categories are dequantised.
-        normalise: ``none``, ``standardise`` (mean and variance) or ``whiten`` (covariance).
+        split: The training split; its columns of categories are dequantized.
+        normalize: ``none``, ``standardize`` (mean and variance) or ``whiten`` (covariance).
         margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
         extended: Whether the logit goes on, linearly, outside the range of the data.
         shrinkage: ρ in [0, 1), the share of the identity in the correlations; None: the one
             that rows left out choose.
-        seed: Where the dequantisation noise of the pass comes from.
+        seed: Where the dequantization noise of the pass comes from.
         batch_size: Rows at a time.
-        grids: Whether columns of reals that lie on grids are dequantised by their steps.
+        grids: Whether columns of reals that lie on grids are dequantized by their steps.
         tails: Whether bounds and tails of columns of reals are fitted; see ``marginals``.
         bounds: Bounds of columns of reals that are known.
-        gaussianise: Whether directions with heavy or skewed tails are carried near normal ones,
-            behind all else: ``marginals.gaussianised``.
+        gaussianize: Whether directions with heavy or skewed tails are carried near normal ones,
+            behind all else: ``marginals.gaussianized``.
         names: What features are called in messages; None: by their numbers.
         dtype: The type in which the chain will be used.
 
@@ -133,8 +133,8 @@ def fit(
         BadInput: if a feature is constant, or ``dtype`` cannot tell most of its values apart: far
             from 0, or beside outliers.
     """
-    if normalise not in NORMALISE:
-        raise ValueError(f"normalise: found {normalise!r}, expected one of {NORMALISE}")
+    if normalize not in NORMALIZE:
+        raise ValueError(f"normalize: found {normalize!r}, expected one of {NORMALIZE}")
     real, columns = split.levels is None, None
     if real:
         rows = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x.double()
@@ -146,30 +146,30 @@ def fit(
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
     layers, rho = [*columns.layers] if columns else _elementwise(**spec), None
-    if normalise != "none":
-        kept, held = _moments(split, layers, seed, batch_size, full=normalise == "whiten")
+    if normalize != "none":
+        kept, held = _moments(split, layers, seed, batch_size, full=normalize == "whiten")
         whole = kept + held
         _check_varied(whole.variance > 0, names)
-        if normalise == "whiten":
+        if normalize == "whiten":
             rho = _chosen(kept, held) if shrinkage is None else shrinkage
         if real:
-            elementwise = [*layers, *_normaliser(whole.mean, whole.variance, None)]
+            elementwise = [*layers, *_normalizer(whole.mean, whole.variance, None)]
             _check_resolved(some, _errors(some, elementwise, dtype), dtype, names)
         layers += _fitted(whole, rho)
-    last = _gaussianised(split, layers, seed) if gaussianise else []
-    spec = {**spec, "normalise": normalise, "gaussianised": bool(last)}
+    last = _gaussianized(split, layers, seed) if gaussianize else []
+    spec = {**spec, "normalize": normalize, "gaussianized": bool(last)}
     return Preprocessing([*layers, *last], spec, columns, rho)
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the chain of a spec with placeholder statistics, to load a state into."""
     options, width = dict(spec), spec["width"]
-    normalise, last = options.pop("normalise"), options.pop("gaussianised", False)
+    normalize, last = options.pop("normalize"), options.pop("gaussianized", False)
     layers = _elementwise(**options)
-    if normalise != "none":
-        root = torch.eye(width, dtype=torch.float64) if normalise == "whiten" else None
+    if normalize != "none":
+        root = torch.eye(width, dtype=torch.float64) if normalize == "whiten" else None
         mean, variance = (torch.full((width,), t, dtype=torch.float64) for t in (0, 1))
-        layers += _normaliser(mean, variance, root)
+        layers += _normalizer(mean, variance, root)
     if last:
         layers += marginals.build(("standard", "tails"), width)
     return Preprocessing(layers, spec)
@@ -226,20 +226,20 @@ def _elementwise(
     if levels is None:
         return marginals.build(columns, width)
     if margin is None:
-        return [Dequantise(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
+        return [Dequantize(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
     least = margin * (1 - 2 * margin) if extended else None
-    return [Dequantise(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
+    return [Dequantize(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
 
 
-def _gaussianised(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
+def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
     """Returns what makes directions behind a chain normal, by some of the rows."""
     flow = Flow((split.width,), copy.deepcopy(layers), cut=len(layers)).double()
     rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
-    return marginals.gaussianised(flow.preprocess(rows, RowGenerator(seed, "gaussianise")))
+    return marginals.gaussianized(flow.preprocess(rows, RowGenerator(seed, "gaussianize")))
 
 
 def _fitted(moments: "_Moments", shrinkage: float | None) -> list[Bijection]:
-    """Returns what whitens with a shrinkage, or standardises without one."""
+    """Returns what whitens with a shrinkage, or standardizes without one."""
     root = None
     if shrinkage is not None:
         values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
@@ -250,7 +250,7 @@ def _fitted(moments: "_Moments", shrinkage: float | None) -> list[Bijection]:
                 "depend linearly on others, or fewer rows than features), expected shrinkage > 0"
             )
         root = vectors * values.rsqrt() @ vectors.mT
-    return _normaliser(moments.mean, moments.variance, root)
+    return _normalizer(moments.mean, moments.variance, root)
 
 
 def _regular(values: Tensor) -> bool:
@@ -283,12 +283,12 @@ def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
         raise BadInput(
-            f"normalise: found {called(feature, names)} constant on the training split, expected "
+            f"normalize: found {called(feature, names)} constant on the training split, expected "
             "features that vary"
         )
 
 
-def _normaliser(mean: Tensor, variance: Tensor, root: Tensor | None) -> list[Bijection]:
+def _normalizer(mean: Tensor, variance: Tensor, root: Tensor | None) -> list[Bijection]:
     standard = Affine(mean, variance.rsqrt(), mean.shape, dtype=torch.float64)
     return [standard] if root is None else [standard, Dense(root, None, trainable=False)]
 

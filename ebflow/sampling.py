@@ -1,6 +1,6 @@
 r"""Sampling by a score alone, and the error of what it puts in place of missing elements.
 
-Langevin's discretised diffusion
+Langevin's discretized diffusion
 
 .. math:: x \leftarrow x + \varepsilon\, s(x) + \sqrt{2 \varepsilon}\, z, \qquad z \sim N(0, I),
 

@@ -30,10 +30,10 @@ class FlowDensity(DensityMixin, BaseEstimator):
         architecture: A name in ``architectures``; None: what suits the columns.
         options: Options of the architecture.
         objective: A name in ``objectives``.
-        normalise: ``none``, ``standardise`` or ``whiten``; None: what suits the architecture.
+        normalize: ``none``, ``standardize`` or ``whiten``; None: what suits the architecture.
         shrinkage: The share of the identity in the correlations that are whitened.
         validation: The share, or the number, of rows that decide when to stop.
-        steps: Optimiser steps at most.
+        steps: Optimizer steps at most.
         max_seconds: Training seconds at most.
         batch_size: Rows a step; None: what suits the architecture.
         patience: Validations without a better one before training stops.
@@ -52,7 +52,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         architecture: str | None = None,
         options: dict[str, Any] | None = None,
         objective: str = "lazy_ml",
-        normalise: str | None = None,
+        normalize: str | None = None,
         shrinkage: float | None = None,
         validation: float | int = 0.1,
         steps: int = 6000,
@@ -64,7 +64,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         self.architecture = architecture
         self.options = options
         self.objective = objective
-        self.normalise = normalise
+        self.normalize = normalize
         self.shrinkage = shrinkage
         self.validation = validation
         self.steps = steps

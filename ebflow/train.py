@@ -31,7 +31,7 @@ from .execution import (
     full,
     is_sharded,
     unsharded,
-    unsynchronised,
+    unsynchronized,
 )
 from .flow import Flow
 from .imputation import Filling
@@ -71,7 +71,7 @@ class Trainer(Driven):
             the evaluation behind them, as a :class:`~ebflow.loss.Loss` does; it is given the flow
             behind the cut.
         anchor: The anchor of the loss, if it has one: its state is kept in checkpoints.
-        optimizer: From parameters to an optimiser.
+        optimizer: From parameters to an optimizer.
         schedule: The learning-rate factor as a function of progress.
         decay: A further factor, of the number of steps done, however long the training is.
         steps: The number of steps.
@@ -135,13 +135,13 @@ class Trainer(Driven):
         self.batch_size, self.seed = batch_size, seed
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.device = flow.like.device
-        self._initialise()
-        matched = flow.matched
+        self._initialize()
+        core = flow.core
         if accumulate > 1 and getattr(loss, "latent_mean", 0):
             raise ValueError(f"accumulate: found {accumulate} with latent_mean, expected 1: a "
                              "mean over the batch is not the mean of its parts'")  # fmt: skip
-        self.loss, self.anchor, self.plain = loss, anchor, LossModule(matched, loss)
-        self.ema = AveragedModel(matched, multi_avg_fn=self._average)
+        self.loss, self.anchor, self.plain = loss, anchor, LossModule(core, loss)
+        self.ema = AveragedModel(core, multi_avg_fn=self._average)
         self.averaged = flow.replaced(self.ema.module).eval()
         self.module = wrap(self.plain)
         if is_sharded(self.module):
@@ -219,16 +219,16 @@ class Trainer(Driven):
 
     @property
     def _beside(self) -> tuple[tuple[str, Anchor | Filling | None], ...]:
-        """What may have a state of tensors beside the optimiser's, by their prefix."""
+        """What may have a state of tensors beside the optimizer's, by their prefix."""
         return (("anchor.", self.anchor), ("missing.", self.filling))
 
-    def _initialise(self) -> None:
+    def _initialize(self) -> None:
         """Shows layers that need it the first global batch, whole on every worker."""
-        if not self.flow.initialised:
+        if not self.flow.initialized:
             split = self.dataset.split("train")
             batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
             x, context = next(batches)
-            self.flow.initialise(x, RowGenerator(self.seed, "initialise"), context=context)
+            self.flow.initialize(x, RowGenerator(self.seed, "initialize"), context=context)
 
     def _filling(self) -> Filling | None:
         split, options = self.dataset.split("train"), {"seed": self.seed, "shard": self.shard}
@@ -311,7 +311,7 @@ class Trainer(Driven):
         self.optimizer.zero_grad(set_to_none=True)
         size = -(-len(batch.x) // self.accumulate)
         *parts, last = self._parts(batch, size)
-        with unsynchronised(self.module) if parts else nullcontext():
+        with unsynchronized(self.module) if parts else nullcontext():
             losses = [self._backward(*part) for part in parts]
         losses.append(self._backward(*last))
         if self.clip is not None:

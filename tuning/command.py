@@ -42,9 +42,9 @@ class Tune(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneAlignment(Configured[AlignmentConfig]):
-    """Searches regularisers of a classifier that bring its gradients nearer to scores.
+    """Searches regularizers of a classifier that bring its gradients nearer to scores.
 
-    The *base* is the first trial: the regulariser that the options --custom.… name, or the
+    The *base* is the first trial: the regularizer that the options --custom.… name, or the
     recommended score matching. The net, its training and the reference are those of `ebflow run
     gradient-alignment` with the same options. A trial whose trace collapses, or that costs too
     much accuracy, is ended. The best are then trained again, beside the base, with --seeds fresh
@@ -105,7 +105,7 @@ def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
 
 
 def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> int:
-    """Searches regularisers of the study of gradient alignment."""
+    """Searches regularizers of the study of gradient alignment."""
     options, config = parse_alignment(words)
     line = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
     carry_out(_run(config, options, words), options, line)

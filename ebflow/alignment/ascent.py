@@ -1,4 +1,4 @@
-r"""Activity maximisation: pictures where a classifier's logit is large.
+r"""Activity maximization: pictures where a classifier's logit is large.
 
 .. math:: x \leftarrow \operatorname{clip}\left(
     x + \eta \, (\nabla f_y(x) - \lambda (x - \tfrac12)), 0, 1 \right)
@@ -11,7 +11,7 @@ accuracy of an independently trained classifier on such pictures.
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128, and its code: 500 steps of η = 0.1, λ = 0.01.
 """
 
-__all__ = ["maximise"]
+__all__ = ["maximize"]
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from ..randomness import normal
 from .logit import Classifier, ClassLogit
 
 
-def maximise(
+def maximize(
     network: Classifier,
     labels: Tensor,
     *,
@@ -34,7 +34,7 @@ def maximise(
 
     Arguments:
         network: The classifier.
-        labels: The logits to maximise, with shape (B,).
+        labels: The logits to maximize, with shape (B,).
         width: D.
         generator: Where the starts come from, on the device of the labels.
         steps: The number of steps.

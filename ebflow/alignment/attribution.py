@@ -5,7 +5,7 @@ r"""Known metrics of attributions, which ask the network alone and no reference.
   across corners, 1/12, which is a linear system where neighbours are missing too, with noise of
   0.01: ``imputed``, as the fill of ``perturbation.accuracies``.
 * *IROF* removes whole segments, the most salient first: ``irof``.
-* *Randomisation of parameters*: the rank correlation of an attribution with that of the network
+* *Randomization of parameters*: the rank correlation of an attribution with that of the network
   whose parameters are drawn anew, all of them or the last layer's: ``rank_correlation``. One that
   stays as it was does not tell what the network has learnt.
 

@@ -3,15 +3,15 @@ r"""Classifiers with smooth activations: rows (B, D) to logits (B, C).
 Score matching needs a Hessian that is not zero almost everywhere, so every activation is
 ``softplus`` with β = 10, there is no max-pooling, and no layer couples the examples of a batch:
 with batch statistics :math:`\nabla_x f` has terms across examples and the Laplacian is that over
-all of them. ``resnet18`` normalises groups of channels, or by running statistics that are frozen
-while a regulariser looks (``frozen_statistics``).
+all of them. ``resnet18`` normalizes groups of channels, or by running statistics that are frozen
+while a regularizer looks (``frozen_statistics``).
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128; Deep Residual Learning for Image Recognition (He,
 Zhang, Ren, Sun, 2016), arXiv:1512.03385; Group Normalization (Wu, He, 2018), arXiv:1803.08494.
 """
 
-__all__ = ["CLASSIFIERS", "NORMALISATIONS", "cnn", "coupled", "frozen_statistics", "mlp",
+__all__ = ["CLASSIFIERS", "NORMALIZATIONS", "cnn", "coupled", "frozen_statistics", "mlp",
            "resnet18"]  # fmt: skip
 
 import math
@@ -26,11 +26,11 @@ from ..networks import SHARPNESS, Softplus, perceptron, started
 
 GROUPS = 32
 
-NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(GROUPS, channels),
     "frozen": nn.BatchNorm2d,
 }
-"""Normalisations of ``resnet18`` by name; ``frozen`` is batch normalisation."""
+"""Normalizations of ``resnet18`` by name; ``frozen`` is batch normalization."""
 
 
 def mlp(
@@ -94,7 +94,7 @@ def resnet18(
     classes: int,
     *,
     hidden: int = 64,
-    normalisation: str = "group",
+    normalization: str = "group",
     generator: torch.Generator,
 ) -> nn.Module:
     """Returns ResNet-18 in the form for CIFAR: a 3×3 stem of stride 1, and no max-pooling.
@@ -106,11 +106,11 @@ def resnet18(
         shape: The shape of an image.
         classes: The number of classes.
         hidden: Channels of the stem, a multiple of 32.
-        normalisation: A name in ``NORMALISATIONS``.
+        normalization: A name in ``NORMALIZATIONS``.
         generator: Where the weights come from.
     """
     image = _image(shape)
-    norm = NORMALISATIONS[normalisation]
+    norm = NORMALIZATIONS[normalization]
     layers = [nn.Unflatten(1, image), _conv(image[0], hidden, 3, 1, generator), norm(hidden),
               Softplus(SHARPNESS)]  # fmt: skip
     before = hidden
@@ -180,7 +180,7 @@ def coupled(network: nn.Module) -> bool:
 
 @contextmanager
 def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Lets batch normalisation use its running statistics, and leave them as they are."""
+    """Lets batch normalization use its running statistics, and leave them as they are."""
     layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
     for layer in layers:
         layer.eval()

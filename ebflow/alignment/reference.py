@@ -1,4 +1,4 @@
-r"""A reference of normalised class-conditional densities: exact scores and posteriors.
+r"""A reference of normalized class-conditional densities: exact scores and posteriors.
 
 Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
 
@@ -12,7 +12,7 @@ logarithm, added to every logit, changes no prediction and every logit-gradient 
 ``pooled`` is the simplest one.
 """
 
-__all__ = ["Normalised", "Reference", "Scores", "pooled"]
+__all__ = ["Normalized", "Reference", "Scores", "pooled"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ def pooled(x: Tensor, noise: float) -> GaussianMixture:
     return GaussianMixture(torch.ones(1), x.mean(0, keepdim=True), covariance.to(x)[None])
 
 
-class Normalised(Protocol):
-    """A density whose normaliser is known: a flow, a mixture of Gaussians."""
+class Normalized(Protocol):
+    """A density whose normalizer is known: a flow, a mixture of Gaussians."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns log p(x) in nats with shape (B,)."""
@@ -73,7 +73,7 @@ class Reference:
         priors: π with shape (C,), scaled here to sum to 1; None: all equal.
     """
 
-    def __init__(self, densities: Sequence[Normalised], priors: Tensor | None = None) -> None:
+    def __init__(self, densities: Sequence[Normalized], priors: Tensor | None = None) -> None:
         count = len(densities)
         priors = torch.ones(count) if priors is None else priors
         if priors.shape != (count,) or not bool((priors > 0).all()):

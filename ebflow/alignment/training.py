@@ -1,11 +1,11 @@
-r"""Training of a classifier with a regulariser of its input-gradients.
+r"""Training of a classifier with a regularizer of its input-gradients.
 
 .. math:: \text{CE}(f(x + s\,\varepsilon), y) + \lambda(t) \, \text{mean}_b \, R(f_y, x_b + s\,
     \varepsilon_b), \qquad \varepsilon \sim N(0, I) \text{ fresh at every step}.
 
 The noise defines the smoothed density whose score is matched; without it data of few levels have
-none. λ rises linearly over a first share of training. The regulariser sees the same points as the
-cross-entropy and shares its forward pass, unless the network normalises by batch statistics: it is
+none. λ rises linearly over a first share of training. The regularizer sees the same points as the
+cross-entropy and shares its forward pass, unless the network normalizes by batch statistics: it is
 then looked at with the running ones, in a pass of its own.
 """
 
@@ -40,8 +40,8 @@ class Training(Driven):
         x: Training rows in [0, 1] with shape (N, D), on the network's device.
         labels: Their classes with shape (N,).
         held: Validation rows and their classes.
-        optimizer: From parameters to an optimiser.
-        regulariser: R; None: cross-entropy alone.
+        optimizer: From parameters to an optimizer.
+        regularizer: R; None: cross-entropy alone.
         weight: λ.
         warmup: The first share of training, over which λ rises from 0.
         schedule: The learning-rate factor as a function of progress.
@@ -62,7 +62,7 @@ class Training(Driven):
         *,
         held: tuple[Tensor, Tensor],
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
-        regulariser: Objective | None = None,
+        regularizer: Objective | None = None,
         weight: float = 0.0,
         warmup: float = 0.0,
         schedule: Schedule = cosine,
@@ -82,7 +82,7 @@ class Training(Driven):
         self.parameters = list(network.parameters())
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.regulariser = regulariser if weight else None
+        self.regularizer = regularizer if weight else None
         self.weight, self.warmup, self.schedule = weight, warmup, schedule
         self.epochs, self.batch_size = epochs, batch_size
         self.noise, self.augment, self.clip, self.seed = noise, augment, clip, seed
@@ -140,7 +140,7 @@ class Training(Driven):
         if not means.isfinite().all():
             raise NonFinite(
                 f"loss: found {float(means[0])} in epoch {self.step + 1}, expected a finite one: "
-                "lower the regulariser's weight or the learning rate, or clip gradients"
+                "lower the regularizer's weight or the learning rate, or clip gradients"
             )
         self.state.step = self.state.best_step = self.step + 1
         self.progress = self.step / self.epochs
@@ -170,11 +170,11 @@ class Training(Driven):
         return torch.add(x, normal(x.shape, x, draws), alpha=self.noise) if self.noise else x
 
     def _terms(self, x: Tensor, labels: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns the cross-entropy and the regulariser, means over the batch."""
-        if self.regulariser is None:
+        """Returns the cross-entropy and the regularizer, means over the batch."""
+        if self.regularizer is None:
             return F.cross_entropy(self.network(x), labels), x.new_zeros(())
         density = ClassLogit(self.network, labels)
         with frozen_statistics(self.network):
-            penalty = self.regulariser(density, x, generator=draws).mean()
+            penalty = self.regularizer(density, x, generator=draws).mean()
         logits = self.network(x) if self.coupled else density.logits
         return F.cross_entropy(logits, labels), penalty

@@ -91,7 +91,7 @@ def _several(shape: Sequence[int]) -> int:
 
 
 def _mixing(size: int, norm: str | None, generator: torch.Generator) -> Dense:
-    """Returns a dense layer that starts orthogonal, normalised or not."""
+    """Returns a dense layer that starts orthogonal, normalized or not."""
     weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
     layer = Dense(weight, torch.zeros(size))
     if norm == "spectral":

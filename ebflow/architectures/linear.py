@@ -161,7 +161,7 @@ def convolutional(
             weights): behind every convolution of C > 1 channels and its activation one half of the
             channels scales and shifts the other, and kernels start as the reversal of channels,
             so that the halves take turns; 0: no coupling.
-        generator: Where the noise of the start, and of spectral normalisation's, comes from.
+        generator: Where the noise of the start, and of spectral normalization's, comes from.
         noise: The standard deviation of the start's noise, times k √C for an entry of K.
         spectral_norm: Whether each K, as a matrix (C, C k²), is divided by its largest singular
             value, followed by one power iteration a training step; the paper's for CIFAR-10.

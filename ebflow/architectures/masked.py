@@ -30,7 +30,7 @@ def autoregressive(
 ) -> Flow:
     """Creates ``depth`` autoregressive layers with dense ones between: for tables of few columns.
 
-    Dense layers are free: their log-determinants belong to the normaliser, and score matching
+    Dense layers are free: their log-determinants belong to the normalizer, and score matching
     does without them. They start as random rotations, or as the reversal of the elements, with
     which the net starts as a masked autoregressive flow. A context enters the autoregressive
     layers' networks.

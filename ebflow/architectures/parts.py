@@ -33,7 +33,7 @@ def halved(
     Arguments:
         size: The number of elements, or of channels.
         net: From the sizes of its input and output to a conditioner.
-        transform: What it parametrises.
+        transform: What it parametrizes.
         context: The number of elements of a context.
         shifts: Makes a conditioner of its own for shifts; None: one network gives all.
         flip: Whether the second half passes.

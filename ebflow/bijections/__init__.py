@@ -2,7 +2,7 @@
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "ConditionalAffine",
            "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU", "DenseWithInverse",
-           "Dequantise", "DequantiseCategories", "DequantiseColumns", "Elementwise", "JohnsonSU",
+           "Dequantize", "DequantiseCategories", "DequantiseColumns", "Elementwise", "JohnsonSU",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
            "Weighted", "part", "random_rotation"]  # fmt: skip
@@ -15,6 +15,6 @@ from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline
 from .linear import Dense, DenseLU, DenseWithInverse
-from .preprocessing import ActNorm, Affine, Dequantise, Logit
+from .preprocessing import ActNorm, Affine, Dequantize, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .weighted import Weighted

@@ -40,7 +40,7 @@ class Elementwise(Bijection):
 
     pixelwise = True
     foreseen = 3
-    """The order of derivatives that a linearisation prepares; more are another ``local``."""
+    """The order of derivatives that a linearization prepares; more are another ``local``."""
 
     def local(self, x: Tensor, order: int) -> Any:  # noqa: ANN401
         """Returns what f and ``order`` derivatives at ``x`` share: ``x`` itself, or more."""

@@ -38,7 +38,7 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
 
 
 def at_least_float32(t: Tensor) -> Tensor:
-    """Returns ``t``, in float32 if its type has less: what factorises or iterates needs it."""
+    """Returns ``t``, in float32 if its type has less: what factorizes or iterates needs it."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
@@ -122,7 +122,7 @@ class Bijection(nn.Module, ABC):
       for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
     * ``linearize`` and ``jet`` may be overridden by closed forms;
     * if it depends on a context, override ``given``;
-    * if it takes statistics from data, override ``initialise`` and ``initialised``;
+    * if it takes statistics from data, override ``initialize`` and ``initialized``;
     * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
 
@@ -131,14 +131,14 @@ class Bijection(nn.Module, ABC):
     """Whether one function of one variable acts on every element alone."""
 
     @property
-    def initialised(self) -> bool:
+    def initialized(self) -> bool:
         """Whether the layer has what it takes from data."""
         return True
 
-    def initialise(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Takes from a batch ``x`` of this layer's inputs, with shape (B, *event), what it needs.
 
-        Most layers need nothing. ``Flow.initialise`` calls it, once, before training.
+        Most layers need nothing. ``Flow.initialize`` calls it, once, before training.
         """
 
     def given(self, context: Tensor) -> "Bijection":
@@ -215,11 +215,11 @@ class ConstantJacobian(Bijection):
     lazy = False
     """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule.
 
-    The ``core`` of such a layer is ``Weighted``.
+    The ``unwrapped`` form of such a layer is ``Weighted``.
     """
 
     @property
-    def core(self) -> "ConstantJacobian":
+    def unwrapped(self) -> "ConstantJacobian":
         """The layer whose log-determinant this one's is: itself, unless it wraps another."""
         return self
 
@@ -265,7 +265,7 @@ class ConstantJacobian(Bijection):
 class ConstantLinearization(Linearization):
     """A layer that is affine in x at one batch: its value ``y``, and J and Jᵀ as functions.
 
-    ψ is 0 of a layer of constant Jacobian, whose log-determinant belongs to the normaliser.
+    ψ is 0 of a layer of constant Jacobian, whose log-determinant belongs to the normalizer.
     """
 
     def __init__(

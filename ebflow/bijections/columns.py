@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..randomness import Generator, uniform
 from .activations import Elementwise
 from .base import hold
-from .preprocessing import Dequantise
+from .preprocessing import Dequantize
 
 
-class DequantiseColumns(Dequantise):
+class DequantiseColumns(Dequantize):
     r"""Creates the step from columns on ordered grids, :math:`a + h k`, to reals.
 
     With u uniform on [0, 1), :math:`y = x + h u`: the density of y bounds the log-mass of x from
@@ -29,7 +29,7 @@ class DequantiseColumns(Dequantise):
     pixelwise = False
 
     def __init__(self, origin: Tensor, steps: Tensor) -> None:
-        super(Dequantise, self).__init__()
+        super(Dequantize, self).__init__()
         free = torch.full_like(steps, torch.inf)
         hold(self, trainable=False, origin=origin, steps=steps, least=-free, most=free)
 
@@ -42,7 +42,7 @@ class DequantiseColumns(Dequantise):
         self.least.copy_((self._cells(lower) - 1e-6).ceil())
         self.most.copy_((self._cells(upper) + 1e-6).floor() - 1)
 
-    def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+    def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` in the type of ``like``, with noise on rows that lie on the grids."""
         if not (self.steps > 0).any():
             return x.to(like)

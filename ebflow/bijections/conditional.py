@@ -3,7 +3,7 @@ r"""How a context enters: affine maps of every element given a context c.
 .. math:: y = e^{s(c)} \odot x + t(c), \qquad \psi = \sum s(c),
 
 stands behind every linear layer: offsets and the slopes of activations follow the context, and no
-linear map does. :math:`\psi` is a sum of D numbers and part of the energy, and the normaliser
+linear map does. :math:`\psi` is a sum of D numbers and part of the energy, and the normalizer
 depends neither on x nor on c.
 """
 

@@ -9,9 +9,9 @@ What x is outside the image decides what J is:
 ========  ===============  ============================  ===================================
 padding   J                log |det J|                   inverse of B events
 ========  ===============  ============================  ===================================
-zero      banded           O(D (k W C)²), by strips      O(B D²) once factorised, in O(D³)
+zero      banded           O(D (k W C)²), by strips      O(B D²) once factorized, in O(D³)
 circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H W)) once
-                           every frequency               factorised
+                           every frequency               factorized
 masked    triangular       O(C), the centre tap's        O(B D²), and O(D² C k²) once for J
                            diagonal
 ========  ===============  ============================  ===================================
@@ -138,14 +138,14 @@ class Convolution(Weighted):
         diagonal = weight[:, :, centre, centre].diagonal()
         return math.prod(self.event_shape[1:]) * diagonal.abs().log().sum()
 
-    def factorise(self, weight: Tensor) -> Factors:
+    def factorize(self, weight: Tensor) -> Factors:
         """Returns J in strips, or in LU where rows must be exchanged between strips."""
         rows = max(1, weight.shape[-1] // 2)
         if self.padding == "zero" and self.event_shape[1] > rows:
             strips = Elimination(self._corner(weight, 2 * rows), math.prod(self.event_shape))
             if strips.accurate:
                 return strips
-        return super().factorise(weight)
+        return super().factorize(weight)
 
     def _corner(self, weight: Tensor, rows: int) -> Tensor:
         """Returns the matrix of images of so many rows, which is J's top left corner."""
@@ -290,7 +290,7 @@ def _check(weight: Tensor, size: tuple[int, int], padding: str) -> None:
 class Pointwise(Weighted):
     """Creates y = W x + b at every pixel of events (C, H, W).
 
-    The map is 2 B D C FLOP. ``inverse`` factorises W once per version of the weights.
+    The map is 2 B D C FLOP. ``inverse`` factorizes W once per version of the weights.
 
     Arguments:
         weight: W, with shape (C, C).

@@ -1,7 +1,7 @@
 r"""Dense layers: unconstrained, triangular, held by their factors, or with a learned inverse.
 
 :math:`y = W x + b` has :math:`\log |\det J| = \log |\det W|`, O(D³) to compute and with gradient
-:math:`W^{-\top}`. Training by score matching needs neither; evaluation factorises W once per
+:math:`W^{-\top}`. Training by score matching needs neither; evaluation factorizes W once per
 weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
 
 **Factors**: in W = P L U, P is a fixed permutation, L has ones on its diagonal, and that of U is
@@ -14,7 +14,7 @@ training does not leave those of the P, and of the signs, at the start.
 .. math:: r(x) = \| R W x - x \|^2
 
 draws to :math:`W^{-1}`. Where it is there, the gradient :math:`W^{-\top}` of
-:math:`\log |\det W|` is had without a factorisation:
+:math:`\log |\det W|` is had without a factorization:
 
 * by **self-normalization** it is :math:`R^\top` itself. R then also descends the negative
   log-likelihood of the layer whose inverse is R, of which Wᵀ takes the place of
@@ -62,7 +62,7 @@ class Dense(Weighted):
     r"""Creates y = W x + b with an arbitrary square matrix W, or the triangle of one.
 
     ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. For a full W,
-    ``log_det`` and ``inverse`` factorise it, O(D³), once per version of the weights while no
+    ``log_det`` and ``inverse`` factorize it, O(D³), once per version of the weights while no
     gradient is asked. For a triangular one ``log_det`` is O(D) and ``inverse`` O(D²) a row; the
     entries outside the triangle are held but have no effect and no gradient.
 
@@ -126,7 +126,7 @@ class Dense(Weighted):
         return weight.diagonal().abs().log().sum()
 
     def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """Returns r ↦ W₀⁻¹ r: the stale gradient is W₀⁻ᵀ, so no factorisation."""
+        """Returns r ↦ W₀⁻¹ r: the stale gradient is W₀⁻ᵀ, so no factorization."""
         return lambda r: r @ kept["gradient"]
 
     def columns(self, event: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Dense(Weighted):
         weight = self.effective_weight()
         differentiated = weight.requires_grad and torch.is_grad_enabled()
         if not (training and differentiated) or torch.compiler.is_compiling():
-            return self._linearised(x, weight)
+            return self._linearized(x, weight)
         x, weight = as_autocast(x, weight)
         return _one_product(weight, self.bias, x)
 
@@ -147,7 +147,7 @@ class Dense(Weighted):
 
         G is the gradient of the loss with the log-determinant included, which relative form
         needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward. Triangular and
-        parametrised weights, whose matrices are no group or no free ones, get G itself.
+        parametrized weights, whose matrices are no group or no free ones, get G itself.
         """
         if not self.lazy or is_parametrized(self, "weight"):
             return super().relative(x)

@@ -1,4 +1,4 @@
-r"""What stands in front of a flow: dequantisation, the logit, affine normalisation.
+r"""What stands in front of a flow: dequantization, the logit, affine normalization.
 
 For integers 0 … L − 1, completed by uniform noise to reals in [0, L), the logit of a part m off
 the edges is
@@ -9,7 +9,7 @@ the edges is
 in which, unlike in logit(m + k x), nothing cancels at either end.
 """
 
-__all__ = ["ActNorm", "Affine", "Dequantise", "Logit"]
+__all__ = ["ActNorm", "Affine", "Dequantize", "Logit"]
 
 import math
 
@@ -21,7 +21,7 @@ from .activations import Elementwise
 from .base import ConstantJacobian, hold, sum_event
 
 
-class Dequantise(ConstantJacobian):
+class Dequantize(ConstantJacobian):
     """Creates the step from integers 0 … levels − 1 to reals in [0, levels).
 
     With u uniform on the unit cube, E log p(x + u) ≤ log P(x): the likelihood of the completed
@@ -44,7 +44,7 @@ class Dequantise(ConstantJacobian):
         """Names the levels."""
         return f"levels={self.levels}"
 
-    def dequantise(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+    def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` in the type of ``like``, with noise on rows whose values are all integers.
 
         Raises:
@@ -195,7 +195,7 @@ class Logit(Elementwise):
 
 
 class Affine(ConstantJacobian):
-    """Creates y = (x − shift) · exp(log_scale), the affine normalisation of every element.
+    """Creates y = (x − shift) · exp(log_scale), the affine normalization of every element.
 
     Arguments:
         shift: The offset, with shape (*event) or broadcastable to it.
@@ -258,11 +258,11 @@ class Affine(ConstantJacobian):
 
 
 class ActNorm(Affine):
-    """Creates a trainable affine layer a channel that ``initialise`` makes standardise a batch.
+    """Creates a trainable affine layer a channel that ``initialize`` makes standardize a batch.
 
     Afterwards every channel of that batch has mean 0 and variance 1, and training goes on from
     there; a channel that is constant in it keeps its scale. Until then the layer is the identity.
-    Whether it was initialised is part of its state, so that a checkpoint and a copy carry it.
+    Whether it was initialized is part of its state, so that a checkpoint and a copy carry it.
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039.
@@ -277,12 +277,12 @@ class ActNorm(Affine):
         self.register_buffer("seen", torch.tensor(False))
 
     @property
-    def initialised(self) -> bool:
+    def initialized(self) -> bool:
         """Whether the layer has seen data."""
         return bool(self.seen)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Sets shift and scale to the mean and 1 / the standard deviation of every channel."""
         deviation, mean = torch.std_mean(x, dim=[0, *range(2, x.ndim)], correction=0, keepdim=True)
         self.shift.copy_(mean[0])

@@ -3,7 +3,7 @@
 The former keep volume: log |det J| = 0. The latter make multi-scale flows: the base of a flow is
 over the whole latent, so what such a flow takes out of its chain needs no prior of its own. Later
 layers act on the other elements and pass it by, and the chain stays flat, so that every layer with
-a constant Jacobian is seen by the normaliser.
+a constant Jacobian is seen by the normalizer.
 """
 
 __all__ = ["ConstantPart", "Part", "Permutation", "Reshape", "Squeeze", "part"]
@@ -141,13 +141,13 @@ class Part(Bijection):
         return f"{self.before} -> {self.after}"
 
     @property
-    def initialised(self) -> bool:
+    def initialized(self) -> bool:
         """Whether f is."""
-        return self.layer.initialised
+        return self.layer.initialized
 
-    def initialise(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Shows f its part of ``x``."""
-        self.layer.initialise(self.head(x))
+        self.layer.initialize(self.head(x))
 
     def head(self, t: Tensor) -> Tensor:
         """Returns the leading elements, shaped as f takes them; any leading dimensions."""
@@ -202,9 +202,9 @@ class ConstantPart(Part, ConstantJacobian):
         return self.layer.lazy
 
     @property
-    def core(self) -> ConstantJacobian:
+    def unwrapped(self) -> ConstantJacobian:
         """That of f."""
-        return self.layer.core
+        return self.layer.unwrapped
 
     def log_det(self) -> Tensor:
         """Returns that of f."""

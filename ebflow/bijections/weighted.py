@@ -8,12 +8,12 @@ Such a layer is :math:`y = J(W) x + b`, and knows a basis of events in which J i
 
 A dense matrix and a zero-padded convolution are one block, a circular convolution has one of C×C
 at every frequency, a 1×1 convolution the same one at every pixel. Score matching needs no block;
-evaluation factorises them in float64 and keeps the factors until the weights have changed. That is
-told by PyTorch's version counters, which ``.data`` and fused optimisers do not move, and by the
-first entries of every tensor, which an optimiser's step does: whoever writes single entries
+evaluation factorizes them in float64 and keeps the factors until the weights have changed. That is
+told by PyTorch's version counters, which ``.data`` and fused optimizers do not move, and by the
+first entries of every tensor, which an optimizer's step does: whoever writes single entries
 through ``.data`` must call ``forget``.
 
-W may be parametrised. A parametrisation is computed at every read, so a sweep reads it once, and
+W may be parametrized. A parametrization is computed at every read, so a sweep reads it once, and
 ``fixed_weights`` makes several sweeps share one read. ``spectral_norm`` gives one value as long as
 the weights stay; that of PyTorch moves W at every read while it trains, and has one value for all
 of a sweep inside ``fixed_weights`` alone.
@@ -39,7 +39,7 @@ from .base import ConstantJacobian, ConstantLinearization, Linearization, at_lea
 STRUCTURES = ("full", "tril", "triu")
 
 START = 15
-"""Power iterations at the start of a spectral normalisation."""
+"""Power iterations at the start of a spectral normalization."""
 
 LARGE = 64
 """Rows of a block from which on its LU takes longer than a call."""
@@ -47,13 +47,13 @@ LARGE = 64
 
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
-    """Reads every parametrised weight of ``module`` once; all reads inside see that value."""
-    parametrised = [part for part in module.modules() if "parametrizations" in part._modules]
-    if not parametrised:
+    """Reads every parametrized weight of ``module`` once; all reads inside see that value."""
+    parametrized = [part for part in module.modules() if "parametrizations" in part._modules]
+    if not parametrized:
         yield
         return
     with parametrize.cached():
-        for part in parametrised:
+        for part in parametrized:
             # Now, with gradients if they are on: the first read may be a sampler's, without.
             for name in part.parametrizations:
                 getattr(part, name)
@@ -64,8 +64,8 @@ class SpectralNorm(nn.Module):
     """Creates W ↦ W / σ of a weight as a matrix (C, *), σ = u·W v near its largest singular value.
 
     While it trains, u and v go on by one power iteration whenever the weight has changed, as a
-    step of an optimiser changes its first row, and not at every read: the energy and the
-    normaliser, asked one after another, are those of one W. All of it is in the state.
+    step of an optimizer changes its first row, and not at every read: the energy and the
+    normalizer, asked one after another, are those of one W. All of it is in the state.
 
     Source: Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama,
     Yoshida, 2018), arXiv:1802.05957.
@@ -274,9 +274,9 @@ class Weighted(ConstantJacobian):
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``, with W read once."""
-        return self._linearised(x, self.effective_weight())
+        return self._linearized(x, self.effective_weight())
 
-    def _linearised(self, x: Tensor, weight: Tensor) -> Linearization:
+    def _linearized(self, x: Tensor, weight: Tensor) -> Linearization:
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
         return ConstantLinearization(self.act(x, weight, self.bias), *maps)
 
@@ -296,11 +296,11 @@ class Weighted(ConstantJacobian):
 
     def volume(self, weight: Tensor) -> Tensor:
         """Returns log |det J| for a weight in effect, differentiable."""
-        log_dets = self.factorise(at_least_float32(weight)).log_dets()
+        log_dets = self.factorize(at_least_float32(weight)).log_dets()
         return self.total(log_dets).to(weight.dtype)
 
     @eager
-    def factorise(self, weight: Tensor) -> Factors:
+    def factorize(self, weight: Tensor) -> Factors:
         """Returns J in factors for a weight in effect, differentiable."""
         return BlockFactors(self.blocks(weight), self.structure)
 
@@ -318,24 +318,24 @@ class Weighted(ConstantJacobian):
         """Solves J x + b = y block by block, by cached factors unless a gradient is asked."""
         z, weight = y if self.bias is None else y - self.offset, self.effective_weight()
         if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
-            z, factors = at_least_float32(z), self.factorise(at_least_float32(weight))
+            z, factors = at_least_float32(z), self.factorize(at_least_float32(weight))
         else:
             self._update(weight)
             z, factors = z.double(), self._factors
         return self.from_blocks(factors.solve(self.to_blocks(z)), z.shape).to(y.dtype)
 
     def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """Returns r ↦ J₀⁻¹ r for the kept weight, whose blocks it factorises."""
-        factors = self.factorise(kept["weight"])
+        """Returns r ↦ J₀⁻¹ r for the kept weight, whose blocks it factorizes."""
+        factors = self.factorize(kept["weight"])
         return lambda r: self.from_blocks(factors.solve(self.to_blocks(r)), r.shape)
 
     @torch.no_grad()
     def _update(self, weight: Tensor) -> None:
-        """Factorises the blocks anew unless the cache is of the present tensors."""
+        """Factorizes the blocks anew unless the cache is of the present tensors."""
         tensors = [t for t in (*self.parameters(), *self.buffers()) if t is not self.bias]
         if not _unchanged(self._seen, tensors):
             self.forget()
-            self._factors = self.factorise(weight.double())
+            self._factors = self.factorize(weight.double())
             self._seen = [_mark(t) for t in tensors]
 
 

@@ -1,4 +1,4 @@
-r"""Finite classes of scores, and empirical risk minimisation over them.
+r"""Finite classes of scores, and empirical risk minimization over them.
 
 .. math:: \hat h = \arg\min_{h \in H} \frac1m \sum_{i \le m} \|h(x_i) - y_i\|^2,
     \qquad x_i = x_{0,i} + \sigma z_i, \quad y_i = -z_i / \sigma,

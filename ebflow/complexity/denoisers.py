@@ -93,7 +93,7 @@ class Denoisers(nn.Module):
         return len(self.weights[0])
 
     def weight(self, sigma: Tensor | float) -> Tensor | float:
-        """Returns 1/σ²: what is minimised is E ‖σ s + z‖²."""
+        """Returns 1/σ²: what is minimized is E ‖σ s + z‖²."""
         return 1 / sigma**2
 
     def at(self, sigma: float) -> "Level":

@@ -103,7 +103,7 @@ def fit_factors(
 ) -> FactorMixture:
     """Returns analysers fitted to rows with shape (N, D), in float64.
 
-    Cost: ``rounds`` maximisations of scikit-learn's, O(N D Q) an iteration.
+    Cost: ``rounds`` maximizations of scikit-learn's, O(N D Q) an iteration.
 
     Arguments:
         x: The rows.

@@ -1,7 +1,7 @@
 r"""Flows on the line that can be the truth, trained on m samples by the project's objectives.
 
 A mixture on the line is the flow whose bijection to N(0, 1) is :math:`\Phi^{-1} \circ F`, F its
-distribution function: its density is exact, its normaliser 1. Five numbers are learnt: the logit
+distribution function: its density is exact, its normalizer 1. Five numbers are learnt: the logit
 of the weight, two means and two logarithms of deviations. Fitted by maximum likelihood to m
 samples of such a law, :math:`m\, E\, KL \to 5/2`, half the number of parameters; by another
 objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..bases import GaussianMixture
 from ..density import LogDensity
-from ..evaluation import Normalised
+from ..evaluation import Normalized
 from ..objectives import Objective
 
 GRID = 2001
@@ -93,7 +93,7 @@ def fit(
     Arguments:
         density: A ``LogDensity`` of the rows of E equal batches; a flow, with E = 1.
         batches: Their samples.
-        objective: What is minimised.
+        objective: What is minimized.
         generator: Where the objective's noise comes from.
         steps: The number of steps.
         lr: The rate at the start.
@@ -112,7 +112,7 @@ def fit(
 
 
 @torch.no_grad()
-def line_divergence(law: GaussianMixture, density: Normalised, count: int = 1) -> Tensor:
+def line_divergence(law: GaussianMixture, density: Normalized, count: int = 1) -> Tensor:
     """Returns KL(law ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
 
     Arguments:

@@ -143,7 +143,7 @@ class Layout:
         pairs = zip(self.columns, self.data.levels, strict=True)
         lines = (
             f"column {name} holds categories and is read as {len(known)} features, one of each "
-            "level, dequantised by uniform noise"
+            "level, dequantized by uniform noise"
             for name, known in pairs
             if known is not None
         )

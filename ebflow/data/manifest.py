@@ -270,7 +270,7 @@ class Manifest(_Record):
         incomplete: Rows of a split that lack entries, NaN in its shards, of splits that have any.
         warnings: What a user should know about the data.
         few: The features of at most ``FEW`` values among training rows, but for those of
-            categories: where nothing dequantises one, likelihoods of it are unbounded.
+            categories: where nothing dequantizes one, likelihoods of it are unbounded.
         classes: The number of classes C, of labels 0 … C − 1; None of data without.
         context: The columns that rows are given; None of data without.
         version: Version of this format.

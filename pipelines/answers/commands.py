@@ -40,7 +40,7 @@ class OfRows(OfModel):
     output: Path
     """Parquet file for what comes out"""
     seed: int = 0
-    """where the dequantisation noise of integers comes from, and draws"""
+    """where the dequantization noise of integers comes from, and draws"""
     workers: int | None = None
     """processes of Ray Data, of one core each; None: this one, or with RAY_ADDRESS all it gives"""
     dry_run: bool = False

@@ -10,7 +10,7 @@ one-hot columns.
 import torch
 from torch import Tensor, nn
 
-from ebflow.bijections import Dequantise, DequantiseColumns
+from ebflow.bijections import DequantiseColumns, Dequantize
 from ebflow.bijections.weighted import fixed_weights
 from ebflow.flow import Flow
 
@@ -19,7 +19,7 @@ ROWS = 3
 
 
 class Graph(nn.Module):
-    """Creates x ↦ log p(x), (x, noise) ↦ log p(x + noise) of data that are dequantised, or
+    """Creates x ↦ log p(x), (x, noise) ↦ log p(x + noise) of data that are dequantized, or
     (x, context, …) ↦ log p(x | context).
 
     Arguments:
@@ -39,7 +39,7 @@ class Graph(nn.Module):
         ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
         """
         first = self.flow.layers[0] if len(self.flow.layers) else None
-        noisy = isinstance(first, Dequantise)
+        noisy = isinstance(first, Dequantize)
         if isinstance(first, DequantiseColumns):
             noisy = bool((first.steps > 0).any())
         return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy

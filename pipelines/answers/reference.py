@@ -49,7 +49,7 @@ class Reference:
     def of(cls, flow: Flow, train: Split, test: Split, *, batch_size: int = 1000) -> "Reference":
         """Measures random rows of a training and of a test split, at most ``ROWS`` of each.
 
-        With one draw of the dequantisation noise, as rows are scored.
+        With one draw of the dequantization noise, as rows are scored.
         """
         return cls(*(_measured(flow, split, batch_size) for split in (train, test)))
 

@@ -109,7 +109,7 @@ COMMANDS: dict[str, Command | Study] = {
         "tuning.command:density", "search settings of the density pipeline that pay"
     ),
     "tune gradient-alignment": Command(
-        "tuning.command:gradient_alignment", "search regularisers that align gradients"
+        "tuning.command:gradient_alignment", "search regularizers that align gradients"
     ),
     "score": Command(
         "pipelines.answers.commands:score", "log-densities of rows, and how unlikely they are"

@@ -55,7 +55,7 @@ STUDIES = (
         "pipelines.gradient_alignment.graph:ALIGNMENT",
         "pipelines.gradient_alignment.config:AlignmentConfig",
         "classifiers as densities: are their gradients scores?",
-        "Trains classifiers with and without regularisers, and measures what their gradients are. "
+        "Trains classifiers with and without regularizers, and measures what their gradients are. "
         "Takes less than 12 minutes at scale cpu. Interrupted, it goes on where it stopped.",
     ),
     Study(

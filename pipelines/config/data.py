@@ -87,7 +87,7 @@ class DataConfig(Section):
 class PreprocessConfig(Section):
     """Fixed bijections in front of the flow, fitted on the training split."""
 
-    normalise: Literal["none", "standardise", "whiten"] = Field(
+    normalize: Literal["none", "standardize", "whiten"] = Field(
         "whiten", description="map the training data to zero mean and unit (co)variance"
     )
     logit: float | None = Field(
@@ -103,7 +103,7 @@ class PreprocessConfig(Section):
     )
     grids: bool = Field(
         False,
-        description="dequantise columns of a table that lie on an ordered grid (integers, tenths) "
+        description="dequantize columns of a table that lie on an ordered grid (integers, tenths) "
         "by uniform noise of their step",
     )
     tails: bool = Field(
@@ -118,7 +118,7 @@ class PreprocessConfig(Section):
         description="known bounds of columns, as NAME:LOW:HIGH, an end that is open left empty "
         "(income:0:): a logarithm or logit of them",
     )
-    gaussianise: bool = Field(
+    gaussianize: bool = Field(
         False,
         description="behind the whitening, carry directions with heavy or skewed tails near "
         "normal ones by Johnson's S_U, each where rows left out are likelier for it",
@@ -162,7 +162,7 @@ class PreprocessConfig(Section):
 class ChainConfig(Threaded, Section):
     """What the fitted chain in front of a flow depends on, besides the data."""
 
-    seed: int = Field(0, ge=0, description="seed of the dequantisation noise of the fit")
+    seed: int = Field(0, ge=0, description="seed of the dequantization noise of the fit")
     chain: PreprocessConfig = PreprocessConfig()
     mixture: bool = Field(False, description="whether a mixture of Gaussians is its base")
     dtype: Literal["float32", "float64"] = Field("float32", description="type of its use")

@@ -30,7 +30,7 @@ class ModelConfig(Section):
     )
     linear: Literal["full", "lu", "learned_inverse"] | None = Field(
         None,
-        description="linear layers of dense: full, factorised (lu), or with an inverse that is "
+        description="linear layers of dense: full, factorized (lu), or with an inverse that is "
         "learned beside them",
     )
     alpha: float | None = Field(

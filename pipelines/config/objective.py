@@ -1,4 +1,4 @@
-"""What a training minimises: an objective, its anchor, further remedies."""
+"""What a training minimizes: an objective, its anchor, further remedies."""
 
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ USERS: dict[str, tuple[str, ...]] = {
 
 
 class ObjectiveConfig(Section):
-    """What a step minimises, besides the anchor."""
+    """What a step minimizes, besides the anchor."""
 
     name: Literal[Objective, "self_normalizing", "free_form"] = Field(
         "dsm", description="objective"
@@ -129,7 +129,7 @@ class ObjectiveConfig(Section):
 
 
 class AnchorConfig(Section):
-    """The likelihood gradient with a lazily refreshed normaliser, beside score matching.
+    """The likelihood gradient with a lazily refreshed normalizer, beside score matching.
 
     For lazy_ml the rule of refreshing holds, and not the weight; the other likelihood objectives
     need no anchor.

@@ -42,7 +42,7 @@ def mnist9k() -> DensityConfig:
     return DensityConfig(
         name="mnist9k",
         data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
-        preprocess=PreprocessConfig(normalise="standardise"),
+        preprocess=PreprocessConfig(normalize="standardize"),
         model=ModelConfig(
             architecture="convolutional", activation="spline", kernel_size=3, depth=3, hidden=32
         ),
@@ -72,7 +72,7 @@ def large() -> DensityConfig:
     """
     return mnist9k_dense().changed(
         name="large",
-        preprocess=PreprocessConfig(shrinkage=None, gaussianise=True),
+        preprocess=PreprocessConfig(shrinkage=None, gaussianize=True),
         model=ModelConfig(activation="spline", depth=1),
     )
 
@@ -80,7 +80,7 @@ def large() -> DensityConfig:
 def tabular() -> DensityConfig:
     """Up to 64 columns of real numbers: splines of columns in turn, matrices between them.
 
-    Columns on grids are dequantised, bounds and tails fitted, columns standardised: their own
+    Columns on grids are dequantized, bounds and tails fitted, columns standardized: their own
     axes mean something.
     """
     return DensityConfig(
@@ -89,7 +89,7 @@ def tabular() -> DensityConfig:
         objective=ObjectiveConfig(name="lazy_ml"),
         anchor=AnchorConfig(tolerance=0.2),
         preprocess=PreprocessConfig(
-            normalise="standardise", logit=None, shrinkage=None, grids=True, tails=True
+            normalize="standardize", logit=None, shrinkage=None, grids=True, tails=True
         ),
         train=TrainConfig(
             steps=20_000, max_seconds=30, batch_size=256, lr=1e-2, validate_every=200, patience=15
@@ -102,7 +102,7 @@ def wide() -> DensityConfig:
     return tabular().changed(
         name="wide",
         model=ModelConfig(activation="spline", depth=2, base="mixture"),
-        preprocess={"normalise": "whiten"},
+        preprocess={"normalize": "whiten"},
         train={"lr": 2e-3, "batch_size": 128},
     )
 
@@ -111,7 +111,7 @@ def paper() -> DensityConfig:
     """The published settings on images: plain DSM, RMSprop, no whitening, no anchor."""
     return mnist9k_dense().changed(
         name="paper",
-        preprocess=PreprocessConfig(normalise="none", scale=0.5),
+        preprocess=PreprocessConfig(normalize="none", scale=0.5),
         model=ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
         objective=ObjectiveConfig(name="dsm", sigma=1.0),
         anchor=AnchorConfig(weight=0.0),

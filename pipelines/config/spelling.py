@@ -37,7 +37,7 @@ ARGUMENTS = tuple(
         ("data", r"(?<=\bchoose others by )(columns(?=$|,)|context\b)"),
         ("data", r"(?<=\bchoose another by )(label|split_column)$"),
         ("data", r"(?<=: raise )validation(?= and test$)|(?<=: raise validation and )test$"),
-        ("preprocess", r"^(normalise|shrinkage)(?=: found )"),
+        ("preprocess", r"^(normalize|shrinkage)(?=: found )"),
         ("train", r"^batch_size(?=: found \d+, expected (1 …|a multiple of))"),
         ("train", r"^dtype(?=: found float)|(?<=\blower the learning rate \()lr(?=\))"),
     )

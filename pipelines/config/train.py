@@ -1,4 +1,4 @@
-"""The optimisation, and where it runs."""
+"""The optimization, and where it runs."""
 
 from typing import Annotated, Literal
 
@@ -9,9 +9,9 @@ from pipelines.config.section import UNKEYED, Section
 
 
 class TrainConfig(Section):
-    """The optimisation."""
+    """The optimization."""
 
-    steps: int = Field(6000, ge=1, description="optimiser steps at most")
+    steps: int = Field(6000, ge=1, description="optimizer steps at most")
     max_seconds: float | None = Field(
         None, gt=0, description="training time at most, s (validation and start-up not counted)"
     )
@@ -22,7 +22,7 @@ class TrainConfig(Section):
         description="parts of a worker's examples, one after another: less memory, the same step "
         "up to rounding",
     )
-    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimiser")
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimizer")
     lr: float = Field(2e-3, gt=0, description="learning rate")
     lr_width: int | None = Field(
         None,
@@ -96,7 +96,7 @@ class ClusterConfig(Section):
     )
     split: bool = Field(
         False,
-        description="split weights, gradients and optimiser state among the workers (FSDP) "
+        description="split weights, gradients and optimizer state among the workers (FSDP) "
         "instead of copying them, for flows too large for one",
     )
     max_failures: int = Field(

@@ -126,7 +126,7 @@ class Training(Section):
 class EvaluateConfig(Section):
     """The test."""
 
-    draws: int = Field(1, ge=1, description="dequantisation draws an example")
+    draws: int = Field(1, ge=1, description="dequantization draws an example")
     importance_weighted: bool = Field(
         False, description="log-mean-exp over the draws (a tighter bound) instead of their mean"
     )

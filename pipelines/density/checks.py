@@ -68,7 +68,7 @@ def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
             f"objective.slices: found {objective.slices}, expected at most {width} orthogonal "
             "directions (the number of features)"
         )
-    if preprocess.normalise == "whiten" and preprocess.shrinkage == 0 and rows <= width:
+    if preprocess.normalize == "whiten" and preprocess.shrinkage == 0 and rows <= width:
         yield (
             f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
             "covariance is singular, expected shrinkage above 0"

@@ -124,7 +124,7 @@ def names(manifest: Manifest) -> list[str]:
 def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
     if not isinstance(density.base, StandardNormal):
         return None
-    return goodness.radii(density.to_latent(x, RowGenerator(seed, "dequantise", 0)))
+    return goodness.radii(density.to_latent(x, RowGenerator(seed, "dequantize", 0)))
 
 
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:

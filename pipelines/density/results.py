@@ -132,7 +132,7 @@ def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
     grids = [f"{name} ({step:g})" for name, step in steps.get("grids", {}).items()]
     bounded = list(steps.get("bounds", {}))
     lines = {
-        "on grids": (grids, "dequantised by noise of their step"),
+        "on grids": (grids, "dequantized by noise of their step"),
         "bounded": (bounded, "carried to the line by a logit or a logarithm"),
         "tails": (steps.get("tails", []), "bent by Johnson's S_U"),
     }

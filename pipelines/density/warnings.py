@@ -44,20 +44,20 @@ def _remedies(model: ModelConfig, width: int) -> Iterator[str]:
 
 
 def unbounded(
-    manifest: Manifest, names: Sequence[str], dequantised: Collection[str]
+    manifest: Manifest, names: Sequence[str], dequantized: Collection[str]
 ) -> Iterator[str]:
-    """Yields a warning, if there are columns of few values that nothing dequantises.
+    """Yields a warning, if there are columns of few values that nothing dequantizes.
 
     Arguments:
         manifest: Describes the data.
         names: Of all features.
-        dequantised: Of those that are.
+        dequantized: Of those that are.
     """
-    few = [names[k] for k in manifest.few if names[k] not in dequantised]
+    few = [names[k] for k in manifest.few if names[k] not in dequantized]
     if few:
         yield (
             f"{several(few, 'has', 'have')} at most {FEW} distinct values in "
             f"{manifest.counts['train']} training rows, and no noise of their step is added: "
-            "likelihoods of a continuous model are unbounded there. Grids are dequantised by "
+            "likelihoods of a continuous model are unbounded there. Grids are dequantized by "
             "--preprocess.grids; others are left out by --data.columns, or are categories if text"
         )

@@ -35,10 +35,10 @@ def attribution_metrics(subject: Subject) -> Found:
     gradient = _gradient(subject.network, x, labels)
     numbers = _infidelity(subject, x, labels, gradient)
     numbers["sensitivity"] = _sensitivity(subject, x, labels)
-    for kind, networks in subject.randomised.items():
+    for kind, networks in subject.randomized.items():
         others = [_gradient(other, x, labels) for other in networks]
         alike = [rank_correlation(gradient.abs(), other.abs()).mean() for other in others]
-        numbers[f"randomised/{kind}"] = float(torch.stack(alike).mean())
+        numbers[f"randomized/{kind}"] = float(torch.stack(alike).mean())
     if len(subject.shape) in (2, 3):
         numbers |= _filling(subject, x, labels, saliency(gradient, subject.shape))
     return numbers

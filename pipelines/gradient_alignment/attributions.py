@@ -25,8 +25,8 @@ METRICS = (
     (Column("ROAD/most", "ROAD, most salient first"), -1),
     (Column("ROAD/least", "ROAD, least salient first"), 1),
     (Column("IROF", "IROF"), 1),
-    (Column("randomised/last", "randomised last layer"), -1),
-    (Column("randomised/all", "randomised network"), -1),
+    (Column("randomized/last", "randomized last layer"), -1),
+    (Column("randomized/all", "randomized network"), -1),
     (Column("PP/own/raw", "pixel perturbation"), 1),
 )
 """Metrics of the true class's logit-gradient, each with 1 if more is better, −1 if less is."""
@@ -62,7 +62,7 @@ def tables(lines: Lines, orders: Orders) -> list[Table]:
         [column for column, _ in METRICS[:-1]],
         "Means over seeds ± 95 % intervals, of noisy test points. ROAD: mean accuracy while "
         "pixels are imputed from their neighbours; IROF: area over the curve of the probability "
-        "while patches of a 4 × 4 grid are filled; randomised: rank correlation of magnitudes "
+        "while patches of a 4 × 4 grid are filled; randomized: rank correlation of magnitudes "
         "with those after parameters are drawn anew.",
     )
     return [models, _beside_alignment(lines, orders)] if orders else [models]

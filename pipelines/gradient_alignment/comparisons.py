@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from ebflow.alignment.regularisers import smallest_trace
+from ebflow.alignment.regularizers import smallest_trace
 from ebflow.inference import Confidence, student
 from pipelines.gradient_alignment.models import BASELINE, BLIND, penalty_kind
 from pipelines.gradient_alignment.over_seeds import Line, Lines
@@ -77,7 +77,7 @@ def _explained_by_kind(metric: str, lines: Sequence[Line]) -> np.ndarray:
 
     It is adjusted for the number of kinds, as is a correlation's square by 1 for its slope.
     """
-    penalties = [line.model.classifier.regulariser for line in lines]
+    penalties = [line.model.classifier.regularizer for line in lines]
     found, kinds = _ranks(metric, lines), list(map(penalty_kind, penalties))
     groups = [found[:, [k == one for k in kinds]] for one in dict.fromkeys(kinds)]
     within = sum(len(group.T) * group.var(1) for group in groups) / (len(kinds) - len(groups))
@@ -93,7 +93,7 @@ def explained(metric: str, by: str) -> Number:
 
     return Number(
         f"adjusted share of the variance of {metric}'s ranks over these models that {by} "
-        "explains, less that which the kind of regulariser explains",
+        "explains, less that which the kind of regularizer explains",
         (), compute,
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ EXPLAINED = Number(
 
 
 def _law(score: Line, free: Line) -> np.ndarray:
-    mu = score.model.classifier.regulariser.stability
+    mu = score.model.classifier.regularizer.stability
     return _shorter(score, free) / (1 / (1 - 2 * mu * free.values("trace")))
 
 

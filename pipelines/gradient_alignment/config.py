@@ -76,11 +76,11 @@ class ClassifierConfig(Computing):
 
     seed: int = Field(0, ge=0, description="seed of weights, batches, noise and directions")
     net: NetConfig = NetConfig()
-    regulariser: RegulariserConfig = RegulariserConfig()
+    regularizer: RegulariserConfig = RegulariserConfig()
     epochs: int = Field(50, ge=1, description="passes over the training rows")
     batch_size: int = Field(128, ge=1, description="rows of a step")
     optimizer: Literal["adam", "sgd"] = Field(
-        "adam", description="optimiser; sgd has momentum 0.9"
+        "adam", description="optimizer; sgd has momentum 0.9"
     )
     lr: float = Field(2e-3, gt=0, description="learning rate")
     weight_decay: float = Field(0.0, ge=0, description="weight decay")
@@ -128,7 +128,7 @@ class ReferenceConfig(Section):
 
 
 class CustomConfig(RegulariserConfig):
-    """A regulariser of one's own, such as a search found, with its noise and clipping.
+    """A regularizer of one's own, such as a search found, with its noise and clipping.
 
     If it has a name, the study has the model custom, and beside score matching custom-control, the
     gradient norm at its strength.
@@ -140,8 +140,8 @@ class CustomConfig(RegulariserConfig):
     clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
 
     @property
-    def regulariser(self) -> RegulariserConfig:
-        """The regulariser alone."""
+    def regularizer(self) -> RegulariserConfig:
+        """The regularizer alone."""
         return RegulariserConfig(**self.model_dump(include=set(RegulariserConfig.model_fields)))
 
 
@@ -162,7 +162,7 @@ class MeasureConfig(Computing):
     noise: float = Field(0.1, gt=0, description="noise of the points, as of the reference")
     shift: ShiftConfig = ShiftConfig()
     points: int = Field(1000, ge=2, description="test points at most")
-    samples: int = Field(200, ge=2, description="pictures of activity maximisation")
+    samples: int = Field(200, ge=2, description="pictures of activity maximization")
     ascent: int = Field(500, ge=1, description="steps of each")
     rate: float = Field(0.1, gt=0, description="rate of the ascent")
     estimators: bool = Field(False, description="measure the trace estimators as well")
@@ -210,7 +210,7 @@ class AlignmentConfig(Section):
     gpu: bool = Field(False, description="a GPU for every training")
 
     @model_validator(mode="after")
-    def _a_regulariser_of_ones_own_is_whole(self) -> "AlignmentConfig":
+    def _a_regularizer_of_ones_own_is_whole(self) -> "AlignmentConfig":
         found = self.custom
         if found.name != "none" and not found.weight:
             raise ValueError("custom.weight: found 0, which adds nothing, expected more")

@@ -134,6 +134,6 @@ def _samples(lines: Lines, shape: Sequence[int]) -> Captioned:
     for axis in axes.flat:
         axis.axis("off")
     return figure, (
-        "Pictures of activity maximisation, and their mean log-density a dimension under the "
+        "Pictures of activity maximization, and their mean log-density a dimension under the "
         "reference (nats)."
     )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ebflow.alignment import regularisers
+from ebflow.alignment import regularizers
 from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
@@ -86,7 +86,7 @@ def network(config: NetConfig, shape: Sequence[int], classes: int, seed: int) ->
 
 
 def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -> Objective | None:
-    """Returns the regulariser; ``floor`` is that many times the trace's floor.
+    """Returns the regularizer; ``floor`` is that many times the trace's floor.
 
     A target gradient is of the logit itself, centred or not.
     """
@@ -94,13 +94,13 @@ def penalty(config: RegulariserConfig, shape: Sequence[int], smoothing: float) -
         return None
     if config.name == "fool":
         return target_gradient(stripes(shape), config.size)
-    function = regularisers.REGULARISERS[config.name]
+    function = regularizers.REGULARIZERS[config.name]
     options = config.options(function)
     if options.get("floor") is not None:
         width = torch.Size(shape).numel()
-        options["floor"] *= regularisers.smallest_trace(width, smoothing)
+        options["floor"] *= regularizers.smallest_trace(width, smoothing)
     made = function(**options)
-    return regularisers.centred(made) if config.centred else made
+    return regularizers.centred(made) if config.centred else made
 
 
 @products("highest")
@@ -139,11 +139,11 @@ def fit(
 def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, float]) -> str:
     """Returns the diagnosis of a trace that passed its floor; empty if it did not."""
     trace = metrics["probe/trace"]
-    return regularisers.collapse(trace, width=manifest.width, noise=config.smoothing) or ""
+    return regularizers.collapse(trace, width=manifest.width, noise=config.smoothing) or ""
 
 
 def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Training:
-    manifest, regulariser, device = dataset.manifest, config.regulariser, config.device
+    manifest, regularizer, device = dataset.manifest, config.regularizer, config.device
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
     labels, known = (split.labels().to(device) for split in rows.values())
@@ -152,8 +152,8 @@ def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Train
     return Training(
         network(config.net, manifest.shape, manifest.classes, config.seed).to(device),
         x, labels, held=(held, known), optimizer=partial(_optimizer, config),
-        regulariser=penalty(regulariser, manifest.shape, config.smoothing),
-        weight=regulariser.weight, warmup=regulariser.warmup,
+        regularizer=penalty(regularizer, manifest.shape, config.smoothing),
+        weight=regularizer.weight, warmup=regularizer.warmup,
         schedule=schedules[config.schedule], epochs=config.epochs, batch_size=config.batch_size,
         noise=config.noise, augment=augment and augment(manifest.shape), clip=config.clip,
         watch=watch, seed=config.seed,
@@ -190,19 +190,19 @@ def probe(config: ClassifierConfig, training: Training) -> dict[str, float]:
 
 def warnings(config: ClassifierConfig, training: Training) -> list[str]:
     """Returns what is to be known of the settings, judged by the trained network where it is."""
-    regulariser, found = config.regulariser, []
-    if regulariser.name not in ("score", "anti") or regulariser.estimator == "exact":
+    regularizer, found = config.regularizer, []
+    if regularizer.name not in ("score", "anti") or regularizer.estimator == "exact":
         return found
-    hidden = regularisers.disguise(**regulariser.options(regularisers.disguise))
-    if regulariser.name == "score" and regulariser.estimator == "taylor" and hidden > 1:
+    hidden = regularizers.disguise(**regularizer.options(regularizers.disguise))
+    if regularizer.name == "score" and regularizer.estimator == "taylor" and hidden > 1:
         found.append(
             f"a gradient-norm penalty in disguise: 8 mu / (K sigma²) = {hidden:.3g} > 1; expected "
             "taylor_cv, stability 0, or a larger step"
         )
     density, x = _probe(training, config.noise)
     draws = derive(0, "probe", "noise", device=x.device)
-    options = regulariser.options(regularisers.signal_to_noise)
-    ratio = regularisers.signal_to_noise(density, x, generator=draws, **options)
+    options = regularizer.options(regularizers.signal_to_noise)
+    ratio = regularizers.signal_to_noise(density, x, generator=draws, **options)
     if ratio < 1:
         found.append(
             f"noise swamps the trace: |mean| / deviation = {ratio:.2g} of one estimate; expected "

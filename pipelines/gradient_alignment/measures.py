@@ -9,7 +9,7 @@ import torch
 from scipy.integrate import trapezoid
 
 from ebflow.alignment import fooling, metrics, perturbation
-from ebflow.alignment.ascent import maximise
+from ebflow.alignment.ascent import maximize
 from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
@@ -62,8 +62,8 @@ def _shifted(subject: Subject) -> Subject:
         change = partial(fooling.ripple, pattern=pattern, size=shift.size)
     else:
         change = partial(fooling.shifted, shift=fooling.SHIFTS[shift.name](pattern, shift.size))
-    anew = {kind: [change(one) for one in found] for kind, found in subject.randomised.items()}
-    return replace(subject, network=change(subject.network), randomised=anew)
+    anew = {kind: [change(one) for one in found] for kind, found in subject.randomized.items()}
+    return replace(subject, network=change(subject.network), randomized=anew)
 
 
 def _alignment(subject: Subject) -> Found:
@@ -153,7 +153,7 @@ def _ascent(subject: Subject) -> Found:
     config = subject.config
     labels = subject.points.labels[: config.samples]
     width = subject.points.clean.shape[1]
-    pictures = maximise(
+    pictures = maximize(
         subject.network, labels, width=width, generator=subject.draws("ascent"),
         steps=config.ascent, rate=config.rate,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ebflow.alignment.regularisers import PRESETS, disguise, equivalent_strength
+from ebflow.alignment.regularizers import PRESETS, disguise, equivalent_strength
 from pipelines.config.changes import described
 from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig, ShiftConfig
 
@@ -13,7 +13,7 @@ BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
 """The baseline with a class-blind density on every logit, by the shift's name: the gauge."""
 
 
-APART = ("seed", "threads", "gpu", "net.name", "regulariser.name")
+APART = ("seed", "threads", "gpu", "net.name", "regularizer.name")
 """What the line of a training leaves out, or begins with."""
 
 
@@ -31,7 +31,7 @@ def quiet(score: RegulariserConfig) -> RegulariserConfig:
 
 
 def penalty_kind(penalty: RegulariserConfig) -> tuple[str, bool]:
-    """Returns what a regulariser penalises, and whether of the centred logit.
+    """Returns what a regularizer penalizes, and whether of the centred logit.
 
     Score matching that has more of a gradient-norm penalty hidden in it than of its own is one.
     """
@@ -42,7 +42,7 @@ def penalty_kind(penalty: RegulariserConfig) -> tuple[str, bool]:
 
 def method(config: ClassifierConfig) -> str:
     """Returns how a classifier is trained, in one line: all that is not at its default."""
-    name = config.regulariser.name
+    name = config.regularizer.name
     loss = "cross-entropy" if name == "none" else f"cross-entropy + {name}"
     return described(f"{loss} on {config.net.name}", ClassifierConfig(), config, APART)
 
@@ -63,7 +63,7 @@ class Model:
         name: Its name.
         about: What it is.
         classifier: What is trained; of one in ``MODELS``, what differs from others of its scale.
-        preset: Whose settings its regulariser has; empty if nobody's.
+        preset: Whose settings its regularizer has; empty if nobody's.
         shift: What is added to its logits.
     """
 
@@ -87,11 +87,11 @@ def _shifted(name: str, about: str, shift: str, size: float = 100.0) -> Model:
     return Model(name, f"the baseline and {about}", shift=ShiftConfig(name=shift, size=size))
 
 
-def penalised(
-    name: str, about: str, regulariser: RegulariserConfig, preset: str = "", **training: float
+def penalized(
+    name: str, about: str, regularizer: RegulariserConfig, preset: str = "", **training: float
 ) -> Model:
-    """Returns a model that is trained with a regulariser, and as is said, otherwise as others."""
-    return Model(name, about, ClassifierConfig(regulariser=regulariser, **training), preset)
+    """Returns a model that is trained with a regularizer, and as is said, otherwise as others."""
+    return Model(name, about, ClassifierConfig(regularizer=regularizer, **training), preset)
 
 
 RECOMMENDED, PAPER, CODE = "recommended", "paper", "official-code"
@@ -103,34 +103,34 @@ MODELS = {model.name: model for model in (
     Model(BASELINE, "cross-entropy alone"),
     _shifted(BLIND["gaussian"], "a class-blind Gaussian's log-density on every logit", "gaussian"),
     _shifted(BLIND["flow"], "a class-blind flow's log-density on every logit", "flow"),
-    penalised("score", "score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, clip=CLIP),
-    penalised("score-free", "the same without the stability penalty",
+    penalized("score", "score matching, recommended", SCORE[RECOMMENDED], RECOMMENDED, clip=CLIP),
+    penalized("score-free", "the same without the stability penalty",
                _preset(RECOMMENDED, "score", stability=0.0), clip=CLIP),
-    penalised("score-control", "gradient norm at score's strength", control(SCORE[RECOMMENDED]),
+    penalized("score-control", "gradient norm at score's strength", control(SCORE[RECOMMENDED]),
                RECOMMENDED, clip=CLIP),
-    penalised("centred", "score matching of the logit less the mean over classes", CENTRED,
+    penalized("centred", "score matching of the logit less the mean over classes", CENTRED,
                RECOMMENDED, clip=CLIP),
-    penalised("centred-control", "gradient norm of that at the same strength", control(CENTRED),
+    penalized("centred-control", "gradient norm of that at the same strength", control(CENTRED),
                RECOMMENDED, clip=CLIP),
-    penalised("gnorm", "gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
-    penalised("anti", "anti-score-matching, recommended", _preset(RECOMMENDED, "anti"),
+    penalized("gnorm", "gradient norm, recommended", _preset(RECOMMENDED, "gnorm"), RECOMMENDED),
+    penalized("anti", "anti-score-matching, recommended", _preset(RECOMMENDED, "anti"),
                RECOMMENDED),
-    penalised("paper-score", "score matching, paper", SCORE[PAPER], PAPER),
-    penalised("paper-control", "gradient norm at paper-score's strength", control(SCORE[PAPER]),
+    penalized("paper-score", "score matching, paper", SCORE[PAPER], PAPER),
+    penalized("paper-control", "gradient norm at paper-score's strength", control(SCORE[PAPER]),
                PAPER),
-    penalised("paper-quiet", "paper-score's mean by a quiet estimator", quiet(SCORE[PAPER]),
+    penalized("paper-quiet", "paper-score's mean by a quiet estimator", quiet(SCORE[PAPER]),
                PAPER),
-    penalised("paper-anti", "anti-score-matching, paper", _preset(PAPER, "anti"), PAPER),
-    penalised("code-score", "score matching, official code", SCORE[CODE], CODE),
-    penalised("code-control", "gradient norm at code-score's strength", control(SCORE[CODE]),
+    penalized("paper-anti", "anti-score-matching, paper", _preset(PAPER, "anti"), PAPER),
+    penalized("code-score", "score matching, official code", SCORE[CODE], CODE),
+    penalized("code-control", "gradient norm at code-score's strength", control(SCORE[CODE]),
                CODE),
     _shifted("fool-shift", "100 t·x on every logit", "linear", 100.0),
     _shifted("fool-quadratic", "−50 ‖x − t‖² on every logit", "quadratic", 100.0),
     _shifted("fool-sine", "50 sin(2π t·x) on every logit", "sine", 50.0),
-    penalised("fool-weights", "a target gradient trained into the weights",
+    penalized("fool-weights", "a target gradient trained into the weights",
                RegulariserConfig(name="fool", weight=1e-2)),
     _shifted("fool-ripple", "a ripple on one logit", "ripple", 1000.0),
-    penalised("collapse", "score matching without noise and penalty, λ = 1",
+    penalized("collapse", "score matching without noise and penalty, λ = 1",
                RegulariserConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 )}  # fmt: skip
 """All models by name, in the order of tables."""

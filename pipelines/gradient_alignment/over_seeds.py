@@ -144,14 +144,14 @@ def by_model(title: str, lines: Lines, columns: Sequence[Column], note: str) -> 
 
 def entry(line: Line) -> dict[str, Any]:
     """Returns what ``summary.json`` tells of a model; NaN where there is no number."""
-    regulariser = line.model.classifier.regulariser
+    regularizer = line.model.classifier.regularizer
     metrics = sorted({name for one in line.seeds for name in one.numbers})
     return {
         "model": line.model.name,
         "about": line.model.about,
-        "regulariser": regulariser.name,
+        "regularizer": regularizer.name,
         "preset": line.model.preset,
-        "weight": regulariser.weight,
+        "weight": regularizer.weight,
         "seeds": len(line.seeds),
         "diagnosis": line.diagnosis,
         "warnings": line.seeds[0].warnings,

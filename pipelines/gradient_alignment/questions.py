@@ -65,7 +65,7 @@ QUESTIONS = (
            OVER_BASELINE, above(A3), "gauge", CLIPPED),
     _asked("There it aligns more than the gradient-norm penalty of equal strength.",
            OVER_CONTROL, above(A3), "gauge",
-           "The control penalises gradients as strongly, without the trace."),
+           "The control penalizes gradients as strongly, without the trace."),
     _asked("There it comes nearer to the scores than that penalty does.",
            less("relF-opt/centred", "score", "score-control", "relF-opt of centred gradients"),
            below(-0.05), "gauge",
@@ -92,7 +92,7 @@ QUESTIONS = (
            "Its σ is its code's, 0.001; the paper gives none."),
     _asked("A pattern trained into the gradients costs no accuracy that matters.",
            less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "gradients"),
-    _asked("Pictures of activity maximisation are denser after score matching than with a "
+    _asked("Pictures of activity maximization are denser after score matching than with a "
            "class-blind Gaussian.",
            less("samples/log density", "score", GAUSSIAN, "log p / D under the reference"),
            above(0.1), "samples", units="nats a dimension"),
@@ -115,7 +115,7 @@ QUESTIONS = (
     _asked("Among them robustness off the manifold has the order of A3.",
            order("A3", "off-manifold"), above(0.5, margin=0.4), "follows", MANIFOLD),
     _asked("Among them robustness off the manifold explains A3 better than the kind of "
-           "regulariser does.",
+           "regularizer does.",
            explained("A3", "off-manifold"), above(0.1), "follows",
            f"{MANIFOLD} Kinds: none, score matching, its opposite, gradient norm (also "
            "score matching that is one in disguise) and a target gradient, on the logit or "
@@ -177,6 +177,6 @@ WOULD_CHANGE = (
     "told: A3 is the cosine with a difference of their scores.",
     "Other strengths λ of score matching and of its control, which are compared at one, the "
     "recommended.",
-    "A regulariser that is told the other classes' scores at a point, and so could fit the "
+    "A regularizer that is told the other classes' scores at a point, and so could fit the "
     "centred score itself.",
 )

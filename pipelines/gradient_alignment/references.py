@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ebflow import mixtures
 from ebflow.alignment.logit import Classifier, accuracy
 from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
-from ebflow.alignment.reference import Normalised, Reference, Scores
+from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
 from ebflow.data.loader import Dataset
@@ -68,7 +68,7 @@ def open_reference(folder: Path, device: str = "cpu") -> Reference:
     return Reference(flows, kept["priors"])
 
 
-def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalised]:
+def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalized]:
     """Returns the class-blind densities that a stage kept, by name: ``gaussian`` and ``flow``."""
     gaussian, flow = mixtures.load(folder / GAUSSIAN).to(device), load(folder / FLOW).to(device)
     return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
@@ -111,7 +111,7 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     return numbers | {"reference/accuracy": float(right.double().mean())}
 
 
-def blind_quality(blind: Mapping[str, Normalised], test: Points) -> dict[str, float]:
+def blind_quality(blind: Mapping[str, Normalized], test: Points) -> dict[str, float]:
     """Returns the log-densities of class-blind densities, in nats a dimension."""
     x = test.noisy
     return {f"blind/{name}": float(density.log_prob(x).mean()) / x.shape[1]
@@ -135,14 +135,14 @@ class Subject:
     Attributes:
         config: What is measured.
         network: The classifier.
-        baseline: The one without a regulariser, of the same seed.
+        baseline: The one without a regularizer, of the same seed.
         judge: One of another architecture that was trained independently.
         shape: The shape of an example.
         points: Test points.
         scores: The reference's there.
         reference: The reference.
         blind: Class-blind densities by name.
-        randomised: The classifier with parameters drawn anew, some draws of each kind.
+        randomized: The classifier with parameters drawn anew, some draws of each kind.
     """
 
     config: MeasureConfig
@@ -153,8 +153,8 @@ class Subject:
     points: Points
     scores: Scores
     reference: Reference
-    blind: Mapping[str, Normalised]
-    randomised: Mapping[str, Sequence[Classifier]]
+    blind: Mapping[str, Normalized]
+    randomized: Mapping[str, Sequence[Classifier]]
 
     def draws(self, *purpose: str | int) -> torch.Generator:
         """Returns the random numbers of a purpose, from their start."""

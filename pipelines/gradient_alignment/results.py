@@ -21,7 +21,7 @@ def describe(config: AlignmentConfig) -> Description:
     data = Path(config.data.source).stem
     return Description(
         parts=(*([data] if data not in config.name else []), f"models of scale {config.scale}"),
-        about=f"What the input-gradients of classifiers of **{data}** are, with regularisers and "
+        about=f"What the input-gradients of classifiers of **{data}** are, with regularizers and "
         "without: their logits as log-densities.",
         tags={"ebflow.data": data, "ebflow.scale": config.scale},
     )

@@ -13,7 +13,7 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetConfig,
 )
-from pipelines.gradient_alignment.models import BASELINE, BLIND, MODELS, Model, control, penalised
+from pipelines.gradient_alignment.models import BASELINE, BLIND, MODELS, Model, control, penalized
 
 JUDGE = 1000
 """Seed of the independently trained classifier, beyond the study's."""
@@ -37,7 +37,7 @@ DENSE = Training(
 """A flow of rows, which starts near the Gaussian of its rows."""
 
 CONVOLUTIONAL = DENSE.changed(
-    preprocess=PreprocessConfig(normalise="standardise", logit=None),
+    preprocess=PreprocessConfig(normalize="standardize", logit=None),
     model=mnist9k().model,
     anchor=mnist9k().anchor,
     train={"lr": 1e-2, "steps": 2000, "validate_every": 200},
@@ -52,7 +52,7 @@ class Scale:
     Attributes:
         models: The names of its models.
         seeds: The number of trainings of each.
-        classifier: A training without a regulariser.
+        classifier: A training without a regularizer.
         flow: How a flow is trained, the best by validation kept; one that sees the same draws of
             noise often learns them.
         classes: How that of a class goes on from the flow of all rows; None: it does not.
@@ -125,14 +125,14 @@ def models(config: AlignmentConfig) -> list[Model]:
 
 
 def _custom(config: AlignmentConfig) -> Iterator[Model]:
-    """Yields the model of the configuration's own regulariser, if any, and its control."""
-    found, own = config.custom, config.custom.regulariser
+    """Yields the model of the configuration's own regularizer, if any, and its control."""
+    found, own = config.custom, config.custom.regularizer
     training = found.model_dump(include={"clip", "noise"}, exclude_none=True)
     if found.name != "none":
-        yield penalised("custom", "a regulariser of one's own", own, **training)
+        yield penalized("custom", "a regularizer of one's own", own, **training)
     if found.name == "score":
         about = "gradient norm at custom's strength"
-        yield penalised("custom-control", about, control(own), **training)
+        yield penalized("custom-control", about, control(own), **training)
 
 
 def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
@@ -147,7 +147,7 @@ def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
 
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
-    """Returns the training of the scale, without a regulariser."""
+    """Returns the training of the scale, without a regularizer."""
     found = SCALES[config.scale].classifier
     return found.changed(
         net=found.net if config.net in (None, found.net.name) else NetConfig(name=config.net),

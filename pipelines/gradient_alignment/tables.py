@@ -81,7 +81,7 @@ def _density_ratios(lines: Lines) -> Table:
 
 def _settings(lines: Lines) -> Table:
     rows = [
-        (name, line.model.about, f"{line.model.classifier.regulariser.weight:.3g}",
+        (name, line.model.about, f"{line.model.classifier.regularizer.weight:.3g}",
          "; ".join(filter(None, [line.diagnosis, *line.seeds[0].warnings])))
         for name, line in lines.items()
     ]  # fmt: skip

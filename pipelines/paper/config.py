@@ -48,7 +48,7 @@ class StackConfig(Threaded, Section):
     Attributes:
         part: Part of the experiment.
         activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline an element.
-        objective: What is minimised.
+        objective: What is minimized.
         preprocessings: Data behind the logit: whitened, or as they are.
         starts: Signs of the identity with offsets of every layer.
         rates: Adam's learning rates.
@@ -161,7 +161,7 @@ class PaperConfig(Section):
         "scores: score matching with learned activations, beside the anchor and alone; "
         "tables: the recipe beside other packages' densities; phases: where training by scores "
         "alone loses mass; missing: entries removed from tables, put back; anchor: the interval, "
-        "the weight and the noise of matching scores beside the lazily refreshed normaliser",
+        "the weight and the noise of matching scores beside the lazily refreshed normalizer",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -35,7 +35,7 @@ SAMPLER_SEEDS = 4
 SEPARATIONS = (1.0, 2.5)
 PAIR_SIZES = (64, 128, 256, 512, 1024, 2048)
 PAIR_OBJECTIVES = ("ml", "ism", "dsm0.3", "dsm1")
-"""Two Gaussians: a, m, and what is minimised."""
+"""Two Gaussians: a, m, and what is minimized."""
 
 WEIGHT_MODES, WEIGHT_NOISE = (1.0, 2.0), 2.0
 """Estimates of a mode's weight: a, and the noise of denoising."""

@@ -25,7 +25,7 @@ RANKS, ALIKE, SHOWS = 0.2, 0.8, 0.95
 are alike would show at the last."""
 
 COPIES = 0.1
-"""A network memorises where more of its samples than this are copies; of true ones 0.01 are."""
+"""A network memorizes where more of its samples than this are copies; of true ones 0.01 are."""
 
 PARTING = 8.0
 """The noise at which missing a mode at distance 4 costs most, over what networks err without it.
@@ -64,7 +64,7 @@ def questions(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measure
     """Returns what is asked, with what was found: in groups, of which the first two lead.
 
     Where does a rare mode part both errors, and where not? Does it part their orders, and what do
-    they tell of samples? And of networks that memorise? Asked is of the rarest mode and the
+    they tell of samples? And of networks that memorize? Asked is of the rarest mode and the
     heaviest.
     """
     etas = sorted(eta for eta in config.laws.etas if eta)
@@ -74,7 +74,7 @@ def questions(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measure
         return [told]
     apart = list(_parted(config, plain, rare, etas)) if etas else []
     apart += _alike(trained(plain))
-    return [apart, [*told, *_told(plain)], list(_memorised(plain))]
+    return [apart, [*told, *_told(plain)], list(_memorized(plain))]
 
 
 def _parted(
@@ -176,12 +176,12 @@ def _told(rows: pd.DataFrame) -> Iterator[Measured]:
         ), student(rank_correlation(family(rows, outcome), error))  # fmt: skip
 
 
-def _memorised(rows: pd.DataFrame) -> Iterator[Measured]:
+def _memorized(rows: pd.DataFrame) -> Iterator[Measured]:
     m, steps = (sorted(rows[name].unique()) for name in ("m", "step"))
     few, many = (where(rows, m=size) for size in (m[0], m[-1]))
     span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
     yield Question(
-        f"{m[0]:,} samples are memorised", "share of samples that are copies at the end",
+        f"{m[0]:,} samples are memorized", "share of samples that are copies at the end",
         above(COPIES), figure="memory",
         note="nearer to a training sample than all but 1 % of true samples are",
     ), student(family(few, "copied")[:, -1])  # fmt: skip

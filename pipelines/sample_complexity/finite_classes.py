@@ -1,4 +1,4 @@
-"""Finite classes: what empirical risk minimisation chooses, and how far that is off."""
+"""Finite classes: what empirical risk minimization chooses, and how far that is off."""
 
 from collections.abc import Callable, Sequence
 

@@ -27,7 +27,7 @@ class LogDensity(PythonModel):
     ) -> np.ndarray:
         """Returns log p(x) of N examples, with shape (N,).
 
-        Integer data are dequantised by one draw that is the same at every call.
+        Integer data are dequantized by one draw that is the same at every call.
 
         Arguments:
             context: The model's files.

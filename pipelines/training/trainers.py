@@ -15,7 +15,7 @@ from ebflow.data.manifest import Manifest
 from ebflow.execution import Augmentation
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
-from ebflow.optimisers import eager
+from ebflow.optimizers import eager
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.train import Trainer
@@ -51,7 +51,7 @@ def build(
     new = isinstance(start, Preprocessing)
     flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
     flow.columns = _columns(dataset.manifest)
-    loss = _loss(config, flow.matched)
+    loss = _loss(config, flow.core)
     return Trainer(
         flow,
         dataset,
@@ -81,7 +81,7 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
         dtype=getattr(torch, config.train.dtype),
     )
     if given:
-        flow.standardise_context(torch.tensor(given.mean), torch.tensor(given.std))
+        flow.standardize_context(torch.tensor(given.mean), torch.tensor(given.std))
     return flow.preprocessed(chain, match_after=config.preprocess.match_after)
 
 

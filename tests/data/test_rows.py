@@ -68,7 +68,7 @@ def test_shuffled_batches_are_those_of_a_prepared_folder(options, pair):
 
 
 def test_statistics_are_those_of_a_prepared_folder(pair):
-    fitted = [preprocessing.fit(split, normalise="standardise") for split in pair]
+    fitted = [preprocessing.fit(split, normalize="standardize") for split in pair]
     stored, held = ([t for x in chain.layers for t in x.state_dict().values()] for chain in fitted)
     assert all(map(torch.equal, stored, held))
 

@@ -18,7 +18,7 @@ settings.register_profile("explore", derandomize=False)
 
 
 def cases(full):
-    """Parametrises a check by the number of its cases."""
+    """Parametrizes a check by the number of its cases."""
     some, every = full // SHARE, pytest.param(full, id=f"{full}", marks=pytest.mark.slow)
     return pytest.mark.parametrize("count", [pytest.param(some, id=f"{some}"), every])
 

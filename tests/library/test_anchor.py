@@ -1,4 +1,4 @@
-"""The lazily refreshed normaliser, and objectives that learn inverses: gradients, trainings."""
+"""The lazily refreshed normalizer, and objectives that learn inverses: gradients, trainings."""
 
 import math
 
@@ -217,16 +217,16 @@ def test_nothing_but_the_gradient_and_small_weights_is_kept(name):
     assert all(torch.equal(t, kept[k]) for k, t in anchor.state().items())
 
 
-NORMALISED = {
+NORMALIZED = {
     "zero": lambda: images((1, 2, 2), spectral_norm=True),
     "circular": lambda: images((1, 2, 2), padding="circular", spectral_norm=True),
 }
 
 
-@pytest.mark.parametrize("name", NORMALISED)
-def test_normalised_weights_are_followed_through_their_parametrisation(name):
+@pytest.mark.parametrize("name", NORMALIZED)
+def test_normalized_weights_are_followed_through_their_parametrization(name):
     """Exact by the leaves at a refresh; after it, log Z is linear in W and not in the leaves."""
-    flow = NORMALISED[name]()
+    flow = NORMALIZED[name]()
     parameters, anchor = list(flow.parameters()), refreshed(flow)
     found, exact = anchor.log_normalizer(), flow.log_normalizer()
     torch.testing.assert_close(found, exact, **CLOSE)
@@ -234,16 +234,16 @@ def test_normalised_weights_are_followed_through_their_parametrisation(name):
         torch.testing.assert_close(a, b, **CLOSE)
     with torch.no_grad():
         for p in parameters:
-            p.mul_(3.0)  # leaves every normalised weight as it is
+            p.mul_(3.0)  # leaves every normalized weight as it is
         torch.testing.assert_close(anchor.log_normalizer(), exact, **CLOSE)
     anchor.tolerance, anchor.age = 1e-9, anchor.check_every
     step(anchor)
     assert anchor.refreshes == 1 and anchor.drift < 1e-12
 
 
-def test_weights_that_training_normalises_on_are_read_once_a_refresh():
+def test_weights_that_training_normalizes_on_are_read_once_a_refresh():
     """The value kept is that of the weights of the refresh, whatever later reads change."""
-    flow = NORMALISED["zero"]().train()
+    flow = NORMALIZED["zero"]().train()
     anchor = Anchor(flow)
     with torch.no_grad():
         for p in flow.parameters():
@@ -309,7 +309,7 @@ def test_frozen_weights_are_not_modelled():
 def test_singular_weights_raise(name):
     flow = FLOWS[name]()
     with torch.no_grad():
-        flow.layers[0].core.weight.zero_()
+        flow.layers[0].unwrapped.weight.zero_()
     with pytest.raises(NonFinite, match="singular"):
         Anchor(flow).refresh()
 

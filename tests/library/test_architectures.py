@@ -201,7 +201,7 @@ def test_every_architecture_names_itself():
         assert build((1, 4, 4), **options).spec["architecture"] == name
 
 
-def test_normalising_what_is_calibrated_is_refused():
+def test_normalizing_what_is_calibrated_is_refused():
     with pytest.raises(ValueError, match="calibrated: found with spectral_norm"):
         convolutional((1, 4, 4), spectral_norm=True, calibrated=True)
 
@@ -299,13 +299,13 @@ def test_halves_leave_the_chain_at_every_level(levels):
 @couplings
 def test_a_spec_builds_the_same_net_again(name):
     flow = stirred(COUPLINGS[name](), 0.1)
-    flow.initialise(torch.randn(20, *flow.event_shape, generator=seeded()))
+    flow.initialize(torch.randn(20, *flow.event_shape, generator=seeded()))
     again = rebuild({**flow.spec, "dtype": "float64"}).eval()
     assert repr(again) == repr(flow)
-    assert again.initialised == ("autoregressive" in name)
+    assert again.initialized == ("autoregressive" in name)
     again.load_state_dict(flow.state_dict())
     x = torch.randn(5, *flow.event_shape, generator=seeded(3))
-    assert again.initialised and torch.equal(again.log_prob(x), flow.log_prob(x))
+    assert again.initialized and torch.equal(again.log_prob(x), flow.log_prob(x))
 
 
 @couplings

@@ -1,4 +1,4 @@
-"""Bases: normalised, differentiable, sampled; and mixtures against scipy and closed forms."""
+"""Bases: normalized, differentiable, sampled; and mixtures against scipy and closed forms."""
 
 import json
 import math
@@ -249,7 +249,7 @@ def test_elements_have_torchs_density(name, event):
 
 
 @every_base
-def test_a_base_is_normalised(name):
+def test_a_base_is_normalized(name):
     """By the midpoint rule: of one element on x = tan t, or in the plane."""
     base = BASES[name]()
     if name in ELEMENTWISE:

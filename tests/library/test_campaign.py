@@ -71,7 +71,7 @@ def configuration(rng):
         "options": options[rng.integers(len(options))],
         "base": base,
         "objective": rng.choice(sorted(objectives.OBJECTIVES)),
-        "normalise": rng.choice(["none", "standardise", "whiten"]),
+        "normalize": rng.choice(["none", "standardize", "whiten"]),
         "dtype": [torch.float32, torch.float64][rng.integers(2)],
         "optimizer": partial(kinds[rng.integers(2)], lr=rate),
         "steps": 12,

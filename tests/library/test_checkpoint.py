@@ -156,7 +156,7 @@ CHANGES = {
     "unknown type": lambda s: s["flow"].update(dtype="float99"),
     "type is a function": lambda s: s["flow"].update(dtype="load"),
     "preprocessing of other width": lambda s: s["flow"]["preprocessing"].update(width=63),
-    "unknown normalisation": lambda s: s["flow"]["preprocessing"].update(normalise="zca"),
+    "unknown normalization": lambda s: s["flow"]["preprocessing"].update(normalize="zca"),
     "preprocessing is a list": lambda s: s["flow"].update(preprocessing=[1]),
     "no match_after": lambda s: s["flow"].pop("match_after"),
     "negative levels": lambda s: s["flow"]["preprocessing"].update(levels=-4),

@@ -35,7 +35,7 @@ TRAININGS = {
     "circular": dict(
         objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
     ),
-    "masked, normalised": dict(
+    "masked, normalized": dict(
         objective="ml",
         net=dict(architecture="convolutional", padding="masked", spectral_norm=True),
     ),

@@ -43,7 +43,7 @@ def flow_for(dataset, **options):
 def direct(flow, split, seed=0, draw=0):
     """Returns the log-densities of a split by one call."""
     with torch.no_grad():
-        return flow.log_prob(split.tensor(), RowGenerator(seed, "dequantise", draw))
+        return flow.log_prob(split.tensor(), RowGenerator(seed, "dequantize", draw))
 
 
 @pytest.mark.parametrize("source", ["digits", "diabetes"])
@@ -110,7 +110,7 @@ def test_densities_that_are_not_finite_raise(value):
 def test_a_flow_that_is_not_finite_raises(digits, layer):
     flow = flow_for(digits)
     with torch.no_grad():
-        flow.matched.layers[layer].weight[0, 0] = torch.nan
+        flow.core.layers[layer].weight[0, 0] = torch.nan
     with pytest.raises(NonFinite):
         evaluate(flow, digits.split("test"))
 
@@ -118,7 +118,7 @@ def test_a_flow_that_is_not_finite_raises(digits, layer):
 def test_a_singular_flow_raises(digits):
     flow = flow_for(digits)
     with torch.no_grad():
-        flow.matched.layers[0].weight.zero_()
+        flow.core.layers[0].weight.zero_()
     with pytest.raises(NonFinite):
         evaluate(flow, digits.split("test"))
 

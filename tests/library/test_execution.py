@@ -29,7 +29,7 @@ TRAININGS = {
     "latent mean, anchored, finish": dict(
         objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5), finish=0.3)
     ),
-    "normalised convolutions, anchored": dict(
+    "normalized convolutions, anchored": dict(
         objective="ssm",
         net=dict(architecture="convolutional", spectral_norm=True),
         loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),

@@ -15,7 +15,7 @@ from pipelines import store
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The names that were synchronised and given, in turn; the real calls are made."""
+    """The names that were synchronized and given, in turn; the real calls are made."""
     found, fsync, replace = [], os.fsync, os.replace
 
     def synced(handle):
@@ -32,7 +32,7 @@ def calls(monkeypatch):
 
 
 def check(calls, name, parent, files):
-    """Checks that all files were synchronised before a name was given, and it thereafter."""
+    """Checks that all files were synchronized before a name was given, and it thereafter."""
     at = calls.index(("name", name))
     assert {("sync", file) for file in files} <= set(calls[:at])
     assert calls[at + 1] == ("sync", parent)

@@ -1,4 +1,4 @@
-"""Flows as modules: preprocessing and the cut, types, initialisation, AMP, torch.compile."""
+"""Flows as modules: preprocessing and the cut, types, initialization, AMP, torch.compile."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 
 from ebflow import preprocessing
 from ebflow.architectures import coupling, dense
-from ebflow.bijections import ActNorm, Affine, Dequantise, SmoothLeakyReLU
+from ebflow.bijections import ActNorm, Affine, Dequantize, SmoothLeakyReLU
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import dsm, ssm_vr
@@ -20,13 +20,13 @@ from .flows import FLOWS, at, contexts, images, named, net
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
 PREPROCESSINGS = {
-    "digits, nothing": ("digits", dict(normalise="none", margin=None)),
-    "digits, logit": ("digits", dict(normalise="none", margin=1e-3, scale=0.5)),
-    "digits, standardise": ("digits", dict(normalise="standardise", margin=1e-6)),
-    "digits, whiten": ("digits", dict(normalise="whiten", margin=1e-6)),
-    "digits, extended": ("digits", dict(normalise="whiten", margin=1e-3, extended=True)),
-    "diabetes, nothing": ("diabetes", dict(normalise="none")),
-    "diabetes, whiten": ("diabetes", dict(normalise="whiten", shrinkage=0.01)),
+    "digits, nothing": ("digits", dict(normalize="none", margin=None)),
+    "digits, logit": ("digits", dict(normalize="none", margin=1e-3, scale=0.5)),
+    "digits, standardize": ("digits", dict(normalize="standardize", margin=1e-6)),
+    "digits, whiten": ("digits", dict(normalize="whiten", margin=1e-6)),
+    "digits, extended": ("digits", dict(normalize="whiten", margin=1e-3, extended=True)),
+    "diabetes, nothing": ("diabetes", dict(normalize="none")),
+    "diabetes, whiten": ("diabetes", dict(normalize="whiten", shrinkage=0.01)),
 }
 preprocessings = pytest.mark.parametrize("name", PREPROCESSINGS)
 
@@ -57,7 +57,7 @@ def test_the_cut_moves_scores_and_not_the_density(request, name, match_after):
     discrete = name.startswith("digits")
     assert flow.cut == (whole.cut if match_after else int(discrete))
     torch.testing.assert_close(flow.log_prob(x), whole.log_prob(x), **CLOSE)
-    inner, y = flow.matched, flow.preprocess(x)
+    inner, y = flow.core, flow.preprocess(x)
     assert all(a is b for a, b in zip(inner.layers, list(flow.layers)[flow.cut :], strict=True))
     torch.testing.assert_close(inner.to_latent(y), flow.to_latent(x), **CLOSE)
     leading = Flow(flow.event_shape, list(flow.layers)[: flow.cut])
@@ -89,7 +89,7 @@ def test_noise_of_integers_is_a_function_of_the_generator_and_the_row(request):
         assert torch.equal(flow.log_prob(rows, seeded(1)), flow.log_prob(rows, seeded(1)))
         assert not torch.equal(flow.log_prob(rows, seeded(1)), flow.log_prob(rows, seeded(2)))
         torch.testing.assert_close(flow.log_prob(rows[:2]), flow.log_prob(rows)[:2], **CLOSE)
-        y = Dequantise(17).dequantise(rows, flow.like, seeded(5))
+        y = Dequantize(17).dequantize(rows, flow.like, seeded(5))
         torch.testing.assert_close(flow.log_prob(rows, seeded(5)), flow.log_prob(y), **CLOSE)
 
 
@@ -117,19 +117,19 @@ TYPES = [torch.float32, torch.float64]
 @pytest.mark.parametrize("default", TYPES)
 def test_the_type_of_a_flow_is_its_own(digits, dtype, default):
     torch.set_default_dtype(default)
-    chain = preprocessing.fit(digits.split("train"), normalise="whiten")
+    chain = preprocessing.fit(digits.split("train"), normalize="whiten")
     flow = dense((64,), dtype=dtype).preprocessed(chain)
     rows = digits.split("test").tensor()[:3]
     y = flow.preprocess(rows)
-    inner, own = flow.matched, Flow((64,), list(dense((64,), dtype=dtype).layers))
+    inner, own = flow.core, Flow((64,), list(dense((64,), dtype=dtype).layers))
     found = (flow.log_prob(rows), y, inner.score(y), inner.energy(y), own.score(y))
     assert {t.dtype for t in (*found, flow.sample(2, seeded()))} == {dtype}
 
 
 def test_single_precision_is_near_double(digits):
-    chain = preprocessing.fit(digits.split("train"), normalise="whiten")
+    chain = preprocessing.fit(digits.split("train"), normalize="whiten")
     flow = net((64,)).preprocessed(chain)
-    noise = Dequantise(17).dequantise(digits.split("test").tensor(), flow.like, seeded()).float()
+    noise = Dequantize(17).dequantize(digits.split("test").tensor(), flow.like, seeded()).float()
     exact = flow.log_prob(noise.double())
     single = copy.deepcopy(flow).float().log_prob(noise).double()
     assert (single - exact).abs().max() < 0.05
@@ -154,20 +154,20 @@ def test_log_normalizer_is_cached_without_gradient(monkeypatch):
 def test_a_flow_takes_statistics_layer_by_layer_and_once():
     layers = [Affine(1.0, 3.0, (3,)), ActNorm((3,)), SmoothLeakyReLU(0.1), ActNorm((3,))]
     flow, x = Flow((3,), layers), channels(50, 3)
-    assert not flow.initialised and Flow((3,), layers[:1]).initialised
-    flow.initialise(x)
-    assert flow.initialised
+    assert not flow.initialized and Flow((3,), layers[:1]).initialized
+    flow.initialize(x)
+    assert flow.initialized
     for end in (2, 4):
         standard(Flow((3,), layers[:end]).to_latent(x))
     before = copy.deepcopy(flow.state_dict())
-    flow.initialise(100 * x)
+    flow.initialize(100 * x)
     assert all(torch.equal(before[k], t) for k, t in flow.state_dict().items())
 
 
 def test_statistics_are_those_given_the_contexts():
     flow = stirred(coupling((3,), depth=1, hidden=3, context=2))
     c = contexts(flow, 50)
-    flow.initialise(channels(50, 3), context=c)
+    flow.initialize(channels(50, 3), context=c)
     density = flow(c)
     index = next(k for k, layer in enumerate(flow.layers) if isinstance(layer, ActNorm))
     x = channels(50, 3)
@@ -178,11 +178,11 @@ def test_statistics_are_those_given_the_contexts():
 
 def test_statistics_may_be_shown_in_single_precision(single_precision):
     flow = coupling((3,), depth=2, hidden=3)
-    flow.initialise(channels(50, 3).double())
-    assert flow.initialised and flow.log_prob(channels(5, 3)).dtype == torch.float32
+    flow.initialize(channels(50, 3).double())
+    assert flow.initialized and flow.log_prob(channels(5, 3)).dtype == torch.float32
 
 
-# Parametrised weights
+# Parametrized weights
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_statistics_may_be_shown_in_single_precision(single_precision):
         lambda: named("coupling", (2,), depth=1, hidden=3, norm="weight"),
     ],
 )
-def test_energy_and_normaliser_read_apart_are_those_of_one_weight(make):
+def test_energy_and_normalizer_read_apart_are_those_of_one_weight(make):
     """In training mode, after a step has moved the weights; copies agree, and stay so."""
     flow = make().train()
     x, optimizer = at(flow), torch.optim.Adam(flow.parameters(), lr=0.1, fused=True)
@@ -307,7 +307,7 @@ def test_a_training_step_compiles(name, objective, fresh_compiler):
 def test_a_flow_is_of_the_type_of_its_tensors(name):
     flow = FLOWS[name]()
     for dtype in (torch.float32, torch.float64):
-        assert flow.to(dtype).like.dtype == flow.matched.like.dtype == dtype
+        assert flow.to(dtype).like.dtype == flow.core.like.dtype == dtype
 
 
 def test_a_part_of_a_flow_follows_when_that_is_moved():

@@ -203,12 +203,12 @@ def test_a_context_where_there_is_none_is_refused():
         net((4,))(torch.zeros(5, 1))
 
 
-def test_contexts_are_standardised_by_those_that_were_shown():
+def test_contexts_are_standardized_by_those_that_were_shown():
     flow = FLOWS["dense, given"]()
     plain = copy.deepcopy(flow)
     c = 100 + 7 * contexts(flow, 50)
     c[:, 1] = 3.0  # a constant one keeps its scale
-    flow.standardise_context(c.double().mean(0), c.double().std(0, correction=0))
+    flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
     standard = torch.stack([(c[:, 0] - c[:, 0].mean()) / c[:, 0].std(correction=0),
                             torch.zeros(50)], 1)  # fmt: skip
     x = at(flow, 50)
@@ -216,10 +216,10 @@ def test_contexts_are_standardised_by_those_that_were_shown():
     again = FLOWS["dense, given"]()
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again.log_prob(x, context=c), flow.log_prob(x, context=c))
-    assert torch.equal(flow.matched.log_prob(x, context=c), flow.log_prob(x, context=c))
+    assert torch.equal(flow.core.log_prob(x, context=c), flow.log_prob(x, context=c))
 
 
-def test_the_normaliser_knows_no_context():
+def test_the_normalizer_knows_no_context():
     flow = FLOWS["convolutional, given"]()
     assert not [layer for layer in flow.layers if layer.constant_jacobian
                 and isinstance(layer, ConditionalAffine | Coupling)]  # fmt: skip
@@ -434,7 +434,7 @@ def test_copies_and_pickles_are_alike_and_their_own(name):
     with torch.no_grad():
         expected = density.log_prob(x)
     twins = [copy.deepcopy(flow)]
-    if name not in ("spectral", "weight norm"):  # torch pickles no parametrised module
+    if name not in ("spectral", "weight norm"):  # torch pickles no parametrized module
         twins.append(pickle.loads(pickle.dumps(flow)))
     for twin in twins:
         with torch.no_grad():
@@ -499,9 +499,9 @@ def test_a_context_of_inner_size_one_is_paired_row_by_row():
 
 def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
     """In float32 a sample at the end of its range has rounded; its density must not."""
-    from ebflow.bijections import Affine, Dequantise, Logit
+    from ebflow.bijections import Affine, Dequantize, Logit
 
-    layers = [Dequantise(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
+    layers = [Dequantize(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
     flow = Flow((3,), layers)
     x, found = flow.sample_and_log_prob(2000, seeded(1))
     exact = Flow((3,), layers).double()

@@ -1,7 +1,7 @@
 r"""Efficiency of score matching on Gaussians against closed forms, by Monte Carlo.
 
 The flow is u = w x in d dimensions, so its score is -λ x with λ = w², and every objective is a
-quadratic of λ: three evaluations give the minimiser of each of T trials with n samples. The
+quadratic of λ: three evaluations give the minimizer of each of T trials with n samples. The
 relative error of a variance from T trials is √(2/T); tests allow 4.5 of them (a false alarm in
 1.5e5) and 10/n for what the asymptotic formulas leave out.
 """
@@ -21,8 +21,8 @@ SAMPLES, TRIALS = 500, 2000
 TOLERANCE = 4.5 * math.sqrt(2 / TRIALS) + 10 / SAMPLES
 
 
-def minimisers(objective, x, repeats=1, **options):
-    """Returns the λ that minimises the objective's mean over n samples, for each of T trials."""
+def minimizers(objective, x, repeats=1, **options):
+    """Returns the λ that minimizes the objective's mean over n samples, for each of T trials."""
     trials, samples, size = x.shape
     rows = x.repeat_interleave(repeats, 1).view(-1, size)
     means = [
@@ -52,7 +52,7 @@ def close(found, expected, tolerance=TOLERANCE):
 def test_variance_of_denoising(sigma, draws):
     """n Var λ = V⁻² [2v²/V² + (v/σ² − 2v²/V²)/K], V = v + σ², for data N(0, v)."""
     v = 0.8
-    estimates = minimisers(objectives.dsm, data(1, math.sqrt(v)), draws, sigma=sigma)
+    estimates = minimizers(objectives.dsm, data(1, math.sqrt(v)), draws, sigma=sigma)
     smoothed = v + sigma**2
     efficient = 2 * v**2 / smoothed**2
     expected = (efficient + (v / sigma**2 - efficient) / draws) / smoothed**2
@@ -62,7 +62,7 @@ def test_variance_of_denoising(sigma, draws):
 @pytest.mark.parametrize("sigma", [0.3, 1.0])
 def test_denoising_fits_the_smoothed_density(sigma):
     """The mean of the estimates is 1/V to 4.5 standard errors and 10/n of it."""
-    estimates = minimisers(objectives.dsm, data(1), sigma=sigma)
+    estimates = minimizers(objectives.dsm, data(1), sigma=sigma)
     target = 1 / (1 + sigma**2)
     error = 4.5 * float(estimates.std()) / math.sqrt(TRIALS) + 10 / SAMPLES * target
     assert abs(float(estimates.mean()) - target) < error
@@ -79,7 +79,7 @@ def test_denoising_fits_the_smoothed_density(sigma):
 )
 def test_variance_of_slicing(size, slices):
     """n Var λ / λ² = 2/d + 2(1 − 1/d)/M for M Rademacher slices."""
-    estimates = minimisers(objectives.ssm, data(size), slices=slices)
+    estimates = minimizers(objectives.ssm, data(size), slices=slices)
     close(SAMPLES * float(estimates.var()), 2 / size + 2 * (1 - 1 / size) / slices)
 
 
@@ -87,14 +87,14 @@ def test_variance_of_slicing(size, slices):
 def test_variance_of_antithetic_denoising(sigma):
     """n Var λ = 4 v² / V⁴: pairs ±n cancel the part that diverges as σ → 0."""
     v = 0.8
-    estimates = minimisers(objectives.dsm, data(1, math.sqrt(v)), sigma=sigma, antithetic=True)
+    estimates = minimizers(objectives.dsm, data(1, math.sqrt(v)), sigma=sigma, antithetic=True)
     close(SAMPLES * float(estimates.var()), 4 * v**2 / (v + sigma**2) ** 4)
 
 
 def test_a_ladder_fits_a_compromise():
     """λ = Σ σ² / Σ σ² (v + σ²), the mean to 4.5 standard errors and 10/n of it."""
     ladder = (0.3, 1.0)
-    estimates = minimisers(objectives.dsm, data(1), sigma=ladder)
+    estimates = minimizers(objectives.dsm, data(1), sigma=ladder)
     target = sum(s**2 for s in ladder) / sum(s**2 * (1 + s**2) for s in ladder)
     error = 4.5 * float(estimates.std()) / math.sqrt(TRIALS) + 10 / SAMPLES * target
     assert abs(float(estimates.mean()) - target) < error
@@ -106,7 +106,7 @@ def test_a_ladder_fits_a_compromise():
 def test_variance_of_orthogonal_slicing(size, slices):
     """n Var λ / λ² = 2/M for M orthogonal slices, so that M = d are the MLE; 500 trials."""
     x = data(size, trials=500)
-    estimates = minimisers(objectives.ssm, x, slices=slices, directions="orthogonal")
+    estimates = minimizers(objectives.ssm, x, slices=slices, directions="orthogonal")
     tolerance = 4.5 * math.sqrt(2 / 500) + 10 / SAMPLES
     close(SAMPLES * float(estimates.var()), 2 / slices, tolerance)
 
@@ -117,11 +117,11 @@ def test_an_exact_trace_is_maximum_likelihood(size, objective):
     """With Rademacher slices v·H·v = −λ d exactly, so λ = d / mean ‖x‖²: the MLE."""
     x = data(size, trials=50)
     expected = size / x.square().sum(2).mean(1)
-    found = minimisers(objectives.OBJECTIVES[objective], x)
+    found = minimizers(objectives.OBJECTIVES[objective], x)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
-def test_likelihood_has_the_same_minimiser():
+def test_likelihood_has_the_same_minimizer():
     """The gradient of ``ml`` vanishes at w = mean(x²)^(−1/2)."""
     x = data(1, trials=1)[0]
     flow = dense((1,), depth=1, sign=float(x.square().mean().rsqrt()))

@@ -139,7 +139,7 @@ def test_the_spec_builds_the_same_layers(random):
     again = marginals.build(found.spec, 3)
     for layer, other in zip(found.layers, again, strict=True):
         other.load_state_dict(layer.state_dict())
-    x = found.layers[0].dequantise(x, x, generator(0, "x"))
+    x = found.layers[0].dequantize(x, x, generator(0, "x"))
     for layer, other in zip(found.layers, again, strict=True):
         assert torch.equal(layer(x), other(x))
         x = layer(x)
@@ -154,7 +154,7 @@ def test_what_is_done_is_told_by_name(random):
         "grids": {}, "bounds": {}, "tails": []}  # fmt: skip
 
 
-def test_categories_are_dequantised_and_nothing_else(random):
+def test_categories_are_dequantized_and_nothing_else(random):
     kinds = torch.tensor(random.choice(3, 4_000, p=[0.7, 0.2, 0.1]))
     one_hot = torch.nn.functional.one_hot(kinds, 3).double()
     x = torch.cat([rows(random.uniform(size=4_000)), one_hot], 1)

@@ -1,4 +1,4 @@
-"""Mixtures fitted by expectation maximisation, against scikit-learn itself and known truths."""
+"""Mixtures fitted by expectation maximization, against scikit-learn itself and known truths."""
 
 import logging
 import warnings

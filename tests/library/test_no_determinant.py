@@ -1,6 +1,6 @@
-"""Score matching trains without one determinant, inverse or factorisation.
+"""Score matching trains without one determinant, inverse or factorization.
 
-Two nets are cast: every function of PyTorch's interface that could factorise raises, and so does
+Two nets are cast: every function of PyTorch's interface that could factorize raises, and so does
 every such operator that reaches the dispatcher, backward passes included.
 """
 
@@ -28,28 +28,28 @@ PLAIN = """slogdet logdet det inverse lu lu_solve lu_unpack qr geqrf svd cholesk
 cholesky_solve triangular_solve pinverse matrix_exp matrix_power"""
 METHODS = "slogdet logdet det inverse lu qr svd cholesky pinverse matrix_exp"
 
-FACTORISES = re.compile(
+FACTORIZES = re.compile(
     r"linalg_(?!vector_norm|cross)|slogdet|logdet|\bdet\b|inverse|(?<![a-z])lu_|qr\b|svd|"
     r"cholesky|triangular|geqrf|(?<![a-z])eig|pinverse|matrix_exp|lstsq"
 )
 
 
-class Factorised(AssertionError):
-    """A determinant, an inverse or a factorisation was asked for."""
+class Factorized(AssertionError):
+    """A determinant, an inverse or a factorization was asked for."""
 
 
-class NoFactorisation(TorchDispatchMode):
-    """Raises at every operator that factorises."""
+class NoFactorization(TorchDispatchMode):
+    """Raises at every operator that factorizes."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if FACTORISES.search(func.name().removeprefix("aten::")):
-            raise Factorised(func.name())
+        if FACTORIZES.search(func.name().removeprefix("aten::")):
+            raise Factorized(func.name())
         return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture
 def forbid(monkeypatch):
-    """Returns a function that forbids every factorisation until the test ends."""
+    """Returns a function that forbids every factorization until the test ends."""
 
     def act():
         for owner, names in ((torch.linalg, LINALG), (torch, PLAIN), (torch.Tensor, METHODS)):
@@ -61,7 +61,7 @@ def forbid(monkeypatch):
 
 def _raising(name):
     def raises(*args, **kwargs):
-        raise Factorised(name)
+        raise Factorized(name)
 
     return raises
 
@@ -85,7 +85,7 @@ NETS = {
 
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("objective", MATCHING)
-def test_a_training_factorises_at_refreshes_alone(digits, forbid, objective, net):
+def test_a_training_factorizes_at_refreshes_alone(digits, forbid, objective, net):
     """The first step refreshes the anchor; in others every parameter moves without."""
     if objective == "exact_sm" and net != "dense":
         pytest.skip("a sweep of 64 directions: its layers' steps are those of ssm_vr")
@@ -94,7 +94,7 @@ def test_a_training_factorises_at_refreshes_alone(digits, forbid, objective, net
     steps(training, 1)
     before = [p.clone() for p in training.parameters]
     forbid()
-    with NoFactorisation():
+    with NoFactorization():
         steps(training, 2)
     moved = [not torch.equal(a, b) for a, b in zip(before, training.parameters, strict=True)]
     assert all(moved) and training.step == 3 and training.anchor.refreshes == 1
@@ -108,7 +108,7 @@ SWEEPS = {
 
 
 @pytest.mark.parametrize("name", [n for n in FLOWS if n not in ("no layer", "mixture")])
-def test_no_layer_base_or_context_factorises(name, forbid):
+def test_no_layer_base_or_context_factorizes(name, forbid):
     """Energies, scores, sweeps and traces, forward and backward, of every small flow."""
     flow = FLOWS[name]()
     x, c = at(flow), contexts(flow)
@@ -116,7 +116,7 @@ def test_no_layer_base_or_context_factorises(name, forbid):
     for objective, options in SWEEPS.items():
         function = partial(OBJECTIVES[objective], **options)
         module = LossModule(flow, Loss(function, low_energy=0.1, latent_mean=1.0))
-        with NoFactorisation():
+        with NoFactorization():
             loss, _ = module(x, c, RowGenerator(0))
             assert loss.isfinite().all()
             if loss.requires_grad:
@@ -125,17 +125,17 @@ def test_no_layer_base_or_context_factorises(name, forbid):
 
 @pytest.mark.parametrize("objective", ["ssm", "dsm"])
 def test_scores_behind_a_cut_in_front_of_the_logit(digits, forbid, objective):
-    options = dict(normalise="standardise", margin=1e-2, extended=True)
+    options = dict(normalize="standardize", margin=1e-2, extended=True)
     training = trainer(digits, objective, match_after=False, chain=options)
     forbid()
-    with NoFactorisation():
+    with NoFactorization():
         steps(training, 2)
 
 
-def test_relative_likelihood_never_factorises(digits, forbid):
+def test_relative_likelihood_never_factorizes(digits, forbid):
     training = trainer(digits, "relative_ml")
     forbid()
-    with NoFactorisation():
+    with NoFactorization():
         steps(training)
 
 
@@ -143,14 +143,14 @@ def test_relative_likelihood_never_factorises(digits, forbid):
 def test_likelihood_would_be_caught_by_the_interface(digits, forbid, objective):
     training = trainer(digits, objective)
     forbid()
-    with pytest.raises(Factorised):
+    with pytest.raises(Factorized):
         steps(training)
 
 
 @pytest.mark.parametrize("objective", ["ml", "lazy_ml", "sml"])
 def test_likelihood_would_be_caught_by_the_dispatcher(digits, objective):
     training = trainer(digits, objective)
-    with NoFactorisation(), pytest.raises(Factorised):
+    with NoFactorization(), pytest.raises(Factorized):
         steps(training)
 
 
@@ -164,9 +164,9 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 @pytest.mark.parametrize("call", ["log_det", "inverse"])
-def test_each_use_of_a_factorisation_is_caught(name, call):
+def test_each_use_of_a_factorization_is_caught(name, call):
     layer = LAZY[name]()
     y = torch.ones(2, *layer.event_shape)
     for gradient in (False, True):
-        with NoFactorisation(), pytest.raises(Factorised), torch.set_grad_enabled(gradient):
+        with NoFactorization(), pytest.raises(Factorized), torch.set_grad_enabled(gradient):
             layer.log_det() if call == "log_det" else layer.inverse(y)

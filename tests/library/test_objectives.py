@@ -124,7 +124,7 @@ def fd_ssm(log_p, x):
 MU, FLOOR = 0.1, -2.0
 
 
-def penalised(log_p, x, slow):
+def penalized(log_p, x, slow):
     """½‖s‖² + h + μ h² of another objective's trace h, bounded from below."""
     square = reference.total(reference.score(log_p, x)[1].square()) / 2
     h = (slow(log_p, x) - square).clamp(min=FLOOR)
@@ -166,15 +166,15 @@ REFERENCES = {
     ),
     "exact_sm, stable": (
         partial(objectives.exact_sm, stability=MU, floor=FLOOR),
-        partial(penalised, slow=exact_sm),
+        partial(penalized, slow=exact_sm),
     ),
     "ssm_vr, stable": (
         partial(objectives.ssm_vr, slices=2, stability=MU, floor=FLOOR),
-        partial(penalised, slow=partial(ssm_vr, slices=2)),
+        partial(penalized, slow=partial(ssm_vr, slices=2)),
     ),
     "taylor_sm, stable": (
         partial(objectives.taylor_sm, step=STEP, stability=MU, floor=FLOOR),
-        partial(penalised, slow=partial(taylor_sm, kind="rademacher")),
+        partial(penalized, slow=partial(taylor_sm, kind="rademacher")),
     ),
 }
 references = pytest.mark.parametrize("objective", REFERENCES)

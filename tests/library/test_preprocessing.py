@@ -32,7 +32,7 @@ PREPROCESSINGS = {
     "diabetes": ("diabetes", {}),
 }
 preprocessings = pytest.mark.parametrize("name", PREPROCESSINGS)
-normalised = pytest.mark.parametrize("normalise", ["none", "standardise", "whiten"])
+normalized = pytest.mark.parametrize("normalize", ["none", "standardize", "whiten"])
 
 
 def flow_of(chain, width):
@@ -50,7 +50,7 @@ def setting(request, name, **options):
 
 
 def plain(split, options):
-    """Returns what stands before the normalisation, in numpy, and its log-determinants."""
+    """Returns what stands before the normalization, in numpy, and its log-determinants."""
     x = split.tensor()
     if split.levels is None:
         return x.double().numpy(), np.zeros(len(x))
@@ -66,28 +66,28 @@ def plain(split, options):
 
 @preprocessings
 def test_front_is_the_formula(request, name):
-    split, _, y = setting(request, name, normalise="none")
+    split, _, y = setting(request, name, normalize="none")
     expected, _ = plain(split, PREPROCESSINGS[name][1])
     np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
 
 
 @preprocessings
-def test_standardising_gives_unit_variances(request, name):
-    split, chain, y = setting(request, name, normalise="standardise")
+def test_standardizing_gives_unit_variances(request, name):
+    split, chain, y = setting(request, name, normalize="standardize")
     x, _ = plain(split, PREPROCESSINGS[name][1])
     np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), rtol=1e-9, atol=1e-9)
 
 
 @preprocessings
 def test_whitening_gives_the_identity_covariance(request, name):
-    _, _, y = setting(request, name, normalise="whiten")
+    _, _, y = setting(request, name, normalize="whiten")
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.cov(y.mT, bias=True), np.eye(y.shape[1]), atol=1e-8)
 
 
 @preprocessings
 def test_whitening_is_by_the_symmetric_root(request, name):
-    _, chain, _ = setting(request, name, normalise="whiten")
+    _, chain, _ = setting(request, name, normalize="whiten")
     w = chain.layers[-1].weight
     torch.testing.assert_close(w, w.mT)
     assert torch.linalg.eigvalsh(w)[0] > 0
@@ -96,7 +96,7 @@ def test_whitening_is_by_the_symmetric_root(request, name):
 @preprocessings
 @pytest.mark.parametrize("shrinkage", [0.1, 0.9])
 def test_shrinkage_is_of_the_correlations(request, name, shrinkage):
-    split, chain, y = setting(request, name, normalise="whiten", shrinkage=shrinkage)
+    split, chain, y = setting(request, name, normalize="whiten", shrinkage=shrinkage)
     x, _ = plain(split, PREPROCESSINGS[name][1])
     r = np.corrcoef(x.T)
     shrunk = (1 - shrinkage) * r + shrinkage * np.eye(len(r))
@@ -155,7 +155,7 @@ def test_whitening_does_not_depend_on_units(tmp_path):
     for name, unit in (("one", 1.0), ("other", 1e6)):
         (tmp_path / name).mkdir()
         split = table(tmp_path / name, {"a": x[:, 0], "b": unit * x[:, 1]})
-        chain = fit(split, normalise="whiten", shrinkage=0.1)
+        chain = fit(split, normalize="whiten", shrinkage=0.1)
         flow = flow_of(chain, 2)
         rows = next(split.batches(200)).x
         if unit == 1.0:
@@ -166,16 +166,16 @@ def test_whitening_does_not_depend_on_units(tmp_path):
 def test_a_constant_feature_is_refused():
     split = Rows(torch.stack([torch.arange(60.0), torch.ones(60)], 1))
     with pytest.raises(BadInput, match="found feature 1 constant"):
-        fit(split, normalise="standardise")
+        fit(split, normalize="standardize")
 
 
 @preprocessings
-@pytest.mark.parametrize("normalise", ["standardise", "whiten"])
-def test_statistics_do_not_depend_on_the_batches(request, name, normalise):
+@pytest.mark.parametrize("normalize", ["standardize", "whiten"])
+def test_statistics_do_not_depend_on_the_batches(request, name, normalize):
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
     few, many, whole = (
-        flow_of(fit(split, normalise=normalise, batch_size=b, **options), split.width).state_dict()
+        flow_of(fit(split, normalize=normalize, batch_size=b, **options), split.width).state_dict()
         for b in (1 if source == "diabetes" else 30, 1000, 5000)
     )
     for key, t in whole.items():
@@ -204,9 +204,9 @@ def test_gaussian_baseline_of_digits(digits):
 
 
 @preprocessings
-@normalised
-def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_path):
-    split, chain, y = setting(request, name, normalise=normalise)
+@normalized
+def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalize, tmp_path):
+    split, chain, y = setting(request, name, normalize=normalize)
     chain.save(tmp_path / "chain.safetensors")
     again = Preprocessing.load(tmp_path / "chain.safetensors")
     assert again.spec == chain.spec
@@ -218,9 +218,9 @@ def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalise, tmp_
 
 
 @preprocessings
-@normalised
-def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalise):
-    split, chain, y = setting(request, name, normalise=normalise)
+@normalized
+def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalize):
+    split, chain, y = setting(request, name, normalize=normalize)
     spec = json.loads(json.dumps(chain.spec))
     again = flow_of(build(spec), split.width)
     again.load_state_dict(flow_of(chain, split.width).state_dict())
@@ -228,9 +228,9 @@ def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalise):
     torch.testing.assert_close(found, y, rtol=1e-12, atol=1e-12)
 
 
-def test_unknown_normalisation_is_refused(digits):
-    with pytest.raises(ValueError, match="normalise: found 'zca'"):
-        fit(digits.split("train"), normalise="zca")
+def test_unknown_normalization_is_refused(digits):
+    with pytest.raises(ValueError, match="normalize: found 'zca'"):
+        fit(digits.split("train"), normalize="zca")
 
 
 def table(folder, columns, **options):
@@ -244,15 +244,15 @@ def test_dependent_features_are_refused_unless_shrunk(tmp_path):
     x = np.random.default_rng(0).normal(size=(200, 2))
     split = table(tmp_path, {"a": x[:, 0], "b": x[:, 1], "c": x[:, 0] * 2})
     with pytest.raises(BadInput, match="shrinkage: found a singular covariance") as error:
-        fit(split, normalise="whiten")
+        fit(split, normalize="whiten")
     assert "\n" not in str(error.value)
-    assert fit(split, normalise="whiten", shrinkage=0.1).layers
+    assert fit(split, normalize="whiten", shrinkage=0.1).layers
 
 
 def test_a_fitted_chain_is_left_as_it_is(digits, single_precision):
     """One chain may stand before a float32 and a float64 flow."""
     split = digits.split("train")
-    chain = fit(split, normalise="whiten")
+    chain = fit(split, normalize="whiten")
     before = chain.layers[-1].weight.dtype
     dense((64,), dtype=torch.float32).preprocessed(chain)
     assert chain.layers[-1].weight.dtype == before == torch.float64
@@ -273,12 +273,12 @@ def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
         expected = rf"^dtype: found float32, which cannot resolve {which} \(half of its values lie"
         with pytest.raises(BadInput, match=expected):
             fit(split, dtype=torch.float32, names=names)
-    assert fit(split, dtype=torch.float64).spec["normalise"] == "whiten"
+    assert fit(split, dtype=torch.float64).spec["normalize"] == "whiten"
 
 
 def test_a_feature_a_little_off_is_not(tmp_path):
     chain = fit(stamped(tmp_path, 1e3), dtype=torch.float32)
-    assert chain.spec["normalise"] == "whiten"
+    assert chain.spec["normalize"] == "whiten"
 
 
 def test_large_integers_are_refused_before_columns_are_fitted(monkeypatch):
@@ -337,7 +337,7 @@ def test_a_value_that_few_of_many_rows_have_is_no_outlier(monkeypatch):
 
 
 WIDTH = 16
-SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalise": "none"}
+SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalize": "none"}
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
@@ -353,14 +353,14 @@ def before(dtype, **options):
 
 @precisions
 @pytest.mark.parametrize("name", ["dsm", "fd_ssm", "taylor_sm", "sml", "ssm"])
-@pytest.mark.parametrize("normalise", ["none", "whiten"])
-def test_scores_are_matched_before_an_extended_logit(name, normalise, dtype):
-    flow, x = before(dtype, extended=True, normalise=normalise)
+@pytest.mark.parametrize("normalize", ["none", "whiten"])
+def test_scores_are_matched_before_an_extended_logit(name, normalize, dtype):
+    flow, x = before(dtype, extended=True, normalize=normalize)
     y = flow.preprocess(x, derive(0))
     if name in ("dsm", "sml"):
         outside = ((y + torch.randn(y.shape, dtype=dtype)) < 0).any()
         assert outside and y.min() >= 0 and y.max() < 256
-    loss = OBJECTIVES[name](flow.matched, y, generator=derive(1))
+    loss = OBJECTIVES[name](flow.core, y, generator=derive(1))
     assert loss.shape == (64,) and loss.isfinite().all()
     loss.mean().backward()
     for parameter in flow.parameters():
@@ -372,7 +372,7 @@ def test_scores_are_matched_before_an_extended_logit(name, normalise, dtype):
 def test_without_the_extension_noise_leaves_the_domain(dtype):
     flow, x = before(dtype)
     with pytest.raises(ValueError, match="logit: found values"):
-        OBJECTIVES["dsm"](flow.matched, flow.preprocess(x, derive(0)), generator=derive(1))
+        OBJECTIVES["dsm"](flow.core, flow.preprocess(x, derive(0)), generator=derive(1))
 
 
 @precisions
@@ -389,7 +389,7 @@ def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
         match_after=False,
     )
     x = torch.linspace(-500, 760, 200_001, dtype=torch.float64)
-    p = flow.double().matched.log_prob(x[:, None]).exp()
+    p = flow.double().core.log_prob(x[:, None]).exp()
     total, inside = (float(torch.trapezoid(p[m], x[m])) for m in (x > -1e9, (x > 0) & (x < 256)))
     assert total == pytest.approx(1, abs=1e-6) and inside < 1 - 1e-4
 
@@ -406,7 +406,7 @@ def mixed_columns(count=600):
     return Rows(torch.from_numpy(x))
 
 
-def test_columns_are_dequantised_bounded_and_bent_and_come_back():
+def test_columns_are_dequantized_bounded_and_bent_and_come_back():
     rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True, bounds={2: (0.0, 1.0)})
     assert chain.spec["columns"] == ["grids", "bounds", "standard", "tails"]
@@ -452,10 +452,10 @@ def heavy(count, seed):
 
 def test_directions_with_heavy_tails_are_made_normal(tmp_path):
     train, test = Rows(heavy(4000, 1)), heavy(4000, 2)
-    before, chain = (flow_of(fit(train, gaussianise=g), 4) for g in (False, True))
+    before, chain = (flow_of(fit(train, gaussianize=g), 4) for g in (False, True))
     gain = chain.log_prob(test).mean() - before.log_prob(test).mean()
     assert gain > 0.3
-    fit(train, gaussianise=True).save(tmp_path / "chain")
+    fit(train, gaussianize=True).save(tmp_path / "chain")
     again = flow_of(Preprocessing.load(tmp_path / "chain"), 4)
     assert torch.equal(again.log_prob(test), chain.log_prob(test))
     x = test[:5].requires_grad_()
@@ -468,4 +468,4 @@ def test_directions_with_heavy_tails_are_made_normal(tmp_path):
 
 def test_normal_directions_are_left_as_they_are():
     rows = torch.randn(2000, 5, generator=derive(0, "rows"))
-    assert not fit(Rows(rows), gaussianise=True).spec["gaussianised"]
+    assert not fit(Rows(rows), gaussianize=True).spec["gaussianized"]

@@ -37,7 +37,7 @@ TRAININGS = {
     "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(directions="orthogonal"))),
     "sampled": dict(objective="sml"),
     "before preprocessing": dict(
-        objective="ssm", match_after=False, chain=dict(normalise="none", margin=1e-2)
+        objective="ssm", match_after=False, chain=dict(normalize="none", margin=1e-2)
     ),
     **{
         f"convolutional, {padding}": dict(
@@ -45,7 +45,7 @@ TRAININGS = {
         )
         for padding in ("zero", "circular", "masked")
     },
-    "spectrally normalised": dict(
+    "spectrally normalized": dict(
         net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
     ),
     "coupling": dict(
@@ -53,7 +53,7 @@ TRAININGS = {
     ),
     "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
     "before an extended logit": dict(
-        match_after=False, chain=dict(normalise="none", margin=1e-2, extended=True)
+        match_after=False, chain=dict(normalize="none", margin=1e-2, extended=True)
     ),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
@@ -153,14 +153,14 @@ def test_twice_interrupted(digits, tmp_path):
 
 def test_other_data_are_refused(few_digits, saved):
     with pytest.raises(BadInput, match="checkpoint: found a training with data") as error:
-        other = made(few_digits, "adam", chain=dict(normalise="standardise"))
+        other = made(few_digits, "adam", chain=dict(normalize="standardize"))
         resume(other, saved)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "other",
-    [dict(net=dict(depth=3)), dict(chain=dict(normalise="none")), TRAININGS["anchored"]],
+    [dict(net=dict(depth=3)), dict(chain=dict(normalize="none")), TRAININGS["anchored"]],
     ids=["depth", "preprocessing", "anchor"],
 )
 def test_another_flow_is_refused(digits, saved, other):

@@ -167,7 +167,7 @@ def test_a_best_of_another_training_is_not_gone_back_to(digits, tmp_path):
 def test_without_a_finite_start_it_fails_with_one_line(digits):
     training = made(digits)
     with torch.no_grad():
-        training.averaged.matched.layers[0].weight[0, 0] = torch.nan
+        training.averaged.core.layers[0].weight[0, 0] = torch.nan
     with pytest.raises(NonFinite, match="step 0") as error:
         list(training.run())
     assert "\n" not in str(error.value)

@@ -198,7 +198,7 @@ def test_imputed_mean_is_the_conditional_mean():
 @pytest.fixture(scope="module")
 def fitted(digits):
     """A Gaussian in the logits of digits, some images, and which half of each is missing."""
-    chain = preprocessing.fit(digits.split("train"), normalise="whiten", shrinkage=0.05)
+    chain = preprocessing.fit(digits.split("train"), normalize="whiten", shrinkage=0.05)
     flow = Flow((64,), []).double().preprocessed(chain)
     missing = torch.zeros(8, 8, dtype=torch.bool)
     missing[4:] = True
@@ -236,7 +236,7 @@ def test_completed_data_stay_and_what_is_missing_may_be_anything(fitted):
 
 
 def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
-    """Behind the logit and before the standardising, which is the density's."""
+    """Behind the logit and before the standardizing, which is the density's."""
     flow, x, missing = fitted
     seen = []
 

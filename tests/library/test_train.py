@@ -156,7 +156,7 @@ def test_average_is_the_formula(digits, decay):
         training.train_step(next(batches))
         d = min(decay, (1 + t) / (10 + t)) if t else 0.0
         expected = d * expected + (1 - d) * weight.detach()
-        found = training.averaged.matched.layers[0].weight
+        found = training.averaged.core.layers[0].weight
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -201,7 +201,7 @@ def test_finish_is_by_exact_likelihood(digits, monkeypatch):
     def step(batch):
         flow.load_state_dict(training.flow.state_dict())
         noise = RowGenerator(training.seed, "train", training.step)
-        exact = -float(flow.matched.log_prob(flow.preprocess(batch.x, noise)).detach().mean())
+        exact = -float(flow.core.log_prob(flow.preprocess(batch.x, noise)).detach().mean())
         refreshes = training.anchor.refreshes
         plain(batch)
         near = abs(float(training.window[-1]) - exact) < 1e-9
@@ -272,7 +272,7 @@ def test_a_validation_that_is_not_finite_names_its_step(digits):
     with pytest.raises(NonFinite, match=r"\bstep \d+\b"):
         for _ in training.run():
             with torch.no_grad():
-                training.averaged.matched.layers[0].weight[0, 0] = torch.nan
+                training.averaged.core.layers[0].weight[0, 0] = torch.nan
 
 
 BLIND = dict(net=dict(noise=0.0), patience=3, validate_every=20, optimizer="fast")
@@ -289,7 +289,7 @@ def test_plain_score_matching_is_stopped_and_told_blind(digits, objective):
 
 
 OVERFITTED = dict(
-    objective="ml", log_every=10, batch_size=50, chain=dict(normalise="standardise"),
+    objective="ml", log_every=10, batch_size=50, chain=dict(normalize="standardize"),
     net=dict(calibrated=True), schedule=constant, optimizer="fast",
 )  # fmt: skip
 
@@ -338,7 +338,7 @@ def test_no_patience_never_stops(digits):
 @pytest.mark.parametrize("match_after", [True, False])
 def test_matching_before_preprocessing_trains_too(digits, match_after):
     training = trainer(
-        digits, "ssm", match_after=match_after, chain=dict(normalise="none", margin=1e-2)
+        digits, "ssm", match_after=match_after, chain=dict(normalize="none", margin=1e-2)
     )
     assert all(math.isfinite(v) for v in losses(training))
 
@@ -406,7 +406,7 @@ def test_only_a_step_is_of_lower_precision(digits):
     assert set(seen) == {"medium"} and len(seen) == training.steps
 
 
-def test_validation_moves_no_normalised_weight(digits):
+def test_validation_moves_no_normalized_weight(digits):
     """Power iterations belong to steps: a likelihood told is that of the weights saved."""
     training = trainer(digits, net=dict(architecture="convolutional", spectral_norm=True))
     list(training.run())
@@ -478,7 +478,7 @@ def conditional(size=300, **options):
     cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
     data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
     flow = dense((2,), depth=2, context=1, generator=seeded())
-    flow.standardise_context(c.double().mean(0), c.double().std(0, correction=0))
+    flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
     made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
     settings = dict(steps=100, batch_size=50, validate_every=50, log_every=20)
     return Trainer(flow, data, loss=made, anchor=made.anchor, **{
@@ -528,7 +528,7 @@ def test_a_trainer_shows_the_first_global_batch_to_weights_and_average(digits):
         )
         assert y.mean(0).abs().max() < 0.8 and (y.var(0) - 1).abs().max() < 1
         expected, found = training.flow.log_prob(rows), training.averaged.log_prob(rows)
-    assert training.averaged.initialised and torch.equal(found, expected)
+    assert training.averaged.initialized and torch.equal(found, expected)
     assert next(training.run()).metrics["val/nll"] < 1e3
 
 
@@ -539,13 +539,13 @@ def test_every_worker_takes_the_same_statistics(digits, shard):
         assert torch.equal(a, b)
 
 
-def test_a_loaded_flow_is_not_initialised_again(digits, tmp_path):
+def test_a_loaded_flow_is_not_initialized_again(digits, tmp_path):
     training = trainer(digits, net=NET)
     list(training.run())
     save_training(training, tmp_path / "checkpoint")
     flow = load(tmp_path / "checkpoint").requires_grad_()
     rows = digits.split("test").tensor()
-    assert flow.initialised
+    assert flow.initialized
     with torch.no_grad():
         assert torch.equal(flow.log_prob(rows), training.averaged.log_prob(rows))
     before = copy.deepcopy(flow.state_dict())

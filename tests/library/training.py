@@ -70,10 +70,10 @@ def trainer(
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
     flow = flow_of(split.width, **(net or {}))
-    chain = fitted(split, tuple({"normalise": "whiten", **(chain or {})}.items()))
+    chain = fitted(split, tuple({"normalize": "whiten", **(chain or {})}.items()))
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     flow = flow.preprocessed(chain, match_after=match_after).to(device)
-    made = loss_of(flow.matched, objective, **(loss or {}))
+    made = loss_of(flow.core, objective, **(loss or {}))
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
     return Trainer(
         flow,

@@ -20,7 +20,7 @@ OPTIONS = {
     "part of a step": ("--train.steps 2.5", "--train.steps: found '2.5', expected a whole number"),
     "no steps": ("--train.steps 0", "--train.steps: found 0, expected greater than or equal to 1"),
     "decay of one": ("--train.ema-decay 1", "--train.ema-decay: found 1.0, expected less than 1"),
-    "unknown optimiser": ("--train.optimizer lbfgs", "--train.optimizer: found 'lbfgs', expected"),
+    "unknown optimizer": ("--train.optimizer lbfgs", "--train.optimizer: found 'lbfgs', expected"),
     "ladder without an end": (
         "--objective.name dsm --objective.levels 4",
         "--objective.sigma-end: found None with 4 levels, expected the noise of the last",
@@ -62,7 +62,7 @@ OPTIONS = {
         "--objective.sigma: found 0.5, which ssm does not use, expected 0.3 (its default; it is "
         "for dsm)",
     ),
-    "an optimiser of nothing": (
+    "an optimizer of nothing": (
         "--train.optimizer x",
         "--train.optimizer: found 'x', expected one of adam, adamw, rmsprop, sgd",
     ),

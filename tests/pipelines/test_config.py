@@ -229,7 +229,7 @@ LINES = {
     "batch_size: found 9, expected 1 … 5": "--train.batch-size: found 9, expected 1 … 5",
     "batch_size: found 9, expected at most 5": "batch_size: found 9, expected at most 5",
     "shrinkage: found a singular one": "--preprocess.shrinkage: found a singular one",
-    "normalise: found feature 1 constant": "--preprocess.normalise: found feature 1 constant",
+    "normalize: found feature 1 constant": "--preprocess.normalize: found feature 1 constant",
     "dtype: found float32, which": "--train.dtype: found float32, which",
     "step 3: lower the learning rate (lr), clip": (
         "step 3: lower the learning rate (--train.lr), clip"

@@ -103,9 +103,9 @@ def test_power_is_told_where_correlations_can_be():
     assert regions and all(region.low + region.margin <= 1 for region in regions)
 
 
-def test_memorising_networks_have_likelier_samples_and_larger_errors_or_not():
+def test_memorizing_networks_have_likelier_samples_and_larger_errors_or_not():
     """Likelier than what longer training alone makes them."""
-    assert verdicts("samples are memorised") == {"holds"}
+    assert verdicts("samples are memorized") == {"holds"}
     assert verdicts("−log q of samples falls more") == {"holds"}
     assert verdicts("−log q of samples falls more", likelier=1.0) == {"does not hold"}
     assert verdicts("error grows") == {"holds"}

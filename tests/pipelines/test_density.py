@@ -118,7 +118,7 @@ def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
     )
     split = Dataset(summary["artefacts"]["prepare"]).split("test")
     whitener = gaussian(chain)
-    noise = RowGenerator(0, "dequantise", 0)
+    noise = RowGenerator(0, "dequantize", 0)
     y = whitener.preprocess(split.tensor(), noise)
     log_det = log_probs(whitener, split) - Normal(0.0, 1.0).log_prob(y).sum(1)
     kind = "full" if mixture.full else "diag"

@@ -50,7 +50,7 @@ def trained(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("trained")
     config = Training(
         model=ModelConfig(architecture="coupling", depth=2, hidden=8),
-        preprocess=PreprocessConfig(normalise="none", logit=None),
+        preprocess=PreprocessConfig(normalize="none", logit=None),
         train=TrainConfig(steps=30, lr=1e-2, noise=0.375, validate_every=30),
     )
     trainer = build(config, Dataset(data))

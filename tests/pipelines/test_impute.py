@@ -58,7 +58,7 @@ def test_it_tells_which_chain_draws(gaussian):
 
 
 def logits(flow, truth, missing):
-    """Returns the logits of digits with the stage's own dequantisation."""
+    """Returns the logits of digits with the stage's own dequantization."""
     noise = derive(0, "impute", "gaussian")
     elementwise = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
     return elementwise.preprocess(truth.masked_fill(missing, 0), noise)

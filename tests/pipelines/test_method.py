@@ -35,8 +35,8 @@ def test_options_are_told_as_they_are_typed():
         "train.lr 0.0001, train.noise 0.3)"
     )
     penalty = RegulariserConfig(name="score", weight=0.1, floor=0.5)
-    assert classifiers.method(ClassifierConfig(regulariser=penalty, clip=3)) == (
-        "cross-entropy + score on mlp (regulariser.weight 0.1, regulariser.floor 0.5, clip 3)"
+    assert classifiers.method(ClassifierConfig(regularizer=penalty, clip=3)) == (
+        "cross-entropy + score on mlp (regularizer.weight 0.1, regularizer.floor 0.5, clip 3)"
     )
 
 

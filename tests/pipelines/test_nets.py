@@ -146,7 +146,7 @@ def test_what_does_not_fit_is_told(model, shape, line):
 
 
 def test_whitening_stands_before_the_reshape(dataset):
-    options = PreprocessConfig(normalise="whiten")
+    options = PreprocessConfig(normalize="whiten")
     trainer = build(Training(train=SHORT, preprocess=options, model=IMAGES["glow"]), dataset)
     assert trainer.flow.event_shape == (64,)
-    assert trainer.flow.matched.event_shape == (1, 8, 8)
+    assert trainer.flow.core.event_shape == (1, 8, 8)

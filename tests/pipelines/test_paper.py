@@ -11,7 +11,7 @@ import pytest
 from pipelines.config import ClusterConfig
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Column, summarise
+from pipelines.paper.experiments.cell import Column, summarize
 from pipelines.paper.stages import compare as comparison
 from pipelines.paper.stages import impute
 from pipelines.reporting.terminal import terminal
@@ -85,7 +85,7 @@ def test_every_published_setting(key):
     assert flow.train.augment == ("cifar10" if colour else "none")
     assert (flow.train.lr, flow.train.optimizer, flow.train.batch_size) == (1e-4, "rmsprop", 100)
     assert net == "CNN" or (flow.model.residual, flow.model.bias) == (colour, 1.0)
-    assert (flow.model.sign, flow.anchor.weight, flow.preprocess.normalise) == (-1, 0, "none")
+    assert (flow.model.sign, flow.anchor.weight, flow.preprocess.normalize) == (-1, 0, "none")
     assert flow.train.epoch == (400 if colour else 500)
     assert (net, "squeezed", objective, 0) not in by_name(config)
 
@@ -148,7 +148,7 @@ def test_every_cell_of_toy_has_the_smoothed_density_as_its_target(scale):
         own = config.objective.sigma if objective == "dsm" else 0.0
         assert math.hypot(own, config.train.noise) == pytest.approx(measure.sigma)
         assert measure.sigma == 0.375
-        raw = config.preprocess.normalise == "none" or not config.preprocess.match_after
+        raw = config.preprocess.normalize == "none" or not config.preprocess.match_after
         assert raw and config.train.threads == 1
 
 
@@ -296,7 +296,7 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
         for nll in (1.0, 2.0, 3.0)
     ]
     column = Column("nll", "NLL", baseline="baseline/{}_nll")
-    first, second, line = summarise((column,), made)
+    first, second, line = summarize((column,), made)
     assert (first.name, first.value(column).value) == ("Gaussian", 9.0)
     assert (second.name, second.value(column).value) == ("mixture", 4.0)
     assert len(line.rows) == 3 and line.value(column).value == 2.0
@@ -308,7 +308,7 @@ def test_an_imputation_stands_beside_the_gaussians_conditional_mean():
     config = PaperConfig(experiment="imputation", source="digits")
     made = rows(experiment, experiment.placed(config))
     found = [{**row, "study/rmse_gaussian": 15.3} for row in made]
-    gaussian, *_ = summarise(experiment.columns, found)
+    gaussian, *_ = summarize(experiment.columns, found)
     (mean,) = (one for one in experiment.columns if one.metric == "study/rmse_momentum_mean")
     assert (gaussian.name, gaussian.value(mean).value) == ("Gaussian", 15.3)
 

@@ -56,7 +56,7 @@ def logged():
 
 
 class Density:
-    """Stands for a flow whose samples are given, and whose latents are the standardised rows."""
+    """Stands for a flow whose samples are given, and whose latents are the standardized rows."""
 
     batch_shape = ()
 

@@ -69,7 +69,7 @@ def test_what_would_be_shown_as_nothing_is_not_told(gain, warned):
     assert bool(doubts(**numbers)) == warned
 
 
-def test_columns_of_few_values_are_told_but_those_that_are_dequantised():
+def test_columns_of_few_values_are_told_but_those_that_are_dequantized():
     manifest = SimpleNamespace(few=(1, 2), counts={"train": 80})
     names = ["x", "k", "flag"]
     (line,) = unbounded(manifest, names, {"k": 1.0})

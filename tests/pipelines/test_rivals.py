@@ -22,7 +22,7 @@ from ebflow.inference import student
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import summarise
+from pipelines.paper.experiments.cell import summarize
 from pipelines.paper.graph import check
 from pipelines.paper.stages import peer as peers
 from pipelines.paper.stages.peer import Behind, fit
@@ -147,12 +147,12 @@ def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
     cells = SCORES.placed(CONFIG.model_copy(update={"experiment": "scores", "seconds": 3.0}))
     assert len({tuple(cell.labels.values()) for cell in cells}) == len(cells) / 2 == 11
     for cell in cells:
-        flow, normaliser = cell.config, cell.labels["log Z"]
+        flow, normalizer = cell.config, cell.labels["log Z"]
         assert flow.train.max_seconds == 3.0 and flow.data.source == "digits"
         matches = flow.objective.name in ("dsm", "ssm_vr")
-        assert matches or normaliser != "none"
-        assert not matches or (flow.anchor.weight > 0) == (normaliser == "lazy")
-        assert (flow.objective.name == "ml") == (normaliser == "exact")
+        assert matches or normalizer != "none"
+        assert not matches or (flow.anchor.weight > 0) == (normalizer == "lazy")
+        assert (flow.objective.name == "ml") == (normalizer == "exact")
 
 
 def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
@@ -192,7 +192,7 @@ def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
 def test_one_seed_has_the_interval_of_its_rows(made):
     first = [pair for pair in zip(*made, strict=True) if pair[0].config.seed == 0]
     cells, folders = zip(*first, strict=True)
-    gaussian, line, *_ = summarise(RIVALS.columns, RIVALS.rows(cells, folders))
+    gaussian, line, *_ = summarize(RIVALS.columns, RIVALS.rows(cells, folders))
     seconds, *_, nll, _ = RIVALS.columns
     assert gaussian.value(nll).value == 9.0
     assert line.value(nll) == (5.0, pytest.approx(4.804), pytest.approx(5.196))
@@ -240,17 +240,17 @@ def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
         PaperConfig(experiment="tables", sources=("a.parquet",), seeds=2))]  # fmt: skip
     assert seeds == 4 * [0] + 4 * [1]
     (lead,) = (column for column in TABLES.columns if column.metric == "lead")
-    line = summarise(TABLES.columns, rows)[0]
+    line = summarize(TABLES.columns, rows)[0]
     leads, overlap = [row["lead"] for row in line.rows], 4 / 32
     assert line.value(lead) == student(leads, overlap=overlap).interval()
 
 
-def test_peers_dequantise_as_the_recipe_does_and_leave_tails(tabular_file):
+def test_peers_dequantize_as_the_recipe_does_and_leave_tails(tabular_file):
     recipe, *peers = TABLES.placed(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
     chains = [cell.chain.chain for cell in peers]
-    assert all(c.grids and not c.tails and c.normalise == "standardise" for c in chains)
+    assert all(c.grids and not c.tails and c.normalize == "standardize" for c in chains)
     table = CONFIG.model_copy(update={"source": str(tabular_file)})
     flows = [c.config.preprocess for c in RIVALS.placed(table) if c.measure]
     assert all(chain.grids for chain in flows)
@@ -271,8 +271,8 @@ def table(tabular_file, tmp_path_factory):
     return Dataset(folder)
 
 
-def behind(dataset, normalise="standardise"):
-    return Behind(dataset, preprocessing.fit(dataset.split("train"), normalise=normalise))
+def behind(dataset, normalize="standardize"):
+    return Behind(dataset, preprocessing.fit(dataset.split("train"), normalize=normalize))
 
 
 def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):

@@ -103,7 +103,7 @@ CONFIGS = {
     "no anchor": {"anchor": AnchorConfig(weight=0)},
     "clean anchor": {"anchor": AnchorConfig(clean=True, tolerance=None, interval=2)},
     "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
-    "raw": {"preprocess": PreprocessConfig(normalise="none", logit=None)},
+    "raw": {"preprocess": PreprocessConfig(normalize="none", logit=None)},
     "scores in raw units": {
         "preprocess": PreprocessConfig(match_after=False),
         "objective": ObjectiveConfig(name="ssm"),
@@ -566,7 +566,7 @@ def test_every_objective_trains_given_a_context(name, given):
     found = trainer.flow.log_prob(split.tensor(), context=split.resident.context)
     turned = trainer.flow.log_prob(split.tensor(), context=split.resident.context.flip(0))
     assert found.isfinite().all() and not torch.equal(found, turned)
-    standard = trainer.flow.standardised(given.split("train").resident.context)
+    standard = trainer.flow.standardized(given.split("train").resident.context)
     torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4).to(standard))
     known = trainer.flow.columns["context"]
     assert known["levels"] == [["large", "small"], None, None]

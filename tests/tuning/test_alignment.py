@@ -1,4 +1,4 @@
-"""Searches over regularisers: their space, their rules, and a real one on digits."""
+"""Searches over regularizers: their space, their rules, and a real one on digits."""
 
 import json
 
@@ -71,7 +71,7 @@ PENALTIES = {
 
 def test_the_base_is_the_recommended_setting():
     found = PENALTIES["score"]
-    penalty = found.regulariser
+    penalty = found.regularizer
     assert (penalty.estimator, penalty.directions, penalty.slices) == (
         "taylor_cv",
         "rademacher",
@@ -94,7 +94,7 @@ def test_every_proposal_is_a_configuration_and_the_base_is_one(name):
     assert propose(Suggest(FixedTrial(ask.params)), SPACE, SUBJECTS, found) == found
     for config, params in drawn(found):
         assert ClassifierConfig.model_validate(config.model_dump()) == config
-        assert config.regulariser.name == found.regulariser.name
+        assert config.regularizer.name == found.regularizer.name
         for option, value in params.items():
             section, _, field = option.partition(" ")[0].rpartition(".")
             holder = getattr(config, section) if section else config
@@ -102,22 +102,22 @@ def test_every_proposal_is_a_configuration_and_the_base_is_one(name):
 
 
 RANGES = {
-    "regulariser.step": (3e-3, 0.3),
-    "regulariser.step one-sided": (0.05, 0.3),
-    "regulariser.weight": (1e-6, 1.0),
-    "regulariser.weight one-sided": (1e-6, 1.0),
-    "regulariser.stability": (1e-6, 1e-2),
-    "regulariser.floor": (1.0, 4.0),
-    "regulariser.warmup": (0.0, 0.3),
+    "regularizer.step": (3e-3, 0.3),
+    "regularizer.step one-sided": (0.05, 0.3),
+    "regularizer.weight": (1e-6, 1.0),
+    "regularizer.weight one-sided": (1e-6, 1.0),
+    "regularizer.stability": (1e-6, 1e-2),
+    "regularizer.floor": (1.0, 4.0),
+    "regularizer.warmup": (0.0, 0.3),
     "noise": (0.0, 0.3),
     "clip": (1.0, 10.0),
 }
 CHOICES = {
-    "regulariser.estimator": {"taylor", "taylor_cv", "two_sided", "hutchinson", "exact"},
-    "regulariser.directions": {"gaussian", "rademacher", "sphere"},
-    "regulariser.slices": {1, 2, 4},
-    "regulariser.stability used": {True, False},
-    "regulariser.floor used": {True, False},
+    "regularizer.estimator": {"taylor", "taylor_cv", "two_sided", "hutchinson", "exact"},
+    "regularizer.directions": {"gaussian", "rademacher", "sphere"},
+    "regularizer.slices": {1, 2, 4},
+    "regularizer.stability used": {True, False},
+    "regularizer.floor used": {True, False},
 }
 
 
@@ -135,31 +135,31 @@ def test_the_ranges_of_score_matching():
 
 def test_what_an_estimator_does_not_use_is_not_asked_for():
     for config, params in drawn(PENALTIES["score"]):
-        estimator = config.regulariser.estimator
+        estimator = config.regularizer.estimator
         side = estimator == "taylor"
-        assert ("regulariser.directions" in params) == (estimator != "exact")
-        assert ("regulariser.slices" in params) == (estimator != "exact")
+        assert ("regularizer.directions" in params) == (estimator != "exact")
+        assert ("regularizer.slices" in params) == (estimator != "exact")
         stepped = estimator not in ("exact", "hutchinson")
-        assert ("regulariser.step one-sided" in params) == side
-        assert ("regulariser.step" in params) == (stepped and not side)
-        assert ("regulariser.weight one-sided" in params) == side
-        assert ("regulariser.weight" in params) != side
+        assert ("regularizer.step one-sided" in params) == side
+        assert ("regularizer.step" in params) == (stepped and not side)
+        assert ("regularizer.weight one-sided" in params) == side
+        assert ("regularizer.weight" in params) != side
 
 
 def test_a_change_of_side_alone_starts_at_its_own_strength():
     for name, own, other in (("score", 0.1, 1e-3), ("one-sided", 1e-3, 0.1)):
         found = PENALTIES[name]
         for config, _ in drawn(found, ("estimator",)):
-            same = (config.regulariser.estimator == "taylor") == (name == "one-sided")
-            assert config.regulariser.weight == (own if same else other)
+            same = (config.regularizer.estimator == "taylor") == (name == "one-sided")
+            assert config.regularizer.weight == (own if same else other)
 
 
 def test_each_penalty_has_its_own_parameters():
     used = {name: set().union(*(params for _, params in drawn(PENALTIES[name])))
              for name in PENALTIES}  # fmt: skip
-    assert "regulariser.ceiling" in used["anti"] and "regulariser.ceiling" not in used["score"]
-    assert not {"regulariser.floor", "regulariser.stability"} & used["anti"]
-    assert used["gnorm"] == {"regulariser.weight", "regulariser.warmup", "noise", "clip used",
+    assert "regularizer.ceiling" in used["anti"] and "regularizer.ceiling" not in used["score"]
+    assert not {"regularizer.floor", "regularizer.stability"} & used["anti"]
+    assert used["gnorm"] == {"regularizer.weight", "regularizer.warmup", "noise", "clip used",
                               "clip"}  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def test_what_is_not_searched_over_stays():
         "strength": {"weight"},
         "stabilisation": {"stability", "floor"},
         "noise": {"noise"},
-        "optimisation": {"warmup", "clip"},
+        "optimization": {"warmup", "clip"},
     }
     assert owned.keys() == SPACE.keys() == set(SUBJECTS)
     for subject in SUBJECTS:
@@ -226,7 +226,7 @@ def test_a_winner_is_the_custom_model_of_the_study_beside_its_control():
     found = {model.name: model.classifier for model in models(study)}
     assert found["custom"] == winner
     control = found["custom-control"]
-    assert control.regulariser.name == "gnorm" and control.noise == winner.noise
+    assert control.regularizer.name == "gnorm" and control.noise == winner.noise
     assert "custom" not in {model.name for model in models(AlignmentConfig())}
     anti = searched.settled(PENALTIES["anti"])
     assert "custom-control" not in {model.name for model in models(anti)}
@@ -271,7 +271,7 @@ def proposed(seed):
     _, config = parse_alignment([str(word) for word in (*WORDS, "--seed", seed)])
     proposals = searcher(problem(config))
     found = [proposals.suggest(str(number))["changes"] for number in range(TRIALS)]
-    return [params["regulariser.weight"] for params in found[1:]]
+    return [params["regularizer.weight"] for params in found[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ def tried(inputs, folder, monkeypatch, reports):
             raise Stop
 
     monkeypatch.setattr(trials.tune, "report", report)
-    config = ClassifierConfig(epochs=6, regulariser={"name": "gnorm", "weight": 0.01})
+    config = ClassifierConfig(epochs=6, regularizer={"name": "gnorm", "weight": 0.01})
     folder.mkdir(exist_ok=True)
     try:
         problem(AlignmentTune()).train(config, inputs, folder)
@@ -332,7 +332,7 @@ def test_an_interrupted_trial_goes_on_to_the_same_numbers(inputs, tmp_path, monk
 def test_a_trial_that_diverges_fails_and_says_what_to_change(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(trials.tune, "report", lambda metrics: None)
     config = ClassifierConfig(epochs=6, lr=1e30)
-    with pytest.raises(NonFinite, match="diverged: loss: found nan .* lower the regulariser's"):
+    with pytest.raises(NonFinite, match="diverged: loss: found nan .* lower the regularizer's"):
         problem(AlignmentTune()).train(config, inputs, tmp_path)
 
 
@@ -348,7 +348,7 @@ def test_a_search_on_digits(tmp_path, monkeypatch, ebflow):
     assert (process.returncode, err) == (0, ""), err + out
     output = tmp_path / "runs" / "tune" / "alignment"
     summary = json.loads((output / "summary.json").read_text())
-    assert [t["changes"].get("regulariser.weight") for t in summary["tried"]][1:] == proposed(seed)
+    assert [t["changes"].get("regularizer.weight") for t in summary["tried"]][1:] == proposed(seed)
     ended = [trial for trial in summary["tried"] if trial["state"] == "pruned"]
     assert ended and len(ended) < TRIALS
     for trial in ended:

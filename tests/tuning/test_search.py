@@ -20,8 +20,8 @@ from .conftest import Store
 QUICK = ("--train.steps", "60", "--validate-every", "20", "--train.log-every", "20")
 SINGULAR = (
     "--data.rows", "110", "--data.validation", "20", "--data.test", "20",
-    "--train.batch-size", "25", "--preprocess.normalise", "standardise",
-    "--over", "preprocessing", "optimisation", "--train.lr", "1e-4",
+    "--train.batch-size", "25", "--preprocess.normalize", "standardize",
+    "--over", "preprocessing", "optimization", "--train.lr", "1e-4",
 )  # fmt: skip
 """Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default."""
 
@@ -39,7 +39,7 @@ def proposed(seed):
 
 
 def failing(changes):
-    return changes.get("preprocess.normalise") == "whiten"
+    return changes.get("preprocess.normalize") == "whiten"
 
 
 @pytest.fixture(scope="module")

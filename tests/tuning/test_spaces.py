@@ -119,14 +119,14 @@ def test_what_depends_on_a_choice_is_asked_for_after_it_alone():
         assert ("objective.levels" in params) == (params["noise"] == "levels")
         assert ("stabilise.low_energy" in params) == params["stabilise.low_energy used"]
         assert ("train.clip" in params) == (config.train.clip is not None)
-        assert ("preprocess.scale" in params) == (config.preprocess.normalise == "none")
+        assert ("preprocess.scale" in params) == (config.preprocess.normalize == "none")
 
 
 def test_what_is_not_searched_over_stays():
     for subject in SPACE:
         for config, _ in drawn(named("dsm"), DensitySearch(over=(subject,))):
             sections = {name.split(".")[0] for name in changes(named("dsm"), config)}
-            section_of = {"stabilisation": "stabilise", "optimisation": "train",
+            section_of = {"stabilisation": "stabilise", "optimization": "train",
                     "preprocessing": "preprocess", "start": "model",
                     "architecture": "model", "activation": "model", "base": "model"}  # fmt: skip
             assert sections <= {section_of.get(subject, subject)}

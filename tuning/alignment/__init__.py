@@ -1,1 +1,1 @@
-"""Searches around the study of gradient alignment: a classifier's regulariser and its noise."""
+"""Searches around the study of gradient alignment: a classifier's regularizer and its noise."""

@@ -7,14 +7,14 @@ from pydantic import Field, model_validator
 from pipelines.gradient_alignment.config import AlignmentConfig
 from tuning.config import SearchConfig, TuneConfig
 
-Subject = Literal["estimator", "strength", "stabilisation", "noise", "optimisation"]
+Subject = Literal["estimator", "strength", "stabilisation", "noise", "optimization"]
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 """All there is to search over."""
 
 
 class AlignmentSearch(SearchConfig):
-    """A search over regularisers of a classifier."""
+    """A search over regularizers of a classifier."""
 
     over: tuple[Subject, ...] = Field(SUBJECTS, min_length=1, description="what is searched over")
     drop: float = Field(

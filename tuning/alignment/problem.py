@@ -37,11 +37,11 @@ SEEDS = 3
 """Seeds of the trainings behind the search, if the study is not told how many."""
 
 START = "score"
-"""The model whose regulariser is the base's, if the study has none of the user's own."""
+"""The model whose regularizer is the base's, if the study has none of the user's own."""
 
 
 class AlignmentProblem(Problem):
-    """Regularisers of a classifier that bring its gradients nearer to scores."""
+    """Regularizers of a classifier that bring its gradients nearer to scores."""
 
     pipeline, space = "gradient-alignment", SPACE
     before, after = (prepare, graph.flow, graph.reference, graph.classify), (score,)
@@ -51,11 +51,11 @@ class AlignmentProblem(Problem):
         "over classes with the score of that class's reference flow less theirs; no shift of all "
         "logits moves it. Accuracy is that of clean rows;"
     )
-    method, label = staticmethod(method), staticmethod(lambda trial: title(trial.regulariser))
+    method, label = staticmethod(method), staticmethod(lambda trial: title(trial.regularizer))
 
     @cached_property
     def base(self) -> ClassifierConfig:
-        """What has the user's own regulariser, or the recommended one."""
+        """What has the user's own regularizer, or the recommended one."""
         return self._model(START if self.whole.custom.name == "none" else "custom")
 
     def _model(self, name: str) -> ClassifierConfig:
@@ -67,9 +67,9 @@ class AlignmentProblem(Problem):
         """A3, which is to be small with ``anti``, and accuracy.
 
         A3 and not A1, which a class-blind density on every logit raises though it changes no
-        prediction: a search for A1 finds the regulariser that fits that density.
+        prediction: a search for A1 finds the regularizer that fits that density.
         """
-        up, margin = self.base.regulariser.name != "anti", self.search.drop
+        up, margin = self.base.regularizer.name != "anti", self.search.drop
         return (
             Goal("A3", "A3", "", -1.0 if up else 1.0, largest=up, digits=3),
             Goal("accuracy", "accuracy", "", 0.0, largest=True, digits=3, margin=margin),
@@ -136,8 +136,8 @@ class AlignmentProblem(Problem):
         return json.loads((folders[1] / "scores.json").read_text())
 
     def settled(self, trial: ClassifierConfig) -> AlignmentConfig:
-        """Returns the study with the trial's regulariser as its model ``custom``."""
-        penalty = trial.regulariser.model_dump()
+        """Returns the study with the trial's regularizer as its model ``custom``."""
+        penalty = trial.regularizer.model_dump()
         custom = CustomConfig(**penalty, noise=trial.noise, clip=trial.clip)
         return self.whole.changed(custom=custom)
 

@@ -10,9 +10,9 @@ from pipelines.config.objective import Objective
 from tuning.config import SearchConfig, TuneConfig
 
 Subject = Literal["architecture", "activation", "base", "anchor", "objective", "stabilisation",
-                  "optimisation", "preprocessing", "start"]  # fmt: skip
+                  "optimization", "preprocessing", "start"]  # fmt: skip
 
-SUBJECTS: tuple[Subject, ...] = ("anchor", "objective", "stabilisation", "optimisation")
+SUBJECTS: tuple[Subject, ...] = ("anchor", "objective", "stabilisation", "optimization")
 """What is searched over if nothing else is said."""
 
 

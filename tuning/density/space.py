@@ -137,11 +137,11 @@ def _last_noise(began: Training) -> float:
 
 
 def _logit_scaled(config: Training) -> bool:
-    return config.preprocess.normalise == "none" and config.preprocess.logit is not None
+    return config.preprocess.normalize == "none" and config.preprocess.logit is not None
 
 
 def _shrunk(config: Training) -> bool:
-    return config.preprocess.normalise == "whiten" and bool(config.preprocess.shrinkage)
+    return config.preprocess.normalize == "whiten" and bool(config.preprocess.shrinkage)
 
 
 SPACE: Space = {
@@ -183,14 +183,14 @@ SPACE: Space = {
         optional("stabilise.latent_mean", (1e-2, 10, 0.0), _but("relative_ml")),
         choice("stabilise.finish", (0.0, 0.05, 0.1, 0.2), _but("ml", "relative_ml")),
     ),
-    "optimisation": (
+    "optimization": (
         log("train.lr", lambda c: (c.train.lr / 4, c.train.lr * 4)),
         choice("train.schedule", ("cosine", "constant")),
         choice("train.ema_decay", (0.99, 0.997, 0.999)),
         optional("train.clip", (1.0, 1000.0)),
     ),
     "preprocessing": (
-        choice("preprocess.normalise", ("whiten", "standardise", "none")),
+        choice("preprocess.normalize", ("whiten", "standardize", "none")),
         log("preprocess.shrinkage", (1e-4, 0.1), _shrunk),
         log("preprocess.scale", (0.25, 4.0), _logit_scaled),
     ),

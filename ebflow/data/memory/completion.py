@@ -13,10 +13,10 @@ from ...randomness import Generator, RowGenerator, generator, normal
 from ..loader import Batch, Split
 
 ROWS, NUMBERS = 5_000, 1e9
-"""Rows of the maximisation at most, and of rows times D³; never fewer than 2 D rows."""
+"""Rows of the maximization at most, and of rows times D³; never fewer than 2 D rows."""
 
 ITERATIONS = 25
-"""Of the maximisation."""
+"""Of the maximization."""
 
 RIDGE = 1e-3
 """Share of the identity in the covariance of the scores."""
@@ -45,7 +45,7 @@ class Gaussian:
         """
         found = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
         for _ in range(ITERATIONS):
-            found = found._maximised(z)
+            found = found._maximized(z)
         return found
 
     def expected(self, z: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Gaussian:
         whole = self.mean + normal(z.shape, z, noise) @ torch.linalg.cholesky(self.covariance).mT
         return torch.where(seen, z, whole + self._carried(seen, torch.where(seen, z - whole, 0.0)))
 
-    def _maximised(self, z: Tensor) -> "Gaussian":
+    def _maximized(self, z: Tensor) -> "Gaussian":
         """Returns what one iteration makes of it."""
         parts = z.split(_chunk(z.shape[1]))
         whole = torch.cat([self.expected(rows) for rows in parts])
@@ -100,12 +100,12 @@ class Law:
 
     Column by column, the observed values are carried to normal scores, :math:`\Phi^{-1}` of their
     ranks. Mean and covariance of the scores are those of greatest likelihood given what is
-    observed, by expectation maximisation; missing scores are drawn from their conditional law and
+    observed, by expectation maximization; missing scores are drawn from their conditional law and
     carried back to values that the column has: integers stay integers, and nothing leaves its
     column's range.
 
     Source: Statistical Analysis with Missing Data (Little and Rubin, 2019), 11.2, for the
-    maximisation; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
+    maximization; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
     2007) for the law.
 
     Attributes:

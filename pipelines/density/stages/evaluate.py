@@ -36,7 +36,7 @@ def evaluate(
     given classes ``posteriors.npz``, what it makes of test rows by Bayes' rule.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
-    the same dequantisation and logit. Where its covariance is singular it gets the preprocessing's
+    the same dequantization and logit. Where its covariance is singular it gets the preprocessing's
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
     behind the same. Of data with contexts, the Gaussian is a linear regression on them, and the
     mixture, over both, is conditioned on them. All are evaluated with the same draws.

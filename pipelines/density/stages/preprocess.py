@@ -19,7 +19,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     own chain and in its file.
 
     Raises:
-        BadInput: If the data do not let themselves be standardised or whitened.
+        BadInput: If the data do not let themselves be standardized or whitened.
     """
     dataset, report = begin(config, config.threads, data, run, "training"), reporter(run.work)
     report(0.0, "fits the chain")

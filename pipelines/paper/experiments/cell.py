@@ -34,7 +34,7 @@ Folders = Sequence[Path]
 BASELINES = {
     "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
     "mixture": ("mixture", "mixture of Gaussians behind the Gaussian's whitening, by expectation "
-                "maximisation; its size by validation"),
+                "maximization; its size by validation"),
 }  # fmt: skip
 """By their names in metrics, what a table's first column and its last say of them."""
 
@@ -218,7 +218,7 @@ class Line:
         return found if column.interval else UNKNOWN._replace(value=found.value)
 
 
-def summarise(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
+def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
     """Returns the lines of a table; the first are the baselines', if a column has one."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in (*_baselines(columns, rows), *rows):

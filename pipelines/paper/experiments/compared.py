@@ -20,7 +20,7 @@ LOG_PROBS, FOLDERS = "log_probs", "folders"
 it is shown."""
 
 WHITENED = ("kde",)
-"""Peers that are fitted behind a whitening; all others behind a standardisation."""
+"""Peers that are fitted behind a whitening; all others behind a standardization."""
 
 SHRINKAGE = 0.01
 """Of what is whitened."""
@@ -33,8 +33,8 @@ def peer(
 ) -> Cell:
     """Returns the cell of a peer that is given the data and as many seconds as a flow.
 
-    Its chain dequantises as the flow's does, so that both are densities of the same rows; it
-    standardises, or whitens, and leaves tails as they are.
+    Its chain dequantizes as the flow's does, so that both are densities of the same rows; it
+    standardizes, or whitens, and leaves tails as they are.
 
     Arguments:
         config: The experiment's configuration.
@@ -47,9 +47,9 @@ def peer(
     if config.scale == "smoke":
         limits["steps"] = SMOKE_STEPS
     fitted = PeerConfig(name=name, seed=flow.seed, **limits)
-    changes = {"normalise": "standardise", "shrinkage": 0.0, "tails": False}
+    changes = {"normalize": "standardize", "shrinkage": 0.0, "tails": False}
     if name in WHITENED:
-        changes |= {"normalise": "whiten", "shrinkage": SHRINKAGE}
+        changes |= {"normalize": "whiten", "shrinkage": SHRINKAGE}
     options = flow.preprocess.changed(**changes)
     chain = ChainConfig(seed=flow.seed, chain=options, threads=config.threads)
     return Cell(labels, fitted, flow.seed, flow.data, chain, method=name)

@@ -50,10 +50,10 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 """Objective and net of the methods that train a flow."""
 
 PREPROCESSINGS = {
-    "white": PreprocessConfig(normalise="whiten", shrinkage=compared.SHRINKAGE),
-    "plain": PreprocessConfig(normalise="standardise"),
+    "white": PreprocessConfig(normalize="whiten", shrinkage=compared.SHRINKAGE),
+    "plain": PreprocessConfig(normalize="standardize"),
 }
-"""Preprocessing: whitened, or every element standardised alone."""
+"""Preprocessing: whitened, or every element standardized alone."""
 
 SOURCE = "digits"
 
@@ -132,7 +132,7 @@ def _shown(row: Row) -> Row:
 
 RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
-    legend="white: whitened, plain: standardised data; lr: of the same rates the best by "
+    legend="white: whitened, plain: standardized data; lr: of the same rates the best by "
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
     "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm, kde: other packages' "
     "densities, without those that are not for so many rows or columns",

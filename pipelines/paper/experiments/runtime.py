@@ -1,7 +1,7 @@
 r"""The time of a training step against D: dense nets and CNNs, every objective.
 
 Over large sizes a step takes about :math:`t = e^a D^b`: b is near 2 where matrix products of a
-batch dominate, and near 3 where factorisations do. A line is fitted to
+batch dominate, and near 3 where factorizations do. A line is fitted to
 :math:`\log t = a + b \log D`. An objective with the lesser b overtakes the other at a *crossover*.
 """
 

@@ -1,7 +1,7 @@
-"""Score matching beside the *anchor*, a lazily refreshed normaliser, and alone, at equal seconds.
+"""Score matching beside the *anchor*, a lazily refreshed normalizer, and alone, at equal seconds.
 
-First with learned activations. *Alone* no determinant, inverse or factorisation is computed at any
-step: what is trained is the unnormalised density, and the normaliser is that of the trained
+First with learned activations. *Alone* no determinant, inverse or factorization is computed at any
+step: what is trained is the unnormalized density, and the normalizer is that of the trained
 matrices. It needs a start whose activations have no mean to undo; learned ones start as the
 identity. Then, with smooth leaky ReLU, one option of the anchor or of the scores beside it is
 changed at a time: the interval K of refreshes, the weight, the noise.
@@ -46,10 +46,10 @@ REFERENCE = dict(zip(("f", "objective", "log Z"), BOTH[0], strict=True))
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell a net and way."""
     bounds = {"cpu": SECONDS, "full": LENGTH}
-    for net, activation, objective, normaliser in (
+    for net, activation, objective, normalizer in (
         (net, *way) for net, ways in WAYS.items() for way in ways
     ):
-        alone = normaliser == "none"
+        alone = normalizer == "none"
         start = ALONE_START if alone else {}
         common = base(config, seed, "mnist", recipe=RECIPES[net], **bounds, **start)
         beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
@@ -58,7 +58,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             objective=ObjectiveConfig.of(objective, **beside),
             anchor=PLAIN if alone else common.anchor,
         )
-        labels = {"net": net, "f": activation, "objective": objective, "log Z": normaliser}
+        labels = {"net": net, "f": activation, "objective": objective, "log Z": normalizer}
         yield Cell.of_flow(labels, flow)
 
 

@@ -21,8 +21,8 @@ from pipelines.paper.config import PaperConfig
 PLAIN = AnchorConfig(weight=0.0)
 """No anchor."""
 
-RAW = PreprocessConfig(normalise="none")
-"""No normalisation."""
+RAW = PreprocessConfig(normalize="none")
+"""No normalization."""
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
@@ -108,7 +108,7 @@ def base(
         source: The experiment's data.
         cpu, full: As of :func:`bounds`, which go over ``train``.
         recipe: The recipe.
-        train: What is changed of its optimisation.
+        train: What is changed of its optimization.
     """
     train = {"threads": config.threads, **train, **bounds(config, cpu=cpu, full=full)}
     return recipe().changed(seed=seed, data=data(config, source), train=train)

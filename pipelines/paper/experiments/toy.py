@@ -40,8 +40,8 @@ LENGTHS = {"sine": (2_048, 50_001), "swirl": (2_048, 50_001), "checkerboard": (1
 """Published batch sizes and steps, by density."""
 
 USUAL = {"lr": 1e-4, "clip": 10.0, "optimizer": "adam", "shift": "elu", "norm": None}
-"""Published learning rate, norm of the gradient at most, optimiser, activation of the networks for
-shifts (those for scales have ``swish``) and normalisation of dense layers, if not told otherwise.
+"""Published learning rate, norm of the gradient at most, optimizer, activation of the networks for
+shifts (those for scales have ``swish``) and normalization of dense layers, if not told otherwise.
 """
 
 PUBLISHED = {

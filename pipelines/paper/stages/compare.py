@@ -12,7 +12,7 @@ from ebflow.errors import NonFinite
 from pipelines.engine.pipeline import Description
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarise
+from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarize
 from pipelines.reporting import claims, studies, terminal
 from pipelines.tracking import StageRun, notes
 
@@ -48,7 +48,7 @@ def compare(config: PaperConfig, found: Sequence[Folders | str], *, run: StageRu
 
 def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
     """Returns the tables of the page: numbers beside published ones, and how cells are made."""
-    lines = summarise(experiment.columns, rows)
+    lines = summarize(experiment.columns, rows)
     headings, *texts = _sheet(experiment.columns, lines, beside_all=True)
     numbers = [
         (line.name, *text, line.first["data"], str(len(line.rows)))
@@ -126,7 +126,7 @@ def show(console: Console, summary: Mapping[str, Any]) -> None:
 
 def _table(experiment: Experiment, rows: Rows) -> tuple[list[str], list[tuple[str, ...]]]:
     """Returns headings and lines; of the published numbers those of the last column."""
-    lines = summarise(experiment.columns, rows)
+    lines = summarize(experiment.columns, rows)
     headings, *texts = _sheet(experiment.columns, lines, beside_all=False)
     labels = [line.first["labels"] for line in lines]
     whole = [(*one.values(), *text) for one, text in zip(labels, texts, strict=True)]

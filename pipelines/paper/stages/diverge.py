@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ebflow.checkpoint import load
 from ebflow.data.toy import SAMPLERS, SMOOTHED, parzen
-from ebflow.evaluation import Normalised, fisher_divergence, kl_divergence, repository_kld
+from ebflow.evaluation import Normalized, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
@@ -42,7 +42,7 @@ def diverge(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) 
 
 
 def _divergences(
-    config: DivergeConfig, truth: Normalised, flow: Flow, test: Tensor
+    config: DivergeConfig, truth: Normalized, flow: Flow, test: Tensor
 ) -> dict[str, Estimate]:
     """Returns KL and Fisher divergences from the smoothed density, at fresh points of it.
 
@@ -65,7 +65,7 @@ def _noised(x: Tensor, sigma: float, draws: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _picture(config: DivergeConfig, density: Normalised) -> np.ndarray:
+def _picture(config: DivergeConfig, density: Normalized) -> np.ndarray:
     """Returns log p on a square of pixels, the first row at the lowest x₂."""
     pixels = torch.arange(config.resolution, dtype=torch.float64) + 0.5
     side = EXTENT * (2 * pixels / config.resolution - 1)

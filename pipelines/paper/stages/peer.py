@@ -1,6 +1,6 @@
 """From prepared data to a density of another package, fitted as its users do, and its likelihood.
 
-A peer stands behind the chain of a flow: it has the same dequantisation, by the same draws, and
+A peer stands behind the chain of a flow: it has the same dequantization, by the same draws, and
 the same logit; its likelihood is in units of the raw data. ``maf`` and ``nsf`` are zuko's masked
 autoregressive flows, affine and rational-quadratic, of the sizes in zuko's README; ``gmm`` is
 scikit-learn's mixture of Gaussians with full covariances, their number that of the best

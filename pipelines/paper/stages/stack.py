@@ -41,7 +41,7 @@ DECAY = 0.99
 
 PREPROCESSINGS = {
     "whitened": PreprocessConfig(shrinkage=1e-3),
-    "plain": PreprocessConfig(normalise="none"),
+    "plain": PreprocessConfig(normalize="none"),
 }
 """Preprocessing; both behind the logit."""
 
@@ -125,7 +125,7 @@ def _batches(
     for step in range(config.steps + 1):
         x = next(shuffled).x
         with torch.no_grad():
-            found = [flow.preprocess(x, RowGenerator(seed, "dequantise", step)) for flow in flows]
+            found = [flow.preprocess(x, RowGenerator(seed, "dequantize", step)) for flow in flows]
         yield torch.stack(found), RowGenerator(seed, "train", step)
 
 
@@ -171,7 +171,7 @@ class Stack:
 
     Arguments:
         members: The nets.
-        objective: What is minimised; it may not draw but from its generator, which is a
+        objective: What is minimized; it may not draw but from its generator, which is a
             ``RowGenerator``.
         steps: The steps of the schedule.
     """

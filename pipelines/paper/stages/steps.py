@@ -2,7 +2,7 @@
 
 A step is loss, backward and fused Adam on a batch that is already preprocessed. Objectives are
 timed in turn, round after round, so that a slow spell of the machine meets them alike; the least
-time of each is reported. They share the flow's weights, optimiser and anchor, whose values do not
+time of each is reported. They share the flow's weights, optimizer and anchor, whose values do not
 change what a step costs: memory is that of one training.
 """
 
@@ -131,7 +131,7 @@ def _least(
 
 
 class Subject:
-    """Creates the optimiser and the anchor that the steps of all objectives share."""
+    """Creates the optimizer and the anchor that the steps of all objectives share."""
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.parameters = flow, list(flow.parameters())

@@ -1,4 +1,4 @@
-"""Classifiers: forms, smoothness, and statistics that a regulariser leaves alone."""
+"""Classifiers: forms, smoothness, and statistics that a regularizer leaves alone."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from ebflow.alignment.classifiers import (
     resnet18,
 )
 from ebflow.alignment.fooling import stripes, target_gradient
-from ebflow.alignment.regularisers import PRESETS, REGULARISERS
+from ebflow.alignment.regularizers import PRESETS, REGULARIZERS
 from ebflow.alignment.training import Training
 from ebflow.randomness import generator as derive
 
@@ -52,7 +52,7 @@ def test_images_must_be_images():
 
 
 def test_frozen_statistics_are_used_and_left():
-    network = resnet18((3, 8, 8), 5, hidden=32, normalisation="frozen", generator=derive(0))
+    network = resnet18((3, 8, 8), 5, hidden=32, normalization="frozen", generator=derive(0))
     before = {k: t.clone() for k, t in network.state_dict().items()}
     x = torch.rand(4, 192, generator=seeded())
     with frozen_statistics(network):
@@ -67,17 +67,17 @@ PENALTIES = [(preset, name) for preset, kinds in PRESETS.items() for name in kin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("normalisation", ["group", "frozen"])
+@pytest.mark.parametrize("normalization", ["group", "frozen"])
 @pytest.mark.parametrize(("preset", "name"), [*PENALTIES, ("fool", "fool")])
-def test_a_step_of_resnet18(preset, name, normalisation, single_precision):
+def test_a_step_of_resnet18(preset, name, normalization, single_precision):
     """On random data of CIFAR's shape the loss is finite and the weights move."""
     if name == "fool":
         weight, penalty = 1e-2, target_gradient(stripes(SHAPE))
     else:
         options = {k: v for k, v in PRESETS[preset][name].items() if k not in ("warmup", "floor")}
         weight = options.pop("weight")
-        penalty = REGULARISERS[name](**options)
-    network = resnet18(SHAPE, 100, normalisation=normalisation, generator=derive(0))
+        penalty = REGULARIZERS[name](**options)
+    network = resnet18(SHAPE, 100, normalization=normalization, generator=derive(0))
     before = [p.detach().clone() for p in network.parameters()]
     x, labels = torch.rand(2, 3072, generator=seeded()), torch.arange(2)
     training = Training(
@@ -86,7 +86,7 @@ def test_a_step_of_resnet18(preset, name, normalisation, single_precision):
         labels,
         held=(x, labels),
         optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
-        regulariser=penalty,
+        regularizer=penalty,
         weight=weight,
         epochs=1,
         batch_size=2,

@@ -158,7 +158,7 @@ def test_the_bias_of_differences_of_a_quartic(kind, factor):
 
 @pytest.mark.parametrize("mu", [1e-3, 1e-2, 0.1])
 def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
-    """a* = 1/(1 + 2 μ T) with T = E‖s‖² = tr P, found by minimising over a."""
+    """a* = 1/(1 + 2 μ T) with T = E‖s‖² = tr P, found by minimizing over a."""
     means, _, precision, labels, x = case
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
     base = bayes(means, precision)

@@ -105,9 +105,9 @@ def test_accuracy_counts_largest_logits():
     assert accuracy(lambda x: x, x, torch.tensor([0, 1, 3, 3])) == 0.75
 
 
-@pytest.mark.parametrize("normalisation", ["group", "frozen"])
-def test_examples_do_not_see_each_other(normalisation):
-    network = resnet18((3, 8, 8), 5, hidden=32, normalisation=normalisation, generator=derive(0))
+@pytest.mark.parametrize("normalization", ["group", "frozen"])
+def test_examples_do_not_see_each_other(normalization):
+    network = resnet18((3, 8, 8), 5, hidden=32, normalization=normalization, generator=derive(0))
     network.eval()
     x = torch.rand(3, 192, generator=seeded())
     together = logit_gradients(network, x)[1]

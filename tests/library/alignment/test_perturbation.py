@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.ascent import maximise
+from ebflow.alignment.ascent import maximize
 from ebflow.alignment.perturbation import (
     accuracies,
     density_ratio,
@@ -95,5 +95,5 @@ def test_ascent_finds_the_mode_in_the_box():
         return -2 * (x - mode).square().sum(1, keepdim=True)
 
     labels = torch.zeros(4, dtype=torch.long)
-    found = maximise(network, labels, width=3, generator=derive(0), decay=1.0)
+    found = maximize(network, labels, width=3, generator=derive(0), decay=1.0)
     torch.testing.assert_close(found, ((4 * mode + 0.5) / 5).clamp(0, 1).expand(4, 3))

@@ -8,7 +8,7 @@ import torch
 from ebflow.alignment import training as alignment
 from ebflow.alignment.classifiers import mlp, resnet18
 from ebflow.alignment.logit import ClassLogit
-from ebflow.alignment.regularisers import collapse, gradient_norm, score_matching
+from ebflow.alignment.regularizers import collapse, gradient_norm, score_matching
 from ebflow.alignment.training import Training
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import resume, save_training
@@ -34,9 +34,9 @@ def finish(trained):
     return list(trained.run())
 
 
-@pytest.mark.parametrize("regulariser", [None, score_matching(), gradient_norm()])
-def test_a_resumed_training_is_the_uninterrupted_one(regulariser, tmp_path):
-    options = {"regulariser": regulariser, "weight": 0.1, "noise": 0.1, "clip": 1.0, "warmup": 0.5}
+@pytest.mark.parametrize("regularizer", [None, score_matching(), gradient_norm()])
+def test_a_resumed_training_is_the_uninterrupted_one(regularizer, tmp_path):
+    options = {"regularizer": regularizer, "weight": 0.1, "noise": 0.1, "clip": 1.0, "warmup": 0.5}
     whole, first = training(**options), training(**options)
     events = finish(whole)
     run = first.run()
@@ -61,26 +61,26 @@ def test_a_long_epoch_tells_how_far_it_is(monkeypatch):
 
 
 def test_a_weight_of_nothing_is_plain_cross_entropy():
-    plain, none = training(noise=0.1), training(noise=0.1, regulariser=score_matching())
+    plain, none = training(noise=0.1), training(noise=0.1, regularizer=score_matching())
     finish(plain), finish(none)
     assert torch.equal(weights(plain), weights(none))
 
 
 def test_the_weight_rises_over_the_warm_up():
-    warm = training(regulariser=gradient_norm(), weight=0.5, warmup=1.0, epochs=1)
+    warm = training(regularizer=gradient_norm(), weight=0.5, warmup=1.0, epochs=1)
     run = finish(warm)[0].metrics
     # Two batches: at progress 0 and ½ of the only epoch.
     x, labels = warm.x, warm.labels
     assert run["train/loss"] < run["train/cross_entropy"] + 0.5 * run["train/penalty"]
     plain = training(epochs=1, batch_size=40)
-    warm = training(epochs=1, batch_size=40, regulariser=gradient_norm(), weight=0.5, warmup=1.0)
+    warm = training(epochs=1, batch_size=40, regularizer=gradient_norm(), weight=0.5, warmup=1.0)
     finish(plain), finish(warm)
     torch.testing.assert_close(weights(plain), weights(warm))
     assert len(x) == len(labels) == 40
 
 
 def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
-    found = finish(training(regulariser=gradient_norm(), weight=0.5))[0].metrics
+    found = finish(training(regularizer=gradient_norm(), weight=0.5))[0].metrics
     expected = found["train/cross_entropy"] + 0.5 * found["train/penalty"]
     assert found["train/loss"] == pytest.approx(expected)
 
@@ -88,21 +88,21 @@ def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
 def test_the_network_sees_a_batch_once_beside_gradient_norm():
     network, seen = mlp((4, 4), 2, hidden=8, generator=derive(0)), []
     network.register_forward_hook(lambda *_: seen.append(1))
-    trained = training(network, regulariser=gradient_norm(), weight=1.0, epochs=1)
+    trained = training(network, regularizer=gradient_norm(), weight=1.0, epochs=1)
     trained.network.train()
     trained._step(torch.arange(16), 0, 1)
     assert len(seen) == 1
 
 
 def test_noisy_passes_leave_running_statistics_alone():
-    """They move as cross-entropy alone moves them, for all directions of the regulariser."""
+    """They move as cross-entropy alone moves them, for all directions of the regularizer."""
 
-    def moved(regulariser):
-        network = resnet18((2, 2), 2, hidden=32, normalisation="frozen", generator=derive(0))
+    def moved(regularizer):
+        network = resnet18((2, 2), 2, hidden=32, normalization="frozen", generator=derive(0))
         rows = torch.rand(8, 4, generator=seeded())
         labels = torch.arange(8) % 2
         trained = Training(
-            network, rows, labels, held=(rows, labels), regulariser=regulariser, weight=1e-9,
+            network, rows, labels, held=(rows, labels), regularizer=regularizer, weight=1e-9,
             optimizer=partial(torch.optim.SGD, lr=0.0), batch_size=8, epochs=1,
         )  # fmt: skip
         finish(trained)
@@ -154,8 +154,8 @@ def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law(single_prec
     """At 30 of the recipe's 50 epochs."""
     digits = Digits()
     options = {"noise": 0.1, "weight": 0.1, "epochs": 30}
-    free, _ = digits.fitted(regulariser=score_matching(stability=0.0), **options)
-    held, accuracy = digits.fitted(regulariser=score_matching(stability=1e-3), **options)
+    free, _ = digits.fitted(regularizer=score_matching(stability=0.0), **options)
+    held, accuracy = digits.fitted(regularizer=score_matching(stability=1e-3), **options)
     norm, trace, cosine = digits.gradients(free)
     small, _, same = digits.gradients(held)
     assert small / norm == pytest.approx(1 / (1 + 2e-3 * -trace), rel=0.05)
@@ -164,7 +164,7 @@ def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law(single_prec
 
 def test_without_noise_and_penalty_the_density_collapses(single_precision):
     digits = Digits()
-    options = {"weight": 1.0, "epochs": 25, "regulariser": score_matching(stability=0.0)}
+    options = {"weight": 1.0, "epochs": 25, "regularizer": score_matching(stability=0.0)}
     network, accuracy = digits.fitted(noise=0.0, **options)
     _, trace, _ = digits.gradients(network)
     assert accuracy < 0.5 and "collapse" in collapse(trace, width=64, noise=0.1)

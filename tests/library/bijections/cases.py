@@ -15,7 +15,7 @@ from ebflow.bijections import (
     Dense,
     DenseLU,
     DenseWithInverse,
-    Dequantise,
+    Dequantize,
     Logit,
     MonotoneSpline,
     MonotoneTanh,
@@ -101,10 +101,10 @@ def convolution(padding, channels=2, size=(2, 3), side=3, **options):
     return layer, (channels, *size)
 
 
-def normalised(layer, shape, normalise=spectral_norm):
-    """Returns a layer in evaluation whose weight is normalised, and the shape of its events."""
+def normalized(layer, shape, normalize=spectral_norm):
+    """Returns a layer in evaluation whose weight is normalized, and the shape of its events."""
     return (
-        normalise(layer, seeded()) if normalise is spectral_norm else normalise(layer)
+        normalize(layer, seeded()) if normalize is spectral_norm else normalize(layer)
     ).eval(), shape
 
 
@@ -157,12 +157,12 @@ CASES = {
         stirred(DenseWithInverse(matrix(4), torch.ones(4)), 0.1),
         (4,),
     ),
-    "dense-spectral": lambda: normalised(Dense(matrix(4), torch.ones(4)), (4,)),
+    "dense-spectral": lambda: normalized(Dense(matrix(4), torch.ones(4)), (4,)),
     "zero": lambda: convolution("zero"),
     "zero-wide": lambda: convolution("zero", side=5),
     "circular": lambda: convolution("circular"),
     "circular-wide": lambda: convolution("circular", size=(4, 2), side=5, channels=1),
-    "circular-weight-norm": lambda: normalised(
+    "circular-weight-norm": lambda: normalized(
         *convolution("circular"), parametrizations.weight_norm
     ),
     "masked": lambda: convolution("masked"),
@@ -200,7 +200,7 @@ CASES = {
     "permutation": lambda: (Permutation(torch.tensor([2, 0, 3, 1])), (4,)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
     "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
-    "dequantise": lambda: (Dequantise(5), (4,)),
+    "dequantize": lambda: (Dequantize(5), (4,)),
     "actnorm": lambda: (stirred(ActNorm((2, 1, 2))), (2, 1, 2)),
     "coupling": lambda: (shear_and_scale(), (3,)),
     "coupling-flipped-elu": lambda: (shear_and_scale((2, 1), "elu", flip=True), (3,)),
@@ -223,7 +223,7 @@ def points(layer, shape, batch=5):
     """Returns points in the layer's domain."""
     if isinstance(layer, Logit):
         return logit_points(layer, shape, batch)
-    if isinstance(layer, Dequantise):
+    if isinstance(layer, Dequantize):
         return torch.rand(batch, *shape, generator=seeded(7)) * layer.levels
     return 1.5 * torch.randn(batch, *shape, generator=seeded(7))
 

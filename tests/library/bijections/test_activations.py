@@ -180,7 +180,7 @@ def test_an_inverse_that_does_not_converge_raises():
 
 @learned
 def test_transforms_of_functions_go_through(name):
-    """``torch.func.grad``, alone and vectorised, and by parameters."""
+    """``torch.func.grad``, alone and vectorized, and by parameters."""
     layer, x = stirred(LEARNED[name]()), points(4)
 
     def log_det(x):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebflow.bijections import ConstantJacobian, Dequantise
+from ebflow.bijections import ConstantJacobian, Dequantize
 from ebflow.networks import Jet
 
 from .. import reference
@@ -44,7 +44,7 @@ def gradients_agree(layer, found, expected):
 def test_value_inverse_and_log_det(name):
     layer, x = case(name)
     y = layer(x)
-    close(layer.inverse(y), x.floor() if isinstance(layer, Dequantise) else x)
+    close(layer.inverse(y), x.floor() if isinstance(layer, Dequantize) else x)
     value, found = layer.forward_and_log_det(x)
     for again in (value, layer.linearize(x).y, layer.jet(Jet(x, torch.ones_like(x), None))[0].x):
         close(again, y)
@@ -191,7 +191,7 @@ def test_what_acts_on_every_element_alone_says_so(name):
         close(layer(shuffled).flatten(1), layer(x).flatten(1)[:, order])
     elif name in ("affine", "affine-trainable", "dense", "reshape", "permutation"):
         return
-    assert layer.pixelwise == (name.split("-")[0] in ("relu", "logit", "dequantise") or
+    assert layer.pixelwise == (name.split("-")[0] in ("relu", "logit", "dequantize") or
                                name == "affine-scalar")  # fmt: skip
 
 

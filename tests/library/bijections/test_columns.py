@@ -90,7 +90,7 @@ def columns():
 
 def test_noise_of_one_step_goes_on_columns_of_grids_alone():
     layer, x = columns(), double(14.0, 0.123, 0.54).repeat(2000, 1)
-    y = layer.dequantise(x, x, torch.Generator().manual_seed(0))
+    y = layer.dequantize(x, x, torch.Generator().manual_seed(0))
     shares = (y - x) / double(2.0, 1.0, 0.18)
     assert (shares[:, 1] == 0).all()
     for k in (0, 2):
@@ -101,12 +101,12 @@ def test_noise_of_one_step_goes_on_columns_of_grids_alone():
 
 def test_a_row_off_its_grids_is_completed_already():
     x = double(14.7, 0.123, 0.6)[None]
-    assert torch.equal(columns().dequantise(x, x, torch.Generator().manual_seed(0)), x)
+    assert torch.equal(columns().dequantize(x, x, torch.Generator().manual_seed(0)), x)
 
 
 def test_values_in_single_precision_lie_on_their_grid():
     x = double(14.0, 0.123, 0.54)[None].float()
-    y = columns().dequantise(x, x, torch.Generator().manual_seed(0))
+    y = columns().dequantize(x, x, torch.Generator().manual_seed(0))
     assert (y[0, [0, 2]] != x[0, [0, 2]]).all()
 
 
@@ -120,7 +120,7 @@ def test_levels_come_back_from_their_noise():
     levels = torch.randint(3, (2000,), generator=noise), torch.randint(2, (2000,), generator=noise)
     one_hot = [torch.eye(n).double()[k] for n, k in zip((3, 2), levels, strict=True)]
     x = torch.cat([torch.randn(2000, 1, generator=noise).double(), *one_hot], 1)
-    y = categories().dequantise(x, x, noise)
+    y = categories().dequantize(x, x, noise)
     assert torch.equal(y[:, 0], x[:, 0]) and (y[:, 1:] - x[:, 1:]).std(0).min() > 0.28
     assert torch.equal(categories().inverse(y), x)
 

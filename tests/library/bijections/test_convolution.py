@@ -150,8 +150,8 @@ def test_a_kernel_that_needs_rows_exchanged_between_strips():
 @paddings
 def test_factors_are_computed_once_a_version(padding, monkeypatch):
     layer, shape = convolution(padding)
-    calls, plain = [], layer.factorise
-    monkeypatch.setattr(layer, "factorise", lambda weight: calls.append(1) or plain(weight))
+    calls, plain = [], layer.factorize
+    monkeypatch.setattr(layer, "factorize", lambda weight: calls.append(1) or plain(weight))
     y = torch.randn(2, *shape, generator=seeded())
     with torch.no_grad():
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Dense layers: the cached factorisation, triangles, and the relative gradient."""
+"""Dense layers: the cached factorization, triangles, and the relative gradient."""
 
 import copy
 
@@ -13,7 +13,7 @@ from .cases import matrix, seeded
 
 
 @pytest.fixture
-def factorisations(monkeypatch):
+def factorizations(monkeypatch):
     """Counts the calls of lu_factor."""
     calls, plain = [], torch.linalg.lu_factor_ex
     monkeypatch.setattr(
@@ -32,7 +32,7 @@ def agrees(layer):
 
 
 def fitted():
-    """Returns a layer whose factorisation is cached, and its gradient computed."""
+    """Returns a layer whose factorization is cached, and its gradient computed."""
     layer = Dense(matrix(5), torch.zeros(5))
     agrees(layer)
     layer(torch.randn(4, 5, generator=seeded())).pow(2).sum().backward()
@@ -114,29 +114,29 @@ def test_factors_of_a_copy_are_its_own():
     agrees(layer)
 
 
-def test_factors_are_computed_once_a_version(factorisations):
+def test_factors_are_computed_once_a_version(factorizations):
     layer = Dense(matrix(5), torch.zeros(5))
     y = torch.randn(3, 5, generator=seeded())
     with torch.no_grad():
         for _ in range(3):
             layer.log_det()
             layer.inverse(y)
-        assert len(factorisations) == 1
+        assert len(factorizations) == 1
         layer.bias.add_(1)
         layer.inverse(y)
-        assert len(factorisations) == 1
+        assert len(factorizations) == 1
         layer.weight.mul_(2)
         layer.log_det()
         layer.inverse(y)
-        assert len(factorisations) == 2
+        assert len(factorizations) == 2
 
 
-def test_frozen_weights_are_factorised_once_even_with_gradients_enabled(factorisations):
+def test_frozen_weights_are_factorized_once_even_with_gradients_enabled(factorizations):
     layer = Dense(matrix(5), None, trainable=False)
     for _ in range(3):
         layer.log_det()
         layer.inverse(torch.randn(3, 5, generator=seeded()))
-    assert len(factorisations) == 1
+    assert len(factorizations) == 1
 
 
 def test_inverse_is_differentiable():
@@ -150,7 +150,7 @@ def test_inverse_is_differentiable():
     torch.testing.assert_close(gradient, -torch.outer(inverse.sum(0), x.detach().sum(0)))
 
 
-def test_single_precision_is_factorised_in_double():
+def test_single_precision_is_factorized_in_double():
     weight = torch.diag(torch.logspace(-12, 12, 50)).float()
     with torch.no_grad():
         found = Dense(weight, None).log_det()
@@ -231,7 +231,7 @@ def test_entries_outside_the_triangle_get_no_gradient(structure):
 
 @triangles
 @pytest.mark.parametrize("gradient", [True, False])
-def test_triangles_are_never_factorised(structure, gradient, monkeypatch):
+def test_triangles_are_never_factorized(structure, gradient, monkeypatch):
     for name in ("slogdet", "lu_factor_ex", "solve", "inv"):
         monkeypatch.delattr(torch.linalg, name)
     layer = Dense(matrix(4), torch.ones(4), structure=structure)

@@ -1,11 +1,11 @@
-"""Preprocessing layers: dequantisation, the logit, affine normalisation, statistics."""
+"""Preprocessing layers: dequantization, the logit, affine normalization, statistics."""
 
 import copy
 
 import pytest
 import torch
 
-from ebflow.bijections import ActNorm, Affine, Dequantise, Logit
+from ebflow.bijections import ActNorm, Affine, Dequantize, Logit
 
 from .. import reference
 from .cases import channels, seeded, standard
@@ -18,7 +18,7 @@ integer_types = pytest.mark.parametrize(
 
 def completed(x, levels=17, like=None, seed=0):
     like = torch.zeros(()) if like is None else like
-    return Dequantise(levels).dequantise(x, like, seeded(seed))
+    return Dequantize(levels).dequantize(x, like, seeded(seed))
 
 
 @integer_types
@@ -37,7 +37,7 @@ def test_noise_is_uniform_on_the_unit_cell(dtype):
 def test_inverse_gives_the_integers_back(dtype):
     x = torch.randint(0, 17, (200, 50), generator=seeded(1)).to(dtype)
     y = completed(x)
-    assert torch.equal(Dequantise(17).inverse(y), x.double())
+    assert torch.equal(Dequantize(17).inverse(y), x.double())
 
 
 def test_single_precision_never_reaches_the_next_level():
@@ -45,7 +45,7 @@ def test_single_precision_never_reaches_the_next_level():
     x = torch.full((1000, 100), 65534, dtype=torch.int32)
     y = completed(x, 65536, like=torch.zeros((), dtype=torch.float32))
     assert y.dtype == torch.float32
-    assert torch.equal(Dequantise(65536).inverse(y), x.float())
+    assert torch.equal(Dequantize(65536).inverse(y), x.float())
 
 
 def test_same_generator_same_noise():
@@ -67,13 +67,13 @@ def test_values_out_of_range_raise(value):
 
 def test_inverse_clamps_to_the_levels():
     y = torch.tensor([[-0.2, 17.3, 16.5]])
-    assert Dequantise(17).inverse(y).tolist() == [[0.0, 16.0, 16.0]]
+    assert Dequantize(17).inverse(y).tolist() == [[0.0, 16.0, 16.0]]
 
 
 @pytest.mark.parametrize("levels", [1, 0, -3])
 def test_fewer_than_two_levels_are_refused(levels):
     with pytest.raises(ValueError, match="levels: found"):
-        Dequantise(levels)
+        Dequantize(levels)
 
 
 def test_one_row_that_is_completed_leaves_the_others_their_noise():
@@ -243,26 +243,26 @@ def test_affine_copies_what_it_is_given():
 @pytest.mark.parametrize("shape", [(50, 3), (8, 3, 2, 4)])
 def test_a_batch_becomes_standard(shape):
     layer, x = ActNorm(shape[1:]), channels(*shape)
-    assert not layer.initialised and torch.equal(layer(x), x)
-    layer.initialise(x)
-    assert layer.initialised and layer.log_scale.requires_grad
+    assert not layer.initialized and torch.equal(layer(x), x)
+    layer.initialize(x)
+    assert layer.initialized and layer.log_scale.requires_grad
     standard(layer(x))
 
 
 def test_a_constant_channel_keeps_its_scale():
     layer, x = ActNorm((3,)), channels(50, 3)
     x[:, 1] = 7.0
-    layer.initialise(x)
+    layer.initialize(x)
     assert layer.log_scale[1] == 0 and layer.shift[1] == 7
-    layer.initialise(x[:1])
+    layer.initialize(x[:1])
     assert torch.equal(layer.shift, x[0]) and not layer.log_scale.any()
 
 
 def test_a_state_and_a_copy_carry_it():
     layer, x = ActNorm((3,)), channels(50, 3)
-    layer.initialise(x)
+    layer.initialize(x)
     other = ActNorm((3,))
     other.load_state_dict(layer.state_dict())
     for one in (other, copy.deepcopy(layer)):
-        assert one.initialised and torch.equal(one(x), layer(x))
-    assert layer.float().initialised
+        assert one.initialized and torch.equal(one(x), layer(x))
+    assert layer.float().initialized

@@ -96,13 +96,13 @@ def test_it_is_what_its_layer_is(layer):
 def test_statistics_are_those_of_the_leading_elements():
     inner = ActNorm((2,))
     layer, x = part(inner, (2,)), torch.randn(50, 3, generator=seeded(3)) * 4 + 1
-    assert not layer.initialised
-    layer.initialise(x)
-    assert layer.initialised
+    assert not layer.initialized
+    layer.initialize(x)
+    assert layer.initialized
     torch.testing.assert_close(inner.shift.detach(), x[:, :2].mean(0))
 
 
-def test_the_normaliser_and_the_anchor_see_its_volume():
+def test_the_normalizer_and_the_anchor_see_its_volume():
     inner = Dense(matrix(2), torch.ones(2))
     flow = Flow((3,), [part(inner, (2,)), part(SmoothLeakyReLU(), (1,))])
     torch.testing.assert_close(flow.log_normalizer(), -torch.linalg.slogdet(inner.weight)[1])

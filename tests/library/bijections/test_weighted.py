@@ -1,4 +1,4 @@
-"""Weights that torch parametrises: one read a sweep, the right leaves, the right derivatives."""
+"""Weights that torch parametrizes: one read a sweep, the right leaves, the right derivatives."""
 
 import copy
 from functools import partial
@@ -37,8 +37,8 @@ NORMS = {
 norms = pytest.mark.parametrize("norm", NORMS)
 
 
-def normalised(name, norm="spectral"):
-    """Returns a training flow of two normalised layers, far from their power iterations' end."""
+def normalized(name, norm="spectral"):
+    """Returns a training flow of two normalized layers, far from their power iterations' end."""
     torch.random.manual_seed(0)
     first, last = (NORMS[norm](LAYERS[name]()) for _ in range(2))
     flow = Flow(first.event_shape, [first, SmoothLeakyReLU(), last])
@@ -80,7 +80,7 @@ def plain(flow, name):
 @layers
 @norms
 def test_leaves_are_the_volume_parameters(name, norm):
-    layer = normalised(name, norm).layers[0]
+    layer = normalized(name, norm).layers[0]
     leaves = list(layer.parametrizations["weight"].parameters())
     assert len(leaves) == (2 if norm == "weight" else 1)
     assert [id(p) for p in layer.volume_parameters()] == [id(p) for p in leaves]
@@ -89,7 +89,7 @@ def test_leaves_are_the_volume_parameters(name, norm):
 @layers
 @norms
 def test_density_and_score_are_those_of_the_weights_in_effect(name, norm):
-    flow = normalised(name, norm)
+    flow = normalized(name, norm)
     log_p, x = partial(reference.log_prob, plain(flow, name)), points(flow)
     torch.testing.assert_close(copy.deepcopy(flow).log_prob(x), log_p(x), **CLOSE)
     expected = reference.score(log_p, x)[1]
@@ -99,7 +99,7 @@ def test_density_and_score_are_those_of_the_weights_in_effect(name, norm):
 @layers
 @norms
 def test_gradients_by_the_leaves(name, norm):
-    flow = read(normalised(name, norm))
+    flow = read(normalized(name, norm))
     parameters, x = list(flow.parameters()), points(flow)
     log_p = partial(reference.log_prob, flow)
     found = flow.log_prob(x).sum() + flow.score(x).sin().sum()
@@ -111,7 +111,7 @@ def test_gradients_by_the_leaves(name, norm):
 
 @layers
 def test_factors_follow_the_weights_in_effect(name):
-    flow = read(normalised(name))
+    flow = read(normalized(name))
     layer, x = flow.layers[0], points(flow)
     for _ in range(2):
         with torch.no_grad():
@@ -123,8 +123,8 @@ def test_factors_follow_the_weights_in_effect(name):
 
 
 def test_reads_in_training():
-    """PyTorch's normalisation moves a weight at every one; ours once for every weight."""
-    theirs, ours = (normalised("zero", norm).layers[0] for norm in ("torch's", "spectral"))
+    """PyTorch's normalization moves a weight at every one; ours once for every weight."""
+    theirs, ours = (normalized("zero", norm).layers[0] for norm in ("torch's", "spectral"))
     assert not torch.equal(theirs.weight, theirs.weight)
     for layer in (theirs, ours):
         with fixed_weights(layer):
@@ -163,7 +163,7 @@ def test_power_iterations_are_those_of_torch_and_find_the_largest_singular_value
 
 
 def test_an_earlier_graph_survives_a_later_iteration():
-    layer = normalised("dense").layers[0]
+    layer = normalized("dense").layers[0]
     x = torch.randn(3, 8, generator=seeded())
     first = layer(x).square().sum()
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_an_earlier_graph_survives_a_later_iteration():
 @pytest.mark.parametrize("name", ["dense", "circular"])
 def test_a_training_step_sees_one_version_of_the_weights(objective, name, norm):
     """One power iteration a step; loss and gradient are those of the weights after it."""
-    flow = normalised(name, norm)
+    flow = normalized(name, norm)
     twin, x = read(flow), points(flow)
     for one in (flow, twin):
         value = loss(one, objective)(x, None, derive(0))[0].mean()
@@ -204,23 +204,23 @@ def loss(flow, objective):
 
 def test_sampling_first_loses_no_gradient():
     """The first read of a step may be the sampler's, which wants none."""
-    flow = normalised("zero")
+    flow = normalized("zero")
     with fixed_weights(flow):
         flow.sample(2, seeded())
         flow.energy(points(flow)).sum().backward()
     assert all(p.grad is not None for p in flow.parameters())
 
 
-def test_relative_form_of_a_parametrised_weight_is_the_exact_one():
-    layer = normalised("dense").eval().layers[0]
-    x = points(normalised("dense"))
+def test_relative_form_of_a_parametrized_weight_is_the_exact_one():
+    layer = normalized("dense").eval().layers[0]
+    x = points(normalized("dense"))
     for a, b in zip(layer.relative(x), layer.forward_and_log_det(x), strict=True):
         assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["dense", "zero", "pointwise"])
 def test_describing_a_layer_reads_no_weight(name):
-    layer = normalised(name).layers[0]
+    layer = normalized(name).layers[0]
     before = [b.clone() for b in layer.buffers()]
     repr(layer), layer.volume_parameters(), Anchor(Flow(layer.event_shape, [layer]))
     assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))

@@ -1,4 +1,4 @@
-"""Empirical risk minimisation over finite classes, against direct sums and closed forms."""
+"""Empirical risk minimization over finite classes, against direct sums and closed forms."""
 
 import math
 

@@ -63,7 +63,7 @@ def test_the_mode_weight_from_samples(name, sigma):
 
 
 @pytest.mark.parametrize("name", efficiency.ESTIMATORS)
-def test_an_estimate_minimises_the_objective(name):
+def test_an_estimate_minimizes_the_objective(name):
     """The gradient of −log p, of ½ s² + s' and of its mean over noises vanishes at θ̂."""
     a, sigma = 1.5, 0.5 if name == "dsm" else 0.0
     x = samples(a, 0.3, (3, 500), generator=generator(3))

@@ -5,7 +5,7 @@ import torch
 
 import ebflow
 from ebflow import preprocessing
-from ebflow.bijections import Dequantise
+from ebflow.bijections import Dequantize
 from ebflow.bijections.activations import Elementwise
 from ebflow.data.memory import Rows
 from ebflow.randomness import RowGenerator, generator, uniform
@@ -35,7 +35,7 @@ def flow_of(name, **options):
     inner = make((1, 4, 4) if image else (4,), generator=generator(0, "weights"), **options)
     chain = preprocessing.fit(Rows(x.flatten(1), **levels), **fitted)
     flow = inner.preprocessed(chain, shape=x.shape[1:])
-    flow.initialise(x)
+    flow.initialize(x)
     return flow, x.to(flow.like)
 
 
@@ -99,7 +99,7 @@ def test_a_conditional_flow_takes_a_context_for_every_row(name):
     flow = ebflow.architectures.ARCHITECTURES[name]((3,), context=2, depth=1, generator=draw)
     for weight in flow.parameters():
         torch.nn.init.normal_(weight, std=0.3, generator=draw)
-    flow.standardise_context(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.5]))
+    flow.standardize_context(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.5]))
     graph = graphs.Graph(flow)
     assert graph.inputs == ("x", "context")
     x, context = torch.randn(50, 3, generator=draw), torch.randn(50, 2, generator=draw)
@@ -114,7 +114,7 @@ def test_noise_never_reaches_the_next_level(dtype):
     x = torch.arange(256).view(-1, 1)
     like = torch.zeros((), dtype=dtype)
     noise = torch.full((256, 1), 1 - torch.finfo(dtype).eps / 2, dtype=dtype)
-    found = Dequantise(256).completed(x, like, noise)
+    found = Dequantize(256).completed(x, like, noise)
     y = x.to(dtype)
     assert torch.equal(found, torch.minimum(y + noise, torch.nextafter(y + 1, y)))
     assert torch.equal(found.floor(), y)

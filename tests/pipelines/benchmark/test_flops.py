@@ -124,8 +124,8 @@ def test_convolutions_take_the_place_of_gemms(objective, padding):
 def test_exact_likelihood_eliminates_every_convolution_by_strips():
     """PyTorch counts the products; not the inverses (2 m³) and log-determinants (8/3 m³)."""
     products, corners = 2 * 16 * (3 * 8**3 + 16**3), 2 * 16 * 9 * (8**2 * 2 + 16**2 * 8)
-    factorised = (2 + 2 / 3 + 2) * 2 * (4 * 8**3 + 2 * 16**3)
-    expected = 3 * sum(UNITS) - UNITS[0] + corners + products + factorised
+    factorized = (2 + 2 / 3 + 2) * 2 * (4 * 8**3 + 2 * 16**3)
+    expected = 3 * sum(UNITS) - UNITS[0] + corners + products + factorized
     assert of_step(cnn(), "ml") == pytest.approx(expected)
 
 

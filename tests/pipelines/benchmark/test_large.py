@@ -68,5 +68,5 @@ def test_a_dense_step_at_12288_in_12_gib(name):
 @pytest.mark.parametrize("objective", IMAGES)
 def test_a_step_of_glow(objective):
     flow = glow((1, 28, 28), generator=seeded())
-    flow.initialise(torch.randn(16, 1, 28, 28, generator=seeded(1)))
+    flow.initialize(torch.randn(16, 1, 28, 28, generator=seeded(1)))
     moved(Subject(stirred(flow, 0.01)), objective, 4)

@@ -130,7 +130,7 @@ def curve(store):
 
 
 def same(one, other):
-    """Checks that two finished runs are equal to the last bit: metrics, weights, optimisers."""
+    """Checks that two finished runs are equal to the last bit: metrics, weights, optimizers."""
     assert curve(one) == curve(other) and max(curve(one)) == STEPS
     kept = ("test/nll", "test/bpd", "test/nll_se", "best/val_nll")
     assert all(one.summary()[name] == other.summary()[name] for name in kept)

@@ -6,7 +6,7 @@ from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfi
 from pipelines.gradient_alignment.over_seeds import Measured, lines
 from pipelines.gradient_alignment.scales import models
 
-QUICK = ClassifierConfig(epochs=4, batch_size=64, regulariser={"name": "gnorm", "weight": 0.01})
+QUICK = ClassifierConfig(epochs=4, batch_size=64, regularizer={"name": "gnorm", "weight": 0.01})
 
 QUALITY = [{"reference/accuracy": 0.97}]
 """What a reference flow reaches, for ``verdicts.conclude``."""

@@ -19,10 +19,10 @@ def test_the_floor_is_in_units_of_the_smoothed_data():
     assert fitting.penalty(RegulariserConfig(), (8, 8), 0.1) is None
 
 
-def test_a_centred_regulariser_and_its_control_do_not_see_a_shift(digits):
+def test_a_centred_regularizer_and_its_control_do_not_see_a_shift(digits):
     found = by_name()
     for name in ("centred", "centred-control"):
-        config = found[name].classifier.regulariser
+        config = found[name].classifier.regularizer
         assert config.centred and config.weight == 0.1
         draws = torch.Generator().manual_seed(0)
         x = torch.rand(8, 64, generator=draws, dtype=torch.float64)
@@ -65,7 +65,7 @@ def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
     ],
 )  # fmt: skip
 def test_warnings_of_settings(digits, name, starts, tmp_path):
-    regulariser = by_name()[name].classifier.regulariser
-    found = fitted(digits, tmp_path, regulariser=regulariser, epochs=1).warnings
+    regularizer = by_name()[name].classifier.regularizer
+    found = fitted(digits, tmp_path, regularizer=regularizer, epochs=1).warnings
     assert len(found) == len(starts)
     assert all(line.startswith(start) for line, start in zip(found, starts, strict=True))

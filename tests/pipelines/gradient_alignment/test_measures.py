@@ -75,21 +75,21 @@ def test_known_metrics_of_a_quadratic_logit(subject):
     assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
     assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
     assert all(0 < numbers[name] <= 1 for name in ("ROAD/most", "ROAD/least", "IROF"))
-    assert numbers["randomised/last"] == pytest.approx(1)
-    assert abs(numbers["randomised/all"]) < 0.5
+    assert numbers["randomized/last"] == pytest.approx(1)
+    assert abs(numbers["randomized/all"]) < 0.5
 
 
 def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
     numbers = measure(shifted(subject, name="quadratic", size=1e6))
-    assert numbers["randomised/all"] == pytest.approx(1, abs=0.01)
+    assert numbers["randomized/all"] == pytest.approx(1, abs=0.01)
 
 
 def test_a_linear_logit_has_neither_infidelity_nor_sensitivity(subject):
     w = torch.randn(2, 16, generator=subject.draws("w"))
     network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
-    linear = replace(subject, network=network, shape=(16,), randomised={"all": [other]})
+    linear = replace(subject, network=network, shape=(16,), randomized={"all": [other]})
     assert attribution_metrics(linear) == pytest.approx(
-        {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomised/all": 1},
+        {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomized/all": 1},
         abs=1e-6,
     )
 

@@ -102,7 +102,7 @@ def test_shifts_and_collapses_are_not_ordered():
 def explaining(off):
     """Returns what off-manifold robustness explains of A3 more than the kind of penalty does."""
     found = by_name()
-    kinds = {name: penalty_kind(found[name].classifier.regulariser) for name in TRAINED}
+    kinds = {name: penalty_kind(found[name].classifier.regularizer) for name in TRAINED}
     rank = {name: k for k, name in enumerate(sorted(TRAINED, key=kinds.get))}
     told = study(**{name: {"A3": k, "off-manifold": off(k)} for name, k in rank.items()})
     claim = verdict(verdicts.conclude(told, QUALITY), "Among them robustness off the manifold e")
@@ -112,7 +112,7 @@ def explaining(off):
     return claim, 1 - mean_square / a3.var(ddof=1)
 
 
-def test_robustness_and_the_kind_of_regulariser_are_compared_by_what_they_explain():
+def test_robustness_and_the_kind_of_regularizer_are_compared_by_what_they_explain():
     """By kind A3 is ordered as far as groups go; by robustness wholly, or not at all."""
     claim, by_kind = explaining(lambda rank: rank**3)
     assert 0.8 < by_kind < 1 and claim.value == pytest.approx(1 - by_kind)

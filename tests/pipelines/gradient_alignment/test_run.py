@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.datasets import load_digits
 
-from ebflow.alignment import regularisers
+from ebflow.alignment import regularizers
 
 from ..conftest import Store
 
@@ -59,7 +59,7 @@ def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
         "--custom.name gnorm": "--custom.weight: found 0, which adds nothing",
     }.items(),
 )
-def test_a_regulariser_of_ones_own_is_whole(home, ebflow, options, message):
+def test_a_regularizer_of_ones_own_is_whole(home, ebflow, options, message):
     found = ebflow("run", "gradient-alignment", "--dry-run", *options.split())
     assert found.refusal.startswith(f"ebflow: {message}")
 
@@ -123,4 +123,4 @@ def test_the_targets_on_digits(tmp_path):
     assert value("fool-shift", "change/same") == 1 and abs(value("fool-shift", "A1")) < 0.05
     assert diagnoses["collapse"].startswith("collapse: mean trace")
     assert summary["reference"]["reference/accuracy"]["value"] >= 0.9
-    assert regularisers.smallest_trace(64, 0.1) < value("score", "trace") < 0
+    assert regularizers.smallest_trace(64, 0.1) < value("score", "trace") < 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.alignment import regularisers
+from ebflow.alignment import regularizers
 from ebflow.errors import BadInput
 from pipelines.gradient_alignment import graph
 from pipelines.gradient_alignment.config import (
@@ -61,24 +61,24 @@ def test_the_judge_has_another_architecture(net, shape, other):
     assert found.name == other and found != NetConfig(name=net)
 
 
-def test_a_control_differs_from_its_model_by_the_regulariser_alone():
+def test_a_control_differs_from_its_model_by_the_regularizer_alone():
     found = by_name()
     pairs = [(name, name.replace("control", "score")) for name in found if "-control" in name]
     pairs += [("score-control", "score"), ("centred-control", "centred"), ("score-free", "score")]
     for one, other in pairs:
         if other in found:
             own, yours = found[one].classifier, found[other].classifier
-            assert own == yours.model_copy(update={"regulariser": own.regulariser}), one
+            assert own == yours.model_copy(update={"regularizer": own.regularizer}), one
 
 
 def test_presets_reach_the_trainings():
     found = by_name()
-    paper = found["paper-score"].classifier.regulariser
+    paper = found["paper-score"].classifier.regularizer
     assert (paper.weight, paper.estimator, paper.directions) == (1e-3, "taylor", "gaussian")
     assert (paper.step, paper.stability, paper.slices) == (0.01, 1e-3, 1)
-    assert found["paper-anti"].classifier.regulariser.step == 0.001
-    assert found["score"].classifier.regulariser.floor == 1.5
-    assert found["score-free"].classifier.regulariser.stability == 0
+    assert found["paper-anti"].classifier.regularizer.step == 0.001
+    assert found["score"].classifier.regularizer.floor == 1.5
+    assert found["score-free"].classifier.regularizer.stability == 0
     assert found["collapse"].classifier.noise == 0
     assert found["paper-score"].preset == "paper" and found["code-score"].preset == "official-code"
     full = by_name(scale="full")["score"].classifier
@@ -90,15 +90,15 @@ def test_presets_reach_the_trainings():
 
 def test_the_control_has_the_equivalent_strength():
     found = by_name()
-    assert found["paper-control"].classifier.regulariser.weight == pytest.approx(0.081)
-    assert found["code-control"].classifier.regulariser.weight == pytest.approx(8.1e-4)
-    assert found["score-control"].classifier.regulariser.weight == 0.1
+    assert found["paper-control"].classifier.regularizer.weight == pytest.approx(0.081)
+    assert found["code-control"].classifier.regularizer.weight == pytest.approx(8.1e-4)
+    assert found["score-control"].classifier.regularizer.weight == 0.1
     assert control(RegulariserConfig(name="score", weight=0.1)).name == "gnorm"
-    whole = found["paper-quiet"].classifier.regulariser
+    whole = found["paper-quiet"].classifier.regularizer
     assert (whole.name, whole.weight, whole.estimator) == ("score", 1e-3, "taylor_cv")
     assert whole.excess == pytest.approx(80)
     options = {"estimator": "taylor_cv", "directions": "gaussian", "step": 0.01, "excess": 80.0}
-    assert options.items() <= whole.options(regularisers.score_matching).items()
+    assert options.items() <= whole.options(regularizers.score_matching).items()
 
 
 def test_shifted_models_are_the_baselines_training():
@@ -116,7 +116,7 @@ def test_only_known_models_are_run():
 
 
 def test_score_matching_in_disguise_is_a_gradient_norm():
-    kinds = {name: penalty_kind(one.classifier.regulariser) for name, one in by_name().items()}
+    kinds = {name: penalty_kind(one.classifier.regularizer) for name, one in by_name().items()}
     disguised = ("paper-score", "paper-quiet", "code-score", "paper-control", "gnorm")
     assert {kinds[name] for name in disguised} == {("gnorm", False)}
     assert kinds["score"] == kinds["score-free"] == kinds["collapse"] == ("score", False)

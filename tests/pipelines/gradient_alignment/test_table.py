@@ -61,4 +61,4 @@ def test_an_entry_is_json_without_nan(tmp_path):
     write_json(tmp_path / "entry.json", entry(found))
     stored = json.loads((tmp_path / "entry.json").read_text())
     assert stored["metrics"]["A1"] == {"value": None, "low": None, "high": None}
-    assert stored["seeds"] == 4 and stored["regulariser"] == "none"
+    assert stored["seeds"] == 4 and stored["regularizer"] == "none"

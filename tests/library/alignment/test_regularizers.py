@@ -1,13 +1,13 @@
-"""Regularisers: formulas, the disguise of the one-sided estimator, presets, diagnoses."""
+"""Regularizers: formulas, the disguise of the one-sided estimator, presets, diagnoses."""
 
 import pytest
 import torch
 
 from ebflow.alignment.classifiers import mlp
 from ebflow.alignment.logit import ClassLogit
-from ebflow.alignment.regularisers import (
+from ebflow.alignment.regularizers import (
     PRESETS,
-    REGULARISERS,
+    REGULARIZERS,
     anti_score_matching,
     collapse,
     disguise,
@@ -121,7 +121,7 @@ def test_presets_are_published_ones_beside_the_recommended():
     assert (paper["anti"]["ceiling"], code["anti"]["ceiling"]) == (1000.0, 1e4)
     assert (paper["gnorm"]["weight"], code["gnorm"]["weight"]) == (1e-3, 1e-5)
     for kinds in PRESETS.values():
-        assert kinds.keys() == REGULARISERS.keys()
+        assert kinds.keys() == REGULARIZERS.keys()
 
 
 def test_a_trace_below_the_floor_is_a_collapse():

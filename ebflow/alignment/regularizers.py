@@ -1,10 +1,10 @@
-r"""Regularisers of a classifier's input-gradients, each an objective of its true-class logit.
+r"""Regularizers of a classifier's input-gradients, each an objective of its true-class logit.
 
 The loss is :math:`\text{CE} + \lambda \, \text{mean}_b \, R(f_y, x_b)` with one of
 
 ==========  ==================================================================
 ``score``   :math:`h + \tfrac12 \|g\|^2 + \mu h^2`, score matching, h an estimate of tr H
-``anti``    :math:`-\min(h, \tau)`, which maximises the trace up to a ceiling
+``anti``    :math:`-\min(h, \tau)`, which maximizes the trace up to a ceiling
 ``gnorm``   :math:`\tfrac12 \|g\|^2`
 ==========  ==================================================================
 
@@ -21,7 +21,7 @@ shrunk; a quiet estimator with an ``excess`` of 80 has all of the mean.
 And ``anti`` with a noise :math:`2 \|g\| / \sigma` far above τ has the mean
 :math:`0.8 \|g\| / \sigma` in its loss, the opposite of its purpose.
 
-Cross-entropy sees differences of logits alone, and a regulariser of f_y is free to shape what they
+Cross-entropy sees differences of logits alone, and a regularizer of f_y is free to shape what they
 have in common. ``centred`` applies one to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift of
 all logits moves, and which stays informative where :math:`\log p(y \mid x)` is saturated and flat.
 It is a constraint and no debiasing: score matching over the class's own points fits
@@ -35,7 +35,7 @@ Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Inte
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
 """
 
-__all__ = ["PRESETS", "REGULARISERS", "anti_score_matching", "centred", "collapse", "disguise",
+__all__ = ["PRESETS", "REGULARIZERS", "anti_score_matching", "centred", "collapse", "disguise",
            "equivalent_strength", "gradient_norm", "score_matching", "signal_to_noise",
            "smallest_trace"]  # fmt: skip
 
@@ -125,24 +125,24 @@ def gradient_norm() -> Objective:
     return gnorm
 
 
-def centred(regulariser: Objective) -> Objective:
+def centred(regularizer: Objective) -> Objective:
     """Returns the same of the true class's logit less the mean over classes; no further pass."""
 
     def of_centred(density: ClassLogit, x: Tensor, *, generator: torch.Generator) -> Tensor:
         inner = ClassLogit(less_mean(density.network), density.labels)
-        found = regulariser(inner, x, generator=generator)
+        found = regularizer(inner, x, generator=generator)
         density.keep(inner.logits)  # a shift of all logits: cross-entropy does not see it
         return found
 
     return of_centred
 
 
-REGULARISERS: dict[str, Callable[..., Objective]] = {
+REGULARIZERS: dict[str, Callable[..., Objective]] = {
     "score": score_matching,
     "anti": anti_score_matching,
     "gnorm": gradient_norm,
 }
-"""Regularisers by name, as functions of their options."""
+"""Regularizers by name, as functions of their options."""
 
 _ONE_SIDED = {"estimator": "taylor", "directions": "gaussian", "slices": 1}
 
@@ -163,7 +163,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gnorm": {"weight": 1e-2},
     },
 }
-"""Strengths λ and options by preset and regulariser; what is left out is the function's default.
+"""Strengths λ and options by preset and regularizer; what is left out is the function's default.
 
 The paper gives neither σ nor K: those of ``paper`` are its code's. ``floor`` is in units of D/s².
 """
@@ -180,7 +180,7 @@ def disguise(*, stability: float, slices: int, step: float) -> float:
 def equivalent_strength(
     weight: float, *, estimator: str, stability: float, slices: int, step: float
 ) -> float:
-    """Returns the λ of ``gnorm`` that penalises gradients as ``score`` does."""
+    """Returns the λ of ``gnorm`` that penalizes gradients as ``score`` does."""
     if estimator != "taylor":
         return weight
     return weight * (1 + disguise(stability=stability, slices=slices, step=step))

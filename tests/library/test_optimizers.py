@@ -1,4 +1,4 @@
-"""Optimisers without PyTorch's compiler: the same steps, and nothing of it is imported."""
+"""Optimizers without PyTorch's compiler: the same steps, and nothing of it is imported."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from ebflow.optimisers import eager
+from ebflow.optimizers import eager
 
 KINDS = {"Adam": {"fused": True}, "AdamW": {"fused": True}, "RMSprop": {}, "SGD": {"fused": True},
          "LBFGS": {"max_iter": 5}}  # fmt: skip

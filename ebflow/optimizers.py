@@ -1,4 +1,4 @@
-"""Optimisers that are not compiled: PyTorch's import its compiler, which takes long."""
+"""Optimizers that are not compiled: PyTorch's import its compiler, which takes long."""
 
 __all__ = ["eager"]
 
@@ -14,6 +14,6 @@ CARED_FOR = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 @cache
 def eager(kind: type[Optimizer]) -> type[Optimizer]:
-    """Returns a kind of optimiser that takes the same steps without the compiler."""
+    """Returns a kind of optimizer that takes the same steps without the compiler."""
     plain = {name: unwrap(getattr(kind, name)) for name in CARED_FOR}
     return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(unwrap(kind.step))})
