@@ -57,7 +57,7 @@ class Base(LogDensity, nn.Module):
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples with shape (n, *event), differentiable in the parameters."""
 
-    def conditioned(self, context: Tensor) -> "Base":
+    def condition(self, context: Tensor) -> "Base":
         """Returns the density given contexts with shape (B, C), of rows i mod B; mostly itself."""
         return self
 

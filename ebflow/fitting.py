@@ -301,7 +301,7 @@ def _made(
     dtype: torch.dtype,
 ) -> Flow:
     """Returns an untrained flow for the rows."""
-    shape, given = train.shape, {"context": train.given, "base": base, "dtype": dtype}
+    shape, given = train.shape, {"context": train.context_width, "base": base, "dtype": dtype}
     given["generator"] = derive(seed, "weights")
     if callable(architecture):
         return architecture(tuple(shape), **options, **given)
@@ -375,9 +375,9 @@ def _prepared(
     """
     options |= {"grids": marginals, "tails": marginals, "names": names,
                 "bounds": _indexed(bounds, names, train)}  # fmt: skip
-    if flow.context != train.given:
+    if flow.context != train.context_width:
         raise ValueError(
-            f"context: found {train.given} elements, expected the flow's {flow.context}"
+            f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
     if flow.cut:
         return flow

@@ -416,8 +416,8 @@ class FlowDistribution(Distribution, LogDensity):
         self.layers, self.base = list(flow.layers), flow.base
         if self.context is not None:
             rows = flow.standardized(self.context).reshape(-1, flow.context)
-            self.layers = [layer.given(rows) for layer in self.layers]
-            self.base = self.base.conditioned(rows)
+            self.layers = [layer.condition(rows) for layer in self.layers]
+            self.base = self.base.condition(rows)
 
     @property
     def support(self) -> constraints.Constraint:

@@ -402,7 +402,7 @@ class ConditionedMixture(Base):
         """Raises ValueError, as ``energy``."""
         return self.energy(like)
 
-    def conditioned(self, context: Tensor) -> "Base":
+    def condition(self, context: Tensor) -> "Base":
         """Returns the density given contexts with shape (B, C)."""
         return _Conditioned(self.joint, context)
 

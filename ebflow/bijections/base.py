@@ -121,7 +121,7 @@ class Bijection(nn.Module, ABC):
     * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
       for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
     * ``linearize`` and ``jet`` may be overridden by closed forms;
-    * if it depends on a context, override ``given``;
+    * if it depends on a context, override ``condition``;
     * if it takes statistics from data, override ``initialize`` and ``initialized``;
     * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
     """
@@ -141,7 +141,7 @@ class Bijection(nn.Module, ABC):
         Most layers need nothing. ``Flow.initialize`` calls it, once, before training.
         """
 
-    def given(self, context: Tensor) -> "Bijection":
+    def condition(self, context: Tensor) -> "Bijection":
         """Returns the bijection given a context with shape (B, C); itself unless it depends on it.
 
         Its inputs are R B rows, R of them for every row of the context, the context's rows in
@@ -193,7 +193,7 @@ class Contextual(Bijection):
         self.context = context
         self.seen: Tensor | None = None
 
-    def given(self, context: Tensor) -> Bijection:
+    def condition(self, context: Tensor) -> Bijection:
         """Returns the layer given a context with shape (B, C), sharing its network."""
         if not self.context:
             return self

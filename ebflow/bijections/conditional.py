@@ -63,7 +63,7 @@ class ConditionalAffine(Bijection):
         """Names the shape and the context's size."""
         return f"{self.shape}, context={self.context}"
 
-    def given(self, context: Tensor) -> "Bijection":
+    def condition(self, context: Tensor) -> "Bijection":
         """Returns the affine map given a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
         s = BOUND * torch.tanh(s / BOUND)

@@ -175,9 +175,9 @@ class Part(Bijection):
         """Returns (f⁻¹(y₁), y₂)."""
         return self.joined(self.layer.inverse(self.value_head(y)), y)
 
-    def given(self, context: Tensor) -> Bijection:
+    def condition(self, context: Tensor) -> Bijection:
         """Returns this layer with f given the context."""
-        layer = self.layer.given(context)
+        layer = self.layer.condition(context)
         return self if layer is self.layer else part(layer, self.before)
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:

@@ -77,7 +77,7 @@ class Split(ABC):
         levels: Number of levels of integer data (values 0 … levels − 1), None if continuous.
         parts: Rows of each part.
         where: Names the split in messages.
-        given: The width C of the contexts, 0 without.
+        context_width: The width C of the contexts, 0 without.
         groups: For each feature the number of its column of categories, −1 of one of numbers;
             None: all are of numbers.
     """
@@ -91,11 +91,11 @@ class Split(ABC):
         levels: int | None,
         parts: Sequence[int],
         where: str,
-        given: int = 0,
+        context_width: int = 0,
         groups: Sequence[int] | None = None,
     ) -> None:
         self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
-        self.parts, self.where, self.given = tuple(parts), where, given
+        self.parts, self.where, self.context_width = tuple(parts), where, context_width
         self.groups = (-1,) * self.width if groups is None else tuple(groups)
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Split(ABC):
     @property
     def row_bytes(self) -> int:
         """Bytes of a row in memory, its context included."""
-        return self.width * self.dtype.itemsize + 8 * self.given
+        return self.width * self.dtype.itemsize + 8 * self.context_width
 
     @property
     def bytes(self) -> int:
@@ -406,7 +406,7 @@ class StoredSplit(Split):
             levels=self.manifest.levels,
             parts=[shard.rows for shard in self.shards],
             where=f"{dataset.folder}, split {name}",
-            given=0 if context is None else context.width,
+            context_width=0 if context is None else context.width,
             groups=None if columns is None else groups(columns.categories),
         )
 
@@ -423,7 +423,7 @@ class StoredSplit(Split):
         x, context = self._filled(parts, "x", self.width, self.dtype), self.manifest.context
         if context is None:
             return Batch(x, None)
-        width, dtype = self.given, torch.float64
+        width, dtype = self.context_width, torch.float64
         return Batch(x, self._filled(parts, "context", width, dtype, context.levels))
 
     def _filled(

@@ -43,7 +43,7 @@ def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
     )
     if not config.mixture:
         return chain
-    given = dataset.split("train").given
+    given = dataset.split("train").context_width
     rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
     base = mixtures.search(rows, held, seed=config.seed).mixture.trained()
     return dataclasses.replace(chain, base=base)

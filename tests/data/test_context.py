@@ -51,7 +51,7 @@ def test_every_row_keeps_its_context(tmp_path, kind):
     for name in SPLITS:
         split = dataset.split(name)
         x, context = split.resident
-        assert torch.equal(context, expected(x)) and split.given == 4
+        assert torch.equal(context, expected(x)) and split.context_width == 4
         streamed = Dataset(tmp_path / "out").split(name)
         for batch in streamed.batches(5):
             assert torch.equal(batch.context, expected(batch.x))

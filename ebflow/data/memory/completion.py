@@ -185,7 +185,7 @@ class Completed(Split):
     """
 
     def __init__(self, split: Split, law: Law, seed: int) -> None:
-        keys = ("shape", "dtype", "levels", "where", "given", "groups")
+        keys = ("shape", "dtype", "levels", "where", "context_width", "groups")
         options = {key: getattr(split, key) for key in keys}
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split

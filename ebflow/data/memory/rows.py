@@ -61,7 +61,7 @@ class Rows(Split):
             levels=levels,
             parts=[len(x)],
             where=f"split {name}",
-            given=0 if context is None else context.shape[1],
+            context_width=0 if context is None else context.shape[1],
             groups=groups,
         )
         self.resident = Batch(rows, context)
@@ -88,7 +88,7 @@ class Arrays:
             raise BadInput(f"splits: found {names}, expected one or more of different names")
         first = splits[0]
         for split in splits[1:]:
-            for key in ("shape", "dtype", "levels", "given", "groups"):
+            for key in ("shape", "dtype", "levels", "context_width", "groups"):
                 found, expected = getattr(split, key), getattr(first, key)
                 if found != expected:
                     raise BadInput(

@@ -32,7 +32,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     gaussian.save(run.output / preprocessing.GAUSSIAN)
     report(2 / 3, "fits mixtures of Gaussians")
     rows, held = preprocessing.behind(dataset, gaussian, config.seed)
-    given = dataset.split("train").given
+    given = dataset.split("train").context_width
     found = mixtures.search(rows, held, seed=config.seed, given=given)
     mixtures.save(found.mixture, run.output / preprocessing.MIXTURE)
     if given:

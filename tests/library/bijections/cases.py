@@ -144,7 +144,7 @@ def given(shape, batch=5):
     """Returns an affine layer given a context of as many rows as there are points."""
     layer = stirred(ConditionalAffine(shape, 2, hidden=3))
     with torch.no_grad():
-        return layer.given(torch.randn(batch, 2, generator=seeded(6))), shape
+        return layer.condition(torch.randn(batch, 2, generator=seeded(6))), shape
 
 
 CASES = {

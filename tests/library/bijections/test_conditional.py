@@ -36,7 +36,7 @@ def by_hand(layer, c, x):
 @pytest.mark.parametrize("copies", [1, 3])
 def test_it_is_the_formula_row_by_row(shape, copies):
     layer, c, x = setting(shape, copies=copies)
-    given, (y, log_det) = layer.given(c), by_hand(layer, c, x)
+    given, (y, log_det) = layer.condition(c), by_hand(layer, c, x)
     found = given.forward_and_log_det(x)
     named = list(layer.parameters())
     for a, b in zip(found, (y, log_det), strict=True):
@@ -52,14 +52,14 @@ def test_it_is_the_formula_row_by_row(shape, copies):
 def test_it_starts_as_the_identity(shape):
     layer, c = ConditionalAffine(shape, 2, hidden=3), torch.randn(4, 2, generator=seeded(6))
     x = torch.randn(4, *shape, generator=seeded(7))
-    y, log_det = layer.given(c).forward_and_log_det(x)
+    y, log_det = layer.condition(c).forward_and_log_det(x)
     assert torch.equal(y, x) and not log_det.any()
 
 
 def test_scales_by_contexts_are_bounded():
     layer, _, x = setting((3,))
     far = 1e6 * torch.randn(4, 2, generator=seeded(1))
-    log_scale = layer.given(far).log_scale
+    log_scale = layer.condition(far).log_scale
     assert log_scale.abs().max() <= BOUND + 1e-12 and log_scale.abs().max() > 2.9
 
 
