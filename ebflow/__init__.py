@@ -13,13 +13,14 @@ Everything public is an attribute of this module, imported when it is first aske
 
 __version__ = "0.2.0"
 
-__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution", "GaussianMixture",
-           "History", "LogDensity", "Loss", "LossModule", "Progress", "RowGenerator", "Trainer",
-           "alignment", "anchor", "architectures", "bases", "bijections", "chains", "checkpoint",
-           "complexity", "data", "density", "errors", "evaluate", "evaluation", "execution",
-           "files", "fit", "fit_mixture", "fitting", "flow", "imputation", "inference",
-           "load", "log_probs", "loss", "mixtures", "networks", "objectives", "preprocessing",
-           "randomness", "sampling", "save", "sklearn", "train"]  # fmt: skip
+__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
+           "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
+           "RowGenerator", "Trainer", "alignment", "anchor", "architectures", "bases",
+           "bijections", "chains", "checkpoint", "complexity", "data", "density", "distribution",
+           "errors", "evaluate", "evaluation", "execution", "files", "fit", "fit_mixture",
+           "fitting", "flow", "history", "imputation", "inference", "load", "log_probs", "loss",
+           "mixtures", "networks", "objectives", "preprocessing", "randomness", "sampling",
+           "save", "sklearn", "tables", "train"]  # fmt: skip
 
 from importlib import import_module
 
@@ -28,9 +29,9 @@ _HOMES = {
     "EnergyFunction": "density",
     "Evaluation": "density",
     "Flow": "flow",
-    "FlowDistribution": "flow",
+    "FlowDistribution": "distribution",
     "GaussianMixture": "bases",
-    "History": "flow",
+    "History": "history",
     "LogDensity": "density",
     "Loss": "loss",
     "LossModule": "loss",

@@ -40,8 +40,9 @@ from torch import Tensor
 
 from .bijections import DenseWithInverse, Weighted
 from .bijections.base import products
+from .distribution import FlowDistribution
 from .errors import NonFinite
-from .flow import Flow, FlowDistribution
+from .flow import Flow
 from .randomness import Generator, eager, rademacher
 from .randomness import generator as derive
 

@@ -39,7 +39,8 @@ from .bijections.weighted import fixed_weights
 from .data.loader import Batched
 from .data.memory import ArrayLike, Rows
 from .density import LogDensity
-from .flow import Flow, FlowDistribution
+from .distribution import FlowDistribution
+from .flow import Flow
 from .inference import Estimate
 from .randomness import RowGenerator
 from .randomness import generator as derive
@@ -117,7 +118,7 @@ def log_probs(
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
-    rows, given = flow.as_events(x), flow.checked_context(flow.given(x, context))
+    rows, given = flow.as_events(x), flow.as_context(flow.context_of(x, context))
     given = None if given is None else given.expand(len(rows), -1)
     return Rows(rows, given, levels=(flow.columns or {}).get("levels"), name="x")
 

@@ -26,7 +26,8 @@ from .bijections import Convolution
 from .data.memory import ArrayLike, Rows
 from .data.memory.gathering import LEAST, gathered
 from .execution import Event
-from .flow import Flow, History
+from .flow import Flow
+from .history import History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .optimizers import eager

@@ -17,57 +17,25 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Flow", "FlowDistribution", "History"]
+__all__ = ["Flow", "FlowDistribution"]
 
 import copy
 import math
-import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
 
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantize, Reshape
-from .bijections.weighted import fixed_weights
-from .data import called, titles
-from .data.memory import as_contexts, as_frame, as_rows
+from .data.memory import ArrayLike
 from .density import FlowEvaluation, LogDensity
+from .distribution import FlowDistribution, Shape
+from .history import History
 from .randomness import Generator, RowGenerator
-
-Shape = int | Sequence[int]
-
-
-class History(list[dict[str, Any]]):
-    """What a training told, a row an event, as pandas takes it.
-
-    A row has ``step``, ``kind`` (``log`` or ``validate``) and metrics by name, in nats and
-    seconds.
-    """
-
-    def plot(self, axes: object = None) -> object:
-        """Draws the training and the validation NLL over the steps; returns matplotlib's axes.
-
-        Raises:
-            ValueError: if there is nothing to draw.
-        """
-        import matplotlib.pyplot as plt
-
-        if not self:
-            raise ValueError(
-                "history: found no row, expected those of a training: ebflow.fit writes them, and "
-                "a flow that was loaded has none"
-            )
-        axes = plt.subplots()[1] if axes is None else axes
-        for name, label in (("train/nll", "training NLL"), ("val/nll", "validation NLL")):
-            rows = [(row["step"], row[name]) for row in self if name in row]
-            axes.plot(*zip(*rows, strict=True), label=label, marker=".")
-        axes.set(xlabel="step", ylabel="nats")
-        axes.legend()
-        return axes
+from .tables.adapter import as_context, as_events, context_of
 
 
 class Flow(nn.Module, LogDensity):
@@ -138,7 +106,7 @@ class Flow(nn.Module, LogDensity):
         self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
-        return self(self.given(x, context)).energy(x, generator)
+        return self(self.context_of(x, context)).energy(x, generator)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
@@ -157,7 +125,7 @@ class Flow(nn.Module, LogDensity):
             ValueError: if a column or a context is missing, as one whose columns have no names,
                 or a category is no level of the training rows.
         """
-        return self(self.given(x, context)).log_prob(x, generator)
+        return self(self.context_of(x, context)).log_prob(x, generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""
@@ -165,7 +133,7 @@ class Flow(nn.Module, LogDensity):
 
     def score(self, x: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        return self(self.given(x, context)).score(x)
+        return self(self.context_of(x, context)).score(x)
 
     def directional(
         self, x: Tensor, v: Tensor, *, context: Tensor | None = None
@@ -177,7 +145,7 @@ class Flow(nn.Module, LogDensity):
         self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self(self.given(x, context)).to_latent(x, generator)
+        return self(self.context_of(x, context)).to_latent(x, generator)
 
     def from_latent(self, u: Tensor, *, context: Tensor | None = None) -> Tensor:
         """Returns the raw data x with latent ``u``; integers where the data are integers."""
@@ -313,68 +281,26 @@ class Flow(nn.Module, LogDensity):
             return self.layers[0].dequantize(x, self.like, noise)
         return x.to(self.like)
 
-    def as_events(self, x: Tensor) -> Tensor:
+    def as_events(self, x: ArrayLike) -> Tensor:
         """Returns ``x``, a tensor, an array or a frame, with shape (*batch, *event).
 
-        A Series is one column of a flow of one, and one row of others.
+        Raises:
+            ValueError: if the shape is wrong, or a number is too large for the flow's dtype.
+        """
+        return as_events(x, self.event_shape, self.columns, self.like.dtype)
+
+    def context_of(self, x: ArrayLike, context: ArrayLike | None) -> ArrayLike | None:
+        """Returns the context of rows: by default a frame's own columns of that name."""
+        return context_of(x, context, self.columns)
+
+    def as_context(self, context: ArrayLike | None) -> Tensor | None:
+        """Returns a context on the flow's device, with shape (*batch, C).
 
         Raises:
-            ValueError: if its last dimensions are neither an event nor, in one way, as many
-                elements: rows of an image, or images of rows; at a number of an array or a frame
-                that the flow's type does not have.
+            ValueError: if the flow has no context, or one of another size.
         """
-        event, size = self.event_shape, math.prod(self.event_shape)
-        if not isinstance(x, Tensor):
-            x = as_rows(as_frame(x, size), self.columns or {})
-            self._check_range(x)
-        if x.ndim >= len(event) and tuple(x.shape[x.ndim - len(event) :]) == event:
-            return x
-        starts = [k for k in range(1, x.ndim) if math.prod(x.shape[k:]) == size]
-        if len(starts) == 1 and (len(event) == 1 or x.ndim - starts[0] == 1):
-            return x.reshape(*x.shape[: starts[0]], *event)
-        expected = ", ".join(map(str, event))
-        raise ValueError(f"x: found shape {tuple(x.shape)}, expected (*, {expected})")
-
-    def _check_range(self, x: Tensor) -> None:
-        """Raises ValueError at the first finite number that is infinite in the flow's type."""
-        beyond = (x.isfinite() & x.to(self.like.dtype).isinf()).flatten().nonzero()
-        if len(beyond):
-            row, feature = divmod(int(beyond[0]), math.prod(self.event_shape))
-            known = self.columns or {}
-            names = known.get("names") or ()
-            names = titles(names, known.get("categories") or [None] * len(names))
-            raise ValueError(
-                f"x, row {row}, {called(feature, names)}: found {x.flatten()[beyond[0]].item()}, "
-                f"expected a number of {self.like.dtype}: flow.double() takes larger ones"
-            )
-
-    def given(self, x: Tensor, context: Tensor | None) -> Tensor | None:
-        """Returns the context of rows: of a frame its own columns, unless one is given.
-
-        Only where columns go by names are those of rows told from those of contexts.
-        """
-        known = self.columns or {}
-        named = (known.get("names") or known.get("column")) and known.get("context")
-        return x if context is None and named and hasattr(x, "columns") else context
-
-    def checked_context(self, context: Tensor | None) -> Tensor | None:
-        """Returns a context on the flow's device; of one element, with or without its dimension.
-
-        Raises:
-            ValueError: if the flow has none, or one of another size; at what is no level.
-        """
-        if context is None:
-            return None
-        if not isinstance(context, Tensor):
-            context = as_contexts(context, self.columns or {}, self.context)
-        if self.context == 1 and context.shape[-1:] != (1,):
-            context = context.unsqueeze(-1)
-        found = tuple(context.shape)
-        if not self.context:
-            raise ValueError(f"context: found shape {found}, expected None")
-        if found[-1:] != (self.context,):
-            raise ValueError(f"context: found shape {found}, expected (*, {self.context})")
-        return context.to(self.like.device)
+        context = as_context(context, self.context, self.columns)
+        return None if context is None else context.to(self.like.device)
 
     def _with(self, shape: Sequence[int], layers: Sequence[Bijection], *, cut: int) -> "Flow":
         """Returns a flow of other layers, sharing the base and what is known of contexts."""
@@ -388,193 +314,3 @@ class Flow(nn.Module, LogDensity):
         for layer in list(self.layers)[:index]:
             shape = getattr(layer, "target", shape)
         return shape
-
-
-class FlowDistribution(Distribution, LogDensity):
-    """Creates the density of a flow given a context: a distribution of PyTorch's kind.
-
-    Its batch shape is that of the context, ``()`` without one; values broadcast with it as those
-    of any distribution do. ``at`` is the one method that takes rows alone: (R B, *event), R of
-    them for every row of the context.
-
-    Arguments:
-        flow: The flow.
-        context: c with shape (*batch, C); None of a flow without.
-
-    Raises:
-        ValueError: if the context has another size than the flow's, or the flow has none; a flow
-            with one raises where it is evaluated without.
-    """
-
-    arg_constraints: dict[str, Any] = {}
-    has_rsample = True
-
-    def __init__(self, flow: Flow, context: Tensor | None = None) -> None:
-        self.flow, self.context = flow, flow.checked_context(context)
-        batch = () if self.context is None else self.context.shape[:-1]
-        super().__init__(torch.Size(batch), torch.Size(flow.event_shape), validate_args=False)
-        self.layers, self.base = list(flow.layers), flow.base
-        if self.context is not None:
-            rows = flow.standardized(self.context).reshape(-1, flow.context)
-            self.layers = [layer.condition(rows) for layer in self.layers]
-            self.base = self.base.condition(rows)
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """All of space."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
-        """Returns the distribution, and its context, with this batch shape."""
-        context = None if self.context is None else self.context.expand(*batch_shape, -1)
-        wider = FlowDistribution(self.flow, context)
-        wider._batch_shape = torch.Size(batch_shape)
-        return wider
-
-    def at(self, x: Tensor, *, training: bool = False) -> FlowEvaluation:
-        """Returns the flow at rows ``x``, for several questions about the same points."""
-        return FlowEvaluation(self.layers, self.base, x, training=training)
-
-    def energy(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns E(x) in nats with shape (*batch,)."""
-        at, batch = self._rows(x, generator)
-        return at.energy.reshape(batch)
-
-    def log_prob(self, value: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns the exact log-density of raw data in nats, with shape (*batch,).
-
-        Integer data behind dequantization are completed by uniform noise from ``generator``;
-        without one the noise is the same at every call, a function of a row's place in the
-        batch. A row with any value that is no integer counts as completed already.
-        """
-        with fixed_weights(self.flow):
-            return -self.energy(value, generator) - self.log_normalizer()
-
-    def log_normalizer(self) -> Tensor:
-        """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
-        return self.flow.log_normalizer()
-
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        total: Tensor | float = 0.0
-        for layer in self.layers:
-            step = layer.relative if layer.constant_jacobian else layer.forward_and_log_det
-            x, log_det = step(x)
-            total = total + log_det
-        return self.base.energy(x) - total
-
-    def score(self, x: Tensor) -> Tensor:
-        """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        at, batch = self._rows(x)
-        return at.score.reshape(*batch, *self.event_shape)
-
-    def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by one second-order Taylor sweep.
-
-        Arguments:
-            x: The points, with shape (*batch, *event).
-            v: The directions, with the shape of ``x`` or one more dimension in front, K; results
-                have shape (*batch,) or (K, *batch).
-        """
-        at, batch = self._rows(x)
-        leading = v.shape[: v.ndim - x.ndim]
-        v = v.expand(*leading, *batch, *x.shape[x.ndim - len(self.event_shape) :])
-        found = at.directional(v.reshape(*leading, *at.x.shape))
-        return tuple(part.reshape(*leading, *batch) for part in found)
-
-    def to_latent(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns the latent u with shape (*batch, *latent)."""
-        at, batch = self._rows(x, generator)
-        u = at.latent
-        return u.reshape(*batch, *u.shape[1:])
-
-    def from_latent(self, u: Tensor) -> Tensor:
-        """Returns the raw data x with latent ``u``; integers where the data are integers."""
-        u = u if isinstance(u, Tensor) else torch.as_tensor(u).to(self.flow.like)
-        batch = self._broadcast(u.shape[: u.ndim - len(self.flow.latent_shape)])
-        x = u.expand(*batch, *self.flow.latent_shape).reshape(-1, *self.flow.latent_shape)
-        for layer in reversed(self._over(batch).layers):
-            x = layer.inverse(x)
-        return x.reshape(*batch, *self.event_shape)
-
-    def rsample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
-        """Returns exact samples with shape (*sample_shape, *batch, *event), differentiable.
-
-        O(D²) each once the linear layers are factorized.
-        """
-        batch = (*_shape(sample_shape), *self.batch_shape)
-        shape = (math.prod(batch), *self.flow.latent_shape)
-        u = self.base.draw(shape, self.flow.like, generator)
-        return self.from_latent(u.reshape(*batch, *self.flow.latent_shape))
-
-    def sample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
-        """Returns exact samples without gradients, as ``rsample``.
-
-        Raises:
-            ValueError: if the context is not finite.
-        """
-        self._check_context()
-        with torch.no_grad(), fixed_weights(self.flow):
-            return self.rsample(sample_shape, generator)
-
-    def sample_and_log_prob(
-        self, sample_shape: Shape = (), generator: Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns samples and their log-densities, without gradients.
-
-        Of integer data the log-density is that of the completed sample, before it is rounded.
-
-        Raises:
-            ValueError: if the context is not finite.
-        """
-        self._check_context()
-        batch = (*_shape(sample_shape), *self.batch_shape)
-        shape = (math.prod(batch), *self.flow.latent_shape)
-        with torch.no_grad(), fixed_weights(self.flow):
-            x = self.base.draw(shape, self.flow.like, generator)
-            log_p = self.base.log_prob(x) - self.log_normalizer()
-            for layer in reversed(self.layers):
-                if layer.constant_jacobian:
-                    x = layer.inverse(x)
-                else:
-                    x, log_det = layer.inverse_and_log_det(x)
-                    log_p = log_p + log_det
-        return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
-
-    def _check_context(self) -> None:
-        if self.context is not None and not (finite := self.context.isfinite()).all():
-            found, place = self.context[~finite][0].item(), (~finite).nonzero()[0].tolist()
-            raise ValueError(f"context: found {found} at {place}, expected finite numbers")
-
-    def _rows(
-        self, x: Tensor, generator: Generator | None = None
-    ) -> tuple[FlowEvaluation, tuple[int, ...]]:
-        """Returns the flow at ``x``, as completed rows in its type, and their batch shape."""
-        if isinstance(generator, Tensor):
-            raise TypeError(
-                "generator: found a tensor; expected a context by flow(c), or context=c"
-            )
-        x = self.flow.as_events(x)
-        batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
-        rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
-        return self._over(batch).at(self.flow.completed(rows, generator)), batch
-
-    def _over(self, batch: tuple[int, ...]) -> "FlowDistribution":
-        """Returns the distribution whose context's rows are those of a batch, in turn."""
-        own = len(self.batch_shape)
-        ends = batch[len(batch) - own :] == tuple(self.batch_shape)
-        return self if self.context is None or ends else self.expand(batch)
-
-    def _broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if not self.batch_shape:  # of most flows: PyTorch's function imports its compiler
-            return tuple(shape)
-        return tuple(torch.broadcast_shapes(tuple(shape), self.batch_shape))
-
-
-def _shape(shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
-        raise ValueError(
-            f"shape: found {shape!r}, expected a whole number from 0, or a tuple of them"
-        )
-    return tuple(map(int, sizes))

@@ -122,7 +122,7 @@ def impute(
             number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
-    context, x = flow.checked_context(flow.given(x, context)), flow.as_events(x)
+    context, x = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
     _check(flow, x, context, draws, steps, warmup, rows=sampler is None)
     missing = (x.isnan() if missing is None else torch.as_tensor(missing)).expand(x.shape)
     found = x.unsqueeze(1).repeat_interleave(draws, 1)

@@ -74,7 +74,7 @@ from torch import Tensor
 
 from .anchor import Anchor
 from .density import LogDensity, sum_event
-from .flow import FlowDistribution
+from .distribution import FlowDistribution
 from .randomness import Generator, normal, rademacher, uniform
 
 Traces = tuple[Tensor, Tensor]

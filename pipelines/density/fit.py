@@ -12,7 +12,8 @@ from torch import Tensor
 from ebflow.bases import StandardNormal
 from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
-from ebflow.flow import Flow, FlowDistribution
+from ebflow.distribution import FlowDistribution
+from ebflow.flow import Flow
 from ebflow.randomness import RowGenerator, generator
 from pipelines.density import goodness
 from pipelines.density.goodness import Difference

@@ -312,7 +312,7 @@ def test_frozen_parameters_stay_frozen():
 def test_contexts_far_from_zero_keep_their_digits():
     c = 1.7e9 + 10 * torch.arange(400, dtype=torch.float64)[:, None]
     flow = ebflow.fit(rows(), c, **SMALL)
-    seen = flow.standardized(flow.checked_context(c))
+    seen = flow.standardized(flow.as_context(c))
     assert len(seen.unique()) == 400 and float(seen.std()) == pytest.approx(1, abs=0.05)
     assert torch.equal(flow(c[:, 0]).log_prob(rows()), flow(c).log_prob(rows()))
 

@@ -11,7 +11,8 @@ from torch.distributions import Distribution, constraints
 from ebflow import architectures
 from ebflow import density as density_module
 from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Reshape, SmoothLeakyReLU
-from ebflow.flow import Flow, FlowDistribution
+from ebflow.distribution import FlowDistribution
+from ebflow.flow import Flow
 
 from . import reference
 from .bijections.cases import directions, matrix, seeded

@@ -169,9 +169,7 @@ def test_a_flow_without_a_training_has_nothing_to_draw(flow, tmp_path):
     ebflow.save(flow, tmp_path / "flow")
     for one in (ebflow.load(tmp_path / "flow"), ebflow.architectures.dense((3,))):
         assert one.history == []
-        with pytest.raises(
-            ValueError, match="history: found no row, expected those of a training"
-        ):
+        with pytest.raises(ValueError, match="history: it is empty"):
             one.history.plot()
 
 

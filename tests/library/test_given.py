@@ -92,11 +92,11 @@ def test_a_series_of_one_row_is_one_row(flow, frame):
 
 def test_several_columns_go_by_name_or_in_order(frame):
     flow = ebflow.fit(frame[["a"]], frame[["b", "c"]], **QUICK)
-    expected = flow.checked_context(torch.tensor([0.1, 0.2]).double())
+    expected = flow.as_context(torch.tensor([0.1, 0.2]).double())
     for given in ([0.1, 0.2], {"c": 0.2, "b": 0.1}, pd.Series([0.1, 0.2])):
-        assert flow.checked_context(given).equal(expected)
-    assert flow.checked_context({"c": [0.2, 0.3], "b": 0.1}).tolist() == [[0.1, 0.2], [0.1, 0.3]]
-    assert flow.checked_context(np.zeros((4, 3, 2))).shape == (4, 3, 2)
+        assert flow.as_context(given).equal(expected)
+    assert flow.as_context({"c": [0.2, 0.3], "b": 0.1}).tolist() == [[0.1, 0.2], [0.1, 0.3]]
+    assert flow.as_context(np.zeros((4, 3, 2))).shape == (4, 3, 2)
     with pytest.raises(ValueError, match=r"context: found shape \(3,\), expected .*2.: b, c"):
         flow([0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="context: found no column c, expected b, c"):
@@ -105,9 +105,9 @@ def test_several_columns_go_by_name_or_in_order(frame):
 
 def test_a_category_is_given_as_numbers_are(categorical):
     assert categorical("u").batch_shape == ()
-    assert categorical.checked_context("v").tolist() == [0, 1]
+    assert categorical.as_context("v").tolist() == [0, 1]
     for given in (["v", "u"], pd.Series(["v", "u"]), {"k": ["v", "u"]}, [["v"], ["u"]]):
-        assert categorical.checked_context(given).tolist() == [[0, 1], [1, 0]]
+        assert categorical.as_context(given).tolist() == [[0, 1], [1, 0]]
     with pytest.raises(ValueError, match="context, row 1, column k: found 'w', expected one of u"):
         categorical(["u", "w"])
 

@@ -1,0 +1,3 @@
+"""Tables: frames and arrays as the tensors of a flow."""
+
+__all__: list[str] = []
