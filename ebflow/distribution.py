@@ -75,9 +75,9 @@ class FlowDistribution(Distribution, LogDensity):
     def log_prob(self, value: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
-        Integer data behind dequantization are completed by uniform noise from ``generator``;
-        without one the noise is the same at every call, a function of a row's place in the
-        batch. A row with any value that is no integer counts as completed already.
+        Dequantized values get uniform noise from ``generator``. By default the noise is a
+        function of the row's values, so the result does not depend on batch or order. Values
+        that are not on their grid are used as they are.
         """
         with fixed_weights(self.flow):
             return -self.energy(value, generator) - self.log_normalizer()

@@ -42,7 +42,7 @@ from .density import LogDensity
 from .distribution import FlowDistribution
 from .flow import Flow
 from .inference import Estimate
-from .randomness import RowGenerator
+from .randomness import ContentGenerator
 from .randomness import generator as derive
 
 
@@ -88,7 +88,6 @@ def log_probs(
     importance_weighted: bool = False,
     batch_size: int = 1000,
     seed: int = 0,
-    first: int = 0,
 ) -> Tensor:
     """Returns the log-density of every example, with shape (N,); O(D³ L) and O(N D² L) a draw.
 
@@ -97,13 +96,11 @@ def log_probs(
         split: The data: a split of a prepared folder, ``Rows`` of tensors, or rows as
             ``flow.log_prob`` takes them.
         context: What such rows are given, as ``flow.log_prob`` takes it.
-        draws: Draws of the dequantization noise. With one and seed 0, the NLL is minus the mean
-            of ``flow.log_prob`` over the whole split, whatever ``batch_size`` is.
+        draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
         importance_weighted: Whether draws are averaged as densities, log mean exp, a tighter
             bound on the log-mass of integers, instead of as log-densities.
         batch_size: Rows at a time.
-        seed: Where the noise comes from.
-        first: The number of the first row: the noise of a row is a function of its number.
+        seed: The seed of the noise, which is a function of a row's values.
 
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
@@ -111,7 +108,9 @@ def log_probs(
     split = split if hasattr(split, "batches") else _rows(flow, split, context)
     with _evaluating(flow), fixed_weights(flow):
         log_z = flow.log_normalizer().double()
-        energies = (_energies(flow, split, batch_size, seed, k, first) for k in range(draws))
+        energies = (
+            _energies(flow, split, batch_size, ContentGenerator(seed, k)) for k in range(draws)
+        )
         rows = [-energy - log_z for energy in energies]
     stacked = torch.stack(rows)
     return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
@@ -123,14 +122,9 @@ def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
     return Rows(rows, given, levels=(flow.columns or {}).get("levels"), name="x")
 
 
-def _energies(flow: Flow, split: Batched, size: int, seed: int, draw: int, first: int) -> Tensor:
-    found = []
-    for batch in split.batches(size):
-        x, context = batch.to(flow.like.device)
-        noise = RowGenerator(seed, "dequantize", draw, first=first)
-        found.append(flow.energy(x, noise, context=context).double())
-        first += len(x)
-    return torch.cat(found)
+def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) -> Tensor:
+    batches = (batch.to(flow.like.device) for batch in split.batches(size))
+    return torch.cat([flow.energy(x, noise, context=c).double() for x, c in batches])
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from .data.memory import ArrayLike
 from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
 from .history import History
-from .randomness import Generator, RowGenerator
+from .randomness import ContentGenerator, Generator
 from .tables.adapter import as_context, as_events, context_of
 
 
@@ -277,8 +277,7 @@ class Flow(nn.Module, LogDensity):
     def completed(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """Returns rows in the flow's type; integers behind dequantization with their noise."""
         if len(self.layers) and isinstance(self.layers[0], Dequantize):
-            noise = RowGenerator(0, "dequantize", 0) if generator is None else generator
-            return self.layers[0].dequantize(x, self.like, noise)
+            return self.layers[0].dequantize(x, self.like, generator or ContentGenerator())
         return x.to(self.like)
 
     def as_events(self, x: ArrayLike) -> Tensor:

@@ -1,17 +1,22 @@
-r"""Random numbers as a function of the seed, the purpose, the step and the row.
+r"""Random numbers that depend only on the seed, the purpose, the step and the row.
 
-Every generator is derived from ``(seed, *path)``; nothing reads the global state. There are two
-kinds. ``generator`` gives PyTorch's own, whose numbers follow each other. ``RowGenerator`` counts:
-the numbers of row i of a draw are a function of ``(seed, *path)``, of how many draws came before,
-and of i, so that a batch gets the same noise however many workers, or parts, share it, and each
-draws for its own rows alone.
+Every generator is derived from ``(seed, *path)``; nothing reads the global state.
 
-Counters are those of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon, Moraes, Dror,
-Shaw, 2011), by NumPy; a normal number is :math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one
-uniform u. A compiled graph has no draws in it: they are made beside it.
+* ``generator`` returns PyTorch's own generator, whose numbers depend on all numbers before them.
+* ``RowGenerator`` is for training. The numbers of row i depend on ``(seed, *path)``, on i, and on
+  how many calls came before. So a batch gets the same noise however many workers share it.
+* ``ContentGenerator`` is for scoring. The numbers of a row depend on the row's values, not on
+  its position. So a row has the same score in every batch and every order.
+
+``RowGenerator`` uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon,
+Moraes, Dror, Shaw, 2011), by NumPy. ``ContentGenerator`` hashes by the finalizer of SplitMix64
+(Fast Splittable Pseudorandom Number Generators; Steele, Lea, Flood, 2014). A normal number is
+:math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one uniform u. Compiled graphs contain no random
+numbers; they take them as inputs.
 """
 
-__all__ = ["Generator", "RowGenerator", "eager", "generator", "normal", "rademacher", "uniform"]
+__all__ = ["ContentGenerator", "Generator", "RowGenerator", "eager", "generator", "noise",
+           "normal", "rademacher", "uniform"]  # fmt: skip
 
 import hashlib
 import math
@@ -26,14 +31,19 @@ from torch import Tensor
 WORDS = 4
 """64-bit words of one count of Philox4x64."""
 
+WEYL = 0x9E3779B97F4A7C15 - 2**64
+"""The increment of SplitMix64: 2⁶⁴ divided by the golden ratio."""
+
+FINALIZER = (30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1)
+"""Shifts and factors of the finalizer of SplitMix64."""
+
 P, R = ParamSpec("P"), TypeVar("R")
 
 
 def eager(function: Callable[P, R]) -> Callable[P, R]:
     """Keeps a function out of compiled graphs, as ``torch.compiler.disable`` does.
 
-    That imports the compiler at once, which takes as long as to import torch; this leaves it to
-    who compiles.
+    Unlike that, it imports the compiler only if a graph is being compiled.
     """
 
     @wraps(function)
@@ -46,31 +56,31 @@ def eager(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class RowGenerator:
-    """Creates the random numbers of rows ``first``, ``first`` + 1, … of ``(seed, *path)``.
-
-    Draws have a row in their first dimension. O(1) to begin at any row.
+    """The random numbers of rows ``first``, ``first`` + 1, … of ``(seed, *path)``.
 
     Arguments:
         seed: The seed.
         path: The purpose and the step, for instance ``"train", 17``.
-        first: The number of the first row of every draw.
+        first: The number of the first row of a batch. A batch may start at any row, in O(1).
     """
 
     def __init__(self, seed: int, *path: str | int, first: int = 0) -> None:
-        self.key, self.first, self.draws = _digest(seed, path), first, 0
+        self.key, self.first, self.calls = _digest(seed, path), first, 0
 
     @eager
     def symmetric(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """Draws from the middles of equal cells of (−1, 1), as many as the type's digits tell.
+        """Returns the middles of random cells of (−1, 1), 2²⁴ equal ones in float32.
 
-        That is in float32, or float64 if ``like`` is, with its device.
+        There are 2⁵³ cells if ``like`` is in float64. The first dimension of ``shape`` is rows.
         """
         wide = like.dtype == torch.float64
         rows, size = shape[0], math.prod(shape[1:])
         width = WORDS if wide else 2 * WORDS
         counts = -(-size // width)
-        bits = np.random.Philox(key=self.key + (self.draws << 64)).advance(self.first * counts)
-        self.draws += 1
+        bits = np.random.Philox(key=self.key + (self.calls << 64)).advance(self.first * counts)
+        self.calls += 1
+        if not rows * size:
+            return torch.zeros(*shape, dtype=torch.float64 if wide else torch.float32)
         words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
         words, digits = (words, 53) if wide else (words.view(torch.int32), 24)
         cells = words.bitwise_right_shift_(words.element_size() * 8 - digits)
@@ -79,8 +89,31 @@ class RowGenerator:
         return values.reshape(*shape).to(like.device)
 
 
-Generator = torch.Generator | RowGenerator
-"""Where random numbers come from."""
+class ContentGenerator:
+    """Uniform numbers for the elements of rows, as a hash of each row's values in float32.
+
+    Equal rows get equal numbers, so rows read as float32 and as float64 do too.
+
+    Arguments:
+        seed: The seed.
+        sample: The number of the sample, if a row gets several.
+    """
+
+    def __init__(self, seed: int = 0, sample: int = 0) -> None:
+        self.key = _digest(seed, ("content", sample)) - 2**63
+
+    def uniform(self, x: Tensor, like: Tensor) -> Tensor:
+        """Returns numbers in [0, 1) with the shape of ``x``, (N, *event), by N D hashes."""
+        values = x.to(like.device, torch.float32).flatten(1) + 0.0  # −0 becomes 0
+        counts = torch.arange(1, values.shape[1] + 1, device=like.device) * WEYL
+        rows = _mixed(values.contiguous().view(torch.int32) + counts).sum(1, keepdim=True)
+        bits = _mixed(_mixed(rows ^ self.key) + counts)
+        u = (bits >> 11 & 2**53 - 1).double() * 2.0**-53
+        return u.view(x.shape).to(like.dtype).clamp_(max=_below_one(like.dtype))
+
+
+Generator = torch.Generator | RowGenerator | ContentGenerator
+"""A source of random numbers. A ``ContentGenerator`` is only for noise on rows."""
 
 
 def generator(seed: int, *path: str | int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -88,8 +121,15 @@ def generator(seed: int, *path: str | int, device: str | torch.device = "cpu") -
     return torch.Generator(device=device).manual_seed(_digest(seed, path) >> 1)
 
 
+def noise(x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+    """Returns U[0, 1) for every element of rows ``x``, (N, *event), in the dtype of ``like``."""
+    if isinstance(generator, ContentGenerator):
+        return generator.uniform(x, like)
+    return uniform(x.shape, like, generator)
+
+
 def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-    """Draws U[0, 1) of ``shape`` with the dtype and device of ``like``.
+    """Returns U[0, 1) of ``shape`` with the dtype and device of ``like``.
 
     Without a generator PyTorch's global state is used, as its own samplers do.
     """
@@ -97,19 +137,19 @@ def uniform(shape: Sequence[int], like: Tensor, generator: Generator | None) -> 
         values = generator.symmetric(shape, like)
         edge = torch.finfo(values.dtype).eps / 4  # from the middles of cells to their lower ends
         values = values.mul_(0.5).add_(0.5 - edge).to(like.dtype)
-        return values.clamp_(max=1 - torch.finfo(like.dtype).eps / 2)  # where the type is shorter
+        return values.clamp_(max=_below_one(like.dtype))  # if the dtype has fewer digits
     return _own(torch.rand, shape, like, generator)
 
 
 def normal(shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-    """Draws N(0, 1) of ``shape`` with the dtype and device of ``like``."""
+    """Returns N(0, 1) of ``shape`` with the dtype and device of ``like``."""
     if not isinstance(generator, RowGenerator):
         return _own(torch.randn, shape, like, generator)
     return generator.symmetric(shape, like).erfinv_().mul_(math.sqrt(2)).to(like.dtype)
 
 
 def rademacher(shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-    """Draws independent signs ±1 of ``shape`` with the dtype and device of ``like``."""
+    """Returns independent signs ±1 of ``shape`` with the dtype and device of ``like``."""
     if isinstance(generator, RowGenerator):
         return generator.symmetric(shape, like).sign_().to(like.dtype)
     return uniform(shape, like, generator).lt_(0.5).mul_(2).sub_(1)
@@ -118,6 +158,17 @@ def rademacher(shape: Sequence[int], like: Tensor, generator: Generator | None) 
 @eager
 def _own(sample: object, shape: Sequence[int], like: Tensor, generator: object) -> Tensor:
     return sample(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def _below_one(dtype: torch.dtype) -> float:
+    return 1 - torch.finfo(dtype).eps / 2
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """Returns 64-bit hashes of integers: a bijection of which every bit depends on every bit."""
+    for shift, factor in FINALIZER:
+        words = (words ^ (words >> shift & (1 << 64 - shift) - 1)) * factor
+    return words
 
 
 def _digest(seed: int, path: Sequence[str | int]) -> int:

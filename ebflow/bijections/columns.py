@@ -8,7 +8,7 @@ __all__ = ["Bounded", "DequantiseCategories", "DequantiseColumns", "JohnsonSU"]
 import torch
 from torch import Tensor, nn
 
-from ..randomness import Generator, uniform
+from ..randomness import Generator, noise
 from .activations import Elementwise
 from .base import hold
 from .preprocessing import Dequantize
@@ -46,7 +46,7 @@ class DequantiseColumns(Dequantize):
         """Returns ``x`` in the type of ``like``, with noise on rows that lie on the grids."""
         if not (self.steps > 0).any():
             return x.to(like)
-        return self.completed(x, like, uniform(x.shape, like, generator))
+        return self.completed(x, like, noise(x, like, generator))
 
     def completed(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         """Returns ``x`` in the type of ``like``, with this noise in [0, 1) on rows on grids."""

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..randomness import Generator, uniform
+from ..randomness import Generator, noise
 from .activations import Elementwise
 from .base import ConstantJacobian, hold, sum_event
 
@@ -52,7 +52,7 @@ class Dequantize(ConstantJacobian):
         """
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
             self._check(x.detach())
-        return self.completed(x, like, uniform(x.shape, like, generator))
+        return self.completed(x, like, noise(x, like, generator))
 
     def completed(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         """Returns ``x`` in the type of ``like``, with this noise in [0, 1) on whole rows."""

@@ -37,7 +37,7 @@ def scores(model: Model, reader: Reader, first: int, last: int, *, seed: int) ->
     Where the flow overflows, the log-density is −∞.
     """
     rows = Rows(*matching.rows(reader, model, first, last), levels=reader.layout.levels)
-    nats = log_probs(model.flow, rows, seed=seed, first=first)
+    nats = log_probs(model.flow, rows, seed=seed)
     nats = nats.where(~nats.isnan(), -math.inf)
     columns = {"log_prob": nats}
     if rows.levels is not None:

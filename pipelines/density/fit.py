@@ -14,7 +14,7 @@ from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
-from ebflow.randomness import RowGenerator, generator
+from ebflow.randomness import ContentGenerator, generator
 from pipelines.density import goodness
 from pipelines.density.goodness import Difference
 from pipelines.reporting.pictures import is_picture
@@ -125,7 +125,7 @@ def names(manifest: Manifest) -> list[str]:
 def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
     if not isinstance(density.base, StandardNormal):
         return None
-    return goodness.radii(density.to_latent(x, RowGenerator(seed, "dequantize", 0)))
+    return goodness.radii(density.to_latent(x, ContentGenerator(seed)))
 
 
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -21,11 +21,12 @@ from ebflow.evaluation import (
     fisher_divergence,
     kl_divergence,
     latent_statistics,
+    log_probs,
     repository_kld,
 )
 from ebflow.inference import Estimate
 from ebflow.preprocessing import fit
-from ebflow.randomness import RowGenerator
+from ebflow.randomness import ContentGenerator
 from ebflow.randomness import generator as derive
 
 from . import reference
@@ -43,7 +44,7 @@ def flow_for(dataset, **options):
 def direct(flow, split, seed=0, draw=0):
     """Returns the log-densities of a split by one call."""
     with torch.no_grad():
-        return flow.log_prob(split.tensor(), RowGenerator(seed, "dequantize", draw))
+        return flow.log_prob(split.tensor(), ContentGenerator(seed, draw))
 
 
 @pytest.mark.parametrize("source", ["digits", "diabetes"])
@@ -63,6 +64,23 @@ def test_one_draw_is_log_prob_without_a_generator(digits):
     flow, split = flow_for(digits), digits.split("test")
     expected = -float(flow.log_prob(split.tensor()).detach().mean())
     assert evaluate(flow, split).nll == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_scores_of_integers_do_not_depend_on_order_and_batch(digits, kind):
+    """Of images of integers, and of tables with a coin, counts and a real column."""
+    flow, x = flow_for(digits), digits.split("test").tensor().to(kind)
+    if kind == torch.float32:
+        real = torch.randn(250, generator=seeded())
+        x = torch.stack([(real > 0).float(), torch.arange(250.0) % 7, real], 1)
+        chain = fit(Rows(x), grids=True, tails=True)
+        flow = dense((3,), noise=0.2, generator=seeded()).preprocessed(chain)
+    scores, order = log_probs(flow, x, seed=1, draws=2), torch.randperm(250, generator=seeded())
+    torch.testing.assert_close(log_probs(flow, x[order], seed=1, draws=2), scores[order])
+    torch.testing.assert_close(log_probs(flow, x[7:8], seed=1, draws=2), scores[7:8])
+    torch.testing.assert_close(log_probs(flow, x.double(), seed=1, draws=2), scores)
+    single = log_probs(flow.float(), x, seed=1, draws=2)
+    torch.testing.assert_close(single, scores, atol=0.01, rtol=1e-3)
 
 
 def test_draws_are_averaged(digits):

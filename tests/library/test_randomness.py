@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy import stats
 
-from ebflow.randomness import RowGenerator, generator, normal, rademacher, uniform
+from ebflow.randomness import (
+    ContentGenerator,
+    RowGenerator,
+    generator,
+    normal,
+    rademacher,
+    uniform,
+)
 
 from . import reference
 
@@ -134,7 +141,35 @@ def test_cells_are_as_many_as_the_types_digits_tell(dtype, digits):
     assert 0.4 < (cells.floor() % 2).mean() < 0.6  # down to the last digit
 
 
+def test_numbers_of_content_are_uniform_and_independent():
+    """Of rows that differ little: KS and z-scores, false alarms 1e-4 and 1e-3."""
+    x = torch.cartesian_prod(torch.arange(200), torch.arange(100)).double()
+    u = torch.cat([ContentGenerator(0, k).uniform(x, LIKE) for k in range(3)], 1)
+    assert stats.kstest(u.flatten().numpy(), "uniform").pvalue > 1e-4
+    z = (u - 0.5) * 12**0.5
+    z = torch.cat([z[1:], z[:-1], z.roll(100, 0)[1:]], 1)  # neighbours in both columns
+    products = (z.mT @ z / len(z)).triu(1)
+    assert (products * len(z) ** 0.5).abs().max() < reference.two_sided(1e-3, 18 * 17 / 2)
+
+
+@types
+def test_numbers_of_content_depend_on_all_values_and_on_nothing_else(dtype):
+    like, x = torch.zeros((), dtype=dtype), torch.randn(60, 3, generator=generator(0))
+    u = ContentGenerator(5).uniform(x, like)
+    assert u.dtype == dtype and torch.equal(u[7:9], ContentGenerator(5).uniform(x[7:9], like))
+    assert torch.equal(u, ContentGenerator(5).uniform(x.double(), like))
+    zeros = torch.zeros(1, 3)
+    one, other = (ContentGenerator().uniform(t, like) for t in (zeros, -zeros))
+    assert torch.equal(one, other)
+    for another in (ContentGenerator(4), ContentGenerator(5, 1)):
+        assert not (another.uniform(x, like) == u).any()
+    for changed in (x.roll(1, 1), x + torch.tensor([0.0, 0.0, 1e-6])):
+        assert not (ContentGenerator(5).uniform(changed, like) == u).any()
+
+
 def test_no_rows():
+    assert ContentGenerator().uniform(torch.zeros(0, 3), LIKE).shape == (0, 3)
+    assert uniform((0, 3), torch.zeros(()), RowGenerator(0)).shape == (0, 3)
     assert uniform((0, 3), LIKE, RowGenerator(0)).shape == (0, 3)
     assert normal((0,), LIKE, RowGenerator(0)).shape == (0,)
 

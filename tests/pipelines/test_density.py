@@ -25,7 +25,6 @@ from ebflow.data.loader import Dataset
 from ebflow.data.manifest import Manifest
 from ebflow.evaluation import log_probs
 from ebflow.preprocessing import Preprocessing, gaussian
-from ebflow.randomness import RowGenerator
 from pipelines.config import DensityConfig
 from pipelines.density.graph import DENSITY
 from pipelines.density.stages.evaluate import LOG_PROBS
@@ -118,8 +117,7 @@ def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
     )
     split = Dataset(summary["artefacts"]["prepare"]).split("test")
     whitener = gaussian(chain)
-    noise = RowGenerator(0, "dequantize", 0)
-    y = whitener.preprocess(split.tensor(), noise)
+    y = whitener.preprocess(split.tensor())
     log_det = log_probs(whitener, split) - Normal(0.0, 1.0).log_prob(y).sum(1)
     kind = "full" if mixture.full else "diag"
     model = SklearnMixture(len(mixture.weights), covariance_type=kind)
