@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from ebflow.data.manifest import SELECTION
 from pipelines.config import Section
+from pipelines.data.manifest import SELECTION
 
 SPLITS = {"select": SELECTION, "test": "test"}
 """Rows by the prefix of their numbers: the first name the winner, the others compare it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ebflow.data.manifest import Manifest
+from pipelines.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
 from pipelines.reporting.claims import plus_minus

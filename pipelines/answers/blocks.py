@@ -22,8 +22,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ebflow import files
-from ebflow.data.named import SOURCES
-from ebflow.data.sources import Reader
 from ebflow.errors import BadInput
 from pipelines.answers.commands import OfRows
 from pipelines.answers.matching import match, summary
@@ -31,6 +29,8 @@ from pipelines.answers.models import Model
 from pipelines.answers.reference import identity
 from pipelines.answers.tables import write
 from pipelines.cluster import connection
+from pipelines.data.named import SOURCES
+from pipelines.data.sources import Reader
 from pipelines.errors import failure
 from pipelines.reporting.terminal import terminal
 

@@ -7,12 +7,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ebflow.data import Levels, Place, expanded, is_numeral, split
-from ebflow.data.layout import read_given
-from ebflow.data.sources import find_source
+from ebflow.data import Levels, expanded, is_numeral, split
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, normal
 from pipelines.answers.models import Model
+from pipelines.data.layout import read_given
+from pipelines.data.messages import Place
+from pipelines.data.sources import find_source
 
 
 def in_file(words: Sequence[str]) -> bool:

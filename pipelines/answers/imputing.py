@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
-from ebflow.data.sources import Reader
 from ebflow.errors import BadInput
 from ebflow.imputation import MIXED, impute
 from ebflow.randomness import generator
@@ -16,6 +15,7 @@ from pipelines.answers import matching, tables
 from pipelines.answers.blocks import Question, answered
 from pipelines.answers.commands import Impute
 from pipelines.answers.models import Model, opened
+from pipelines.data.sources import Reader
 
 ROWS = 250
 """Rows of a block."""

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from ebflow.data import expanded
-from ebflow.data.layout import Layout, check_kinds
 from ebflow.data.loader import Batch
-from ebflow.data.named import SOURCES
-from ebflow.data.sources import Reader, find_source
 from ebflow.errors import BadInput
 from pipelines.answers.models import Model
+from pipelines.data.layout import Layout, check_kinds
+from pipelines.data.named import SOURCES
+from pipelines.data.sources import Reader, find_source
 
 
 def match(source: str | Path, model: Model) -> Reader:

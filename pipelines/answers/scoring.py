@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ebflow.data.memory import Rows
-from ebflow.data.sources import Reader
 from ebflow.evaluation import log_probs
 from pipelines.answers import matching
 from pipelines.answers.blocks import Question, answered
 from pipelines.answers.commands import Score
 from pipelines.answers.models import Model, opened
 from pipelines.answers.reference import p_values, ranks
+from pipelines.data.sources import Reader
 
 ROWS = 16_384
 """Rows of a block."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ebflow import files
 from ebflow.data import Levels, split
-from ebflow.data.formats import arrays_schema, times
 from pipelines.answers.models import Model
+from pipelines.data.formats import arrays_schema, times
 from pipelines.errors import StageFailed
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from ebflow.data.formats import FORMATS
-from ebflow.data.images import root
-from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
+from pipelines.data.formats import FORMATS
+from pipelines.data.images import root
+from pipelines.data.named import SOURCES
 from pipelines.errors import flat
 from pipelines.reporting.terminal import terminal
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ebflow.data.named import SOURCES
 from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
@@ -17,6 +16,7 @@ from pipelines.config import (
     TrainConfig,
 )
 from pipelines.config.source import opened
+from pipelines.data.named import SOURCES
 
 FEW, MANY = 64, 1024
 """Columns of numbers up to which they get the recipe ``tabular``; numbers of an image up to which

@@ -3,10 +3,10 @@
 from typing import TypeVar
 
 from ebflow.data import width
-from ebflow.data.manifest import Counts
-from ebflow.data.prepare import examine
-from ebflow.data.sources import Reader, open_source
 from pipelines.config import DataConfig, Section
+from pipelines.data.manifest import Counts
+from pipelines.data.prepare import examine
+from pipelines.data.sources import Reader, open_source
 
 Configuration = TypeVar("Configuration", bound=Section)
 

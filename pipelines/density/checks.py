@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ebflow.data import BUDGET
-from ebflow.data.layout import Layout
 from ebflow.errors import BadInput
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
 from pipelines.config.source import counted, given, opened
+from pipelines.data.layout import Layout
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ebflow.bases import StandardNormal
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
 from ebflow.randomness import ContentGenerator, generator
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
 from pipelines.density import goodness
 from pipelines.density.goodness import Difference
 from pipelines.reporting.pictures import is_picture

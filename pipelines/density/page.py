@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ebflow.data import split
-from ebflow.data.manifest import Manifest
+from pipelines.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
 from pipelines.density.likelihoods import Line, better, classified, lines
 from pipelines.reporting import pages

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ebflow.data import listed
-from ebflow.data.manifest import Manifest
 from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
+from pipelines.data.manifest import Manifest
+from pipelines.data.messages import listed
 from pipelines.density import RESULTS
 from pipelines.density.likelihoods import HEADING, cells, classified, lines
 from pipelines.engine import Artefact
@@ -82,9 +82,9 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     likelihood of test rows and the curves of validation come first; numbers beside results and
     curves are parameters. The training's run has the checkpoint by itself.
     """
-    from ebflow.data.loader import Dataset
     from pipelines.answers.models import Model
     from pipelines.answers.tables import examples
+    from pipelines.data.dataset import Dataset
     from pipelines.tracking import log_model
 
     data, _, trained, _, reported = (artefact.path for artefact in value)

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ebflow.data.manifest import Manifest
+from pipelines.data.manifest import Manifest
 from pipelines.density.figures import histograms
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.reporting.pictures import show_tiles

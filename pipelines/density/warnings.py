@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from ebflow.data import several
-from ebflow.data.manifest import FEW, Manifest
 from pipelines.config import ModelConfig
+from pipelines.data.manifest import FEW, Manifest
+from pipelines.data.messages import several
 from pipelines.density.likelihoods import better
 
 LEAST = 0.01

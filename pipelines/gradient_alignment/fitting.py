@@ -15,18 +15,18 @@ from ebflow.alignment import regularizers
 from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
-from ebflow.alignment.rows import unit_rows
 from ebflow.alignment.training import Training
 from ebflow.bijections.base import products
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput, NonFinite
 from ebflow.loss import cosine, falling
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.config import ClusterConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
+from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
 from pipelines.training.loop import Listener, Place, drive

@@ -19,9 +19,9 @@ from itertools import chain
 import torch
 from redun.scheduler import catch_all
 
-from ebflow.data.manifest import Manifest
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
+from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.engine.pipeline import Pipeline

@@ -13,12 +13,12 @@ from ebflow import mixtures
 from ebflow.alignment.logit import Classifier, accuracy
 from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores
-from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.config import ClassifierConfig, MeasureConfig
+from pipelines.gradient_alignment.unit_rows import unit_rows
 
 FLOWS, POINTS = "flows", "points.safetensors"
 GAUSSIAN, FLOW = "gaussian.safetensors", "flow"

@@ -12,12 +12,12 @@
 import re
 from collections.abc import Iterator
 
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.fitting import FEW
 from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.source import counted, examined, opened
 from pipelines.config.spelling import spelled
+from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import ALONE, Artefact, Source, Stage, own

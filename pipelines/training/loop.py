@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from ebflow.checkpoint import check, load
-from ebflow.data.loader import Dataset
 from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
 from pipelines import store
@@ -20,6 +19,7 @@ from pipelines.cluster import store_writer
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
+from pipelines.data.dataset import Dataset
 from pipelines.training import metrics_log
 from pipelines.training.interruption import held
 from pipelines.training.trainers import build

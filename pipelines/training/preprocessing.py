@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ebflow import mixtures, preprocessing
-from ebflow.data.loader import Dataset
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import ChainConfig, PreprocessConfig
+from pipelines.data.dataset import Dataset
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
 """Files of the chain in front of the flow, of the one that makes the data's Gaussian, and of

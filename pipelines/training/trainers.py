@@ -10,8 +10,6 @@ from torch import nn
 
 from ebflow import objectives
 from ebflow.anchor import RIVALS, Anchor
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
 from ebflow.execution import Augmentation
 from ebflow.flow import Flow
 from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
@@ -20,6 +18,8 @@ from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.train import Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, composed, noised
 from pipelines.training.nets import net

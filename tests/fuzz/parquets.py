@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from tests.data.parquet import images, lists, table
+from tests.pipelines.data.parquet import images, lists, table
 
 from .values import CHOKING, changed
 

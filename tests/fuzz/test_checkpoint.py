@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.execution import resume, save_training
 from pipelines.config import PreprocessConfig, TrainConfig, Training
-from tests.data.parquet import images, lists
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from tests.pipelines.data.parquet import images, lists
 from tests.pipelines.trainers import build
 
 from .campaign import cases, hunt, refused

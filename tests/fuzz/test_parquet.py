@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import reject
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from tests.data.parquet import images, lists
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from tests.pipelines.data.parquet import images, lists
 
 from .campaign import cases, hunt, refused
 from .parquets import folders, seeds, spoilt, tables

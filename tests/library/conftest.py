@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,7 @@ def test_raw_and_averaged_weights_differ(trained):
 SCRIPT = """
 import sys, torch
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 flow = load(sys.argv[1])
 rows = Dataset(sys.argv[2]).split("test").tensor()
 print(repr(float(flow.log_prob(rows).mean())), flow.like.dtype)

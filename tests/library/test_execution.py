@@ -13,10 +13,10 @@ from torch import nn
 
 from ebflow.bijections.base import products
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.execution import full, resume, save_training, shard_weights
 from ebflow.objectives import full_products
+from pipelines.data.dataset import Dataset
 from pipelines.training.augment import FlipAndShift
 
 from .training import same, trainer

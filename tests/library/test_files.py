@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ebflow.checkpoint import Checkpoint, write
-from ebflow.data.prepare import prepare
 from ebflow.files import drafted, move, write_json, write_text
 from pipelines import store
+from pipelines.data.prepare import prepare
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What modules of the library take from each other is public, and what must stand alone does."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +57,17 @@ def test_random_numbers_and_errors_stand_alone():
         for name in ("errors", "randomness")
     }
     assert taken == {"errors": set(), "randomness": set()}
+
+
+def test_the_library_imports_with_its_core_dependencies_alone():
+    code = """
+import pkgutil, sys
+from importlib import import_module
+for name in ("pyarrow", "pydantic", "pandas", "polars", "ray", "mlflow", "redun", "pipelines"):
+    sys.modules[name] = None
+import ebflow
+for module in pkgutil.walk_packages(ebflow.__path__, "ebflow."):
+    import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -13,9 +13,7 @@ from scipy.stats import multivariate_normal
 from ebflow import marginals
 from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
-from ebflow.data.loader import Dataset
 from ebflow.data.memory import Rows
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
@@ -24,6 +22,8 @@ from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 
 PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),

@@ -13,8 +13,8 @@ from importlib.metadata import version
 import psutil
 import pytest
 
-from ebflow.data.formats import FORMATS
 from pipelines.config.recipes import RECIPES
+from pipelines.data.formats import FORMATS
 from pipelines.tracking import connect
 
 from .conftest import Store

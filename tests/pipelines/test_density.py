@@ -21,11 +21,11 @@ from torch.distributions import Normal
 
 from ebflow import mixtures
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
 from ebflow.evaluation import log_probs
 from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.config import DensityConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
 from pipelines.density.graph import DENSITY
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.training.preprocessing import CHAIN, MIXTURE
@@ -158,7 +158,7 @@ def test_the_store_keeps_no_work_of_finished_stages(digits):
 LOAD = """
 import json, sys
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 summary = json.load(open(sys.argv[1]))
 x = Dataset(summary["artefacts"]["prepare"]).split("test").tensor()
 print(-float(load(summary["checkpoint"]).log_prob(x).double().mean()))

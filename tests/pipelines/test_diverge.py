@@ -9,13 +9,13 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.data.toy import SMOOTHED, parzen
 from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.execution import save_training
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
 from pipelines.paper.stages.diverge import diverge
 from tests.pipelines.trainers import build

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from pipelines.config import DensityConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.density.checks import check
 
 from .conftest import Store

@@ -9,12 +9,12 @@ import torch
 from ebflow import architectures
 from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.execution import save_training
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.training.nets import LEARNED, OPTIONS, fits, net, options
 from tests.pipelines.trainers import build
 

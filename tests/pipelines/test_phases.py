@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from pipelines.config import ObjectiveConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.paper.config import PaperConfig, StackConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell

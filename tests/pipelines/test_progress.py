@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from ebflow.data.prepare import prepare
 from pipelines import store
 from pipelines.config import ChainConfig
+from pipelines.data.prepare import prepare
 from pipelines.density.stages.preprocess import preprocess
 from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress

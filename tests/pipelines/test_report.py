@@ -15,8 +15,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ebflow.bases import Logistic, StandardNormal
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.density import fit
 from pipelines.density.figures import curves
 from pipelines.density.fit import is_image, names

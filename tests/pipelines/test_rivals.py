@@ -15,10 +15,10 @@ from scipy.stats import gaussian_kde
 import ebflow
 from ebflow import preprocessing
 from ebflow.architectures import dense
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from ebflow.inference import student
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS

@@ -16,11 +16,6 @@ import numpy as np
 import pytest
 
 from ebflow.checkpoint import load, read
-from ebflow.data import images as benchmarks
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Manifest
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.execution import save_training
 from pipelines import store
@@ -28,6 +23,11 @@ from pipelines.cluster import connection
 from pipelines.cluster.job import checkout
 from pipelines.config import DensityConfig, Training
 from pipelines.config.files import load as load_config
+from pipelines.data import images as benchmarks
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 from pipelines.training import metrics_log
 from tests.pipelines.trainers import build
 

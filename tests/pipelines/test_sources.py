@@ -111,7 +111,7 @@ def test_the_stages_are_found():
         ("pipelines.density.stages.train", "pipelines.config.training"),
         ("pipelines.density.stages.train", "pipelines.training.nets"),
         ("pipelines.density.stages.report", "pipelines.density.warnings"),
-        ("pipelines.paper.stages.peer", "ebflow.data.loader"),
+        ("pipelines.paper.stages.peer", "pipelines.data.dataset"),
         ("pipelines.paper.stages.compare", "pipelines.paper.experiments.scores"),
         ("pipelines.paper.stages.fill", "ebflow.train"),
         ("pipelines.paper.stages.steps", "ebflow.anchor"),

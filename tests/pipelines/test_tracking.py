@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import ebflow
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
 from pipelines import store
+from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, flat
 from pipelines.tracking import Follower, StageRun, connect, log_model, reading
 from pipelines.tracking import run as logged

@@ -15,8 +15,6 @@ import torch
 from ebflow.alignment.training import Training as Classifying
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput, NonFinite
 from ebflow.execution import Checkpoints, Event, resume, save_training
 from ebflow.randomness import RowGenerator
@@ -34,6 +32,8 @@ from pipelines.config import (
     Training,
 )
 from pipelines.config.spelling import spelled
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.training import interruption, launch, loop, metrics_log, trainers

@@ -11,10 +11,10 @@ from optuna.trial import FixedTrial
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import save
-from ebflow.data.prepare import prepare
 from ebflow.errors import NonFinite
 from pipelines.cluster.environment import cpus
 from pipelines.config.changes import changes
+from pipelines.data.prepare import prepare
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from ebflow.data.prepare import prepare
 from pipelines.config import Training
+from pipelines.data.prepare import prepare
 from pipelines.tracking import StageRun, connect
 from pipelines.training import metrics_log
 from tuning import records

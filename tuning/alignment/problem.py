@@ -9,10 +9,10 @@ import torch
 from ray import tune
 
 from ebflow.alignment.training import Training
-from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from pipelines import store
 from pipelines.config.source import held_out
+from pipelines.data.dataset import Dataset
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.gradient_alignment import fitting, graph

@@ -9,11 +9,11 @@ from typing import Any
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from ebflow.data.loader import Dataset
 from pipelines import store
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import DensityConfig, Training
 from pipelines.config.source import held_out
+from pipelines.data.dataset import Dataset
 from pipelines.density.checks import check
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ebflow.data.manifest import Manifest
 from pipelines import store
+from pipelines.data.manifest import Manifest
 from pipelines.tracking import StageRun
 from tuning import records
 from tuning.config import TuneConfig

@@ -25,11 +25,11 @@ def main() -> None:
     """Fits what is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", choices=NAMES)
-    parser.add_argument("--source", help="where MNIST is: a file or a named source", default="")
+    parser.add_argument("--images", help="images of MNIST, shape (N, 784): an .npy file")
     parser.add_argument("--folder", type=Path, default=FITTED)
     options = parser.parse_args()
     for name in options.names:
-        rows, factors = ROWS[name](options.source)
+        rows, factors = ROWS[name](options.images)
         order = torch.randperm(len(rows), generator=generator(0, "truths", name))
         held, train = rows[order].tensor_split([len(rows) // 6])
         law = fit_truth(train, held, components=COMPONENTS[name], factors=factors)
@@ -37,19 +37,17 @@ def main() -> None:
         print(f"{name}: {len(law.clean.weights)} components")
 
 
-def _digits(source: str) -> tuple[Tensor, int | None]:
+def _digits(images: str | None) -> tuple[Tensor, int | None]:
     from sklearn.datasets import load_digits
 
     return _noised(load_digits().data, "digits"), None
 
 
-def _mnist(source: str) -> tuple[Tensor, int | None]:
-    from ...data.sources import open_source
-
-    return _noised(open_source(source).window(0, MOST), "mnist"), 10
+def _mnist(images: str | None) -> tuple[Tensor, int | None]:
+    return _noised(np.load(images)[:MOST], "mnist"), 10
 
 
-def _patches(source: str) -> tuple[Tensor, int | None]:
+def _patches(images: str | None) -> tuple[Tensor, int | None]:
     from sklearn.datasets import load_sample_images
     from sklearn.feature_extraction.image import extract_patches_2d
 
@@ -64,12 +62,12 @@ def _noised(levels: np.ndarray, name: str) -> Tensor:
     return x + uniform(x.shape, x, generator(0, "truths", "noise", name))
 
 
-ROWS: dict[str, Callable[[str], tuple[Tensor, int | None]]] = {
+ROWS: dict[str, Callable[[str | None], tuple[Tensor, int | None]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "patches": _patches,
 }
-"""From the source of MNIST to rows, and the number of factors."""
+"""From the file of MNIST to rows, and the number of factors."""
 
 if __name__ == "__main__":
     main()

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ebflow import mixtures
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
 from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
+from pipelines.data.dataset import Dataset
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun

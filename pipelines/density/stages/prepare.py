@@ -1,7 +1,7 @@
 """From a source to checked, split and sharded data with a manifest."""
 
-from ebflow.data.prepare import prepare as write
 from pipelines.config import DataConfig
+from pipelines.data.prepare import prepare as write
 from pipelines.tracking import StageRun
 
 

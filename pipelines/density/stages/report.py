@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
 from ebflow.files import write_json
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
+from pipelines.data.dataset import Dataset
 from pipelines.density import RESULTS, classifier, fit
 from pipelines.density.figures import curves
 from pipelines.density.page import page

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from ebflow.alignment.rows import smoothed
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.config import FlowConfig
+from pipelines.gradient_alignment.unit_rows import smoothed
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
 from pipelines.training.loop import fit, keep

@@ -8,12 +8,12 @@ import torch
 
 from ebflow import mixtures
 from ebflow.alignment.reference import Reference, pooled
-from ebflow.alignment.rows import unit_rows
 from ebflow.checkpoint import load
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.references import FLOW, FLOWS, GAUSSIAN
+from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
 

@@ -24,12 +24,12 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from ebflow.bases import Base
-from ebflow.data.loader import Dataset
 from ebflow.errors import NonFinite
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator, generator
+from pipelines.data.dataset import Dataset
 from pipelines.density.stages.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
 from pipelines.tracking import StageRun

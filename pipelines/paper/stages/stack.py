@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from ebflow.architectures import dense
-from ebflow.data.loader import Dataset
 from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress, cosine
@@ -28,6 +27,7 @@ from ebflow.objectives import OBJECTIVES, Objective
 from ebflow.preprocessing import Preprocessing, gaussian
 from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
+from pipelines.data.dataset import Dataset
 from pipelines.paper.config import StackConfig
 from pipelines.tracking import StageRun
 from pipelines.training.preprocessing import baseline, fitted

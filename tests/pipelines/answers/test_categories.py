@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import ebflow as library
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from pipelines.answers.models import opened
 from pipelines.answers.reference import Reference
 from pipelines.answers.serving import samples
 from pipelines.config import DensityConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 from pipelines.tracking import save_model
 
 from ..trainers import build

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import ebflow as library
-from ebflow.data.sources import open_source
 from ebflow.randomness import RowGenerator
+from pipelines.data.sources import open_source
 
 from .conftest import NAMES, grouped
 

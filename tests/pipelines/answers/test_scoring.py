@@ -15,8 +15,6 @@ import torch
 from rich.progress import Progress
 
 import ebflow as library
-from ebflow.data.loader import Dataset
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from pipelines.answers import REFERENCE
@@ -25,6 +23,8 @@ from pipelines.answers.matching import match
 from pipelines.answers.models import opened
 from pipelines.answers.reference import Reference, p_values, ranks
 from pipelines.answers.scoring import scores
+from pipelines.data.dataset import Dataset
+from pipelines.data.sources import open_source
 
 from ..conftest import Store
 from ..nodes import Cluster

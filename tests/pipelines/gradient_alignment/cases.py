@@ -1,6 +1,6 @@
 """What the tests of the study take: models by name, quick trainings, studies of given numbers."""
 
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig
 from pipelines.gradient_alignment.over_seeds import Measured, lines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.data.prepare import prepare
+from pipelines.data.prepare import prepare
 
 
 @pytest.fixture(scope="session")

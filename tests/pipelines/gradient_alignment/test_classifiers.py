@@ -5,7 +5,7 @@ import torch
 
 from ebflow.alignment.fooling import linear, shifted
 from ebflow.alignment.logit import ClassLogit
-from ebflow.data.loader import Dataset
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.models import BASELINE

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from ebflow.alignment.rows import unit_rows
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, save
-from ebflow.data.loader import Dataset
 from ebflow.execution import Checkpoints
 from ebflow.train import Trainer
 from pipelines.cluster import environment
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import fitting, references
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
 from pipelines.gradient_alignment.references import HELD, Held
 from pipelines.gradient_alignment.stages import classify, flow, reference
+from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import loop
 
 from ..untracked import Untracked

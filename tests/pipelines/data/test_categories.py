@@ -10,10 +10,10 @@ import pytest
 import torch
 from pyarrow.feather import write_feather
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import find_source, open_source
 from ebflow.errors import BadInput
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import find_source, open_source
 
 from .parquet import write
 

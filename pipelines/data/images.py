@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BadInput
-from .manifest import SPLITS, Counts
+from ebflow.errors import BadInput
+from pipelines.data.manifest import SPLITS, Counts
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebflow.data.sources import open_source
+from pipelines.data.sources import open_source
 
 
 class Cases(dict):

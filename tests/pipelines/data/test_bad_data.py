@@ -1,9 +1,9 @@
 import pytest
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import examine, prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import examine, prepare
+from pipelines.data.sources import open_source
 
 from .bad_columns import COLUMNS
 from .bad_contexts import CONTEXTS
@@ -105,7 +105,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(self, folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ebflow.data.manifest.Manifest.save", interrupt)
+    monkeypatch.setattr("pipelines.data.manifest.Manifest.save", interrupt)
     before = tree(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         prepare(file, tmp_path / "out")

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.data import sources as rows_of
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import Counts
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.data import sources as rows_of
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Counts
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 from .parquet import images, lists, table, tree, write
 from .test_prepare import stored

@@ -18,9 +18,18 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
-from ..errors import BadInput
-from . import Levels, Place, first_error, listed, several, titles, type_name, width
-from .formats import LABEL, is_category, is_number, is_text, is_time, level_numbers, numbers
+from ebflow.data import Levels, titles, width
+from ebflow.errors import BadInput
+from pipelines.data.formats import (
+    LABEL,
+    is_category,
+    is_number,
+    is_text,
+    is_time,
+    level_numbers,
+    numbers,
+)
+from pipelines.data.messages import Place, first_error, listed, several, type_name
 
 COLUMN = "split"
 """The column that names the split of each row, if it holds text."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ebflow.data import coded, expanded
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 from .parquet import images, lists, table, write
 

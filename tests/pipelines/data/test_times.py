@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
 from pipelines.answers import tables
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 
 from .parquet import write
 

@@ -6,10 +6,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data import loader, manifest
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
+from ebflow.data import loader
 from ebflow.errors import BadInput
+from pipelines.data import manifest
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 
 from .parquet import lists, write
 

@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import BadInput
-from . import Levels, Place, expanded, is_numeral, width
-from .formats import FORMATS, Part, as_text, lookup, parquet
-from .layout import COLUMN, Layout, read_given, read_layout, same_layout
-from .manifest import SELECTION, Counts, assign, split_counts
-from .named import SOURCES, Source, image_folder
+from ebflow.data import Levels, expanded, is_numeral, width
+from ebflow.errors import BadInput
+from pipelines.data.formats import FORMATS, Part, as_text, lookup, parquet
+from pipelines.data.layout import COLUMN, Layout, read_given, read_layout, same_layout
+from pipelines.data.manifest import SELECTION, Counts, assign, split_counts
+from pipelines.data.messages import Place
+from pipelines.data.named import SOURCES, Source, image_folder
 
 BATCH_BYTES = 16 << 20
 SPLIT_ROWS = 1 << 20

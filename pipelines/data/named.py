@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import BadInput
-from ..files import sha256
-from . import images
-from .formats import LABEL, array_batches, arrays_schema
-from .manifest import Counts
+from ebflow.errors import BadInput
+from ebflow.files import sha256
+from pipelines.data import images
+from pipelines.data.formats import LABEL, array_batches, arrays_schema
+from pipelines.data.manifest import Counts
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def _digits() -> np.ndarray:
 def _toy(name: str) -> Iterator[np.ndarray]:
     import torch
 
-    from ..randomness import generator
-    from .toy import SAMPLERS, ring
+    from ebflow.data.toy import SAMPLERS, ring
+    from ebflow.randomness import generator
 
     law = ring(dtype=torch.float64)
     samplers = {"ring": lambda n, generator, dtype: law.sample(n, generator=generator), **SAMPLERS}

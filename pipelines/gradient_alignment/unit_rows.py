@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.loader import Dataset, StoredSplit
-from ..data.manifest import SPLITS, Manifest, Shard
-from ..data.prepare import ShardWriter
-from ..data.statistics import Moments
-from ..errors import BadInput
-from ..randomness import generator as derive
-from ..randomness import normal
+from ebflow.errors import BadInput
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from pipelines.data.dataset import Dataset, StoredSplit
+from pipelines.data.manifest import SPLITS, Manifest, Shard
+from pipelines.data.prepare import ShardWriter
+from pipelines.data.statistics import Moments
 
 SHARD_ROWS = 65536
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ebflow.data import prepare as writer
-from ebflow.data import sources
-from ebflow.data.loader import Dataset
-from ebflow.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
 from ebflow.data.memory import Completed
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from pipelines.data import prepare as writer
+from pipelines.data import sources
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
+from pipelines.data.prepare import prepare
 
 from .parquet import images, lists, mnist9k, table, tree, write
 

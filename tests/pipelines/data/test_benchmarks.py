@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ebflow.data import images as benchmarks
-from ebflow.data.images import CelebA, Records, idx
-from ebflow.data.manifest import SPLITS, Counts
-from ebflow.data.named import SOURCES
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
 from pipelines.cli.data import fetched
+from pipelines.data import images as benchmarks
+from pipelines.data.images import CelebA, Records, idx
+from pipelines.data.manifest import SPLITS, Counts
+from pipelines.data.named import SOURCES
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 from .parquet import fingerprint
 from .pictures import save

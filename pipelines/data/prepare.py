@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import BadInput
-from ..files import replaced, sha256
-from . import COARSEST, expanded, groups, titles, width
-from .layout import Columns as Chosen
-from .layout import Layout
-from .manifest import (
+from ebflow.data import COARSEST, expanded, groups, titles, width
+from ebflow.errors import BadInput
+from ebflow.files import replaced, sha256
+from pipelines.data.layout import Columns as Chosen
+from pipelines.data.layout import Layout
+from pipelines.data.manifest import (
     FEW,
     Columns,
     Context,
@@ -32,8 +32,8 @@ from .manifest import (
     rule,
     shard_schema,
 )
-from .sources import Reader, Rows, open_source
-from .statistics import Distinct, Moments
+from pipelines.data.sources import Reader, Rows, open_source
+from pipelines.data.statistics import Distinct, Moments
 
 SHARD_BYTES = 32 << 20
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ebflow.data.manifest import SPLITS
-from ebflow.data.named import SOURCES, Source
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 from pipelines.cli.data import FETCH
+from pipelines.data.manifest import SPLITS
+from pipelines.data.named import SOURCES, Source
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 from .parquet import fingerprint, images, lists, table, write
 
@@ -105,7 +105,7 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
 def test_sources_are_listed_and_read_without_torch_sklearn_or_pillow():
     """Not imported: torch, scikit-learn, Pillow, pandas, by what reads bundled tables either."""
     code = (
-        "import sys; from ebflow.data.sources import open_source\n"
+        "import sys; from pipelines.data.sources import open_source\n"
         "for name in ('digits', 'wine', 'diabetes', 'breast-cancer'): open_source(name).digest\n"
         "print(sorted({'torch', 'sklearn', 'PIL', 'pandas'} & sys.modules.keys()))"
     )

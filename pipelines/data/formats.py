@@ -24,9 +24,10 @@ import pyarrow.compute as compute
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from ..errors import BadInput
-from ..files import sha256
-from . import Place, coded, damage
+from ebflow.data import coded
+from ebflow.errors import BadInput
+from ebflow.files import sha256
+from pipelines.data.messages import Place, damage
 
 LABEL = "label"
 """What a context may call the column of classes, whatever its name; that of a named source."""

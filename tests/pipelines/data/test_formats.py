@@ -9,9 +9,9 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 ROWS = 5_000
 

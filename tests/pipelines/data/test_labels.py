@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebflow.alignment.rows import smoothed, unit_rows
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
+from pipelines.gradient_alignment.unit_rows import smoothed, unit_rows
 
 from .bad_folders import replace_shard
 from .parquet import fingerprint, images, lists, table, write

@@ -4,7 +4,7 @@ __all__ = ["Distinct", "Moments"]
 
 import numpy as np
 
-from .manifest import Statistics
+from pipelines.data.manifest import Statistics
 
 
 class Moments:

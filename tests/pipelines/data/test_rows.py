@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from ebflow import preprocessing
-from ebflow.data.loader import Batch, Dataset
+from ebflow.data.loader import Batch
 from ebflow.data.memory import Arrays, Rows
-from ebflow.data.prepare import prepare
 from ebflow.errors import BadInput
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
 
 from .parquet import table, write
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ebflow.data.images import PATCHES, natural_patches, places, strips
-from ebflow.data.manifest import SPLITS
-from ebflow.data.prepare import prepare
+from pipelines.data.images import PATCHES, natural_patches, places, strips
+from pipelines.data.manifest import SPLITS
+from pipelines.data.prepare import prepare
 
 from .test_prepare import stored
 

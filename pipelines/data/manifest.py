@@ -32,8 +32,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from ..errors import BadInput
-from . import damage, first_error, short, titles, type_name, width
+from ebflow.data import titles, width
+from ebflow.errors import BadInput
+from pipelines.data.messages import damage, first_error, short, type_name
 
 VERSION = 4
 

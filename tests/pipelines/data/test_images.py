@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ebflow.data import images
-from ebflow.data.loader import Dataset
-from ebflow.data.prepare import prepare
-from ebflow.data.sources import open_source
 from ebflow.errors import BadInput
+from pipelines.data import images
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.data.sources import open_source
 
 from .parquet import fingerprint, table, write
 from .pictures import folder, pixels, save

@@ -1,0 +1,1 @@
+"""Data in files: sources, their columns, splits, and prepared folders."""
