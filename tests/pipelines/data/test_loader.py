@@ -6,9 +6,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data import loader
 from ebflow.errors import BadInput
-from pipelines.data import manifest
+from pipelines.data import dataset as stored
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 
@@ -185,7 +184,7 @@ def test_resume_opens_only_the_shards_from_there_on(split, monkeypatch):
 def test_windows_are_released_before_the_next_is_read(split, monkeypatch):
     """At most one window of 3 shards is alive whenever a shard is read."""
     alive = []
-    read = loader.StoredSplit.read
+    read = stored.StoredSplit.read
 
     def watched(self, window):
         assert not any(reference() is not None for reference in alive)
@@ -194,7 +193,7 @@ def test_windows_are_released_before_the_next_is_read(split, monkeypatch):
         assert len(block.x) <= 100
         return block
 
-    monkeypatch.setattr(loader.StoredSplit, "read", watched)
+    monkeypatch.setattr(stored.StoredSplit, "read", watched)
     take(split.shuffled(64, seed=0, budget_bytes=100 * ROW_BYTES), 30)
     assert len(alive) > 20
 
@@ -217,16 +216,16 @@ def test_streaming_holds_one_shard_open_and_little_memory(split, monkeypatch):
 
 def test_each_shard_is_hashed_once(split, monkeypatch):
     hashed = []
-    original = loader.sha256
-    monkeypatch.setattr(loader, "sha256", lambda path: hashed.append(path) or original(path))
+    original = stored.sha256
+    monkeypatch.setattr(stored, "sha256", lambda path: hashed.append(path) or original(path))
     take(split.shuffled(64, seed=0, budget_bytes=1), 40)
     assert len(hashed) == len(set(hashed)) == 27
 
 
 def record_opened(monkeypatch):
     opened = []
-    original = manifest.read_shard
-    monkeypatch.setattr(manifest, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
+    original = stored.read_shard
+    monkeypatch.setattr(stored, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
     return opened
 
 

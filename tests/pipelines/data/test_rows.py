@@ -166,7 +166,7 @@ def test_a_data_set_has_its_splits_by_name():
     [
         (rows(), r"splits: found \['train', 'train'\], expected one or more of different names"),
         (rows(width=4, name="test"), r"split test, shape: found \(4,\), expected \(3,\) as in"),
-        (Rows(torch.ones(9, 3), name="test"), "split test, given: found 0, expected 2"),
+        (Rows(torch.ones(9, 3), name="test"), "split test, context_width: found 0, expected 2"),
         (Rows(torch.ones(9, 3).double(), name="test"), "dtype: found torch.float64, expected"),
         (
             rows(name="test", groups=(-1, 0, 0)),
