@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .density import Evaluation, LogDensity, sum_event
+from .density import Evaluation, LogDensity, sum_event, without_nan
 from .inference import Estimate
 from .randomness import Generator, normal, uniform
 
@@ -274,9 +274,10 @@ class GaussianMixture(Base):
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
-        return -self._by_rows(
+        log_p = self._by_rows(
             lambda x: self._log_joint(self._whiten(x)).logsumexp(0), self._flat(x)
         )
+        return without_nan(-log_p, x)
 
     def conditional_energy(self, x: Tensor, count: int) -> Tensor:
         """Returns −log p of all but the first ``count`` features of rows given these, (B,).

@@ -22,7 +22,7 @@ the trace is :math:`-\|A\|_F^2`.
 """
 
 __all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation", "LogDensity",
-           "sum_event", "trace"]  # fmt: skip
+           "sum_event", "trace", "without_nan"]  # fmt: skip
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -214,7 +214,7 @@ class FlowEvaluation(Evaluation):
                 log_dets = [at.log_det() for at in self._known]
             else:
                 log_dets = list(self._log_dets_again())
-            self._energy = self._base_at.energy - sum(log_dets)
+            self._energy = without_nan(self._base_at.energy - sum(log_dets), self.x)
         return self._energy
 
     @property
@@ -316,6 +316,12 @@ class FlowEvaluation(Evaluation):
         behind = _Gram.apply(*as_autocast(_columns(layers[index + 1 :], at.y[0])))
         spread = (slope @ (before * behind) * slope).sum(1)
         return (bend * before.diagonal()).sum(1) - spread
+
+
+def without_nan(energy: Tensor, x: Tensor) -> Tensor:
+    """Returns energies (B,), ∞ instead of NaN for finite points: numbers overflow far away."""
+    finite = sum_event(x - x, x) == 0
+    return torch.where(energy.isnan() & finite, torch.inf, energy)
 
 
 def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -1,22 +1,20 @@
-r"""Linear layers that are given by one weight.
+r"""Linear layers whose Jacobian is a function of one weight.
 
-Such a layer is :math:`y = J(W) x + b`, and knows a basis of events in which J is block-diagonal:
+Such a layer is :math:`y = J(W) x + b`. In some basis of events J is block-diagonal,
 :math:`J \cong \operatorname{diag}(M_1, \dots, M_n)`. There
 
 .. math:: \log |\det J| = \sum_i \log |\det M_i|, \qquad
     J^{-1} \cong \operatorname{diag}(M_1^{-1}, \dots, M_n^{-1}).
 
-A dense matrix and a zero-padded convolution are one block, a circular convolution has one of C×C
-at every frequency, a 1×1 convolution the same one at every pixel. Score matching needs no block;
-evaluation factorizes them in float64 and keeps the factors until the weights have changed. That is
-told by PyTorch's version counters, which ``.data`` and fused optimizers do not move, and by the
-first entries of every tensor, which an optimizer's step does: whoever writes single entries
-through ``.data`` must call ``forget``.
+A dense matrix and a zero-padded convolution are one block. A circular convolution has one block of
+C×C at every frequency, a 1×1 convolution the same block at every pixel. Score matching needs no
+block. Evaluation factorizes them in float64 and caches the factors. A checksum of all bits, O(size
+of W), shows if a weight has changed since then, by whatever means.
 
-W may be parametrized. A parametrization is computed at every read, so a sweep reads it once, and
-``fixed_weights`` makes several sweeps share one read. ``spectral_norm`` gives one value as long as
-the weights stay; that of PyTorch moves W at every read while it trains, and has one value for all
-of a sweep inside ``fixed_weights`` alone.
+W may be parametrized. PyTorch computes a parametrization at every read, so a sweep reads it once.
+``fixed_weights`` makes several sweeps share one read. ``spectral_norm`` has the same value until
+the weights change. PyTorch's own changes W at every read during training, so its value is the same
+for a whole sweep only inside ``fixed_weights``.
 """
 
 __all__ = ["STRUCTURES", "Factors", "SpectralNorm", "Weighted", "fixed_weights", "spectral_norm"]
@@ -42,12 +40,15 @@ START = 15
 """Power iterations at the start of a spectral normalization."""
 
 LARGE = 64
-"""Rows of a block from which on its LU takes longer than a call."""
+"""Number of rows from which the LU of a block takes longer than a call."""
+
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integer types by their number of bytes."""
 
 
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
-    """Reads every parametrized weight of ``module`` once; all reads inside see that value."""
+    """Reads every parametrized weight of ``module`` once; all reads inside get that value."""
     parametrized = [part for part in module.modules() if "parametrizations" in part._modules]
     if not parametrized:
         yield
@@ -63,16 +64,16 @@ def fixed_weights(module: nn.Module) -> Iterator[None]:
 class SpectralNorm(nn.Module):
     """Creates W ↦ W / σ of a weight as a matrix (C, *), σ = u·W v near its largest singular value.
 
-    While it trains, u and v go on by one power iteration whenever the weight has changed, as a
-    step of an optimizer changes its first row, and not at every read: the energy and the
-    normalizer, asked one after another, are those of one W. All of it is in the state.
+    During training, u and v advance by one power iteration when the weight has changed, not at
+    every read. So the energy and the normalizer, computed one after the other, are those of one W.
+    All of it is in the state.
 
     Source: Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama,
     Yoshida, 2018), arXiv:1802.05957.
 
     Arguments:
         weight: The weight at the start, for which u and v are iterated.
-        generator: Where u and v start.
+        generator: The source of the first u and v.
     """
 
     def __init__(self, weight: Tensor, generator: torch.Generator) -> None:
@@ -81,26 +82,27 @@ class SpectralNorm(nn.Module):
         for name, size in zip(("u", "v"), matrix.shape, strict=True):
             start = torch.randn(size, generator=generator, dtype=matrix.dtype)
             self.register_buffer(name, F.normalize(start.to(matrix.device), dim=0))
-        self.register_buffer("seen", _first(weight.detach()).clone())
+        self.register_buffer("last", checksum(weight))
         self._iterate(matrix, START)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns W / σ."""
         if self.training:
             self._follow(weight.detach())
-        u, v = self.u.clone(), self.v.clone()  # a later iteration must not reach this graph
+        u, v = self.u.clone(), self.v.clone()  # a later iteration must not change this graph
         return weight / torch.dot(u, torch.mv(weight.flatten(1), v))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Returns what is held where ``weight`` is assigned: itself."""
+        """Returns the stored value after ``weight`` is assigned: itself."""
         return weight
 
     @eager
     @torch.no_grad()
     def _follow(self, weight: Tensor) -> None:
-        if not torch.equal(self.seen, _first(weight)):
+        present = checksum(weight)
+        if not torch.equal(self.last, present):
             self._iterate(weight.flatten(1), 1)
-            self.seen.copy_(_first(weight))
+            self.last.copy_(present)
 
     def _iterate(self, matrix: Tensor, count: int) -> None:
         for _ in range(count):
@@ -109,7 +111,7 @@ class SpectralNorm(nn.Module):
 
 
 def spectral_norm(layer: nn.Module, generator: torch.Generator | None = None) -> nn.Module:
-    """Divides ``layer.weight`` by its largest singular value from now on; returns the layer.
+    """Divides ``layer.weight`` by its largest singular value from now on, and returns the layer.
 
     The power iteration starts from ``generator``, or from seed 0.
     """
@@ -119,7 +121,7 @@ def spectral_norm(layer: nn.Module, generator: torch.Generator | None = None) ->
 
 
 class Factors(Protocol):
-    """J in factors: what log-determinants and solutions are read from."""
+    """J in factors, which give log-determinants and solutions."""
 
     def log_dets(self) -> Tensor:
         """Returns the log |det| of the blocks, with shape (*n,)."""
@@ -129,17 +131,17 @@ class Factors(Protocol):
 
 
 class BlockFactors:
-    """Creates the LU of blocks with shape (*n, m, m); those that carry a gradient are kept whole.
+    """Creates the LU of blocks with shape (*n, m, m); blocks with a gradient stay unfactorized.
 
     Arguments:
         blocks: The blocks M.
-        structure: Their form, of ``STRUCTURES``; triangles are their own factors.
+        structure: Their form, one of ``STRUCTURES``; triangles are their own factors.
     """
 
     def __init__(self, blocks: Tensor, structure: str) -> None:
         self.structure = structure
-        whole = structure != "full" or (torch.is_grad_enabled() and blocks.requires_grad)
-        self.parts = (blocks,) if whole else _apart(torch.linalg.lu_factor_ex, blocks)[:2]
+        plain = structure != "full" or (torch.is_grad_enabled() and blocks.requires_grad)
+        self.parts = (blocks,) if plain else _apart(torch.linalg.lu_factor_ex, blocks)[:2]
 
     def log_dets(self) -> Tensor:
         """Returns the log |det| of every block."""
@@ -158,16 +160,16 @@ class BlockFactors:
 
 
 def _apart(function: Callable[..., tuple[Tensor, ...]], *blocks: Tensor) -> tuple[Tensor, ...]:
-    """Returns what a function of matrices gives of blocks with shape (*n, m, ·).
+    """Applies a function of matrices to blocks with shape (*n, m, ·).
 
-    Large ones are taken one by one: PyTorch's LU of several such by several threads is wrong
-    (pytorch/pytorch#141358).
+    It takes large blocks one by one: PyTorch's LU of several large matrices by several threads is
+    wrong (pytorch/pytorch#141358).
     """
     *n, size, _ = blocks[0].shape
     if not n or size < LARGE:
         return function(*blocks)
-    found = map(function, *(block.flatten(0, -3) for block in blocks))
-    return tuple(torch.stack(parts).unflatten(0, n) for parts in zip(*found, strict=True))
+    results = map(function, *(block.flatten(0, -3) for block in blocks))
+    return tuple(torch.stack(parts).unflatten(0, n) for parts in zip(*results, strict=True))
 
 
 class Weighted(ConstantJacobian):
@@ -178,7 +180,7 @@ class Weighted(ConstantJacobian):
     * ``act`` and ``adjoint`` are J v and Jᵀ s;
     * ``blocks``, ``to_blocks`` and ``from_blocks`` are the block-diagonal form, and
       ``total`` sums over blocks that repeat;
-    * where the log-determinant is cheap, override ``volume`` and unset ``lazy``.
+    * if the log-determinant is cheap, override ``volume`` and unset ``lazy``.
 
     Arguments:
         event_shape: The shape of an event.
@@ -190,7 +192,7 @@ class Weighted(ConstantJacobian):
 
     lazy = True
     keeps: tuple[str, ...] = ("gradient", "weight")
-    """What an anchor keeps of the layer between refreshes: any of these two."""
+    """The tensors of the layer that an anchor stores between refreshes: any of these two."""
 
     def __init__(
         self,
@@ -206,23 +208,16 @@ class Weighted(ConstantJacobian):
             raise ValueError(f"structure: found {structure!r}, expected one of {STRUCTURES}")
         self.event_shape, self.structure = tuple(event_shape), structure
         hold(self, trainable=trainable, weight=weight, bias=bias)
-        self.forget()
-
-    def forget(self) -> None:
-        """Drops the cached factors and the cached log-determinant."""
-        self._seen: list[tuple[int, int, Tensor]] = []
-        self._factors: Factors | None = None
-        self._log_det: Tensor | None = None
+        self._cache: tuple[Tensor, Factors, Tensor] | None = None
 
     def _apply(self, *args: Any, **options: Any) -> Self:  # noqa: ANN401
-        """Drops the cache where the type or the device changes."""
-        self.forget()
+        """Drops the cache if the type or the device changes."""
+        self._cache = None
         return super()._apply(*args, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the cache out of copies and pickles."""
-        empty = {"_seen": [], "_factors": None, "_log_det": None}
-        return {**super().__getstate__(), **empty}
+        return {**super().__getstate__(), "_cache": None}
 
     def extra_repr(self) -> str:
         """Names the event shape and the structure."""
@@ -230,11 +225,11 @@ class Weighted(ConstantJacobian):
 
     @abstractmethod
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Returns J v + b for a weight in effect; any leading dimensions."""
+        """Returns J v + b for an effective weight; any leading dimensions."""
 
     @abstractmethod
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
-        """Returns Jᵀ s for a weight in effect; any leading dimensions."""
+        """Returns Jᵀ s for an effective weight; any leading dimensions."""
 
     @abstractmethod
     def blocks(self, weight: Tensor) -> Tensor:
@@ -253,11 +248,11 @@ class Weighted(ConstantJacobian):
         return log_dets.sum()
 
     def effective_weight(self) -> Tensor:
-        """Returns the weight in effect, of which J is a function: masked, or composed."""
+        """Returns the weight of which J is a function: masked, or composed."""
         return self.weight
 
     def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns the trainable parameters behind W: the offset moves no volume."""
+        """Returns the trainable parameters of W; the offset does not change volumes."""
         return [p for p in self.parameters() if p.requires_grad and p is not self.bias]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -295,67 +290,56 @@ class Weighted(ConstantJacobian):
         return self.bias.view(-1, *[1] * (len(self.event_shape) - 1))
 
     def volume(self, weight: Tensor) -> Tensor:
-        """Returns log |det J| for a weight in effect, differentiable."""
+        """Returns log |det J| for an effective weight, differentiable."""
         log_dets = self.factorize(at_least_float32(weight)).log_dets()
         return self.total(log_dets).to(weight.dtype)
 
     @eager
     def factorize(self, weight: Tensor) -> Factors:
-        """Returns J in factors for a weight in effect, differentiable."""
+        """Returns J in factors for an effective weight, differentiable."""
         return BlockFactors(self.blocks(weight), self.structure)
 
     def log_det(self) -> Tensor:
-        """Returns log |det J|; a costly one from the cache unless a gradient is asked."""
+        """Returns log |det J|, from the cache unless it is cheap or a gradient is needed."""
         weight = self.effective_weight()
         if not self.lazy or (torch.is_grad_enabled() and weight.requires_grad):
             return self.volume(weight)
-        self._update(weight)
-        if self._log_det is None:
-            self._log_det = self.total(self._factors.log_dets()).to(weight.dtype)
-        return self._log_det
+        return self._factorized(weight)[1].to(weight.dtype)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves J x + b = y block by block, by cached factors unless a gradient is asked."""
+        """Solves J x + b = y block by block, by cached factors unless a gradient is needed."""
         z, weight = y if self.bias is None else y - self.offset, self.effective_weight()
         if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
             z, factors = at_least_float32(z), self.factorize(at_least_float32(weight))
         else:
-            self._update(weight)
-            z, factors = z.double(), self._factors
+            z, factors = z.double(), self._factorized(weight)[0]
         return self.from_blocks(factors.solve(self.to_blocks(z)), z.shape).to(y.dtype)
 
     def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """Returns r ↦ J₀⁻¹ r for the kept weight, whose blocks it factorizes."""
+        """Returns r ↦ J₀⁻¹ r for the stored weight, whose blocks it factorizes."""
         factors = self.factorize(kept["weight"])
         return lambda r: self.from_blocks(factors.solve(self.to_blocks(r)), r.shape)
 
     @torch.no_grad()
-    def _update(self, weight: Tensor) -> None:
-        """Factorizes the blocks anew unless the cache is of the present tensors."""
+    def _factorized(self, weight: Tensor) -> tuple[Factors, Tensor]:
+        """Returns J in factors and log |det J|, cached until the weights change.
+
+        Several threads may call it at once: the cache is always replaced as one tuple.
+        """
         tensors = [t for t in (*self.parameters(), *self.buffers()) if t is not self.bias]
-        if not _unchanged(self._seen, tensors):
-            self.forget()
-            self._factors = self.factorize(weight.double())
-            self._seen = [_mark(t) for t in tensors]
+        present, cache = torch.stack([checksum(t) for t in tensors]), self._cache
+        if cache is None or not torch.equal(cache[0], present):
+            factors = self.factorize(weight.double())
+            cache = self._cache = present, factors, self.total(factors.log_dets())
+        return cache[1:]
 
 
-def _unchanged(seen: list[tuple[int, int, Tensor]], tensors: list[Tensor]) -> bool:
-    if len(seen) != len(tensors):
-        return False
-    return all(
-        mark[0] == t.data_ptr() and mark[1] == _version(t) and torch.equal(mark[2], _first(t))
-        for mark, t in zip(seen, tensors, strict=True)
-    )
+def checksum(t: Tensor) -> Tensor:
+    """Returns two 64-bit sums of the bits of ``t``, with shape (2,).
 
-
-def _mark(t: Tensor) -> tuple[int, int, Tensor]:
-    return t.data_ptr(), _version(t), _first(t).clone()
-
-
-def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version
-
-
-def _first(t: Tensor) -> Tensor:
-    """Returns the first row, or what there is of one."""
-    return t[0] if t.ndim > 1 else t
+    One counts rows, the other columns by odd multiples, so that exchanged entries change them.
+    """
+    matrix = t.detach().reshape(len(t) if t.ndim > 1 else 1, -1)
+    bits = matrix.view(INTEGERS[t.element_size()])
+    sums = bits.sum(1), bits.sum(0)
+    return torch.stack([(s * torch.arange(1, 2 * len(s), 2, device=s.device)).sum() for s in sums])

@@ -371,3 +371,10 @@ def test_student_keeps_its_digits_near_the_normal(single_precision):
 def test_a_frozen_trainable_base_is_still_trainable():
     base = Student(3.0, trainable=True).requires_grad_(False)
     assert base.spec["trainable"] and build(base.spec).log_freedom.requires_grad
+
+
+def test_a_mixture_far_away_has_no_density():
+    covariance = torch.tensor([[[2.0, -1.9], [-1.9, 2.0]]])
+    mixture = GaussianMixture(torch.ones(1), torch.zeros(1, 2), covariance).float()
+    x = torch.tensor([[3e38, 3e38], [3e38, -3e38]]).float()
+    assert (mixture.log_prob(x) < -1e30).all()

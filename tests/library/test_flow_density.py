@@ -544,3 +544,15 @@ def test_no_samples_are_drawn_given_a_context_that_is_not_finite(value):
     for draw in (density.sample, density.sample_and_log_prob):
         with pytest.raises(ValueError, match=rf"context: found {value} at \[1, 0\]"):
             draw()
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_energy_of_finite_points_is_never_nan(name):
+    """Where numbers overflow, the density is zero."""
+    flow = FLOWS[name]().float()
+    signs = at(flow, 32).float().sign()
+    c = contexts(flow, 32)
+    for size in (1e18, 1e30, 3e38):
+        with torch.no_grad():
+            log_p = flow.log_prob(size * signs, context=None if c is None else c.float())
+        assert not log_p.isnan().any() and (log_p < -500).all()

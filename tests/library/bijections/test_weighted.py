@@ -230,4 +230,4 @@ def test_another_type_or_device_drops_the_cache():
     layer = Dense(torch.eye(3), None).eval().requires_grad_(False)
     layer.log_det()
     layer.half()
-    assert layer._log_det is None and not layer._seen
+    assert layer._cache is None
