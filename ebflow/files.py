@@ -1,7 +1,7 @@
-"""Files that are whole or not there, contents before their name; and tensors in one file."""
+"""Files that are complete or absent, and tensors in one file."""
 
 __all__ = ["drafted", "load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
-           "sync", "write_json", "write_text"]  # fmt: skip
+           "sync", "write_bytes", "write_json", "write_text"]  # fmt: skip
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def sync(path: Path) -> None:
-    """Writes a file, or a folder and all below it, from the system's memory to the disk."""
+    """Flushes a file, or a folder and all its contents, to the disk."""
     inner = path.rglob("*") if path.is_dir() else ()
     for entry in (path, *inner):
         if not entry.is_symlink():
@@ -26,9 +26,9 @@ def sync(path: Path) -> None:
 
 
 def move(path: Path, final: Path) -> None:
-    """Renames a file, or a folder where none is yet; safe against a loss of power.
+    """Renames a file, or a folder whose new name is free, so that a power failure is harmless.
 
-    Afterwards ``final`` is what it was before, or all of ``path``.
+    Afterwards ``final`` is either unchanged or has the complete contents of ``path``.
     """
     sync(path)
     os.replace(path, final)
@@ -37,9 +37,10 @@ def move(path: Path, final: Path) -> None:
 
 @contextmanager
 def drafted(final: Path) -> Iterator[Path]:
-    """Gives a path for a file, which takes the final one at the end; nothing is left of a failure.
+    """Yields a temporary path for a file, and renames it to ``final`` at the end.
 
-    Whoever reads the final one, after a kill too, finds what it was before or all of the file.
+    Readers of ``final`` always get the old or the complete new file, even after a kill. After an
+    error the temporary file is deleted.
     """
     draft = final.with_name(f".{final.name}.{os.getpid()}")
     try:
@@ -50,13 +51,13 @@ def drafted(final: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file: whoever reads it, after a kill too, finds what it was before or all of it."""
+    """Writes a text file; readers always get the old or the complete new one."""
     with drafted(path) as draft:
         draft.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
-    """Writes a file of JSON, null in the place of numbers that are not finite."""
+    """Writes a JSON file, with null instead of NaN and infinities."""
     write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
 
@@ -68,17 +69,29 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-@contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside ``folder``, which takes its name and place at the end.
-
-    What was there is renamed first and removed last; ``previous(folder)`` names it meanwhile. If
-    writing fails, it stays, and what was written is taken away, parents made for it too.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in place.
 
     Raises:
-        OSError: if it cannot be written, as on a full disk.
+        OSError: if it cannot be written, with the file's name, which a full disk's error lacks.
     """
-    made = [parent for parent in folder.parents if not parent.exists()]
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder, and renames it to ``folder`` at the end.
+
+    The old folder is renamed to ``previous(folder)`` first and deleted last. After an error the
+    old folder stays, and the temporary one is deleted with all parents created for it.
+
+    Raises:
+        OSError: if the folder cannot be written, as on a full disk.
+    """
+    created = [parent for parent in folder.parents if not parent.exists()]
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     try:
@@ -90,15 +103,15 @@ def replaced(folder: Path) -> Iterator[Path]:
         move(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):  # another has put something there
+        for parent in created:
+            with suppress(OSError):  # somebody else has put something there
                 parent.rmdir()
         raise
     shutil.rmtree(previous(folder), ignore_errors=True)
 
 
 def previous(folder: Path) -> Path:
-    """Returns where what a folder replaces is, while it does."""
+    """Returns the name of the old folder while ``replaced`` renames the new one."""
     return folder.with_name(f".{folder.name}.previous")
 
 
@@ -117,20 +130,25 @@ def _sync(path: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, "Tensor"], path: Path, **metadata: str) -> None:
-    """Writes tensors by their names, and text by its name."""
-    from safetensors.torch import save_file
+    """Writes tensors and texts by their names, into a file with the mode of other files.
 
-    save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata=metadata)
+    ``safetensors.torch.save_file`` would ignore the umask: nobody else could read the file.
+    """
+    from safetensors.torch import save
+
+    write_bytes(path, save({name: t.contiguous() for name, t in tensors.items()}, metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-    """Returns what ``save_tensors`` wrote, equal to the bit.
+    """Returns the tensors and texts that ``save_tensors`` wrote, equal to the bit.
 
     Raises:
-        SafetensorError: If the file is damaged.
+        OSError: if the file is missing or may not be read.
+        SafetensorError: if the file is corrupt.
     """
     from safetensors import safe_open
 
+    path.open("rb").close()  # safetensors would call any file that it cannot open missing
     with safe_open(path, "pt") as file:
         # Cloned into memory aligned as torch allocates it: BLAS rounds by alignment.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

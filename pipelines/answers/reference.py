@@ -71,10 +71,8 @@ class Reference:
         try:
             known, metadata = load_tensors(path)
             found, state = cls(known["train"], known["test"]), metadata["state"]
-        except (SafetensorError, OSError, LookupError) as error:
-            raise BadInput(
-                f"{path}: found a damaged file ({error}), expected safetensors"
-            ) from error
+        except (SafetensorError, LookupError) as error:
+            raise BadInput(f"{path} is corrupt ({error}); expected safetensors") from error
         if state != identity(checkpoint):
             raise BadInput(f"{path}: found log-densities of other weights, expected these ones'")
         return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ebflow.alignment import regularizers
@@ -18,6 +18,7 @@ from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.training import Training
 from ebflow.bijections.base import products
 from ebflow.errors import BadInput, NonFinite
+from ebflow.files import save_tensors
 from ebflow.loss import cosine, falling
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
@@ -213,8 +214,8 @@ def warnings(config: ClassifierConfig, training: Training) -> list[str]:
 
 def save(folder: Path, fitted: Fitted) -> None:
     """Writes the weights, the architecture and the outcome."""
-    tensors = {k: t.detach().cpu().contiguous() for k, t in fitted.network.state_dict().items()}
-    save_file(tensors, folder / MODEL)
+    tensors = {k: t.detach().cpu() for k, t in fitted.network.state_dict().items()}
+    save_tensors(tensors, folder / MODEL)
     (folder / STATE).write_text(
         json.dumps({"net": fitted.net.model_dump(), **fitted.outcome}, indent=1) + "\n"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ebflow import mixtures
@@ -14,6 +14,7 @@ from ebflow.alignment.logit import Classifier, accuracy
 from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.checkpoint import load
+from ebflow.files import save_tensors
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset
@@ -78,8 +79,7 @@ def write_points(folder: Path, found: Points, scores: Scores, priors: Tensor) ->
     """Writes the points and the reference's scores there."""
     sigma = torch.tensor(found.sigma, dtype=torch.float64)
     tensors = {**vars(found), **vars(scores), "sigma": sigma, "priors": priors}
-    known = {name: t.contiguous() for name, t in tensors.items() if t is not None}
-    save_file(known, folder / POINTS)
+    save_tensors({name: t for name, t in tensors.items() if t is not None}, folder / POINTS)
 
 
 def read_points(folder: Path, device: str = "cpu") -> tuple[Points, Scores]:

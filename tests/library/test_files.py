@@ -3,12 +3,13 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from ebflow.checkpoint import Checkpoint, write
-from ebflow.files import drafted, move, write_json, write_text
+from ebflow.checkpoint import Checkpoint, read, write
+from ebflow.files import drafted, load_tensors, move, save_tensors, write_json, write_text
 from pipelines import store
 from pipelines.data.prepare import prepare
 
@@ -92,3 +93,26 @@ def test_what_is_no_finite_number_is_null(tmp_path):
         "se": None, "rows": [{"low": None}, [1.5, True, None, "NaN"]]
     }  # fmt: skip
     assert text.startswith('{\n "se": null,') and text.endswith("}\n")
+
+
+def test_tensors_have_the_mode_of_other_files(tmp_path):
+    before = os.umask(0o027)
+    save_tensors({"t": torch.ones(2)}, tmp_path / "t.safetensors", key="value")
+    os.umask(before)
+    assert (tmp_path / "t.safetensors").stat().st_mode & 0o777 == 0o640
+    tensors, metadata = load_tensors(tmp_path / "t.safetensors")
+    assert tensors["t"].equal(torch.ones(2)) and metadata == {"key": "value"}
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    write(tmp_path / "checkpoint", Checkpoint({"t": torch.zeros(1)}, {"flow": {}}))
+    monkeypatch.chdir(tmp_path / "checkpoint")
+    Path("model.safetensors").chmod(0)
+    if not os.geteuid():
+        os.seteuid(65534)  # the superuser may read all
+    try:
+        for reading in (lambda: load_tensors(Path("model.safetensors")), lambda: read(".")):
+            with pytest.raises(PermissionError, match="model.safetensors"):
+                reading()
+    finally:
+        os.seteuid(os.getuid())
