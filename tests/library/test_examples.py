@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,8 @@ MODULES = [
     "ebflow",
     *(f"ebflow.{m.name}" for m in pkgutil.iter_modules(ebflow.__path__)),
     "ebflow.complexity.truths",
+    "ebflow.tables.detect",
+    "ebflow.tables.schema",
 ]
 STUDIES = ("ebflow.alignment", "ebflow.data")
 
@@ -25,7 +28,7 @@ def examples(name):
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in STUDIES])
 def test_examples_run(name, single_precision):
     x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    names = {"ebflow": ebflow, "torch": torch, "x": x, "c": x[:, :1], "X": x.numpy()}
+    names = {"ebflow": ebflow, "torch": torch, "np": np, "x": x, "c": x[:, :1], "X": x.numpy()}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)

@@ -1,0 +1,309 @@
+"""A column of a table: what it holds, how its values become numbers, and how they are restored."""
+
+__all__ = ["ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "microseconds_of"]
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .frames import Series, key
+
+SECONDS = {"days": 86_400.0, "seconds": 1.0}
+
+NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:[eE][+-]?\d+)?\s*")
+"""A number as text; "007" is none, since its zeros mean something."""
+
+ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
+"""A date, perhaps with a time of day."""
+
+SHOWN = 6
+"""Terms of a formula and levels of a message that are printed at most."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: Its name.
+        kind: ``number``, ``integer``, ``boolean``, ``time``, ``duration``, ``category`` or
+            ``text``; ``text`` is only that of identifiers.
+        dtype: The name of its type in the frame's library.
+        levels: The levels of a category, by their codes.
+        rare: The training rows of each rare level. All of them have the code K − 1, one beyond
+            the others'. A level that the training rows lack has that code, or K if none is rare.
+        categories: All levels of a categorical type, in its order, if it has such a type.
+        ordered: Whether the order of the levels has a meaning.
+        decimals: Decimal places of all numbers; None: more than nine.
+        scale: ``days`` or ``seconds``, the unit of times since 1970 and of durations.
+        text: How numbers and times are written that the table has as text.
+        unit: The unit of measurement, for axes.
+        low, high: The smallest and the largest number.
+        missing: The training rows without a value.
+        dropped: Why it is not modelled: ``constant``, ``identifier`` or ``linear``; "": it is.
+        value: The number or the level of a constant, None if it has no value at all; the next
+            number of an identifier.
+        terms: The coefficients of other columns in a linear function.
+        offset: The constant of a linear function.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    levels: tuple[Any, ...] = ()
+    rare: Mapping[str, int] = field(default_factory=dict)
+    categories: tuple[Any, ...] = ()
+    ordered: bool = False
+    decimals: int | None = None
+    scale: str = ""
+    text: str = ""
+    unit: str | None = None
+    low: float | None = None
+    high: float | None = None
+    missing: int = 0
+    dropped: str = ""
+    value: Any = None
+    terms: Mapping[str, float] = field(default_factory=dict)
+    offset: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """The number K of codes of a category."""
+        return len(self.levels) + bool(self.rare)
+
+    @property
+    def label(self) -> str:
+        """The name with the unit of measurement."""
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+    @cached_property
+    def codes(self) -> dict[str, int]:
+        """The codes of the levels, by their text."""
+        return {key(level): code for code, level in enumerate(self.levels)}
+
+    def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
+        """Returns float64 numbers with shape (N,), NaN where a value is missing.
+
+        Arguments:
+            series: The values.
+            what: The name of the frame in messages.
+            first: The number of the first row in messages.
+
+        Raises:
+            ValueError: if a value is neither a number nor a time where one is expected.
+        """
+        if self.kind in ("category", "text"):
+            return self._level_codes(series)
+        if series.kind == "category":
+            series = Series("text", _level_texts(series), series.dtype)
+        if series.kind == "text":
+            return self._parsed(series.values, what, first)
+        if series.kind in ("time", "duration"):
+            if self.kind != series.kind:
+                raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
+            return as_microseconds(series.values) / (SECONDS[self.scale] * 1e6)
+        return series.values
+
+    def decode(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
+        """Returns the values of numbers with shape (N,), in the column's own type."""
+        if self.kind == "category":
+            return self._levels(numbers, random)
+        if self.kind == "text":
+            return Series("text", np.full(len(numbers), None, object), self.dtype)
+        if self.kind in ("time", "duration"):
+            return self._times(numbers)
+        numbers = numbers if self.decimals is None else np.round(numbers, self.decimals)
+        if self.text:
+            return Series("text", self._written(numbers), self.dtype)
+        if self.kind == "boolean":
+            numbers = np.where(np.isnan(numbers), np.nan, numbers >= 0.5)
+        return Series(self.kind, numbers, self.dtype)
+
+    def linear(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the linear function of the numbers of other columns."""
+        return sum((c * values[name] for name, c in self.terms.items()), self.offset)
+
+    def follows(self, values: Mapping[str, np.ndarray]) -> bool:
+        """Returns whether the column is its linear function in all rows that are complete."""
+        own = values[self.name]
+        errors = np.abs(own - self.linear(values))
+        near = max(1e-6 * (self.high - self.low), 1e-13 * max(abs(self.low), abs(self.high)))
+        if self.decimals is not None:
+            near = max(near, 0.5 * 10.0**-self.decimals)
+        return not bool((errors > near).any())
+
+    def complete(self, values: dict[str, np.ndarray]) -> None:
+        """Fills in a missing term where the column and its other terms are known."""
+        missing = np.sum([np.isnan(values[name]) for name in self.terms], axis=0)
+        for name, coefficient in self.terms.items():
+            rows = np.isnan(values[name]) & (missing == 1) & ~np.isnan(values[self.name])
+            if rows.any():
+                known = {n: np.where(np.isnan(v), 0.0, v) for n, v in values.items()}
+                rest = (values[self.name] - self.linear(known)) / coefficient
+                values[name] = np.where(rows, rest, values[name])
+
+    def bounded(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns a linear function's values: not negative, or 0 and 1, if those of training are.
+
+        Two-valued columns get the nearer of their two values.
+        """
+        low, high = self.low, self.high
+        if self.kind == "boolean" or (self.decimals == 0 and high == low + 1):
+            return np.clip(np.round(numbers), low, high)
+        return np.maximum(numbers, 0.0) if low >= 0 else numbers
+
+    def describe(self) -> str:
+        """Returns what is done to the column, in a few words."""
+        if self.dropped == "linear":
+            return f"dropped: equals {self._formula()}"
+        if self.dropped == "identifier":
+            return "dropped: identifier"
+        if self.dropped:
+            value = "no value" if self.value is None else f"always {self._constant()}"
+            return f"dropped: {value}"
+        parts = [self.kind]
+        if self.kind == "category":
+            rare = f" ({len(self.rare)} rare ones grouped)" if self.rare else ""
+            parts = [f"{'ordered ' * self.ordered}category, {self.size} levels{rare}"]
+        if self.kind in ("time", "duration"):
+            parts = [f"{self.kind} in {self.scale}{' since 1970' * (self.kind == 'time')}"]
+        parts += [f"{self.missing} missing"] * bool(self.missing)
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the attributes that are not the defaults, JSON-able."""
+        pairs = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {
+            f.name: value for f, value in pairs if f.name == "offset" or not _default(f, value)
+        }
+
+    @classmethod
+    def from_dict(cls, attributes: Mapping[str, Any]) -> "Column":
+        """Returns the column of ``to_dict``."""
+        tuples = {k: tuple(v) for k, v in attributes.items() if isinstance(v, list)}
+        return cls(**{**attributes, **tuples})
+
+    def _level_codes(self, series: Series) -> np.ndarray:
+        """Returns codes; what is no level of the training rows has the code of rare ones, or K."""
+        known, other = self.codes, len(self.levels)
+        if series.kind == "category":
+            table = [known.get(key(level), other) for level in series.levels]
+            return np.array([*table, np.nan])[series.values]
+        if series.kind == "text":
+            codes = [np.nan if v is None else known.get(v, other) for v in series.values.tolist()]
+            return np.array(codes, np.float64)
+        values = (
+            series.values.astype("datetime64[us]").astype(str)
+            if series.kind == "time"
+            else series.values
+        )
+        distinct, inverse = np.unique(values, return_inverse=True)
+        table = [np.nan if v != v or v == "NaT" else known.get(key(v), other) for v in distinct]
+        return np.array(table, np.float64)[inverse]
+
+    def _parsed(self, texts: np.ndarray, what: str, first: int) -> np.ndarray:
+        """Returns the numbers, or the times, that texts are."""
+        numbers = np.full(len(texts), np.nan)
+        time = self.kind == "time"
+        for row, text in enumerate(texts.tolist()):
+            if text is None:
+                continue
+            try:
+                numbers[row] = (
+                    float(microseconds_of(text)) / (SECONDS[self.scale] * 1e6)
+                    if time
+                    else float(TRUTH.get(text.lower(), text))
+                )
+            except ValueError:
+                expected = "a date or a time, as 2020-01-31" if time else "a number"
+                raise ValueError(
+                    f"{what}, column {self.name!r}, row {first + row}: found {text[:60]!r}, "
+                    f"expected {expected}; correct it, or leave the row out"
+                ) from None
+        return numbers
+
+    def _levels(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
+        """Returns the levels of codes; rare ones by their frequency among the training rows."""
+        codes = np.where(np.isnan(numbers), -1, np.round(numbers)).astype(np.int64)
+        codes = np.minimum(codes, self.size - 1)
+        rare, other = list(self.rare), len(self.levels)
+        levels = np.array([*self.levels, *rare, None], object)
+        if rare:
+            weights = np.array(list(self.rare.values()), float)
+            drawn = random.choice(len(rare), len(codes), p=weights / weights.sum())
+            codes = np.where(codes == other, other + drawn, codes)
+        if not self.categories:
+            return Series("text", levels[codes], self.dtype)
+        places = {key(level): place for place, level in enumerate(self.categories)}
+        table = np.array([*(places[key(level)] for level in levels[:-1]), -1])
+        return Series("category", table[codes], self.dtype, self.categories, self.ordered)
+
+    def _times(self, numbers: np.ndarray) -> Series:
+        number = np.where(np.isfinite(numbers), numbers, 0.0) * (SECONDS[self.scale] * 1e6)
+        kind = "datetime64[us]" if self.kind == "time" else "timedelta64[us]"
+        times = np.round(number).astype(np.int64).astype(kind)
+        times[~np.isfinite(numbers)] = "NaT"
+        if self.kind == "time" and self.scale == "days":
+            times = times + np.timedelta64(12, "h")
+            times = times.astype("datetime64[D]").astype(kind)
+        if not self.text:
+            return Series(self.kind, times, self.dtype)
+        unit, separator, zone = self.text.split("|")
+        texts = np.char.replace(np.datetime_as_string(times, unit), "T", separator)
+        texts = np.char.add(texts, zone).astype(object)
+        texts[~np.isfinite(numbers)] = None
+        return Series("text", texts, self.dtype)
+
+    def _written(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns numbers as the table's own text."""
+        form = f".{self.decimals}f" if self.text == "fixed" else ".15g"
+        texts = [None if n != n else format(n, form) for n in numbers.tolist()]
+        return np.array([*texts, None], object)[:-1]
+
+    def _constant(self) -> str:
+        if self.kind == "category":
+            return repr(self.value)
+        series = self.decode(np.array([self.value]), np.random.default_rng(0))
+        value = series.values[0]
+        return str(value) if series.kind in ("time", "duration", "text") else f"{value:g}"
+
+    def _formula(self) -> str:
+        """Returns the linear function, as ``2 x + 1``."""
+        parts = [f"{'- ' if c < 0 else '+ '}{f'{abs(c):g} ' * (abs(c) != 1)}{name}"
+                 for name, c in list(self.terms.items())[:SHOWN]]  # fmt: skip
+        parts += ["+ …"] * (len(self.terms) > SHOWN)
+        if self.offset:
+            parts.append(f"{'-' if self.offset < 0 else '+'} {abs(self.offset):g}")
+        return " ".join(parts).removeprefix("+ ")
+
+
+TRUTH = {"true": "1", "false": "0"}
+"""Booleans as text."""
+
+
+def _level_texts(series: Series) -> np.ndarray:
+    """Returns the values of a category as text, None where one is missing."""
+    levels = np.array([*map(key, series.levels), None], object)
+    return levels[series.values]
+
+
+def as_microseconds(times: np.ndarray) -> np.ndarray:
+    """Returns times or durations as float64 microseconds, NaN for NaT."""
+    whole = times.astype(np.int64).astype(np.float64)
+    return np.where(np.isnat(times), np.nan, whole)
+
+
+def microseconds_of(text: str) -> int:
+    """Returns the microseconds since 1970 of a text in ISO 8601."""
+    return int(np.datetime64(text.strip().removesuffix("Z"), "us").astype(np.int64))
+
+
+def _default(attribute: dataclasses.Field, value: object) -> bool:
+    if attribute.default is not dataclasses.MISSING:
+        return type(value) is type(attribute.default) and value == attribute.default
+    return attribute.default_factory is not dataclasses.MISSING and not value

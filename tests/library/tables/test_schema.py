@@ -1,0 +1,244 @@
+"""What columns of tables hold is found out, and restored in frames of the same library."""
+
+import datetime
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from ebflow.tables import Columns, Detector
+
+N = 400
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A column of every kind, in pandas' types."""
+    rng = np.random.default_rng(0)
+    moments = pd.Timestamp("2020-01-01", tz="Europe/Berlin")
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=int(k)) for k in range(N)]
+    frame = pd.DataFrame(
+        {
+            "real": rng.normal(size=N),
+            "single": rng.normal(size=N).astype("float32"),
+            "tenths": np.round(rng.normal(size=N), 1),
+            "count": rng.integers(0, 9, N),
+            "small": rng.integers(0, 9, N).astype("int8"),
+            "yes": rng.random(N) < 0.3,
+            "maybe": pd.array([True, False, None, True] * (N // 4), dtype="boolean"),
+            "lacking": pd.array([1, 2, None, 3] * (N // 4), dtype="Int64"),
+            "cut": rng.choice(["Ideal", "Good", None], N),
+            "size": pd.Categorical(rng.choice(["S", "M"], N), ["S", "M", "XL"], ordered=True),
+            "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, N), "D"),
+            "at": moments + pd.to_timedelta(rng.integers(0, 9_000_000, N), "s"),
+            "lasts": pd.to_timedelta(rng.integers(0, 1000, N), "s"),
+            "iso": [str(day) for day in rng.permutation(days)],
+            "clock": [f"{day}T08:{k % 60:02d}:00Z" for k, day in enumerate(days)],
+            "words": [f"{value:.2f}" for value in rng.normal(size=N)],
+        }
+    )
+    return frame.assign(seven=7, double=2 * frame["count"] + 1, rest=0.5 * frame["tenths"] - 3)
+
+
+LIBRARIES = {
+    "pandas": lambda frame: frame,
+    "pyarrow dtypes": lambda frame: frame.convert_dtypes(dtype_backend="pyarrow"),
+    "polars": lambda frame: pl.from_pandas(frame),
+    "arrow": lambda frame: pa.Table.from_pandas(
+        frame, preserve_index=False
+    ).replace_schema_metadata(),
+    "dict": lambda frame: {name: frame[name].to_numpy() for name in ("real", "count", "yes")},
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_frame_comes_back_with_its_types_and_values(table, library):
+    frame = LIBRARIES[library](table)
+    columns = Columns.detect(frame)
+    numbers = columns.encode(frame)
+    assert numbers.shape == (N, columns.width) and numbers.dtype == np.float64
+    back = columns.decode(numbers)
+    if library == "dict":
+        for name, values in frame.items():
+            assert back[name].dtype == values.dtype
+            np.testing.assert_array_equal(back[name], values)
+    elif library in ("polars", "arrow"):
+        assert [str(kind) for kind in _types(back)] == [str(kind) for kind in _types(frame)]
+        pd.testing.assert_frame_equal(back.to_pandas(), frame.to_pandas())
+    else:
+        pd.testing.assert_frame_equal(back, frame)
+
+
+def _types(frame):
+    return frame.schema.types if isinstance(frame, pa.Table) else frame.dtypes
+
+
+def test_what_is_done_to_each_column_is_printed(table):
+    rare = ["a"] * 300 + ["b"] * 90 + [f"rare {k}" for k in range(10)]
+    columns = Columns.detect(table.assign(id=range(1, N + 1), level=rare))
+    lines = dict(line.split("  ", 1) for line in str(columns).splitlines())
+    treatments = {name: rest.strip().split("  ")[-1].strip() for name, rest in lines.items()}
+    assert treatments["real"] == "number"
+    assert treatments["cut"].startswith("category, 2 levels, ")
+    assert treatments["size"] == "ordered category, 2 levels"
+    assert treatments["level"] == "category, 3 levels (10 rare ones grouped)"
+    assert treatments["iso"] == "time in days since 1970"
+    assert treatments["clock"] == "time in seconds since 1970"
+    assert treatments["seven"] == "dropped: always 7"
+    assert treatments["id"] == "dropped: identifier"
+    assert treatments["double"] == "dropped: equals 2 count + 1"
+    assert treatments["rest"] == "dropped: equals 0.5 tenths - 3"
+
+
+def test_columns_go_through_json(table):
+    columns = Columns.detect(table)
+    columns = Columns(columns, columns.library, Columns.detect(table, ["cut"], context=True))
+    assert Columns.from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
+
+
+def test_batches_give_the_columns_of_the_whole(table):
+    detector = Detector()
+    for start in range(0, N, 90):
+        detector.update(table[start : start + 90])
+    found, expected = detector.finish(), Columns.detect(table)
+    for one, two in zip(found, expected, strict=True):
+        assert one.describe() == two.describe() and one.levels == two.levels
+
+
+def test_rare_levels_are_sampled_by_their_frequency():
+    level = ["a"] * 500 + ["b"] * 490 + ["c"] * 4 + ["d"] * 2
+    columns = Columns.detect({"level": np.array(level), "x": np.arange(996.0) % 7})
+    assert columns[0].levels == ("a", "b") and columns[0].rare == {"c": 4, "d": 2}
+    drawn = columns.decode(np.tile([2.0, 0.0], (3000, 1)))["level"]
+    assert set(drawn) == {"c", "d"}
+    assert np.mean(drawn == "c") == pytest.approx(2 / 3, abs=4.5 * np.sqrt(2 / 9 / 3000))
+    unseen = columns.encode({"level": ["zebra", None, "c"], "x": [0, 1, 2]})
+    np.testing.assert_array_equal(unseen[:, 0], [2, np.nan, 2])
+
+
+def test_an_unseen_level_has_a_code_of_its_own_and_no_ones_as_a_context():
+    frame = {"level": ["u", "v"] * 50, "x": np.arange(100.0) % 7}
+    columns = Columns.detect(frame)
+    numbers = columns.encode({"level": ["w", "v"], "x": [0.0, 1.0]})
+    np.testing.assert_array_equal(numbers, [[2, 0], [1, 1]])
+    np.testing.assert_array_equal(columns.one_hot(numbers), [[0, 0, 0], [0, 1, 1]])
+    assert columns.context_width == 3
+
+
+def test_no_category_has_more_than_256_levels():
+    rng = np.random.default_rng(0)
+    columns = Columns.detect({"name": [f"n{k}" for k in rng.geometric(0.004, 20_000)]})
+    assert columns[0].size == 256 and len(columns[0].levels) == 255
+
+
+def test_identifiers_go_on_in_samples():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"row": rng.permutation(100) + 1, "x": rng.normal(size=100)})
+    frame["key"] = [f"{k:08x}" for k in rng.integers(0, 2**32, 100)]
+    columns = Columns.detect(frame[:80])
+    assert [c.dropped for c in columns] == ["identifier", "", "identifier"]
+    back = columns.decode(np.zeros((2, 1)))
+    assert back["row"].tolist() == [101, 102] and back["row"].dtype == np.int64
+    assert back["key"].isna().all() and back["key"].dtype == frame["key"].dtype
+    assert Columns.detect({"year": np.arange(1950, 2010)}).width == 1
+
+
+def test_a_linear_function_needs_every_row():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 500))
+    total = x + 2 * y
+    assert Columns.detect({"x": x, "y": y, "total": total}).width == 2
+    other = total.copy()
+    other[7] += 0.01
+    assert Columns.detect({"x": x, "y": y, "total": other}).width == 3
+    lacking = np.where(np.arange(500) == 7, np.nan, 1.0)
+    frame = {"x": x, "y": y, "z": rng.normal(size=500) * lacking, "total": other}
+    assert Columns.detect(frame).width == 4  # in a row that is not complete
+    assert Columns.detect({name: values[:8] for name, values in frame.items()}).width == 4
+
+
+def test_a_linear_function_fills_in_a_missing_term():
+    x, y = np.random.default_rng(0).normal(size=(2, 100))
+    columns = Columns.detect({"x": x, "y": y, "total": x + 2 * y})
+    found = columns.encode({"x": [1.0, np.nan], "y": [np.nan, np.nan], "total": [5.0, 3.0]})
+    np.testing.assert_allclose(found, [[1, 2], [np.nan, np.nan]])
+
+
+def test_restored_indicators_stay_zeros_and_ones():
+    rng = np.random.default_rng(0)
+    frame = pd.get_dummies(pd.Series(rng.choice(list("abc"), 300)), dtype=int)
+    columns = Columns.detect(frame)
+    assert columns[2].dropped == "linear"
+    assert columns.decode(np.array([[1.0, 1.0], [0.0, 0.0]]))["c"].tolist() == [0, 1]
+
+
+def test_columns_are_found_by_name_and_arrays_by_position():
+    frame = {"a": np.arange(9.0) ** 2, "b": np.arange(9.0) ** 3}
+    columns = Columns.detect(frame)
+    expected = np.stack([frame["a"], frame["b"]], 1)
+    other = {"c": np.zeros(9), "b": frame["b"], "a": frame["a"]}
+    for same in (other, pl.DataFrame(other), expected):
+        np.testing.assert_array_equal(columns.encode(same), expected)
+    with pytest.raises(ValueError, match="x: found no column b, expected all of a, b"):
+        columns.encode({"a": [1.0]})
+    with pytest.raises(ValueError, match="x: found 3 columns, expected 2: a, b"):
+        columns.encode(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "line"),
+    [
+        ([2**53 + 1, 1], ValueError, r"column 'a', row 0: found 9007199254740993, .*2\^53"),
+        (pd.array([None, 2**60], dtype="Int64"), ValueError, r"column 'a'.*found 11529.*2\^53"),
+        ([[1], [2]], TypeError, "column 'a': found .*, expected numbers, text, categories"),
+        (pd.Series([[1], [2]]), TypeError, "column 'a': found list, expected numbers, text"),
+        ([1j, 2j], TypeError, "column 'a': found complex128, expected"),
+        (
+            [*map(str, range(0, 900, 3)), "forty"],
+            ValueError,
+            "column 'a': found 'forty' among num",
+        ),
+    ],
+)
+def test_what_is_no_column_is_named(values, error, line):
+    with pytest.raises(error, match=line):
+        Columns.detect(
+            {"a": values} if not isinstance(values, pd.Series) else values.to_frame("a")
+        )
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "line"),
+    [
+        ([1.5, 2.0, 3.0], "forty", "x, column 'a', row 5: found 'forty', expected a number; corr"),
+        (["2020-01-01", "2020-01-03"], "soon", "row 5: found 'soon', expected a date or a time"),
+        ([1.5, 2.0], np.datetime64("2020-01-01"), "found times, expected numbers"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(known, value, line):
+    columns = Columns.detect({"a": known})
+    with pytest.raises(ValueError, match=line):
+        columns.encode({"a": np.array([value])}, first=5)
+
+
+def test_texts_of_numbers_with_leading_zeros_are_no_numbers():
+    codes = [f"{k % 9:03d}" for k in range(300)]
+    columns = Columns.detect({"code": codes})
+    assert columns[0].kind == "category"
+    assert columns.decode(columns.encode({"code": codes}))["code"].tolist() == codes
+
+
+def test_no_frame_library_is_imported():
+    code = (
+        "import sys; from ebflow.tables import Columns\n"
+        "columns = Columns.detect({'a': [1.5, 2.0], 'b': ['u', 'v']})\n"
+        "columns.decode(columns.encode({'a': [1.0], 'b': ['u']}))\n"
+        "print(sorted({'pandas', 'polars', 'pyarrow', 'pydantic'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "[]", found.stderr
