@@ -19,8 +19,8 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "bijections", "chains", "checkpoint", "complexity", "data", "density", "distribution",
            "errors", "evaluate", "evaluation", "execution", "files", "fit", "fit_mixture",
            "fitting", "flow", "history", "imputation", "inference", "load", "log_probs", "loss",
-           "mixtures", "networks", "objectives", "preprocessing", "randomness", "sampling",
-           "save", "sklearn", "tables", "train"]  # fmt: skip
+           "mixtures", "networks", "objectives", "preprocessing", "randomness", "recipes",
+           "sampling", "save", "sklearn", "tables", "train"]  # fmt: skip
 
 from importlib import import_module
 

@@ -1,16 +1,17 @@
 """Fitting a flow to data in memory, in one call.
 
-The recipe is that of the density pipeline: preprocessing fitted on the training rows, whitening, a
-dense net that starts near the Gaussian, likelihood with a lazily refreshed normalizer, averaged
-weights, the best of them by validation kept, an early stop.
+Defaults are those of ``recipes``: a preprocessing that is fitted to the training rows, a flow that
+starts near the Gaussian, likelihood with a lazily refreshed normalizer, averaged weights, the best
+of them by validation, and an early stop.
 """
 
-__all__ = ["FEW", "LEAST", "fit"]
+__all__ = ["LEAST", "fit"]
 
 import numbers
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -18,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import objectives, preprocessing
+from . import mixtures, objectives, preprocessing
 from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.memory import ArrayLike, Rows
+from .data.memory import ArrayLike, Arrays, Rows
 from .data.memory.gathering import LEAST, gathered
 from .execution import Event
 from .flow import Flow
@@ -31,24 +32,10 @@ from .history import History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
 from .marginals import Bounds
 from .optimizers import eager
+from .preprocessing import Preprocessing
 from .randomness import generator as derive
+from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .train import Trainer
-
-STARTS: dict[str, dict[str, Any]] = {
-    "dense": {"depth": 3, "activation": "spline"},
-    "convolutional": {"sign": 1.0, "depth": 3, "kernel_size": 3, "activation": "spline"},
-    "autoregressive": {"depth": 3, "bins": 16},
-}
-"""Options of architectures where the call leaves them open: starts near the Gaussian."""
-
-LAZY, SHARP = {"interval": 100, "tolerance": 0.2}, {"interval": 20, "tolerance": 0.02}
-"""When a normalizer is refreshed: of matrices, and of convolutions, whose weights move it more."""
-
-FEW = 64
-"""Columns of a table up to which its default net is autoregressive."""
-
-IMAGES = ("convolutional", "glow")
-LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 
@@ -181,6 +168,9 @@ def fit(
     given = {name: value for name, value in given.items() if value is not None}
     _check(steps=steps, seed=seed, dtype=dtype, **given)
     _check_device(device)
+    if isinstance(architecture, str) and architecture not in ARCHITECTURES:
+        names = ", ".join(ARCHITECTURES)
+        raise ValueError(f"architecture: found {architecture!r}, expected one of {names}")
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and (options or base is not None):
@@ -188,28 +178,41 @@ def fit(
     kind = dtype if flow is None else flow.like.dtype
     dataset, columns = gathered(x, context, validation, levels, missing, seed, kind)
     train = dataset.split("train")
-    net = architecture or _suited(train, None if loss else _name(objective))
-    front = {"shrinkage": shrinkage, "marginals": marginals, "bounds": bounds or {},
-             "names": columns["names"], "seed": seed}  # fmt: skip
+    rows = len(train) + len(dataset.split("validation"))
+    data = {"rows": rows, "levels": train.levels, "context": train.context_width,
+            "objective": "" if loss else _name(objective)}  # fmt: skip
+    _check_context(flow, train)
+    front = {"bounds": _indexed(bounds or {}, columns["names"], train), "names": columns["names"],
+             "seed": seed}  # fmt: skip
 
     shown = _rising(progress) if callable(progress) else progress
 
-    def trained(net: str | Callable[..., Flow], steps: int, max_seconds: float | None) -> Trainer:
-        """Trains the flow, or a net, behind a preprocessing of its own."""
-        axes = flow is None and net in ("autoregressive", "convolutional")
-        made = flow or _made(net, options or {}, train, base, seed, dtype)
-        made = _prepared(made, train, normalize or ("standardize" if axes else "whiten"), **front)
+    def trained(
+        architecture: str | Callable[..., Flow] | None, steps: int, max_seconds: float | None
+    ) -> Trainer:
+        """Trains the flow, or one of an architecture, behind a preprocessing of its own."""
+        named = "dense" if flow else architecture if isinstance(architecture, str) else None
+        plan = recipe(train.shape, architecture=named, options=options, **data)
+        chosen = {"normalize": normalize, "shrinkage": shrinkage, "batch_size": batch_size}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        plan = replace(plan, columns=marginals, **chosen)
+        made = flow
+        if flow is None or not flow.cut:
+            kind = dtype if flow is None else flow.like.dtype
+            chain = preprocessing.fit(train, **_front(plan), **front, dtype=kind)
+            if flow is None:
+                latents = base or _base(plan, chain, dataset, seed)
+                made = _made(architecture, plan, train, latents, seed, dtype)
+            made = _behind(made, chain, train)
         _ready(made, columns, device or (x.device if isinstance(x, Tensor) else "cpu"))
-        rate = 1e-2 if axes else _rate(train.width)
-        rows = batch_size or (256 if net == "autoregressive" else 128)
         trainer = Trainer(
             made,
             dataset,
             **_loss(made.core, objective, loss, seed),
-            optimizer=optimizer or partial(eager(torch.optim.Adam), lr=rate, fused=True),
-            schedule=warmed(cosine, 0.05),
+            optimizer=optimizer or partial(eager(torch.optim.Adam), lr=plan.lr, fused=True),
+            schedule=warmed(cosine, plan.warmup),
             max_seconds=max_seconds,
-            batch_size=min(rows, len(train)),
+            batch_size=min(plan.batch_size, len(train)),
             patience=patience,
             seed=seed,
             **_paced(steps, validate_every),
@@ -217,9 +220,10 @@ def fit(
         _run(trainer, _Progress(trainer, shown))
         return trainer
 
-    best = trained(net, steps, max_seconds)
-    chosen = flow is None and architecture is None and not options and net == "autoregressive"
-    if chosen and best.state.verdict.startswith("stopped early") and best.progress < 1:
+    best = trained(architecture, steps, max_seconds)
+    default = flow is None and architecture is None and not options
+    autoregressive = default and best.flow.spec["architecture"] == "autoregressive"
+    if autoregressive and best.state.verdict.startswith("stopped early") and best.progress < 1:
         left = (steps - best.step, max_seconds and max_seconds - best.seconds)
         best = min(best, trained("dense", *left), key=lambda trainer: trainer.state.best.nll)
     if callable(shown):
@@ -294,36 +298,36 @@ def _warn(message: str) -> None:
 
 
 def _made(
-    architecture: str | Callable[..., Flow],
-    options: dict[str, Any],
+    architecture: str | Callable[..., Flow] | None,
+    plan: Recipe,
     train: Rows,
     base: Base | None,
     seed: int,
     dtype: torch.dtype,
 ) -> Flow:
     """Returns an untrained flow for the rows."""
-    shape, given = train.shape, {"context": train.context_width, "base": base, "dtype": dtype}
-    given["generator"] = derive(seed, "weights")
+    shape, shared = tuple(train.shape), {"context": train.context_width, "base": base}
+    shared |= {"dtype": dtype, "generator": derive(seed, "weights")}
     if callable(architecture):
-        return architecture(tuple(shape), **options, **given)
-    if architecture not in ARCHITECTURES:
-        names = ", ".join(ARCHITECTURES)
-        raise ValueError(f"architecture: found {architecture!r}, expected one of {names}")
-    event = (1, *shape) if architecture in IMAGES and len(shape) == 2 else tuple(shape)
-    make, start = ARCHITECTURES[architecture], STARTS.get(architecture, {})
-    known = [name for name in signature(make).parameters if name not in ("shape", *given)]
-    for name in options:
+        return architecture(shape, **plan.options, **shared)
+    make = ARCHITECTURES[plan.architecture]
+    known = [name for name in signature(make).parameters if name not in ("shape", *shared)]
+    for name in plan.options:
         if name not in known:
             raise ValueError(f"options: found {name!r}, expected some of {', '.join(known)}")
-    return make(event, **{**start, **options}, **given)
+    event = (1, *shape) if plan.architecture in IMAGES and len(shape) == 2 else shape
+    return make(event, **plan.options, **shared)
 
 
-def _suited(train: Rows, objective: str | None) -> str:
-    """Returns the net for the data; splines of columns are too rough for scores."""
-    few = train.levels is None and len(train.shape) == 1 and train.width <= FEW
-    if train.levels is not None and len(train.shape) > 1:
-        return "convolutional"
-    return "autoregressive" if few and objective in LIKELIHOOD else "dense"
+def _base(plan: Recipe, chain: Preprocessing, dataset: Arrays, seed: int) -> Base | None:
+    """Returns the mixture of Gaussians that is fitted behind the preprocessing, if asked for."""
+    if plan.base != "mixture":
+        return None
+    splits = [dataset.split(name) for name in ("train", "validation")]
+    rows, held_out = (
+        mixtures.behind(chain, split, seed=seed)[:, split.context_width :] for split in splits
+    )
+    return mixtures.search(rows, held_out, seed=seed).mixture.trained()
 
 
 def _indexed(
@@ -359,33 +363,25 @@ def _ends(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # n
     return ends
 
 
-def _prepared(
-    flow: Flow,
-    train: Rows,
-    normalize: str,
-    *,
-    marginals: bool,
-    bounds: Mapping[str | int, tuple[float | None, float | None]],
-    names: list[str] | None,
-    **options: Any,  # noqa: ANN401
-) -> Flow:
-    """Returns the flow behind a preprocessing that is fitted to the training rows.
+def _front(plan: Recipe) -> dict[str, Any]:
+    """Returns the arguments of ``preprocessing.fit``."""
+    return {"normalize": plan.normalize, "shrinkage": plan.shrinkage, "grids": plan.columns,
+            "tails": plan.columns, "gaussianize": plan.gaussianize}  # fmt: skip
 
-    Raises:
-        ValueError: if the flow has another context than the rows, or bounds are none.
-    """
-    options |= {"grids": marginals, "tails": marginals, "names": names,
-                "bounds": _indexed(bounds, names, train)}  # fmt: skip
-    if flow.context != train.context_width:
+
+def _check_context(flow: Flow | None, train: Rows) -> None:
+    """Raises ValueError if the flow has another context than the rows."""
+    if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
-    if flow.cut:
-        return flow
+
+
+def _behind(flow: Flow, chain: Preprocessing, train: Rows) -> Flow:
+    """Returns the flow behind its preprocessing, with standardized contexts."""
     if train.context is not None:
-        given = train.context.double()
-        flow.standardize_context(given.mean(0), given.std(0, correction=0))
-    chain = preprocessing.fit(train, normalize=normalize, dtype=flow.like.dtype, **options)
+        context = train.context.double()
+        flow.standardize_context(context.mean(0), context.std(0, correction=0))
     return flow.preprocessed(chain, shape=train.shape)
 
 
@@ -406,7 +402,7 @@ def _loss(
     name = _name(objective)
     if isinstance(objective, str):
         objective = objectives.OBJECTIVES[objective]
-    rule = SHARP if any(isinstance(m, Convolution) for m in core.modules()) else LAZY
+    rule = refresh_rule(convolutions=any(isinstance(m, Convolution) for m in core.modules()))
     anchor = Anchor(core, **rule, check_every=5, seed=seed)
     if name == "lazy_ml":
         return {"loss": Loss(partial(objective, anchor=anchor), anchor=anchor), "anchor": anchor}
@@ -428,10 +424,6 @@ def _paced(steps: int, validate_every: int | None) -> dict[str, int]:
         "validate_every": validate_every or max(1, min(250, steps // 20)),
         "log_every": max(1, min(50, steps // 20)),
     }
-
-
-def _rate(width: int) -> float:
-    return 2e-3 if width <= 256 else 1.5e-3 if width <= 1024 else 5e-4
 
 
 class _Progress:

@@ -39,7 +39,7 @@ REWORDED = {
 
 RECIPE = (
     f"named configuration to start from ({', '.join(recipes.RECIPES)}); by default the one for "
-    "the source: digits for digits, mnist9k or large for images, tabular or wide for columns of "
+    "the source: digits for digits, images or large for images, tabular or wide for columns of "
     "numbers, by their size"
 )
 
@@ -187,7 +187,7 @@ def starting_point(
     if name := found["recipe"]:
         base = recipes.named(name, data.source if "source" in chosen else None)
     else:
-        base, name = recipes.for_source(data)
+        base, name = recipes.for_source(data, found["objective.name"])
     base = load(file, adapt(base)) if file else adapt(base)
     return for_objective(base, found["objective.name"]), name
 

@@ -59,9 +59,9 @@ class ModelConfig(Section):
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
     hidden: int | None = Field(
         None,
-        ge=1,
+        ge=0,
         description="width of the networks of couplings and autoregressive layers; of "
-        "convolutional: a coupling behind every convolution, None: none",
+        "convolutional: that of a coupling behind every convolution, 0: no couplings",
     )
     activation: (
         Literal["smooth_leaky_relu", "spline", "tanh", "swish", "elu", "leaky_relu"] | None

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ebflow import recipes
 from pipelines.config.section import Section
 
 Objective = Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
@@ -13,7 +14,7 @@ Objective = Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "exact_sm", "s
 LEARNED_INVERSE = ("self_normalizing", "free_form")
 """The objectives that learn the inverses of linear layers."""
 
-LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml", *LEARNED_INVERSE)
+LIKELIHOOD = (*recipes.LIKELIHOOD, *LEARNED_INVERSE)
 """The objectives that are a likelihood; all others match scores, and may have an anchor."""
 
 DIFFERENCES = ("fd_ssm", "taylor_sm")

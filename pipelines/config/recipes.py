@@ -1,10 +1,13 @@
-"""Named configurations: each a function that returns one; a variant changes fields of another."""
+"""Named configurations of a training, and the one that suits a data set.
 
-import math
+Defaults are those of :mod:`ebflow.recipes`.
+"""
+
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from ebflow import recipes
 from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
@@ -18,40 +21,31 @@ from pipelines.config import (
 from pipelines.config.source import opened
 from pipelines.data.named import SOURCES
 
-FEW, MANY = 64, 1024
-"""Columns of numbers up to which they get the recipe ``tabular``; numbers of an image up to which
-it gets ``mnist9k``."""
+MANY = 100_000
+"""Rows assumed by a recipe that is chosen by name: enough for the largest batch."""
 
 
 def digits() -> DensityConfig:
     """Handwritten digits, 8×8, bundled with scikit-learn: learned activations, lazy likelihood."""
-    return DensityConfig(
+    return dense().changed(
         name="digits",
         data=DataConfig(source="digits"),
-        model=ModelConfig(activation="spline"),
-        objective=ObjectiveConfig(name="lazy_ml"),
-        anchor=AnchorConfig(tolerance=0.2),
+        train={"steps": 6000, "max_seconds": None, "validate_every": 250, "threads": 1},
     )
+
+
+def images() -> DensityConfig:
+    """Images: nine 3×3 convolutions, behind each a learned activation a pixel and a coupling.
+
+    Whitening would mix neighbouring pixels, on whose order convolutions rely.
+    """
+    return configured(recipes.recipe((1, 28, 28), rows=MANY, levels=256))
 
 
 def mnist9k() -> DensityConfig:
-    """Images: nine 3×3 convolutions, behind each a learned activation a pixel and a coupling.
-
-    Whitening would undo that pixels know their neighbours.
-    """
-    return DensityConfig(
-        name="mnist9k",
-        data=DataConfig(source="mnist9k.parquet", validation=1000, test=1000),
-        preprocess=PreprocessConfig(normalize="standardize"),
-        model=ModelConfig(
-            architecture="convolutional", activation="spline", kernel_size=3, depth=3, hidden=32
-        ),
-        objective=ObjectiveConfig(name="lazy_ml"),
-        anchor=AnchorConfig(interval=20, tolerance=0.02),
-        train=TrainConfig(
-            batch_size=100, max_seconds=100, steps=20_000, lr=1e-2, validate_every=200, threads=2
-        ),
-    )
+    """The recipe for images, on 9,000 rows of MNIST."""
+    data = DataConfig(source="mnist9k.parquet", validation=1000, test=1000)
+    return images().changed(name="mnist9k", data=data)
 
 
 def mnist9k_dense() -> DensityConfig:
@@ -59,52 +53,37 @@ def mnist9k_dense() -> DensityConfig:
     return mnist9k().changed(
         name="mnist9k-dense",
         preprocess=PreprocessConfig(shrinkage=1e-3),
-        model=ModelConfig(activation="spline"),
+        model=ModelConfig(),
         anchor=AnchorConfig(tolerance=0.2),
         train={"lr": 1.5e-3, "warmup": 0.02},
     )
 
 
 def large() -> DensityConfig:
-    """Images of more than 1,024 numbers: whitened, each direction made normal, a dense layer.
+    """Images of more than 1,024 values: whitened, each direction made normal, one dense layer.
 
-    A few steps of a net are all that some minutes of a core have room for.
+    A few minutes of one core are enough for few steps of a larger network only.
     """
-    return mnist9k_dense().changed(
-        name="large",
-        preprocess=PreprocessConfig(shrinkage=None, gaussianize=True),
-        model=ModelConfig(activation="spline", depth=1),
-    )
+    return configured(recipes.recipe((3, 32, 32), rows=MANY, levels=256))
 
 
 def tabular() -> DensityConfig:
-    """Up to 64 columns of real numbers: splines of columns in turn, matrices between them.
+    """Up to 64 columns of real numbers: autoregressive splines, dense layers between them.
 
     Columns on grids are dequantized, bounds and tails fitted, columns standardized: their own
     axes mean something.
     """
-    return DensityConfig(
-        name="tabular",
-        model=ModelConfig(architecture="autoregressive"),
-        objective=ObjectiveConfig(name="lazy_ml"),
-        anchor=AnchorConfig(tolerance=0.2),
-        preprocess=PreprocessConfig(
-            normalize="standardize", logit=None, shrinkage=None, grids=True, tails=True
-        ),
-        train=TrainConfig(
-            steps=20_000, max_seconds=30, batch_size=256, lr=1e-2, validate_every=200, patience=15
-        ),
-    )
+    return configured(recipes.recipe((8,), rows=MANY))
 
 
 def wide() -> DensityConfig:
-    """More columns, or one: whitening, dense layers, learned activations, a mixture's base."""
-    return tabular().changed(
-        name="wide",
-        model=ModelConfig(activation="spline", depth=2, base="mixture"),
-        preprocess={"normalize": "whiten"},
-        train={"lr": 2e-3, "batch_size": 128},
-    )
+    """More columns, or one: whitening, dense layers above a mixture of Gaussians."""
+    return configured(recipes.recipe((100,), rows=MANY))
+
+
+def dense() -> DensityConfig:
+    """Flat rows of integers: whitening, dense layers, learned activations."""
+    return configured(recipes.recipe((64,), rows=MANY, levels=256))
 
 
 def paper() -> DensityConfig:
@@ -112,16 +91,50 @@ def paper() -> DensityConfig:
     return mnist9k_dense().changed(
         name="paper",
         preprocess=PreprocessConfig(normalize="none", scale=0.5),
-        model=ModelConfig(depth=2, sign=-1, bias=1.0, calibrated=False),
+        model=ModelConfig(
+            activation="smooth_leaky_relu", depth=2, sign=-1, bias=1.0, calibrated=False
+        ),
         objective=ObjectiveConfig(name="dsm", sigma=1.0),
         anchor=AnchorConfig(weight=0.0),
         train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
     )
 
 
+def configured(recipe: recipes.Recipe) -> DensityConfig:
+    """Returns the configuration of a recipe of the library, within a time limit."""
+    integers = {"max_seconds": 100, "threads": 2}
+    defaults = recipes.completed(recipe.architecture, {})
+    changed = {name: value for name, value in recipe.options.items() if value != defaults[name]}
+    limits = {"max_seconds": 30, "patience": 15} if recipe.columns else integers
+    return DensityConfig(
+        name=recipe.name,
+        preprocess=PreprocessConfig(
+            normalize=recipe.normalize,
+            logit=None if recipe.columns else PreprocessConfig().logit,
+            shrinkage=recipe.shrinkage,
+            grids=recipe.columns,
+            tails=recipe.columns,
+            gaussianize=recipe.gaussianize,
+        ),
+        model=ModelConfig(architecture=recipe.architecture, base=recipe.base, **changed),
+        objective=ObjectiveConfig(name="lazy_ml"),
+        anchor=AnchorConfig(interval=recipe.interval, tolerance=recipe.tolerance),
+        train=TrainConfig(
+            steps=max(20_000, recipe.steps),
+            batch_size=recipe.batch_size,
+            optimizer="adamw" if recipe.weight_decay else "adam",
+            lr=recipe.lr,
+            weight_decay=recipe.weight_decay,
+            warmup=recipe.warmup,
+            validate_every=200,
+            **limits,
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
     recipe.__name__: recipe
-    for recipe in (digits, mnist9k, mnist9k_dense, large, tabular, wide, paper)
+    for recipe in (digits, images, mnist9k, mnist9k_dense, large, tabular, wide, dense, paper)
 }
 
 
@@ -137,10 +150,10 @@ def named(name: str, source: str | None = None) -> DensityConfig:
     return recipe if source is None else _on(recipe, source)
 
 
-def for_source(data: DataConfig) -> tuple[DensityConfig, str]:
+def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityConfig, str]:
     """Returns the recipe that suits a data set, with it as the source, and the recipe's name.
 
-    Reads only the schema. The file that a recipe is of gets that one.
+    Reads only the schema. A file that is called like a recipe's own data gets that recipe.
 
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
@@ -149,12 +162,17 @@ def for_source(data: DataConfig) -> tuple[DensityConfig, str]:
     if source in SOURCES and source in RECIPES:
         return RECIPES[source](), source
     reader = opened(data)
-    layout = reader.layout
-    size = math.prod(layout.shape)
-    real = "tabular" if 2 <= size <= FEW else "wide"
-    image = "mnist9k" if size <= MANY else "large"
-    suited = stem if _is_of(stem) else real if layout.levels is None else image
-    base = _sized(RECIPES[suited](), reader.rows)
+    if _is_of(stem):
+        base, suited = RECIPES[stem](), stem
+    else:
+        recipe = recipes.recipe(
+            reader.layout.shape,
+            rows=reader.rows,
+            levels=reader.layout.levels,
+            context=len(data.context or ()),
+            objective=objective or "lazy_ml",
+        )
+        base, suited = configured(recipe), recipe.name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
     return _on(base, source).changed(name=name), suited
 
@@ -169,9 +187,3 @@ def _on(recipe: DensityConfig, source: str) -> DensityConfig:
     own = Path(source).stem == Path(recipe.data.source).stem
     data = recipe.data if own else DataConfig()
     return recipe.changed(data=data.changed(source=source))
-
-
-def _sized(recipe: DensityConfig, rows: int) -> DensityConfig:
-    """Returns the recipe with a batch of at most an eighth of the rows, a power of two."""
-    most = 2 ** max(0, int(math.log2(max(rows, 8) / 8)))
-    return recipe.changed(train={"batch_size": min(recipe.train.batch_size, most)})

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from ebflow.errors import BadInput
-from ebflow.fitting import FEW
+from ebflow.recipes import MOST_COLUMNS
 from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.source import counted, examined, opened
 from pipelines.config.spelling import spelled
@@ -125,8 +125,8 @@ def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
     found = f"found examples of shape {shape}"
     if config.experiment in ("imputation", "table") and not is_picture(shape):
         yield f"--source: {found}, expected images"
-    if config.experiment == "tables" and (len(shape) > 1 or shape[0] > FEW):
-        yield f"--sources: {found} in {named}, expected rows of at most {FEW} columns"
+    if config.experiment == "tables" and (len(shape) > 1 or shape[0] > MOST_COLUMNS):
+        yield f"--sources: {found} in {named}, expected rows of at most {MOST_COLUMNS} columns"
     if config.experiment == "missing" and not real:
         yield f"--sources: {found} in {named}, expected rows of real numbers"
     colours = {"grey": 1, "colour": 3}[config.images]

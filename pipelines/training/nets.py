@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
+from ebflow.recipes import IMAGES, completed
 from pipelines.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from ebflow.bases import Base
     from ebflow.flow import Flow
-
-LEARNED = ("spline", "tanh")
-"""Activations that are learned."""
 
 LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "calibrated",
           "activation", "cells", "terms", "reach")  # fmt: skip
@@ -41,15 +39,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 """The options of a configuration that each architecture has."""
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "dense": {"depth": 3, "calibrated": True},
-    "convolutional": {"sign": 1.0, "calibrated": True},
-    "autoregressive": {"depth": 3, "bins": 16},
-}
-"""What measured runs recommend where the configuration leaves an option open."""
-
-IMAGES = ("convolutional", "glow")
-
 
 def options(model: ModelConfig) -> dict[str, Any]:
     """Returns the options that the architecture is called with.
@@ -64,10 +53,7 @@ def options(model: ModelConfig) -> dict[str, Any]:
                 f"model.{name}: found {value!r}, which {model.architecture} does not have, "
                 "expected None"
             )
-    open_ones = RECIPES.get(model.architecture, {})
-    if found.get("spectral_norm") or found.get("activation") in LEARNED:
-        open_ones = {k: v for k, v in open_ones.items() if k != "calibrated"}
-    return {**open_ones, **found}
+    return completed(model.architecture, found)
 
 
 def fits(model: ModelConfig) -> bool:

@@ -11,7 +11,7 @@ import torch
 import ebflow
 from ebflow import bases, objectives
 from ebflow.architectures import ARCHITECTURES
-from ebflow.fitting import IMAGES
+from ebflow.recipes import IMAGES
 
 pytestmark = [
     pytest.mark.slow,

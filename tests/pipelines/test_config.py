@@ -107,7 +107,7 @@ def test_the_recipe_follows_the_source(tabular_file, image_file):
         == recipes.mnist9k().objective
     )
     assert recipes.for_source(DataConfig(source=str(image_file)))[0].name == image_file.stem
-    assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "mnist9k"
+    assert recipes.for_source(DataConfig(source=str(image_file)))[1] == "images"
 
 
 def test_sizes_of_a_recipes_splits_are_of_its_own_source_alone(tmp_path):
@@ -139,11 +139,10 @@ def test_one_column_given_others_gets_a_net_for_one(tmp_path):
     pq.write_table(pa.table(columns), file)
     words = ["--data.source", str(file), "--data.context", "age", "arm"]
     config, name = starting_point(words)
-    assert (name, config.model.architecture) == ("wide", "dense")
+    assert (name, config.model.architecture) == ("tabular", "autoregressive")
     (tmp_path / "told.yaml").write_text("data:\n  context: [age, arm]\n")
     arguments = ["--config", str(tmp_path / "told.yaml"), "--data.source", str(file)]
-    assert starting_point(arguments)[1] == "wide"
-    assert starting_point(words[:2])[1] == "tabular"
+    assert starting_point(arguments)[1] == "tabular"
 
 
 def test_bounds_of_columns():

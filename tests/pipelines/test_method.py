@@ -16,7 +16,7 @@ def test_what_is_at_its_default_is_not_told():
 
 def test_the_default_recipe():
     assert flows.method(recipes.digits()) == (
-        "lazy_ml on dense (model.activation spline, anchor.tolerance 0.2)"
+        "lazy_ml on dense (preprocess.shrinkage None, anchor.tolerance 0.2)"
     )
 
 

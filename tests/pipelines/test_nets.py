@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from ebflow import architectures
 from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load
 from ebflow.errors import BadInput
@@ -15,7 +14,7 @@ from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.training.nets import LEARNED, OPTIONS, fits, net, options
+from pipelines.training.nets import OPTIONS, fits, net, options
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
@@ -70,7 +69,7 @@ def test_images_train_and_come_back(name, given, dataset, classes, tmp_path):
 def test_the_options_of_an_architecture_are_its_arguments(name):
     taken = inspect.signature(ARCHITECTURES[name]).parameters
     assert {*OPTIONS[name], "base"} == ModelConfig.model_fields.keys() & taken
-    assert OPTIONS.keys() == ARCHITECTURES.keys() and LEARNED == architectures.LEARNED
+    assert OPTIONS.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 3)])
@@ -88,10 +87,12 @@ def test_one_element_has_no_halves():
 
 
 def test_open_options_are_the_recipe_and_set_ones_win():
-    assert options(ModelConfig()) == {"depth": 3, "calibrated": True}
-    assert options(ModelConfig(depth=2, calibrated=False)) == {"depth": 2, "calibrated": False}
-    normed = ModelConfig(architecture="convolutional", spectral_norm=True)
-    assert options(normed) == {"sign": 1.0, "spectral_norm": True}
+    assert options(ModelConfig()) == {"depth": 3, "activation": "spline"}
+    leaky = {"activation": "smooth_leaky_relu", "depth": 2, "calibrated": False}
+    assert options(ModelConfig(depth=2, calibrated=False)) == leaky
+    assert options(ModelConfig(alpha=0.5))["calibrated"]
+    normed = ModelConfig(architecture="convolutional", spectral_norm=True, residual=True)
+    assert "calibrated" not in options(normed) and options(normed)["kernel_size"] == 3
 
 
 def test_rows_for_few_dimensions():

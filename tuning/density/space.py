@@ -36,7 +36,7 @@ def _is(*architectures: str) -> Condition:
 
 
 def _learns(activation: str) -> Condition:
-    return lambda config: config.model.activation == activation
+    return lambda config: known(config.model).get("activation") == activation
 
 
 def _uses(option: str) -> Condition:

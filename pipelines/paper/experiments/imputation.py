@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.config import DensityConfig, ModelConfig
+from pipelines.config import DensityConfig
 from pipelines.paper.config import ImputeConfig, PaperConfig
 from pipelines.paper.experiments import cell, settings
 from pipelines.paper.experiments.cell import Cell, Column, Experiment, Folders, Row
@@ -38,7 +38,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     common = _base(config, seed, 100)
     for objective in ("dsm", "lazy_ml"):
         flow = settings.recipe(common, "FC", objective)
-        flow = flow.changed(model=ModelConfig(depth=2), train={"lr": 5e-4})
+        flow = flow.changed(model=settings.NETS["FC"].changed(depth=2), train={"lr": 5e-4})
         yield Cell.of_flow({"flow": f"recipe {objective}"}, flow, measure=measure)
 
 

@@ -34,7 +34,10 @@ SIGMA = 0.1
 
 DENSE = ModelConfig(depth=2, activation="spline")
 INVERSES = DENSE.changed(linear="learned_inverse")
-CIRCULAR = ModelConfig(architecture="convolutional", padding="circular", activation="spline")
+CIRCULAR = ModelConfig(
+    architecture="convolutional", depth=2, kernel_size=7, padding="circular", hidden=0,
+    activation="spline",
+)  # fmt: skip
 
 METHODS: dict[str, tuple[str, ModelConfig]] = {
     "ml": ("ml", DENSE),

@@ -9,9 +9,10 @@ changed at a time: the interval K of refreshes, the weight, the noise.
 
 from collections.abc import Iterator, Sequence
 
-from pipelines.config import LIKELIHOOD, AnchorConfig, ModelConfig, ObjectiveConfig
+from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.experiments import settings
 from pipelines.paper.experiments.cell import STEPS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.compared import drawn, measured, with_gains
 from pipelines.paper.experiments.settings import EVERY, PLAIN, base
@@ -54,7 +55,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         common = base(config, seed, "mnist", recipe=RECIPES[net], **bounds, **start)
         beside = {"sigma": ALONE} if alone else {"sigma": ANCHORED, "every": EVERY}
         flow = common.changed(
-            model={"activation": ACTIVATIONS[activation], "hidden": None},
+            model={"activation": ACTIVATIONS[activation], "hidden": 0 if net == "conv" else None},
             objective=ObjectiveConfig.of(objective, **beside),
             anchor=PLAIN if alone else common.anchor,
         )
@@ -82,7 +83,7 @@ VARIED_SECONDS = 40.0
 USUAL = 100
 """Steps between refreshes at most, where no K is told and a drift brings them forward."""
 
-NETS = {"dense": ModelConfig(depth=2), "conv": ModelConfig(architecture="convolutional")}
+NETS = {"dense": settings.NETS["FC"].changed(depth=2), "conv": settings.NETS["CNN"]}
 
 CHANGES = {"interval": "K = {:g}", "weight": "w = {:g} σ²", "sigma": "σ = {:g}"}
 """What may be changed, and how it is told: K, the weight of matching scores over σ², and σ."""

@@ -27,7 +27,13 @@ RAW = PreprocessConfig(normalize="none")
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
 
-NETS = {"FC": ModelConfig(), "CNN": ModelConfig(architecture="convolutional")}
+LEAKY = {"activation": "smooth_leaky_relu", "calibrated": True}
+NETS = {
+    "FC": ModelConfig(depth=3, **LEAKY),
+    "CNN": ModelConfig(
+        architecture="convolutional", depth=2, kernel_size=7, hidden=0, sign=1, **LEAKY
+    ),
+}
 SMOKE_STEPS = 60
 
 EVERY = 10

@@ -1,0 +1,200 @@
+"""Default settings of a training, by the shape, the type and the number of the rows.
+
+``ebflow.fit`` and ``ebflow run density`` both take their defaults from here:
+
+=============================  ======================  =====================================
+data                           name                    flow
+=============================  ======================  =====================================
+a table of 2 to 64 columns     ``tabular``             autoregressive splines
+more columns, or one           ``wide``                dense layers above a Gaussian mixture
+one column given a context     ``tabular``             autoregressive splines
+a table, by score matching     ``dense``               dense layers
+images of ≤ 1,024 values       ``images``              convolutions and couplings
+larger images                  ``large``               one dense layer
+flat rows of integer levels    ``dense``, ``large``    dense layers
+=============================  ======================  =====================================
+
+This module needs no PyTorch, so that the command line can describe a training at once.
+"""
+
+__all__ = ["IMAGES", "LIKELIHOOD", "MOST_COLUMNS", "MOST_VALUES", "Recipe", "completed", "recipe",
+           "refresh_rule"]  # fmt: skip
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_COLUMNS = 64
+"""Columns of a table up to which its default flow is autoregressive."""
+
+MOST_VALUES = 1024
+"""Values of an image (channels × pixels) up to which its default flow is convolutional."""
+
+LEAST_STEPS, LEAST_EPOCHS = 6000, 20
+"""Steps, and passes over the rows, of a training that no time limit ends."""
+
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
+"""Objectives that are likelihoods; the others match scores."""
+
+IMAGES = ("convolutional", "glow")
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dense": {"depth": 3, "activation": "spline"},
+    "convolutional": {
+        "depth": 3,
+        "kernel_size": 3,
+        "activation": "spline",
+        "hidden": 32,
+        "sign": 1.0,
+    },
+    "autoregressive": {"depth": 3, "bins": 16},
+}
+"""Options of architectures that the user leaves open."""
+
+LEAKY = ("alpha", "residual", "centred", "calibrated")
+"""Options that only smooth leaky ReLUs have."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training.
+
+    Attributes:
+        name: The name of the recipe.
+        architecture: The name of the architecture.
+        options: Options of the architecture.
+        base: The density of the latents: ``normal``, or ``mixture``, a mixture of Gaussians that
+            is fitted behind the preprocessing first.
+        normalize: ``none``, ``standardize`` or ``whiten``.
+        shrinkage: The share of the identity in the whitened correlations; None: the share that
+            is best on held-out rows.
+        columns: Whether grids, bounds and tails of real columns are fitted.
+        gaussianize: Whether heavy-tailed directions are transformed behind the whitening.
+        lr: The learning rate.
+        weight_decay: The weight decay of the networks inside layers.
+        warmup: The share of the training in which the learning rate rises.
+        batch_size: Rows of a step.
+        steps: The number of steps: at least twenty epochs.
+        interval: Steps between refreshes of the normalizer.
+        tolerance: The drift of the normalizer that brings a refresh forward.
+    """
+
+    name: str
+    architecture: str
+    options: dict[str, Any] = field(default_factory=dict)
+    base: str = "normal"
+    normalize: str = "whiten"
+    shrinkage: float | None = None
+    columns: bool = True
+    gaussianize: bool = False
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    warmup: float = 0.05
+    batch_size: int = 128
+    steps: int = 6000
+    interval: int = 100
+    tolerance: float = 0.2
+
+
+def recipe(
+    shape: Sequence[int],
+    *,
+    rows: int,
+    levels: int | None = None,
+    context: int = 0,
+    objective: str = "lazy_ml",
+    architecture: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Returns the default settings for data.
+
+    Arguments:
+        shape: The shape of a row: (D,), or (C, H, W) or (H, W) of an image.
+        rows: The number of rows.
+        levels: The number of integer levels; None: the data are real.
+        context: The number of elements of a context.
+        objective: The name of the objective.
+        architecture: The architecture that the user asks for; None: the default one.
+        options: Options of the architecture that the user sets.
+    """
+    name = _name(tuple(shape), levels, context, objective)
+    settings = _settings(name, math.prod(shape))
+    if architecture is not None and architecture != settings["architecture"]:
+        name, settings = architecture, _of_architecture(architecture, math.prod(shape))
+    settings["options"] = completed(
+        settings["architecture"], {**settings.get("options", {}), **(options or {})}
+    )
+    batch_size = min(settings.pop("batch_size", 128), _largest_batch(rows))
+    steps = max(LEAST_STEPS, LEAST_EPOCHS * rows // batch_size)
+    columns = levels is None
+    return Recipe(name, columns=columns, batch_size=batch_size, steps=steps, **settings)
+
+
+def completed(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of an architecture, with defaults for those that are left open.
+
+    Dense and convolutional flows have learned splines. If an option of smooth leaky ReLUs is set,
+    they have these, and start near the Gaussian.
+    """
+    defaults = OPTIONS.get(architecture, {})
+    if "activation" not in defaults:
+        return {**defaults, **options}
+    leaky = not {*LEAKY}.isdisjoint(options)
+    activation = options.get("activation", "smooth_leaky_relu" if leaky else "spline")
+    result = {**defaults, "activation": activation, **options}
+    if activation == "smooth_leaky_relu" and not options.get("spectral_norm"):
+        result.setdefault("calibrated", True)
+    return result
+
+
+def refresh_rule(*, convolutions: bool) -> dict[str, float]:
+    """Returns when the normalizer is refreshed.
+
+    A convolution uses each weight at every pixel, so a small drift changes log Z much more.
+    """
+    if convolutions:
+        return {"interval": 20, "tolerance": 0.02}
+    return {"interval": 100, "tolerance": 0.2}
+
+
+def _name(shape: tuple[int, ...], levels: int | None, context: int, objective: str) -> str:
+    """Returns the name of the recipe for data."""
+    size = math.prod(shape)
+    if len(shape) > 1 or levels is not None:
+        small = "images" if len(shape) > 1 else "dense"
+        return small if size <= MOST_VALUES else "large"
+    if size > MOST_COLUMNS or (size == 1 and not context):
+        return "wide"
+    return "tabular" if objective in LIKELIHOOD else "dense"
+
+
+def _settings(name: str, size: int) -> dict[str, Any]:
+    """Returns the settings of a named recipe, for rows of so many values."""
+    if name == "tabular":
+        return _of_architecture("autoregressive", size)
+    if name == "images":
+        return {**_of_architecture("convolutional", size), "batch_size": 100}
+    dense = _of_architecture("dense", size)
+    if name == "wide":
+        return {**dense, "options": {"depth": 2}, "base": "mixture"}
+    if name == "large":
+        large = {"options": {"depth": 1}, "gaussianize": True, "lr": 1.5e-3, "warmup": 0.02}
+        return {**dense, **large, "batch_size": 100}
+    return dense
+
+
+def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
+    """Returns the settings of an architecture, for rows of so many values."""
+    rule = refresh_rule(convolutions=architecture in IMAGES)
+    settings: dict[str, Any] = {"architecture": architecture, **rule}
+    if architecture == "autoregressive":
+        return {**settings, "normalize": "standardize", "lr": 1e-2, "batch_size": 256}
+    if architecture == "convolutional":
+        return {**settings, "normalize": "standardize", "lr": 1e-2}
+    return {**settings, "lr": 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4}
+
+
+def _largest_batch(rows: int) -> int:
+    """Returns the power of two that is at most an eighth of the rows."""
+    return 2 ** max(0, int(math.log2(max(rows, 8) / 8)))

@@ -1,0 +1,85 @@
+"""``ebflow.fit`` and ``ebflow run density`` choose the same settings for the same data."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import ebflow
+from ebflow import recipes
+from pipelines.config import DataConfig
+from pipelines.config.recipes import for_source
+
+NOISE = np.random.default_rng(0)
+DATA = {
+    "5 columns": NOISE.normal(size=(40, 5)),
+    "65 columns": NOISE.normal(size=(40, 65)),
+    "200 columns": NOISE.normal(size=(40, 200)),
+    "one column": NOISE.normal(size=(40, 1)),
+    "float images": NOISE.normal(size=(40, 1, 6, 6)),
+    "large float images": NOISE.normal(size=(9, 1, 33, 33)),
+    "8-bit images": NOISE.integers(256, size=(40, 1, 6, 6), dtype="uint8"),
+    "large 8-bit images": NOISE.integers(256, size=(9, 1, 33, 33), dtype="uint8"),
+}
+
+
+def settings(config):
+    """Returns what both sides say of a training."""
+    model, front, train = config.model, config.preprocess, config.train
+    options = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
+    return {
+        "architecture": model.architecture,
+        "base": model.base,
+        "options": recipes.completed(model.architecture, options),
+        "normalize": front.normalize,
+        "shrinkage": front.shrinkage,
+        "columns": front.grids and front.tails,
+        "gaussianize": front.gaussianize,
+        "lr": train.lr,
+        "weight_decay": train.weight_decay,
+        "warmup": train.warmup,
+        "batch_size": train.batch_size,
+        "interval": config.anchor.interval,
+        "tolerance": config.anchor.tolerance,
+    }
+
+
+def agree(x, given, source, monkeypatch, **options):
+    """Asserts that a fit and the command line follow one recipe, and that the fit does it."""
+    followed = []
+
+    def spied(*arguments, **options):
+        followed.append(recipes.recipe(*arguments, **options))
+        return followed[-1]
+
+    monkeypatch.setattr(ebflow.fitting, "recipe", spied)
+    flow = ebflow.fit(x, given, steps=1, patience=None, progress=False)
+    (recipe,) = followed
+    config, name = for_source(DataConfig(source=str(source), **options))
+    fields = set(settings(config))
+    assert recipe.name == name and flow.spec["architecture"] == recipe.architecture
+    assert settings(config) == {field: getattr(recipe, field) for field in fields}
+    for option, value in flow.spec["options"].items():
+        assert recipe.options.get(option, value) == value
+    return name
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_fit_and_the_command_line_agree(name, tmp_path, monkeypatch):
+    np.save(tmp_path / "data.npy", DATA[name])
+    agree(DATA[name], None, tmp_path / "data.npy", monkeypatch)
+
+
+def test_they_agree_on_one_column_given_others(tmp_path, monkeypatch):
+    table = dict(zip("yab", NOISE.normal(size=(3, 40)), strict=True))
+    pq.write_table(pa.table(table), tmp_path / "table.parquet")
+    context = np.stack([table["a"], table["b"]], 1)
+    source = tmp_path / "table.parquet"
+    name = agree(table["y"][:, None], context, source, monkeypatch, context=("a", "b"))
+    assert name == "tabular"
+
+
+def test_score_matching_of_a_table_gets_dense_layers(tmp_path):
+    np.save(tmp_path / "data.npy", DATA["5 columns"])
+    data = DataConfig(source=str(tmp_path / "data.npy"))
+    assert for_source(data, "dsm")[0].model.architecture == "dense"
