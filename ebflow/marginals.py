@@ -4,7 +4,7 @@ A column of few distinct values has no density. Where they lie on an ordered gri
 tenths of a degree), uniform noise of one step makes it one. A column with heavy or skewed tails is
 carried near a normal one by Johnson's S_U, one that ends at bounds by a logit or a logarithm
 before it: each only if rows that were left out of its fit are likelier for it, by ``GAIN`` nats a
-row. A column of two values on a grid ends at both.
+row. Categories, and columns of two values on a grid, end at both ends.
 """
 
 __all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianized"]
@@ -22,7 +22,6 @@ from .bijections import (
     Affine,
     Bijection,
     Bounded,
-    DequantiseCategories,
     DequantiseColumns,
     JohnsonSU,
 )
@@ -96,7 +95,7 @@ class Marginals:
 def fit(
     x: Tensor,
     *,
-    groups: Sequence[int] | None = None,
+    categories: Sequence[int] | None = None,
     grids: bool = True,
     tails: bool = True,
     bounds: Bounds | None = None,
@@ -108,8 +107,8 @@ def fit(
 
     Arguments:
         x: Rows with shape (N, D), in random order; the first of them are used.
-        groups: For each column that is an element of a one-hot category the number of that, −1
-            for others; None: all are others. Categories are dequantized, and left at that.
+        categories: The number K of levels of each column of categories, which are always on the
+            grid 0 … K − 1; 0 of other columns; None: no column holds categories.
         grids: Whether other columns on grids are dequantized.
         tails: Whether tails and bounds of other columns are looked for.
         bounds: Bounds that are known.
@@ -121,21 +120,19 @@ def fit(
         BadInput: if a value lies outside its column's bounds.
     """
     x = x[:GRID_ROWS].double().cpu()
-    known = torch.full((x.shape[1],), -1) if groups is None else torch.tensor(groups)
+    sizes = torch.zeros(x.shape[1]) if categories is None else torch.tensor(categories)
     first, last = (x.amin(0), x.amax(0)) if ends is None else (end.cpu() for end in ends)
-    origin, steps = _grids(torch.cat([x, first[None], last[None]]), known, grids)
-    noise, layers = _noise(origin, steps, known)
+    origin, steps = _grids(torch.cat([x, first[None], last[None]]), sizes, grids)
+    noise = DequantiseColumns(origin, steps)
+    layers: dict[str, Bijection] = {"grids": noise} if steps.any() else {}
     x = noise.dequantize(x, x, derive(seed, "marginals"))[:ROWS]
-    real, curved = known < 0, torch.zeros(len(steps), dtype=torch.bool)
-    sure = _two_valued(first, last, steps * real) if tails else {}
+    curved = torch.zeros(len(steps), dtype=torch.bool)
+    sure = _finite_sets(first, last, steps, sizes) if tails else {}
     limits = _known(first, last, {**sure, **(bounds or {})}, steps, names)
-    if tails and real.any():
-        parts = (x, first, last + steps, *limits)
-        chosen, curved[real] = _chosen(*(part[..., real] for part in parts))
-        for limit, found in zip(limits, chosen, strict=True):
-            limit[real] = found
+    if tails:
+        limits, curved = _chosen(x, first, last + steps, *limits)
     lower, upper, _ = limits
-    noise.end(lower, upper)
+    noise.end(torch.where(sizes > 0, 0, lower), torch.where(sizes > 0, sizes, upper))
     layers |= _shapes(x, limits, curved)
     bent = layers["tails"].delta != STRAIGHT if "tails" in layers else curved
     used = (lower.isfinite() | upper.isfinite()).nonzero().flatten().tolist()
@@ -153,7 +150,6 @@ def build(spec: Sequence[str], width: int) -> list[Bijection]:
     zeros, ones = torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
     layers: dict[str, Bijection] = {
         "grids": DequantiseColumns(zeros, zeros),
-        "categories": DequantiseCategories(zeros, zeros, zeros.long()),
         "bounds": Bounded(-torch.inf * ones, torch.inf * ones, ones, ones),
         "standard": Affine(zeros, ones, (width,), dtype=torch.float64),
         "tails": JohnsonSU(zeros, ones, zeros, ones),
@@ -161,24 +157,13 @@ def build(spec: Sequence[str], width: int) -> list[Bijection]:
     return [layers[name] for name in spec]
 
 
-def _grids(x: Tensor, groups: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+def _grids(x: Tensor, sizes: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
     """Returns the first points and the steps of the columns' grids, 0 where there is none."""
     found = [
-        (0.0, 1.0) if group >= 0 else find_grid(column) if wanted else (0.0, 0.0)
-        for column, group in zip(x.mT.numpy(), groups.tolist(), strict=True)
+        (0.0, 1.0) if size else find_grid(column) if wanted else (0.0, 0.0)
+        for column, size in zip(x.mT.numpy(), sizes.tolist(), strict=True)
     ]
     return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
-
-
-def _noise(
-    origin: Tensor, steps: Tensor, groups: Tensor
-) -> tuple[DequantiseColumns, dict[str, Bijection]]:
-    """Returns what dequantizes columns, and that by its name if it is needed."""
-    if (groups >= 0).any():
-        step = DequantiseCategories(origin, steps, groups)
-        return step, {"categories": step}
-    step = DequantiseColumns(origin, steps)
-    return step, {"grids": step} if steps.any() else {}
 
 
 def _shapes(x: Tensor, limits: _Bounds, curved: Tensor) -> dict[str, Bijection]:
@@ -198,10 +183,12 @@ def _unbent(y: Tensor, curved: Tensor) -> tuple[Affine, JohnsonSU]:
     return standard, _johnson(standard(y), curved)
 
 
-def _two_valued(first: Tensor, last: Tensor, steps: Tensor) -> Bounds:
-    """Returns the bounds of columns of two values: nothing lies beyond."""
-    two = (steps > 0) & (last - first < 1.5 * steps)
-    return {k: (float(first[k]), float(last[k])) for k in two.nonzero().flatten().tolist()}
+def _finite_sets(first: Tensor, last: Tensor, steps: Tensor, sizes: Tensor) -> Bounds:
+    """Returns the bounds of categories and of columns of two values: nothing lies beyond."""
+    two = (steps > 0) & (sizes == 0) & (last - first < 1.5 * steps)
+    bounds = {k: (float(first[k]), float(last[k])) for k in two.nonzero().flatten().tolist()}
+    codes = sizes.nonzero().flatten().tolist()
+    return bounds | {k: (0.0, float(sizes[k]) - 1) for k in codes}
 
 
 def enough(width: int) -> int:

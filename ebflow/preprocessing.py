@@ -198,14 +198,14 @@ def _columns(
 
     Columns of categories have one always, others those that are asked for.
     """
-    categories = torch.tensor(split.groups) >= 0
+    categories = torch.tensor(split.categories) > 0
     if not (grids or tails or bounds or categories.any()):
         return None
     first, last = split.ends
     _check_varied((first != last).cpu() | categories, names)
     return marginals.fit(
         rows,
-        groups=split.groups,
+        categories=split.categories,
         grids=grids,
         tails=tails,
         bounds=bounds,

@@ -2,7 +2,7 @@
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "ConditionalAffine",
            "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU", "DenseWithInverse",
-           "Dequantize", "DequantiseCategories", "DequantiseColumns", "Elementwise", "JohnsonSU",
+           "Dequantize", "DequantiseColumns", "Elementwise", "JohnsonSU",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
            "Weighted", "part", "random_rotation"]  # fmt: skip
@@ -10,7 +10,7 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
 from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
-from .columns import Bounded, DequantiseCategories, DequantiseColumns, JohnsonSU
+from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling, ScaleShift, Spline

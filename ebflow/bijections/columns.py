@@ -1,12 +1,12 @@
-"""The steps of a table's columns: grids, categories, bounds and tails.
+"""The steps of a table's columns: grids, bounds and tails.
 
 They have constants of shape (D,), one for every column: buffers, not trained.
 """
 
-__all__ = ["Bounded", "DequantiseCategories", "DequantiseColumns", "JohnsonSU"]
+__all__ = ["Bounded", "DequantiseColumns", "JohnsonSU"]
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
@@ -65,34 +65,6 @@ class DequantiseColumns(Dequantize):
         """Returns the point of the grid below, in columns that have one; none beyond its ends."""
         cells = self._cells(y).floor().clamp(self.least, self.most)
         return torch.where(self.steps > 0, (self.origin + cells * self.steps).to(y), y)
-
-
-class DequantiseCategories(DequantiseColumns):
-    r"""Creates the same step of a table in which columns of categories are one-hot.
-
-    With u uniform on [0, 1), a level k is completed to :math:`y = e_k + u`, of which element k
-    is the largest: the inverse is the level of the largest element. The log-mass of the levels is
-    bounded as that of a grid of step 1.
-
-    Arguments:
-        origin: a with shape (D,), 0 of elements of categories.
-        steps: h with shape (D,), 1 of elements of categories.
-        groups: For each element the number of its column of categories, −1 of one of numbers.
-    """
-
-    def __init__(self, origin: Tensor, steps: Tensor, groups: Tensor) -> None:
-        super().__init__(origin, steps)
-        self.groups = nn.Buffer(groups.clone())
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Returns the level of the largest element, and the point of other grids below."""
-        x = super().inverse(y)
-        for group in self.groups.unique().tolist():
-            if group >= 0:
-                some = self.groups == group
-                best = y[..., some].argmax(-1)
-                x[..., some] = nn.functional.one_hot(best, int(some.sum())).to(x)
-        return x
 
 
 class Bounded(Elementwise):

@@ -1,12 +1,11 @@
 """Data in memory: frames and arrays, splits in batches, and toy distributions.
 
-A column of numbers is one element. One of categories is one-hot: an
-element for each of its levels, in their order. A *stored* column of categories holds the numbers
-of its levels instead.
+A column of categories holds the codes 0 … K − 1 of its K levels. In contexts a category is
+one-hot: one element for each of its levels, in their order.
 """
 
-__all__ = ["BUDGET", "COARSEST", "Levels", "called", "coded", "expanded", "groups",
-           "is_numeral", "split", "text", "titles", "width"]  # fmt: skip
+__all__ = ["BUDGET", "COARSEST", "Levels", "called", "coded", "expanded", "is_numeral", "split",
+           "text", "titles", "width"]  # fmt: skip
 
 from collections.abc import Iterable, Sequence
 
@@ -23,18 +22,12 @@ Levels = Sequence[Sequence[str] | None]
 
 
 def width(levels: Levels) -> int:
-    """Returns the number of elements."""
-    return len(groups(levels))
-
-
-def groups(levels: Levels) -> tuple[int, ...]:
-    """Returns for each element the number of its column of categories, −1 of one of numbers."""
-    sizes = [(-1, 1) if known is None else (k, len(known)) for k, known in enumerate(levels)]
-    return tuple(column for column, size in sizes for _ in range(size))
+    """Returns the number of elements of a context."""
+    return sum(1 if known is None else len(known) for known in levels)
 
 
 def titles(names: Sequence[str], levels: Levels) -> list[str]:
-    """Returns the names of the elements, as ``age`` and ``region=north``."""
+    """Returns the names of the elements of a context, as ``age`` and ``region=north``."""
     pairs = zip(names, levels, strict=True)
     return [
         title

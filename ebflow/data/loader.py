@@ -71,8 +71,8 @@ class Split(ABC):
         parts: Rows of each part.
         where: Names the split in messages.
         context_width: The width C of the contexts, 0 without.
-        groups: For each feature the number of its column of categories, −1 of one of numbers;
-            None: all are of numbers.
+        categories: The number K of levels of each column of categories, whose values are the codes
+            0 … K − 1; 0 of other columns; None: no column holds categories.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Split(ABC):
         parts: Sequence[int],
         where: str,
         context_width: int = 0,
-        groups: Sequence[int] | None = None,
+        categories: Sequence[int] | None = None,
     ) -> None:
         self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
         self.parts, self.where, self.context_width = tuple(parts), where, context_width
-        self.groups = (-1,) * self.width if groups is None else tuple(groups)
+        self.categories = (0,) * self.width if categories is None else tuple(categories)
 
     def __len__(self) -> int:
         return sum(self.parts)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import called, titles
+from ..data import called
 from ..data.memory import ArrayLike, as_contexts, as_frame, as_rows
 
 Columns = dict[str, Any] | None
@@ -50,8 +50,7 @@ def _check_range(x: Tensor, size: int, columns: dict[str, Any], dtype: torch.dty
     too_large = (x.isfinite() & x.to(dtype).isinf()).flatten().nonzero()
     if len(too_large):
         row, feature = divmod(int(too_large[0]), size)
-        names = columns.get("names") or ()
-        names = titles(names, columns.get("categories") or [None] * len(names))
+        names = columns.get("names")
         raise ValueError(
             f"x, row {row}, {called(feature, names)}: found {x.flatten()[too_large[0]].item()}, "
             f"expected a number of {dtype}: flow.double() takes larger ones"

@@ -81,17 +81,20 @@ def table(
         columns = [pa.FixedSizeListArray.from_arrays(flat, type=own[0].type)]
     else:
         levels = model.categories or [None] * len(own)
-        columns = list(_columns(x, own, levels, model.columns.get("timestamps")))
+        columns = list(_columns(x.T, own, levels, model.columns.get("timestamps")))
     if context is not None:
-        columns += _columns(context.double().numpy(), beside, given)
+        columns += _columns(split(context.double().numpy(), given), beside, given)
     return pa.table(columns, schema=kinds)
 
 
 def _columns(
-    x: np.ndarray, fields: Sequence[pa.Field], levels: Levels, unit: str | None = None
+    stored: Iterable[np.ndarray],
+    fields: Sequence[pa.Field],
+    levels: Levels,
+    unit: str | None = None,
 ) -> Iterator[pa.Array]:
-    """Yields the columns of rows with shape (N, D), in which categories are one-hot."""
-    for field, column, known in zip(fields, split(x, levels), levels, strict=True):
+    """Yields columns (N,) of numbers, and of codes, in the types of their fields."""
+    for field, column, known in zip(fields, stored, levels, strict=True):
         if known is None:
             yield _numbers(column, field.type, unit)
         else:
@@ -111,7 +114,8 @@ def _numbers(values: np.ndarray, kind: pa.DataType, unit: str | None = None) -> 
 
 
 def _categories(numbers: np.ndarray, levels: Sequence[str], kind: pa.DataType) -> pa.Array:
-    """Returns levels by their numbers, with shape (N,), as a type of text or a dictionary."""
+    """Returns levels by their codes, with shape (N,), as a type of text or a dictionary."""
+    numbers = np.round(numbers).astype(np.int64)
     if not pa.types.is_dictionary(kind):
         return pa.array(levels).take(pa.array(numbers)).cast(kind)
     values = pa.array(levels).cast(kind.value_type)

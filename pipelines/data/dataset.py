@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow.data import Levels, expanded, groups
+from ebflow.data import Levels, expanded
 from ebflow.data.loader import Batch, Split
 from ebflow.data.memory import Completed, Law
 from ebflow.errors import BadInput
@@ -121,7 +121,7 @@ class StoredSplit(Split):
             parts=[shard.rows for shard in self.shards],
             where=f"{dataset.folder}, split {name}",
             context_width=0 if context is None else context.width,
-            groups=None if columns is None else groups(columns.categories),
+            categories=None if columns is None else columns.sizes,
         )
 
     @property

@@ -1,8 +1,7 @@
 """What the columns of a source mean: which are the data, and what stands beside them.
 
-A row is one fixed-size list, such as an image, or D features: one of each column of numbers, and
-one of each level of a column of categories. Beside it stand its class, the name of its split, and
-columns that it is given: its context.
+A row is one fixed-size list, such as an image, or D columns of numbers and of categories, as the
+codes of their levels. Beside it stand its class, the name of its split, and its context.
 """
 
 __all__ = ["COLUMN", "Columns", "Layout", "check_kinds", "read_given", "read_layout",
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
-from ebflow.data import Levels, titles, width
+from ebflow.data import Levels
 from ebflow.errors import BadInput
 from pipelines.data.formats import (
     LABEL,
@@ -141,18 +140,18 @@ class Layout:
 
     @property
     def features(self) -> list[str]:
-        """The names of the features, as ``age`` and ``region=north``; of a list ``image[0]``."""
+        """The names of the features, as ``age``; of a list ``image[0]``."""
         if self.array:
             return [f"{self.columns[0]}[{k}]" for k in range(self.width)]
-        return titles(self.columns, self.data.levels)
+        return list(self.columns)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """The remarks, and how categories are read."""
         pairs = zip(self.columns, self.data.levels, strict=True)
         lines = (
-            f"column {name} holds categories and is read as {len(known)} features, one of each "
-            "level, dequantized by uniform noise"
+            f"column {name} holds categories and is read as the codes 0 … {len(known) - 1} of its "
+            "levels, dequantized by uniform noise"
             for name, known in pairs
             if known is not None
         )
@@ -227,7 +226,7 @@ def read_layout(
     times = timestamps if any(is_time(field.type) for field in numbers) else None
     return Layout(
         _columns(fields, file, categories, times),
-        _shape(metadata, where, fields[0].type.list_size if array else width(categories)),
+        _shape(metadata, where, fields[0].type.list_size if array else len(fields)),
         dtype,
         _grey_levels(metadata, where, dtype),
         remarks=(*_remarks(index, numbers, timestamps), *_of_splits(schema, split)),

@@ -32,7 +32,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from ebflow.data import titles, width
 from ebflow.errors import BadInput
 from pipelines.data.messages import damage, first_error, short, type_name
 
@@ -194,32 +193,26 @@ class Named(_Record):
 
 
 class Columns(Named):
-    """The columns of tabular data, which make D features.
+    """The D columns of tabular data.
 
     Arguments:
         timestamps: The unit in which timestamps are numbers, None of data without.
-        categories: Of each column the levels, None of one of numbers. A column of categories is
-            a feature for each of its levels, 0 or 1.
+        categories: The levels of each column of categories, by their codes; None of numbers.
     """
 
     timestamps: str | None
     categories: tuple[tuple[str, ...] | None, ...]
 
     @property
-    def features(self) -> list[str]:
-        """The names of the D features, as ``age`` and ``region=north``."""
-        return titles(self.names, self.categories)
+    def sizes(self) -> tuple[int, ...]:
+        """The number of levels of each column, 0 of numbers."""
+        return tuple(len(levels or ()) for levels in self.categories)
 
     @property
     def measured(self) -> list[str]:
         """The names of the columns with their units."""
         pairs = zip(self.names, self.units, strict=True)
         return [f"{name} [{unit}]" if unit else name for name, unit in pairs]
-
-    @property
-    def titles(self) -> list[str]:
-        """Names of axes: of features with their units."""
-        return titles(self.measured, self.categories)
 
 
 class Context(Named):
@@ -356,7 +349,7 @@ def _check(path: Path, found: Manifest) -> None:
     if (columns := found.columns) is not None:
         for key in ("types", "units", "categories"):
             counts[f"columns.{key}"] = len(getattr(columns, key)), len(columns.names)
-        counts["columns.names"] = width(columns.categories), found.width
+        counts["columns.names"] = len(columns.names), found.width
     for key, (count, expected) in counts.items():
         if count != expected:
             raise BadInput(

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebflow.data import COARSEST, expanded, groups, titles, width
+from ebflow.data import COARSEST, expanded, titles, width
 from ebflow.errors import BadInput
 from ebflow.files import replaced, sha256
 from pipelines.data.layout import Columns as Chosen
@@ -296,11 +296,11 @@ class _Training:
     def few(self) -> tuple[int, ...]:
         """Returns the features with few values, but for those of categories."""
         layout = self.layout
-        known = () if layout.array else groups(layout.data.levels)
+        known = (None,) * layout.width if layout.array else layout.data.levels
         return tuple(
             feature
             for feature, count in self.distinct.counts().items()
-            if 2 * count <= self.rows and (layout.array or known[feature] < 0)
+            if 2 * count <= self.rows and known[feature] is None
         )
 
     def context(self) -> Context | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ebflow.data import Levels, expanded, is_numeral, width
+from ebflow.data import Levels, is_numeral
 from ebflow.errors import BadInput
 from pipelines.data.formats import FORMATS, Part, as_text, lookup, parquet
 from pipelines.data.layout import COLUMN, Layout, read_given, read_layout, same_layout
@@ -244,8 +244,7 @@ class Reader:
             data = data.with_levels(self._levels(data.categories, "columns", splits))
         if splits is not None:
             given = given.with_levels(self._levels(given.categories, "context", splits))
-        shape = layout.shape if layout.array else (width(data.levels),)
-        return replace(self, layout=replace(layout, data=data, given=given, shape=shape))
+        return replace(self, layout=replace(layout, data=data, given=given))
 
     def levels(self, splits: np.ndarray) -> Levels:
         """Returns the levels of the columns of context among training rows, as ``levelled``."""
@@ -515,8 +514,7 @@ def _as_matrix(batch: pa.RecordBatch, layout: Layout, place: Place) -> np.ndarra
             row and column.
     """
     if not layout.array:
-        stored = layout.data.stored(batch, place, layout.dtype)
-        return expanded(stored, layout.data.levels).astype(layout.dtype, copy=False)
+        return layout.data.stored(batch, place, layout.dtype)
     lists, name, grey = batch.column(layout.columns[0]), layout.columns[0], layout.levels
     for row in np.flatnonzero(lists.is_null())[:1].tolist():
         raise place.bad(row, name, None, f"a list of {layout.width}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.data import split
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
 from pipelines.density.likelihoods import Line, better, classified, lines
@@ -78,16 +77,15 @@ def _table(
     rows = np.stack([row.x for row in least])
     found, known = manifest.columns, manifest.statistics
     levels = found.categories if found else [None] * manifest.width
-    outside = split((rows < np.array(known.min)) | (rows > np.array(known.max)), levels)
+    outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
     texts = [
-        [_text(value, named) for value in column.tolist()]
-        for column, named in zip(split(rows, levels), levels, strict=True)
+        [_text(value, named) for value in column]
+        for column, named in zip(rows.T.tolist(), levels, strict=True)
     ]
-    beyond = [column.astype(bool).tolist() for column in outside]
-    return list(zip(found.measured if found else names(manifest), texts, beyond, strict=True))
+    return list(zip(names(manifest), texts, outside.T.tolist(), strict=True))
 
 
 def _text(value: float, levels: Sequence[str] | None) -> str:
     if levels is not None:
-        return levels[value]
+        return levels[int(value)]
     return str(int(value)) if float(value).is_integer() else f"{value:.4g}"

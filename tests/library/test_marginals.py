@@ -154,15 +154,13 @@ def test_what_is_done_is_told_by_name(random):
         "grids": {}, "bounds": {}, "tails": []}  # fmt: skip
 
 
-def test_categories_are_dequantized_and_nothing_else(random):
-    kinds = torch.tensor(random.choice(3, 4_000, p=[0.7, 0.2, 0.1]))
-    one_hot = torch.nn.functional.one_hot(kinds, 3).double()
-    x = torch.cat([rows(random.uniform(size=4_000)), one_hot], 1)
-    found = marginals.fit(x, groups=(-1, 0, 0, 0))
-    assert found.steps.tolist() == [0, 1, 1, 1]
-    assert list(found.bounds) == [0] and set(found.tails) <= {0}
-    alone = marginals.fit(one_hot, groups=(0, 0, 0))
-    assert alone.spec == ["categories"]
+@pytest.mark.parametrize("options", [{}, {"grids": False, "tails": False}])
+def test_categories_are_dequantized_within_their_codes(random, options):
+    x = rows(random.uniform(size=20), random.choice([1, 2], 20))
+    found = marginals.fit(x, categories=(0, 4), **options)
+    assert found.steps.tolist() == [0, 1]
+    assert found.layers[0].inverse(rows([0, 0], [-7, 9]))[:, 1].tolist() == [0, 3]
+    assert (1 in found.bounds) == (not options)
 
 
 def zeros(share, seed, count=1000):

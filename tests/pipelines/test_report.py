@@ -192,7 +192,7 @@ def test_the_least_likely_rows_are_those_of_the_source(reported):
 
 
 def test_rows_are_shown_in_the_columns_of_the_source(tmp_path):
-    """Of a column of categories the level; its elements are three features of four."""
+    """A column of categories shows its levels."""
     kinds, x = np.array(["a", "b", "c"])[np.arange(60) % 3], np.arange(60.0)
     pq.write_table(pa.table({"x": x, "kind": kinds}), tmp_path / "in.parquet")
     manifest, dataset = prepare(tmp_path / "in.parquet", tmp_path / "data"), tmp_path / "data"

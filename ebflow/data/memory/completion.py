@@ -111,21 +111,18 @@ class Law:
     Attributes:
         values: The observed values of each column, ascending.
         scores: The law of the scores.
-        groups: For each column that is an element of a one-hot category the number of that, −1
-            for others; a level is the element whose score is farthest beyond those of zeros.
     """
 
     values: tuple[Tensor, ...]
     scores: Gaussian
-    groups: tuple[int, ...]
 
     @classmethod
     def of_split(cls, split: Split, seed: int = 0) -> "Law":
         """Fits the law to the rows of a split, their contexts beside them; as ``of``."""
-        return cls.of(_whole(split), seed, split.groups)
+        return cls.of(_whole(split), seed)
 
     @classmethod
-    def of(cls, x: Tensor, seed: int = 0, groups: Sequence[int] = ()) -> "Law":
+    def of(cls, x: Tensor, seed: int = 0) -> "Law":
         """Fits the law to rows with shape (N, D), NaN where an entry is missing.
 
         Cost: O(D³) a row and iteration.
@@ -140,7 +137,7 @@ class Law:
         width = x.shape[1]
         most = max(2 * width, min(ROWS, int(NUMBERS / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
-        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])), tuple(groups))
+        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
         """Returns rows (N, D) with their missing entries drawn; the noise is the row's own.
@@ -161,15 +158,9 @@ class Law:
     def _values(self, z: Tensor) -> Tensor:
         u = torch.special.ndtr(z)
         columns = zip(self.values, u.mT, strict=True)
-        found = torch.stack(
+        return torch.stack(
             [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
         )
-        for group in sorted({*self.groups} - {-1}):
-            some = [k for k, each in enumerate(self.groups) if each == group]
-            zeros = torch.stack([1 - self.values[k].double().mean() for k in some])
-            best = (z[:, some] - torch.special.ndtri(zeros)).argmax(1)
-            found[:, some] = torch.nn.functional.one_hot(best, len(some)).to(found)
-        return found
 
 
 class Completed(Split):
@@ -185,7 +176,7 @@ class Completed(Split):
     """
 
     def __init__(self, split: Split, law: Law, seed: int) -> None:
-        keys = ("shape", "dtype", "levels", "where", "context_width", "groups")
+        keys = ("shape", "dtype", "levels", "where", "context_width", "categories")
         options = {key: getattr(split, key) for key in keys}
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split

@@ -98,7 +98,7 @@ def _real(dtype: np.dtype) -> np.dtype:
 def as_rows(x: ArrayLike, known: Known) -> Tensor:
     """Returns rows with shape (N, D): a frame's columns by their names, an array's in order.
 
-    Images stand in one column of a frame. Categories of a frame become one-hot.
+    Images stand in one column of a frame. Categories of a frame become the codes of their levels.
 
     Arguments:
         x: A frame, whose other columns are left out, or an array of examples.
@@ -124,7 +124,7 @@ def _table(frame: ArrayLike, names: Sequence[str], levels: Levels) -> np.ndarray
         pairs = zip(columns, names, strict=True)
         return np.stack([_numbers(column, name, "x") for column, name in pairs], 1)
     each = zip(map(np.asarray, columns), names, levels, strict=True)
-    return expanded(np.stack([_stored("x", *one) for one in each], 1), levels)
+    return np.stack([_stored("x", *one) for one in each], 1)
 
 
 def as_contexts(given: ArrayLike, known: Known, width: int) -> Tensor:

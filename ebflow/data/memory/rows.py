@@ -27,7 +27,7 @@ class Rows(Split):
         levels: Number of levels of uint8 rows; None: 256 of these, and reals are continuous.
         name: Name of the split.
         missing: Whether entries may be missing, as NaN.
-        groups: As of ``Split``.
+        categories: As of ``Split``.
 
     Raises:
         TypeError: If a dtype is another.
@@ -43,7 +43,7 @@ class Rows(Split):
         levels: int | None = None,
         name: str = "train",
         missing: bool = False,
-        groups: Sequence[int] | None = None,
+        categories: Sequence[int] | None = None,
     ) -> None:
         _check_shape(x, shape)
         levels = _levels(x, levels)
@@ -62,7 +62,7 @@ class Rows(Split):
             parts=[len(x)],
             where=f"split {name}",
             context_width=0 if context is None else context.shape[1],
-            groups=groups,
+            categories=categories,
         )
         self.resident = Batch(rows, context)
 
@@ -88,7 +88,7 @@ class Arrays:
             raise BadInput(f"splits: found {names}, expected one or more of different names")
         first = splits[0]
         for split in splits[1:]:
-            for key in ("shape", "dtype", "levels", "context_width", "groups"):
+            for key in ("shape", "dtype", "levels", "context_width", "categories"):
                 found, expected = getattr(split, key), getattr(first, key)
                 if found != expected:
                     raise BadInput(
@@ -104,10 +104,10 @@ class Arrays:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of names, shapes, dtypes, levels, groups and bytes of all rows and contexts."""
+        """SHA-256 of the splits' names, kinds, rows and contexts."""
         total = hashlib.sha256()
         for name, split in sorted(self._splits.items()):
-            description = [name, split.shape, split.levels, split.groups]
+            description = [name, split.shape, split.levels, split.categories]
             total.update(json.dumps(description).encode())
             for tensor in split.content:
                 _update(total, tensor)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from ebflow.bijections import Bounded, DequantiseCategories, DequantiseColumns, JohnsonSU
+from ebflow.bijections import Bounded, DequantiseColumns, JohnsonSU
 
 INF = torch.inf
 
@@ -108,23 +108,3 @@ def test_values_in_single_precision_lie_on_their_grid():
     x = double(14.0, 0.123, 0.54)[None].float()
     y = columns().dequantize(x, x, torch.Generator().manual_seed(0))
     assert (y[0, [0, 2]] != x[0, [0, 2]]).all()
-
-
-def categories():
-    groups = torch.tensor([-1, 1, 1, 1, 2, 2])
-    return DequantiseCategories(torch.zeros(6).double(), (groups >= 0).double(), groups)
-
-
-def test_levels_come_back_from_their_noise():
-    noise = torch.Generator().manual_seed(0)
-    levels = torch.randint(3, (2000,), generator=noise), torch.randint(2, (2000,), generator=noise)
-    one_hot = [torch.eye(n).double()[k] for n, k in zip((3, 2), levels, strict=True)]
-    x = torch.cat([torch.randn(2000, 1, generator=noise).double(), *one_hot], 1)
-    y = categories().dequantize(x, x, noise)
-    assert torch.equal(y[:, 0], x[:, 0]) and (y[:, 1:] - x[:, 1:]).std(0).min() > 0.28
-    assert torch.equal(categories().inverse(y), x)
-
-
-def test_any_point_is_of_one_level_that_of_its_largest_element():
-    y = double(0.3, -2.0, 5.7, 5.6, 0.9, 0.4).repeat(2, 3, 1)
-    assert torch.equal(categories().inverse(y)[0, 0], double(0.3, 0.0, 1.0, 0.0, 1.0, 0.0))

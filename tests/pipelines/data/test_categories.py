@@ -1,4 +1,4 @@
-"""Columns of categories as data: one-hot from the source to the shards."""
+"""Columns of categories as data: the codes of their levels, from the source to the shards."""
 
 import contextlib
 
@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
 from pyarrow.feather import write_feather
 
 from ebflow.errors import BadInput
@@ -42,20 +41,18 @@ def prepared(tmp_path):
     return prepare(tmp_path / "people.feather", tmp_path / "data"), tmp_path
 
 
-def test_the_manifest_has_columns_and_features(prepared):
+def test_the_manifest_has_columns_and_levels(prepared):
     manifest, folder = prepared
     assert manifest.columns.names == ("age", "region", "floor")
     assert manifest.columns.categories == (None, REGIONS, ("1", "2", "10"))
-    expected = ["age", *(f"region={name}" for name in REGIONS), "floor=1", "floor=2", "floor=10"]
-    assert manifest.columns.features == manifest.columns.titles == expected
-    assert manifest.shape == (7,)
+    assert manifest.shape == (3,)
     remarks = [line for line in manifest.warnings if "holds categories" in line]
     assert len(remarks) == len(manifest.warnings) == 2
-    assert "column region holds categories and is read as 3 features" in remarks[0]
-    assert Dataset(folder / "data").split("train").groups == (-1, 1, 1, 1, 2, 2, 2)
+    assert "column region holds categories and is read as the codes 0 … 2" in remarks[0]
+    assert Dataset(folder / "data").split("train").categories == (0, 3, 3)
 
 
-def test_rows_are_one_hot(prepared):
+def test_rows_hold_codes(prepared):
     _, folder = prepared
     table = people()
     for shard in Dataset(folder / "data").manifest.shards:
@@ -63,8 +60,7 @@ def test_rows_are_one_hot(prepared):
         x = np.stack(found["x"].to_numpy())
         for number, row in zip(found["row"].to_pylist(), x, strict=True):
             region, floor = (table[name][number].as_py() for name in ("region", "floor"))
-            assert list(row[1:4]) == [name == region for name in REGIONS]
-            assert list(row[4:]) == [level == floor for level in (1, 2, 10)]
+            assert row[1:].tolist() == [REGIONS.index(region), (1, 2, 10).index(floor)]
 
 
 @pytest.mark.parametrize("policy", ["drop", "impute"])
@@ -72,13 +68,12 @@ def test_missing_categories_are_left_out_or_drawn(tmp_path, policy):
     write(tmp_path / "people.parquet", with_nulls())
     manifest = prepare(tmp_path / "people.parquet", tmp_path / "data", missing=policy)
     split = Dataset(tmp_path / "data").split("train")
-    x = split.tensor()
-    assert torch.equal(x[:, 1:4].sum(1), torch.ones(len(x)).to(x))
-    assert set(x[:, 1:4].unique().tolist()) == {0, 1}
+    codes = split.tensor()[:, 1]
+    assert set(codes.tolist()) == {0, 1, 2}
     assert bool(manifest.incomplete) == (policy == "impute")
     if policy == "impute":
-        drawn = x[split.missing.any(1), 1:4]
-        assert len(drawn) > 5 and (drawn.sum(0) > 0).all()
+        drawn = codes[split.missing.any(1)]
+        assert len(drawn) > 5 and set(drawn.tolist()) == {0, 1, 2}
 
 
 def test_levels_are_of_all_files(tmp_path):
@@ -87,16 +82,16 @@ def test_levels_are_of_all_files(tmp_path):
         columns = {"x": np.arange(20.0) + k, "kind": [name] * 20}
         write(tmp_path / "raw" / f"{name}.parquet", columns)
     layout = open_source(tmp_path / "raw").layout
-    assert layout.data.levels == (None, ("u", "v")) and layout.width == 3
+    assert layout.data.levels == (None, ("u", "v")) and layout.width == 2
 
 
 def test_known_levels_are_not_read_again(tmp_path):
     path = write(tmp_path / "new.parquet", {"x": [0.5, 0.1], "kind": ["v", "w"]})
     reader = find_source(path).reader(columns=["x", "kind"], categories=[None, ("u", "v")])
-    assert reader.layout.width == 3
+    assert reader.layout.width == 2
     with pytest.raises(BadInput, match=r"row 1, column kind: found 'w', expected a level .*u, v"):
         reader.window(0, 2)
-    assert reader.window(0, 1).tolist() == [[0.5, 0.0, 1.0]]
+    assert reader.window(0, 1).tolist() == [[0.5, 1.0]]
 
 
 def test_text_in_place_of_numbers_is_refused(tmp_path):

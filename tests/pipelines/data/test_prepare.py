@@ -72,7 +72,7 @@ def test_integer_columns_are_warned_of_and_discrete_ones_kept(tmp_path):
     datasets.load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "cancer.parquet")
     manifest = prepare(tmp_path / "cancer.parquet", tmp_path / "out")
     assert manifest.warnings == ("column target holds integers, read as numbers",)
-    assert [manifest.columns.features[k] for k in manifest.few] == ["target"]
+    assert [manifest.columns.names[k] for k in manifest.few] == ["target"]
 
 
 def test_many_columns_alike_are_one_warning(tmp_path):

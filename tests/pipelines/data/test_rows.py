@@ -169,8 +169,8 @@ def test_a_data_set_has_its_splits_by_name():
         (Rows(torch.ones(9, 3), name="test"), "split test, context_width: found 0, expected 2"),
         (Rows(torch.ones(9, 3).double(), name="test"), "dtype: found torch.float64, expected"),
         (
-            rows(name="test", groups=(-1, 0, 0)),
-            r"split test, groups: found \(-1, 0, 0\), expected \(-1, -1, -1\) as in",
+            rows(name="test", categories=(0, 3, 0)),
+            r"split test, categories: found \(0, 3, 0\), expected \(0, 0, 0\) as in",
         ),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_digest_is_of_the_content():
         digest(context=torch.ones(6, 1)),
         digest(levels),
         digest(levels, levels=17),
-        digest(groups=(-1, -1, 0, 0)),
+        digest(categories=(0, 0, 2, 2)),
     ]
     assert len(set(found)) == len(found)
     assert digest() == digest(torch.zeros(4, 6).T) and len(digest()) == 64
