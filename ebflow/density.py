@@ -25,14 +25,21 @@ __all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation
            "sum_event", "trace", "without_nan"]  # fmt: skip
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .bijections.base import Bijection, ConstantJacobian, Linearization, as_autocast, sum_event
-from .networks import Jet, units
+from .bijections.base import (
+    Bijection,
+    ConstantJacobian,
+    Linearization,
+    as_autocast,
+    gradient,
+    sum_event,
+    units,
+)
 
 ELEMENTS = 2**22
 """Elements of the tangents that are carried at a time by ``trace``."""
@@ -159,35 +166,33 @@ class AutogradEvaluation(Evaluation):
                 x = self.x.clone() if self.x.is_inference() else self.x
                 self._point = x if x.requires_grad else x.detach().requires_grad_()
                 self._energy = self._function(self._point)
-                self._score = _gradient(-self._energy.sum(), self._point)
+                self._score = gradient([-self._energy.sum()], self._point)
         return self._score if torch.is_grad_enabled() else self._score.detach()
 
     def curvature(self, v: Tensor) -> Tensor:
         with torch.enable_grad():
             score = self.score
-        if not score.requires_grad:  # the log-density is linear in x
-            return score.new_zeros(v.shape[0], len(score))
         with torch.inference_mode(False):
-            rows = [_gradient((score * row).sum(), self._point) for row in v]
+            rows = [gradient([(score * row).sum()], self._point) for row in v]
         return sum_event(torch.stack(rows) * v, score)
 
 
 class FlowEvaluation(Evaluation):
-    """A flow at one batch of points: what its questions share is computed once, when first asked.
+    """A flow at one batch of points; sweeps through the layers are shared by all results.
 
     Arguments:
         layers: The bijections, from data to latent.
         base: The density of latents.
         x: The points, with shape (B, *event).
-        training: Whether what comes of it is differentiated as a whole, by one backward pass.
+        training: True if one backward pass differentiates all results together.
     """
 
     def __init__(
         self, layers: Sequence[Bijection], base: LogDensity, x: Tensor, *, training: bool = False
     ) -> None:
         self.x, self._layers, self._base, self._training = x, layers, base, training
-        self._inputs: list[Tensor] = []
-        self._known: list[Linearization] = []
+        self._linearizations: list[Linearization] = []
+        self._log_dets: list[Tensor] = []
         self._latent: Tensor | None = None
         self._at_base: Evaluation | None = None
         self._energy: Tensor | None = None
@@ -199,8 +204,11 @@ class FlowEvaluation(Evaluation):
         if self._latent is None:
             x = self.x
             for layer in self._layers:
-                self._inputs.append(x)
-                x = layer(x)
+                if layer.constant_jacobian:
+                    x = layer(x)
+                else:
+                    x, log_det = layer.forward_and_log_det(x)
+                    self._log_dets.append(log_det)
             self._latent = x
         return self._latent
 
@@ -208,67 +216,41 @@ class FlowEvaluation(Evaluation):
     def energy(self) -> Tensor:
         """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
         if self._energy is None:
-            if self._latent is None:
-                log_dets = self._values_and_log_dets()
-            elif self._known:
-                log_dets = [at.log_det() for at in self._known]
-            else:
-                log_dets = list(self._log_dets_again())
-            self._energy = without_nan(self._base_at.energy - sum(log_dets), self.x)
+            energy = self._base_at.energy
+            log_dets = self._log_dets or [at.log_det() for at in self._linearizations]
+            self._energy = without_nan(energy - sum(log_dets), self.x)
         return self._energy
 
     @property
     def score(self) -> Tensor:
-        """∇ₓ log p(x) with shape (B, *event)."""
-        return self.scores[-1]
-
-    @property
-    def scores(self) -> list[Tensor]:
-        """The scores over u, x_{L−1}, …, x, by 2 L GEMMs and no autograd."""
-        if not self._scores:
-            linearizations = self.linearizations
-            self._scores = [self._base_at.score]
-            for at in reversed(linearizations):
-                self._scores.append(at.pullback(self._scores[-1]))
-        return self._scores
+        """∇ₓ log p(x) with shape (B, *event), by 2 L GEMMs."""
+        return self._score_before(0)
 
     @property
     def linearizations(self) -> list[Linearization]:
         """The layers at their inputs."""
-        if not self._known and self._layers:
+        if not self._linearizations and self._layers:
             x = self.x
             for layer in self._layers:
-                self._known.append(layer.linearize(x, training=self._training))
-                x = self._known[-1].y
-            self._latent = x
-        return self._known
+                self._linearizations.append(layer.linearize(x, training=self._training))
+                x = self._linearizations[-1].y
+            self._latent, self._at_base = x, None  # gradients of scores start at this latent
+        return self._linearizations
 
     def curvature(self, v: Tensor) -> Tensor:
         """Returns v·∇s·v with shape (K, B), by one tangent sweep of L GEMMs for each slice."""
-        linearizations, tangents = self.linearizations, [v]
-        for at in linearizations:
-            tangents.append(at.tangent(tangents[-1]))
-        last = tangents.pop()
-        bends = (
-            at.curvature(v, s)
-            for at, v, s in zip(linearizations, tangents, self.scores[-2::-1], strict=True)
-        )
-        return sum(bends, start=self._base_at.curvature(last))
+        return self._curvature(self._tangents(v))
 
     def directional(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by one forward sweep of jets; ``v`` as (K, B, *event) or as x."""
-        jet, slope, bend, inputs = Jet(self.x, v, None), 0.0, 0.0, []
-        for layer in self._layers:
-            inputs.append(jet.x)
-            jet, first, second = layer.jet(jet)
-            slope, bend = slope + first, bend + second
-        if self._latent is None:
-            self._latent, self._inputs = jet.x, inputs
-        base, (u, w, a) = self._base_at, jet
-        bend = bend + (base.curvature(w) if w.ndim > u.ndim else base.curvature(w[None])[0])
-        if a is not None:
-            bend = bend + sum_event(base.score * a, u)
-        return slope + sum_event(base.score * w, u), bend
+        """Returns v·s and v·∇s·v with shape (K, B), for ``v`` with shape (K, B, *event).
+
+        J v and the score before the first activation give v·s, so no layer before it is
+        transposed.
+        """
+        tangents = self._tangents(v)
+        bent = next((i for i, x in enumerate(self._layers) if not x.constant_jacobian), -1)
+        score = self._score_before(bent % len(tangents))
+        return sum_event(tangents[bent] * score, score), self._curvature(tangents)
 
     def laplacian(self) -> Tensor:
         """Returns tr ∇s with shape (B,), in closed form or by D tangent sweeps."""
@@ -281,22 +263,29 @@ class FlowEvaluation(Evaluation):
             self._at_base = self._base.at(self.latent)
         return self._at_base
 
-    def _values_and_log_dets(self) -> list[Tensor]:
-        x, log_dets = self.x, []
-        for layer in self._layers:
-            if layer.constant_jacobian:
-                x = layer(x)
-            else:
-                x, log_det = layer.forward_and_log_det(x)
-                log_dets.append(log_det)
-        self._latent = x
-        return log_dets
+    def _score_before(self, index: int) -> Tensor:
+        """Returns the score over the input of a layer, or over u behind the last one."""
+        points = self.linearizations
+        if not self._scores:
+            self._scores.append(self._base_at.score)
+        for at in points[index : len(points) - len(self._scores) + 1][::-1]:
+            self._scores.append(at.pullback(self._scores[-1]))
+        return self._scores[len(points) - index]
 
-    def _log_dets_again(self) -> Iterator[Tensor]:
-        """The activations' log-determinants behind a sweep that had none; no GEMM."""
-        for layer, x in zip(self._layers, self._inputs, strict=True):
+    def _tangents(self, v: Tensor) -> list[Tensor]:
+        """Returns v at the input of every layer, and behind the last one."""
+        tangents = [v]
+        for at in self.linearizations:
+            tangents.append(at.tangent(tangents[-1]))
+        return tangents
+
+    def _curvature(self, tangents: Sequence[Tensor]) -> Tensor:
+        total = self._base_at.curvature(tangents[-1])
+        for index, layer in enumerate(self._layers):
             if not layer.constant_jacobian:
-                yield layer.forward_and_log_det(x)[1]
+                score = self._score_before(index + 1)
+                total = total + self.linearizations[index].curvature(tangents[index], score)
+        return total
 
     def _closed_laplacian(self) -> Tensor | None:
         """Returns tr ∇s with shape (B,) if the chain has the closed form, and None if not."""
@@ -308,7 +297,7 @@ class FlowEvaluation(Evaluation):
             return -_columns(layers, x[0]).square().sum().expand(len(x))
         index = bent[0]
         at = self.linearizations[index]
-        parts = at.diagonal(self.scores[len(layers) - 1 - index])
+        parts = at.diagonal(self._score_before(index + 1))
         if len(bent) > 1 or parts is None:
             return None
         slope, bend = (part.flatten(1) for part in parts)
@@ -339,10 +328,6 @@ def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     parts = units(x[0]).unsqueeze(1).split(max(1, ELEMENTS // x.numel()))
     total = sum((curvature(part).sum(0) for part in parts), start=x.new_zeros(()))
     return total.expand(len(x))
-
-
-def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    return torch.autograd.grad(value, x, create_graph=True, materialize_grads=True)[0]
 
 
 def _columns(layers: Sequence[ConstantJacobian], event: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class FlowDistribution(Distribution, LogDensity):
         return at.score.reshape(*batch, *self.event_shape)
 
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by one second-order Taylor sweep.
+        """Returns v·s and v·∇s·v by the score chain.
 
         Arguments:
             x: The points, with shape (*batch, *event).
@@ -111,7 +111,7 @@ class FlowDistribution(Distribution, LogDensity):
         at, batch = self._rows(x)
         leading = v.shape[: v.ndim - x.ndim]
         v = v.expand(*leading, *batch, *x.shape[x.ndim - len(self.event_shape) :])
-        found = at.directional(v.reshape(*leading, *at.x.shape))
+        found = at.directional(v.reshape(math.prod(leading), *at.x.shape))
         return tuple(part.reshape(*leading, *batch) for part in found)
 
     def to_latent(self, x: Tensor, generator: Generator | None = None) -> Tensor:

@@ -138,7 +138,7 @@ class Flow(nn.Module, LogDensity):
     def directional(
         self, x: Tensor, v: Tensor, *, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by one second-order Taylor sweep; ``v`` as x or (K, *x)."""
+        """Returns v·s and v·∇s·v by the score chain; ``v`` as x or (K, *x)."""
         return self(context).directional(x, v)
 
     def to_latent(

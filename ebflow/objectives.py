@@ -377,8 +377,8 @@ def ssm(
 ) -> Tensor:
     """Returns the mean over K directions v of ½ (v·s)² + v·H·v.
 
-    Unbiased for ½‖s‖² + tr H. Taylor mode: one sweep of jets, 9L − 5 GEMMs at K = 1, all of a
-    layer's in one call. K orthogonal directions have less variance than K independent ones of
+    Unbiased for ½‖s‖² + tr H. Costs 9L − 5 GEMMs at K = 1, and 3L − 1 for every further slice.
+    K orthogonal directions have less variance than K independent ones of
     their norm; signs may have less still where H is nearly diagonal.
 
     Source: Sliced Score Matching (Song, Garg, Shi, Ermon, 2019), arXiv:1905.07088.

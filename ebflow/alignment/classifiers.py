@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..networks import SHARPNESS, Softplus, perceptron, started
+from ..networks import SHARPNESS, perceptron, started
 
 GROUPS = 32
 
@@ -78,10 +78,10 @@ def cnn(
     return nn.Sequential(
         nn.Unflatten(1, (channels, height, width)),
         started(skip_init(nn.Conv2d, channels, hidden, 3, padding=1), generator),
-        Softplus(SHARPNESS),
+        nn.Softplus(SHARPNESS),
         nn.AvgPool2d(2),
         started(skip_init(nn.Conv2d, hidden, 2 * hidden, 3, padding=1), generator),
-        Softplus(SHARPNESS),
+        nn.Softplus(SHARPNESS),
         nn.AvgPool2d(2),
         nn.Flatten(),
         *perceptron(inner, classes, hidden=4 * hidden, depth=1, activation="softplus",
@@ -112,7 +112,7 @@ def resnet18(
     image = _image(shape)
     norm = NORMALIZATIONS[normalization]
     layers = [nn.Unflatten(1, image), _conv(image[0], hidden, 3, 1, generator), norm(hidden),
-              Softplus(SHARPNESS)]  # fmt: skip
+              nn.Softplus(SHARPNESS)]  # fmt: skip
     before = hidden
     for stage in range(4):
         for block in range(2):
@@ -138,7 +138,7 @@ class _Block(nn.Module):
         self.body = nn.Sequential(
             _conv(inputs, outputs, 3, stride, generator),
             norm(outputs),
-            Softplus(SHARPNESS),
+            nn.Softplus(SHARPNESS),
             _conv(outputs, outputs, 3, 1, generator),
             norm(outputs),
         )
@@ -147,7 +147,7 @@ class _Block(nn.Module):
             self.shortcut = nn.Sequential(
                 _conv(inputs, outputs, 1, stride, generator), norm(outputs)
             )
-        self.activation = Softplus(SHARPNESS)
+        self.activation = nn.Softplus(SHARPNESS)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.shortcut(x) + self.body(x))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..density import AutogradEvaluation, Evaluation, LogDensity
-from ..networks import laplacian
+from .laplacian import laplacian
 
 Classifier = Callable[[Tensor], Tensor]
 """From points with shape (B, D) to logits with shape (B, C); examples do not see each other."""
@@ -33,7 +33,7 @@ ROWS = 1000
 class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
-    The score is a backward pass. The Laplacian is one forward sweep where ``networks.laplacian``
+    The score is a backward pass. The Laplacian is one forward sweep where ``laplacian``
     knows the network, and D backward passes otherwise. The logits of the first points it is
     evaluated at are kept, so that a cross-entropy beside it costs no further pass.
 

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import NonFinite
-from ..networks import Jet
 from .base import Bijection, Linearization, at_least_float32, sum_event
 
 Gradients = tuple[Tensor | None, ...]
@@ -66,16 +65,6 @@ class Elementwise(Bijection):
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``: one evaluation of the derivatives serves every use."""
         return _ElementwiseLinearization(self, x)
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Applies Faà di Bruno's formula to second order; O(B D)."""
-        x, v, a = jet
-        at = self.local(x, 3)
-        d1, psi1, psi2 = self.derivatives(at, 3)
-        dv, vv = d1 * v, v * v
-        bend = dv * v * psi1 if a is None else d1 * (vv * psi1 + a)
-        second = vv * psi2 if a is None else vv * psi2 + psi1 * a
-        return Jet(self.value(at), dv, bend), sum_event(psi1 * v, x), sum_event(second, x)
 
 
 class _ElementwiseLinearization(Linearization):

@@ -1,4 +1,4 @@
-r"""What a bijection is, and what the score chain asks of one.
+r"""Bijections, and the parts of the score chain that each one provides.
 
 A bijection :math:`f` maps :math:`x \mapsto y` with Jacobian :math:`J(x)`. Write
 :math:`\psi(x) = \log |\det J(x)|`. If :math:`s_y` is the score of a density over :math:`y`, the
@@ -9,27 +9,26 @@ score of the same density over :math:`x` and its quadratic form are
     v^\top \nabla s_x \, v &= \dot y^\top \nabla s_y \, \dot y
         + \left( s_y^\top f''[v, v] + v^\top \nabla^2 \psi \, v \right), \qquad \dot y = J v.
 
-So a layer gives its value, ``pullback`` (the first line), ``tangent`` (:math:`J v`) and
-``curvature`` (the bracket), and a chain needs neither autograd nor a second backward pass. If
-:math:`J` does not depend on the input, :math:`\psi` leaves every score: this is what makes
-score matching of a flow cheap.
+So a layer provides its value, ``pullback`` (the first line), ``tangent`` (:math:`J v`) and
+``curvature`` (the bracket). With closed forms of these, a chain of layers needs neither autograd
+nor a second backward pass. If :math:`J` does not depend on the input, :math:`\psi` is not in any
+score: this is why score matching of a flow is cheap.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
 __all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
-           "as_autocast", "at_least_float32", "hold", "products", "sum_event"]  # fmt: skip
+           "as_autocast", "at_least_float32", "gradient", "hold", "products", "sum_event",
+           "units"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-from ..networks import Jet, units
 
 
 def sum_event(t: Tensor, like: Tensor) -> Tensor:
@@ -37,13 +36,19 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
 
 
+def units(event: Tensor) -> Tensor:
+    """Returns the D unit vectors of the space of an ``event``, with shape (D, *event)."""
+    size = event.numel()
+    return torch.eye(size, dtype=event.dtype, device=event.device).view(size, *event.shape)
+
+
 def at_least_float32(t: Tensor) -> Tensor:
-    """Returns ``t``, in float32 if its type has less: what factorizes or iterates needs it."""
+    """Returns ``t``, in float32 if its type is shorter, so that it can be factorized."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
 def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Returns tensors as autocast would take them; our own functions must see one type."""
+    """Returns tensors in autocast's type, because our own autograd functions need one type."""
     device = tensors[0].device.type
     if not torch.is_autocast_enabled(device):
         return tensors
@@ -52,12 +57,12 @@ def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 @contextmanager
 def products(precision: str, device: str = "cpu") -> Iterator[None]:
-    """Sets the precision of float32 products and convolutions for a while.
+    """Sets the precision of float32 products and convolutions inside a ``with`` block.
 
     Arguments:
-        precision: As in ``torch.set_float32_matmul_precision``, where ``highest`` is float32
-            itself and all results are float32; or ``bfloat16``, by autocast: results of products
-            too are bfloat16, and weights and gradients stay float32.
+        precision: As in ``torch.set_float32_matmul_precision``, or ``bfloat16`` for autocast.
+            ``highest`` is float32 itself. With ``bfloat16`` the results of products are bfloat16,
+            and weights and gradients stay float32.
         device: The type of device, for autocast.
     """
     if precision == "bfloat16":
@@ -84,6 +89,24 @@ def hold(module: nn.Module, *, trainable: bool, **tensors: Tensor | None) -> Non
             module.register_buffer(name, value)
 
 
+def gradient(
+    outputs: Sequence[Tensor], x: Tensor, seeds: Sequence[Tensor | None] | None = None
+) -> Tensor:
+    """Returns the differentiable gradient of outputs by ``x``; zero if they do not depend on it.
+
+    Arguments:
+        outputs: The outputs.
+        x: A tensor with ``requires_grad``.
+        seeds: The gradients by the outputs; None: 1 for a scalar.
+    """
+    seeds = [None] * len(outputs) if seeds is None else seeds
+    pairs = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
+    if not pairs:
+        return torch.zeros_like(x)
+    outputs, seeds = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, x, seeds, create_graph=True, materialize_grads=True)[0]
+
+
 class Linearization(ABC):
     """A bijection at one batch of points ``x``, with shape (B, *event); ``y`` is its value."""
 
@@ -91,11 +114,11 @@ class Linearization(ABC):
 
     @abstractmethod
     def pullback(self, s: Tensor) -> Tensor:
-        """Turns the score over ``y`` into the score over ``x``, both with shape (B, *event)."""
+        """Returns the score over ``x`` for the score ``s`` over ``y``, with shape (B, *event)."""
 
     @abstractmethod
     def tangent(self, v: Tensor) -> Tensor:
-        """Returns J v for ``v`` with shape (K, B, *event)."""
+        """Returns J v for ``v`` with shape (K, B, *event), or (K, 1, *event) for all rows."""
 
     @abstractmethod
     def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
@@ -104,7 +127,7 @@ class Linearization(ABC):
     def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor] | None:
         """Returns f' and s f'' + ψ'' of every element, with shape (B, *event).
 
-        Only a layer that acts on every element alone has them; None for any other.
+        Only a layer that acts on every element alone has them; others return None.
         """
         return None
 
@@ -119,8 +142,9 @@ class Bijection(nn.Module, ABC):
     Implementing a bijection:
 
     * ``forward_and_log_det`` and ``inverse`` are enough; the score chain then uses autograd
-      for this layer alone (one more backward pass for ``pullback``, two for ``curvature``);
-    * ``linearize`` and ``jet`` may be overridden by closed forms;
+      for this layer alone (a backward pass for ``pullback``, two for ``tangent``, and one more
+      forward pass for ``curvature``);
+    * ``linearize`` may be overridden by closed forms;
     * if it depends on a context, override ``condition``;
     * if it takes statistics from data, override ``initialize`` and ``initialized``;
     * if the Jacobian does not depend on the input, derive from ``ConstantJacobian``.
@@ -128,24 +152,23 @@ class Bijection(nn.Module, ABC):
 
     constant_jacobian = False
     pixelwise = False
-    """Whether one function of one variable acts on every element alone."""
+    """True if one function of one variable acts on every element alone."""
 
     @property
     def initialized(self) -> bool:
-        """Whether the layer has what it takes from data."""
+        """True if the layer has the statistics that it takes from data."""
         return True
 
     def initialize(self, x: Tensor) -> None:
-        """Takes from a batch ``x`` of this layer's inputs, with shape (B, *event), what it needs.
+        """Takes statistics from a batch ``x`` of this layer's inputs, with shape (B, *event).
 
-        Most layers need nothing. ``Flow.initialize`` calls it, once, before training.
+        Most layers need none. ``Flow.initialize`` calls it once, before training.
         """
 
     def condition(self, context: Tensor) -> "Bijection":
-        """Returns the bijection given a context with shape (B, C); itself unless it depends on it.
+        """Returns the bijection given a context with shape (B, C); itself if it needs none.
 
-        Its inputs are R B rows, R of them for every row of the context, the context's rows in
-        turn: row i is given row i mod B.
+        Its inputs are R B rows. Row i has the context i mod B.
         """
         return self
 
@@ -171,18 +194,14 @@ class Bijection(nn.Module, ABC):
 
         Arguments:
             x: The points, with shape (B, *event).
-            training: Whether all of what comes of it is differentiated as a whole, by one
-                backward pass: a layer may then add up its weight's gradients first.
+            training: True if one backward pass differentiates all results together; a layer may
+                then add up the gradients of its weight first.
         """
         return _AutogradLinearization(self, x)
 
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Pushes a jet through; also returns the first and second derivative of ψ along it."""
-        return _autograd_jet(self, jet)
-
 
 class Contextual(Bijection):
-    """A bijection by a network that sees a context, if there is one, beside its own input.
+    """A bijection by a network of its own input and, if there is one, of a context.
 
     Arguments:
         context: The number C of elements of a context; 0: there is none.
@@ -191,36 +210,36 @@ class Contextual(Bijection):
     def __init__(self, context: int) -> None:
         super().__init__()
         self.context = context
-        self.seen: Tensor | None = None
+        self.rows: Tensor | None = None
 
     def condition(self, context: Tensor) -> Bijection:
-        """Returns the layer given a context with shape (B, C), sharing its network."""
+        """Returns the layer given a context with shape (B, C), with the same network."""
         if not self.context:
             return self
         bound = copy.copy(self)
-        bound.seen = context
+        bound.rows = context
         return bound
 
     def contexts(self, x: Tensor) -> Tensor:
         """Returns the context of every row of ``x``, with shape (R B, C)."""
-        if self.seen is None:
+        if self.rows is None:
             raise ValueError(f"context: found None, expected shape (*, {self.context})")
-        return self.seen.repeat(x.shape[0] // max(self.seen.shape[0], 1), 1)
+        return self.rows.repeat(x.shape[0] // max(self.rows.shape[0], 1), 1)
 
 
 class ConstantJacobian(Bijection):
-    """A bijection whose Jacobian is the same at every input; only weights enter its log-det."""
+    """A bijection with the same Jacobian at every input; its log-det depends on weights alone."""
 
     constant_jacobian = True
     lazy = False
-    """Whether ``log_det`` is costly, so that an anchor refreshes its gradient by rule.
+    """True if ``log_det`` is costly, so that an anchor refreshes its gradient now and then.
 
     The ``unwrapped`` form of such a layer is ``Weighted``.
     """
 
     @property
     def unwrapped(self) -> "ConstantJacobian":
-        """The layer whose log-determinant this one's is: itself, unless it wraps another."""
+        """The wrapped layer with the same log-determinant, or the layer itself."""
         return self
 
     @abstractmethod
@@ -240,11 +259,11 @@ class ConstantJacobian(Bijection):
         """Returns J v, the map without its offset; any leading dimensions."""
 
     def columns(self, event: Tensor) -> Tensor:
-        """Returns J e for the D unit vectors e of the inputs, which are shaped as ``event``."""
+        """Returns J e for the D unit vectors e of the inputs; ``event`` is one input."""
         return self.linear(units(event))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and the log-det expanded to (B,). The score-matching path never calls this."""
+        """Returns y and the log-det expanded to (B,). Score matching never calls this."""
         return self.forward(x), self.log_det().to(x.device).expand(x.shape[0])
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,17 +274,11 @@ class ConstantJacobian(Bijection):
         """Returns this layer at ``x``: its value, and J as two linear maps."""
         return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Pushes the three coefficients through the linear map; ψ does not change."""
-        zero = jet.x.new_zeros(())
-        a = None if jet.a is None else self.linear(jet.a)
-        return Jet(self.forward(jet.x), self.linear(jet.v), a), zero, zero
-
 
 class ConstantLinearization(Linearization):
     """A layer that is affine in x at one batch: its value ``y``, and J and Jᵀ as functions.
 
-    ψ is 0 of a layer of constant Jacobian, whose log-determinant belongs to the normalizer.
+    ψ is 0 for a layer of constant Jacobian: the normalizer has its log-determinant.
     """
 
     def __init__(
@@ -297,35 +310,36 @@ class ConstantLinearization(Linearization):
 class _AutogradLinearization(Linearization):
     def __init__(self, layer: Bijection, x: Tensor) -> None:
         self.layer = layer
-        self._last: tuple[Tensor, tuple[Jet, Tensor, Tensor]] | None = None
         with _differentiating():
-            x = _ordinary(x)
+            x = _without_inference(x)
             self.x = x if x.requires_grad else x.detach().requires_grad_()
             self.y, self.psi = layer.forward_and_log_det(self.x)
 
     def pullback(self, s: Tensor) -> Tensor:
         with _differentiating():
-            s = _ordinary(s)
-            outputs, seeds = [self.y], [s]
-            if self.psi.requires_grad:
-                outputs, seeds = [self.y, self.psi], [s, torch.ones_like(self.psi)]
-            return torch.autograd.grad(outputs, self.x, seeds, create_graph=True)[0]
+            return _pulled(self.x, self.y, self.psi, _without_inference(s))
 
     def tangent(self, v: Tensor) -> Tensor:
-        return self._jet(v)[0].v
+        with _differentiating():  # Jᵀ w is linear in w, and its gradient along v is J v
+            w = torch.zeros_like(self.y, requires_grad=True)
+            pulled = gradient([self.y], self.x, [w])
+            rows = [_without_inference(row).expand_as(pulled) for row in v]
+            return torch.stack([gradient([pulled], w, [row]) for row in rows])
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
-        jet, _, second = self._jet(v)
-        return sum_event(jet.a * s, jet.x) + second
+        with _differentiating():  # at a copy of x, because s depends on x and is constant here
+            x = self.x.view_as(self.x)
+            score = _pulled(x, *self.layer.forward_and_log_det(x), _without_inference(s))
+            rows = [_without_inference(row).expand_as(score) for row in v]
+            bends = [sum_event(gradient([score], x, [row]) * row, x) for row in rows]
+        return torch.stack(bends)
 
     def log_det(self) -> Tensor:
         return self.psi
 
-    def _jet(self, v: Tensor) -> tuple[Jet, Tensor, Tensor]:
-        # A sweep asks for the tangent and the curvature of the same v: one jet gives both.
-        if self._last is None or self._last[0] is not v:
-            self._last = v, self.layer.jet(Jet(self.x, v, None))
-        return self._last[1]
+
+def _pulled(x: Tensor, y: Tensor, psi: Tensor, s: Tensor) -> Tensor:
+    return gradient([y, psi], x, [s, torch.ones_like(psi)])
 
 
 @contextmanager
@@ -334,30 +348,6 @@ def _differentiating() -> Iterator[None]:
         yield
 
 
-def _ordinary(t: Tensor) -> Tensor:
-    """Returns a tensor that autograd can keep."""
+def _without_inference(t: Tensor) -> Tensor:
+    """Returns a tensor that autograd can save for the backward pass."""
     return t.clone() if t.is_inference() else t
-
-
-def _autograd_jet(layer: Bijection, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-    if jet.v.ndim > jet.x.ndim:
-        parts = [
-            _autograd_jet(layer, Jet(jet.x, v, None if jet.a is None else jet.a[k]))
-            for k, v in enumerate(jet.v)
-        ]
-        v, a = (torch.stack([getattr(p[0], name) for p in parts]) for name in "va")
-        first, second = (torch.stack([p[i] for p in parts]) for i in (1, 2))
-        return Jet(parts[0][0].x, v, a), first, second
-
-    def curve(t: Tensor) -> tuple[Tensor, Tensor]:
-        bend = 0.0 if jet.a is None else 0.5 * t * t * jet.a
-        return layer.forward_and_log_det(jet.x + t * jet.v + bend)
-
-    def slope(t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        return torch.func.jvp(curve, (t,), (one,))
-
-    with torch.inference_mode(False):
-        jet = jet.each(_ordinary)
-        zero, one = jet.x.new_zeros(()), jet.x.new_ones(())
-        ((y, _), (v, first)), (_, (a, second)) = torch.func.jvp(slope, (zero,), (one,))
-    return Jet(y, v, a), first, second

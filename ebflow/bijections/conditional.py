@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..networks import Jet, perceptron
+from ..networks import perceptron
 from .base import Bijection, ConstantLinearization, Linearization
 
 BOUND = 3.0
@@ -117,9 +117,3 @@ class _Given(Bijection):
 
     def _transposed(self, s: Tensor) -> Tensor:
         return self.scaled(s, self.scale)
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Scales the coefficients; ψ does not change along a curve."""
-        zero = jet.x.new_zeros(())
-        v, a = (None if t is None else self.stretched(t, jet.x.shape) for t in jet[1:])
-        return Jet(self.forward(jet.x), v, a), zero, zero

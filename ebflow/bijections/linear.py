@@ -42,7 +42,6 @@ __all__ = ["Dense", "DenseLU", "DenseWithInverse"]
 
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from typing import Any
 
 import torch
@@ -53,7 +52,12 @@ from torch.nn.utils.parametrize import is_parametrized
 from .base import ConstantJacobian, ConstantLinearization, Linearization, as_autocast, hold
 from .weighted import Weighted
 
-Pairs = dict[int, tuple[Tensor, Tensor]]
+
+class Pairs(dict[object, tuple[Tensor, Tensor]]):
+    """Rows whose products add up to one weight gradient, by the steps that have them."""
+
+    closed = False
+
 
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -158,29 +162,32 @@ class Dense(Weighted):
 def _one_product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Linearization:
     r"""Returns a dense layer at ``x``, whose weight gradient is one product a step.
 
-    In :math:`y = W x + b` and :math:`s_x = W^\top s_y` the same W gets the gradients
-    :math:`\bar y^\top x` and :math:`s_y^\top \bar s_x`. Autograd computes and adds two D×D
-    matrices; here the second pair waits for the first, and both are one product of 2B rows. The
-    score over y depends on y, so the pullback's backward always comes before that of the forward
-    step, if all is differentiated as a whole.
+    In :math:`y = W x + b`, :math:`\dot y = W v` and :math:`s_x = W^\top s_y` the same W gets the
+    gradients :math:`\bar y^\top x`, :math:`\bar{\dot y}^\top v` and :math:`s_y^\top \bar s_x`.
+    Autograd would compute and add three D×D matrices. Here the other pairs wait for the forward
+    step, whose backward comes last, and all become one product.
 
     Arguments:
         weight: W, with shape (D, D).
         bias: b, with shape (D,), or None.
         x: The points, with shape (B, D).
     """
-    pairs, keys = Pairs(), count()
+    pairs = Pairs()
     y = _Forward.apply(x, weight, pairs)
 
-    def pullback(s: Tensor) -> Tensor:
-        s = s.to(weight.dtype)  # under autocast a score may be wider
-        return _Pullback.apply(s, weight, pairs, next(keys))
+    def tangent(v: Tensor) -> Tensor:
+        rows = v.to(weight.dtype).flatten(0, -2)  # under autocast v may be wider
+        return _Waiting.apply(rows, weight, pairs, False).view(v.shape)
 
-    y = y if bias is None else y + bias
-    return ConstantLinearization(y, partial(F.linear, weight=weight), pullback)
+    def pullback(s: Tensor) -> Tensor:
+        return _Waiting.apply(s.to(weight.dtype), weight, pairs, True)
+
+    return ConstantLinearization(y if bias is None else y + bias, tangent, pullback)
 
 
 class _Forward(torch.autograd.Function):
+    """x ↦ W x, whose backward takes the weight gradients of all that waited."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(x, weight)
@@ -192,22 +199,36 @@ class _Forward(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         left, right = zip((grad, x), *ctx.pairs.values(), strict=True)
         ctx.pairs.clear()
+        ctx.pairs.closed = True
         grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         return grad_x, torch.cat(left).mT @ torch.cat(right), None
 
 
-class _Pullback(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, weight: Tensor, pairs: Pairs, key: int) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(s, weight)
-        ctx.pairs, ctx.key = pairs, key
-        return s @ weight
+class _Waiting(torch.autograd.Function):
+    """v ↦ W v, or Wᵀ v, whose pair of rows waits for the forward step's backward.
+
+    PyTorch runs the backward of later steps first, so the forward step's is the last one. A pair
+    that comes after it, as in a second backward pass, becomes a gradient of its own.
+    """
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        s, weight = ctx.saved_tensors
-        ctx.pairs[ctx.key] = (s, grad)
-        return F.linear(grad, weight), None, None, None
+    def forward(ctx: Any, v: Tensor, weight: Tensor, pairs: Pairs, transposed: bool) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(v, weight)
+        ctx.pairs, ctx.key, ctx.transposed = pairs, object(), transposed
+        return v @ weight if transposed else F.linear(v, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+        v, weight = ctx.saved_tensors
+        grad_v = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_v = F.linear(grad, weight) if ctx.transposed else grad @ weight
+        left, right = (v, grad) if ctx.transposed else (grad, v)
+        if ctx.pairs.closed:
+            grad_weight = left.mT @ right
+        else:
+            ctx.pairs[ctx.key] = left, right
+        return grad_v, grad_weight, None, None
 
 
 class _RelativeLinear(torch.autograd.Function):

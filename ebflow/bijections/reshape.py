@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..networks import Jet
 from .base import Bijection, ConstantJacobian, Linearization
 
 
@@ -184,13 +183,6 @@ class Part(Bijection):
         """Returns this layer at ``x``, by f at x₁."""
         head = self.layer.linearize(self.head(x), training=training)
         return _PartLinearization(self, head, x)
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Pushes the leading elements of a jet through f."""
-        (x, v, a), first, second = self.layer.jet(jet.each(self.head))
-        if a is not None:
-            a = self.joined(a, jet.bend)
-        return Jet(self.joined(x, jet.x), self.joined(v, jet.v), a), first, second
 
 
 class ConstantPart(Part, ConstantJacobian):

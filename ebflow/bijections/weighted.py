@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ..networks import Jet
 from ..randomness import eager
 from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32, hold
 
@@ -274,15 +273,6 @@ class Weighted(ConstantJacobian):
     def _linearized(self, x: Tensor, weight: Tensor) -> Linearization:
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
         return ConstantLinearization(self.act(x, weight, self.bias), *maps)
-
-    def jet(self, jet: Jet) -> tuple[Jet, Tensor, Tensor]:
-        """Pushes all coefficients of the jet through in one call."""
-        parts = [part for part in jet if part is not None]
-        rows = [part.reshape(-1, *self.event_shape) for part in parts]
-        out = self.linear(torch.cat(rows)).split([len(row) for row in rows])
-        x, v, *a = (o.view(part.shape) for o, part in zip(out, parts, strict=True))
-        zero = x.new_zeros(())
-        return Jet(x if self.bias is None else x + self.offset, v, a[0] if a else None), zero, zero
 
     @property
     def offset(self) -> Tensor:

@@ -5,9 +5,9 @@ import torch
 
 from ebflow import objectives
 from ebflow.alignment.classifiers import cnn, mlp, resnet18
+from ebflow.alignment.laplacian import laplacian
 from ebflow.alignment.logit import ClassLogit, accuracy, logit_gradients
 from ebflow.density import EnergyFunction
-from ebflow.networks import laplacian, perceptron
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded
@@ -16,7 +16,6 @@ SHAPE, CLASSES = (4, 4), 3
 NETS = {
     "mlp": lambda: mlp(SHAPE, CLASSES, hidden=8, generator=derive(0)),
     "cnn": lambda: cnn(SHAPE, CLASSES, hidden=4, generator=derive(0)),
-    "elu": lambda: perceptron(16, 3, hidden=8, activation="elu", generator=derive(0)),
 }
 nets = pytest.mark.parametrize("name", NETS)
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ebflow.bijections import ConstantJacobian, Dequantize
-from ebflow.networks import Jet
 
 from .. import reference
 from .cases import CASES, directions, points
@@ -46,7 +45,7 @@ def test_value_inverse_and_log_det(name):
     y = layer(x)
     close(layer.inverse(y), x.floor() if isinstance(layer, Dequantize) else x)
     value, found = layer.forward_and_log_det(x)
-    for again in (value, layer.linearize(x).y, layer.jet(Jet(x, torch.ones_like(x), None))[0].x):
+    for again in (value, layer.linearize(x).y):
         close(again, y)
     expected = reference.log_det(layer, x)
     assert found.shape == (len(x),)
@@ -99,25 +98,6 @@ def test_tangent_and_curvature(name):
 
 
 @everything
-@pytest.mark.parametrize(("slices", "bent"), [(0, False), (2, True)])
-def test_jet(name, slices, bent):
-    """Along lines and parabolas: value, tangent and bend, and the derivatives of ψ."""
-    layer, x = case(name)
-    v, a = directions(x, slices), directions(x, slices, seed=13) if bent else None
-    rows = list(zip(v, [None] * slices if a is None else a, strict=True)) if slices else [(v, a)]
-    values, logs = zip(*(along(layer, x, *row) for row in rows), strict=True)
-    value, d1, d2 = (joined([r[i] for r in values], slices) for i in range(3))
-    psi1, psi2 = (joined([r[i] for r in logs], slices) for i in (1, 2))
-    jet, first, second = layer.jet(Jet(x, v, a))
-    bend = torch.as_tensor(0.0 if jet.a is None else jet.a)
-    pairs = ((jet.x, value[0] if slices else value), (jet.v, d1), (bend, d2), (first, psi1))
-    for found, expected in (*pairs, (second, psi2)):
-        close(found, expected)
-    found = (jet.v * (jet.v + bend)).sum() + (torch.as_tensor(second) ** 2).sum()
-    gradients_agree(layer, found, (d1 * (d1 + d2)).sum() + (psi2**2).sum())
-
-
-@everything
 def test_directions_may_be_shared_by_all_points(name):
     """The exact trace sends the same D directions, with shape (K, 1, *event), through all."""
     layer, x = case(name)
@@ -126,10 +106,6 @@ def test_directions_may_be_shared_by_all_points(name):
     close(at.curvature(shared, s), torch.as_tensor(at.curvature(each, s)).expand(3, len(x)))
     tangent = at.tangent(each)
     close(at.tangent(shared).expand_as(tangent), tangent)
-    found, expected = layer.jet(Jet(x, shared, None)), layer.jet(Jet(x, each, None))
-    for part, whole in zip((*found[0], *found[1:]), (*expected[0], *expected[1:]), strict=True):
-        if whole is not None:
-            close(torch.as_tensor(part), torch.as_tensor(whole))
 
 
 @everything
@@ -138,16 +114,15 @@ def test_parts_work_without_gradient(name):
     v, s = directions(x, 2), directions(layer(x).detach(), 0)
 
     def parts():
-        at, (jet, *psi) = layer.linearize(x), layer.jet(Jet(x, v, None))
-        return at.pullback(s), at.tangent(v), at.curvature(v, s), *jet, *psi
+        at = layer.linearize(x)
+        return at.pullback(s), at.tangent(v), at.curvature(v, s)
 
     expected = parts()
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             found = parts()
         for part, whole in zip(found, expected, strict=True):
-            if whole is not None:
-                close(part, torch.as_tensor(whole).detach())
+            close(part, torch.as_tensor(whole).detach())
 
 
 @linear
@@ -198,19 +173,3 @@ def test_what_acts_on_every_element_alone_says_so(name):
 def line(x, v, t):
     """Returns x + t v, with one t a sample."""
     return x + t.view(-1, *[1] * (x.ndim - 1)) * v
-
-
-def along(layer, x, v, a):
-    """Returns the derivatives along a parabola of the layer's value, and of its ψ."""
-
-    def curve(t):
-        z = line(x, v, t)
-        return z if a is None else line(z, a, t * t / 2)
-
-    value = reference.along(lambda t: layer(curve(t)), len(x))
-    return value, reference.along(lambda t: psi(layer, curve(t)), len(x))
-
-
-def joined(parts, slices):
-    """Stacks slices, if there are any."""
-    return torch.stack(parts) if slices else parts[0]

@@ -10,7 +10,6 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ebflow.bijections import Dense
-from ebflow.networks import Jet
 
 from .cases import matrix, seeded
 
@@ -196,18 +195,6 @@ def test_weights_that_are_not_square_are_refused(shape):
         Dense(torch.ones(shape), None)
 
 
-def test_jet_is_one_product(monkeypatch):
-    """Both coefficients of the jet and the value go through one GEMM."""
-    layer, x = Dense(matrix(4), torch.ones(4)), torch.randn(3, 4, generator=seeded())
-    calls, plain = [], torch.nn.functional.linear
-    monkeypatch.setattr(
-        torch.nn.functional, "linear", lambda *a: calls.append(len(a[0])) or plain(*a)
-    )
-    v = torch.randn(2, 3, 4, generator=seeded())
-    layer.jet(Jet(x, v, v))
-    assert calls == [15]
-
-
 TRIANGLES = {"tril": torch.tril, "triu": torch.triu}
 triangles = pytest.mark.parametrize("structure", TRIANGLES)
 
@@ -260,3 +247,12 @@ def test_relative_form_of_a_triangle_is_the_exact_one(structure):
 def test_structures_that_are_none_are_refused():
     with pytest.raises(ValueError, match="structure: found 'lower', expected one of"):
         Dense(matrix(3), None, structure="lower")
+
+
+def test_a_second_backward_pass_in_training_has_the_same_gradient():
+    """The first one adds the weight's products up; the second computes each on its own."""
+    layer, x = Dense(matrix(4), None), torch.randn(3, 4, generator=seeded(1))
+    at = layer.linearize(x, training=True)
+    loss = (at.pullback(at.y.tanh()) * at.tangent(x[None] * at.y)).square().sum()
+    once, twice = (torch.autograd.grad(loss, layer.weight, retain_graph=True) for _ in range(2))
+    torch.testing.assert_close(once, twice)

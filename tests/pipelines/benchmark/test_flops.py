@@ -27,7 +27,7 @@ FORMULAS = {
 """GEMMs of 2 B D²; of ``sml`` without the triangular solutions, which PyTorch does not count."""
 
 SLICES = {
-    "ssm": lambda depth, slices: 3 * (1 + 2 * slices) * depth - 4 * slices - 1,
+    "ssm": lambda depth, slices: 6 * depth + slices * (3 * depth - 1) - 4,
     "ssm_vr": lambda depth, slices: 6 * depth + slices * (3 * depth - 1) - 1,
     "taylor_sm": lambda depth, slices: 6 * depth - 1 + slices * (3 * depth - 1),
 }
