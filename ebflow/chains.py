@@ -86,6 +86,9 @@ VISITED = 64
 PRIOR = 10.0
 """Proposals that the mixture's own moments count for."""
 
+NOWHERE = -1e300
+"""The logarithm of the weight of a proposal whose density is 0 or not a number."""
+
 BATCH = 1024
 """Most rows of an evaluation."""
 
@@ -332,6 +335,7 @@ class Chains:
         moments = self.given.moments()
         self.seen = y.to(like)
         self.centre, self.scale = (t.to(like).repeat_interleave(draws, 0) for t in moments)
+        self.effective = torch.full((self.rows,), math.nan).to(y)
         self.q, self.log_p = self._continued(self.seen) if started else self._pooled()
         if not self.log_p.isfinite().any():
             raise NonFinite(
@@ -399,6 +403,11 @@ class Chains:
         missing = self.missing[:: self.draws]
         return torch.where(missing, ratio, 0.0).sqrt().nan_to_num(math.inf).amax(1)
 
+    def pool_r_hat(self, least: float) -> Tensor:
+        """Returns √(1 + 1/n) of n effective proposals, as R̂ of as many; ∞ of too few of them."""
+        enough = self.effective >= least * self.draws * POOL
+        return torch.where(enough, (1 + 1 / self.effective).sqrt(), math.inf)
+
     def _continued(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns coordinates and log p of rows whose missing elements are there already."""
         here = y[:, None]
@@ -409,8 +418,10 @@ class Chains:
         y, log_p, odds = self._proposed(POOL)
         q = self._coordinates(y).view(self.rows, -1, y.shape[2]).double()
         weights = odds.view(self.rows, -1).softmax(1)
-        enough = 1 / weights.square().sum(1, keepdim=True)
-        share = enough / (enough + PRIOR)
+        size = 1 / weights.square().sum(1, keepdim=True)
+        size = torch.where(odds.view(self.rows, -1).amax(1, keepdim=True) > NOWHERE, size, 0.0)
+        self.effective = size[:, 0]
+        share = size / (size + PRIOR)
         mean = share * torch.einsum("np,npd->nd", weights, q)
         about = (q - mean.unsqueeze(1)).square()
         scale = (share * torch.einsum("np,npd->nd", weights, about) + (1 - share)).sqrt()
@@ -432,7 +443,7 @@ class Chains:
         """Returns log p − log q of completions (C, P, D), far below all others where it is not."""
         log_q = self.law.log_prob(y.view(self.rows, -1, y.shape[2]).double()).view(log_p.shape)
         odds = log_p.double() - log_q
-        return torch.where(odds.isfinite(), odds, -1e300)
+        return torch.where(odds.isfinite(), odds, NOWHERE)
 
     def _drawn(self, odds: Tensor) -> Tensor:
         """Returns one of each row of (C, P), by their weights."""

@@ -37,7 +37,7 @@ from .flow import Flow
 from .randomness import generator, normal
 from .sampling import Sampler
 
-SAMPLES, COMPONENTS = 4096, 32
+SAMPLES, COMPONENTS = 4096, 16
 """Samples of the flow to which the chains' mixture is fitted, and most Gaussians of it."""
 
 ROWS = 512
@@ -49,11 +49,17 @@ NUMBERS = 1 << 24
 MIXED = 1.1
 """R̂ up to which the chains of a row are taken to have met."""
 
-REDRAW_EVERY = 100
-"""Steps between redraws, if an epoch has no more."""
+ENOUGH = 0.25
+"""The effective share of a row's first proposals from which they give its draws."""
 
-REDRAW_WARMUP, REDRAW_STEPS = 3, 1
-"""Moves of a redraw: leapfrogs are tuned in the first ones."""
+SETTLE = 4
+"""Moves of chains that begin at such proposals."""
+
+REDRAW_EVERY = 100
+"""Steps between redraws."""
+
+REDRAW_BATCHES, REDRAW_MOVES = 2, 2
+"""Rows of a redraw, in batches, and moves of their chains: an eighth of the steps' cost."""
 
 REDRAW_ROWS = 256
 """Rows whose chains run together, at most; fewer of many columns."""
@@ -137,18 +143,21 @@ def impute(
         law = _target(flow, samples, generator, given, components=COMPONENTS)
         size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
         leaping = ((2**k, True) for k in range(doublings + 1))
-        rounds = ((1, False), (3, False), *leaping)
-        told = _Share(sum(number for number, _ in rounds) * (warmup + steps), progress)
+        rounds = ((0, False), (1, False), (3, False), *leaping)
+        count = sum(number * (warmup + steps) for number, _ in rounds)
+        told = _Share(SETTLE + count, progress)
         for number, leaps in rounds:
             for some in filter(len, rows.split(size)):
                 given = None if context is None else context[some]
                 options = {"context": given, "tell": partial(told, len(some) / len(rows))}
                 chains = Chains(law, x[some], missing[some], draws, generator, **options)
-                chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
-                chains.run(number * steps, leaps=leaps)
+                if number:
+                    chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
+                chains.run(number * steps or SETTLE, leaps=leaps)
                 made = chains.raw().to(x)
                 found[some] = torch.where(missing[some].unsqueeze(1), made, found[some])
-                acceptance[some], r_hat[some] = chains.acceptance(), chains.r_hat()
+                acceptance[some] = chains.acceptance()
+                r_hat[some] = chains.r_hat() if number else chains.pool_r_hat(ENOUGH)
             rows = rows[r_hat[rows] > MIXED]
     return Imputed(found, acceptance, r_hat)
 
@@ -262,8 +271,7 @@ class Filling:
         shard: tuple[int, int],
         device: torch.device,
     ) -> None:
-        self.every = max(REDRAW_EVERY, len(split) // batch_size)
-        self.seed, self.shard = seed, shard
+        self.most, self.seed, self.shard = REDRAW_BATCHES * batch_size, seed, shard
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
         self.x, self.context = split.resident
@@ -271,7 +279,7 @@ class Filling:
 
     def due(self, step: int) -> bool:
         """Whether entries are drawn again before a step."""
-        return step > 0 and step % self.every == 0
+        return step > 0 and step % REDRAW_EVERY == 0
 
     @torch.no_grad()
     def redraw(self, flow: Flow, step: int) -> None:
@@ -280,25 +288,27 @@ class Filling:
         Raises:
             NonFinite: If the flow gives rows no finite density.
         """
-        (rank, world), whole = self.shard, torch.zeros_like(self.x)
-        noise = generator(self.seed, "missing", step, device=self.x.device)
+        (rank, world), device = self.shard, self.x.device
+        noise = generator(self.seed, "missing", step, device=device)
         size = max(1, min(REDRAW_ROWS, NUMBERS // self.x.shape[1] ** 2))
-        some = torch.randperm(len(self.x), generator=noise, device=self.x.device)[:SAMPLES]
+        some = torch.randperm(len(self.x), generator=noise, device=device)[:SAMPLES]
+        order = torch.randperm(len(self.rows), generator=noise, device=device)[: self.most]
+        chosen = self.rows[order]
+        whole = torch.zeros_like(self.x[chosen])
         with fixed_weights(flow):
             law = _target(flow, self.x[some], noise, self._given(some), components=1)
-            for number, rows in enumerate(self.rows.split(size)):
+            for number, part in enumerate(torch.arange(len(chosen), device=device).split(size)):
                 if number % world == rank:
-                    noise = generator(self.seed, "missing", step, number, device=self.x.device)
-                    whole[rows] = self._drawn(law, rows, noise)
+                    noise = generator(self.seed, "missing", step, number, device=device)
+                    whole[part] = self._drawn(law, chosen[part], noise)
         if world > 1:
             torch.distributed.all_reduce(whole)
-        self.x[self.missing] = whole[self.missing]
+        self.x[chosen] = torch.where(self.missing[chosen], whole, self.x[chosen])
 
     def _drawn(self, law: Target, rows: Tensor, noise: torch.Generator) -> Tensor:
         options = {"context": self._given(rows), "started": True}
         chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, **options)
-        chains.warm_up(REDRAW_WARMUP, leaps=True)
-        chains.run(REDRAW_STEPS, leaps=True)
+        chains.run(REDRAW_MOVES, leaps=False)
         return chains.raw()[:, 0].to(self.x)
 
     def _given(self, rows: Tensor) -> Tensor | None:
