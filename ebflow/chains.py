@@ -253,9 +253,11 @@ class Target:
     ) -> None:
         self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
         count = grid + len(elementwise)
-        self.preprocessing = Flow(flow.event_shape, list(flow.layers)[:count]).to(flow.like)
-        self.rest = flow.without(count)
-        whole = self._whole(self.behind(flow.completed(samples, generator))[0], context)
+        self.preprocessing = Flow(flow.event_shape, list(flow.layers)[:count]).to(
+            flow.device, flow.dtype
+        )
+        self.rest = flow.after(count)
+        whole = self._whole(self.behind(flow.dequantize(samples, generator=generator))[0], context)
         self.mixture = mixture_of(whole[whole.isfinite().all(1)], components, generator)
 
     def behind(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,8 +329,8 @@ class Chains:
         fill = target.samples[torch.arange(len(x)) % len(target.samples)].to(x)
         whole = x if started else torch.where(missing, fill, x)
         self.x = whole.repeat_interleave(draws, 0)
-        like = target.flow.like
-        self.completed = target.flow.completed(self.x, generator)
+        like = self.x.new_zeros((), dtype=target.flow.dtype)
+        self.completed = target.flow.dequantize(self.x, generator=generator)
         y, self.log_det = target.behind(self.completed)
         y = y.double()
         self.law = self.given = target.given(y[::draws], missing, context)
@@ -497,7 +499,7 @@ class Chains:
 
     def _refresh(self) -> None:
         """Proposes other points of the cells in which observed columns of grids are."""
-        x = self.target.flow.completed(self.x, self.generator)
+        x = self.target.flow.dequantize(self.x, generator=self.generator)
         x = torch.where(self.missing, self.completed, x)
         y, log_det = self.target.behind(x)
         other = torch.where(self.missing, self._y(self.q), y)

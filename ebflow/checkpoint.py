@@ -148,7 +148,7 @@ def load(
 def _flow(spec: dict[str, Any], tensors: dict[str, Tensor], into: Flow | None, where: str) -> Flow:
     """Returns a flow of the right form, with any weights."""
     if into is not None:
-        return into if into.cut else _preprocessed(into, spec)
+        return into if into.n_preprocessing else _preprocessed(into, spec)
     if spec.get("architecture") is None:
         raise BadInput(
             f"{where}: no architecture, because a custom flow was saved; build a flow like it, "
@@ -234,7 +234,7 @@ def seal(state: dict[str, Any]) -> dict[str, Any]:
 
 def spec_of(flow: Flow) -> dict[str, Any]:
     """Returns the JSON-able specification from which ``rebuild`` builds a flow."""
-    dtype = str(flow.like.dtype).removeprefix("torch.")
+    dtype = str(flow.dtype).removeprefix("torch.")
     spec = dict(flow.spec or {})
     if flow.base.spec is None:  # a user's own base: whoever loads the flow must build it
         spec.pop("architecture", None)

@@ -4,16 +4,21 @@ __all__ = ["FlowDistribution", "Shape"]
 
 import math
 import numbers
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from .batching import parts
+from .bijections import Bijection
 from .bijections.weighted import fixed_weights
+from .data.memory import ArrayLike
 from .density import FlowEvaluation, LogDensity
-from .randomness import Generator
+from .randomness import Generator, RowGenerator
+from .tables.adapter import check_finite
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -21,40 +26,64 @@ if TYPE_CHECKING:
 Shape = int | Sequence[int]
 """The shape of samples."""
 
+T = TypeVar("T")
+
 
 class FlowDistribution(Distribution, LogDensity):
-    """Creates the density of a flow given a context: a distribution of PyTorch's kind.
+    """The density of a flow given a context, a ``torch.distributions.Distribution``.
 
-    Its batch shape is that of the context, ``()`` without one; values broadcast with it as those
-    of any distribution do. ``at`` is the one method that takes rows alone: (R B, *event), R of
-    them for every row of the context.
+    Its batch shape is that of the context, ``()`` without one. Values broadcast with it. Many
+    rows are processed in parts of bounded memory, with the same results.
 
     Arguments:
         flow: The flow.
-        context: c with shape (*batch, C); None of a flow without.
+        context: c with shape (*batch, C); None if the flow has no context.
 
     Raises:
-        ValueError: if the context has another size than the flow's, or the flow has none; a flow
-            with one raises where it is evaluated without.
+        ValueError: if the context has another size than the flow's. A flow with a context that is
+            used without one raises when it is evaluated.
     """
 
     arg_constraints: dict[str, Any] = {}
-    has_rsample = True
 
-    def __init__(self, flow: "Flow", context: Tensor | None = None) -> None:
+    def __init__(self, flow: "Flow", context: ArrayLike | None = None) -> None:
         self.flow, self.context = flow, flow.as_context(context)
         batch = () if self.context is None else self.context.shape[:-1]
         super().__init__(torch.Size(batch), torch.Size(flow.event_shape), validate_args=False)
-        self.layers, self.base = list(flow.layers), flow.base
-        if self.context is not None:
-            rows = flow.standardized(self.context).reshape(-1, flow.context)
-            self.layers = [layer.condition(rows) for layer in self.layers]
-            self.base = self.base.condition(rows)
+        self._layers: list[Bijection] | None = None
+        rows = self._context_rows
+        if rows is None:
+            self._layers, self.base = list(flow.layers), flow.base
+        else:
+            self.base = flow.base.condition(flow.standardized(rows))
+            if len(self._parts(len(rows))) == 1:
+                self._layers = self._conditioned()
+
+    @property
+    def layers(self) -> list[Bijection]:
+        """The layers given the context."""
+        # Those of many contexts are not stored, because each part of the rows needs its own.
+        return self._conditioned() if self._layers is None else self._layers
+
+    def _conditioned(self) -> list[Bijection]:
+        rows = self.flow.standardized(self._context_rows)
+        return [layer.condition(rows) for layer in self.flow.layers]
+
+    @property
+    def _context_rows(self) -> Tensor | None:
+        return None if self.context is None else self.context.reshape(-1, self.flow.context)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether samples are differentiable: false if integers or categories are rounded."""
+        return self.flow.dequantizer is None
 
     @property
     def support(self) -> constraints.Constraint:
-        """All of space."""
-        return constraints.independent(constraints.real, len(self.event_shape))
+        """The set of possible values: all reals, or the integers and bounds of dequantization."""
+        support = getattr(self.flow.dequantizer, "support", constraints.real)
+        missing = len(self.event_shape) - support.event_dim
+        return constraints.independent(support, missing) if missing else support
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
         """Returns the distribution, and its context, with this batch shape."""
@@ -64,26 +93,33 @@ class FlowDistribution(Distribution, LogDensity):
         return wider
 
     def at(self, x: Tensor, *, training: bool = False) -> FlowEvaluation:
-        """Returns the flow at rows ``x``, for several questions about the same points."""
+        """Returns the evaluation at dequantized rows, which shares work between its values.
+
+        Arguments:
+            x: The rows, with shape (R B, *event): R for each of the B rows of the context.
+            training: Whether one backward pass differentiates everything that is computed.
+        """
         return FlowEvaluation(self.layers, self.base, x, training=training)
 
-    def energy(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+    def energy(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns E(x) in nats with shape (*batch,)."""
-        at, batch = self._rows(x, generator)
-        return at.energy.reshape(batch)
+        return self._evaluated(lambda at: at.energy, x, generator)
 
-    def log_prob(self, value: Tensor, generator: Generator | None = None) -> Tensor:
+    def log_prob(self, value: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
         Dequantized values get uniform noise from ``generator``. By default the noise is a
         function of the row's values, so the result does not depend on batch or order. Values
         that are not on their grid are used as they are.
+
+        Raises:
+            ValueError: if a value or a context is not finite.
         """
         with fixed_weights(self.flow):
-            return -self.energy(value, generator) - self.log_normalizer()
+            return -self.energy(value, generator=generator) - self.log_normalizer()
 
     def log_normalizer(self) -> Tensor:
-        """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
+        """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""
         return self.flow.log_normalizer()
 
     def relative_energy(self, x: Tensor) -> Tensor:
@@ -95,115 +131,207 @@ class FlowDistribution(Distribution, LogDensity):
             total = total + log_det
         return self.base.energy(x) - total
 
-    def score(self, x: Tensor) -> Tensor:
+    def score(self, x: ArrayLike) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
-        at, batch = self._rows(x)
-        return at.score.reshape(*batch, *self.event_shape)
+        return self._evaluated(lambda at: at.score, x)
 
     def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v by the score chain.
 
         Arguments:
             x: The points, with shape (*batch, *event).
-            v: The directions, with the shape of ``x`` or one more dimension in front, K; results
-                have shape (*batch,) or (K, *batch).
+            v: The directions, with the shape of ``x`` or with one more leading dimension K.
+                Results have shape (*batch,) or (K, *batch).
         """
-        at, batch = self._rows(x)
+        rows, batch = self.rows(x)
         leading = v.shape[: v.ndim - x.ndim]
         v = v.expand(*leading, *batch, *x.shape[x.ndim - len(self.event_shape) :])
-        found = at.directional(v.reshape(math.prod(leading), *at.x.shape))
-        return tuple(part.reshape(*leading, *batch) for part in found)
+        at = self._for_batch(batch).at(rows)
+        both = at.directional(v.reshape(math.prod(leading), *rows.shape))
+        return tuple(values.reshape(*leading, *batch) for values in both)
 
-    def to_latent(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+    def to_latent(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        at, batch = self._rows(x, generator)
-        u = at.latent
-        return u.reshape(*batch, *u.shape[1:])
+        return self._evaluated(lambda at: at.latent, x, generator)
 
-    def from_latent(self, u: Tensor) -> Tensor:
-        """Returns the raw data x with latent ``u``; integers where the data are integers."""
-        u = u if isinstance(u, Tensor) else torch.as_tensor(u).to(self.flow.like)
-        batch = self._broadcast(u.shape[: u.ndim - len(self.flow.latent_shape)])
-        x = u.expand(*batch, *self.flow.latent_shape).reshape(-1, *self.flow.latent_shape)
-        for layer in reversed(self._over(batch).layers):
-            x = layer.inverse(x)
-        return x.reshape(*batch, *self.event_shape)
+    def from_latent(self, u: ArrayLike) -> Tensor:
+        """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
+        shape = self.flow.latent_shape
+        u = (
+            u
+            if isinstance(u, Tensor)
+            else torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
+        )
+        batch = self._broadcast(u.shape[: u.ndim - len(shape)])
+        rows = u.expand(*batch, *shape).reshape(-1, *shape)
+        x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)
+        return torch.cat(x).reshape(*batch, *self.event_shape)
 
-    def rsample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
-        """Returns exact samples with shape (*sample_shape, *batch, *event), differentiable.
+    def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
+        """Returns exact, differentiable samples with shape (*sample_shape, *batch, *event).
 
-        O(D²) each once the linear layers are factorized.
-        """
-        batch = (*_shape(sample_shape), *self.batch_shape)
-        shape = (math.prod(batch), *self.flow.latent_shape)
-        u = self.base.draw(shape, self.flow.like, generator)
-        return self.from_latent(u.reshape(*batch, *self.flow.latent_shape))
-
-    def sample(self, sample_shape: Shape = (), generator: Generator | None = None) -> Tensor:
-        """Returns exact samples without gradients, as ``rsample``.
+        O(D²) per sample once the linear layers are factorized.
 
         Raises:
-            ValueError: if the context is not finite.
+            NotImplementedError: if ``has_rsample`` is false.
         """
-        self._check_context()
-        with torch.no_grad(), fixed_weights(self.flow):
-            return self.rsample(sample_shape, generator)
+        self._check_rsample()
+        return self._samples(sample_shape, generator)
+
+    def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
+        """Returns exact samples with shape (*sample_shape, *batch, *event), without gradients."""
+        with torch.no_grad():
+            return self._samples(sample_shape, generator)
+
+    def rsample_and_log_prob(
+        self, sample_shape: Shape = (), *, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns differentiable samples and their log-densities, as zuko's flows do.
+
+        Raises:
+            NotImplementedError: if ``has_rsample`` is false.
+        """
+        self._check_rsample()
+        return self._samples_and_log_probs(sample_shape, generator)
 
     def sample_and_log_prob(
-        self, sample_shape: Shape = (), generator: Generator | None = None
+        self, sample_shape: Shape = (), *, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns samples and their log-densities, without gradients.
 
-        Of integer data the log-density is that of the completed sample, before it is rounded.
-
-        Raises:
-            ValueError: if the context is not finite.
+        If the flow dequantizes, the log-density is that of the sample before it is rounded.
         """
-        self._check_context()
-        batch = (*_shape(sample_shape), *self.batch_shape)
-        shape = (math.prod(batch), *self.flow.latent_shape)
-        with torch.no_grad(), fixed_weights(self.flow):
-            x = self.base.draw(shape, self.flow.like, generator)
-            log_p = self.base.log_prob(x) - self.log_normalizer()
-            for layer in reversed(self.layers):
-                if layer.constant_jacobian:
-                    x = layer.inverse(x)
-                else:
-                    x, log_det = layer.inverse_and_log_det(x)
-                    log_p = log_p + log_det
+        with torch.no_grad():
+            return self._samples_and_log_probs(sample_shape, generator)
+
+    def _samples(self, shape: Shape, generator: Generator | None) -> Tensor:
+        with fixed_weights(self.flow):
+            u, batch = self._latents(shape, generator)
+            return self.from_latent(u.reshape(*batch, *u.shape[1:]))
+
+    def _samples_and_log_probs(
+        self, shape: Shape, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        with fixed_weights(self.flow):
+            u, batch = self._latents(shape, generator)
+            pairs = self._for_batch(batch)._map(FlowDistribution._inverse_and_log_prob, u)
+            x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
+            log_p = log_p - self.log_normalizer()
         return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
 
-    def _check_context(self) -> None:
-        if self.context is not None and not (finite := self.context.isfinite()).all():
-            found, place = self.context[~finite][0].item(), (~finite).nonzero()[0].tolist()
-            raise ValueError(f"context: found {found} at {place}, expected finite numbers")
+    def _latents(
+        self, shape: Shape, generator: Generator | None
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Returns samples of the base in rows, and their batch shape."""
+        batch = (*_sizes(shape), *self.batch_shape)
+        rows = (math.prod(batch), *self.flow.latent_shape)
+        like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
+        check_finite(like.view(1, 1), self.context, self.flow.columns)
+        return self.base.draw(rows, like, generator), batch
 
-    def _rows(
-        self, x: Tensor, generator: Generator | None = None
-    ) -> tuple[FlowEvaluation, tuple[int, ...]]:
-        """Returns the flow at ``x``, as completed rows in its type, and their batch shape."""
-        if isinstance(generator, Tensor):
-            raise TypeError(
-                "generator: found a tensor; expected a context by flow(c), or context=c"
+    def _inverse(self, x: Tensor) -> Tensor:
+        for layer in reversed(self.layers):
+            x = layer.inverse(x)
+        return x
+
+    def _inverse_and_log_prob(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the data with latent ``x``, and log p + log Z."""
+        log_p = self.base.log_prob(x)
+        for layer in reversed(self.layers):
+            if layer.constant_jacobian:
+                x = layer.inverse(x)
+            else:
+                x, log_det = layer.inverse_and_log_det(x)
+                log_p = log_p + log_det
+        return x, log_p
+
+    def _check_rsample(self) -> None:
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "rsample: samples of this flow are rounded to integers or categories, which has "
+                "no gradient; use sample"
             )
+
+    def rows(
+        self, x: ArrayLike, *, generator: Generator | None = None
+    ) -> tuple[Tensor, tuple[int, ...]]:
+        """Returns dequantized rows with shape (N, *event) and their batch shape.
+
+        Raises:
+            ValueError: if a value is not finite.
+        """
+        rows, batch = self._raw_rows(x)
+        return self.flow.dequantize(rows, generator=generator), batch
+
+    def _raw_rows(self, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
         x = self.flow.as_events(x)
         batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
         rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
-        return self._over(batch).at(self.flow.completed(rows, generator)), batch
+        check_finite(rows, self.context, self.flow.columns)
+        return rows, batch
 
-    def _over(self, batch: tuple[int, ...]) -> "FlowDistribution":
-        """Returns the distribution whose context's rows are those of a batch, in turn."""
+    def _evaluated(
+        self,
+        value: Callable[[FlowEvaluation], Tensor],
+        x: ArrayLike,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Returns a value of the evaluations at ``x``, with shape (*batch, …)."""
+        rows, batch = self._raw_rows(x)
+        dequantize = partial(self.flow.dequantize, generator=generator)
+        if isinstance(generator, torch.Generator | RowGenerator):
+            # Its numbers depend on a row's position among all rows, not only among its part.
+            rows, dequantize = dequantize(rows), nn.Identity()
+        values = torch.cat(
+            self._for_batch(batch)._map(lambda density, x: value(density.at(dequantize(x))), rows)
+        )
+        return values.reshape((*batch, *values.shape[1:]))
+
+    def _map(self, function: Callable[["FlowDistribution", Tensor], T], x: Tensor) -> list[T]:
+        """Applies a function to parts of the rows ``x``, each with its part of the context."""
+        slices = self._parts(len(x))
+        if len(slices) == 1:
+            return [function(self, x)]
+        # Without the test, scores by autograd would keep the graphs of all parts.
+        tensors = (x, self.context, *self.flow.parameters())
+        differentiable = any(t is not None and t.requires_grad for t in tensors)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and differentiable):
+            return [function(self._part(part), x[part]) for part in slices]
+
+    def _parts(self, count: int) -> list[slice]:
+        return parts(count, self.flow.layers, self.event_shape, self.flow.dtype.itemsize)
+
+    def _part(self, rows: slice) -> "FlowDistribution":
+        """Returns the density of some rows: row i has the context i mod B."""
+        contexts = self._context_rows
+        if contexts is None or len(contexts) == 1:
+            return self
+        index = torch.arange(rows.start, rows.stop, device=contexts.device) % len(contexts)
+        return FlowDistribution(self.flow, contexts[index])
+
+    def _for_batch(self, batch: tuple[int, ...]) -> "FlowDistribution":
+        """Returns the distribution whose rows of the context follow those of a batch."""
         own = len(self.batch_shape)
         ends = batch[len(batch) - own :] == tuple(self.batch_shape)
         return self if self.context is None or ends else self.expand(batch)
 
     def _broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if not self.batch_shape:  # of most flows: PyTorch's function imports its compiler
+        if not self.batch_shape:  # PyTorch's function would import its compiler
             return tuple(shape)
         return tuple(torch.broadcast_shapes(tuple(shape), self.batch_shape))
 
+    def __repr__(self) -> str:
+        """Returns the shapes of the batch, the event and the context, and the flow's layers."""
+        context = None if self.context is None else tuple(self.context.shape)
+        layers = ", ".join(type(layer).__name__ for layer in self.flow.layers)
+        return (
+            f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
+            f"event_shape={tuple(self.event_shape)}, context={context}, layers=[{layers}], "
+            f"base={type(self.flow.base).__name__})"
+        )
 
-def _shape(shape: Shape) -> tuple[int, ...]:
+
+def _sizes(shape: Shape) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
     if not all(isinstance(size, numbers.Integral) and size >= 0 for size in sizes):
         raise ValueError(

@@ -123,8 +123,8 @@ def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
 
 
 def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) -> Tensor:
-    batches = (batch.to(flow.like.device) for batch in split.batches(size))
-    return torch.cat([flow.energy(x, noise, context=c).double() for x, c in batches])
+    batches = (batch.to(flow.device) for batch in split.batches(size))
+    return torch.cat([flow.energy(x, context=c, generator=noise).double() for x, c in batches])
 
 
 @contextmanager

@@ -175,7 +175,7 @@ def fit(
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     if flow is not None and (options or base is not None):
         raise ValueError("options, base: found with a flow, expected neither")
-    kind = dtype if flow is None else flow.like.dtype
+    kind = dtype if flow is None else flow.dtype
     dataset, columns = gathered(x, context, validation, levels, missing, seed, kind)
     train = dataset.split("train")
     rows = len(train) + len(dataset.split("validation"))
@@ -197,8 +197,8 @@ def fit(
         chosen = {name: value for name, value in chosen.items() if value is not None}
         plan = replace(plan, columns=marginals, **chosen)
         made = flow
-        if flow is None or not flow.cut:
-            kind = dtype if flow is None else flow.like.dtype
+        if flow is None or not flow.n_preprocessing:
+            kind = dtype if flow is None else flow.dtype
             chain = preprocessing.fit(train, **_front(plan), **front, dtype=kind)
             if flow is None:
                 latents = base or _base(plan, chain, dataset, seed)

@@ -1,23 +1,27 @@
-r"""Normalizing flows: layers from data to latent, a base, and a context if there is one.
+r"""Normalizing flows: bijections from data to latent, a base density and, optionally, a context.
 
-Layers :math:`f_1 \dots f_L` carry data :math:`x` to the latent :math:`u`, whose base density is
-:math:`p_0`. With :math:`\psi_i = \log |\det J_i|`, and :math:`\mathcal{C}` the layers whose
-Jacobian does not depend on the input,
+Layers :math:`f_1 \dots f_L` map data :math:`x` to the latent :math:`u` with base density
+:math:`p_0`. Let :math:`\psi_i = \log |\det J_i|`. Let :math:`\mathcal{C}` be the layers whose
+Jacobian does not depend on the input. Then
 
 .. math::
     \log p(x) = \underbrace{\log p_0(u)
         + \sum_{i \notin \mathcal{C}} \psi_i(x_{i-1})}_{-E(x)}
         + \underbrace{\sum_{i \in \mathcal{C}} \psi_i}_{-\log Z}.
 
-``flow(c)`` is the density given a context; a flow's own methods are those of ``flow(context)``.
-Leading layers may be *preprocessing* (dequantization, logit, whitening). ``log_prob`` counts them,
-so it is a density of raw data; ``core`` is the flow behind the cut, where scores are matched.
+``flow(c)`` is the density given a context c, a ``torch.distributions.Distribution``.
+``flow.log_prob(x, context=c)`` and the other methods of a flow are short forms of
+``flow(c).log_prob(x)``.
+
+The first layers may be *preprocessing*: dequantization, a logit, whitening. ``log_prob`` includes
+their log-determinants, so it is a density of raw data. The other layers are the ``core``, the
+part that is trained.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Flow", "FlowDistribution"]
+__all__ = ["Flow"]
 
 import copy
 import math
@@ -37,20 +41,23 @@ from .history import History
 from .randomness import ContentGenerator, Generator
 from .tables.adapter import as_context, as_events, context_of
 
+CONSTANT = 1e-10
+"""Standard deviation, relative to the mean, below which a column of contexts is constant."""
+
 
 class Flow(nn.Module, LogDensity):
-    """Creates a flow.
+    """A normalizing flow.
 
-    Values of its methods have any leading dimensions: x has shape (*batch, *event), and a row
-    (*batch, D) is taken for an image, an image for a row, where that is unambiguous.
+    Methods take ``x`` with shape (*batch, *event), as tensors, arrays or frames. A flow of images
+    also takes rows of as many elements, and a flow of rows takes images, if that is unambiguous.
 
     Arguments:
         event_shape: The shape of one example of raw data.
         layers: The bijections, from data to latent.
         base: The density of latents; None: N(0, I).
-        cut: The number of leading layers that are preprocessing, in front of ``core``.
-        context: The number C of elements of a context; 0: there is none.
-        spec: How to build the same flow again, JSON-able; written into checkpoints.
+        n_preprocessing: The number of leading layers that are preprocessing.
+        context: The number C of elements of a context; 0: the flow has no context.
+        spec: JSON-able description from which ``ebflow.load`` rebuilds the flow.
 
     Example:
         >>> from ebflow.bijections import Dense, MonotoneSpline
@@ -68,217 +75,215 @@ class Flow(nn.Module, LogDensity):
         layers: Sequence[Bijection],
         *,
         base: Base | None = None,
-        cut: int = 0,
+        n_preprocessing: int = 0,
         context: int = 0,
         spec: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= cut <= len(layers):
-            raise ValueError(f"cut: found {cut}, expected 0 … {len(layers)}")
+        if not 0 <= n_preprocessing <= len(layers):
+            raise ValueError(
+                f"n_preprocessing: found {n_preprocessing}, expected 0 … {len(layers)}"
+            )
         self.event_shape = tuple(event_shape)
         self.layers = nn.ModuleList(layers)
         self.base = StandardNormal() if base is None else base
-        self.cut, self.context, self.spec = cut, context, spec
-        self.latent_shape = self._shape_at(len(layers))
+        self.n_preprocessing, self.context, self.spec = n_preprocessing, context, spec
+        self.latent_shape = self._shape_after(len(layers))
         self.columns: dict[str, Any] | None = None
         self.history = History()
-        if not any(True for _ in self._reals()):
+        if not any(True for _ in self._float_tensors()):
             self.placeholder = nn.Buffer(torch.zeros(()), persistent=False)
         if context:
-            self.context_mean = nn.Buffer(self.like.new_zeros(context))
-            self.context_scale = nn.Buffer(self.like.new_ones(context))
+            self.context_mean = nn.Buffer(self._zero.new_zeros(context))
+            self.context_scale = nn.Buffer(self._zero.new_ones(context))
 
-    def forward(self, context: Tensor | None = None) -> "FlowDistribution":
-        """Returns the density given a context with shape (*batch, C): a ``Distribution``.
+    def forward(self, context: ArrayLike | None = None) -> FlowDistribution:
+        """Returns the density given a context with shape (*batch, C).
 
-        Columns of a frame or a dictionary are found by their names, and categories are one-hot
-        then; a context of one column may be a number, a list of them, or a Series.
+        A frame or a dictionary has to have the context's columns. A context of one column may be
+        a number, a list of numbers or a Series.
         """
         return FlowDistribution(self, context)
 
+    # The methods of the density given ``context``.
+
     def at(
-        self, x: Tensor, *, training: bool = False, context: Tensor | None = None
+        self, x: Tensor, *, training: bool = False, context: ArrayLike | None = None
     ) -> FlowEvaluation:
-        """Returns the flow at rows of completed data; energy, score and curvature share sweeps."""
+        """Returns the evaluation at dequantized rows, which shares work between its values."""
         return self(context).at(x, training=training)
 
     def energy(
-        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
+        self,
+        x: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
-        return self(self.context_of(x, context)).energy(x, generator)
+        return self(self.context_of(x, context)).energy(x, generator=generator)
 
     def log_normalizer(self) -> Tensor:
-        """Returns log Z in nats, a scalar: O(D³ L), kept until weights change, without grad."""
+        """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""
         layers = (layer for layer in self.layers if layer.constant_jacobian)
-        return -sum((layer.log_det() for layer in layers), start=self.like.new_zeros(()))
+        return -sum((layer.log_det() for layer in layers), start=self._zero)
 
     def log_prob(
-        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
+        self,
+        x: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
-        A frame's columns are found by their names, those of a context too unless one is given;
-        an array's are taken in order. See ``FlowDistribution.log_prob`` on integer data.
+        The columns of a frame are selected by name, those of the context too unless ``context``
+        is set; columns of an array are used in order. See ``FlowDistribution.log_prob`` on
+        integers.
 
         Raises:
-            ValueError: if a column or a context is missing, as one whose columns have no names,
-                or a category is no level of the training rows.
+            ValueError: if a column, a context or a value is missing, or a category is unknown.
         """
-        return self(self.context_of(x, context)).log_prob(x, generator)
+        return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""
         return self().relative_energy(x)
 
-    def score(self, x: Tensor, *, context: Tensor | None = None) -> Tensor:
+    def score(self, x: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
         return self(self.context_of(x, context)).score(x)
 
     def directional(
-        self, x: Tensor, v: Tensor, *, context: Tensor | None = None
+        self, x: Tensor, v: Tensor, *, context: ArrayLike | None = None
     ) -> tuple[Tensor, Tensor]:
         """Returns v·s and v·∇s·v by the score chain; ``v`` as x or (K, *x)."""
         return self(context).directional(x, v)
 
     def to_latent(
-        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
+        self,
+        x: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self(self.context_of(x, context)).to_latent(x, generator)
+        return self(self.context_of(x, context)).to_latent(x, generator=generator)
 
-    def from_latent(self, u: Tensor, *, context: Tensor | None = None) -> Tensor:
-        """Returns the raw data x with latent ``u``; integers where the data are integers."""
+    def from_latent(self, u: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
+        """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
         return self(context).from_latent(u)
 
     def sample(
         self,
         shape: Shape = (),
-        generator: Generator | None = None,
         *,
-        context: Tensor | None = None,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
     ) -> Tensor:
-        """Returns exact samples with shape (*shape, *batch, *event), ``shape`` an int or a tuple.
+        """Returns exact samples with shape (*shape, *batch, *event); ``shape``: int or tuple.
 
-        O(D²) each once the linear layers are factorized.
+        O(D²) per sample once the linear layers are factorized.
         """
-        return self(context).sample(shape, generator)
+        return self(context).sample(shape, generator=generator)
 
     def sample_and_log_prob(
         self,
         shape: Shape = (),
-        generator: Generator | None = None,
         *,
-        context: Tensor | None = None,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Returns samples and their log-densities."""
-        return self(context).sample_and_log_prob(shape, generator)
+        return self(context).sample_and_log_prob(shape, generator=generator)
+
+    # Parts and extensions, which share layers with this flow.
 
     @property
     def core(self) -> "Flow":
-        """The flow behind the cut, sharing its layers."""
-        return self.without(self.cut)
+        """The flow after the preprocessing."""
+        return self.after(self.n_preprocessing)
 
-    def without(self, count: int) -> "Flow":
-        """Returns the flow behind its first ``count`` layers, sharing the others."""
-        return self._with(self._shape_at(count), list(self.layers)[count:], cut=0)
+    def after(self, count: int) -> "Flow":
+        """Returns the flow after its first ``count`` layers."""
+        return self._with_layers(self._shape_after(count), list(self.layers)[count:])
 
-    def replaced(self, tail: "Flow") -> "Flow":
-        """Returns this flow with another one in the place of ``core``."""
-        return tail._with(self.event_shape, [*self.layers[: self.cut], *tail.layers], cut=self.cut)
+    def with_core(self, core: "Flow") -> "Flow":
+        """Returns this flow's preprocessing followed by another core."""
+        preprocessing = self.layers[: self.n_preprocessing]
+        layers = [*preprocessing, *core.layers]
+        return core._with_layers(self.event_shape, layers, n_preprocessing=len(preprocessing))
 
     def preprocessed(
         self,
-        chain: Iterable[Bijection],
+        transforms: Iterable[Bijection],
         *,
         shape: Sequence[int] | None = None,
         match_after: bool = True,
     ) -> "Flow":
-        """Returns this flow behind ``chain``, sharing its layers.
+        """Returns this flow preceded by ``transforms``.
 
         Arguments:
-            chain: The preprocessing, from raw data, in rows, to rows of this flow's events;
-                copied.
-            shape: The shape of an event of the result; None: rows, (D,).
-            match_after: Whether scores are matched behind the whole chain (MaP); otherwise
-                only dequantization stands before the cut.
+            transforms: The preprocessing of rows of raw data; copied.
+            shape: The shape of one example of raw data; None: (D,).
+            match_after: Whether all transforms are preprocessing, after which scores are matched
+                (MaP); otherwise only dequantization is.
         """
         rows = (math.prod(self.event_shape),)
         shape = rows if shape is None else tuple(shape)
-        layers = [copy.deepcopy(layer).to(self.like) for layer in chain]
+        layers = [copy.deepcopy(layer).to(self.device, self.dtype) for layer in transforms]
         if shape != rows:
             leading = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
             layers.insert(leading, Reshape(shape, rows))
         if rows != self.event_shape:
             layers.append(Reshape(rows, self.event_shape))
-        dequantized = bool(layers) and isinstance(layers[0], Dequantize)
-        cut = len(layers) if match_after else int(dequantized)
-        spec = {"preprocessing": getattr(chain, "spec", None), "match_after": match_after,
-                "event_shape": list(shape)}  # fmt: skip
-        result = self._with(shape, [*layers, *self.layers], cut=cut).to(self.like)
-        result.spec = {**(self.spec or {}), **spec}
-        return result
+        flow = self._with_layers(shape, [*layers, *self.layers], n_preprocessing=len(layers))
+        if not match_after:
+            flow.n_preprocessing = int(flow.dequantizer is not None)
+        flow.spec = {**(self.spec or {}), "preprocessing": getattr(transforms, "spec", None),
+                     "match_after": match_after, "event_shape": list(shape)}  # fmt: skip
+        return flow
+
+    def _with_layers(
+        self, shape: Sequence[int], layers: Sequence[Bijection], *, n_preprocessing: int = 0
+    ) -> "Flow":
+        """Returns a flow of other layers with the base and the standardized context of this."""
+        options = {"base": self.base, "n_preprocessing": n_preprocessing, "context": self.context}
+        flow = Flow(shape, layers, **options).to(self.device, self.dtype)
+        if self.context:
+            flow.context_mean, flow.context_scale = self.context_mean, self.context_scale
+        return flow
+
+    def _shape_after(self, count: int) -> tuple[int, ...]:
+        shape = self.event_shape
+        for layer in list(self.layers)[:count]:
+            shape = getattr(layer, "target", shape)
+        return shape
+
+    # The type of the flow, and what it does to data before the layers.
 
     @property
-    def like(self) -> Tensor:
-        """A zero of the type and on the device of the flow's first tensor of reals."""
-        first = next(self._reals())
-        return torch.zeros((), dtype=first.dtype, device=first.device)
+    def dtype(self) -> torch.dtype:
+        """The dtype of the flow's parameters."""
+        return next(self._float_tensors()).dtype
 
-    def _reals(self) -> Iterator[Tensor]:
+    @property
+    def device(self) -> torch.device:
+        """The device of the flow's parameters."""
+        return next(self._float_tensors()).device
+
+    @property
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=self.dtype, device=self.device)
+
+    def _float_tensors(self) -> Iterator[Tensor]:
         for tensors in (self.parameters(), self.buffers()):
             yield from (t for t in tensors if t.is_floating_point())
 
     @property
     def batch_shape(self) -> torch.Size:
-        """That of ``flow()``."""
+        """The batch shape of ``flow()``."""
         return torch.Size()
-
-    @property
-    def initialized(self) -> bool:
-        """Whether every layer has what it takes from data."""
-        return all(layer.initialized for layer in self.layers)
-
-    @torch.no_grad()
-    def initialize(
-        self, x: Tensor, generator: Generator | None = None, *, context: Tensor | None = None
-    ) -> None:
-        """Lets layers such as ``ActNorm`` take what they need from one batch of raw data.
-
-        In order, each from what the layers before it make of ``x``. Layers that have it, from
-        an earlier call or a checkpoint, keep it. Until then they are the identity.
-        """
-        density = self(context)
-        x = density._rows(x, generator)[0].x
-        for layer in density.layers:
-            if not layer.initialized:
-                layer.initialize(x)
-            x = layer(x)
-
-    def standardize_context(self, mean: Tensor, deviation: Tensor) -> None:
-        """Lets contexts be standardized by their mean and deviation, with shape (C,)."""
-        mean, deviation = (t.to(self.like.device, torch.float64) for t in (mean, deviation))
-        self.context_mean.copy_(mean)
-        # Around the mean as it is held, which may be far from 0 in its own deviations.
-        spread = torch.hypot(deviation, mean - self.context_mean)
-        self.context_scale.copy_(torch.where(spread > 0, 1 / spread, 1.0))
-
-    def standardized(self, context: Tensor) -> Tensor:
-        """Returns contexts as the layers see them."""
-        return ((context - self.context_mean) * self.context_scale).to(self.like)
-
-    def preprocess(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns rows ``x`` of raw data carried through the preprocessing in front of the cut."""
-        x = self.completed(self.as_events(x), generator)
-        for layer in list(self.layers)[: self.cut]:
-            x = layer(x)
-        return x
-
-    def completed(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Returns rows in the flow's type; integers behind dequantization with their noise."""
-        if len(self.layers) and isinstance(self.layers[0], Dequantize):
-            return self.layers[0].dequantize(x, self.like, generator or ContentGenerator())
-        return x.to(self.like)
 
     def as_events(self, x: ArrayLike) -> Tensor:
         """Returns ``x``, a tensor, an array or a frame, with shape (*batch, *event).
@@ -286,10 +291,10 @@ class Flow(nn.Module, LogDensity):
         Raises:
             ValueError: if the shape is wrong, or a number is too large for the flow's dtype.
         """
-        return as_events(x, self.event_shape, self.columns, self.like.dtype)
+        return as_events(x, self.event_shape, self.columns, self.dtype)
 
     def context_of(self, x: ArrayLike, context: ArrayLike | None) -> ArrayLike | None:
-        """Returns the context of rows: by default a frame's own columns of that name."""
+        """Returns the context of rows: by default the frame ``x``, if it has the columns."""
         return context_of(x, context, self.columns)
 
     def as_context(self, context: ArrayLike | None) -> Tensor | None:
@@ -299,17 +304,89 @@ class Flow(nn.Module, LogDensity):
             ValueError: if the flow has no context, or one of another size.
         """
         context = as_context(context, self.context, self.columns)
-        return None if context is None else context.to(self.like.device)
+        return None if context is None else context.to(self.device)
 
-    def _with(self, shape: Sequence[int], layers: Sequence[Bijection], *, cut: int) -> "Flow":
-        """Returns a flow of other layers, sharing the base and what is known of contexts."""
-        flow = Flow(shape, layers, base=self.base, cut=cut, context=self.context).to(self.like)
+    def standardize_context(self, mean: Tensor, deviation: Tensor) -> None:
+        """Sets the mean and standard deviation, (C,), by which contexts are standardized.
+
+        Constant columns are only centered: their scale is 1.
+        """
+        mean, deviation = (t.to(self.device, torch.float64) for t in (mean, deviation))
+        self.context_mean.copy_(mean)
+        # The stored mean is rounded to the flow's dtype: use the deviations around that one.
+        spread = torch.hypot(deviation, mean - self.context_mean)
+        varies = deviation > CONSTANT * mean.abs()
+        self.context_scale.copy_(torch.where(varies, 1 / spread, 1.0))
+
+    def standardized(self, context: Tensor) -> Tensor:
+        """Returns contexts as the layers use them."""
+        return ((context - self.context_mean) * self.context_scale).to(self.dtype)
+
+    @property
+    def dequantizer(self) -> Dequantize | None:
+        """The layer that makes integers and categories continuous: the first, or none."""
+        first = self.layers[0] if len(self.layers) else None
+        return first if isinstance(first, Dequantize) else None
+
+    def dequantize(self, x: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """Returns rows in the flow's dtype, with noise on integers if the flow dequantizes."""
+        if self.dequantizer is None:
+            return x.to(self.device, self.dtype)
+        return self.dequantizer.dequantize(x, self._zero, generator or ContentGenerator())
+
+    def preprocess(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
+        """Returns rows of raw data after the preprocessing."""
+        x = self.dequantize(self.as_events(x), generator=generator)
+        for layer in self.layers[: self.n_preprocessing]:
+            x = layer(x)
+        return x
+
+    @property
+    def initialized(self) -> bool:
+        """Whether all data-dependent layers are initialized."""
+        return all(layer.initialized for layer in self.layers)
+
+    @torch.no_grad()
+    def initialize(
+        self,
+        x: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        """Initializes layers such as ``ActNorm`` from one batch of raw data, in order.
+
+        Layers that are initialized, by an earlier call or a checkpoint, stay as they are. A layer
+        that is not is the identity.
+        """
+        density = self(context)
+        x, _ = density.rows(x, generator=generator)
+        for layer in density.layers:
+            if not layer.initialized:
+                layer.initialize(x)
+            x = layer(x)
+
+    def __repr__(self) -> str:
+        """Returns a summary: shape, size and dtype, columns, layers and base, one per line."""
+        size = sum(parameter.numel() for parameter in self.parameters())
+        lines = [f"Flow(event_shape={self.event_shape}, parameters={size:,}, dtype={self.dtype}, "
+                 f"device={self.device})"]  # fmt: skip
+        names = (self.columns or {}).get("names") or []
+        if names:
+            lines.append(f"  columns: {_shortened(names)}")
         if self.context:
-            flow.context_mean, flow.context_scale = self.context_mean, self.context_scale
-        return flow
+            names = ((self.columns or {}).get("context") or {}).get("names") or []
+            lines.append(f"  context: {self.context}" + (f" ({_shortened(names)})" * bool(names)))
+        for index, layer in enumerate(self.layers):
+            part = "preprocessing" if index < self.n_preprocessing else "layer"
+            lines.append(f"  {part} {index}: {_one_line(layer)}")
+        return "\n".join([*lines, f"  base: {_one_line(self.base)}"])
 
-    def _shape_at(self, index: int) -> tuple[int, ...]:
-        shape = self.event_shape
-        for layer in list(self.layers)[:index]:
-            shape = getattr(layer, "target", shape)
-        return shape
+
+def _one_line(module: nn.Module) -> str:
+    return f"{type(module).__name__}({' '.join(module.extra_repr().split())})"
+
+
+def _shortened(names: Sequence[str], most: int = 8) -> str:
+    rest = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

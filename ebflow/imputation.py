@@ -139,7 +139,7 @@ def impute(
             made = _sampled(flow, x, missing, context, generator, draws, sampler)
             return Imputed(made, acceptance * torch.nan, r_hat * torch.nan)
         given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
-        samples = flow.sample(SAMPLES if given is None else (), generator, context=given)
+        samples = flow.sample(SAMPLES if given is None else (), generator=generator, context=given)
         law = _target(flow, samples, generator, given, components=COMPONENTS)
         size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
         leaping = ((2**k, True) for k in range(doublings + 1))
@@ -209,11 +209,13 @@ def _sampled(
     """
     layers = list(flow.layers)
     count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-    elementwise = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
+    elementwise = Flow(flow.event_shape, layers[:count], n_preprocessing=count).to(
+        flow.device, flow.dtype
+    )
     rows, free = (t.repeat_interleave(draws, 0) for t in (x, missing))
-    y = elementwise.preprocess(rows.masked_fill(free, 0), generator)
+    y = elementwise.preprocess(rows.masked_fill(free, 0), generator=generator)
     y = torch.where(free, normal(y.shape, y, generator), y)
-    density = flow.without(count)
+    density = flow.after(count)
     if context is not None:
         density = density(context.repeat_interleave(draws, 0))
     y = sampler(density, y, generator=generator, free=free)

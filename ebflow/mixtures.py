@@ -209,7 +209,7 @@ def behind(
         here = wanted[(wanted >= first) & (wanted < first + len(rows))] - first
         if len(here):
             noise = RowGenerator(seed, "preprocess", first=first)
-            y = flow.preprocess(rows, noise)
+            y = flow.preprocess(rows, generator=noise)
             parts.append((y if context is None else torch.cat([context, y], 1))[here])
         first += len(rows)
     return torch.cat(parts)

@@ -278,7 +278,7 @@ def sml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor
 
     Source: Chao et al. (2023), arXiv:2305.15267, without its code's factor 1/2.
     """
-    drawn = density.sample(() if density.batch_shape else len(x), generator)
+    drawn = density.sample(() if density.batch_shape else len(x), generator=generator)
     return density.at(x).energy - density.at(drawn).energy
 
 

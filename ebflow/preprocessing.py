@@ -233,9 +233,11 @@ def _elementwise(
 
 def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
     """Returns what makes directions behind a chain normal, by some of the rows."""
-    flow = Flow((split.width,), copy.deepcopy(layers), cut=len(layers)).double()
+    flow = Flow((split.width,), copy.deepcopy(layers), n_preprocessing=len(layers)).double()
     rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
-    return marginals.gaussianized(flow.preprocess(rows, RowGenerator(seed, "gaussianize")))
+    return marginals.gaussianized(
+        flow.preprocess(rows, generator=RowGenerator(seed, "gaussianize"))
+    )
 
 
 def _fitted(moments: "_Moments", shrinkage: float | None) -> list[Bijection]:
@@ -298,8 +300,8 @@ def _errors(x: Tensor, layers: Sequence[Bijection], dtype: torch.dtype) -> Tenso
 
     A flow's own layers have such offsets: they round as coarsely.
     """
-    flow = Flow((x.shape[1],), copy.deepcopy(layers), cut=len(layers)).to(dtype)
-    y = flow.preprocess(x, RowGenerator(0, "resolved"))
+    flow = Flow((x.shape[1],), copy.deepcopy(layers), n_preprocessing=len(layers)).to(dtype)
+    y = flow.preprocess(x, generator=RowGenerator(0, "resolved"))
     return (flow.from_latent((y + 1) - 1) - x).abs()
 
 
@@ -368,11 +370,11 @@ def _moments(
     split: Split, layers: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
 ) -> tuple[_Moments, _Moments]:
     """Returns the moments, in float64, of all rows but each fifth, and of those."""
-    flow = Flow((split.width,), copy.deepcopy(layers), cut=len(layers)).double()
+    flow = Flow((split.width,), copy.deepcopy(layers), n_preprocessing=len(layers)).double()
     first = 0
     kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
     for rows, _ in split.batches(batch_size):
-        y = flow.preprocess(rows, RowGenerator(seed, "preprocess", first=first))
+        y = flow.preprocess(rows, generator=RowGenerator(seed, "preprocess", first=first))
         out = torch.arange(first, first + len(y)) % HELD == HELD - 1
         kept += _Moments.of(y[~out], full=full)
         held += _Moments.of(y[out], full=full)

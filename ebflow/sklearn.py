@@ -105,4 +105,4 @@ class FlowDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)
         generator = torch.Generator().manual_seed(int(seed))
-        return self.flow_.sample(n_samples, generator).double().numpy()
+        return self.flow_.sample(n_samples, generator=generator).double().numpy()

@@ -134,7 +134,7 @@ class Trainer(Driven):
         self.flow, self.dataset, self.config = flow, dataset, config
         self.batch_size, self.seed = batch_size, seed
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
-        self.device = flow.like.device
+        self.device = flow.device
         self._initialize()
         core = flow.core
         if accumulate > 1 and getattr(loss, "latent_mean", 0):
@@ -142,7 +142,7 @@ class Trainer(Driven):
                              "mean over the batch is not the mean of its parts'")  # fmt: skip
         self.loss, self.anchor, self.plain = loss, anchor, LossModule(core, loss)
         self.ema = AveragedModel(core, multi_avg_fn=self._average)
-        self.averaged = flow.replaced(self.ema.module).eval()
+        self.averaged = flow.with_core(self.ema.module).eval()
         self.module = wrap(self.plain)
         if is_sharded(self.module):
             wrap(self.ema)
@@ -228,7 +228,9 @@ class Trainer(Driven):
             split = self.dataset.split("train")
             batches = split.shuffled(self.batch_size, seed=self.seed, device=self.device)
             x, context = next(batches)
-            self.flow.initialize(x, RowGenerator(self.seed, "initialize"), context=context)
+            self.flow.initialize(
+                x, generator=RowGenerator(self.seed, "initialize"), context=context
+            )
 
     def _filling(self) -> Filling | None:
         split, options = self.dataset.split("train"), {"seed": self.seed, "shard": self.shard}
@@ -339,7 +341,7 @@ class Trainer(Driven):
             x = self.augment(x, RowGenerator(self.seed, "augment", self.step, first=first))
         noise = RowGenerator(self.seed, "train", self.step, first=first)
         with torch.no_grad():
-            y = self.flow.preprocess(x, noise)
+            y = self.flow.preprocess(x, generator=noise)
         progress = Progress(self.step, self._share)
         with products(self.precision, self.device.type):
             losses, self._latent = self.module(y, batch.context, noise, progress)
@@ -418,7 +420,7 @@ class Trainer(Driven):
         batch = self._trained_rows()
         for flow in (self.flow, self.averaged):
             density = flow(batch.context)
-            found = where_non_finite(density, density.flow.completed(batch.x))
+            found = where_non_finite(density, density.flow.dequantize(batch.x))
             if "whose output" not in found:
                 break
         return found

@@ -1,6 +1,6 @@
 """Converts frames, arrays and lists to the events and contexts of a flow."""
 
-__all__ = ["as_context", "as_events", "context_of"]
+__all__ = ["as_context", "as_events", "check_finite", "context_of"]
 
 import math
 from collections.abc import Sequence
@@ -50,9 +50,9 @@ def _check_range(x: Tensor, size: int, columns: dict[str, Any], dtype: torch.dty
     too_large = (x.isfinite() & x.to(dtype).isinf()).flatten().nonzero()
     if len(too_large):
         row, feature = divmod(int(too_large[0]), size)
-        names = columns.get("names")
+        title = called(feature, columns.get("names"))
         raise ValueError(
-            f"x, row {row}, {called(feature, names)}: found {x.flatten()[too_large[0]].item()}, "
+            f"x, row {row}, {title}: found {x.flatten()[too_large[0]].item()}, "
             f"expected a number of {dtype}: flow.double() takes larger ones"
         )
 
@@ -90,3 +90,36 @@ def as_context(context: ArrayLike | None, width: int, columns: Columns) -> Tenso
     if shape[-1:] != (width,):
         raise ValueError(f"context: found shape {shape}, expected (*, {width})")
     return context
+
+
+def check_finite(x: Tensor, context: Tensor | None, columns: Columns) -> None:
+    """Raises ValueError at the first NaN or infinite value of rows and their contexts.
+
+    Arguments:
+        x: Rows with shape (N, *event).
+        context: Contexts with shape (*batch, C), or None.
+        columns: The flow's description of its columns.
+    """
+    columns = columns or {}
+    _check_finite(x.flatten(1), "x", _titles(columns, "categories"))
+    if context is not None:
+        own = columns.get("context") or {}
+        _check_finite(context.reshape(-1, context.shape[-1]), "context", _titles(own, "levels"))
+
+
+def _check_finite(values: Tensor, name: str, titles: Sequence[str]) -> None:
+    # A compiled or exported graph cannot depend on values.
+    if torch.compiler.is_compiling() or bool((finite := values.isfinite()).all()):
+        return
+    row, feature = (~finite).nonzero()[0].tolist()
+    raise ValueError(
+        f"{name}, row {row}, {called(feature, titles)}: found {values[row, feature].item()}, "
+        "expected a finite number. Leave out such rows, or fill in missing values by "
+        "ebflow.imputation.impute"
+    )
+
+
+def _titles(columns: dict[str, Any], levels: str) -> list[str]:
+    """Returns the names of the elements; none if the columns have no names."""
+    names = columns.get("names") or ()
+    return titles(names, columns.get(levels) or [None] * len(names))

@@ -68,7 +68,8 @@ def spread(model: Model, count: int) -> Tensor | None:
     if not model.given:
         return None
     flow = model.flow
-    noise = normal((count, flow.context), flow.like, RowGenerator(0, "context"))
+    like = torch.zeros((), dtype=flow.dtype)
+    noise = normal((count, flow.context), like, RowGenerator(0, "context"))
     contexts = (flow.context_mean + noise / flow.context_scale).double().numpy()
     levels = model.given["levels"]
     return torch.from_numpy(expanded(np.stack(split(contexts, levels), 1), levels))

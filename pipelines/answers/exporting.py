@@ -82,12 +82,13 @@ def _differences(called: Call, graph: Graph, context: Tensor | None) -> tuple[fl
     Both in units of max(1, |log p|), the largest of all rows; rounding is the difference from the
     flow in float64.
     """
-    flow, context = graph.flow, None if context is None else context.to(graph.flow.like)
-    x = flow(context).sample(ROWS if context is None else (), RowGenerator(0, "sample"))
+    flow = graph.flow
+    context = None if context is None else context.to(flow.device, flow.dtype)
+    x = flow(context).sample(ROWS if context is None else (), generator=RowGenerator(0, "sample"))
     noise = uniform(x.shape, x, RowGenerator(0, "noise"))
     inputs = {"x": x, "context": context, "noise": noise}
-    expected = flow(context).log_prob(x, RowGenerator(0, "noise")).double()
-    rows = flow.completed(x, RowGenerator(0, "noise")).double()
+    expected = flow(context).log_prob(x, generator=RowGenerator(0, "noise")).double()
+    rows = flow.dequantize(x, generator=RowGenerator(0, "noise")).double()
     exact = copy.deepcopy(flow).double().log_prob(rows, context=context)
     given = called({name: inputs[name] for name in graph.inputs}).double()
     finite = expected.isfinite()

@@ -47,14 +47,15 @@ class Graph(nn.Module):
     @property
     def dtype(self) -> str:
         """The name of the flow's type."""
-        return str(self.flow.like.dtype).removeprefix("torch.")
+        return str(self.flow.dtype).removeprefix("torch.")
 
     def forward(
         self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
         """Returns log p in nats with shape (N,)."""
         if noise is not None:
-            x = self.flow.layers[0].completed(x, self.flow.like, noise)
+            like = torch.zeros((), dtype=self.flow.dtype)
+            x = self.flow.dequantizer.completed(x, like, noise)
         if context is not None:  # tells the tracer that there are as many as rows
             context = context.expand(x.shape[0], -1)
         return -self.flow(context).at(x).energy - self.log_normalizer
@@ -71,5 +72,5 @@ def export(graph: Graph) -> torch.export.ExportedProgram:
     shapes = {name: flow.event_shape for name in graph.inputs}
     if "context" in shapes:
         shapes["context"] = (flow.context,)
-    example = {name: flow.like.new_zeros(ROWS, *shape) for name, shape in shapes.items()}
+    example = {name: torch.zeros(ROWS, *shape, dtype=flow.dtype) for name, shape in shapes.items()}
     return torch.export.export(graph, (), example, dynamic_shapes=dict.fromkeys(shapes, {0: rows}))

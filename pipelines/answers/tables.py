@@ -37,7 +37,7 @@ def schema(model: Model) -> pa.Schema:
 
 def _data_schema(model: Model) -> pa.Schema:
     known = model.columns
-    dtype = known.get("dtype") or str(model.flow.like.dtype).removeprefix("torch.")
+    dtype = known.get("dtype") or str(model.flow.dtype).removeprefix("torch.")
     if model.names is None:
         shape, name = known.get("shape") or model.flow.event_shape, known.get("column")
         one_list = name is not None or len(shape) > 1

@@ -94,7 +94,7 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     pit, picture = _transformed(density, x, seed), is_image(dataset.manifest)
     count = TILES if picture and pit is not None else ROWS
     shape = () if density.batch_shape else (count,)
-    drawn = density.sample(shape, generator(seed, "report")).flatten(1)
+    drawn = density.sample(shape, generator=generator(seed, "report")).flatten(1)
     y = drawn[drawn.isfinite().all(1)]
     permuted, apart, chosen = generator(seed, "permutations"), {}, []
     if not picture:
@@ -125,7 +125,7 @@ def names(manifest: Manifest) -> list[str]:
 def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
     if not isinstance(density.base, StandardNormal):
         return None
-    return goodness.radii(density.to_latent(x, ContentGenerator(seed)))
+    return goodness.radii(density.to_latent(x, generator=ContentGenerator(seed)))
 
 
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:

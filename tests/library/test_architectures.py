@@ -185,7 +185,7 @@ def test_a_spec_rebuilds_the_flow(name, dtype):
     again = rebuild(spec).eval()
     again.load_state_dict(flow.state_dict())
     x = torch.randn(3, *shape, generator=seeded(1), dtype=dtype)
-    assert torch.equal(again.log_prob(x), flow.log_prob(x)) and again.like.dtype == dtype
+    assert torch.equal(again.log_prob(x), flow.log_prob(x)) and again.dtype == dtype
 
 
 def test_building_leaves_the_global_random_state():

@@ -104,7 +104,7 @@ def gaussian():
     """Chains of 16 rows of a Gaussian, 32 each, that lack the first three elements of four."""
     root = torch.eye(4) + 0.5 * normal((4, 4), torch.zeros(()), generator(7)).tril(-1)
     flow = ebflow.Flow((4,), [Dense(root, None)])
-    draws = flow.sample((2_000,), generator(8))
+    draws = flow.sample((2_000,), generator=generator(8))
     law = Target(flow, [], draws, generator(9), grid=False, components=1)
     missing = (torch.arange(4) < 3).expand(16, 4)
     return Chains(law, draws[:16], missing, 32, generator(10))

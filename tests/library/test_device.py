@@ -75,7 +75,7 @@ def test_a_checkpoint_loads_on_a_machine_without_one(digits, tmp_path):
     list(training.run())
     save_training(training, tmp_path / "checkpoint")
     flow = load(tmp_path / "checkpoint")
-    assert flow.like.device.type == "cpu"
+    assert flow.device.type == "cpu"
     split = digits.split("test")
     here, there = evaluate(flow, split), evaluate(training.averaged, split)
     assert here.nll == pytest.approx(there.nll, abs=6 * here.nll_se)

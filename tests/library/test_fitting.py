@@ -91,7 +91,7 @@ def test_images_come_back_as_images():
     for architecture in ("dense", "convolutional"):
         options = {"kernel_size": 3, "blocks": 2} if architecture == "convolutional" else None
         flow = ebflow.fit(x, levels=17, architecture=architecture, options=options, **FEW)
-        samples = flow.sample((3,), seeded())
+        samples = flow.sample((3,), generator=seeded())
         assert samples.shape == (3, 1, 4, 4) and ((samples >= 0) & (samples <= 16)).all()
         assert torch.equal(samples, samples.round())
         assert torch.equal(flow.log_prob(x), flow.log_prob(x.flatten(1)))
@@ -349,7 +349,7 @@ def test_a_table_gets_an_autoregressive_net_behind_its_columns():
     flow = ebflow.fit(x, steps=5)
     assert flow.spec["architecture"] == "autoregressive"
     assert flow.spec["preprocessing"]["columns"] == ["grids", "bounds", "standard", "tails"]
-    sampled = flow.sample(50, randomness.generator(0))
+    sampled = flow.sample(50, generator=randomness.generator(0))
     assert torch.equal(sampled[:, 0], sampled[:, 0].round())
     plain = ebflow.fit(x, steps=5, marginals=False)
     assert plain.spec["preprocessing"]["columns"] == []
@@ -367,7 +367,7 @@ def two_modes(count, seed):
 
 def test_one_column_of_two_modes():
     flow = ebflow.fit(two_modes(1000, 0), **{**FEW, "steps": 150})
-    samples = flow.sample(4000, seeded())
+    samples = flow.sample(4000, generator=seeded())
     assert nll(flow, two_modes(4000, 1)) < 0.96
     assert float((samples.abs() < 1.5).double().mean()) < 0.02
 

@@ -32,7 +32,7 @@ def flow(frame):
 
 def test_booleans_and_nullable_integers_are_numbers_and_drawn_as_such(frame, flow):
     assert flow.log_prob(frame).isfinite().all()
-    drawn = flow.sample(50, torch.Generator().manual_seed(0))[:, 1:]
+    drawn = flow.sample(50, generator=torch.Generator().manual_seed(0))[:, 1:]
     assert drawn.equal(drawn.round())
 
 
@@ -149,7 +149,7 @@ def test_single_columns_are_told_what_to_do():
 
 def test_small_integers_of_a_table_are_no_grey_levels():
     x = np.random.default_rng(2).integers(0, 2, (200, 2)).astype("uint8")
-    drawn = ebflow.fit(x, **QUICK).sample(200, torch.Generator().manual_seed(0))
+    drawn = ebflow.fit(x, **QUICK).sample(200, generator=torch.Generator().manual_seed(0))
     assert drawn.abs().max() < 5 and drawn.equal(drawn.round())
 
 

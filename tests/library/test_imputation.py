@@ -135,7 +135,7 @@ def grid():
         DequantiseColumns(torch.zeros(2), torch.tensor([1.0, 0.0])),
         Dense(torch.linalg.inv(root), torch.zeros(2, dtype=torch.float64)),
     ]
-    return ebflow.Flow((2,), layers, cut=1).double()
+    return ebflow.Flow((2,), layers, n_preprocessing=1).double()
 
 
 def test_what_is_missing_on_a_grid_has_its_masses():

@@ -152,7 +152,7 @@ def test_rows_behind_a_chain_are_a_flows_own(digits):
     chain = preprocessing.fit(split, shrinkage=0.01)
     y = mixtures.behind(chain, split, seed=3, batch_size=100)
     flow = preprocessing.gaussian(chain)
-    expected = flow.preprocess(split.tensor(), RowGenerator(3, "preprocess"))
+    expected = flow.preprocess(split.tensor(), generator=RowGenerator(3, "preprocess"))
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
     few = mixtures.behind(chain, split, seed=3, most=500, batch_size=100)
     chosen = mixtures._numbers(len(split), 500, 3)

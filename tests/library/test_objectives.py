@@ -233,7 +233,7 @@ def test_other_likelihoods_given_contexts(name):
     anchor.follow(0)
     exact = -brute(density)(x)
     compare(flow, objectives.lazy_ml(density, x, generator=derive(0), anchor=anchor), exact)
-    drawn = density.sample((), derive(0))
+    drawn = density.sample((), generator=derive(0))
     found = objectives.sml(density, x, generator=derive(0))
     assert drawn.shape == x.shape
     compare(flow, found, density.energy(x) - density.energy(drawn))

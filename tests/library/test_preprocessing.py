@@ -45,7 +45,9 @@ def setting(request, name, **options):
     source, known = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
     chain = fit(split, **known, **options)
-    y = flow_of(chain, split.width).preprocess(split.tensor(), RowGenerator(0, "preprocess"))
+    y = flow_of(chain, split.width).preprocess(
+        split.tensor(), generator=RowGenerator(0, "preprocess")
+    )
     return split, chain, y
 
 
@@ -190,11 +192,13 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
     flow = gaussian(fit(split, **options))
-    assert flow.like.dtype == torch.float64
+    assert flow.dtype == torch.float64
     x, log_dets = plain(split, options)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
     noise = RowGenerator(0, "preprocess")
-    np.testing.assert_allclose(flow.log_prob(split.tensor(), noise), exact, rtol=1e-9, atol=1e-7)
+    np.testing.assert_allclose(
+        flow.log_prob(split.tensor(), generator=noise), exact, rtol=1e-9, atol=1e-7
+    )
 
 
 def test_gaussian_baseline_of_digits(digits):
@@ -211,7 +215,7 @@ def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalize, tmp_
     again = Preprocessing.load(tmp_path / "chain.safetensors")
     assert again.spec == chain.spec
     ours, theirs = (
-        flow_of(c, split.width).preprocess(split.tensor(), RowGenerator(0, "preprocess"))
+        flow_of(c, split.width).preprocess(split.tensor(), generator=RowGenerator(0, "preprocess"))
         for c in (chain, again)
     )
     assert torch.equal(ours, theirs)
@@ -224,7 +228,7 @@ def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalize):
     spec = json.loads(json.dumps(chain.spec))
     again = flow_of(build(spec), split.width)
     again.load_state_dict(flow_of(chain, split.width).state_dict())
-    found = again.preprocess(split.tensor(), RowGenerator(0, "preprocess"))
+    found = again.preprocess(split.tensor(), generator=RowGenerator(0, "preprocess"))
     torch.testing.assert_close(found, y, rtol=1e-12, atol=1e-12)
 
 
@@ -314,7 +318,7 @@ def test_a_density_beside_outliers_is_the_same_in_single_precision(value, share)
     p = single.log_prob(x).exp().double()
     assert p.sum() == pytest.approx(float(exact.sum()), rel=2e-3)
     torch.testing.assert_close(p, exact, rtol=0.02, atol=0.01 * float(exact.max()))
-    assert len(single.sample(1000, derive(0))[:, 0].unique()) > 990
+    assert len(single.sample(1000, generator=derive(0))[:, 0].unique()) > 990
 
 
 @pytest.mark.parametrize("share", [0, 0.3])
@@ -356,7 +360,7 @@ def before(dtype, **options):
 @pytest.mark.parametrize("normalize", ["none", "whiten"])
 def test_scores_are_matched_before_an_extended_logit(name, normalize, dtype):
     flow, x = before(dtype, extended=True, normalize=normalize)
-    y = flow.preprocess(x, derive(0))
+    y = flow.preprocess(x, generator=derive(0))
     if name in ("dsm", "sml"):
         outside = ((y + torch.randn(y.shape, dtype=dtype)) < 0).any()
         assert outside and y.min() >= 0 and y.max() < 256
@@ -372,13 +376,13 @@ def test_scores_are_matched_before_an_extended_logit(name, normalize, dtype):
 def test_without_the_extension_noise_leaves_the_domain(dtype):
     flow, x = before(dtype)
     with pytest.raises(ValueError, match="logit: found values"):
-        OBJECTIVES["dsm"](flow.core, flow.preprocess(x, derive(0)), generator=derive(1))
+        OBJECTIVES["dsm"](flow.core, flow.preprocess(x, generator=derive(0)), generator=derive(1))
 
 
 @precisions
 def test_the_extension_changes_nothing_inside_the_range(dtype):
     (plain, x), (extended, _) = before(dtype), before(dtype, extended=True)
-    one, other = (flow.log_prob(x, derive(0)) for flow in (plain, extended))
+    one, other = (flow.log_prob(x, generator=derive(0)) for flow in (plain, extended))
     torch.testing.assert_close(one, other, rtol=1e-12 if dtype == torch.float64 else 1e-5, atol=0)
 
 
@@ -413,7 +417,7 @@ def test_columns_are_dequantized_bounded_and_bent_and_come_back():
     assert chain.columns.steps.tolist() == [1, 0, 0, 0]
     assert chain.columns.bounds[2] == (0.0, 1.0)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.completed(rows.resident.x)
+    x = flow.dequantize(rows.resident.x)
     torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), rows.resident.x)
     assert flow.to_latent(x).abs().max() < 8
 
@@ -421,7 +425,7 @@ def test_columns_are_dequantized_bounded_and_bent_and_come_back():
 def test_density_behind_columns_is_of_raw_units():
     chain = fit(mixed_columns(), grids=True, tails=True)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.completed(mixed_columns().resident.x)[:5]
+    x = flow.dequantize(mixed_columns().resident.x)[:5]
     jacobian = torch.stack(
         [torch.autograd.functional.jacobian(flow.to_latent, row[None]).reshape(4, 4) for row in x]
     )

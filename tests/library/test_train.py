@@ -201,7 +201,9 @@ def test_finish_is_by_exact_likelihood(digits, monkeypatch):
     def step(batch):
         flow.load_state_dict(training.flow.state_dict())
         noise = RowGenerator(training.seed, "train", training.step)
-        exact = -float(flow.core.log_prob(flow.preprocess(batch.x, noise)).detach().mean())
+        exact = -float(
+            flow.core.log_prob(flow.preprocess(batch.x, generator=noise)).detach().mean()
+        )
         refreshes = training.anchor.refreshes
         plain(batch)
         near = abs(float(training.window[-1]) - exact) < 1e-9
@@ -349,7 +351,7 @@ def test_either_type_trains_under_the_usual_default(digits, name, dtype, single_
     training = named(digits, name, net=dict(dtype=dtype), steps=3)
     assert all(math.isfinite(v) for v in losses(training))
     assert {p.dtype for p in training.parameters} == {dtype}
-    assert training.averaged.like.dtype == dtype
+    assert training.averaged.dtype == dtype
 
 
 def test_continuous_data_train(diabetes):

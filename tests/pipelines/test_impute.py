@@ -60,8 +60,8 @@ def test_it_tells_which_chain_draws(gaussian):
 def logits(flow, truth, missing):
     """Returns the logits of digits with the stage's own dequantization."""
     noise = derive(0, "impute", "gaussian")
-    elementwise = Flow((64,), list(flow.layers)[:2], cut=2).to(flow.like)
-    return elementwise.preprocess(truth.masked_fill(missing, 0), noise)
+    elementwise = Flow((64,), list(flow.layers)[:2], n_preprocessing=2).to(flow.device, flow.dtype)
+    return elementwise.preprocess(truth.masked_fill(missing, 0), generator=noise)
 
 
 def conditional(flow, y, missing):

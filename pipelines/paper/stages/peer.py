@@ -131,7 +131,7 @@ class Behind:
 
     @torch.no_grad()
     def _carried(self, x: Tensor, noise: Generator) -> Tensor:
-        return self._preprocessing.preprocess(x, noise)
+        return self._preprocessing.preprocess(x, generator=noise)
 
     def _flow(self, values: Values | None) -> Flow:
         base = None if values is None else _Given(values)

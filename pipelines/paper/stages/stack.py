@@ -125,7 +125,10 @@ def _batches(
     for step in range(config.steps + 1):
         x = next(shuffled).x
         with torch.no_grad():
-            found = [flow.preprocess(x, RowGenerator(seed, "dequantize", step)) for flow in flows]
+            found = [
+                flow.preprocess(x, generator=RowGenerator(seed, "dequantize", step))
+                for flow in flows
+            ]
         yield torch.stack(found), RowGenerator(seed, "train", step)
 
 

@@ -206,7 +206,7 @@ def test_sampling_first_loses_no_gradient():
     """The first read of a step may be the sampler's, which wants none."""
     flow = normalized("zero")
     with fixed_weights(flow):
-        flow.sample(2, seeded())
+        flow.sample(2, generator=seeded())
         flow.energy(points(flow)).sum().backward()
     assert all(p.grad is not None for p in flow.parameters())
 

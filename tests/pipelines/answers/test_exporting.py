@@ -89,11 +89,11 @@ def test_a_file_scores_as_the_flow_does(
     assert [line.split()[0] for line in done.out] == ["takes", "checked", "written"]
     flow = Model("", found(folder, "")).flow
     context = None if what == "images" else flow.context_mean.expand(1_000, -1).clone()
-    x = flow(context).sample(1_000 if context is None else (), RowGenerator(5, "rows"))
+    x = flow(context).sample(1_000 if context is None else (), generator=RowGenerator(5, "rows"))
     noise = uniform(x.shape, x, RowGenerator(6, "noise"))
     inputs = {"x": x, "context": context, "noise": noise}
     inputs = {name: value for name, value in inputs.items() if value is not None}
-    expected = flow(context).log_prob(x, RowGenerator(6, "noise")).detach().numpy()
+    expected = flow(context).log_prob(x, generator=RowGenerator(6, "noise")).detach().numpy()
     scores, about = scored_elsewhere(program, tmp_path, kind, inputs)
     assert scores.shape == (1_000,) and np.isfinite(expected).all()
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)

@@ -36,7 +36,7 @@ def flow_of(name, **options):
     chain = preprocessing.fit(Rows(x.flatten(1), **levels), **fitted)
     flow = inner.preprocessed(chain, shape=x.shape[1:])
     flow.initialize(x)
-    return flow, x.to(flow.like)
+    return flow, x.to(flow.device, flow.dtype)
 
 
 KINDS = {
@@ -61,7 +61,7 @@ def test_a_graph_gives_the_flows_log_density_for_any_number_of_rows(kind):
     called = graphs.export(graph).module()
     for rows in (x, x[:1]):
         noise = uniform(rows.shape, rows, RowGenerator(3, "noise"))
-        expected = flow.log_prob(rows, RowGenerator(3, "noise"))
+        expected = flow.log_prob(rows, generator=RowGenerator(3, "noise"))
         found = called(x=rows, noise=noise)
         assert found.shape == (len(rows),) and expected.isfinite().all()
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
@@ -74,7 +74,7 @@ def test_reals_take_no_noise_and_a_mixture_is_a_base():
     flow = flow.preprocessed(preprocessing.fit(Rows(x)))
     graph = graphs.Graph(flow)
     assert graph.inputs == ("x",)
-    x = x.to(flow.like)
+    x = x.to(flow.device, flow.dtype)
     torch.testing.assert_close(graphs.export(graph).module()(x=x), flow.log_prob(x))
 
 
