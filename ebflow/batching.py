@@ -11,32 +11,48 @@ from torch import nn
 BUDGET = 1 << 28
 """Bytes of intermediate values that one part may need."""
 
-COPIES = 12
-"""Intermediate values per output of a layer: an upper bound, measured with splines."""
+COPIES = 24
+"""Intermediate values per output of a layer: measured with splines, whose samples need most."""
 
 FEW = 64
-"""Rows that are one part in any case."""
+"""Rows that are one part even if they need more memory."""
 
 
 def parts(
-    count: int, layers: Iterable[nn.Module], event_shape: Sequence[int], itemsize: int
+    count: int,
+    layers: Iterable[nn.Module],
+    event_shape: Sequence[int],
+    itemsize: int,
+    *,
+    period: int = 1,
 ) -> list[slice]:
-    """Divides ``count`` rows into slices, at least one.
+    """Divides ``count`` rows into slices, at least one, whose memory is bounded.
 
-    Sizes are multiples of 8, and up to 7 remaining rows join the last slice. Matrix products of
-    only a few rows sum in another order, which would change the last bits of the results.
+    Scores have the same bits as without division: slices have multiples of 4 rows, and up to 7
+    remaining rows join the last one. Matrix products of a few rows sum in another order, in
+    float64 also those of the last rows modulo 4. The last bits may differ in samples, which take
+    linear solves, and in float64 if a number of contexts is no multiple of 4.
 
     Arguments:
         count: The number of rows.
         layers: The layers that process the rows.
         event_shape: The shape of one row.
         itemsize: Bytes of one element.
+        period: The number B of contexts, of which row i has number i mod B. Slices hold whole
+            periods, or lie within one.
     """
     if count <= FEW:
         return [slice(0, count)]
     row = COPIES * itemsize * sum(_width(layer, event_shape) for layer in layers)
-    size = max(FEW, BUDGET // max(row, 1) // 8 * 8)
-    return [slice(*ends) for ends in pairwise([*range(0, count - 7, size), count])]
+    size = max(FEW, BUDGET // max(row, 1))
+    if period > size:
+        return [s for first in range(0, count, period) for s in _slices(first, period, size)]
+    return _slices(0, count, size, unit=math.lcm(4, period))
+
+
+def _slices(first: int, count: int, size: int, unit: int = 4) -> list[slice]:
+    starts = range(first, first + max(count - 7, 1), max(1, size // unit) * unit)
+    return [slice(*ends) for ends in pairwise([*starts, first + count])]
 
 
 def _width(layer: nn.Module, event_shape: Sequence[int]) -> int:

@@ -282,9 +282,13 @@ class FlowDistribution(Distribution, LogDensity):
         if isinstance(generator, torch.Generator | RowGenerator):
             # Its numbers depend on a row's position among all rows, not only among its part.
             rows, dequantize = dequantize(rows), nn.Identity()
-        values = torch.cat(
-            self._for_batch(batch)._map(lambda density, x: value(density.at(dequantize(x))), rows)
-        )
+
+        def evaluate(density: FlowDistribution, x: Tensor) -> Tensor:
+            result = value(density.at(dequantize(x)))
+            # Scores by autograd have a graph even without gradients, which would be kept.
+            return result if torch.is_grad_enabled() else result.detach()
+
+        values = torch.cat(self._for_batch(batch)._map(evaluate, rows))
         return values.reshape((*batch, *values.shape[1:]))
 
     def _map(self, function: Callable[["FlowDistribution", Tensor], T], x: Tensor) -> list[T]:
@@ -292,22 +296,23 @@ class FlowDistribution(Distribution, LogDensity):
         slices = self._parts(len(x))
         if len(slices) == 1:
             return [function(self, x)]
-        # Without the test, scores by autograd would keep the graphs of all parts.
         tensors = (x, self.context, *self.flow.parameters())
         differentiable = any(t is not None and t.requires_grad for t in tensors)
         with torch.set_grad_enabled(torch.is_grad_enabled() and differentiable):
             return [function(self._part(part), x[part]) for part in slices]
 
     def _parts(self, count: int) -> list[slice]:
-        return parts(count, self.flow.layers, self.event_shape, self.flow.dtype.itemsize)
+        period = max(1, math.prod(self.batch_shape)) if self.flow.context else 1
+        itemsize = self.flow.dtype.itemsize
+        return parts(count, self.flow.layers, self.event_shape, itemsize, period=period)
 
     def _part(self, rows: slice) -> "FlowDistribution":
-        """Returns the density of some rows: row i has the context i mod B."""
+        """Returns the density of a part of the rows, of which row i has the context i mod B."""
         contexts = self._context_rows
-        if contexts is None or len(contexts) == 1:
+        if contexts is None or (rows.stop - rows.start) % len(contexts) == 0:
             return self
-        index = torch.arange(rows.start, rows.stop, device=contexts.device) % len(contexts)
-        return FlowDistribution(self.flow, contexts[index])
+        first = rows.start % len(contexts)
+        return FlowDistribution(self.flow, contexts[first : first + rows.stop - rows.start])
 
     def _for_batch(self, batch: tuple[int, ...]) -> "FlowDistribution":
         """Returns the distribution whose rows of the context follow those of a batch."""

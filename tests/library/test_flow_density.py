@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from torch.distributions import Distribution, constraints
 
 from ebflow import architectures
 from ebflow import density as density_module
-from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Reshape, SmoothLeakyReLU
+from ebflow.bijections import (
+    Affine,
+    ConditionalAffine,
+    Coupling,
+    Dense,
+    Dequantize,
+    Reshape,
+    SmoothLeakyReLU,
+)
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
 
@@ -32,6 +41,7 @@ from .flows import (
 )
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
+SCORES = ("log_prob", "energy", "score", "to_latent")
 flows = pytest.mark.parametrize("name", FLOWS)
 given = pytest.mark.parametrize("name", GIVEN)
 
@@ -242,7 +252,7 @@ def test_it_is_a_distribution(batch, shape):
     assert density.batch_shape == batch and density.event_shape == flow.event_shape == (3,)
     assert density.support.event_dim == 1 and density.support.base_constraint is constraints.real
     for draw in (density.sample, density.rsample):
-        assert draw(shape, seeded()).shape == (*shape, *batch, 3)
+        assert draw(shape, generator=seeded()).shape == (*shape, *batch, 3)
     x, log_prob = density.sample_and_log_prob(shape, generator=seeded())
     assert x.shape == (*shape, *batch, 3) and log_prob.shape == (*shape, *batch)
     close(density.log_prob(x).detach(), log_prob)
@@ -502,7 +512,7 @@ def test_a_context_of_inner_size_one_is_paired_row_by_row():
 
 def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
     """In float32 a sample at the end of its range has rounded; its density must not."""
-    from ebflow.bijections import Affine, Dequantize, Logit
+    from ebflow.bijections import Logit
 
     layers = [Dequantize(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
     flow = Flow((3,), layers)
@@ -524,12 +534,6 @@ def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
     assert expected.shape == found.shape
 
 
-def test_a_context_in_the_generators_place_is_refused():
-    flow = FLOWS["dense, given"]()
-    with pytest.raises(TypeError, match="context"):
-        flow.log_prob(at(flow, 2), contexts(flow, 2))
-
-
 def test_directions_broadcast_as_points_do():
     flow = FLOWS["dense, given"]()
     c, x, v = contexts(flow, 5), at(flow, 1)[0], torch.ones(flow.event_shape)
@@ -540,12 +544,51 @@ def test_directions_broadcast_as_points_do():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_samples_are_drawn_given_a_context_that_is_not_finite(value):
+def test_values_that_are_not_finite_are_named(value):
     flow = architectures.dense((3,), context=2)
-    density = flow(torch.tensor([[0.0, 1.0], [value, 2.0]]))
-    for draw in (density.sample, density.sample_and_log_prob):
-        with pytest.raises(ValueError, match=rf"context: found {value} at \[1, 0\]"):
-            draw()
+    c, x = torch.tensor([[0.0, 1.0], [value, 2.0]]), torch.zeros(2, 3)
+    for call in (flow(c).sample, flow(c).sample_and_log_prob, flow(c).rsample,
+                 *(partial(getattr(flow(c), name), x) for name in SCORES)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"context, row 1, feature 0: found {value},"):
+            call()
+    x[1, 2] = value
+    for name in SCORES:
+        with pytest.raises(ValueError, match=f"x, row 1, feature 2: found {value}, expected"):
+            getattr(flow(c[:1]), name)(x)
+
+
+def test_samples_that_are_rounded_have_no_gradient():
+    flow = Flow((3,), [Dequantize(17), Affine(8.0, 4.0, (3,), trainable=True)])
+    density = flow()
+    assert not density.has_rsample and not density.sample((2,)).requires_grad
+    for call in (density.rsample, density.rsample_and_log_prob):
+        with pytest.raises(NotImplementedError, match="rounded"):
+            call((2,))
+
+
+def test_differentiable_samples_with_their_densities():
+    _, density, _ = setting("coupling, given")
+    x, log_prob = density.rsample_and_log_prob((2,), generator=seeded(1))
+    close(x, density.rsample((2,), generator=seeded(1)))
+    close(log_prob, density.log_prob(x))
+    assert x.requires_grad and log_prob.requires_grad
+
+
+def test_a_flow_and_its_density_are_printed_in_brief():
+    flow = architectures.dense((3,), depth=1, context=2, dtype=torch.float32)
+    flow.columns = {"names": ["a", "b", "c"], "context": {"names": ["k", "l"]}}
+    lines = repr(flow).splitlines()
+    size = sum(p.numel() for p in flow.parameters())
+    assert lines[0] == (
+        f"Flow(event_shape=(3,), parameters={size:,}, dtype=torch.float32, device=cpu)"
+    )
+    assert lines[1:4] == [
+        "  columns: a, b, c",
+        "  context: 2 (k, l)",
+        "  layer 0: Dense((3,), structure=full, bias=True)",
+    ]
+    assert lines[-1] == "  base: StandardNormal()"
+    assert "batch_shape=(5,), event_shape=(3,), context=(5, 2)" in repr(flow(torch.zeros(5, 2)))
 
 
 @pytest.mark.parametrize("name", FLOWS)
