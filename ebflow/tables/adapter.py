@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import called
+from ..data import called, titles
 from ..data.memory import ArrayLike, as_contexts, as_frame, as_rows
 
 Columns = dict[str, Any] | None
@@ -101,25 +101,21 @@ def check_finite(x: Tensor, context: Tensor | None, columns: Columns) -> None:
         columns: The flow's description of its columns.
     """
     columns = columns or {}
-    _check_finite(x.flatten(1), "x", _titles(columns, "categories"))
+    _check_finite(x.flatten(1), "x", columns.get("names"))
     if context is not None:
         own = columns.get("context") or {}
-        _check_finite(context.reshape(-1, context.shape[-1]), "context", _titles(own, "levels"))
+        names = own.get("names") or ()
+        names = titles(names, own.get("levels") or [None] * len(names))
+        _check_finite(context.reshape(-1, context.shape[-1]), "context", names)
 
 
-def _check_finite(values: Tensor, name: str, titles: Sequence[str]) -> None:
+def _check_finite(values: Tensor, kind: str, names: Sequence[str] | None) -> None:
     # A compiled or exported graph cannot depend on values.
     if torch.compiler.is_compiling() or bool((finite := values.isfinite()).all()):
         return
     row, feature = (~finite).nonzero()[0].tolist()
     raise ValueError(
-        f"{name}, row {row}, {called(feature, titles)}: found {values[row, feature].item()}, "
+        f"{kind}, row {row}, {called(feature, names)}: found {values[row, feature].item()}, "
         "expected a finite number. Leave out such rows, or fill in missing values by "
         "ebflow.imputation.impute"
     )
-
-
-def _titles(columns: dict[str, Any], levels: str) -> list[str]:
-    """Returns the names of the elements; none if the columns have no names."""
-    names = columns.get("names") or ()
-    return titles(names, columns.get(levels) or [None] * len(names))
