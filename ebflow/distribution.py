@@ -56,7 +56,7 @@ class FlowDistribution(Distribution, LogDensity):
             self._layers, self.base = list(flow.layers), flow.base
         else:
             self.base = flow.base.condition(flow.standardized(rows))
-            if len(self._parts(len(rows))) == 1:
+            if len(self._parts(rows.shape[0])) == 1:  # len() would fix the size in a graph
                 self._layers = self._conditioned()
 
     @property
@@ -302,6 +302,8 @@ class FlowDistribution(Distribution, LogDensity):
             return [function(self._part(part), x[part]) for part in slices]
 
     def _parts(self, count: int) -> list[slice]:
+        if torch.compiler.is_compiling():  # a graph is for any number of rows
+            return [slice(0, count)]
         period = max(1, math.prod(self.batch_shape)) if self.flow.context else 1
         itemsize = self.flow.dtype.itemsize
         return parts(count, self.flow.layers, self.event_shape, itemsize, period=period)

@@ -75,7 +75,7 @@ def langevin(
     """
     delta, velocity = math.sqrt(2 * step), torch.zeros_like(x)
     for _ in range(steps):
-        kick = delta / 2 * density.score(x)
+        kick = delta / 2 * density.at(x).score
         fresh = math.sqrt(1 - momentum**2) * normal(x.shape, x, generator)
         velocity = momentum * (velocity + kick) + fresh + kick
         x = _moved(x, x + delta * velocity, free)
@@ -156,7 +156,7 @@ def adaptive_langevin(
     """
     shape = (len(x), *(image or x.shape[1:]))
     for index in range(steps):
-        score, noise = density.score(x), normal(x.shape, x, generator)
+        score, noise = density.at(x).score, normal(x.shape, x, generator)
         width = 0.1 + 1.9 * uniform((1,), x, generator)
         smooth = blur(x.view(shape), width).view(x.shape) - x
         target = x + h**2 / 2 * score + smoothing * smooth
@@ -210,7 +210,7 @@ def largest_curvature(
     fixed = torch.zeros_like(v)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        score = density.score(x)
+        score = density.at(x).score
     for _ in range(iterations):
         v = _unit(_moved(fixed, v, free))
         v = torch.autograd.grad(score, x, v, retain_graph=True)[0]
