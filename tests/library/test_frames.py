@@ -184,7 +184,7 @@ def test_home_is_home(flow, tmp_path, monkeypatch):
 def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
     (tmp_path / "thesis.txt").write_text("years")
     for target in (tmp_path, tmp_path / "thesis.txt"):
-        with pytest.raises(ValueError, match="folder: .*expected "):
+        with pytest.raises(ValueError, match="folder: "):
             ebflow.save(flow, target)
     assert (tmp_path / "thesis.txt").read_text() == "years"
     for _ in range(2):
