@@ -16,11 +16,11 @@ __version__ = "0.2.0"
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
            "RowGenerator", "Trainer", "alignment", "anchor", "architectures", "bases",
-           "bijections", "chains", "checkpoint", "complexity", "data", "density", "distribution",
+           "bijections", "chains", "checkpoint", "complexity", "density", "distribution",
            "errors", "evaluate", "evaluation", "execution", "files", "fit", "fit_mixture",
            "fitting", "flow", "history", "imputation", "inference", "load", "log_probs", "loss",
            "mixtures", "networks", "objectives", "preprocessing", "randomness", "recipes",
-           "sampling", "save", "sklearn", "tables", "train"]  # fmt: skip
+           "sampling", "save", "sklearn", "tables", "toy", "train"]  # fmt: skip
 
 from importlib import import_module
 

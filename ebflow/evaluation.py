@@ -36,14 +36,14 @@ import torch
 from torch import Tensor, nn
 
 from .bijections.weighted import fixed_weights
-from .data.loader import Batched
-from .data.memory import ArrayLike, Rows
 from .density import LogDensity
 from .distribution import FlowDistribution
 from .flow import Flow
 from .inference import Estimate
 from .randomness import ContentGenerator
 from .randomness import generator as derive
+from .tables import ArrayLike, Rows
+from .tables.batches import Batched
 
 
 @dataclass(frozen=True)

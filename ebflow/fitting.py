@@ -24,8 +24,6 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .data.memory import ArrayLike, Arrays, Rows
-from .data.memory.gathering import LEAST, gathered
 from .execution import Event
 from .flow import Flow
 from .history import History
@@ -35,6 +33,8 @@ from .optimizers import eager
 from .preprocessing import Preprocessing
 from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
+from .tables import ArrayLike, Arrays, Rows
+from .tables.gathering import LEAST, gathered
 from .train import Trainer
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"

@@ -34,11 +34,11 @@ from torch import Tensor, nn
 
 from .bases import Base, StandardNormal
 from .bijections import Bijection, Dequantize, Reshape
-from .data.memory import ArrayLike
 from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
 from .history import History
 from .randomness import ContentGenerator, Generator
+from .tables import ArrayLike
 from .tables.adapter import as_context, as_events, context_of
 
 CONSTANT = 1e-10

@@ -32,10 +32,10 @@ from .bijections import Affine, Bijection, Dequantize
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
-from .data.memory import ArrayLike, Completed
 from .flow import Flow
 from .randomness import generator, normal
 from .sampling import Sampler
+from .tables import ArrayLike, Completed
 
 SAMPLES, COMPONENTS = 4096, 16
 """Samples of the flow to which the chains' mixture is fitted, and most Gaussians of it."""

@@ -25,10 +25,10 @@ from .bijections import (
     DequantiseColumns,
     JohnsonSU,
 )
-from .data import called
 from .errors import BadInput
 from .optimizers import eager
 from .randomness import generator as derive
+from .tables.levels import called
 
 ROWS, VALUES = 4_000, 2**22
 """Rows, and values of them, that fits of bounds and tails read at most."""

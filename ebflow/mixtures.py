@@ -28,12 +28,12 @@ import torch
 from torch import Tensor
 
 from .bases import Base, GaussianMixture, build
-from .data.loader import Split
 from .files import load_tensors, save_tensors
 from .flow import Flow
 from .preprocessing import Preprocessing
 from .randomness import Generator, RowGenerator, normal, uniform
 from .randomness import generator as derive
+from .tables.batches import Split
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of components that are tried."""

@@ -32,12 +32,12 @@ from torch import Tensor, nn
 
 from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantize, Logit
-from .data import COARSEST, called
-from .data.loader import Split
 from .errors import BadInput
 from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
+from .tables.batches import Split
+from .tables.levels import COARSEST, called
 
 NORMALIZE = ("none", "standardize", "whiten")
 

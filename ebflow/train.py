@@ -19,8 +19,6 @@ from torch.optim.swa_utils import AveragedModel
 from .anchor import Anchor
 from .bijections.base import products
 from .checkpoint import Checkpoint, copied, flatten, parameter_of, spec_of, unflatten
-from .data.loader import Batch
-from .data.memory import Completed
 from .errors import NonFinite
 from .evaluation import Validation, diagnose, evaluate, latent_statistics, where_non_finite
 from .execution import (
@@ -37,6 +35,8 @@ from .flow import Flow
 from .imputation import Filling
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import RowGenerator
+from .tables import Completed
+from .tables.batches import Batch
 
 EARLY = 16
 """Steps before the first validation of few rows; as many again before each of the next."""

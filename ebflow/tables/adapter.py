@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import called, titles
-from ..data.memory import ArrayLike, as_contexts, as_frame, as_rows
+from .arrays import as_contexts, as_frame, as_rows
+from .frames import ArrayLike
+from .levels import called, titles
 
 Columns = dict[str, Any] | None
 

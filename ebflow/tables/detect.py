@@ -11,7 +11,7 @@ import numpy as np
 
 from .column import ISO, NUMERAL, Column, as_microseconds, microseconds_of
 from .dependence import Moments, dependent
-from .frames import Frame, Series, columns_of, is_frame, key, library_of, read
+from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, read
 from .schema import Columns
 
 LEVELS = 256
@@ -78,7 +78,7 @@ class Detector:
         self._numeric: list[str] = []
         self._moments: Moments | None = None
 
-    def update(self, frame: Frame) -> None:
+    def update(self, frame: ArrayLike) -> None:
         """Adds the rows of a batch.
 
         Raises:

@@ -3,8 +3,8 @@
 Nothing here imports a frame library before a frame of it is read or written.
 """
 
-__all__ = ["Frame", "Series", "columns_of", "image_rows", "is_frame", "key", "library_of", "read",
-           "write"]  # fmt: skip
+__all__ = ["ArrayLike", "Series", "columns_of", "image_rows", "is_frame", "key", "library_of",
+           "read", "write"]  # fmt: skip
 
 import datetime
 import numbers
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Frame = Any
+ArrayLike = Any
 """A data frame of pandas or polars, an Arrow table, a mapping of arrays, an array or a tensor."""
 
 LARGEST = 2**53
@@ -48,19 +48,19 @@ class Series(NamedTuple):
     ordered: bool = False
 
 
-def library_of(frame: Frame) -> str:
+def library_of(frame: ArrayLike) -> str:
     """Returns ``pandas``, ``polars``, ``arrow``, ``dict``, ``tensor`` or ``numpy``."""
     if isinstance(frame, Mapping):
         return "dict"
     return UNITS.get(type(frame).__module__.partition(".")[0], "numpy")
 
 
-def is_frame(frame: Frame) -> bool:
+def is_frame(frame: ArrayLike) -> bool:
     """Returns whether columns go by names: not those of arrays, tensors and lists."""
     return library_of(frame) not in ("numpy", "tensor")
 
 
-def columns_of(frame: Frame, what: str = "x") -> dict[str, Any]:
+def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
     """Returns the columns of a frame by their names, those of an array by their numbers.
 
     Raises:
@@ -245,7 +245,7 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
     return _from_objects(np.array([*column.to_pylist(), None], object)[:-1], name)
 
 
-def write(library: str, columns: Mapping[str, Series]) -> Frame:
+def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
     """Returns a frame of a library, its columns of the types that they name."""
     if library in ("numpy", "tensor"):
         arrays = [_plain(series) for series in columns.values()]
@@ -269,7 +269,7 @@ def _objects(series: Series) -> np.ndarray:
     return levels[series.values]
 
 
-def _to_pandas(columns: Mapping[str, Series]) -> Frame:
+def _to_pandas(columns: Mapping[str, Series]) -> ArrayLike:
     import pandas as pd
 
     return pd.DataFrame({name: _pandas_series(series) for name, series in columns.items()})
@@ -302,7 +302,7 @@ def _pandas_series(series: Series) -> Any:  # noqa: ANN401
     return found.astype(own)
 
 
-def _to_polars(columns: Mapping[str, Series]) -> Frame:
+def _to_polars(columns: Mapping[str, Series]) -> ArrayLike:
     import polars as pl
 
     return pl.DataFrame([_polars_series(name, series) for name, series in columns.items()])
@@ -331,7 +331,7 @@ def _polars_series(name: str, series: Series) -> Any:  # noqa: ANN401
     return found
 
 
-def _to_arrow(columns: Mapping[str, Series]) -> Frame:
+def _to_arrow(columns: Mapping[str, Series]) -> ArrayLike:
     import pyarrow as pa
 
     arrays = {name: _arrow_array(series) for name, series in columns.items()}

@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from .column import SHOWN, Column
-from .frames import Frame, columns_of, library_of, read, write
+from .frames import ArrayLike, columns_of, library_of, read, write
 
 
 class Columns(Sequence[Column]):
@@ -47,7 +47,7 @@ class Columns(Sequence[Column]):
 
     @classmethod
     def detect(
-        cls, frame: Frame, names: Sequence[str] | None = None, *, context: bool = False,
+        cls, frame: ArrayLike, names: Sequence[str] | None = None, *, context: bool = False,
         what: str = "x",
     ) -> "Columns":  # fmt: skip
         """Returns the columns of a frame, by all of its rows; see ``Detector``.
@@ -94,7 +94,7 @@ class Columns(Sequence[Column]):
         """The number D of columns that are modelled."""
         return len(self.modelled)
 
-    def encode(self, frame: Frame, what: str = "x", first: int = 0) -> np.ndarray:
+    def encode(self, frame: ArrayLike, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N, D), NaN where a value is missing.
 
         Columns of a frame go by their names; other columns are ignored. An array has all columns
@@ -124,7 +124,7 @@ class Columns(Sequence[Column]):
             np.stack(numbers, 1) if numbers else np.empty((len(next(iter(columns.values()))), 0))
         )
 
-    def confirmed(self, frame: Frame) -> "Columns":
+    def confirmed(self, frame: ArrayLike) -> "Columns":
         """Returns the columns; those that are no linear functions in these rows are modelled.
 
         ``Detector`` sees the complete rows alone: rows with missing values may contradict.
@@ -137,7 +137,7 @@ class Columns(Sequence[Column]):
                    if c.terms and not c.follows(known) else c for c in self]  # fmt: skip
         return Columns(changed, self.library, self.context)
 
-    def decode(self, numbers: np.ndarray, seed: int = 0) -> Frame:
+    def decode(self, numbers: np.ndarray, seed: int = 0) -> ArrayLike:
         """Returns numbers with shape (N, D) as a frame of the table's library.
 
         Arguments:
@@ -201,7 +201,7 @@ class Columns(Sequence[Column]):
     def __repr__(self) -> str:
         return f"Columns({len(self)} columns, {self.width} modelled; print() shows them)"
 
-    def _columns_of(self, frame: Frame, what: str) -> dict[str, Any]:
+    def _columns_of(self, frame: ArrayLike, what: str) -> dict[str, Any]:
         """Returns the columns of a frame by name, those of an array by the table's names."""
         columns = columns_of(frame, what)
         if library_of(frame) not in ("numpy", "tensor"):

@@ -7,9 +7,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ebflow.data import Levels, expanded, is_numeral, split
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, normal
+from ebflow.tables.levels import Levels, expanded, is_numeral, split
 from pipelines.answers.models import Model
 from pipelines.data.layout import read_given
 from pipelines.data.messages import Place

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from ebflow.data import expanded
-from ebflow.data.loader import Batch
 from ebflow.errors import BadInput
+from ebflow.tables.batches import Batch
+from ebflow.tables.levels import expanded
 from pipelines.answers.models import Model
 from pipelines.data.layout import Layout, check_kinds
 from pipelines.data.named import SOURCES

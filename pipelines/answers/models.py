@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ebflow import checkpoint
-from ebflow.data import Levels
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
+from ebflow.tables.levels import Levels
 from pipelines.answers.reference import Reference
 
 REGISTERED = "models:/"

@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ebflow.checkpoint import read
-from ebflow.data.loader import Split
-from ebflow.data.memory import Rows
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
+from ebflow.tables import Rows
+from ebflow.tables.batches import Split
 from pipelines.answers import REFERENCE
 
 ROWS = 10_000

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-from ebflow.data.loader import Batch
 from ebflow.randomness import RowGenerator
+from ebflow.tables.batches import Batch
 from pipelines.answers import tables
 from pipelines.answers.commands import Sample
 from pipelines.answers.contexts import in_file, parse_contexts

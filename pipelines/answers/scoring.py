@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from ebflow.data.memory import Rows
 from ebflow.evaluation import log_probs
+from ebflow.tables import Rows
 from pipelines.answers import matching
 from pipelines.answers.blocks import Question, answered
 from pipelines.answers.commands import Score

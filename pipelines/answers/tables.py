@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from ebflow import files
-from ebflow.data import Levels, split
+from ebflow.tables.levels import Levels, split
 from pipelines.answers.models import Model
 from pipelines.data.formats import arrays_schema, times
 from pipelines.errors import StageFailed

@@ -2,7 +2,7 @@
 
 from typing import TypeVar
 
-from ebflow.data import width
+from ebflow.tables.levels import width
 from pipelines.config import DataConfig, Section
 from pipelines.data.manifest import Counts
 from pipelines.data.prepare import examine

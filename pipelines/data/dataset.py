@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow.data import Levels, expanded
-from ebflow.data.loader import Batch, Split
-from ebflow.data.memory import Completed, Law
 from ebflow.errors import BadInput
 from ebflow.files import sha256
+from ebflow.tables import Completed, Law
+from ebflow.tables.batches import Batch, Split
+from ebflow.tables.levels import Levels, expanded
 from pipelines.data.manifest import Manifest, Shard, read_shard
 
 

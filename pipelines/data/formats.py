@@ -24,9 +24,9 @@ import pyarrow.compute as compute
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from ebflow.data import coded
 from ebflow.errors import BadInput
 from ebflow.files import sha256
+from ebflow.tables.levels import coded
 from pipelines.data.messages import Place, damage
 
 LABEL = "label"

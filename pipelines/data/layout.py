@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, ValidationError
 
-from ebflow.data import Levels
 from ebflow.errors import BadInput
+from ebflow.tables.levels import Levels
 from pipelines.data.formats import (
     LABEL,
     is_category,

@@ -170,8 +170,8 @@ def _digits() -> np.ndarray:
 def _toy(name: str) -> Iterator[np.ndarray]:
     import torch
 
-    from ebflow.data.toy import SAMPLERS, ring
     from ebflow.randomness import generator
+    from ebflow.toy import SAMPLERS, ring
 
     law = ring(dtype=torch.float64)
     samplers = {"ring": lambda n, generator, dtype: law.sample(n, generator=generator), **SAMPLERS}

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ebflow.data import COARSEST, expanded, titles, width
 from ebflow.errors import BadInput
 from ebflow.files import replaced, sha256
+from ebflow.tables.levels import COARSEST, expanded, titles, width
 from pipelines.data.layout import Columns as Chosen
 from pipelines.data.layout import Layout
 from pipelines.data.manifest import (

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ebflow.data import Levels, is_numeral
 from ebflow.errors import BadInput
+from ebflow.tables.levels import Levels, is_numeral
 from pipelines.data.formats import FORMATS, Part, as_text, lookup, parquet
 from pipelines.data.layout import COLUMN, Layout, read_given, read_layout, same_layout
 from pipelines.data.manifest import SELECTION, Counts, assign, split_counts

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ebflow.data import BUDGET
 from ebflow.errors import BadInput
+from ebflow.tables.levels import BUDGET
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
 from pipelines.config.source import counted, given, opened
 from pipelines.data.layout import Layout

@@ -21,9 +21,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ebflow.data.loader import Batch, Batched
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
+from ebflow.tables.batches import Batch, Batched
 from pipelines.data.dataset import Dataset
 from pipelines.density.likelihoods import prefix
 from pipelines.reporting.style import panels

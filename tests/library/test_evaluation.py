@@ -8,8 +8,6 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
-from ebflow.data.memory import Rows
-from ebflow.data.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.evaluation import (
@@ -28,6 +26,8 @@ from ebflow.inference import Estimate
 from ebflow.preprocessing import fit
 from ebflow.randomness import ContentGenerator
 from ebflow.randomness import generator as derive
+from ebflow.tables import Rows
+from ebflow.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
 
 from . import reference
 from .bijections.cases import seeded

@@ -17,7 +17,7 @@ MODULES = [
     "ebflow.tables.detect",
     "ebflow.tables.schema",
 ]
-STUDIES = ("ebflow.alignment", "ebflow.data")
+STUDIES = ("ebflow.alignment",)
 
 
 def examples(name):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.data.memory import Arrays, Completed, Gaussian, Law, Rows
 from ebflow.errors import BadInput
 from ebflow.execution import resume, save_training
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
+from ebflow.tables import Arrays, Completed, Gaussian, Law, Rows
 
 from .training import same, trainer
 
@@ -78,7 +78,7 @@ def test_noise_is_the_rows_own(monkeypatch):
     x = holes(pairs(300))
     law = Law.of(x)
     whole = law.complete(x, 0, "test")
-    monkeypatch.setattr("ebflow.data.memory.completion.CHUNK", 64)
+    monkeypatch.setattr("ebflow.tables.completion.CHUNK", 64)
     assert torch.equal(law.complete(x, 0, "test"), whole)
     assert not torch.equal(law.complete(x, 1, "test"), whole)
 

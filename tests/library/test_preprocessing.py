@@ -13,7 +13,6 @@ from scipy.stats import multivariate_normal
 from ebflow import marginals
 from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
-from ebflow.data.memory import Rows
 from ebflow.errors import BadInput
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
@@ -22,6 +21,7 @@ from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
+from ebflow.tables import Rows
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 

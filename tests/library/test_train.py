@@ -10,13 +10,13 @@ from torch import nn
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import load
-from ebflow.data.memory import Arrays, Rows
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.execution import resume, save_training
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, epochs, geometric, warmed
 from ebflow.randomness import RowGenerator, uniform
+from ebflow.tables import Arrays, Rows
 from ebflow.train import Trainer
 from pipelines.training.augment import FlipAndShift
 

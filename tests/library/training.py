@@ -10,9 +10,9 @@ from ebflow import objectives, preprocessing
 from ebflow.anchor import Anchor
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bijections import Reshape
-from ebflow.data.loader import Batch
 from ebflow.flow import Flow
 from ebflow.loss import Loss
+from ebflow.tables.batches import Batch
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded

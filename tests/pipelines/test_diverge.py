@@ -9,10 +9,10 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
-from ebflow.data.toy import SMOOTHED, parzen
 from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
 from ebflow.execution import save_training
 from ebflow.randomness import generator
+from ebflow.toy import SMOOTHED, parzen
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ebflow.checkpoint import load
-from ebflow.data.toy import SAMPLERS, SMOOTHED, parzen
 from ebflow.evaluation import Normalized, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
+from ebflow.toy import SAMPLERS, SMOOTHED, parzen
 from pipelines.paper.config import DivergeConfig
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import begin, write_metrics

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ebflow.data.memory import Gaussian
 from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
+from ebflow.tables import Gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics

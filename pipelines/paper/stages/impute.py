@@ -18,12 +18,12 @@ from torch.nn.functional import interpolate
 
 from ebflow import imputation, sampling
 from ebflow.checkpoint import load
-from ebflow.data.loader import Split
 from ebflow.density import LogDensity
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
+from ebflow.tables.batches import Split
 from pipelines.density.stages.evaluate import likelihood
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun

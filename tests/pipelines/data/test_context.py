@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ebflow.data import coded, expanded
 from ebflow.errors import BadInput
+from ebflow.tables.levels import coded, expanded
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source

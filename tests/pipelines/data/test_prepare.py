@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ebflow.data.memory import Completed
 from ebflow.errors import BadInput
+from ebflow.tables import Completed
 from pipelines.data import prepare as writer
 from pipelines.data import sources
 from pipelines.data.dataset import Dataset

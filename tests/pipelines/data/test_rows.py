@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ebflow import preprocessing
-from ebflow.data.loader import Batch
-from ebflow.data.memory import Arrays, Rows
 from ebflow.errors import BadInput
+from ebflow.tables import Arrays, Rows
+from ebflow.tables.batches import Batch
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 
@@ -211,6 +211,6 @@ def test_a_folder_has_a_digest_too(tmp_path):
 
 
 def test_data_in_memory_need_no_pyarrow():
-    modules = "ebflow.data.loader, ebflow.data.memory, ebflow.preprocessing, ebflow.data.toy"
+    modules = "ebflow.tables.batches, ebflow.tables, ebflow.preprocessing, ebflow.toy"
     code = f"import sys; sys.modules['pyarrow'] = None; import {modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn import datasets
 
-from ebflow.data.toy import SAMPLERS
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
+from ebflow.toy import SAMPLERS
 from pipelines.cli.data import FETCH
 from pipelines.data.manifest import SPLITS
 from pipelines.data.named import SOURCES, Source

@@ -3,7 +3,7 @@
 Columns of a frame go by their names, those of an array by their positions.
 """
 
-__all__ = ["ArrayLike", "as_contexts", "as_frame", "as_rows", "as_tensor"]
+__all__ = ["as_contexts", "as_frame", "as_rows", "as_tensor"]
 
 import numbers
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import Levels, coded, expanded, is_numeral, text
-
-ArrayLike = Any
-"""A tensor, an array, or a data frame."""
+from .frames import ArrayLike
+from .levels import Levels, coded, expanded, is_numeral, text
 
 Known = dict[str, Any]
 """What a flow knows of its columns."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import generator
-from . import BUDGET
+from .levels import BUDGET
 
 
 class Batch(NamedTuple):

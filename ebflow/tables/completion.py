@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import BadInput
-from ...randomness import Generator, RowGenerator, generator, normal
-from ..loader import Batch, Split
+from ..errors import BadInput
+from ..randomness import Generator, RowGenerator, generator, normal
+from .batches import Batch, Split
 
 ROWS, NUMBERS = 5_000, 1e9
 """Rows of the maximization at most, and of rows times D³; never fewer than 2 D rows."""

@@ -9,11 +9,11 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 from scipy.stats import chi2, kstest
 
-from ebflow.data import toy
+from ebflow import toy
 from ebflow.randomness import generator as derive
 
-from ..bijections.cases import seeded
-from ..reference import two_sided
+from .bijections.cases import seeded
+from .reference import two_sided
 
 SIGMA = 0.375
 

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...randomness import generator as derive
-from .. import called
-from ..loader import Batch, Split
+from ..randomness import generator as derive
+from .arrays import as_frame, as_tensor
+from .batches import Batch, Split
 from .completion import Completed, Law
-from .frames import ArrayLike, as_frame, as_tensor
+from .frames import ArrayLike
+from .levels import called
 from .rows import Arrays, Rows
 
 SPLITS = ("train", "validation")

@@ -11,8 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ...errors import BadInput
-from ..loader import Batch, Split
+from ..errors import BadInput
+from .batches import Batch, Split
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
