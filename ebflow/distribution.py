@@ -15,9 +15,9 @@ from torch.distributions import Distribution, constraints
 from .batching import parts
 from .bijections import Bijection
 from .bijections.weighted import fixed_weights
-from .data.memory import ArrayLike
 from .density import FlowEvaluation, LogDensity
 from .randomness import Generator, RowGenerator
+from .tables import ArrayLike
 from .tables.adapter import check_finite
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bases import GaussianMixture
-from ..randomness import normal, uniform
+from .bases import GaussianMixture
+from .randomness import normal, uniform
 
 SIDE = 3.0
 """Side of a square of the checkerboard."""
