@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from .density import Evaluation, LogDensity, sum_event, without_nan
-from .inference import Estimate
+from .estimates import Estimate
 from .randomness import Generator, normal, uniform
 
 CHUNK = 1 << 22

@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from .bijections.weighted import fixed_weights
 from .density import LogDensity
 from .distribution import FlowDistribution
+from .estimates import Estimate
 from .flow import Flow
-from .inference import Estimate
 from .randomness import ContentGenerator
 from .randomness import generator as derive
 from .tables import ArrayLike, Rows

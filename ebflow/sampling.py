@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from .density import LogDensity
 from .errors import NonFinite
-from .inference import Estimate
+from .estimates import Estimate
 from .randomness import Generator, normal, uniform
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ebflow.errors import NonFinite
-from ebflow.inference import Interval, student
 from pipelines.config import Section
 from pipelines.reporting.claims import plus_minus
+from pipelines.reporting.inference import Interval, student
 from tuning.problem import Goal, Problem
 from tuning.records import BASE, FINISHED, Record
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..inference import Estimate
+from ..estimates import Estimate
 from ..randomness import uniform
 from .logit import Classifier, logit_gradients
 from .reference import Scores

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..inference import Estimate
+from ..estimates import Estimate
 from ..randomness import normal
 from .logit import Classifier, ClassLogit, accuracy
 

@@ -7,11 +7,11 @@ were chosen, and say nothing of others.
 
 from collections.abc import Mapping
 
-from ebflow.inference import Interval
 from pipelines.gradient_alignment.comparisons import less, order
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.over_seeds import Column, Lines, by_model
 from pipelines.reporting.claims import Table, plus_minus
+from pipelines.reporting.inference import Interval
 
 ALIGNMENTS = ("A1", "A3")
 

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from ebflow.alignment.regularizers import smallest_trace
-from ebflow.inference import Confidence, student
 from pipelines.gradient_alignment.models import BASELINE, BLIND, penalty_kind
 from pipelines.gradient_alignment.over_seeds import Line, Lines
+from pipelines.reporting.inference import Confidence, student
 
 FEWEST = 8
 """Sound trainings from which on they are looked at together."""

@@ -4,7 +4,6 @@ A1 is told beside that of the baseline with a class-blind density on every logit
 nothing and changes no prediction: what is left over it is of the classes.
 """
 
-from ebflow.inference import Region, above, below, within
 from pipelines.gradient_alignment.comparisons import (
     DEPTH,
     EXPLAINED,
@@ -21,6 +20,7 @@ from pipelines.gradient_alignment.comparisons import (
 )
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP
 from pipelines.reporting.claims import Question
+from pipelines.reporting.inference import Region, above, below, within
 
 A1, A3, ACCURACY = 0.05, 0.05, 0.02
 """Least differences that matter: of cosines, and of accuracies."""

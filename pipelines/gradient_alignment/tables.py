@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from ebflow.inference import Interval
 from pipelines.gradient_alignment import attributions
 from pipelines.gradient_alignment.attributions import Orders
 from pipelines.gradient_alignment.config import AlignmentConfig
@@ -10,6 +9,7 @@ from pipelines.gradient_alignment.measures import SIGMAS
 from pipelines.gradient_alignment.over_seeds import COLUMNS, Column, Lines, by_model
 from pipelines.gradient_alignment.scales import SCALES
 from pipelines.reporting.claims import Table, plus_minus
+from pipelines.reporting.inference import Interval
 
 
 def intro(config: AlignmentConfig, lines: Lines) -> str:

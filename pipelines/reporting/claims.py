@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from ebflow.inference import Confidence, Region, holm
 from pipelines.config import Section
+from pipelines.reporting.inference import Confidence, Region, holm
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 

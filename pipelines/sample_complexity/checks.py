@@ -12,10 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from ebflow.complexity.closed_forms import chance_of_error, shift_crossing
-from ebflow.complexity.crossing import crossing, slope
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
-from ebflow.inference import above, within
 from pipelines.reporting.claims import Check
+from pipelines.reporting.inference import above, within
 from pipelines.sample_complexity.cells import (
     PAIR_SIZES,
     SEPARATIONS,
@@ -24,6 +23,7 @@ from pipelines.sample_complexity.cells import (
     WEIGHT_NOISE,
 )
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.crossing import crossing, slope
 from pipelines.sample_complexity.exponents import Answer
 from pipelines.sample_complexity.rows import matrix, where
 

@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 
 from ebflow.complexity.samplers import ladder
-from ebflow.inference import Confidence, above, below, bootstrap, rank_correlation, student
 from pipelines.reporting.claims import Measured, Question
+from pipelines.reporting.inference import (
+    Confidence,
+    above,
+    below,
+    bootstrap,
+    rank_correlation,
+    student,
+)
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoisers import DELTA, LEARNERS, LEAST, WIDEST
 from pipelines.sample_complexity.rows import family, matrix, trained, where

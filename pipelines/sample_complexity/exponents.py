@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ebflow.complexity.crossing import Growth, growth
-from ebflow.inference import Confidence
+from pipelines.reporting.inference import Confidence
 from pipelines.sample_complexity.cells import FURTHER, middle
 from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.crossing import Growth, growth
 from pipelines.sample_complexity.rows import matrix, where
 
 NETWORKS = ("networks, noise once", "networks, noise fresh")

@@ -10,6 +10,7 @@ from ebflow.architectures import dense
 from ebflow.bases import GaussianMixture
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
+from ebflow.estimates import Estimate
 from ebflow.evaluation import (
     Likelihood,
     Validation,
@@ -22,7 +23,6 @@ from ebflow.evaluation import (
     log_probs,
     repository_kld,
 )
-from ebflow.inference import Estimate
 from ebflow.preprocessing import fit
 from ebflow.randomness import ContentGenerator
 from ebflow.randomness import generator as derive

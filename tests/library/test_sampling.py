@@ -12,9 +12,9 @@ from ebflow.architectures import dense
 from ebflow.bijections import Affine, Dense
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
+from ebflow.estimates import Estimate
 from ebflow.flow import Flow
 from ebflow.imputation import impute
-from ebflow.inference import Estimate
 from ebflow.loss import geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, uniform

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ebflow.inference import above, below, student, within
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting import claims, studies
+from pipelines.reporting.inference import above, below, student, within
 from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import terminal
 

@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from ebflow.complexity.crossing import Growth
 from ebflow.complexity.truths import NAMES, load
-from ebflow.inference import Interval
 from ebflow.randomness import generator
 from pipelines.cli.main import COMMANDS
 from pipelines.cli.parsing import parse_study
 from pipelines.reporting.claims import decide
+from pipelines.reporting.inference import Interval
 from pipelines.reporting.terminal import terminal
 from pipelines.sample_complexity import checks, denoisers, figures, results, tables, verdicts
 from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells
@@ -34,6 +33,7 @@ from pipelines.sample_complexity.config import (
     WeightCell,
     at_scale,
 )
+from pipelines.sample_complexity.crossing import Growth
 from pipelines.sample_complexity.exponents import NETWORKS, Answer, Question, answer, questions
 from pipelines.sample_complexity.networks import FIRST, RATIO, REACH
 from pipelines.sample_complexity.rows import geometric, matrix, where

@@ -16,7 +16,6 @@ import ebflow
 from ebflow import preprocessing
 from ebflow.architectures import dense
 from ebflow.errors import BadInput
-from ebflow.inference import student
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density.stages.evaluate import LOG_PROBS
@@ -26,6 +25,7 @@ from pipelines.paper.experiments.cell import summarize
 from pipelines.paper.graph import check
 from pipelines.paper.stages import peer as peers
 from pipelines.paper.stages.peer import Behind, fit
+from pipelines.reporting.inference import student
 from pipelines.training import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)

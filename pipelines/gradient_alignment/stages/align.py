@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ebflow.inference import student
 from pipelines.data.manifest import Manifest
 from pipelines.gradient_alignment import attributions, figures, over_seeds, tables, verdicts
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import studies
+from pipelines.reporting.inference import student
 from pipelines.tracking import StageRun
 
 

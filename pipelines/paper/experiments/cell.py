@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ebflow.inference import Interval, student
 from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.inference import Interval, student
 from pipelines.reporting.method import method
 from pipelines.reporting.pages import machine
 from pipelines.reporting.style import Captioned
@@ -42,7 +42,7 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics; and ``overlap``
-(:func:`ebflow.inference.student`) where seeds split the same rows anew."""
+(:func:`pipelines.reporting.inference.student`) where seeds split the same rows anew."""
 
 
 @dataclass(frozen=True)

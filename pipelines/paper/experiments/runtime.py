@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ebflow.inference import Confidence
 from ebflow.objectives import OBJECTIVES
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.stages.steps import ANCHORED
+from pipelines.reporting.inference import Confidence
 from pipelines.reporting.style import Captioned, panels
 
 LEAST = 256

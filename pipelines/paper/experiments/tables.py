@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ebflow.errors import BadInput
-from ebflow.inference import student
 from pipelines.config.recipes import tabular
 from pipelines.config.source import overlap
 from pipelines.paper.config import FillConfig, PaperConfig
 from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.compared import LOG_PROBS, measured, peer, with_gain
 from pipelines.paper.experiments.settings import base, bounds, data
+from pipelines.reporting.inference import student
 
 SECONDS = 30.0
 LENGTH = 40_000

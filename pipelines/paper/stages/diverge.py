@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ebflow.checkpoint import load
+from ebflow.estimates import Estimate
 from ebflow.evaluation import Normalized, fisher_divergence, kl_divergence, repository_kld
 from ebflow.flow import Flow
-from ebflow.inference import Estimate
 from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED, parzen
 from pipelines.paper.config import DivergeConfig

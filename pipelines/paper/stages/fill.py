@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ebflow.estimates import Estimate
 from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
-from ebflow.inference import Estimate
 from ebflow.randomness import generator, uniform
 from ebflow.tables import Gaussian
 from pipelines.paper.config import FillConfig

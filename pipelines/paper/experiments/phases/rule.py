@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from sklearn.tree import DecisionTreeClassifier
 
-from ebflow.inference import Confidence
 from ebflow.randomness import generator
 from pipelines.paper.experiments.phases.grid import MAP, STEPS_OF_THE_RULE, WIDE
 from pipelines.paper.experiments.phases.nets import CELL
+from pipelines.reporting.inference import Confidence
 
 LEAST, MOST = 1e-6, 1e6
 """Between these are quantities; a net that broke has the most."""

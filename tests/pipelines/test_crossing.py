@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ebflow.complexity.crossing import crossing, growth, slope
+from pipelines.sample_complexity.crossing import crossing, growth, slope
 
 SIZES = (1, 2, 4, 8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ebflow.inference import (
+from pipelines.reporting.inference import (
     Confidence,
     above,
     below,

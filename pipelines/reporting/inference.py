@@ -16,22 +16,17 @@ Source: A comparison of the two one-sided tests procedure and the power approach
 procedure (Holm, 1979).
 """
 
-__all__ = ["Confidence", "Estimate", "Interval", "Region", "above", "below", "bootstrap", "holm",
+__all__ = ["Confidence", "Interval", "Region", "above", "below", "bootstrap", "holm",
            "rank_correlation", "student", "within"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy
 from numpy.typing import ArrayLike
-
-from .errors import NonFinite
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 RESAMPLES = 2000
 """Of a bootstrap: a standard error to 2 %."""
@@ -52,38 +47,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A Monte Carlo mean.
-
-    Attributes:
-        value: The mean.
-        se: Its standard error over examples; NaN of a single one.
-        count: The number of examples.
-    """
-
-    value: float
-    se: float
-    count: int
-
-    @classmethod
-    def of(cls, terms: "Tensor", *, name: str) -> "Estimate":
-        """Averages ``terms`` with shape (N,), in float64.
-
-        Raises:
-            NonFinite: if one of them is infinite or NaN, naming the first.
-        """
-        bad = (~terms.isfinite()).nonzero()
-        if len(bad):
-            raise NonFinite(f"{name}: found {terms[bad[0, 0]]} at example {bad[0, 0]}")
-        terms, count = terms.double(), len(terms)
-        spread = float(terms.std()) if count > 1 else math.nan
-        return cls(float(terms.mean()), spread / math.sqrt(count), count)
-
-    def __add__(self, constant: float) -> "Estimate":
-        return Estimate(self.value + constant, self.se, self.count)
 
 
 @dataclass(frozen=True)
