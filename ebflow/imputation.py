@@ -33,8 +33,7 @@ from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
 from .flow import Flow
-from .randomness import generator, normal
-from .sampling import Sampler
+from .randomness import generator
 from .tables import ArrayLike, Completed
 
 SAMPLES, COMPONENTS = 4096, 16
@@ -73,9 +72,9 @@ class Imputed:
         draws: K draws of every row, with shape (N, K, *event), of the type of the data; observed
             elements are the rows', exactly.
         acceptance: The share of steps in which a row's chains moved, with shape (N,), 1 of
-            complete rows; NaN of another sampler's.
+            complete rows.
         r_hat: The largest R̂ of a row's missing elements, with shape (N,): near 1 when the chains
-            agree, and 1 of complete rows; NaN of another sampler's.
+            agree, and 1 of complete rows.
     """
 
     draws: Tensor
@@ -95,14 +94,12 @@ def impute(
     steps: int = 40,
     warmup: int = 20,
     doublings: int = 1,
-    sampler: Sampler | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Imputed:
     """Draws the missing elements of rows given the others.
 
     Cost: of a draw 32 energies, and 8 or 9 a step, warming up included; of rows whose chains have
-    not met then, besides 2 to 7 scores a step, of which more where the density is rough. A step
-    of a ``sampler`` is one score.
+    not met then, besides 2 to 7 scores a step, of which more where the density is rough.
 
     Arguments:
         flow: The flow, preprocessing included.
@@ -118,26 +115,21 @@ def impute(
             then by ``steps`` with leapfrogs.
         warmup: Steps before those, by which proposals and leapfrogs are tuned.
         doublings: How often rows whose chains have not met then are drawn again by twice as many.
-        sampler: Moves the missing elements instead, from N(0, 1) behind the leading layers that
-            do the same to every element: ``sampling.langevin``, or another with its options.
         progress: Is told, after every step, the share that is done of those that there may be;
-            nothing with a ``sampler``.
+            of no rows nothing.
 
     Raises:
-        ValueError: if the flow is of images without a ``sampler``, shapes do not agree, or a
+        ValueError: if the flow is of images, shapes do not agree, or a
             number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
     context, x = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
-    _check(flow, x, context, draws, steps, warmup, rows=sampler is None)
+    _check(flow, x, context, draws, steps, warmup)
     missing = (x.isnan() if missing is None else torch.as_tensor(missing)).expand(x.shape)
     found = x.unsqueeze(1).repeat_interleave(draws, 1)
     acceptance, r_hat = x.new_ones(2, len(x), dtype=torch.float64)
     rows = missing.flatten(1).any(1).nonzero().flatten()
     with fixed_weights(flow):
-        if sampler is not None:
-            made = _sampled(flow, x, missing, context, generator, draws, sampler)
-            return Imputed(made, acceptance * torch.nan, r_hat * torch.nan)
         given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
         samples = flow.sample(SAMPLES if given is None else (), generator=generator, context=given)
         law = _target(flow, samples, generator, given, components=COMPONENTS)
@@ -193,36 +185,6 @@ def _target(
     )
 
 
-def _sampled(
-    flow: Flow,
-    x: Tensor,
-    missing: Tensor,
-    context: Tensor | None,
-    generator: torch.Generator,
-    draws: int,
-    sampler: Sampler,
-) -> Tensor:
-    """Returns draws by a sampler, with shape (N, K, *event).
-
-    Whitening, which mixes elements, and standardizing, which changes their scales, are the
-    density's.
-    """
-    layers = list(flow.layers)
-    count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-    elementwise = Flow(flow.event_shape, layers[:count], n_preprocessing=count).to(
-        flow.device, flow.dtype
-    )
-    rows, free = (t.repeat_interleave(draws, 0) for t in (x, missing))
-    y = elementwise.preprocess(rows.masked_fill(free, 0), generator=generator)
-    y = torch.where(free, normal(y.shape, y, generator), y)
-    density = flow.after(count)
-    if context is not None:
-        density = density(context.repeat_interleave(draws, 0))
-    y = sampler(density, y, generator=generator, free=free)
-    made = torch.where(free, elementwise.from_latent(y).to(x.dtype), rows)
-    return made.view(len(x), draws, *x.shape[1:])
-
-
 def _check(
     flow: Flow,
     x: Tensor,
@@ -230,10 +192,8 @@ def _check(
     draws: int,
     steps: int,
     warmup: int,
-    *,
-    rows: bool,
 ) -> None:
-    if x.shape[1:] != flow.event_shape or (rows and len(flow.event_shape) != 1):
+    if x.shape[1:] != flow.event_shape or len(flow.event_shape) != 1:
         raise ValueError(
             f"x: found shape {tuple(x.shape)} and a flow of events {flow.event_shape}, expected "
             "rows (N, D) and a flow of them"

@@ -11,11 +11,11 @@ import torch
 from ebflow.execution import save_training
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
-from ebflow.sampling import imputation_error
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import ImputeConfig
+from pipelines.paper.sampling import imputation_error
 from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks
 from pipelines.training import metrics_log

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ebflow import imputation, sampling
 from ebflow.checkpoint import load
 from ebflow.density import LogDensity
 from ebflow.evaluation import log_probs
@@ -25,6 +24,7 @@ from ebflow.preprocessing import fit, gaussian
 from ebflow.randomness import generator as derive
 from ebflow.tables.batches import Split
 from pipelines.density.stages.evaluate import likelihood
+from pipelines.paper import sampling
 from pipelines.paper.config import ImputeConfig
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
@@ -144,8 +144,7 @@ def _imputed(
     for number, (name, sampler) in enumerate(samplers.items()):
         report(number / len(samplers), f"draws by the {name} chain")
         options = {"generator": derive(config.seed, "impute", name), "sampler": sampler}
-        made = imputation.impute(flow, truth, missing, draws=config.draws, **options)
-        found[name] = made.draws
+        found[name] = sampling.impute(flow, truth, missing, draws=config.draws, **options)
     return found
 
 
@@ -172,8 +171,7 @@ def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int
         return y
 
     noise = derive(seed, "impute", "gaussian")
-    made = imputation.impute(reference, truth, missing, generator=noise, draws=1, sampler=sampler)
-    return made.draws
+    return sampling.impute(reference, truth, missing, generator=noise, draws=1, sampler=sampler)
 
 
 def _mean(train: Split) -> Tensor:

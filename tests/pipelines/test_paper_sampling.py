@@ -14,23 +14,38 @@ from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
 from ebflow.estimates import Estimate
 from ebflow.flow import Flow
-from ebflow.imputation import impute
-from ebflow.loss import geometric
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal, uniform
-from ebflow.sampling import (
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.paper.sampling import (
     adaptive_langevin,
-    annealed_langevin,
     blur,
     imputation_error,
+    impute,
     langevin,
     largest_curvature,
 )
-
-from . import reference
-from .bijections.cases import matrix, seeded
+from tests.library import reference
+from tests.library.bijections.cases import matrix, seeded
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def double_precision():
+    """Computes in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Handwritten digits: 64 integer features of 17 levels, 1297 training rows."""
+    folder = tmp_path_factory.mktemp("digits") / "out"
+    prepare("digits", folder)
+    return Dataset(folder)
 
 
 def gaussian(size=3, seed=0):
@@ -96,46 +111,6 @@ def test_a_chain_that_leaves_every_bound_is_told():
         langevin(flow, torch.ones(2, 3), generator=derive(0), step=100.0, steps=200)
 
 
-def mixture(sigma, weight=0.8):
-    """Returns w N(3, ¼ + σ²) + (1 − w) N(−3, ¼ + σ²) in one dimension."""
-
-    def log_p(x):
-        variance = 0.25 + sigma**2
-        logs = [
-            np.log(w) - (x[:, 0] - m) ** 2 / (2 * variance)
-            for w, m in ((weight, 3.0), (1 - weight, -3.0))
-        ]
-        return torch.logaddexp(*logs)
-
-    return EnergyFunction(lambda x: -log_p(x))
-
-
-def test_annealing_finds_the_weights_of_modes_that_langevin_leaves():
-    """1,000 chains from the light mode; 0.8 ± 0.06 is 4.7 standard errors."""
-    level = geometric(8.0, 0.3)
-    ladder = [level(k / 9) for k in range(10)]
-    start = torch.full((1000, 1), -3.0)
-    options = dict(generator=derive(0), step=0.03, steps=40)
-    annealed = annealed_langevin(mixture, start, ladder=ladder, **options)
-    assert abs(float((annealed > 0).double().mean()) - 0.8) < 0.06
-    plain = langevin(mixture(0.3), start, **{**options, "steps": 400})
-    assert (plain < 0).all()
-
-
-def test_annealed_steps_are_proportional_to_the_variance_of_the_noise():
-    """One step a level without drift: the variances of the steps add up."""
-    seen = []
-
-    def flat(sigma):
-        seen.append(sigma)
-        return EnergyFunction(lambda x: 0 * x.sum(1))
-
-    start = torch.zeros(50_000, 1)
-    x = annealed_langevin(flat, start, generator=derive(0), ladder=(2.0, 1.0), step=0.1, steps=1)
-    assert seen == [2.0, 1.0]
-    assert float(x.var()) == pytest.approx(2 * 0.1 * (4 + 1), rel=4.5 * (2 / 50_000) ** 0.5)
-
-
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_blur_is_a_mirrored_correlation(sigma):
     images = torch.randn(2, 3, 6, 7, generator=seeded())
@@ -176,7 +151,7 @@ def test_adaptive_chain_is_its_formula(shape, steps):
 
 def drawn(*args, **options):
     """One draw of every row."""
-    return impute(*args, draws=1, **options).draws[:, 0]
+    return impute(*args, draws=1, **options)[:, 0]
 
 
 def test_imputed_mean_is_the_conditional_mean():
@@ -196,13 +171,13 @@ def test_imputed_mean_is_the_conditional_mean():
 
 
 @pytest.fixture(scope="module")
-def fitted(digits):
+def fitted(images):
     """A Gaussian in the logits of digits, some images, and which half of each is missing."""
-    chain = preprocessing.fit(digits.split("train"), normalize="whiten", shrinkage=0.05)
+    chain = preprocessing.fit(images.split("train"), normalize="whiten", shrinkage=0.05)
     flow = Flow((64,), []).double().preprocessed(chain)
     missing = torch.zeros(8, 8, dtype=torch.bool)
     missing[4:] = True
-    return flow, digits.split("test").tensor()[:100], missing.flatten()
+    return flow, images.split("test").tensor()[:100], missing.flatten()
 
 
 SAMPLERS = {
@@ -225,16 +200,6 @@ def test_imputation_keeps_what_is_seen_and_looks_at_nothing_else(fitted, name):
     assert not torch.equal(run(x, generator=derive(1)), found)
 
 
-def test_completed_data_stay_and_what_is_missing_may_be_anything(fitted):
-    """Completed data are no integers, to which the way back would round them."""
-    flow, x, missing = fitted
-    whole = x.double() + 0.3
-    run = partial(drawn, flow, missing=missing, sampler=partial(langevin, step=0.05, steps=5))
-    found = run(whole.masked_fill(missing, torch.nan), generator=derive(0))
-    assert torch.equal(found[:, ~missing], whole[:, ~missing])
-    assert torch.equal(found, run(whole, generator=derive(0)))
-
-
 def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
     """Behind the logit and before the standardizing, which is the density's."""
     flow, x, missing = fitted
@@ -250,11 +215,11 @@ def test_the_chain_runs_where_all_pixels_have_one_scale(fitted):
     assert torch.equal(share.floor(), x[:, ~missing].double())
 
 
-def test_imputation_betters_the_mean(fitted, digits):
+def test_imputation_betters_the_mean(fitted, images):
     flow, x, missing = fitted
     sampler = partial(langevin, step=0.05, steps=300)
     draws = [drawn(flow, x, missing, generator=derive(k), sampler=sampler) for k in range(8)]
-    mean = digits.split("train").tensor().double().mean(0)
+    mean = images.split("train").tensor().double().mean(0)
     found = imputation_error(x, torch.stack(draws).double().mean(0), missing)
     filled = imputation_error(x, mean, missing)
     assert found.value < 0.95 * filled.value, (found, filled)
