@@ -10,11 +10,6 @@ q was made from, with standard errors over them:
 * Fisher: :math:`F(p \| q) = \tfrac12 E_p \| \nabla \log p - \nabla \log q \|^2`, which needs no
   normalizer. Both are zero only if p = q.
 
-``repository_kld`` is what the official code of EBFlow prints as "KLD",
-:math:`E_p[p \log p - \log q]`: the first term, which ought to be :math:`E_p[\log p]`, is
-about zero in the plane, so that the number is in effect the NLL of q. It is here to be
-compared with published numbers, and for nothing else.
-
 Why a training stands still, or broke, is seen in the latent, which of the data should be N(0, I).
 A flow that loses mass keeps its training loss falling while its likelihood rises: the mean of one
 latent direction runs away while its variance shrinks, a linear term of the energy. Both are cheap
@@ -24,7 +19,7 @@ the direction of the mean.
 
 __all__ = ["Likelihood", "Normalized", "Validation", "crps", "diagnose", "evaluate",
            "fisher_divergence", "kl_divergence", "latent_statistics", "log_probs",
-           "repository_kld", "where_non_finite"]  # fmt: skip
+           "where_non_finite"]  # fmt: skip
 
 import math
 from collections.abc import Iterator
@@ -161,12 +156,6 @@ def kl_divergence(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 
     """
     log_p, log_q = _log_probs(p, q, x, batch_size)
     return Estimate.of(log_p - log_q, name="log p − log q")
-
-
-def repository_kld(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 1000) -> Estimate:
-    """Returns E[p log p − log q], the official code's "KLD"; arguments as ``kl_divergence``."""
-    log_p, log_q = _log_probs(p, q, x, batch_size)
-    return Estimate.of(log_p.exp() * log_p - log_q, name="p log p − log q")
 
 
 def fisher_divergence(

@@ -62,8 +62,7 @@ context with shape (B, C) takes K B points as K copies of the batch, one behind 
 
 __all__ = ["DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "OBJECTIVES", "Objective", "draw_directions",
            "dsm", "exact", "exact_sm", "fd_ssm", "full_products", "hutchinson", "lazy_ml", "ml",
-           "relative_ml", "sml", "ssm", "ssm_vr", "taylor", "taylor_cv", "taylor_sm", "two_sided",
-           "trace_variance"]  # fmt: skip
+           "relative_ml", "sml", "ssm", "ssm_vr", "taylor", "taylor_cv", "taylor_sm", "two_sided"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
@@ -125,46 +124,6 @@ DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
 """The estimators from energies alone; all of a batch's directions in one pass."""
 
 ESTIMATORS = {f.__name__: f for f in (hutchinson, exact)} | DIFFERENCES
-
-
-def trace_variance(
-    estimator: str,
-    gradient: Tensor,
-    hessian: Tensor,
-    *,
-    directions: str = "gaussian",
-    slices: int = 1,
-    step: float = 1.0,
-) -> Tensor:
-    """Returns the variance of the mean of K estimates at a point, with shape (B,).
-
-    It is the leading order in the step, and exact for a quadratic f.
-
-    Arguments:
-        estimator: A name in ``ESTIMATORS``.
-        gradient: g, with shape (B, D).
-        hessian: H, with shape (B, D, D).
-        directions: A name in ``DIRECTIONS``.
-        slices: K.
-        step: σ.
-    """
-    if estimator == "exact":
-        return gradient.new_zeros(len(gradient))
-    linear = 4 / step**2 * gradient.square().sum(1) if estimator == "taylor" else 0.0
-    return (_of_form(hessian, directions, slices) + linear) / slices
-
-
-def _of_form(hessian: Tensor, directions: str, slices: int) -> Tensor:
-    """Returns K times the variance of the mean of u·H·u over K directions."""
-    size, squares = hessian.shape[-1], hessian.square().sum((1, 2))
-    diagonal = hessian.diagonal(dim1=1, dim2=2)
-    if directions == "gaussian":
-        return 2 * squares
-    if directions == "rademacher":
-        return 2 * (squares - diagonal.square().sum(1))
-    spread = 2 * size / (size + 2) * (squares - diagonal.sum(1).square() / size)
-    # All D orthogonal directions give the trace itself, which fixes the covariance of two.
-    return spread * (1 - (slices - 1) / max(size - 1, 1)) if directions == "orthogonal" else spread
 
 
 def _sphere(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:

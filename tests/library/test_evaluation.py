@@ -21,13 +21,12 @@ from ebflow.evaluation import (
     kl_divergence,
     latent_statistics,
     log_probs,
-    repository_kld,
 )
 from ebflow.preprocessing import fit
 from ebflow.randomness import ContentGenerator
 from ebflow.randomness import generator as derive
 from ebflow.tables import Rows
-from ebflow.toy import checkerboard, checkerboard_log_prob, sine, smoothed_sine
+from ebflow.toy import checkerboard, checkerboard_log_prob, smoothed_sine
 
 from . import reference
 from .bijections.cases import seeded
@@ -221,25 +220,6 @@ def test_fisher_divergence_of_gaussians(pair):
     assert close(fisher_divergence(p, q, x), exact)
 
 
-def test_repository_kld_of_gaussians(pair):
-    p, q, x = pair
-    (a, A, _), (b, B, Q) = moments(p), moments(q)
-    constant = 3 / 2 * math.log(2 * math.pi)
-    mass = torch.exp(-0.5 * torch.logdet(A)) * (4 * math.pi) ** -1.5
-    p_log_p = mass * (-constant - 0.5 * torch.logdet(A) - 3 / 4)
-    nll = constant + 0.5 * (torch.logdet(B) + (Q @ A).trace() + (b - a) @ Q @ (b - a))
-    assert close(repository_kld(p, q, x), p_log_p + nll)
-
-
-def test_repository_kld_is_no_divergence():
-    """It is 4.4 for a perfect model of the sine, as the official code would have it."""
-    p = smoothed_sine(0.375)
-    x = sine(5_000, generator=derive(0))
-    x = x + 0.375 * torch.randn(x.shape, generator=seeded())
-    assert kl_divergence(p, p, x) == Estimate(0.0, 0.0, 5_000)
-    assert repository_kld(p, p, x).value == pytest.approx(4.40, abs=0.02)
-
-
 def test_a_density_does_not_diverge_from_itself(pair):
     p, _, x = pair
     assert fisher_divergence(p, p, x) == Estimate(0.0, 0.0, N)
@@ -255,13 +235,13 @@ def test_of_a_flow(pair):
     W, b = (u[1:] - u[0]).mT, u[0]
     covariance = torch.linalg.inv(W.mT @ W)
     q = GaussianMixture(torch.ones(1), -torch.linalg.solve(W, b)[None], covariance[None])
-    for divergence in (kl_divergence, fisher_divergence, repository_kld):
+    for divergence in (kl_divergence, fisher_divergence):
         found, expected = divergence(p, flow, x), divergence(p, q, x)
         assert found.value == pytest.approx(expected.value, rel=1e-9)
         assert found.se == pytest.approx(expected.se, rel=1e-9)
 
 
-@pytest.mark.parametrize("divergence", [kl_divergence, fisher_divergence, repository_kld])
+@pytest.mark.parametrize("divergence", [kl_divergence, fisher_divergence])
 def test_batches_do_not_matter(pair, divergence):
     p, q, x = pair
     one, other = (divergence(p, q, x[:100], batch_size=size) for size in (100, 7))

@@ -9,15 +9,15 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
-from ebflow.evaluation import fisher_divergence, kl_divergence, repository_kld
+from ebflow.evaluation import fisher_divergence, kl_divergence
 from ebflow.execution import save_training
 from ebflow.randomness import generator
-from ebflow.toy import SMOOTHED, parzen
+from ebflow.toy import SMOOTHED, parzen, sine
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
-from pipelines.paper.stages.diverge import diverge
+from pipelines.paper.stages.diverge import diverge, repository_kld
 from tests.pipelines.trainers import build
 
 from .untracked import Untracked
@@ -116,3 +116,11 @@ def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
     entropy = truth.entropy(KNOWN, generator=generator(3)).value
     expected = float(np.log(2 * np.pi)) + 12 + 0.375**2 - entropy
     assert abs(numbers["study/kl"] - expected) < 5 * numbers["study/kl_se"]
+
+
+def test_the_repositorys_kld_is_no_divergence():
+    """It is 4.4 for a perfect model of the sine, as the official code would have it."""
+    p, draws = SMOOTHED["sine"](0.375, dtype=torch.float64), generator(0)
+    x = sine(5_000, generator=draws, dtype=torch.float64)
+    x = x + 0.375 * torch.randn(x.shape, generator=draws, dtype=torch.float64)
+    assert repository_kld(p, p, x).value == pytest.approx(4.40, abs=0.02)
