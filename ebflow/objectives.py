@@ -62,7 +62,8 @@ context with shape (B, C) takes K B points as K copies of the batch, one behind 
 
 __all__ = ["DIFFERENCES", "DIRECTIONS", "ESTIMATORS", "OBJECTIVES", "Objective", "draw_directions",
            "dsm", "exact", "exact_sm", "fd_ssm", "full_products", "hutchinson", "lazy_ml", "ml",
-           "relative_ml", "sml", "ssm", "ssm_vr", "taylor", "taylor_cv", "taylor_sm", "two_sided"]  # fmt: skip
+           "relative_ml", "sml", "ssm", "ssm_vr", "taylor", "taylor_cv", "taylor_sm",
+           "two_sided"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
