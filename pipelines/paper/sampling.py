@@ -63,12 +63,12 @@ def impute(
     """
     layers = list(flow.layers)
     count = len(list(takewhile(lambda layer: layer.pixelwise, layers)))
-    elementwise = Flow(flow.event_shape, layers[:count], cut=count).to(flow.like)
+    elementwise = Flow(flow.event_shape, layers[:count], n_preprocessing=count).to(flow.dtype)
     rows, free = (t.repeat_interleave(draws, 0) for t in (x, missing.expand(x.shape)))
     with fixed_weights(flow):
-        y = elementwise.preprocess(rows.masked_fill(free, 0), generator)
+        y = elementwise.preprocess(rows.masked_fill(free, 0), generator=generator)
         y = torch.where(free, normal(y.shape, y, generator), y)
-        y = sampler(flow.without(count), y, generator=generator, free=free)
+        y = sampler(flow.after(count), y, generator=generator, free=free)
         samples = torch.where(free, elementwise.from_latent(y).to(x.dtype), rows)
     return samples.view(len(x), draws, *x.shape[1:])
 
