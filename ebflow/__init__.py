@@ -17,7 +17,7 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
            "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
            "RowGenerator", "Trainer", "alignment", "anchor", "architectures", "bases",
            "bijections", "chains", "checkpoint", "complexity", "density", "distribution",
-           "errors", "evaluate", "evaluation", "execution", "files", "fit", "fit_mixture",
+           "errors", "evaluate", "evaluation", "files", "fit", "fit_mixture",
            "fitting", "flow", "history", "imputation", "inference", "load", "log_probs", "loss",
            "mixtures", "networks", "objectives", "preprocessing", "randomness", "recipes",
            "sampling", "save", "sklearn", "tables", "toy", "train"]  # fmt: skip

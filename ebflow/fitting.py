@@ -24,7 +24,6 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .execution import Event
 from .flow import Flow
 from .history import History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
@@ -35,7 +34,7 @@ from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .tables import ArrayLike, Arrays, Rows
 from .tables.gathering import LEAST, gathered
-from .train import Trainer
+from .train import Event, Trainer
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 
@@ -208,7 +207,7 @@ def fit(
         trainer = Trainer(
             made,
             dataset,
-            **_loss(made.core, objective, loss, seed),
+            loss=loss or _loss(made.core, objective, seed),
             optimizer=optimizer or partial(eager(torch.optim.Adam), lr=plan.lr, fused=True),
             schedule=warmed(cosine, plan.warmup),
             max_seconds=max_seconds,
@@ -280,8 +279,7 @@ def _result(trainer: Trainer) -> Flow:
     """Returns the flow of a training with the best averaged weights."""
     for message in trainer.state.warnings:
         _warn(message)
-    if trainer.kept is not None:
-        trainer.flow.load_state_dict(trainer.kept.ema)
+    trainer.load_best()
     return trainer.flow.eval().requires_grad_(False)
 
 
@@ -393,23 +391,19 @@ def _ready(flow: Flow, columns: dict[str, Any], device: str | torch.device) -> N
     flow.columns = columns
 
 
-def _loss(
-    core: Flow, objective: str | objectives.Objective, loss: LossFunction | None, seed: int
-) -> dict[str, Any]:
-    """Returns the loss, the anchor if it has one, and what to watch, as ``Trainer`` takes them."""
-    if loss is not None:
-        return {"loss": loss, "anchor": getattr(loss, "anchor", None)}
+def _loss(core: Flow, objective: str | objectives.Objective, seed: int) -> Loss:
+    """Returns the loss of an objective, with an anchor beside score matching."""
     name = _name(objective)
     if isinstance(objective, str):
         objective = objectives.OBJECTIVES[objective]
     rule = refresh_rule(convolutions=any(isinstance(m, Convolution) for m in core.modules()))
     anchor = Anchor(core, **rule, check_every=5, seed=seed)
     if name == "lazy_ml":
-        return {"loss": Loss(partial(objective, anchor=anchor), anchor=anchor), "anchor": anchor}
+        return Loss(partial(objective, anchor=anchor), anchor=anchor)
     if name in LIKELIHOOD:
-        return {"loss": Loss(objective)}
+        return Loss(objective)
     weight = balancing_weight(objective)
-    return {"loss": Loss(objective, weight, anchor=anchor, anchor_weight=1.0), "anchor": anchor}
+    return Loss(objective, weight, anchor=anchor, anchor_weight=1.0)
 
 
 def _name(objective: str | objectives.Objective) -> str:

@@ -15,30 +15,31 @@ from ebflow.alignment import regularizers
 from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
-from ebflow.alignment.training import Training
 from ebflow.bijections.base import products
 from ebflow.errors import BadInput, NonFinite
 from ebflow.files import save_tensors
-from ebflow.loss import cosine, falling
+from ebflow.loss import cosine
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.config import ClusterConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
 from pipelines.training.loop import Listener, Place, drive
+from pipelines.training.schedules import falling
 
 PROBE = 128
-"""Training rows whose trace is watched."""
+"""ClassifierTraining rows whose trace is watched."""
 
 MODEL, STATE = "model.safetensors", "training.json"
 DIVERGED = "diverged"
 
-Watch = Callable[[Training], dict[str, float]]
+Watch = Callable[[ClassifierTraining], dict[str, float]]
 """From a training to further metrics of its last epoch."""
 
 
@@ -143,14 +144,14 @@ def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, fl
     return regularizers.collapse(trace, width=manifest.width, noise=config.smoothing) or ""
 
 
-def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Training:
+def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> ClassifierTraining:
     manifest, regularizer, device = dataset.manifest, config.regularizer, config.device
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
     labels, known = (split.labels().to(device) for split in rows.values())
     schedules = {"cosine": cosine, "steps": falling(0.1, (0.5, 0.75))}
     augment = AUGMENTATIONS.get(config.augment)
-    return Training(
+    return ClassifierTraining(
         network(config.net, manifest.shape, manifest.classes, config.seed).to(device),
         x, labels, held=(held, known), optimizer=partial(_optimizer, config),
         regularizer=penalty(regularizer, manifest.shape, config.smoothing),
@@ -169,7 +170,7 @@ def _optimizer(
     return kinds[config.optimizer](parameters, **options, fused=True)
 
 
-def _probe(training: Training, noise: float) -> tuple[ClassLogit, Tensor]:
+def _probe(training: ClassifierTraining, noise: float) -> tuple[ClassLogit, Tensor]:
     """Returns the density at the first training rows, with the noise of training, always alike."""
     x, labels = training.x[:PROBE], training.labels[:PROBE]
     draws = derive(0, "probe", device=x.device)
@@ -177,7 +178,7 @@ def _probe(training: Training, noise: float) -> tuple[ClassLogit, Tensor]:
     return ClassLogit(training.network, labels), x
 
 
-def probe(config: ClassifierConfig, training: Training) -> dict[str, float]:
+def probe(config: ClassifierConfig, training: ClassifierTraining) -> dict[str, float]:
     """Returns the mean trace and the mean norm of the gradient, by a low-variance estimate."""
     density, x = _probe(training, config.noise)
     draws = derive(0, "probe", "directions", device=x.device)
@@ -189,7 +190,7 @@ def probe(config: ClassifierConfig, training: Training) -> dict[str, float]:
     }
 
 
-def warnings(config: ClassifierConfig, training: Training) -> list[str]:
+def warnings(config: ClassifierConfig, training: ClassifierTraining) -> list[str]:
     """Returns what is to be known of the settings, judged by the trained network where it is."""
     regularizer, found = config.regularizer, []
     if regularizer.name not in ("score", "anti") or regularizer.estimator == "exact":

@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from ebflow.execution import Augmentation
 from ebflow.randomness import Generator, normal, uniform
+
+Augmentation = Callable[[Tensor, Generator], Tensor]
+"""From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
 
 
 class FlipAndShift:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ebflow.checkpoint import check, load
-from ebflow.execution import Checkpoints, Driven, Event, resume, shard_weights
 from ebflow.preprocessing import Preprocessing
+from ebflow.train import Event
 from pipelines import store
 from pipelines.cluster import store_writer
 from pipelines.cluster.connection import launched
@@ -22,6 +22,8 @@ from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.training import metrics_log
 from pipelines.training.interruption import held
+from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
+from pipelines.training.sharding import shard_weights
 from pipelines.training.trainers import build
 from pipelines.training.watchdog import Watchdog, hung
 
@@ -124,7 +126,7 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
     torch.set_num_threads(config.train.threads)
     data, start, work = (Path(job[name]) for name in ("data", "start", "work"))
 
-    def made() -> Driven:
+    def made() -> ResumableTraining:
         return build(
             config,
             Dataset(data),
@@ -137,7 +139,9 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
     return drive(made, work, place, config.cluster.patience)
 
 
-def drive(made: Callable[[], Driven], work: Path, place: Place, patience: float) -> dict[str, Any]:
+def drive(
+    made: Callable[[], ResumableTraining], work: Path, place: Place, patience: float
+) -> dict[str, Any]:
     """Trains, from the last sound checkpoint on if there is one.
 
     Arguments:
@@ -193,7 +197,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: Driven, work: Path, place: Place) -> "Reporter":
+def _resumed(trainer: ResumableTraining, work: Path, place: Place) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
@@ -214,7 +218,7 @@ def note(work: Path, kind: str, text: str) -> None:
     store_writer.append(work / metrics_log.FILE, [found])
 
 
-def row(trainer: Driven, event: Event) -> metrics_log.Row:
+def row(trainer: ResumableTraining, event: Event) -> metrics_log.Row:
     """Returns what a trainer told just now, as a row of its file."""
     share = 1.0 if trainer.verdict else min(1.0, trainer.progress)
     told = {"note": event.note, "metrics": event.metrics, "text": event.text}
@@ -234,7 +238,9 @@ class Reporter:
         note: What to tell the user first.
     """
 
-    def __init__(self, trainer: Driven, work: Path, place: Place, note: str = "") -> None:
+    def __init__(
+        self, trainer: ResumableTraining, work: Path, place: Place, note: str = ""
+    ) -> None:
         self.trainer, self.place, self.rank = trainer, place, trainer.shard[0]
         self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE

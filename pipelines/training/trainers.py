@@ -10,19 +10,20 @@ from torch import nn
 
 from ebflow import objectives
 from ebflow.anchor import RIVALS, Anchor
-from ebflow.execution import Augmentation
 from ebflow.flow import Flow
-from ebflow.loss import Loss, Schedule, constant, cosine, epochs, geometric, multistep, warmed
+from ebflow.loss import Schedule, constant, cosine, warmed
 from ebflow.optimizers import eager
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
-from ebflow.train import Trainer
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
-from pipelines.training.augment import AUGMENTATIONS, composed, noised
+from pipelines.training.augment import AUGMENTATIONS, Augmentation, composed, noised
+from pipelines.training.flow_training import FlowTraining
+from pipelines.training.losses import StabilizedLoss
 from pipelines.training.nets import net
+from pipelines.training.schedules import epochs, geometric, multistep
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
@@ -40,7 +41,7 @@ def build(
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
-) -> Trainer:
+) -> FlowTraining:
     """Returns the trainer of a configuration on prepared data.
 
     Arguments:
@@ -52,11 +53,10 @@ def build(
     flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
     flow.columns = _columns(dataset.manifest)
     loss = _loss(config, flow.core)
-    return Trainer(
+    return FlowTraining(
         flow,
         dataset,
         loss=loss,
-        anchor=loss.anchor,
         watch=loss.hyperparameters,
         optimizer=partial(_optimizer, train, _rate(train, dataset.split("train").width)),
         schedule=_schedule(train),
@@ -107,7 +107,7 @@ def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
     return composed(*parts) if parts else None
 
 
-def _loss(config: Training, matched: Flow) -> Loss:
+def _loss(config: Training, matched: Flow) -> StabilizedLoss:
     rule, objective = config.anchor, config.objective
     falls = objective.sigma_end is not None and objective.levels == 1
     lazy = objective.name == "lazy_ml"
@@ -119,7 +119,7 @@ def _loss(config: Training, matched: Flow) -> Loss:
         check_every=rule.check_every,
         seed=config.seed,
     )
-    return Loss(
+    return StabilizedLoss(
         _objective(objective, anchor),
         weight=config.objective_weight,
         every=objective.every,

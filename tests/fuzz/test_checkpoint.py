@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.checkpoint import load
-from ebflow.execution import resume, save_training
 from pipelines.config import PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.training.resumable import resume, save_training
 from tests.pipelines.data.parquet import images, lists
 from tests.pipelines.trainers import build
 

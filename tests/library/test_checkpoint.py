@@ -18,13 +18,13 @@ from ebflow.bases import Product
 from ebflow.bijections import Dense, MonotoneSpline
 from ebflow.checkpoint import Checkpoint, check, load, read, save, seal, write
 from ebflow.errors import BadInput
-from ebflow.execution import resume, save_training
 from ebflow.fitting import fit
 from ebflow.flow import Flow
+from pipelines.training.resumable import resume, save_training
+from tests.pipelines.training.cases import trainer
 
 from .bijections.cases import seeded
 from .flows import FLOWS, at, contexts
-from .training import trainer
 
 FILES = ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"]
 

@@ -1,4 +1,4 @@
-"""The training loss: its terms, the sweep that they share, where each is taken; learning rates."""
+"""The training loss: its terms, the sweep that they share, where each is taken."""
 
 import math
 from functools import partial
@@ -6,7 +6,6 @@ from inspect import signature
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
@@ -17,14 +16,9 @@ from ebflow.loss import (
     balancing_weight,
     constant,
     cosine,
-    epochs,
-    falling,
-    geometric,
-    multistep,
     warmed,
 )
 from ebflow.randomness import generator as derive
-from ebflow.randomness import normal
 
 from . import reference
 from .bijections.cases import seeded
@@ -32,7 +26,6 @@ from .flows import FLOWS, contexts, net
 from .training import loss_of
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)
-SIGMA = 0.3
 MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "exact_sm", "taylor_sm"]
 
 
@@ -52,42 +45,11 @@ def refreshed(flow):
     return anchor
 
 
-def seen(objective, x):
-    """The points at which an objective sees the energy."""
-    return x + SIGMA * normal(x.shape, x, derive(0)) if objective == "dsm" else x
-
-
 @pytest.mark.parametrize("objective", [*MATCHING, "sml", "ml", "relative_ml"])
 def test_alone_it_is_the_objective(objective):
     flow, x = setting()
     plain = objectives.OBJECTIVES[objective](flow, x, generator=derive(0))
     torch.testing.assert_close(called(loss_of(flow, objective), flow, x), plain, **CLOSE)
-
-
-@pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("objective", [*MATCHING, "sml", "ml"])
-def test_terms_add_up(objective, given):
-    flow = FLOWS["dense, given"]() if given else setting()[0]
-    c = contexts(flow)
-    density, x = flow(c), torch.randn(5, *flow.event_shape, generator=seeded(2))
-    function, anchor = objectives.OBJECTIVES[objective], refreshed(flow)
-    loss = Loss(function, weight=0.7, anchor=anchor, anchor_weight=1.3, low_energy=0.2,
-                latent_mean=0.9)  # fmt: skip
-    found, evaluation = loss(density, x, derive(0), Progress())
-    y = seen(objective, x)
-    energy, latent = density.energy(y), density.to_latent(y)
-    expected = (
-        0.7 * function(density, x, generator=derive(0))
-        + 1.3 * (energy + flow.log_normalizer())
-        + 0.2 * energy
-        + 0.45 * latent.mean(0).square().sum()
-    )
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(evaluation.latent[:5], latent, **CLOSE)
-    named = [p for p in flow.parameters()]
-    pairs = (reference.gradients(t.mean(), named) for t in (found, expected))
-    for one, other in zip(*pairs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_an_objective_that_evaluates_elsewhere_first_has_its_anchor_at_the_data():
@@ -108,13 +70,6 @@ def test_an_objective_that_evaluates_elsewhere_first_has_its_anchor_at_the_data(
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_a_clean_anchor_is_taken_at_the_data():
-    flow, x = setting()
-    loss = Loss(objectives.dsm, anchor=refreshed(flow), anchor_weight=1.0, anchor_clean=True)
-    expected = objectives.dsm(flow, x, generator=derive(0)) - flow.log_prob(x)
-    torch.testing.assert_close(called(loss, flow, x), expected, **CLOSE)
-
-
 def test_without_objective_it_is_lazy_likelihood():
     flow, x = setting()
 
@@ -125,45 +80,14 @@ def test_without_objective_it_is_lazy_likelihood():
     torch.testing.assert_close(called(loss, flow, x), -flow.log_prob(x), **CLOSE)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.69, 0.7, 1.0])
-def test_finishing_is_exact_likelihood_and_nothing_else(share):
-    flow, x = setting()
-    anchor = Anchor(flow)
-    loss = Loss(objectives.dsm, anchor=anchor, anchor_weight=1.0, low_energy=5.0, finish=0.3)
-    exact = torch.allclose(called(loss, flow, x, share=share), -flow.log_prob(x), **CLOSE)
-    assert exact == (share >= 0.7) and anchor.refreshes == (share < 0.7)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_module_tells_losses_and_latents(share):
+def test_a_module_returns_losses_and_latents():
     flow = FLOWS["dense, given"]()
     c, x = contexts(flow), torch.randn(5, 3, generator=seeded(2))
-    module = LossModule(flow, Loss(objectives.ssm, finish=0.5))
-    losses, latent = module(x, c, derive(0), Progress(0, share))
+    module = LossModule(flow, Loss(objectives.ssm))
+    losses, latent = module(x, c, derive(0), Progress())
     assert losses.shape == (5,) and not latent.requires_grad
     torch.testing.assert_close(latent, flow(c).to_latent(x), **CLOSE)
     assert {id(p) for p in module.parameters()} == {id(p) for p in flow.parameters()}
-
-
-def test_scores_are_matched_in_every_nth_step_and_the_anchor_in_all():
-    flow, x = net((4,)), torch.randn(6, 4, generator=derive(0))
-    make = partial(Loss, objectives.dsm, anchor=refreshed(flow), anchor_weight=1.0)
-    both, full, alone = make(every=3), make(), make(weight=0.0)
-    for step in range(7):
-        expected = called(alone if step % 3 else full, flow, x, step=step)
-        assert torch.equal(called(both, flow, x, step=step), expected)
-
-
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="every: found 2 without an anchor"):
-        Loss(objectives.dsm, every=2)
-    with pytest.raises(ValueError, match="without an anchor"):
-        Loss(objectives.dsm, anchor_weight=1.0)
-    flow, x = setting()
-    for shape in ((len(x), 1), ()):
-        one = Loss(lambda density, x, *, generator, shape=shape: torch.zeros(shape))
-        with pytest.raises(ValueError, match=r"objective: found losses of shape .*, expected one"):
-            called(one, flow, x)
 
 
 @pytest.mark.parametrize("objective", ["dsm", "ssm", "ssm_vr", "ml", "exact_sm", "taylor_sm"])
@@ -185,33 +109,6 @@ def test_second_derivatives(name, objective):
     assert max(float(g.abs().max()) for g in pairs[0]) > 1e-3
 
 
-def products(loss, flow, x, parameters):
-    """Returns the FLOP of the matrix products of one step."""
-    with FlopCounterMode(display=False) as counter:
-        called(loss, flow, x).mean().backward(inputs=parameters)
-    return counter.get_total_flops()
-
-
-TERMS = {
-    "anchor": dict(anchor={}),
-    "low energy": dict(low_energy=0.1),
-    "latent mean": dict(latent_mean=0.1),
-}
-
-
-@pytest.mark.parametrize("terms", TERMS)
-@pytest.mark.parametrize("objective", [*MATCHING, "ml"])
-def test_terms_cost_no_product_of_matrices(objective, terms):
-    """An anchor's refresh left out: its state is that of this step."""
-    flow, x = setting()
-    parameters = list(flow.parameters())
-    plain, rich = loss_of(flow, objective), loss_of(flow, objective, **TERMS[terms])
-    for loss in (plain, rich):
-        if loss.anchor is not None:
-            loss.anchor.follow(0)
-    assert products(rich, flow, x, parameters) == products(plain, flow, x, parameters) > 0
-
-
 def test_objectives_are_brought_to_the_size_of_an_anchor():
     """Denoising of one σ by its square, of several as it is; others by a hundredth."""
     for sigma, weight in ((0.5, 0.25), (2, 4.0), ((0.5, 0.1), 1.0)):
@@ -222,31 +119,6 @@ def test_objectives_are_brought_to_the_size_of_an_anchor():
         assert balancing_weight(other) == 0.01
 
 
-def test_a_clean_anchor_costs_one_likelihood_more():
-    flow, x = setting()
-    parameters = list(flow.parameters())
-    plain, clean = (loss_of(flow, "dsm", **o) for o in ({}, dict(anchor={}, anchor_clean=True)))
-    clean.anchor.follow(0)
-    found = products(clean, flow, x, parameters) - products(plain, flow, x, parameters)
-    assert found == 5 * (2 * len(x) * 4 * 4)
-
-
-def test_the_energy_of_pairs_is_that_of_the_first_points():
-    flow, x = setting()
-    found = called(loss_of(flow, "dsm", hyper=dict(antithetic=True), low_energy=2.0), flow, x)
-    plain = objectives.dsm(flow, x, generator=derive(0), antithetic=True)
-    torch.testing.assert_close(found, plain + 2 * flow.energy(seen("dsm", x)), **CLOSE)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_an_annealed_hyperparameter_follows_progress(share):
-    flow, x = setting()
-    loss = Loss(objectives.dsm, annealed={"sigma": geometric(1.0, 0.25)})
-    expected = objectives.dsm(flow, x, generator=derive(0), sigma=4**-share)
-    torch.testing.assert_close(called(loss, flow, x, share=share), expected, **CLOSE)
-    assert loss.hyperparameters(share) == {"sigma": pytest.approx(4**-share)}
-
-
 def test_cosine():
     for t in (0.0, 0.25, 0.5, 1.0):
         assert cosine(t) == pytest.approx((1 + math.cos(math.pi * t)) / 2)
@@ -255,38 +127,6 @@ def test_cosine():
 
 def test_constant():
     assert {constant(t) for t in (0.0, 0.3, 2.0)} == {1.0}
-
-
-def test_geometric_falls_by_equal_factors():
-    sigma = geometric(1.0, 0.01)
-    for progress, value in {0.0: 1, 0.25: 10**-0.5, 0.5: 0.1, 1.0: 0.01, 1.5: 0.01}.items():
-        assert sigma(progress) == pytest.approx(value)
-    assert geometric(0.3, 0.3)(0.7) == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize("ends", [(0, 1), (1, 0), (-1, -1)])
-def test_geometric_needs_positive_ends(ends):
-    with pytest.raises(ValueError, match="geometric: found"):
-        geometric(*ends)
-
-
-def test_multistep_falls_at_equal_steps_and_stays():
-    factor = multistep(0.5, 4)
-    expected = {0.0: 1, 0.24: 1, 0.26: 0.5, 0.51: 0.25, 0.76: 0.125, 1.0: 0.0625, 1.5: 0.0625}
-    for progress, value in expected.items():
-        assert factor(progress) == pytest.approx(value)
-
-
-def test_epochs_fall_at_their_ends_and_stay():
-    factor = epochs(0.5, 10, 2)
-    for step, value in {0: 1, 9: 1, 10: 0.5, 19: 0.5, 20: 0.25, 1000: 0.25}.items():
-        assert factor(step) == value
-
-
-def test_falling_at_given_progresses():
-    factor = falling(0.1, (0.5, 0.75))
-    for progress, value in {0.0: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1.0: 0.01}.items():
-        assert factor(progress) == pytest.approx(value)
 
 
 def test_warmup_rises_linearly_under_the_schedule():

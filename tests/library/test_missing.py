@@ -9,12 +9,11 @@ import torch
 
 import ebflow
 from ebflow.errors import BadInput
-from ebflow.execution import resume, save_training
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
 from ebflow.tables import Arrays, Completed, Gaussian, Law, Rows
-
-from .training import same, trainer
+from pipelines.training.resumable import resume, save_training
+from tests.pipelines.training.cases import same, trainer
 
 BOUND = 4.5
 """Standard errors that one number in 150,000 is away from its truth."""

@@ -1,6 +1,5 @@
 """Trainers on real data, and ways to compare them."""
 
-import json
 import math
 from functools import cache, partial
 
@@ -28,8 +27,8 @@ OPTIMIZERS = {
 }
 
 
-def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
-    """Returns the loss of a flow behind the cut.
+def loss_of(matched, objective="dsm", anchor=None, hyper=None, make=Loss, **options):
+    """Returns the loss of the core of a flow.
 
     ``anchor`` holds the anchor's options, ``hyper`` the objective's.
     """
@@ -39,7 +38,7 @@ def loss_of(matched, objective="dsm", anchor=None, hyper=None, **options):
     if lazy:
         function = partial(function, anchor=model)
     weight = 0.0 if lazy or anchor is None else 1.0
-    return Loss(function, anchor=model, **{"anchor_weight": weight, **options})
+    return make(function, anchor=model, **{"anchor_weight": weight, **options})
 
 
 NETS = {
@@ -65,25 +64,20 @@ def fitted(split, options):
 
 
 def trainer(
-    dataset, objective="dsm", *, chain=None, net=None, loss=None, optimizer="adam", **more
-):
+    dataset, objective="dsm", *, chain=None, net=None, loss=None, optimizer="adam", make=Trainer,
+    make_loss=loss_of, **more
+):  # fmt: skip
     """Returns a short training; every option of ``Trainer`` can be given."""
     split = dataset.split("train")
     flow = flow_of(split.width, **(net or {}))
     chain = fitted(split, tuple({"normalize": "whiten", **(chain or {})}.items()))
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     flow = flow.preprocessed(chain, match_after=match_after).to(device)
-    made = loss_of(flow.core, objective, **(loss or {}))
+    made = make_loss(flow.core, objective, **(loss or {}))
+    if hasattr(made, "hyperparameters"):
+        more.setdefault("watch", made.hyperparameters)
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
-    return Trainer(
-        flow,
-        dataset,
-        loss=made,
-        anchor=made.anchor,
-        optimizer=OPTIMIZERS[optimizer],
-        watch=made.hyperparameters,
-        **{**settings, **more},
-    )
+    return make(flow, dataset, loss=made, optimizer=OPTIMIZERS[optimizer], **{**settings, **more})
 
 
 def batch_of(dataset, size=64, **options):
@@ -102,19 +96,10 @@ def losses(training):
     return [row["train/loss"] for row in rows]
 
 
-def states(training):
-    """Returns all tensors of a training, by name, and what else it remembers."""
-    checkpoint = training.pack()
-    parts = ("model", "ema", "optimizer")
-    tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
-    state = {k: v for k, v in checkpoint.state.items() if k != "clock"}
-    return tensors, json.loads(json.dumps(state))
-
-
 def same(one, other):
     """Asserts that two trainings agree bit for bit."""
-    (a, rest), (b, others) = states(one), states(other)
-    assert a.keys() == b.keys()
-    differ = [name for name in a if not torch.equal(a[name], b[name])]
-    assert not differ, differ
-    assert rest == others
+    for a, b in zip(one.flow.parameters(), other.flow.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(one.averaged.parameters(), other.averaged.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert one.state == other.state

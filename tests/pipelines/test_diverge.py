@@ -10,7 +10,6 @@ import torch
 from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.evaluation import fisher_divergence, kl_divergence
-from ebflow.execution import save_training
 from ebflow.randomness import generator
 from ebflow.toy import SMOOTHED, parzen, sine
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
@@ -18,6 +17,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
 from pipelines.paper.stages.diverge import diverge, repository_kld
+from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
 from .untracked import Untracked

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.execution import save_training
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
 from pipelines.config import DensityConfig
@@ -19,6 +18,7 @@ from pipelines.paper.sampling import imputation_error
 from pipelines.paper.stages import impute as stage
 from pipelines.paper.stages.impute import masks
 from pipelines.training import metrics_log
+from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
 from .untracked import Untracked

@@ -9,12 +9,12 @@ import torch
 from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load
 from ebflow.errors import BadInput
-from ebflow.execution import save_training
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.training.nets import OPTIONS, fits, net, options
+from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)

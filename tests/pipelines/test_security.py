@@ -17,7 +17,6 @@ import pytest
 
 from ebflow.checkpoint import load, read
 from ebflow.errors import BadInput
-from ebflow.execution import save_training
 from pipelines import store
 from pipelines.cluster import connection
 from pipelines.cluster.job import checkout
@@ -29,6 +28,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
 from pipelines.training import metrics_log
+from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store

@@ -12,12 +12,11 @@ import pytest
 import ray.train.torch
 import torch
 
-from ebflow.alignment.training import Training as Classifying
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import Checkpoints, Event, resume, save_training
 from ebflow.randomness import RowGenerator
+from ebflow.train import Event
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,
@@ -36,11 +35,13 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.engine.retries import passing
 from pipelines.errors import failure
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.training import interruption, launch, loop, metrics_log, trainers
 from pipelines.training.interruption import held
 from pipelines.training.launch import Reports, launched
 from pipelines.training.loop import Place, Reporter
 from pipelines.training.preprocessing import baseline, fitted
+from pipelines.training.resumable import Checkpoints, resume, save_training
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -312,7 +313,7 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
             break
     again = loop._resumed(build(config, dataset), tmp_path, Place()).trainer
     assert again.step == 9 and again.state.best_step == 0
-    assert again.kept.state["progress"]["step"] == 0
+    assert again.best.state["progress"]["step"] == 0
     (row,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
     assert (row["kind"], row["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
@@ -371,7 +372,7 @@ def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
 
 def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
     x, labels = torch.randn(32, 4), torch.arange(32) % 2
-    made = Classifying(torch.nn.Linear(4, 2), x, labels, held=(x, labels), batch_size=8,
+    made = ClassifierTraining(torch.nn.Linear(4, 2), x, labels, held=(x, labels), batch_size=8,
                        optimizer=torch.optim.SGD, epochs=3)  # fmt: skip
     first = made._step
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from ray import tune
 
-from ebflow.alignment.training import Training
 from ebflow.errors import NonFinite
 from pipelines import store
 from pipelines.config.source import held_out
@@ -16,6 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.gradient_alignment import fitting, graph
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig, CustomConfig
 from pipelines.gradient_alignment.models import BASELINE, method, title
 from pipelines.gradient_alignment.references import Held
@@ -96,7 +96,7 @@ class AlignmentProblem(Problem):
         held = Held(trial, dataset, reference, "validation")
         every = max(1, trial.epochs // REPORTS)
 
-        def measure(training: Training) -> dict[str, float]:
+        def measure(training: ClassifierTraining) -> dict[str, float]:
             if training.step % every and training.step < trial.epochs:
                 return {}
             found = held.measure(training.network)

@@ -16,8 +16,8 @@ from ebflow.alignment.classifiers import (
 )
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.regularizers import PRESETS, REGULARIZERS
-from ebflow.alignment.training import Training
 from ebflow.randomness import generator as derive
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 
 from ..bijections.cases import seeded
 
@@ -80,7 +80,7 @@ def test_a_step_of_resnet18(preset, name, normalization, single_precision):
     network = resnet18(SHAPE, 100, normalization=normalization, generator=derive(0))
     before = [p.detach().clone() for p in network.parameters()]
     x, labels = torch.rand(2, 3072, generator=seeded()), torch.arange(2)
-    training = Training(
+    training = ClassifierTraining(
         network,
         x,
         labels,

@@ -5,7 +5,6 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, save
-from ebflow.execution import Checkpoints
 from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
@@ -15,6 +14,7 @@ from pipelines.gradient_alignment.references import HELD, Held
 from pipelines.gradient_alignment.stages import classify, flow, reference
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import loop
+from pipelines.training.resumable import Checkpoints
 
 from ..untracked import Untracked
 from .cases import QUICK, fitted

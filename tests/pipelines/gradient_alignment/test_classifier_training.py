@@ -5,17 +5,17 @@ from functools import partial
 import pytest
 import torch
 
-from ebflow.alignment import training as alignment
 from ebflow.alignment.classifiers import mlp, resnet18
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularizers import collapse, gradient_norm, score_matching
-from ebflow.alignment.training import Training
 from ebflow.errors import BadInput, NonFinite
-from ebflow.execution import resume, save_training
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-
-from ..bijections.cases import seeded
+from pipelines.gradient_alignment import classifier_training as alignment
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining as Training
+from pipelines.training.resumable import resume, save_training
+from tests.library.bijections.cases import seeded
+from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
 
 def training(network=None, **options):
@@ -150,7 +150,8 @@ class Digits:
         return float(score.norm(dim=1).mean()), float(trace.mean()), float(cosine)
 
 
-def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law(single_precision):
+@pytest.mark.usefixtures("single_precision")
+def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law():
     """At 30 of the recipe's 50 epochs."""
     digits = Digits()
     options = {"noise": 0.1, "weight": 0.1, "epochs": 30}
@@ -162,7 +163,8 @@ def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law(single_prec
     assert accuracy > 0.93 and cosine > 0.55 and same > 0.55
 
 
-def test_without_noise_and_penalty_the_density_collapses(single_precision):
+@pytest.mark.usefixtures("single_precision")
+def test_without_noise_and_penalty_the_density_collapses():
     digits = Digits()
     options = {"weight": 1.0, "epochs": 25, "regularizer": score_matching(stability=0.0)}
     network, accuracy = digits.fitted(noise=0.0, **options)

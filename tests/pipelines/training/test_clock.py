@@ -2,7 +2,7 @@
 
 import pytest
 
-from ebflow.execution import Clock
+from pipelines.training.clock import Clock
 
 
 def test_times_add_up(turn):

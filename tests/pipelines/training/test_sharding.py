@@ -14,12 +14,13 @@ from torch import nn
 from ebflow.bijections.base import products
 from ebflow.checkpoint import load
 from ebflow.errors import NonFinite
-from ebflow.execution import full, resume, save_training, shard_weights
 from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import FlipAndShift
+from pipelines.training.resumable import resume, save_training
+from pipelines.training.sharding import full, shard_weights
 
-from .training import same, trainer
+from .cases import same, trainer
 
 TRAININGS = {
     "dsm, clipped": dict(objective="dsm", clip=1.0),

@@ -8,10 +8,10 @@ import torch
 
 import ebflow
 from ebflow.errors import NonFinite
-from ebflow.execution import Checkpoints, resume, save_training
 from ebflow.loss import constant
+from pipelines.training.resumable import Checkpoints, resume, save_training
 
-from .training import same, states, trainer
+from .cases import same, states, trainer
 
 OPTIONS = dict(steps=25, validate_every=5, log_every=5, optimizer="sgd-momentum", clip=1.0)
 
@@ -48,7 +48,7 @@ def test_it_goes_on_from_the_best_as_a_training_of_a_quarter_of_the_rate(digits,
     assert kinds(events)[3:6] == [("log", 10), ("validate", 10), ("resume", 10)]
     other = made(digits)
     resume(other, tmp_path / "ten")
-    other.rates = [rate / 4 for rate in other.rates]
+    other.state.relief = 0.25
     list(other.run())
     for name, tensor in states(training)[0].items():
         assert torch.equal(tensor, states(other)[0][name]), name
@@ -100,13 +100,13 @@ def test_the_clock_does_not_go_back(digits):
 def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch):
     """A step takes a second of the clock that the test turns."""
     training = made(digits, 13, steps=1_000_000, max_seconds=20, schedule=constant)
-    plain = training.train_step
+    plain = training.backward
 
-    def step(batch):
+    def backward(batch):
         turn(1)
-        plain(batch)
+        return plain(batch)
 
-    monkeypatch.setattr(training, "train_step", step)
+    monkeypatch.setattr(training, "backward", backward)
     for event in training.run():
         if event.kind == "resume":
             assert training.step == 10 and training.progress == pytest.approx(14 / 20)
@@ -147,7 +147,7 @@ def test_one_between_two_validations_remembers_the_best(digits, tmp_path):
     save_training(training, tmp_path / "last")
     again = made(digits, 13, validate_every=10)
     resume(again, tmp_path / "last", best=tmp_path / "best")
-    assert again.step == 11 and again.kept.state["progress"]["step"] == 10
+    assert again.step == 11 and again.best.state["progress"]["step"] == 10
     assert ("resume", 10) in kinds(again.run())
 
 
@@ -161,7 +161,7 @@ def test_a_best_of_another_training_is_not_gone_back_to(digits, tmp_path):
             save_training(training, tmp_path / "last")
     again = made(digits)
     resume(again, tmp_path / "last", best=tmp_path / "best")
-    assert again.step == 10 and again.state.best_step == 5 and again.kept is None
+    assert again.step == 10 and again.state.best_step == 5 and again.best is None
 
 
 def test_without_a_finite_start_it_fails_with_one_line(digits):

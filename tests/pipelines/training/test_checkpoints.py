@@ -2,9 +2,9 @@
 
 import pytest
 
-from ebflow.execution import Checkpoints
+from pipelines.training.resumable import Checkpoints
 
-from .training import trainer
+from .cases import trainer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,6 @@ cross-entropy and shares its forward pass, unless the network normalizes by batc
 then looked at with the running ones, in a pass of its own.
 """
 
-__all__ = ["Training"]
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self
 
@@ -18,21 +16,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoint import Checkpoint, flatten, unflatten
-from ..errors import NonFinite
-from ..execution import Augmentation, Driven, Event, State
-from ..loss import Schedule, cosine
-from ..objectives import Objective
-from ..randomness import generator as derive
-from ..randomness import normal
-from .classifiers import coupled, frozen_statistics
-from .logit import ClassLogit, accuracy
+from ebflow.alignment.classifiers import coupled, frozen_statistics
+from ebflow.alignment.logit import ClassLogit, accuracy
+from ebflow.checkpoint import Checkpoint, flatten, unflatten
+from ebflow.errors import NonFinite
+from ebflow.loss import Schedule, cosine
+from ebflow.objectives import Objective
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from ebflow.train import Event
+from pipelines.training.augment import Augmentation
+from pipelines.training.resumable import ResumableTraining, plain, state_of
 
 PACE = 50
 """Steps between events of an epoch that is under way."""
 
 
-class Training(Driven):
+class ClassifierTraining(ResumableTraining):
     """Creates the training of a classifier, whose steps are epochs.
 
     Arguments:
@@ -113,7 +113,7 @@ class Training(Driven):
     def pack(self) -> Checkpoint:
         """Returns all that an exact resume needs."""
         tensors, groups = flatten(self.optimizer.state_dict())
-        state = {"flow": {}, "training": self.identity, "progress": self.state.plain(),
+        state = {"flow": {}, "training": self.identity, "progress": plain(self.state),
                  "optimizer": groups, "clock": self.clock.totals}  # fmt: skip
         return Checkpoint(self.network.state_dict(), state, optimizer=tensors)
 
@@ -122,7 +122,7 @@ class Training(Driven):
         self.network.eval().load_state_dict(saved.model)
         self.optimizer.load_state_dict(unflatten(saved.optimizer, saved.state["optimizer"]))
         self.clock.restore(saved.state["clock"])
-        self.state = State.of(saved.state["progress"])
+        self.state = state_of(saved.state["progress"])
         self.progress = self.step / self.epochs
 
     def _epoch(self) -> Iterator[Event]:

@@ -5,9 +5,9 @@ import torch
 
 from ebflow.checkpoint import load
 from ebflow.evaluation import evaluate
-from ebflow.execution import resume, save_training
+from pipelines.training.resumable import resume, save_training
 
-from .training import trainer
+from .cases import trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

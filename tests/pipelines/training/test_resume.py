@@ -7,11 +7,12 @@ import torch
 
 from ebflow.checkpoint import read, write
 from ebflow.errors import BadInput
-from ebflow.execution import resume, save_training
-from ebflow.loss import geometric, multistep, warmed
+from ebflow.loss import warmed
 from pipelines.training.augment import FlipAndShift
+from pipelines.training.resumable import resume, save_training
+from pipelines.training.schedules import geometric, multistep
 
-from .training import same, states, trainer
+from .cases import same, states, trainer
 
 ADAPTIVE = dict(anchor=dict(interval=7, tolerance=1e-3, check_every=2))
 
