@@ -120,7 +120,7 @@ def test_an_objective_and_a_loss_of_ones_own():
 def test_a_flow_is_trained_in_place_and_further():
     layers = [bijections.Dense(torch.eye(3), torch.zeros(3)), bijections.MonotoneSpline((3,))]
     own = ebflow.Flow((3,), layers)
-    fitted = ebflow.fit(rows(), flow=own, **FEW)
+    fitted = ebflow.fit(rows(), flow=own, **{**FEW, "steps": 100})
     assert fitted.layers[-1] is layers[-1] and not torch.equal(layers[0].weight, torch.eye(3))
     before = nll(fitted, rows())
     further = ebflow.fit(rows(), flow=fitted, **{**FEW, "steps": 100})
