@@ -48,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "hidden": 32,
         "sign": 1.0,
     },
-    "autoregressive": {"depth": 3, "bins": 16},
+    "autoregressive": {"bins": 16},
 }
 """Options of architectures that the user leaves open."""
 

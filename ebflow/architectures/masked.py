@@ -1,4 +1,4 @@
-"""Nets of autoregressive layers."""
+"""Networks of autoregressive layers."""
 
 __all__ = ["autoregressive"]
 
@@ -9,17 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import Autoregressive, Dense
+from ..bijections import Autoregressive, Dense, ScaleShift, Spline
 from ..flow import Flow
 from ..randomness import generator as derive
 from .parts import finished, flattened
+
+LOG_SCALE = 7.0
+"""Bound of the log-scales of affine layers."""
 
 
 def autoregressive(
     shape: Sequence[int],
     *,
-    depth: int = 3,
-    hidden: int = 64,
+    depth: int | None = None,
+    hidden: int | None = None,
+    blocks: int = 1,
     bins: int | None = None,
     bound: float | None = None,
     mixing: str = "reversal",
@@ -30,32 +34,35 @@ def autoregressive(
 ) -> Flow:
     """Creates ``depth`` autoregressive layers with dense ones between: for tables of few columns.
 
-    Dense layers are free: their log-determinants belong to the normalizer, and score matching
+    The dense layers are free: their log-determinants belong to the normalizer, and score matching
     does without them. They start as random rotations, or as the reversal of the elements, with
-    which the net starts as a masked autoregressive flow. A context enters the autoregressive
-    layers' networks.
+    which the flow starts as a masked autoregressive flow. The networks of the autoregressive
+    layers see the context.
 
     Sources: Papamakarios et al. (2017), arXiv:1705.07057; with ``bins``, Durkan et al. (2019),
     arXiv:1906.04032.
 
     Arguments:
-        depth: The number of autoregressive layers.
-        hidden: The width of their networks' two hidden layers.
-        bins: None: they scale and shift; else splines of that many bins, which are C¹ only
-            (``bijections.coupling`` says what that means for ``ssm``).
+        depth: The number of autoregressive layers; None: 3, or 1 for one element.
+        hidden: The width of their networks; None: 8 a column, at least 64, or 128 with a context,
+            and at most 512.
+        blocks: The number of residual blocks of a network.
+        bins: None: layers scale and shift; else splines of that many bins, which are C¹ only
+            (``bijections.univariate`` says what that means for ``ssm``).
         bound: The half-width of the splines' interval; None: 5.
-        mixing: How dense layers start: ``rotation`` or ``reversal``.
+        mixing: The start of the dense layers: ``rotation`` or ``reversal``.
     """
     size = math.prod(shape)
     if bound and not bins:
         raise ValueError(f"bound: found {bound}, expected None without bins")
     generator = generator or derive(0, "weights")
+    transform = Spline(bins, bound or 5.0) if bins else ScaleShift(LOG_SCALE)
+    network = {"hidden": hidden, "blocks": blocks, "context": context, "generator": generator}
     layers = flattened(shape)
-    for index in range(depth):
+    for index in range(depth or (3 if size > 1 else 1)):
         if index:
             layers.append(Dense(_start(size, mixing, generator), torch.zeros(size)))
-        net = {"hidden": hidden, "bins": bins, "bound": bound or 5.0, "context": context}
-        layers.append(Autoregressive(size, **net, generator=generator))
+        layers.append(Autoregressive(size, transform, **network))
     return finished(autoregressive, layers, locals())
 
 

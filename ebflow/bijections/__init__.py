@@ -5,7 +5,7 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
            "Dequantize", "DequantiseColumns", "Elementwise", "JohnsonSU",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
-           "Weighted", "part", "random_rotation"]  # fmt: skip
+           "Univariate", "Weighted", "part", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -13,8 +13,9 @@ from .base import Bijection, ConstantJacobian, Linearization
 from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
-from .coupling import Coupling, ScaleShift, Spline
+from .coupling import Coupling
 from .linear import Dense, DenseLU, DenseWithInverse
 from .preprocessing import ActNorm, Affine, Dequantize, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
+from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted

@@ -1,88 +1,238 @@
 r"""Layers that transform every element given those before it.
 
-.. math:: y_i = f(x_i; h_i(x_1, \dots, x_{i-1})), \qquad
+.. math:: y_i = f(x_i; h_i(x_1, \dots, x_{i-1}, c)), \qquad
     \psi(x) = \sum_i \log \partial_x f(x_i; h_i),
 
-with one masked network h of all elements, so that the Jacobian is triangular. The value is one
-pass of h; the inverse is D of them, an element after another. Autograd takes the derivatives of h.
+with one masked network h of all elements, so that the Jacobian is triangular. c is a context, if
+there is one. Autograd takes the derivatives of h.
 
-Sources: Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou, Murray, 2017),
-arXiv:1705.07057; Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019),
-arXiv:1906.04032.
+Each hidden unit of h has a *degree* m: it sees c and the first m elements, and the elements behind
+these see it. Units are sorted by degree, in equal numbers, so masked weights are triangular
+blocks. The value is one pass of h. The inverse computes the units of degree i once the first i
+elements are known, so all of it costs one pass of h as well, in D dependent steps.
+
+Sources: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle,
+2015), arXiv:1502.03509; Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou,
+Murray, 2017), arXiv:1705.07057; Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019),
+arXiv:1906.04032, the source of the residual blocks.
 """
 
-__all__ = ["Autoregressive"]
-
-from functools import partial
+__all__ = ["Autoregressive", "Conditioner", "Masked"]
 
 import torch
 from torch import Tensor, nn
-from zuko.flows import MaskedAutoregressiveTransform
-from zuko.transforms import MonotonicRQSTransform
+from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from ..networks import started
 from .base import Contextual, sum_event
+from .univariate import Univariate
+
+REACH = 1e4
+"""Bound of an element as a conditioner sees it, so that the conditioner's values are finite."""
 
 
-class Autoregressive(Contextual):
-    """Creates an autoregressive layer, the identity at the start; ``zuko``'s, as a bijection.
+class Masked(nn.Module):
+    """A matrix and an offset between units of sorted degrees: a unit sees no higher degree.
 
-    h has two hidden layers of SiLU. It sees a context beside the elements, all of it for each.
+    Weights start uniform in ±1/√(the number of visible inputs).
 
     Arguments:
-        size: The number D of elements. One alone has parameters of its own in place of h, unless
-            there is a context.
-        hidden: The width of h.
-        bins: None: f is affine; else a rational-quadratic spline of that many bins on
-            [−``bound``, ``bound``], the identity outside.
-        bound: The half-width of the interval.
+        inputs: The degrees of the inputs.
+        outputs: The degrees of the outputs.
+        context: The number of elements of a context, which outputs see as well.
+        generator: Source of the weights; None: they are 0.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        *,
+        context: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        mask = (outputs[:, None] >= inputs).to(torch.get_default_dtype())
+        self.mask = nn.Buffer(mask, persistent=False)
+        self.weight = _parameter(torch.zeros_like(mask))
+        self.bias = _parameter(torch.zeros(len(outputs)))
+        if generator is not None:
+            bound = (mask.sum(1, keepdim=True) + context).clamp(min=1).rsqrt()
+            for start, scale in ((self.weight.data, bound), (self.bias.data, bound.squeeze(1))):
+                nn.init.uniform_(start, -1, 1, generator=generator).mul_(scale)
+
+    def masked(self) -> Tensor:
+        """Returns the weight, 0 where an output does not see an input."""
+        return self.weight * self.mask
+
+
+def _parameter(start: Tensor) -> nn.Parameter | nn.Buffer:
+    """Returns a parameter; a buffer if it is empty, which no optimizer needs to see."""
+    return nn.Parameter(start) if start.numel() else nn.Buffer(start, persistent=False)
+
+
+class Conditioner(nn.Module):
+    """A masked network h of residual blocks, with ``count`` values for every element.
+
+    Values are 0 at the start. The first layer and every block see all of the context.
+
+    Arguments:
+        size: The number D of elements.
+        count: The number of values of an element.
+        hidden: The width of the hidden layers. Without a context one element has only constants.
+        blocks: The number of residual blocks, of two hidden layers each.
         context: The number C of elements of a context.
-        generator: Where the weights come from; None: from seed 0.
+        generator: Source of the weights.
     """
 
     def __init__(
         self,
         size: int,
+        count: int,
         *,
-        hidden: int = 64,
-        bins: int | None = None,
-        bound: float = 5.0,
+        hidden: int,
+        blocks: int,
+        context: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.size, self.count, least = size, count, 0 if context else 1
+        hidden = hidden if least < size else 0
+        elements = torch.arange(size)
+        units = least + torch.arange(hidden) * (size - least) // max(hidden, 1)
+        self.starts = [int((units < i).sum()) for i in range(size + 1)]
+        new = {"context": context, "generator": generator}
+        self.enter = Masked(elements[1:], units, **new)
+        pairs = [(Masked(units, units, **new), Masked(units, units)) for _ in range(blocks)]
+        self.blocks = nn.ModuleList(layer for pair in pairs for layer in pair if hidden)
+        self.leave = Masked(units, elements.repeat_interleave(count))
+        width, self.context = hidden * (1 + blocks), None
+        if context:
+            linear = skip_init(nn.Linear, context, width, bias=False)
+            self.context = started(linear, generator)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Returns h with shape (B, D, count), for ``x`` of (B, D) and a context of (B, C)."""
+        x = x[:, : self.size - 1].clamp(-REACH, REACH)
+        first, *offsets = self.offsets(context)
+        h = torch.addmm(first, x, self.enter.masked().mT)
+        for inner, outer, offset in zip(self.blocks[::2], self.blocks[1::2], offsets, strict=True):
+            bent = F.silu(torch.addmm(offset, F.silu(h), inner.masked().mT))
+            h = h + torch.addmm(outer.bias, bent, outer.masked().mT)
+        h = torch.addmm(self.leave.bias, h, self.leave.masked().mT)
+        return h.unflatten(1, (self.size, self.count))
+
+    def offsets(self, context: Tensor | None) -> list[Tensor]:
+        """Returns the offsets of the first layer and of each block: biases, and the context."""
+        biases = [self.enter.bias, *(inner.bias for inner in self.blocks[::2])]
+        if self.context is None:
+            return biases
+        parts = self.context(context).chunk(len(biases), 1)
+        return [bias + part for bias, part in zip(biases, parts, strict=True)]
+
+
+class Autoregressive(Contextual):
+    """Creates an autoregressive layer, the identity at the start.
+
+    Arguments:
+        size: The number D of elements.
+        transform: f, as of a ``Coupling``.
+        hidden: The width of h; None: 8 D, at least 64, or 128 with a context, and at most 512.
+        blocks: The number of residual blocks of h.
+        context: The number C of elements of a context.
+        generator: Source of the weights; None: seed 0.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        transform: Univariate,
+        *,
+        hidden: int | None = None,
+        blocks: int = 1,
         context: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(context)
-        self.size, self.bins = size, bins
-        spline = (
-            {
-                "univariate": partial(MonotonicRQSTransform, bound=bound),
-                "shapes": [(bins,), (bins,), (bins - 1,)],
-            }
-            if bins
-            else {}
+        self.size, self.transform = size, transform
+        self.conditioner = Conditioner(
+            size,
+            transform.count,
+            hidden=hidden or min(max(128 if context else 64, 8 * size), 512),
+            blocks=blocks,
+            context=context,
+            generator=generator or torch.Generator().manual_seed(0),
         )
-        with torch.random.fork_rng(devices=[]):  # zuko draws weights that are replaced here
-            self.transform = MaskedAutoregressiveTransform(
-                size, context, hidden_features=(hidden, hidden), activation=nn.SiLU, **spline
-            )
-        generator = generator or torch.Generator().manual_seed(0)
-        layers = [m for m in self.transform.modules() if isinstance(m, nn.Linear)]
-        for layer in layers[:-1]:
-            started(layer, generator)
-        last = layers[-1] if layers else self.transform
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
+
+    def extra_repr(self) -> str:
+        """Names the number of elements, f and the context's size."""
+        return f"{self.size}, {self.transform}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
-        # zuko's own sum over elements does not take empty batches.
-        context = self._context(x)
-        at = self.transform.meta(context, x) if self.size > 1 else self.transform(context)
-        y, log_slope = at.base.call_and_ladj(x)
+        y, log_slope = self.transform.forward_and_log_slope(x, self._parameters_of_f(x))
         return y, sum_event(log_slope, x)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns x; D evaluations of h."""
-        return self.transform(self._context(y)).inv(y)
+        """Returns x; one evaluation of h, in D steps."""
+        if self.size == 1:
+            return self.transform.inverse(y, self._parameters_of_f(y))
+        steps, x = _Steps(self.conditioner, self._context(y)), y[:, :0]
+        for i in range(self.size):
+            h = steps.next(x)
+            x = torch.cat([x, self.transform.inverse(y[:, i : i + 1], h)], 1)
+        return x
+
+    def _parameters_of_f(self, x: Tensor) -> Tensor:
+        if self.size > 1 or self.seen is None:
+            return self.conditioner(x, self._context(x))
+        rows = self.seen.new_empty(len(self.seen), 1)
+        h = self.conditioner(rows, self.seen)  # once for all rows of a context
+        return h.repeat(len(x) // max(len(h), 1), 1, 1)
 
     def _context(self, x: Tensor) -> Tensor | None:
         return self.contexts(x) if self.context else None
+
+
+class _Steps:
+    """A conditioner evaluated element by element, each hidden unit once.
+
+    Arguments:
+        net: The conditioner h.
+        context: The context of every row, with shape (B, C).
+    """
+
+    def __init__(self, net: Conditioner, context: Tensor | None) -> None:
+        self.net, self.offsets = net, net.offsets(context)
+        self.weights = [layer.masked() for layer in (net.enter, *net.blocks, net.leave)]
+        self.units: list[Tensor | None] = [None] * (len(net.blocks) + 1)
+
+    def next(self, x: Tensor) -> Tensor:
+        """Returns h with shape (B, 1, count) of the element behind ``x``, with shape (B, i)."""
+        net, i = self.net, x.shape[1]
+        if net.starts[i] < net.starts[i + 1]:
+            self._extend(x.clamp(-REACH, REACH), slice(net.starts[i], net.starts[i + 1]))
+        rows = slice(i * net.count, (i + 1) * net.count)
+        seen = x[:, :0] if self.units[-1] is None else self.units[-1]
+        return _rows(net.leave.bias, seen, self.weights[-1], rows).unsqueeze(1)
+
+    def _extend(self, x: Tensor, new: slice) -> None:
+        """Computes the units that see all of ``x``, of every layer."""
+        enter, *inner = self.weights[:-1]
+        h = _rows(self.offsets[0], x, enter, new)
+        for k, offset in enumerate(self.offsets[1:]):
+            seen = self._append(2 * k, F.silu(h))
+            seen = self._append(2 * k + 1, F.silu(_rows(offset, seen, inner[2 * k], new)))
+            h = h + _rows(self.net.blocks[2 * k + 1].bias, seen, inner[2 * k + 1], new)
+        self._append(-1, h)
+
+    def _append(self, layer: int, new: Tensor) -> Tensor:
+        units = self.units[layer]
+        self.units[layer] = new if units is None else torch.cat([units, new], 1)
+        return self.units[layer]
+
+
+def _rows(offset: Tensor, x: Tensor, weight: Tensor, rows: slice) -> Tensor:
+    """Returns some rows of W x + b, for the leading elements of x."""
+    return torch.addmm(offset[..., rows], x, weight[rows, : x.shape[1]].mT)

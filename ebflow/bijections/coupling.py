@@ -9,109 +9,17 @@ element of the second part, and the first part passes:
 The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
 matching differentiates h twice, by autograd for this layer alone.
 
-With h of kinked activations (leaky ReLU), or f a rational-quadratic spline, whose second
-derivative jumps at its knots, the score has jumps. ``ssm`` and ``ssm_vr`` then miss what these
-contribute to the trace of its Jacobian; ``dsm``, ``fd_ssm``, whose differences reach across a
-jump, and the likelihoods do not. The same holds of autoregressive layers.
+If h has kinked activations (leaky ReLU), the score has jumps, as with splines:
+``bijections.univariate`` says which objectives miss them.
 """
 
-__all__ = ["Coupling", "ScaleShift", "Spline", "Univariate"]
-
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+__all__ = ["Coupling"]
 
 import torch
 from torch import Tensor, nn
-from zuko.transforms import MonotonicRQSTransform
 
 from .base import Contextual, sum_event
-
-
-class Univariate(ABC):
-    """An increasing function f(x; h) of every element, with ``count`` parameters an element.
-
-    ``x`` has shape (B, C, *) and ``h`` (B, C, count, *).
-    """
-
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """The number of parameters of an element."""
-
-    @abstractmethod
-    def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns f(x; h) and log ∂f/∂x, both shaped as ``x``."""
-
-    @abstractmethod
-    def inverse(self, y: Tensor, h: Tensor) -> Tensor:
-        """Returns x with f(x; h) = y."""
-
-
-@dataclass(frozen=True)
-class ScaleShift(Univariate):
-    """y = x eˢ + t, or its inverse y = (x − t) e⁻ˢ; h = (s, t).
-
-    Source: Density estimation using Real NVP (Dinh, Sohl-Dickstein, Bengio, 2017),
-    arXiv:1605.08803.
-
-    Attributes:
-        bound: c in s ← c tanh(s / c), which keeps |s| below c; None: s is free.
-        inverted: Whether f is the second form.
-    """
-
-    bound: float | None = None
-    inverted: bool = False
-    count = 2
-
-    def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns f(x; h) and ±s."""
-        s, t = self._read(h)
-        return ((x - t) * torch.exp(-s), -s) if self.inverted else (x * torch.exp(s) + t, s)
-
-    def inverse(self, y: Tensor, h: Tensor) -> Tensor:
-        """Returns the other form at ``y``."""
-        s, t = self._read(h)
-        return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
-
-    def _read(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = h.unbind(2)
-        return (s if self.bound is None else self.bound * torch.tanh(s / self.bound)), t
-
-
-@dataclass(frozen=True)
-class Spline(Univariate):
-    """A monotonic rational quadratic spline on [−bound, bound], the identity outside.
-
-    h holds the unconstrained widths and heights of the bins and slopes at the inner knots;
-    h = 0 is the identity.
-
-    Source: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019), arXiv:1906.04032;
-    ``zuko.transforms.MonotonicRQSTransform``.
-
-    Attributes:
-        bins: The number of bins K.
-        bound: The half-width of the interval.
-    """
-
-    bins: int = 8
-    bound: float = 5.0
-
-    @property
-    def count(self) -> int:
-        """3 K − 1."""
-        return 3 * self.bins - 1
-
-    def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the spline at ``x`` and its log-slope."""
-        return self._spline(h).call_and_ladj(x)
-
-    def inverse(self, y: Tensor, h: Tensor) -> Tensor:
-        """Solves a quadratic equation an element."""
-        return self._spline(h).inv(y)
-
-    def _spline(self, h: Tensor) -> MonotonicRQSTransform:
-        sizes = (self.bins, self.bins, self.bins - 1)
-        return MonotonicRQSTransform(*h.movedim(2, -1).split(sizes, -1), bound=self.bound)
+from .univariate import Univariate
 
 
 class Coupling(Contextual):

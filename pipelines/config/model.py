@@ -54,7 +54,11 @@ class ModelConfig(Section):
     padding: Literal["zero", "circular", "masked"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
     )
-    blocks: int | None = Field(None, ge=1, description="image sizes of convolutional")
+    blocks: int | None = Field(
+        None,
+        ge=1,
+        description="image sizes of convolutional; residual blocks of autoregressive's networks",
+    )
     levels: int | None = Field(None, ge=1, description="image sizes of glow")
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
     hidden: int | None = Field(

@@ -22,7 +22,7 @@ LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "cal
           "activation", "cells", "terms", "reach")  # fmt: skip
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "autoregressive": ("depth", "hidden", "bound", "bins", "mixing"),
+    "autoregressive": ("depth", "hidden", "blocks", "bound", "bins", "mixing"),
     "convolutional": (
         *LAYERS,
         "kernel_size",

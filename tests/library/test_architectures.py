@@ -373,21 +373,6 @@ def test_autoregressive_layers_alternate_with_free_matrices(mixing):
         assert torch.equal(flow.to_latent(x), x) and torch.equal(flow.layers[1](x), x.flip(1))
 
 
-def test_an_autoregressive_layer_sees_what_comes_before_alone():
-    layer = stirred(Autoregressive(4, hidden=8, bins=3))
-    J = reference.jacobian(layer, torch.randn(3, 4, generator=seeded()))
-    below = torch.ones(4, 4).tril().bool()
-    assert (J[:, ~below] == 0).all() and (J[:, below] != 0).all()
-
-
-def test_one_element_has_a_function_of_its_own_or_of_a_context():
-    plain, given = (autoregressive((1,), bins=4, context=context) for context in (0, 2))
-    assert {p.shape[0] for p in plain.layers[0].parameters()} == {1}
-    x = at(plain)
-    for flow in (plain, given):
-        torch.testing.assert_close(flow.to_latent(x, context=contexts(flow)), x)  # at the start
-
-
 def test_the_type_may_differ_from_the_default(single_precision):
     for name in ("coupling", "glow"):
         shape = (1, 4, 4) if name == "glow" else (2,)
@@ -453,3 +438,31 @@ def test_a_context_starts_as_nothing(name):
     assert flow.spec["options"]["context"] == flow.context == 2
     same = torch.allclose(flow.log_prob(x, context=c), flow.log_prob(x, context=-c))
     assert same == (name != "coupling")
+
+
+CONDITIONAL = {
+    **{name: (name, (3,), {}) for name in ("autoregressive", "coupling", "dense")},
+    **{name: (name, (1, 4, 4), {}) for name in ("convolutional", "glow")},
+    "autoregressive, splines": ("autoregressive", (3,), {"bins": 4}),
+    "autoregressive, one": ("autoregressive", (1,), {}),
+    "autoregressive, one, splines": ("autoregressive", (1,), {"bins": 4}),
+    "dense, one": ("dense", (1,), {}),
+    "dense, one, splines": ("dense", (1,), {"activation": "spline"}),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_every_architecture_learns_from_its_context(name):
+    """Three steps from the start: all parameters move, and all densities depend on the context."""
+    architecture, shape, options = CONDITIONAL[name]
+    small = {"hidden": 4, "depth": 1} if architecture in ("coupling", "glow") else {}
+    flow = ARCHITECTURES[architecture](shape, context=2, generator=seeded(), **small, **options)
+    x, c = at(flow), contexts(flow)
+    before = {path: p.detach().clone() for path, p in flow.named_parameters()}
+    optimizer = torch.optim.Adam(flow.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (-flow.log_prob(x, context=c).mean()).backward()
+        optimizer.step()
+    assert not [path for path, p in flow.named_parameters() if torch.equal(p, before[path])]
+    assert (flow.log_prob(x, context=c) != flow.log_prob(x, context=c + 1)).all()
