@@ -232,6 +232,15 @@ def test_contexts_are_standardized_by_those_that_were_shown():
     assert torch.equal(flow.core.log_prob(x, context=c), flow.log_prob(x, context=c))
 
 
+def test_constant_contexts_are_only_centered():
+    """0.1 is rounded in float32: its deviation from the stored mean is no spread."""
+    flow = architectures.dense((3,), context=2, dtype=torch.float32)
+    c = torch.stack([torch.full((50,), 0.1), torch.arange(50.0)], 1).double()
+    flow.standardize_context(c.mean(0), c.std(0, correction=0))
+    found = flow.standardized(torch.tensor([[0.1, 24.5], [1.1, 24.5]]).double())
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.0], [1.0, 0.0]]).float())
+
+
 def test_the_normalizer_knows_no_context():
     flow = FLOWS["convolutional, given"]()
     assert not [layer for layer in flow.layers if layer.constant_jacobian
