@@ -8,27 +8,24 @@
     >>> flow(c[0]).sample((10,)).shape
     torch.Size([10, 3])
 
-Everything public is an attribute of this module, imported when it is first asked for.
+Public names and modules are attributes of this module, imported at their first use.
 """
 
 __version__ = "0.2.0"
 
-__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDistribution",
+__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDistribution",
            "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
-           "RowGenerator", "Trainer", "alignment", "anchor", "architectures", "bases",
-           "bijections", "chains", "checkpoint", "complexity", "density", "distribution",
-           "errors", "evaluate", "evaluation", "files", "fit", "fit_mixture",
-           "fitting", "flow", "history", "imputation", "inference", "load", "log_probs", "loss",
-           "mixtures", "networks", "objectives", "preprocessing", "randomness", "recipes",
-           "sampling", "save", "sklearn", "tables", "toy", "train"]  # fmt: skip
+           "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture", "impute", "load",
+           "log_probs", "save"]  # fmt: skip
 
 from importlib import import_module
 
-_HOMES = {
+MODULES = {
     "Anchor": "anchor",
     "EnergyFunction": "density",
     "Evaluation": "density",
     "Flow": "flow",
+    "FlowDensity": "sklearn",
     "FlowDistribution": "distribution",
     "GaussianMixture": "bases",
     "History": "history",
@@ -41,23 +38,27 @@ _HOMES = {
     "evaluate": "evaluation",
     "fit": "fitting",
     "fit_mixture": "mixtures",
+    "impute": "imputation",
     "load": "checkpoint",
     "log_probs": "evaluation",
     "save": "checkpoint",
 }
-"""The modules of the names that are not modules themselves."""
+"""The module of every public name."""
 
 
 def __getattr__(name: str) -> object:
-    """Imports what is asked for when it is asked for: ``import ebflow`` needs no torch."""
-    if name in _HOMES:
-        found = getattr(import_module(f"ebflow.{_HOMES[name]}"), name)
-    elif name in __all__:
-        found = import_module(f"ebflow.{name}")
-    else:
-        raise AttributeError(f"module 'ebflow' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    """Imports a public name, or a module, at its first use: ``import ebflow`` needs no torch."""
+    module = f"ebflow.{MODULES.get(name, name)}"
+    try:
+        value = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:  # of a library that the module imports
+            raise
+        raise AttributeError(f"module 'ebflow' has no attribute {name!r}") from None
+    if name in MODULES:
+        value = getattr(value, name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

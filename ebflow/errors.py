@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend."""
+"""Errors that a user can cause and fix."""
 
 __all__ = ["BadInput", "NonFinite", "line"]
 
@@ -6,12 +6,10 @@ MOST_CHARACTERS = 800
 
 
 class BadInput(ValueError):
-    """One line that says what is wrong where: what was found, and what was expected.
-
-    Raised at a boundary (configuration, data, checkpoint) before anything is written.
+    """Invalid input: a configuration, data or a checkpoint. Nothing was written.
 
     Arguments:
-        text: The line. What of it came from a file is made fit to print, as by :func:`line`.
+        text: One line: what is wrong, where, and what to do; made printable by :func:`line`.
     """
 
     def __init__(self, text: str) -> None:
@@ -19,11 +17,11 @@ class BadInput(ValueError):
 
 
 class NonFinite(ArithmeticError):
-    """A loss or log-density became infinite or NaN; the message says where and what to change."""
+    """An infinite or NaN loss or log-density; the message says where, and what to change."""
 
 
 def line(text: str) -> str:
-    """Returns a text on one line, of which all characters are printed and too many are cut out."""
+    """Returns a text in one line of printable characters; the middle of a long one is left out."""
     words = " ".join(text.split())
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     if len(shown) <= MOST_CHARACTERS:

@@ -1,20 +1,19 @@
-r"""How good a density is: its exact likelihood on data, its divergence from a known one.
+r"""The quality of a density: its likelihood on data, and its divergence from an exact one.
 
-The negative log-likelihood (NLL) is in nats an example, in the units of the raw data, and counts
-the preprocessing's log-determinant; bits/dim is NLL / (D log 2).
+The negative log-likelihood (NLL) is in nats per example, in the units of the raw data. It includes
+the log-determinant of the preprocessing. Bits per dimension are NLL / (D log 2).
 
-Divergences of a model q from an exact density p are from samples x of p, independent of what p or
-q was made from, with standard errors over them:
+Divergences of a model q from an exact density p are estimated from samples x of p, with standard
+errors. The samples must be independent of the training rows of q:
 
 * Kullback-Leibler: :math:`\mathrm{KL}(p \| q) = E_p[\log p - \log q]`, in nats;
 * Fisher: :math:`F(p \| q) = \tfrac12 E_p \| \nabla \log p - \nabla \log q \|^2`, which needs no
   normalizer. Both are zero only if p = q.
 
-Why a training stands still, or broke, is seen in the latent, which of the data should be N(0, I).
-A flow that loses mass keeps its training loss falling while its likelihood rises: the mean of one
-latent direction runs away while its variance shrinks, a linear term of the energy. Both are cheap
-to watch: O(B D) for the mean and O(B D P) for the variance along P probes, of which the first is
-the direction of the mean.
+The latents of the data should be N(0, I), so they show why a training stopped improving. If a
+flow loses mass, its training loss falls while its NLL rises: the mean of one latent direction
+grows, and its variance shrinks. That costs O(B D) for the mean and O(B D P) for the variances
+along P directions, of which the first is that of the mean.
 """
 
 __all__ = ["Likelihood", "Normalized", "Validation", "crps", "diagnose", "evaluate",
@@ -46,9 +45,9 @@ class Likelihood:
     """The likelihood of one split.
 
     Attributes:
-        nll: Mean negative log-likelihood in nats an example.
+        nll: The mean negative log-likelihood in nats per example.
         nll_se: Its standard error over examples, dequantization noise included.
-        bpd: Bits a dimension.
+        bpd: Bits per dimension.
         count: The number of examples.
     """
 
@@ -84,16 +83,16 @@ def log_probs(
     batch_size: int = 1000,
     seed: int = 0,
 ) -> Tensor:
-    """Returns the log-density of every example, with shape (N,); O(D³ L) and O(N D² L) a draw.
+    """Returns the log-density of every example, (N,); O(D³ L) once, O(N D² L) per sample.
 
     Arguments:
         flow: The flow, preprocessing included.
-        split: The data: a split of a prepared folder, ``Rows`` of tensors, or rows as
-            ``flow.log_prob`` takes them.
-        context: What such rows are given, as ``flow.log_prob`` takes it.
+        split: The data: a split of a prepared folder, ``Rows``, or any ``x`` of
+            ``flow.log_prob``.
+        context: The context of ``x``, as in ``flow.log_prob``.
         draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
-        importance_weighted: Whether draws are averaged as densities, log mean exp, a tighter
-            bound on the log-mass of integers, instead of as log-densities.
+        importance_weighted: Whether to average densities (log mean exp), a tighter bound on the
+            log-probability of integers, instead of log-densities.
         batch_size: Rows at a time.
         seed: The seed of the noise, which is a function of a row's values.
 
@@ -112,9 +111,9 @@ def log_probs(
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
-    rows, given = flow.as_events(x), flow.as_context(flow.context_of(x, context))
-    given = None if given is None else given.expand(len(rows), -1)
-    return Rows(rows, given, levels=(flow.columns or {}).get("levels"), name="x")
+    rows, context = flow.as_events(x), flow.as_context(flow.context_of(x, context))
+    context = None if context is None else context.expand(len(rows), -1)
+    return Rows(rows, context, levels=(flow.columns or {}).get("levels"), name="x")
 
 
 def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) -> Tensor:
@@ -124,7 +123,7 @@ def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) ->
 
 @contextmanager
 def _evaluating(flow: Flow) -> Iterator[None]:
-    """Puts a flow into evaluation mode for a while; every module then has the mode it had."""
+    """Puts a flow into evaluation mode, and restores the mode of every module at the end."""
     modes = [(module, module.training) for module in flow.modules()]
     flow.eval()
     try:
@@ -135,7 +134,7 @@ def _evaluating(flow: Flow) -> Iterator[None]:
 
 
 class Normalized(Protocol):
-    """A density whose normalizer is known."""
+    """A normalized density."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns log p(x) in nats with shape (B,)."""
@@ -143,7 +142,7 @@ class Normalized(Protocol):
 
 
 def kl_divergence(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 1000) -> Estimate:
-    """Returns KL(p ‖ q) in nats; a true one of zero may come out below it by some errors.
+    """Returns KL(p ‖ q) in nats; the estimate of a small value may be negative.
 
     Arguments:
         p: The exact density.
@@ -152,7 +151,7 @@ def kl_divergence(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 
         batch_size: Samples at a time.
 
     Raises:
-        NonFinite: if a log-density is not finite: q vanishes where p does not.
+        NonFinite: if a log-density is not finite, for example because q(x) = 0.
     """
     log_p, log_q = _log_probs(p, q, x, batch_size)
     return Estimate.of(log_p - log_q, name="log p − log q")
@@ -163,7 +162,7 @@ def fisher_divergence(
 ) -> Estimate:
     """Returns ½ E‖∇log p − ∇log q‖², in nats per squared unit of x.
 
-    Arguments are those of ``kl_divergence``, but p and q need no normalizer.
+    Arguments are as in ``kl_divergence``, but p and q need no normalizer.
 
     Raises:
         NonFinite: if a score is not finite.
@@ -187,13 +186,13 @@ def _log_probs(p: Normalized, q: Normalized, x: Tensor, size: int) -> tuple[Tens
 def crps(draws: Tensor, y: Tensor) -> Tensor:
     r"""Returns the continuous ranked probability score of every element of ``y`` (N, D).
 
-    It is :math:`E|X - y| - \tfrac12 E|X - X'|`, of K draws with shape (N, K, D) without bias. That
-    of a single guess is its absolute error.
+    It is :math:`E|X - y| - \tfrac12 E|X - X'|`, estimated without bias from K samples (N, K, D).
+    The score of a point prediction is its absolute error.
 
     Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting, Raftery, 2007).
 
     Raises:
-        ValueError: If there are fewer than two draws.
+        ValueError: if there are fewer than two samples per row.
     """
     count, sorted_ = draws.shape[1], draws.sort(1).values
     if count < 2:
@@ -205,12 +204,12 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
-    """Returns how the latents of a batch differ from N(0, I).
+    """Returns the deviations of a batch of latents from N(0, I).
 
     Arguments:
         u: Latents of data, with shape (B, D) after flattening.
         probes: The number of random directions.
-        seed: Where they come from.
+        seed: The seed of the directions.
 
     Returns:
         ``latent/mean_norm2``: ‖mean‖² without its bias tr(Cov)/B, 0 at the truth;
@@ -234,12 +233,12 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
 
 @dataclass(frozen=True)
 class Validation:
-    """What a training has reached at a validation.
+    """The results of one validation during training.
 
     Attributes:
         nll: The validation NLL in nats.
-        train_nll: That of as many training rows.
-        loss: The training loss before it.
+        train_nll: The NLL of as many training rows.
+        loss: The training loss before the validation.
     """
 
     nll: float = math.inf
@@ -248,14 +247,14 @@ class Validation:
 
 
 def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str:
-    """Returns one line on why the validation NLL has stopped falling.
+    """Returns one line on the reason why the validation NLL stopped falling.
 
-    If the training rows' likelihood still improves, the flow over-fits. If it gets worse too,
-    though the loss falls, the loss does not see what the likelihood pays for.
+    If the training NLL still falls, the flow over-fits. If it rises although the loss falls, the
+    loss misses a part of the likelihood.
 
     Arguments:
-        now: The present standing.
-        best: The one at the lowest validation NLL.
+        now: The last validation.
+        best: The validation with the lowest NLL.
         latent: ``latent_statistics`` of the validation split.
     """
     numbers = (
@@ -277,12 +276,12 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
 
 @torch.no_grad()
 def where_non_finite(density: FlowDistribution, x: Tensor) -> str:
-    """Returns where a flow's numbers first cease to be finite, from data to latent.
+    """Names the first layer, from data to latent, whose numbers are not finite.
 
-    If none does, it is the layer of the largest output.
+    If all are finite, it names the layer with the largest output.
 
     Arguments:
-        density: The flow, given its context.
+        density: The density of the flow at its context.
         x: Rows of data, with shape (B, *event).
     """
     largest, reached = "the data", 0.0

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +24,10 @@ MODULES = {
 }
 
 
-def imports(path):
+def imports(path, top_level=False):
     """Yields the modules that a file imports names from, and the names."""
     package = name_of(path) if path.stem == "__init__" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(TREES[path]):
+    for node in TREES[path].body if top_level else ast.walk(TREES[path]):
         if isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level]
             base = above if node.level else []
@@ -49,6 +50,19 @@ def test_what_is_taken_is_public():
         if module in MODULES and name not in known[module] and f"{module}.{name}" not in MODULES
     ]
     assert hidden == []
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {
+        name: {
+            f"{module}.{one}" if f"{module}.{one}" in MODULES else module
+            for module, names in imports(path, top_level=True)
+            for one in names
+        }
+        for path, name in ((path, name_of(path)) for path in TREES)
+        if name in MODULES
+    }
+    TopologicalSorter(graph).prepare()
 
 
 def test_random_numbers_and_errors_stand_alone():
