@@ -185,10 +185,10 @@ class Autoregressive(Contextual):
         return x
 
     def _parameters_of_f(self, x: Tensor) -> Tensor:
-        if self.size > 1 or self.seen is None:
+        if self.size > 1 or self.rows is None:
             return self.conditioner(x, self._context(x))
-        rows = self.seen.new_empty(len(self.seen), 1)
-        h = self.conditioner(rows, self.seen)  # once for all rows of a context
+        points = self.rows.new_empty(len(self.rows), 1)  # h sees none of one element
+        h = self.conditioner(points, self.rows)
         return h.repeat(len(x) // max(len(h), 1), 1, 1)
 
     def _context(self, x: Tensor) -> Tensor | None:
