@@ -10,11 +10,11 @@ couplings, Glow in the form of the flow's paper among them; and of autoregressiv
 * ``dtype``, the parameters' type; None: torch's default.
 """
 
-__all__ = ["ACTIVATIONS", "ARCHITECTURES", "LEARNED", "autoregressive", "convolutional",
+__all__ = ["ACTIVATIONS", "ARCHITECTURES", "LEARNED", "LINEAR", "autoregressive", "convolutional",
            "coupling", "dense", "glow", "structured"]  # fmt: skip
 
 from .couplings import coupling, glow
-from .linear import ACTIVATIONS, LEARNED, convolutional, dense, structured
+from .linear import ACTIVATIONS, LEARNED, LINEAR, convolutional, dense, structured
 from .masked import autoregressive
 
 ARCHITECTURES = {

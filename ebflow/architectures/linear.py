@@ -1,6 +1,6 @@
 """Nets of matrices, or of convolutions, with activations between."""
 
-__all__ = ["ACTIVATIONS", "LEARNED", "convolutional", "dense", "structured"]
+__all__ = ["ACTIVATIONS", "LEARNED", "LINEAR", "convolutional", "dense", "structured"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,6 @@ from ..bijections import (
     Convolution,
     Dense,
     DenseLU,
-    DenseWithInverse,
     MonotoneSpline,
     MonotoneTanh,
     ScaleShift,
@@ -40,9 +39,8 @@ ACTIVATIONS = ("smooth_leaky_relu", *LEARNED)
 LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {
     "full": Dense,
     "lu": DenseLU,
-    "learned_inverse": DenseWithInverse,
 }
-"""Dense layers by the form of their weight."""
+"""Dense layers by the form of their weight; other packages may add some."""
 
 
 def dense(
@@ -81,8 +79,7 @@ def dense(
 
     Arguments:
         depth: The number of dense layers L.
-        linear: The form of W: ``full``; ``lu``, its factors; or ``learned_inverse``, beside which
-            an R near W⁻¹ is learned.
+        linear: The form of W, a name in ``LINEAR``: ``full``, or ``lu`` for its factors.
         activation: ``smooth_leaky_relu``; ``spline``: a ``MonotoneSpline``; ``tanh``: a
             ``MonotoneTanh``.
         alpha: The slope of smooth leaky ReLUs at −∞.

@@ -1,7 +1,7 @@
 """Bijections, one family a file."""
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "ConditionalAffine",
-           "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU", "DenseWithInverse",
+           "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
            "Dequantize", "DequantiseColumns", "Elementwise", "JohnsonSU",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
@@ -14,7 +14,7 @@ from .columns import Bounded, DequantiseColumns, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling
-from .linear import Dense, DenseLU, DenseWithInverse
+from .linear import Dense, DenseLU
 from .preprocessing import ActNorm, Affine, Dequantize, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .univariate import ScaleShift, Spline, Univariate

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ebflow import objectives
-from ebflow.anchor import RIVALS, Anchor
+from ebflow.anchor import Anchor
 from ebflow.flow import Flow
 from ebflow.loss import Schedule, constant, cosine, warmed
 from ebflow.optimizers import eager
@@ -21,6 +21,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, Augmentation, composed, noised
 from pipelines.training.flow_training import FlowTraining
+from pipelines.training.learned_inverses import RIVALS
 from pipelines.training.losses import StabilizedLoss
 from pipelines.training.nets import net
 from pipelines.training.schedules import epochs, geometric, multistep

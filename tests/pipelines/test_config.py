@@ -9,7 +9,6 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from ebflow.anchor import RIVALS
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES
 from pipelines.cli.parsing import parse_density, starting_point
@@ -27,6 +26,7 @@ from pipelines.config import (
 from pipelines.config.files import dump, load
 from pipelines.config.spelling import spelled
 from pipelines.density.checks import check
+from pipelines.training.learned_inverses import RIVALS
 
 ALL = {**OBJECTIVES, **RIVALS}
 

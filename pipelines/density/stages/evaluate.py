@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ebflow import mixtures
-from ebflow.checkpoint import load
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, gaussian
@@ -19,6 +18,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
+from pipelines.training.learned_inverses import load
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 from pipelines.training.stage_reports import write_metrics
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ebflow.checkpoint import load
 from ebflow.files import write_json
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
@@ -19,6 +18,7 @@ from pipelines.density.warnings import doubts, unbounded
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
+from pipelines.training.learned_inverses import load
 from pipelines.training.preprocessing import COLUMNS
 from pipelines.training.preprocessing import names as features
 

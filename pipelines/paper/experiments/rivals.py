@@ -10,8 +10,6 @@ from itertools import product
 
 import numpy as np
 
-from ebflow.anchor import inverse_error
-from ebflow.checkpoint import load
 from pipelines.config import (
     AnchorConfig,
     DensityConfig,
@@ -24,6 +22,7 @@ from pipelines.paper.config import PEERS, PaperConfig
 from pipelines.paper.experiments import compared
 from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import EVERY, base
+from pipelines.training.learned_inverses import inverse_error, load
 
 SECONDS = 10.0
 LENGTH = 40_000

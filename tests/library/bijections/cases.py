@@ -14,7 +14,6 @@ from ebflow.bijections import (
     Coupling,
     Dense,
     DenseLU,
-    DenseWithInverse,
     Dequantize,
     Logit,
     MonotoneSpline,
@@ -153,10 +152,6 @@ CASES = {
     "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
     "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
     "dense-lu": lambda: (stirred(DenseLU(rotation(4), torch.ones(4))), (4,)),
-    "dense-with-inverse": lambda: (
-        stirred(DenseWithInverse(matrix(4), torch.ones(4)), 0.1),
-        (4,),
-    ),
     "dense-spectral": lambda: normalized(Dense(matrix(4), torch.ones(4)), (4,)),
     "zero": lambda: convolution("zero"),
     "zero-wide": lambda: convolution("zero", side=5),
