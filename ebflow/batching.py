@@ -12,7 +12,7 @@ BUDGET = 1 << 28
 """Bytes of intermediate values that one part may need."""
 
 COPIES = 24
-"""Intermediate values per output of a layer: measured with splines, whose samples need most."""
+"""Intermediate values per output of a layer: measured with splines, whose scores need most."""
 
 FEW = 64
 """Rows that are one part even if they need more memory."""
