@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from .bases import Base, StandardNormal
-from .bijections import Bijection, Dequantize, Reshape
+from .bijections import Bijection, Cells, Dequantizer, Reshape
 from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
 from .history import History
@@ -277,8 +277,12 @@ class Flow(nn.Module, LogDensity):
         return torch.zeros((), dtype=self.dtype, device=self.device)
 
     def _float_tensors(self) -> Iterator[Tensor]:
-        for tensors in (self.parameters(), self.buffers()):
-            yield from (t for t in tensors if t.is_floating_point())
+        """Yields parameters, then buffers; not those of cells, which are always in float64."""
+        modules = [module for module in self.modules() if not isinstance(module, Cells)]
+        for kind in ("parameters", "buffers"):
+            for module in modules:
+                tensors = getattr(module, kind)(recurse=False)
+                yield from (t for t in tensors if t.is_floating_point())
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -323,10 +327,10 @@ class Flow(nn.Module, LogDensity):
         return ((context - self.context_mean) * self.context_scale).to(self.dtype)
 
     @property
-    def dequantizer(self) -> Dequantize | None:
+    def dequantizer(self) -> Dequantizer | None:
         """The layer that makes integers and categories continuous: the first, or none."""
         first = self.layers[0] if len(self.layers) else None
-        return first if isinstance(first, Dequantize) else None
+        return first if isinstance(first, Dequantizer) else None
 
     def dequantize(self, x: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Returns rows in the flow's dtype, with noise on integers if the flow dequantizes."""

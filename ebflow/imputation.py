@@ -28,7 +28,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Dequantize
+from .bijections import Affine, Bijection, Dequantizer
 from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
@@ -178,7 +178,7 @@ def _target(
     These are given ``context``, with shape (N, C), if the flow has one.
     """
     layers = list(flow.layers)
-    grid = bool(layers) and isinstance(layers[0], Dequantize)
+    grid = bool(layers) and isinstance(layers[0], Dequantizer)
     elementwise = list(takewhile(_elementwise, layers[grid:]))
     return Target(
         flow, elementwise, samples, generator, grid=grid, components=components, context=context

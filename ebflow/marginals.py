@@ -1,92 +1,125 @@
-r"""What is known of a table's columns alone, from training rows: grids, bounds and tails.
+r"""Treatment of the single columns of a table, fitted to training rows.
 
-A column of few distinct values has no density. Where they lie on an ordered grid (integers,
-tenths of a degree), uniform noise of one step makes it one. A column with heavy or skewed tails is
-carried near a normal one by Johnson's S_U, one that ends at bounds by a logit or a logarithm
-before it: each only if rows that were left out of its fit are likelier for it, by ``GAIN`` nats a
-row. Categories, and columns of two values on a grid, end at both ends.
+``fit`` treats every column in this order:
+
+1. **Discrete or continuous.** A value is *heavy* if it has ``ATOM`` (1 %) of the rows, and at
+   least ``REPEATS`` (5). The other values are *few* if they have 5 rows each on average.
+
+   * All values are whole numbers: a **grid**. Its step is the greatest common divisor of their
+     differences.
+   * The values are few, and have up to ``DECIMALS`` (6) decimal places: a **grid**, if at least
+     one in ``SPARSE`` (10) of its points occurs.
+   * The values are few but on no such grid, and at most ``LEVELS`` (1000): **levels**, with cells
+     between neighbours.
+   * Otherwise the column is **continuous**.
+
+2. **Atoms.** Heavy values of a continuous column get inserted cells. So do those of a grid that
+   are more than ``SPIKE`` (5) times as frequent as the median of its other values. The width is
+   such that an atom is about as dense as the mode of the other rows, were these normal:
+   w = √(2π) s P / P₀, with the share P of the atom, the share P₀ and the spread s of the other
+   rows. A gap of more than ``GAP`` (8) spreads between an atom and the other values is squeezed
+   to one spread. :class:`~ebflow.bijections.Cells` then dequantizes grids, levels and atoms.
+3. **Bounds.** Known bounds are used. Columns of two values end at both, and a column ends at an
+   atom that is its smallest or largest value. Otherwise an end of the rows is a candidate, a
+   little beyond it, if 1 % of the rows lie in the last 2 % of the range. ``Bounded`` maps a
+   column with bounds to the real line.
+4. **Tails.** Candidates are none, and Johnson's S_U through four quantiles, for each choice of
+   them in ``QUANTILES`` and each choice of bounds. In columns with atoms, the quantiles are of all
+   rows or of the other rows. The candidate with the best likelihood on every second row, fitted to
+   the others, is chosen. Each step must gain ``GAIN`` (0.01 nats). Columns of two values, and
+   tables of less than ``FEW_ROWS`` (100) rows, keep their tails.
+5. **Origin.** The lower bound, else the upper bound, else the median of a continuous column is
+   subtracted in float64, so that single precision resolves values far from zero.
+
+Steps 3 and 4 use ``enough`` rows, at most 4,000, and steps 1 and 2 five times as many.
+
+Source of the quantiles: The Johnson System: Selection and Parameter Estimation (Slifker, Shapiro,
+1980), Technometrics 22.
 """
 
-__all__ = ["Bounds", "Marginals", "build", "enough", "find_grid", "fit", "gaussianized"]
+__all__ = ["Bounds", "Marginals", "build", "enough", "fit", "gaussianized"]
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .bijections import (
-    Affine,
-    Bijection,
-    Bounded,
-    DequantiseColumns,
-    JohnsonSU,
-)
+from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU, Knot
 from .errors import BadInput
-from .optimizers import eager
 from .randomness import generator as derive
 from .tables.levels import called
 
-ROWS, VALUES = 4_000, 2**22
-"""Rows, and values of them, that fits of bounds and tails read at most."""
+ROWS, VALUES, DETECTION = 4_000, 2**20, 5
+"""Rows, and values in all, for bounds and tails, and how many times as many rows for cells."""
 
-GRID_ROWS = 20_000
-"""Rows in which grids are looked for, at most."""
+FEW_ROWS = 100
+"""Rows below which bounds and tails are not fitted: they would not gain."""
 
-REPEATS = 5
-"""Rows a distinct value, on average, from which on a column counts as one of few values."""
-
-DECIMALS = 6
-"""Decimal places up to which a grid is looked for."""
+ATOM, REPEATS, SPIKE = 0.01, 5, 5
+DECIMALS, SPARSE, LEVELS = 6, 10, 1000
 
 GAIN = 0.01
-"""Nats a row, of rows left out of the fit, that a step must gain."""
+"""Nats per row that a step must gain, on rows that were not used in the fit."""
 
-STRAIGHT = 1e3
-"""λ = δ of Johnson's S_U in columns that keep their tails: f(x) = x to 2e-7 x³."""
-
-MARGIN = 1e-6
-"""Share of a column's range, from a bound on, in which its map is a line."""
+MARGIN, SURE = 1e-6, 1e-3
+"""Part of the range, from a bound on, in which ``Bounded`` is a line. ``SURE`` is that of columns
+that end at two values or atoms: any other value then costs about 10 nats."""
 
 FAR = 1e3
-"""Scales of a column's middle from an end, from which on that is not tried as a bound."""
+"""Distance of an end from the median, in spreads, from which on it is not used as a bound."""
+
+GAP = 8
+"""Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
+
+QUANTILES = 0.25, 0.5, 0.8
+"""Numbers z: the quantiles of S_U are those of −3 z, −z, z and 3 z in a normal distribution."""
+
+STRAIGHT = 1.02
+"""Least ratio of the products of quantiles' distances; S_U becomes a line as it goes to 1."""
+
+TINY, EPSILON = torch.finfo(torch.float64).tiny, torch.finfo(torch.float32).eps
 
 Bounds = Mapping[int, tuple[float | None, float | None]]
-"""Lower and upper bounds, None where there is none, by the index of a column."""
+"""Lower and upper bounds by the index of a column, None where there is none."""
 
-
-_Bounds = tuple[Tensor, Tensor, Tensor]
-"""Lower and upper bounds of columns, and how far inside their maps become lines: (D,) each."""
+_Ends = tuple[Tensor, Tensor, Tensor]
+"""Lower and upper bounds, and the margins inside them, with shape (D,) each."""
 
 
 @dataclass(frozen=True)
 class Marginals:
-    """The steps of columns in front of a flow, and what they do.
+    """The layers that treat the single columns.
 
     Attributes:
-        layers: Dequantization, bounds, standardizing and tails, those that are needed.
-        spec: Their names, for ``build``.
-        steps: The steps of grids with shape (D,); 0: none.
-        bounds: The bounds that are used.
-        tails: The columns whose tails are changed.
+        layers: Cells, bounds and tails, those that are needed.
+        spec: The arguments of ``build``: sizes by the names of the layers.
+        columns: The cells of each column.
+        bounds: The bounds in use, in raw units.
+        tails: The columns whose tails change.
     """
 
     layers: list[Bijection]
-    spec: list[str]
-    steps: Tensor
+    spec: dict[str, list[int]]
+    columns: Sequence[ColumnCells]
     bounds: dict[int, tuple[float, float]]
     tails: list[int]
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
-        """Returns what is done to which column, JSON-able: steps, bounds and tails."""
-        steps = zip(names, self.steps.tolist(), strict=True)
+        """Returns the treatment of the columns by their names, JSON-able."""
+        pairs = list(zip(names, self.columns, strict=True))
         ends = {k: [None if math.isinf(end) else end for end in pair]
                 for k, pair in self.bounds.items()}  # fmt: skip
         return {
-            "grids": {name: step for name, step in steps if step},
+            "grids": {name: c.step for name, c in pairs if c.step},
+            "levels": {name: c.levels for name, c in pairs if c.levels},
+            "atoms": {name: c.atoms for name, c in pairs if c.atoms},
             "bounds": {names[k]: pair for k, pair in ends.items()},
             "tails": [names[k] for k in self.tails],
         }
@@ -96,154 +129,222 @@ def fit(
     x: Tensor,
     *,
     categories: Sequence[int] | None = None,
+    integers: Sequence[bool] | None = None,
     grids: bool = True,
     tails: bool = True,
     bounds: Bounds | None = None,
     ends: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] | None = None,
     seed: int = 0,
+    dtype: torch.dtype = torch.float64,
 ) -> Marginals:
-    """Fits the steps of columns; O(N D) a pass, some hundred passes.
+    """Fits the treatment of columns, in O(N D log N).
 
     Arguments:
-        x: Rows with shape (N, D), in random order; the first of them are used.
-        categories: The number K of levels of each column of categories, which are always on the
-            grid 0 … K − 1; 0 of other columns; None: no column holds categories.
-        grids: Whether other columns on grids are dequantized.
-        tails: Whether tails and bounds of other columns are looked for.
-        bounds: Bounds that are known.
-        ends: The least and the greatest values of all rows, (D,) each; None: those of ``x``.
-        names: What columns are called in messages; None: by their numbers.
-        seed: Where the noise of dequantization comes from.
+        x: Rows with shape (N, D), in random order; the first ones are used.
+        categories: The number K of levels of each column of categories, whose values are the
+            codes 0 … K − 1; 0 for other columns. Categories are dequantized in any case.
+        integers: Whether each column is known to be of integers. These are dequantized in any
+            case.
+        grids: Whether other columns are examined for grids, levels and atoms.
+        tails: Whether tails and further bounds are fitted.
+        bounds: Known bounds.
+        ends: The smallest and the largest values of all rows, (D,) each; None: those of ``x``.
+        names: The names of columns in messages; None: their numbers.
+        seed: The seed of the noise.
+        dtype: The dtype in which the layers will be used.
 
     Raises:
-        BadInput: if a value lies outside its column's bounds.
+        BadInput: if a value lies outside the bounds of its column.
     """
-    x = x[:GRID_ROWS].double().cpu()
-    sizes = torch.zeros(x.shape[1]) if categories is None else torch.tensor(categories)
-    first, last = (x.amin(0), x.amax(0)) if ends is None else (end.cpu() for end in ends)
-    origin, steps = _grids(torch.cat([x, first[None], last[None]]), sizes, grids)
-    noise = DequantiseColumns(origin, steps)
-    layers: dict[str, Bijection] = {"grids": noise} if steps.any() else {}
-    x = noise.dequantize(x, x, derive(seed, "marginals"))[:ROWS]
-    curved = torch.zeros(len(steps), dtype=torch.bool)
-    sure = _finite_sets(first, last, steps, sizes) if tails else {}
-    limits = _known(first, last, {**sure, **(bounds or {})}, steps, names)
-    if tails:
-        limits, curved = _chosen(x, first, last + steps, *limits)
-    lower, upper, _ = limits
-    noise.end(torch.where(sizes > 0, 0, lower), torch.where(sizes > 0, sizes, upper))
-    layers |= _shapes(x, limits, curved)
-    bent = layers["tails"].delta != STRAIGHT if "tails" in layers else curved
-    used = (lower.isfinite() | upper.isfinite()).nonzero().flatten().tolist()
-    return Marginals(
-        list(layers.values()),
-        list(layers),
-        steps,
-        {k: (float(lower[k]), float(upper[k])) for k in used},
-        bent.nonzero().flatten().tolist(),
+    rows = enough(x.shape[1])
+    x = x[: DETECTION * rows].double().cpu()
+    first, last = (x.amin(0), x.amax(0)) if ends is None else (end.double().cpu() for end in ends)
+    codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
+    known = _known(first, last, codes | dict(bounds or {}), names)
+    table = torch.cat([x, first[None], last[None]]).mT.numpy()
+    columns = [
+        _column(np.append(values, np.arange(codes.get(k, (0, -1))[1] + 1)),
+                k in codes or (integers is not None and integers[k]), grids)
+        for k, values in enumerate(table)
+    ]  # fmt: skip
+    columns, cells = _moved(columns, known[0].where(known[0].isfinite(), known[1]), known)
+    samples = _samples(x[:rows], cells, columns, seed)
+    starts, stops = cells.cells(torch.stack([first, last]))
+    extent = starts[0], stops[1]
+    limits = _limits(cells, columns, samples[-1], extent, bounds or {}, tails)
+    choice = torch.zeros(len(columns), dtype=torch.long)
+    if tails and len(x) >= FEW_ROWS:
+        free = torch.tensor([k not in codes | dict(bounds or {}) for k in range(len(columns))])
+        binary = torch.tensor([column.is_binary for column in columns])
+        options = _options(samples[-1], extent, limits, free & ~binary)
+        limits, choice = _chosen(samples, options, binary)
+    ends = (
+        torch.where(limits[k].isfinite(), at + limits[k] - extent[k], limits[k]).where(
+            known[k].isinf(), known[k]
+        )
+        for k, at in enumerate((first, last))
     )
+    return _assembled(columns, cells, limits, list(ends), known, samples, choice, dtype)
 
 
-def build(spec: Sequence[str], width: int) -> list[Bijection]:
+def build(spec: Mapping[str, list[int]], width: int) -> list[Bijection]:
     """Returns the layers of a ``Marginals.spec`` for D columns, to load a state into."""
     zeros, ones = torch.zeros(width, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
-    layers: dict[str, Bijection] = {
-        "grids": DequantiseColumns(zeros, zeros),
-        "bounds": Bounded(-torch.inf * ones, torch.inf * ones, ones, ones),
-        "standard": Affine(zeros, ones, (width,), dtype=torch.float64),
-        "tails": JohnsonSU(zeros, ones, zeros, ones),
+    layers: dict[str, Callable[..., Bijection]] = {
+        "cells": partial(Cells.placeholder, width),
+        "bounds": lambda: Bounded(-torch.inf * ones, torch.inf * ones, ones, ones),
+        "tails": lambda: JohnsonSU(zeros, ones, zeros, ones),
     }
-    return [layers[name] for name in spec]
-
-
-def _grids(x: Tensor, sizes: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    """Returns the first points and the steps of the columns' grids, 0 where there is none."""
-    found = [
-        (0.0, 1.0) if size else find_grid(column) if wanted else (0.0, 0.0)
-        for column, size in zip(x.mT.numpy(), sizes.tolist(), strict=True)
-    ]
-    return torch.tensor(found, dtype=torch.float64).mT.contiguous().unbind(0)
-
-
-def _shapes(x: Tensor, limits: _Bounds, curved: Tensor) -> dict[str, Bijection]:
-    """Returns the steps behind the noise by their names: bounds and tails, as needed."""
-    layers: dict[str, Bijection] = {}
-    if limits[0].isfinite().any() or limits[1].isfinite().any():
-        layers["bounds"] = _bounded(x, limits)
-    if curved.any():
-        y = layers["bounds"](x) if "bounds" in layers else x
-        layers["standard"], layers["tails"] = _unbent(y, curved)
-    return layers
-
-
-def _unbent(y: Tensor, curved: Tensor) -> tuple[Affine, JohnsonSU]:
-    """Returns what standardizes columns, and then carries those curved near normal ones."""
-    standard = _standard(y)
-    return standard, _johnson(standard(y), curved)
-
-
-def _finite_sets(first: Tensor, last: Tensor, steps: Tensor, sizes: Tensor) -> Bounds:
-    """Returns the bounds of categories and of columns of two values: nothing lies beyond."""
-    two = (steps > 0) & (sizes == 0) & (last - first < 1.5 * steps)
-    bounds = {k: (float(first[k]), float(last[k])) for k in two.nonzero().flatten().tolist()}
-    codes = sizes.nonzero().flatten().tolist()
-    return bounds | {k: (0.0, float(sizes[k]) - 1) for k in codes}
+    return [layers[name](*sizes) for name, sizes in spec.items()]
 
 
 def enough(width: int) -> int:
-    """Returns how many rows of D numbers a fit of every one is worth its time."""
-    return max(1000, min(ROWS, VALUES // width))
+    """Returns the number of rows of D values that is enough to fit each column."""
+    return max(2 * FEW_ROWS, min(ROWS, VALUES // width))
 
 
 def gaussianized(y: Tensor) -> list[Bijection]:
-    """Returns what carries directions with heavy or skewed tails near normal ones.
+    """Returns the map of directions with heavy or skewed tails to normal ones.
 
-    Of each direction Johnson's S_U is fitted, and kept if rows that were left out are likelier for
-    it. Behind a whitening it is a step of Gaussianization: Gaussianization (Chen and Gopinath,
-    2000). O(N D) a pass, some hundred passes.
+    After whitening it is a step of Gaussianization (Chen and Gopinath, 2000). A direction changes
+    if rows that were not used in the fit gain ``GAIN``.
 
     Arguments:
-        y: Rows with shape (N, D), in random order; ``enough(D)`` will do.
+        y: Rows with shape (N, D), in random order; ``enough(D)`` rows suffice.
 
     Returns:
-        No layer, or two of float64: standardizing, and the transformation.
+        One layer in float64, or none.
     """
     y = y.double()
-    free = _known(y.amin(0), y.amax(0), {})
-    curved = _held_out(y, free, True) - _held_out(y, free, False) > GAIN
-    return [*_unbent(y, curved)] if curved.any() else []
+    infinity = torch.full_like(y[0], torch.inf)
+    free = -infinity, infinity, torch.ones_like(infinity)
+    _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
+    return [_johnson([y], choice)] if choice.any() else []
 
 
-def find_grid(x: np.ndarray) -> tuple[float, float]:
-    """Returns the first point and the step of the ordered grid that a column lies on.
+def _column(x: np.ndarray, integers: bool, examine: bool) -> ColumnCells:
+    """Returns the cells of a column with shape (N,): steps 1 and 2."""
+    values, counts = np.unique(x, return_counts=True)
+    if len(values) == 1 and integers:
+        return ColumnCells(float(x[0]), 1.0, least=float(x[0]), most=float(x[0]))
+    heavy = counts >= max(ATOM * len(x), REPEATS)
+    few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
+    whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
+    if len(values) > 1 and (integers or examine) and (whole or few):
+        step, decimals = _grid(values, math.inf if whole else SPARSE)
+        if step:
+            least, most = float(values[0]), float(values[-1])
+            grid = ColumnCells(least, step, decimals, least=least, most=most)
+            return _with_atoms(grid, values, counts, _frequent(counts, heavy & examine))
+        if len(values) <= LEVELS:
+            return _levels(values)
+    atoms = heavy & examine & ~heavy.all()
+    middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
+    return _with_atoms(ColumnCells(float(middle)), values, counts, atoms)
 
-    The step is the greatest that divides all differences, of values of up to ``DECIMALS`` decimal
-    places. It is 0 of a column with few repeated values, and of one whose values lie on no grid.
+
+def _frequent(counts: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Returns whether each of some values is far more frequent than the median of the others."""
+    frequent = some.copy()
+    for k in np.flatnonzero(some):
+        frequent[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
+    return frequent
+
+
+def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
+    """Returns the step of the grid of sorted values and its decimal places, or 0 and 0.
+
+    A grid has at most ``sparse`` points for each value.
     """
-    values = np.unique(x)
-    if len(values) < 2 or len(values) * REPEATS > len(x):
-        return 0.0, 0.0
-    for places in range(DECIMALS + 1):
-        scaled = values * 10.0**places
-        whole = np.round(scaled)
-        if abs(whole).max() < 2**53 and np.allclose(scaled, whole, rtol=1e-7, atol=1e-3):
-            step = np.gcd.reduce(np.diff(whole.astype(np.int64)))
-            return float(values[0]), float(step) / 10.0**places
-    return 0.0, 0.0
+    for decimals in range(DECIMALS + 1):
+        scaled = values * 10.0**decimals
+        near = np.round(scaled)
+        rounding = (1e-6 + EPSILON * abs(scaled)).clip(max=0.1)
+        if abs(near).max() < 2**53 and (abs(scaled - near) <= rounding).all():
+            step = int(np.gcd.reduce(np.diff(near.astype(np.int64))))
+            if step and near[-1] - near[0] <= sparse * len(values) * step:
+                return step / 10.0**decimals, decimals
+            return 0.0, 0
+    return 0.0, 0
+
+
+def _levels(values: np.ndarray) -> ColumnCells:
+    """Returns cells between neighbouring levels; the last one has the median width."""
+    gaps = np.diff(values)
+    widths = [*gaps.tolist(), float(np.median(gaps))]
+    knots = [Knot(value, w, w) for value, w in zip(values.tolist(), widths, strict=True)]
+    first, last = knots[0].value, knots[-1].value
+    return ColumnCells(first, knots=knots, least=first, most=last)
+
+
+def _with_atoms(
+    column: ColumnCells, values: np.ndarray, counts: np.ndarray, atoms: np.ndarray
+) -> ColumnCells:
+    """Returns the cells of a grid or a continuous column with atoms added."""
+    if not atoms.any() or atoms.all():
+        return column
+    rest = np.repeat(values[~atoms], counts[~atoms])
+    low, high = np.quantile(rest, [0.25, 0.75])
+    spread = max((high - low) / 1.349, column.step) or float(abs(rest[0] - values[atoms]).max())
+    widths = math.sqrt(2 * math.pi) * spread * counts[atoms] / len(rest)
+    pairs = zip(values[atoms].tolist(), widths.tolist(), strict=True)
+    knots = [Knot(value, w, column.step) for value, w in pairs if w > 4 * column.step]
+    if not knots:
+        return column
+    ends = {"least": values[0]} if values[0] == knots[0].value else {}
+    ends |= {"most": values[-1]} if values[-1] == knots[-1].value else {}
+    knots = _squeezed(knots, float(rest[0] - spread), float(rest[-1] + spread), spread)
+    return replace(column, knots=knots, **{name: float(end) for name, end in ends.items()})
+
+
+def _squeezed(knots: list[Knot], low: float, high: float, spread: float) -> list[Knot]:
+    """Returns atoms with slopes that squeeze long gaps, between them and the other values.
+
+    The other values lie between ``low`` and ``high``.
+    """
+    ends = [Knot(low)] * (knots[0].value < low) + [Knot(high)] * (knots[-1].value > high)
+    knots = sorted([*ends, *knots], key=lambda knot: knot.value)
+    for k, (one, other) in enumerate(pairwise(knots)):
+        gap = other.value - one.value - one.length
+        outside = one.value < low or other.value > high
+        if outside and gap > GAP * spread:
+            knots[k] = replace(one, slope=spread / gap)
+    return knots
+
+
+def _moved(
+    columns: Sequence[ColumnCells], origin: Tensor, known: tuple[Tensor, Tensor]
+) -> tuple[list[ColumnCells], Cells]:
+    """Returns cells with another origin of the continuous columns for which it is finite."""
+    moved = [
+        column if column.is_discrete or math.isinf(place) else replace(column, origin=place)
+        for column, place in zip(columns, origin.tolist(), strict=True)
+    ]
+    cells = Cells(moved)
+    cells.bound(*known)
+    return moved, cells
+
+
+def _samples(x: Tensor, cells: Cells, columns: Sequence[ColumnCells], seed: int) -> list[Tensor]:
+    """Returns dequantized rows, and, if there are atoms, rows without them.
+
+    In these, each column repeats its other rows instead of those at atoms.
+    """
+    y = cells.dequantize(x, x, derive(seed, "marginals"))
+    atoms = [k for k, column in enumerate(columns) if column.atoms]
+    others = y.clone()
+    for k in atoms:
+        other = ~np.isin(x[:, k].numpy(), columns[k].atoms)
+        if other.sum() >= REPEATS:
+            others[:, k] = torch.from_numpy(np.resize(y[:, k].numpy()[other], len(y)))
+    return [y, others] if atoms else [y]
 
 
 def _known(
-    first: Tensor,
-    last: Tensor,
-    bounds: Bounds,
-    steps: Tensor | float = 0.0,
-    names: Sequence[str] | None = None,
-) -> _Bounds:
-    """Returns the bounds that are given, infinite where none is, of columns completed by noise.
-
-    Those that are given are of values, which lie between ``first`` and ``last``, (D,) each.
-    """
+    first: Tensor, last: Tensor, bounds: Bounds, names: Sequence[str] | None
+) -> tuple[Tensor, Tensor]:
+    """Returns known lower and upper bounds, infinite without one, after a check of the ends."""
     lower, upper = torch.full_like(first, -torch.inf), torch.full_like(last, torch.inf)
     for column, (low, high) in bounds.items():
         lower[column] = -math.inf if low is None else low
@@ -255,84 +356,121 @@ def _known(
             f"bounds, {called(k, names)}: found values in [{first[k]:.6g}, {last[k]:.6g}], "
             f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
         )
-    width = (last + steps - first).clamp(min=torch.finfo().tiny)
-    return lower, upper + steps, width * MARGIN
+    return lower, upper
+
+
+def _limits(
+    cells: Cells,
+    columns: Sequence[ColumnCells],
+    y: Tensor,
+    extent: tuple[Tensor, Tensor],
+    bounds: Bounds,
+    tails: bool,
+) -> _Ends:
+    """Returns the bounds that are known or certain; without ``tails`` those of ``bounds``."""
+    median, far = y.median(0).values, FAR * _spread(y)
+    ends = [c.ends if tails and k not in bounds else (False, False) for k, c in enumerate(columns)]
+    known = torch.tensor([tails or k in bounds for k in range(len(columns))])
+    lower, upper = (end.where(known, sign * torch.inf)
+                    for end, sign in ((cells.low, -1), (cells.high, 1)))  # fmt: skip
+    sure = [at & ((end - median).abs() < far)
+            for at, end in zip(torch.tensor(ends).mT, extent, strict=True)]  # fmt: skip
+    share = torch.where(sure[0] | sure[1], SURE, MARGIN)
+    margin = share * (extent[1] - extent[0]).clamp(min=TINY)
+    return extent[0].where(sure[0], lower), extent[1].where(sure[1], upper), margin
+
+
+def _options(y: Tensor, extent: tuple[Tensor, Tensor], limits: _Ends, free: Tensor) -> list[_Ends]:
+    """Returns the bounds to choose from: those so far, then also ends of ``free`` columns.
+
+    Of n rows one is beyond the others at each end: far beyond if the rows thin out. If single rows
+    are very far from the others, so would a bound be. Its logarithm, in single precision, would
+    not resolve the others.
+    """
+    (lower, upper, margin), (first, last) = limits, extent
+    width = last - first
+    low, median, high = torch.quantile(y, y.new_tensor([0.01, 0.5, 0.99]), dim=0)
+    beyond, far = 2 * width / len(y), FAR * _spread(y)
+    at_low = (low - first <= 0.02 * width) & (median - first + beyond < far)
+    at_high = (last - high <= 0.02 * width) & (last - median + beyond < far)
+    at_low, at_high = at_low & free & lower.isinf(), at_high & free & upper.isinf()
+    if not (at_low | at_high).any():
+        return [limits]
+    margin = torch.where(at_low | at_high, beyond / 4, margin)
+    a, b = torch.where(at_low, first - beyond, lower), torch.where(at_high, last + beyond, upper)
+    return [limits, *((*ends, margin) for ends in ((a, upper), (lower, b), (a, b)))]
 
 
 def _chosen(
-    x: Tensor, first: Tensor, last: Tensor, lower: Tensor, upper: Tensor, margin: Tensor
-) -> tuple[_Bounds, Tensor]:
-    """Returns bounds, and whether tails are changed, of each column, by rows left out.
-
-    A column whose quartiles coincide has no density to fit: its tails are kept. All rows lie
-    between ``first`` and ``last``.
-    """
-    known = lower, upper, margin
-    low, high, margin = _edges(x, first, last, known)
-    tried = [(known, False), (known, True)]
-    if not (low.equal(lower) and high.equal(upper)):
-        ends = (low, upper), (lower, high), (low, high)
-        tried += [((*pair, margin), True) for pair in ends]
-    scores = torch.stack([_held_out(x, *pair) for pair in tried])
-    scores -= GAIN * torch.tensor([0.0, 1, 2, 2, 3])[: len(tried), None]
-    fitted = scores.isfinite() & (_spread(x) > 0)
-    best = torch.where(fitted, scores, -torch.inf).argmax(0)
-    parts = zip(*(bounds for bounds, _ in tried), strict=True)
-    lower, upper, margin = (torch.stack(part).gather(0, best[None])[0] for part in parts)
-    return (lower, upper, margin), best > 0
+    samples: Sequence[Tensor], options: Sequence[_Ends], straight: Tensor
+) -> tuple[_Ends, Tensor]:
+    """Returns the bounds and the number of the tails, (D,), with the best held-out likelihood."""
+    scores = torch.stack([_held_out(samples, ends) for ends in options])
+    steps = torch.ones(scores.shape[:2])
+    steps[:, 0] = 0
+    steps += torch.tensor([0, 1, 1, 2])[: len(options), None]
+    scores = scores - GAIN * steps.unsqueeze(2)
+    scores[:, 1:] = scores[:, 1:].where(~straight, -torch.inf)
+    best = scores.where(scores.isfinite(), -torch.inf).flatten(0, 1).argmax(0)
+    option, choice = best // scores.shape[1], best % scores.shape[1]
+    columns = zip(*options, strict=True)
+    return tuple(torch.stack(part).gather(0, option[None])[0] for part in columns), choice
 
 
-def _edges(x: Tensor, first: Tensor, last: Tensor, known: _Bounds) -> _Bounds:
-    """Returns where columns seem to end, a little beyond all rows, or else their known bounds.
-
-    A row in n is beyond the others at each end: where rows thin out towards it, far beyond. So
-    an end counts as a bound only if a hundredth of the rows lies in the last fiftieth of the
-    range, and no bound of the column is known. Where single rows are very far from the others a
-    bound would be too: behind its logarithm single precision does not tell the others apart.
-    """
-    lower, upper, margin = known
-    width, free = last - first, lower.isinf() & upper.isinf()
-    low, median, high = torch.quantile(x, x.new_tensor([0.01, 0.5, 0.99]), dim=0)
-    beyond, far = 2 * width / len(x), FAR * _scale(x)
-    ends = (
-        (low - first <= 0.02 * width) & (median - first + beyond < far) & free,
-        (last - high <= 0.02 * width) & (last - median + beyond < far) & free,
-    )
-    return (
-        torch.where(ends[0], first - beyond, lower),
-        torch.where(ends[1], last + beyond, upper),
-        torch.where(ends[0] | ends[1], beyond / 4, margin),
-    )
+def _held_out(samples: Sequence[Tensor], ends: _Ends) -> Tensor:
+    """Returns mean log-likelihoods of every second row with each choice of tails, (C, D)."""
+    bounded = _bounded(samples[-1][::2], ends)
+    slopes = bounded.derivatives(samples[0], 1)[0].log()
+    y, *others = (bounded(rows) for rows in samples)
+    scores = []
+    for theta in _tails([rows[::2] for rows in (y, *others)]):
+        johnson = JohnsonSU(*theta)
+        z, log_slopes = johnson(y), slopes + johnson.derivatives(y, 1)[0].log()
+        deviation, mean = torch.std_mean(z[::2], 0, correction=0)
+        log_p = log_slopes - 0.5 * ((z - mean) / deviation).square() - deviation.log()
+        scores.append(log_p[1::2].mean(0))
+    return torch.stack(scores)
 
 
-def _held_out(x: Tensor, bounds: _Bounds, curved: bool) -> Tensor:
-    """Returns the mean log-likelihood of every second row by a fit to the others, shape (D,)."""
-    bounded = _bounded(x[::2], bounds)
-    y, log_slopes = bounded(x), bounded.derivatives(x, 1)[0].log()
-    standard = _standard(y[::2])
-    y, log_slopes = standard(y), log_slopes + standard.log_scale
-    if curved:
-        johnson = _johnson(y[::2], torch.ones(y.shape[1], dtype=torch.bool))
-        y, log_slopes = johnson(y), log_slopes + johnson.derivatives(y, 1)[0].log()
-    deviation, mean = torch.std_mean(y[::2], 0, correction=0)
-    log_p = _log_normal((y - mean) / deviation) - deviation.log() + log_slopes
-    return log_p[1::2].mean(0)
-
-
-def _bounded(x: Tensor, bounds: _Bounds) -> Bounded:
-    """Returns the map of columns with bounds: a logarithm up to the median from the only one."""
-    lower, upper, margin = bounds
-    median = x.median(0).values
+def _bounded(y: Tensor, ends: _Ends) -> Bounded:
+    """Returns the map of columns with bounds, with the median's distance from one as its scale."""
+    lower, upper, margin = ends
+    median = y.median(0).values
     distance = torch.minimum(median - lower, upper - median)
-    scale = torch.where(distance.isfinite(), distance.maximum(margin), 1.0)
-    return Bounded(lower, upper, margin, scale)
+    return Bounded(lower, upper, margin, distance.maximum(margin).where(distance.isfinite(), 1.0))
 
 
-def _standard(y: Tensor) -> Affine:
-    """Returns what takes off the medians and divides by the scale of distinct values."""
-    median, spread, deviation = y.quantile(0.5, 0), _scale(y), y.std(0)
-    spread = torch.where(spread > 0, spread, torch.where(deviation > 0, deviation, 1.0))
-    return Affine(median, 1 / spread, median.shape, dtype=torch.float64)
+def _tails(samples: Sequence[Tensor]) -> list[Tensor]:
+    """Returns choices of ξ, λ, γ and δ of columns, (4, D): a line, then S_U by quantiles."""
+    y = samples[-1]
+    spread, deviation = _spread(y), y.std(0)
+    scale = torch.where(spread > 0, spread, torch.where(deviation > 0, deviation, 1.0))
+    line = torch.stack([y.median(0).values, scale, *torch.zeros(2, len(scale)).double()])
+    fitted = [_by_quantiles(rows, z) for rows in samples for z in QUANTILES]
+    sound = [theta.isfinite().all(0) & (theta[[1, 3]] > 0).all(0) for theta in fitted]
+    return [line, *(torch.where(*pair, line) for pair in zip(sound, fitted, strict=True))]
+
+
+def _by_quantiles(y: Tensor, z: float) -> Tensor:
+    """Returns ξ, λ, γ and δ of the S_U through quantiles of −3 z, −z, z and 3 z, (4, D)."""
+    shares = [NormalDist().cdf(k * z) for k in (-3, -1, 1, 3)]
+    q = torch.quantile(y, y.new_tensor(shares), dim=0)
+    n, p, m = q.diff(dim=0)
+    m, n = m / p, n / p
+    straight = (STRAIGHT / (m * n)).clamp(min=1).sqrt()
+    m, n = m * straight, n * straight
+    total, root = m + n, (m * n - 1).sqrt()
+    delta = 2 * z / torch.acosh(total / 2)
+    gamma = delta * torch.asinh((n - m) / (2 * root))
+    lam = 2 * p * root / ((total - 2) * (total + 2).sqrt())
+    xi = (q[1] + q[2]) / 2 + p * (n - m) / (2 * (total - 2))
+    return torch.stack([xi, lam, gamma, delta])
+
+
+def _johnson(samples: Sequence[Tensor], choice: Tensor) -> JohnsonSU:
+    """Returns the map with the chosen tails, fitted to all rows."""
+    thetas = torch.stack(_tails(samples))
+    return JohnsonSU(*thetas[choice, :, torch.arange(len(choice))].mT)
 
 
 def _spread(y: Tensor) -> Tensor:
@@ -341,69 +479,37 @@ def _spread(y: Tensor) -> Tensor:
     return (third - first) / 1.349
 
 
-def _scale(y: Tensor) -> Tensor:
-    """Returns that of the distinct values, among which a sentinel of many rows counts once."""
-    found = _spread(y)
-    for k in (y.sort(0).values.diff(dim=0) == 0).any(0).nonzero().flatten().tolist():
-        found[k] = _spread(y[:, k].unique()[:, None])
-    return found
-
-
-def _johnson(y: Tensor, curved: Tensor) -> JohnsonSU:
-    """Returns the S_U of greatest likelihood of each column; almost the identity of others.
-
-    So it is of columns whose quartiles coincide, and of those without a greatest likelihood.
-    """
-    theta = straight = y.new_tensor([0, STRAIGHT, 0, STRAIGHT])[:, None].repeat(1, y.shape[1])
-    if curved.any() and (varied := _spread(y) > 0).any():
-        found = straight.clone()
-        found[:, varied] = _fitted(y[:, varied])
-        theta = torch.where(curved & _sound(found), found, straight)
-    return JohnsonSU(*theta)
-
-
-def _sound(theta: Tensor) -> Tensor:
-    """Returns whether all of ξ, λ, γ and δ are finite, and λ and δ positive, of each column."""
-    return theta.isfinite().all(0) & (theta[[1, 3]] > 0).all(0)
-
-
-def _fitted(y: Tensor) -> Tensor:
-    """Returns ξ, λ, γ and δ of greatest likelihood, with shape (4, D).
-
-    One column whose likelihood has no maximum spoils those that it is fitted with: then each half
-    of the columns is fitted by itself.
-    """
-    found = _likeliest(y)
-    if y.shape[1] > 1 and not _sound(found).all():
-        found = torch.cat([_fitted(half) for half in y.tensor_split(2, 1)], 1)
-    return found
-
-
-def _likeliest(y: Tensor) -> Tensor:
-    """Returns what L-BFGS comes to from one start, of all columns together."""
-    theta = y.new_zeros(4, y.shape[1])
-    theta[[1, 3]] = math.log(2.0)
-    theta.requires_grad_()
-    optimizer = eager(torch.optim.LBFGS)(
-        [theta], max_iter=60, tolerance_change=1e-6, line_search_fn="strong_wolfe"
+def _assembled(
+    columns: Sequence[ColumnCells],
+    cells: Cells,
+    limits: _Ends,
+    ends: tuple[Tensor, Tensor],
+    known: tuple[Tensor, Tensor],
+    samples: Sequence[Tensor],
+    choice: Tensor,
+    dtype: torch.dtype,
+) -> Marginals:
+    """Returns the layers, from the last origin on, with margins that ``dtype`` resolves."""
+    origin = ends[0].where(ends[0].isfinite(), ends[1])
+    columns, moved = _moved(columns, origin, known)
+    offset = cells.cells(moved.origin[None])[0][0]
+    lower, upper, margin = limits[0] - offset, limits[1] - offset, limits[2]
+    samples = [rows - offset for rows in samples]
+    layers: dict[str, Bijection] = {"cells": moved}
+    bounded = lower.isfinite() | upper.isfinite()
+    if bounded.any():
+        size = torch.stack([lower, upper]).abs()
+        size = size.where(size.isfinite(), 0.0).amax(0)
+        margin = margin.maximum(4 * torch.finfo(dtype).eps * size)
+        layers["bounds"] = _bounded(samples[-1], (lower, upper, margin))
+        samples = [layers["bounds"](rows) for rows in samples]
+    if choice.any():
+        layers["tails"] = _johnson(samples, choice)
+    pairs = zip(*(end.tolist() for end in ends), strict=True)
+    return Marginals(
+        list(layers.values()),
+        {name: getattr(layer, "spec", []) for name, layer in layers.items()},
+        columns,
+        {k: pair for k, pair in enumerate(pairs) if bounded[k]},
+        choice.nonzero().flatten().tolist(),
     )
-
-    def closure() -> Tensor:
-        """Returns −log p, summed over columns, after its gradient is taken."""
-        optimizer.zero_grad()
-        xi, lam, gamma, delta = theta
-        z = (y - xi) * (-lam).exp()
-        u = gamma + delta.exp() * torch.asinh(z)
-        log_p = _log_normal(u) + delta - lam - 0.5 * torch.log1p(z * z)
-        # Towards λ = ∞ the likelihood of a normal column is flat.
-        loss = -log_p.mean(0).sum() + 1e-4 * (lam.square() + delta.square()).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    xi, lam, gamma, delta = theta.detach()
-    return torch.stack([xi, lam.exp(), gamma, delta.exp()])
-
-
-def _log_normal(u: Tensor) -> Tensor:
-    return -0.5 * (u * u + math.log(2 * math.pi))

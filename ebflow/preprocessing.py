@@ -1,21 +1,28 @@
-r"""The chain in front of a flow: dequantization, logit, standardizing or whitening.
+r"""Preprocessing of a flow: dequantization, logit, standardization or whitening.
 
-Linear layers are free in an energy-based flow, and the Fisher divergence, unlike the likelihood,
-is not invariant to them: matching scores of *whitened* data starts from the Gaussian baseline
-and weighs every direction alike. With training mean m, standard deviations S (diagonal) and
-correlations R, shrunk to :math:`(1 - \rho) R + \rho I`, whitening is
-:math:`y = R^{-1/2} S^{-1} (x - m)`; it does not depend on the features' units. Where ρ is left
-open it is that of a list whose Gaussian, fitted to four fifths of the rows, is likeliest on the
-last fifth: one eigendecomposition, as all ρ share R's eigenvectors.
+Linear layers are free in an energy-based flow. The Fisher divergence, unlike the likelihood, is
+not invariant to them: matching scores of *whitened* data starts from the Gaussian baseline and
+weighs every direction alike. With the mean m of the training rows, standard deviations S
+(diagonal) and correlations R, shrunk to :math:`(1 - \rho) R + \rho I`, there are
 
-Integer data of ``levels`` values are first completed by uniform noise, divided by ``levels``,
-moved off the edges by ``margin`` and carried to the real line by logit(x) / ``scale``. That logit
-ends just beyond the data. *Extended*, it goes on as its tangents at the ends of their range, so
-that a point which noise moves out of it has a density too; the density then has mass outside
-[0, levels], and stays a lower bound of the integers' likelihood.
+* ``standardize``: :math:`y = S^{-1} (x - m)`;
+* ``whiten``: :math:`y = R^{-1/2} S^{-1} (x - m)`, which does not depend on the features' units;
+* ``cholesky``: :math:`y = L^{-1} S^{-1} (x - m)` with :math:`R = L L^\top`, which keeps the order
+  of features for autoregressive layers: :math:`y_i` depends on :math:`x_1 \dots x_i`;
+* ``auto``: ``cholesky`` if features nearly depend on others (R has an eigenvalue below
+  ``DEPENDENT``), else ``standardize``.
 
-In front of real columns stand the steps of ``marginals``, if they are asked for; behind the
-whitening, where *gaussianized*, what carries each direction near a normal one.
+ρ is fixed, or the one of ``SHRINKAGES`` whose Gaussian, fitted to four fifths of the rows, has the
+largest likelihood on the last fifth. That takes one eigendecomposition, as all ρ share the
+eigenvectors of R. A ρ that leaves an eigenvalue too small for the dtype of the flow is left out.
+
+Integers of ``levels`` values are dequantized and mapped to the real line by logit(x) / ``scale``,
+at a distance of ``margin`` from 0 and 1. That logit ends just beyond the data. *Extended*, it
+continues as its tangents at the ends of their range, so that data with added noise have a density.
+The density then has mass outside [0, levels], and stays a lower bound of the integers' likelihood.
+
+The columns of tables are first treated by ``marginals``. After whitening, ``gaussianize`` maps
+each direction with heavy tails to a normal one.
 """
 
 __all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
@@ -39,11 +46,18 @@ from .randomness import RowGenerator
 from .tables.batches import Split
 from .tables.levels import COARSEST, called
 
-NORMALIZE = ("none", "standardize", "whiten")
+NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 
-SHRINKAGES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3)
+DEPENDENT = 1e-3
+"""The least eigenvalue of correlations below which ``auto`` whitens."""
+
+SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
+              0.7, 0.85, 0.95, 1.0)  # fmt: skip
 HELD = 5
-"""One row of so many is left out to choose the shrinkage."""
+"""One row of so many is held out to choose the shrinkage."""
+
+RESOLVED = 100
+"""Units of rounding, in a whitened direction, that make a hundredth of a standard deviation."""
 
 
 class SingularCovariance(BadInput):
@@ -52,14 +66,14 @@ class SingularCovariance(BadInput):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """A chain of bijections, and how to build it again.
+    """Bijections from raw data to the input of a flow.
 
     Attributes:
-        layers: The chain, from raw data on.
-        spec: For ``build``.
-        columns: What was found of a table's columns, if that was just fitted.
-        shrinkage: ρ of the whitening, if that was just fitted.
-        base: A base that was fitted behind the chain, for a flow that starts as it.
+        layers: The bijections.
+        spec: The argument of ``build``.
+        columns: The treatment of a table's columns, if it was just fitted.
+        shrinkage: ρ of the whitening, if it was just fitted.
+        base: A base that was fitted to preprocessed rows, for a flow that starts as it.
     """
 
     layers: list[Bijection]
@@ -72,13 +86,13 @@ class Preprocessing:
         return iter(self.layers)
 
     def save(self, path: Path) -> None:
-        """Writes the chain to one file of safetensors; O(D²) bytes if it whitens."""
+        """Writes one file of safetensors: O(D²) bytes with whitening."""
         spec = {**self.spec, "base": self.base and self.base.spec}
         save_tensors(self._modules.state_dict(), path, spec=json.dumps(spec))
 
     @classmethod
     def load(cls, path: Path) -> "Preprocessing":
-        """Returns the chain that :meth:`save` wrote, equal to the bit."""
+        """Returns the preprocessing that :meth:`save` wrote, equal to the bit."""
         state, metadata = load_tensors(path)
         spec = json.loads(metadata["spec"])
         base = spec.pop("base")
@@ -103,83 +117,86 @@ def fit(
     batch_size: int = 1024,
     grids: bool = False,
     tails: bool = False,
+    integers: Sequence[bool] | None = None,
     bounds: marginals.Bounds | None = None,
     gaussianize: bool = False,
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
-    """Fits the preprocessing of a training split in one streamed pass; O(N D²) if whitening.
+    """Fits the preprocessing of a training split in one streamed pass; O(N D²) with whitening.
 
     Arguments:
-        split: The training split; its columns of categories are dequantized.
-        normalize: ``none``, ``standardize`` (mean and variance) or ``whiten`` (covariance).
-        margin: How far integer data are moved off 0 and 1 before the logit; None: no logit.
+        split: The training split.
+        normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``.
+        margin: Distance of integers from 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
-        extended: Whether the logit goes on, linearly, outside the range of the data.
-        shrinkage: ρ in [0, 1), the share of the identity in the correlations; None: the one
-            that rows left out choose.
-        seed: Where the dequantization noise of the pass comes from.
+        extended: Whether the logit continues, linearly, outside the range of the data.
+        shrinkage: ρ in [0, 1], the share of the identity in the correlations; None: chosen by
+            held-out likelihood.
+        seed: The seed of the dequantization noise.
         batch_size: Rows at a time.
-        grids: Whether columns of reals that lie on grids are dequantized by their steps.
-        tails: Whether bounds and tails of columns of reals are fitted; see ``marginals``.
-        bounds: Bounds of columns of reals that are known.
-        gaussianize: Whether directions with heavy or skewed tails are carried near normal ones,
-            behind all else: ``marginals.gaussianized``.
-        names: What features are called in messages; None: by their numbers.
-        dtype: The type in which the chain will be used.
+        grids: Whether columns of reals are examined for grids, levels and atoms.
+        tails: Whether bounds and tails of columns of reals are fitted.
+        integers: Whether each column of reals is known to be of integers.
+        bounds: Known bounds of columns of reals.
+        gaussianize: Whether directions with heavy or skewed tails are mapped to normal ones, as
+            the last step.
+        names: The names of features in messages; None: their numbers.
+        dtype: The dtype of the flow.
 
     Raises:
-        SingularCovariance: if it is, and ``shrinkage`` is 0.
-        BadInput: if a feature is constant, or ``dtype`` cannot tell most of its values apart: far
-            from 0, or beside outliers.
+        SingularCovariance: if the covariance is singular, and ``shrinkage`` fixed.
+        BadInput: if a feature is constant, or ``dtype`` cannot resolve most of its values beside
+            outliers.
     """
-    if normalize not in NORMALIZE:
-        raise ValueError(f"normalize: found {normalize!r}, expected one of {NORMALIZE}")
-    real, columns = split.levels is None, None
-    if real:
-        rows = next(split.shuffled(min(len(split), marginals.GRID_ROWS), seed=seed)).x.double()
-        some = rows[: marginals.enough(split.width)].cpu()
-        _check_resolved(some, torch.zeros_like(some), dtype, names)
-        columns = _columns(
-            split, rows, grids=grids, tails=tails, bounds=bounds, names=names, seed=seed
-        )
+    _check_normalize(normalize)
+    columns = None
+    if split.levels is None:
+        most = marginals.DETECTION * marginals.enough(split.width)
+        rows = next(split.shuffled(min(len(split), most), seed=seed)).x.double().cpu()
+        columns = _columns(split, rows, normalize, grids=grids, tails=tails, integers=integers,
+                           bounds=bounds, names=names, seed=seed, dtype=dtype)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
-            "extended": extended, "columns": columns.spec if columns else []}  # fmt: skip
-    layers, rho = [*columns.layers] if columns else _elementwise(**spec), None
+            "extended": extended, "columns": columns.spec if columns else {}}  # fmt: skip
+    layers, rho = columns.layers[:] if columns else _elementwise(**spec), None
     if normalize != "none":
-        kept, held = _moments(split, layers, seed, batch_size, full=normalize == "whiten")
+        whitening = normalize != "standardize"
+        kept, held = _moments(split, layers, seed, batch_size, full=whitening)
         whole = kept + held
         _check_varied(whole.variance > 0, names)
-        if normalize == "whiten":
-            rho = _chosen(kept, held) if shrinkage is None else shrinkage
-        if real:
-            elementwise = [*layers, *_normalizer(whole.mean, whole.variance, None)]
-            _check_resolved(some, _errors(some, elementwise, dtype), dtype, names)
-        layers += _fitted(whole, rho)
+        if split.levels is None:
+            _check_resolved(rows[: marginals.enough(split.width)], layers, whole, dtype, names)
+        if normalize == "auto":
+            normalize = _suited(whole)
+        if normalize != "standardize":
+            rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
+        layers += _normalizer(whole, normalize, rho, dtype)
     last = _gaussianized(split, layers, seed) if gaussianize else []
     spec = {**spec, "normalize": normalize, "gaussianized": bool(last)}
     return Preprocessing([*layers, *last], spec, columns, rho)
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:
-    """Builds the chain of a spec with placeholder statistics, to load a state into."""
+    """Builds the preprocessing of a spec with placeholders, to load a state into."""
     options, width = dict(spec), spec["width"]
     normalize, last = options.pop("normalize"), options.pop("gaussianized", False)
+    _check_normalize(normalize)
     layers = _elementwise(**options)
     if normalize != "none":
-        root = torch.eye(width, dtype=torch.float64) if normalize == "whiten" else None
-        mean, variance = (torch.full((width,), t, dtype=torch.float64) for t in (0, 1))
-        layers += _normalizer(mean, variance, root)
+        size = () if normalize == "standardize" else (width,)
+        squares = torch.ones(width, *size, dtype=torch.float64)
+        moments = _Moments(1, torch.zeros(width, dtype=torch.float64), squares)
+        layers += _normalizer(moments, normalize, 1.0, torch.float64)
     if last:
-        layers += marginals.build(("standard", "tails"), width)
+        layers += marginals.build({"tails": []}, width)
     return Preprocessing(layers, spec)
 
 
 def gaussian(chain: Preprocessing) -> Flow:
-    """Returns the Gaussian that a whitening chain carries to the standard one, in float64.
+    """Returns the Gaussian that a whitening maps to the standard one, in float64.
 
-    It is the flow of no layer behind the chain. Without shrinkage it is the full-covariance
-    Gaussian of greatest likelihood, of the logits where the chain has one.
+    It is the flow without layers after the preprocessing. Without shrinkage it is the Gaussian of
+    greatest likelihood, of the logits if there are any.
     """
     return Flow((chain.spec["width"],), []).double().preprocessed(chain)
 
@@ -187,32 +204,24 @@ def gaussian(chain: Preprocessing) -> Flow:
 def _columns(
     split: Split,
     rows: Tensor,
+    normalize: str,
     *,
+    integers: Sequence[bool] | None,
     grids: bool,
     tails: bool,
     bounds: marginals.Bounds | None,
     names: Sequence[str] | None,
-    seed: int,
+    **options: Any,  # noqa: ANN401
 ) -> marginals.Marginals | None:
-    """Returns the steps of columns by some rows in random order; None where there are none.
-
-    Columns of categories have one always, others those that are asked for.
-    """
+    """Returns the treatment of columns, by rows in random order; None if nothing asks for it."""
     categories = torch.tensor(split.categories) > 0
-    if not (grids or tails or bounds or categories.any()):
+    if normalize == "none" and not (grids or tails or bounds or integers or categories.any()):
         return None
     first, last = split.ends
     _check_varied((first != last).cpu() | categories, names)
-    return marginals.fit(
-        rows,
-        categories=split.categories,
-        grids=grids,
-        tails=tails,
-        bounds=bounds,
-        ends=(first, last),
-        names=names,
-        seed=seed,
-    )
+    return marginals.fit(rows, categories=split.categories, integers=integers, grids=grids,
+                         tails=tails, bounds=bounds, ends=(first, last), names=names,
+                         **options)  # fmt: skip
 
 
 def _elementwise(
@@ -220,8 +229,8 @@ def _elementwise(
     levels: int | None,
     margin: float | None,
     scale: float,
-    extended: bool = False,
-    columns: Sequence[str] = (),
+    extended: bool,
+    columns: dict[str, list[int]],
 ) -> list[Bijection]:
     if levels is None:
         return marginals.build(columns, width)
@@ -232,39 +241,59 @@ def _elementwise(
 
 
 def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
-    """Returns what makes directions behind a chain normal, by some of the rows."""
-    flow = Flow((split.width,), copy.deepcopy(layers), n_preprocessing=len(layers)).double()
+    """Returns the map of preprocessed directions to normal ones, by some of the rows."""
+    flow = _flow(split.width, layers).double()
     rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
     return marginals.gaussianized(
         flow.preprocess(rows, generator=RowGenerator(seed, "gaussianize"))
     )
 
 
-def _fitted(moments: "_Moments", shrinkage: float | None) -> list[Bijection]:
-    """Returns what whitens with a shrinkage, or standardizes without one."""
-    root = None
-    if shrinkage is not None:
-        values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
-        values = (1 - shrinkage) * values + shrinkage
-        if not _regular(values):
-            raise SingularCovariance(
-                "shrinkage: found a singular covariance of the training split (features that "
-                "depend linearly on others, or fewer rows than features), expected shrinkage > 0"
-            )
-        root = vectors * values.rsqrt() @ vectors.mT
-    return _normalizer(moments.mean, moments.variance, root)
+def _flow(width: int, layers: Sequence[Bijection]) -> Flow:
+    return Flow((width,), copy.deepcopy(layers), n_preprocessing=len(layers))
 
 
-def _regular(values: Tensor) -> bool:
-    """Returns whether the least eigenvalue is more than a rounding of the greatest."""
-    return bool(values[0] > len(values) * torch.finfo(values.dtype).eps * values[-1])
+def _normalizer(
+    moments: "_Moments", normalize: str, shrinkage: float | None, dtype: torch.dtype
+) -> list[Bijection]:
+    """Returns the layers that standardize, and whiten unless ``normalize`` is ``standardize``."""
+    standard = Affine(moments.mean, moments.variance.rsqrt(), moments.mean.shape,
+                      dtype=torch.float64)  # fmt: skip
+    if normalize == "standardize":
+        return [standard]
+    values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
+    values = (1 - shrinkage) * values + shrinkage
+    if not _regular(values, dtype):
+        raise SingularCovariance(
+            "shrinkage: found a singular covariance of the training split (features that "
+            "depend linearly on others, or fewer rows than features), expected shrinkage > 0"
+        )
+    if normalize == "whiten":
+        return [standard, Dense(vectors * values.rsqrt() @ vectors.mT, None, trainable=False)]
+    # R = (Q Λ^½) (Q Λ^½)ᵀ, and a QR of the transpose has its Cholesky factor, to full precision.
+    factor = torch.linalg.qr((vectors * values.sqrt()).mT).R.mT
+    factor = factor * factor.diagonal().sign()
+    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(values)).to(factor), upper=False)
+    return [standard, Dense(inverse, None, structure="tril", trainable=False)]
 
 
-def _chosen(kept: "_Moments", held: "_Moments") -> float:
-    """Returns the shrinkage whose Gaussian, of the rows kept, is likeliest on those held out.
+def _suited(moments: "_Moments") -> str:
+    """Returns the normalization of ``auto``."""
+    least = torch.linalg.eigvalsh(moments.correlations(moments.variance))[0]
+    return "cholesky" if least < DEPENDENT else "standardize"
 
-    With eigenvectors v of the correlations R that is the least Σ log λ + vᵀ H v / λ, where
-    λ = (1 − ρ) vᵀ R v + ρ and H are the second moments of the rows held out.
+
+def _regular(values: Tensor, dtype: torch.dtype) -> bool:
+    """Returns whether all directions with these variances are more than rounding errors."""
+    own, used = torch.finfo(values.dtype).eps, torch.finfo(dtype).eps
+    return bool(values[0] > max(len(values) * own * values[-1], (RESOLVED * used) ** 2))
+
+
+def _chosen(kept: "_Moments", held: "_Moments", dtype: torch.dtype) -> float:
+    """Returns the shrinkage whose Gaussian, fitted to ``kept`` rows, is likeliest on ``held``.
+
+    With eigenvectors v of the correlations R, it minimizes Σ log λ + vᵀ H v / λ, where
+    λ = (1 − ρ) vᵀ R v + ρ and H are the second moments of the held-out rows.
     """
     if not held.count:
         return SHRINKAGES[-1]
@@ -276,9 +305,14 @@ def _chosen(kept: "_Moments", held: "_Moments") -> float:
     nll = {}
     for rho in SHRINKAGES:
         shrunk = (1 - rho) * values + rho
-        if _regular(shrunk):
+        if _regular(shrunk, dtype):
             nll[rho] = float((shrunk.log() + power / shrunk).sum())
     return min(nll, key=nll.__getitem__)
+
+
+def _check_normalize(normalize: str) -> None:
+    if normalize not in NORMALIZE:
+        raise ValueError(f"normalize: found {normalize!r}, expected one of {NORMALIZE}")
 
 
 def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
@@ -290,26 +324,22 @@ def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
         )
 
 
-def _normalizer(mean: Tensor, variance: Tensor, root: Tensor | None) -> list[Bijection]:
-    standard = Affine(mean, variance.rsqrt(), mean.shape, dtype=torch.float64)
-    return [standard] if root is None else [standard, Dense(root, None, trainable=False)]
-
-
-def _errors(x: Tensor, layers: Sequence[Bijection], dtype: torch.dtype) -> Tensor:
-    """Returns how far off rows come back from a chain, and an offset of 1 behind it, in a type.
-
-    A flow's own layers have such offsets: they round as coarsely.
-    """
-    flow = Flow((x.shape[1],), copy.deepcopy(layers), n_preprocessing=len(layers)).to(dtype)
-    y = flow.preprocess(x, generator=RowGenerator(0, "resolved"))
-    return (flow.from_latent((y + 1) - 1) - x).abs()
-
-
 def _check_resolved(
-    x: Tensor, errors: Tensor, dtype: torch.dtype, names: Sequence[str] | None
+    x: Tensor,
+    layers: Sequence[Bijection],
+    moments: "_Moments",
+    dtype: torch.dtype,
+    names: Sequence[str] | None,
 ) -> None:
-    """Checks that errors, beside those of rounding to a type, are small where most values lie."""
-    errors = errors.maximum(torch.finfo(dtype).eps * x.abs())
+    """Checks that rounding errors are small beside the distances of most values of a column.
+
+    The errors are those of rows that come back from the standardized layers after an offset of 1,
+    as coarse as the offsets of a flow's own layers.
+    """
+    flow = _flow(x.shape[1], [*layers, *_normalizer(moments, "standardize", None, dtype)])
+    flow = flow.to(dtype)
+    y = flow.preprocess(x, generator=RowGenerator(0, "resolved"))
+    errors = (flow.from_latent((y + 1) - 1) - x).abs()
     for k, (column, error) in enumerate(zip(x.mT, errors.mT, strict=True)):
         low, high = _bulk(column)
         step = float(error[(low <= column) & (column <= high)].median())
@@ -320,8 +350,7 @@ def _check_resolved(
                 f"dtype: found {name}, which cannot resolve {called(k, names)} (half of its "
                 f"values lie within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
                 f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
-                f"expected {wider}values nearer to 0 and to each other: subtract an offset, or "
-                "leave out outliers"
+                f"expected {wider}values nearer to each other: leave out outliers"
             )
 
 

@@ -1,8 +1,8 @@
 """Bijections, one family a file."""
 
-__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "ConditionalAffine",
-           "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
-           "Dequantize", "DequantiseColumns", "Elementwise", "JohnsonSU",
+__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells", "ColumnCells",
+           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
+           "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
            "Univariate", "Weighted", "part", "random_rotation"]  # fmt: skip
@@ -10,12 +10,13 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Condi
 from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
-from .columns import Bounded, DequantiseColumns, JohnsonSU
+from .cells import Cells, ColumnCells, Knot
+from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling
 from .linear import Dense, DenseLU
-from .preprocessing import ActNorm, Affine, Dequantize, Logit
+from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted

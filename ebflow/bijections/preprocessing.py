@@ -1,32 +1,52 @@
-r"""What stands in front of a flow: dequantization, the logit, affine normalization.
+r"""Preprocessing layers: dequantization of integers, the logit, affine normalization.
 
-For integers 0 … L − 1, completed by uniform noise to reals in [0, L), the logit of a part m off
-the edges is
+Integers 0 … L − 1 plus uniform noise are reals in [0, L). With an inset of m at both ends their
+logit is
 
 .. math:: f(x) = \frac{1}{a} \left[ \log(m + k x) - \log(m + k (L - x)) \right],
-    \qquad k = (1 - 2 m) / L,
+    \qquad k = (1 - 2 m) / L.
 
-in which, unlike in logit(m + k x), nothing cancels at either end.
+Unlike in logit(m + k x), no digits cancel at either end.
 """
 
-__all__ = ["ActNorm", "Affine", "Dequantize", "Logit"]
+__all__ = ["ActNorm", "Affine", "Dequantize", "Dequantizer", "Logit"]
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
-from .base import ConstantJacobian, hold, sum_event
+from .base import Bijection, ConstantJacobian, hold, sum_event
 
 
-class Dequantize(ConstantJacobian):
-    """Creates the step from integers 0 … levels − 1 to reals in [0, levels).
+class Dequantizer(Bijection):
+    """A first layer that adds noise to discrete values.
 
-    With u uniform on the unit cube, E log p(x + u) ≤ log P(x): the likelihood of the completed
-    data bounds the log-mass of the integers from below. As a bijection of completed data it is
-    the identity; its inverse rounds down.
+    With u uniform on the unit cube, E log p(x + u) ≤ log P(x): the density of dequantized data is
+    a lower bound of the log-probability of discrete data. As a bijection of dequantized data the
+    layer is the identity. Its inverse returns the discrete values.
+    """
+
+    noisy = True
+    """Whether some values get noise."""
+
+    def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+        """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
+        u = noise(x, like, generator) if self.noisy else like.new_zeros(())
+        return self.add_noise(x, like, u)
+
+    @abstractmethod
+    def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
+        """Returns ``x`` with noise in [0, 1), in the dtype of ``like``."""
+
+
+class Dequantize(Dequantizer, ConstantJacobian):
+    """Dequantization of integers 0 … levels − 1 to reals in [0, levels).
+
+    Rows with a value that is no integer are used as they are.
 
     Arguments:
         levels: The number of integer levels, 256 for 8-bit images.
@@ -45,24 +65,24 @@ class Dequantize(ConstantJacobian):
         return f"levels={self.levels}"
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
-        """Returns ``x`` in the type of ``like``, with noise on rows whose values are all integers.
+        """Returns ``x`` with noise from ``generator``, in the dtype of ``like``.
 
         Raises:
             ValueError: if a value lies outside [0, levels).
         """
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
             self._check(x.detach())
-        return self.completed(x, like, noise(x, like, generator))
+        return super().dequantize(x, like, generator)
 
-    def completed(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
-        """Returns ``x`` in the type of ``like``, with this noise in [0, 1) on whole rows."""
+    def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
+        """Returns ``x`` with this noise in [0, 1) on rows of integers."""
         y = x.to(like)
         before = (y + 1) * (1 - torch.finfo(like.dtype).eps / 2)  # the next number below y + 1
-        completed = torch.minimum(y + noise, before)
+        dequantized = torch.minimum(y + noise, before)
         if not x.is_floating_point():
-            return completed
+            return dequantized
         whole = (x == x.floor()).flatten(1).all(1)
-        return torch.where(whole.view(-1, *[1] * (x.ndim - 1)).to(y.device), completed, y)
+        return torch.where(whole.view(-1, *[1] * (x.ndim - 1)).to(y.device), dequantized, y)
 
     def _check(self, x: Tensor) -> None:
         low, high = (float(value) for value in x.aminmax())
@@ -73,7 +93,7 @@ class Dequantize(ConstantJacobian):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns completed data unchanged."""
+        """Returns dequantized data unchanged."""
         return x
 
     def inverse(self, y: Tensor) -> Tensor:

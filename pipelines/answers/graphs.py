@@ -10,7 +10,6 @@ one-hot columns.
 import torch
 from torch import Tensor, nn
 
-from ebflow.bijections import DequantiseColumns, Dequantize
 from ebflow.bijections.weighted import fixed_weights
 from ebflow.flow import Flow
 
@@ -38,10 +37,8 @@ class Graph(nn.Module):
 
         ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
         """
-        first = self.flow.layers[0] if len(self.flow.layers) else None
-        noisy = isinstance(first, Dequantize)
-        if isinstance(first, DequantiseColumns):
-            noisy = bool((first.steps > 0).any())
+        first = self.flow.dequantizer
+        noisy = first is not None and first.noisy
         return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy
 
     @property
@@ -53,9 +50,9 @@ class Graph(nn.Module):
         self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
     ) -> Tensor:
         """Returns log p in nats with shape (N,)."""
-        if noise is not None:
-            like = torch.zeros((), dtype=self.flow.dtype)
-            x = self.flow.dequantizer.completed(x, like, noise)
+        if self.flow.dequantizer is not None:
+            zero = torch.zeros((), dtype=self.flow.dtype)
+            x = self.flow.dequantizer.add_noise(x, zero, zero if noise is None else noise)
         if context is not None:  # tells the tracer that there are as many as rows
             context = context.expand(x.shape[0], -1)
         return -self.flow(context).at(x).energy - self.log_normalizer

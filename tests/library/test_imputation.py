@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 import ebflow
 from ebflow import imputation
-from ebflow.bijections import ConditionalAffine, Dense, DequantiseColumns
+from ebflow.bijections import Cells, ColumnCells, ConditionalAffine, Dense
 from ebflow.chains import Chains
 from ebflow.imputation import impute
 from ebflow.randomness import generator
@@ -132,7 +132,7 @@ def grid():
     """The sum of a whole number and noise on [0, 1), and a real, are a Gaussian."""
     root = torch.linalg.cholesky(torch.tensor([[2.0, 1.2], [1.2, 1.0]], dtype=torch.float64))
     layers = [
-        DequantiseColumns(torch.zeros(2), torch.tensor([1.0, 0.0])),
+        Cells([ColumnCells(0.0, 1.0), ColumnCells()]),
         Dense(torch.linalg.inv(root), torch.zeros(2, dtype=torch.float64)),
     ]
     return ebflow.Flow((2,), layers, n_preprocessing=1).double()

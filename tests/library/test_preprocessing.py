@@ -149,7 +149,7 @@ def test_columns_that_nearly_depend_on_others_are_whitened_in_single_precision()
 
 
 def test_too_few_rows_are_shrunk_most():
-    assert fit(Rows(wide(4)), shrinkage=None).shrinkage == 0.3
+    assert fit(Rows(wide(4)), shrinkage=None).shrinkage == 1
 
 
 def test_whitening_does_not_depend_on_units(tmp_path):
@@ -262,36 +262,21 @@ def test_a_fitted_chain_is_left_as_it_is(digits, single_precision):
     assert chain.layers[-1].weight.dtype == before == torch.float64
 
 
-def stamped(tmp_path, offset):
-    """A prepared table whose first column lies ``offset`` standard deviations from 0."""
-    rows = np.random.default_rng(0).standard_normal((200, 2))
-    table = pa.table({"time": offset + rows[:, 0], "value": rows[:, 1]})
-    pq.write_table(table, tmp_path / "stamped.parquet")
-    prepare(str(tmp_path / "stamped.parquet"), tmp_path / "data")
-    return Dataset(tmp_path / "data").split("train")
-
-
-def test_a_feature_that_single_precision_cannot_resolve_is_refused(tmp_path):
-    split = stamped(tmp_path, 1.7e9)
-    for names, which in ((None, "feature 0"), (["time", "value"], "column time")):
-        expected = rf"^dtype: found float32, which cannot resolve {which} \(half of its values lie"
-        with pytest.raises(BadInput, match=expected):
-            fit(split, dtype=torch.float32, names=names)
-    assert fit(split, dtype=torch.float64).spec["normalize"] == "whiten"
-
-
-def test_a_feature_a_little_off_is_not(tmp_path):
-    chain = fit(stamped(tmp_path, 1e3), dtype=torch.float32)
-    assert chain.spec["normalize"] == "whiten"
-
-
-def test_large_integers_are_refused_before_columns_are_fitted(monkeypatch):
-    monkeypatch.setattr(marginals, "fit", lambda *args, **options: pytest.fail("was fitted"))
-    normal = np.random.default_rng(0).standard_normal(200)
-    x = torch.tensor(np.stack([10**17 + np.arange(200.0), normal], 1))
-    for dtype in (torch.float32, torch.float64):
-        with pytest.raises(BadInput, match="cannot resolve column id"):
-            fit(Rows(x), grids=True, tails=True, names=["id", "value"], dtype=dtype)
+@pytest.mark.parametrize("offset", [1.7e9, -3e12])
+def test_a_column_far_from_zero_is_resolved_in_single_precision(offset):
+    """Its origin is subtracted in float64."""
+    random = np.random.default_rng(0)
+    x = torch.tensor(np.stack([random.normal(size=200), random.integers(0, 2, 200)], 1))
+    flows = [
+        Flow((2,), []).preprocessed(fit(Rows(rows), grids=True, tails=True, dtype=torch.float32))
+        for rows in (x + offset, x)
+    ]
+    found = flows[0].log_prob(x + offset, generator=derive(0))
+    torch.testing.assert_close(
+        found, flows[1].log_prob(x, generator=derive(0)), atol=2e-3, rtol=1e-3
+    )
+    samples = flows[0].sample(300, generator=derive(0))
+    assert set(samples[:, 1].tolist()) == {offset, offset + 1}
 
 
 def outlying(value, share, count=2000):
@@ -318,7 +303,9 @@ def test_a_density_beside_outliers_is_the_same_in_single_precision(value, share)
     p = single.log_prob(x).exp().double()
     assert p.sum() == pytest.approx(float(exact.sum()), rel=2e-3)
     torch.testing.assert_close(p, exact, rtol=0.02, atol=0.01 * float(exact.max()))
-    assert len(single.sample(1000, generator=derive(0))[:, 0].unique()) > 990
+    bulk = single.sample(1000, generator=derive(0))[:, 0]
+    bulk = bulk[bulk.abs() < 10]
+    assert len(bulk.unique()) > 0.98 * len(bulk)
 
 
 @pytest.mark.parametrize("share", [0, 0.3])
@@ -332,7 +319,7 @@ def test_outliers_that_leave_no_digits_to_the_others_are_refused(share):
 def test_a_value_that_few_of_many_rows_have_is_no_outlier(monkeypatch):
     """Columns are fitted to some rows; what these lack is no farther off for it."""
     random, rare = np.random.default_rng(0), 3
-    monkeypatch.setattr(marginals, "GRID_ROWS", 1000)
+    monkeypatch.setattr(marginals, "ROWS", 200)
     x = np.stack([random.integers(0, 2, 50_000), random.uniform(size=50_000)], 1)
     x[random.choice(50_000, rare, replace=False)] = 2, 5
     split = Rows(torch.tensor(x))
@@ -341,7 +328,8 @@ def test_a_value_that_few_of_many_rows_have_is_no_outlier(monkeypatch):
 
 
 WIDTH = 16
-SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "normalize": "none"}
+SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "extended": False,
+        "columns": {}, "normalize": "none"}  # fmt: skip
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
@@ -398,10 +386,6 @@ def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
     assert total == pytest.approx(1, abs=1e-6) and inside < 1 - 1e-4
 
 
-def test_a_spec_from_before_the_extension_is_a_plain_logit():
-    assert build(SPEC).layers[-1].margin is None
-
-
 def mixed_columns(count=600):
     """Integers, a column of heavy tails, one on the unit interval, and a mixed one."""
     random = np.random.default_rng(0)
@@ -413,19 +397,18 @@ def mixed_columns(count=600):
 def test_columns_are_dequantized_bounded_and_bent_and_come_back():
     rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True, bounds={2: (0.0, 1.0)})
-    assert chain.spec["columns"] == ["grids", "bounds", "standard", "tails"]
-    assert chain.columns.steps.tolist() == [1, 0, 0, 0]
+    assert list(chain.spec["columns"]) == ["cells", "bounds", "tails"]
+    assert [column.step for column in chain.columns.columns] == [1, 0, 0, 0]
     assert chain.columns.bounds[2] == (0.0, 1.0)
-    flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.dequantize(rows.resident.x)
-    torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), rows.resident.x)
+    flow, x = Flow((4,), []).double().preprocessed(chain), rows.resident.x
+    torch.testing.assert_close(flow.from_latent(flow.to_latent(x)), x)
     assert flow.to_latent(x).abs().max() < 8
 
 
 def test_density_behind_columns_is_of_raw_units():
     chain = fit(mixed_columns(), grids=True, tails=True)
     flow = Flow((4,), []).double().preprocessed(chain)
-    x = flow.dequantize(mixed_columns().resident.x)[:5]
+    x = mixed_columns().resident.x[:5] + 0.25  # off the grid
     jacobian = torch.stack(
         [torch.autograd.functional.jacobian(flow.to_latent, row[None]).reshape(4, 4) for row in x]
     )

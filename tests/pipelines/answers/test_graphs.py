@@ -114,7 +114,7 @@ def test_noise_never_reaches_the_next_level(dtype):
     x = torch.arange(256).view(-1, 1)
     like = torch.zeros((), dtype=dtype)
     noise = torch.full((256, 1), 1 - torch.finfo(dtype).eps / 2, dtype=dtype)
-    found = Dequantize(256).completed(x, like, noise)
+    found = Dequantize(256).add_noise(x, like, noise)
     y = x.to(dtype)
     assert torch.equal(found, torch.minimum(y + noise, torch.nextafter(y + 1, y)))
     assert torch.equal(found.floor(), y)
