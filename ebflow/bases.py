@@ -1,7 +1,7 @@
-r"""Normalized densities with closed scores: the bases of flows, and exact truths.
+r"""Normalized densities with closed scores: bases of flows, and exact reference densities.
 
-A *base* is the density of a flow's latents; its energy is −log p, normalizer included. One on
-every element alone is given by :math:`\log p`, its first and its second derivative.
+A *base* is the density of a flow's latents. Its energy is −log p, normalizer included. A product
+of one density per element is defined by :math:`\log p`, its first and its second derivative.
 
 A mixture of Gaussians is
 
@@ -12,9 +12,9 @@ A mixture of Gaussians is
 Its score is :math:`s = \sum_k r_k a_k`, and along a direction v
 :math:`v^\top \nabla s\, v = \sum_k r_k \left( (v \cdot a_k - v \cdot s)^2
 - v^\top \Sigma_k^{-1} v \right)`, a variance less a mean: nothing large cancels. Every component
-is held by :math:`W_k` with :math:`W_k^\top W_k = \Sigma_k^{-1}`, so that its distances are
-:math:`\|z_k\|` with :math:`z_k = W_k (x - \mu_k)`, and responsibilities are a softmax of
-logarithms: modes may lie any number of standard deviations apart.
+is stored as :math:`W_k` with :math:`W_k^\top W_k = \Sigma_k^{-1}`, so that its distances are
+:math:`\|z_k\|` with :math:`z_k = W_k (x - \mu_k)`. Responsibilities are a softmax of logarithms,
+so modes may be any number of standard deviations apart.
 
 Noise of N(0, σ² I) turns a mixture into one with :math:`\Sigma_k + \sigma^2 I`.
 """
@@ -35,7 +35,7 @@ from .estimates import Estimate
 from .randomness import Generator, normal, uniform
 
 CHUNK = 1 << 22
-"""Most numbers of an intermediate (K, B, D), so that thousands of components take 32 MiB."""
+"""Largest intermediate (K, B, D), so that thousands of components need 32 MiB."""
 
 
 class Base(LogDensity, nn.Module):
@@ -43,9 +43,9 @@ class Base(LogDensity, nn.Module):
 
     @property
     def spec(self) -> dict[str, Any] | None:
-        """How ``build`` makes the same base again, JSON-able, but for its tensors.
+        """The JSON-able specification from which ``build`` creates a base of the same form.
 
-        None of bases that it does not know.
+        None for bases of other classes.
         """
         return None
 
@@ -58,12 +58,15 @@ class Base(LogDensity, nn.Module):
         """Returns samples with shape (n, *event), differentiable in the parameters."""
 
     def condition(self, context: Tensor) -> "Base":
-        """Returns the density given contexts with shape (B, C), of rows i mod B; mostly itself."""
+        """Returns the density given contexts with shape (B, C); itself if it needs none.
+
+        Row i has the context i mod B.
+        """
         return self
 
 
 class Product(Base):
-    """Independent elements of one law."""
+    """Independent elements with one distribution."""
 
     @abstractmethod
     def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +96,7 @@ class StandardNormal(Product):
         return -0.5 * u * u - 0.5 * math.log(2 * math.pi), -u, -torch.ones_like(u)
 
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
-        """Returns the density at ``x``, its second derivatives not written out."""
+        """Returns the density at ``x``, without a tensor of second derivatives."""
         return _NormalEvaluation(x)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
@@ -111,7 +114,7 @@ class Student(Product):
 
     Arguments:
         freedom: ν > 0 at the start.
-        trainable: Whether log ν, one for all elements, is a parameter.
+        trainable: True if log ν, one for all elements, is a parameter.
     """
 
     def __init__(self, freedom: float = 5.0, *, trainable: bool = False) -> None:
@@ -123,7 +126,7 @@ class Student(Product):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The name, and whether ν is trained."""
+        """The name, and true if ν is trained."""
         return {"name": "student", "trainable": isinstance(self.log_freedom, nn.Parameter)}
 
     def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +152,7 @@ class Student(Product):
 
 
 class Logistic(Product):
-    """Creates the logistic law of unit scale for every element: exponential tails."""
+    """Creates the logistic distribution of unit scale for every element: exponential tails."""
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -204,17 +207,17 @@ class GaussianMixture(Base):
     """Creates a mixture of K Gaussians over D features.
 
     Every evaluation costs O(K B D), O(K B D²) with full covariances. Events of another shape than
-    (D,) are taken as rows.
+    (D,) are flattened to rows.
 
     Arguments:
         weights: The weights w, with shape (K,); positive, and scaled here to sum to 1.
         means: The means μ, with shape (K, D).
         covariances: The covariances Σ: variances with shape (K,) or (K, 1) if isotropic, with
             shape (K, D) if diagonal, or matrices with shape (K, D, D).
-        trainable: Whether log w, μ and W are parameters; buffers otherwise.
+        trainable: True if log w, μ and W are parameters; buffers otherwise.
 
     Raises:
-        ValueError: If shapes do not agree, a weight is not positive, or a covariance is not
+        ValueError: if shapes do not agree, a weight is not positive, or a covariance is not
             positive definite.
     """
 
@@ -230,7 +233,7 @@ class GaussianMixture(Base):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The name, the shape of W and whether all is trained."""
+        """The name, the shape of W, and true if all is trained."""
         trainable = isinstance(self.means, nn.Parameter)
         return {"name": "mixture", "roots": list(self.roots.shape), "features": self.size,
                 "trainable": trainable}  # fmt: skip
@@ -250,8 +253,10 @@ class GaussianMixture(Base):
 
     @property
     def triangles(self) -> Tensor:
-        """W of full covariances: lower triangles, with shape (K, D, D)."""
-        return self.roots.tril()
+        """W as lower triangles, with shape (K, D, D)."""
+        if self.full:
+            return self.roots.tril()
+        return self.roots.expand(-1, self.size).diag_embed()
 
     @property
     def size(self) -> int:
@@ -260,17 +265,30 @@ class GaussianMixture(Base):
 
     @property
     def full(self) -> bool:
-        """Whether covariances are matrices."""
+        """True if covariances are matrices."""
         return self.roots.ndim == 3
 
-    def trained(self) -> "GaussianMixture":
+    def trainable(self) -> "GaussianMixture":
         """Returns the same mixture with log w, μ and W as parameters."""
         return GaussianMixture(self.weights, self.means, self.covariances, trainable=True)
 
     def smoothed(self, sigma: float) -> "GaussianMixture":
-        """Returns the law of x + σ n with n from N(0, I)."""
+        """Returns the distribution of x + σ n with n from N(0, I)."""
         noise = sigma**2 * torch.eye(self.size).to(self.means) if self.full else sigma**2
         return GaussianMixture(self.weights, self.means, self.covariances + noise)
+
+    def leading(self, count: int) -> "GaussianMixture":
+        """Returns the marginal distribution of the first ``count`` features, sharing memory.
+
+        W is triangular: its first rows and columns are those of the marginal distribution.
+        """
+        roots = self.roots[:, :count, :count] if self.full else self.roots[:, :count]
+        marginal = GaussianMixture.__new__(GaussianMixture)
+        nn.Module.__init__(marginal)
+        for name, tensor in (("log_weights", self.log_weights), ("means", self.means[:, :count])):
+            marginal.register_buffer(name, tensor)
+        marginal.register_buffer("roots", roots)
+        return marginal
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
@@ -278,18 +296,6 @@ class GaussianMixture(Base):
             lambda x: self._log_joint(self._whiten(x)).logsumexp(0), self._flat(x)
         )
         return without_nan(-log_p, x)
-
-    def conditional_energy(self, x: Tensor, count: int) -> Tensor:
-        """Returns −log p of all but the first ``count`` features of rows given these, (B,).
-
-        W is triangular: its first rows and columns are those of the marginal density.
-        """
-
-        def conditional(x: Tensor) -> Tensor:
-            z = self._whiten(x)
-            return self._log_joint(z).logsumexp(0) - self._log_joint(z[..., :count]).logsumexp(0)
-
-        return -self._by_rows(conditional, x)
 
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
         """Returns the density at ``x``, in closed form."""
@@ -310,25 +316,25 @@ class GaussianMixture(Base):
         return self.sample_with_components(n, generator=generator)[0]
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Returns samples with shape (n, *event); the component drawn has no gradient."""
+        """Returns samples with shape (n, *event); the choice of components has no gradient."""
         return self.sample(shape[0], generator=generator).to(like).view(shape)
 
     def sample_with_components(
         self, n: int, *, generator: Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns ``n`` samples with shape (n, D), and the components that they are of, (n,)."""
+        """Returns ``n`` samples with shape (n, D), and their components with shape (n,)."""
         u = uniform((n,), self.means, generator).contiguous()
         last = len(self.weights) - 1
         k = torch.searchsorted(self.weights.cumsum(0), u, right=True).clamp(max=last)
-        return self.given(k, generator=generator), k
+        return self.sample_components(k, generator=generator), k
 
-    def given(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def sample_components(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
         noise = normal((len(k), self.size), self.means, generator)
         if not self.full:
             return self.means[k] + noise / self.roots[k]
         x, factors = self.means[k], self._factors()
-        for index in k.unique():  # gathered factors would take n D² numbers
+        for index in k.unique():  # gathered factors would need n D² numbers
             own = k == index
             x[own] = x[own] + noise[own] @ factors[index].mT
         return x
@@ -365,16 +371,15 @@ class GaussianMixture(Base):
         return v @ self.triangles.mT if self.full else v * self.roots[:, None]
 
     def _log_joint(self, z: Tensor) -> Tensor:
-        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B); of z's first elements, theirs."""
-        count = z.shape[-1]
-        constant = self.log_weights.log_softmax(0) + self._log_dets(count)
-        constant = constant - 0.5 * count * math.log(2 * math.pi)
+        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B)."""
+        constant = self.log_weights.log_softmax(0) + self._log_dets()
+        constant = constant - 0.5 * self.size * math.log(2 * math.pi)
         return constant[:, None] - 0.5 * (z * z).sum(-1)
 
-    def _log_dets(self, count: int | None = None) -> Tensor:
-        """Returns log det W with shape (K,), or that of its first ``count`` rows and columns."""
+    def _log_dets(self) -> Tensor:
+        """Returns log det W with shape (K,)."""
         diagonal = self.roots.diagonal(dim1=1, dim2=2) if self.full else self.roots
-        return diagonal.abs().log().expand(-1, self.size)[:, :count].sum(1)
+        return diagonal.abs().log().expand(-1, self.size).sum(1)
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:
         weighed = r[..., None] * z
@@ -399,7 +404,7 @@ class GaussianMixture(Base):
         return max(1, CHUNK // self.means.numel())
 
     def _by_rows(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():  # a number of parts would bound that of rows
+        if torch.compiler.is_exporting():  # a fixed number of parts would fix the number of rows
             return f(*tensors)
         parts = zip(*(t.split(self._rows) for t in tensors), strict=True)
         return torch.cat([f(*part) for part in parts])
@@ -438,7 +443,7 @@ class _MixtureEvaluation(Evaluation):
 
 
 def build(spec: dict[str, Any]) -> Base:
-    """Returns the base of a ``Base.spec``, to load a state into."""
+    """Returns a base of the form of ``Base.spec``, to load a state into."""
     match spec["name"]:
         case "normal":
             return StandardNormal()

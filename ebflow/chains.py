@@ -1,31 +1,21 @@
-r"""Chains that draw what rows lack given the rest of them: independent proposals, and leapfrogs.
+r"""Markov chains that sample missing values given the observed ones.
 
-They run in coordinates q with :math:`y_m = c + L q`, of rows y behind elementwise layers. A
-mixture of Gaussians fitted to samples of the flow has a law of :math:`y_m` given :math:`y_o` and
-the context in closed form: c and :math:`L L^\top` are at first its mean and its covariance; a pool
-of proposals from it, weighed by the density, then moves and scales them, column by column, to what
-each row's law is, and the chains begin at proposals drawn by these weights. When they have warmed
-up, kernels around where they were make further proposals. A step is up to three moves, of which
-each leaves the law as it is:
+Chains run in coordinates q with :math:`y_m = c + L q`, of rows y after the flow's leading
+elementwise layers. A mixture of Gaussians fitted to samples of the flow has a conditional
+distribution of :math:`y_m` given :math:`y_o` and the context in closed form (``conditioning``).
+Its mean and covariance are the first c and :math:`L L^\top`. A pool of proposals from it, weighted
+by the density, then shifts and scales the coordinates of each row, column by column, and the
+chains start at proposals sampled by these weights. After the warm-up, kernels around the visited
+states make further proposals. A step consists of up to three moves, and each leaves the
+conditional distribution invariant:
 
-* one of several proposals, or the present, drawn by their weights: from one mode to another;
-* where they are asked for, leapfrogs with a test of acceptance, over a length that is drawn, their
-  step tuned for each row while the chains warm up (to an acceptance of 0.65);
-* where observed columns are dequantized, fresh noise: what is observed is the cell of a grid.
+* the present state or one of several proposals, sampled by their weights: from mode to mode;
+* on request, leapfrogs with an acceptance test, over a random length; the warm-up tunes their step
+  for each row (to an acceptance of 0.65);
+* for dequantized observed columns, fresh noise: what is observed is the cell of a grid.
 
-**The mixture's law.** Of a component with weight :math:`w`, mean :math:`\mu` and precision
-:math:`\Lambda`, and a row whose elements :math:`o` are known and :math:`m` are not, with :math:`d
-= y_o - \mu_o` and :math:`\Lambda_{mm} = A A^\top`,
-
-.. math::
-    y_m \mid y_o \sim N(\mu_m - \Lambda_{mm}^{-1} \Lambda_{mo} d, \; \Lambda_{mm}^{-1}), \qquad
-    \log w + \tfrac12 \log |\Lambda| - \log |A|
-        - \tfrac12 \left( d^\top \Lambda_{oo} d - \| A^{-1} \Lambda_{mo} d \|^2 \right)
-
-is its law, and the logarithm of its weight up to a constant.
-
-**Kernels.** Where J points are known that nearly have the law, kernels around them make better
-proposals, beside the mixture's own, whose tails they lack:
+**Kernels.** If J points are known that nearly have the conditional distribution, kernels around
+them make better proposals, mixed with the mixture's own, whose tails they lack:
 
 .. math::
     \alpha \, q(y_m) + \frac{1 - \alpha}{J |L|} \sum_j N(z; z_j, h^2 I), \qquad
@@ -41,7 +31,7 @@ et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelm
 (Silverman, 1986), 4.3, for h.
 """
 
-__all__ = ["Chains", "Given", "Kernels", "Target", "mixture_of"]
+__all__ = ["Chains", "Kernels", "Target", "mixture_of"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -51,46 +41,47 @@ from torch import Tensor
 
 from .bases import GaussianMixture
 from .bijections import Bijection
+from .conditioning import Conditional
 from .errors import NonFinite
 from .flow import Flow
 from .mixtures import fit_components
 from .randomness import normal, uniform
 
 WIDE = 1.1
-"""Deviations of proposals, in those of the mixture: tails that are too light make chains stick."""
+"""Standard deviations of proposals, in the mixture's: chains stick if tails are too light."""
 
 ROWS = 10
-"""Samples for every column and component."""
+"""Samples of the mixture's fit per column and component."""
 
 RIDGE = 1e-3
-"""What is added to variances of standardized columns."""
+"""Number added to variances of standardized columns."""
 
 DEFENCE = 0.25
-"""α, the share of proposals that are the mixture's."""
+"""α, the share of proposals from the mixture."""
 
 ACCEPTANCE = 0.65
-"""What the leapfrogs' steps are tuned for."""
+"""Acceptance to which the leapfrogs' steps are tuned."""
 
 LENGTH, LEAPS = 1.6, 6
-"""Mean length of a path, about a quarter of a Gaussian's period, and the most leapfrogs of one."""
+"""Mean length of a path, about a quarter of a Gaussian's period, and its most leapfrogs."""
 
 POOL = 32
-"""Proposals of a chain, of which one is its beginning."""
+"""Proposals of a chain, one of which is its start."""
 
 PROPOSALS = 8
 """Proposals of a chain at a step."""
 
 VISITED = 64
-"""Most places of a row's chains around which there are kernels."""
+"""Largest number of visited states of a row's chains that get kernels."""
 
 PRIOR = 10.0
-"""Proposals that the mixture's own moments count for."""
+"""Weight of the mixture's own moments, in proposals."""
 
 NOWHERE = -1e300
-"""The logarithm of the weight of a proposal whose density is 0 or not a number."""
+"""Logarithm of the weight of a proposal whose density is 0 or NaN."""
 
 BATCH = 1024
-"""Most rows of an evaluation."""
+"""Largest number of rows of an evaluation."""
 
 
 def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
@@ -98,146 +89,69 @@ def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> Gaussi
 
     Arguments:
         samples: The samples.
-        most: Most components; there are fewer if samples are few for their width.
-        generator: Where its start comes from.
+        most: The largest number of components; there are fewer for few samples of many columns.
+        generator: The source of the start.
     """
     count = max(1, min(most, len(samples) // (ROWS * samples.shape[1])))
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    found = fit_components(samples, count, ridge=RIDGE, seed=seed)
-    covariances = WIDE**2 * found.covariances
-    return GaussianMixture(found.weights, found.means, covariances).to(samples.device)
-
-
-class Given:
-    """The mixture given what rows know, each by its own pattern; O(K N D³), K N D² numbers.
-
-    Arguments:
-        mixture: A mixture of K Gaussians with full covariances.
-        y: Rows with shape (N, D), in its type.
-        missing: True where an element is not known, with the shape of ``y``.
-        contexts: Leading elements that are contexts: known, and no part of a completion.
-    """
-
-    def __init__(
-        self, mixture: GaussianMixture, y: Tensor, missing: Tensor, *, contexts: int = 0
-    ) -> None:
-        free = missing.to(y)
-        roots, means = mixture.triangles, mixture.means
-        precisions = roots.mT @ roots
-        inner = precisions * (free[:, None, :, None] * free[:, None, None, :])
-        root = torch.linalg.cholesky(inner + (1 - free).diag_embed()[:, None])
-        away = torch.where(missing[:, None], 0.0, y[:, None] - means)
-        pull = torch.einsum("kij,nkj->nki", precisions, away)
-        lead = _solved(root, pull * free[:, None])
-        shift = _solved(root.mT, lead, upper=True)
-        means = torch.where(missing[:, None], means - shift, y[:, None])
-        self.log_scale = _log_diagonal(root)
-        odds = mixture.log_weights + _log_diagonal(roots) - self.log_scale
-        odds = odds - 0.5 * ((away * pull).sum(2) - lead.square().sum(2))
-        self.log_shares = odds.log_softmax(1)
-        self.missing, self.means = missing[:, contexts:], means[..., contexts:]
-        self.root = root[..., contexts:, contexts:]
-        eye = torch.eye(self.root.shape[2]).to(y)
-        self.inverse = torch.linalg.solve_triangular(self.root, eye, upper=False)
-
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Returns ``count`` completions of every row, with shape (N, count, D)."""
-        shares = self.log_shares.exp().cumsum(1)
-        u = uniform((len(shares), count), shares, generator)
-        last = shares.shape[1] - 1
-        k = torch.searchsorted(shares, u.contiguous(), right=True).clamp(max=last)
-        noise = normal((*k.shape, self.means.shape[2]), self.means, generator)
-        noise = torch.where(self.missing[:, None], noise, 0.0)
-        found = self.means.gather(1, k[..., None].expand(noise.shape))
-        for index in range(last + 1):
-            own = torch.where((k == index)[..., None], noise, 0.0)
-            found = torch.baddbmm(found, own, self.inverse[:, index])
-        return found
-
-    def log_prob(self, y: Tensor) -> Tensor:
-        """Returns the log-density of completions with shape (N, M, D), up to a row's constant."""
-        parts = []
-        for root, mean, scale, share in zip(
-            self.root.unbind(1), self.means.unbind(1), self.log_scale.T, self.log_shares.T,
-            strict=True,
-        ):  # fmt: skip
-            z = torch.where(self.missing[:, None], y - mean[:, None], 0.0) @ root
-            parts.append((share + scale)[:, None] - 0.5 * z.square().sum(2))
-        return torch.stack(parts).logsumexp(0)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Returns mean (N, D), and a factor (N, D, D), lower triangular, of the covariance.
-
-        It is 0 but between missing elements.
-        """
-        shares = self.log_shares.exp()[..., None]
-        mean = (shares * self.means).sum(1)
-        away = (self.means - mean[:, None]) * shares.sqrt()
-        covariance = away.mT @ away
-        known = (~self.missing).to(mean).diag_embed()
-        for inverse, share in zip(self.inverse.unbind(1), shares.unbind(1), strict=True):
-            covariance = covariance + share[..., None] * (inverse.mT @ inverse - known)
-        return mean, torch.linalg.cholesky(covariance + known) - known
+    mixture = fit_components(samples, count, ridge=RIDGE, seed=seed)
+    covariances = WIDE**2 * mixture.covariances
+    return GaussianMixture(mixture.weights, mixture.means, covariances).to(samples.device)
 
 
 class Kernels:
-    """Kernels around points of each row, and its mixture; O(J D + K D²) a completion.
+    """Kernels around points of each row, mixed with its Gaussian mixture; O(J D + K D²) a row.
 
     Arguments:
-        given: The mixture given what N rows know.
+        conditional: The mixture given the observed elements of N rows, each with a pattern.
         centre: c, with shape (N, D).
-        scale: L, with shape (N, D, D), lower triangular, 0 but between missing elements.
-        points: z of J points of each row, with shape (N, J, D), 0 where an element is known.
+        scale: L, with shape (N, D, D), lower triangular, 0 except between missing elements.
+        points: z of J points of each row, with shape (N, J, D), 0 for observed elements.
     """
 
-    def __init__(self, given: Given, centre: Tensor, scale: Tensor, points: Tensor) -> None:
-        self.given, self.centre, self.scale, self.points = given, centre, scale, points
-        self.root = scale + (~given.missing).to(scale).diag_embed()
-        width, count = given.missing.to(scale).sum(1), points.shape[1]
+    def __init__(
+        self, conditional: Conditional, centre: Tensor, scale: Tensor, points: Tensor
+    ) -> None:
+        self.conditional, self.missing = conditional, conditional.missing
+        self.centre, self.scale, self.points = centre, scale, points
+        self.root = scale + conditional.observed
+        width, count = self.missing.to(scale).sum(1), points.shape[1]
         self.bandwidth = (4 / (count * (width + 2))) ** (1 / (width + 4))
-        self.log_scale = width * self.bandwidth.log() + _log_diagonal(self.root) + math.log(count)
+        log_det = self.root.diagonal(dim1=1, dim2=2).abs().log().sum(1)
+        self.log_scale = width * self.bandwidth.log() + log_det + math.log(count)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Returns ``count`` completions of every row, with shape (N, count, D)."""
-        y = self.given.sample(count, generator)
+        """Returns ``count`` completions of every row, with shape (N, 1, count, D)."""
+        y = self.conditional.sample(count, generator)[:, 0]
         u = uniform((2, *y.shape[:2]), y, generator)
         j = (u[0] * self.points.shape[1]).long()
         z = self.points.gather(1, j[..., None].expand(y.shape))
         z = z + self.bandwidth[:, None, None] * normal(z.shape, z, generator)
-        near = (u[1] >= DEFENCE)[..., None] & self.given.missing[:, None]
-        return torch.where(near, self.centre[:, None] + z @ self.scale.mT, y)
+        near = (u[1] >= DEFENCE)[..., None] & self.missing[:, None]
+        return torch.where(near, self.centre[:, None] + z @ self.scale.mT, y)[:, None]
 
     def log_prob(self, y: Tensor) -> Tensor:
         """Returns the log-density of completions with shape (N, M, D), up to a row's constant."""
-        away = torch.where(self.given.missing[:, None], y - self.centre[:, None], 0.0)
+        away = torch.where(self.missing[:, None], y - self.centre[:, None], 0.0)
         z = torch.linalg.solve_triangular(self.root, away.mT, upper=False).mT
         near = torch.cdist(z, self.points) / self.bandwidth[:, None, None]
         kernels = (-0.5 * near.square()).logsumexp(2) - self.log_scale[:, None]
-        mixture = math.log(DEFENCE) + self.given.log_prob(y)
+        mixture = math.log(DEFENCE) + self.conditional.log_prob(y)
         return torch.logaddexp(mixture, math.log1p(-DEFENCE) + kernels)
 
 
-def _solved(root: Tensor, v: Tensor, *, upper: bool = False) -> Tensor:
-    """Returns A⁻¹ v of vectors with shape (…, D)."""
-    return torch.linalg.solve_triangular(root, v[..., None], upper=upper)[..., 0]
-
-
-def _log_diagonal(root: Tensor) -> Tensor:
-    return root.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-
-
 class Target:
-    """The law of rows behind elementwise layers, and a mixture of Gaussians that is near to it.
+    """The distribution of rows after elementwise layers, and a mixture of Gaussians near it.
 
     Arguments:
         flow: The flow.
-        grid: Whether its first layer is that of a grid.
-        elementwise: The elementwise layers behind that.
-        samples: Raw rows with shape (N, D) that have the flow's law, or nearly.
-        generator: Where the noise on grids, and the start of the mixture, come from.
-        components: Most Gaussians of the mixture.
-        context: What the samples are given, with shape (N, C); None of a flow without. The
-            mixture is of contexts and rows then.
+        elementwise: The elementwise layers after the grid's.
+        samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
+        generator: The source of the noise on grids, and of the start of the mixture.
+        grid: True if the first layer is that of a grid.
+        components: The largest number of Gaussians of the mixture.
+        context: The contexts of the samples, with shape (N, C); None for a flow without. The
+            mixture is then one of contexts and rows.
     """
 
     def __init__(
@@ -257,35 +171,36 @@ class Target:
             flow.device, flow.dtype
         )
         self.rest = flow.after(count)
-        whole = self._whole(self.behind(flow.dequantize(samples, generator=generator))[0], context)
-        self.mixture = mixture_of(whole[whole.isfinite().all(1)], components, generator)
+        y = self.transform(flow.dequantize(samples, generator=generator))[0]
+        rows = self._with_contexts(y, context)
+        self.mixture = mixture_of(rows[rows.isfinite().all(1)], components, generator)
 
-    def behind(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns completed rows behind the elementwise layers, and log-determinants of these."""
-        whole = x.new_zeros(len(x))
+    def transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns dequantized rows after the elementwise layers, and their log-determinants."""
+        total = x.new_zeros(len(x))
         for layer in self.elementwise:
             x, log_det = layer.forward_and_log_det(x)
-            whole = whole + log_det
-        return x, whole
+            total = total + log_det
+        return x, total
 
-    def given(self, y: Tensor, missing: Tensor, context: Tensor | None) -> Given:
-        """Returns what the mixture says of the missing elements of rows (N, D)."""
-        whole, count = self._whole(y, context), self.flow.context
-        known = missing.new_zeros(len(y), count)
-        return Given(self.mixture, whole, torch.cat([known, missing], 1), contexts=count)
+    def condition(self, y: Tensor, missing: Tensor, context: Tensor | None) -> Conditional:
+        """Returns the mixture given the observed elements of rows (N, D)."""
+        rows, count = self._with_contexts(y, context), self.flow.context
+        missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
+        return Conditional(self.mixture, rows[:, None], missing, contexts=count)
 
     def log_prob(self, y: Tensor, context: Tensor | None) -> Tensor:
         """Returns log p up to a constant of completions (C, P, D) of rows, with shape (C, P)."""
         rows = y.flatten(0, 1)
         parts = [(part,) for part in rows.split(BATCH)]
         if context is not None:
-            given = context.repeat_interleave(y.shape[1], 0).split(BATCH)
-            parts = list(zip(rows.split(BATCH), given, strict=True))
-        found = [self.rest(*part[1:]).energy(part[0]) for part in parts]
-        return -torch.cat(found).view(y.shape[:2])
+            contexts = context.repeat_interleave(y.shape[1], 0).split(BATCH)
+            parts = list(zip(rows.split(BATCH), contexts, strict=True))
+        energies = [self.rest(*part[1:]).energy(part[0]) for part in parts]
+        return -torch.cat(energies).view(y.shape[:2])
 
-    def _whole(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """Returns rows behind their contexts, as the layers see these, in float64."""
+    def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """Returns standardized contexts and rows side by side, in float64."""
         y = y.double()
         if context is None:
             return y
@@ -293,20 +208,20 @@ class Target:
 
 
 class Chains:
-    """K chains of each of N rows, all of one length.
+    """K chains for each of N rows, all of one length.
 
     Arguments:
-        target: What they sample.
+        target: The distribution to sample.
         x: Raw rows with shape (N, D).
-        missing: True where an element is missing; each row misses one or more.
+        missing: True where an element is missing; each row has one or more.
         draws: K.
-        generator: Where random numbers come from.
-        context: What the rows are given, with shape (N, C); None of a flow without.
-        started: Whether the missing elements of ``x`` are where the chains begin.
-        tell: Is called after every step.
+        generator: The source of random numbers.
+        context: The contexts of the rows, with shape (N, C); None for a flow without.
+        started: True if the chains start at the missing elements of ``x``.
+        tell: A function that is called after every step.
 
     Raises:
-        NonFinite: if the density is finite nowhere.
+        NonFinite: if no log-density is finite.
     """
 
     def __init__(
@@ -327,21 +242,22 @@ class Chains:
         self.context = None if context is None else context.repeat_interleave(draws, 0)
         self.rest = target.rest(self.context)
         fill = target.samples[torch.arange(len(x)) % len(target.samples)].to(x)
-        whole = x if started else torch.where(missing, fill, x)
-        self.x = whole.repeat_interleave(draws, 0)
+        x = x if started else torch.where(missing, fill, x)
+        self.x = x.repeat_interleave(draws, 0)
         like = self.x.new_zeros((), dtype=target.flow.dtype)
-        self.completed = target.flow.dequantize(self.x, generator=generator)
-        y, self.log_det = target.behind(self.completed)
+        self.dequantized = target.flow.dequantize(self.x, generator=generator)
+        y, self.log_det = target.transform(self.dequantized)
         y = y.double()
-        self.law = self.given = target.given(y[::draws], missing, context)
-        moments = self.given.moments()
-        self.seen = y.to(like)
+        self.conditional = target.condition(y[::draws], missing, context)
+        self.proposal: Conditional | Kernels = self.conditional
+        moments = self.conditional.moments()
+        self.y = y.to(like)
         self.centre, self.scale = (t.to(like).repeat_interleave(draws, 0) for t in moments)
         self.effective = torch.full((self.rows,), math.nan).to(y)
-        self.q, self.log_p = self._continued(self.seen) if started else self._pooled()
+        self.q, self.log_p = self._continued(self.y) if started else self._pooled()
         if not self.log_p.isfinite().any():
             raise NonFinite(
-                "impute: found no finite log-density; are the rows of the flow's data?"
+                "impute: no log-density is finite; check that the rows are of the flow's data"
             )
         self.log_step = like.new_zeros(len(self.x))
         self.moved = torch.zeros_like(self.log_step, dtype=torch.float64)
@@ -352,8 +268,7 @@ class Chains:
         """Moves the chains, and tunes leapfrogs if there are any.
 
         Returns:
-            Where they were in the second half of it, in coordinates of each row, with shape
-            (N, J, D).
+            The states of the second half, in coordinates of each row, with shape (N, J, D).
         """
         mean, visited = torch.zeros_like(self.log_step), []
         for step in range(steps):
@@ -367,16 +282,16 @@ class Chains:
         return torch.stack(visited, 1).view(self.rows, -1, self.q.shape[1])
 
     def adapt(self, points: Tensor) -> None:
-        """Takes proposals from kernels around coordinates of each row, with shape (N, J, D)."""
+        """Makes later proposals from kernels around coordinates of each row (N, J, D)."""
         count = points.shape[1]
         chosen = (
             torch.arange(min(VISITED, count), device=points.device) * count // min(VISITED, count)
         )
         here = (t[:: self.draws].double() for t in (self.centre, self.scale))
-        self.law = Kernels(self.given, *here, points[:, chosen].double())
+        self.proposal = Kernels(self.conditional, *here, points[:, chosen].double())
 
     def run(self, steps: int, *, leaps: bool) -> None:
-        """Moves the chains, and gathers moments by halves."""
+        """Moves the chains, and adds up moments of both halves of the steps."""
         for step in range(steps):
             before = self.q
             self._move(leaps=leaps)
@@ -385,7 +300,7 @@ class Chains:
         self.steps = steps
 
     def raw(self) -> Tensor:
-        """Returns raw rows where the chains are, with shape (N, K, D)."""
+        """Returns raw rows at the chains' states, with shape (N, K, D)."""
         x = self.target.preprocessing.from_latent(self._y(self.q))
         return x.view(self.rows, self.draws, -1)
 
@@ -406,17 +321,17 @@ class Chains:
         return torch.where(missing, ratio, 0.0).sqrt().nan_to_num(math.inf).amax(1)
 
     def pool_r_hat(self, least: float) -> Tensor:
-        """Returns √(1 + 1/n) of n effective proposals, as R̂ of as many; ∞ of too few of them."""
+        """Returns √(1 + 1/n) for n effective proposals, in the place of R̂; ∞ for too few."""
         enough = self.effective >= least * self.draws * POOL
         return torch.where(enough, (1 + 1 / self.effective).sqrt(), math.inf)
 
     def _continued(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns coordinates and log p of rows whose missing elements are there already."""
+        """Returns coordinates and log p of rows with values for their missing elements."""
         here = y[:, None]
         return self._coordinates(here)[:, 0], self.target.log_prob(here, self.context)[:, 0]
 
     def _pooled(self) -> tuple[Tensor, Tensor]:
-        """Fits place and scale of the coordinates to each row; returns where chains begin."""
+        """Fits centre and scale of the coordinates to each row; returns the first states."""
         y, log_p, odds = self._proposed(POOL)
         q = self._coordinates(y).view(self.rows, -1, y.shape[2]).double()
         weights = odds.view(self.rows, -1).softmax(1)
@@ -430,36 +345,38 @@ class Chains:
         mean, scale = (t.to(y).repeat_interleave(self.draws, 0) for t in (mean, scale))
         self.centre = self.centre + (self.scale @ mean.unsqueeze(2)).squeeze(2)
         self.scale = self.scale * scale.unsqueeze(1)
-        at = torch.arange(len(y), device=y.device), self._drawn(odds)
+        at = torch.arange(len(y), device=y.device), self._chosen(odds)
         return self._coordinates(y[at][:, None])[:, 0], log_p[at]
 
     def _proposed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns proposals (C, P, D), log p of them, and the logarithms of their weights."""
-        y = self.law.sample(self.draws * count, self.generator)
-        y = y.view(len(self.x), count, -1).to(self.seen)
-        y = torch.where(self.missing[:, None], y, self.seen[:, None])
+        y = self.proposal.sample(self.draws * count, self.generator)
+        y = y.view(len(self.x), count, -1).to(self.y)
+        y = torch.where(self.missing[:, None], y, self.y[:, None])
         log_p = self.target.log_prob(y, self.context)
         return y, log_p, self._odds(y, log_p)
 
     def _odds(self, y: Tensor, log_p: Tensor) -> Tensor:
-        """Returns log p − log q of completions (C, P, D), far below all others where it is not."""
-        log_q = self.law.log_prob(y.view(self.rows, -1, y.shape[2]).double()).view(log_p.shape)
+        """Returns log p − log q of completions (C, P, D), ``NOWHERE`` if it is not finite."""
+        log_q = self.proposal.log_prob(y.view(self.rows, -1, y.shape[2]).double()).view(
+            log_p.shape
+        )
         odds = log_p.double() - log_q
         return torch.where(odds.isfinite(), odds, NOWHERE)
 
-    def _drawn(self, odds: Tensor) -> Tensor:
-        """Returns one of each row of (C, P), by their weights."""
+    def _chosen(self, odds: Tensor) -> Tensor:
+        """Returns the number of one proposal of each chain, sampled by the weights (C, P)."""
         gumbel = -(-uniform(odds.shape, odds, self.generator).clamp(1e-30).log()).log()
         return (odds + gumbel).argmax(1)
 
     def _coordinates(self, y: Tensor) -> Tensor:
         """Returns q of completions with shape (C, P, D)."""
-        whole = self.scale + torch.diag_embed((~self.missing).to(self.scale))
+        root = self.scale + torch.diag_embed((~self.missing).to(self.scale))
         away = torch.where(self.missing[:, None], y - self.centre[:, None], 0.0)
-        return torch.linalg.solve_triangular(whole, away.mT, upper=False).mT
+        return torch.linalg.solve_triangular(root, away.mT, upper=False).mT
 
     def _move(self, *, leaps: bool) -> Tensor | None:
-        """Makes one step; returns the acceptance of its leapfrogs, if there are any."""
+        """Makes one step, and returns the acceptance of its leapfrogs, if there are any."""
         accepted = self._leapfrogs() if leaps else None
         self._jump()
         if self.target.grid:
@@ -481,38 +398,38 @@ class Chains:
             log_p, slope = self._at(q)
             v = v + step / 2 * slope
         gain = log_p - 0.5 * v.square().sum(1) - before
-        taken = self._taken(gain)
-        self.q = torch.where(taken.unsqueeze(1), q, self.q)
-        self.log_p = torch.where(taken, log_p, self.log_p)
+        accepted = self._accepted(gain)
+        self.q = torch.where(accepted.unsqueeze(1), q, self.q)
+        self.log_p = torch.where(accepted, log_p, self.log_p)
         return gain.nan_to_num(-math.inf).clamp(max=0).exp()
 
     def _jump(self) -> None:
-        """Draws one of new proposals and the present by their weights."""
+        """Moves to one of new proposals, or stays, by their weights."""
         y, log_p, odds = self._proposed(PROPOSALS)
         here = self._y(self.q)[:, None]
         own = self._odds(here, self.log_p[:, None])
-        chosen = self._drawn(torch.cat([own, odds], 1))
+        chosen = self._chosen(torch.cat([own, odds], 1))
         at = torch.arange(len(y), device=y.device), (chosen - 1).clamp(min=0)
-        taken = chosen > 0
-        self.q = torch.where(taken[:, None], self._coordinates(y[at][:, None])[:, 0], self.q)
-        self.log_p = torch.where(taken, log_p[at], self.log_p)
+        moves = chosen > 0
+        self.q = torch.where(moves[:, None], self._coordinates(y[at][:, None])[:, 0], self.q)
+        self.log_p = torch.where(moves, log_p[at], self.log_p)
 
     def _refresh(self) -> None:
-        """Proposes other points of the cells in which observed columns of grids are."""
+        """Proposes other points in the cells of observed columns on grids."""
         x = self.target.flow.dequantize(self.x, generator=self.generator)
-        x = torch.where(self.missing, self.completed, x)
-        y, log_det = self.target.behind(x)
+        x = torch.where(self.missing, self.dequantized, x)
+        y, log_det = self.target.transform(x)
         other = torch.where(self.missing, self._y(self.q), y)
         log_p = self.target.log_prob(other[:, None], self.context)[:, 0]
-        taken = self._taken(log_p + log_det - self.log_p - self.log_det)
-        rows = taken.unsqueeze(1)
-        self.seen = torch.where(rows, other, self.seen)
-        self.completed = torch.where(rows, x, self.completed)
-        self.log_p = torch.where(taken, log_p, self.log_p)
-        self.log_det = torch.where(taken, log_det, self.log_det)
+        accepted = self._accepted(log_p + log_det - self.log_p - self.log_det)
+        rows = accepted.unsqueeze(1)
+        self.y = torch.where(rows, other, self.y)
+        self.dequantized = torch.where(rows, x, self.dequantized)
+        self.log_p = torch.where(accepted, log_p, self.log_p)
+        self.log_det = torch.where(accepted, log_det, self.log_det)
 
-    def _taken(self, gain: Tensor) -> Tensor:
-        """Returns which proposals are accepted, by Metropolis and Hastings; none that is NaN."""
+    def _accepted(self, gain: Tensor) -> Tensor:
+        """Returns the accepted proposals, by Metropolis and Hastings; NaN is never accepted."""
         least = gain.nan_to_num(-math.inf, neginf=-math.inf)
         return uniform(gain.shape, gain, self.generator).log() < least
 
@@ -521,7 +438,7 @@ class Chains:
 
     def _y(self, q: Tensor) -> Tensor:
         moved = self.centre + (self.scale @ q.unsqueeze(2)).squeeze(2)
-        return torch.where(self.missing, moved, self.seen)
+        return torch.where(self.missing, moved, self.y)
 
     def _at(self, q: Tensor) -> tuple[Tensor, Tensor]:
         """Returns log p up to a constant with shape (C,), and its gradient over q."""

@@ -323,9 +323,10 @@ def _base(plan: Recipe, chain: Preprocessing, dataset: Arrays, seed: int) -> Bas
         return None
     splits = [dataset.split(name) for name in ("train", "validation")]
     rows, held_out = (
-        mixtures.behind(chain, split, seed=seed)[:, split.context_width :] for split in splits
+        mixtures.preprocessed_rows(chain, split, seed=seed)[:, split.context_width :]
+        for split in splits
     )
-    return mixtures.search(rows, held_out, seed=seed).mixture.trained()
+    return mixtures.search(rows, held_out, seed=seed).mixture.trainable()
 
 
 def _indexed(

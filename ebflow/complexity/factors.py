@@ -73,9 +73,9 @@ class FactorMixture(GaussianMixture):
         """Returns the law of x + σ n with n from N(0, I)."""
         return FactorMixture(self.weights, self.means, self.factors, self.noise + sigma**2)
 
-    def given(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
+    def sample_components(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
         """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
-        x = super().given(k, generator=generator)
+        x = super().sample_components(k, generator=generator)
         latent = normal((len(k), self.factors.shape[2]), self.means, generator)
         for index in k.unique():
             x[k == index] += latent[k == index] @ self.factors[index].mT
@@ -89,9 +89,7 @@ class FactorMixture(GaussianMixture):
         share = 1 - self.spread.square().add(1).rsqrt()
         return v - (v @ self.directions * share[:, None]) @ self.directions.mT
 
-    def _log_dets(self, count: int | None = None) -> Tensor:
-        if count not in (None, self.size):
-            raise ValueError(f"x: found {count} of {self.size} elements, expected all of them")
+    def _log_dets(self) -> Tensor:
         return super()._log_dets() - 0.5 * self.spread.square().log1p().sum(1)
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:

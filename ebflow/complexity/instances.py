@@ -102,7 +102,7 @@ class Instance:
     def stratified(self, n: int, *, generator: torch.Generator) -> Stratified:
         """Returns n test points of every component: rare ones are seen as exactly as others."""
         k = torch.arange(len(self.clean.weights)).repeat_interleave(n)
-        clean = self.clean.given(k, generator=generator)
+        clean = self.clean.sample_components(k, generator=generator)
         noisy = clean + self.sigma * normal(clean.shape, clean, generator)
         return Stratified(noisy, clean, self.clean.weights[k] / n, k)
 

@@ -45,7 +45,7 @@ def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
         return chain
     given = dataset.split("train").context_width
     rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
-    base = mixtures.search(rows, held, seed=config.seed).mixture.trained()
+    base = mixtures.search(rows, held, seed=config.seed).mixture.trainable()
     return dataclasses.replace(chain, base=base)
 
 
@@ -74,4 +74,4 @@ def baseline(dataset: Dataset, options: PreprocessConfig) -> Preprocessing:
 def behind(dataset: Dataset, chain: Preprocessing, seed: int) -> list[Tensor]:
     """Returns training and validation rows behind a chain, their contexts in front of them."""
     splits = map(dataset.split, ("train", "validation"))
-    return [mixtures.behind(chain, split, seed=seed) for split in splits]
+    return [mixtures.preprocessed_rows(chain, split, seed=seed) for split in splits]

@@ -1,11 +1,12 @@
-"""A mixture given some elements of each row, against the mixture of all of them."""
+"""Mixtures given some elements of each row, kernels and chains, against closed forms."""
 
 import pytest
 import torch
 
 import ebflow
 from ebflow.bijections import Dense
-from ebflow.chains import ACCEPTANCE, DEFENCE, Chains, Given, Kernels, Target, mixture_of
+from ebflow.chains import ACCEPTANCE, DEFENCE, Chains, Kernels, Target, mixture_of
+from ebflow.conditioning import Conditional
 from ebflow.randomness import generator, normal
 
 BOUND = 4.5
@@ -24,22 +25,35 @@ def mixture(seed=0):
 def setting():
     joint = mixture()
     y = joint.sample(len(MISSING), generator=generator(1))
-    return joint, y, Given(joint, y, MISSING)
+    return joint, y, Conditional(joint, y[:, None], MISSING)
 
 
 def test_log_prob_is_that_of_the_mixture_up_to_a_constant_of_each_row(setting):
     joint, y, law = setting
-    found = law.sample(50, generator(2))
+    found = law.sample(50, generator(2))[:, 0]
     known = ~MISSING[:, None].expand(found.shape)
     assert torch.equal(found[known], y[:, None].expand(found.shape)[known])
     apart = law.log_prob(found) + joint.energy(found.flatten(0, 1)).view(len(y), -1)
     torch.testing.assert_close(apart, apart[:, :1].expand(apart.shape))
 
 
+def test_observed_elements_have_their_marginal_density(setting):
+    """Rows that share a pattern are those of patterns of their own; none missing: the whole."""
+    joint, y, law = setting
+    first = torch.arange(D) < 2
+    shared = Conditional(joint, y[None], ~first[None])
+    torch.testing.assert_close(shared.log_observed[0], -joint.leading(2).energy(y[:, :2]))
+    apart = Conditional(joint, y[:, None], (~first).expand(y.shape))
+    torch.testing.assert_close(shared.log_observed[0], apart.log_observed[:, 0])
+    torch.testing.assert_close(shared.means[0].movedim(1, 0), apart.means[:, :, 0])
+    complete = Conditional(joint, y[None], torch.zeros(1, D).bool())
+    torch.testing.assert_close(complete.log_observed[0], -joint.energy(y))
+
+
 def test_samples_and_moments_agree(setting):
     joint, _, law = setting
     count = 20_000
-    found, (mean, factor) = law.sample(count, generator(3)), law.moments()
+    found, (mean, factor) = law.sample(count, generator(3))[:, 0], law.moments()
     covariance = factor @ factor.mT
     assert covariance[~(MISSING[:, :, None] & MISSING[:, None])].abs().max() == 0
     torch.testing.assert_close(mean[2], joint.weights @ joint.means)  # knows nothing
@@ -60,7 +74,7 @@ def test_kernels_are_a_density_around_points_and_the_mixture(setting):
     mean, scale = given.moments()
     points = torch.where(MISSING[:, None], normal((len(y), 9, D), y, generator(7)), 0.0)
     law, count = Kernels(given, mean, scale, points), 20_000
-    found = law.sample(count, generator(8))
+    found = law.sample(count, generator(8))[:, 0]
     known = ~MISSING[:, None].expand(found.shape)
     assert torch.equal(found[known], y[:, None].expand(found.shape)[known])
     weights = (given.log_prob(found) - law.log_prob(found)).exp()
@@ -79,8 +93,8 @@ def _mean_is(found, expected):
 def test_contexts_are_known_and_left_out(setting):
     joint, y, _ = setting
     missing = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 0]]).bool()
-    whole, rest = Given(joint, y[:2], missing), Given(joint, y[:2], missing, contexts=2)
-    drawn = whole.sample(5, generator(4))
+    whole, rest = (Conditional(joint, y[:2, None], missing, contexts=n) for n in (0, 2))
+    drawn = whole.sample(5, generator(4))[:, 0]
     assert torch.equal(rest.log_prob(drawn[..., 2:]), whole.log_prob(drawn))
     for found, expected in zip(rest.moments(), whole.moments(), strict=True):
         torch.testing.assert_close(found, expected[..., 2:][:, -2:] if found.ndim == 3

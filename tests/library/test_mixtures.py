@@ -121,8 +121,8 @@ def test_the_budget_bounds_the_work_and_what_is_left_out_is_told(caplog):
         for t in found.trials
     )
     assert spent <= budget
-    assert (64, "full") in found.left_out and "64 full" in caplog.text
-    assert {(t.components, t.kind) for t in found.trials}.isdisjoint(found.left_out)
+    assert (64, "full") in found.skipped and "64 full" in caplog.text
+    assert {(t.components, t.kind) for t in found.trials}.isdisjoint(found.skipped)
 
 
 def test_without_a_budget_there_is_one_diagonal_gaussian():
@@ -150,11 +150,11 @@ def test_a_constant_column_is_no_accident():
 def test_rows_behind_a_chain_are_a_flows_own(digits):
     split = digits.split("train")
     chain = preprocessing.fit(split, shrinkage=0.01)
-    y = mixtures.behind(chain, split, seed=3, batch_size=100)
+    y = mixtures.preprocessed_rows(chain, split, seed=3, batch_size=100)
     flow = preprocessing.gaussian(chain)
     expected = flow.preprocess(split.tensor(), generator=RowGenerator(3, "preprocess"))
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
-    few = mixtures.behind(chain, split, seed=3, most=500, batch_size=100)
+    few = mixtures.preprocessed_rows(chain, split, seed=3, most=500, batch_size=100)
     chosen = mixtures._numbers(len(split), 500, 3)
     torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
     assert len(few) == 500
@@ -289,7 +289,7 @@ def test_a_search_given_contexts_is_judged_by_the_rest():
         return torch.cat([c, c.abs() + noise], 1)
 
     x, held = rows(2000), rows(500)
-    found = search(x, held, components=(1, 2, 4, 8), given=1)
+    found = search(x, held, components=(1, 2, 4, 8), contexts=1)
     flow = mixtures.density(found.mixture, preprocessing.Preprocessing([], {"width": 1}))
     nll = -float(flow.log_prob(held[:, 1:], context=held[:, :1]).mean())
     assert nll == pytest.approx(found.best.nll)

@@ -421,7 +421,7 @@ def test_a_chain_with_columns_and_a_base_in_a_file_is_the_same_to_the_bit(tmp_pa
     rows = mixed_columns()
     chain = fit(rows, grids=True, tails=True)
     z = Flow((4,), []).double().preprocessed(chain).to_latent(rows.resident.x)
-    chain = dataclasses.replace(chain, base=fit_mixture(z[:500], z[500:]).trained())
+    chain = dataclasses.replace(chain, base=fit_mixture(z[:500], z[500:]).trainable())
     chain.save(tmp_path / "chain")
     again = Preprocessing.load(tmp_path / "chain")
     flows = (Flow((4,), [], base=c.base).double().preprocessed(c) for c in (chain, again))

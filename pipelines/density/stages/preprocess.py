@@ -33,7 +33,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     report(2 / 3, "fits mixtures of Gaussians")
     rows, held = preprocessing.behind(dataset, gaussian, config.seed)
     given = dataset.split("train").context_width
-    found = mixtures.search(rows, held, seed=config.seed, given=given)
+    found = mixtures.search(rows, held, seed=config.seed, contexts=given)
     mixtures.save(found.mixture, run.output / preprocessing.MIXTURE)
     if given:
         mixtures.save(mixtures.regression(rows, given), run.output / preprocessing.REGRESSION)
@@ -44,7 +44,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
         "baseline/gaussian_shrinkage": gaussian.shrinkage,
         "baseline/mixture_components": found.best.components,
         "baseline/mixture_full": int(found.mixture.full),
-        "baseline/mixture_left_out": len(found.left_out),
+        "baseline/mixture_left_out": len(found.skipped),
     }
     (run.output / preprocessing.NUMBERS).write_text(json.dumps(numbers) + "\n")
     run.log_metrics(numbers)

@@ -42,7 +42,7 @@ def test_analysers_are_gaussians_of_their_covariances(sigma):
 def test_samples_of_analysers_have_their_moments():
     """40,000 of a component: every entry of the covariance within 6 standard errors."""
     law, n = analysers(), 40_000
-    x = law.given(torch.ones(n, dtype=torch.long), generator=generator(3))
+    x = law.sample_components(torch.ones(n, dtype=torch.long), generator=generator(3))
     sigma = law.covariances[1]
     spread = (sigma.diagonal().outer(sigma.diagonal()) + sigma**2).sqrt() / math.sqrt(n)
     assert ((x.mT.cov() - sigma).abs() < 6 * spread).all()

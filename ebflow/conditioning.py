@@ -1,0 +1,113 @@
+r"""Mixtures of Gaussians given the observed elements of rows, in closed form.
+
+Take a component with weight :math:`w`, mean :math:`\mu` and precision :math:`\Lambda = W^\top W`,
+and a row with observed elements :math:`o` and missing elements :math:`m`. With :math:`d = y_o -
+\mu_o` and :math:`\Lambda_{mm} = A A^\top`,
+
+.. math::
+    y_m \mid y_o \sim N(\mu_m - \Lambda_{mm}^{-1} \Lambda_{mo} d, \; \Lambda_{mm}^{-1}), \qquad
+    \log w + \log |W| - \log |A|
+        - \tfrac12 \left( d^\top \Lambda_{oo} d - \| A^{-1} \Lambda_{mo} d \|^2 \right)
+
+are its conditional distribution and, up to :math:`-\tfrac12 |o| \log 2\pi`, the logarithm of
+:math:`w` times its density of :math:`y_o`. One component is linear regression.
+"""
+
+__all__ = ["Conditional"]
+
+import math
+
+import torch
+from torch import Tensor
+
+from .bases import GaussianMixture
+from .randomness import Generator, normal, uniform
+
+
+class Conditional:
+    """A mixture of Gaussians given observed elements; P patterns of R rows each.
+
+    Cost: O(P K D³) once and O(P K R D²); P K D (D + R) numbers.
+
+    Arguments:
+        mixture: A mixture of K Gaussians over D features.
+        y: Rows with shape (P, R, D), in its type; missing elements may have any value.
+        missing: True where an element is missing, with shape (P, D).
+        contexts: The number of leading features that are contexts: observed, and left out of
+            everything that is returned.
+    """
+
+    def __init__(
+        self, mixture: GaussianMixture, y: Tensor, missing: Tensor, *, contexts: int = 0
+    ) -> None:
+        free, roots = missing.to(y), mixture.triangles
+        precisions = roots.mT @ roots
+        inner = precisions * (free[:, None, :, None] * free[:, None, None, :])
+        root = torch.linalg.cholesky(inner + (1 - free).diag_embed()[:, None])
+        hidden, columns = missing[:, None, :, None], y.mT[:, None]
+        away = torch.where(hidden, 0.0, columns - mixture.means[..., None])
+        pull = precisions @ away
+        lead = torch.linalg.solve_triangular(root, pull * free[:, None, :, None], upper=False)
+        shift = torch.linalg.solve_triangular(root.mT, lead, upper=True)
+        means = torch.where(hidden, mixture.means[..., None] - shift, columns).mT
+        self.log_scale = _log_diagonal(root)
+        odds = (mixture.weights.log() + _log_diagonal(roots) - self.log_scale)[..., None]
+        odds = odds - 0.5 * ((away * pull).sum(2) - lead.square().sum(2))
+        observed = (1 - free).sum(1, keepdim=True)
+        self.log_observed = odds.logsumexp(1) - 0.5 * observed * math.log(2 * math.pi)
+        self.log_shares = odds.log_softmax(1)
+        self.missing, self.means = missing[:, contexts:], means[..., contexts:]
+        self.root = root[..., contexts:, contexts:]
+        eye = torch.eye(self.root.shape[-1]).to(y)
+        self.inverse = torch.linalg.solve_triangular(self.root, eye, upper=False)
+
+    @property
+    def covariances(self) -> Tensor:
+        """The components' covariances with shape (P, K, D, D), 0 except between missing ones."""
+        return self.inverse.mT @ self.inverse - self.observed[:, None]
+
+    @property
+    def observed(self) -> Tensor:
+        """The diagonal matrices of the observed elements, with shape (P, D, D)."""
+        return (~self.missing).to(self.root).diag_embed()
+
+    def sample(self, count: int, generator: Generator | None) -> Tensor:
+        """Returns ``count`` completions of every row, with shape (P, R, count, D)."""
+        shares = self.log_shares.mT.exp().cumsum(2)
+        u = uniform((*shares.shape[:2], count), shares, generator).contiguous()
+        k = torch.searchsorted(shares.contiguous(), u, right=True).clamp(max=shares.shape[2] - 1)
+        noise = normal((*k.shape, self.means.shape[-1]), self.means, generator)
+        noise = torch.where(self.missing[:, None, None], noise, 0.0)
+        index = k[..., None].expand(noise.shape)
+        rows = self.means.movedim(1, 2).gather(2, index)
+        for component in range(shares.shape[2]):  # gathered roots would take P R count D² numbers
+            own = torch.where(k[..., None] == component, noise, 0.0).flatten(1, 2)
+            rows = rows + (own @ self.inverse[:, component]).view(rows.shape)
+        return rows
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Returns the log-density of completions with shape (P, M, D), where R is 1 or M.
+
+        It is that of the missing elements up to a constant of the row.
+        """
+        parts = []
+        for k in range(self.means.shape[1]):
+            z = torch.where(self.missing[:, None], y - self.means[:, k], 0.0) @ self.root[:, k]
+            scale = self.log_shares[:, k] + self.log_scale[:, k, None]
+            parts.append(scale - 0.5 * z.square().sum(2))
+        return torch.stack(parts).logsumexp(0)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Returns the mean with shape (P, D), and the covariance's lower factor (P, D, D).
+
+        There must be one row of each pattern. The factor is 0 except between missing elements.
+        """
+        shares, means = self.log_shares.exp(), self.means[:, :, 0]
+        mean = (shares * means).sum(1)
+        away = torch.where(self.missing[:, None], means - mean[:, None], 0.0) * shares.sqrt()
+        covariance = away.mT @ away + (shares[..., None] * self.covariances).sum(1)
+        return mean, torch.linalg.cholesky(covariance + self.observed) - self.observed
+
+
+def _log_diagonal(root: Tensor) -> Tensor:
+    return root.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
