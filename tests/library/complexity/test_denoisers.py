@@ -77,7 +77,8 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
-    bulk = truth.clean.sample_components(torch.zeros(1024, dtype=torch.long), generator=generator(4))
+    first = torch.zeros(1024, dtype=torch.long)
+    bulk = truth.clean.sample_components(first, generator=generator(4))
     net = ensemble(9, radius=ratio * HALF)
     owner = torch.zeros(9, dtype=torch.long)
     draws = Draws(bulk[None], owner, owner + 1024, generator(5))
