@@ -1,13 +1,14 @@
-"""How many samples a score needs: instances, learners, errors, samplers, and what is fitted.
+"""The number of samples that learning a score needs: instances, learners, errors, samplers.
 
-Laws that look like data, with exact scores at every noise, and the errors of any denoiser of them:
+Distributions that resemble data have exact scores at every noise level. The errors of any
+denoiser of them can be measured:
 
     >>> truth = ebflow.complexity.load("digits").with_rare(0.005)
     >>> x = truth.sample(3, sigma=0.2, generator=torch.Generator().manual_seed(0))
     >>> truth.score(x, 0.2).shape, truth.denoise(x, 0.2).shape, truth.log_prob(x, 0.2).shape
     (torch.Size([3, 64]), torch.Size([3, 64]), torch.Size([3]))
 
-These names are imported when they are first asked for.
+The names below are imported at their first use.
 """
 
 __all__ = ["FactorMixture", "Truth", "denoising_errors", "fit_factors", "fit_truth", "load",
@@ -15,7 +16,7 @@ __all__ = ["FactorMixture", "Truth", "denoising_errors", "fit_factors", "fit_tru
 
 from importlib import import_module
 
-_HOMES = {
+MODULES = {
     "FactorMixture": "factors",
     "Truth": "truths",
     "denoising_errors": "errors",
@@ -27,10 +28,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imports what is asked for when it is asked for: closed forms need no torch."""
-    if name not in _HOMES:
+    """Imports a name at its first use: closed forms need no torch."""
+    if name not in MODULES:
         raise AttributeError(f"module 'ebflow.complexity' has no attribute {name!r}")
-    return getattr(import_module(f"ebflow.complexity.{_HOMES[name]}"), name)
+    return getattr(import_module(f"ebflow.complexity.{MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -3,9 +3,9 @@ r"""Finite classes of scores, and empirical risk minimization over them.
 .. math:: \hat h = \arg\min_{h \in H} \frac1m \sum_{i \le m} \|h(x_i) - y_i\|^2,
     \qquad x_i = x_{0,i} + \sigma z_i, \quad y_i = -z_i / \sigma,
 
-with one draw of the noise a sample. Samples are nested: one draw of the largest m serves every m
-by its cumulative losses. Where no sample tells two scores apart their losses are equal to the
-last digit, so that ties are broken at random.
+with one noise vector per sample. Samples are nested: the cumulative losses of the largest sample
+serve every m. If no sample distinguishes two scores, their losses are equal to the last digit, and
+the tie is broken at random.
 """
 
 __all__ = ["FAR", "cumulative_losses", "erm", "far_class", "separation", "shift_losses", "shifts"]
@@ -21,15 +21,15 @@ from ..randomness import normal, uniform
 from .instances import Instance, Score
 
 FAR = (0.0, 2.0, -2.0, 1.0, -1.0)
-"""Where a hypothesis of ``far_class`` has its far mode, in units of R; 0: it has none.
+"""Places of the far mode in the hypotheses of ``far_class``, in units of R; 0: no far mode.
 
-All but the true one cost √η R σ/V, which is 2 ε at the worst η, and bulk samples tell none of
-them from another. Half-way to R a mode would cost half of that, just the ε that is to be reached:
-nothing would be decided.
+All but the true one cost √η R σ/V, which is 2 ε at the worst η, and samples of the bulk do not
+distinguish them. A mode half-way to R would cost half of that, which is the required ε itself, so
+the test could not decide.
 """
 
 GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where it has its bulk, in units of √V."""
+"""Places of their bulk, in units of √V."""
 
 
 @torch.no_grad()
@@ -41,8 +41,8 @@ def cumulative_losses(
     Arguments:
         hypotheses: The class.
         x: Noisy samples with shape (T, N, D), of T trials.
-        y: Their labels, of that shape.
-        sizes: The m, rising, N at most.
+        y: Their labels, with the same shape.
+        sizes: The m, increasing, at most N.
     """
     last = torch.as_tensor(sizes) - 1
     flat, target = x.flatten(0, 1), y.flatten(0, 1)
@@ -54,30 +54,30 @@ def cumulative_losses(
 
 
 def erm(losses: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Returns the index of the least loss along the last dimension; of equal ones, a random."""
-    lots = 1 + uniform(losses.shape, losses, generator)
-    return ((losses == losses.amin(-1, keepdim=True)) * lots).argmax(-1)
+    """Returns the index of the least loss along the last dimension; ties are broken at random."""
+    tickets = 1 + uniform(losses.shape, losses, generator)
+    return ((losses == losses.amin(-1, keepdim=True)) * tickets).argmax(-1)
 
 
 def far_class(truth: Instance, *, generator: torch.Generator) -> list[GaussianMixture]:
-    """Returns 45 laws of which one is the smoothed truth: bulks × places of the far mode.
+    """Returns 45 mixtures, one of which is the smoothed truth: bulks × places of the far mode.
 
-    The bulk is shifted by ``GRID`` along a random direction for each shift, which on the line is
-    the line; the far mode of the known weight stands at ``FAR``, or there is none.
+    The bulk is shifted by ``GRID``, each time along a random direction. The far mode has its true
+    weight and a place of ``FAR``, or is left out.
 
     Arguments:
         truth: A bulk with a far mode.
-        generator: Where the directions come from.
+        generator: Source of the directions.
     """
     smooth = truth.smoothed
     width = float(smooth.covariances[0, 0]) ** 0.5
     moved = shifts(len(GRID), smooth.size, 1.0, generator=generator, like=smooth.means)
     moved = moved.abs() if smooth.size == 1 else moved
     bulks = width * torch.tensor(GRID, dtype=smooth.means.dtype)[:, None] * moved
-    return [_law(smooth, bulk, place) for bulk, place in product(bulks, FAR)]
+    return [_hypothesis(smooth, bulk, place) for bulk, place in product(bulks, FAR)]
 
 
-def _law(smooth: GaussianMixture, bulk: Tensor, place: float) -> GaussianMixture:
+def _hypothesis(smooth: GaussianMixture, bulk: Tensor, place: float) -> GaussianMixture:
     if place == 0:
         return GaussianMixture(smooth.weights[:1], bulk[None], smooth.covariances[:1])
     means = torch.stack([bulk, place * smooth.means[1]])
@@ -88,8 +88,8 @@ def shifts(
     count: int, size: int, radius: float, *, generator: torch.Generator, like: Tensor
 ) -> Tensor:
     """Returns random vectors of norm ``radius`` with shape (count, size), dtype as of ``like``."""
-    found = normal((count, size), like, generator)
-    return radius * found / found.norm(dim=1, keepdim=True)
+    vectors = normal((count, size), like, generator)
+    return radius * vectors / vectors.norm(dim=1, keepdim=True)
 
 
 def shift_losses(
@@ -98,15 +98,15 @@ def shift_losses(
     r"""Returns the excess losses of shifted Gaussians, with shape (T, sizes, H).
 
     The loss of :math:`(\mu - x)/V` over that of :math:`-x/V` is :math:`\|\mu\|^2/V^2 - 2 \mu
-    \cdot (x + V y)/V^2`, linear in the sample: O(N D) for its sums and O(D) a hypothesis for
-    each m, so that classes may be large.
+    \cdot (x + V y)/V^2`, linear in the sample: O(N D) for the sums, then O(D) per hypothesis and
+    m, so classes may be large.
 
     Arguments:
         moved: μ with shape (H, D).
         variance: V.
         x: Noisy samples with shape (T, N, D).
-        y: Their labels, of that shape.
-        sizes: The m, rising, N at most.
+        y: Their labels, with the same shape.
+        sizes: The m, increasing, at most N.
     """
     m = torch.as_tensor(sizes)
     sums = (x + variance * y).cumsum(1)[:, m - 1]

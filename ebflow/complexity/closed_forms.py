@@ -1,6 +1,6 @@
-"""What is known of the hard instances without computing: weights, errors and chances.
+"""Closed forms for the hard instances: weights, errors and probabilities.
 
-The formulas are derived in ``instances.py``. No tensors here: a configuration is checked by them.
+``instances.py`` derives the formulas. This module needs no torch, because configurations use it.
 """
 
 __all__ = ["HALF", "chance_of_error", "far_crossing", "shift_crossing", "step_height", "tail",
@@ -17,7 +17,7 @@ def worst_eta(ratio: float, epsilon: float, *, sigma: float = HALF, tau: float =
     """Returns the η at which a missed mode costs exactly 2 ε: ∝ (σ/R)².
 
     Raises:
-        ValueError: if that is no probability: R is too near.
+        ValueError: if η ≥ 1, because R is too small.
     """
     eta = 4 * epsilon**2 * ((tau**2 + sigma**2) / sigma**2) ** 2 / ratio**2
     if eta >= 1:
@@ -27,16 +27,15 @@ def worst_eta(ratio: float, epsilon: float, *, sigma: float = HALF, tau: float =
 
 
 def chance_of_error(m: float, eta: float, candidates: float = 2) -> float:
-    """Returns (1 − 1/k) (1 − η)ᵐ: no far sample was seen, and the guess among k was wrong."""
+    """Returns (1 − 1/k) (1 − η)ᵐ: the probability of no far sample and a wrong guess among k."""
     return (1 - 1 / candidates) * (1 - eta) ** m
 
 
 def far_crossing(eta: float, level: float, candidates: float = math.inf) -> float:
     """Returns the m at which ``chance_of_error`` has fallen to 1 − ``level``.
 
-    It is m* where the far mode alone decides: ∝ (R/σ)² at the worst η. Without a far sample a
-    class of which k candidates look alike guesses one of them; networks, with infinitely many,
-    are never right.
+    It is m* if only the far mode matters: ∝ (R/σ)² at the worst η. Without a far sample, ERM
+    guesses one of k equal candidates. Networks have infinitely many, and are never right.
     """
     return math.log((1 - level) / (1 - 1 / candidates)) / math.log1p(-eta)
 
@@ -44,16 +43,16 @@ def far_crossing(eta: float, level: float, candidates: float = math.inf) -> floa
 def shift_crossing(
     rivals: int, epsilon: float, level: float, *, sigma: float = HALF, tau: float = HALF
 ) -> float:
-    r"""Returns the m from which on ERM finds N(0, V I) among shifts that are off by 2 ε.
+    r"""Returns the m at which ERM identifies N(0, V I) among shifts that are off by 2 ε.
 
-    A shift μ, ‖μ‖ = 2 ε V/σ, has the less loss if m ‖μ‖² < 2 μ · Σ (x + V y), whose terms are
-    independent with the variance ‖μ‖² τ² V/σ²: with probability Φ̄(√m ε √V/τ). With
-    independent rivals the chance that one of them has it falls to 1 − ``level`` at
+    A shift μ, ‖μ‖ = 2 ε V/σ, has a smaller loss if m ‖μ‖² < 2 μ · Σ (x + V y). The terms are
+    independent with the variance ‖μ‖² τ² V/σ², so the probability is Φ̄(√m ε √V/τ). If the
+    rivals are independent, the probability that one of them wins falls to 1 − ``level`` at
 
     .. math:: \sqrt{m} = \frac{\tau}{\epsilon \sqrt V}
         \, \Phi^{-1}\bigl(\mathrm{level}^{1 / \mathrm{rivals}}\bigr),
 
-    so that m → 2 (τ² / ε² V) log(rivals), from below, as they become many.
+    so m → 2 (τ² / ε² V) log(rivals), from below, for many rivals.
     """
     z = NormalDist().inv_cdf(level ** (1 / rivals))
     return (z * tau / epsilon) ** 2 / (tau**2 + sigma**2)

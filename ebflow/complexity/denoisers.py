@@ -1,16 +1,16 @@
 r"""Many small rectified networks at once, trained by denoising score matching.
 
-A network gives the mean of :math:`x_0` given x, and by it the score, :math:`s = (D - x)/\sigma^2`:
+A network computes the mean of :math:`x_0` given x, and so the score :math:`s = (D - x)/\sigma^2`:
 
 .. math:: D(x, \sigma) = R\, f(x/R, \; x/(3 \sqrt V), \; \log(\sigma / \sigma_0))
     + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2.
 
-Two scales of the input and R as that of the output are what R ≫ σ needs; the last term is the
-score of the bulk. All E networks are one: weights have shape (E, in, out), and a layer is one
-batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights a network.
+If R ≫ σ, the input needs both scales, and the output the scale R. The last term is the score of
+the bulk. All E networks are one module: weights have shape (E, in, out), and a layer is one
+batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights per network.
 """
 
-__all__ = ["Denoisers", "Draws", "Ensemble", "Level", "fit", "looks", "start"]
+__all__ = ["Denoisers", "Ensemble", "Level", "Minibatches", "fit", "start", "train_in_parts"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ from ..randomness import normal, uniform
 
 
 class Ensemble(Protocol):
-    """E networks that are one module, a denoiser each."""
+    """E denoisers in one module."""
 
     count: int
 
     def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape."""
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of the same shape."""
         ...
 
     def weight(self, sigma: Tensor | float) -> Tensor | float:
@@ -38,7 +38,7 @@ class Ensemble(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Yields what is trained."""
+        """Yields the trained parameters."""
         ...
 
 
@@ -49,11 +49,11 @@ class Denoisers(nn.Module):
         count: E.
         size: The dimension d.
         radius: R.
-        sigma: σ₀, the least noise.
-        tau: τ, the deviation of the bulk.
+        sigma: σ₀, the least noise level.
+        tau: τ, the standard deviation of the bulk.
         width: The width of the hidden layers.
-        depth: Their number.
-        generator: Where the weights come from.
+        depth: The number of hidden layers.
+        generator: Source of the weights.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Denoisers(nn.Module):
         return len(self.weights[0])
 
     def weight(self, sigma: Tensor | float) -> Tensor | float:
-        """Returns 1/σ²: what is minimized is E ‖σ s + z‖²."""
+        """Returns 1/σ²: training minimizes E ‖σ s + z‖²."""
         return 1 / sigma**2
 
     def at(self, sigma: float) -> "Level":
-        """Returns the scores at one noise."""
+        """Returns the scores at one noise level."""
         return Level(self, sigma)
 
 
 @dataclass(frozen=True)
 class Level:
-    """The scores of all networks at one noise.
+    """The scores of all networks at one noise level.
 
     Attributes:
         denoisers: The networks.
@@ -120,16 +120,16 @@ class Level:
         return (self.denoisers(x, self.sigma) - x) / self.sigma**2
 
 
-class Draws:
+class Minibatches:
     """Creates the minibatches of E networks, each from the first m of its own samples.
 
     Arguments:
         clean: x₀ with shape (S, N, d), of S training sets.
         owner: The training set of every network, with shape (E,).
         sizes: The m of every network, with shape (E,).
-        generator: Where batches and fresh noise come from.
-        noise: z of the shape of ``clean``, of the one draw of the noise a sample, as in the
-            theorems; None: fresh noise every time, the limit of many draws, with less variance.
+        generator: Source of batches and fresh noise.
+        noise: z with the shape of ``clean``, one noise vector per sample as in the theorems;
+            None: fresh noise in every batch, the limit of many noise vectors, with less variance.
     """
 
     def __init__(
@@ -155,15 +155,15 @@ class Draws:
         return clean, self.noise[index]
 
 
-def fit(denoisers: Ensemble, draws: Draws, *, steps: int = 1000, **options: Any) -> None:  # noqa: ANN401
-    """Trains all networks; further options are those of ``looks``."""
-    for _ in looks(denoisers, draws, lengths=(steps,), **options):
+def fit(denoisers: Ensemble, batches: Minibatches, *, steps: int = 1000, **options: Any) -> None:  # noqa: ANN401
+    """Trains all networks; ``options`` are those of ``train_in_parts``."""
+    for _ in train_in_parts(denoisers, batches, lengths=(steps,), **options):
         pass
 
 
-def looks(
+def train_in_parts(
     denoisers: Ensemble,
-    draws: Draws,
+    batches: Minibatches,
     *,
     lengths: Sequence[int],
     least: float,
@@ -171,19 +171,19 @@ def looks(
     rows: int = 128,
     lr: float = 3e-3,
 ) -> Iterator[int]:
-    r"""Trains all networks by Adam, its rate falling as a cosine, and stops to be looked at.
+    r"""Trains all networks by Adam with a cosine schedule, and pauses after some steps.
 
     The loss is :math:`E\, \lambda(\sigma) \|D(x_0 + \sigma z, \sigma) - x_0\|^2`, with the
     networks' own weight λ.
 
     Arguments:
         denoisers: The networks.
-        draws: Their data.
-        lengths: The numbers of steps, rising, after which it stops; the last ends the training.
-        least: The noise σ.
-        highest: With it σ is drawn log-uniformly between the least noise and this, for samplers.
+        batches: Their data.
+        lengths: The increasing numbers of steps after which to pause; training ends at the last.
+        least: The noise level σ.
+        highest: For samplers: σ is sampled log-uniformly between ``least`` and this level.
         rows: The batch size of each network.
-        lr: The rate at the start.
+        lr: The initial learning rate.
 
     Yields:
         Each of ``lengths``.
@@ -191,8 +191,8 @@ def looks(
     optimizer = torch.optim.Adam(denoisers.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])
     for step in range(1, lengths[-1] + 1):
-        clean, z = draws.batch(rows)
-        sigma = _levels(least, highest, z, draws.generator)
+        clean, z = batches.batch(rows)
+        sigma = _levels(least, highest, z, batches.generator)
         losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
         optimizer.zero_grad()
         (denoisers.weight(sigma) * losses).mean(1).sum().backward()

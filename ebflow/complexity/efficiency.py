@@ -1,7 +1,7 @@
-r"""How many more samples score matching needs than maximum likelihood, asymptotically.
+r"""The asymptotic efficiency of score matching: samples needed, relative to maximum likelihood.
 
-An estimator with :math:`\sqrt n (\hat\theta - \theta) \to N(0, \Gamma)` needs Γ over the inverse
-Fisher information as many samples. Here it is that of the weight of a mode, by quadrature:
+An estimator with :math:`\sqrt n (\hat\theta - \theta) \to N(0, \Gamma)` needs more samples by the
+ratio of Γ to the inverse Fisher information. Here θ is the weight of a mode, by quadrature:
 θ = logit w of :math:`w N(a, 1) + (1 - w) N(-a, 1)`. With :math:`r = \mathrm{sigmoid}(\theta +
 2 a x)`, :math:`s = -x + a (2 r - 1)` and :math:`\psi = ds/d\theta`, implicit score matching has
 the estimating function :math:`h = s \psi + \psi'` and
@@ -10,8 +10,9 @@ the estimating function :math:`h = s \psi + \psi'` and
     \Gamma_{ML} = \frac{1}{\operatorname{Var} r}, \qquad
     \frac{\Gamma}{\Gamma_{ML}} \to \frac{a}{\sqrt{2 \pi}}\, e^{a^2/2} \quad (w = \tfrac12).
 
-Denoising at σ, over all noises, has V = 1 + σ² for 1 in s and r and the mean of h over the
-noise for h: noise as wide as the modes are apart brings back what likelihood has.
+Denoising at σ, averaged over the noise, replaces 1 by V = 1 + σ² in s and r, and h by its mean
+over the noise. If the noise is as wide as the distance of the modes, it is as efficient as
+maximum likelihood.
 
 Source: Statistical Efficiency of Score Matching: The View from Isoperimetry (Koehler, Heckett,
 Risteski, 2022), arXiv:2210.00726, for the exponential loss in cuts.
@@ -29,16 +30,16 @@ from torch import Tensor
 from ..randomness import normal, uniform
 
 NODES = 4001
-"""Of the trapezium rule over x; its error for smooth functions that vanish is that of rounding."""
+"""Nodes of the trapezium rule over x; for smooth functions that vanish, its error is rounding."""
 
 HERMITE = 12
-"""Of Gauss and Hermite's rule over the noise of an estimate."""
+"""Nodes of the Gauss-Hermite rule over the noise of an estimate."""
 
 WIDE = 80
-"""Of the same for asymptotic values."""
+"""Nodes of the Gauss-Hermite rule for asymptotic values."""
 
 CHUNK = 1 << 15
-"""Samples at a time, which stay in the cache."""
+"""Samples at a time, so that they stay in the cache."""
 
 REACH = 2.0
 """The longest step of Newton's method."""
@@ -53,7 +54,7 @@ def mode_weight_ml(a: float, w: float = 0.5) -> float:
 
 
 def mode_weight(a: float, sigma: float = 0.0, w: float = 0.5) -> float:
-    """Returns Γ of implicit score matching, or of denoising at ``sigma`` over all noises."""
+    """Returns Γ of implicit score matching, or of denoising, averaged over noise of ``sigma``."""
     theta, variance = _logit(w), 1 + sigma**2
     nodes, weights = _hermite(WIDE if sigma else 1)
     x, p = _line(a, w, 1.0)
@@ -71,14 +72,14 @@ def samples(a: float, w: float, shape: tuple[int, int], *, generator: torch.Gene
 
 
 def estimates(name: str, x: Tensor, a: float, *, sigma: float = 0.0, steps: int = 6) -> Tensor:
-    """Returns θ̂ of every trial by Newton's method from 0, with shape (trials,).
+    """Returns θ̂ of every trial by Newton's method, started at 0, with shape (trials,).
 
     Arguments:
         name: A name in ``ESTIMATORS``.
         x: Samples with shape (trials, n).
         a: Half the distance of the modes.
         sigma: The noise of ``dsm``.
-        steps: Newton's steps.
+        steps: The number of Newton steps.
     """
     parts = x.split(max(1, CHUNK // x.shape[1]))
     roots = (_root(ESTIMATORS[name](p, a, sigma), p.new_zeros(len(p), 1), steps) for p in parts)
@@ -110,7 +111,7 @@ def _implicit(x: Tensor, a: float, sigma: float) -> Estimating:
 
 
 def _denoising(x: Tensor, a: float, sigma: float) -> Estimating:
-    """Averages over the noise by quadrature: the limit of many noises a sample."""
+    """Averages over the noise by quadrature: the limit of many noise values per sample."""
     pairs = list(zip(*_hermite(HERMITE), strict=True))
 
     def estimating(theta: Tensor) -> Tensor:
@@ -151,7 +152,7 @@ def _estimating(x: Tensor, theta: Tensor | float, a: float, variance: float) -> 
 
 
 def _line(a: float, w: float, variance: float) -> tuple[Tensor, Tensor]:
-    """Returns points and their probabilities under the mixture of that variance."""
+    """Returns points and their probabilities under the mixture with this variance."""
     deviation = math.sqrt(variance)
     reach = a + 12 * deviation
     x = torch.linspace(-reach, reach, NODES, dtype=torch.float64)

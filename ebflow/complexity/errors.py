@@ -1,13 +1,13 @@
-r"""How far a learnt score is from the true one, with a few far errors and without.
+r"""Distances of a learned score from the true one, which count rare errors differently.
 
-With errors :math:`e = \|\hat s(x) - s(x)\|` at points x of probability w:
+For errors :math:`e = \|\hat s(x) - s(x)\|` at points x of probability w:
 
 .. math:: L_2 = \sqrt{E e^2}, \qquad D^\delta = \inf\{e_0 : \Pr[e \ge e_0] \le \delta\}.
 
-By Markov's inequality :math:`D^\delta \le L_2 / \sqrt\delta`, and there is no converse: an error
-on mass below δ does not count in :math:`D^\delta`. Between the two is the truncated error
-:math:`\sqrt{E \min(e, B)^2}`, which bounds how much a rare error counts. Multiplied by σ all are
-without unit; a denoiser D gives the score :math:`(D(x, \sigma) - x) / \sigma^2`, so that
+By Markov's inequality :math:`D^\delta \le L_2 / \sqrt\delta`. There is no converse: an error on
+mass below δ does not count in :math:`D^\delta`. The truncated error
+:math:`\sqrt{E \min(e, B)^2}` is between the two: it bounds the effect of a rare error. Multiplied
+by σ, all are dimensionless. A denoiser D has the score :math:`(D(x, \sigma) - x) / \sigma^2`, so
 :math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
@@ -42,7 +42,7 @@ def l2(errors: Tensor, weights: Tensor, where: Tensor | None = None) -> Tensor:
     Arguments:
         errors: The errors e.
         weights: The probability of each.
-        where: Which of them count, with shape (N,); the others as 0. None: all.
+        where: True at the points that count, with shape (N,); None: all.
     """
     weights = weights if where is None else weights * where
     return (errors.square() @ weights.to(errors.dtype)).sqrt()
@@ -67,7 +67,7 @@ def truncated(errors: Tensor, weights: Tensor, bound: float) -> Tensor:
 
 
 def survival(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the errors from the largest on, and Pr[e ≥ each of them], with shape (..., N)."""
+    """Returns the errors in descending order, and Pr[e ≥ each of them], with shape (..., N)."""
     sizes, order = errors.sort(dim=-1, descending=True)
     return sizes, weights.double()[order].cumsum(-1)
 
@@ -83,41 +83,45 @@ def denoising_errors(
     points: int = 200,
     generator: torch.Generator | Sequence[torch.Generator],
 ) -> dict[str, Tensor]:
-    """Returns the errors of any denoiser at one noise, times σ: those of ``measures``.
+    """Returns the ``measures`` of the errors of any denoiser at one noise level, times σ.
 
     Cost: ``points`` × K evaluations of the denoiser and of the truth.
 
     Arguments:
-        denoise: The denoiser, or several that answer with a dimension of their own in front. It is
-            given points with shape (N, D).
-        truth: The law with exact scores.
+        denoise: The denoiser of points with shape (N, D), or several of them, whose results have
+            one more leading dimension.
+        truth: The distribution with exact scores.
         sigma: σ.
-        deltas: Masses δ; of a sampler of N levels, the theorems ask for δ/N at each.
+        deltas: Masses δ; for a sampler of N levels, the theorems require δ/N at each.
         bound: B, times σ; None: √D, the size of the noise.
-        points: Test points of every component, drawn alike of rare ones, weighed by their law.
-        generator: Where they come from; or one for each of E denoisers, which are given points of
-            their own, with shape (E, N, D).
+        points: Test points per component, also of rare ones, with weights.
+        generator: Source of the points; or one for each of E denoisers, which then have their
+            own points, with shape (E, N, D).
     """
     alone = isinstance(generator, torch.Generator)
     generators = [generator] if alone else generator
     tests = [truth.stratified(points, sigma, generator=one) for one in generators]
     x = torch.stack([test.noisy for test in tests])
     exact = torch.stack([truth.denoise(noisy, sigma) for noisy in x])
-    found = denoise(x[0] if alone else x, sigma)
-    sizes = (found - (exact[0] if alone else exact)).norm(dim=-1) / sigma
-    told = partial(measures, deltas=deltas, bound=bound or exact.shape[-1] ** 0.5)
+    denoised = denoise(x[0] if alone else x, sigma)
+    sizes = (denoised - (exact[0] if alone else exact)).norm(dim=-1) / sigma
+    measured = partial(measures, deltas=deltas, bound=bound or exact.shape[-1] ** 0.5)
     if alone:
-        return told(sizes, tests[0].weights)
-    each = [told(size, test.weights) for size, test in zip(sizes, tests, strict=True)]
+        return measured(sizes, tests[0].weights)
+    each = [measured(size, test.weights) for size, test in zip(sizes, tests, strict=True)]
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
 def measures(
     sizes: Tensor, weights: Tensor, deltas: Sequence[float], bound: float
 ) -> dict[str, Tensor]:
-    """Returns what is told of σ e with shape (..., N), each with shape (...).
+    """Returns ``sigma_l2``, ``sigma_truncated`` and ``sigma_d_DELTA`` for every δ.
 
-    ``sigma_l2``, ``sigma_truncated`` and ``sigma_d_DELTA`` for every δ.
+    Arguments:
+        sizes: σ e with shape (..., N); results have shape (...).
+        weights: The probability of each point, with shape (N,).
+        deltas: δ.
+        bound: The bound of the truncated error, times σ.
     """
     return {
         "sigma_l2": l2(sizes, weights),
@@ -129,10 +133,10 @@ def measures(
 def summary(
     errors: Tensor, test: Stratified, sigma: float, deltas: Sequence[float]
 ) -> dict[str, Tensor]:
-    """Returns what is told of errors with shape (..., N), times σ, each with shape (...).
+    """Returns measures of errors with shape (..., N), times σ, each with shape (...).
 
-    ``sigma_l2``, of bulk and far mode together and of each, ``sigma_truncated``, at √d, and
-    ``sigma_d_DELTA`` for every δ.
+    They are ``sigma_l2`` of all points, of the bulk and of the far mode, ``sigma_truncated`` at
+    √d, and ``sigma_d_DELTA`` for every δ.
     """
     scaled, weights = sigma * errors, test.weights
     far = test.component > 0
@@ -145,15 +149,15 @@ def summary(
     }
 
 
-def over_levels(found: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
-    """Returns the errors over all N levels of a sampler, from those of each, with shape (E,).
+def over_levels(levels: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
+    """Returns the errors over all N levels of a sampler, with shape (E,).
 
-    ``levels_l2``, ``levels_t`` and ``levels_q`` are roots of means of squares of the errors in
-    mean square, truncated and at δ; ``levels_d`` is the largest Dᵟ with δ/N, which the theorems of
-    sampling ask for.
+    ``levels_l2``, ``levels_t`` and ``levels_q`` are the root mean squares over levels of the L2
+    error, the truncated error and Dᵟ. ``levels_d`` is the largest Dᵟ with δ/N, which the theorems
+    of sampling require.
     """
     names = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
-    columns = {k: torch.stack([one[name] for one in found]) for k, name in names.items()}
-    rare = torch.stack([one[f"sigma_d_{delta / len(found):g}"] for one in found])
+    columns = {k: torch.stack([one[name] for one in levels]) for k, name in names.items()}
+    rare = torch.stack([one[f"sigma_d_{delta / len(levels):g}"] for one in levels])
     means = {f"levels_{k}": values.square().mean(0).sqrt() for k, values in columns.items()}
     return means | {"levels_d": rare.amax(0)}

@@ -7,11 +7,12 @@ with a diagonal :math:`\Psi_k`. By the singular values T and vectors U of :math:
 .. math:: W_k = (I - U (I - (I + T^2)^{-1/2}) U^\top) \Psi_k^{-1/2}, \qquad
     W_k^\top W_k = \Sigma_k^{-1},
 
-is a root of the precision whose product costs O(D Q), and whose distances are sums of squares.
+is a root of the precision: its product with a vector costs O(D Q), and Mahalanobis distances are
+sums of squares.
 
 Sources: The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani, Hinton, 1997); A
-Classification EM Algorithm for Clustering (Celeux, Govaert, 1992), by which they are fitted here:
-rows are assigned to the analyser under which they are most likely, and each is fitted to its own.
+Classification EM Algorithm for Clustering (Celeux, Govaert, 1992), used for the fit: each row is
+assigned to its most likely analyser, and each analyser is fitted to its rows.
 """
 
 __all__ = ["FactorMixture", "fit_factors"]
@@ -27,14 +28,14 @@ from ..bases import GaussianMixture
 from ..randomness import Generator, normal
 
 ITERATIONS = 20
-"""Most iterations of the fit of one analyser."""
+"""The largest number of iterations of the fit of one analyser."""
 
 
 class FactorMixture(GaussianMixture):
-    """Creates a mixture of K factor analysers over D features; an evaluation costs O(K B D Q).
+    """A mixture of K factor analysers over D features; an evaluation costs O(K B D Q).
 
     Arguments:
-        weights: The weights, with shape (K,); positive, and scaled here to sum to 1.
+        weights: The weights, with shape (K,); positive, and normalized to sum to 1.
         means: The means μ, with shape (K, D).
         factors: The loadings F, with shape (K, D, Q).
         noise: The diagonals of Ψ, with shape (K, D), positive.
@@ -56,7 +57,7 @@ class FactorMixture(GaussianMixture):
 
     @property
     def spec(self) -> None:
-        """None: ``bases.build`` does not make it."""
+        """None: ``bases.build`` does not support it."""
         return None
 
     @property
@@ -70,7 +71,7 @@ class FactorMixture(GaussianMixture):
         return self.factors @ self.factors.mT + torch.diag_embed(self.noise)
 
     def smoothed(self, sigma: float) -> "FactorMixture":
-        """Returns the law of x + σ n with n from N(0, I)."""
+        """Returns the distribution of x + σ n with n from N(0, I)."""
         return FactorMixture(self.weights, self.means, self.factors, self.noise + sigma**2)
 
     def sample_components(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
@@ -101,15 +102,15 @@ def fit_factors(
 ) -> FactorMixture:
     """Returns analysers fitted to rows with shape (N, D), in float64.
 
-    Cost: ``rounds`` maximizations of scikit-learn's, O(N D Q) an iteration.
+    Cost: ``rounds`` fits by scikit-learn, O(N D Q) per iteration.
 
     Arguments:
         x: The rows.
-        components: The number K of analysers; one that has less than 2 Q rows is left out.
+        components: The number K of analysers; those with fewer than 2 Q rows are left out.
         factors: Q.
         floor: The least variance of Ψ, in the units of ``x`` squared.
-        seed: Where the start by K-means comes from.
-        rounds: How often rows are assigned anew.
+        seed: The seed of K-means, which assigns the rows at first.
+        rounds: The number of times that rows are assigned again.
     """
     from sklearn.cluster import KMeans
 
@@ -123,11 +124,11 @@ def fit_factors(
 
 
 def _analysed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
-    """Returns an analyser of each group of rows, weighed by their numbers."""
-    found = [_analyser(rows.numpy(), factors) for rows in groups]
+    """Returns an analyser of each group of rows; weights are proportional to their numbers."""
+    analysers = [_analyser(rows.numpy(), factors) for rows in groups]
     weights = torch.tensor([len(rows) for rows in groups]).double()
     means, loadings, noise = (
-        torch.from_numpy(np.stack(part)) for part in zip(*found, strict=True)
+        torch.from_numpy(np.stack(part)) for part in zip(*analysers, strict=True)
     )
     return FactorMixture(weights, means, loadings.mT, noise.clamp(min=floor))
 

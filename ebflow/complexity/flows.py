@@ -1,14 +1,15 @@
-r"""Flows on the line that can be the truth, trained on m samples by the project's objectives.
+r"""Flows on the line that contain the truth, trained on m samples by the project's objectives.
 
-A mixture on the line is the flow whose bijection to N(0, 1) is :math:`\Phi^{-1} \circ F`, F its
-distribution function: its density is exact, its normalizer 1. Five numbers are learnt: the logit
-of the weight, two means and two logarithms of deviations. Fitted by maximum likelihood to m
-samples of such a law, :math:`m\, E\, KL \to 5/2`, half the number of parameters; by another
-objective with covariance Γ/m, :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information
-I.
+A mixture on the line is the flow with the bijection :math:`\Phi^{-1} \circ F` to N(0, 1), where F
+is the distribution function. Its density is exact and its normalizer 1. Five numbers are learned:
+the logit of the weight, two means and two log standard deviations. Fitted to m samples of such a
+mixture by maximum likelihood, :math:`m\, E\, KL \to 5/2`, half the number of parameters.
+By another objective with covariance Γ/m, it tends to
+:math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information I.
 """
 
-__all__ = ["Batches", "Pairs", "endless", "fit", "line_divergence", "pair_truth", "whole"]
+__all__ = ["Batches", "Pairs", "all_samples", "fit", "fresh_samples", "line_divergence",
+           "pair_truth"]  # fmt: skip
 
 import math
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Pairs(nn.Module, LogDensity):
     """Creates E mixtures of two Gaussians, a ``LogDensity`` of the rows of E equal batches.
 
     Arguments:
-        means: Where all of them begin, with deviations of 1 and equal weights.
+        means: The initial means of all mixtures; standard deviations start at 1, weights at ½.
         count: E.
     """
 
@@ -65,17 +66,19 @@ def pair_truth(a: float, w: float) -> GaussianMixture:
 
 
 Batches = Callable[[], Tensor]
-"""Gives the samples of a step, with shape (E, b, *event)."""
+"""Returns the samples of a step, with shape (E, b, *event)."""
 
 
-def whole(x: Tensor) -> Batches:
-    """Returns all of the samples at every step."""
+def all_samples(x: Tensor) -> Batches:
+    """Returns batches that are always all samples."""
     return lambda: x
 
 
-def endless(law: GaussianMixture, count: int, rows: int, *, generator: torch.Generator) -> Batches:
-    """Returns ``rows`` samples for each of ``count`` that were never seen before: m = ∞."""
-    return lambda: law.sample(count * rows, generator=generator).view(count, rows, law.size)
+def fresh_samples(
+    truth: GaussianMixture, count: int, rows: int, *, generator: torch.Generator
+) -> Batches:
+    """Returns batches of ``rows`` new samples for each of ``count`` densities: m = ∞."""
+    return lambda: truth.sample(count * rows, generator=generator).view(count, rows, truth.size)
 
 
 def fit(
@@ -88,16 +91,16 @@ def fit(
     lr: float = 0.03,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Trains each of E densities on its own samples by Adam, its rate falling as a cosine.
+    """Trains each of E densities on its own samples by Adam with a cosine schedule.
 
     Arguments:
         density: A ``LogDensity`` of the rows of E equal batches; a flow, with E = 1.
         batches: Their samples.
-        objective: What is minimized.
-        generator: Where the objective's noise comes from.
+        objective: The objective to minimize.
+        generator: Source of the objective's noise.
         steps: The number of steps.
-        lr: The rate at the start.
-        options: Of the objective.
+        lr: The initial learning rate.
+        options: Options of the objective.
     """
     optimizer = torch.optim.Adam(density.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -112,16 +115,16 @@ def fit(
 
 
 @torch.no_grad()
-def line_divergence(law: GaussianMixture, density: Normalized, count: int = 1) -> Tensor:
-    """Returns KL(law ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
+def line_divergence(truth: GaussianMixture, density: Normalized, count: int = 1) -> Tensor:
+    """Returns KL(truth ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
 
     Arguments:
-        law: The exact density.
-        density: The model, or ``count`` of them, each of its own part of a batch.
-        count: Their number.
+        truth: The exact density.
+        density: The model, or ``count`` models, each for its own part of a batch.
+        count: The number of models.
     """
-    reach = float(law.means.abs().max() + 12 * law.covariances.max().sqrt())
+    reach = float(truth.means.abs().max() + 12 * truth.covariances.max().sqrt())
     x = torch.linspace(-reach, reach, GRID, dtype=torch.float64)[:, None]
-    log_p = law.log_prob(x)
+    log_p = truth.log_prob(x)
     p = log_p.exp() * (2 * reach / (GRID - 1))
     return (log_p - density.log_prob(x.repeat(count, 1)).view(count, -1)) @ p

@@ -1,21 +1,21 @@
-r"""Laws whose scores are hard to learn in mean square, in closed form.
+r"""Distributions whose scores are hard to learn in mean square, in closed form.
 
-Noise of deviation :math:`\sigma` smooths a law of :math:`x_0`; what is learnt is the score s of
-:math:`x = x_0 + \sigma z`, by regression on :math:`y = -z / \sigma`, whose conditional mean it is.
-An Ornstein-Uhlenbeck process at time t is the same after :math:`x \to e^{t} x`, with
-:math:`\sigma^2 = e^{2t} - 1`.
+Noise of standard deviation :math:`\sigma` smooths the distribution of :math:`x_0`. The score s of
+:math:`x = x_0 + \sigma z` is learned by regression on :math:`y = -z / \sigma`, because it is the
+conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
+:math:`x \to e^{t} x`, with :math:`\sigma^2 = e^{2t} - 1`.
 
 *A far mode.* :math:`x_0 \sim (1 - \eta) N(0, \tau^2 I) + \eta N(R e_1, \tau^2 I)`, with
-:math:`V = \tau^2 + \sigma^2`. Without a sample of the far mode nothing tells R from −R, and
+:math:`V = \tau^2 + \sigma^2`. Without a sample of the far mode, R looks like −R, and
 
 .. math:: \sigma \sqrt{E \|\hat s - s\|^2} = \sqrt\eta\, R \sigma / V
 
-whether the mode is missed or sought on the wrong side. ERM over the two sides errs with
+both if the mode is missed and if it is put on the wrong side. ERM over the two sides errs with
 probability :math:`\tfrac12 (1 - \eta)^m`.
 
 *A step.* The truth is N(0, V) and a competitor's score, :math:`-x/V + S\,\mathrm{sigmoid}(S(x -
 t))`, differs from it beyond t: :math:`E \|\hat s - s\|^2 \approx S^2 \bar\Phi(t)` at V = 1, and
-without a sample there ERM errs with probability one half.
+without a sample beyond t ERM errs with probability ½.
 
 Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
@@ -44,7 +44,7 @@ class Score(Protocol):
 
 
 class Sample(NamedTuple):
-    """Points of a law, clean and noisy.
+    """Samples of a distribution, clean and noisy.
 
     Attributes:
         clean: x₀ with shape (N, D).
@@ -58,12 +58,12 @@ class Sample(NamedTuple):
 
 
 class Stratified(NamedTuple):
-    """Test points, as many of every component.
+    """Test points, equally many of every component.
 
     Attributes:
         noisy: x with shape (N, D).
         clean: x₀ with shape (N, D).
-        weights: The probability that each stands for, with shape (N,).
+        weights: The probability that each point represents, with shape (N,).
         component: The component of every point, with shape (N,).
     """
 
@@ -75,10 +75,10 @@ class Stratified(NamedTuple):
 
 @dataclass(frozen=True)
 class Instance:
-    """A law and the noise at which its score is sought.
+    """A distribution, and the noise level at which its score is learned.
 
     Attributes:
-        clean: The law of x₀.
+        clean: The distribution of x₀.
         sigma: σ.
     """
 
@@ -87,11 +87,11 @@ class Instance:
 
     @cached_property
     def smoothed(self) -> GaussianMixture:
-        """The law of x₀ + σ z, whose score is the truth."""
+        """The distribution of x₀ + σ z, whose score is the truth."""
         return self.clean.smoothed(self.sigma)
 
     def draw(self, n: int, *, generator: torch.Generator) -> Sample:
-        """Returns n samples as they come."""
+        """Returns n independent samples."""
         clean, k = self.clean.sample_with_components(n, generator=generator)
         return Sample(clean, normal(clean.shape, clean, generator), k)
 
@@ -100,7 +100,7 @@ class Instance:
         return sample.clean + self.sigma * sample.noise, -sample.noise / self.sigma
 
     def stratified(self, n: int, *, generator: torch.Generator) -> Stratified:
-        """Returns n test points of every component: rare ones are seen as exactly as others."""
+        """Returns n test points of every component, so rare ones are measured as precisely."""
         k = torch.arange(len(self.clean.weights)).repeat_interleave(n)
         clean = self.clean.sample_components(k, generator=generator)
         noisy = clean + self.sigma * normal(clean.shape, clean, generator)
@@ -123,8 +123,8 @@ def far_mode(
         eta: η.
         size: The dimension d.
         sigma: σ.
-        tau: The deviation τ of both modes.
-        dtype: Type of all numbers.
+        tau: The standard deviation τ of both modes.
+        dtype: The dtype of all numbers.
     """
     means = torch.zeros(2, size, dtype=dtype)
     means[1, 0] = ratio * sigma
@@ -142,11 +142,11 @@ def gaussian(
 
 @dataclass(frozen=True)
 class Step:
-    """The score of a competitor of N(0, 1) in one dimension.
+    """The score of a competitor of N(0, 1) in one dimension, with a step.
 
     Attributes:
         height: S, the height of the step.
-        at: t, where it stands.
+        at: t, the place of the step.
     """
 
     height: float

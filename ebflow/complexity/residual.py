@@ -1,12 +1,13 @@
-r"""Many denoisers at once, each at every noise: residual networks and U-Nets.
+r"""Many denoisers at once, for all noise levels: residual networks and U-Nets.
 
 .. math:: D(x, \sigma) = c_{skip}\, x + c_{out}\, F(c_{in}\, x, \tfrac14 \log \sigma), \qquad
     c_{skip} = \frac{\sigma_d^2}{\sigma^2 + \sigma_d^2}, \quad
     c_{out} = \sigma \sigma_d\, c_{in}, \quad c_{in} = (\sigma^2 + \sigma_d^2)^{-1/2}
 
-so that F has inputs and targets of unit variance at every noise, for centred data of deviation
-:math:`\sigma_d`. All E networks are one, as in ``denoisers``: a layer is one batched matrix
-product, or one convolution of E groups; a step of B examples costs E × 6 B FLOP a product of F.
+so F has inputs and targets of unit variance at every noise level, for centered data of standard
+deviation :math:`\sigma_d`. All E networks are one module, as in ``denoisers``: a layer is one
+batched matrix product, or one convolution of E groups. A step of B examples costs E × 6 B FLOP per
+weight of F.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila,
 Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise; U-Net:
@@ -25,11 +26,11 @@ from torch import Tensor, nn
 from .denoisers import Level, start
 
 WAVES = 16
-"""Frequencies that the noise is encoded by."""
+"""The number of frequencies that encode the noise level."""
 
 
 class Preconditioned(nn.Module, ABC):
-    """E networks F, scaled to denoisers of centred data of deviation ``deviation``."""
+    """E networks F, scaled to denoisers of centered data with a standard deviation."""
 
     def __init__(self, count: int, deviation: float) -> None:
         super().__init__()
@@ -48,11 +49,11 @@ class Preconditioned(nn.Module, ABC):
         return (self.deviation * c_in) ** 2 * x + sigma * self.deviation * c_in * f
 
     def weight(self, sigma: Tensor | float) -> Tensor | float:
-        """Returns the weight of the squared error at σ: that of F is then 1."""
+        """Returns the weight of the squared error of D at σ, with which that of F has weight 1."""
         return 1 / sigma**2 + 1 / self.deviation**2
 
     def at(self, sigma: float) -> Level:
-        """Returns the scores at one noise."""
+        """Returns the scores at one noise level."""
         return Level(self, sigma)
 
     @torch.no_grad()
@@ -62,18 +63,18 @@ class Preconditioned(nn.Module, ABC):
 
 
 class ResidualDenoisers(Preconditioned):
-    r"""Creates E independent networks; the last layer and those of blocks begin at 0.
+    r"""Creates E independent networks; the last layer, and that of each block, start at 0.
 
-    Blocks are :math:`h + B\, \mathrm{silu}(A\, \mathrm{norm}(h) + C e)`, with the norm of a layer
-    without weights and e the sines and cosines of the noise.
+    Blocks are :math:`h + B\, \mathrm{silu}(A\, \mathrm{norm}(h) + C e)`, with a layer norm
+    without weights; e are sines and cosines of the noise level.
 
     Arguments:
         count: E.
         size: The dimension d.
-        deviation: σ_d, of the centred data.
+        deviation: σ_d, the standard deviation of the data.
         width: The width of the blocks.
-        blocks: Their number.
-        generator: Where the weights come from.
+        blocks: The number of blocks.
+        generator: Source of the weights.
     """
 
     def __init__(
@@ -111,20 +112,20 @@ class ResidualDenoisers(Preconditioned):
 class UNetDenoisers(Preconditioned):
     """Creates E independent U-Nets of two resolutions, for square images of one channel.
 
-    A block on the pixels, two on averages of 2×2 with twice as many channels, and one on the
-    pixels again that also takes what the first gave. Blocks add
-    conv(silu(conv(norm(h)) + C e)), with 3×3 convolutions, the norm of an example without weights
-    and e the sines and cosines of the noise; the second of both begins at 0, as does the last.
+    One block works on pixels, two on averages of 2×2 pixels with twice as many channels, and one
+    on pixels again, which also reads the output of the first. Blocks add
+    conv(silu(conv(norm(h)) + C e)), with 3×3 convolutions and a norm without weights; e are sines
+    and cosines of the noise level. The second convolution of a block and the last one start at 0.
 
     Arguments:
         count: E.
         size: The dimension d, the square of an even side.
-        deviation: σ_d, of the centred data.
-        width: The channels on the pixels.
-        generator: Where the weights come from.
+        deviation: σ_d, the standard deviation of the data.
+        width: The number of channels on pixels.
+        generator: Source of the weights.
 
     Raises:
-        ValueError: If d is not the square of an even number.
+        ValueError: if d is not the square of an even number.
     """
 
     def __init__(

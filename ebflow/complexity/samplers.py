@@ -1,14 +1,14 @@
-r"""From scores at falling noise to samples: the reverse diffusion, and its flow.
+r"""Samplers that use scores at decreasing noise: the reverse diffusion, and its flow.
 
 The Ornstein-Uhlenbeck process :math:`dx = -x\,dt + \sqrt2\,dB` is reversed by
-:math:`dx = (x + 2 s_t)\,dt + \sqrt2\,dB`. The exponential integrator holds the score over a step
-of length h and solves the rest exactly. In the coordinates :math:`e^t x`, in which every noise
-level is :math:`x_0 + \sigma z`, with :math:`a = e^{2t} = 1 + \sigma^2` it is
+:math:`dx = (x + 2 s_t)\,dt + \sqrt2\,dB`. The exponential integrator keeps the score fixed during
+a step of length h, and solves the rest exactly. In the coordinates :math:`e^t x`, in which x at
+every noise level is :math:`x_0 + \sigma z`, with :math:`a = e^{2t} = 1 + \sigma^2` a step is
 
 .. math:: x \leftarrow x + 2 (a_k - \sqrt{a_k a_{k+1}})\, s(x, \sigma_k)
     + \sqrt{\sigma_k^2 - \sigma_{k+1}^2}\, z.
 
-The flow :math:`dx / d\sigma = -\sigma\, s(x, \sigma)` has the same laws without noise.
+The flow :math:`dx / d\sigma = -\sigma\, s(x, \sigma)` has the same distributions, without noise.
 
 Sources: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745, for the sampler; Fast Sampling of Diffusion Models with Exponential
@@ -30,26 +30,26 @@ from ..randomness import normal
 from .instances import Score
 
 Scores = Callable[[float], Score]
-"""From σ to the scores of the law smoothed by it."""
+"""From σ to the scores of the distribution smoothed with σ."""
 
 
 def ladder(highest: float, least: float, steps: int) -> list[float]:
-    """Returns ``steps`` + 1 noise levels from the highest to the least, geometrically."""
+    """Returns ``steps`` + 1 noise levels in geometric progression, the highest first."""
     return [highest * (least / highest) ** (k / steps) for k in range(steps + 1)]
 
 
 @torch.no_grad()
 def probability_flow(scores: Scores, x: Tensor, *, levels: Sequence[float]) -> Tensor:
-    """Takes samples from the first level's law to the last's, by Heun's steps of two scores each.
+    """Transports samples from the first noise level to the last, by Heun steps of two scores.
 
     Arguments:
         scores: The scores by noise.
-        x: Samples of the law smoothed by the first level, of which N(0, σ₁² I) is near enough
-            where σ₁ is far above all of the data, rare modes among them.
-        levels: σ, falling.
+        x: Samples of the distribution smoothed with the first level. Those of N(0, σ₁² I) are
+            good enough if σ₁ is much larger than the data, rare modes included.
+        levels: The decreasing noise levels σ.
 
     Raises:
-        NonFinite: if samples have left every bound.
+        NonFinite: if a sample is not finite.
     """
     for here, there in pairwise(levels):
         slope = -here * scores(here).score(x)
@@ -63,19 +63,19 @@ def reverse_sde(
     scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
-    """Returns samples of the law smoothed by the last level, at one score a step.
+    """Returns samples of the distribution smoothed with the last level, by one score per step.
 
-    It begins at N(0, σ₁² I), which is the law at the first level if that is far above the data.
+    It starts at N(0, σ₁² I), so σ₁ must be much larger than the data.
 
     Arguments:
         scores: The scores by noise.
         shape: The shape of the samples.
-        like: Gives dtype and device.
-        levels: σ, falling.
-        generator: Where the noise comes from.
+        like: A tensor with the dtype and device of the samples.
+        levels: The decreasing noise levels σ.
+        generator: Source of the noise.
 
     Raises:
-        NonFinite: if samples have left every bound.
+        NonFinite: if a sample is not finite.
     """
     x = levels[0] * normal(shape, like, generator)
     for here, there in pairwise(levels):

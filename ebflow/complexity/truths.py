@@ -1,34 +1,34 @@
-r"""Laws that look like data, with exact scores at every noise.
+r"""Distributions that resemble data, with exact scores at every noise level.
 
-Gaussian mixtures that were fitted to images. Noise of deviation σ turns one into another, whose
-density, score and mean of :math:`x_0` given x are closed:
+They are Gaussian mixtures fitted to images. With noise of standard deviation σ they are again
+mixtures, whose density, score and mean of :math:`x_0` given x have closed forms:
 
 .. math:: E[x_0 \mid x] = x + \sigma^2 s(x, \sigma).
 
-Three are packaged, in units of the root of the mean variance of a feature, the mean at 0:
+Three are part of the library. Their mean is 0, and the mean variance of a feature is 1:
 
 ========== ==== =================================================== ===============================
-name       D    of what                                             as
+name       D    fitted to                                           components
 ========== ==== =================================================== ===============================
 digits     64   scikit-learn's handwritten digits, 8×8              Gaussians, full covariances
 mnist      784  MNIST, 28×28                                        analysers of 10 factors
 patches    256  16×16 patches of scikit-learn's two photographs     analysers of 10 factors
 ========== ==== =================================================== ===============================
 
-Example, the errors of a denoiser of another library: a ridge regression of scikit-learn's.
+Example: the errors of a denoiser of another library, scikit-learn's ridge regression.
 
     >>> from sklearn.linear_model import Ridge
     >>> truth, generator = ebflow.complexity.load("digits"), torch.Generator().manual_seed(0)
     >>> clean = truth.sample(2000, generator=generator)
     >>> noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
     >>> model = Ridge().fit(noisy, clean)
-    >>> found = ebflow.complexity.denoising_errors(
+    >>> errors = ebflow.complexity.denoising_errors(
     ...     lambda x, sigma: torch.from_numpy(model.predict(x.numpy())), truth, 0.5,
     ...     generator=generator,
     ... )
-    >>> sorted(found)
+    >>> sorted(errors)
     ['sigma_d_0.1', 'sigma_l2', 'sigma_truncated']
-    >>> bool(found["sigma_d_0.1"] > found["sigma_l2"])
+    >>> bool(errors["sigma_d_0.1"] > errors["sigma_l2"])
     True
 """
 
@@ -48,28 +48,28 @@ from .factors import FactorMixture, fit_factors
 from .instances import Instance, Stratified
 
 NAMES = ("digits", "mnist", "patches")
-"""The laws that are packaged."""
+"""Names of the distributions in the library."""
 
 FITTED = Path(__file__).parent / "fitted"
 
 FLOOR = 0.015
-"""The least variance of a component in any direction, in the units of a truth."""
+"""The least variance of a component in any direction; the mean variance is 1."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A law with exact scores at every noise.
+    """A distribution with exact scores at every noise level.
 
     Attributes:
-        clean: The law without noise.
-        rare: The weight of its last component, if that was implanted; else 0.
+        clean: The distribution without noise.
+        rare: The weight of the last component if it was added as a rare mode, else 0.
     """
 
     clean: GaussianMixture
     rare: float = 0.0
 
     def smoothed(self, sigma: float) -> GaussianMixture:
-        """Returns the law of x₀ + σ z."""
+        """Returns the distribution of x₀ + σ z."""
         return self.clean.smoothed(sigma) if sigma else self.clean
 
     def log_prob(self, x: Tensor, sigma: float = 0.0) -> Tensor:
@@ -93,17 +93,18 @@ class Truth:
         return self.smoothed(sigma).responsibilities(x).argmax(0)
 
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
-        r"""Returns n test points of every component: rare ones are seen as exactly as others.
+        r"""Returns n test points of every component, so rare ones are measured as precisely.
 
-        With q, in which all K components weigh alike, the points are of q, and weigh p / q,
+        The points are samples of q, in which all K components have the same weight. Their
+        weights are p / q,
 
         .. math:: \frac{p(x)}{q(x)} = \frac{K}{\sum_k r_k(x) / w_k},
 
-        for responsibilities r and weights w, scaled to sum to 1: what a heavy component gives to
-        the region of a rare one weighs no more than what that gives itself.
+        for responsibilities r and weights w, scaled to sum to 1. So points of a heavy component in
+        the region of a rare one have no larger weight than the points of the rare one.
 
         Source: Optimally combining sampling techniques for Monte Carlo rendering (Veach, Guibas,
-        1995), whose balance heuristic it is.
+        1995): the balance heuristic.
         """
         test = Instance(self.clean, sigma).stratified(n, generator=generator)
         shares = self.smoothed(sigma).responsibilities(test.noisy) / self.clean.weights[:, None]
@@ -113,41 +114,43 @@ class Truth:
     @property
     def radius(self) -> float:
         """√E ‖x − E x‖², in closed form."""
-        law = self.clean
-        offsets = (law.means - law.weights @ law.means).square().sum(1)
-        spread = law.covariances.diagonal(dim1=1, dim2=2).sum(1)
-        return float((law.weights @ (offsets + spread)).sqrt())
+        mixture = self.clean
+        offsets = (mixture.means - mixture.weights @ mixture.means).square().sum(1)
+        spread = mixture.covariances.diagonal(dim1=1, dim2=2).sum(1)
+        return float((mixture.weights @ (offsets + spread)).sqrt())
 
     def with_rare(self, eta: float, *, distance: float = 2.0) -> "Truth":
-        """Returns the law with a rare mode beside it, in weight η.
+        """Returns the distribution with an additional rare mode of weight η.
 
-        It is the heaviest component turned into its negative: of the same covariance, its mean
-        opposite to that component's as the law's mean sees it.
+        The mode has the covariance of the heaviest component, and lies on the opposite side of
+        the mean.
 
         Arguments:
-            eta: η, in (0, 1); in 5e-4 … 5e-2 it is between never and always seen.
-            distance: How far its mean is from the law's, in units of ``radius``.
+            eta: η, in (0, 1); with 5e-4 … 5e-2 some training sets have samples of the mode.
+            distance: The distance of the mode from the mean, in units of ``radius``.
 
         Raises:
             ValueError: unless 0 < η < 1.
         """
         if not 0 < eta < 1:
             raise ValueError(f"eta: found {eta}, expected a weight between 0 and 1")
-        law, k = self.clean, int(self.clean.weights.argmax())
-        centre = law.weights @ law.means
-        away = centre - law.means[k]
+        mixture, k = self.clean, int(self.clean.weights.argmax())
+        centre = mixture.weights @ mixture.means
+        away = centre - mixture.means[k]
         mean = centre + distance * self.radius * away / away.norm()
-        weights = torch.cat([(1 - eta) * law.weights, law.weights.new_tensor([eta])])
-        means = torch.cat([law.means, mean[None]])
-        return Truth(_again(law, weights, means, k), eta)
+        weights = torch.cat([(1 - eta) * mixture.weights, mixture.weights.new_tensor([eta])])
+        means = torch.cat([mixture.means, mean[None]])
+        return Truth(_with_component(mixture, weights, means, k), eta)
 
 
-def _again(law: GaussianMixture, weights: Tensor, means: Tensor, k: int) -> GaussianMixture:
-    """Returns a law with the covariance of component k once more at its end."""
-    if isinstance(law, FactorMixture):
-        parts = (torch.cat([part, part[k : k + 1]]) for part in (law.factors, law.noise))
+def _with_component(
+    mixture: GaussianMixture, weights: Tensor, means: Tensor, k: int
+) -> GaussianMixture:
+    """Returns a mixture with one more component, which has the covariance of component k."""
+    if isinstance(mixture, FactorMixture):
+        parts = (torch.cat([part, part[k : k + 1]]) for part in (mixture.factors, mixture.noise))
         return FactorMixture(weights, means, *parts)
-    covariances = law.covariances
+    covariances = mixture.covariances
     return GaussianMixture(weights, means, torch.cat([covariances, covariances[k : k + 1]]))
 
 
@@ -159,21 +162,21 @@ def fit_truth(
     factors: int | None = None,
     seed: int = 0,
 ) -> Truth:
-    """Returns the mixture, of the numbers of components given, that is best on rows held out.
+    """Returns the mixture whose number of components is best on held-out rows.
 
     Arguments:
         x: Training rows with shape (N, D).
-        held_out: Further rows.
-        components: Numbers of components that are tried.
-        factors: Of analysers; None: full covariances.
-        seed: Where the starts come from.
+        held_out: Held-out rows.
+        components: Numbers of components to try.
+        factors: The number of factors of each component; None: full covariances.
+        seed: The seed of the initial values.
     """
     x, held_out = x.double(), held_out.double()
     centre = x.mean(0)
     scale = float((x - centre).square().mean().sqrt())
     rows, others = (x - centre) / scale, (held_out - centre) / scale
-    found = [_fitted(rows, count, factors, seed) for count in components]
-    return Truth(max(found, key=lambda law: float(law.log_prob(others).mean())))
+    mixtures = [_fitted(rows, count, factors, seed) for count in components]
+    return Truth(max(mixtures, key=lambda mixture: float(mixture.log_prob(others).mean())))
 
 
 def _fitted(x: Tensor, count: int, factors: int | None, seed: int) -> GaussianMixture:
@@ -187,23 +190,27 @@ def _fitted(x: Tensor, count: int, factors: int | None, seed: int) -> GaussianMi
 
 
 def save(truth: Truth, path: Path) -> None:
-    """Writes a law to one file of safetensors, in float32."""
-    law = truth.clean
-    kind = ("factors", "noise") if isinstance(law, FactorMixture) else ("covariances",)
+    """Writes a distribution to one safetensors file, in float32."""
+    mixture = truth.clean
+    kind = ("factors", "noise") if isinstance(mixture, FactorMixture) else ("covariances",)
     names = ("weights", "means", *kind)
-    save_tensors({name: getattr(law, name).float() for name in names}, path, rare=repr(truth.rare))
+    save_tensors(
+        {name: getattr(mixture, name).float() for name in names}, path, rare=repr(truth.rare)
+    )
 
 
 def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
-    """Returns a law that is packaged, by its name, or one that ``save`` wrote, by its path.
+    """Returns a distribution of the library, by its name, or a saved one, by its path.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if there is no such file.
     """
     path = FITTED / f"{name}.safetensors" if name in NAMES else Path(name)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: found no file, expected a law or one of {NAMES}")
+        raise FileNotFoundError(
+            f"{path}: found no file, expected a saved distribution, or one of {NAMES}"
+        )
     state, metadata = load_tensors(path)
     kind = FactorMixture if "factors" in state else GaussianMixture
-    law = kind(**{name: t.to(dtype) for name, t in state.items()})
-    return Truth(law, float(metadata["rare"]))
+    mixture = kind(**{name: t.to(dtype) for name, t in state.items()})
+    return Truth(mixture, float(metadata["rare"]))

@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ebflow.complexity import laws
-from ebflow.complexity.denoisers import looks
+from ebflow.complexity import mixture_distances
+from ebflow.complexity.denoisers import train_in_parts
 from ebflow.complexity.errors import Denoiser, denoising_errors, over_levels
 from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.complexity.samplers import Scores, ladder, probability_flow
@@ -133,7 +133,7 @@ class Yardstick:
             directions = derive(self.cell.seed, "slices")
             found["excess"].append(float(-law.log_prob(rows).mean()) - entropy)
             found["tv"].append(float(0.5 * gaps.abs().sum()))
-            found["w2"].append(laws.sliced(rows, law, SLICES, directions)[1])
+            found["w2"].append(mixture_distances.sliced(rows, law, SLICES, directions)[1])
             found["far_error"].append(float(gaps[-1].abs()) if self.truth.rare else math.nan)
         return found
 
@@ -147,8 +147,9 @@ def _trained(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
     cell = yardstick.cell
     sets = _drawn(cell, yardstick.truth)
     nets = _networks(cell, sets)
-    training = looks(
-        nets, sets.draws(_noise(cell, f"train {cell.net}")), lengths=cell.lengths, least=LEAST,
+    batches = sets.minibatches(_noise(cell, f"train {cell.net}"))
+    training = train_in_parts(
+        nets, batches, lengths=cell.lengths, least=LEAST,
         highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
     )  # fmt: skip
     own = [sets.of(index) for index in range(nets.count)]

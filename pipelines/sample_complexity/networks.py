@@ -65,7 +65,7 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pd.DataFrame:
     sets = drawn(cell, truth, seeds, sizes, name, once=cell.noise == "once")
     noise = derive(cell.seed, name, cell.noise, cell.panel, "train", int(seeds[0]))
     nets = untrained(cell, truth, sets, noise)
-    fit(nets, sets.draws(noise), least=truth.sigma, steps=cell.steps, rows=cell.batch)
+    fit(nets, sets.minibatches(noise), least=truth.sigma, steps=cell.steps, rows=cell.batch)
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
     found = errors.distances(nets.at(truth.sigma), truth.smoothed, test.noisy)
     return frame({

@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ebflow.complexity import errors, laws
+from ebflow.complexity import errors, mixture_distances
 from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.denoisers import Denoisers, looks
+from ebflow.complexity.denoisers import Denoisers, train_in_parts
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.complexity.samplers import Scores, ladder, reverse_sde
 from ebflow.randomness import generator as derive
@@ -32,8 +32,8 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
     sets = drawn(cell, truth, seeds, list(cell.sizes), name, once=False)
     noise = derive(cell.seed, name, "train", cell.first)
     nets = untrained(cell, truth, sets, noise)
-    training = looks(
-        nets, sets.draws(noise), lengths=cell.lengths, least=truth.sigma, highest=levels[0],
+    training = train_in_parts(
+        nets, sets.minibatches(noise), lengths=cell.lengths, least=truth.sigma, highest=levels[0],
         rows=cell.batch,
     )  # fmt: skip
     rows, taken = partial(_rows, cell), partial(_samples, cell)
@@ -64,7 +64,7 @@ def _rows(cell: SamplerCell, x: Tensor, **columns: Any) -> pd.DataFrame:  # noqa
     law = type(clean)(clean.weights.double(), clean.means.double(), clean.covariances.double())
     law = law.smoothed(truth.sigma)
     noise = derive(cell.seed, "slices")
-    found = pd.DataFrame([laws.distances(rows, law, generator=noise) for rows in x])
+    found = pd.DataFrame([mixture_distances.distances(rows, law, generator=noise) for rows in x])
     return frame({
         "panel": "samplers", "ratio": cell.ratio, "size": cell.size, "epsilon": cell.epsilon,
         "eta": worst_eta(cell.ratio, cell.epsilon), **columns, **found,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ebflow.complexity.denoisers import Draws
+from ebflow.complexity.denoisers import Minibatches
 
 
 class TrainingSets(NamedTuple):
@@ -32,7 +32,7 @@ class TrainingSets(NamedTuple):
     def drawn(
         cls, draw: Callable[[int], Sequence[Tensor]], seeds: Tensor, sizes: Sequence[int]
     ) -> "TrainingSets":
-        """Draws each set as it comes, the same whoever else is drawn.
+        """Samples every set on its own, so that a set does not depend on the others.
 
         Arguments:
             draw: From the number of a set to its part of ``clean``, ``rare`` and ``noise``.
@@ -53,6 +53,6 @@ class TrainingSets(NamedTuple):
         """Returns the training samples of a network, with shape (m, D)."""
         return self.clean[self.owner[network], : self.sizes[network]]
 
-    def draws(self, generator: torch.Generator) -> Draws:
+    def minibatches(self, generator: torch.Generator) -> Minibatches:
         """Returns the minibatches."""
-        return Draws(self.clean, self.owner, self.sizes, generator, self.noise)
+        return Minibatches(self.clean, self.owner, self.sizes, generator, self.noise)

@@ -7,7 +7,14 @@ import torch
 
 from ebflow import objectives
 from ebflow.complexity.efficiency import estimates, samples
-from ebflow.complexity.flows import Pairs, endless, fit, line_divergence, pair_truth, whole
+from ebflow.complexity.flows import (
+    Pairs,
+    all_samples,
+    fit,
+    fresh_samples,
+    line_divergence,
+    pair_truth,
+)
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import PairCell, WeightCell
 from pipelines.sample_complexity.rows import frame
@@ -39,9 +46,9 @@ def _pair(cell: PairCell, m: int | None) -> pd.DataFrame:
     law, sigma = pair_truth(cell.a, WEIGHT), NOISES.get(cell.objective, 0.0)
     noise = derive(cell.seed, "pairs", f"{cell.a:g}", str(m), cell.first)
     batches = (
-        whole(law.sample(cell.count * m, generator=noise).view(cell.count, m, 1))
+        all_samples(law.sample(cell.count * m, generator=noise).view(cell.count, m, 1))
         if m
-        else endless(law, cell.count, ENDLESS, generator=noise)
+        else fresh_samples(law, cell.count, ENDLESS, generator=noise)
     )
     found = Pairs((cell.a, -cell.a), cell.count)
     fit(found, batches, OBJECTIVES[cell.objective], generator=noise, steps=cell.steps, lr=0.05)

@@ -1,8 +1,8 @@
-"""The packaged laws that look like data, and the command that makes their files.
+"""The distributions of the library that resemble data, and the command that fits them.
 
     python -m ebflow.complexity.fitted digits patches
     python -m ebflow.complexity.fitted mnist --source mnist.parquet
 
-Levels of pixels get uniform noise of one level. Of the rows a sixth, drawn at random, are held
-out, and decide how many components there are.
+Grey levels get uniform noise of one level. A random sixth of the rows is held out and selects the
+number of components.
 """

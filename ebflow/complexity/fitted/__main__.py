@@ -1,4 +1,4 @@
-"""Fits the packaged laws, and writes their files."""
+"""Fits the distributions of the library, and writes their files."""
 
 import argparse
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from ...randomness import generator, uniform
 from ..truths import FITTED, NAMES, fit_truth, save
 
 MOST = 10_000
-"""Rows of MNIST that are used."""
+"""The number of rows of MNIST that are used."""
 
 COMPONENTS = {"digits": (5, 10, 20, 40), "mnist": (20,), "patches": (20,)}
-"""Numbers of components that are tried."""
+"""Numbers of components to try."""
 
 SIDE, PATCHES = 16, 4000
-"""The side of patches in pixels, and how many are cut out of each photograph."""
+"""The side of patches in pixels, and the number of patches per photograph."""
 
 
 def main() -> None:
-    """Fits what is named."""
+    """Fits the named distributions."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", choices=NAMES)
     parser.add_argument("--images", help="images of MNIST, shape (N, 784): an .npy file")
@@ -32,9 +32,9 @@ def main() -> None:
         rows, factors = ROWS[name](options.images)
         order = torch.randperm(len(rows), generator=generator(0, "truths", name))
         held, train = rows[order].tensor_split([len(rows) // 6])
-        law = fit_truth(train, held, components=COMPONENTS[name], factors=factors)
-        save(law, options.folder / f"{name}.safetensors")
-        print(f"{name}: {len(law.clean.weights)} components")
+        truth = fit_truth(train, held, components=COMPONENTS[name], factors=factors)
+        save(truth, options.folder / f"{name}.safetensors")
+        print(f"{name}: {len(truth.clean.weights)} components")
 
 
 def _digits(images: str | None) -> tuple[Tensor, int | None]:

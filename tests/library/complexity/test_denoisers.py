@@ -8,7 +8,7 @@ from ebflow.complexity.closed_forms import (
     HALF,
     worst_eta,
 )
-from ebflow.complexity.denoisers import Denoisers, Draws, fit
+from ebflow.complexity.denoisers import Denoisers, Minibatches, fit
 from ebflow.complexity.instances import far_mode, gaussian
 from ebflow.randomness import generator
 
@@ -52,8 +52,8 @@ def test_networks_do_not_see_each_other():
 def test_a_batch_is_of_the_first_samples_of_its_own_set():
     clean = torch.arange(20.0).view(2, 10, 1)
     sets = torch.tensor([0, 1, 1]), torch.tensor([10, 3, 1])
-    draws = Draws(clean, *sets, generator(0), -clean)
-    x, z = draws.batch(400)
+    batches = Minibatches(clean, *sets, generator(0), -clean)
+    x, z = batches.batch(400)
     assert torch.equal(z, -x)
     seen = [sorted(set(row.flatten().tolist())) for row in x]
     assert seen == [list(range(10)), [10.0, 11.0, 12.0], [10.0]]
@@ -65,8 +65,8 @@ def test_the_score_is_learnt_from_many_samples_and_not_from_few(noise):
     clean, z = drawn(truth, 1, 4096)
     net = ensemble(2, size=2, radius=1.0)
     sets = torch.tensor([0, 0]), torch.tensor([4, 4096])
-    draws = Draws(clean, *sets, generator(2), z if noise == "once" else None)
-    fit(net, draws, least=truth.sigma, steps=300, rows=64)
+    batches = Minibatches(clean, *sets, generator(2), z if noise == "once" else None)
+    fit(net, batches, least=truth.sigma, steps=300, rows=64)
     test = truth.stratified(2000, generator=generator(3))
     found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
     few, many = (truth.sigma * errors.l2(found, test.weights)).tolist()
@@ -81,8 +81,8 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     bulk = truth.clean.sample_components(first, generator=generator(4))
     net = ensemble(9, radius=ratio * HALF)
     owner = torch.zeros(9, dtype=torch.long)
-    draws = Draws(bulk[None], owner, owner + 1024, generator(5))
-    fit(net, draws, least=truth.sigma, steps=300)
+    batches = Minibatches(bulk[None], owner, owner + 1024, generator(5))
+    fit(net, batches, least=truth.sigma, steps=300)
     test = truth.stratified(1000, generator=generator(6))
     found = errors.distances(net.at(truth.sigma), truth.smoothed, test.noisy)
     missed = truth.sigma * errors.l2(found, test.weights, test.component == 1)
@@ -94,8 +94,8 @@ def test_a_level_is_drawn_for_every_example_where_samplers_need_them():
     truth = gaussian()
     clean, _ = drawn(truth, 1, 2048)
     net = ensemble(1, radius=1.0)
-    draws = Draws(clean, torch.tensor([0]), torch.tensor([2048]), generator(7))
-    fit(net, draws, least=HALF, highest=4.0, steps=400)
+    batches = Minibatches(clean, torch.tensor([0]), torch.tensor([2048]), generator(7))
+    fit(net, batches, least=HALF, highest=4.0, steps=400)
     for sigma in (HALF, 3.0):
         x = torch.linspace(-2, 2, 9)[:, None] * (0.5 + sigma**2) ** 0.5
         exact = truth.clean.smoothed(sigma).score(x)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebflow.complexity import denoising_errors, load
-from ebflow.complexity.denoisers import Draws, fit
+from ebflow.complexity.denoisers import Minibatches, fit
 from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
 from ebflow.randomness import generator
 
@@ -79,8 +79,8 @@ def test_training_comes_near_the_scores_of_a_law_of_images(
     clean = truth.sample(4096, generator=generator(3)).float()[None]
     net = kind(1, 64, width=width, generator=generator(4))
     before = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
-    draws = Draws(clean, torch.tensor([0]), torch.tensor([4096]), generator(5))
-    fit(net, draws, least=0.2, highest=20.0, steps=steps, rows=64, lr=rate)
+    batches = Minibatches(clean, torch.tensor([0]), torch.tensor([4096]), generator(5))
+    fit(net, batches, least=0.2, highest=20.0, steps=steps, rows=64, lr=rate)
     after = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
     assert all(a < 0.67 * b for a, b in zip(after, before, strict=True))
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from ebflow.complexity import laws
+from ebflow.complexity import mixture_distances
 from ebflow.complexity.instances import far_mode, gaussian
 from ebflow.complexity.samplers import ladder, probability_flow, reverse_sde
 from ebflow.errors import NonFinite
@@ -64,7 +64,7 @@ def test_the_true_score_gives_the_true_law(name):
     levels = ladder(24.0, instance.sigma, 60)
     x = SAMPLERS[name](instance.clean.smoothed, (8000, 2), torch.ones(1), levels=levels,
                        generator=generator(2))  # fmt: skip
-    found = laws.distances(x, instance.smoothed, generator=generator(3))
+    found = mixture_distances.distances(x, instance.smoothed, generator=generator(3))
     assert found.tv < 0.06 and found.far_mass == pytest.approx(0.1, abs=0.02)
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from ebflow.bases import GaussianMixture
-from ebflow.complexity import laws
+from ebflow.complexity import mixture_distances
 from ebflow.complexity.instances import far_mode
 from ebflow.randomness import generator
 
@@ -21,45 +21,49 @@ def test_the_distribution_function_and_its_inverse():
     x = torch.tensor([-1.0, 0.0, 6.0, 11.0])
     deviation, far = 1.0, 16 * math.sqrt(0.5)
     expected = 0.99 * stats.norm.cdf(x) + 0.01 * stats.norm.cdf(x, far, deviation)
-    torch.testing.assert_close(laws.cdf(law, x), torch.as_tensor(expected))
+    torch.testing.assert_close(mixture_distances.cdf(law, x), torch.as_tensor(expected))
     u = torch.tensor([1e-6, 0.3, 0.9899, 0.9901, 1 - 1e-6])
-    torch.testing.assert_close(laws.cdf(law, laws.inverse_cdf(law, u)), u, rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        mixture_distances.cdf(law, mixture_distances.inverse_cdf(law, u)), u, rtol=1e-9, atol=0
+    )
 
 
 def test_shifted_quantiles_are_at_the_distance_of_the_shift():
     u = (torch.arange(1000) + 0.5) / 1000
-    x = laws.inverse_cdf(NORMAL, u)
-    assert laws.wasserstein(x.flip(0) + 0.25, NORMAL) == pytest.approx((0.25, 0.25))
-    assert laws.wasserstein(2 * x, NORMAL)[1] == pytest.approx(1, abs=0.01)
+    x = mixture_distances.inverse_cdf(NORMAL, u)
+    assert mixture_distances.wasserstein(x.flip(0) + 0.25, NORMAL) == pytest.approx((0.25, 0.25))
+    assert mixture_distances.wasserstein(2 * x, NORMAL)[1] == pytest.approx(1, abs=0.01)
 
 
 def test_w1_agrees_with_scipys():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal(500) + 0.3, rng.standard_normal(400_000)
-    found = laws.wasserstein(torch.from_numpy(x), NORMAL)[0]
+    found = mixture_distances.wasserstein(torch.from_numpy(x), NORMAL)[0]
     assert found == pytest.approx(stats.wasserstein_distance(x, y), abs=0.01)
 
 
 def test_total_variation_has_its_floor_and_its_shift():
     """TV of N(μ, 1) from N(0, 1) is 2 Φ(μ/2) − 1, less what bins hide."""
     x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
-    floor = laws.total_variation(x, NORMAL)
+    floor = mixture_distances.total_variation(x, NORMAL)
     edges = np.arange(-10, 10.5, 0.5)
     masses = np.diff(stats.norm.cdf(edges))
     assert floor == pytest.approx(np.sqrt(masses / (2 * np.pi * len(x))).sum(), rel=0.5)
-    shifted = laws.total_variation(x + 0.4, NORMAL)
+    shifted = mixture_distances.total_variation(x + 0.4, NORMAL)
     assert shifted == pytest.approx(2 * stats.norm.cdf(0.2) - 1, abs=0.01)
 
 
 def test_a_missed_mode_costs_its_mass():
     law = far_mode(16.0, 0.05).smoothed
     x = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(1))
-    found = laws.distances(x, law, generator=generator(0))
+    found = mixture_distances.distances(x, law, generator=generator(0))
     radius = 16 * math.sqrt(0.5)
     assert found.tv == pytest.approx(0.05, abs=0.01) and found.far_mass == 0
     assert found.w1 == pytest.approx(0.05 * radius, rel=0.15)
     assert found.w2 == pytest.approx(math.sqrt(0.05) * (radius - 2.06), rel=0.1)
-    true = laws.distances(law.sample(100_000, generator=generator(1)), law, generator=generator(0))
+    true = mixture_distances.distances(
+        law.sample(100_000, generator=generator(1)), law, generator=generator(0)
+    )
     assert true.far_mass == pytest.approx(0.05, abs=0.003) and true.tv < 0.02
 
 
@@ -67,7 +71,7 @@ def test_a_shift_is_seen_in_slices_by_its_mean_square():
     """SW₂² of a shift by c in d dimensions is |c|²/d; 300 directions."""
     law = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
     x = law.sample(2_000, generator=generator(2)) + torch.tensor([1.2, 0.0, 0.0])
-    found = laws.sliced(x, law, 300, generator(3))
+    found = mixture_distances.sliced(x, law, 300, generator(3))
     assert found[1] ** 2 == pytest.approx(1.2**2 / 3, rel=0.1)
     assert found[0] == pytest.approx(1.2 / 2, rel=0.1)
 
@@ -75,7 +79,9 @@ def test_a_shift_is_seen_in_slices_by_its_mean_square():
 def test_a_projected_mixture_is_the_law_along_the_direction():
     law = far_mode(8.0, 0.2, size=3).smoothed
     direction = torch.tensor([0.6, 0.8, 0.0])
-    line = laws.along(law, direction)
+    line = mixture_distances.along(law, direction)
     x = law.sample(50_000, generator=generator(4)) @ direction
-    found = stats.kstest(x.numpy(), lambda t: laws.cdf(line, torch.as_tensor(t)).numpy())
+    found = stats.kstest(
+        x.numpy(), lambda t: mixture_distances.cdf(line, torch.as_tensor(t)).numpy()
+    )
     assert found.pvalue > 1e-4
