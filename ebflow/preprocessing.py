@@ -261,8 +261,11 @@ def _normalizer(
                       dtype=torch.float64)  # fmt: skip
     if normalize == "standardize":
         return [standard]
-    values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
-    values = (1 - shrinkage) * values + shrinkage
+    values = torch.ones_like(moments.mean)
+    vectors = torch.eye(len(values)).to(values)
+    if shrinkage < 1:
+        values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
+        values = (1 - shrinkage) * values + shrinkage
     if not _regular(values, dtype):
         raise SingularCovariance(
             "shrinkage: found a singular covariance of the training split (features that "
@@ -273,7 +276,7 @@ def _normalizer(
     # R = (Q Λ^½) (Q Λ^½)ᵀ, and a QR of the transpose has its Cholesky factor, to full precision.
     factor = torch.linalg.qr((vectors * values.sqrt()).mT).R.mT
     factor = factor * factor.diagonal().sign()
-    inverse = torch.linalg.solve_triangular(factor, torch.eye(len(values)).to(factor), upper=False)
+    inverse = torch.linalg.inv(factor).tril()
     return [standard, Dense(inverse, None, structure="tril", trainable=False)]
 
 

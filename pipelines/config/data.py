@@ -87,8 +87,11 @@ class DataConfig(Section):
 class PreprocessConfig(Section):
     """Fixed bijections in front of the flow, fitted on the training split."""
 
-    normalize: Literal["none", "standardize", "whiten"] = Field(
-        "whiten", description="map the training data to zero mean and unit (co)variance"
+    normalize: Literal["none", "standardize", "whiten", "cholesky", "auto"] = Field(
+        "whiten",
+        description="map the training data to zero mean and unit (co)variance; cholesky whitens "
+        "by a triangular matrix, which keeps the order of columns; auto is cholesky if columns "
+        "nearly depend on others, else standardize",
     )
     logit: float | None = Field(
         1e-6, gt=0, lt=0.5, description="margin of the logit of integer data; None: no logit"
@@ -97,14 +100,14 @@ class PreprocessConfig(Section):
     shrinkage: float | None = Field(
         0.0,
         ge=0,
-        lt=1,
+        le=1,
         description="share of the identity in the correlations that are whitened; None: the one "
         "whose Gaussian is likeliest on rows left out",
     )
     grids: bool = Field(
         False,
         description="dequantize columns of a table that lie on an ordered grid (integers, tenths) "
-        "by uniform noise of their step",
+        "or have few values, and repeated values of other columns, by uniform noise",
     )
     tails: bool = Field(
         False,

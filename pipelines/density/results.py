@@ -128,12 +128,18 @@ def _classes(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what is done to columns of a table, a line for each step."""
+    """Returns the treatment of a table's columns, a line for each kind."""
     grids = [f"{name} ({step:g})" for name, step in steps.get("grids", {}).items()]
-    bounded = list(steps.get("bounds", {}))
+    levels = [f"{name} ({len(some)})" for name, some in steps.get("levels", {}).items()]
+    atoms = [
+        f"{name} ({', '.join(f'{value:g}' for value in some)})"
+        for name, some in steps.get("atoms", {}).items()
+    ]
     lines = {
         "on grids": (grids, "dequantized by noise of their step"),
-        "bounded": (bounded, "carried to the line by a logit or a logarithm"),
-        "tails": (steps.get("tails", []), "bent by Johnson's S_U"),
+        "of levels": (levels, "dequantized by noise up to the next level"),
+        "with atoms": (atoms, "repeated values, which have probabilities instead of densities"),
+        "bounded": (list(steps.get("bounds", {})), "mapped to the line by a logit or logarithm"),
+        "tails": (steps.get("tails", []), "transformed by Johnson's S_U"),
     }
     return {name: f"{listed(some, NAMED)}: {done}" for name, (some, done) in lines.items() if some}

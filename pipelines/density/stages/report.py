@@ -40,6 +40,7 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     steps = json.loads((preprocessed / COLUMNS).read_text())
+    dequantized = [name for kind in ("grids", "levels", "atoms") for name in steps.get(kind, ())]
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
     found = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as known:
@@ -54,7 +55,7 @@ def report(
         "warnings": [
             *training["warnings"],
             *doubts(numbers, manifest, config.model),
-            *unbounded(manifest, features(dataset), steps.get("grids", {})),
+            *unbounded(manifest, features(dataset), dequantized),
             *found.warnings,
             *manifest.warnings,
         ],
