@@ -7,7 +7,7 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
            "Univariate", "Weighted", "part", "random_rotation"]  # fmt: skip
 
-from .activations import Elementwise, MonotoneSpline, MonotoneTanh, SmoothLeakyReLU
+from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
 from .cells import Cells, ColumnCells, Knot
@@ -15,6 +15,7 @@ from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling
+from .learned import MonotoneSpline, MonotoneTanh
 from .linear import Dense, DenseLU
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
