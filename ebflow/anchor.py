@@ -43,7 +43,7 @@ class Anchor:
         tolerance: The drift beyond which weights are refreshed earlier; None: by interval alone.
         check_every: The number of steps between looks at the drift.
         probes: The number of random probes r.
-        seed: Where the probes come from.
+        seed: The seed of the probes.
     """
 
     def __init__(

@@ -466,7 +466,7 @@ def build(spec: dict[str, Any]) -> Base:
 
 
 def _inverse_roots(covariances: Tensor) -> Tensor:
-    """Returns W: reciprocal deviations, or inverses of Cholesky factors."""
+    """Returns W: reciprocal standard deviations, or inverses of Cholesky factors."""
     if covariances.ndim == 2:
         return covariances.rsqrt()
     factors = torch.linalg.cholesky(covariances)

@@ -48,7 +48,7 @@ from .mixtures import fit_components
 from .randomness import normal, uniform
 
 WIDE = 1.1
-"""Standard deviations of proposals, in the mixture's: chains stick if tails are too light."""
+"""Standard deviations of proposals over the mixture's: chains stick if tails are too light."""
 
 ROWS = 10
 """Samples of the mixture's fit per column and component."""

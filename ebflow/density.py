@@ -1,23 +1,23 @@
-r"""Unnormalized log-densities: what an objective may ask of one.
+r"""Unnormalized log-densities: the interface between densities and objectives.
 
-A density over events is given by its energy :math:`E`, :math:`\log p(x) = -E(x) - \log Z`. Its
-score :math:`s = \nabla_x \log p = -\nabla_x E` and the quadratic form :math:`v^\top \nabla s\, v`
-do not see :math:`Z`. Objectives are written against ``LogDensity`` and nothing else.
+A density over events has an energy :math:`E`, with :math:`\log p(x) = -E(x) - \log Z`. Its score
+:math:`s = \nabla_x \log p = -\nabla_x E` and the quadratic form :math:`v^\top \nabla s\, v` do
+not depend on :math:`Z`. Objectives use ``LogDensity`` and nothing else.
 
-The energy alone is enough: everything else then comes by autograd, at one backward pass for the
-score and one more for every slice of the curvature. A flow, a mixture of Gaussians and a
-classifier's logit have closed forms of parts of it.
+The energy alone is enough: autograd computes everything else, by one backward pass for the score
+and one more for every slice of the curvature. A flow, a mixture of Gaussians and a classifier's
+logit have closed forms of parts of it.
 
-The trace of a score's Jacobian has a closed form for a chain in which one layer alone is bent, and
+The trace of a score's Jacobian has a closed form for a chain with only one nonlinear layer, which
 acts on every element alone (dense – activation – dense), over a base like N(0, I). Let A be the
-Jacobian of what stands before that layer and C of what stands behind it, both constant, :math:`f`
-the layer and :math:`s` the score over its output:
+Jacobian of the layers before it and C that of the layers after it, both constant, :math:`f` the
+layer and :math:`s` the score over its output:
 
 .. math::
     \operatorname{tr} \nabla s_x = -f'^\top \left[ (A A^\top) \circ (C^\top C) \right] f'
         + \operatorname{diag}(A A^\top)^\top \left( s \circ f'' + \psi'' \right).
 
-The two Gram matrices are one for all rows of a batch; nothing is factorized. Without such a layer
+All rows of a batch share the two Gram matrices, and nothing is factorized. Without such a layer
 the trace is :math:`-\|A\|_F^2`.
 """
 
@@ -42,13 +42,13 @@ from .bijections.base import (
 )
 
 ELEMENTS = 2**22
-"""Elements of the tangents that are carried at a time by ``trace``."""
+"""Elements of the tangents that ``trace`` computes at a time."""
 
 
 class Evaluation(ABC):
     """A log-density at one batch of points ``x`` with shape (B, *event).
 
-    What is computed once is shared by all that ask for it. Values are in nats.
+    Each result is computed once. Values are in nats.
     """
 
     x: Tensor
@@ -74,30 +74,30 @@ class Evaluation(ABC):
         return sum_event(self.score * v, self.x), self.curvature(v)
 
     def laplacian(self) -> Tensor:
-        """Returns tr ∇s, exactly, with shape (B,); by D slices unless there is a closed form."""
+        """Returns the exact tr ∇s with shape (B,), by D slices unless there is a closed form."""
         return trace(self.curvature, self.x)
 
 
 class LogDensity(ABC):
     """A log-density up to a constant; ``x`` has shape (B, *event), values are in nats.
 
-    Implementing one: ``energy`` is enough. Where more is known in closed form, return an
-    ``Evaluation`` of one's own from ``at``.
+    Implementing one: ``energy`` is enough. For closed forms, return your own ``Evaluation`` from
+    ``at``.
     """
 
     unit_curvature = False
-    """Whether v·∇s·v is −v·v everywhere, as that of N(0, I)."""
+    """True if v·∇s·v is −v·v everywhere, as for N(0, I)."""
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) with shape (B,); examples must not see each other."""
+        """Returns E(x) with shape (B,); it must not mix examples."""
 
     def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
-        """Returns the density at ``x``, for several questions about the same points.
+        """Returns the density at ``x``, whose results share computations.
 
         Arguments:
             x: The points, with shape (B, *event).
-            training: Whether what comes of it is differentiated as a whole, by one backward pass.
+            training: True if one backward pass differentiates all results together.
         """
         return AutogradEvaluation(self.energy, x)
 
@@ -112,21 +112,21 @@ class LogDensity(ABC):
     def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and v·∇s·v with shape (K, B)."""
         at = self.at(x)
-        curvature = at.curvature(v)  # first: it asks for more derivatives than the score does
+        curvature = at.curvature(v)  # first, because it needs more derivatives than the score
         return at.score, curvature
 
     def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns s with shape (B, *event) and tr ∇s, exactly, with shape (B,)."""
         at = self.at(x)
-        laplacian = at.laplacian()  # first: its sweep may give the score as well
+        laplacian = at.laplacian()  # first, because its sweep may compute the score as well
         return at.score, laplacian
 
 
 class EnergyFunction(LogDensity):
-    """Creates a ``LogDensity`` of any twice differentiable energy, by autograd.
+    """Creates a ``LogDensity`` from any twice differentiable energy, by autograd.
 
     Arguments:
-        energy: A function from (B, *event) to (B,), in nats: a network, say.
+        energy: A function from (B, *event) to (B,), in nats, such as a network.
 
     Example:
         >>> density = ebflow.EnergyFunction(lambda x: 0.5 * (x * x).sum(1))
@@ -145,7 +145,7 @@ class EnergyFunction(LogDensity):
 
 
 class AutogradEvaluation(Evaluation):
-    """An energy at ``x``, all derivatives by autograd."""
+    """An energy at ``x``, with all derivatives by autograd."""
 
     def __init__(self, energy: Callable[[Tensor], Tensor], x: Tensor) -> None:
         self._function, self.x = energy, x
@@ -316,11 +316,11 @@ def without_nan(energy: Tensor, x: Tensor) -> Tensor:
 def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Returns Σ_k e_k·∇s·e_k with shape (B,), by D directions, a part of them at a time.
 
-    While gradients are recorded, all parts are kept for the backward pass: O(B D²) numbers a
+    If gradients are enabled, all parts stay in memory for the backward pass: O(B D²) numbers a
     layer.
 
     Arguments:
-        curvature: From directions with shape (K, 1, *event) to v·∇s·v with shape (K, B).
+        curvature: A function from directions (K, 1, *event) to v·∇s·v with shape (K, B).
         x: The points, with shape (B, *event).
     """
     if not len(x):

@@ -91,7 +91,7 @@ def log_probs(
             ``flow.log_prob``.
         context: The context of ``x``, as in ``flow.log_prob``.
         draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
-        importance_weighted: Whether to average densities (log mean exp), a tighter bound on the
+        importance_weighted: True to average densities (log mean exp), a tighter bound on the
             log-probability of integers, instead of log-densities.
         batch_size: Rows at a time.
         seed: The seed of the noise, which is a function of a row's values.
@@ -204,7 +204,7 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
-    """Returns the deviations of a batch of latents from N(0, I).
+    """Returns the differences of a batch of latents from N(0, I).
 
     Arguments:
         u: Latents of data, with shape (B, D) after flattening.

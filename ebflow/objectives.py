@@ -267,9 +267,9 @@ def dsm(
     Arguments:
         density: The density.
         x: The data, with shape (B, *event).
-        generator: Where the noise comes from.
+        generator: The source of the noise.
         sigma: σ in the units of ``x``, or a ladder of them.
-        antithetic: Whether the loss is the mean over n and −n, in one batch of 2B: the same
+        antithetic: True if the loss is the mean over n and −n, in one batch of 2B: the same
             mean, and a gradient whose variance does not grow as σ falls; 12L − 2 GEMMs.
     """
     noise = normal(x.shape, x, generator)
@@ -346,7 +346,7 @@ def ssm(
     Arguments:
         density: The density.
         x: The data, with shape (B, *event).
-        generator: Where the directions come from.
+        generator: The source of the directions.
         slices: K; at most D if they are orthogonal.
         directions: A name in ``DIRECTIONS``.
     """
@@ -402,7 +402,7 @@ def taylor_sm(
     Arguments:
         density: The density.
         x: The data, with shape (B, *event).
-        generator: Where the directions come from.
+        generator: The source of the directions.
         estimator: ``taylor`` (one-sided), ``taylor_cv`` (with the control variate) or
             ``two_sided``, which takes two energies for a direction.
         directions: A name in ``DIRECTIONS``.

@@ -1,4 +1,4 @@
-r"""Densities in the plane, and one in ten dimensions, of which samples are drawn.
+r"""Toy distributions in the plane, and one in ten dimensions, with their samplers.
 
 With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
 
@@ -9,12 +9,12 @@ With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
   :math:`[3i, 3i + 3) \times [3j, 3j + 3)`, :math:`-2 \le i, j \le 1`;
 * multimodal10: :math:`y_0 = n_0`, :math:`y_i = \tanh(5 n_i) (y_{i-1} + 2^{i+1})`, i = 1 … 9: 512
   modes, at distances that double from feature to feature;
-* ring: eight Gaussians of deviation 1/2 on the circle of radius 4.
+* ring: eight Gaussians of standard deviation 1/2 on the circle of radius 4.
 
-Noise of N(0, σ² I) smooths the first three. Given the uniform variables, each is then Gaussian,
-and an integral over these by Gauss-Legendre's rule is a mixture of Gaussians: ``SMOOTHED`` has
-these. The rule's nodes are at most about σ apart, which makes its error on the support negligible;
-far beyond, the tail is that of the outermost nodes.
+``SMOOTHED`` has the first three with noise of N(0, σ² I). Given the uniform variables, each is
+Gaussian, and Gauss-Legendre's rule turns the integral over them into a mixture of Gaussians. Its
+nodes are at most about σ apart, so that its error on the support is negligible. Far beyond, the
+tail is that of the outermost nodes.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
@@ -75,7 +75,7 @@ def multimodal10(
 def ring(
     modes: int = 8, *, radius: float = 4.0, tau: float = 0.5, dtype: torch.dtype | None = None
 ) -> GaussianMixture:
-    """Returns equal Gaussians of deviation τ on a circle in the plane, as a mixture."""
+    """Returns equal Gaussians of standard deviation τ on a circle in the plane, as a mixture."""
     angles = torch.arange(modes, dtype=dtype or torch.get_default_dtype()) * (2 * math.pi / modes)
     means = radius * torch.stack([angles.cos(), angles.sin()], 1)
     return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, tau**2))
@@ -89,7 +89,7 @@ def checkerboard_log_prob(x: Tensor) -> Tensor:
 
 
 def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
-    """Returns the law of ``sine`` + σ n: Gaussians of variances σ² and σ² + 1 along the wave."""
+    """Returns the distribution of ``sine`` + σ n: variances σ² and σ² + 1 along the wave."""
     a, weights = _rule(-2, 2, 24 / sigma, dtype)
     variances = torch.tensor([sigma**2, sigma**2 + 1], dtype=a.dtype)
     means = torch.stack([4 * a, _wave(a)], 1)
@@ -97,7 +97,7 @@ def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> Gaussian
 
 
 def smoothed_swirl(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
-    """Returns the law of ``swirl`` + σ n; 7,848 components at σ = 3/8."""
+    """Returns the distribution of ``swirl`` + σ n; 7,848 components at σ = 3/8."""
     t, weights = _rule(0, 3 * math.pi, 50 / sigma, dtype)
     u, w = _rule(0, 1, 5 / 12 / sigma, dtype)
     grid = torch.cartesian_prod(torch.arange(len(t)), torch.arange(len(u)), torch.arange(len(u)))
@@ -106,7 +106,7 @@ def smoothed_swirl(sigma: float, *, dtype: torch.dtype | None = None) -> Gaussia
 
 
 def smoothed_checkerboard(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
-    """Returns the law of ``checkerboard`` + σ n; 2,312 components at σ = 3/8."""
+    """Returns the distribution of ``checkerboard`` + σ n; 2,312 components at σ = 3/8."""
     s, w = _rule(0, SIDE, SIDE / sigma, dtype)
     cells = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if (i + j) % 2 == 0]
     corners = SIDE * torch.tensor(cells, dtype=s.dtype)
@@ -116,11 +116,10 @@ def smoothed_checkerboard(sigma: float, *, dtype: torch.dtype | None = None) -> 
 
 
 def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> GaussianMixture:
-    """Returns Gaussians of deviation σ on ``points`` with shape (K, D), a law smoothed by σ.
+    """Returns Gaussians of standard deviation σ on ``points`` with shape (K, D).
 
-    Where the smoothed law is unknown, its estimate from samples takes its place. They must not be
-    the points at which it is evaluated: the kernel on a point itself, however far from the
-    others, would make its density too high.
+    It estimates a distribution smoothed by σ from samples. Do not evaluate it at these samples:
+    the kernel on a point itself would make its density too high.
     """
     weights = points.new_ones(len(points)) if weights is None else weights
     return GaussianMixture(weights, points, points.new_full((len(points),), sigma**2))

@@ -36,7 +36,7 @@ def maximize(
         network: The classifier.
         labels: The logits to maximize, with shape (B,).
         width: D.
-        generator: Where the starts come from, on the device of the labels.
+        generator: The source of the starts, on the device of the labels.
         steps: The number of steps.
         rate: η, in squared units of the data.
         decay: λ.

@@ -55,7 +55,7 @@ def imputed(
         x: Images with shape (B, D).
         missing: Which pixels of each, with shape (B, P).
         shape: (H, W) or (C, H, W).
-        generator: Where the noise comes from.
+        generator: The source of the noise.
         noise: Its standard deviation.
 
     Raises:

@@ -48,7 +48,7 @@ def mlp(
         classes: The number of classes C.
         hidden: The width of the hidden layers.
         depth: Their number.
-        generator: Where the weights come from.
+        generator: The source of the weights.
     """
     return perceptron(
         math.prod(shape),
@@ -69,7 +69,7 @@ def cnn(
         shape: The shape of an image, (H, W) or (C, H, W); height and width multiples of 4.
         classes: The number of classes.
         hidden: Channels of the first convolution; the second has twice as many.
-        generator: Where the weights come from.
+        generator: The source of the weights.
     """
     channels, height, width = _image(shape)
     if height % 4 or width % 4:
@@ -100,14 +100,14 @@ def resnet18(
     """Returns ResNet-18 in the form for CIFAR: a 3×3 stem of stride 1, and no max-pooling.
 
     Four stages of two blocks have 1, 2, 4 and 8 times the stem's channels. Convolutions start
-    from He's normal law.
+    from He's normal distribution.
 
     Arguments:
         shape: The shape of an image.
         classes: The number of classes.
         hidden: Channels of the stem, a multiple of 32.
         normalization: A name in ``NORMALIZATIONS``.
-        generator: Where the weights come from.
+        generator: The source of the weights.
     """
     image = _image(shape)
     norm = NORMALIZATIONS[normalization]

@@ -36,7 +36,7 @@ def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def deviation(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    """Returns the deviations over colours, (B, P), which the paper's code takes for the salience.
+    """Returns the standard deviations over colours, (B, P), the salience of the paper's code.
 
     A pixel whose colours are alike has none, however large they are. NaN of a single colour.
     """
@@ -87,7 +87,7 @@ def accuracies(
 def density_ratio(
     network: Classifier, x: Tensor, labels: Tensor, sigma: float, generator: torch.Generator
 ) -> tuple[float, Estimate]:
-    """Returns log E[ratio] and E[log ratio] in nats, for noise of deviation σ.
+    """Returns log E[ratio] and E[log ratio] in nats, for noise of standard deviation σ.
 
     Raises:
         NonFinite: if a logit is not finite.

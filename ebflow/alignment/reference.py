@@ -82,7 +82,7 @@ class Reference:
 
     @property
     def conditional(self) -> bool:
-        """Whether there is a density a class."""
+        """True if there is a density a class."""
         return len(self.densities) > 1
 
     @torch.no_grad()

@@ -66,7 +66,7 @@ def score_matching(
 
     Arguments:
         estimator: A name in ``objectives.ESTIMATORS``.
-        directions: The law of the directions.
+        directions: The distribution of the directions.
         slices: Their number K; all in one batched pass.
         step: σ of differences, in the units of the data.
         stability: μ.

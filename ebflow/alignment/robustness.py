@@ -44,7 +44,7 @@ def off_manifold(
         x: Points with shape (B, D).
         directions: Orthonormal ones of the manifold, with shape (D, k), k < D.
         size: r.
-        generator: Where the noise comes from.
+        generator: The source of the noise.
     """
     logits = less_mean(network)
     noise = normal(x.shape, x, generator)

@@ -92,8 +92,8 @@ class SmoothLeakyReLU(Elementwise):
 
     Arguments:
         alpha: The slope α at −∞, in (0, 1).
-        residual: Whether x is added.
-        centred: Whether it is shifted and scaled to f(0) = 0 and f'(0) = 1.
+        residual: True if x is added.
+        centred: True if it is shifted and scaled to f(0) = 0 and f'(0) = 1.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class Convolution(Weighted):
         bias: b, with shape (C,), or None.
         size: (H, W).
         padding: ``zero``, ``circular`` or ``masked``.
-        trainable: Whether K and b are parameters; buffers otherwise.
+        trainable: True if K and b are parameters; buffers otherwise.
 
     Raises:
         ValueError: if shapes or ``padding`` are others than these, or a circular kernel reaches
@@ -339,7 +339,7 @@ def random_rotation(
     Arguments:
         shape: (C, H, W).
         side: The odd side k of the kernel, which has the rotation at its centre.
-        generator: Where the rotation comes from.
+        generator: The source of the rotation.
     """
     if side % 2 == 0:
         raise ValueError(f"kernel_size: found {side}, expected an odd number")
@@ -384,7 +384,7 @@ class Elimination:
 
     @property
     def accurate(self) -> bool:
-        """Whether no pivot S has a condition number, in the norm of row sums, above ε^(-1/2)."""
+        """True if no pivot S has a condition number, in the norm of row sums, above ε^(-1/2)."""
         eps = torch.finfo(self.upper.dtype).eps
         pairs = zip(self.pivots, self.inverses, strict=True)
         conditions = [(_norm(s.detach()) * _norm(x.detach())) for s, x in pairs]

@@ -85,8 +85,8 @@ def _root(
 
     Arguments:
         f: From points to values and slopes.
-        low: Where values are at most 0.
-        high: Where they are at least 0.
+        low: Points with values of at most 0.
+        high: Points with values of at least 0.
         scale: Below which errors are absolute.
     """
     x, moved, epsilon = 0.5 * (low + high), high - low, 8 * torch.finfo(low.dtype).eps
@@ -125,7 +125,7 @@ class MonotoneSpline(Learned):
         shape: The shape of an event.
         cells: M, an even number.
         reach: R, in the units of the elements.
-        channels: Whether elements of a channel, the first dimension, share their function.
+        channels: True if elements of a channel, the first dimension, share their function.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class MonotoneTanh(Learned):
         shape: The shape of an event.
         terms: K, the number of steps.
         reach: R, in the units of the elements.
-        channels: Whether elements of a channel, the first dimension, share their function.
+        channels: True if elements of a channel, the first dimension, share their function.
     """
 
     max_order = 2

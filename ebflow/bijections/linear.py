@@ -48,7 +48,7 @@ class Dense(Weighted):
         weight: W, with shape (D, D).
         bias: b, with shape (D,), or None.
         structure: ``full``, or the triangle of W in effect: ``tril`` or ``triu``.
-        trainable: Whether W and b are parameters; buffers otherwise.
+        trainable: True if W and b are parameters; buffers otherwise.
     """
 
     keeps = ("gradient",)

@@ -141,7 +141,7 @@ class Part(Bijection):
 
     @property
     def initialized(self) -> bool:
-        """Whether f is."""
+        """True if f is."""
         return self.layer.initialized
 
     def initialize(self, x: Tensor) -> None:
@@ -190,7 +190,7 @@ class ConstantPart(Part, ConstantJacobian):
 
     @property
     def lazy(self) -> bool:
-        """Whether the log-det of f is costly."""
+        """True if the log-det of f is costly."""
         return self.layer.lazy
 
     @property
