@@ -76,14 +76,16 @@ class FlowDistribution(Distribution, LogDensity):
     @property
     def has_rsample(self) -> bool:
         """Whether samples are differentiable: false if integers or categories are rounded."""
-        return self.flow.dequantizer is None
+        return self.flow.dequantizer is None or not self.flow.dequantizer.noisy
 
     @property
     def support(self) -> constraints.Constraint:
         """The set of possible values: all reals, or the integers and bounds of dequantization."""
-        support = getattr(self.flow.dequantizer, "support", constraints.real)
-        missing = len(self.event_shape) - support.event_dim
-        return constraints.independent(support, missing) if missing else support
+        dequantizer, dims = self.flow.dequantizer, len(self.event_shape)
+        support = constraints.real if dequantizer is None else dequantizer.support
+        if support.event_dim:  # of the columns of rows; images have none
+            return support if dims == 1 else constraints.independent(constraints.real, dims)
+        return constraints.independent(support, dims)
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
         """Returns the distribution, and its context, with this batch shape."""

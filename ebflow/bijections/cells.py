@@ -16,13 +16,15 @@ the atoms of continuous columns: there it is the probability. In a grid of step 
 same.
 """
 
-__all__ = ["Cells", "ColumnCells", "Knot"]
+__all__ = ["Cells", "ColumnCells", "ColumnSupport", "Knot"]
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
@@ -168,6 +170,12 @@ class Cells(Dequantizer):
 
         return super()._apply(moved, recurse)
 
+    @property
+    def support(self) -> "ColumnSupport":
+        """The values that samples can have: integers or intervals, column by column."""
+        columns = zip(self.step, self.origin, self.least, self.most, strict=True)
+        return ColumnSupport([_support(*map(float, column)) for column in columns])
+
     def bound(self, lower: Tensor, upper: Tensor) -> None:
         """Sets known bounds of raw values, (D,) each in float64, infinite where there is none."""
         steps = torch.where(self.step > 0, self.step, 1.0)
@@ -274,6 +282,35 @@ class Cells(Dequantizer):
     def _replaced(self, t: Tensor, some: Tensor, values: Tensor) -> Tensor:
         """Returns ``t`` with ``values`` in the place of some elements of special columns."""
         return t.index_copy(1, self.special, torch.where(some, values, t[:, self.special]))
+
+
+class ColumnSupport(constraints.Constraint):
+    """The possible values of rows.
+
+    Arguments:
+        columns: The constraint of each column.
+    """
+
+    event_dim = 1
+
+    def __init__(self, columns: Sequence[constraints.Constraint]) -> None:
+        self.columns = list(columns)
+
+    def check(self, value: Tensor) -> Tensor:
+        """Returns whether all columns of each row have possible values, with shape (*batch,)."""
+        columns = zip(self.columns, value.unbind(-1), strict=True)
+        return torch.stack([one.check(values) for one, values in columns], -1).all(-1)
+
+    def __repr__(self) -> str:
+        """Lists the constraints."""
+        return f"ColumnSupport({self.columns})"
+
+
+def _support(step: float, origin: float, least: float, most: float) -> constraints.Constraint:
+    if step == 1 and origin.is_integer():
+        return constraints.integer_interval(least, most)
+    is_bounded = math.isfinite(least) or math.isfinite(most)
+    return constraints.interval(least, most) if is_bounded else constraints.real
 
 
 def _pieces(column: ColumnCells) -> list[tuple[float, ...]]:

@@ -570,6 +570,13 @@ def test_samples_that_are_rounded_have_no_gradient():
     flow = Flow((3,), [Dequantize(17), Affine(8.0, 4.0, (3,), trainable=True)])
     density = flow()
     assert not density.has_rsample and not density.sample((2,)).requires_grad
+    assert density.support.check(
+        torch.tensor([[0.0, 3, 16], [0, 3, 17], [0, 3, 2.5]])
+    ).tolist() == [
+        True,
+        False,
+        False,
+    ]
     for call in (density.rsample, density.rsample_and_log_prob):
         with pytest.raises(NotImplementedError, match="rounded"):
             call((2,))
