@@ -27,14 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST = 1e-3
-"""The least slope of a spline at its knots, and the least size of a bin over the mean size."""
-
-MOST = 7.0
-"""The bound of a spline's parameters."""
-
-FLAT = math.log(math.expm1(1 - LEAST))
-"""The offset with which a slope's parameter of 0 is a slope of 1."""
+LEAST = math.log(1e-3)
+"""Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes."""
 
 
 class Univariate(ABC):
@@ -103,11 +97,11 @@ class _Bin(NamedTuple):
 class Spline(Univariate):
     """A monotonic rational-quadratic spline on [−bound, bound], the identity outside.
 
-    h holds the unconstrained widths and heights of the bins and slopes at the inner knots. Each is
-    bounded first, h ← h / (1 + |h| / 7), so that large steps of an optimizer do not saturate them;
-    then a softmax gives the sizes and a softplus the slopes. O(K) an element.
+    h holds the unconstrained widths and heights of the bins and slopes at the inner knots. Their
+    values are bounded, so that large steps of an optimizer do no harm. O(K) an element.
 
-    Source: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019), arXiv:1906.04032.
+    Source: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019), arXiv:1906.04032;
+    parametrized as ``zuko.transforms.MonotonicRQSTransform``.
 
     Attributes:
         bins: The number of bins K.
@@ -150,20 +144,22 @@ class Spline(Univariate):
 
         Points outside have the bin of the nearest end.
         """
-        K, inside = self.bins, t.abs() <= self.bound
-        h = h.movedim(2, -1)
-        sizes, slopes = (h / (1 + h.abs() / MOST)).split((2 * K, K - 1), -1)
-        shares = sizes.unflatten(-1, (2, K)).softmax(-1)
-        least, rest = 2 * self.bound * LEAST / K, 2 * self.bound * (1 - LEAST)
+        K, width = self.bins, 2 * self.bound
+        sizes, slopes = h.movedim(2, -1).split((2 * K, K - 1), -1)
+        shares = _bounded(sizes, LEAST / 2).unflatten(-1, (2, K)).softmax(-1)
         with torch.no_grad():
-            index = torch.arange(K, device=t.device)
-            ends = shares[..., axis, :-1].cumsum(-1) * rest
-            ends += index[1:].to(t.dtype) * least - self.bound
-            k = (ends < t.unsqueeze(-1)).sum(-1, keepdim=True)
-            before = (index < k).unsqueeze(-2)
-        size = shares.gather(-1, k.unsqueeze(-2).expand(*k.shape[:-1], 2, 1)).squeeze(-1)
-        start = (shares * before).sum(-1) * rest + (k.to(t.dtype) * least - self.bound)
-        size = size * rest + least
+            ends = shares[..., axis, :-1].cumsum(-1)
+            k = torch.searchsorted(ends, (t / width + 0.5).unsqueeze(-1))
+            before = (torch.arange(K, device=k.device) < k).unsqueeze(-2)
+        start = torch.where(before, shares, 0.0).sum(-1) * width - self.bound
+        pair = k.unsqueeze(-2).expand(*k.shape[:-1], 2, 1)
+        size = shares.gather(-1, pair).squeeze(-1) * width
         slope = F.pad(slopes, (1, 1)).gather(-1, torch.cat([k, k + 1], -1))
-        slope = F.softplus(slope + FLAT) + LEAST
-        return _Bin(*start.unbind(-1), *size.unbind(-1), *slope.unbind(-1)), inside
+        slope = _bounded(slope, LEAST).exp()
+        parts = (*start.unbind(-1), *size.unbind(-1), *slope.unbind(-1))
+        return _Bin(*parts), t.abs() <= self.bound
+
+
+def _bounded(h: Tensor, bound: float) -> Tensor:
+    """Returns h / (1 + |h / bound|), which is smaller than the bound."""
+    return h / (1 + h.abs() / abs(bound))
