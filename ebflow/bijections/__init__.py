@@ -5,7 +5,7 @@ __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells
            "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
            "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
            "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
-           "Univariate", "Weighted", "part", "random_rotation"]  # fmt: skip
+           "Univariate", "Weighted", "Wrap", "part", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -21,3 +21,4 @@ from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze, part
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted
+from .wrap import Wrap

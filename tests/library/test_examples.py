@@ -13,6 +13,7 @@ import ebflow
 MODULES = [
     "ebflow",
     *(f"ebflow.{m.name}" for m in pkgutil.iter_modules(ebflow.__path__)),
+    "ebflow.bijections.wrap",
     "ebflow.complexity.truths",
     "ebflow.tables.detect",
     "ebflow.tables.schema",

@@ -1,0 +1,59 @@
+"""Transforms of PyTorch and of zuko as bijections."""
+
+__all__ = ["Wrap"]
+
+from torch import Tensor, nn
+from torch.distributions import Transform
+
+from .base import Contextual
+
+
+class Wrap(Contextual):
+    """Creates a bijection of a ``torch.distributions.Transform``, or of a lazy one of zuko's.
+
+    The transform maps data towards the latent, as those of zuko's flows do, and keeps the shape of
+    events. A lazy transform is a module: called with a context, or None, it returns a transform.
+    Its parameters are trained with the flow.
+
+    Checkpoints of flows with such layers load by ``ebflow.load(folder, into=flow)``.
+
+    Arguments:
+        transform: The transform.
+        context: The number C of elements of the context of a lazy transform; 0: it has none.
+
+    Example:
+        >>> import zuko
+        >>> from ebflow.bijections import Wrap
+        >>> peer = zuko.flows.NSF(3, transforms=2)
+        >>> flow = ebflow.Flow((3,), [Wrap(peer.transform)])
+        >>> torch.allclose(flow.log_prob(x), peer().log_prob(x), atol=1e-4)
+        True
+    """
+
+    def __init__(self, transform: Transform | nn.Module, *, context: int = 0) -> None:
+        super().__init__(context)
+        self.transform = transform
+
+    def extra_repr(self) -> str:
+        """Names a transform that is no module, and the context's size."""
+        name = "" if isinstance(self.transform, nn.Module) else f"{self.transform}, "
+        return f"{name}context={self.context}"
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns y and log |det J|, summed over the elements of an event."""
+        transform = self._at(x)
+        if hasattr(transform, "call_and_ladj"):  # zuko computes both at once
+            y, log_det = transform.call_and_ladj(x)
+        else:
+            y = transform(x)
+            log_det = transform.log_abs_det_jacobian(x, y)
+        return y, log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Returns x."""
+        return self._at(y).inv(y)
+
+    def _at(self, x: Tensor) -> Transform:
+        if isinstance(self.transform, nn.Module):
+            return self.transform(self.contexts(x) if self.context else None)
+        return self.transform
