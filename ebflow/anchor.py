@@ -1,22 +1,23 @@
 r"""The lazily refreshed normalizer.
 
-A score does not see how much mass lies where: from some starts, and at large learning rates, a
-flow loses a latent direction to a linear term of its energy, at almost no Fisher divergence and
-at a great loss of likelihood. The *anchor* adds the true likelihood with a stale normalizer,
-which sees it from any start. At a refresh it keeps, for every layer of costly
-log-determinant with weight :math:`W_0`, that log-determinant and its gradient
-:math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer), and until the next
-one uses
+Scores do not depend on how the mass is distributed over modes. From some starts, and at large
+learning rates, score matching lets a flow lose a latent direction to a linear term of its energy:
+the Fisher divergence barely changes, and the likelihood drops. The *anchor* adds the likelihood
+with a stale normalizer, which prevents this. A refresh computes, for every layer of costly
+log-determinant with weight :math:`W_0`, the log-determinant and its gradient
+:math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer). Until the next
+refresh the anchor uses
 
 .. math:: \log |\det J(W)| \approx \log |\det J(W_0)| + \langle g, W - W_0 \rangle,
 
-O(size of W) a step. W is the weight in effect: a parametrization of it is followed exactly. With
+O(size of W) a step. W is the effective weight: parametrizations are followed exactly. With
 score-matching weight 0 this is lazy maximum likelihood.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
 :math:`r`; the relative error of the stale gradient is of that order. For a dense layer
-:math:`J_0^{-1} = g^\top`; for others it is factorized once a refresh, at the first look, and held:
-D k W C numbers for a zero-padded convolution. A probe costs a map and a solution, O(D²) at most.
+:math:`J_0^{-1} = g^\top`. For others the first check after a refresh factorizes :math:`J_0` and
+stores the factors: D k W C numbers for a zero-padded convolution. A probe costs one product and
+one solution, O(D²) at most.
 """
 
 __all__ = ["Anchor"]
@@ -35,13 +36,13 @@ from .randomness import generator as derive
 
 
 class Anchor:
-    """Creates a first-order model of a flow's log Z, refreshed by rule.
+    """Creates a first-order model of a flow's log Z, with refreshes by rule.
 
     Arguments:
-        flow: The flow whose log-determinants are modelled: the costly ones lazily.
+        flow: The flow; only its costly log-determinants are modelled, the others are exact.
         interval: The largest number of steps between refreshes.
-        tolerance: The drift beyond which weights are refreshed earlier; None: by interval alone.
-        check_every: The number of steps between looks at the drift.
+        tolerance: The drift that causes an earlier refresh; None: refreshes by interval alone.
+        check_every: The number of steps between checks of the drift.
         probes: The number of random probes r.
         seed: The seed of the probes.
     """
@@ -70,12 +71,12 @@ class Anchor:
 
     @property
     def weights(self) -> list[Tensor]:
-        """The weights in effect of the lazily modelled log-determinants."""
+        """The effective weights of the modelled log-determinants."""
         return [layer.effective_weight() for layer in self.lazy]
 
     @eager
     def follow(self, step: int) -> None:
-        """Refreshes if the rule asks for it at a training step, however often it is told of it."""
+        """Refreshes if the rule requires it at a training step; later calls at it do nothing."""
         if step == self.step:
             return
         device = self.weights[0].device.type if self.lazy else "cpu"
@@ -85,9 +86,9 @@ class Anchor:
         self.age, self.step = self.age + 1, step
 
     def refresh(self) -> None:
-        """Takes log Z and its gradient at the present weights, by exact log-determinants."""
+        """Computes log Z and its gradient at the present weights, by exact log-determinants."""
         offset, kept = torch.zeros(()), []
-        for layer in self.lazy:  # one by one, so that one alone is held factorized
+        for layer in self.lazy:  # one by one, so that only one is in memory in factors
             weight = layer.effective_weight().detach().requires_grad_()
             log_det, gradient = _linearized(layer, weight)
             offset = offset + log_det - torch.dot(gradient.flatten(), weight.detach().flatten())
@@ -110,7 +111,7 @@ class Anchor:
         return -(exact + sum(terms, self.offset * 0))
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what an exact resume needs, as tensors."""
+        """Returns the tensors that an exact resume needs."""
         counts = torch.tensor([self.refreshes, self.age, self.drift], dtype=torch.float64)
         kept = {f"{name}.{i}": t for i, k in enumerate(self.kept) for name, t in k.items()}
         return {"counts": counts, "offset": self.offset, **kept}

@@ -1,14 +1,14 @@
-r"""Training objectives, one signature for all; the directions and trace estimators of some.
+r"""Training objectives with one signature, and their directions and trace estimators.
 
-``NAME(density, x, *, generator, **hyperparameters) -> (B,)``: one loss a sample, in nats, not
-reduced and not divided by the dimension D. With :math:`s = \nabla_x \log p_\theta(x)` and
+``NAME(density, x, *, generator, **hyperparameters) -> (B,)`` returns one loss per sample in nats,
+neither reduced nor divided by the dimension D. With :math:`s = \nabla_x \log p_\theta(x)` and
 :math:`H = \nabla_x s`, score matching (Hyvärinen, 2005) minimizes
 
 .. math:: \mathcal{J} = E_{x \sim data} \left[ \tfrac12 \|s\|^2 + \operatorname{tr} H \right]
     = \text{Fisher divergence} + \text{const},
 
-which does not see the normalizer. Costs are GEMMs of 2 B D² FLOP for a step (forward and backward)
-of a dense flow with L layers; the tests of the benchmark compare them with PyTorch's counts.
+which does not depend on the normalizer. Costs are GEMMs of 2 B D² FLOP for a step (forward and
+backward) of a dense flow with L layers; tests compare them with PyTorch's counts.
 
 *The trace.* Let f be log p, and u a random direction with :math:`E[u u^\top] = I`. With one
 direction each of ``ESTIMATORS`` has the mean :math:`\operatorname{tr} H`, the differences up to
@@ -22,38 +22,41 @@ direction each of ``ESTIMATORS`` has the mean :math:`\operatorname{tr} H`, the d
 ``exact``       tr H                                     0
 ==============  =======================================  ============
 
-The last column is the variance to leading order in σ, exact where f is quadratic; V is that of
+The last column is the variance to leading order in σ, exact for quadratic f. V is the variance of
 :math:`u^\top H u`, 2‖H‖² for Gaussian directions. The linear term that ``taylor`` drops has mean
-zero and, at small σ, nearly all of the variance; s is at hand, so ``taylor_cv`` costs no more.
+zero and, at small σ, nearly all of the variance. The score is computed anyway, so ``taylor_cv``
+costs no more.
 The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussian directions and
 :math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
 ``taylor`` has a further variance of :math:`4 \, s \cdot \nabla \operatorname{tr} H`, whatever σ.
 
-Rademacher signs see the diagonal of H without noise; orthogonal directions do not look the same
-way twice. Draws have the batch as their first dimension: a row's directions are its own.
+Rademacher signs estimate the diagonal of H without noise. Orthogonal directions never repeat.
+Random numbers have the batch as their first dimension, so that a row's directions do not depend on
+other rows.
 
-A difference of energies of rounding error η|f| has one of about 2η|f|/σ²: at σ = 0.03 and
-|f| = 1000 it is 0.3 nats in float32. It is refused below float32, where nothing would be left:
-TF32 and bfloat16 have a relative error of about 1e-3, which such a difference multiplies by 2,000.
+If energies have a rounding error of η|f|, their difference has one of about 2η|f|/σ²: at σ = 0.03
+and |f| = 1000 it is 0.3 nats in float32. Lower precisions raise an error: TF32 and bfloat16 have a
+relative error of about 1e-3, which such a difference multiplies by 2,000.
 
-*Floor and stability.* Where the trace is at hand apart from the score, as an estimate h, it may be
-bounded from below, by a *floor*, and its square is a *stability* penalty:
+*Floor and stability.* If the trace is an estimate h apart from the score, it may be bounded from
+below by a *floor*, and its square may be a *stability* penalty:
 
 .. math:: \tfrac12 \|s\|^2 + h + \mu h^2, \qquad h \leftarrow \max(h, \text{floor}).
 
-On finitely many points tr H has no lower bound; of data smoothed by noise of variance :math:`s^2`
-its mean at the optimum, :math:`-E \|s\|^2`, is above :math:`-D / s^2`. For a family a s of scores
-with :math:`T = E \|s\|^2` the penalty shrinks a from 1 to :math:`1 / (1 + 2 \mu T)` and turns no
-score: a temperature. The square of an estimate counts its variance too, :math:`E[h^2] =
-(\operatorname{tr} H)^2 + V / K`, which of ``taylor`` is a penalty on the gradient's norm.
+On finitely many points tr H has no lower bound. For data smoothed by noise of variance
+:math:`s^2` its mean at the optimum, :math:`-E \|s\|^2`, is above :math:`-D / s^2`. For a family
+a s of scores with :math:`T = E \|s\|^2` the penalty shrinks a from 1 to
+:math:`1 / (1 + 2 \mu T)` and changes no direction: it is a temperature. The square of an estimate
+includes its variance, :math:`E[h^2] = (\operatorname{tr} H)^2 + V / K`, which for ``taylor`` is a
+penalty on the gradient's norm.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor`` and the penalty; Efficient Learning of
 Generative Models via Finite-Difference Score Matching (Pang et al., 2020), arXiv:2007.03317, for
 ``two_sided``.
 
-``x`` has shape (B, *event); noise and directions come from ``generator``. A density given a
-context with shape (B, C) takes K B points as K copies of the batch, one behind the other.
+``x`` has shape (B, *event); ``generator`` is the source of noise and directions. A density given
+a context with shape (B, C) treats K B points as K copies of the batch, one after another.
 
     >>> flow = ebflow.architectures.dense((3,))
     >>> ebflow.objectives.dsm(flow, x, generator=torch.Generator(), sigma=0.3).shape
@@ -87,7 +90,7 @@ def hutchinson(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces
 
 
 def exact(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
-    """Returns s and tr H, with K = 1, whatever the directions."""
+    """Returns s and tr H, with K = 1; it does not use the directions."""
     score, laplacian = density.score_and_laplacian(x)
     return score, laplacian.unsqueeze(0)
 
@@ -101,7 +104,7 @@ def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
 def taylor_cv(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:
     """Returns s and 2 [f(x + σu) − f(x) − σ g·u] / σ²; one energy for every direction.
 
-    The control variate stays in the graph: of the gradient it takes noise as of the value.
+    The control variate stays in the graph: it reduces the noise of the gradient too.
     """
     score, rise = _rise(density, x, step * u)
     return score, 2 / step**2 * (rise - step * sum_event(score * u, x))
@@ -122,7 +125,7 @@ def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
 
 
 DIFFERENCES = {f.__name__: f for f in (taylor, taylor_cv, two_sided)}
-"""The estimators from energies alone; all of a batch's directions in one pass."""
+"""The estimators from energies alone, with all directions of a batch in one pass."""
 
 ESTIMATORS = {f.__name__: f for f in (hutchinson, exact)} | DIFFERENCES
 
@@ -133,7 +136,7 @@ def _sphere(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
 
 
 def _orthogonal(shape: Sequence[int], like: Tensor, generator: Generator) -> Tensor:
-    """Rows of a Haar-distributed matrix: the Q of a normal draw, R's diagonal made positive."""
+    """Returns rows of a Haar-distributed matrix: Q of a normal matrix, with a positive R."""
     draw = normal(shape, like, generator).flatten(2)
     if shape[1] > draw.shape[2]:
         raise ValueError(
@@ -154,8 +157,8 @@ DIRECTIONS: dict[str, Callable[[Sequence[int], Tensor, Generator], Tensor]] = {
     "sphere": _sphere,
     "orthogonal": _orthogonal,
 }
-"""From a shape (B, K, *event) to directions: signs; N(0, I); uniform of norm √D; the same and, of
-one example, orthogonal to each other (K ≤ D, O(B D K²))."""
+"""Functions from a shape (B, K, *event) to directions: signs; N(0, I); uniform with norm √D; the
+same and orthogonal to each other within an example (K ≤ D, O(B D K²))."""
 
 
 def draw_directions(kind: str, slices: int, x: Tensor, generator: Generator) -> Tensor:
@@ -172,7 +175,7 @@ def draw_directions(kind: str, slices: int, x: Tensor, generator: Generator) -> 
 def full_products(x: Tensor) -> None:
     """Raises ValueError unless products of tensors like ``x`` have the full float32 precision.
 
-    It is looked at in the forward pass; the backward pass needs the same.
+    It checks the forward pass; the backward pass needs the same precision.
     """
     found = "highest"
     if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
@@ -190,7 +193,7 @@ def full_products(x: Tensor) -> None:
 
 
 class Objective(Protocol):
-    """A loss a sample of a density at data ``x``."""
+    """A loss per sample of a density at data ``x``."""
 
     def __call__(self, density: LogDensity, x: Tensor, *, generator: Generator) -> Tensor:
         """Returns the loss of every sample in nats, with shape (B,)."""
@@ -210,8 +213,8 @@ def relative_ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -
     """Returns E(x), whose backward leaves G WᵀW in every dense layer's gradient.
 
     G is the exact gradient of ``ml``, so the step is exact maximum likelihood in the relative
-    geometry, with no inverse and no log-determinant: 4L − 1 GEMMs. The value lacks log Z, which
-    would cost O(D³); it is not a likelihood.
+    geometry, with no inverse and no log-determinant: 4L − 1 GEMMs. The value is not a likelihood:
+    it lacks log Z, which would cost O(D³).
 
     Source: Relative gradient optimization of the Jacobian term in unsupervised deep learning
     (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090.
@@ -238,8 +241,8 @@ def sml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor
 
     Source: Chao et al. (2023), arXiv:2305.15267, without its code's factor 1/2.
     """
-    drawn = density.sample(() if density.batch_shape else len(x), generator=generator)
-    return density.at(x).energy - density.at(drawn).energy
+    samples = density.sample(() if density.batch_shape else len(x), generator=generator)
+    return density.at(x).energy - density.at(samples).energy
 
 
 def dsm(
@@ -255,10 +258,10 @@ def dsm(
     Unbiased, up to a constant, for the Fisher divergence from the data *smoothed by σ*: the
     fitted density is p * N(0, σ²), not p. Costs 6L − 1 GEMMs.
 
-    A *ladder* of noises gives every example one of its σ, drawn evenly, and multiplies its loss
-    by σ²: the Fisher divergences at all levels, of one size (Song, Ermon, 2019). A density that
-    is not told σ fits the scores of all levels at once, weighed by σ² and by how likely each
-    level is at the point.
+    With a *ladder* of noises, every example has a random σ of the ladder, and its loss is
+    multiplied by σ², so that the Fisher divergences of all levels have one size (Song, Ermon,
+    2019). A density without σ as an input fits the scores of all levels at once, weighted by σ²
+    and by the probability of each level at the point.
 
     Source: A Connection Between Score Matching and Denoising Autoencoders (Vincent, 2011);
     Generative Modeling by Estimating Gradients of the Data Distribution (Song, Ermon, 2019),
@@ -311,7 +314,7 @@ def exact_sm(
 ) -> Tensor:
     """Returns ½‖s‖² + tr H, with the trace itself: Hyvärinen's objective without noise.
 
-    The expectation of ``ssm``, at zero variance; nothing is drawn. For a dense flow of two layers
+    It is the expectation of ``ssm``, without variance. For a dense flow of two layers
     it costs 14 GEMMs and 8 D³ FLOP for two products of D×D matrices and their gradients; for
     L ≥ 3, D tangents: 6L − 1 + 3 D (L − 1) GEMMs, and all of them in memory.
 
@@ -322,7 +325,7 @@ def exact_sm(
         x: The data, with shape (B, *event).
         generator: Not used.
         stability: μ, the factor of the squared trace.
-        floor: The least trace that is counted; None: any.
+        floor: The lower bound of the trace; None: no bound.
     """
     return _matched(*density.score_and_laplacian(x), stability, floor)
 
@@ -409,7 +412,7 @@ def taylor_sm(
         slices: The number of directions K.
         step: σ in the units of ``x``: a displacement has norm σ√D.
         stability: μ, the factor of the squared trace.
-        floor: The least trace that is counted; None: any.
+        floor: The lower bound of the trace; None: no bound.
 
     Raises:
         ValueError: if products have less than float32's precision, or there is no such estimator.
