@@ -1,12 +1,12 @@
-r"""Activity maximization: pictures where a classifier's logit is large.
+r"""Activity maximization: pictures with large logits of a classifier.
 
 .. math:: x \leftarrow \operatorname{clip}\left(
     x + \eta \, (\nabla f_y(x) - \lambda (x - \tfrac12)), 0, 1 \right)
 
 from :math:`x_0 \sim N(\tfrac12, 0.2^2)`, clipped to [0, 1].
 
-It is gradient ascent without noise, so a picture near a mode and no sample. The *GAN-test* is the
-accuracy of an independently trained classifier on such pictures.
+It is gradient ascent without noise: the result is a picture near a mode, not a sample. The
+*GAN-test* is the accuracy of an independently trained classifier on such pictures.
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128, and its code: 500 steps of η = 0.1, λ = 0.01.
 """
@@ -30,7 +30,7 @@ def maximize(
     rate: float = 0.1,
     decay: float = 0.01,
 ) -> Tensor:
-    """Returns pictures with shape (B, D) in [0, 1]; a forward and a backward pass a step.
+    """Returns pictures with shape (B, D) in [0, 1]; one forward and one backward pass per step.
 
     Arguments:
         network: The classifier.

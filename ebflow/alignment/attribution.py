@@ -1,13 +1,13 @@
-r"""Known metrics of attributions, which ask the network alone and no reference.
+r"""Published metrics of attributions, which need only the network and no reference.
 
-* *ROAD* fills the most, or the least, salient fraction q of the pixels in and takes the accuracy
-  of the network on what is left. A missing pixel is the mean of its neighbours, weighed 1/6 and,
-  across corners, 1/12, which is a linear system where neighbours are missing too, with noise of
-  0.01: ``imputed``, as the fill of ``perturbation.accuracies``.
+* *ROAD* replaces the most, or the least, salient fraction q of the pixels, and measures the
+  network's accuracy on the result. A missing pixel is the weighted mean of its neighbours (1/6,
+  and 1/12 across corners) plus noise of 0.01. If neighbours are missing too, this is a linear
+  system: ``imputed``, as the fill of ``perturbation.accuracies``.
 * *IROF* removes whole segments, the most salient first: ``irof``.
 * *Randomization of parameters*: the rank correlation of an attribution with that of the network
-  whose parameters are drawn anew, all of them or the last layer's: ``rank_correlation``. One that
-  stays as it was does not tell what the network has learnt.
+  with new random parameters, in all layers or the last one: ``rank_correlation``. An attribution
+  that does not change does not depend on the trained network.
 
 Source: A Consistent and Efficient Evaluation Strategy for Attribution Methods (Rong, Leemann,
 Borisov, Kasneci, Kasneci, 2022), arXiv:2202.00449; IROF: a low resource evaluation metric for
@@ -30,10 +30,10 @@ from .logit import Classifier
 from .perturbation import mean_filled
 
 NOISE = 0.01
-"""Deviation of the noise on imputed pixels."""
+"""Standard deviation of the noise on imputed pixels."""
 
 TOLERANCE = 1e-14
-"""Of the squared residual of an imputation, relative."""
+"""Relative tolerance of the squared residual of an imputation."""
 
 GRID = 4
 """Patches along each side of an image."""
@@ -49,20 +49,20 @@ def imputed(
     *,
     noise: float = NOISE,
 ) -> Tensor:
-    """Returns images whose missing pixels are what their neighbours are in the mean, and noise.
+    """Returns images with the weighted mean of the neighbours, plus noise, for missing pixels.
 
     Arguments:
         x: Images with shape (B, D).
-        missing: Which pixels of each, with shape (B, P).
+        missing: True for the missing pixels of each image, with shape (B, P).
         shape: (H, W) or (C, H, W).
         generator: The source of the noise.
         noise: Its standard deviation.
 
     Raises:
-        ValueError: If nothing is left of an image.
+        ValueError: if all pixels of an image are missing.
     """
     if missing.all(1).any():
-        raise ValueError("missing: found all pixels of an image, expected one that is not")
+        raise ValueError("missing: all pixels of an image; expected at least one observed pixel")
     height, width = shape[-2:]
     images = x.double().view(-1, 1, height, width)
     holes = missing.repeat_interleave(x.shape[1] // missing.shape[1], 0).view_as(images)

@@ -1,7 +1,7 @@
-r"""Fooling: other gradients, the same classifier.
+r"""Fooling: classifiers with other gradients and the same predictions.
 
-Softmax does not see a scalar g added to every logit: posteriors, losses and loss-gradients stay,
-and every logit-gradient gains :math:`\nabla g`. With a unit pattern t,
+A scalar g added to every logit changes neither posteriors nor losses nor loss-gradients, and adds
+:math:`\nabla g` to every logit-gradient. With a unit pattern t,
 
 =============  ==========================================  ================  ===============
 ``linear``     :math:`g = a\, t \cdot x`                   ∇g = a t          Δg = 0
@@ -9,9 +9,9 @@ and every logit-gradient gains :math:`\nabla g`. With a unit pattern t,
 ``sine``       :math:`g = a \sin(w \cdot x)`               ‖∇g‖ ≤ a ‖w‖      Δg = −‖w‖² g
 =============  ==========================================  ================  ===============
 
-A *ripple* moves loss-gradients, which no shift does: :math:`\delta \sin(w \cdot x / \delta)` on
-one logit changes a loss by δ at most, as a loss moves by less than a logit does, and its gradient
-by up to ‖w‖. ``target_gradient`` trains a pattern into the weights.
+A *ripple* changes loss-gradients, unlike a shift: :math:`\delta \sin(w \cdot x / \delta)` on one
+logit changes a loss by δ at most, because a loss changes by less than a logit, and its gradient by
+up to ‖w‖. ``target_gradient`` trains a pattern into the weights.
 
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
@@ -100,11 +100,11 @@ def target_gradient(target: Tensor, size: float = 10.0) -> Objective:
 
 @dataclass(frozen=True)
 class Invariants:
-    """What of a classifier a change of its logits has left.
+    """Differences between a classifier and one with changed logits.
 
     Attributes:
         posterior: The largest change of a posterior probability.
-        same: The share of points whose largest logit is the same one.
+        same: The share of points with an unchanged prediction.
         loss: The largest change of a cross-entropy, in nats.
         loss_gradient: Mean ‖change of the loss-gradient‖ over the mean ‖loss-gradient‖.
         logit_gradient: The same of the true class's logit-gradient.

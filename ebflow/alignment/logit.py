@@ -6,8 +6,8 @@ every objective of ``objectives.py`` applies to it. The implicit marginal is
 :math:`\log p(x) = \operatorname{logsumexp}_j f_j(x) + \text{const}`, with the score
 :math:`\sum_j p(j \mid x) \nabla f_j`.
 
-Cross-entropy fixes differences of logits alone: :math:`f_i + g` with any scalar g(x) is the same
-classifier and another density (``fooling.py``).
+Cross-entropy determines only differences of logits: :math:`f_i + g` with any scalar g(x) is the
+same classifier and another density (``fooling.py``).
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly an Energy Based
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
@@ -24,23 +24,23 @@ from ..density import AutogradEvaluation, Evaluation, LogDensity
 from .laplacian import laplacian
 
 Classifier = Callable[[Tensor], Tensor]
-"""From points with shape (B, D) to logits with shape (B, C); examples do not see each other."""
+"""A function from points (B, D) to logits (B, C), which does not mix examples."""
 
 ROWS = 1000
-"""Points at a time where no gradient is recorded."""
+"""Points at a time without gradients."""
 
 
 class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
-    The score is a backward pass. The Laplacian is one forward sweep where ``laplacian``
-    knows the network, and D backward passes otherwise. The logits of the first points it is
-    evaluated at are kept, so that a cross-entropy beside it costs no further pass.
+    The score is a backward pass. The Laplacian is one forward sweep if ``laplacian`` supports the
+    network, and D backward passes otherwise. The logits of the first points are stored, so that a
+    cross-entropy at these points costs no further pass.
 
     Arguments:
         network: The classifier.
-        labels: y with shape (B,). At K B points, K copies of the batch one behind the other,
-            each copy has these labels.
+        labels: y with shape (B,). At K B points, which are K copies of the batch one after
+            another, each copy has these labels.
     """
 
     def __init__(self, network: Classifier, labels: Tensor) -> None:
@@ -59,7 +59,7 @@ class ClassLogit(LogDensity):
         return _LogitEvaluation(self, x)
 
     def keep(self, logits: Tensor) -> None:
-        """Keeps the logits of the first points."""
+        """Stores the logits of the first points."""
         if self.logits is None:
             self.logits = logits
 
@@ -70,7 +70,7 @@ class _LogitEvaluation(AutogradEvaluation):
         self.density = density
 
     def laplacian(self) -> Tensor:
-        """Returns tr ∇s of the own class's logit: forward if the network can, else by autograd."""
+        """Returns tr ∇s of the own class's logit, in one forward sweep or by autograd."""
         network = self.density.network
         found = laplacian(network, self.x) if isinstance(network, nn.Module) else None
         if found is None:
@@ -84,7 +84,7 @@ class _LogitEvaluation(AutogradEvaluation):
 
 
 def less_mean(network: Classifier) -> Classifier:
-    """Returns f_i − mean_j f_j: the same classifier, and the same one for every shift of f."""
+    """Returns the same classifier with the logits f_i − mean_j f_j, which no shift changes."""
 
     def centred(x: Tensor) -> Tensor:
         logits = network(x)
@@ -96,7 +96,7 @@ def less_mean(network: Classifier) -> Classifier:
 def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the logits with shape (B, C) and ∇f_j of all classes with shape (C, B, D).
 
-    One forward and C backward passes; nothing is kept for a further derivative.
+    One forward and C backward passes; the result has no further derivatives.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -109,6 +109,6 @@ def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def accuracy(network: Classifier, x: Tensor, labels: Tensor) -> float:
-    """Returns the share of points whose largest logit is that of their label."""
+    """Returns the share of points with the largest logit at their label."""
     logits = torch.cat([network(rows) for rows in x.split(ROWS)])
     return float((logits.argmax(1) == labels).double().mean())

@@ -1,20 +1,20 @@
-r"""How near a classifier's input-gradients are to scores.
+r"""Distances of a classifier's input-gradients from scores.
 
 With the logit-gradients :math:`G_j = \nabla f_j` and posteriors p of a classifier, and the class
 scores :math:`S_j` and the marginal score S of a reference, at labelled points,
 
-* **A1** = cos(G_y, S_y): the class-conditional density, which a shift of all logits moves;
+* **A1** = cos(G_y, S_y): the class-conditional density, which a shift of all logits changes;
 * **A2** = cos(Σ_j p_j G_j, S): the marginal density;
-* **A3** = cos(G_y − mean_j G_j, S_y − mean_j S_j): the discriminative part, which no shift moves.
-  The means are over classes: weighed by posteriors they vanish in rounding where these saturate;
-* **relF** = E‖G_y − S_y‖² / E‖S_y‖², and *relF-opt* after the best scale of G, which leaves the
-  direction alone; of the centred gradients and scores too, where no shift moves it;
+* **A3** = cos(G_y − mean_j G_j, S_y − mean_j S_j): the discriminative part, constant under shifts.
+  The means are over classes: weighted by saturated posteriors they would vanish in rounding;
+* **relF** = E‖G_y − S_y‖² / E‖S_y‖², and *relF-opt* after the best scale of G; also for centred
+  gradients and scores, where no shift changes it;
 * **DSM-cos** = cos(G_y(x + s ε), −ε) and the *DSM residual*
   :math:`E\|G_y(x + s\varepsilon) + \varepsilon/s\|^2 - E\|\varepsilon/s\|^2`, twice the
   score-matching objective J of the smoothed density by Stein's identity: no reference is needed.
 
-Cosines are of points and then averaged. Controls pair every point with the score of another one.
-Points are those of the density that the reference is of: test points with its noise.
+Cosines are computed for each point and then averaged. Controls pair every point with the score of
+another one. Points are test points with the noise of the reference's density.
 
 Cosines with a density's scores as a measure of perceptual alignment: Which Models have
 Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srinivas, Bordt,
@@ -84,9 +84,12 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 def alignments(
     found: Gradients, reference: Scores, labels: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Returns A1, A2 and A3 of every point, with shape (B,); A2 alone beside a marginal.
+    """Returns A1, A2 and A3 of every point, with shape (B,); only A2 for a marginal reference.
 
-    ``labels``: the classes of the reference's points; None: those of the gradients'.
+    Arguments:
+        found: The classifier's gradients.
+        reference: The reference's scores.
+        labels: The classes of the reference's points; None: those of the gradients.
     """
     marginal = {"A2": cosine(found.marginal, reference.marginal)}
     if reference.classes is None:
@@ -100,10 +103,10 @@ def alignments(
 
 
 def shuffled(scores: Scores, labels: Tensor, generator: torch.Generator) -> tuple[Scores, Tensor]:
-    """Returns the scores of the points, and their classes, in another order.
+    """Returns the scores of the points, and their classes, in another order, as a control.
 
-    It is a random rotation of a random one. The score of another point is that of *its* class:
-    the score of the first point's class there leads to that class, and no control.
+    The order is a rotation of a random order. The score of another point is that of *its* class:
+    the score of the first point's class there would point to that class.
     """
     size = len(scores.marginal)
     order = uniform((size,), scores.marginal, generator).argsort()
@@ -116,7 +119,7 @@ def shuffled(scores: Scores, labels: Tensor, generator: torch.Generator) -> tupl
 
 
 def fisher_ratios(found: Gradients, classes: Tensor) -> dict[str, float]:
-    """Returns relF and relF-opt, and those of centred rows, beside S_j with shape (C, B, D)."""
+    """Returns relF and relF-opt, plain and centred, for class scores S_j with shape (C, B, D)."""
     pairs = {
         "": (found.own, of_label(classes, found.labels)),
         "/centred": (found.centred, _centred(classes, found.labels)),
@@ -145,7 +148,7 @@ def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate
         noise: ε with shape (B, D).
         sigma: s.
     """
-    # ‖G + ε/s‖² − ‖ε/s‖² without the large terms that cancel.
+    # ‖G + ε/s‖² − ‖ε/s‖², without the large terms that cancel each other
     residual = (gradient * (gradient + 2 / sigma * noise)).sum(1)
     return cosine(gradient, -noise), Estimate.of(residual, name="DSM residual")
 

@@ -1,13 +1,13 @@
 r"""Pixel perturbation, and density ratios.
 
-*Perturbation* fills in the least salient fraction q of every image's pixels and takes the
-accuracy of a judge on what is left; higher is better. The judge is the classifier whose gradients
-they are, or a baseline, which tells saliency from robustness. Accuracies and not logits: a change
-of logit is a density ratio, which a shift of all logits moves at will.
+*Perturbation* replaces the least salient fraction q of every image's pixels, and measures the
+accuracy of a judge on the result; higher is better. The judge is the classifier itself, or a
+baseline, which separates saliency from robustness. It measures accuracies, not logits: a change of
+a logit is a density ratio, which a shift of all logits changes arbitrarily.
 
-*Density ratio*: :math:`p(x + \eta \mid y) / p(x \mid y) = e^{f_y(x + \eta) - f_y(x)}`. Its mean is
-dominated by outliers and may overflow: it is told as a logarithm, and beside it the mean of the
-logarithms.
+*Density ratio*: :math:`p(x + \eta \mid y) / p(x \mid y) = e^{f_y(x + \eta) - f_y(x)}`. Outliers
+dominate its mean, which may overflow. So the results are the logarithm of the mean, and the mean
+of the logarithm.
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
 """
@@ -29,7 +29,7 @@ def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the norms over colours, (B, P) for P pixels, of rows with shape (B, D).
 
     Arguments:
-        rows: Gradients, or whatever belongs to elements.
+        rows: Gradients, or other numbers of elements.
         shape: (C, H, W), or any other shape of examples, whose elements are pixels.
     """
     return _by_colour(rows, shape).norm(dim=1)
@@ -38,7 +38,7 @@ def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
 def deviation(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the standard deviations over colours, (B, P), the salience of the paper's code.
 
-    A pixel whose colours are alike has none, however large they are. NaN of a single colour.
+    A pixel of equal colours has 0, even if they are large. It is NaN for a single colour.
     """
     return _by_colour(rows, shape).std(dim=1)
 
@@ -48,12 +48,12 @@ def _by_colour(rows: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Returns how far every pixel is from the image's mean, with shape (B, P): a control."""
+    """Returns every pixel's distance from the image's mean, with shape (B, P): a control."""
     return saliency(x - x.mean(1, keepdim=True), shape)
 
 
 def mean_filled(x: Tensor, missing: Tensor) -> Tensor:
-    """Returns images (B, D) whose missing pixels, of shape (B, P), are at the image's mean."""
+    """Returns images (B, D) with the image's mean for missing pixels, a mask (B, P)."""
     missing = missing.repeat(1, x.shape[1] // missing.shape[1])
     return torch.where(missing, x.mean(1, keepdim=True), x)
 
@@ -66,17 +66,17 @@ def accuracies(
     fractions: Sequence[float],
     fill: Callable[[Tensor, Tensor], Tensor] = mean_filled,
 ) -> list[float]:
-    """Returns the judge's accuracy with the least salient q P pixels filled in.
+    """Returns the judge's accuracies with the least salient q P pixels replaced.
 
-    Exactly round(q P) pixels are filled, of equal ones the first.
+    Exactly round(q P) pixels are replaced; among equal ones the first.
 
     Arguments:
-        judge: The classifier that is asked.
+        judge: The classifier.
         x: Images with shape (B, D).
         labels: Their labels.
         salience: With shape (B, P).
         fractions: The fractions q in [0, 1].
-        fill: From images and their missing pixels, with shape (B, P), to images.
+        fill: A function from images and their missing pixels (B, P) to images.
     """
     ranks = salience.argsort(dim=1, stable=True).argsort(1)
     counts = [round(fraction * salience.shape[1]) for fraction in fractions]

@@ -5,11 +5,11 @@ Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
 .. math:: S_j = \nabla \log p_j, \qquad r_j = \frac{\pi_j p_j}{\sum_k \pi_k p_k}, \qquad
     S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
 
-A single density is a marginal alone: it has S, and neither posteriors nor class scores.
+A single density is only a marginal: it has S, but neither posteriors nor class scores.
 
-What a class-blind density has in common with a reference says nothing of a classifier: its
-logarithm, added to every logit, changes no prediction and every logit-gradient (``fooling.py``).
-``pooled`` is the simplest one.
+Similarity to a class-blind density says nothing about a classifier: the density's logarithm, added
+to every logit, changes no prediction and every logit-gradient (``fooling.py``). ``pooled`` is the
+simplest class-blind density.
 """
 
 __all__ = ["Normalized", "Reference", "Scores", "pooled"]
@@ -28,7 +28,7 @@ ROWS = 1000
 
 
 def pooled(x: Tensor, noise: float) -> GaussianMixture:
-    """Returns the Gaussian of all rows with shape (N, D), whatever their class, with noise s > 0.
+    """Returns the Gaussian of rows with shape (N, D) of all classes, with noise s > 0.
 
     It has their mean and their covariance + s² I.
     """
@@ -37,7 +37,7 @@ def pooled(x: Tensor, noise: float) -> GaussianMixture:
 
 
 class Normalized(Protocol):
-    """A density whose normalizer is known: a flow, a mixture of Gaussians."""
+    """A density with a known normalizer, such as a flow or a mixture of Gaussians."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns log p(x) in nats with shape (B,)."""
@@ -54,8 +54,8 @@ class Scores:
 
     Attributes:
         marginal: S with shape (B, D).
-        classes: S_j of all classes with shape (C, B, D); None of a marginal alone.
-        posterior: r with shape (B, C); None of a marginal alone.
+        classes: S_j of all classes with shape (C, B, D); None for a marginal.
+        posterior: r with shape (B, C); None for a marginal.
         log_probs: log p_j with shape (B, C), or log p with shape (B, 1).
     """
 
@@ -69,7 +69,7 @@ class Reference:
     """Creates a reference.
 
     Arguments:
-        densities: One a class, in the order of the classes; or the marginal alone.
+        densities: One density per class, in the order of the classes; or only the marginal.
         priors: π with shape (C,), scaled here to sum to 1; None: all equal.
     """
 
@@ -82,7 +82,7 @@ class Reference:
 
     @property
     def conditional(self) -> bool:
-        """True if there is a density a class."""
+        """True if there is a density for each class."""
         return len(self.densities) > 1
 
     @torch.no_grad()

@@ -8,28 +8,29 @@ The loss is :math:`\text{CE} + \lambda \, \text{mean}_b \, R(f_y, x_b)` with one
 ``gnorm``   :math:`\tfrac12 \|g\|^2`
 ==========  ==================================================================
 
-:math:`g = \nabla f_y`. The square of a noisy h counts its variance. Of the one-sided estimator it
-is :math:`4 \|g\|^2 / (K \sigma^2)` to leading order, so that ``score`` is in fact ``gnorm`` at
+Here :math:`g = \nabla f_y`. The square of a noisy h includes its variance. For the one-sided
+estimator that is :math:`4 \|g\|^2 / (K \sigma^2)` to leading order, so ``score`` is nearly
+``gnorm`` at
 
 .. math:: \lambda \left( 1 + \frac{8 \mu}{K \sigma^2} \right),
 
-81 λ at the published μ = 1e-3, σ = 0.01, K = 1: the control beside every claim for score matching.
-What is left of score matching is the rest of the mean, :math:`\lambda (\operatorname{tr} H + \mu
-(\operatorname{tr} H)^2 + \dots)`. It is small beside that norm where
-:math:`|\operatorname{tr} H| \ll 40.5 \|g\|^2`, which is a matter of how far gradients have been
-shrunk; a quiet estimator with an ``excess`` of 80 has all of the mean.
-And ``anti`` with a noise :math:`2 \|g\| / \sigma` far above τ has the mean
-:math:`0.8 \|g\| / \sigma` in its loss, the opposite of its purpose.
+81 λ at the published μ = 1e-3, σ = 0.01, K = 1. This is the control for every claim about score
+matching. The contribution of score matching is the rest of the mean,
+:math:`\lambda (\operatorname{tr} H + \mu (\operatorname{tr} H)^2 + \dots)`. It is small compared
+with that norm if :math:`|\operatorname{tr} H| \ll 40.5 \|g\|^2`, which depends on how much the
+gradients have shrunk. An estimator without noise and an ``excess`` of 80 has the same mean.
+If the noise :math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
+:math:`0.8 \|g\| / \sigma`, the opposite of its purpose.
 
-Cross-entropy sees differences of logits alone, and a regularizer of f_y is free to shape what they
-have in common. ``centred`` applies one to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift of
-all logits moves, and which stays informative where :math:`\log p(y \mid x)` is saturated and flat.
-It is a constraint and no debiasing: score matching over the class's own points fits
-:math:`\nabla c_y` to :math:`\nabla \log p(x \mid y)`, the marginal included, and not to the
-latter's own centred form, for which it would have to know the other classes' scores there.
+Cross-entropy depends only on differences of logits, so a regularizer of f_y can change their
+common part freely. ``centred`` applies it to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift
+of all logits changes, and which stays informative if :math:`\log p(y \mid x)` is saturated.
+It is a constraint and removes no bias: score matching over the class's own points fits
+:math:`\nabla c_y` to :math:`\nabla \log p(x \mid y)`, the marginal included. To fit the centred
+form of the latter, it would need the other classes' scores there.
 
-The paper and its code disagree on every strength; ``PRESETS`` has both, and what measured runs
-recommend.
+The paper and its code disagree on every strength. ``PRESETS`` has both, and the recommendations
+from our measurements.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).

@@ -1,12 +1,13 @@
-r"""Robustness off the manifold of the data, beside that on it.
+r"""Robustness to noise off the manifold of the data, compared with noise on it.
 
-Noise is split by a linear manifold, the leading principal directions of the data, into a part on
-it and a part off it, each scaled to one length r. With the centred logits
-:math:`c = f - \text{mean}_j f_j`, which no shift moves, the ratio
+A linear manifold, the leading principal directions of the data, splits noise into a part on it and
+a part off it, each scaled to the same length r. With the centred logits
+:math:`c = f - \text{mean}_j f_j`, which no shift changes, the ratio
 
 .. math:: \frac{E \|c(x + u_\text{on}) - c(x)\|}{E \|c(x + u_\text{off}) - c(x)\|}
 
-is 1 of a classifier that does not know the manifold, and larger the less it hears off it.
+is 1 for a classifier that does not depend on the manifold, and larger for one that is less
+sensitive to noise off it.
 
 Source: Which Models have Perceptually-Aligned Gradients? An Explanation via Off-Manifold
 Robustness (Srinivas, Bordt, Lakkaraju, 2023), arXiv:2305.19101, where the manifold is a generative
@@ -42,7 +43,7 @@ def off_manifold(
     Arguments:
         network: The classifier.
         x: Points with shape (B, D).
-        directions: Orthonormal ones of the manifold, with shape (D, k), k < D.
+        directions: Orthonormal directions of the manifold, with shape (D, k), k < D.
         size: r.
         generator: The source of the noise.
     """

@@ -75,7 +75,7 @@ def test_the_noise_is_on_imputed_pixels_alone():
 def test_an_image_without_a_pixel_is_refused():
     missing = torch.zeros(3, 16, dtype=torch.bool)
     missing[1] = True
-    with pytest.raises(ValueError, match="missing: found all pixels of an image"):
+    with pytest.raises(ValueError, match="missing: all pixels of an image"):
         imputed(torch.rand(3, 16), missing, (4, 4), derive(0))
 
 
