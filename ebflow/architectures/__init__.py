@@ -1,13 +1,13 @@
 """Named flows, as functions of shape and depth.
 
-They are nets of dense matrices, or the paper's convolutions, with activations between; nets of
-couplings, Glow in the form of the flow's paper among them; and of autoregressive layers. Each has
+There are networks of dense matrices or convolutions with activations, of couplings (Glow among
+them), and of autoregressive layers. Each function has
 
-* ``shape``, the shape of an event, of D elements: two or more where halves move each other;
-* ``context``, the number of elements of a context, 0 without;
+* ``shape``, the shape of an event of D elements; couplings need two or more;
+* ``context``, the number of elements of a context; 0: no context;
 * ``base``, the density of latents; None: N(0, I);
-* ``generator``, where the start comes from; None: seed 0, unless the net says otherwise;
-* ``dtype``, the parameters' type; None: torch's default.
+* ``generator``, the source of initial weights; None: seed 0, unless the function says otherwise;
+* ``dtype``, the dtype of the parameters; None: torch's default.
 """
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "LEARNED", "LINEAR", "autoregressive", "convolutional",

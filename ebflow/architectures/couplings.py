@@ -1,4 +1,4 @@
-"""Nets of couplings: for few dimensions, and Glow for images."""
+"""Networks of couplings: for few dimensions, and Glow for images."""
 
 __all__ = ["coupling", "glow"]
 
@@ -44,24 +44,24 @@ def coupling(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
-    """Creates blocks of a dense layer, a coupling and ``ActNorm``: the paper's net for 2-D data.
+    """Creates blocks of a dense layer, a coupling and ``ActNorm``: the paper's 2-D model.
 
-    A last dense layer stands behind ``depth`` blocks. Dense layers start orthogonal; the halves of
-    an event pass in turn, the second one first. Conditioners are perceptrons of three hidden
-    layers, one for log-scales and one for shifts. It has 174,206 parameters for D = 2.
+    A dense layer follows the last of ``depth`` blocks. Dense layers start orthogonal. The halves
+    of an event are unchanged in turn, the second one first. Conditioners are perceptrons of three
+    hidden layers, one for log-scales and one for shifts: 174,206 parameters for D = 2.
 
-    Source: Chao et al. (2023), arXiv:2305.15267. Its conditioners also have weights for the
-    masked half, of no effect, and both start alike.
+    Source: Chao et al. (2023), arXiv:2305.15267. Its conditioners also have weights
+    for the masked half, without effect, and both have the same initial weights.
 
     Arguments:
         depth: The number of blocks.
         hidden: The width of the conditioners.
-        activation: Their activation, a name in ``networks.ACTIVATIONS``.
-        shift_activation: That of the shifts' conditioners; None: the same. The paper has ``elu``
-            for some data sets.
-        bound: None: log-scales are free; else c in c tanh(s / c), which keeps |s| below c, and
-            with it what the net does to points far from the data.
-        bins: None: couplings scale and shift; else splines of that many bins.
+        activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``.
+        shift_activation: The activation of the shifts' conditioners; None: the same. The paper
+            uses ``elu`` for some data sets.
+        bound: c in c tanh(s / c), which bounds the log-scales s by c, so that points far from the
+            data are not moved much; None: no bound.
+        bins: The number of bins of splines; None: couplings scale and shift.
         norm: None; ``spectral``: dense weights are divided by their largest singular value, as in
             ``convolutional``; ``weight``: their rows are directions times trained lengths.
     """
@@ -70,10 +70,10 @@ def coupling(
         if bins and value:
             raise ValueError(f"{name}: found {value!r}, expected None with bins")
     generator = generator or derive(0, "weights")
-    net = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
-    shifts = None if bins else partial(net, activation=shift_activation or activation)
+    network = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
+    shifts = None if bins else partial(network, activation=shift_activation or activation)
     transform = Spline(bins) if bins else ScaleShift(bound, inverted=True)
-    couple = partial(halved, size, net, transform, context, shifts=shifts)
+    couple = partial(halved, size, network, transform, context, shifts=shifts)
     layers = flattened(shape)
     for index in range(depth):
         mixing = _mixing(size, norm, generator)
@@ -119,9 +119,9 @@ def glow(
 ) -> Flow:
     """Creates levels of ``Squeeze`` and steps of ``ActNorm``, a convolution and a coupling.
 
-    Between levels a coupling transforms the second half of the channels, which then takes its
-    place in the latent; the first half goes on. Convolutions start as random rotations of the
-    channels, couplings as the identity. It has 10,041,352 parameters for MNIST, (1, 28, 28).
+    Between levels, a coupling transforms the second half of the channels, which becomes a part of
+    the latent. The first half enters the next level. Convolutions start as random rotations of the
+    channels, couplings as the identity: 10,041,352 parameters for MNIST, (1, 28, 28).
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039, in the form of Chao et al. (2023), arXiv:2305.15267.
@@ -129,23 +129,23 @@ def glow(
     Arguments:
         shape: The shape (C, H, W) of an event; H and W are multiples of 2^levels.
         levels: The number of levels.
-        depth: The number of steps of a level.
-        kernel_size: The odd side k of the convolutions: 1, as in Glow, or more, zero-padded and
-            without any structure; their exact log-determinants are no part of the energy.
-        hidden: The channels of the couplings' conditioners.
-        activation: Their activation, a name in ``networks.ACTIVATIONS``: the paper's has kinks,
-            at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
-        bins: None: couplings scale and shift; else splines of that many bins.
+        depth: The number of steps per level.
+        kernel_size: The odd side k of the convolutions: 1, as in Glow, or more, with zero padding
+            and no structure. Their exact log-determinants are not part of the energy.
+        hidden: The channels of the conditioners.
+        activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``. The paper's
+            has kinks, at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
+        bins: The number of bins of splines; None: couplings scale and shift.
     """
     generator = generator or derive(0, "weights")
-    net = partial(convnet, hidden=hidden, activation=activation, generator=generator)
+    network = partial(convnet, hidden=hidden, activation=activation, generator=generator)
     transform = Spline(bins) if bins else ScaleShift(bound=2.0)
     here, layers = tuple(shape), []
     for level in range(levels):
         steps: list[Bijection] = [Squeeze(here)]
         there = steps[0].target
         steps += conditioned(there, context, generator)
-        couple = partial(halved, there[0], net, transform, context)
+        couple = partial(halved, there[0], network, transform, context)
         for _ in range(depth):
             mixing = random_rotation(there, kernel_size, generator=generator)
             steps += [ActNorm(there), mixing, couple()]
@@ -157,7 +157,7 @@ def glow(
 
 
 def _leading(layers: Iterable[Bijection], shape: tuple[int, ...]) -> Iterator[Bijection]:
-    """Yields layers that begin with events of ``shape`` as parts of flat events."""
+    """Yields layers that transform the first elements of flat events, which have ``shape``."""
     for layer in layers:
         yield part(layer, shape)
         shape = getattr(layer, "target", shape)

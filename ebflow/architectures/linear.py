@@ -1,4 +1,4 @@
-"""Nets of matrices, or of convolutions, with activations between."""
+"""Networks of matrices or convolutions, with activations."""
 
 __all__ = ["ACTIVATIONS", "LEARNED", "LINEAR", "convolutional", "dense", "structured"]
 
@@ -31,16 +31,16 @@ from ..randomness import generator as derive
 from .parts import conditioned, finished, flattened, halved
 
 LEARNED = ("spline", "tanh")
-"""Learned activations, which stand behind every linear layer."""
+"""Learned activations, which follow every linear layer."""
 
 ACTIVATIONS = ("smooth_leaky_relu", *LEARNED)
-"""Activations of nets of linear layers: the paper's, ``MonotoneSpline`` and ``MonotoneTanh``."""
+"""Names of activations: the paper's, ``MonotoneSpline`` and ``MonotoneTanh``."""
 
 LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {
     "full": Dense,
     "lu": DenseLU,
 }
-"""Dense layers by the form of their weight; other packages may add some."""
+"""Dense layers by the form of their weight; other packages may add layers."""
 
 
 def dense(
@@ -66,15 +66,15 @@ def dense(
 ) -> Flow:
     """Creates ``depth`` dense layers with activations of every element: the paper's FC model.
 
-    Smooth leaky ReLUs stand between the layers, as in the paper; learned activations behind each
-    of them, the last one too, and start as the identity or near it. A context enters behind every
-    dense layer, by a ``ConditionalAffine``.
+    Smooth leaky ReLUs are between the layers, as in the paper. Learned activations follow every
+    layer, the last one too, and start near the identity. A ``ConditionalAffine`` after every dense
+    layer adds the context.
 
-    Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. It has
+    Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. There are
     ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and ``depth`` ·
     ``cells`` · D of splines, or (3 ``terms`` + 1) · D of tanh.
 
-    Source: Chao et al. (2023), arXiv:2305.15267; the net of Gresele et al. (2020),
+    Source: Chao et al. (2023), arXiv:2305.15267; the network of Gresele et al. (2020),
     arXiv:2006.15090.
 
     Arguments:
@@ -84,26 +84,26 @@ def dense(
             ``MonotoneTanh``.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: Whether they add their input.
-        centred: Whether they pass through 0 with slope 1, so that there is no mean and no scale
-            for the next layer to undo; score matching alone then keeps its mass.
+        centred: Whether they pass through 0 with slope 1, so the next layer need not correct a
+            mean and a scale; score matching alone then keeps its mass.
         cells: The cells of a spline's grid.
         terms: The number of tanh's steps.
-        reach: The half-width of the grid, or of where tanh's steps start; None: 4, and 3.
-        sign: The factor of the identity at the start.
-        bias: The start of every offset.
-        generator: Where the noise of the start comes from; None: PyTorch's global state.
-        noise: The standard deviation of the start's noise, times √D for an entry of W.
-        calibrated: Whether each W behind an activation is divided by the activation's standard
-            deviation on N(0, 1), and its mean taken off: whitened data then start with latents
-            of zero mean and unit variance, and a likelihood near the Gaussian's.
+        reach: The half-width of the grid, or of the initial steps of tanh; None: 4, or 3.
+        sign: The factor of the identity in initial weights.
+        bias: The initial value of every offset.
+        generator: Source of the noise in initial weights; None: PyTorch's global state.
+        noise: √D times the standard deviation of this noise.
+        calibrated: Whether each W after an activation is divided by the standard deviation of the
+            activation of N(0, 1), and its mean is subtracted. Latents of whitened data then start
+            with zero mean and unit variance, and the likelihood near the Gaussian's.
     """
     if linear not in LINEAR:
         raise ValueError(f"linear: found {linear!r}, expected one of {', '.join(LINEAR)}")
-    size, given = math.prod(shape), locals()
+    size, arguments = math.prod(shape), locals()
     layers = flattened(shape)
     for index in range(depth):
-        layers += _linear(LINEAR[linear], torch.eye(size), (size,), given, first=not index)
-    return finished(dense, layers, given)
+        layers += _linear(LINEAR[linear], torch.eye(size), (size,), arguments, first=not index)
+    return finished(dense, layers, arguments)
 
 
 def convolutional(
@@ -134,107 +134,108 @@ def convolutional(
 ) -> Flow:
     """Creates ``blocks`` of ``depth`` convolutions with 2×2 squeezes between: the paper's CNN.
 
-    A smooth leaky ReLU follows every convolution but the last; a context enters behind each, an
-    affine map a channel. Every kernel starts as ``sign`` times the identity, negative in the
-    paper, and every offset as ``bias``, there a very small number. With C channels a convolution
-    has C² k² + C parameters, C four times as many in each block: 26,796 for MNIST, (1, 28, 28),
-    and 240,912 for CIFAR-10, (3, 32, 32), both with k = 7.
+    A smooth leaky ReLU follows every convolution but the last. A context enters after each, by one
+    affine map per channel. Every kernel starts as ``sign`` times the identity, negative in the
+    paper, and every offset as ``bias``, a very small number in the paper. With C channels a
+    convolution has C² k² + C parameters, C four times as many in each block: 26,796 for MNIST,
+    (1, 28, 28), and 240,912 for CIFAR-10, (3, 32, 32), both with k = 7.
 
     Source: Chao et al. (2023), arXiv:2305.15267.
 
-    Options that are not told here are those of ``dense``.
+    Options that are not listed here are those of ``dense``.
 
     Arguments:
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
         padding: ``zero``, ``circular`` or ``masked``, as in ``Convolution``.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
-        depth: The number of convolutions at each.
+        depth: The number of convolutions per size.
         activation: ``smooth_leaky_relu``, or ``spline`` or ``tanh``: a ``MonotoneSpline``, of
             ``cells`` · D parameters, or a ``MonotoneTanh``, of (3 ``terms`` + 1) · D, of every
-            pixel behind every convolution, the last one too.
+            pixel after every convolution, the last one too.
         shared: Whether the pixels of a channel share their learned activation.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
-            weights): behind every convolution of C > 1 channels and its activation one half of the
-            channels scales and shifts the other, and kernels start as the reversal of channels,
-            so that the halves take turns; 0: no coupling.
-        generator: Where the noise of the start, and of spectral normalization's, comes from.
-        noise: The standard deviation of the start's noise, times k √C for an entry of K.
+            weights). After every convolution of C > 1 channels and its activation, one half of the
+            channels scales and shifts the other. Kernels start as the reversal of channels, so
+            that the halves take turns. 0: no coupling.
+        generator: Source of the noise in initial weights and spectral normalization.
+        noise: k √C times the standard deviation of the noise in initial kernels.
         spectral_norm: Whether each K, as a matrix (C, C k²), is divided by its largest singular
-            value, followed by one power iteration a training step; the paper's for CIFAR-10.
+            value, updated by one power iteration per training step; the paper's for CIFAR-10.
     """
     if spectral_norm and calibrated:
         raise ValueError("calibrated: found with spectral_norm, which undoes it; expected one")
     blocks = blocks or 1 + sum(all(side % 2**k == 0 for side in shape[1:]) for k in (1, 2))
-    net = partial(convnet, hidden=hidden, activation="swish", generator=generator)
-    event, given, layers = tuple(shape), locals(), list[Bijection]()
+    network = partial(convnet, hidden=hidden, activation="swish", generator=generator)
+    event, arguments, layers = tuple(shape), locals(), list[Bijection]()
     for index in range(blocks * depth):
         if index and index % depth == 0:
             layers.append(Squeeze(event))
             event = layers[-1].target
         identity = nn.init.dirac_(torch.empty(event[0], event[0], kernel_size, kernel_size))
         kernel = identity.flip(0) if hidden else identity
-        make = partial(_convolution, event, given)
-        layers += _linear(make, kernel, event, given, first=not index)
+        make = partial(_convolution, event, arguments)
+        layers += _linear(make, kernel, event, arguments, first=not index)
         if hidden and event[0] > 1:
-            layers.append(halved(event[0], net, ScaleShift(bound=2.0), context))
-    return finished(convolutional, layers, given)
+            layers.append(halved(event[0], network, ScaleShift(bound=2.0), context))
+    return finished(convolutional, layers, arguments)
 
 
 def _linear(
     make: Callable[[Tensor, Tensor], Bijection],
     identity: Tensor,
     event: tuple[int, ...],
-    given: dict[str, Any],
+    arguments: dict[str, Any],
     *,
     first: bool,
 ) -> Iterator[Bijection]:
-    """Yields a linear layer, and the activation and the context that stand beside it.
+    """Yields a linear layer, with its activation and its context.
 
     Arguments:
-        make: From its weight and its offset to the layer.
+        make: From a weight and an offset to the layer.
         identity: The weight of the identity.
-        event: The shape of its events.
-        given: The options of the net by name.
-        first: Whether it is the first one, with no activation in front of it.
+        event: The shape of the layer's events.
+        arguments: The arguments of the architecture by name.
+        first: Whether the layer is the first one, which no activation precedes.
     """
-    name, behind = given["activation"], None
+    name, before = arguments["activation"], None
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
     if name not in LEARNED and not first:
-        relu = SmoothLeakyReLU(given["alpha"], **{k: given[k] for k in ("residual", "centred")})
-        behind = relu if given["calibrated"] else None
+        options = {name: arguments[name] for name in ("residual", "centred")}
+        relu = SmoothLeakyReLU(arguments["alpha"], **options)
+        before = relu if arguments["calibrated"] else None
         yield relu
-    yield make(*_start_of(identity, behind, given))
-    yield from conditioned(event, given["context"], given["generator"])
+    yield make(*_start_of(identity, before, arguments))
+    yield from conditioned(event, arguments["context"], arguments["generator"])
     if name in LEARNED:
-        yield _learned(name, event, given)
+        yield _learned(name, event, arguments)
 
 
-def _learned(name: str, event: tuple[int, ...], given: dict[str, Any]) -> Bijection:
-    options = {"channels": given.get("shared", False)}
-    if given["reach"] is not None:
-        options["reach"] = given["reach"]
+def _learned(name: str, event: tuple[int, ...], arguments: dict[str, Any]) -> Bijection:
+    options = {"channels": arguments.get("shared", False)}
+    if arguments["reach"] is not None:
+        options["reach"] = arguments["reach"]
     if name == "spline":
-        return MonotoneSpline(event, cells=given["cells"], **options)
-    return MonotoneTanh(event, terms=given["terms"], **options)
+        return MonotoneSpline(event, cells=arguments["cells"], **options)
+    return MonotoneTanh(event, terms=arguments["terms"], **options)
 
 
 def _start_of(
-    identity: Tensor, behind: SmoothLeakyReLU | None, given: dict[str, Any]
+    identity: Tensor, before: SmoothLeakyReLU | None, arguments: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the weight and the offset of a new layer, calibrated to the activation ``behind``.
+    """Returns the initial weight and offset of a layer, calibrated to the activation ``before``.
 
-    The noise is ``noise`` · N(0, 1 / fan-in) an entry.
+    The noise is ``noise`` · N(0, 1 / fan-in).
     """
-    sign, noise = given["sign"], given["noise"]
-    weight, offset = sign * identity, torch.full((len(identity),), given["bias"])
+    sign, noise = arguments["sign"], arguments["noise"]
+    weight, offset = sign * identity, torch.full((len(identity),), arguments["bias"])
     if noise:
-        draw = torch.randn(identity.shape, generator=given["generator"])
+        draw = torch.randn(identity.shape, generator=arguments["generator"])
         weight += noise / math.sqrt(identity[0].numel()) * draw
-    if behind is None:
+    if before is None:
         return weight, offset
-    mean, deviation = _moments(behind)
+    mean, deviation = _moments(before)
     return weight / deviation, offset - sign * mean / deviation
 
 
@@ -247,10 +248,10 @@ def _moments(activation: SmoothLeakyReLU) -> tuple[float, float]:
 
 
 def _convolution(
-    event: tuple[int, ...], given: dict[str, Any], kernel: Tensor, offset: Tensor
+    event: tuple[int, ...], arguments: dict[str, Any], kernel: Tensor, offset: Tensor
 ) -> Convolution:
-    layer = Convolution(kernel, offset, event[1:], padding=given["padding"])
-    return spectral_norm(layer, given["generator"]) if given["spectral_norm"] else layer
+    layer = Convolution(kernel, offset, event[1:], padding=arguments["padding"])
+    return spectral_norm(layer, arguments["generator"]) if arguments["spectral_norm"] else layer
 
 
 def structured(
@@ -264,20 +265,20 @@ def structured(
     base: Base | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
-    """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D net.
+    """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D model.
 
-    A last matrix stands behind ``depth`` blocks. It compares free matrices with triangular ones,
-    whose determinants are cheap: with D elements, ``full``, ``tril`` and ``triu`` hold
+    A matrix follows the last of ``depth`` blocks. The model compares full matrices with triangular
+    ones, whose determinants are cheap. With D elements, ``full``, ``tril`` and ``triu`` have
     (``depth`` + 1) D² weights, of which a triangle uses D (D + 1) / 2, and ``trilu`` twice as
-    many. Matrices start orthogonal, triangles as those of orthogonal ones.
+    many. Matrices start orthogonal, triangles as parts of orthogonal ones.
 
-    Source: Chao et al. (2023), arXiv:2305.15267. Its code multiplies rows from the right, so that
-    its ``tril`` is ``triu`` here.
+    Source: Chao et al. (2023), arXiv:2305.15267. Its code multiplies rows from the right, so its
+    ``tril`` is ``triu`` here.
 
     Arguments:
         depth: The number of blocks.
-        structure: ``full``, ``tril``, ``triu``, or ``trilu``: ``triu`` and then ``tril``, the
-            latter with ones at the start, wherever the others have one matrix.
+        structure: ``full``, ``tril``, ``triu``, or ``trilu``: two matrices in the place of one,
+            ``triu`` and then ``tril``, which starts with ones.
         alpha: The slope of the activations at −∞.
     """
     size = math.prod(shape)

@@ -1,4 +1,4 @@
-"""What nets share: their first layer, halves that move each other, contexts, and their specs."""
+"""Parts that architectures share: the first layer, couplings, contexts, and specifications."""
 
 __all__ = ["conditioned", "finished", "flattened", "halved"]
 
@@ -16,12 +16,12 @@ from ..flow import Flow
 from ..networks import Interleaved
 
 START = ("shape", "base", "dtype", "generator", "sign", "bias", "noise", "calibrated")
-"""Options that a flow, its weights and its base tell: of these a spec keeps the shape alone."""
+"""Options that a spec leaves out: they only affect initial weights, or are stored elsewhere."""
 
 
 def halved(
     size: int,
-    net: Callable[..., nn.Module],
+    network: Callable[..., nn.Module],
     transform: ScaleShift | Spline,
     context: int,
     *,
@@ -32,48 +32,48 @@ def halved(
 
     Arguments:
         size: The number of elements, or of channels.
-        net: From the sizes of its input and output to a conditioner.
-        transform: What it parametrizes.
+        network: From the sizes of its input and output to a conditioner.
+        transform: The transform whose parameters the conditioner computes.
         context: The number of elements of a context.
-        shifts: Makes a conditioner of its own for shifts; None: one network gives all.
-        flip: Whether the second half passes.
+        shifts: As ``network``, for a separate conditioner of shifts; None: one network for all.
+        flip: Whether the second half is unchanged, instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
     if shifts is None:
-        conditioner = net(passed + context, moved * transform.count)
+        conditioner = network(passed + context, moved * transform.count)
     else:
-        scales = net(passed + context, moved)
+        scales = network(passed + context, moved)
         conditioner = Interleaved(scales, shifts(passed + context, moved))
     return Coupling(sizes, conditioner, transform, flip=flip, context=context)
 
 
 def flattened(shape: Sequence[int]) -> list[Bijection]:
-    """Returns the layer that makes rows of events; none if they are rows."""
+    """Returns the layer that flattens events to rows; none if they are rows."""
     return [Reshape(tuple(shape), (math.prod(shape),))] if len(shape) > 1 else []
 
 
 def conditioned(
     shape: tuple[int, ...], context: int, generator: torch.Generator | None
 ) -> list[Bijection]:
-    """Returns the layer by which a context enters behind a linear one; none without context."""
+    """Returns the layer that adds a context after a linear layer; none without a context."""
     return [ConditionalAffine(shape, context, generator=generator)] if context else []
 
 
 def finished(
-    architecture: Callable[..., Flow], layers: Sequence[Bijection], given: dict[str, Any]
+    architecture: Callable[..., Flow], layers: Sequence[Bijection], arguments: dict[str, Any]
 ) -> Flow:
     """Returns the flow of these layers, with the spec that rebuilds it.
 
     Arguments:
-        architecture: The function that made the layers; all but ``START`` of its options are kept.
+        architecture: The function that created the layers.
         layers: The layers.
-        given: The options by name, as the variables of the call.
+        arguments: The function's arguments by name. The spec has all but ``START``.
     """
     names = [name for name in signature(architecture).parameters if name not in START]
-    options = {name: given[name] for name in names}
-    shape, context, dtype = given["shape"], given["context"], given["dtype"]
+    options = {name: arguments[name] for name in names}
+    shape, context, dtype = arguments["shape"], arguments["context"], arguments["dtype"]
     spec = {"architecture": architecture.__name__, "shape": list(shape), "options": options}
-    base = copy.deepcopy(given["base"])  # a base that is trained is the flow's own
+    base = copy.deepcopy(arguments["base"])  # training must not change the caller's base
     flow = Flow(shape, layers, base=base, context=context, spec=spec)
     return flow.to(dtype or torch.get_default_dtype())
