@@ -2,15 +2,15 @@ r"""Treatment of the single columns of a table, fitted to training rows.
 
 ``fit`` treats every column in this order:
 
-1. **Discrete or continuous.** A value is *heavy* if it has ``ATOM`` (1 %) of the rows, and at
-   least ``REPEATS`` (5). The other values are *few* if they have 5 rows each on average.
+1. **Discrete or continuous**, in ``ebflow.discrete``. A value is *heavy* if it has ``ATOM`` (1 %)
+   of the rows, and at least ``REPEATS`` (5).
 
    * All values are whole numbers: a **grid**. Its step is the greatest common divisor of their
      differences.
-   * The values are few, and have up to ``DECIMALS`` (6) decimal places: a **grid**, if at least
-     one in ``SPARSE`` (10) of its points occurs.
-   * The values are few but on no such grid, and at most ``LEVELS`` (1000): **levels**, with cells
-     between neighbours.
+   * All values have up to ``DECIMALS`` (6) decimal places: a **grid**, if at least one in
+     ``SPARSE`` (10) of its points occurs.
+   * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
+     average: **levels**, with cells between neighbours.
    * Otherwise the column is **continuous**.
 
 2. **Atoms.** Heavy values of a continuous column get inserted cells. So do those of a grid that
@@ -43,7 +43,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -51,7 +50,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU, Knot
+from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
+from .discrete import column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 from .tables.levels import called
@@ -61,9 +61,6 @@ ROWS, VALUES, DETECTION = 4_000, 2**20, 5
 
 FEW_ROWS = 100
 """Rows below which bounds and tails are not fitted: they would not gain."""
-
-ATOM, REPEATS, SPIKE = 0.01, 5, 5
-DECIMALS, SPARSE, LEVELS = 6, 10, 1000
 
 GAIN = 0.01
 """Nats per row that a step must gain, on rows that were not used in the fit."""
@@ -75,16 +72,13 @@ that end at two values or atoms: any other value then costs about 10 nats."""
 FAR = 1e3
 """Distance of an end from the median, in spreads, from which on it is not used as a bound."""
 
-GAP = 8
-"""Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
-
 QUANTILES = 0.25, 0.5, 0.8
 """Numbers z: the quantiles of S_U are those of −3 z, −z, z and 3 z in a normal distribution."""
 
 STRAIGHT = 1.02
 """Least ratio of the products of quantiles' distances; S_U becomes a line as it goes to 1."""
 
-TINY, EPSILON = torch.finfo(torch.float64).tiny, torch.finfo(torch.float32).eps
+TINY = torch.finfo(torch.float64).tiny
 
 Bounds = Mapping[int, tuple[float | None, float | None]]
 """Lower and upper bounds by the index of a column, None where there is none."""
@@ -161,13 +155,16 @@ def fit(
     x = x[: DETECTION * rows].double().cpu()
     first, last = (x.amin(0), x.amax(0)) if ends is None else (end.double().cpu() for end in ends)
     codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
-    known = _known(first, last, codes | dict(bounds or {}), names)
-    table = torch.cat([x, first[None], last[None]]).mT.numpy()
+    certain = codes | dict(bounds or {})
+    known = _known(first, last, certain, names)
     columns = [
-        _column(np.append(values, np.arange(codes.get(k, (0, -1))[1] + 1)),
-                k in codes or (integers is not None and integers[k]), grids)
-        for k, values in enumerate(table)
-    ]  # fmt: skip
+        column_cells(
+            np.append(values, np.arange(codes[k][1] + 1)) if k in codes else values,
+            integers=k in codes or (integers is not None and integers[k]),
+            examine=grids,
+        )
+        for k, values in enumerate(torch.cat([x, first[None], last[None]]).mT.numpy())
+    ]
     columns, cells = _moved(columns, known[0].where(known[0].isfinite(), known[1]), known)
     samples = _samples(x[:rows], cells, columns, seed)
     starts, stops = cells.cells(torch.stack([first, last]))
@@ -175,17 +172,15 @@ def fit(
     limits = _limits(cells, columns, samples[-1], extent, bounds or {}, tails)
     choice = torch.zeros(len(columns), dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
-        free = torch.tensor([k not in codes | dict(bounds or {}) for k in range(len(columns))])
+        free = torch.tensor([k not in certain for k in range(len(columns))])
         binary = torch.tensor([column.is_binary for column in columns])
         options = _options(samples[-1], extent, limits, free & ~binary)
         limits, choice = _chosen(samples, options, binary)
-    ends = (
-        torch.where(limits[k].isfinite(), at + limits[k] - extent[k], limits[k]).where(
-            known[k].isinf(), known[k]
-        )
-        for k, at in enumerate((first, last))
-    )
-    return _assembled(columns, cells, limits, list(ends), known, samples, choice, dtype)
+    raw = [
+        torch.where(bound.isfinite(), bound, limit + at - end)
+        for bound, limit, at, end in zip(known, limits, (first, last), extent, strict=False)
+    ]
+    return _assembled(columns, cells, limits, raw, known, samples, choice, dtype)
 
 
 def build(spec: Mapping[str, list[int]], width: int) -> list[Bijection]:
@@ -223,96 +218,6 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     return [_johnson([y], choice)] if choice.any() else []
 
 
-def _column(x: np.ndarray, integers: bool, examine: bool) -> ColumnCells:
-    """Returns the cells of a column with shape (N,): steps 1 and 2."""
-    values, counts = np.unique(x, return_counts=True)
-    if len(values) == 1 and integers:
-        return ColumnCells(float(x[0]), 1.0, least=float(x[0]), most=float(x[0]))
-    heavy = counts >= max(ATOM * len(x), REPEATS)
-    few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
-    whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
-    if len(values) > 1 and (integers or examine) and (whole or few):
-        step, decimals = _grid(values, math.inf if whole else SPARSE)
-        if step:
-            least, most = float(values[0]), float(values[-1])
-            grid = ColumnCells(least, step, decimals, least=least, most=most)
-            return _with_atoms(grid, values, counts, _frequent(counts, heavy & examine))
-        if len(values) <= LEVELS:
-            return _levels(values)
-    atoms = heavy & examine & ~heavy.all()
-    middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
-    return _with_atoms(ColumnCells(float(middle)), values, counts, atoms)
-
-
-def _frequent(counts: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Returns whether each of some values is far more frequent than the median of the others."""
-    frequent = some.copy()
-    for k in np.flatnonzero(some):
-        frequent[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
-    return frequent
-
-
-def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
-    """Returns the step of the grid of sorted values and its decimal places, or 0 and 0.
-
-    A grid has at most ``sparse`` points for each value.
-    """
-    for decimals in range(DECIMALS + 1):
-        scaled = values * 10.0**decimals
-        near = np.round(scaled)
-        rounding = (1e-6 + EPSILON * abs(scaled)).clip(max=0.1)
-        if abs(near).max() < 2**53 and (abs(scaled - near) <= rounding).all():
-            step = int(np.gcd.reduce(np.diff(near.astype(np.int64))))
-            if step and near[-1] - near[0] <= sparse * len(values) * step:
-                return step / 10.0**decimals, decimals
-            return 0.0, 0
-    return 0.0, 0
-
-
-def _levels(values: np.ndarray) -> ColumnCells:
-    """Returns cells between neighbouring levels; the last one has the median width."""
-    gaps = np.diff(values)
-    widths = [*gaps.tolist(), float(np.median(gaps))]
-    knots = [Knot(value, w, w) for value, w in zip(values.tolist(), widths, strict=True)]
-    first, last = knots[0].value, knots[-1].value
-    return ColumnCells(first, knots=knots, least=first, most=last)
-
-
-def _with_atoms(
-    column: ColumnCells, values: np.ndarray, counts: np.ndarray, atoms: np.ndarray
-) -> ColumnCells:
-    """Returns the cells of a grid or a continuous column with atoms added."""
-    if not atoms.any() or atoms.all():
-        return column
-    rest = np.repeat(values[~atoms], counts[~atoms])
-    low, high = np.quantile(rest, [0.25, 0.75])
-    spread = max((high - low) / 1.349, column.step) or float(abs(rest[0] - values[atoms]).max())
-    widths = math.sqrt(2 * math.pi) * spread * counts[atoms] / len(rest)
-    pairs = zip(values[atoms].tolist(), widths.tolist(), strict=True)
-    knots = [Knot(value, w, column.step) for value, w in pairs if w > 4 * column.step]
-    if not knots:
-        return column
-    ends = {"least": values[0]} if values[0] == knots[0].value else {}
-    ends |= {"most": values[-1]} if values[-1] == knots[-1].value else {}
-    knots = _squeezed(knots, float(rest[0] - spread), float(rest[-1] + spread), spread)
-    return replace(column, knots=knots, **{name: float(end) for name, end in ends.items()})
-
-
-def _squeezed(knots: list[Knot], low: float, high: float, spread: float) -> list[Knot]:
-    """Returns atoms with slopes that squeeze long gaps, between them and the other values.
-
-    The other values lie between ``low`` and ``high``.
-    """
-    ends = [Knot(low)] * (knots[0].value < low) + [Knot(high)] * (knots[-1].value > high)
-    knots = sorted([*ends, *knots], key=lambda knot: knot.value)
-    for k, (one, other) in enumerate(pairwise(knots)):
-        gap = other.value - one.value - one.length
-        outside = one.value < low or other.value > high
-        if outside and gap > GAP * spread:
-            knots[k] = replace(one, slope=spread / gap)
-    return knots
-
-
 def _moved(
     columns: Sequence[ColumnCells], origin: Tensor, known: tuple[Tensor, Tensor]
 ) -> tuple[list[ColumnCells], Cells]:
@@ -336,7 +241,7 @@ def _samples(x: Tensor, cells: Cells, columns: Sequence[ColumnCells], seed: int)
     others = y.clone()
     for k in atoms:
         other = ~np.isin(x[:, k].numpy(), columns[k].atoms)
-        if other.sum() >= REPEATS:
+        if other.sum() >= 5:
             others[:, k] = torch.from_numpy(np.resize(y[:, k].numpy()[other], len(y)))
     return [y, others] if atoms else [y]
 
@@ -483,14 +388,17 @@ def _assembled(
     columns: Sequence[ColumnCells],
     cells: Cells,
     limits: _Ends,
-    ends: tuple[Tensor, Tensor],
+    raw: Sequence[Tensor],
     known: tuple[Tensor, Tensor],
     samples: Sequence[Tensor],
     choice: Tensor,
     dtype: torch.dtype,
 ) -> Marginals:
-    """Returns the layers, from the last origin on, with margins that ``dtype`` resolves."""
-    origin = ends[0].where(ends[0].isfinite(), ends[1])
+    """Returns the layers, with bounds as the origins and margins that ``dtype`` resolves.
+
+    ``raw`` are the bounds in raw units, ``known`` those that are known.
+    """
+    origin = raw[0].where(raw[0].isfinite(), raw[1])
     columns, moved = _moved(columns, origin, known)
     offset = cells.cells(moved.origin[None])[0][0]
     lower, upper, margin = limits[0] - offset, limits[1] - offset, limits[2]
@@ -505,7 +413,7 @@ def _assembled(
         samples = [layers["bounds"](rows) for rows in samples]
     if choice.any():
         layers["tails"] = _johnson(samples, choice)
-    pairs = zip(*(end.tolist() for end in ends), strict=True)
+    pairs = zip(*(end.tolist() for end in raw), strict=True)
     return Marginals(
         list(layers.values()),
         {name: getattr(layer, "spec", []) for name, layer in layers.items()},

@@ -38,6 +38,8 @@ def column(x):
         (lambda r: np.round(r.lognormal(7, 1, N)), 1.0),
         (lambda r: 1e7 + 0.5 * r.integers(0, 9, N), 0.5),
         (lambda r: np.arange(N), 1.0),
+        (lambda r: np.round(r.normal(60, 1.5, 500), 1), 0.1),
+        (lambda r: np.round(r.normal(size=N), 3), 0.001),
         (lambda r: r.normal(size=N), 0.0),
         (lambda r: r.integers(0, 9, N) + 1e-4 * r.normal(size=N), 0.0),
         (lambda r: r.integers(0, 7, N) / 3, 0.0),

@@ -1,0 +1,124 @@
+"""Detection of grids, levels and atoms in one column of a table.
+
+These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
+"""
+
+__all__ = ["column_cells"]
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from .bijections import ColumnCells, Knot
+
+ATOM, REPEATS = 0.01, 5
+"""Share of the rows, and rows, from which on a value is heavy."""
+
+SPIKE = 5
+"""Times as many rows as the median of the other values from which on a grid's value is an atom."""
+
+DECIMALS, SPARSE, LEVELS = 6, 10, 1000
+"""Decimal places and points per value of a grid, and number of levels, at most."""
+
+GAP = 8
+"""Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
+
+EPSILON = float(np.finfo(np.float32).eps)
+
+
+def column_cells(x: np.ndarray, *, integers: bool = False, examine: bool = True) -> ColumnCells:
+    """Returns the cells of one column.
+
+    Arguments:
+        x: The column, with shape (N,).
+        integers: Whether it is known to be of integers, which are always dequantized.
+        examine: Whether grids, levels and atoms are looked for.
+    """
+    values, counts = np.unique(x, return_counts=True)
+    if len(values) == 1 and integers:
+        return ColumnCells(float(x[0]), 1.0, least=float(x[0]), most=float(x[0]))
+    heavy = counts >= max(ATOM * len(x), REPEATS)
+    few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
+    whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
+    if len(values) > 1 and (integers or examine):
+        step, decimals = _grid(values, math.inf if whole else SPARSE)
+        if step:
+            least, most = float(values[0]), float(values[-1])
+            grid = ColumnCells(least, step, decimals, least=least, most=most)
+            return _with_atoms(grid, values, counts, _frequent(counts, heavy & examine))
+        if few and len(values) <= LEVELS:
+            return _levels(values)
+    atoms = heavy & examine & ~heavy.all()
+    middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
+    return _with_atoms(ColumnCells(float(middle)), values, counts, atoms)
+
+
+def _frequent(counts: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Returns whether each of some values is far more frequent than the median of the others."""
+    frequent = some.copy()
+    for k in np.flatnonzero(some):
+        frequent[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
+    return frequent
+
+
+def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
+    """Returns the step of the grid of sorted values and its decimal places, or 0 and 0.
+
+    A grid has at most ``sparse`` points for each value.
+    """
+    for decimals in range(DECIMALS + 1):
+        scaled = values * 10.0**decimals
+        near = np.round(scaled)
+        rounding = (1e-6 + EPSILON * abs(scaled)).clip(max=0.1)
+        if abs(near).max() < 2**53 and (abs(scaled - near) <= rounding).all():
+            step = int(np.gcd.reduce(np.diff(near.astype(np.int64))))
+            if step and near[-1] - near[0] <= sparse * len(values) * step:
+                return step / 10.0**decimals, decimals
+            return 0.0, 0
+    return 0.0, 0
+
+
+def _levels(values: np.ndarray) -> ColumnCells:
+    """Returns cells between neighbouring levels; the last one has the median width."""
+    gaps = np.diff(values)
+    widths = [*gaps.tolist(), float(np.median(gaps))]
+    knots = [Knot(value, w, w) for value, w in zip(values.tolist(), widths, strict=True)]
+    first, last = knots[0].value, knots[-1].value
+    return ColumnCells(first, knots=knots, least=first, most=last)
+
+
+def _with_atoms(
+    column: ColumnCells, values: np.ndarray, counts: np.ndarray, atoms: np.ndarray
+) -> ColumnCells:
+    """Returns the cells of a grid or a continuous column with atoms added."""
+    if not atoms.any() or atoms.all():
+        return column
+    rest = np.repeat(values[~atoms], counts[~atoms])
+    low, high = np.quantile(rest, [0.25, 0.75])
+    spread = max((high - low) / 1.349, column.step) or float(abs(rest[0] - values[atoms]).max())
+    widths = math.sqrt(2 * math.pi) * spread * counts[atoms] / len(rest)
+    pairs = zip(values[atoms].tolist(), widths.tolist(), strict=True)
+    knots = [Knot(value, w, column.step) for value, w in pairs if w > 4 * column.step]
+    if not knots:
+        return column
+    ends = {"least": values[0]} if values[0] == knots[0].value else {}
+    ends |= {"most": values[-1]} if values[-1] == knots[-1].value else {}
+    knots = _squeezed(knots, float(rest[0] - spread), float(rest[-1] + spread), spread)
+    return replace(column, knots=knots, **{name: float(end) for name, end in ends.items()})
+
+
+def _squeezed(knots: list[Knot], low: float, high: float, spread: float) -> list[Knot]:
+    """Returns atoms with slopes that squeeze long gaps, between them and the other values.
+
+    The other values lie between ``low`` and ``high``.
+    """
+    ends = [Knot(low)] * (knots[0].value < low) + [Knot(high)] * (knots[-1].value > high)
+    knots = sorted([*ends, *knots], key=lambda knot: knot.value)
+    for k, (one, other) in enumerate(pairwise(knots)):
+        gap = other.value - one.value - one.length
+        outside = one.value < low or other.value > high
+        if outside and gap > GAP * spread:
+            knots[k] = replace(one, slope=spread / gap)
+    return knots
