@@ -23,10 +23,10 @@ class Elementwise(Bijection):
 
     pixelwise = True
     max_order = 3
-    """The order of derivatives that a linearization prepares; more are another ``local``."""
+    """The order of derivatives in the first ``local``; higher orders compute another one."""
 
     def local(self, x: Tensor, order: int) -> Any:  # noqa: ANN401
-        """Returns what f and ``order`` derivatives at ``x`` share: ``x`` itself, or more."""
+        """Returns the shared part of f and ``order`` derivatives at ``x``: ``x``, or more."""
         return x
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Elementwise(Bijection):
         return self.value(at), sum_event(self.derivatives(at, 1)[0].log(), x)
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``: one evaluation of the derivatives serves every use."""
+        """Returns this layer at ``x``, with one evaluation of the derivatives for all uses."""
         return _ElementwiseLinearization(self, x)
 
 
@@ -85,9 +85,9 @@ class _ElementwiseLinearization(Linearization):
 class SmoothLeakyReLU(Elementwise):
     r"""Creates f(x) = α x + (1 − α) log(1 + eˣ), plus x if ``residual``.
 
-    Slopes run from α to 1, or from 1 + α to 2 with ``residual``. ``centred`` it is
-    (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data about 0 keep their mean and
-    their scale to first order, and the next layer has neither to undo. The inverse is Newton's
+    Slopes increase from α to 1, or from 1 + α to 2 with ``residual``. With ``centred`` it is
+    (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0 keep their mean and
+    scale to first order, so the next layer need not undo a change. The inverse is Newton's
     iteration to a relative tolerance of a few units in the last place.
 
     Arguments:
@@ -113,7 +113,7 @@ class SmoothLeakyReLU(Elementwise):
 
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x), with one softplus."""
-        # PyTorch's default, from 20 on the identity, is a step down: not monotone.
+        # PyTorch's default threshold of 20 makes a step down there: not monotone.
         y = torch.add(F.softplus(x, threshold=50) * self.rise, x, alpha=self.low)
         return y - self.offset if self.centred else y
 
@@ -129,7 +129,7 @@ class SmoothLeakyReLU(Elementwise):
         return d1, psi1, psi1 * (1 - 2 * sigma - psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves f(x) = y; raises NonFinite if 50 Newton steps do not, as where y is NaN."""
+        """Solves f(x) = y; raises NonFinite if 50 Newton steps are not enough, as for NaN."""
         high, dtype = self.low + self.rise, y.dtype
         y = at_least_float32(y)
         x = torch.where(y > 0, y / high, y / self.low)

@@ -4,7 +4,7 @@ For events of shape (C, H, W), D = C H W, and a kernel K with odd sides k,
 
 .. math:: y_o(p) = \sum_{i, q} K_{oi}(q) \, x_i(p + q) + b_o, \qquad |q|_\infty \le (k - 1) / 2.
 
-What x is outside the image decides what J is:
+The padding determines J:
 
 ========  ===============  ============================  ===================================
 padding   J                log |det J|                   inverse of B events
@@ -22,15 +22,15 @@ kernel with channels exchanged.
 A convolution of 1×1 is the same C×C matrix W at every pixel, with
 :math:`\log |\det J| = H W \log |\det W|`, O(C³).
 
-A zero-padded convolution whose kernel reaches r pixels moves information by at most r rows. In
-strips of r rows, each of m = r W C coordinates, its matrix is block-tridiagonal and Toeplitz,
+A kernel that reaches r pixels mixes at most r rows above and below. So in strips of r rows, each
+of m = r W C coordinates, a zero-padded convolution is block-tridiagonal and Toeplitz,
 
 .. math:: J = \begin{pmatrix} A & U & & \\ L & A & U & \\ & L & A & \ddots \\ & & \ddots & \ddots
     \end{pmatrix}, \qquad S_1 = A, \quad S_{i+1} = A - L S_i^{-1} U,
 
-and by block elimination :math:`\log |\det J| = \sum_i \log |\det S_i|`: O(D m²) in the place of
-O(D³), D / m strips being eliminated one after another. Rows are exchanged within a strip and not
-between strips, so S may be ill-conditioned where J is not, which ``Elimination.accurate`` tells.
+and by block elimination :math:`\log |\det J| = \sum_i \log |\det S_i|`. That is O(D m²) instead of
+O(D³), for D / m strips one after another. Pivoting exchanges rows within a strip and not between
+strips, so S may be ill-conditioned even if J is not. ``Elimination.accurate`` detects this.
 
 Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, for zero padding; Emerging Convolutions for Generative
@@ -57,9 +57,9 @@ PADDINGS = ("zero", "circular", "masked")
 class Convolution(Weighted):
     """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
 
-    ``masked`` is zero padding with a kernel that sees the pixels before its own in reading order
-    and, at its own, the channels up to its own. The other weights are held but have no effect and
-    no gradient.
+    ``masked`` is zero padding with a kernel that reads the pixels before its own in reading order
+    and, at its own pixel, the channels up to its own. The other weights have no effect and no
+    gradient.
 
     Arguments:
         weight: K, with shape (C, C, k, k), k odd.
@@ -69,8 +69,8 @@ class Convolution(Weighted):
         trainable: True if K and b are parameters; buffers otherwise.
 
     Raises:
-        ValueError: if shapes or ``padding`` are others than these, or a circular kernel reaches
-            around the image more than once.
+        ValueError: if a shape or ``padding`` is wrong, or a circular kernel reaches around the
+            image more than once.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class Convolution(Weighted):
         return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
 
     def effective_weight(self) -> Tensor:
-        """Returns K, zero where it is masked."""
+        """Returns K with zeros for masked weights."""
         return self.weight if self.mask is None else torch.where(self.mask, self.weight, 0.0)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns K * v + b."""
         flat, weight = as_autocast(v.reshape(-1, *self.event_shape), weight)
         if weight.shape[-1] > 3:
-            # Beyond 3×3 the gradient of a kernel is faster in this layout, up to 2.4 times.
+            # In this layout the gradient of kernels beyond 3×3 is up to 2.4 times as fast.
             flat, weight = (
                 t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
             )
@@ -115,7 +115,7 @@ class Convolution(Weighted):
         return self.act(s, _turned(weight))
 
     def blocks(self, weight: Tensor) -> Tensor:
-        """Returns the coordinates of the images of the unit events, all in one convolution."""
+        """Returns the coordinates of the images of the unit events, by one convolution."""
         return self.to_blocks(self.act(self.basis.units(weight), weight))
 
     def to_blocks(self, z: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Convolution(Weighted):
         return math.prod(self.event_shape[1:]) * diagonal.abs().log().sum()
 
     def factorize(self, weight: Tensor) -> Factors:
-        """Returns J in strips, or in LU where rows must be exchanged between strips."""
+        """Returns J in strips, or as LU if rows must be exchanged between strips."""
         rows = max(1, weight.shape[-1] // 2)
         if self.padding == "zero" and self.event_shape[1] > rows:
             strips = Elimination(self._corner(weight, 2 * rows), math.prod(self.event_shape))
@@ -148,16 +148,16 @@ class Convolution(Weighted):
         return super().factorize(weight)
 
     def _corner(self, weight: Tensor, rows: int) -> Tensor:
-        """Returns the matrix of images of so many rows, which is J's top left corner."""
+        """Returns the matrix for images of ``rows`` rows, which is J's top left corner."""
         raster = _Raster(self.event_shape[0], rows, self.event_shape[2])
         return raster.to_blocks(_Convolve.apply(raster.units(weight), weight, False))
 
 
 class _Convolve(torch.autograd.Function):
-    """K * x for x with shape (B, C, H, W), zero or circular outside; differentiable ever again.
+    """K * x for x with shape (B, C, H, W), zero or circular padding; differentiable to any order.
 
-    The gradient in x is the convolution by the turned kernel, taken as one: on a CPU the library's
-    own takes 40 times as long for one channel of 28×28, k = 3, and is as fast from 16 on.
+    The gradient in x is the convolution by the turned kernel. PyTorch's own gradient on a CPU
+    takes 40 times as long for one channel of 28×28, k = 3, and as long for 16 or more.
     """
 
     @staticmethod
@@ -212,7 +212,7 @@ class _Correlate(torch.autograd.Function):
 
 
 def _padded(x: Tensor, reach: int, circular: bool) -> tuple[Tensor, int]:
-    """Returns images with what is around them, and how far zeros are still to be put around."""
+    """Returns images with circular padding, and the width of the zero padding that they need."""
     return (F.pad(x, [reach] * 4, mode="circular"), 0) if circular else (x, reach)
 
 
@@ -222,7 +222,7 @@ def _turned(weight: Tensor) -> Tensor:
 
 
 class _Raster:
-    """One block: the image, pixel by pixel, the channels of a pixel together."""
+    """One block: the image, pixel by pixel, with all channels of a pixel together."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         self.shape = (height, width, channels)
@@ -244,13 +244,13 @@ class _Raster:
 
 
 class _Frequencies:
-    """A block of C×C at every frequency; of conjugate ones, with equal |det|, only one is held."""
+    """A block of C×C at every frequency; only one of conjugate ones, which have equal |det|."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         self.shape = (channels, height, width)
 
     def units(self, like: Tensor) -> Tensor:
-        """Returns an impulse in every channel, whose Fourier coefficients are all 1."""
+        """Returns an impulse in every channel; its Fourier coefficients are all 1."""
         channels, height, width = self.shape
         impulses = torch.eye(channels, dtype=like.dtype, device=like.device)
         return F.pad(impulses.view(channels, channels, 1, 1), (0, width - 1, 0, height - 1))
@@ -338,7 +338,7 @@ def random_rotation(
 
     Arguments:
         shape: (C, H, W).
-        side: The odd side k of the kernel, which has the rotation at its centre.
+        side: The odd side k of the kernel, with the rotation at its centre.
         generator: The source of the rotation.
     """
     if side % 2 == 0:
@@ -360,7 +360,7 @@ class Elimination:
 
     Arguments:
         strips: The top left corner of J, of two strips, with shape (2 m, 2 m).
-        size: D, the side of J, more than m; the last strip may be cut.
+        size: D, the side of J, more than m; the last strip may be shorter.
     """
 
     def __init__(self, strips: Tensor, size: int) -> None:
@@ -384,7 +384,7 @@ class Elimination:
 
     @property
     def accurate(self) -> bool:
-        """True if no pivot S has a condition number, in the norm of row sums, above ε^(-1/2)."""
+        """True if all pivots S have condition numbers, in the norm of row sums, below ε^(-1/2)."""
         eps = torch.finfo(self.upper.dtype).eps
         pairs = zip(self.pivots, self.inverses, strict=True)
         conditions = [(_norm(s.detach()) * _norm(x.detach())) for s, x in pairs]

@@ -28,11 +28,11 @@ from .base import at_least_float32
 Gradients = tuple[Tensor | None, ...]
 
 STEPS = 200
-"""Of an inverse at most: Newton's few, and as many halvings again as a number has digits."""
+"""Largest number of steps of an inverse: Newton's, and a halving for every binary digit."""
 
 
 class Learned(Elementwise):
-    """An ``Elementwise`` whose ``local`` is f(x) and as many of its derivatives, or more."""
+    """An ``Elementwise`` layer whose ``local`` is f(x) and at least ``order`` derivatives."""
 
     pixelwise = False
 
@@ -49,15 +49,15 @@ class Learned(Elementwise):
         return (d1, psi1) if order == 2 else (d1, psi1, at[3] / d1 - psi1 * psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves f(x) = y to 8 ε (``reach`` + |x|); in float32 where y is shorter; NaN where y is.
+        """Solves f(x) = y to 8 ε (``reach`` + |x|), at least in float32; NaN stays NaN.
 
         Raises:
-            NonFinite: if 200 steps do not.
+            NonFinite: if 200 steps are not enough.
         """
         x = self.solve(at_least_float32(y)).to(y.dtype)
         if not torch.is_grad_enabled():
             return x
-        value, slope, *_ = self.local(x, 1)  # one step more carries gradients
+        value, slope, *_ = self.local(x, 1)  # one more Newton step has the gradients
         return x - (value - y) / slope.detach()
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Learned(Elementwise):
 
 
 def _owners(shape: Sequence[int], channels: bool) -> tuple[int, ...]:
-    """Returns the shape of what functions are learned, to be broadcast over events."""
+    """Returns the shape of the learned functions, which broadcasts over events."""
     return (shape[0], *[1] * (len(shape) - 1)) if channels else tuple(shape)
 
 
@@ -80,14 +80,14 @@ def _root(
 ) -> Tensor:
     """Returns the zeros in [low, high] of increasing functions, to 8 ε (scale + |x|).
 
-    Newton's iteration, which halves the interval instead where a step would leave it, or is more
-    than half as long as the last one.
+    It is Newton's iteration. If a step would leave the interval, or is more than half as long as
+    the last one, the interval is halved instead.
 
     Arguments:
-        f: From points to values and slopes.
+        f: A function from points to values and slopes.
         low: Points with values of at most 0.
         high: Points with values of at least 0.
-        scale: Below which errors are absolute.
+        scale: The size of x below which errors are absolute.
     """
     x, moved, epsilon = 0.5 * (low + high), high - low, 8 * torch.finfo(low.dtype).eps
     for _ in range(STEPS):
@@ -112,14 +112,14 @@ class MonotoneSpline(Learned):
     .. math:: f'(x) = s_i \frac{(1 - r)^2}{2} + s_{i+1} \left( \tfrac12 + r - r^2 \right)
         + s_{i+2} \frac{r^2}{2}, \qquad x = -R + (i + r) h,
 
-    so f is a cubic spline, twice continuously differentiable, and f' lies between the least and
-    the largest s. The outermost coefficients are doubled, so that f'' = 0 at both ends, where f
-    goes on as a line. :math:`f(0) = 0`; at the start f is the identity. Coefficients are
-    :math:`s = e^\theta`, M of them an element.
+    so f is a cubic spline, twice continuously differentiable, and f' lies between the smallest and
+    the largest s. The outermost coefficients are doubled, so that f'' = 0 at both ends; beyond
+    them f is a line. :math:`f(0) = 0`; at the start f is the identity. There are M coefficients
+    :math:`s = e^\theta` per element.
 
-    Value and derivatives cost O(1) an element, whatever M is: the four coefficients of a cubic are
-    looked up. The inverse finds the cell among f's values at the knots, and in it solves the cubic
-    by Newton's iteration, held inside.
+    Value and derivatives cost O(1) an element for any M: they look up the four coefficients of a
+    cubic. The inverse finds the cell among f's values at the knots, and solves the cubic inside it
+    by Newton's iteration.
 
     Arguments:
         shape: The shape of an event.
@@ -145,7 +145,7 @@ class MonotoneSpline(Learned):
         owners = _owners(shape, channels)
         count = math.prod(owners)
         self.log_slopes = nn.Parameter(torch.zeros(count, cells))
-        # Two cells more, the lines beyond the ends.
+        # Two more cells for the lines beyond the ends.
         self.first = nn.Buffer((torch.arange(count) * (cells + 2)).view(owners), persistent=False)
 
     def extra_repr(self) -> str:
@@ -162,7 +162,7 @@ class MonotoneSpline(Learned):
 
     @torch.no_grad()
     def solve(self, y: Tensor) -> Tensor:
-        """Looks up the cell among the values at the knots."""
+        """Returns x, from the cell whose knots have values around y."""
         cubics = self._cubics().to(y.dtype)
         knots = cubics[0].view(-1, self.cells + 2)[:, 1:].reshape(*self.first.shape, -1)
         cell = (y.unsqueeze(-1) >= knots).sum(-1)
@@ -173,11 +173,11 @@ class MonotoneSpline(Learned):
         return self._edge(cell, y) + torch.where(inside, self._solved(y, p, inside), line)
 
     def _edge(self, cell: Tensor, like: Tensor) -> Tensor:
-        """Returns the left end of cells; of those beyond the ends, the end."""
+        """Returns the left end of cells; for the lines beyond the ends, the end of the grid."""
         return ((cell - 1).clamp(0, self.cells).to(like.dtype) - self.cells / 2) * self.width
 
     def _solved(self, y: Tensor, p: list[Tensor], inside: Tensor) -> Tensor:
-        """Returns where in [0, h] the cubics of cells are ``y``; of others, anything."""
+        """Returns x in [0, h] where the cells' cubics are ``y``; any value for the lines."""
 
         def excess(x: Tensor) -> tuple[Tensor, Tensor]:
             return torch.where(inside, _polynomial(p, x) - y, 0), _slope(p, x)
@@ -212,10 +212,10 @@ def _bend(p: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 class _Cubic(torch.autograd.Function):
-    r"""A cubic of every element and its first derivatives, looked up in a table.
+    r"""A cubic of every element and its first derivatives, by a table of coefficients.
 
-    Of p₀ + p₁ x + p₂ x² + p₃ x³, x from the cell's edge on, the gradients of all four values by x
-    and by the coefficients are polynomials in x again: nothing but x and p is kept.
+    The gradients of p₀ + p₁ x + p₂ x² + p₃ x³ and its derivatives, by x and by p, are polynomials
+    in x, the distance from the cell's edge. So the backward pass saves only x and p.
     """
 
     generate_vmap_rule = True
@@ -232,7 +232,7 @@ class _Cubic(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:  # noqa: ANN401
-        """Keeps the inputs alone."""
+        """Saves only the inputs."""
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:])
 
@@ -263,12 +263,12 @@ class MonotoneTanh(Learned):
 
     .. math:: f(x) = e^s x + \sum_k a_k \tanh(b_k (x - c_k)), \qquad a_k, b_k > 0,
 
-    a and b by softplus. It is :math:`C^\infty`; its slope is :math:`e^s` at ±∞ and more in
-    between. At the start f is odd, of slope 1 at 0 and near the identity: the c are spread over
-    [−R, R], where the steps add up to half a line, to within a twentieth on [−2R/3, 2R/3].
+    with a and b by softplus. It is :math:`C^\infty`; its slope is :math:`e^s` at ±∞ and larger in
+    between. At the start f is odd, with slope 1 at 0 and near the identity: the c are spread over
+    [−R, R], where the steps add up to half a line, within a twentieth on [−2R/3, 2R/3].
 
-    Value and derivatives are O(K) an element, of K hyperbolic tangents. The inverse is Newton's
-    iteration, held between :math:`e^{-s} (y \pm \sum a)`.
+    Value and derivatives are O(K) an element, for K hyperbolic tangents. The inverse is Newton's
+    iteration between :math:`e^{-s} (y \pm \sum a)`.
 
     Arguments:
         shape: The shape of an event.
@@ -304,24 +304,24 @@ class MonotoneTanh(Learned):
 
     def local(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f(x) and its first ``order`` derivatives."""
-        return _Steps.apply(order, x, *self._given())
+        return _Steps.apply(order, x, *self._coefficients())
 
     @torch.no_grad()
     def solve(self, y: Tensor) -> Tensor:
-        """Finds x between the two lines that f lies between."""
-        given = [t.to(y.dtype) for t in self._given()]
-        slope, heights = given[0], given[1].sum(0)
+        """Returns x, between two lines around f."""
+        coefficients = [t.to(y.dtype) for t in self._coefficients()]
+        slope, heights = coefficients[0], coefficients[1].sum(0)
         real = y.isfinite()
         target = torch.where(real, y, 0)
 
         def excess(x: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope = _Steps.forward(1, x, *given)
+            value, slope = _Steps.forward(1, x, *coefficients)
             return value - target, slope
 
         ends = ((target + sign * heights) / slope for sign in (-1, 1))
         return torch.where(real, _root(excess, *ends, self.reach), y)
 
-    def _given(self) -> tuple[Tensor, ...]:
+    def _coefficients(self) -> tuple[Tensor, ...]:
         """Returns the slope of the line, and a, b and c with shape (K, *)."""
         heights, steepness = F.softplus(self.heights), F.softplus(self.steepness)
         return self.log_slope.exp(), heights, steepness, self.centres
@@ -330,8 +330,8 @@ class MonotoneTanh(Learned):
 class _Steps(torch.autograd.Function):
     r"""A line and steps of every element, and its three derivatives.
 
-    With :math:`t = \tanh(b (x - c))`, the n-th derivative of t is :math:`b^n T_n(t)`. Nothing but
-    the inputs is kept, and t is computed again: nothing of shape (K, B, D) is held.
+    With :math:`t = \tanh(b (x - c))`, the n-th derivative of t is :math:`b^n T_n(t)`. The backward
+    pass saves only the inputs and computes t again, so that nothing of shape (K, B, D) is stored.
     """
 
     generate_vmap_rule = True
@@ -349,7 +349,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:  # noqa: ANN401
-        """Keeps the inputs alone."""
+        """Saves only the inputs."""
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:])
 
@@ -383,7 +383,7 @@ def _of_a_step(
 
 
 def _tanh(x: Tensor) -> Tensor:
-    """Returns tanh(x), which PyTorch computes six times slower than the sigmoid on a CPU."""
+    """Returns tanh(x) by the sigmoid, which is six times as fast as PyTorch's tanh on a CPU."""
     return 2 * torch.sigmoid(2 * x) - 1
 
 
@@ -400,7 +400,7 @@ def _towers(t: Tensor, b: Tensor, order: int) -> list[Tensor]:
 
 
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
-    """Returns Σ left · right over as many as both have."""
+    """Returns Σ left · right over the shorter length."""
     first, *others = zip(left, right)  # noqa: B905
     total = first[0] * first[1]
     for pair in others:
@@ -409,7 +409,7 @@ def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
 
 
 def _owned(t: Tensor, like: Tensor) -> Tensor:
-    """Sums over the batch, and over the elements that share what is shaped ``like``."""
+    """Sums over the batch, and over the elements that share the parameters ``like``."""
     t = t.sum(tuple(range(t.ndim - like.ndim)))
     shared = [i for i, n in enumerate(like.shape) if n == 1 and t.shape[i] > 1]
     return t.sum(shared, keepdim=True) if shared else t

@@ -4,10 +4,10 @@ r"""Dense layers: unconstrained, triangular, or by their factors.
 :math:`W^{-\top}`. Training by score matching needs neither; evaluation factorizes W once per
 weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
 
-**Factors**: in W = P L U, P is a fixed permutation, L has ones on its diagonal, and that of U is
-:math:`\pm e^{\ell}` with fixed signs, so that :math:`\log |\det W| = \sum_i \ell_i`, O(D), and W
-is invertible whatever the factors are. Every invertible matrix has such factors for some P;
-training does not leave those of the P, and of the signs, at the start.
+**Factors**: in W = P L U, P is a fixed permutation, L has a diagonal of ones, and U one of
+:math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D), and W is
+always invertible. Every invertible matrix has such factors for some P; training keeps the P and
+the signs of the start.
 """
 
 __all__ = ["Dense", "DenseLU"]
@@ -36,8 +36,8 @@ class Dense(Weighted):
 
     ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. For a full W,
     ``log_det`` and ``inverse`` factorize it, O(D³), once per version of the weights while no
-    gradient is asked. For a triangular one ``log_det`` is O(D) and ``inverse`` O(D²) a row; the
-    entries outside the triangle are held but have no effect and no gradient.
+    gradient is needed. For a triangular one ``log_det`` is O(D) and ``inverse`` O(D²) a row; the
+    entries outside the triangle have no effect and no gradient.
 
     References:
         Relative gradient optimization of the Jacobian term in unsupervised deep learning
@@ -47,7 +47,7 @@ class Dense(Weighted):
     Arguments:
         weight: W, with shape (D, D).
         bias: b, with shape (D,), or None.
-        structure: ``full``, or the triangle of W in effect: ``tril`` or ``triu``.
+        structure: ``full``, or the effective triangle of W: ``tril`` or ``triu``.
         trainable: True if W and b are parameters; buffers otherwise.
     """
 
@@ -107,7 +107,7 @@ class Dense(Weighted):
         return self.effective_weight().mT
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``; in training with one product for its weight gradient."""
+        """Returns this layer at ``x``; in training one product computes its weight gradient."""
         weight = self.effective_weight()
         differentiated = weight.requires_grad and torch.is_grad_enabled()
         if not (training and differentiated) or torch.compiler.is_compiling():
@@ -120,7 +120,7 @@ class Dense(Weighted):
 
         G is the gradient of the loss with the log-determinant included, which relative form
         needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward. Triangular and
-        parametrized weights, whose matrices are no group or no free ones, get G itself.
+        parametrized weights get G itself.
         """
         if not self.lazy or is_parametrized(self, "weight"):
             return super().relative(x)

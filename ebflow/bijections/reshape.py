@@ -1,9 +1,8 @@
 """Layers that move elements without changing them, and bijections on a part of an event.
 
-The former keep volume: log |det J| = 0. The latter make multi-scale flows: the base of a flow is
-over the whole latent, so what such a flow takes out of its chain needs no prior of its own. Later
-layers act on the other elements and pass it by, and the chain stays flat, so that every layer with
-a constant Jacobian is seen by the normalizer.
+The former preserve volume: log |det J| = 0. The latter build multi-scale flows. The base of a flow
+covers the whole latent, so elements that later layers skip need no prior of their own. The list of
+layers stays flat, so that the normalizer includes every layer with a constant Jacobian.
 """
 
 __all__ = ["ConstantPart", "Part", "Permutation", "Reshape", "Squeeze", "part"]
@@ -108,26 +107,26 @@ class Squeeze(Reshape):
         return self._moved(F.pixel_shuffle, y, self.source)
 
     def _moved(self, f: Callable[..., Tensor], t: Tensor, shape: tuple[int, ...]) -> Tensor:
-        # PyTorch gives the result of no images the shape of the images.
+        # For zero images PyTorch returns the input's shape.
         return f(t, 2) if t.numel() else t.reshape(*t.shape[:-3], *shape)
 
 
 def part(layer: Bijection, shape: tuple[int, ...]) -> "Part":
-    """Returns ``layer`` on the leading elements of flat events; other elements pass.
+    """Returns ``layer`` on the leading elements of flat events; it copies the other elements.
 
     Arguments:
         layer: The bijection.
-        shape: The shape of its events; an event of the result has at least as many elements.
+        shape: The shape of its events; flat events have at least as many elements.
     """
     return (ConstantPart if layer.constant_jacobian else Part)(layer, shape)
 
 
 class Part(Bijection):
-    """Creates y = (f(x₁), x₂), x₁ the leading elements of x; ``part`` picks the class.
+    """Creates y = (f(x₁), x₂), with x₁ the leading elements of x; ``part`` picks the class.
 
     Arguments:
         layer: f.
-        shape: The shape in which f takes x₁.
+        shape: The shape of f's inputs x₁.
     """
 
     def __init__(self, layer: Bijection, shape: tuple[int, ...]) -> None:
@@ -141,23 +140,23 @@ class Part(Bijection):
 
     @property
     def initialized(self) -> bool:
-        """True if f is."""
+        """True if f has its statistics."""
         return self.layer.initialized
 
     def initialize(self, x: Tensor) -> None:
-        """Shows f its part of ``x``."""
+        """Initializes f with its part of ``x``."""
         self.layer.initialize(self.head(x))
 
     def head(self, t: Tensor) -> Tensor:
-        """Returns the leading elements, shaped as f takes them; any leading dimensions."""
+        """Returns the leading elements in the shape of f's inputs; any leading dimensions."""
         return t[..., : self.size].unflatten(-1, self.before)
 
     def value_head(self, t: Tensor) -> Tensor:
-        """Returns the leading elements, shaped as f gives them; any leading dimensions."""
+        """Returns the leading elements in the shape of f's values; any leading dimensions."""
         return t[..., : self.size].unflatten(-1, self.after)
 
     def joined(self, head: Tensor, t: Tensor) -> Tensor:
-        """Returns ``t``, once for each ``head``, with it in the place of its leading elements."""
+        """Returns ``t`` with its leading elements replaced by ``head``, once for each ``head``."""
         flat = head.flatten(t.ndim - 1)
         return torch.cat([flat, t[..., self.size :].expand(*flat.shape[:-1], -1)], -1)
 
@@ -195,15 +194,15 @@ class ConstantPart(Part, ConstantJacobian):
 
     @property
     def unwrapped(self) -> ConstantJacobian:
-        """That of f."""
+        """The unwrapped form of f."""
         return self.layer.unwrapped
 
     def log_det(self) -> Tensor:
-        """Returns that of f."""
+        """Returns the log-det of f."""
         return self.layer.log_det()
 
     def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns those of f."""
+        """Returns the volume parameters of f."""
         return self.layer.volume_parameters()
 
     def linear(self, v: Tensor) -> Tensor:
