@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDistribution",
            "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
-           "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture", "impute", "load",
+           "Report", "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture", "impute", "load",
            "log_probs", "save"]  # fmt: skip
 
 from importlib import import_module
@@ -33,6 +33,7 @@ MODULES = {
     "Loss": "loss",
     "LossModule": "loss",
     "Progress": "loss",
+    "Report": "report",
     "RowGenerator": "randomness",
     "Trainer": "train",
     "evaluate": "evaluation",

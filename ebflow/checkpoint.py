@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from .errors import BadInput
 from .files import load_tensors, previous, replaced, sha256, write_bytes
 from .flow import Flow
 from .preprocessing import build
+from .report import Report
 
 PARTS = ("model", "ema", "optimizer")
 
@@ -59,7 +60,7 @@ class Checkpoint:
 def save(flow: Flow, folder: str | Path) -> None:
     """Writes a flow, with the names and types of its columns, into a folder.
 
-    An existing checkpoint is replaced as a whole. The flow's ``history`` is not saved.
+    An existing checkpoint is replaced as a whole. Its ``report`` is saved, its ``history`` is not.
 
     Arguments:
         flow: The flow. If no architecture created it, only ``load(…, into=flow)`` can load it.
@@ -81,7 +82,9 @@ def save(flow: Flow, folder: str | Path) -> None:
     """
     folder = Path(folder).expanduser()
     _check_free(folder)
-    write(folder, Checkpoint(flow.state_dict(), {"flow": spec_of(flow), "columns": flow.columns}))
+    report = flow.report and asdict(flow.report)
+    state = {"flow": spec_of(flow), "columns": flow.columns, "report": report}
+    write(folder, Checkpoint(flow.state_dict(), state))
 
 
 def _check_free(folder: Path) -> None:
@@ -142,6 +145,8 @@ def load(
             f"{state.get('code')}: {error}; train it again"
         ) from error
     flow.columns = state.get("columns")
+    report = state.get("report")
+    flow.report = Report(**report) if report else None
     return flow.to(device, dtype).eval().requires_grad_(False)
 
 

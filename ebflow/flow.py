@@ -38,6 +38,7 @@ from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
 from .history import History
 from .randomness import ContentGenerator, Generator
+from .report import Report
 from .tables import ArrayLike
 from .tables.adapter import as_context, as_events, context_of
 
@@ -91,6 +92,7 @@ class Flow(nn.Module, LogDensity):
         self.latent_shape = self._shape_after(len(layers))
         self.columns: dict[str, Any] | None = None
         self.history = History()
+        self.report: Report | None = None
         if not any(True for _ in self._float_tensors()):
             self.placeholder = nn.Buffer(torch.zeros(()), persistent=False)
         if context:

@@ -1,19 +1,38 @@
-"""Optimizers that are not compiled: PyTorch's import its compiler, which takes long."""
+"""Optimizers of flows."""
 
-__all__ = ["eager"]
+__all__ = ["adamw"]
 
-from functools import cache
-from inspect import unwrap
+from collections.abc import Iterable
 
 import torch
-from torch.optim import Optimizer
+from torch import nn
 
-CARED_FOR = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
-"""Methods that PyTorch keeps from its compiler, for which it imports it."""
+from .bases import Base
+from .bijections import Bijection
+from .flow import Flow
 
 
-@cache
-def eager(kind: type[Optimizer]) -> type[Optimizer]:
-    """Returns a kind of optimizer that takes the same steps without the compiler."""
-    plain = {name: unwrap(getattr(kind, name)) for name in CARED_FOR}
-    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(unwrap(kind.step))})
+def adamw(
+    flow: Flow, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Returns AdamW, whose weight decay acts on the networks inside layers only.
+
+    The matrix of a linear layer starts as the identity: decay would shrink the whole map to zero.
+
+    Arguments:
+        flow: The flow.
+        parameters: Those of its parameters that are trained.
+        lr: The learning rate.
+        weight_decay: The weight decay.
+    """
+    networks = (m for m in flow.modules() if not isinstance(m, Bijection | Base | Flow))
+    matrices = {id(p) for m in networks for p in m.parameters(recurse=False) if p.ndim > 1}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in parameters:
+        groups[bool(weight_decay) and id(parameter) in matrices].append(parameter)
+    settings = [
+        {"params": group, "weight_decay": weight_decay if decayed else 0.0}
+        for decayed, group in groups.items()
+        if group
+    ]
+    return torch.optim.AdamW(settings, lr=lr, fused=True)

@@ -61,14 +61,15 @@ class Event:
     """A report of a training.
 
     Attributes:
-        kind: ``log``, ``validate``, or ``resume``: the training became non-finite and returned to
-            its best validation, so events of later steps are void.
+        kind: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its
+            best validation: events of later steps are void) or, in ``fit``, ``end``.
         step: The number of steps done.
         metrics: Metrics by name.
         best: Whether this validation is the best so far.
         note: A message to the user: why the NLL has not fallen for a while, or what was not
             finite.
         text: The progress in words, if step and NLL do not tell it.
+        share: The share of the training that is done.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Event:
     best: bool = False
     note: str = ""
     text: str = ""
+    share: float = 0.0
 
 
 @dataclass
@@ -176,9 +178,10 @@ class Trainer:
         self.ema = AveragedModel(core, multi_avg_fn=self._average)
         self.averaged = flow.with_core(self.ema.module).eval()
         self.module = self.wrapped(self.plain)
-        self.parameters = [p for p in flow.parameters() if p.requires_grad]
-        self.optimizer = optimizer(self.parameters)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = optimizer([p for p in flow.parameters() if p.requires_grad])
+        groups = self.optimizer.param_groups
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.rates = [group["lr"] for group in groups]
         self.filling = self._filling()
         self.state, self.window = State(), list[Tensor]()
         self.best: Any = None
@@ -246,7 +249,7 @@ class Trainer:
             self.state, timed=state.timed, relief=RELIEF, warnings=[*state.warnings, note],
             ended="" if again else "diverged", verdict=verdict,
         )  # fmt: skip
-        return Event("resume", self.step, {}, note=note)
+        return self._event("resume", {}, note=note)
 
     # What a subclass may change
 
@@ -319,7 +322,7 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         metrics = {"train/loss": state.train_loss, "train/lr": rate}
         self.window = []
-        return Event("log", self.step, metrics)
+        return self._event("log", metrics)
 
     def look_at_the_clock(self) -> None:
         """Updates the share of the time limit, one more validation included."""
@@ -383,7 +386,7 @@ class Trainer:
                    "time/train_s": self.seconds}  # fmt: skip
         self._validation_seconds = self.seconds - began
         worried = self.state.stale >= WORRY
-        return Event("validate", self.step, metrics, best, note if worried else "")
+        return self._event("validate", metrics, best=best, note=note if worried else "")
 
     def _counted(self, now: Validation, log_probs: Tensor) -> bool:
         """Takes a validation into account; returns whether it is the best so far."""
@@ -434,6 +437,10 @@ class Trainer:
             rows = min(SOME, len(split))
             self._some = next(split.shuffled(rows, seed=self.seed, device=self.device))
         return self._some
+
+    def _event(self, kind: str, metrics: dict[str, float], **more: Any) -> Event:  # noqa: ANN401
+        share = 1.0 if self.verdict else min(1.0, self.progress)
+        return Event(kind, self.step, metrics, share=share, **more)
 
     # Steps
 

@@ -30,7 +30,11 @@ class TrainConfig(Section):
         description="columns or pixels D at which the rate is lr; at another D it is lr times "
         "√(lr-width / D); None: lr at any D",
     )
-    weight_decay: float = Field(0.0, ge=0, description="weight decay")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        description="weight decay; of adamw: of the networks inside layers only",
+    )
     schedule: Literal["constant", "cosine", "multistep"] = Field(
         "cosine", description="learning rate over time"
     )

@@ -12,7 +12,7 @@ from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.flow import Flow
 from ebflow.loss import Schedule, constant, cosine, warmed
-from ebflow.optimizers import eager
+from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
@@ -59,7 +59,7 @@ def build(
         dataset,
         loss=loss,
         watch=loss.hyperparameters,
-        optimizer=partial(_optimizer, train, _rate(train, dataset.split("train").width)),
+        optimizer=partial(_optimizer, train, flow, _rate(train, dataset.split("train").width)),
         schedule=_schedule(train),
         decay=_decay(train),
         augment=_augment(train, dataset.split("train").shape),
@@ -151,13 +151,13 @@ def _rate(config: TrainConfig, width: int) -> float:
 
 
 def _optimizer(
-    config: TrainConfig, rate: float, parameters: Iterable[nn.Parameter]
+    config: TrainConfig, flow: Flow, rate: float, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     kinds = {
-        "adam": partial(eager(torch.optim.Adam), fused=True),
-        "adamw": partial(eager(torch.optim.AdamW), fused=True),
-        "rmsprop": eager(torch.optim.RMSprop),
-        "sgd": partial(eager(torch.optim.SGD), fused=True),
+        "adam": partial(torch.optim.Adam, fused=True),
+        "adamw": partial(adamw, flow),
+        "rmsprop": torch.optim.RMSprop,
+        "sgd": partial(torch.optim.SGD, fused=True),
     }
     return kinds[config.optimizer](parameters, lr=rate, weight_decay=config.weight_decay)
 

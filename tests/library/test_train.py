@@ -11,11 +11,12 @@ from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, warmed
+from ebflow.randomness import uniform
 from ebflow.tables import Arrays, Rows
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded
-from .training import batch_of, loss_of, losses, same, trainer
+from .training import OPTIMIZERS, batch_of, fitted, loss_of, losses, same, trainer
 
 OBJECTIVES = {
     "ml": {},
@@ -292,3 +293,21 @@ def test_a_trainer_shows_the_first_global_batch_to_weights_and_average(digits):
         expected, found = training.flow.log_prob(rows), training.averaged.log_prob(rows)
     assert training.averaged.initialized and torch.equal(found, expected)
     assert next(training.run()).metrics["val/nll"] < 1e3
+
+
+def test_a_retry_takes_other_noise(digits):
+    """The loss of step 3 is not finite the first time; all later noise is new."""
+    seen = []
+
+    def loss(density, x, generator, progress):
+        seen.append((progress.step, float(uniform((1,), x, generator))))
+        at = density.at(x, training=True)
+        broken = len(seen) == 4
+        return (at.energy + density.log_normalizer()) / (0.0 if broken else 1.0), at
+
+    flow = dense((64,), generator=seeded()).preprocessed(fitted(digits.split("train"), ()))
+    training = Trainer(flow, digits, loss=loss, optimizer=OPTIMIZERS["adam"], steps=6, log_every=1)
+    assert "resume" in [event.kind for event in training.run()]
+    noise = dict(seen[:4]), dict(seen[4:])
+    assert noise[1].keys() == set(range(6))
+    assert all(noise[0][step] != noise[1][step] for step in noise[0])

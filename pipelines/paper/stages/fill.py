@@ -42,7 +42,8 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> 
         steps=config.steps,
         max_seconds=config.seconds,
         seed=config.seed,
-        progress=lambda share: report(share / 2, "fits the flow"),
+        progress=False,
+        callback=lambda event: report(event.share / 2, "fits the flow"),
     )
     mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
     gaussian = Gaussian.of((holes["train"] - mean) / scale)

@@ -1,0 +1,105 @@
+"""Checks of the options of ``ebflow.fit``."""
+
+__all__ = ["bounds_by_index", "check_device", "check_options"]
+
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from . import objectives
+from .architectures import ARCHITECTURES
+from .marginals import Bounds
+
+COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
+POSITIVE = ValueError, lambda number: number > 0, "a number above 0"
+
+RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "validate_every": COUNT,
+    "max_seconds": POSITIVE,
+    "lr": POSITIVE,
+    "weight_decay": (ValueError, lambda decay: decay >= 0, "0 or more"),
+    "shrinkage": (ValueError, lambda rho: 0 <= rho < 1, "at least 0 and below 1"),
+    "objective": (
+        ValueError,
+        lambda name: not isinstance(name, str) or name in objectives.OBJECTIVES,
+        f"one of {', '.join(objectives.OBJECTIVES)}",
+    ),
+    "architecture": (
+        ValueError,
+        lambda name: not isinstance(name, str) or name in ARCHITECTURES,
+        f"one of {', '.join(ARCHITECTURES)}",
+    ),
+    "generator": (TypeError, lambda g: isinstance(g, torch.Generator), "a torch.Generator"),
+    "seed": (TypeError, lambda n: isinstance(n, numbers.Integral), "a whole number"),
+    "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
+    "callback": (TypeError, callable, "a function of an event"),
+}
+"""The error, the test and the description of each option that is not None."""
+
+
+def check_options(**options: Any) -> None:  # noqa: ANN401
+    """Raises ValueError or TypeError if an option has no sensible value; None is not checked."""
+    for name, value in options.items():
+        error, is_right, expected = RULES[name]
+        if value is not None and not is_right(value):
+            raise error(f"{name}: found {value!r}, expected {expected}")
+
+
+def check_device(device: str | torch.device | None) -> None:
+    """Raises ValueError if this machine does not have a device."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device: found {device}, expected one of this machine, as cpu: {reason}"
+        ) from error
+
+
+def bounds_by_index(
+    bounds: Mapping[str | int, tuple[float | None, float | None]],
+    names: Sequence[str] | None,
+    width: int,
+    levels: int | None,
+) -> Bounds:
+    """Returns the known bounds of columns by the index of the column.
+
+    Arguments:
+        bounds: Bounds by the name or the index of a column.
+        names: The names of the columns; None: they have none.
+        width: The number of columns.
+        levels: The number of levels of integer data, which have no other bounds.
+
+    Raises:
+        TypeError: if the bounds are not a mapping.
+        ValueError: if there is no such column, or a pair is not (lower, upper).
+    """
+    if not isinstance(bounds, Mapping):
+        raise TypeError(f"bounds: found {bounds!r}, expected {{column: (lower, upper)}}")
+    if bounds and levels is not None:
+        raise ValueError("bounds: found some of integer data, expected none: levels are theirs")
+    indices = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(width)}
+    unknown = [name for name in bounds if name not in indices]
+    if unknown:
+        expected = ", ".join(names or [f"0 … {width - 1}"])
+        raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
+    return {indices[name]: _pair(name, pair) for name, pair in bounds.items()}
+
+
+def _pair(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
+    """Returns the bounds of a column; raises ValueError if they are not (lower, upper)."""
+    ends = tuple(pair) if isinstance(pair, Iterable) else ()
+    finite = [end for end in ends if end is not None]
+    if len(ends) != 2 or not all(isinstance(end, numbers.Real) and end == end for end in finite):
+        raise ValueError(
+            f"bounds, column {name}: found {pair!r}, expected (lower, upper), numbers or None"
+        )
+    if len(finite) == 2 and not finite[0] < finite[1]:
+        raise ValueError(
+            f"bounds, column {name}: found {finite[0]} … {finite[1]}, expected the lower one first"
+        )
+    return ends
