@@ -108,7 +108,8 @@ def fit(
             returned.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
-        normalize: ``none``, ``standardize`` or ``whiten``; None: by the recipe.
+        normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the
+            recipe.
         shrinkage: The share of the identity in the correlations that are whitened; None: the one
             that is best on held-out rows.
         marginals: Whether real columns on grids are dequantized, and bounds and tails of columns

@@ -69,7 +69,8 @@ class Recipe:
         options: Options of the architecture.
         base: The density of the latents: ``normal``, or ``mixture``, a mixture of Gaussians that
             is fitted behind the preprocessing first.
-        normalize: ``none``, ``standardize`` or ``whiten``.
+        normalize: ``none``, ``standardize``, ``whiten``, ``cholesky``, or ``auto``, which whitens
+            columns that nearly depend on others.
         shrinkage: The share of the identity in the whitened correlations; None: the share that
             is best on held-out rows.
         columns: Whether grids, bounds and tails of real columns are fitted.
@@ -207,7 +208,7 @@ def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     lr = (1e-2 if size > 1 else 5e-3) * min(1.0, math.sqrt(rows / ENOUGH_ROWS))
     options = {} if size > 1 else {"bins": 16}
     decay = 1e-2 if rows < FEW_ROWS else 0.0
-    return {"options": options, "normalize": "standardize", "lr": max(lr, 1e-3),
+    return {"options": options, "normalize": "auto", "lr": max(lr, 1e-3),
             "weight_decay": decay, "batch_size": 256}  # fmt: skip
 
 
