@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
-from .discrete import column_cells
+from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 from .tables.levels import called
@@ -234,14 +234,14 @@ def _moved(
 def _samples(x: Tensor, cells: Cells, columns: Sequence[ColumnCells], seed: int) -> list[Tensor]:
     """Returns dequantized rows, and, if there are atoms, rows without them.
 
-    In these, each column repeats its other rows instead of those at atoms.
+    In the latter, each column repeats its other rows instead of those at atoms.
     """
     y = cells.dequantize(x, x, derive(seed, "marginals"))
     atoms = [k for k, column in enumerate(columns) if column.atoms]
     others = y.clone()
     for k in atoms:
         other = ~np.isin(x[:, k].numpy(), columns[k].atoms)
-        if other.sum() >= 5:
+        if other.sum() >= REPEATS:
             others[:, k] = torch.from_numpy(np.resize(y[:, k].numpy()[other], len(y)))
     return [y, others] if atoms else [y]
 

@@ -117,11 +117,10 @@ class Dequantize(Dequantizer, ConstantJacobian):
 
 
 class Logit(Elementwise):
-    r"""Creates the logit above, from (0, L) to the real line.
+    r"""The logit of the module's docstring, from (0, L) to the real line.
 
-    With a margin it is continued by its tangents where m + k x leaves [margin, 1 − margin], and
-    so a bijection of the whole line with a continuous slope: with c the point nearest to x where
-    it has not,
+    With a margin it continues as its tangents where m + k x leaves [margin, 1 − margin]. It is
+    then a bijection of the whole line with a continuous slope. With the nearest point c inside,
 
     .. math:: f(x) = f(c) + (x - c) f'(c), \qquad f'(c) = \frac{k}{a \, l \, r}, \quad
         l = m + k c, \; r = m + k (L - c).
@@ -133,7 +132,7 @@ class Logit(Elementwise):
         not exist. With one, a density has mass where bounded data have none.
 
     Arguments:
-        scale: The divisor a > 0; the paper has 0.5 for dense nets.
+        scale: The divisor a > 0; the paper uses 0.5 for dense networks.
         upper: L, the upper end of the data's range.
         inset: m in [0, 1/2), how far the ends of the range are moved inside (0, 1).
         margin: In (0, 1/2), from where on f is linear; None: it is not.
@@ -224,7 +223,7 @@ class Logit(Elementwise):
 
 
 class Affine(ConstantJacobian):
-    """Creates y = (x − shift) · exp(log_scale), the affine normalization of every element.
+    """The affine normalization of every element, y = (x − shift) · exp(log_scale).
 
     Arguments:
         shift: The offset, with shape (*event) or broadcastable to it.
@@ -287,11 +286,11 @@ class Affine(ConstantJacobian):
 
 
 class ActNorm(Affine):
-    """Creates a trainable affine layer a channel that ``initialize`` makes standardize a batch.
+    """A trainable affine layer of every channel, which starts by standardizing a batch.
 
-    Afterwards every channel of that batch has mean 0 and variance 1, and training goes on from
-    there; a channel that is constant in it keeps its scale. Until then the layer is the identity.
-    Whether it was initialized is part of its state, so that a checkpoint and a copy carry it.
+    After ``initialize`` every channel of the batch has mean 0 and variance 1; a constant channel
+    keeps its scale. Before, the layer is the identity. A checkpoint and a copy contain the flag
+    that it is initialized.
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039.
