@@ -37,6 +37,7 @@ from .report import Report
 from .tables import ArrayLike, Arrays, Rows
 from .tables.gathering import LEAST, gathered
 from .train import Event, Trainer
+from .weights import weighted
 
 Columns = Mapping[str | int, tuple[float | None, float | None]]
 
@@ -53,6 +54,7 @@ def fit(
     context: ArrayLike | None = None,
     *,
     validation: float | int | tuple[ArrayLike, ...] = 0.1,
+    sample_weight: ArrayLike | None = None,
     flow: Flow | None = None,
     architecture: str | Callable[..., Flow] | None = None,
     options: dict[str, Any] | None = None,
@@ -99,6 +101,8 @@ def fit(
             frames by their names. None: the density is unconditional.
         validation: The share, or the number, of rows that are held out at random; or these rows
             themselves, ``(x,)`` or ``(x, context)``.
+        sample_weight: The weight of each row of an array, a tensor or a pandas frame: a row of
+            weight k counts as k equal rows. None: all weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
             it. Parameters without ``requires_grad`` stay fixed, unless all are. None:
             ``architecture`` creates a flow.
@@ -169,6 +173,8 @@ def fit(
     run = _Run(max_seconds, progress, callback)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    if sample_weight is not None:
+        x, context, validation = weighted(x, context, sample_weight, validation, seed)
     kind = dtype if flow is None else flow.dtype
     dataset, columns = gathered(x, context, validation, levels, missing, seed, kind)
     train, names = dataset.split("train"), columns["names"]

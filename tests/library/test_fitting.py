@@ -15,6 +15,7 @@ from ebflow import bijections, objectives, randomness
 from ebflow.bases import Student
 from ebflow.bijections import Bounded
 from ebflow.optimizers import adamw
+from ebflow.weights import copies
 
 from .bijections.cases import seeded
 
@@ -491,3 +492,21 @@ def test_decay_shrinks_networks_and_no_linear_layer():
     assert decayed and not decayed & {id(weight) for weight in linear}
     groups = adamw(flow, list(flow.parameters()), lr=1e-3, weight_decay=0.0).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(flow.parameters()))
+
+
+def test_a_weight_is_a_number_of_equal_rows():
+    counts = torch.tensor([0, 3, 1, 2])
+    assert copies(counts.double(), 0).tolist() == [1, 1, 1, 2, 3, 3]
+    assert copies(torch.full((7,), 0.1), 5).tolist() == list(range(7))
+    plain, same = (ebflow.fit(rows(), sample_weight=w, **SMALL) for w in (None, np.full(400, 0.3)))
+    assert torch.equal(plain.log_prob(rows()), same.log_prob(rows()))
+
+
+def test_weights_move_the_density():
+    """Two modes at -3 and 3; nearly all weight is on the second."""
+    x = two_modes(600, 0)
+    weight = torch.where(x[:, 0] > 0, 1.0, 0.02)
+    flow = ebflow.fit(x, sample_weight=weight, **{**FEW, "steps": 60})
+    assert float((flow.sample(2000, generator=seeded()) > 0).double().mean()) > 0.9
+    with pytest.raises(ValueError, match="sample_weight: found 3 weights for 600 rows"):
+        ebflow.fit(x, sample_weight=[1.0, 2.0, 3.0], **FEW)
