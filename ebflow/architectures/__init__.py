@@ -11,12 +11,11 @@ them), and of autoregressive layers. Each function has
 """
 
 __all__ = ["ACTIVATIONS", "ARCHITECTURES", "LEARNED", "LINEAR", "autoregressive", "convolutional",
-           "coupling", "dense", "glow", "structured"]  # fmt: skip
+           "coupling", "dense", "glow"]  # fmt: skip
 
 from .couplings import coupling, glow
-from .linear import ACTIVATIONS, LEARNED, LINEAR, convolutional, dense, structured
+from .linear import ACTIVATIONS, LEARNED, LINEAR, convolutional, dense
 from .masked import autoregressive
 
-ARCHITECTURES = {
-    f.__name__: f for f in (autoregressive, convolutional, coupling, dense, glow, structured)
-}
+ARCHITECTURES = {f.__name__: f for f in (autoregressive, convolutional, coupling, dense, glow)}
+"""Architectures by name. ``ebflow.fit`` and ``ebflow.load`` know those that users add."""

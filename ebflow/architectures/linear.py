@@ -1,6 +1,6 @@
 """Networks of matrices or convolutions, with activations."""
 
-__all__ = ["ACTIVATIONS", "LEARNED", "LINEAR", "convolutional", "dense", "structured"]
+__all__ = ["ACTIVATIONS", "LEARNED", "LINEAR", "convolutional", "dense"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..bases import Base
 from ..bijections import (
-    ActNorm,
     Bijection,
     Convolution,
     Dense,
@@ -27,7 +26,6 @@ from ..bijections import (
 from ..bijections.weighted import spectral_norm
 from ..flow import Flow
 from ..networks import convnet
-from ..randomness import generator as derive
 from .parts import conditioned, finished, flattened, halved
 
 LEARNED = ("spline", "tanh")
@@ -252,48 +250,3 @@ def _convolution(
 ) -> Convolution:
     layer = Convolution(kernel, offset, event[1:], padding=arguments["padding"])
     return spectral_norm(layer, arguments["generator"]) if arguments["spectral_norm"] else layer
-
-
-def structured(
-    shape: Sequence[int] = (10,),
-    *,
-    depth: int = 10,
-    structure: str = "full",
-    alpha: float = 0.3,
-    generator: torch.Generator | None = None,
-    context: int = 0,
-    base: Base | None = None,
-    dtype: torch.dtype | None = None,
-) -> Flow:
-    """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D model.
-
-    A matrix follows the last of ``depth`` blocks. The model compares full matrices with triangular
-    ones, whose determinants are cheap. With D elements, ``full``, ``tril`` and ``triu`` have
-    (``depth`` + 1) D² weights, of which a triangle uses D (D + 1) / 2, and ``trilu`` twice as
-    many. Matrices start orthogonal, triangles as parts of orthogonal ones.
-
-    Source: Chao et al. (2023), arXiv:2305.15267. Its code multiplies rows from the right, so its
-    ``tril`` is ``triu`` here.
-
-    Arguments:
-        depth: The number of blocks.
-        structure: ``full``, ``tril``, ``triu``, or ``trilu``: two matrices in the place of one,
-            ``triu`` and then ``tril``, which starts with ones.
-        alpha: The slope of the activations at −∞.
-    """
-    size = math.prod(shape)
-    matrices = partial(_matrices, size, structure, generator or derive(0, "weights"))
-    layers = flattened(shape)
-    for _ in range(depth):
-        layers += [*matrices(), SmoothLeakyReLU(alpha), ActNorm((size,))]
-        layers += conditioned((size,), context, generator)
-    layers += matrices()
-    return finished(structured, layers, locals())
-
-
-def _matrices(size: int, structure: str, generator: torch.Generator) -> list[Dense]:
-    weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
-    if structure != "trilu":
-        return [Dense(weight, None, structure=structure)]
-    lower = Dense(torch.ones(size, size), None, structure="tril")
-    return [Dense(weight, None, structure="triu"), lower]

@@ -33,14 +33,12 @@ Sources:
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ebflow import checkpoint
 from ebflow.architectures import LINEAR
 from ebflow.bijections import Dense
 from ebflow.bijections.base import as_autocast
@@ -49,11 +47,6 @@ from ebflow.flow import Flow
 from ebflow.randomness import Generator, rademacher
 
 Three = tuple[Tensor, Tensor, Tensor]
-
-
-def load(folder: str | Path) -> Flow:
-    """Returns the flow of a checkpoint, which may have learned inverses."""
-    return checkpoint.load(folder)
 
 
 class DenseWithInverse(Dense):

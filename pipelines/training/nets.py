@@ -83,8 +83,7 @@ def net(
     Raises:
         BadInput: If the architecture is not for such a shape.
     """
-    import pipelines.training.learned_inverses  # noqa: F401  (adds a layer to dense networks)
-    from ebflow.architectures import ARCHITECTURES
+    from pipelines.training.architectures import ARCHITECTURES
 
     event = _event(model.architecture, shape)
     architecture = ARCHITECTURES[model.architecture]

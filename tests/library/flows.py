@@ -78,7 +78,6 @@ SMALL = {
     "glow, wide": lambda: named(
         "glow", (1, 4, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish", kernel_size=3
     ),
-    "structured": lambda: named("structured", (4,), depth=1, structure="trilu"),
     "no layer": lambda: Flow((4,), []),
     "linear alone": lambda: Flow((4,), [Affine(1.0, 2.0, (4,)), Dense(matrix(4), None)]),
     "student": lambda: net((3,), base=Student(4.0, trainable=True)),
@@ -92,7 +91,6 @@ GIVEN = {
         ("dense", ("dense", (3,), 0.2), dict(depth=3)),
         ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4, reach=2.0)),
         ("tanh", ("dense", (3,), 0.2), dict(activation="tanh", terms=2)),
-        ("structured", ("structured", (3,)), dict(depth=1, structure="tril")),
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("autoregressive", ("autoregressive", (3,)), dict(depth=1, hidden=3)),

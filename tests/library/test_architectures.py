@@ -12,7 +12,6 @@ from ebflow.architectures import (
     coupling,
     dense,
     glow,
-    structured,
 )
 from ebflow.bijections import (
     ActNorm,
@@ -123,43 +122,6 @@ def test_calibrated_images_start_with_standard_latents():
     assert (first.mean(0).abs() < 5 / n).all() and ((first.var(0) - 1).abs() < 20 / n).all()
 
 
-STRUCTURES = {"full": ["full"], "tril": ["tril"], "triu": ["triu"], "trilu": ["triu", "tril"]}
-structures = pytest.mark.parametrize("structure", STRUCTURES)
-
-
-@structures
-def test_layers_of_the_multimodal_net(structure):
-    flow = structured(structure=structure, depth=2)
-    matrices = STRUCTURES[structure]
-    block = [Dense] * len(matrices)
-    kinds = [type(layer) for layer in flow.layers]
-    assert kinds == [*block, SmoothLeakyReLU, ActNorm, *block, SmoothLeakyReLU, ActNorm, *block]
-    found = [layer.structure for layer in flow.layers if isinstance(layer, Dense)]
-    assert found == 3 * matrices
-    assert size(structured(structure=structure)) == 11 * len(matrices) * 100 + 10 * 20
-
-
-@structures
-def test_start_of_the_multimodal_net(structure):
-    first = structured(structure=structure, generator=seeded()).layers[0]
-    torch.testing.assert_close(first.weight @ first.weight.mT, torch.eye(10))
-    if structure == "trilu":
-        second = structured(structure=structure).layers[1]
-        assert torch.equal(second.effective_weight(), torch.ones(10, 10).tril())
-
-
-@pytest.mark.parametrize("structure", ["tril", "triu"])
-def test_triangles_make_a_triangular_flow(structure):
-    flow = structured((4,), structure=structure, depth=3)
-    J = reference.jacobian(flow, torch.randn(2, 4, generator=seeded()))
-    assert torch.equal(J, getattr(torch, structure)(J))
-
-
-def test_two_triangles_make_a_full_flow():
-    flow = structured((4,), structure="trilu", depth=1)
-    assert reference.jacobian(flow, torch.randn(2, 4, generator=seeded())).all()
-
-
 NETS = {
     "dense": (dense, (4,), dict(depth=3, alpha=0.2, residual=True)),
     "centred": (dense, (4,), dict(alpha=0.2, centred=True)),
@@ -171,7 +133,6 @@ NETS = {
     "coupled, colour": (convolutional, (3, 4, 4), dict(kernel_size=3, blocks=2, hidden=3)),
     "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "masked": (convolutional, (1, 4, 4), dict(kernel_size=3, padding="masked", residual=False)),
-    "structured": (structured, (2, 2), dict(depth=2, structure="trilu", alpha=0.2)),
     "spectral": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, spectral_norm=True)),
 }
 

@@ -40,7 +40,6 @@ OPTIONS = {
         {"depth": 2, "hidden": 4},
         {"depth": 1, "hidden": 4, "bins": 3, "mixing": "rotation"},
     ],
-    "structured": [{"depth": 1}, {"depth": 2, "structure": "trilu"}],
 }
 
 

@@ -12,12 +12,12 @@ from ebflow.bijections import Dense
 from ebflow.loss import Loss
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
+from pipelines.training.architectures import load
 from pipelines.training.learned_inverses import (
     RIVALS,
     DenseWithInverse,
     free_form,
     inverse_error,
-    load,
     self_normalizing,
 )
 from tests.library.bijections.cases import matrix, seeded, stirred

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 
-from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import OPTIONS, fits, net, options
 from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build

@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ebflow.architectures import ACTIVATIONS, ARCHITECTURES
+from ebflow.architectures import ACTIVATIONS
 from pipelines.config import LIKELIHOOD, ModelConfig, Training
+from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import options
 from tuning.density.config import DensitySearch, with_objective
 from tuning.suggest import FIRST, Parameter, Space, choice, log, optional, real, whole
@@ -76,8 +77,8 @@ NETS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "bins": (choice, (None, 8), None),
     },
     "autoregressive": {
-        "depth": (whole, (2, 6), 3),
-        "hidden": (whole, (16, 256), 64),
+        "depth": (choice, (2, 3, 4, 6), None),
+        "hidden": (choice, (64, 128, 256, 512), None),
         "bins": (choice, (8, 4, 16), 8),
         "mixing": (choice, ("reversal", "rotation"), "reversal"),
     },

@@ -18,7 +18,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
-from pipelines.training.learned_inverses import load
+from pipelines.training.architectures import load
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
 from pipelines.training.stage_reports import write_metrics
 

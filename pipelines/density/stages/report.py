@@ -18,7 +18,7 @@ from pipelines.density.warnings import doubts, unbounded
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
-from pipelines.training.learned_inverses import load
+from pipelines.training.architectures import load
 from pipelines.training.preprocessing import COLUMNS
 from pipelines.training.preprocessing import names as features
 

@@ -22,7 +22,8 @@ from pipelines.paper.config import PEERS, PaperConfig
 from pipelines.paper.experiments import compared
 from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.settings import EVERY, base
-from pipelines.training.learned_inverses import inverse_error, load
+from pipelines.training.architectures import load
+from pipelines.training.learned_inverses import inverse_error
 
 SECONDS = 10.0
 LENGTH = 40_000
