@@ -1,10 +1,10 @@
 r"""Small networks.
 
-Score matching needs the derivatives of a conditioner, and training differentiates those. Smooth
-activations (``swish``) have all of them; ``elu`` has a jump in the second, ``leaky_relu`` in the
-first, its second being zero almost everywhere.
+Score matching needs the derivatives of a conditioner, and training differentiates those. A smooth
+activation (``swish``) has all derivatives. The second derivative of ``elu`` has a jump. The first
+derivative of ``leaky_relu`` has one, and its second is zero almost everywhere.
 
-Weights start uniform in ±1/√(fan-in), as PyTorch's own, but from a given generator.
+Weights start uniform in ±1/√(fan-in), as in PyTorch, but from a generator that the caller passes.
 """
 
 __all__ = ["ACTIVATIONS", "SHARPNESS", "Interleaved", "Swish", "ZeroConv2d", "convnet",
@@ -22,7 +22,7 @@ SHARPNESS = 10.0
 
 
 class Swish(nn.Module):
-    """Creates y = x σ(β x) with a trainable β, 1 at the start, for every channel.
+    """Creates y = x σ(β x) with a trainable β for every channel, 1 at the start.
 
     Source: Searching for Activation Functions (Ramachandran, Zoph, Le, 2017), arXiv:1710.05941.
 
@@ -48,10 +48,11 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class Interleaved(nn.Module):
-    """Creates the channels of several networks of one input, one of each in turn.
+    """Creates the interleaved channels of several networks of one input, one of each in turn.
 
     Arguments:
-        networks: Networks with values of shape (B, C, *); the result is (B, C · networks, *).
+        networks: Networks with values of shape (B, C, *). The result has shape
+            (B, C · networks, *).
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -64,7 +65,7 @@ class Interleaved(nn.Module):
 
 
 class ZeroConv2d(nn.Module):
-    """Creates a 3×3 convolution times exp(3 g) with a trainable g a channel, zero at the start.
+    """Creates a 3×3 convolution times exp(3 g), zero at the start; each channel trains its g.
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039.
@@ -100,9 +101,9 @@ def perceptron(
         inputs: The number of elements of x.
         outputs: The number of elements of the value.
         hidden: The width of the hidden layers.
-        depth: Their number.
+        depth: The number of hidden layers.
         activation: A name in ``ACTIVATIONS``.
-        generator: Where the weights come from.
+        generator: Source of the weights.
     """
     sizes, layers = [inputs, *[hidden] * depth], []
     for before, after in zip(sizes, sizes[1:], strict=False):
@@ -119,9 +120,9 @@ def convnet(
     Arguments:
         inputs: The number of channels of x.
         outputs: The number of channels of the value.
-        hidden: That of the two hidden layers.
+        hidden: The number of channels of the two hidden layers.
         activation: A name in ``ACTIVATIONS``.
-        generator: Where the weights come from.
+        generator: Source of the weights.
     """
     return nn.Sequential(
         started(skip_init(nn.Conv2d, inputs, hidden, 3, padding=1), generator),
@@ -139,7 +140,7 @@ def _activation(name: str, channels: int) -> nn.Module:
 
 
 def started(layer: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Returns a layer with weights uniform in ±1/√(fan-in), as PyTorch's own."""
+    """Returns the layer with weights and offsets that are uniform in ±1/√(fan-in)."""
     bound = layer.weight[0].numel() ** -0.5
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -1,4 +1,4 @@
-r"""Layers that transform every element given those before it.
+r"""Layers that transform every element by parameters from the elements before it.
 
 .. math:: y_i = f(x_i; h_i(x_1, \dots, x_{i-1}, c)), \qquad
     \psi(x) = \sum_i \log \partial_x f(x_i; h_i),
@@ -6,10 +6,10 @@ r"""Layers that transform every element given those before it.
 with one masked network h of all elements, so that the Jacobian is triangular. c is a context, if
 there is one. Autograd takes the derivatives of h.
 
-Each hidden unit of h has a *degree* m: it sees c and the first m elements, and the elements behind
-these see it. Units are sorted by degree, in equal numbers, so masked weights are triangular
-blocks. The value is one pass of h. The inverse computes the units of degree i once the first i
-elements are known, so all of it costs one pass of h as well, in D dependent steps.
+Each hidden unit of h has a *degree* m: it sees c and the first m elements, and the elements after
+these see it. All degrees have equally many units. Units are sorted by degree, so masked weights
+are triangular blocks. The value is one pass of h. The inverse computes the units of degree i when
+the first i elements are known. So it computes each unit once as well, in D dependent steps.
 
 Sources: MADE: Masked Autoencoder for Distribution Estimation (Germain, Gregor, Murray, Larochelle,
 2015), arXiv:1502.03509; Masked Autoregressive Flow for Density Estimation (Papamakarios, Pavlakou,
@@ -209,7 +209,7 @@ class _Steps:
         self.units: list[Tensor | None] = [None] * (len(net.blocks) + 1)
 
     def next(self, x: Tensor) -> Tensor:
-        """Returns h with shape (B, 1, count) of the element behind ``x``, with shape (B, i)."""
+        """Returns h, with shape (B, 1, count), of the element after ``x``, with shape (B, i)."""
         net, i = self.net, x.shape[1]
         if net.starts[i] < net.starts[i + 1]:
             self._extend(x.clamp(-REACH, REACH), slice(net.starts[i], net.starts[i + 1]))

@@ -1,10 +1,10 @@
-r"""How a context enters: affine maps of every element given a context c.
+r"""Affine maps of every element, by which a context c enters a flow.
 
-.. math:: y = e^{s(c)} \odot x + t(c), \qquad \psi = \sum s(c),
+.. math:: y = e^{s(c)} \odot x + t(c), \qquad \psi = \sum s(c).
 
-stands behind every linear layer: offsets and the slopes of activations follow the context, and no
-linear map does. :math:`\psi` is a sum of D numbers and part of the energy, and the normalizer
-depends neither on x nor on c.
+One follows every linear layer. Offsets and scales then depend on the context, and linear maps do
+not. :math:`\psi` is a sum of D numbers and part of the energy, so the normalizer depends neither
+on x nor on c.
 """
 
 __all__ = ["ConditionalAffine"]
@@ -20,20 +20,20 @@ from ..networks import perceptron
 from .base import Bijection, ConstantLinearization, Linearization
 
 BOUND = 3.0
-"""Of |s|: s ← bound · tanh(s / bound)."""
+"""Bound of |s|, by s ← bound · tanh(s / bound)."""
 
 
 class ConditionalAffine(Bijection):
-    """Creates the affine map given a context, which is the identity at the start.
+    """Creates an affine map with parameters from a context; it starts as the identity.
 
-    (s, t) are a linear map of the context plus a perceptron of it; an element of a vector, or a
-    channel of an image, has one of each. O(B (C + hidden) n) for n of them.
+    (s, t) are a linear map of the context plus a perceptron of it. Each of n elements of a vector,
+    or n channels of an image, has its own. Cost: O(B (C + hidden) n).
 
     Arguments:
         shape: The shape of an event.
         context: The number C of elements of a context.
         hidden: The width of the perceptron's two layers.
-        generator: Where its weights come from.
+        generator: Source of its weights; None: seed 0.
     """
 
     def __init__(
@@ -64,21 +64,21 @@ class ConditionalAffine(Bijection):
         return f"{self.shape}, context={self.context}"
 
     def condition(self, context: Tensor) -> "Bijection":
-        """Returns the affine map given a context with shape (B, C)."""
+        """Returns the affine map for a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
         s = BOUND * torch.tanh(s / BOUND)
         count = math.prod(self.shape) // self.shape[0]
-        return _Given(s.view(-1, *self.channels), t.view(-1, *self.channels), count)
+        return _Conditioned(s.view(-1, *self.channels), t.view(-1, *self.channels), count)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raises ValueError: the layer is a map only given a context."""
+        """Raises ValueError, because the layer needs a context."""
         raise ValueError(f"context: found None, expected shape (*, {self.context})")
 
     inverse = forward_and_log_det
 
 
-class _Given(Bijection):
-    """An affine map whose row i has the parameters i mod B."""
+class _Conditioned(Bijection):
+    """An affine map of rows; row i has the parameters i mod B."""
 
     def __init__(self, log_scale: Tensor, shift: Tensor, count: int) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class _Given(Bijection):
         self.log_det = log_scale.flatten(1).sum(1) * count
 
     def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Returns rows with shape (…, R B, *event) times ``scale``, plus a shift."""
+        """Returns rows, with shape (…, R B, *event), times their scale, plus their shift."""
         count = scale.shape[0]
         rows = v.unflatten(-scale.ndim, (v.shape[-scale.ndim] // max(count, 1), count))
         rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
         return rows.reshape(v.shape)
 
     def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
-        """Returns tangents, which rows of ``shape`` may share, times the scale."""
+        """Returns tangents times the scale; rows of ``shape`` may share a tangent."""
         return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,7 @@ class _Given(Bijection):
         return self.scaled(y, inverse, -self.shift * inverse)
 
     def rows(self, t: Tensor, x: Tensor) -> Tensor:
-        """Returns one of ``t``, with shape (B,), for every row of ``x``."""
+        """Returns ``t``, with shape (B,), repeated for all rows of ``x``."""
         return t.repeat(x.shape[0] // max(t.shape[0], 1))
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:

@@ -1,13 +1,13 @@
-r"""Couplings: layers that transform one part of an event, given the other.
+r"""Couplings: layers that transform one part of an event by parameters from the other part.
 
-Split :math:`x = (x_1, x_2)`. A *conditioner* h gives parameters to an increasing function of every
-element of the second part, and the first part passes:
+Split :math:`x = (x_1, x_2)`. The first part passes unchanged. A *conditioner* h of it gives the
+parameters of an increasing function of every element of the second part:
 
 .. math:: y_1 = x_1, \qquad y_2 = f(x_2; h(x_1)), \qquad
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
 
-The inverse needs only that of f. The score contains :math:`\partial h / \partial x_1`, so score
-matching differentiates h twice, by autograd for this layer alone.
+The inverse needs the inverse of f only. The score contains :math:`\partial h / \partial x_1`, so
+score matching differentiates h twice, by autograd for this layer alone.
 
 If h has kinked activations (leaky ReLU), the score has jumps, as with splines:
 ``bijections.univariate`` says which objectives miss them.
@@ -23,18 +23,16 @@ from .univariate import Univariate
 
 
 class Coupling(Contextual):
-    """Creates y = (x₁, f(x₂; h(x₁))), split along the first dimension of an event.
-
-    That is by elements of a vector and by channels of an image.
+    """Creates y = (x₁, f(x₂; h(x₁))), split by elements of a vector or channels of an image.
 
     Arguments:
         sizes: The sizes of the two parts.
         conditioner: h, from the passed part with shape (B, size, *) to
-            (B, other size · f.count, *): the parameters of an element are neighbours.
+            (B, other size · f.count, *). The parameters of an element are neighbours.
         transform: f.
-        flip: Whether the second part passes and the first is transformed.
-        context: The number C of elements of a context, which h sees behind the passed part (as
-            constant planes of an image).
+        flip: Pass the second part and transform the first.
+        context: The number C of elements of a context; 0: there is none. h sees it after the
+            passed part, in an image as constant planes.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class Coupling(Contextual):
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
 
     def _planes(self, passed: Tensor) -> Tensor:
-        """Returns the context of every row, spread over the image."""
+        """Returns the context of every row, repeated at all pixels of an image."""
         rows = self.contexts(passed)
         return rows.view(*rows.shape, *[1] * (passed.ndim - 2)).expand(-1, -1, *passed.shape[2:])
 
