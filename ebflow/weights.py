@@ -54,8 +54,8 @@ def weighted(
             "a number that leaves two rows or more to train on"
         )
     train, held_out = (part[copies(weight[part], seed)] for part in (rows[size:], rows[:size]))
-    chosen = [_rows(data, held_out) for data in (x, context) if data is not None]
-    return _rows(x, train), _rows(context, train), tuple(chosen)
+    beside = () if context is None or _are_names(context) else (_rows(context, held_out),)
+    return _rows(x, train), _rows(context, train), (_rows(x, held_out), *beside)
 
 
 def copies(weights: Tensor, seed: int) -> Tensor:
@@ -73,8 +73,16 @@ def copies(weights: Tensor, seed: int) -> Tensor:
     return torch.arange(len(weights)).repeat_interleave(counts)
 
 
+def _are_names(context: Any) -> bool:  # noqa: ANN401
+    """Returns whether a context is the names of columns of ``x``."""
+    parts = [context] if isinstance(context, str) else context
+    return isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts)
+
+
 def _rows(data: Any, rows: Tensor) -> Any:  # noqa: ANN401
     """Returns rows of an array, a tensor or a pandas frame."""
-    if data is None or isinstance(data, Tensor):
-        return data if data is None else data[rows.to(data.device)]
+    if data is None or _are_names(data):
+        return data
+    if isinstance(data, Tensor):
+        return data[rows.to(data.device)]
     return data.iloc[rows.numpy()] if hasattr(data, "iloc") else data[rows.numpy()]

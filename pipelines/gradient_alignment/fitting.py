@@ -30,7 +30,7 @@ from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, Reg
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
-from pipelines.training.loop import Listener, Place, drive
+from pipelines.training.loop import Listener, WorkerContext, run_with_checkpoints
 from pipelines.training.schedules import falling
 
 PROBE = 128
@@ -129,7 +129,9 @@ def fit(
     training = _training(config, dataset, lambda found: probe(config, found) | watch(found))
     diverged = ""
     try:
-        drive(lambda: training, work, Place(listener), ClusterConfig().patience)
+        run_with_checkpoints(
+            lambda: training, work, WorkerContext(listener), ClusterConfig().patience
+        )
     except NonFinite as error:
         diverged = f"{DIVERGED}: {error}"
     rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")

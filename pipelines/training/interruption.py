@@ -11,11 +11,11 @@ HELD_S = 10.0
 
 
 @contextmanager
-def held() -> Iterator[Callable[[], bool]]:
-    """Holds an interruption (SIGINT) back; gives what says whether there was one.
+def defer_sigint() -> Iterator[Callable[[], bool]]:
+    """Defers an interruption (SIGINT); yields a function that returns whether there was one.
 
-    It raises KeyboardInterrupt at the end of the block, after ``HELD_S``, or with the next one,
-    whichever is first. Signals reach the main thread alone: in others nothing is held.
+    KeyboardInterrupt is raised at the end of the block, after ``HELD_S``, or at the next
+    interruption, whichever is first. Only the main thread gets signals: others defer nothing.
     """
     came, last = threading.Event(), threading.Timer(HELD_S, _thread.interrupt_main)
     if threading.current_thread() is not threading.main_thread():

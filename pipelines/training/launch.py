@@ -18,7 +18,7 @@ from pipelines.cluster.waiting import waiting
 from pipelines.config import Training
 from pipelines.errors import in_one_line
 from pipelines.training import metrics_log
-from pipelines.training.loop import Listener, Place, note, train
+from pipelines.training.loop import Listener, WorkerContext, note, train
 from pipelines.training.rendezvous import FileRendezvous
 from pipelines.training.watchdog import hung
 
@@ -35,10 +35,10 @@ START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
 
 
-def launched() -> Place:
+def launched() -> WorkerContext:
     """Returns the place of a worker that Ray Train launched, which waits for all to report."""
     context = ray.train.get_context()
-    return Place(
+    return WorkerContext(
         lambda rows: ray.train.report({"rows": rows}),
         (context.get_world_rank(), context.get_world_size()),
         context.get_local_rank(),
@@ -72,7 +72,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
 
 
-def _watching(run_id: str, place: Place) -> AbstractContextManager[None]:
+def _watching(run_id: str, place: WorkerContext) -> AbstractContextManager[None]:
     """Returns what logs the use of this node, once a node; on this machine alone a stage does."""
     if embedded() or not run_id or place.local_rank:
         return nullcontext()

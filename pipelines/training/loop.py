@@ -21,7 +21,7 @@ from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.training import metrics_log
-from pipelines.training.interruption import held
+from pipelines.training.interruption import defer_sigint
 from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
 from pipelines.training.sharding import shard_weights
 from pipelines.training.trainers import build
@@ -38,7 +38,7 @@ Listener = Callable[[list[metrics_log.Row]], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """Where a worker stands among the others, and whom it tells: alone in this process.
 
     Arguments:
@@ -90,7 +90,7 @@ def fit(
     job = {"config": config.model_dump(mode="json"), "store": store.identity(), "run_id": run_id}
     job |= {"data": str(data), "start": str(start), "work": str(work)}
     if here:
-        return train(job, Place(listener))
+        return train(job, WorkerContext(listener))
     from pipelines.training.launch import launch
 
     result = launch(config, job, listener)
@@ -99,7 +99,7 @@ def fit(
     return result
 
 
-def keep(work: Path, steps: Mapping[str, int], output: Path) -> None:
+def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> None:
     """Copies checkpoints of a training by the names that they get there.
 
     Raises:
@@ -111,8 +111,8 @@ def keep(work: Path, steps: Mapping[str, int], output: Path) -> None:
         check(output / name)
 
 
-def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
-    """Trains a flow as one worker; returns as :func:`drive`.
+def train(job: dict[str, Any], place: WorkerContext) -> dict[str, Any]:
+    """Trains a flow as one worker; returns as :func:`run_with_checkpoints`.
 
     Arguments:
         job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``start``
@@ -136,11 +136,11 @@ def train(job: dict[str, Any], place: Place) -> dict[str, Any]:
             wrap=_wrap(config.cluster),
         )
 
-    return drive(made, work, place, config.cluster.patience)
+    return run_with_checkpoints(made, work, place, config.cluster.patience)
 
 
-def drive(
-    made: Callable[[], ResumableTraining], work: Path, place: Place, patience: float
+def run_with_checkpoints(
+    made: Callable[[], ResumableTraining], work: Path, place: WorkerContext, patience: float
 ) -> dict[str, Any]:
     """Trains, from the last sound checkpoint on if there is one.
 
@@ -164,7 +164,7 @@ def drive(
     return ended
 
 
-def _device(config: ClusterConfig, place: Place) -> torch.device:
+def _device(config: ClusterConfig, place: WorkerContext) -> torch.device:
     if not config.gpu:
         return torch.device("cpu")
     torch.cuda.set_device(place.device)
@@ -174,7 +174,7 @@ def _device(config: ClusterConfig, place: Place) -> torch.device:
 def _run(reporter: "Reporter", watchdog: Watchdog) -> dict[str, Any]:
     """Trains to the end; a lone worker that is interrupted saves a checkpoint first."""
     trainer = reporter.trainer
-    with held() as interrupted:
+    with defer_sigint() as interrupted:
         if reporter.lone:
             trainer.between = partial(_heed, interrupted, reporter)
         for event in trainer.run():
@@ -197,7 +197,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: ResumableTraining, work: Path, place: Place) -> "Reporter":
+def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "Reporter":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
@@ -239,7 +239,7 @@ class Reporter:
     """
 
     def __init__(
-        self, trainer: ResumableTraining, work: Path, place: Place, note: str = ""
+        self, trainer: ResumableTraining, work: Path, place: WorkerContext, note: str = ""
     ) -> None:
         self.trainer, self.place, self.rank = trainer, place, trainer.shard[0]
         self.lone = trainer.shard[1] == 1  # waits for nobody when it reports

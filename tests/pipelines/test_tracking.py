@@ -21,7 +21,7 @@ from pipelines.errors import StageFailed, flat
 from pipelines.tracking import Follower, StageRun, connect, log_model, reading
 from pipelines.tracking import run as logged
 from pipelines.training import launch, metrics_log
-from pipelines.training.loop import Place
+from pipelines.training.loop import WorkerContext
 
 
 @pytest.fixture
@@ -224,7 +224,11 @@ def test_the_machine_is_watched(tracker, run):
 def test_a_node_of_a_cluster_is_watched_by_the_first_of_its_workers(tracker, run, monkeypatch):
     node = SimpleNamespace(get_node_id=lambda: "a1b2c3d4" * 7)
     monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: node)
-    for alone, place in ((True, Place()), (False, Place(local_rank=1)), (False, Place())):
+    for alone, place in (
+        (True, WorkerContext()),
+        (False, WorkerContext(local_rank=1)),
+        (False, WorkerContext()),
+    ):
         assert not tracker.client.get_run(run.id).data.metrics
         monkeypatch.setattr(launch, "embedded", lambda alone=alone: alone)
         with launch._watching(run.id, place):

@@ -37,9 +37,9 @@ from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.training import interruption, launch, loop, metrics_log, trainers
-from pipelines.training.interruption import held
+from pipelines.training.interruption import defer_sigint
 from pipelines.training.launch import Reports, launched
-from pipelines.training.loop import Place, Reporter
+from pipelines.training.loop import Reporter, WorkerContext
 from pipelines.training.preprocessing import baseline, fitted
 from pipelines.training.resumable import Checkpoints, resume, save_training
 from tests.pipelines.trainers import build
@@ -249,7 +249,9 @@ def driven(dataset, shard, work, *broken, train=SHORT, listener=lambda rows: Non
 
     The weights break at some steps, of the first try and of the second.
     """
-    reporter = Reporter(build(Training(train=train), dataset, shard=shard), work, Place(listener))
+    reporter = Reporter(
+        build(Training(train=train), dataset, shard=shard), work, WorkerContext(listener)
+    )
     spoilt(reporter.trainer, broken)
     events = []
     for event in reporter.trainer.run():
@@ -305,16 +307,16 @@ def test_one_without_a_retry_is_an_error(dataset, tmp_path):
 def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
     """The checkpoint that it goes on from is not the best one."""
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
-    reporter = Reporter(build(config, dataset), tmp_path, Place())
+    reporter = Reporter(build(config, dataset), tmp_path, WorkerContext())
     for event in reporter.trainer.run():
         reporter.tell(event)
         if reporter.trainer.step == 9:
             reporter.save()
             break
-    again = loop._resumed(build(config, dataset), tmp_path, Place()).trainer
+    again = loop._resumed(build(config, dataset), tmp_path, WorkerContext()).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.best.state["progress"]["step"] == 0
-    (row,) = loop._resumed(build(config, dataset), tmp_path, Place()).rows
+    (row,) = loop._resumed(build(config, dataset), tmp_path, WorkerContext()).rows
     assert (row["kind"], row["note"]) == (metrics_log.RESUMED, "goes on from step 9")
 
 
@@ -338,10 +340,10 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         made = interrupting(build(config, dataset), step)
-        loop.drive(lambda: made, work, Place(), 600.0)
+        loop.run_with_checkpoints(lambda: made, work, WorkerContext(), 600.0)
     checkpoints = Checkpoints(work / loop.CHECKPOINTS)
     assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
-    loop.drive(lambda: build(config, dataset), work, Place(), 600.0)
+    loop.run_with_checkpoints(lambda: build(config, dataset), work, WorkerContext(), 600.0)
     whole, events = finished(config, dataset)
     last = load(checkpoints.path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
@@ -353,7 +355,7 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
 
 def test_a_second_interruption_does_not_wait():
     after = []
-    with pytest.raises(KeyboardInterrupt), held() as interrupted:
+    with pytest.raises(KeyboardInterrupt), defer_sigint() as interrupted:
         signal.raise_signal(signal.SIGINT)
         after.append(interrupted())
         signal.raise_signal(signal.SIGINT)
@@ -363,7 +365,7 @@ def test_a_second_interruption_does_not_wait():
 
 def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
     monkeypatch.setattr(interruption, "HELD_S", 0.01)
-    with pytest.raises(KeyboardInterrupt), held():
+    with pytest.raises(KeyboardInterrupt), defer_sigint():
         signal.raise_signal(signal.SIGINT)
         for _ in range(1000):
             time.sleep(0.01)
@@ -384,7 +386,7 @@ def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
 
     made._step = step
     with pytest.raises(KeyboardInterrupt):
-        loop.drive(lambda: made, tmp_path, Place(), 600.0)
+        loop.run_with_checkpoints(lambda: made, tmp_path, WorkerContext(), 600.0)
     assert Checkpoints(tmp_path / loop.CHECKPOINTS).newest()[0] == 2
 
 
@@ -472,13 +474,13 @@ def test_a_lone_worker_tells_every_validation_at_once(dataset, tmp_path):
 
 def test_a_gpu_is_named_by_its_number():
     """As ``torch.cuda.set_device`` wants it."""
-    assert Place.device.index is not None
+    assert WorkerContext.device.index is not None
 
 
 def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
     reported = []
-    reporter = Reporter(trainer, tmp_path, Place(reported.append))
+    reporter = Reporter(trainer, tmp_path, WorkerContext(reported.append))
     for step in range(5):
         reporter.tell(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(reporter.rows) == 5
@@ -495,7 +497,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     def train(job, place):
         raise error
 
-    monkeypatch.setattr(launch, "launched", lambda: Place(shard=(0, workers)))
+    monkeypatch.setattr(launch, "launched", lambda: WorkerContext(shard=(0, workers)))
     monkeypatch.setattr(launch, "train", train)
     job = {"data": str(tmp_path), "start": str(tmp_path), "run_id": ""}
     if workers > 1 and isinstance(error, BadInput):

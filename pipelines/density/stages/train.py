@@ -12,7 +12,7 @@ from pipelines.config import Training
 from pipelines.data.manifest import Manifest
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.loop import fit, keep
+from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN
 from pipelines.training.watchdog import HUNG
 
@@ -34,7 +34,9 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
         finally:
             for path in run.work.glob(HUNG):
                 run.log_artifacts(path, "hung")
-    keep(run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output)
+    export_checkpoints(
+        run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output
+    )
     run.log_artifacts(run.output / "checkpoint", "checkpoint")
     shutil.copy(run.work / metrics_log.FILE, run.output)
     summary = _summary(result, result["began"] - began, time.time() - began)

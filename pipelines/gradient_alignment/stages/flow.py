@@ -8,7 +8,7 @@ from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.unit_rows import smoothed
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
-from pipelines.training.loop import fit, keep
+from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN, fitted
 
 
@@ -36,5 +36,5 @@ def flow(config: FlowConfig, data: Path, whole: Path | None = None, *, run: Stag
     start = run.work / CHAIN if whole is None else whole / "checkpoint"
     with Follower(run.work / metrics_log.FILE, run):
         summary = fit(training, smooth, start, run.work, here=True)
-    keep(run.work, {"checkpoint": summary["best_step"]}, run.output)
+    export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})
