@@ -36,8 +36,9 @@ from .estimates import Estimate
 from .flow import Flow
 from .randomness import ContentGenerator
 from .randomness import generator as derive
-from .tables import ArrayLike, Rows
+from .tables import ArrayLike
 from .tables.batches import Batched
+from .tables.rows import Rows
 
 
 @dataclass(frozen=True)

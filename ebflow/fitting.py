@@ -34,8 +34,9 @@ from .preprocessing import Preprocessing
 from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .report import Report
-from .tables import ArrayLike, Arrays, Rows
+from .tables import ArrayLike
 from .tables.gathering import LEAST, gathered
+from .tables.rows import Arrays, Rows
 from .train import Event, Trainer
 from .weights import weighted
 

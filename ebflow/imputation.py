@@ -34,7 +34,8 @@ from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
 from .flow import Flow
 from .randomness import generator
-from .tables import ArrayLike, Completed
+from .tables import ArrayLike
+from .tables.completion import Completed
 
 SAMPLES, COMPONENTS = 4096, 16
 """Samples of the flow to which the chains' mixture is fitted, and most Gaussians of it."""

@@ -32,8 +32,8 @@ from .flow import Flow
 from .imputation import Filling
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import RowGenerator
-from .tables import Completed
 from .tables.batches import Batch
+from .tables.completion import Completed
 
 EARLY = 16
 """Steps before the first validation of few rows; the next ones follow after 32, 64, … steps."""

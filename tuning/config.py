@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from pipelines.config import Section
-from pipelines.data.manifest import SELECTION
+from pipelines.data.splits import SELECTION
 
 SPLITS = {"select": SELECTION, "test": "test"}
 """Rows by the prefix of their numbers: the first name the winner, the others compare it."""

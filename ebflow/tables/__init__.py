@@ -1,12 +1,11 @@
-"""Tables in memory: frames of any library, their schema, and batches of their rows."""
+"""Tables in memory: frames of any library, their schema, and batches of their rows.
 
-__all__ = ["ArrayLike", "Arrays", "Batch", "Batched", "Column", "Columns", "Completed",
-           "Detector", "Gaussian", "Law", "Rows", "Split"]  # fmt: skip
+The schema needs no PyTorch. Rows and their batches, which do, are in modules of their own.
+"""
 
-from .batches import Batch, Batched, Split
+__all__ = ["ArrayLike", "Column", "Columns", "Detector"]
+
 from .column import Column
-from .completion import Completed, Gaussian, Law
 from .detect import Detector
 from .frames import ArrayLike
-from .rows import Arrays, Rows
 from .schema import Columns

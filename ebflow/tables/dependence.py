@@ -11,7 +11,6 @@ __all__ = ["Moments", "dependent"]
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 EXACT = 1e-6
 """Largest residual standard deviation of a linear function, in those of its column."""
@@ -86,6 +85,8 @@ def dependent(
     width = moments.width
     if not width or moments.count < TALL * width:
         return
+    from scipy.linalg import solve_triangular  # importing it takes long
+
     scale = np.sqrt(np.diag(moments.squares))
     usable = np.isfinite(scale) & (scale > 0)
     scale = np.where(usable, scale, 1.0)

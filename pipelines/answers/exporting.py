@@ -69,10 +69,10 @@ def _lacking(error: RuntimeError) -> str:
 def _about(model: Model, graph: Graph) -> str:
     """Returns what goes into the file about its inputs and its output, as JSON."""
     about = {"ebflow": __version__, "output": "log-density (nats)", "inputs": graph.inputs}
-    names = ("names", "units", "levels", "categories")
-    kept = {key: model.columns[key] for key in names if key in model.columns}
-    given = {"context": model.given} if model.given else {}
-    return json.dumps({**about, "dtype": graph.dtype, **kept, **given})
+    for name, columns in (("columns", model.columns), ("context", model.context)):
+        about |= {name: columns.to_dict()} if columns else {}
+    levels = {"levels": model.arrays["levels"]} if model.arrays.get("levels") else {}
+    return json.dumps({**about, "dtype": graph.dtype, **levels})
 
 
 @torch.no_grad()

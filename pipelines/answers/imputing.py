@@ -15,7 +15,7 @@ from pipelines.answers import matching, tables
 from pipelines.answers.blocks import Question, answered
 from pipelines.answers.commands import Impute
 from pipelines.answers.models import Model, opened
-from pipelines.data.sources import Reader
+from pipelines.data.reader import Reader
 
 ROWS = 250
 """Rows of a block."""
@@ -37,7 +37,7 @@ def imputations(
     model: Model, reader: Reader, first: int, last: int, *, draws: int, steps: int, seed: int
 ) -> pa.Table:
     """Returns draws of rows ``first`` … ``last`` − 1 of a source, those of a row together."""
-    x, context = matching.rows(reader, model, first, last, missing=True)
+    x, context = matching.rows(reader, first, last, missing=True)
     chains = {"draws": draws, "steps": steps, "warmup": steps // 2}
     noise = generator(seed, "impute", first)
     made = impute(model.flow, x, context=context, generator=noise, **chains)
@@ -53,7 +53,7 @@ def imputations(
 
 def _check(question: Question) -> None:
     reader = question.reader
-    if reader.layout.levels is not None or len(question.model.flow.event_shape) != 1:
+    if reader.levels is not None or len(question.model.flow.event_shape) != 1:
         raise BadInput(f"{reader.label}: found images, expected a table of numbers")
     if clash := set(BESIDE) & set(reader.layout.reads):
         raise BadInput(

@@ -1,92 +1,138 @@
-"""A source for a trained flow: columns by their names, arrays by position, either checked."""
+"""A source for a trained flow: columns by their names, arrays by position, checked."""
+
+__all__ = ["context_codes", "match", "rows", "summary"]
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 
 from ebflow.errors import BadInput
+from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch
-from ebflow.tables.levels import expanded
 from pipelines.answers.models import Model
-from pipelines.data.layout import Layout, check_kinds
-from pipelines.data.named import SOURCES
-from pipelines.data.sources import Reader, find_source
+from pipelines.data.files import Part
+from pipelines.data.messages import listed
+from pipelines.data.reader import Reader
+from pipelines.data.schema import Schemas, encoded
+from pipelines.data.sources import find_source, is_named
 
 
 def match(source: str | Path, model: Model) -> Reader:
-    """Opens a source, as ``run density`` does, by the columns of a model, in the model's order.
+    """Opens a source, as ``run density`` does, by the columns of a model.
 
-    A model of a table takes columns by their names; one of arrays, and of rows without names,
-    takes a source of its width. Images of a folder are scaled as those of the model.
+    Columns go by their names. A model of arrays, and rows without names, go by position. Images
+    of a folder are scaled as those of the model.
 
     Raises:
-        BadInput: If there is no such source, or its columns are not the model's.
+        BadInput: if there is no such source, or its columns are not the model's.
     """
-    folder = Path(source).is_dir() and source not in SOURCES
-    found = find_source(source, model.columns.get("resize") if folder else None)
-    context = tuple(model.given.get("names", ()))
-    positional = model.names is None or (found.positional and not context)
-    needed = context if positional else (*model.names, *context)
-    if missing := [name for name in needed if name not in found.schemas[0].names]:
-        raise BadInput(
-            f"{found.label}: found no column {', '.join(missing[:8])}, expected all columns of "
-            f"{model.label}: {', '.join(needed)}"
-        )
-    if positional:
-        reader = found.reader(context=context)
-        _check_like(reader, model)
-    else:
-        chosen = {"categories": model.categories, "timestamps": model.columns.get("timestamps")}
-        reader = found.reader(columns=model.names, context=context, **chosen)
-    _check_units(reader.layout, model)
-    check_kinds(reader.layout.given, model.given.get("levels", ()), label=reader.label)
+    folder = Path(source).is_dir() and not is_named(source)
+    found = find_source(source, model.arrays.get("resize") if folder else None)
+    known, columns = Schemas(model.columns, model.context), None
+    context = [] if known.context is None else [c.name for c in known.context.modelled]
+    if known.data is not None:
+        if not context and all(part.positional for part in found.parts):
+            found = found._replace(parts=tuple(_named(p, known.data) for p in found.parts))
+        present = set(found.parts[0].schema.names)
+        useful = (c for c in known.data if c.terms or not c.dropped)
+        columns = [c.name for c in useful if not c.dropped or c.name in present]
+    needed = [c.name for c in known.data.modelled] if known.data else []
+    for part in found.parts:
+        _expect(part, [*needed, *context])
+    reader = found.reader(columns, context=context, known=known)
+    if model.columns is None:
+        reader = _as_array(reader, model)
+    _check_units(reader, known)
     return reader
 
 
 def summary(reader: Reader) -> str:
-    """Returns a line on what is read of a source."""
+    """Returns a line about the rows and the unused columns of a source."""
     names = reader.parts[0].schema.names
     unused = ", ".join(name for name in names if name not in reader.layout.reads)
     rows = f"{reader.label}: {reader.rows} rows"
     return f"{rows}; columns not used: {unused}" if unused else rows
 
 
-def rows(reader: Reader, model: Model, first: int, last: int, *, missing: bool = False) -> Batch:
-    """Returns rows ``first`` … ``last`` − 1 of a matched source, and their contexts.
+def rows(reader: Reader, first: int, last: int, *, missing: bool = False) -> Batch:
+    """Returns rows ``first`` … ``last`` − 1 of a source, and their contexts.
 
-    With ``missing``, a null or NaN of real data is taken, as NaN.
+    Missing values of real data are NaN if they are allowed.
     """
-    x = torch.from_numpy(reader.window(first, last, missing=missing))
-    if not model.given:
-        return Batch(x, None)
-    levels = model.given["levels"]
-    stored = reader.contexts(first, last, levels)
-    return Batch(x, torch.from_numpy(expanded(stored, levels)))
+    x, _, context = reader.window(first, last, missing=missing)
+    return Batch(torch.from_numpy(x), None if context is None else torch.from_numpy(context))
 
 
-def _check_like(reader: Reader, model: Model) -> None:
-    """Raises BadInput unless a source without names has a model's width and levels."""
-    layout, width = reader.layout, math.prod(model.flow.event_shape)
-    if layout.width != width:
+def context_codes(source: str | Path, columns: Columns) -> np.ndarray:
+    """Returns the numbers of a source's columns of contexts, with shape (N, K).
+
+    Raises:
+        BadInput: if a column is missing, or a value is not one of its column's.
+    """
+    names, codes = [column.name for column in columns.modelled], [np.empty((0, columns.width))]
+    for part in find_source(source).parts:
+        _expect(part, names)
+        codes += [encoded(columns, *each) for each in part.batches(names, 1 << 20)]
+    return np.concatenate(codes)
+
+
+def _expect(part: Part, names: Sequence[str]) -> None:
+    """Raises BadInput if a file lacks columns."""
+    if lacking := [name for name in names if name not in part.schema.names]:
         raise BadInput(
-            f"{reader.label}: found {layout.width} values a row, expected {width}, as of "
+            f"{part.label}: found no column {', '.join(lacking[:8])}, expected all columns of the "
+            f"flow: {listed(names)}"
+        )
+
+
+def _named(part: Part, columns: Columns) -> Part:
+    """Returns rows without names whose columns have those of a table, by their positions."""
+    own = part.schema.names
+    names = [c.name for c in (columns if len(own) == len(columns) else columns.modelled)]
+    if len(own) != len(names):
+        raise BadInput(
+            f"{part.label}: found {len(own)} values a row, expected {len(names)}: {listed(names)}"
+        )
+    places = dict(zip(names, own, strict=True))
+
+    def read(chosen: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        first, batches = part.read([places[name] for name in chosen], size, start)
+        return first, (pa.record_batch(batch.columns, list(chosen)) for batch in batches)
+
+    schema = pa.schema([part.schema.field(k).with_name(name) for k, name in enumerate(names)])
+    return part._replace(schema=schema, read=read)
+
+
+def _as_array(reader: Reader, model: Model) -> Reader:
+    """Returns a source for a model of rows without names, which have its width and levels."""
+    width, levels = math.prod(model.flow.event_shape), model.arrays.get("levels")
+    if reader.layout.lists is None:
+        types = reader.layout.types
+        numbers = (Column(name, "number", str(types[name])) for name in reader.layout.columns)
+        reader = reader.with_columns(Columns(numbers, "arrow"))
+    if reader.width != width:
+        raise BadInput(
+            f"{reader.label}: found {reader.width} values a row, expected {width}, as of "
             f"{model.label}"
         )
-    levels = model.columns.get("levels")
-    if layout.levels != levels:
-        kinds = [f"{n} integer levels" if n else "real numbers" for n in (layout.levels, levels)]
+    if reader.levels != levels:
+        kinds = [f"{n} integer levels" if n else "real numbers" for n in (reader.levels, levels)]
         raise BadInput(
             f"{reader.label}: found {kinds[0]}, expected {kinds[1]}, as of {model.label}"
         )
+    return reader
 
 
-def _check_units(layout: Layout, model: Model) -> None:
-    for columns, known in ((layout.data, model.columns), (layout.given, model.given)):
-        units = known.get("units") or [None] * len(columns.names)
-        for name, found, unit in zip(columns.names, columns.units, units, strict=True):
-            if found and unit and found != unit:
-                raise BadInput(
-                    f"column {name}: found the unit {found}, expected {unit}, as of "
-                    f"{model.label}: convert it"
-                )
+def _check_units(reader: Reader, known: Schemas) -> None:
+    """Raises BadInput if a column has another unit of measurement than the flow's."""
+    units = {column.name: column.unit for each in known for column in each or ()}
+    for name, unit in reader.layout.units.items():
+        if units.get(name) not in (None, unit):
+            raise BadInput(
+                f"{reader.label}, column {name!r}: found the unit {unit}, expected {units[name]}: "
+                "convert it"
+            )

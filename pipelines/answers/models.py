@@ -1,7 +1,7 @@
 """A trained flow as a command names it: a run's folder, a checkpoint, or a registered model."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 from ebflow import checkpoint
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
-from ebflow.tables.levels import Levels
+from ebflow.tables import Column, Columns
 from pipelines.answers.reference import Reference
 
 REGISTERED = "models:/"
@@ -40,24 +40,28 @@ class Model:
         return Reference.load(self.folder)
 
     @property
-    def columns(self) -> dict[str, Any]:
-        """What its checkpoint keeps of the columns."""
+    def arrays(self) -> dict[str, Any]:
+        """The shape, type and levels of rows without names, and the name of their column."""
         return self.flow.columns or {}
 
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """The names of its columns, in its order; None of arrays."""
-        return self.columns.get("names") and tuple(self.columns["names"])
+    @cached_property
+    def columns(self) -> Columns | None:
+        """The columns of its data; None if its rows have no names."""
+        return _columns(self.arrays)
 
-    @property
-    def categories(self) -> Levels:
-        """The levels of each of its columns, None of one of numbers; nothing of arrays."""
-        return self.columns.get("categories") or [None] * len(self.names or ())
+    @cached_property
+    def context(self) -> Columns | None:
+        """The columns of its contexts; None if it has none."""
+        return _columns(self.arrays.get("context") or {})
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """What its checkpoint keeps of the columns of contexts; nothing of a flow without."""
-        return self.columns.get("context") or {}
+
+def _columns(known: Mapping[str, Any]) -> Columns | None:
+    """Returns the columns of a description; those without a schema hold numbers."""
+    if known.get("schema"):
+        return Columns.from_dict(known["schema"])
+    names, dtype = known.get("names"), known.get("dtype") or "float64"
+    arrow = {"float64": "double", "float32": "float", "uint8": "uint8"}[dtype]
+    return names and Columns([Column(name, "number", arrow) for name in names], "arrow")
 
 
 @contextmanager
@@ -71,7 +75,7 @@ def opened(name: str) -> Iterator[Model]:
         registered = name.startswith(REGISTERED)
         folder = downloaded(name, Path(scratch)) / "artifacts" if registered else Path(name)
         model = Model(name, found(folder, name))
-        if model.flow.context and not model.given.get("names"):
+        if model.flow.context and model.context is None:
             raise BadInput(
                 f"{name}: found a conditional flow whose contexts have no names, expected "
                 "one trained on a frame of contexts, or by ebflow run density --data.context: use "

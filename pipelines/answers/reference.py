@@ -25,8 +25,8 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
-from ebflow.tables import Rows
 from ebflow.tables.batches import Split
+from ebflow.tables.rows import Rows
 from pipelines.answers import REFERENCE
 
 ROWS = 10_000

@@ -1,6 +1,7 @@
 """``ebflow sample``: rows drawn from a trained flow."""
 
 from collections.abc import Iterator
+from itertools import count as count_from
 
 import torch
 
@@ -25,7 +26,9 @@ def run(options: Sample) -> int:
         if options.dry_run:
             return 0
         draws = drawn(model, count, options.seed, context)
-        tables.write(options.output, kinds, (tables.table(model, *some) for some in draws))
+        numbered = zip(count_from(0, ROWS), draws, strict=False)
+        rows = (tables.table(model, *some, first=first) for first, some in numbered)
+        tables.write(options.output, kinds, rows)
     print(f"written to    {options.output}")
     return 0
 

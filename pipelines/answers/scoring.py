@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from ebflow.evaluation import log_probs
-from ebflow.tables import Rows
+from ebflow.tables.rows import Rows
 from pipelines.answers import matching
 from pipelines.answers.blocks import Question, answered
 from pipelines.answers.commands import Score
 from pipelines.answers.models import Model, opened
 from pipelines.answers.reference import p_values, ranks
-from pipelines.data.sources import Reader
+from pipelines.data.reader import Reader
 
 ROWS = 16_384
 """Rows of a block."""
@@ -36,7 +36,7 @@ def scores(model: Model, reader: Reader, first: int, last: int, *, seed: int) ->
 
     Where the flow overflows, the log-density is −∞.
     """
-    rows = Rows(*matching.rows(reader, model, first, last), levels=reader.layout.levels)
+    rows = Rows(*matching.rows(reader, first, last), levels=reader.levels)
     nats = log_probs(model.flow, rows, seed=seed)
     nats = nats.where(~nats.isnan(), -math.inf)
     columns = {"log_prob": nats}

@@ -1,21 +1,17 @@
 """``ebflow data list|fetch|tables``: the named data sets, and files of benchmarks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from ebflow.errors import BadInput
+from pipelines.cli import benchmarks
 from pipelines.cli.parsing import parse
-from pipelines.data.formats import FORMATS
-from pipelines.data.images import root
+from pipelines.data.files import FORMATS
 from pipelines.data.named import SOURCES
-from pipelines.errors import flat
 from pipelines.reporting.terminal import terminal
 
 
@@ -48,45 +44,9 @@ class Fetch:
 
 def fetch(words: Sequence[str]) -> int:
     """Downloads a data set and says where it lies."""
-    folder = fetched(parse(Fetch, words, "ebflow data fetch").name)
-    print(f"fetched into {folder}")
+    path = benchmarks.fetch(parse(Fetch, words, "ebflow data fetch").name)
+    print(f"fetched into {path}")
     return 0
-
-
-def fetched(name: str) -> Path:
-    """Downloads a benchmark by torchvision, and returns the folder in which it lies.
-
-    Raises:
-        BadInput: If torchvision is missing, or the download fails.
-    """
-    if name not in FETCH:
-        raise BadInput(f"found data set {name!r}, expected one of {', '.join(FETCH)} to fetch")
-    try:
-        from torchvision import datasets
-    except ImportError:
-        raise BadInput(
-            f"{name}: found no torchvision, expected it to fetch: pip install 'ebflow[vision]'"
-        ) from None
-    try:
-        FETCH[name](datasets, root())
-    except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(f"{name}: cannot be fetched ({flat(error)[:300]})") from None
-    return root()
-
-
-def _fetch_cifar(name: str, md5: str, datasets: ModuleType, folder: Path) -> None:
-    url = f"https://www.cs.toronto.edu/~kriz/{name}-binary.tar.gz"
-    datasets.utils.download_and_extract_archive(url, str(folder), md5=md5)
-
-
-FETCH: dict[str, Callable[[ModuleType, Path], object]] = {
-    "mnist": lambda datasets, folder: datasets.MNIST(folder, download=True),
-    "cifar10": partial(_fetch_cifar, "cifar-10", "c32a1d4ab5d03f1284b67883e8d87530"),
-    "cifar100": partial(_fetch_cifar, "cifar-100", "03b5dce01913d631647c71ecec9e9cb8"),
-    "stl10": lambda datasets, folder: datasets.STL10(folder, download=True),
-    "celeba": lambda datasets, folder: datasets.CelebA(folder, download=True),
-}
-"""How each benchmark is downloaded."""
 
 
 @dataclass(frozen=True)

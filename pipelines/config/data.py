@@ -70,11 +70,6 @@ class DataConfig(Section):
         "leaves them out; impute keeps them in training and draws the entries, again and again, "
         "from the flow that is being trained; None: they are refused",
     )
-    timestamps: Literal["seconds", "days"] | None = Field(
-        None,
-        description="unit in which columns of timestamps or dates are read as numbers since "
-        "1970; samples have timestamps again; None: they are refused",
-    )
     resize: int | None = Field(
         None,
         ge=2,

@@ -166,10 +166,10 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
         base, suited = RECIPES[stem](), stem
     else:
         recipe = recipes.recipe(
-            reader.layout.shape,
+            reader.shape,
             rows=reader.rows,
-            levels=reader.layout.levels,
-            context=len(data.context or ()),
+            levels=reader.levels,
+            context=reader.context_width,
             objective=objective or "lazy_ml",
         )
         base, suited = configured(recipe), recipe.name

@@ -2,11 +2,11 @@
 
 from typing import TypeVar
 
-from ebflow.tables.levels import width
 from pipelines.config import DataConfig, Section
-from pipelines.data.manifest import Counts
-from pipelines.data.prepare import examine
-from pipelines.data.sources import Reader, open_source
+from pipelines.data.prepare import check_rows
+from pipelines.data.reader import Reader
+from pipelines.data.sources import open_source
+from pipelines.data.splits import Counts
 
 Configuration = TypeVar("Configuration", bound=Section)
 
@@ -14,7 +14,7 @@ Configuration = TypeVar("Configuration", bound=Section)
 def opened(data: DataConfig) -> Reader:
     """Opens the source, of which it reads the schema; raises BadInput if it makes no data set."""
     chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
-    return open_source(data.source, *chosen, timestamps=data.timestamps, resize=data.resize)
+    return open_source(data.source, *chosen, resize=data.resize)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
@@ -31,7 +31,7 @@ def overlap(data: DataConfig) -> float:
     """
     reader = opened(data)
     counts = counted(reader, data)
-    return 0.0 if reader.named.test else counts.test / counts.train
+    return 0.0 if reader.named_counts.test else counts.test / counts.train
 
 
 def examined(data: DataConfig, dtype: str = "float64") -> None:
@@ -40,17 +40,7 @@ def examined(data: DataConfig, dtype: str = "float64") -> None:
     And where all that a column spans is too little for the type that it is to be used in.
     """
     reader = opened(data)
-    examine(reader, counted(reader, data), _order(data), dtype)
-
-
-def given(reader: Reader, counts: Counts, data: DataConfig) -> int:
-    """Returns the number of elements of a context, 0 without.
-
-    Reads the columns of categories; raises BadInput if one has too few or too many levels.
-    """
-    if not reader.layout.given.categories:
-        return len(reader.layout.given.names)
-    return width(reader.levels(reader.assigned(counts, _order(data))))
+    check_rows(reader, counted(reader, data), _order(data), dtype)
 
 
 def held_out(config: Configuration) -> Configuration:

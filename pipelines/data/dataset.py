@@ -1,4 +1,4 @@
-"""Prepared data: folders that ``prepare`` wrote, and their splits."""
+"""Prepared data sets: folders that ``prepare`` wrote, and their splits."""
 
 __all__ = ["Dataset", "StoredSplit"]
 
@@ -12,22 +12,22 @@ from torch import Tensor
 
 from ebflow.errors import BadInput
 from ebflow.files import sha256
-from ebflow.tables import Completed, Law
 from ebflow.tables.batches import Batch, Split
-from ebflow.tables.levels import Levels, expanded
-from pipelines.data.manifest import Manifest, Shard, read_shard
+from ebflow.tables.completion import Completed, Law
+from pipelines.data.manifest import Manifest
+from pipelines.data.shards import Shard, read_shard
 
 
 class Dataset:
-    """A folder written by ``prepare``.
+    """A prepared data set.
 
-    Every shard is compared with the manifest's SHA-256 when it is first read.
+    The SHA-256 of a shard is compared with the manifest's when the shard is first read.
 
     Arguments:
         folder: The prepared folder.
 
     Raises:
-        BadInput: If the manifest or a shard is missing or damaged.
+        BadInput: if the manifest or a shard is missing or corrupt.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -40,31 +40,29 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest, which holds the SHA-256 of every shard."""
+        """SHA-256 of the manifest, which has the SHA-256 of every shard."""
         return self.manifest.digest
 
     def split(self, name: str) -> Split:
-        """Returns the split of that name, its missing entries filled in if it has any.
+        """Returns the split of that name; its missing values are sampled.
 
         Raises:
-            BadInput: If there is none, or one to be filled in is too large.
+            BadInput: if there is no such split, or one with missing values is too large.
         """
         if name not in self.manifest.counts:
-            known = ", ".join(self.manifest.counts)
-            raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {known}")
+            names = ", ".join(self.manifest.counts)
+            raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {names}")
         if name not in self._splits:
-            self._splits[name] = self._opened(name)
+            stored = StoredSplit(self, name)
+            complete = name not in self.manifest.incomplete
+            self._splits[name] = (
+                stored if complete else Completed(stored, self._law, self.manifest.seed)
+            )
         return self._splits[name]
-
-    def _opened(self, name: str) -> Split:
-        stored = StoredSplit(self, name)
-        if name not in self.manifest.incomplete:
-            return stored
-        return Completed(stored, self._law, self.manifest.seed)
 
     @cached_property
     def _law(self) -> Law:
-        """What missing entries are drawn from at first."""
+        """The distribution from which missing values are sampled at first."""
         return Law.of_split(StoredSplit(self, "train"), self.manifest.seed)
 
     def verify(self) -> None:
@@ -72,13 +70,11 @@ class Dataset:
         for shard in self.manifest.shards:
             self._verify(shard)
 
-    def arrays(self, shard: Shard, column: str) -> list[np.ndarray]:
-        """Returns a column of a shard in order: ``x`` or ``context`` in rows, ``label`` with (N,).
-
-        It is in pieces, as Arrow has it.
+    def arrays(self, shard: Shard, column: str) -> Sequence[np.ndarray]:
+        """Returns the pieces of a column of a shard, with shape (B, K) or (B,).
 
         Raises:
-            BadInput: If the shard is damaged or not the one that the manifest describes.
+            BadInput: if the shard is corrupt, or not the one that the manifest describes.
         """
         if shard not in self._verified:
             self._verify(shard)
@@ -107,12 +103,12 @@ class Dataset:
 
 
 class StoredSplit(Split):
-    """A split of a prepared folder, its rows in the order of their numbers in the source."""
+    """A split of a prepared data set, in the order of the source's rows."""
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         self.dataset, self.manifest = dataset, dataset.manifest
         self.shards = self.manifest.of(name)
-        context, columns = self.manifest.context, self.manifest.columns
+        columns = self.manifest.columns
         super().__init__(
             name,
             shape=self.manifest.shape,
@@ -120,13 +116,13 @@ class StoredSplit(Split):
             levels=self.manifest.levels,
             parts=[shard.rows for shard in self.shards],
             where=f"{dataset.folder}, split {name}",
-            context_width=0 if context is None else context.width,
-            categories=None if columns is None else columns.sizes,
+            context_width=self.manifest.context.width if self.manifest.context else 0,
+            categories=columns and [c.size * (c.kind == "category") for c in columns.modelled],
         )
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest value of every feature; of training rows the manifest's."""
+        """The minimum and the maximum of each column; the manifest has those of training rows."""
         if self.name != "train":
             return super().ends
         known = self.manifest.statistics
@@ -134,25 +130,17 @@ class StoredSplit(Split):
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards, copied once out of Arrow."""
-        x, context = self._filled(parts, "x", self.width, self.dtype), self.manifest.context
-        if context is None:
+        x = self._column(parts, "x", self.width, self.dtype)
+        if not self.context_width:
             return Batch(x, None)
-        width, dtype = self.context_width, torch.float64
-        return Batch(x, self._filled(parts, "context", width, dtype, context.levels))
+        return Batch(x, self._column(parts, "context", self.context_width, torch.float64))
 
-    def _filled(
-        self,
-        parts: Sequence[int],
-        column: str,
-        width: int,
-        dtype: torch.dtype,
-        levels: Levels = (),
-    ) -> Tensor:
-        """Returns the elements of a column of some shards, with shape (N, width)."""
+    def _column(self, parts: Sequence[int], name: str, width: int, dtype: torch.dtype) -> Tensor:
+        """Returns a column of some shards, with shape (N, width)."""
         out, first = torch.empty(sum(self.parts[k] for k in parts), width, dtype=dtype), 0
         for k in parts:
-            for rows in self.dataset.arrays(self.shards[k], column):
-                out.numpy()[first : first + len(rows)] = expanded(rows, levels)
+            for rows in self.dataset.arrays(self.shards[k], name):
+                out.numpy()[first : first + len(rows)] = rows
                 first += len(rows)
         return out
 
@@ -160,16 +148,15 @@ class StoredSplit(Split):
         """Returns the classes of all rows in order, with shape (N,) and dtype int64.
 
         Raises:
-            BadInput: If the data were prepared without classes, or one is not the manifest's.
+            BadInput: if the data have no classes, or one is not the manifest's.
         """
         folder, classes = self.dataset.folder, self.manifest.classes
         if classes is None:
             raise BadInput(f"{folder}: found data without classes, expected some (label)")
         labels = np.concatenate([a for s in self.shards for a in self.dataset.arrays(s, "label")])
-        bad = labels[(labels < 0) | (labels >= classes)]
-        if len(bad):
+        for label in labels[(labels < 0) | (labels >= classes)][:1]:
             raise BadInput(
-                f"{folder}: found class {bad[0]}, expected one of the training rows', "
+                f"{folder}: found class {label}, expected one of the training rows', "
                 f"0 … {classes - 1}"
             )
         return torch.from_numpy(labels)

@@ -1,231 +1,59 @@
-"""What a prepared data set is: how each row gets its split, its shards, and its manifest.
+"""The manifest of a prepared data set: ``manifest.json`` beside its shards.
 
-A source may name the split of its rows, in a column of text or by their order. What it does not
-name is drawn from its training rows, which are all rows of a source that names none: a seeded
-permutation gives every row a rank, or the last row has the first rank. By rank come test,
-validation, selection and training rows; rows beyond are left out. So the test split stays as it
-is when the other counts change, and a smaller training split is part of a larger one. Of a split
-that the source names, the rows of the lowest ranks are used.
-
-A prepared folder holds Parquet shards and ``manifest.json``. A shard has two columns: ``x``, a
-fixed-size list of the D features of an example, and ``row``, its row number in the source; one of
-data with classes has another, ``label``, and one of data with contexts ``context``, a fixed-size
-list of numbers: those of levels where a column has levels. The manifest is canonical JSON, so that
-``sha256sum manifest.json`` is its digest.
+It is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["FEW", "SELECTION", "SPLITS", "Columns", "Context", "Counts", "Manifest", "Shard",
-           "Statistics", "assign", "read_shard", "rule", "shard_schema",
-           "split_counts"]  # fmt: skip
+__all__ = ["FEW", "Context", "Manifest", "Statistics"]
 
 import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.data.messages import damage, first_error, short, type_name
+from ebflow.tables import Columns
+from pipelines.data.messages import first_error, short
+from pipelines.data.shards import Record, Shard, shard_schema
 
-VERSION = 4
-
-SPLITS = ("train", "validation", "test")
-
-SELECTION = "selection"
-"""A further split, on which a search of configurations names its winner."""
+VERSION = 5
 
 FEW = 10
-"""Most values of a feature of few."""
+"""Most distinct values of a column of few values."""
 
-MINIMUM = 2
-
-
-class Counts(NamedTuple):
-    """Rows of each split, in the order of their numbers."""
-
-    train: int
-    validation: int
-    test: int
-    selection: int = 0
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The names of the splits; the selection split is one only if it has rows."""
-        return self._fields if self.selection else SPLITS
-
-    def of(self, split: str) -> int:
-        """Returns the rows of the split of that name."""
-        return getattr(self, split)
-
-    @classmethod
-    def of_codes(cls, codes: np.ndarray) -> "Counts":
-        """Returns the rows of each split, of the number of each row's split, -1 of none."""
-        return cls(*np.bincount(codes + 1, minlength=5)[1:].tolist())
-
-
-def split_counts(
-    named: Counts,
-    *,
-    label: str,
-    validation: int | float,
-    test: int | float,
-    selection: int | float | None = None,
-    rows: int | None = None,
-) -> Counts:
-    """Turns counts or fractions into rows of each split.
-
-    Arguments:
-        named: Rows that the source names for each split: the most of these. What is drawn comes
-            from the training rows.
-        label: Name of the source for messages.
-        validation: Rows of the validation split, or their fraction of the rows used.
-        test: The same for the test split.
-        selection: The same for the selection split; None: there is none.
-        rows: Rows to use in all; None uses every row.
-
-    Raises:
-        BadInput: If a count or fraction is out of range, or leaves fewer than two training rows.
-    """
-    total = sum(named)
-    if rows is not None and not (type(rows) is int and 1 <= rows <= total):
-        raise BadInput(f"rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
-    sizes = {"validation": validation, "test": test, SELECTION: selection}
-    used = total if rows is None else rows
-    held = {name: _held(name, size, used) for name, size in sizes.items()}
-    drawn = sum(count for name, count in held.items() if not named.of(name))
-    train = named.train - drawn if rows is None else rows - sum(held.values())
-    counts = Counts(train, **held)
-    if train < MINIMUM:
-        selected = f", {counts.selection} for selection" if counts.selection else ""
-        raise BadInput(
-            f"{label}: found {sum(counts)} row{'s' * (sum(counts) != 1)}, expected at least "
-            f"{sum(counts[1:]) + MINIMUM}: {counts.validation} for validation{selected}, "
-            f"{counts.test} for test and {MINIMUM} for training"
-        )
-    wanted = counts._replace(train=train + drawn)
-    for split, count, most in zip(named._fields, wanted, named, strict=True):
-        if most and count > most:
-            raise BadInput(
-                f"{label}: found {count} rows wanted for {split}, expected at most {most} "
-                "(the source fixes its splits)"
-            )
-    return counts
-
-
-def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:
-    """Returns each row's number of ``Counts``, or -1 if it is left out, as int8 with shape (N,).
-
-    Arguments:
-        named: The number of the split that the source names for each row, with shape (N,); 0
-            where it names none.
-        counts: Rows of each split.
-        seed: Seed of the permutation; None: the last row has the first rank.
-    """
-    order, found = np.arange(len(named))[::-1], np.full(len(named), -1, np.int8)
-    if seed is not None:
-        order = np.argsort(np.random.Generator(np.random.PCG64(seed)).permutation(len(named)))
-    pools = {code: order[named[order] == code] for code in np.unique(named).tolist()}
-    for code in (2, 1, 3, 0):
-        pool = pools.get(code, pools[0])
-        found[pool[: counts[code]]] = code
-        if code not in pools:
-            pools[0] = pool[counts[code] :]
-    return found
-
-
-def rule(named: Counts, counts: Counts, seed: int | None, column: str | None) -> str:
-    """Returns in a line how the rows got their splits."""
-    drawn = [name for name in counts.splits[1:] if not named.of(name)]
-    law = "the last" if seed is None else f"random (PCG64, seed {seed})"
-    if named.train == sum(named):
-        return f"{', '.join(drawn)} rows are {law} of all rows"
-    rows = ", ".join(f"{count} {name}" for name, count in named._asdict().items() if count)
-    source = f"column {column} names" if column else "the order of the source's rows fixes"
-    others = f"; {', '.join(drawn)} rows are {law} of the training rows" if drawn else ""
-    return f"{source} {rows} rows{others}"
-
-
-def _held(name: str, size: int | float | None, used: int) -> int:
-    if size is None:
-        return 0
-    if type(size) is int and size >= 1:
-        return size
-    if isinstance(size, float) and 0 < size < 1:
-        return max(1, round(used * size))
-    raise BadInput(
-        f"{name}: found {size!r}, expected a whole number of rows of at least 1, "
-        "or a fraction between 0 and 1"
-    )
-
-
-Name = Annotated[str, Field(pattern=r"^[^/\\]+\.parquet$")]
 Numbers = tuple[float, ...]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+def _columns(value: object) -> Columns:
+    """Returns columns from their description in JSON."""
+    if isinstance(value, Columns):
+        return value
+    try:
+        return Columns.from_dict(value)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"expected a description of columns ({error})") from None
 
 
-class Shard(_Record):
-    """One Parquet file of a split: its name in the folder, rows, bytes and SHA-256."""
-
-    split: str
-    file: Name
-    rows: PositiveInt
-    bytes: PositiveInt
-    sha256: str
+Schema = Annotated[Columns, PlainValidator(_columns), PlainSerializer(Columns.to_dict)]
 
 
-class Named(_Record):
-    """Columns of a table, in order: name, Arrow type and, where known, unit."""
-
-    names: tuple[str, ...]
-    types: tuple[str, ...]
-    units: tuple[str | None, ...]
-
-
-class Columns(Named):
-    """The D columns of tabular data.
+class Context(Record):
+    """The contexts of a data set.
 
     Arguments:
-        timestamps: The unit in which timestamps are numbers, None of data without.
-        categories: The levels of each column of categories, by their codes; None of numbers.
-    """
-
-    timestamps: str | None
-    categories: tuple[tuple[str, ...] | None, ...]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The number of levels of each column, 0 of numbers."""
-        return tuple(len(levels or ()) for levels in self.categories)
-
-    @property
-    def measured(self) -> list[str]:
-        """The names of the columns with their units."""
-        pairs = zip(self.names, self.units, strict=True)
-        return [f"{name} [{unit}]" if unit else name for name, unit in pairs]
-
-
-class Context(Named):
-    """The columns that rows are given, in order, as they enter a flow.
-
-    Arguments:
-        levels: Of each column the levels among training rows, None of one of numbers.
-        mean: Of each element, one-hot where there are levels, over the training split.
+        columns: The columns; a category is one-hot in a context.
+        mean: The mean of each element of a context over the training split.
         std: Its standard deviation, which divides by n.
         label: The column of classes, if it is one of them.
     """
 
-    levels: tuple[tuple[str, ...] | None, ...]
+    columns: Schema
     mean: Numbers
     std: Numbers
     label: str | None
@@ -236,8 +64,8 @@ class Context(Named):
         return len(self.mean)
 
 
-class Statistics(_Record):
-    """Of each feature over the training split, in raw units; ``std`` divides by n, not n - 1."""
+class Statistics(Record):
+    """Statistics of each number of a row over the training split; ``std`` divides by n."""
 
     mean: Numbers
     std: Numbers
@@ -245,29 +73,29 @@ class Statistics(_Record):
     max: Numbers
 
 
-class Manifest(_Record):
-    """Describes a prepared data set.
+class Manifest(Record):
+    """The description of a prepared data set.
 
     Arguments:
-        name: Name of the data set.
-        source: ``name``, ``column`` (of the fixed-size list, or None) and ``files``, a list of
+        name: The name of the data set.
+        source: ``name``, ``column`` (of fixed-size lists, or None) and ``files``, a list of
             ``file``, ``rows`` and ``sha256``.
-        shape: Shape of an example; its product is D.
+        shape: The shape of a row; D is its product.
         dtype: ``uint8``, ``float32`` or ``float64``.
-        levels: Number of grey levels of integer data (values 0 … levels - 1), None if continuous.
-        columns: The columns of tabular data, else None.
+        levels: The number of grey levels of integer data; None: the data are continuous.
+        columns: The columns of a table; None: the data are fixed-size lists.
         counts: Rows of each split.
-        shards: The files, in the order in which they are read.
-        statistics: Of the training split.
-        seed: Seed of the permutation that decided the splits.
-        assignment: How the rows got their splits.
-        incomplete: Rows of a split that lack entries, NaN in its shards, of splits that have any.
-        warnings: What a user should know about the data.
-        few: The features of at most ``FEW`` values among training rows, but for those of
-            categories: where nothing dequantizes one, likelihoods of it are unbounded.
-        classes: The number of classes C, of labels 0 … C − 1; None of data without.
-        context: The columns that rows are given; None of data without.
-        version: Version of this format.
+        shards: The files, in the order of their rows.
+        statistics: Statistics of the training split.
+        seed: The seed of the permutation that decided the splits.
+        assignment: A sentence about the way in which the rows were assigned to splits.
+        incomplete: Rows with missing values of each split that has any; they are NaN.
+        warnings: Sentences about the data for the user.
+        few: The columns of numbers with at most ``FEW`` distinct values in the training rows. If
+            no noise is added to them, their likelihoods are unbounded.
+        classes: The number of classes; None: there are none.
+        context: The contexts; None: there are none.
+        version: The version of this format.
     """
 
     name: str
@@ -275,7 +103,7 @@ class Manifest(_Record):
     shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     dtype: Literal["uint8", "float32", "float64"]
     levels: Annotated[int, Field(ge=2, le=256)] | None
-    columns: Columns | None
+    columns: Schema | None
     counts: dict[str, PositiveInt]
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
     statistics: Statistics
@@ -286,29 +114,37 @@ class Manifest(_Record):
     few: tuple[Annotated[int, Field(ge=0)], ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
     context: Context | None = None
-    version: Literal[4] = VERSION
+    version: Literal[5] = VERSION
 
     @property
     def width(self) -> int:
-        """The number of features D."""
+        """The number D of a row."""
         return math.prod(self.shape)
+
+    @property
+    def described(self) -> Columns | None:
+        """The columns of a table together with those of its contexts."""
+        if self.columns is None or self.context is None:
+            return self.columns
+        return Columns(self.columns, self.columns.library, self.context.columns)
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The columns of a shard."""
-        beside = ["row"] if self.classes is None else ["row", "label"]
-        given = 0 if self.context is None else len(self.context.names)
-        return shard_schema(self.width, self.dtype, beside, given=given)
+        context = 0 if self.context is None else self.context.width
+        return shard_schema(
+            self.width, self.dtype, classes=self.classes is not None, context=context
+        )
 
     @cached_property
     def text(self) -> str:
         """Canonical JSON: sorted keys, no spaces, shortest exact floats."""
-        found = self.model_dump(mode="json")
-        return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        plain = self.model_dump(mode="json")
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, which holds the SHA-256 of every shard."""
+        """SHA-256 of the canonical JSON, which has the SHA-256 of every shard."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def of(self, split: str) -> tuple[Shard, ...]:
@@ -321,79 +157,36 @@ class Manifest(_Record):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
-        """Reads ``manifest.json``; raises BadInput if it is missing, damaged or contradictory."""
+        """Reads ``manifest.json``; raises BadInput if it is missing, corrupt or contradictory."""
         path = Path(folder) / "manifest.json"
         try:
-            found = cls.model_validate_json(path.read_bytes())
+            manifest = cls.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"{path}: no such file, expected the manifest of a data set") from None
         except OSError as error:
             raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
             raise BadInput(f"{path}{first_error(error)}") from None
-        _check(path, found)
-        return found
+        _check(path, manifest)
+        return manifest
 
 
-def _check(path: Path, found: Manifest) -> None:
+def _check(path: Path, manifest: Manifest) -> None:
     """Raises BadInput unless the numbers of a manifest agree with each other."""
     rows: Counter[str] = Counter()
-    for shard in found.shards:
+    for shard in manifest.shards:
         rows[shard.split] += shard.rows
-    if rows != found.counts:
+    if rows != manifest.counts:
         raise BadInput(
-            f"{path}, key 'counts': found {short(found.counts)}, expected {short(rows)}, the "
+            f"{path}, key 'counts': found {short(manifest.counts)}, expected {short(rows)}, the "
             "rows of the shards"
         )
-    counts = {f"statistics.{key}": (len(values), found.width) for key, values in found.statistics}
-    if (columns := found.columns) is not None:
-        for key in ("types", "units", "categories"):
-            counts[f"columns.{key}"] = len(getattr(columns, key)), len(columns.names)
-        counts["columns.names"] = len(columns.names), found.width
-    for key, (count, expected) in counts.items():
-        if count != expected:
+    sizes: Mapping[str, int] = {f"statistics.{k}": len(v) for k, v in manifest.statistics}
+    if manifest.columns is not None:
+        sizes |= {"columns": manifest.columns.width}
+    for key, size in sizes.items():
+        if size != manifest.width:
             raise BadInput(
-                f"{path}, key {key!r}: found {count} entries, expected {expected}, as of its shape"
+                f"{path}, key {key!r}: found {size} entries, expected {manifest.width}, as of its "
+                "shape"
             )
-
-
-def shard_schema(
-    width: int,
-    dtype: str,
-    beside: Sequence[str],
-    metadata: dict[str, str] | None = None,
-    given: int = 0,
-) -> pa.Schema:
-    """Returns the schema of a prepared shard: rows ``x``, integers beside them, and contexts.
-
-    These are ``given`` numbers of double precision a row, if there are any.
-    """
-    types = {"x": _lists(dtype, width), **dict.fromkeys(beside, pa.int64())}
-    types |= {"context": _lists("float64", given)} if given else {}
-    fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
-    return pa.schema(fields, metadata=metadata)
-
-
-def _lists(dtype: str, width: int) -> pa.DataType:
-    return pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), width)
-
-
-def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> list[np.ndarray]:
-    """Returns the pieces of a column of a prepared shard, with shape (B, D) or (B,).
-
-    Raises:
-        BadInput: If the shard is damaged, or has another schema or number of rows.
-    """
-    with damage(path, column), pq.ParquetFile(path) as file:
-        found, count = file.schema_arrow, file.metadata.num_rows
-        if not found.equals(schema) or count != rows:
-            one, two = (
-                ", ".join(f"{f.name} {type_name(f.type)}" for f in s) for s in (found, schema)
-            )
-            raise BadInput(
-                f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
-            )
-        chunks = file.read([column])[column].chunks
-        if not pa.types.is_fixed_size_list(schema.field(column).type):
-            return [chunk.to_numpy() for chunk in chunks]
-        return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]

@@ -1,6 +1,7 @@
-"""Messages on bad input: file, row and column; errors of Arrow and pydantic in one line."""
+"""Messages about bad input: file, column and row in one line."""
 
-__all__ = ["Place", "damage", "first_error", "listed", "several", "short", "type_name"]
+__all__ = ["Place", "as_bad_input", "first_error", "listed", "reading", "several", "short",
+           "type_name"]  # fmt: skip
 
 import json
 import re
@@ -9,49 +10,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 
+LONGEST = 60
+"""Characters of a value or a type that a message shows."""
+
 
 class Place(NamedTuple):
-    """Where a batch of B rows stands, and what of it is checked.
+    """The place of a batch of rows.
 
     Arguments:
-        file: Name of the file for messages.
-        first: Row number of the batch's first row within the file.
-        lacking: What is said of a null or NaN behind what is expected; None: it is taken, as NaN.
-        used: The rows whose values are checked, with shape (B,); None: all.
+        file: The name of the file in messages.
+        first: The number of the batch's first row in the file.
     """
 
     file: str
     first: int
-    lacking: str | None = ""
-    used: np.ndarray | None = None
 
     def bad(self, row: int, name: str, value: object, expected: str) -> BadInput:
-        """Returns the line on a value of a row of the batch."""
-        shown = repr(value[:60]) if isinstance(value, str) else value
-        found, where = "null" if value is None else shown, f"{self.file}, row {self.first + row}"
-        return BadInput(f"{where}, column {name}: found {found}, expected {expected}")
-
-    def first_bad(self, x: np.ndarray, most: int | None = None) -> tuple[int, int, str] | None:
-        """Returns row and column of the first value that is not finite, or not below ``most``.
-
-        And what is said behind what is expected. None: all of the matrix (B, K) is good.
-        """
-        if most is not None:
-            bad = ~(x < most)
-        else:
-            bad = np.isinf(x) if self.lacking is None else ~np.isfinite(x)
-        if self.used is not None:
-            bad &= self.used[:, None]
-        if not bad.any():
-            return None
-        row, k = divmod(int(np.argmax(bad)), x.shape[1])
-        return row, k, self.lacking or "" if most is None and np.isnan(x[row, k]) else ""
+        """Returns the error about the value in a row of the batch."""
+        shown = repr(value[:LONGEST]) if isinstance(value, str) else value
+        found = "null" if value is None else shown
+        return BadInput(
+            f"{self.file}, column {name!r}, row {self.first + row}: found {found}, "
+            f"expected {expected}"
+        )
 
 
 def several(names: Sequence[str], one: str, more: str) -> str:
@@ -63,45 +49,65 @@ def several(names: Sequence[str], one: str, more: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Returns names, some of them if they are many."""
+    """Returns the first names, and their number if there are more."""
     more = f" … ({len(names)} in all)" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def type_name(kind: "pa.DataType") -> str:
-    """Returns the name of a type, sixty characters at most."""
-    text = " ".join(str(kind).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+def type_name(kind: pa.DataType) -> str:
+    """Returns the name of a type, shortened."""
+    return _shortened(" ".join(str(kind).split()))
 
 
-def first_error(error: "ValidationError") -> str:
-    """Returns the end of a line on the first thing wrong; if that is a version, on that alone."""
-    found = error.errors(include_url=False, include_context=False)
-    problem = next((one for one in found if one["loc"] == ("version",)), found[0])
+def short(value: object) -> str:
+    """Returns a value in JSON, shortened."""
+    return _shortened(json.dumps(value, default=repr))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def first_error(error: ValidationError) -> str:
+    """Returns the end of a message about the first error; a wrong version goes before others."""
+    errors = error.errors(include_url=False, include_context=False)
+    problem = next((one for one in errors if one["loc"] == ("version",)), errors[0])
     expected = re.sub("^Input should", "expected it to", problem["msg"])
     if not problem["loc"]:
         return f": found no manifest of a data set ({expected})"
     value = "" if problem["type"] == "missing" else f"found {short(problem['input'])}, "
-    return f", key {'.'.join(map(str, problem['loc']))[:60]!r}: {value}{expected}"
-
-
-def short(value: object) -> str:
-    """Returns a value in JSON, sixty characters at most."""
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f", key {'.'.join(map(str, problem['loc']))[:LONGEST]!r}: {value}{expected}"
 
 
 @contextmanager
-def damage(
+def as_bad_input() -> Iterator[None]:
+    """Raises BadInput with the message of a ValueError or TypeError of the library."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (TypeError, ValueError) as error:
+        raise BadInput(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def reading(
     path: str | Path,
+    kind: str = "Parquet",
+    *,
     column: str = "x",
     first: int = 0,
-    kind: str = "Parquet",
     also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Turns Arrow's errors, and others, while reading a file from a row on, into one BadInput."""
-    from pyarrow import ArrowException
+    """Raises one BadInput in place of the errors of reading a file.
 
+    Arguments:
+        path: The file.
+        kind: Its format.
+        column: The column that is read.
+        first: The number of the first row that is read.
+        also: Errors of the format's reader besides those of Arrow.
+    """
     try:
         yield
         return
@@ -109,10 +115,10 @@ def damage(
         raise
     except PermissionError:
         raise BadInput(f"{path}: cannot be read (permission denied)") from None
-    except (ArrowException, OSError, UnicodeDecodeError, *also) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, *also) as error:
         text = " ".join(str(error).split())
-    # Arrow finds a null where a fixed-size list is expected, and counts it from 1.
-    if found := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
-        place, expected = Place(str(path), first), f"a list of {found[1]}"
-        raise place.bad(int(found[2]) - 1, column, None, expected)
-    raise BadInput(f"{path}: found a damaged file or none of {kind} ({text[:200]})")
+    # Arrow reports a null in place of a fixed-size list as an empty list, numbered from 1.
+    if null := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
+        place, expected = Place(str(path), first), f"a list of {null[1]}"
+        raise place.bad(int(null[2]) - 1, column, None, expected)
+    raise BadInput(f"{path}: corrupt, or no {kind} file ({text[:200]})")

@@ -1,4 +1,4 @@
-"""Statistics of features, gathered batch by batch in one pass."""
+"""Statistics of the columns of a matrix, gathered batch by batch in one pass."""
 
 __all__ = ["Distinct", "Moments"]
 
@@ -8,7 +8,7 @@ from pipelines.data.manifest import Statistics
 
 
 class Moments:
-    """Mean, standard deviation, minimum and maximum of each feature, of what is not NaN.
+    """Mean, standard deviation, minimum and maximum of each column, without NaN.
 
     Batches are merged by the pairwise update of their means and sums of squared deviations.
 
@@ -22,7 +22,7 @@ class Moments:
         self.min, self.max = np.full(width, np.inf), np.full(width, -np.inf)
 
     def update(self, batch: np.ndarray) -> None:
-        """Adds a batch, with shape (B, D); sums that overflow become infinite or NaN."""
+        """Adds a batch with shape (B, D); sums that overflow become infinite or NaN."""
         if not len(batch):
             return
         with np.errstate(over="ignore", invalid="ignore"):
@@ -31,15 +31,14 @@ class Moments:
         self.max = np.fmax(self.max, np.fmax.reduce(batch, axis=0))
 
     def _merge(self, x: np.ndarray) -> None:
-        seen = (~np.isnan(x)).sum(axis=0)
-        sums = np.add.reduce if (seen == len(x)).all() else np.nansum
-        mean = sums(x, axis=0) / np.maximum(seen, 1)
-        shift = mean - self.mean
-        total = np.maximum(self.count + seen, 1)
+        count = (~np.isnan(x)).sum(axis=0)
+        sums = np.add.reduce if (count == len(x)).all() else np.nansum
+        mean = sums(x, axis=0) / np.maximum(count, 1)
+        shift, total = mean - self.mean, np.maximum(self.count + count, 1)
         self.squares += sums(np.square(x - mean), axis=0)
-        self.squares += np.square(shift) * (self.count * seen / total)
-        self.mean += shift * (seen / total)
-        self.count = self.count + seen
+        self.squares += np.square(shift) * (self.count * count / total)
+        self.mean += shift * (count / total)
+        self.count = self.count + count
 
     def summary(self) -> Statistics:
         """Returns the statistics; the standard deviation divides by n."""
@@ -49,21 +48,21 @@ class Moments:
 
 
 class Distinct:
-    """Counts the distinct values of each feature, as long as they are ``limit`` at most."""
+    """The number of distinct values of each column, as long as it is ``limit`` at most."""
 
     def __init__(self, width: int, limit: int) -> None:
         self.limit = limit
-        self.values = {feature: np.empty(0) for feature in range(width)}
+        self.values = {column: np.empty(0) for column in range(width)}
 
     def update(self, batch: np.ndarray) -> None:
-        """Adds a batch, with shape (B, D)."""
-        for part in (batch[: 16 * self.limit], batch):  # most features are seen to have many soon
-            seen = {
-                f: np.unique([*old, *part[~np.isnan(part[:, f]), f]])
-                for f, old in self.values.items()
+        """Adds a batch with shape (B, D)."""
+        for part in (batch[: 16 * self.limit], batch):  # most columns have many values soon
+            merged = {
+                k: np.unique([*old, *part[~np.isnan(part[:, k]), k]])
+                for k, old in self.values.items()
             }
-            self.values = {f: values for f, values in seen.items() if len(values) <= self.limit}
+            self.values = {k: values for k, values in merged.items() if len(values) <= self.limit}
 
     def counts(self) -> dict[int, int]:
-        """Returns the number of distinct values of each feature that has at most ``limit``."""
-        return {feature: len(seen) for feature, seen in self.values.items()}
+        """Returns the number of distinct values of each column that has at most ``limit``."""
+        return {column: len(values) for column, values in self.values.items()}

@@ -8,8 +8,8 @@ import numpy as np
 from ebflow.errors import BadInput
 from ebflow.tables.levels import BUDGET
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
-from pipelines.config.source import counted, given, opened
-from pipelines.data.layout import Layout
+from pipelines.config.source import counted, opened
+from pipelines.data.reader import Reader
 from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 
@@ -25,42 +25,42 @@ def check(config: DensityConfig) -> Source:
     """
     reader = opened(config.data)
     counts = counted(reader, config.data)
-    layout, batch = reader.layout, config.train.batch_size
+    batch = config.train.batch_size
     if batch > counts.train:
         raise BadInput(
             f"train.batch_size: found {batch}, expected at most {counts.train} (the training rows "
             f"of {reader.label})"
         )
-    for problem in _problems(config, layout, counts.train):
+    for problem in _problems(config, reader, counts.train):
         raise BadInput(problem)
-    config.preprocess.bounded(layout.features)
-    _check_model(config.model, layout.shape, given(reader, counts, config.data))
+    config.preprocess.bounded(reader.features)
+    _check_model(config.model, reader.shape, reader.context_width)
     return Source(config.data.source, reader.digest)
 
 
-def _problems(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
+def _problems(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
     """Yields which options do not suit the data and their number of training rows."""
-    yield from _of_rows(config, layout, rows)
-    yield from _of_logit(config, layout.levels)
-    if layout.levels is not None:
-        yield from _of_levels(config, layout.levels)
+    yield from _of_rows(config, reader, rows)
+    yield from _of_logit(config, reader.levels)
+    if reader.levels is not None:
+        yield from _of_levels(config, reader.levels)
     name, found = config.objective.name, config.model.linear
     if name in LEARNED_INVERSE and found != "learned_inverse":
         yield f"model.linear: found {found} with {name}, expected learned_inverse, of a dense flow"
     yield from _of_gpus(config.cluster)
 
 
-def _of_rows(config: DensityConfig, layout: Layout, rows: int) -> Iterator[str]:
-    objective, preprocess, width = config.objective, config.preprocess, layout.width
-    size = rows * width * np.dtype(layout.dtype).itemsize
+def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
+    objective, preprocess, width = config.objective, config.preprocess, reader.width
+    size = rows * width * np.dtype(reader.dtype).itemsize
     if config.data.missing == "impute" and size > BUDGET:
         yield (
             f"data.missing: found impute with {size} bytes of training rows, expected at most "
             f"{BUDGET}, which are held in memory: use drop, fewer data.rows or data.columns"
         )
-    if config.train.augment != "none" and len(layout.shape) not in (2, 3):
+    if config.train.augment != "none" and len(reader.shape) not in (2, 3):
         yield (
-            f"train.augment: found {config.train.augment} for examples of shape {layout.shape}, "
+            f"train.augment: found {config.train.augment} for examples of shape {reader.shape}, "
             "expected images of shape (H, W) or (C, H, W)"
         )
     if objective.directions == "orthogonal" and objective.slices > width:

@@ -120,7 +120,7 @@ def measured(
         options: Of ``log_probs``.
     """
     given = dataset.manifest.context
-    if given is None or given.label is None or len(given.names) > 1:
+    if given is None or given.label is None or len(given.columns) > 1:
         return {}
     test, shares, metrics = dataset.split("test"), torch.tensor(given.mean), {}
     labels = test.labels()

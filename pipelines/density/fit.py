@@ -118,7 +118,7 @@ def is_image(manifest: Manifest) -> bool:
 def names(manifest: Manifest) -> list[str]:
     """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
     if manifest.columns is not None:
-        return manifest.columns.measured
+        return manifest.columns.labels
     return [f"x[{k}]" for k in range(manifest.width)]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.data.manifest import SELECTION
+from pipelines.data.splits import SELECTION
 
 HEADING = ("", "NLL (nats)", "bits/dim", "flow − this")
 """Of ``cells``; differences are paired."""

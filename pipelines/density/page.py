@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ebflow.tables import Column
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
 from pipelines.density.likelihoods import Line, better, classified, lines
@@ -75,17 +76,19 @@ def _table(
 ) -> list[tuple[str, list[str], list[bool]]]:
     """Returns a line a column: its name, the rows' values, which are beyond the training rows'."""
     rows = np.stack([row.x for row in least])
-    found, known = manifest.columns, manifest.statistics
-    levels = found.categories if found else [None] * manifest.width
+    known = manifest.statistics
+    columns = manifest.columns.modelled if manifest.columns else [None] * manifest.width
     outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
     texts = [
-        [_text(value, named) for value in column]
-        for column, named in zip(rows.T.tolist(), levels, strict=True)
+        [_text(value, column) for value in values]
+        for values, column in zip(rows.T.tolist(), columns, strict=True)
     ]
     return list(zip(names(manifest), texts, outside.T.tolist(), strict=True))
 
 
-def _text(value: float, levels: Sequence[str] | None) -> str:
-    if levels is not None:
-        return levels[int(value)]
+def _text(value: float, column: Column | None) -> str:
+    if column is not None and column.kind in ("category", "time", "duration"):
+        series = column.decode(np.array([value]), np.random.default_rng(0))
+        kept = series.values[0]
+        return str(series.levels[kept] if series.kind == "category" else kept)
     return str(int(value)) if float(value).is_integer() else f"{value:.4g}"

@@ -57,7 +57,7 @@ def check(config: AlignmentConfig) -> Source:
         raise BadInput(f"data.context: found {', '.join(data.context)}, expected None")
     reader = opened(data)
     counts = counted(reader, data)
-    plain, shape = models(config)[0].classifier, reader.layout.shape
+    plain, shape = models(config)[0].classifier, reader.shape
     if plain.batch_size > counts.train:
         raise BadInput(
             f"data.rows: found {counts.train} training rows, expected at least the "

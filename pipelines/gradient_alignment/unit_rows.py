@@ -17,8 +17,9 @@ from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
-from pipelines.data.manifest import SPLITS, Manifest, Shard
-from pipelines.data.prepare import ShardWriter
+from pipelines.data.manifest import Manifest
+from pipelines.data.shards import Shard, ShardWriter, shard_schema
+from pipelines.data.splits import SPLITS
 from pipelines.data.statistics import Moments
 
 SHARD_ROWS = 65536
@@ -65,11 +66,12 @@ def smoothed(
     for split in SPLITS:
         x, rows = _rows(dataset.split(split), label)
         metadata = {"split": split, "shape": json.dumps(dataset.manifest.shape)}
-        writer = ShardWriter(folder, split, width, "float32", SHARD_ROWS, metadata)
+        schema = shard_schema(width, "float32", metadata=metadata)
+        writer = ShardWriter(folder, split, schema, SHARD_ROWS)
         draw = derive(seed, "smooth", split, -1 if label is None else label)
         for _ in range(draws):
             noisy = torch.add(x, normal(x.shape, x, draw), alpha=noise).numpy()
-            writer.append(noisy, rows)
+            writer.append((noisy, rows))
             if split == "train":
                 moments.update(noisy)
         shards += writer.close()

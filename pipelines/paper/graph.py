@@ -120,8 +120,8 @@ def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
             f"--cluster.workers: found {workers}, expected a divisor of the batch size "
             f"{cell.config.train.batch_size} of {named}"
         )
-    layout = open_source(cell.data.source).layout
-    shape, real = layout.shape, layout.levels is None and len(layout.shape) == 1
+    reader = open_source(cell.data.source)
+    shape, real = reader.shape, reader.levels is None and len(reader.shape) == 1
     found = f"found examples of shape {shape}"
     if config.experiment in ("imputation", "table") and not is_picture(shape):
         yield f"--source: {found}, expected images"

@@ -53,7 +53,7 @@ def names(dataset: Dataset) -> Sequence[str]:
     """Returns the names of the features; x1 … xD where the data have none."""
     columns = dataset.manifest.columns
     if columns is not None:
-        return columns.names
+        return [column.name for column in columns.modelled]
     return [f"x{k + 1}" for k in range(dataset.split("train").width)]
 
 

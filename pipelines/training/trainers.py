@@ -15,6 +15,7 @@ from ebflow.loss import Schedule, constant, cosine, warmed
 from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
+from ebflow.tables import Columns
 from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
@@ -87,15 +88,21 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
 
 
 def _columns(manifest: Manifest) -> dict[str, Any]:
-    """Returns what a checkpoint keeps of the data's columns, as ``ebflow.fit`` does."""
-    known = manifest.columns.model_dump(mode="json") if manifest.columns else {"names": None}
-    kept = {"column": manifest.source["column"], "shape": list(manifest.shape),
-            "resize": manifest.source.get("resize")}  # fmt: skip
-    given = manifest.context and manifest.context.model_dump(
-        exclude={"mean", "std", "label"}, mode="json"
-    )
-    values = {"dtype": manifest.dtype, "levels": manifest.levels, "context": given}
-    return {**known, **kept, **values}
+    """Returns the description of the data that a checkpoint stores."""
+    arrays = {"column": manifest.source["column"], "shape": list(manifest.shape),
+              "resize": manifest.source.get("resize")}  # fmt: skip
+    values = {"dtype": manifest.dtype, "levels": manifest.levels}
+    context = manifest.context and _described(manifest.context.columns, "levels")
+    return {**_described(manifest.columns, "categories"), **arrays, **values, "context": context}
+
+
+def _described(columns: Columns | None, levels: str) -> dict[str, Any]:
+    """Returns the names, the levels and the schema of the columns that are modelled."""
+    if columns is None:
+        return {"names": None}
+    known = [[*map(str, c.levels)] if c.kind == "category" else None for c in columns.modelled]
+    names = [column.name for column in columns.modelled]
+    return {"names": names, levels: known, "schema": columns.to_dict()}
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:

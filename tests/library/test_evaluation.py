@@ -25,7 +25,7 @@ from ebflow.evaluation import (
 from ebflow.preprocessing import fit
 from ebflow.randomness import ContentGenerator
 from ebflow.randomness import generator as derive
-from ebflow.tables import Rows
+from ebflow.tables.rows import Rows
 from ebflow.toy import checkerboard, checkerboard_log_prob, smoothed_sine
 
 from . import reference

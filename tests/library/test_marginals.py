@@ -8,7 +8,7 @@ from scipy import stats
 import ebflow
 from ebflow import marginals, preprocessing
 from ebflow.randomness import generator
-from ebflow.tables import Rows
+from ebflow.tables.rows import Rows
 
 N = 4000
 

@@ -11,7 +11,8 @@ import ebflow
 from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
-from ebflow.tables import Arrays, Completed, Gaussian, Law, Rows
+from ebflow.tables.completion import Completed, Gaussian, Law
+from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.resumable import resume, save_training
 from tests.pipelines.training.cases import same, trainer
 

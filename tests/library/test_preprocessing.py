@@ -21,7 +21,7 @@ from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
-from ebflow.tables import Rows
+from ebflow.tables.rows import Rows
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 

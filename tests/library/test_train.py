@@ -12,7 +12,7 @@ from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, warmed
 from ebflow.randomness import uniform
-from ebflow.tables import Arrays, Rows
+from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded

@@ -7,7 +7,7 @@ from torch.distributions import MultivariateNormal
 
 import ebflow
 from ebflow.bijections import ConditionalAffine
-from ebflow.tables import Rows
+from ebflow.tables.rows import Rows
 from pipelines.density.classifier import binned, log_posteriors, measures
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision  # noqa: F401

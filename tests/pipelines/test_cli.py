@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pipelines.config.recipes import RECIPES
-from pipelines.data.formats import FORMATS
+from pipelines.data.files import FORMATS
 from pipelines.tracking import connect
 
 from .conftest import Store

@@ -465,19 +465,9 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     )
     assert assignment in summary["splits"] and assignment in " ".join(printed.split())
     found = load(folder).columns
-    assert found == {
-        "names": pq.read_schema(tabular_file).names,
-        "types": ["double"] * 10,
-        "units": ["mm"] + [None] * 9,
-        "column": None,
-        "shape": [10],
-        "dtype": "float64",
-        "levels": None,
-        "context": None,
-        "categories": [None] * 10,
-        "timestamps": None,
-        "resize": None,
-    }
+    assert found["names"] == pq.read_schema(tabular_file).names
+    columns = [(column["dtype"], column.get("unit")) for column in found["schema"]["columns"]]
+    assert columns == [("double", "mm")] + [("double", None)] * 9
     doubts = [text for text in summary["warnings"] if "the flow is worse than a" in text]
     worst = min(
         (summary[f"test/{gain}"], -summary[f"test/{gain}_se"])

@@ -4,7 +4,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import time
@@ -22,7 +21,6 @@ from pipelines.cluster import connection
 from pipelines.cluster.job import checkout
 from pipelines.config import DensityConfig, Training
 from pipelines.config.files import load as load_config
-from pipelines.data import images as benchmarks
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
@@ -193,20 +191,6 @@ def test_a_pickle_as_an_earlier_summary(bomb, home, ebflow):
     result = ebflow("run", "density", "--dry-run")
     assert not home.exists()
     assert "summary.json, which no run left, expected none" in result.refusal
-
-
-@pytest.mark.parametrize("name", ["images", "labels"])
-def test_a_pickle_as_a_benchmark(name, bomb, home, ebflow, monkeypatch):
-    """Of the size that the file of the benchmark has."""
-    monkeypatch.setenv("EBFLOW_DATA", str(home / "data"))
-    records = (benchmarks.MNIST if name == "images" else benchmarks.MNIST_CLASSES)[0]
-    path = home / "data" / records.file
-    path.parent.mkdir(parents=True)
-    size = len(records.header) + records.rows * (records.label + records.width)
-    path.write_bytes(bomb)
-    os.truncate(path, size)
-    with pytest.raises(BadInput, match=f"{path.name}: starts with 80"):
-        records.images()
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def dataset(tmp_path_factory):
 
 def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
     normal = np.random.default_rng(0).standard_normal(200)
-    table = pa.table({"id": 10**17 + np.arange(200), "value": normal})
+    table = pa.table({"id": 10**15 + np.arange(200), "value": normal})
     pq.write_table(table, tmp_path / "ids.parquet")
     prepare(tmp_path / "ids.parquet", tmp_path / "data")
     ids = Dataset(tmp_path / "data")

@@ -18,7 +18,7 @@ from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.randomness import generator, uniform
-from ebflow.tables import Gaussian
+from ebflow.tables.completion import Gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics

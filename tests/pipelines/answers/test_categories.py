@@ -85,7 +85,7 @@ def test_a_level_that_the_flow_does_not_know_is_one_line(ebflow, trained, tmp_pa
     pq.write_table(table.set_column(2, "group", other), tmp_path / "new.parquet")
     words = ("score", trained, tmp_path / "new.parquet", "--output", tmp_path / "s.parquet")
     result = ebflow(*words)
-    assert "row 19, column group: found 'giant', expected a level of" in result.refusal
+    assert "column 'group', row 19: found 'giant', expected a known level" in result.refusal
     assert not (tmp_path / "s.parquet").exists()
 
 

@@ -99,8 +99,11 @@ def test_a_file_scores_as_the_flow_does(
     assert scores.shape == (1_000,) and np.isfinite(expected).all()
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
     assert about["inputs"] == list(inputs) and about["dtype"] == "float32"
-    names = (about.get("names"), about.get("context", {}).get("names"))
-    assert names == ((None, None) if what == "images" else (list(NAMES[:3]), list(CONTEXT)))
+    names = [
+        [column["name"] for column in about.get(key, {}).get("columns", ())]
+        for key in ("columns", "context")
+    ]
+    assert names == ([[], []] if what == "images" else [list(NAMES[:3]), list(CONTEXT)])
     assert not list(tmp_path.glob(".*"))
 
 

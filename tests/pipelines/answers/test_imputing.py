@@ -96,5 +96,5 @@ def test_infinite_entries_are_refused(ebflow, model, tmp_path):
     rows.loc[3, "weight"] = np.inf
     rows.to_parquet(tmp_path / "bad.parquet")
     result = ebflow("impute", model, tmp_path / "bad.parquet", "--output", tmp_path / "s.parquet")
-    assert "row 3, column weight: found inf" in result.refusal
+    assert "column 'weight', row 3: found inf" in result.refusal
     assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]

@@ -47,9 +47,9 @@ def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_p
 def test_images_are_lists_of_levels(ebflow, image_model, tmp_path):
     found = sampled(ebflow, image_model, tmp_path / "s.parquet", "-n", 20)
     assert found.column_names == ["image"] and json.loads(found.schema.metadata[b"levels"]) == 17
-    layout = open_source(tmp_path / "s.parquet").layout
-    assert (layout.shape, layout.levels) == ((8, 8), 17)
-    assert open_source(tmp_path / "s.parquet").window(0, 20).max() <= 16
+    reader = open_source(tmp_path / "s.parquet")
+    assert (reader.shape, reader.levels) == ((8, 8), 17)
+    assert open_source(tmp_path / "s.parquet").window(0, 20).x.max() <= 16
 
 
 def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):
@@ -109,9 +109,18 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     [
         ((), "--context: found nothing, expected a file, or name=value of group, smoker"),
         (("group=heavy",), "--context: found group=heavy, expected a file, or name=value of gr"),
-        (("group=huge", "smoker=0"), "column group: found 'huge', expected a level of the train"),
-        (("group=heavy", "smoker=yes"), "--context, column smoker: found text, expected numbers"),
-        (("group=heavy", "smoker=nan"), "column smoker: found nan, expected a finite number"),
+        (
+            ("group=huge", "smoker=0"),
+            "column 'group', row 0: found 'huge', expected a known level",
+        ),
+        (
+            ("group=heavy", "smoker=yes"),
+            "--context, column 'smoker', row 0: found 'yes', expected a num",
+        ),
+        (
+            ("group=heavy", "smoker=nan"),
+            "column 'smoker', row 0: found 'nan', expected a finite number",
+        ),
         (("group=heavy", "age=3"), "--context: found group=heavy age=3, expected a file, or nam"),
         (("none.parquet",), "none.parquet: no such file"),
     ],

@@ -17,6 +17,7 @@ from rich.progress import Progress
 import ebflow as library
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
+from ebflow.tables import Column, Columns
 from pipelines.answers import REFERENCE
 from pipelines.answers.blocks import Question, answer
 from pipelines.answers.matching import match
@@ -47,7 +48,7 @@ def expected(ebflow, model, people_file, tmp_path):
 
 def test_scores_are_the_flows_log_densities(expected, model, people_file):
     flow = library.load(model)
-    x = torch.from_numpy(open_source(people_file).window(0, 1000))
+    x = torch.from_numpy(open_source(people_file).window(0, 1000).x)
     nats = log_probs(flow, x)
     assert expected["log_prob"].to_numpy() == pytest.approx(nats.numpy(), abs=1e-9)
     assert expected.column_names == COLUMNS
@@ -133,13 +134,16 @@ def test_scores_given_a_context_are_the_flows_by_name(ebflow, conditional, tmp_p
         (lambda t: t.drop(columns=["group"]), "found no column group, expected all columns of"),
         (
             lambda t: t.assign(group=t.group.where(t.index != 7, "huge")),
-            "row 7, column group: found 'huge', expected a level of the training rows: heavy, lig",
+            "column 'group', row 7: found 'huge', expected a known level: heavy, lig",
         ),
         (
             lambda t: t.assign(group=t.group.where(t.index != 7)),
-            "row 7, column group: found null, expected a level",
+            "column 'group', row 7: found null, expected a known level",
         ),
-        (lambda t: t.assign(smoker="yes"), "column smoker: found text, expected numbers"),
+        (
+            lambda t: t.assign(smoker="yes"),
+            "column 'smoker', row 0: found 'yes', expected a number",
+        ),
     ],
     ids=["missing", "unknown", "null", "text"],
 )
@@ -157,7 +161,7 @@ def test_a_bad_context_is_one_line(ebflow, conditional, tmp_path, change, messag
 
 
 def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tmp_path):
-    np.save(tmp_path / "rows.npy", open_source(people_file).window(0, 1000))
+    np.save(tmp_path / "rows.npy", open_source(people_file).window(0, 1000).x)
     result = ebflow("score", model, tmp_path / "rows.npy", "--output", tmp_path / "s.parquet")
     assert result.code == 0 and "not used" not in result.text
     assert pq.read_table(tmp_path / "s.parquet").equals(expected)
@@ -219,11 +223,11 @@ def test_other_blocks_are_not_gone_on_from(asked, people_file):
         (lambda t: t.drop(columns=["weight"]), r"found no column weight, expected all columns of"),
         (
             lambda t: t.assign(weight="heavy"),
-            r"column weight: found (large_)?string, expected a n",
+            r"column 'weight', row 0: found 'heavy', expected a number",
         ),
         (
             lambda t: t.assign(weight=t.weight.where(t.index != 7)),
-            r"row 7, column weight: found n",
+            r"column 'weight', row 7: found n",
         ),
     ],
     ids=["missing", "text", "null"],
@@ -238,12 +242,13 @@ def test_a_bad_table_is_one_line_and_leaves_nothing(ebflow, model, tmp_path, cha
 def test_units_must_agree(ebflow, tmp_path):
     field = [pa.field("a", pa.float64(), metadata={"unit": "m"}), pa.field("b", pa.float64())]
     flow = library.architectures.dense((2,))
-    flow.columns = {"names": ["a", "b"], "types": ["double"] * 2, "units": ["cm", None]}
+    columns = [Column("a", "number", "double", unit="cm"), Column("b", "number", "double")]
+    flow.columns = {"names": ["a", "b"], "schema": Columns(columns, "arrow").to_dict()}
     library.save(flow, tmp_path / "flow")
     rows = pa.table([pa.array([1.0]), pa.array([1.0])], schema=pa.schema(field))
     pq.write_table(rows, tmp_path / "rows.parquet")
     result = ebflow("score", tmp_path / "flow", tmp_path / "rows.parquet", "--output", "s.parquet")
-    assert "column a: found the unit m, expected cm" in result.refusal
+    assert "column 'a': found the unit m, expected cm" in result.refusal
 
 
 @pytest.mark.parametrize(

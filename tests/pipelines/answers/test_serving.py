@@ -103,7 +103,7 @@ def test_the_signature_names_columns(loaded):
 def test_images_are_arrays(image_model, tmp_path):
     with opened(str(image_model)) as named:
         save_model(tmp_path / "model", named.folder, samples(named))
-        found = match("digits", named).window(0, 5)
+        found = match("digits", named).window(0, 5).x
         expected = scores(named, match("digits", named), 0, 5, seed=0)["log_prob"].to_numpy()
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
@@ -132,7 +132,7 @@ def test_images_of_classes_are_a_column(class_model, tmp_path):
         save_model(tmp_path / "model", named.folder, samples(named))
         found = match("digits", named)
         expected = scores(named, found, 0, 5, seed=0)["log_prob"].to_numpy()
-        x, labels = found.window(0, 5), found.contexts(0, 5, [None])[:, 0]
+        x, labels, _ = found.window(0, 5)
     rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     np.testing.assert_allclose(loaded.predict(rows), expected, rtol=1e-6)

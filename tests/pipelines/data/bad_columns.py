@@ -14,86 +14,55 @@ def no_column(path):
 
 
 @COLUMNS.add
-def text_of_many_levels(path):
-    message = r"bad.parquet, column name: found more than 256 levels \('\d+', …\), .* by columns"
-    names = [str(k) for k in range(300)]
-    return bad_file(path, {"x": np.arange(300.0), "name": names}), {}, message
-
-
-@COLUMNS.add
 def text_that_is_no_utf8(path):
     offsets, values = np.arange(61, dtype="int32"), b"\xff" + b"uv" * 29 + b"u"
     names = pa.StringArray.from_buffers(60, pa.py_buffer(offsets), pa.py_buffer(values))
-    return table_with(path, "name", names), {}, r"bad.parquet: found a damaged file.*UTF8"
+    return table_with(path, "name", names), {}, r"bad.parquet: corrupt.*UTF8"
 
 
 @COLUMNS.add
 def text_that_is_missing(path):
-    message = r"bad.parquet, row 7, column kind: found null, expected a level of .*: u, v, or data"
+    message = (
+        r"bad.parquet, column 'kind', row 7: found null, expected a known level: u, v, or data"
+    )
     return table_with(path, "kind", pa.array([*"uv" * 3, "u", None, *"uv" * 26])), {}, message
 
 
 @COLUMNS.add
-def level_that_no_training_row_has(path):
-    columns = {"x": np.arange(60.0), "kind": [*"uv" * 29, "v", "w"]}
-    columns["split"] = ["train"] * 50 + ["validation"] * 5 + ["test"] * 5
-    message = r"bad.parquet, row 59, column kind: found 'w', expected a level of .*: u, v"
-    return bad_file(path, columns), {}, message
-
-
-@COLUMNS.add
-def boolean_that_is_always_true(path):
-    message = r"bad.parquet, column flag: found the constant 1.0 in all 48 training rows"
-    return table_with(path, "flag", pa.array([True] * 60)), {}, message
-
-
-@COLUMNS.add
 def boolean_with_a_null(path):
-    message = r"bad.parquet, row 3, column flag: found null, expected a finite number"
+    message = r"bad.parquet, column 'flag', row 3: found null, expected a finite number"
     return table_with(path, "flag", pa.array([True, False, True, None] * 15)), {}, message
-
-
-@COLUMNS.add
-def date_column(path):
-    dates = pa.array(np.arange(60), pa.timestamp("ns"))
-    message = r"column day: found timestamp\[ns\], expected .*data.timestamps seconds, which reads"
-    return table_with(path, "day", dates), {}, message
 
 
 @COLUMNS.add
 def date_that_is_missing(path):
     dates = pa.array([*range(59), None], pa.timestamp("ms"))
-    message = r"row 59, column day: found null, expected a finite number, or data.missing"
-    return table_with(path, "day", dates), {"timestamps": "days"}, message
+    message = r"column 'day', row 59: found null, expected a finite number, or data.missing"
+    return table_with(path, "day", dates), {}, message
 
 
 @COLUMNS.add
 def time_of_day(path):
     times = pa.array(np.arange(60), pa.time64("us"))
-    message = r"column at: found time64\[us\], expected a number.*make numbers of it"
-    return table_with(path, "at", times), {"timestamps": "seconds"}, message
-
-
-@COLUMNS.add
-def column_of_nulls(path):
-    return table_with(path, "b", pa.nulls(60)), {}, r"column b: found null, expected a number"
+    message = r"column 'at': found time, expected numbers, text, categories or times"
+    return table_with(path, "at", times), {}, message
 
 
 @COLUMNS.add
 def nested_struct(path):
     values = pa.array([{"u": 1.0, "v": 2.0}] * 60)
-    return table_with(path, "pair", values), {}, r"column pair: found nested struct<u: double"
+    return table_with(path, "pair", values), {}, r"column 'pair': found dict, expected"
 
 
 @COLUMNS.add
 def variable_length_lists(path):
     values = pa.array([[1.0, 2.0]] * 60)
-    return bad_file(path, {"x": values}), {}, r"column x: found nested list<.*fixed-size list"
+    return bad_file(path, {"x": values}), {}, r"column 'x': found list, expected"
 
 
 @COLUMNS.add
 def list_of_int64(path):
-    message = r"column image: found a fixed-size list of 6 int64, expected one or more uint8, fl"
+    message = r"column 'image': found a fixed-size list of 6 int64, expected one or more uint8, fl"
     return bad_file(path, {"image": lists(images(), "int64")}), {}, message
 
 
@@ -104,7 +73,7 @@ def list_of_lists(path):
     return (
         bad_file(path, {"image": column}),
         {},
-        r"column image: found a fixed-size list of 2 fixed",
+        r"column 'image': found a fixed-size list of 2 fixed",
     )
 
 
@@ -118,13 +87,13 @@ def two_lists(path):
 @COLUMNS.add
 def list_chosen_among_scalars(path):
     columns = {"image": lists(images()), "a": np.arange(60.0)}
-    message = r"column image: found nested fixed_size_list<.*expected a number"
+    message = r"column 'image': found list, expected"
     return bad_file(path, columns), {"columns": ["image", "a"]}, message
 
 
 @COLUMNS.add
 def missing_column(path):
-    message = r"bad.parquet, column z: no such column, expected one of a, b, c: choose others"
+    message = r"bad.parquet, column 'z': no such column, expected one of a, b, c: choose another"
     return bad_file(path, table()), {"columns": ["a", "z"]}, message
 
 
@@ -142,7 +111,7 @@ def no_column_chosen(path):
 def duplicate_column(path):
     values = np.arange(60.0)
     data = pa.Table.from_arrays([pa.array(values)] * 3, names=["a", "b", "a"])
-    return bad_file(path, data), {}, r"bad.parquet, column a: found 2 of this name, expected one"
+    return bad_file(path, data), {}, r"bad.parquet, column 'a': found 2 of this name, expected one"
 
 
 @COLUMNS.add

@@ -52,33 +52,33 @@ def empty_file(path):
     return (
         path / "bad.parquet",
         {},
-        r"bad.parquet: found a damaged file or none of Parquet \(.*0 bytes",
+        r"bad.parquet: corrupt, or no Parquet file \(.*0 bytes",
     )
 
 
 @FILES.add
 def csv_called_parquet(path):
     (path / "bad.parquet").write_text("a,b\n1,2\n")
-    return path / "bad.parquet", {}, r"bad.parquet: found a damaged file or none of Parquet \("
+    return path / "bad.parquet", {}, r"bad.parquet: corrupt, or no Parquet file \("
 
 
 @FILES.add
 def folder_called_parquet_inside_folder(path):
     (path / "raw" / "x.parquet").mkdir(parents=True)
-    return path / "raw", {}, r"x.parquet: found a damaged file or none of Parquet \(.*directory"
+    return path / "raw", {}, r"x.parquet: corrupt, or no Parquet file \(.*directory"
 
 
 @FILES.add
 def truncated(path):
     file = bad_file(path, table())
     file.write_bytes(file.read_bytes()[:-20])
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \(.*magic bytes"
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \(.*magic bytes"
 
 
 @FILES.add
 def only_magic(path):
     (path / "bad.parquet").write_bytes(b"PAR1")
-    return path / "bad.parquet", {}, r"bad.parquet: found a damaged file or none of Parquet \("
+    return path / "bad.parquet", {}, r"bad.parquet: corrupt, or no Parquet file \("
 
 
 @FILES.add
@@ -87,21 +87,21 @@ def corrupt_footer(path):
     data = bytearray(file.read_bytes())
     data[-60:-8] = b"\xff" * 52
     file.write_bytes(data)
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \("
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \("
 
 
 @FILES.add
 def column_name_not_text(path):
     file = bad_file(path, {"image": lists(images())})
     file.write_bytes(file.read_bytes().replace(b"image", b"im\xff\xfee"))
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \(.*utf-8"
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \(.*utf-8"
 
 
 @FILES.add
 def impossible_footer_length(path):
     file = bad_file(path, table())
     file.write_bytes(file.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1")
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \("
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \("
 
 
 @FILES.add
@@ -110,7 +110,7 @@ def corrupt_page(path):
     data = bytearray(file.read_bytes())
     data[20000:20100] = bytes(100)
     file.write_bytes(data)
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \(.*CRC checksum"
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \(.*CRC checksum"
 
 
 @FILES.add
@@ -119,7 +119,7 @@ def corrupt_compressed_page(path):
     data = bytearray(file.read_bytes())
     data[3000:3400] = b"\xa5" * 400
     file.write_bytes(data)
-    return file, {}, r"bad.parquet: found a damaged file or none of Parquet \("
+    return file, {}, r"bad.parquet: corrupt, or no Parquet file \("
 
 
 @FILES.add

@@ -48,37 +48,25 @@ def csv_in_utf16(path):
 
 @FORMATS.add
 def csv_with_names_in_latin_1(path):
-    message = r"bad.csv: found names in another encoding, expected UTF-8: .* encoding='latin-1'"
+    message = r"bad.csv: found another encoding, expected UTF-8: .* encoding='latin-1'"
     return text(path, "größe,b\n1,2\n".encode("latin-1")), {}, message
 
 
 @FORMATS.add
-def csv_of_one_level(path):
-    message = r"bad.csv, column b: found the level 'x' alone in the rows, expected .* by columns"
-    return text(path, lines("1,x", "2,x")), {}, message
-
-
-@FORMATS.add
-def csv_of_dates(path):
-    message = r"bad.csv, column b: found date32.*, expected a number.*total_seconds"
-    return text(path, lines("1,2024-01-01", "2,2024-01-02")), {}, message
-
-
-@FORMATS.add
 def csv_with_an_empty_field(path):
-    message = r"bad.csv, row 1, column a: found null, expected a finite number"
-    return text(path, lines("1,2", ",3", *["4,5"] * 8)), {}, message
+    message = r"bad.csv, column 'a', row 1: found null, expected a finite number"
+    return text(path, lines("1,2", ",3", *(f"{k},{k % 3}.5" for k in range(8)))), {}, message
 
 
 @FORMATS.add
 def csv_with_a_short_line(path):
-    message = r"bad.csv: found a damaged file or none of CSV \(.*Expected 2 columns, got 1"
+    message = r"bad.csv: corrupt, or no CSV file \(.*Expected 2 columns, got 1"
     return text(path, lines("1,2", "3")), {}, message
 
 
 @FORMATS.add
 def csv_with_two_columns_of_a_name(path):
-    return text(path, "a,a\n1,2\n"), {}, r"bad.csv, column a: found 2 of this name"
+    return text(path, "a,a\n1,2\n"), {}, r"bad.csv, column 'a': found 2 of this name"
 
 
 @FORMATS.add
@@ -89,49 +77,40 @@ def csv_with_an_index_without_a_name(path):
 
 @FORMATS.add
 def csv_with_a_word_among_numbers(path):
-    message = r"bad.csv, row 299, column b: found 'x', expected a number, or an empty field"
+    message = r"bad.csv, column 'b': found 'x' among numbers, expected numbers alone"
     return text(path, lines(*(f"{k},{k}.5" for k in range(299)), "1,x")), {}, message
 
 
 @FORMATS.add
 def csv_with_a_word_among_few_numbers(path):
-    message = r"bad.csv, row 99, column b: found 'unknown', expected a number, or an empty field"
+    message = r"bad.csv, column 'b', row 99: found 'unknown', expected a number, or an empty field"
     return text(path, lines(*(f"{k},{k % 5}" for k in range(99)), "1,unknown")), {}, message
 
 
 @FORMATS.add
 def csv_with_a_sign_of_a_missing_number(path):
-    message = r"bad.csv, row 9, column b: found null, expected a finite number, or data.missing"
-    return text(path, lines(*(f"{k},{k}" for k in range(9)), "1,?")), {}, message
+    message = r"bad.csv, column 'b', row 9: found null, expected a finite number, or data.missing"
+    return text(path, lines(*(f"{k},{k % 7}" for k in range(9)), "1,?")), {}, message
 
 
 @FORMATS.add
 def csv_with_an_empty_category(path):
-    message = r"bad.csv, row 9, column b: found null, expected a level"
+    message = r"bad.csv, column 'b', row 9: found null, expected a known level"
     return text(path, lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,")), {}, message
 
 
 @FORMATS.add
-def csv_with_separators_of_thousands(path):
-    message = r"bad.csv, row 2, column b: found '1,000', expected a number with a decimal point"
-    return text(path, lines(*(f'{k},"{998 + k:,}"' for k in range(300)))), {}, message
-
-
-@FORMATS.add
-def csv_of_many_words(path):
-    """A tenth of its values are no numbers at most where it is one of numbers."""
-    message = r"bad.csv, column b: found more than 256 levels"
-    return text(path, lines(*(f"{k},{k}" for k in range(300)), *["1,word"] * 40)), {}, message
-
-
-@FORMATS.add
 def csv_not_utf8(path):
-    return text(path, b"a,b\n1,\xff\xfe\n2,3\n"), {}, r"bad.csv, column b: found binary.*in UTF-8"
+    return (
+        text(path, b"a,b\n" + b"1,\xff\xfe\n2,3\n" * 4),
+        {},
+        r"column 'b': found bytes, expected",
+    )
 
 
 @FORMATS.add
 def empty_csv(path):
-    return text(path, ""), {}, r"bad.csv: found a damaged file or none of CSV \(Empty CSV"
+    return text(path, ""), {}, r"bad.csv: corrupt, or no CSV file \(Empty CSV"
 
 
 @FORMATS.add
@@ -141,7 +120,7 @@ def csv_of_a_header_alone(path):
 
 @FORMATS.add
 def text_called_feather(path):
-    message = r"bad.feather: found a damaged file or none of Arrow IPC"
+    message = r"bad.feather: corrupt, or no Arrow IPC file"
     return text(path, "a,b\n1,2\n", "bad.feather"), {}, message
 
 
@@ -149,27 +128,31 @@ def text_called_feather(path):
 def truncated_arrow(path):
     feather.write_feather(table(), path / "bad.arrow")
     (path / "bad.arrow").write_bytes((path / "bad.arrow").read_bytes()[:-40])
-    return path / "bad.arrow", {}, r"bad.arrow: found a damaged file or none of Arrow IPC"
+    return path / "bad.arrow", {}, r"bad.arrow: corrupt, or no Arrow IPC file"
 
 
 @FORMATS.add
 def null_list_in_arrow(path):
     column = pa.array([[1.0, 2.0], None] * 5, pa.list_(pa.float64(), 2))
     feather.write_feather(pa.table({"v": column}), path / "bad.arrow")
-    return path / "bad.arrow", {}, r"bad.arrow, row 1, column v: found null, expected a list of 2"
+    return (
+        path / "bad.arrow",
+        {},
+        r"bad.arrow, column 'v', row 1: found null, expected a list of 2",
+    )
 
 
 @FORMATS.add
 def truncated_npy(path):
     np.save(path / "bad.npy", np.zeros((100, 3)))
     (path / "bad.npy").write_bytes((path / "bad.npy").read_bytes()[:500])
-    return path / "bad.npy", {}, r"bad.npy: found a damaged file or none of NumPy"
+    return path / "bad.npy", {}, r"bad.npy: corrupt, or no NumPy file"
 
 
 @FORMATS.add
 def pickle_called_npy(path):
     np.save(path / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    message = r"bad.npy: found a damaged file or none of NumPy \(.*Python objects"
+    message = r"bad.npy: corrupt, or no NumPy file \(.*Python objects"
     return path / "bad.npy", {}, message
 
 
@@ -192,7 +175,11 @@ def nan_in_npy(path):
     rows = np.random.default_rng(0).normal(size=(20, 3))
     rows[7, 2] = np.nan
     np.save(path / "bad.npy", rows)
-    return path / "bad.npy", {}, r"bad.npy, row 7, column x3: found nan, expected a finite number"
+    return (
+        path / "bad.npy",
+        {},
+        r"bad.npy, column 'x3', row 7: found nan, expected a finite number",
+    )
 
 
 @FORMATS.add
@@ -203,4 +190,4 @@ def npz_of_two(path):
 
 @FORMATS.add
 def text_called_npz(path):
-    return text(path, "a,b\n", "bad.npz"), {}, r"bad.npz: found a damaged file or none of NumPy"
+    return text(path, "a,b\n", "bad.npz"), {}, r"bad.npz: corrupt, or no NumPy file"

@@ -108,20 +108,20 @@ def damaged_image_of_a_class(path):
 
 @IMAGES.add
 def classes_of_a_flat_folder(path):
-    message = r"raw, column label: no such column, expected one with integer classes"
+    message = r"raw, column 'label': no such column, expected one with integer classes"
     return folder(path / "raw"), {"label": "label"}, message
 
 
 @IMAGES.add
 def one_class(path):
     folder(path / "raw" / "cat")
-    message = r"raw, column label: found one class, expected two or more"
+    message = r"raw, column 'label': found one class, expected two or more"
     return path / "raw", {"label": "label"}, message
 
 
 @IMAGES.add
 def a_named_source_is_not_resized(path):
-    message = r"data.resize: found 4 for digits, expected None: what is resized is a folder"
+    message = r"data.resize: found 4 for digits, expected None: only a folder"
     return "digits", {"resize": 4}, message
 
 
@@ -140,4 +140,4 @@ def one_image(path):
 @IMAGES.add
 def columns_of_images(path):
     raw = folder(path / "raw")
-    return raw, {"columns": ["red"]}, r"raw, column red: no such column, expected one of image"
+    return raw, {"columns": ["red"]}, r"raw, column 'red': no such column, expected one of image"

@@ -2,7 +2,7 @@ import pytest
 
 from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import examine, prepare
+from pipelines.data.prepare import check_rows, prepare
 from pipelines.data.sources import open_source
 
 from .bad_columns import COLUMNS
@@ -32,13 +32,12 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
 
 
 def look(
-    source, columns=None, label=None, split_column=None, missing=None, context=(),
-    timestamps=None, resize=None, **sizes,
+    source, columns=None, label=None, split_column=None, missing=None, context=(), resize=None,
+    **sizes,
 ):  # fmt: skip
     """Does what a dry run does with a source."""
-    more = {"context": context, "timestamps": timestamps, "resize": resize}
-    reader = open_source(source, columns, label, split_column, missing, **more)
-    examine(reader, reader.counts(**sizes), 0)
+    reader = open_source(source, columns, label, split_column, missing, context, resize=resize)
+    check_rows(reader, reader.counts(**sizes), 0)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Columns of categories as data: the codes of their levels, from the source to the shards."""
 
-import contextlib
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,8 +8,10 @@ import pytest
 from pyarrow.feather import write_feather
 
 from ebflow.errors import BadInput
+from ebflow.tables import Column, Columns
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.data.schema import Schemas
 from pipelines.data.sources import find_source, open_source
 
 from .parquet import write
@@ -43,24 +43,25 @@ def prepared(tmp_path):
 
 def test_the_manifest_has_columns_and_levels(prepared):
     manifest, folder = prepared
-    assert manifest.columns.names == ("age", "region", "floor")
-    assert manifest.columns.categories == (None, REGIONS, ("1", "2", "10"))
-    assert manifest.shape == (3,)
-    remarks = [line for line in manifest.warnings if "holds categories" in line]
-    assert len(remarks) == len(manifest.warnings) == 2
-    assert "column region holds categories and is read as the codes 0 … 2" in remarks[0]
-    assert Dataset(folder / "data").split("train").categories == (0, 3, 3)
+    assert manifest.columns.names == ["age", "region", "floor"]
+    assert [column.levels for column in manifest.columns] == [(), REGIONS, (1, 10, 2)]
+    assert manifest.shape == (3,) and manifest.warnings == ()
+    dataset = Dataset(folder / "data")
+    assert dataset.manifest == manifest and dataset.split("train").categories == (0, 3, 3)
 
 
 def test_rows_hold_codes(prepared):
-    _, folder = prepared
+    manifest, folder = prepared
     table = people()
     for shard in Dataset(folder / "data").manifest.shards:
         found = pq.read_table(folder / "data" / shard.file)
         x = np.stack(found["x"].to_numpy())
         for number, row in zip(found["row"].to_pylist(), x, strict=True):
             region, floor = (table[name][number].as_py() for name in ("region", "floor"))
-            assert row[1:].tolist() == [REGIONS.index(region), (1, 2, 10).index(floor)]
+            assert row[1:].tolist() == [
+                REGIONS.index(region),
+                manifest.columns[2].levels.index(floor),
+            ]
 
 
 @pytest.mark.parametrize("policy", ["drop", "impute"])
@@ -79,39 +80,35 @@ def test_missing_categories_are_left_out_or_drawn(tmp_path, policy):
 def test_levels_are_of_all_files(tmp_path):
     (tmp_path / "raw").mkdir()
     for k, name in enumerate(("u", "v")):
-        columns = {"x": np.arange(20.0) + k, "kind": [name] * 20}
+        columns = {"x": np.arange(20.0) * (k + 1), "kind": [name] * 20}
         write(tmp_path / "raw" / f"{name}.parquet", columns)
-    layout = open_source(tmp_path / "raw").layout
-    assert layout.data.levels == (None, ("u", "v")) and layout.width == 2
+    reader = open_source(tmp_path / "raw")
+    assert reader.columns[1].levels == ("u", "v") and reader.width == 2
 
 
-def test_known_levels_are_not_read_again(tmp_path):
+KNOWN = Columns(
+    [Column("x", "number", "double"), Column("kind", "category", "string", ("u", "v"))], "arrow"
+)
+
+
+def test_known_levels_are_not_detected_again(tmp_path):
     path = write(tmp_path / "new.parquet", {"x": [0.5, 0.1], "kind": ["v", "w"]})
-    reader = find_source(path).reader(columns=["x", "kind"], categories=[None, ("u", "v")])
-    assert reader.layout.width == 2
-    with pytest.raises(BadInput, match=r"row 1, column kind: found 'w', expected a level .*u, v"):
+    reader = find_source(path).reader(known=Schemas(KNOWN, None))
+    assert reader.width == 2
+    with pytest.raises(BadInput, match=r"'kind', row 1: found 'w', expected a known level: u, v"):
         reader.window(0, 2)
-    assert reader.window(0, 1).tolist() == [[0.5, 1.0]]
+    assert reader.window(0, 1).x.tolist() == [[0.5, 1.0]]
 
 
 def test_text_in_place_of_numbers_is_refused(tmp_path):
-    path = write(tmp_path / "new.parquet", {"x": ["a", "b"]})
-    with pytest.raises(BadInput, match=r"column x: found string, expected a number"):
-        find_source(path).reader(columns=["x"], categories=[None])
+    path = write(tmp_path / "new.parquet", {"x": ["0.5", "b"], "kind": ["u", "v"]})
+    with pytest.raises(BadInput, match=r"column 'x', row 1: found 'b', expected a number"):
+        find_source(path).reader(known=Schemas(KNOWN, None)).window(0, 2)
 
 
-def test_levels_are_those_of_training_rows(tmp_path):
-    """A level of rows that are not used is none; one of test rows alone is refused by its row."""
-    kinds = [*"uv" * 30]
-    kinds[41] = "w"
-    columns = {"x": np.arange(60.0), "kind": kinds, "split": [*["train"] * 40, *["test"] * 20]}
-    path = write(tmp_path / "in.parquet", columns)
-    with pytest.raises(BadInput, match=r"row 41, column kind: found 'w', expected .*: u, v"):
-        prepare(path, tmp_path / "out")
-    del columns["split"]
-    path, levels = write(tmp_path / "undivided.parquet", columns), set()
-    for seed in range(8):
-        options = {"rows": 30, "validation": 2, "test": 2, "seed": seed}
-        with contextlib.suppress(BadInput):  # of the seeds that test or validate on it
-            levels.add(prepare(path, tmp_path / str(seed), **options).columns.categories[1])
-    assert levels == {("u", "v"), ("u", "v", "w")}
+def test_rare_levels_are_one_code(tmp_path):
+    kinds = [*"uv" * 100, "w", "z"]
+    manifest = prepare(write(tmp_path / "in.parquet", {"x": np.arange(202) ** 0.5, "kind": kinds}),
+                       tmp_path / "out")  # fmt: skip
+    assert manifest.columns[1].levels == ("u", "v") and [*manifest.columns[1].rare] == ["w", "z"]
+    assert manifest.warnings == ("column kind: category, 3 levels (2 rare ones grouped)",)

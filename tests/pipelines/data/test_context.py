@@ -1,17 +1,13 @@
 """Columns of context: kept row by row beside the data, one-hot where they are categories."""
 
-import contextlib
-
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from ebflow.errors import BadInput
-from ebflow.tables.levels import coded, expanded
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
 
 from .parquet import images, lists, table, write
 
@@ -43,9 +39,9 @@ def test_every_row_keeps_its_context(tmp_path, kind):
     region = columns["region"].cast(kind)
     file = write(tmp_path / "in.parquet", columns.set_column(4, "region", region))
     manifest = prepare(file, tmp_path / "out", context=["age", "region"], shard_rows=7)
-    assert manifest.columns.names == ("a", "b", "c")
-    assert manifest.context.names == ("age", "region")
-    assert manifest.context.levels == (None, REGIONS)
+    assert manifest.columns.names == ["a", "b", "c"]
+    assert manifest.context.columns.names == ["age", "region"]
+    assert [column.levels for column in manifest.context.columns] == [(), REGIONS]
     dataset = Dataset(tmp_path / "out")
     assert dataset.manifest == manifest
     for name in SPLITS:
@@ -80,26 +76,20 @@ def labelled(path, labels, name):
 @pytest.mark.parametrize(
     ("name", "label", "labels", "levels"),
     [
-        ("label", "label", np.arange(60) % 3, ("0", "1", "2")),
-        ("label", None, np.arange(60) % 3, ("0", "1", "2")),
-        ("kind", "kind", 9 + np.arange(60) % 3, ("9", "10", "11")),
+        ("label", "label", np.arange(60) % 3, (0, 1, 2)),
+        ("label", None, np.arange(60) % 3, (0, 1, 2)),
+        ("kind", "kind", 9 + np.arange(60) % 3, (9, 10, 11)),
         ("kind", "kind", np.array(REGIONS)[np.arange(60) % 3], REGIONS),
     ],
 )
 def test_the_classes_are_a_category(tmp_path, name, label, labels, levels):
     file = labelled(tmp_path, labels, name)
     manifest = prepare(file, tmp_path / "out", label=label, context=["label"])
-    assert manifest.classes == 3 and manifest.context.levels == (levels,)
+    assert manifest.classes == 3 and manifest.context.columns[0].levels == levels
     for split in map(Dataset(tmp_path / "out").split, SPLITS):
         x, context = split.resident
         assert torch.equal(split.labels(), x[:, 0].long())
         assert torch.equal(context.argmax(1), x[:, 0].long())
-
-
-def test_the_classes_of_a_named_source_are_in_its_digest():
-    plain, conditional = (open_source("digits", context=c) for c in ([], ["label"]))
-    assert plain.digest != conditional.digest
-    assert open_source("digits", label="label").digest == conditional.digest
 
 
 def test_rows_that_lack_a_context_are_dropped_if_so_told(tmp_path):
@@ -108,33 +98,10 @@ def test_rows_that_lack_a_context_are_dropped_if_so_told(tmp_path):
     region[3] = region[8] = None
     columns = columns.set_column(4, "region", pa.array(region))
     file = write(tmp_path / "in.parquet", columns)
-    with pytest.raises(BadInput, match="row 3, column region: found null"):
+    with pytest.raises(BadInput, match="column 'region', row 3: found null"):
         prepare(file, tmp_path / "out", context=["region"])
     manifest = prepare(file, tmp_path / "out", context=["region"], missing="drop")
     assert sum(manifest.counts.values()) == 58
     for split in map(Dataset(tmp_path / "out").split, SPLITS):
         x, context = split.resident
         assert torch.equal(context, expected(x)[:, 1:])
-
-
-def test_a_level_of_rows_that_are_not_used_is_none(tmp_path):
-    columns, region = given(), np.array(REGIONS)[np.arange(60) % 3].astype(object)
-    region[17] = "west"
-    file = write(tmp_path / "in.parquet", columns.set_column(4, "region", pa.array(region)))
-    found = set()
-    for seed in range(8):
-        options = {"validation": 2, "test": 2, "rows": 30, "seed": seed}
-        with contextlib.suppress(BadInput):  # of the seeds that test or validate on it
-            manifest = prepare(file, tmp_path / str(seed), context=["region"], **options)
-            found.add(manifest.context.levels[0])
-    assert found == {REGIONS, (*REGIONS, "west")}
-
-
-def test_levels_of_numbers_are_known_whatever_their_type():
-    values = [1.0, np.float32(2), True, np.bool_(False), "north", 0.5, 3]
-    assert coded(values, ["1", "2", "true", "false", "north", "0.5"]).tolist() == [*range(6), -1]
-
-
-def test_what_is_missing_of_a_category_is_missing_in_all_its_elements():
-    found = expanded(np.array([[0.5, 1], [2, np.nan]]), [None, ("u", "v")])
-    np.testing.assert_array_equal(found, [[0.5, 0, 1], [2, np.nan, np.nan]])

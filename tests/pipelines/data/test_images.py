@@ -22,8 +22,8 @@ def rows(source):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_is_read_as_it_was_written(channels, tmp_path):
     raw = folder(tmp_path / "raw", channels=channels)
-    layout = open_source(raw).layout
-    assert (layout.shape, layout.levels, layout.dtype) == ((channels, 6, 4), 256, "uint8")
+    reader = open_source(raw)
+    assert (reader.shape, reader.levels, reader.dtype) == ((channels, 6, 4), 256, "uint8")
     for k, row in enumerate(rows(raw)):
         written = pixels(k, channels=channels).reshape(6, 4, channels)
         np.testing.assert_array_equal(row.reshape(channels, 6, 4), written.transpose(2, 0, 1))

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipelines.data.images import PATCHES, natural_patches, places, strips
-from pipelines.data.manifest import SPLITS
+from pipelines.data.patches import PATCHES, natural_patches, places, strips
 from pipelines.data.prepare import prepare
+from pipelines.data.splits import SPLITS
 
 from .test_prepare import stored
 
@@ -50,7 +50,7 @@ def test_places_are_distinct_and_in_both_pictures(size):
 
 
 def test_patches_are_cut_from_the_pictures(pictures):
-    patches = np.concatenate(list(natural_patches(32)))
+    patches = natural_patches(32)
     assert patches.shape == (24_000, 3, 32, 32)
     spots = np.concatenate([np.stack(p, axis=1) for p in places(SHAPE, 32)])
     for k in (0, 1234, 19_999, 20_000, 23_999):
@@ -60,7 +60,7 @@ def test_patches_are_cut_from_the_pictures(pictures):
 
 
 def test_grey_is_that_of_pillow(pictures):
-    patches = np.concatenate(list(natural_patches(8, grey=True)))
+    patches = natural_patches(8, grey=True)
     assert patches.shape == (24_000, 1, 8, 8)
     grey = [np.asarray(Image.fromarray(p).convert("L")).astype(int) for p in pictures]
     spots = np.concatenate([np.stack(p, axis=1) for p in places(SHAPE, 8)])
@@ -75,7 +75,7 @@ def test_prepared_splits_are_the_places(seed, tmp_path):
     manifest = prepare("natural-patches-8", tmp_path / "out", seed=seed)
     assert manifest.counts == {"train": 20_000, "validation": 2_000, "test": 2_000}
     assert manifest.assignment == (
-        "the order of the source's rows fixes 20000 train, 2000 validation, 2000 test rows"
+        "column split names 20000 train, 2000 validation, 2000 test rows"
     )
     for split, first in zip(SPLITS, (0, 20_000, 22_000), strict=True):
         _, rows = stored(tmp_path / "out", manifest, split)

@@ -9,12 +9,12 @@ import torch
 from sklearn import datasets
 
 from ebflow.errors import BadInput
-from ebflow.tables import Completed
-from pipelines.data import prepare as writer
-from pipelines.data import sources
+from ebflow.tables.completion import Completed
+from pipelines.data import reader, shards
 from pipelines.data.dataset import Dataset
-from pipelines.data.manifest import SPLITS, Counts, Manifest, assign, split_counts
+from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
+from pipelines.data.splits import SPLITS, Counts, assign, split_counts
 
 from .parquet import images, lists, mnist9k, table, tree, write
 
@@ -63,31 +63,34 @@ def test_sklearn_frames_as_they_are(name, tmp_path):
     frame = getattr(datasets, f"load_{name}")(as_frame=True).frame
     frame.to_parquet(tmp_path / f"{name}.parquet")
     manifest = prepare(tmp_path / f"{name}.parquet", tmp_path / "out")
-    assert manifest.columns.names == tuple(frame.columns)
+    assert manifest.columns.names == list(frame.columns)
     assert (manifest.dtype, manifest.levels, manifest.name) == ("float64", None, name)
     check_holds(tmp_path / "out", manifest, frame.to_numpy(dtype=np.float64))
 
 
-def test_integer_columns_are_warned_of_and_discrete_ones_kept(tmp_path):
+def test_columns_of_few_values_are_listed(tmp_path):
     datasets.load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "cancer.parquet")
     manifest = prepare(tmp_path / "cancer.parquet", tmp_path / "out")
-    assert manifest.warnings == ("column target holds integers, read as numbers",)
     assert [manifest.columns.names[k] for k in manifest.few] == ["target"]
 
 
-def test_many_columns_alike_are_one_warning(tmp_path):
-    columns = {f"c{k}": np.arange(100) // 10 for k in range(5)}
-    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
-    manifest = prepare(tmp_path / "in.parquet", tmp_path / "out")
-    assert manifest.warnings == ("columns c0, c1, c2 and 2 more hold integers, read as numbers",)
-    assert manifest.few == (0, 1, 2, 3, 4)
+def test_columns_without_a_density_of_their_own_are_left_out_and_described(tmp_path):
+    x = np.random.default_rng(0).normal(size=100)
+    columns = {"id": np.arange(100), "x": x, "y": 2 * x + 1, "c": np.full(100, 3)}
+    manifest = prepare(write(tmp_path / "in.parquet", columns), tmp_path / "out")
+    assert manifest.shape == (1,) and manifest.columns.names == ["id", "x", "y", "c"]
+    assert manifest.warnings == (
+        "column id: dropped: identifier",
+        "column y: dropped: equals 2 x + 1",
+        "column c: dropped: always 3",
+    )
 
 
 def test_pandas_index_is_left_out_with_a_warning(tmp_path):
     frame = datasets.load_wine(as_frame=True).frame.drop(columns="target").sample(100)
     frame.to_parquet(tmp_path / "wine.parquet")
     manifest = prepare(tmp_path / "wine.parquet", tmp_path / "out")
-    assert manifest.columns.names == tuple(frame.columns)
+    assert manifest.columns.names == list(frame.columns)
     assert manifest.warnings[0].startswith("column __index_level_0__ is the index of a pandas")
 
 
@@ -95,7 +98,7 @@ def test_chosen_columns_in_the_chosen_order(tmp_path):
     data = table().append_column("name", pa.array(["x"] * 60))
     file = write(tmp_path / "in.parquet", data)
     manifest = prepare(file, tmp_path / "out", columns=["c", "a"])
-    assert manifest.columns.names == ("c", "a")
+    assert manifest.columns.names == ["c", "a"]
     values = np.stack([data["c"], data["a"]], axis=1)
     check_holds(tmp_path / "out", manifest, values)
 
@@ -155,7 +158,7 @@ def test_shards_are_bounded_in_rows_and_bytes(tmp_path, monkeypatch):
     assert [shard.rows for shard in manifest.of("train")] == [70] * 11 + [30]
     assert pq.read_metadata(tmp_path / "out" / "train-00000.parquet").num_row_groups == 1
     check_holds(tmp_path / "out", manifest, values)
-    monkeypatch.setattr(writer, "SHARD_BYTES", 6 * 50)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 6 * 50)
     assert prepare(file, tmp_path / "small", shard_rows=70).shards[0].rows == 50
 
 
@@ -198,7 +201,7 @@ def test_other_seed_other_splits(tmp_path):
 def test_splits_do_not_depend_on_batches(tmp_path, monkeypatch):
     file = write(tmp_path / "in.parquet", table(500))
     first = prepare(file, tmp_path / "one")
-    monkeypatch.setattr(sources, "BATCH_BYTES", 24 * 7)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 24 * 7)
     second = prepare(file, tmp_path / "two")
     for split in SPLITS:
         for one, two in zip(
@@ -310,7 +313,7 @@ def test_statistics_agree_with_numpy(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(5000, 3)) * [1e-3, 1, 1e3] + [1e4, 0, -1e6]
     file = write(tmp_path / "in.parquet", {name: values[:, j] for j, name in enumerate("abc")})
-    monkeypatch.setattr(sources, "BATCH_BYTES", 24 * 333)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 24 * 333)
     manifest = prepare(file, tmp_path / "out")
     x, _ = stored(tmp_path / "out", manifest, "train")
     assert manifest.statistics.min == tuple(x.min(axis=0))
@@ -341,8 +344,8 @@ def floats_in_small_row_groups(path):
 def test_memory_is_bounded_by_the_batch(make, tmp_path, monkeypatch):
     """48 MB pass through less than 16 MB."""
     file = make(tmp_path / "in.parquet")
-    monkeypatch.setattr(sources, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(writer, "SHARD_BYTES", 1 << 20)
+    monkeypatch.setattr(reader, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 1 << 20)
     peak = PeakMemory(monkeypatch)
     prepare(file, tmp_path / "out", shard_rows=20_000)
     assert peak.stop() < 16e6
@@ -354,13 +357,13 @@ class PeakMemory:
     def __init__(self, monkeypatch):
         self.before = pa.total_allocated_bytes()
         self.arrow = 0
-        original = writer.ShardWriter.append
+        original = shards.ShardWriter.append
 
         def watched(*arguments):
             self.arrow = max(self.arrow, pa.total_allocated_bytes() - self.before)
             original(*arguments)
 
-        monkeypatch.setattr(writer.ShardWriter, "append", watched)
+        monkeypatch.setattr(shards.ShardWriter, "append", watched)
         tracemalloc.start()
 
     def stop(self):
@@ -380,7 +383,7 @@ def test_rows_that_lack_an_entry_are_dropped_and_told(tmp_path):
     file, gone = lacking(tmp_path)
     found = prepare(file, tmp_path / "out", missing="drop")
     assert sum(found.counts.values()) == (~gone).sum() and not found.incomplete
-    assert f"{gone.sum()} of 400 rows lack an entry, left out" in found.warnings
+    assert f"{gone.sum()} of 400 rows have missing values and are left out" in found.warnings
     dataset = Dataset(tmp_path / "out")
     assert all(dataset.split(name).tensor().isfinite().all() for name in found.counts)
 
@@ -392,7 +395,7 @@ def test_rows_that_lack_an_entry_are_kept_but_for_testing(tmp_path):
     assert {**found.counts, "test": 40} == whole.counts
     left_out = gone.sum() - sum(found.incomplete.values())
     assert found.counts["test"] == 40 - left_out < 40
-    assert f"{left_out} of 40 test rows lack entries, left out" in found.warnings[-1]
+    assert f"{left_out} of 40 test rows have missing values and are left out" in found.warnings[-1]
     dataset = Dataset(tmp_path / "out")
     train, test = dataset.split("train"), dataset.split("test")
     assert isinstance(train, Completed) and not isinstance(test, Completed)

@@ -9,8 +9,8 @@ import torch
 
 from ebflow import preprocessing
 from ebflow.errors import BadInput
-from ebflow.tables import Arrays, Rows
 from ebflow.tables.batches import Batch
+from ebflow.tables.rows import Arrays, Rows
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 

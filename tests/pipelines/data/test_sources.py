@@ -1,8 +1,9 @@
 import subprocess
 import sys
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sklearn import datasets
@@ -10,24 +11,23 @@ from sklearn import datasets
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 from ebflow.toy import SAMPLERS
-from pipelines.cli.data import FETCH
-from pipelines.data.manifest import SPLITS
-from pipelines.data.named import SOURCES, Source
+from pipelines.cli.benchmarks import BENCHMARKS
+from pipelines.data.named import SOURCES, NamedSource
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
+from pipelines.data.splits import SPLITS
 
 from .parquet import fingerprint, images, lists, table, write
 
-BUNDLED = [name for name in SOURCES if name not in FETCH]
+BUNDLED = [name for name in SOURCES if name not in BENCHMARKS]
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_named_source_is_what_it_says(name):
     source, reader = SOURCES[name], open_source(name)
     assert reader.rows == source.rows
-    assert (reader.layout.shape, reader.layout.levels) == (source.shape, source.levels)
-    assert sum((c := reader.counts()).of(split) for split in SPLITS) == source.rows
-    assert (c.validation, c.test) == (source.validation, source.test)
+    assert reader.shape == source.shape
+    assert sum(reader.counts().of(split) for split in SPLITS) == source.rows
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -35,24 +35,24 @@ def test_bundled_source_has_its_rows(name):
     source, reader = SOURCES[name], open_source(name)
     rows = largest = 0
     for batch, *_ in reader.batches():
-        assert batch.shape[1] == source.width
+        assert batch.shape[1:] == (reader.width,)
         rows, largest = rows + len(batch), max(largest, batch.max())
     assert rows == source.rows
-    assert source.levels is None or largest == source.levels - 1
+    assert reader.levels is None or largest == reader.levels - 1
 
 
-@pytest.mark.parametrize("name", sorted(FETCH))
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypatch):
     monkeypatch.setenv("EBFLOW_DATA", str(tmp_path))
-    for use in (lambda: fingerprint(name), lambda: next(open_source(name).batches())):
-        with pytest.raises(BadInput, match=f"{name}: found no .* run: ebflow data fetch {name}"):
+    for use in (lambda: fingerprint(name), lambda: prepare(name, tmp_path / "out")):
+        with pytest.raises(BadInput, match=f"{name}: found no .* run ebflow data fetch {name}"):
             use()
 
 
 @pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard", "multimodal10"])
 def test_toy_sources_are_samples_in_named_columns(name):
     reader = open_source(name)
-    assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.layout.width))
+    assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.width))
     counts = reader.counts()
     assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
     found = np.concatenate([x for x, *_ in reader.batches()])
@@ -64,20 +64,16 @@ def test_toy_sources_are_samples_in_named_columns(name):
 
 def test_toy_sources_are_prepared_as_tables(tmp_path):
     manifest = prepare("eight-gaussians", tmp_path / "out", rows=900, validation=50, test=50)
-    assert (manifest.columns.names, manifest.columns.types) == (("x1", "x2"), ("double",) * 2)
+    assert [(c.name, c.dtype) for c in manifest.columns] == [("x1", "double"), ("x2", "double")]
     assert (manifest.levels, manifest.dtype) == (None, "float64")
     assert manifest.counts == {"train": 800, "validation": 50, "test": 50}
 
 
-def test_rows_of_a_source_are_hashed_however_they_are_read():
-    rows = np.arange(24.0).reshape(8, 3)
-    source = Source(
-        lambda: iter([rows]), 8, (3,), None, description="numbers", provenance="counted"
-    )
-    parts = replace(source, read=lambda: iter([rows[:3], rows[3:]]))
-    other = replace(source, read=lambda: iter([rows + 1]))
-    assert source.sha256() == parts.sha256() != other.sha256()
-    assert replace(source, shape=(3, 1)).sha256() != source.sha256()
+def test_rows_of_a_named_source_are_hashed():
+    rows = [pa.table({"x": np.arange(8.0) + k}) for k in (0, 0, 1)]
+    sources = [NamedSource(partial(one.slice, 0), 8, (1,), "numbers", "counted") for one in rows]
+    one, two, other = (source.part("numbers").sha256() for source in sources)
+    assert one == two != other
 
 
 def test_every_source_says_what_it_is():
@@ -118,10 +114,10 @@ def test_bundled_tables_are_what_scikit_learn_loads(name):
     options = {"scaled": False} if name == "diabetes" else {}
     loaded = getattr(datasets, f"load_{name.replace('-', '_')}")(**options)
     source = SOURCES[name]
-    [rows] = source.read()
-    assert (rows == loaded.get("images", loaded.data)).all() and rows.shape == (
-        source.rows,
-        *source.shape,
-    )
-    if source.labels is not None:
-        assert (source.labels() == loaded.target).all()
+    reader = open_source(name)
+    x = np.concatenate([rows.x for rows in reader.batches()])
+    np.testing.assert_array_equal(x, loaded.data)
+    assert x.shape == (source.rows, np.prod(source.shape))
+    if name == "digits":
+        labels = open_source(name, label="label").window(0, source.rows).labels
+        np.testing.assert_array_equal(labels, loaded.target)

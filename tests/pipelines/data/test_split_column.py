@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.data import sources as rows_of
+from pipelines.data import reader as rows_of
 from pipelines.data.dataset import Dataset
-from pipelines.data.manifest import Counts
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
+from pipelines.data.splits import Counts
 
 from .parquet import images, lists, table, tree, write
 from .test_prepare import stored
@@ -40,13 +40,13 @@ def test_rows_are_those_of_the_column_in_order(encode, seed, tmp_path):
         ("train", ["train"]), ("validation", ["valid"]), ("test", ["test"])
     )}  # fmt: skip
     assert rows(tmp_path / "out", manifest) == where
-    assert manifest.columns.names == ("a", "b", "c")
+    assert manifest.columns.names == ["a", "b", "c"]
     assert manifest.assignment == "column split names 36 train, 12 validation, 12 test rows"
 
 
 def test_integers_called_split_are_told_to_decide_nothing(tmp_path):
     manifest = prepare(named(tmp_path, [0, 1, 2] * 20), tmp_path / "out")
-    assert manifest.columns.names == ("a", "b", "c", "split")
+    assert manifest.columns.names == ["a", "b", "c", "split"]
     (line,) = (line for line in manifest.warnings if line.startswith("column split holds int64"))
     assert "was not used for the splits" in line and "train, validation, test" in line
 
@@ -108,6 +108,11 @@ def test_both_may_be_drawn_and_a_share_is_of_all_rows(tmp_path):
     assert reader.counts(rows=40) == Counts(32, 4, 4)
 
 
+def test_fewer_rows_than_the_column_names_may_be_used(tmp_path):
+    reader = open_source(named(tmp_path, ORDER))
+    assert reader.counts(test=4, validation=6) == Counts(44, 6, 4)
+
+
 def test_part_of_the_training_rows(tmp_path):
     reader = open_source(named(tmp_path, ORDER))
     assert reader.counts(rows=40, validation=10) == Counts(20, 10, 10)
@@ -123,22 +128,33 @@ def bad(row, value):
 
 
 CASES = {
-    "unknown": (bad(7, "trian"), {}, r"in.parquet, row 7, column split: found 'trian', expected"),
-    "null": (bad(53, None), {}, r"row 53, column split: found null, expected one of train, valid"),
-    "no training rows": (["test"] * 60, {}, r"column split: found no training row, expected some"),
-    "test rows twice": (
-        ORDER,
-        {"test": 5},
-        r"^test: found 5, expected none: column split of .*in.parquet names 10 test rows",
+    "unknown": (
+        bad(7, "trian"),
+        {},
+        r"in.parquet, column 'split', row 7: found 'trian', expected",
+    ),
+    "null": (
+        bad(53, None),
+        {},
+        r"column 'split', row 53: found null, expected one of train, valid",
+    ),
+    "no training rows": (
+        ["test"] * 60,
+        {},
+        r"column 'split': found no training row, expected some",
     ),
     "too many": (ORDER, {"validation": 49}, r"found 60 rows, expected at least 61: 49 for valid"),
     "no such column": (
         ORDER,
         {"split_column": "part"},
-        r"column part: no such column, expected one with names of splits of a, b, c, split: "
+        r"column 'part': no such column, expected one with names of splits of a, b, c, split: "
         r"choose another by split_column",
     ),
-    "numbers": (ORDER, {"split_column": "a"}, r"column a: found double, expected names of splits"),
+    "numbers": (
+        ORDER,
+        {"split_column": "a"},
+        r"column 'a': found double, expected names of splits",
+    ),
     "a feature": (
         ORDER,
         {"columns": ["a", "split"]},
@@ -162,20 +178,21 @@ def test_files_that_do_not_both_have_the_column_are_refused(tmp_path):
     (tmp_path / "in").mkdir()
     write(tmp_path / "in" / "one.parquet", table().append_column("split", pa.array(ORDER)))
     write(tmp_path / "in" / "two.parquet", table())
-    with pytest.raises(BadInput, match=r"two.parquet, column split: found no such column, exp"):
+    with pytest.raises(BadInput, match=r"two.parquet, column 'split': found no such column, exp"):
         open_source(tmp_path / "in")
 
 
 def test_units_of_columns_are_kept(tmp_path):
     fields = [pa.field("a", pa.float32(), metadata={"unit": "µm"}), pa.field("b", pa.float64())]
-    data = pa.table({"a": np.arange(60, dtype="f4"), "b": np.arange(60.0)}, pa.schema(fields))
+    data = pa.table(
+        {"a": np.sqrt(np.arange(60, dtype="f4")), "b": np.cos(np.arange(60.0))}, pa.schema(fields)
+    )
     manifest = prepare(write(tmp_path / "in.parquet", data), tmp_path / "out")
     assert Dataset(tmp_path / "out").manifest.columns == manifest.columns
-    assert manifest.columns.model_dump() == {
-        "names": ("a", "b"), "types": ("float", "double"), "units": ("µm", None),
-        "timestamps": None, "categories": (None, None),
-    }  # fmt: skip
-    assert manifest.columns.titles == ["a [µm]", "b"]
+    assert [(c.name, c.dtype, c.unit) for c in manifest.columns] == [
+        ("a", "float", "µm"), ("b", "double", None),
+    ]  # fmt: skip
+    assert manifest.columns.labels == ["a [µm]", "b"]
 
 
 @pytest.mark.parametrize("unit", [b"", b"a\nb", b"x" * 61])
@@ -183,6 +200,6 @@ def test_a_unit_that_cannot_be_shown_is_one_line(unit, tmp_path):
     fields = [pa.field("a", pa.float64(), metadata={b"unit": unit})]
     file = tmp_path / "in.parquet"
     pq.write_table(pa.table({"a": np.arange(60.0)}, pa.schema(fields)), file)
-    with pytest.raises(BadInput, match=r"in.parquet, column a, key 'unit': found .*") as caught:
+    with pytest.raises(BadInput, match=r"in.parquet, column 'a', key 'unit': found .*") as caught:
         open_source(file)
     assert str(caught.value).isprintable()

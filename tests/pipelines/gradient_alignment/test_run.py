@@ -31,8 +31,8 @@ def two_classes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ((), r"zero-one.parquet, column label: no such column, .*--data.label"),
-        (("--data.label", "image"), r"column image: found fixed_size_list.*integer classes"),
+        ((), r"zero-one.parquet, column 'label': no such column, .*--data.label"),
+        (("--data.label", "image"), r"column 'image': found fixed_size_list.*integer classes"),
         (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
         (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
     ],

@@ -13,7 +13,7 @@ from ebflow.checkpoint import load
 from ebflow.errors import NonFinite
 from ebflow.loss import constant, cosine
 from ebflow.randomness import RowGenerator, uniform
-from ebflow.tables import Arrays, Rows
+from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 from pipelines.training.augment import FlipAndShift
 from pipelines.training.flow_training import FlowTraining

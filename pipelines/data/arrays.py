@@ -1,0 +1,59 @@
+"""Matrices as tables of Arrow: columns x1 … xD, or one column of fixed-size lists."""
+
+__all__ = ["array_schema", "array_table", "as_array"]
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+
+def array_schema(
+    shape: Sequence[int], dtype: str, levels: int | None, *, one_list: bool, name: str = "image"
+) -> pa.Schema:
+    """Returns the schema of rows of a shape."""
+    kind, width = pa.from_numpy_dtype(np.dtype(dtype)), math.prod(shape)
+    if not one_list:
+        return pa.schema([(f"x{k + 1}", kind) for k in range(width)])
+    metadata = {"shape": json.dumps(list(shape))}
+    metadata |= {} if levels is None else {"levels": json.dumps(levels)}
+    return pa.schema([(name, pa.list_(kind, width))], metadata=metadata)
+
+
+def array_table(
+    x: np.ndarray,
+    levels: int | None = None,
+    *,
+    one_list: bool = True,
+    name: str = "image",
+    **beside: Sequence[object],
+) -> pa.Table:
+    """Returns rows with shape (N, *shape) as a table.
+
+    Arguments:
+        x: The rows.
+        levels: The number of their levels; None: they are continuous.
+        one_list: Whether they are one column of fixed-size lists.
+        name: The name of that column.
+        beside: Further columns by name; None is left out.
+    """
+    x = np.ascontiguousarray(x)
+    schema = array_schema(x.shape[1:], x.dtype.name, levels, one_list=one_list, name=name)
+    if one_list:
+        columns = [pa.FixedSizeListArray.from_arrays(as_array(x.reshape(-1)), type=schema[0].type)]
+    else:
+        columns = [as_array(column) for column in x.reshape(len(x), math.prod(x.shape[1:])).T]
+    table = pa.table(columns, schema=schema)
+    for column, values in beside.items():
+        if values is not None:
+            numbers = isinstance(values, np.ndarray) and values.dtype.kind in "iuf"
+            table = table.append_column(column, as_array(values) if numbers else pa.array(values))
+    return table
+
+
+def as_array(values: np.ndarray) -> pa.Array:
+    """Returns numbers as an array of Arrow; ``pa.array`` would import pandas."""
+    kind, buffer = pa.from_numpy_dtype(values.dtype), pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(kind, len(values), [None, buffer])

@@ -1,0 +1,279 @@
+"""Files of rows: Parquet, Arrow IPC, CSV with a header, and arrays of NumPy.
+
+A file opens as a ``Part``: its schema, its number of rows, and a reader of record batches that
+keeps little of the file in memory. We read Parquet with ``ParquetFile``: the scanner of
+``pyarrow.dataset`` holds a whole row group, which may be the whole file.
+"""
+
+__all__ = ["FORMATS", "Part", "parquet"]
+
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ebflow.errors import BadInput
+from ebflow.files import sha256
+from pipelines.data.arrays import array_schema, array_table
+from pipelines.data.messages import Place, reading
+
+BUFFER = 1 << 18
+
+CSV_BYTES = 4 << 20
+"""Bytes of a CSV file that are parsed at a time; the first ones decide the types of columns."""
+
+MISSING = ("?", "-", ".", "None", "<NA>")
+"""Texts that stand for a missing number in CSV files, besides those that Arrow knows."""
+
+
+Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
+"""A function of names of columns, a number of rows and the row to start at. It returns the number
+of a row at or before that one, and record batches of about so many rows from there on."""
+
+
+class Part(NamedTuple):
+    """One file that has been opened, or the rows of a named source.
+
+    Arguments:
+        label: Its name in messages.
+        schema: Its columns.
+        rows: Its number of rows.
+        read: Reads it.
+        sha256: Returns the SHA-256 of its content.
+        kind: The name of its format.
+        positional: Whether its columns have numbers rather than names.
+        version: A value that changes with its content.
+    """
+
+    label: str
+    schema: pa.Schema
+    rows: int
+    read: Read
+    sha256: Callable[[], str]
+    kind: str
+    positional: bool = False
+    version: object = None
+
+    def batches(
+        self, names: Sequence[str], size: int, first: int = 0, last: int | None = None
+    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Yields batches of at most ``size`` of the rows ``first`` … ``last`` − 1.
+
+        Raises:
+            BadInput: if the file is corrupt, or has another number of rows.
+        """
+        with reading(self.label, self.kind):
+            start, batches = self.read(list(names), size, first)
+        while True:
+            with reading(self.label, self.kind, column=names[0], first=start):
+                if (batch := next(batches, None)) is None:
+                    break
+                batch.validate(full=True)  # text is UTF-8
+            end = start + len(batch)
+            stop = end if last is None else min(end, last)
+            for k in range(max(start, first), stop, size):
+                yield batch.slice(k - start, min(size, stop - k)), Place(self.label, k)
+            start = end
+            if stop == last:
+                return
+        if start != self.rows:
+            raise BadInput(f"{self.label}: found {start} rows, expected {self.rows} (its footer)")
+
+
+def _part(path: Path, kind: str, schema: pa.Schema, rows: int, read: Read) -> Part:
+    status = path.stat()
+    version = (str(path.absolute()), status.st_mtime_ns, status.st_size)
+    positional = kind == "NumPy"
+    return Part(str(path), schema, rows, read, partial(sha256, path), kind, positional, version)
+
+
+def parquet(path: Path) -> Part:
+    """Opens Parquet; reads the footer. Reading takes a page of each column, about 2 MB."""
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads from the row group with row ``start`` on."""
+        options = {"pre_buffer": False, "page_checksum_verification": True}
+        file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
+        count = file.metadata.num_row_groups
+        ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
+        group = int(np.searchsorted(ends, start, side="right")) - 1
+        batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
+        return int(ends[group]), batches
+
+    with reading(path), pq.ParquetFile(path) as file:
+        return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
+
+
+def _arrow(path: Path) -> Part:
+    """Opens Arrow IPC, which Feather is; reads the footer of every batch."""
+
+    def opened() -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        return file.schema, map(file.get_batch, range(file.num_record_batches))
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads all batches, which stay on the disk until they are used."""
+        return 0, (batch.select(names) for batch in opened()[1])
+
+    with reading(path, "Arrow IPC"):
+        schema, batches = opened()
+        return _part(path, "Arrow IPC", schema, sum(map(len, batches)), read)
+
+
+def _csv(path: Path) -> Part:
+    """Opens CSV with a header; parses all of it once, to count the rows.
+
+    The first block decides the types. Integers in it may be followed by reals. An empty field is
+    null; so are the texts of ``MISSING`` among numbers.
+    """
+    with reading(path, "CSV"):
+        _check_first_lines(path)
+        status = path.stat()
+        types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Parses the file again, by the types that it has."""
+        options = {"column_types": dict(types), "include_columns": names}
+        return 0, map(_without_empty_text, _csv_reader(path, **options))
+
+    return _part(path, "CSV", pa.schema(types), rows, read)
+
+
+def _csv_reader(path: Path, **options: Any) -> pyarrow.csv.CSVStreamingReader:  # noqa: ANN401
+    blocks = pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BYTES)
+    convert = pyarrow.csv.ConvertOptions(**options)
+    convert.null_values = [*convert.null_values, *MISSING]
+    return pyarrow.csv.open_csv(path, read_options=blocks, convert_options=convert)
+
+
+def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a batch with nulls in place of empty text."""
+    columns = [
+        pc.if_else(pc.equal(column, ""), None, column)
+        if pa.types.is_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, batch.schema)
+
+
+@cache
+def _scanned(
+    path: Path, changed: int, size: int
+) -> tuple[tuple[tuple[str, pa.DataType], ...], int]:
+    """Returns the names and types of a CSV file's columns, and its number of rows."""
+    with _csv_reader(path) as reader:
+        schema = reader.schema
+    _check_header(path, schema.names)
+    types = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in schema]
+    try:
+        return tuple(types), _counted(path, types)
+    except pa.ArrowInvalid:
+        wide = [(n, pa.float64() if pa.types.is_integer(t) else t) for n, t in types]
+        return tuple(wide), _counted(path, wide)
+
+
+def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
+    with _csv_reader(path, column_types=dict(types)) as reader:
+        return sum(len(batch) for batch in reader)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    with suppress(pa.ArrowInvalid):
+        pa.array(names).cast(pa.float64())
+        raise BadInput(
+            f"{path}: found numbers in the first line, expected names of columns: put a line of "
+            "names before it"
+        )
+
+
+def _check_first_lines(path: Path) -> None:
+    """Raises BadInput if the first two lines show another encoding or separator."""
+    with path.open("rb") as file:
+        header, row = (file.readline(CSV_BYTES) for _ in range(2))
+    if header.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise _other_csv(path, "UTF-16", "UTF-8", "encoding='utf-16'")
+    try:
+        header.decode()
+    except UnicodeDecodeError:
+        raise _other_csv(path, "another encoding", "UTF-8", "encoding='latin-1'") from None
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if mark.encode() in header and b"," not in header:
+            decimal = ", decimal=','" if b"," in row else ""
+            raise _other_csv(path, f"columns between {word}", "commas", f"sep={mark!r}{decimal}")
+
+
+def _other_csv(path: Path, found: str, expected: str, options: str) -> BadInput:
+    return BadInput(
+        f"{path}: found {found}, expected {expected}: "
+        f"pandas.read_csv(path, {options}).to_csv(new, index=False) converts it"
+    )
+
+
+def _npy(path: Path) -> Part:
+    """Opens an array of NumPy, memory-mapped."""
+    with reading(path, "NumPy", also=(ValueError, EOFError)):
+        return _array(path, np.load(path, mmap_mode="r"))
+
+
+def _npz(path: Path) -> Part:
+    """Opens the only array of a NumPy archive, or the one called ``x``; reads all of it."""
+    with reading(path, "NumPy", also=(ValueError, EOFError)), np.load(path) as archive:
+        names = archive.files
+        if "x" not in names and len(names) != 1:
+            raise BadInput(
+                f"{path}: found arrays {', '.join(names) or 'none'}, expected one, or one called "
+                "x: np.savez(path, x=rows)"
+            )
+        return _array(path, archive["x" if "x" in names else names[0]])
+
+
+def _array(path: Path, array: np.ndarray) -> Part:
+    """Returns the rows of an array: images if they are of uint8 or have several dimensions."""
+    if array.dtype.kind not in "buif" or not array.ndim:
+        raise BadInput(
+            f"{path}: found an array of shape {array.shape} and type {array.dtype}, expected rows "
+            "of numbers: np.asarray(rows, dtype=float) makes one"
+        )
+    rows = array[:, None] if array.ndim == 1 else array
+    kind, levels = rows.dtype.kind, 256 if rows.dtype == np.uint8 else None
+    if kind != "f" and levels is None and rows.ndim > 2:
+        raise BadInput(
+            f"{path}: found examples of shape {rows.shape[1:]} and type {rows.dtype}, expected "
+            "uint8 levels or reals: rows.astype('uint8') or rows.astype('float32') converts them"
+        )
+    dtype = "float64" if rows.dtype.itemsize > 4 else "float32"
+    if kind != "f":
+        dtype = "uint8" if kind == "b" else rows.dtype.name
+    options = {"levels": levels, "one_list": rows.ndim > 2 or levels is not None}
+
+    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+        """Reads from row ``start`` on."""
+        parts = (rows[k : k + size].astype(dtype) for k in range(start, len(rows), size))
+        return start, (_batch(array_table(part, **options).select(names)) for part in parts)
+
+    schema = array_schema(rows.shape[1:], dtype, **options)
+    return _part(path, "NumPy", schema, len(rows), read)
+
+
+def _batch(table: pa.Table) -> pa.RecordBatch:
+    return table.combine_chunks().to_batches()[0]
+
+
+FORMATS: dict[str, Callable[[Path], Part]] = {
+    ".parquet": parquet,
+    ".csv": _csv,
+    ".arrow": _arrow,
+    ".feather": _arrow,
+    ".npy": _npy,
+    ".npz": _npz,
+}
+"""The function that opens a file, by the end of its name."""

@@ -1,0 +1,53 @@
+"""Patches of the two photographs that scikit-learn bundles.
+
+The splits share no pixel. The training patches lie on the left of a vertical line at 80 % of the
+width, the validation patches in the strip from there to 90 %, the test patches on the right. The
+places within each strip are distinct and random, always the same; patches of a split overlap.
+"""
+
+__all__ = ["PATCHES", "natural_patches", "places", "strips"]
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipelines.data.splits import SPLITS, Counts
+
+PATCHES = Counts(20_000, 2_000, 2_000)
+
+
+def natural_patches(size: int, *, grey: bool = False) -> np.ndarray:
+    """Returns square patches with shape (N, C, size, size), in the order of the splits."""
+    from sklearn.datasets import load_sample_images
+
+    pictures = np.stack(load_sample_images().images)
+    pictures = _luma(pictures) if grey else pictures
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
+    return np.concatenate([windows[place] for place in places(pictures.shape[:3], size)])
+
+
+def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields the picture, the top and the left of the patches of each split.
+
+    Arguments:
+        shape: The number of pictures, their height and their width.
+        size: The side of a patch.
+    """
+    count, height, width = shape
+    rng = np.random.Generator(np.random.PCG64(0))
+    for (left, right), rows in zip(strips(width), map(PATCHES.of, SPLITS), strict=True):
+        room = (count, height - size + 1, right - left - size + 1)
+        picture, y, x = np.unravel_index(rng.permutation(np.prod(room))[:rows], room)
+        yield picture, y, left + x
+
+
+def strips(width: int) -> list[tuple[int, int]]:
+    """Returns the left and right ends of the strips of train, validation and test, in pixels."""
+    lines = [0, width * 8 // 10, width * 9 // 10, width]
+    return list(zip(lines[:-1], lines[1:], strict=True))
+
+
+def _luma(pictures: np.ndarray) -> np.ndarray:
+    """Returns grey levels by ITU-R BT.601 in whole thousandths, rounded, with C = 1."""
+    weights = np.array([299, 587, 114])
+    return ((pictures @ weights + 500) // 1000).astype(np.uint8)[..., None]

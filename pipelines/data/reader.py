@@ -1,0 +1,367 @@
+"""Checked rows of a source: data, classes and contexts, batch by batch.
+
+The data of a table are described by ``ebflow.tables.Columns``, which one pass over all rows
+detects: a column of a table is one number, a category the code of its level. Contexts are
+described in the same way; their categories are one-hot.
+"""
+
+__all__ = ["Reader", "Rows"]
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ebflow.errors import BadInput
+from ebflow.tables import Columns
+from pipelines.data.files import Part
+from pipelines.data.layout import Layout
+from pipelines.data.messages import Place
+from pipelines.data.schema import Schemas, context_frame, detect, encoded, first_used, not_finite
+from pipelines.data.splits import CODES, SELECTION, Counts, assign, split_counts
+
+BATCH_BYTES = 16 << 20
+"""Bytes of a batch in float64 at most."""
+
+SPLIT_ROWS = 1 << 20
+
+CLASSES = 10_000
+"""Classes of a data set at most."""
+
+NARROW = ("bool", "int8", "uint8", "int16", "uint16", "halffloat", "float")
+"""Types of columns whose numbers float32 holds exactly."""
+
+DROP = ", or data.missing: drop leaves such rows out"
+IMPUTE = ", impute samples missing values"
+SAMPLED = ": ebflow impute samples missing values"
+"""The ends of messages about missing values: of contexts, of data to train on, of new data."""
+
+
+class Rows(NamedTuple):
+    """Checked rows.
+
+    Arguments:
+        x: The data, with shape (B, D).
+        labels: The classes, with shape (B,); None: there are none.
+        context: The contexts, with shape (B, C); None: there are none.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    context: np.ndarray | None
+
+    def take(self, chosen: np.ndarray) -> "Rows":
+        """Returns the chosen rows."""
+        return Rows(*(None if column is None else column[chosen] for column in self))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A source whose columns have been chosen.
+
+    Arguments:
+        name: The name of the data set.
+        label: The name of the source in messages.
+        parts: Its files, in the order of their rows.
+        layout: The roles of its columns.
+        missing: The policy for rows with missing values: ``drop``, ``impute`` or None, an error.
+        known: The descriptions of its columns, if a flow has them; None: they are detected.
+        sizes: The default sizes of the validation and test splits: rows, or fractions.
+        resize: The side to which the images of a folder are scaled; None: they are not.
+    """
+
+    name: str
+    label: str
+    parts: tuple[Part, ...]
+    layout: Layout
+    missing: str | None = None
+    known: Schemas | None = None
+    sizes: tuple[int | float, int | float] = (0.1, 0.1)
+    resize: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(part.rows for part in self.parts)
+
+    @cached_property
+    def schemas(self) -> Schemas:
+        """The descriptions of the columns; reads all rows of a table once in a process.
+
+        Raises:
+            BadInput: if no column varies, or a type is not supported.
+        """
+        if self.known is not None:
+            return self.known
+        layout = self.layout
+        key = (*(p.version for p in self.parts), layout.columns, layout.context, layout.label)
+        if key not in _DETECTED:
+            csv = any(part.kind == "CSV" for part in self.parts)
+            _DETECTED[key] = detect(self.layout, self._batches, label=self.label, csv=csv)
+        return _DETECTED[key]
+
+    def with_columns(self, columns: Columns) -> "Reader":
+        """Returns the source with the description of its columns."""
+        return dataclasses.replace(self, known=Schemas(columns, self.schemas.context))
+
+    @property
+    def columns(self) -> Columns | None:
+        """The description of the columns of a table; None: the data are fixed-size lists."""
+        return self.schemas.data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a row's data."""
+        return self.layout.lists.shape if self.layout.lists else (self.columns.width,)
+
+    @property
+    def width(self) -> int:
+        """The number D of a row's data."""
+        return math.prod(self.shape)
+
+    @property
+    def levels(self) -> int | None:
+        """The number of levels of integer data; None: the data are continuous."""
+        return self.layout.lists.levels if self.layout.lists else None
+
+    @property
+    def dtype(self) -> str:
+        """The type of the data: ``uint8``, ``float32`` or ``float64``."""
+        if self.layout.lists:
+            return self.layout.lists.dtype
+        narrow = (c.kind == "category" or c.dtype in NARROW for c in self.columns.modelled)
+        return "float32" if all(narrow) else "float64"
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the data: of columns, or of the places in a list, as ``image[0]``."""
+        if self.layout.lists:
+            return [f"{self.layout.columns[0]}[{k}]" for k in range(self.width)]
+        return [column.name for column in self.columns.modelled]
+
+    @property
+    def context_width(self) -> int:
+        """The number C of the elements of a context."""
+        return self.schemas.context.context_width if self.layout.context else 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about columns that are left out or changed."""
+        columns = [c for each in self.schemas if each is not None for c in each]
+        notes = [f"column {c.name}: {c.describe()}" for c in columns if c.dropped or c.rare]
+        return (*self.layout.remarks, *notes)
+
+    @cached_property
+    def incomplete(self) -> np.ndarray:
+        """Marks the rows with missing values, with shape (N,); reads all rows if they may be."""
+        if self.missing is None:
+            return np.zeros(self.rows, bool)
+        return np.concatenate([self._lacks(*each) for each in self._batches(self.layout.reads)])
+
+    @cached_property
+    def split_codes(self) -> np.ndarray:
+        """The code of the split that the source names for each row, with shape (N,), or 0.
+
+        It is −1 for a row that is dropped. Reads all rows of the column that names splits.
+        """
+        codes, name = np.zeros(self.rows, np.int8), self.layout.split
+        if name is not None:
+            batches = self._batches([name], size=SPLIT_ROWS)
+            codes = np.concatenate([_codes(batch.column(name), name, at) for batch, at in batches])
+        return np.where(self.incomplete, np.int8(-1), codes) if self.missing == "drop" else codes
+
+    @property
+    def named_counts(self) -> Counts:
+        """Rows of the splits that the source names; without such names all are training rows."""
+        return Counts.of_codes(self.split_codes)
+
+    def counts(
+        self,
+        *,
+        validation: int | float | None = None,
+        test: int | float | None = None,
+        selection: int | float | None = None,
+        rows: int | None = None,
+    ) -> Counts:
+        """Returns the rows of each split; None: the source's default, and no selection split.
+
+        Raises:
+            BadInput: if a size is out of range, or leaves fewer than two training rows.
+        """
+        named, column = self.named_counts, self.layout.split
+        if not named.train:
+            raise BadInput(
+                f"{self.label}, column {column!r}: found no training row, expected some"
+            )
+        sizes = {"validation": validation, "test": test, SELECTION: selection}
+        for (split, size), default in zip(sizes.items(), (*self.sizes, None), strict=True):
+            if size is None:
+                sizes[split] = named.of(split) or default
+        return split_counts(named, label=self.label, rows=rows, **sizes)
+
+    def assigned(self, counts: Counts, seed: int | None) -> np.ndarray:
+        """Returns the code of each row's split, with shape (N,), −1 if it is left out.
+
+        Rows of the test and selection splits that have missing values are left out: exact
+        likelihoods need complete rows.
+
+        Raises:
+            BadInput: if such a split has fewer than two complete rows.
+        """
+        codes = assign(self.split_codes, counts, seed)
+        for split in ("test", SELECTION):
+            of_split = codes == CODES[split]
+            left = int((of_split & ~self.incomplete).sum())
+            if left < min(2, counts.of(split)):
+                raise BadInput(
+                    f"{self.label}: found {left} of {counts.of(split)} {split} rows without a "
+                    "missing value, expected at least 2, whose likelihood is exact: name complete "
+                    f"rows for {split} in a column split, or use more rows or fewer columns"
+                )
+            codes[of_split & self.incomplete] = -1
+        return codes
+
+    def batches(self, splits: np.ndarray | None = None) -> Iterator[Rows]:
+        """Yields all rows in order; missing values are NaN, if the policy allows them.
+
+        Arguments:
+            splits: The codes of ``assigned``; rows that are left out are not checked.
+        """
+        start = 0
+        for batch, place in self._batches(self.layout.reads):
+            used = None if splits is None else splits[start : start + len(batch)] >= 0
+            yield self._checked(batch, place, missing=self.missing is not None, used=used)
+            start += len(batch)
+
+    def window(self, first: int, last: int, *, missing: bool = False) -> Rows:
+        """Returns the rows ``first`` … ``last`` − 1; missing values are NaN, if allowed."""
+        batches = self._batches(self.layout.reads, first, last)
+        rows = [self._checked(*each, missing=missing) for each in batches]
+        columns = zip(*rows, strict=True)
+        return Rows(*(None if one[0] is None else np.concatenate(one) for one in columns))
+
+    def record(self) -> dict[str, Any]:
+        """Returns the manifest's description of the source; reads all files for their SHA-256."""
+        files = [
+            {"file": Path(part.label).name, "rows": part.rows, "sha256": part.sha256()}
+            for part in self.parts
+        ]
+        resized = {"resize": self.resize} if self.resize else {}
+        column = self.layout.columns[0] if self.layout.lists else None
+        return {"name": self.name, "column": column, "files": files, **resized}
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the content, whatever the place of the files."""
+        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
+
+    def _batches(
+        self,
+        names: Sequence[str],
+        first: int = 0,
+        last: int | None = None,
+        size: int | None = None,
+    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Yields batches of the rows ``first`` … ``last`` − 1, and their places."""
+        start = 0
+        width = math.prod(self.layout.lists.shape) if self.layout.lists else len(names)
+        size = size or max(1, min(65536, BATCH_BYTES // (8 * width)))
+        for part in self.parts:
+            if last is None:
+                yield from part.batches(names, size)
+            elif first < start + part.rows and start < last:
+                bounds = max(first - start, 0), min(last - start, part.rows)
+                yield from part.batches(names, size, *bounds)
+            start += part.rows
+
+    def _checked(
+        self,
+        batch: pa.RecordBatch,
+        place: Place,
+        *,
+        missing: bool,
+        used: np.ndarray | None = None,
+    ) -> Rows:
+        """Returns the rows of a batch after checking every value.
+
+        Raises:
+            BadInput: at a value that is missing, not finite or not a known level.
+        """
+        layout, (data, given) = self.layout, self.schemas
+        context, labels = None, None
+        remedy = "" if self.known else DROP
+        if given is not None:
+            frame = context_frame(batch, layout)
+            codes = encoded(given, frame, place, used=used, remedy=remedy)
+            context = given.one_hot(codes)
+            if layout.label in layout.context:
+                label = [column.name for column in given.modelled].index(layout.label)
+                labels = np.nan_to_num(codes[:, label], nan=-1).astype(np.int64)
+        if layout.label not in (None, *layout.context):
+            labels = _labels(batch.column(layout.label), layout.label, place)
+        options = {"missing": missing, "used": used}
+        options["remedy"] = SAMPLED if self.known else DROP + IMPUTE
+        if data is None:
+            return Rows(self._lists(batch, place, **options), labels, context)
+        x = encoded(data, batch, place, **options)
+        return Rows(x.astype(self.dtype, copy=False), labels, context)
+
+    def _lists(
+        self,
+        batch: pa.RecordBatch,
+        place: Place,
+        *,
+        missing: bool,
+        used: np.ndarray | None,
+        remedy: str,
+    ) -> np.ndarray:
+        """Returns the fixed-size lists of a batch, with shape (B, D), after checking them."""
+        name, levels, width = self.layout.columns[0], self.levels, self.width
+        lists = batch.column(name)
+        for row in np.flatnonzero(lists.is_null())[:1].tolist():
+            raise place.bad(row, name, None, f"a list of {width}")
+        x = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), width)
+        bad = not_finite(x, missing=missing) if levels is None else ~(x < levels)
+        for row, k in first_used(bad, used):
+            expected = f"0 … {levels - 1}" if levels else "a finite number"
+            remedy *= levels is None and bool(np.isnan(x[row, k]))
+            raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected + remedy)
+        return x
+
+    def _lacks(self, batch: pa.RecordBatch, place: Place) -> np.ndarray:
+        """Marks the rows of a batch that have missing values, with shape (B,)."""
+        nobody = np.zeros(len(batch), bool)
+        x, _, context = self._checked(batch, place, missing=True, used=nobody)
+        lacking = np.isnan(x).any(1) if x.dtype.kind == "f" else nobody
+        return lacking if context is None else lacking | np.isnan(context).any(1)
+
+
+_DETECTED: dict[tuple[object, ...], Schemas] = {}
+"""Descriptions of the columns of files that this process has read."""
+
+
+def _codes(column: pa.Array, name: str, place: Place) -> np.ndarray:
+    """Returns the codes of splits that a column names, as int8 with shape (B,)."""
+    text = column.cast(pa.string()).dictionary_encode()
+    table = np.array([*(CODES.get(n, -1) for n in text.dictionary.to_pylist()), -1], np.int8)
+    codes = table[text.indices.fill_null(-1).to_numpy()]
+    for row in np.flatnonzero(codes < 0)[:1].tolist():
+        raise place.bad(row, name, column[row].as_py(), f"one of {', '.join(CODES)}")
+    return codes
+
+
+def _labels(column: pa.Array, name: str, place: Place) -> np.ndarray:
+    """Returns classes, with shape (B,), after checking every value."""
+    labels = pc.fill_null(column.cast(pa.int64(), safe=False), -1).to_numpy()
+    for row in np.flatnonzero((labels < 0) | (labels >= CLASSES))[:1].tolist():
+        raise place.bad(row, name, column[row].as_py(), f"a class 0 … {CLASSES - 1}")
+    return labels

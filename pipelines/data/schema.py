@@ -1,0 +1,173 @@
+"""The descriptions of a source's columns: detected from all rows, and used to encode them."""
+
+__all__ = ["Schemas", "context_frame", "detect", "encoded", "first_used", "not_finite"]
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ebflow.errors import BadInput
+from ebflow.tables import Columns, Detector
+from pipelines.data.layout import Layout
+from pipelines.data.messages import Place, as_bad_input, listed
+
+MISPRINTS = 0.1
+"""Share of the rows of a CSV column up to which words among numbers are misprints."""
+
+Batches = Callable[[Sequence[str]], Iterable[tuple[pa.RecordBatch, Place]]]
+"""A function that reads columns of all rows, by their names."""
+
+
+class Schemas(NamedTuple):
+    """The descriptions of a source's columns.
+
+    Arguments:
+        data: The columns of a table; None: the data are fixed-size lists.
+        context: The columns of contexts; None: there are none.
+    """
+
+    data: Columns | None
+    context: Columns | None
+
+
+def detect(layout: Layout, batches: Batches, *, label: str, csv: bool) -> Schemas:
+    """Returns the descriptions of a source's columns; reads all of its rows.
+
+    Arguments:
+        layout: The roles of the columns.
+        batches: Reads columns.
+        label: The name of the source in messages.
+        csv: Whether the rows are those of CSV files, whose types are guessed.
+
+    Raises:
+        BadInput: if a type is not supported, no column varies or a context does not vary.
+    """
+    table = None if layout.lists else Detector(layout.columns, what=label, units={**layout.units})
+    given = Detector(layout.context, context=True, what=label) if layout.context else None
+    names = (*(() if table is None else layout.columns), *layout.context)
+    with as_bad_input():
+        for batch, _ in batches(names) if names else ():
+            if table is not None:
+                table.update(batch)
+            if given is not None:
+                given.update(context_frame(batch, layout))
+        data = table and table.finish()
+        for batch, _ in batches(names) if data and any(c.terms for c in data) else ():
+            data = data.confirmed(batch)
+        context = given and _classes_sorted(given.finish(), layout)
+    if data is not None and not data.width:
+        raise BadInput(f"{label}: found no column whose values vary, expected some")
+    _check_contexts(context or (), layout, label)
+    for column in data or () if csv else ():
+        _check_misprints(column.name, [*column.levels, *column.rare], batches)
+    return Schemas(data, context)
+
+
+def context_frame(batch: pa.RecordBatch, layout: Layout) -> pa.Table:
+    """Returns the columns of contexts; classes are a category, whatever their type."""
+    columns = {name: batch.column(name) for name in layout.context}
+    if (label := layout.label) in columns and not pa.types.is_dictionary(layout.types[label]):
+        columns[label] = columns[label].dictionary_encode()
+    return pa.table(columns)
+
+
+def _classes_sorted(context: Columns, layout: Layout) -> Columns:
+    """Returns contexts in which all classes are levels, in their order, of their own type."""
+    columns = list(context)
+    for k, column in enumerate(columns):
+        if column.name == layout.label:
+            levels, dtype = tuple(sorted(column.categories)), str(layout.types[column.name])
+            columns[k] = dataclasses.replace(
+                column, levels=levels, dtype=dtype, categories=(), rare={}
+            )
+    return Columns(columns, context.library)
+
+
+def _check_contexts(context: Columns | Sequence[()], layout: Layout, label: str) -> None:
+    """Raises BadInput at a context that is constant."""
+    for column in context:
+        if column.dropped and column.name == layout.label:
+            raise BadInput(f"{label}, column {column.name!r}: found one class, expected more")
+        if column.dropped:
+            raise BadInput(
+                f"{label}, column {column.name!r}: {column.describe()}, expected a context whose "
+                "values vary: choose others by context"
+            )
+
+
+def _check_misprints(name: str, levels: Sequence[str], batches: Batches) -> None:
+    """Raises BadInput at the first word in a CSV column in which nearly all values are numbers."""
+    words = [level for level in levels if not _is_number(level)]
+    if len(words) in (0, len(levels)):
+        return
+    first, rows, misprints = None, 0, 0
+    for batch, place in batches([name]):
+        column = batch.column(name)
+        bad = pc.is_in(column, pa.array(words, column.type)).to_numpy(zero_copy_only=False)
+        rows, misprints = rows + len(column), misprints + int(bad.sum())
+        if first is None and bad.any():
+            row = int(bad.argmax())
+            expected = "a number, or an empty field, which is a missing value"
+            first = place.bad(row, name, column[row].as_py(), expected)
+    if first is not None and misprints <= MISPRINTS * rows:
+        raise first
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def encoded(
+    columns: Columns,
+    frame: pa.RecordBatch | pa.Table,
+    place: Place,
+    *,
+    missing: bool = False,
+    used: np.ndarray | None = None,
+    remedy: str = "",
+) -> np.ndarray:
+    """Returns the numbers of a frame's columns, with shape (B, D), after checking them.
+
+    Arguments:
+        columns: The descriptions of the columns.
+        frame: The rows.
+        place: Their place.
+        missing: Whether missing values are allowed; they are NaN.
+        used: The rows that are checked, with shape (B,); None: all.
+        remedy: The end of a message about a missing value.
+
+    Raises:
+        BadInput: at a value that is missing, not finite or not a known level.
+    """
+    with as_bad_input():
+        x = columns.encode(frame, what=place.file, first=place.first)
+    sizes = [c.size if c.kind == "category" else np.inf for c in columns.modelled]
+    for row, k in first_used(not_finite(x, missing=missing) | (x >= sizes), used):
+        column = columns.modelled[k]
+        expected = "a finite number"
+        if column.kind == "category":
+            expected = f"a known level: {listed([*map(str, column.levels)], 8)}"
+        value = frame.column(column.name)[row].as_py()
+        raise place.bad(row, column.name, value, expected + remedy * bool(np.isnan(x[row, k])))
+    return x
+
+
+def not_finite(x: np.ndarray, *, missing: bool) -> np.ndarray:
+    """Marks the numbers that are infinite, or NaN unless values may be missing."""
+    return np.isinf(x) if missing else ~np.isfinite(x)
+
+
+def first_used(bad: np.ndarray, used: np.ndarray | None) -> Iterator[tuple[int, int]]:
+    """Yields the row and the column of the first bad value, if any, in the rows that are used."""
+    if used is not None:
+        bad = bad & used[:, None]
+    if bad.any():
+        yield divmod(int(np.argmax(bad)), bad.shape[1])
