@@ -3,7 +3,7 @@
 These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
 """
 
-__all__ = ["column_cells"]
+__all__ = ["REPEATS", "column_cells"]
 
 import math
 from dataclasses import replace
