@@ -4,8 +4,9 @@
 resumes exactly.
 """
 
-__all__ = ["UNFIT", "Checkpoint", "check", "copied", "flatten", "load", "parameter_of", "read",
-           "rebuild", "save", "seal", "spec_of", "unflatten", "write"]  # fmt: skip
+__all__ = ["UNFIT", "Checkpoint", "check", "columns_of", "copied", "flatten", "load",
+           "parameter_of", "read", "rebuild", "save", "seal", "spec_of", "unflatten",
+           "write"]  # fmt: skip
 
 import copy
 import hashlib
@@ -27,6 +28,7 @@ from .files import load_tensors, previous, replaced, sha256, write_bytes
 from .flow import Flow
 from .preprocessing import build
 from .report import Report
+from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")
 
@@ -83,7 +85,7 @@ def save(flow: Flow, folder: str | Path) -> None:
     folder = Path(folder).expanduser()
     _check_free(folder)
     report = flow.report and asdict(flow.report)
-    state = {"flow": spec_of(flow), "columns": flow.columns, "report": report}
+    state = {"flow": spec_of(flow), "columns": columns_of(flow), "report": report}
     write(folder, Checkpoint(flow.state_dict(), state))
 
 
@@ -144,7 +146,8 @@ def load(
             f"{folder}: its weights do not fit its state.json, written by ebflow "
             f"{state.get('code')}: {error}; train it again"
         ) from error
-    flow.columns = state.get("columns")
+    if state.get("columns") is not None:
+        flow.columns = Columns.from_dict(state["columns"])
     report = state.get("report")
     flow.report = Report(**report) if report else None
     return flow.to(device, dtype).eval().requires_grad_(False)
@@ -235,6 +238,11 @@ def seal(state: dict[str, Any]) -> dict[str, Any]:
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     plain["sha256"]["state"] = hashlib.sha256(text.encode()).hexdigest()
     return plain
+
+
+def columns_of(flow: Flow) -> dict[str, Any] | None:
+    """Returns the columns of a flow, JSON-able; None if it was not fitted to a table."""
+    return None if flow.columns is None else flow.columns.to_dict()
 
 
 def spec_of(flow: Flow) -> dict[str, Any]:

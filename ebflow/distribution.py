@@ -118,7 +118,8 @@ class FlowDistribution(Distribution, LogDensity):
             ValueError: if a value or a context is not finite.
         """
         with fixed_weights(self.flow):
-            return -self.energy(value, generator=generator) - self.log_normalizer()
+            energy = self.energy(value, generator=generator)
+            return -energy - self.log_normalizer().to(energy.dtype)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""
@@ -180,8 +181,17 @@ class FlowDistribution(Distribution, LogDensity):
         self._check_rsample()
         return self._samples(sample_shape, generator)
 
-    def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
-        """Returns exact samples with shape (*sample_shape, *batch, *event), without gradients."""
+    def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> ArrayLike:
+        """Returns exact samples without gradients, with shape (*sample_shape, *batch, *event).
+
+        If the flow was fitted to a frame, it returns a frame of the samples in this order.
+        """
+        return self.flow.as_fitted(self.sample_tensor(sample_shape, generator=generator))
+
+    def sample_tensor(
+        self, sample_shape: Shape = (), *, generator: Generator | None = None
+    ) -> Tensor:
+        """Returns the numbers of ``sample``, before they become a frame."""
         with torch.no_grad():
             return self._samples(sample_shape, generator)
 
@@ -198,13 +208,14 @@ class FlowDistribution(Distribution, LogDensity):
 
     def sample_and_log_prob(
         self, sample_shape: Shape = (), *, generator: Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns samples and their log-densities, without gradients.
+    ) -> tuple[ArrayLike, Tensor]:
+        """Returns samples, as ``sample``, and their log-densities, without gradients.
 
         If the flow dequantizes, the log-density is that of the sample before it is rounded.
         """
         with torch.no_grad():
-            return self._samples_and_log_probs(sample_shape, generator)
+            x, log_p = self._samples_and_log_probs(sample_shape, generator)
+        return self.flow.as_fitted(x), log_p
 
     def _samples(self, shape: Shape, generator: Generator | None) -> Tensor:
         with fixed_weights(self.flow):

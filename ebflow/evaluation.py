@@ -114,7 +114,8 @@ def log_probs(
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
     rows, context = flow.as_events(x), flow.as_context(flow.context_of(x, context))
     context = None if context is None else context.expand(len(rows), -1)
-    return Rows(rows, context, levels=(flow.columns or {}).get("levels"), name="x")
+    levels = getattr(flow.dequantizer, "levels", None) if rows.dtype == torch.uint8 else None
+    return Rows(rows, context, levels=levels, name="x")
 
 
 def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) -> Tensor:

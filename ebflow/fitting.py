@@ -11,7 +11,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from inspect import signature
@@ -35,10 +35,9 @@ from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .report import Report
 from .tables import ArrayLike
-from .tables.gathering import LEAST, gathered
+from .tables.gathering import LEAST, gather
 from .tables.rows import Arrays, Rows
 from .train import Event, Trainer
-from .weights import weighted
 
 Columns = Mapping[str | int, tuple[float | None, float | None]]
 
@@ -52,7 +51,7 @@ WORTHWHILE = 0.1
 @torch.enable_grad()
 def fit(
     x: ArrayLike,
-    context: ArrayLike | None = None,
+    context: ArrayLike | Sequence[str] | None = None,
     *,
     validation: float | int | tuple[ArrayLike, ...] = 0.1,
     sample_weight: ArrayLike | None = None,
@@ -174,11 +173,10 @@ def fit(
     run = _Run(max_seconds, progress, callback)
     if generator is not None:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    if sample_weight is not None:
-        x, context, validation = weighted(x, context, sample_weight, validation, seed)
     kind = dtype if flow is None else flow.dtype
-    dataset, columns = gathered(x, context, validation, levels, missing, seed, kind)
-    train, names = dataset.split("train"), columns["names"]
+    dataset, columns = gather(x, context, validation, levels, missing, seed, kind, sample_weight)
+    train = dataset.split("train")
+    names = [c.name for c in columns.modelled] if columns else None
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"

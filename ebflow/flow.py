@@ -38,9 +38,11 @@ from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
 from .history import History
 from .randomness import ContentGenerator, Generator
+from .randomness import generator as derive
 from .report import Report
-from .tables import ArrayLike
+from .tables import ArrayLike, Columns
 from .tables.adapter import as_context, as_events, context_of
+from .tables.frames import is_frame
 
 CONSTANT = 1e-10
 """Standard deviation, relative to the mean, below which a column of contexts is constant."""
@@ -90,7 +92,7 @@ class Flow(nn.Module, LogDensity):
         self.base = StandardNormal() if base is None else base
         self.n_preprocessing, self.context, self.spec = n_preprocessing, context, spec
         self.latent_shape = self._shape_after(len(layers))
-        self.columns: dict[str, Any] | None = None
+        self.columns: Columns | None = None
         self.history = History()
         self.report: Report | None = None
         if not any(True for _ in self._float_tensors()):
@@ -182,12 +184,24 @@ class Flow(nn.Module, LogDensity):
         *,
         context: ArrayLike | None = None,
         generator: Generator | None = None,
-    ) -> Tensor:
-        """Returns exact samples with shape (*shape, *batch, *event); ``shape``: int or tuple.
+    ) -> ArrayLike:
+        """Returns exact samples; ``shape`` is an int or a tuple.
 
-        O(D²) per sample once the linear layers are factorized.
+        A flow that was fitted to a frame returns a frame of the same library, with the same names
+        and types. Other flows return a tensor with shape (*shape, *batch, *event). Cost: O(D²)
+        per sample once the linear layers are factorized.
         """
         return self(context).sample(shape, generator=generator)
+
+    def sample_tensor(
+        self,
+        shape: Shape = (),
+        *,
+        context: ArrayLike | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Returns the numbers of ``sample``, before they become a frame."""
+        return self(context).sample_tensor(shape, generator=generator)
 
     def sample_and_log_prob(
         self,
@@ -195,9 +209,45 @@ class Flow(nn.Module, LogDensity):
         *,
         context: ArrayLike | None = None,
         generator: Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Returns samples and their log-densities."""
+    ) -> tuple[ArrayLike, Tensor]:
+        """Returns samples, as ``sample``, and their log-densities."""
         return self(context).sample_and_log_prob(shape, generator=generator)
+
+    def impute(
+        self,
+        x: ArrayLike,
+        *,
+        context: ArrayLike | None = None,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> ArrayLike | list[ArrayLike]:
+        """Returns rows with their missing values sampled given the observed ones.
+
+        A frame gives a frame, other data give a tensor. See ``ebflow.imputation.impute``, which
+        also reports how well the sampling converged.
+
+        Arguments:
+            x: The rows, NaN where a value is missing.
+            context: The contexts of the rows.
+            draws: The number of completed copies; more than one are returned as a list.
+            generator: The source of randomness; None: the same samples at every call.
+            options: Further arguments of ``imputation.impute``.
+        """
+        from .imputation import impute
+
+        generator = derive(0, "impute", device=self.device) if generator is None else generator
+        found = impute(self, x, context=context, draws=draws, generator=generator, **options)
+        copies = list(found.draws.unbind(1))
+        if self.columns and is_frame(x):
+            copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
+        return copies if draws > 1 else copies[0]
+
+    def as_fitted(self, x: Tensor) -> ArrayLike:
+        """Returns events (*batch, *event) as a frame, if the flow was fitted to one."""
+        if not self.columns:
+            return x
+        return self.columns.decode(x.reshape(-1, self.columns.width).double().cpu().numpy())
 
     # Parts and extensions, which share layers with this flow.
 
@@ -377,11 +427,12 @@ class Flow(nn.Module, LogDensity):
         size = sum(parameter.numel() for parameter in self.parameters())
         lines = [f"Flow(event_shape={self.event_shape}, parameters={size:,}, dtype={self.dtype}, "
                  f"device={self.device})"]  # fmt: skip
-        names = (self.columns or {}).get("names") or []
+        names = self.columns.names if self.columns else []
         if names:
             lines.append(f"  columns: {_shortened(names)}")
         if self.context:
-            names = ((self.columns or {}).get("context") or {}).get("names") or []
+            known = self.columns.context if self.columns is not None else None
+            names = known.names if known else []
             lines.append(f"  context: {self.context}" + (f" ({_shortened(names)})" * bool(names)))
         for index, layer in enumerate(self.layers):
             part = "preprocessing" if index < self.n_preprocessing else "layer"

@@ -132,7 +132,9 @@ def impute(
     rows = missing.flatten(1).any(1).nonzero().flatten()
     with fixed_weights(flow):
         given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
-        samples = flow.sample(SAMPLES if given is None else (), generator=generator, context=given)
+        samples = flow.sample_tensor(
+            SAMPLES if given is None else (), generator=generator, context=given
+        )
         law = _target(flow, samples, generator, given, components=COMPONENTS)
         size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
         leaping = ((2**k, True) for k in range(doublings + 1))

@@ -7,7 +7,7 @@ k * size … (k + 1) * size: so the windows before a starting point need not be 
 in the same order give the same batches, wherever they lie.
 """
 
-__all__ = ["Batch", "Batched", "Split"]
+__all__ = ["BUDGET", "Batch", "Batched", "Split"]
 
 import math
 from abc import ABC, abstractmethod
@@ -21,7 +21,9 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import generator
-from .levels import BUDGET
+
+BUDGET = 1 << 30
+"""Bytes of rows that are held in memory at most."""
 
 
 class Batch(NamedTuple):

@@ -1,10 +1,11 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "microseconds_of"]
+__all__ = ["ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "column_label",
+           "microseconds_of"]  # fmt: skip
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -75,6 +76,12 @@ class Column:
     def size(self) -> int:
         """The number K of codes of a category."""
         return len(self.levels) + bool(self.rare)
+
+    @property
+    def level_names(self) -> list[str]:
+        """The names of the K codes of a category, as ``region=north``."""
+        levels = [*map(key, self.levels), *["(other)"] * bool(self.rare)]
+        return [f"{self.name}={level}" for level in levels]
 
     @property
     def label(self) -> str:
@@ -284,6 +291,11 @@ class Column:
 
 TRUTH = {"true": "1", "false": "0"}
 """Booleans as text."""
+
+
+def column_label(feature: int, names: Sequence[str] | None) -> str:
+    """Returns "column 'age'", or "feature 3" if the columns have no names."""
+    return f"column {names[feature]!r}" if names else f"feature {feature}"
 
 
 def _level_texts(series: Series) -> np.ndarray:

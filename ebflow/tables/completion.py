@@ -1,6 +1,6 @@
 """What rows lack, filled in before there is a flow."""
 
-__all__ = ["Completed", "Gaussian", "Law"]
+__all__ = ["Completed", "Gaussian", "Law", "completed"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..randomness import Generator, RowGenerator, generator, normal
 from .batches import Batch, Split
+from .rows import Rows
 
 ROWS, NUMBERS = 5_000, 1e9
 """Rows of the maximization at most, and of rows times D³; never fewer than 2 D rows."""
@@ -161,6 +162,33 @@ class Law:
         return torch.stack(
             [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
         )
+
+
+ENOUGH = 50
+"""Complete validation rows from which the others are left out."""
+
+
+def completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
+    """Returns training and validation rows without missing values.
+
+    Missing values of the training rows are sampled, to be sampled again. The complete validation
+    rows decide when to stop; if they are few, all of them are completed once.
+    """
+    if not any(bool(split.resident.x.isnan().any()) for split in splits):
+        return splits
+    law = Law.of_split(splits[0], seed)
+    return [
+        Completed(splits[0], law, seed),
+        *(_complete(split, law, seed) for split in splits[1:]),
+    ]
+
+
+def _complete(split: Rows, law: "Law", seed: int) -> Split:
+    rows = (~split.resident.x.isnan().any(1)).nonzero().flatten()
+    if len(rows) < min(ENOUGH, len(split)):
+        return Completed(split, law, seed)
+    batch = split.resident.take(rows)
+    return Rows(*batch, shape=split.shape, name=split.name, categories=split.categories)
 
 
 class Completed(Split):

@@ -229,7 +229,7 @@ class _Summary:
         elif self.decimals <= DECIMALS:
             common["decimals"] = self.decimals
         common |= {"low": float(self.low / divisor), "high": float(self.high / divisor)}
-        if self.low == self.high:
+        if self.low == self.high and np.isfinite(self.low):
             return Column(**common, dropped="constant", value=common["low"])
         if not context and self._numbers_rows():
             return Column(**common, dropped="identifier", value=self.high + 1)

@@ -47,6 +47,30 @@ class Series(NamedTuple):
     levels: tuple[Any, ...] = ()
     ordered: bool = False
 
+    @property
+    def missing(self) -> np.ndarray:
+        """Marks the missing values, with shape (N,)."""
+        if self.kind == "text":
+            return np.array([value is None for value in self.values], bool)
+        if self.kind == "category":
+            return self.values < 0
+        return np.isnat(self.values) if self.values.dtype.kind in "mM" else np.isnan(self.values)
+
+    @property
+    def objects(self) -> np.ndarray:
+        """The values; those of a category are its levels, None if one is missing."""
+        if self.kind != "category":
+            return self.values
+        return np.array([*self.levels, None], object)[self.values]
+
+    def filled(self, other: "Series") -> "Series":
+        """Returns the column with its missing values replaced by another column's."""
+        values = other.objects
+        if self.kind == "category":
+            places = {key(level): code for code, level in enumerate(self.levels)}
+            values = np.array([places.get(key(value), -1) for value in values], np.int64)
+        return self._replace(values=np.where(self.missing, values, self.values))
+
 
 def library_of(frame: ArrayLike) -> str:
     """Returns ``pandas``, ``polars``, ``arrow``, ``dict``, ``tensor`` or ``numpy``."""
@@ -257,16 +281,10 @@ def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
 
 def _plain(series: Series) -> np.ndarray:
     """Returns a column as an array of its type; where values are missing, one that has them."""
-    values = _objects(series) if series.kind == "category" else series.values
+    values = series.objects
     if series.kind in ("integer", "boolean") and np.isnan(values).any():
         return values
     return values.astype(series.dtype)
-
-
-def _objects(series: Series) -> np.ndarray:
-    """Returns the levels of codes, None where one is missing."""
-    levels = np.array([*series.levels, None], object)
-    return levels[series.values]
 
 
 def _to_pandas(columns: Mapping[str, Series]) -> ArrayLike:
@@ -285,7 +303,7 @@ def _pandas_series(series: Series) -> Any:  # noqa: ANN401
         codes, levels = series.values, list(series.levels)
         return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=series.ordered))
     if series.kind == "category":
-        return pd.Series(_objects(series)).astype(series.dtype)
+        return pd.Series(series.objects).astype(series.dtype)
     own = pd.api.types.pandas_dtype(series.dtype)
     if series.kind in ("integer", "boolean"):
         if np.isnan(series.values).any():
@@ -319,7 +337,7 @@ def _polars_series(name: str, series: Series) -> Any:  # noqa: ANN401
         own = getattr(pl, base)(unit[1] if unit else "us")
     elif base == "Decimal":
         own = pl.Decimal(*map(int, re.findall(r"\d+", series.dtype)))
-    values = _objects(series) if series.kind == "category" else series.values
+    values = series.objects
     found = pl.Series(name, values.tolist() if values.dtype == object else values)
     if series.kind in ("integer", "boolean", "number"):
         found = found.fill_nan(None)
@@ -346,7 +364,7 @@ def _arrow_array(series: Series) -> Any:  # noqa: ANN401
         codes = pa.array(series.values, mask=series.values < 0).cast(kind.index_type)
         levels = pa.array(series.levels).cast(kind.value_type)
         return pa.DictionaryArray.from_arrays(codes, levels, ordered=kind.ordered)
-    values = _objects(series) if series.kind == "category" else series.values
+    values = series.objects
     found = pa.array(values, from_pandas=True)
     if series.kind == "boolean":
         found = found.cast(pa.int8())

@@ -1,140 +1,226 @@
-"""The rows of a fit by what its caller says: those to train on, and those held out."""
+"""The training and validation rows of a fit."""
 
-__all__ = ["LEAST", "gathered"]
+__all__ = ["LEAST", "gather"]
 
 import numbers
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..randomness import generator as derive
-from .arrays import as_frame, as_tensor
-from .batches import Batch, Split
-from .completion import Completed, Law
-from .frames import ArrayLike
-from .levels import called
+from .adapter import as_tensor, is_table
+from .batches import Batch
+from .column import column_label
+from .completion import completed
+from .frames import ArrayLike, columns_of, is_frame
 from .rows import Arrays, Rows
+from .schema import Columns
+from .weights import copies, row_weights
 
 SPLITS = ("train", "validation")
 
 POLICIES = ("drop", "impute")
-"""What may be done with rows that lack an entry."""
+"""What may be done with rows that have missing values."""
 
 LEAST = 5
-"""Rows at least, of which some are for validation."""
+"""Rows of a fit at least."""
 
 REMEDY = (
-    ", or missing='drop', which leaves such rows out, or missing='impute', which draws what is "
-    "missing"
+    ". Pass missing='drop' to leave out such rows, or missing='impute' to sample missing values "
+    "while the flow is trained"
 )
 
 
-def gathered(
+def gather(
     x: ArrayLike,
-    context: ArrayLike | None,
+    context: ArrayLike | Sequence[str] | None,
     validation: float | int | tuple[ArrayLike, ...],
     levels: int | None,
     missing: str | None,
     seed: int,
-    kind: torch.dtype,
-) -> tuple[Arrays, dict[str, Any]]:
-    """Returns training and validation rows, and what is known of the columns.
+    dtype: torch.dtype,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[Arrays, Columns | None]:
+    """Returns the training and validation rows, and the columns of a table.
 
-    Arguments and errors are those of :func:`ebflow.fit`; ``kind`` is the type of the flow.
+    Arguments and errors are those of ``ebflow.fit``; ``dtype`` is the flow's.
     """
-    rows, names = as_tensor(as_frame(x), "x")
-    beside, given = (None, None) if context is None else as_tensor(as_frame(context), "context")
-    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
-        rows = rows.double()  # a table's small integers, and no grey levels
-    whole = _policy(_batch(rows, beside), missing, kind, names)
-    known = given and {"names": given, "levels": [None] * len(given)}
-    made = partial(Rows, shape=whole.x.shape[1:], levels=levels, missing=missing is not None)
-    checked = made(*whole, name="x")
-    columns = {"names": names, "dtype": str(whole.x.dtype).removeprefix("torch."),
-               "levels": checked.levels, "context": known}  # fmt: skip
-    if isinstance(validation, tuple):
-        held, called = as_tensor(as_frame(validation[0]), "validation")
-        if names and called and names != called:
-            raise ValueError(f"validation: found columns {called}, expected {names}, as of x")
-        also = as_tensor(as_frame(validation[1]), "validation")[0] if len(validation) > 1 else None
-        batches = [whole, _policy(_batch(held, also), missing, kind)]
-    else:
-        batches = _split(whole, validation, seed)
-    splits = [made(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
-    return Arrays(*_completed(splits, seed)), columns
-
-
-def _batch(rows: Tensor, context: Tensor | None) -> Batch:
-    """Returns rows and their contexts with shape (N, C), on one device."""
-    if context is None:
-        return Batch(rows, None)
-    if len(context) != len(rows):
-        raise ValueError(f"context: found {len(context)} rows, expected {len(rows)} as in x")
-    context = context if context.is_floating_point() else context.double()
-    return Batch(rows, context.reshape(len(rows), -1).to(rows.device))
-
-
-def _policy(
-    batch: Batch, missing: str | None, kind: torch.dtype, names: Sequence[str] | None = None
-) -> Batch:
-    """Returns the rows that are used; raises ValueError at what a type has not, or is missing."""
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
-    rows = batch.x
+    _check_count(x)
+    columns = describe(x, context)
+    encoded = _encoded(x, context, columns, levels, "x")
+    kept = _usable(encoded, missing, dtype, columns)
+    rows, weights = encoded.take(kept), row_weights(sample_weight, len(encoded.x))
+    weights = None if weights is None else weights[kept.cpu()]
+    sizes = [c.size if c.kind == "category" else 0 for c in columns.modelled] if columns else []
+    split = partial(Rows, shape=rows.x.shape[1:], levels=levels, missing=missing is not None,
+                    categories=sizes or None)  # fmt: skip
+    split(*rows, name="x")  # checks all rows by their own numbers
+    if isinstance(validation, tuple):
+        held_out = validation[0], validation[1] if len(validation) > 1 else context
+        other = _encoded(*held_out, columns, levels, "validation")
+        chosen = torch.arange(len(rows.x)) if weights is None else copies(weights, seed)
+        other = other.take(_usable(other, missing, dtype, columns, "validation"))
+        batches = [rows.take(chosen.to(rows.x.device)), other]
+    else:
+        batches = _divided(rows, validation, weights, seed)
+    splits = [split(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
+    return Arrays(*completed(splits, seed)), columns
+
+
+def describe(x: ArrayLike, context: ArrayLike | Sequence[str] | None) -> Columns | None:
+    """Returns the columns of a table and those of its contexts; None for arrays of numbers.
+
+    Raises:
+        ValueError: if no column of the table, or none of the contexts, varies.
+    """
+    named, data, given = _names(context, x), None, None
+    if is_table(x):
+        names = list(columns_of(x))
+        if unknown := [name for name in named if name not in names]:
+            raise ValueError(f"context: found no column {unknown[0]!r} in x, expected some of "
+                             f"{', '.join(names)}")  # fmt: skip
+        data = Columns.detect(x, [name for name in names if name not in named])
+        _check_varied(data, "x")
+    if named or (context is not None and is_table(context)):
+        frame, what = (x, "x") if named else (context, "context")
+        given = Columns.detect(frame, named or None, context=True, what=what)
+        _check_varied(given, "context")
+    if data is None and given is None:
+        return None
+    return Columns(data or (), data.library if data else "tensor", given)
+
+
+def _names(context: object, x: ArrayLike) -> list[str]:
+    """Returns the names of the columns of a frame that a context is; none if it is data."""
+    names = [context] if isinstance(context, str) else context
+    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return list(names) if named and is_frame(x) else []
+
+
+def _check_varied(columns: Columns, what: str) -> None:
+    if not columns.width:
+        raise ValueError(f"{what}: found no column to model, expected some:\n{columns}")
+
+
+def _check_count(x: ArrayLike) -> None:
+    """Raises ValueError at fewer rows than a fit needs."""
+    shape = getattr(x, "shape", None)
+    if is_table(x):
+        count = len(next(iter(columns_of(x).values()), ()))
+    else:
+        count = shape[0] if shape else len(x)
+    if count < LEAST:
+        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
+
+
+def _encoded(
+    x: ArrayLike,
+    context: ArrayLike | Sequence[str] | None,
+    columns: Columns | None,
+    levels: int | None,
+    what: str,
+) -> Batch:
+    """Returns rows and their contexts with shape (N, C), on one device."""
+    rows = torch.from_numpy(columns.encode(x, what)) if columns else as_tensor(x, what)
+    if rows.dtype == torch.uint8 and rows.ndim == 2 and levels is None:
+        rows = rows.double()  # a table's small integers, and no grey levels
+    if context is None:
+        return Batch(rows, None)
+    if columns is not None and columns.context is not None:
+        frame = x if _names(context, x) else context
+        numbers = columns.context.encode(frame, "context")
+        beside = torch.from_numpy(columns.context.one_hot(numbers))
+    else:
+        beside = as_tensor(context, "context")
+    if len(beside) != len(rows):
+        raise ValueError(f"context: found {len(beside)} rows, expected {len(rows)} as in x")
+    beside = beside if beside.is_floating_point() else beside.double()
+    return Batch(rows, beside.reshape(len(rows), -1).to(rows.device))
+
+
+def _usable(
+    batch: Batch,
+    missing: str | None,
+    dtype: torch.dtype,
+    columns: Columns | None,
+    what: str = "x",
+) -> Tensor:
+    """Returns the numbers of the rows that are used.
+
+    Raises:
+        ValueError: if a value is infinite in the flow's dtype, or missing without a policy.
+    """
+    rows, context = batch
+    everything = torch.arange(len(rows), device=rows.device)
     if not rows.is_floating_point():
-        return batch
+        return everything
     if rows.ndim < 2:
         raise ValueError(
-            f"x: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column x[:, "
-            "None]"
+            f"{what}: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column "
+            "x[:, None]"
         )
+    names = [c.name for c in columns.modelled] if columns else None
     lacking = rows.flatten(1).isnan()
     if missing and (empty := lacking.all(0)).any():
         feature = int(empty.to(torch.uint8).argmax())
-        raise ValueError(f"x, {called(feature, names)}: found no value, expected some")
-    infinite = rows.flatten(1).to(kind).isinf()
-    for broken, remedy in ((infinite, f" of {kind}"), (lacking, REMEDY)):
-        if broken.any() and not (missing and remedy is REMEDY):
-            row, feature = divmod(int(broken.flatten().to(torch.uint8).argmax()), broken.shape[1])
-            raise ValueError(
-                f"x, row {row}, {called(feature, names)}: "
-                f"found {rows.flatten(1)[row, feature].item()}, expected a finite number{remedy}"
-            )
-    kept = ~lacking.any(1)
-    if missing != "drop" or kept.all():
-        return batch
-    message = f"{int((~kept).sum())} of {len(rows)} rows lack an entry and were dropped"
+        raise ValueError(f"{what}, {column_label(feature, names)}: found no value, expected some")
+    _refuse(rows.flatten(1), rows.flatten(1).to(dtype).isinf(), what, names, f" of {dtype}")
+    if not missing:
+        _refuse(rows.flatten(1), lacking, what, names, REMEDY)
+    kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    if context is not None:
+        given = columns.context if columns is not None else None
+        elements = given and given.elements
+        bad = context.isinf() if missing == "drop" else ~context.isfinite()
+        _refuse(context, bad, "context", elements, "")
+        kept &= ~context.isnan().any(1)
+    kept &= ~lacking.any(1) | torch.tensor(missing == "impute", device=rows.device)
+    if kept.all():
+        return everything
+    message = f"{int((~kept).sum())} of {len(rows)} rows have missing values and were dropped"
     warnings.warn(message, RuntimeWarning, stacklevel=4)
-    return batch.take(kept.nonzero().flatten())
+    return everything[kept]
 
 
-def _completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
-    """Returns splits whose missing entries are drawn, by the law of the first, where some are."""
-    if not any(bool(split.resident.x.isnan().any()) for split in splits):
-        return splits
-    law = Law.of_split(splits[0], seed)
-    return [Completed(split, law, seed) for split in splits]
-
-
-def _split(batch: Batch, held: float | int, seed: int) -> list[Batch]:
-    """Returns the rows to train on, and those that are held out at random."""
-    count = len(batch.x)
-    if count < LEAST:
-        raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
-    if not isinstance(held, numbers.Real):
-        raise TypeError(
-            f"validation: found {type(held).__name__}, expected a share, a number of rows, or a "
-            "tuple of them: (x,) or (x, context)"
-        )
-    size = int(held) if isinstance(held, numbers.Integral) else max(1, round(held * count))
-    if isinstance(held, bool) or not 1 <= size <= count - 2:
+def _refuse(
+    values: Tensor, bad: Tensor, what: str, names: Sequence[str] | None, remedy: str
+) -> None:
+    """Raises ValueError at the first bad value."""
+    if bad.any():
+        row, feature = divmod(int(bad.flatten().to(torch.uint8).argmax()), bad.shape[1])
         raise ValueError(
-            f"validation: found {held} of {count} rows, expected a share or a number of rows that "
-            "leaves two rows or more to train on"
+            f"{what}, row {row}, {column_label(feature, names)}: found "
+            f"{values[row, feature].item()}, expected a finite number{remedy}"
         )
-    order = torch.randperm(count, generator=derive(seed, "validation")).to(batch.x.device)
-    return [batch.take(rows) for rows in (order[size:], order[:size])]
+
+
+def _divided(
+    batch: Batch, held_out: float | int, weights: Tensor | None, seed: int
+) -> list[Batch]:
+    """Returns the rows to train on, and those that are held out at random.
+
+    Rows are divided before they are repeated by their weights, so that no row is in both parts.
+    """
+    if not isinstance(held_out, numbers.Real):
+        raise TypeError(
+            f"validation: found {type(held_out).__name__}, expected a share, a number of rows, or "
+            "a tuple of them: (x,) or (x, context)"
+        )
+    order = torch.randperm(len(batch.x), generator=derive(seed, "validation"))
+    order = order if weights is None else order[weights[order] > 0]
+    whole = isinstance(held_out, numbers.Integral)
+    size = int(held_out) if whole else max(1, round(held_out * len(order)))
+    if isinstance(held_out, bool) or not 1 <= size <= len(order) - 2:
+        raise ValueError(
+            f"validation: found {held_out} of {len(order)} rows, expected a share or a number of "
+            "rows that leaves two rows or more to train on"
+        )
+    parts = [order[size:], order[:size]]
+    if weights is not None:
+        parts = [part[copies(weights[part], seed)] for part in parts]
+    return [batch.take(part.to(batch.x.device)) for part in parts]

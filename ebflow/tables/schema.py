@@ -10,6 +10,7 @@ out and restored: constants, identifiers, and exact linear functions of other co
 __all__ = ["Columns"]
 
 import dataclasses
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
@@ -17,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from .column import SHOWN, Column
-from .frames import ArrayLike, columns_of, library_of, read, write
+from .frames import ArrayLike, Series, columns_of, library_of, read, write
 
 
 class Columns(Sequence[Column]):
@@ -27,6 +28,7 @@ class Columns(Sequence[Column]):
         columns: The columns.
         library: The frame library that ``decode`` writes.
         context: The columns of the contexts of a conditional flow; None: it has none.
+        notes: What readers of files have to know beside the columns, JSON-able.
 
     Example:
         >>> from ebflow.tables import Columns
@@ -42,8 +44,10 @@ class Columns(Sequence[Column]):
         columns: Iterable[Column],
         library: str = "numpy",
         context: "Columns | None" = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         self._columns, self.library, self.context = tuple(columns), library, context
+        self.notes = dict(notes or {})
 
     @classmethod
     def detect(
@@ -115,7 +119,7 @@ class Columns(Sequence[Column]):
                 f"{', '.join(c.name for c in self.modelled)}"
             )
         known = {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
-                 for c in self if c.name in columns and not c.dropped or c.terms}  # fmt: skip
+                 for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
         for column in self:
             if column.terms and column.name in known:
                 column.complete(known)
@@ -135,22 +139,41 @@ class Columns(Sequence[Column]):
                 known[c.name] = c.encode(read(columns[c.name], c.name))
         changed = [dataclasses.replace(c, dropped="", terms={}, offset=0.0)
                    if c.terms and not c.follows(known) else c for c in self]  # fmt: skip
-        return Columns(changed, self.library, self.context)
+        return Columns(changed, self.library, self.context, self.notes)
 
-    def decode(self, numbers: np.ndarray, seed: int = 0) -> ArrayLike:
+    def decode(self, numbers: np.ndarray, seed: int | None = None) -> ArrayLike:
         """Returns numbers with shape (N, D) as a frame of the table's library.
 
         Arguments:
             numbers: The numbers; a code is rounded.
-            seed: The seed by which rare levels are sampled.
+            seed: The seed by which rare levels are sampled; None: it depends on the numbers.
         """
-        numbers, random = np.asarray(numbers, np.float64), np.random.default_rng(seed)
+        numbers = np.ascontiguousarray(numbers, np.float64)
+        return write(self.library, self._decoded(numbers, seed))
+
+    def _decoded(self, numbers: np.ndarray, seed: int | None) -> dict[str, Series]:
+        """Returns the values of all columns."""
+        random = np.random.default_rng(zlib.crc32(numbers) if seed is None else seed)
         values = dict(zip((c.name for c in self.modelled), numbers.T, strict=True))
         for column in self:
             if column.dropped:
                 values[column.name] = self._restored(column, values, len(numbers))
-        series = {c.name: c.decode(values[c.name], random) for c in self}
-        return write(self.library, series)
+        return {c.name: c.decode(values[c.name], random) for c in self}
+
+    def fill(self, frame: ArrayLike, numbers: np.ndarray) -> ArrayLike:
+        """Returns a frame with its missing values replaced by those of numbers (N, D).
+
+        All other values, and columns that are no part of the table, stay as they are.
+        """
+        columns, library = columns_of(frame), library_of(frame)
+        series = {name: read(column, name) for name, column in columns.items()}
+        decoded = self._decoded(np.ascontiguousarray(numbers, np.float64), None)
+        for name in series.keys() & decoded.keys():
+            series[name] = series[name].filled(decoded[name])
+        filled = write(library, series)
+        if hasattr(frame, "index") and hasattr(filled, "set_axis"):
+            return filled.set_axis(frame.index)
+        return filled
 
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
         """Returns numbers with shape (N, D) as contexts (N, C): each code as K zeros and ones.
@@ -166,21 +189,32 @@ class Columns(Sequence[Column]):
         return np.concatenate(parts, 1)
 
     @property
+    def elements(self) -> list[str]:
+        """The names of the C elements of ``one_hot``, as ``age`` and ``region=north``."""
+        return [
+            name
+            for c in self.modelled
+            for name in (c.level_names if c.kind == "category" else [c.name])
+        ]
+
+    @property
     def context_width(self) -> int:
         """The number C of elements of ``one_hot``."""
         return sum(c.size if c.kind == "category" else 1 for c in self.modelled)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns, JSON-able."""
-        context = {"context": self.context.to_dict()} if self.context else {}
-        return {"library": self.library, "columns": [c.to_dict() for c in self], **context}
+        beside = {"context": self.context.to_dict()} if self.context else {}
+        beside |= {"notes": self.notes} if self.notes else {}
+        return {"library": self.library, "columns": [c.to_dict() for c in self], **beside}
 
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Columns":
         """Returns the columns of ``to_dict``."""
         context = attributes.get("context")
         columns = map(Column.from_dict, attributes["columns"])
-        return cls(columns, attributes["library"], context and cls.from_dict(context))
+        context = context and cls.from_dict(context)
+        return cls(columns, attributes["library"], context, attributes.get("notes"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Columns) and self.to_dict() == other.to_dict()

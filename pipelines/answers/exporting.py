@@ -84,8 +84,8 @@ def _differences(called: Call, graph: Graph, context: Tensor | None) -> tuple[fl
     """
     flow = graph.flow
     context = None if context is None else context.to(flow.device, flow.dtype)
-    x = flow(context).sample(ROWS if context is None else (), generator=RowGenerator(0, "sample"))
-    x = x.to(flow.dtype)
+    shape = ROWS if context is None else ()
+    x = flow(context).sample_tensor(shape, generator=RowGenerator(0, "sample")).to(flow.dtype)
     noise = uniform(x.shape, x, RowGenerator(0, "noise"))
     inputs = {"x": x, "context": context, "noise": noise}
     expected = flow(context).log_prob(x, generator=RowGenerator(0, "noise")).double()

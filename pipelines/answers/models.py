@@ -1,7 +1,7 @@
 """A trained flow as a command names it: a run's folder, a checkpoint, or a registered model."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 from ebflow import checkpoint
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
-from ebflow.tables import Column, Columns
+from ebflow.tables import Columns
 from pipelines.answers.reference import Reference
 
 REGISTERED = "models:/"
@@ -42,26 +42,17 @@ class Model:
     @property
     def arrays(self) -> dict[str, Any]:
         """The shape, type and levels of rows without names, and the name of their column."""
-        return self.flow.columns or {}
+        return {} if self.flow.columns is None else self.flow.columns.notes
 
-    @cached_property
+    @property
     def columns(self) -> Columns | None:
         """The columns of its data; None if its rows have no names."""
-        return _columns(self.arrays)
+        return self.flow.columns or None
 
-    @cached_property
+    @property
     def context(self) -> Columns | None:
         """The columns of its contexts; None if it has none."""
-        return _columns(self.arrays.get("context") or {})
-
-
-def _columns(known: Mapping[str, Any]) -> Columns | None:
-    """Returns the columns of a description; those without a schema hold numbers."""
-    if known.get("schema"):
-        return Columns.from_dict(known["schema"])
-    names, dtype = known.get("names"), known.get("dtype") or "float64"
-    arrow = {"float64": "double", "float32": "float", "uint8": "uint8"}[dtype]
-    return names and Columns([Column(name, "number", arrow) for name in names], "arrow")
+        return None if self.flow.columns is None else self.flow.columns.context
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     pit, picture = _transformed(density, x, seed), is_image(dataset.manifest)
     count = TILES if picture and pit is not None else ROWS
     shape = () if density.batch_shape else (count,)
-    drawn = density.sample(shape, generator=generator(seed, "report")).flatten(1)
+    drawn = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
     y = drawn[drawn.isfinite().all(1)]
     permuted, apart, chosen = generator(seed, "permutations"), {}, []
     if not picture:

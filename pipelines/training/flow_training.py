@@ -11,7 +11,15 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ebflow.bijections.base import products
-from ebflow.checkpoint import Checkpoint, copied, flatten, parameter_of, spec_of, unflatten
+from ebflow.checkpoint import (
+    Checkpoint,
+    columns_of,
+    copied,
+    flatten,
+    parameter_of,
+    spec_of,
+    unflatten,
+)
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
 from ebflow.loss import LossFunction, LossModule, Progress
@@ -225,7 +233,7 @@ class FlowTraining(Trainer, ResumableTraining):
             tensors |= {f"window.{name}": torch.stack(window)} if window else {}
         state = {
             "flow": spec_of(self.flow),
-            "columns": self.flow.columns,
+            "columns": columns_of(self.flow),
             "training": self.identity,
             "progress": plain(self.state),
             "epoch": self.step * self.batch_size // len(self.dataset.split("train")),

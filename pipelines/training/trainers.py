@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -87,22 +86,14 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
     return flow.preprocessed(chain, match_after=config.preprocess.match_after)
 
 
-def _columns(manifest: Manifest) -> dict[str, Any]:
-    """Returns the description of the data that a checkpoint stores."""
-    arrays = {"column": manifest.source["column"], "shape": list(manifest.shape),
-              "resize": manifest.source.get("resize")}  # fmt: skip
-    values = {"dtype": manifest.dtype, "levels": manifest.levels}
-    context = manifest.context and _described(manifest.context.columns, "levels")
-    return {**_described(manifest.columns, "categories"), **arrays, **values, "context": context}
-
-
-def _described(columns: Columns | None, levels: str) -> dict[str, Any]:
-    """Returns the names, the levels and the schema of the columns that are modelled."""
-    if columns is None:
-        return {"names": None}
-    known = [[*map(str, c.levels)] if c.kind == "category" else None for c in columns.modelled]
-    names = [column.name for column in columns.modelled]
-    return {"names": names, levels: known, "schema": columns.to_dict()}
+def _columns(manifest: Manifest) -> Columns:
+    """Returns the columns of the data and of their contexts, and notes on rows without names."""
+    if manifest.columns is not None:
+        return manifest.described
+    notes = {"column": manifest.source["column"], "shape": list(manifest.shape),
+             "resize": manifest.source.get("resize"), "dtype": manifest.dtype,
+             "levels": manifest.levels}  # fmt: skip
+    return Columns((), "tensor", manifest.context and manifest.context.columns, notes)
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:

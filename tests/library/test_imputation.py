@@ -15,6 +15,7 @@ from ebflow.bijections import Cells, ColumnCells, ConditionalAffine, Dense
 from ebflow.chains import Chains
 from ebflow.imputation import impute
 from ebflow.randomness import generator
+from ebflow.tables import Column, Columns
 
 BOUND = 4.5
 NAN = math.nan
@@ -105,8 +106,9 @@ def test_rows_are_answered_each_by_its_own_pattern(conditional_flow):
 def test_frames_and_arrays_are_answered_as_tensors():
     flow, context = shifted(gaussian()[0])[0], torch.tensor([[1.0, -2.0], [0.0, 0.5]]).double()
     rows = torch.tensor([[0.3, NAN, -1.2, NAN], [NAN, 1.0, 2.0, 3.0]], dtype=torch.float64)
-    names = {"names": list("abcd"), "context": {"names": ["u", "v"], "levels": [None, None]}}
-    flow.columns, quick = names, {"draws": 3, "steps": 4, "warmup": 2}
+    columns, given = ([Column(n, "number", "float64") for n in names] for names in ("abcd", "uv"))
+    flow.columns = Columns(columns, "pandas", Columns(given))
+    quick = {"draws": 3, "steps": 4, "warmup": 2}
     frame = pd.DataFrame(np.concatenate([context, rows], 1), columns=[*"uvabcd"])
     expected = impute(flow, rows, context=context, generator=generator(2), **quick)
     for x, c in ((rows.numpy(), context.numpy()), (frame, None)):

@@ -181,7 +181,9 @@ def test_rows_are_refused_dropped_or_kept():
         ebflow.fit(x)
     assert "missing='drop'" in str(caught.value) and "missing='impute'" in str(caught.value)
     lacking = int(np.isnan(x).any(1).sum())
-    with pytest.warns(RuntimeWarning, match=f"{lacking} of 200 rows lack an entry and were drop"):
+    with pytest.warns(
+        RuntimeWarning, match=f"{lacking} of 200 rows have missing values and were drop"
+    ):
         dropped = ebflow.fit(x, missing="drop", **QUICK)
     kept = ebflow.fit(x, missing="impute", **QUICK)
     whole = torch.from_numpy(x[~np.isnan(x).any(1)])

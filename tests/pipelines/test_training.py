@@ -571,8 +571,7 @@ def test_every_objective_trains_given_a_context(name, given):
     assert found.isfinite().all() and not torch.equal(found, turned)
     standard = trainer.flow.standardized(given.split("train").resident.context)
     torch.testing.assert_close(standard.std(0, correction=0), torch.ones(4).to(standard))
-    known = trainer.flow.columns["context"]
-    assert known["levels"] == [["large", "small"], None, None]
+    assert [c.levels for c in trainer.flow.columns.context] == [("large", "small"), (), ()]
 
 
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}, {"given": True}])

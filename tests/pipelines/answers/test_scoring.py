@@ -243,7 +243,7 @@ def test_units_must_agree(ebflow, tmp_path):
     field = [pa.field("a", pa.float64(), metadata={"unit": "m"}), pa.field("b", pa.float64())]
     flow = library.architectures.dense((2,))
     columns = [Column("a", "number", "double", unit="cm"), Column("b", "number", "double")]
-    flow.columns = {"names": ["a", "b"], "schema": Columns(columns, "arrow").to_dict()}
+    flow.columns = Columns(columns, "arrow")
     library.save(flow, tmp_path / "flow")
     rows = pa.table([pa.array([1.0]), pa.array([1.0])], schema=pa.schema(field))
     pq.write_table(rows, tmp_path / "rows.parquet")
