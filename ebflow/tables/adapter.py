@@ -104,15 +104,11 @@ def _plain(x: ArrayLike, what: str) -> Tensor:
 
 def _broadcast(values: Mapping[str, ArrayLike], columns: Columns, what: str) -> np.ndarray:
     """Returns the numbers (*batch, D) of columns whose shapes broadcast, perhaps to ()."""
-    names = [c.name for c in columns.modelled]
-    given = {str(name): value for name, value in values.items()}
-    shape = np.broadcast_shapes(*(np.shape(given[n]) for n in names if n in given))
-    if len(shape) == 1:
-        return columns.encode(given, what)
-    flat = {
-        n: np.broadcast_to(np.asarray(given[n]), shape).reshape(-1) for n in names if n in given
-    }
-    return columns.encode(flat, what).reshape(*shape, columns.width)
+    used = {str(name): value for name, value in values.items() if str(name) in columns.names}
+    shape = np.broadcast_shapes(*map(np.shape, used.values()))
+    if len(shape) != 1 or any(np.shape(value) != shape for value in used.values()):
+        used = {n: np.broadcast_to(np.asarray(v), shape).reshape(-1) for n, v in used.items()}
+    return columns.encode(used, what).reshape(*shape, columns.width)
 
 
 def _check_range(x: Tensor, size: int, columns: Columns | None, dtype: torch.dtype) -> None:

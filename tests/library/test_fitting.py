@@ -165,7 +165,7 @@ def test_an_interrupt_delivers_the_best():
 
 
 BAD = {
-    "text": (lambda: ebflow.fit(np.array([["a"]] * 9)), TypeError, "expected real numbers"),
+    "text": (lambda: ebflow.fit(np.array([["a"]] * 9)), ValueError, "found no column to model"),
     "complex": (lambda: ebflow.fit(torch.randn(9, 2, dtype=torch.cfloat)), TypeError, "real"),
     "nan": (
         lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan)),
@@ -320,8 +320,10 @@ def test_contexts_far_from_zero_keep_their_digits():
 
 def test_columns_of_validation_rows_are_those_of_the_data():
     frame = pd.DataFrame(rows().numpy(), columns=["a", "b", "c"])
-    with pytest.raises(ValueError, match="validation: found columns"):
-        ebflow.fit(frame, validation=(frame[["b", "a", "c"]],), **FEW)
+    other = ebflow.fit(frame, validation=(frame[["b", "a", "c"]],), **FEW)
+    assert other.history == ebflow.fit(frame, validation=(frame,), **FEW).history
+    with pytest.raises(ValueError, match="validation: found no column c, expected all of a, b, c"):
+        ebflow.fit(frame, validation=(frame[["b", "a"]],), **FEW)
 
 
 def test_a_base_is_the_flows_own():
