@@ -4,6 +4,7 @@ __all__ = ["as_context", "as_events", "as_tensor", "check_finite", "context_of",
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +86,20 @@ def _numbers(x: ArrayLike, size: int, columns: Columns | None) -> Tensor:
             return torch.from_numpy(_broadcast(x, columns, "x"))
         if is_frame(x) or np.ndim(x) == 2:
             return torch.from_numpy(columns.encode(x))
+    if columns is not None and is_frame(x) and columns.notes.get("column"):
+        return _lists(x, columns.notes)
     return _plain(x, "x")
+
+
+def _lists(frame: ArrayLike, notes: Mapping[str, Any]) -> Tensor:
+    """Returns the rows that a column of lists, such as images, has in its cells."""
+    columns, name = columns_of(frame), notes["column"]
+    if name not in columns:
+        raise ValueError(f"x: found no column {name!r}, expected it among {', '.join(columns)}")
+    cells = columns[name].to_pylist() if hasattr(columns[name], "to_pylist") else columns[name]
+    rows = np.stack([np.asarray(cell).reshape(-1) for cell in cells])
+    exact = rows.astype(notes["dtype"])
+    return as_tensor(exact if (exact == rows).all() else rows, "x")
 
 
 def _is_series(x: ArrayLike) -> bool:
@@ -134,7 +148,8 @@ def context_of(
 
     Only named columns can be divided into those of rows and those of contexts.
     """
-    named = bool(columns) and columns.context is not None
+    own = columns is not None and (len(columns) or columns.notes.get("column"))
+    named = own and columns.context is not None
     return x if context is None and named and is_frame(x) else context
 
 

@@ -3,7 +3,7 @@
 Nothing here imports a frame library before a frame of it is read or written.
 """
 
-__all__ = ["ArrayLike", "Series", "columns_of", "image_rows", "is_frame", "key", "library_of",
+__all__ = ["ArrayLike", "Series", "columns_of", "is_frame", "key", "library_of",
            "read", "write"]  # fmt: skip
 
 import datetime
@@ -130,12 +130,6 @@ def key(level: object) -> str:
     if isinstance(level, float | np.floating) and float(level).is_integer():
         return f"{level:.0f}"
     return str(level)
-
-
-def image_rows(column: Any) -> np.ndarray:  # noqa: ANN401
-    """Returns a column whose cells are arrays as rows with shape (N, D)."""
-    cells = column.to_pylist() if hasattr(column, "to_pylist") else list(column)
-    return np.stack([np.asarray(cell).reshape(-1) for cell in cells])
 
 
 def _from_numpy(column: Any, dtype: str | None = None) -> Series:  # noqa: ANN401

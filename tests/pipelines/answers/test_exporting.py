@@ -89,7 +89,9 @@ def test_a_file_scores_as_the_flow_does(
     assert [line.split()[0] for line in done.out] == ["takes", "checked", "written"]
     flow = Model("", found(folder, "")).flow
     context = None if what == "images" else flow.context_mean.expand(1_000, -1).clone()
-    x = flow(context).sample(1_000 if context is None else (), generator=RowGenerator(5, "rows"))
+    x = flow(context).sample_tensor(
+        1_000 if context is None else (), generator=RowGenerator(5, "rows")
+    )
     x = x.to(flow.dtype)
     noise = uniform(x.shape, x, RowGenerator(6, "noise"))
     inputs = {"x": x, "context": context, "noise": noise}
