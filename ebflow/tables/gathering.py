@@ -104,7 +104,8 @@ def _names(context: object, x: ArrayLike) -> list[str]:
 
 def _check_varied(columns: Columns, what: str) -> None:
     if not columns.width:
-        raise ValueError(f"{what}: found no column to model, expected some:\n{columns}")
+        reasons = "; ".join(f"{c.name}: {c.describe()}" for c in columns[:8])
+        raise ValueError(f"{what}: found no column to model, expected one that varies ({reasons})")
 
 
 def _check_count(x: ArrayLike) -> None:

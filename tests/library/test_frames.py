@@ -198,7 +198,7 @@ def test_what_is_no_column_is_refused_by_its_name(frame, change, kind, line):
 
 
 def test_a_table_without_a_column_that_varies_is_refused():
-    with pytest.raises(ValueError, match="x: found no column to model.*\n.*\n.*always 1"):
+    with pytest.raises(ValueError, match="x: found no column to model.*a: dropped: always 1"):
         ebflow.fit(pd.DataFrame({"a": [1.0] * N, "b": np.nan}), **QUICK)
 
 
@@ -215,7 +215,7 @@ def test_two_columns_of_one_name_are_refused(frame):
         ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
         ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
         ({"steps": 10.5}, ValueError, "steps: found 10.5, expected a whole number above 0"),
-        ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected above 0"),
+        ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected a number above 0"),
         ({"shrinkage": 2.0}, ValueError, "shrinkage: found 2.0, expected at least 0 and below 1"),
         ({"shrinkage": -1.0}, ValueError, "shrinkage: found -1.0, expected"),
         ({"device": "lpu"}, ValueError, "device: found lpu, expected one of this machine"),
