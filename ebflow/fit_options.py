@@ -42,10 +42,13 @@ RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
 
 
 def check_options(**options: Any) -> None:  # noqa: ANN401
-    """Raises ValueError or TypeError if an option has no sensible value; None is not checked."""
+    """Raises ValueError or TypeError if an option has no sensible value.
+
+    None is not checked, because it stands for a default, unless it is the seed.
+    """
     for name, value in options.items():
         error, is_right, expected = RULES[name]
-        if value is not None and not is_right(value):
+        if (value is not None or name == "seed") and not is_right(value):
             raise error(f"{name}: found {value!r}, expected {expected}")
 
 
