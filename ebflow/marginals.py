@@ -54,7 +54,7 @@ from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
 from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
-from .tables.levels import called
+from .tables.column import column_label
 
 ROWS, VALUES, DETECTION = 4_000, 2**20, 5
 """Rows, and values in all, for bounds and tails, and how many times as many rows for cells."""
@@ -258,7 +258,7 @@ def _known(
     if outside:
         k = outside[0]
         raise BadInput(
-            f"bounds, {called(k, names)}: found values in [{first[k]:.6g}, {last[k]:.6g}], "
+            f"bounds, {column_label(k, names)}: found values in [{first[k]:.6g}, {last[k]:.6g}], "
             f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
         )
     return lower, upper

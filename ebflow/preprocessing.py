@@ -25,7 +25,7 @@ The columns of tables are first treated by ``marginals``. After whitening, ``gau
 each direction with heavy tails to a normal one.
 """
 
-__all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
+__all__ = ["COARSEST", "Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
 
 import copy
 import json
@@ -44,7 +44,10 @@ from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
 from .tables.batches import Split
-from .tables.levels import COARSEST, called
+from .tables.column import column_label
+
+COARSEST = 1e-3
+"""Largest error of a column's values, as a share of the interval that half of them lie in."""
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 
@@ -322,8 +325,8 @@ def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
         raise BadInput(
-            f"normalize: found {called(feature, names)} constant on the training split, expected "
-            "features that vary"
+            f"normalize: found {column_label(feature, names)} constant on the training split, "
+            "expected features that vary"
         )
 
 
@@ -350,7 +353,7 @@ def _check_resolved(
             name = str(dtype).removeprefix("torch.")
             wider = "" if dtype == torch.float64 else "float64, or "
             raise BadInput(
-                f"dtype: found {name}, which cannot resolve {called(k, names)} (half of its "
+                f"dtype: found {name}, which cannot resolve {column_label(k, names)} (half of its "
                 f"values lie within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
                 f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
                 f"expected {wider}values nearer to each other: leave out outliers"
