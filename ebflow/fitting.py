@@ -94,15 +94,17 @@ def fit(
     Cost: O(D² L) for each row and step, and O(D³ L) for each refresh of the normalizer.
 
     Arguments:
-        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array, a data
-            frame, or a Series of one column. Integers of 8 bits are dequantized, and mapped to
-            the real line by a logit.
-        context: The context of each row, with shape (N, C) or (N,); named columns are found in
-            frames by their names. None: the density is unconditional.
+        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array, or a
+            frame of pandas, polars or Arrow. Columns of a frame may be numbers, booleans, text,
+            categories or times; ``print(flow.columns)`` shows what is done to each. Integers of
+            8 bits are dequantized, and mapped to the real line by a logit.
+        context: The context of each row: an array with shape (N, C) or (N,), a frame, or a list
+            of names of columns of ``x``, whose density is then that of the other columns. None:
+            the density is unconditional.
         validation: The share, or the number, of rows that are held out at random; or these rows
             themselves, ``(x,)`` or ``(x, context)``.
-        sample_weight: The weight of each row of an array, a tensor or a pandas frame: a row of
-            weight k counts as k equal rows. None: all weights are 1.
+        sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
+            weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
             it. Parameters without ``requires_grad`` stay fixed, unless all are. None:
             ``architecture`` creates a flow.
@@ -122,9 +124,9 @@ def fit(
         levels: The number of integer levels of 8-bit data; None: 256.
         missing: How to treat rows with missing values (NaN): ``drop`` removes them; ``impute``
             samples the values, at first from a Gaussian of the columns' ranks, then repeatedly
-            from the flow in training. Validation rows are imputed once, by the Gaussian: their
-            likelihood is a lower bound, up to a constant, of that of the observed values. None:
-            such rows raise an error.
+            from the flow in training, a bounded number at a time. The validation rows without
+            missing values decide when to stop; if there are fewer than 50, all are imputed once.
+            None: such rows raise an error.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: A loss instead of an objective: a function (density, x, generator, progress) to the
@@ -149,9 +151,8 @@ def fit(
         callback: A function that is called with each event of the training.
 
     Raises:
-        ValueError: if the data are not rows of finite numbers, a column is constant, or shapes do
-            not agree.
-        TypeError: if the data are not numbers.
+        ValueError: if a value is not finite, no column varies, or shapes do not agree.
+        TypeError: if a column holds something else.
         NonFinite: if the untrained flow has no finite likelihood.
 
     Example:

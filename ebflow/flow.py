@@ -155,7 +155,10 @@ class Flow(nn.Module, LogDensity):
         return self().relative_energy(x)
 
     def score(self, x: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
-        """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
+        """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
+
+        The method ``score`` of ``ebflow.sklearn.FlowDensity`` is the mean log-density.
+        """
         return self(self.context_of(x, context)).score(x)
 
     def directional(

@@ -7,43 +7,63 @@
     >>> model.sample(10).shape
     (10, 3)
 
-It stands where ``KernelDensity`` and ``GaussianMixture`` do: in pipelines, grid searches and
+It is used like ``KernelDensity`` and ``GaussianMixture``: in pipelines, grid searches and
 cross-validation, whose score is the mean log-likelihood.
 """
 
 __all__ = ["FlowDensity"]
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
+from .bases import Base
 from .fitting import LEAST, fit
+from .tables import ArrayLike
+from .tables.frames import is_frame
 
 
 class FlowDensity(DensityMixin, BaseEstimator):
-    """Creates a density estimator; parameters are those of :func:`~ebflow.fit`.
+    """A density estimator. Its parameters are those of :func:`~ebflow.fit`.
+
+    A frame may have text, categories, times and booleans, as in ``ebflow.fit``. Samples are then
+    frames too.
 
     Arguments:
-        architecture: A name in ``architectures``; None: what suits the columns.
+        architecture: A name in ``architectures``; None: by the columns.
         options: Options of the architecture.
+        base: The density of latents.
         objective: A name in ``objectives``.
-        normalize: ``none``, ``standardize`` or ``whiten``; None: what suits the architecture.
+        normalize: The normalization of the columns; None: by the architecture.
         shrinkage: The share of the identity in the correlations that are whitened.
+        marginals: Whether grids, bounds and tails of columns are modelled.
+        bounds: Known bounds of columns by name or index.
+        missing: The treatment of missing values: ``drop``, ``impute``, or None for an error.
+        context: The names of the columns of a frame that are given. The density is that of the
+            other columns.
         validation: The share, or the number, of rows that decide when to stop.
-        steps: Optimizer steps at most.
-        max_seconds: Training seconds at most.
-        batch_size: Rows a step; None: what suits the architecture.
-        patience: Validations without a better one before training stops.
-        random_state: Where all random numbers come from: a seed, a ``RandomState``, or None.
+        lr: The learning rate.
+        weight_decay: The weight decay.
+        steps: Most optimizer steps.
+        max_seconds: Most seconds of the fit.
+        batch_size: Rows of a step.
+        validate_every: Steps between validations.
+        patience: Validations without improvement before training stops.
+        device: The device of the training.
+        dtype: The floating-point type of the training, ``float32`` or ``float64``.
+        random_state: The source of randomness: a seed, a ``RandomState``, or None.
+        verbose: Whether to show progress.
 
     Attributes:
-        flow_: The fitted flow.
+        flow_: The fitted flow, in float64.
         n_features_in_: The number of columns.
-        feature_names_in_: Their names, if the data had any.
-        n_iter_: The steps done.
+        feature_names_in_: Their names, if they have any.
+        n_iter_: The number of optimizer steps.
     """
 
     def __init__(
@@ -51,58 +71,123 @@ class FlowDensity(DensityMixin, BaseEstimator):
         *,
         architecture: str | None = None,
         options: dict[str, Any] | None = None,
+        base: Base | None = None,
         objective: str = "lazy_ml",
         normalize: str | None = None,
         shrinkage: float | None = None,
+        marginals: bool = True,
+        bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
+        missing: str | None = None,
+        context: Sequence[str] | None = None,
         validation: float | int = 0.1,
-        steps: int = 6000,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        steps: int | None = None,
         max_seconds: float | None = None,
         batch_size: int | None = None,
+        validate_every: int | None = None,
         patience: int | None = 8,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
         random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
     ) -> None:
         self.architecture = architecture
         self.options = options
+        self.base = base
         self.objective = objective
         self.normalize = normalize
         self.shrinkage = shrinkage
+        self.marginals = marginals
+        self.bounds = bounds
+        self.missing = missing
+        self.context = context
         self.validation = validation
+        self.lr = lr
+        self.weight_decay = weight_decay
         self.steps = steps
         self.max_seconds = max_seconds
         self.batch_size = batch_size
+        self.validate_every = validate_every
         self.patience = patience
+        self.device = device
+        self.dtype = dtype
         self.random_state = random_state
+        self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ANN401
+    def __sklearn_tags__(self) -> Tags:
+        """Returns what scikit-learn has to know: whether values may be missing, and text."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing is not None
+        return tags
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: Any = None,  # noqa: ANN401
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Fits a flow to rows ``X`` with shape (N, D); ``y`` is not used.
 
+        Arguments:
+            X: The rows.
+            y: Not used.
+            sample_weight: The weight of each row, with shape (N,).
+
         Raises:
-            ValueError: if the rows are not finite, too few, or a column is constant.
+            ValueError: if the rows are too few, or no column varies.
         """
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=LEAST)
-        given = self.get_params()
-        seed = check_random_state(given.pop("random_state")).randint(2**31 - 1)
-        # Likelihoods in float64: rows are then rounded alike, whatever stands beside them.
-        self.flow_ = fit(rows, seed=int(seed), progress=False, **given).double()
+        rows = self._checked(X, reset=True)
+        options = self.get_params(deep=False)
+        seed = check_random_state(options.pop("random_state")).randint(2**31 - 1)
+        options |= {"seed": int(seed), "progress": options.pop("verbose")}
+        if isinstance(self.dtype, str):
+            options["dtype"] = getattr(torch, self.dtype, self.dtype)
+        # Likelihoods in float64: rows are then rounded alike in any batch.
+        self.flow_ = fit(rows, sample_weight=sample_weight, **options).double()
         self.n_iter_ = self.flow_.history[-1]["step"] if self.flow_.history else 0
         return self
 
-    def score_samples(self, X: Any) -> np.ndarray:  # noqa: ANN401
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Returns the log-density of every row in nats, with shape (N,)."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        rows = self._checked(X, reset=False)
         with torch.no_grad():
-            return self.flow_.log_prob(torch.tensor(np.ascontiguousarray(rows))).double().numpy()
+            return self.flow_.log_prob(rows).double().cpu().numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:  # noqa: ANN401
-        """Returns the mean log-density of the rows in nats; ``y`` is not used."""
+    def score(self, X: ArrayLike, y: Any = None) -> float:  # noqa: ANN401
+        """Returns the mean log-density of the rows in nats; ``y`` is not used.
+
+        The method ``score`` of a flow is something else: the gradient of its log-density.
+        """
         return float(self.score_samples(X).mean())
 
     def sample(
-        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
-    ) -> np.ndarray:
-        """Returns samples with shape (n_samples, D)."""
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        *,
+        context: ArrayLike | None = None,
+    ) -> ArrayLike:
+        """Returns samples: a frame if the model was fitted to one, else an array (n_samples, D).
+
+        Arguments:
+            n_samples: The number of samples, for each row of the context.
+            random_state: The source of randomness.
+            context: The values of the columns that are given, as a frame or a dictionary.
+        """
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)
-        generator = torch.Generator().manual_seed(int(seed))
-        return self.flow_.sample(n_samples, generator=generator).double().numpy()
+        generator = torch.Generator(self.flow_.device).manual_seed(int(seed))
+        samples = self.flow_.sample(n_samples, context=context, generator=generator)
+        return samples.double().cpu().numpy() if isinstance(samples, torch.Tensor) else samples
+
+    def _checked(self, X: ArrayLike, *, reset: bool) -> ArrayLike:
+        """Returns frames as they are, and other rows as an array of finite numbers."""
+        if is_frame(X):
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        options = {"ensure_min_samples": LEAST} if reset else {}
+        finite = True if self.missing is None or not reset else "allow-nan"
+        rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
+                             ensure_all_finite=finite, **options)  # fmt: skip
+        return torch.tensor(np.ascontiguousarray(rows))

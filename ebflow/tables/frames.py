@@ -74,7 +74,7 @@ class Series(NamedTuple):
 
 def library_of(frame: ArrayLike) -> str:
     """Returns ``pandas``, ``polars``, ``arrow``, ``dict``, ``tensor`` or ``numpy``."""
-    if isinstance(frame, Mapping):
+    if isinstance(frame, Mapping) and not hasattr(frame, "shape"):  # as sparse matrices have
         return "dict"
     return UNITS.get(type(frame).__module__.partition(".")[0], "numpy")
 

@@ -4,6 +4,7 @@ __all__ = ["copies", "row_weights"]
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +20,15 @@ def row_weights(weights: ArrayLike | None, rows: int) -> Tensor | None:
     """
     if weights is None:
         return None
-    weight = torch.as_tensor(weights, dtype=torch.float64).flatten().cpu()
+    array = weights.cpu() if isinstance(weights, Tensor) else weights
+    weight = torch.from_numpy(np.array(array, dtype=np.float64)).flatten()
     if len(weight) != rows or not weight.isfinite().all() or (weight < 0).any():
         raise ValueError(
             f"sample_weight: found {len(weight)} weights for {rows} rows, expected one finite "
             "number of 0 or more for each row"
         )
+    if not weight.any():
+        raise ValueError("sample_weight: found only weights of zero, expected some above zero")
     return weight
 
 
