@@ -1,20 +1,17 @@
-r"""What rows lack, drawn from its law given the rest of them.
+r"""Missing values of rows, sampled given the observed ones.
 
-A flow gives :math:`p(x)`, so that :math:`p(x_m \mid x_o) \propto p(x_m, x_o)` is known up to a
-constant, and its gradient is the score: Markov chains sample it, behind the flow's leading
-elementwise layers, where every column is still itself and unbounded. Every draw is the end of a
-chain of its own. By default these are ``Chains``, which need no tuning; a ``sampler`` takes their
-place where pictures near a mode are wanted (``sampling``).
+A flow gives :math:`p(x)`, so :math:`p(x_m \mid x_o) \propto p(x_m, x_o)` is known up to a
+constant. ``Chains`` sample it after the flow's leading elementwise layers, where every column is
+still separate and unbounded. Each sample is the end of a Markov chain of its own.
 
-``Filling`` draws what training rows lack again and again from the flow that is being trained:
-expectation maximization by Monte Carlo, steps on completed rows between draws of what is missing
-from its law given the rest of its row. The chains of all entries go on from where they were, a few
-moves at a time. A redraw is a function of the flow, the entries, the seed and the step, whatever
-the number of workers.
+``Filling`` samples the missing values of training rows again while a flow is trained: Monte Carlo
+expectation maximization. At regular steps, a bounded random number of rows continue their chains
+by a few moves. The result depends on the flow, the values, the seed and the step, and not on the
+number of workers.
 
 Source: A Monte Carlo Implementation of the EM Algorithm (Wei and Tanner, 1990), Journal of the
 American Statistical Association 85; On Convergence Properties of the EM Algorithm with Persistent
-Chains (Gu and Kong, 1998), PNAS 95, for chains that go on.
+Chains (Gu and Kong, 1998), PNAS 95, for chains that continue.
 """
 
 __all__ = ["MIXED", "Filling", "Imputed", "impute"]
@@ -38,44 +35,44 @@ from .tables import ArrayLike
 from .tables.completion import Completed
 
 SAMPLES, COMPONENTS = 4096, 16
-"""Samples of the flow to which the chains' mixture is fitted, and most Gaussians of it."""
+"""Samples of the flow to which the mixture of proposals is fitted, and its most Gaussians."""
 
 ROWS = 512
 """Most rows whose chains run at a time."""
 
 NUMBERS = 1 << 24
-"""Most numbers of their matrices."""
+"""Most entries of their matrices."""
 
 MIXED = 1.1
-"""R̂ up to which the chains of a row are taken to have met."""
+"""R̂ up to which the chains of a row count as converged."""
 
 ENOUGH = 0.25
-"""The effective share of a row's first proposals from which they give its draws."""
+"""Effective share of a row's first proposals from which it needs no long chains."""
 
 SETTLE = 4
-"""Moves of chains that begin at such proposals."""
+"""Moves of the chains of such rows."""
 
 REDRAW_EVERY = 100
-"""Steps between redraws."""
+"""Training steps after which missing values are sampled again."""
 
 REDRAW_BATCHES, REDRAW_MOVES = 2, 2
-"""Rows of a redraw, in batches, and moves of their chains: an eighth of the steps' cost."""
+"""Batches of rows that are sampled again, and moves of their chains: an eighth of the cost."""
 
 REDRAW_ROWS = 256
-"""Rows whose chains run together, at most; fewer of many columns."""
+"""Most of these rows whose chains run together; fewer if there are many columns."""
 
 
 @dataclass(frozen=True)
 class Imputed:
-    """Rows whose missing elements have been drawn.
+    """Rows whose missing values have been sampled.
 
     Attributes:
-        draws: K draws of every row, with shape (N, K, *event), of the type of the data; observed
-            elements are the rows', exactly.
-        acceptance: The share of steps in which a row's chains moved, with shape (N,), 1 of
+        draws: K completed copies of every row, with shape (N, K, *event), in the type of the data.
+            Observed values are unchanged.
+        acceptance: The share of steps in which a row's chains moved, with shape (N,); 1 for
             complete rows.
-        r_hat: The largest R̂ of a row's missing elements, with shape (N,): near 1 when the chains
-            agree, and 1 of complete rows.
+        r_hat: The largest R̂ of a row's missing values, with shape (N,): near 1 if the chains
+            agree; 1 for complete rows.
     """
 
     draws: Tensor
@@ -97,31 +94,28 @@ def impute(
     doublings: int = 1,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Imputed:
-    """Draws the missing elements of rows given the others.
+    """Samples the missing values of rows given the observed ones.
 
-    Cost: of a draw 32 energies, and 8 or 9 a step, warming up included; of rows whose chains have
-    not met then, besides 2 to 7 scores a step, of which more where the density is rough.
+    Cost: 64 energies for each sample of most rows. Rows whose first proposals are poor run
+    ``warmup`` and ``steps`` moves of 8 or 9 energies, then three times as many, then moves with
+    2 to 7 scores.
 
     Arguments:
         flow: The flow, preprocessing included.
-        x: Raw rows with shape (N, *event), NaN where an element is missing: a tensor, an array
-            or a frame.
-        missing: In place of NaN, true where an element is missing, broadcastable to ``x``; what
-            ``x`` has there is not looked at.
-        context: What the rows are given, with shape (N, C); None of a flow without.
-        generator: Where all random numbers come from.
-        draws: K ≥ 1, the draws of a row.
-        steps: Steps of every chain, an even number: of independent proposals alone at first. Rows
-            whose chains have not met, by an R̂ above 1.1, are drawn again by three times as many,
-            then by ``steps`` with leapfrogs.
-        warmup: Steps before those, by which proposals and leapfrogs are tuned.
-        doublings: How often rows whose chains have not met then are drawn again by twice as many.
-        progress: Is told, after every step, the share that is done of those that there may be;
-            of no rows nothing.
+        x: Raw rows with shape (N, *event), NaN where a value is missing: a tensor, an array or a
+            frame.
+        missing: Marks the missing values instead of NaN, broadcastable to ``x``.
+        context: The contexts of the rows, with shape (N, C); None if the flow has none.
+        generator: The source of randomness.
+        draws: The number K ≥ 1 of completed copies.
+        steps: Moves of a chain, an even number.
+        warmup: Moves before these, which tune proposals and leapfrogs.
+        doublings: How often the moves are doubled for rows whose R̂ stays above 1.1.
+        progress: A function that is called with the share of the moves that are done, of those
+            that there may be.
 
     Raises:
-        ValueError: if the flow is of images, shapes do not agree, or a
-            number is out of range.
+        ValueError: if the flow is one of images, shapes do not agree, or a number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
     context, x = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
@@ -158,7 +152,7 @@ def impute(
 
 
 class _Share:
-    """Tells the share of all steps that is done, as parts of them are."""
+    """Reports the share of all moves that are done."""
 
     def __init__(self, steps: int, progress: Callable[[float], None]) -> None:
         self.done, self.steps, self.progress = 0.0, steps, progress
@@ -176,9 +170,14 @@ def _target(
     *,
     components: int,
 ) -> Target:
-    """Returns what the default chains sample, near which raw ``samples`` with shape (N, D) lie.
+    """Returns the distribution that chains sample.
 
-    These are given ``context``, with shape (N, C), if the flow has one.
+    Arguments:
+        flow: The flow.
+        samples: Raw rows (N, D) that have nearly this distribution.
+        generator: The source of randomness.
+        context: The contexts of the samples, with shape (N, C).
+        components: Most Gaussians of the mixture of proposals.
     """
     layers = list(flow.layers)
     grid = bool(layers) and isinstance(layers[0], Dequantizer)
@@ -217,14 +216,14 @@ def _elementwise(layer: Bijection) -> bool:
 
 
 class Filling:
-    """Creates the redraws of a split.
+    """Repeated samples of the missing values of a split, while a flow is trained.
 
     Arguments:
         split: The training rows.
         batch_size: Rows of a global batch.
         seed: The seed.
-        shard: Rank and number of workers, which share the rows.
-        device: Where the training is.
+        shard: The rank and the number of workers, which share the rows.
+        device: The device of the training.
     """
 
     def __init__(
@@ -243,15 +242,15 @@ class Filling:
         self.rows = self.missing.any(1).nonzero().flatten()
 
     def due(self, step: int) -> bool:
-        """Whether entries are drawn again before a step."""
+        """Returns whether missing values are sampled again before a step."""
         return step > 0 and step % REDRAW_EVERY == 0
 
     @torch.no_grad()
     def redraw(self, flow: Flow, step: int) -> None:
-        """Draws all missing entries again, in place; call it on all workers.
+        """Samples the missing values of some rows again, in place; call it on all workers.
 
         Raises:
-            NonFinite: If the flow gives rows no finite density.
+            NonFinite: if the flow gives rows no finite density.
         """
         (rank, world), device = self.shard, self.x.device
         noise = generator(self.seed, "missing", step, device=device)
@@ -280,9 +279,9 @@ class Filling:
         return None if self.context is None else self.context[rows]
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the entries, row by row."""
+        """Returns the missing values, row by row."""
         return {"entries": self.x[self.missing]}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Goes on with the entries that ``state`` told."""
+        """Resumes from the values of ``state``."""
         self.x[self.missing] = state["entries"].to(self.x)

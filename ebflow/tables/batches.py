@@ -1,10 +1,10 @@
 """Splits of a data set, in batches.
 
 A split is a sequence of parts: the shards of a folder, or all rows in memory. An epoch of a
-shuffled stream is a sequence of windows, each a set of parts held in memory at once. The epoch's
-order of rows is the windows' permutations one after another, and batch k of the epoch is its rows
-k * size … (k + 1) * size: so the windows before a starting point need not be read. The same rows
-in the same order give the same batches, wherever they lie.
+shuffled stream is a sequence of windows, which are sets of parts in memory at the same time. The
+windows are permuted one after another. Batch k of the epoch has its rows k * size …
+(k + 1) * size, so windows before a starting point need not be read. The same rows in the same
+order give the same batches, in memory or on disk.
 """
 
 __all__ = ["BUDGET", "Batch", "Batched", "Split"]
@@ -27,26 +27,26 @@ BUDGET = 1 << 30
 
 
 class Batch(NamedTuple):
-    """Rows, and what each is given.
+    """Rows and their contexts.
 
     Arguments:
         x: Raw rows with shape (B, D).
-        context: Their contexts with shape (B, C), None of data without.
+        context: Their contexts with shape (B, C); None if there are none.
     """
 
     x: Tensor
     context: Tensor | None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """Returns rows and contexts changed alike."""
+        """Returns the batch with a function applied to rows and contexts."""
         return Batch(*(None if t is None else change(t) for t in self))
 
     def take(self, rows: Tensor) -> "Batch":
-        """Returns the rows of these numbers, in this order."""
+        """Returns the rows with these numbers, in this order."""
         return self.each(lambda t: t.index_select(0, rows))
 
     def cut(self, rows: slice) -> "Batch":
-        """Returns a view of some rows."""
+        """Returns a view of a slice of the rows."""
         return self.each(lambda t: t[rows])
 
     def to(self, device: torch.device) -> "Batch":
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
 
 
 class Batched(Protocol):
-    """What gives rows in order: a split, or what stands in for one."""
+    """A source of batches in order, such as a split."""
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields the rows in order, ``size`` at a time, the last batch smaller."""
@@ -63,18 +63,18 @@ class Batched(Protocol):
 
 
 class Split(ABC):
-    """Rows of one split of a data set, in order.
+    """The rows of a split of a data set, in order.
 
     Arguments:
-        name: Name of the split.
-        shape: Shape of an example; D is its product.
-        dtype: dtype of the rows.
-        levels: Number of levels of integer data (values 0 … levels − 1), None if continuous.
-        parts: Rows of each part.
-        where: Names the split in messages.
-        context_width: The width C of the contexts, 0 without.
-        categories: The number K of levels of each column of categories, whose values are the codes
-            0 … K − 1; 0 of other columns; None: no column holds categories.
+        name: The name of the split.
+        shape: The shape of an example; D is its product.
+        dtype: The dtype of the rows.
+        levels: The number of levels of 8-bit data (values 0 … levels − 1); None: continuous.
+        parts: The number of rows of each part.
+        where: The name of the split in messages.
+        context_width: The number C of the elements of a context; 0: there are none.
+        categories: The number K of codes 0 … K − 1 of each category, 0 for other columns; None:
+            no column is a category.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Split(ABC):
 
     @abstractmethod
     def read(self, parts: Sequence[int]) -> Batch:
-        """Returns all rows of the parts of these numbers."""
+        """Returns all rows of the parts with these numbers."""
 
     def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
         """Returns the whole split, with shape (N, D), in its own dtype.
@@ -121,7 +121,7 @@ class Split(ABC):
         It is read once and shared between calls: do not write to it.
 
         Raises:
-            BadInput: If the split takes more than ``budget_bytes``.
+            BadInput: if the split takes more than ``budget_bytes``.
         """
         if "resident" not in self.__dict__ and self.bytes > budget_bytes:
             raise BadInput(
@@ -137,24 +137,24 @@ class Split(ABC):
 
     @property
     def context(self) -> Tensor | None:
-        """What each row is given, with shape (N, C); read as ``resident``."""
+        """The contexts of all rows, with shape (N, C); None if there are none."""
         return self.resident.context
 
     @property
     def content(self) -> Batch:
-        """All rows as they were given: what a data set's digest is of."""
+        """All rows as they are in the data, of which a digest is computed."""
         return self.resident
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest value of every feature, in float64 with shape (D,)."""
+        """The smallest and the largest value of every column, in float64 with shape (D,)."""
         x = self.tensor()
         return x.amin(0).double(), x.amax(0).double()
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yields the rows in order, ``size`` at a time, the last batch smaller.
 
-        Streams what is not in memory: that is then bounded by the batch and one shard.
+        Rows that are not in memory are streamed: a batch and one shard are in memory at a time.
         """
         if size < 1:
             raise BadInput(f"batch_size: found {size}, expected at least 1")
@@ -175,24 +175,24 @@ class Split(ABC):
     ) -> Iterator[Batch]:
         """Returns an endless iterator of random batches of size / world rows.
 
-        Global batch t is a function of (seed, t, size, budget_bytes): it holds the same rows for
-        every number of workers, and whether the stream began at 0 or at ``start``. Each epoch
-        visits every row once and drops what does not fill a batch.
+        Global batch t is a function of (seed, t, size, budget_bytes). It has the same rows for any
+        number of workers, and for any ``start`` before it. Each epoch visits every row once and
+        drops an incomplete last batch.
 
-        A split that fits the budget is held on the device and permuted as a whole. Else the
-        parts are taken in random order, in windows that fit the budget, and permuted within
-        a window; the rest of a window goes into the next batch. A window has at least one part.
+        A split within the budget stays on the device and is permuted as a whole. Otherwise the
+        parts are read in random order, in windows within the budget of at least one part, and
+        permuted within a window. The last rows of a window go into the next batch.
 
         Arguments:
             size: Rows of a global batch.
-            seed: Seed of the permutations.
-            start: Global batches that have been consumed already.
-            shard: Rank and number of workers; rank r takes the r-th part of each batch.
-            budget_bytes: Most bytes to hold in memory, 8 bytes a row for the order included.
-            device: Where the batches go.
+            seed: The seed of the permutations.
+            start: The number of global batches to skip.
+            shard: The rank and the number of workers; rank r gets the r-th part of each batch.
+            budget_bytes: Most bytes in memory, with 8 bytes for the order of each row.
+            device: The device of the batches.
 
         Raises:
-            BadInput: If ``size`` exceeds the split or does not divide among the workers.
+            BadInput: if ``size`` exceeds the split or does not divide among the workers.
         """
         self._check_stream(size, start, shard)
         shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))

@@ -1,6 +1,6 @@
-"""What rows lack, filled in before there is a flow."""
+"""Missing values of training rows, before there is a flow that could sample them."""
 
-__all__ = ["Completed", "Gaussian", "Law", "completed"]
+__all__ = ["Completed", "Gaussian", "RankCopula", "completed"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,212 +13,215 @@ from ..randomness import Generator, RowGenerator, generator, normal
 from .batches import Batch, Split
 from .rows import Rows
 
-ROWS, NUMBERS = 5_000, 1e9
-"""Rows of the maximization at most, and of rows times D³; never fewer than 2 D rows."""
+ROWS, ENTRIES = 5_000, 1e9
+"""Most rows of the maximization, and most rows times D³; at least 2 D rows are used."""
 
 ITERATIONS = 25
-"""Of the maximization."""
+"""Iterations of the maximization."""
 
 RIDGE = 1e-3
 """Share of the identity in the covariance of the scores."""
 
 CHUNK = 1 << 22
-"""Most numbers of the matrices of a chunk of rows."""
+"""Most entries of the matrices of a chunk of rows."""
+
+ENOUGH = 50
+"""Complete validation rows from which incomplete ones are left out."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian of greatest likelihood given what is observed of some rows, nearly.
+    """The Gaussian of greatest likelihood given the observed values of some rows, nearly.
 
     Attributes:
-        mean: With shape (D,), in float64.
-        covariance: With shape (D, D).
+        mean: The mean, with shape (D,), in float64.
+        covariance: The covariance, with shape (D, D).
     """
 
     mean: Tensor
     covariance: Tensor
 
     @classmethod
-    def of(cls, z: Tensor) -> "Gaussian":
-        """Fits it to rows (N, D) of columns of about unit scale, NaN where an entry is missing.
+    def fit(cls, z: Tensor) -> "Gaussian":
+        """Fits it to rows (N, D) of columns of about unit scale, NaN where a value is missing.
 
-        Cost: O(D³) a row and iteration.
+        Cost: O(D³) for each row and iteration.
         """
-        found = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
+        gaussian = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
         for _ in range(ITERATIONS):
-            found = found._maximized(z)
-        return found
+            gaussian = gaussian._maximized(z)
+        return gaussian
 
-    def expected(self, z: Tensor) -> Tensor:
-        """Returns rows (N, D) with the conditional means of their missing entries."""
-        seen = ~z.isnan()
-        away = torch.where(seen, z - self.mean, 0.0)
-        return torch.where(seen, z, self.mean + self._carried(seen, away))
+    def conditional_mean(self, z: Tensor) -> Tensor:
+        """Returns rows (N, D) with the conditional means of their missing values."""
+        observed = ~z.isnan()
+        deviations = torch.where(observed, z - self.mean, 0.0)
+        return torch.where(observed, z, self.mean + self._regressed(observed, deviations))
 
-    def drawn(self, z: Tensor, noise: Generator) -> Tensor:
-        """Returns rows (N, D) with their missing entries drawn from their conditional law."""
-        seen = ~z.isnan()
-        whole = self.mean + normal(z.shape, z, noise) @ torch.linalg.cholesky(self.covariance).mT
-        return torch.where(seen, z, whole + self._carried(seen, torch.where(seen, z - whole, 0.0)))
+    def sample(self, z: Tensor, noise: Generator) -> Tensor:
+        """Returns rows (N, D) with samples of their missing values given the observed ones."""
+        observed = ~z.isnan()
+        root = torch.linalg.cholesky(self.covariance)
+        joint = self.mean + normal(z.shape, z, noise) @ root.mT
+        shift = self._regressed(observed, torch.where(observed, z - joint, 0.0))
+        return torch.where(observed, z, joint + shift)
 
     def _maximized(self, z: Tensor) -> "Gaussian":
-        """Returns what one iteration makes of it."""
+        """Returns the Gaussian after one iteration of expectation maximization."""
         parts = z.split(_chunk(z.shape[1]))
-        whole = torch.cat([self.expected(rows) for rows in parts])
-        spread = sum(self._spread(~rows.isnan()) for rows in parts)
-        mean = whole.mean(0)
-        centred = whole - mean
-        found = (centred.mT @ centred + spread) / len(z)
-        return Gaussian(mean, (1 - RIDGE) * found + RIDGE * torch.eye(len(mean)).to(found))
+        rows = torch.cat([self.conditional_mean(part) for part in parts])
+        spread = sum(self._spread(~part.isnan()) for part in parts)
+        mean = rows.mean(0)
+        centred = rows - mean
+        covariance = (centred.mT @ centred + spread) / len(z)
+        identity = torch.eye(len(mean)).to(covariance)
+        return Gaussian(mean, (1 - RIDGE) * covariance + RIDGE * identity)
 
-    def _spread(self, seen: Tensor) -> Tensor:
-        """Returns the sum of the conditional covariances of what rows lack."""
-        cross = self.covariance * seen.unsqueeze(1)
-        rest = self.covariance - cross @ self._solved(seen, cross.mT)
-        return (rest * (~seen).unsqueeze(1) * (~seen).unsqueeze(2)).sum(0)
+    def _spread(self, observed: Tensor) -> Tensor:
+        """Returns the sum of the conditional covariances of the missing values."""
+        cross = self.covariance * observed.unsqueeze(1)
+        rest = self.covariance - cross @ self._solved(observed, cross.mT)
+        return (rest * (~observed).unsqueeze(1) * (~observed).unsqueeze(2)).sum(0)
 
-    def _carried(self, seen: Tensor, away: Tensor) -> Tensor:
-        """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D) that are 0 where nothing is seen."""
-        return (self.covariance @ self._solved(seen, away.unsqueeze(2))).squeeze(2)
+    def _regressed(self, observed: Tensor, deviations: Tensor) -> Tensor:
+        """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D), which are 0 where nothing is observed."""
+        return (self.covariance @ self._solved(observed, deviations.unsqueeze(2))).squeeze(2)
 
-    def _solved(self, seen: Tensor, columns: Tensor) -> Tensor:
-        """Returns Σ_oo⁻¹ of columns (B, D, R), by Cholesky's factors.
+    def _solved(self, observed: Tensor, columns: Tensor) -> Tensor:
+        """Returns Σ_oo⁻¹ of columns (B, D, R), by Cholesky factors.
 
-        PyTorch's LU of several large matrices by several threads is wrong
+        PyTorch's LU of several large matrices on several threads is wrong
         (pytorch/pytorch#141358).
         """
-        return torch.cholesky_solve(columns, torch.linalg.cholesky(self._block(seen)))
+        return torch.cholesky_solve(columns, torch.linalg.cholesky(self._block(observed)))
 
-    def _block(self, seen: Tensor) -> Tensor:
-        """Returns Σ_oo of every row with shape (B, D, D), the identity where nothing is seen."""
-        both = seen.unsqueeze(1) & seen.unsqueeze(2)
+    def _block(self, observed: Tensor) -> Tensor:
+        """Returns Σ_oo for each row with shape (B, D, D), the identity elsewhere."""
+        both = observed.unsqueeze(1) & observed.unsqueeze(2)
         return torch.where(both, self.covariance, torch.eye(len(self.mean)).to(self.covariance))
 
 
 @dataclass(frozen=True)
-class Law:
-    r"""A Gaussian of the columns' ranks, from which missing entries are drawn.
+class RankCopula:
+    r"""A Gaussian of the columns' ranks, which samples missing values.
 
-    Column by column, the observed values are carried to normal scores, :math:`\Phi^{-1}` of their
-    ranks. Mean and covariance of the scores are those of greatest likelihood given what is
-    observed, by expectation maximization; missing scores are drawn from their conditional law and
-    carried back to values that the column has: integers stay integers, and nothing leaves its
-    column's range.
+    The observed values of each column become normal scores, :math:`\Phi^{-1}` of their ranks. The
+    scores have a Gaussian whose likelihood given the observed values is the greatest. Missing
+    scores are sampled from their conditional distribution, and become values that the column has:
+    integers stay integers, and no value leaves its column's range.
 
     Source: Statistical Analysis with Missing Data (Little and Rubin, 2019), 11.2, for the
     maximization; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
-    2007) for the law.
+    2007) for the copula.
 
     Attributes:
         values: The observed values of each column, ascending.
-        scores: The law of the scores.
+        scores: The distribution of the scores.
     """
 
     values: tuple[Tensor, ...]
     scores: Gaussian
 
     @classmethod
-    def of_split(cls, split: Split, seed: int = 0) -> "Law":
-        """Fits the law to the rows of a split, their contexts beside them; as ``of``."""
-        return cls.of(_whole(split), seed)
+    def fit_split(cls, split: Split, seed: int = 0) -> "RankCopula":
+        """Fits the copula to the rows of a split together with their contexts."""
+        return cls.fit(_with_contexts(split), seed)
 
     @classmethod
-    def of(cls, x: Tensor, seed: int = 0) -> "Law":
-        """Fits the law to rows with shape (N, D), NaN where an entry is missing.
+    def fit(cls, x: Tensor, seed: int = 0) -> "RankCopula":
+        """Fits the copula to rows with shape (N, D), NaN where a value is missing.
 
-        Cost: O(D³) a row and iteration.
+        Cost: O(D³) for each row and iteration.
 
         Raises:
-            BadInput: If a column has no value.
+            BadInput: if a column has no value.
         """
         columns = tuple(column[~column.isnan()].sort().values for column in x.mT)
         for k, column in enumerate(columns):
             if not len(column):
                 raise BadInput(f"x, feature {k}: found no value in {len(x)} rows, expected some")
         width = x.shape[1]
-        most = max(2 * width, min(ROWS, int(NUMBERS / width**3)))
+        most = max(2 * width, min(ROWS, int(ENTRIES / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
-        return cls(columns, Gaussian.of(_scores(columns, x[order[:most]])))
+        return cls(columns, Gaussian.fit(_scores(columns, x[order[:most]])))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
-        """Returns rows (N, D) with their missing entries drawn; the noise is the row's own.
+        """Returns rows (N, D) with samples of their missing values.
+
+        The noise of a row depends on its number alone.
 
         Arguments:
-            x: The rows, NaN where an entry is missing.
+            x: The rows, NaN where a value is missing.
             seed: The seed.
-            path: What the noise is for.
+            path: The purpose of the noise.
         """
-        found, first = [], 0
+        parts, first = [], 0
         for rows in x.split(_chunk(x.shape[1])):
             noise = RowGenerator(seed, "missing", *path, first=first)
-            drawn = self._values(self.scores.drawn(_scores(self.values, rows), noise))
-            found.append(torch.where(rows.isnan(), drawn.to(x), rows))
+            values = self._values(self.scores.sample(_scores(self.values, rows), noise))
+            parts.append(torch.where(rows.isnan(), values.to(x), rows))
             first += len(rows)
-        return torch.cat(found)
+        return torch.cat(parts)
 
     def _values(self, z: Tensor) -> Tensor:
-        u = torch.special.ndtr(z)
-        columns = zip(self.values, u.mT, strict=True)
-        return torch.stack(
-            [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns], 1
-        )
-
-
-ENOUGH = 50
-"""Complete validation rows from which the others are left out."""
+        """Returns the values of normal scores."""
+        shares = torch.special.ndtr(z).mT
+        columns = zip(self.values, shares, strict=True)
+        quantiles = [v[(p * len(v)).long().clamp(max=len(v) - 1)].double() for v, p in columns]
+        return torch.stack(quantiles, 1)
 
 
 def completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
     """Returns training and validation rows without missing values.
 
-    Missing values of the training rows are sampled, to be sampled again. The complete validation
-    rows decide when to stop; if they are few, all of them are completed once.
+    Missing values of the training rows are sampled, and sampled again while a flow is trained.
+    Complete validation rows decide when to stop; if they are few, all rows are completed once.
     """
     if not any(bool(split.resident.x.isnan().any()) for split in splits):
         return splits
-    law = Law.of_split(splits[0], seed)
-    return [
-        Completed(splits[0], law, seed),
-        *(_complete(split, law, seed) for split in splits[1:]),
-    ]
+    train, *held_out = splits
+    copula = RankCopula.fit_split(train, seed)
+    others = (_complete_rows(split) or Completed(split, copula, seed) for split in held_out)
+    return [Completed(train, copula, seed), *others]
 
 
-def _complete(split: Rows, law: "Law", seed: int) -> Split:
+def _complete_rows(split: Rows) -> Rows | None:
+    """Returns the rows without missing values; None if they are few."""
     rows = (~split.resident.x.isnan().any(1)).nonzero().flatten()
     if len(rows) < min(ENOUGH, len(split)):
-        return Completed(split, law, seed)
+        return None
     batch = split.resident.take(rows)
     return Rows(*batch, shape=split.shape, name=split.name, categories=split.categories)
 
 
 class Completed(Split):
-    """Creates a split in memory whose missing entries are filled in, to be filled in again.
+    """A split in memory whose missing values are sampled, and may be sampled again.
 
     Arguments:
-        split: The split, NaN where an entry is missing.
-        law: What they are drawn from at first, given the contexts if there are any.
-        seed: Where the draws come from.
+        split: The split, NaN where a value is missing.
+        copula: The distribution of the first samples, given the contexts if there are any.
+        seed: The seed of the samples.
 
     Raises:
-        BadInput: If the split does not fit into the memory for one.
+        BadInput: if the split is larger than the memory for one.
     """
 
-    def __init__(self, split: Split, law: Law, seed: int) -> None:
+    def __init__(self, split: Split, copula: RankCopula, seed: int) -> None:
         keys = ("shape", "dtype", "levels", "where", "context_width", "categories")
         options = {key: getattr(split, key) for key in keys}
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split
         self.missing, context = split.tensor().isnan(), split.context
-        x = law.complete(_whole(split), seed, split.name)[:, : split.width]
+        x = copula.complete(_with_contexts(split), seed, split.name)[:, : split.width]
         self.resident = Batch(x.to(self.dtype).contiguous(), context)
 
     @property
     def content(self) -> Batch:
-        """The rows as they are, missing entries included."""
+        """The rows with their missing values."""
         return self.split.content
 
     def read(self, parts: Sequence[int]) -> Batch:
-        """Returns all rows, as they are filled in now."""
+        """Returns all rows with their present samples."""
         return self.resident
 
     def labels(self) -> Tensor:
@@ -227,25 +230,24 @@ class Completed(Split):
 
 
 def _chunk(width: int) -> int:
-    """Returns how many rows of a width have their matrices in memory at a time."""
+    """Returns the number of rows of a width whose matrices are in memory at a time."""
     return max(1, CHUNK // width**2)
 
 
-def _whole(split: Split) -> Tensor:
+def _with_contexts(split: Split) -> Tensor:
     """Returns rows and their contexts, with shape (N, D + C)."""
     x, context = split.tensor(), split.context
     return x if context is None else torch.cat([x, context.to(x)], 1)
 
 
 def _scores(columns: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Returns normal scores in float64, NaN where an entry is missing."""
-    found = []
-    for known, column in zip(columns, x.mT, strict=True):
-        ends = [
-            torch.searchsorted(known, column.contiguous(), right=right) for right in (False, True)
-        ]
-        middle = (ends[0] + ends[1]).double() / (2 * len(known))
-        least = 0.5 / len(known)
+    """Returns normal scores in float64, NaN where a value is missing."""
+    scores = []
+    for values, column in zip(columns, x.mT, strict=True):
+        column = column.contiguous()
+        below, upto = (torch.searchsorted(values, column, right=right) for right in (False, True))
+        middle = (below + upto).double() / (2 * len(values))
+        least = 0.5 / len(values)
         z = torch.special.ndtri(middle.clamp(least, 1 - least))
-        found.append(torch.where(column.isnan(), torch.nan, z))
-    return torch.stack(found, 1)
+        scores.append(torch.where(column.isnan(), torch.nan, z))
+    return torch.stack(scores, 1)

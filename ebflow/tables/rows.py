@@ -18,20 +18,21 @@ DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
 class Rows(Split):
-    """Creates a split of rows in memory; they are checked, and shared, not copied.
+    """A split of checked rows in memory, which are shared, not copied.
 
     Arguments:
         x: Raw rows with shape (N, D) or (N, *shape): uint8, float32 or float64.
-        context: What each row is given, real numbers with shape (N, C); None: nothing.
-        shape: Shape of an example; None takes that of ``x``.
-        levels: Number of levels of uint8 rows; None: 256 of these, and reals are continuous.
-        name: Name of the split.
-        missing: Whether entries may be missing, as NaN.
-        categories: As of ``Split``.
+        context: The contexts, real numbers with shape (N, C); None: there are none.
+        shape: The shape of an example; None: that of ``x``.
+        levels: The number of levels of uint8 rows; None: 256. Other rows are continuous.
+        name: The name of the split.
+        missing: Whether values may be missing, as NaN.
+        categories: The numbers of codes of the columns, as in ``Split``.
 
     Raises:
-        TypeError: If a dtype is another.
-        BadInput: If shapes do not agree, there are no rows, or a value is not finite or no level.
+        TypeError: if the dtype is another one.
+        BadInput: if shapes do not agree, there are no rows, a value is not finite, or an integer
+            is not a level.
     """
 
     def __init__(
@@ -72,13 +73,13 @@ class Rows(Split):
 
 
 class Arrays:
-    """Creates a data set in memory from its splits.
+    """A data set in memory.
 
     Arguments:
-        splits: The splits, of the same kind of rows, each of another name.
+        splits: The splits, with the same kind of rows and different names.
 
     Raises:
-        BadInput: If they do not agree.
+        BadInput: if they do not agree.
     """
 
     def __init__(self, *splits: Split) -> None:
@@ -97,7 +98,7 @@ class Arrays:
                     )
 
     def split(self, name: str) -> Split:
-        """Returns the split of that name; raises BadInput if there is none."""
+        """Returns the split with a name; raises BadInput if there is none."""
         if name not in self._splits:
             raise BadInput(f"found no split {name!r}, expected one of {', '.join(self._splits)}")
         return self._splits[name]
@@ -149,7 +150,7 @@ def _check_context(context: Tensor, rows: int) -> None:
 
 
 def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
-    """Raises BadInput at the first value that is not finite, or no level."""
+    """Raises BadInput at the first value that is not finite or not a level."""
     good = rows.isfinite() if levels is None else rows <= levels - 1
     if good.all():
         return

@@ -13,7 +13,7 @@ from torch import Tensor
 from ebflow.errors import BadInput
 from ebflow.files import sha256
 from ebflow.tables.batches import Batch, Split
-from ebflow.tables.completion import Completed, Law
+from ebflow.tables.completion import Completed, RankCopula
 from pipelines.data.manifest import Manifest
 from pipelines.data.shards import Shard, read_shard
 
@@ -56,14 +56,14 @@ class Dataset:
             stored = StoredSplit(self, name)
             complete = name not in self.manifest.incomplete
             self._splits[name] = (
-                stored if complete else Completed(stored, self._law, self.manifest.seed)
+                stored if complete else Completed(stored, self._copula, self.manifest.seed)
             )
         return self._splits[name]
 
     @cached_property
-    def _law(self) -> Law:
+    def _copula(self) -> RankCopula:
         """The distribution from which missing values are sampled at first."""
-        return Law.of_split(StoredSplit(self, "train"), self.manifest.seed)
+        return RankCopula.fit_split(StoredSplit(self, "train"), self.manifest.seed)
 
     def verify(self) -> None:
         """Compares the SHA-256 of every shard with the manifest; raises BadInput."""

@@ -1,4 +1,4 @@
-"""What rows lack while a flow is trained: the first law of it, and what the flow draws."""
+"""What rows lack while a flow is trained: the first copula of it, and what the flow draws."""
 
 import math
 from functools import partial
@@ -11,7 +11,7 @@ import ebflow
 from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
-from ebflow.tables.completion import Completed, Gaussian, Law
+from ebflow.tables.completion import Completed, Gaussian, RankCopula
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.resumable import resume, save_training
 from tests.pipelines.training.cases import same, trainer
@@ -37,16 +37,16 @@ def holes(x, share=0.3, seed=1):
 
 def test_the_first_law_has_the_correlation_of_the_complete_rows():
     """The error of a correlation from 3,000 rows of which half are whole is below 0.01."""
-    law = Law.of(holes(pairs(3_000)))
-    found = law.scores.covariance / law.scores.covariance.diagonal().prod().sqrt()
+    copula = RankCopula.fit(holes(pairs(3_000)))
+    found = copula.scores.covariance / copula.scores.covariance.diagonal().prod().sqrt()
     assert float(found[0, 1]) == pytest.approx(CORRELATION, abs=BOUND * 0.01)
 
 
 def test_the_first_law_draws_what_the_column_has_given_the_others():
     truth = pairs(4_000)
-    law, gone = Law.of(holes(truth)), truth.clone()
+    copula, gone = RankCopula.fit(holes(truth)), truth.clone()
     gone[:, 1] = math.nan
-    drawn = law.complete(gone, 0, "test")
+    drawn = copula.complete(gone, 0, "test")
     assert torch.equal(drawn[:, 0], truth[:, 0])
     assert set(drawn[:, 1].tolist()) <= set(truth[:, 1].tolist())
     assert float(drawn.T.corrcoef()[0, 1]) == pytest.approx(CORRELATION, abs=0.03)
@@ -56,45 +56,45 @@ def test_the_first_law_draws_what_the_column_has_given_the_others():
 
 def test_a_gaussians_expected_entries_are_its_conditional_means():
     z = holes(torch.randn(500, 3, generator=generator(0, "z")).cumsum(1))
-    law = Gaussian.of(z)
-    found = law.expected(z)
+    copula = Gaussian.fit(z)
+    found = copula.conditional_mean(z)
     for row, whole in zip(z[:20], found, strict=False):
         m, o = row.isnan(), ~row.isnan()
-        gain = law.covariance[m][:, o] @ torch.linalg.inv(law.covariance[o][:, o])
-        torch.testing.assert_close(whole[m], law.mean[m] + gain @ (row[o] - law.mean[o]))
-    errors = (law.drawn(z, generator(1, "draw")) - found)[z.isnan()]
+        gain = copula.covariance[m][:, o] @ torch.linalg.inv(copula.covariance[o][:, o])
+        torch.testing.assert_close(whole[m], copula.mean[m] + gain @ (row[o] - copula.mean[o]))
+    errors = (copula.sample(z, generator(1, "draw")) - found)[z.isnan()]
     assert abs(float(errors.mean())) < BOUND * float(errors.std()) / len(errors) ** 0.5
 
 
 def test_two_threads_expect_of_many_columns_what_one_does():
-    law = Gaussian(torch.zeros(200), torch.eye(200) + 0.5)
+    copula = Gaussian(torch.zeros(200), torch.eye(200) + 0.5)
     z = holes(torch.randn(8, 200, generator=generator(0, "z")))
-    expected = law.expected(z)
+    expected = copula.conditional_mean(z)
     torch.set_num_threads(2)
-    torch.testing.assert_close(law.expected(z), expected)
+    torch.testing.assert_close(copula.conditional_mean(z), expected)
 
 
 def test_noise_is_the_rows_own(monkeypatch):
     x = holes(pairs(300))
-    law = Law.of(x)
-    whole = law.complete(x, 0, "test")
+    copula = RankCopula.fit(x)
+    whole = copula.complete(x, 0, "test")
     monkeypatch.setattr("ebflow.tables.completion.CHUNK", 64)
-    assert torch.equal(law.complete(x, 0, "test"), whole)
-    assert not torch.equal(law.complete(x, 1, "test"), whole)
+    assert torch.equal(copula.complete(x, 0, "test"), whole)
+    assert not torch.equal(copula.complete(x, 1, "test"), whole)
 
 
 def test_a_column_without_a_value_is_one_line():
     with pytest.raises(BadInput, match="x, feature 1: found no value in 9 rows, expected some"):
-        Law.of(torch.stack([torch.arange(9.0), torch.full((9,), math.nan)], 1))
+        RankCopula.fit(torch.stack([torch.arange(9.0), torch.full((9,), math.nan)], 1))
 
 
 def incomplete(count=400):
     """A data set of which a third of the entries is missing."""
     train, held = holes(pairs(count)), holes(pairs(100, seed=5))
-    law = Law.of(train)
+    copula = RankCopula.fit(train)
     return Arrays(
         *(
-            Completed(Rows(x, name=name, missing=True), law, 0)
+            Completed(Rows(x, name=name, missing=True), copula, 0)
             for name, x in (("train", train), ("validation", held))
         )
     )
@@ -162,7 +162,9 @@ def test_chains_that_go_on_reach_the_flows_own_law():
         (2,), [ebflow.bijections.Dense(torch.eye(2), torch.tensor([0.0, -3.0]))]
     ).double()
     rows = Rows(torch.tensor([[1.0, 0.0], [0.5, math.nan]] * 1_000), missing=True)
-    split = Completed(rows, Law.of(torch.randn(50, 2, generator=generator(0, "law"))), 0)
+    split = Completed(
+        rows, RankCopula.fit(torch.randn(50, 2, generator=generator(0, "copula"))), 0
+    )
     filling = Filling(split, batch_size=1_000, seed=0, shard=(0, 1), device=torch.device("cpu"))
     for step in range(1, 13):
         filling.redraw(flow, step)

@@ -46,7 +46,7 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> 
         callback=lambda event: report(event.share / 2, "fits the flow"),
     )
     mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
-    gaussian = Gaussian.of((holes["train"] - mean) / scale)
+    gaussian = Gaussian.fit((holes["train"] - mean) / scale)
     y, z = ((x - mean) / scale for x in (rows["test"], holes["test"]))
     gone = z.isnan()
     noise = generator(config.seed, "fill", "flow")
@@ -58,11 +58,11 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> 
         progress=lambda share: report((1 + share) / 2, "draws what test rows lack"),
     )
     noise = generator(config.seed, "fill", "gaussian")
-    drawn = gaussian.drawn(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)
+    drawn = gaussian.sample(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)
     scores = {
         "flow": crps((made.draws - mean) / scale, y),
         "gaussian": crps(drawn, y),
-        "gaussian_mean": (gaussian.expected(z) - y).abs(),
+        "gaussian_mean": (gaussian.conditional_mean(z) - y).abs(),
     }
     return {
         "study/removed": float(gone.double().mean()),
