@@ -45,7 +45,7 @@ class Gaussian:
     def fit(cls, z: Tensor) -> "Gaussian":
         """Fits it to rows (N, D) of columns of about unit scale, NaN where a value is missing.
 
-        Cost: O(D³) for each row and iteration.
+        Cost: O(D³) for each pattern of missing columns, and O(D²) for each row, an iteration.
         """
         gaussian = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
         for _ in range(ITERATIONS):
@@ -54,51 +54,53 @@ class Gaussian:
 
     def conditional_mean(self, z: Tensor) -> Tensor:
         """Returns rows (N, D) with the conditional means of their missing values."""
-        observed = ~z.isnan()
-        deviations = torch.where(observed, z - self.mean, 0.0)
-        return torch.where(observed, z, self.mean + self._regressed(observed, deviations))
+        return self._expected(z)[0]
 
     def sample(self, z: Tensor, noise: Generator) -> Tensor:
         """Returns rows (N, D) with samples of their missing values given the observed ones."""
         observed = ~z.isnan()
         root = torch.linalg.cholesky(self.covariance)
         joint = self.mean + normal(z.shape, z, noise) @ root.mT
-        shift = self._regressed(observed, torch.where(observed, z - joint, 0.0))
+        patterns, index = observed.unique(dim=0, return_inverse=True)
+        deviations = torch.where(observed, z - joint, 0.0).unsqueeze(2)
+        shift = (self._regression(patterns)[index] @ deviations).squeeze(2)
         return torch.where(observed, z, joint + shift)
 
     def _maximized(self, z: Tensor) -> "Gaussian":
         """Returns the Gaussian after one iteration of expectation maximization."""
-        parts = z.split(_chunk(z.shape[1]))
-        rows = torch.cat([self.conditional_mean(part) for part in parts])
-        spread = sum(self._spread(~part.isnan()) for part in parts)
+        parts = [self._expected(part) for part in z.split(_chunk(z.shape[1]))]
+        rows, spread = torch.cat([part[0] for part in parts]), sum(part[1] for part in parts)
         mean = rows.mean(0)
         centred = rows - mean
         covariance = (centred.mT @ centred + spread) / len(z)
         identity = torch.eye(len(mean)).to(covariance)
         return Gaussian(mean, (1 - RIDGE) * covariance + RIDGE * identity)
 
-    def _spread(self, observed: Tensor) -> Tensor:
-        """Returns the sum of the conditional covariances of the missing values."""
-        cross = self.covariance * observed.unsqueeze(1)
-        rest = self.covariance - cross @ self._solved(observed, cross.mT)
-        return (rest * (~observed).unsqueeze(1) * (~observed).unsqueeze(2)).sum(0)
+    def _expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns rows with conditional means, and the sum of their conditional covariances.
 
-    def _regressed(self, observed: Tensor, deviations: Tensor) -> Tensor:
-        """Returns Σ_{·o} Σ_oo⁻¹ of deviations (B, D), which are 0 where nothing is observed."""
-        return (self.covariance @ self._solved(observed, deviations.unsqueeze(2))).squeeze(2)
-
-    def _solved(self, observed: Tensor, columns: Tensor) -> Tensor:
-        """Returns Σ_oo⁻¹ of columns (B, D, R), by Cholesky factors.
-
-        PyTorch's LU of several large matrices on several threads is wrong
-        (pytorch/pytorch#141358).
+        Rows with the same missing columns share one factorization.
         """
-        return torch.cholesky_solve(columns, torch.linalg.cholesky(self._block(observed)))
+        observed = ~z.isnan()
+        patterns, index, counts = observed.unique(dim=0, return_inverse=True, return_counts=True)
+        regression = self._regression(patterns)
+        deviations = torch.where(observed, z - self.mean, 0.0).unsqueeze(2)
+        means = self.mean + (regression[index] @ deviations).squeeze(2)
+        rest = self.covariance - regression @ self.covariance
+        missing = (~patterns).to(z)
+        weights = missing.unsqueeze(1) * missing.unsqueeze(2) * counts.view(-1, 1, 1)
+        return torch.where(observed, z, means), (rest * weights).sum(0)
 
-    def _block(self, observed: Tensor) -> Tensor:
-        """Returns Σ_oo for each row with shape (B, D, D), the identity elsewhere."""
+    def _regression(self, observed: Tensor) -> Tensor:
+        """Returns Σ_{·o} Σ_oo⁻¹ for P patterns with shape (P, D), as (P, D, D); 0 off o.
+
+        Cholesky factors, because PyTorch's LU of several large matrices on several threads is
+        wrong (pytorch/pytorch#141358).
+        """
         both = observed.unsqueeze(1) & observed.unsqueeze(2)
-        return torch.where(both, self.covariance, torch.eye(len(self.mean)).to(self.covariance))
+        identity = torch.eye(len(self.mean)).to(self.covariance)
+        root = torch.linalg.cholesky(torch.where(both, self.covariance, identity))
+        return torch.cholesky_solve(self.covariance * observed.unsqueeze(2), root).mT
 
 
 @dataclass(frozen=True)

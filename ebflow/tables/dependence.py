@@ -98,12 +98,12 @@ def dependent(
             continue
         lead = solve_triangular(root[:n, :n], correlations[kept, k], lower=True)
         rest = 1.0 - lead @ lead
-        if rest < EXACT**2 and n:
+        if rest < EXACT**2:
             weights = solve_triangular(root[:n, :n].T, lead) * scale[k] / scale[kept]
             if (found := _confirmed(moments, k, kept, weights, decimals[k])) is not None:
                 yield k, *found
-                continue
-        root[n, :n], root[n, n] = lead, np.sqrt(max(rest, EXACT**2))
+            continue  # its pivot is rounding error, by which later columns would be divided
+        root[n, :n], root[n, n] = lead, np.sqrt(rest)
         kept.append(k)
 
 
