@@ -52,7 +52,8 @@ def column_cells(x: np.ndarray, *, integers: bool = False, examine: bool = True)
             return _levels(values)
     atoms = heavy & examine & ~heavy.all()
     middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
-    return _with_atoms(ColumnCells(float(middle)), values, counts, atoms)
+    least = 0.0 if examine and values[0] >= 0 else -math.inf
+    return _with_atoms(ColumnCells(float(middle), least=least), values, counts, atoms)
 
 
 def _frequent(counts: np.ndarray, some: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ r"""Treatment of the single columns of a table, fitted to training rows.
      ``SPARSE`` (10) of its points occurs.
    * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
      average: **levels**, with cells between neighbours.
-   * Otherwise the column is **continuous**.
+   * Otherwise the column is **continuous**. If no value is negative, no sample is.
 
 2. **Atoms.** Heavy values of a continuous column get inserted cells. So do those of a grid that
    are more than ``SPIKE`` (5) times as frequent as the median of its other values. The width is

@@ -155,12 +155,12 @@ class Column:
                 values[name] = np.where(rows, rest, values[name])
 
     def bounded(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns a linear function's values: not negative, or 0 and 1, if those of training are.
+        """Returns a linear function's values: not negative if no training value is.
 
-        Two-valued columns get the nearer of their two values.
+        Integers and booleans stay between the smallest and the largest training value.
         """
         low, high = self.low, self.high
-        if self.kind == "boolean" or (self.decimals == 0 and high == low + 1):
+        if self.kind == "boolean" or self.decimals == 0:
             return np.clip(np.round(numbers), low, high)
         return np.maximum(numbers, 0.0) if low >= 0 else numbers
 
