@@ -66,7 +66,7 @@ class Density:
     def __call__(self, context):
         return self
 
-    def sample(self, shape, generator):
+    def sample_tensor(self, shape, generator):
         return self.y[: shape[0]].clone()
 
     def to_latent(self, x, generator):
