@@ -465,8 +465,8 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     )
     assert assignment in summary["splits"] and assignment in " ".join(printed.split())
     found = load(folder).columns
-    assert found["names"] == pq.read_schema(tabular_file).names
-    columns = [(column["dtype"], column.get("unit")) for column in found["schema"]["columns"]]
+    assert found.names == pq.read_schema(tabular_file).names
+    columns = [(column.dtype, column.unit) for column in found]
     assert columns == [("double", "mm")] + [("double", None)] * 9
     doubts = [text for text in summary["warnings"] if "the flow is worse than a" in text]
     worst = min(
