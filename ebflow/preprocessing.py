@@ -25,7 +25,7 @@ The columns of tables are first treated by ``marginals``. After whitening, ``gau
 each direction with heavy tails to a normal one.
 """
 
-__all__ = ["COARSEST", "Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
+__all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
 
 import copy
 import json
@@ -44,10 +44,7 @@ from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
 from .tables.batches import Split
-from .tables.column import column_label
-
-COARSEST = 1e-3
-"""Largest error of a column's values, as a share of the interval that half of them lie in."""
+from .tables.column import COARSEST, column_label
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 

@@ -1,6 +1,6 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "column_label",
+__all__ = ["COARSEST", "ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "column_label",
            "microseconds_of"]  # fmt: skip
 
 import dataclasses
@@ -21,6 +21,9 @@ NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:
 
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
 """A date, perhaps with a time of day."""
+
+COARSEST = 1e-3
+"""Largest error of a column's values, as a share of the interval that half of them lie in."""
 
 SHOWN = 6
 """Terms of a formula and levels of a message that are printed at most."""

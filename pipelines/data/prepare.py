@@ -17,7 +17,7 @@ import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.files import replaced
-from ebflow.preprocessing import COARSEST
+from ebflow.tables.column import COARSEST
 from pipelines.data.manifest import FEW, Context, Manifest
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import ShardWriter, shard_schema

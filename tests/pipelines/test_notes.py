@@ -27,7 +27,8 @@ def test_a_loss_has_a_short_name(title, objective):
 
 def test_a_net_has_a_short_name():
     assert short_net(ModelConfig()) == "dense-3"
-    assert short_net(ModelConfig(architecture="convolutional", depth=None)) == "convolutional"
+    assert short_net(ModelConfig(architecture="convolutional")) == "convolutional-3"
+    assert short_net(ModelConfig(architecture="glow")) == "glow"
 
 
 def titled(config, recipe):

@@ -157,9 +157,9 @@ def rows_seen(trainer, monkeypatch):
     """Returns the raw rows that the steps of a training preprocess, in turn."""
     seen, preprocess = [], trainer.flow.preprocess
 
-    def kept(x, generator):
+    def kept(x, *, generator):
         seen.append(x)
-        return preprocess(x, generator)
+        return preprocess(x, generator=generator)
 
     monkeypatch.setattr(trainer.flow, "preprocess", kept)
     list(trainer.run())

@@ -44,7 +44,7 @@ def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line)
 
 
 def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
-    table = pa.table({"a": np.linspace(0, 1, 300), "b": np.linspace(1, 0, 300),
+    table = pa.table({"a": np.linspace(0, 1, 300), "b": np.linspace(0, 1, 300) ** 2,
                       "label": np.arange(300) % 2})  # fmt: skip
     pq.write_table(table, tmp_path / "rows.parquet")
     found = ebflow("run", "gradient-alignment", "--data.source", tmp_path / "rows.parquet",
