@@ -149,7 +149,7 @@ class Spline(Univariate):
         shares = _bounded(sizes, LEAST / 2).unflatten(-1, (2, K)).softmax(-1)
         with torch.no_grad():
             ends = shares[..., axis, :-1].cumsum(-1)
-            k = torch.searchsorted(ends, (t / width + 0.5).unsqueeze(-1))
+            k = _count_below(ends, (t / width + 0.5).unsqueeze(-1))
             before = (torch.arange(K, device=k.device) < k).unsqueeze(-2)
         start = torch.where(before, shares, 0.0).sum(-1) * width - self.bound
         pair = k.unsqueeze(-2).expand(*k.shape[:-1], 2, 1)
@@ -158,6 +158,13 @@ class Spline(Univariate):
         slope = _bounded(slope, LEAST).exp()
         parts = (*start.unbind(-1), *size.unbind(-1), *slope.unbind(-1))
         return _Bin(*parts), t.abs() <= self.bound
+
+
+def _count_below(ends: Tensor, t: Tensor) -> Tensor:
+    """Returns how many of the sorted ``ends``, (*, K), are below ``t``, (*, 1)."""
+    if torch.compiler.is_exporting():  # formats of graphs have no binary search
+        return (ends < t).sum(-1, keepdim=True)
+    return torch.searchsorted(ends, t)
 
 
 def _bounded(h: Tensor, bound: float) -> Tensor:
