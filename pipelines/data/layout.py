@@ -197,9 +197,10 @@ class _Source(NamedTuple):
 
     def _expect(self, option: str, name: str, expected: str) -> None:
         if name not in self.schema.names:
+            choose = "choose others" if option in ("columns", "context") else "choose another"
             raise BadInput(
                 f"{self.file}, column {name!r}: {ABSENT}, expected {expected} "
-                f"{listed(self.schema.names)}: choose another by {option}"
+                f"{listed(self.schema.names)}: {choose} by {option}"
             )
 
     def candidates(self, taken: Mapping[str | None, str]) -> Sequence[str]:

@@ -42,7 +42,8 @@ OPTIONS = {
         "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
     ),
     "more features than rows": (
-        "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16",
+        "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16 "
+        "--preprocess.shrinkage 0",
         "--preprocess.shrinkage: found 0 with 60 training rows of 64 features",
     ),
     "relative gradients among others": (

@@ -57,12 +57,16 @@ def dataset(tmp_path_factory):
 
 def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
     normal = np.random.default_rng(0).standard_normal(200)
-    table = pa.table({"id": 10**15 + np.arange(200), "value": normal})
-    pq.write_table(table, tmp_path / "ids.parquet")
-    prepare(tmp_path / "ids.parquet", tmp_path / "data")
-    ids = Dataset(tmp_path / "data")
-    for fit in (lambda: fitted(Training().chain, ids), lambda: baseline(ids, PreprocessConfig())):
-        with pytest.raises(BadInput, match="cannot resolve column id") as error:
+    far = np.where(np.arange(200) % 10, normal, 1e18 * normal)
+    table = pa.table({"far": far, "value": normal[::-1].copy()})
+    pq.write_table(table, tmp_path / "far.parquet")
+    prepare(tmp_path / "far.parquet", tmp_path / "data")
+    data = Dataset(tmp_path / "data")
+    for fit in (
+        lambda: fitted(Training().chain, data),
+        lambda: baseline(data, PreprocessConfig()),
+    ):
+        with pytest.raises(BadInput, match="cannot resolve column 'far'") as error:
             fit()
         assert spelled(str(error.value)) == f"--train.{error.value}"
 
