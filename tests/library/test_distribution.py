@@ -12,6 +12,8 @@ from ebflow import architectures
 from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dequantize
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
+from ebflow.tables import Columns
+from ebflow.tables.column import Column
 
 from .bijections.cases import directions, seeded
 from .flows import CONTEXT, FLOWS, GIVEN, at, contexts, net, setting
@@ -163,7 +165,8 @@ def test_differentiable_samples_with_their_densities():
 
 def test_a_flow_and_its_density_are_printed_in_brief():
     flow = architectures.dense((3,), depth=1, context=2, dtype=torch.float32)
-    flow.columns = {"names": ["a", "b", "c"], "context": {"names": ["k", "l"]}}
+    columns, context = ([Column(n, "number", "float64") for n in names] for names in ("abc", "kl"))
+    flow.columns = Columns(columns, context=Columns(context))
     lines = repr(flow).splitlines()
     size = sum(p.numel() for p in flow.parameters())
     assert lines[0] == (
