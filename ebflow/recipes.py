@@ -17,8 +17,8 @@ flat rows of integer levels    ``dense``, ``large``    dense layers
 This module needs no PyTorch, so that the command line can describe a training at once.
 """
 
-__all__ = ["IMAGES", "LIKELIHOOD", "MOST_COLUMNS", "MOST_VALUES", "Recipe", "completed", "recipe",
-           "refresh_rule"]  # fmt: skip
+__all__ = ["BUDGET", "IMAGES", "LIKELIHOOD", "MOST_COLUMNS", "MOST_VALUES", "Recipe", "completed",
+           "recipe", "refresh_rule"]  # fmt: skip
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +36,9 @@ LEAST_STEPS, LEAST_EPOCHS = 6000, 20
 
 ENOUGH_ROWS, FEW_ROWS = 10_000, 5_000
 """Rows from which on the learning rate is the largest, and below which weights decay."""
+
+BUDGET = 1 << 30
+"""Bytes of rows that are held in memory at most."""
 
 LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 """Objectives that are likelihoods; the others match scores."""

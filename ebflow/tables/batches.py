@@ -7,7 +7,7 @@ windows are permuted one after another. Batch k of the epoch has its rows k * si
 order give the same batches, in memory or on disk.
 """
 
-__all__ = ["BUDGET", "Batch", "Batched", "Split"]
+__all__ = ["Batch", "Batched", "Split"]
 
 import math
 from abc import ABC, abstractmethod
@@ -21,9 +21,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import generator
-
-BUDGET = 1 << 30
-"""Bytes of rows that are held in memory at most."""
+from ..recipes import BUDGET
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ebflow.errors import BadInput
-from ebflow.tables.batches import BUDGET
+from ebflow.recipes import BUDGET
 from pipelines.config import LEARNED_INVERSE, ClusterConfig, DensityConfig, ModelConfig
 from pipelines.config.source import counted, opened
 from pipelines.data.reader import Reader
