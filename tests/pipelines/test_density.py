@@ -28,7 +28,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.density.graph import DENSITY
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.training.preprocessing import CHAIN, MIXTURE
+from pipelines.training.preprocessing import GAUSSIAN, MIXTURE
 
 from .conftest import NO_RAY, QUICK, Store
 
@@ -113,7 +113,7 @@ def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
     summary, preprocessed = digits.summary(), Path(digits.summary()["artefacts"]["preprocess"])
     mixture, chain = (
         mixtures.load(preprocessed / MIXTURE),
-        Preprocessing.load(preprocessed / CHAIN),
+        Preprocessing.load(preprocessed / GAUSSIAN),
     )
     split = Dataset(summary["artefacts"]["prepare"]).split("test")
     whitener = gaussian(chain)

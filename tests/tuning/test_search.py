@@ -20,7 +20,8 @@ from .conftest import Store
 QUICK = ("--train.steps", "60", "--validate-every", "20", "--train.log-every", "20")
 SINGULAR = (
     "--data.rows", "110", "--data.validation", "20", "--data.test", "20",
-    "--train.batch-size", "25", "--preprocess.normalize", "standardize",
+    "--train.batch-size", "25",
+    "--preprocess.normalize", "standardize", "--preprocess.shrinkage", "0",
     "--over", "preprocessing", "optimization", "--train.lr", "1e-4",
 )  # fmt: skip
 """Fewer training rows than dimensions: trials that whiten fail. Slow: others pass the default."""
