@@ -139,6 +139,10 @@ def load(
     try:
         flow = _flow(state["flow"], tensors, into, f"{folder}/state.json, flow")
         flow.load_state_dict(tensors)
+        if state.get("columns") is not None:
+            flow.columns = Columns.from_dict(state["columns"])
+            str(flow.columns)  # uses every attribute, so that a corrupt one is found here
+        flow.report = Report(**state["report"]) if state.get("report") else None
     except BadInput:
         raise
     except UNFIT as error:
@@ -146,10 +150,6 @@ def load(
             f"{folder}: its weights do not fit its state.json, written by ebflow "
             f"{state.get('code')}: {error}; train it again"
         ) from error
-    if state.get("columns") is not None:
-        flow.columns = Columns.from_dict(state["columns"])
-    report = state.get("report")
-    flow.report = Report(**report) if report else None
     return flow.to(device, dtype).eval().requires_grad_(False)
 
 
