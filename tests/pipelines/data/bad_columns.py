@@ -93,7 +93,7 @@ def list_chosen_among_scalars(path):
 
 @COLUMNS.add
 def missing_column(path):
-    message = r"bad.parquet, column 'z': no such column, expected one of a, b, c: choose another"
+    message = r"bad.parquet, column .z.: no such column, expected one of a, b, c: choose others by"
     return bad_file(path, table()), {"columns": ["a", "z"]}, message
 
 
