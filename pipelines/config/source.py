@@ -34,13 +34,10 @@ def overlap(data: DataConfig) -> float:
     return 0.0 if reader.named_counts.test else counts.test / counts.train
 
 
-def examined(data: DataConfig, dtype: str = "float64") -> None:
-    """Reads all rows; raises BadInput at the first thing wrong with them, as their preparation.
-
-    And where all that a column spans is too little for the type that it is to be used in.
-    """
+def examined(data: DataConfig) -> None:
+    """Reads all rows and raises the errors of their preparation."""
     reader = opened(data)
-    check_rows(reader, counted(reader, data), _order(data), dtype)
+    check_rows(reader, counted(reader, data), _order(data))
 
 
 def held_out(config: Configuration) -> Configuration:

@@ -3,7 +3,7 @@
 It is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["FEW", "Context", "Manifest", "Statistics"]
+__all__ = ["Context", "Manifest", "Statistics"]
 
 import hashlib
 import json
@@ -21,11 +21,6 @@ from ebflow.errors import BadInput
 from ebflow.tables import Columns
 from pipelines.data.messages import first_error, short
 from pipelines.data.shards import Record, Shard, shard_schema
-
-VERSION = 5
-
-FEW = 10
-"""Most distinct values of a column of few values."""
 
 Numbers = tuple[float, ...]
 
@@ -91,8 +86,6 @@ class Manifest(Record):
         assignment: A sentence about the way in which the rows were assigned to splits.
         incomplete: Rows with missing values of each split that has any; they are NaN.
         warnings: Sentences about the data for the user.
-        few: The columns of numbers with at most ``FEW`` distinct values in the training rows. If
-            no noise is added to them, their likelihoods are unbounded.
         classes: The number of classes; None: there are none.
         context: The contexts; None: there are none.
         version: The version of this format.
@@ -111,10 +104,9 @@ class Manifest(Record):
     assignment: str
     incomplete: dict[str, PositiveInt] = {}
     warnings: tuple[str, ...] = ()
-    few: tuple[Annotated[int, Field(ge=0)], ...] = ()
     classes: Annotated[int, Field(ge=2)] | None = None
     context: Context | None = None
-    version: Literal[5] = VERSION
+    version: Literal[6] = 6
 
     @property
     def width(self) -> int:

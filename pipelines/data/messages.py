@@ -1,7 +1,6 @@
 """Messages about bad input: file, column and row in one line."""
 
-__all__ = ["Place", "as_bad_input", "first_error", "listed", "reading", "several", "short",
-           "type_name"]  # fmt: skip
+__all__ = ["Place", "as_bad_input", "first_error", "listed", "reading", "short", "type_name"]
 
 import json
 import re
@@ -38,14 +37,6 @@ class Place(NamedTuple):
             f"{self.file}, column {name!r}, row {self.first + row}: found {found}, "
             f"expected {expected}"
         )
-
-
-def several(names: Sequence[str], one: str, more: str) -> str:
-    """Returns "column a holds" or "columns a, b, c and 7 more hold", by the verbs."""
-    if len(names) == 1:
-        return f"column {names[0]} {one}"
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"columns {', '.join(names[:3])}{rest} {more}"
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:

@@ -17,13 +17,12 @@ import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.files import replaced
-from ebflow.tables.column import COARSEST
-from pipelines.data.manifest import FEW, Context, Manifest
+from pipelines.data.manifest import Context, Manifest
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import ShardWriter, shard_schema
 from pipelines.data.sources import open_source
 from pipelines.data.splits import Counts, describe
-from pipelines.data.statistics import Distinct, Moments
+from pipelines.data.statistics import Moments
 
 
 def prepare(
@@ -92,21 +91,18 @@ def prepare(
     return manifest
 
 
-def check_rows(reader: Reader, counts: Counts, order: int | None, dtype: str = "float64") -> None:
+def check_rows(reader: Reader, counts: Counts, order: int | None) -> None:
     """Reads all rows and raises the errors of ``prepare``; writes nothing.
 
     Arguments:
         reader: The source.
         counts: Rows of each split.
         order: The seed of the splits; None: the last rows are held out.
-        dtype: The type in which they are used, which has to tell a column's values apart.
 
     Raises:
         BadInput: at the first thing that is wrong with a value or a column.
     """
-    training = _Training(reader)
-    training.read(reader.assigned(counts, order))
-    training.check_precision(dtype)
+    _Training(reader).read(reader.assigned(counts, order))
 
 
 class _Training:
@@ -115,7 +111,6 @@ class _Training:
     def __init__(self, reader: Reader) -> None:
         self.reader, self.rows = reader, 0
         self.moments = Moments(reader.width)
-        self.distinct = Distinct(reader.width if reader.levels is None else 0, FEW)
         self.classes: Counter[int] = Counter()
         self.context = Moments(reader.context_width)
 
@@ -136,7 +131,6 @@ class _Training:
     def _update(self, rows: Rows) -> None:
         self.rows += len(rows.x)
         self.moments.update(rows.x)
-        self.distinct.update(rows.x)
         if rows.labels is not None:
             self.classes.update(rows.labels.tolist())
         if rows.context is not None:
@@ -184,28 +178,6 @@ class _Training:
                 expected = f"expected some of every class 0 … {last}"
                 yield name, f"found no training row of class {k}, {expected}"
 
-    def check_precision(self, dtype: str) -> None:
-        """Raises BadInput if a type is too coarse for the range of a column's values."""
-        if self.reader.levels is not None:
-            return
-        low, high = self.moments.min.astype(float), self.moments.max.astype(float)
-        nearest = np.where((low > 0) | (high < 0), np.minimum(abs(low), abs(high)), 0)
-        coarse = np.finfo(dtype).eps * nearest > COARSEST * (high - low)
-        for k in np.flatnonzero(coarse & (low < high))[:1].tolist():
-            raise BadInput(
-                f"dtype: found {dtype}, which cannot resolve column {self.reader.features[k]} "
-                f"(all of its training values lie in [{low[k]:.6g}, {high[k]:.6g}]), expected "
-                "a finer type, or values nearer to 0: subtract an offset"
-            )
-
-    def few(self) -> tuple[int, ...]:
-        """Returns the columns of numbers that have few distinct values."""
-        columns = self.reader.columns
-        categories = {k for k, c in enumerate(columns.modelled) if c.kind == "category"} \
-            if columns else set()  # fmt: skip
-        counts = self.distinct.counts().items()
-        return tuple(k for k, n in counts if 2 * n <= self.rows and k not in categories)
-
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""
         columns, layout = self.reader.schemas.context, self.reader.layout
@@ -242,7 +214,6 @@ def _write(
         assignment=describe(reader.named_counts, counts, order, reader.layout.split),
         incomplete=incomplete,
         warnings=(*reader.warnings, *notes),
-        few=training.few(),
         classes=len(training.classes) or None,
         context=training.context_record(),
     )

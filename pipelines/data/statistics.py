@@ -1,6 +1,6 @@
 """Statistics of the columns of a matrix, gathered batch by batch in one pass."""
 
-__all__ = ["Distinct", "Moments"]
+__all__ = ["Moments"]
 
 import numpy as np
 
@@ -45,24 +45,3 @@ class Moments:
         std = np.sqrt(self.squares / np.maximum(1, self.count))
         values = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
         return Statistics(**{key: tuple(value.tolist()) for key, value in values.items()})
-
-
-class Distinct:
-    """The number of distinct values of each column, as long as it is ``limit`` at most."""
-
-    def __init__(self, width: int, limit: int) -> None:
-        self.limit = limit
-        self.values = {column: np.empty(0) for column in range(width)}
-
-    def update(self, batch: np.ndarray) -> None:
-        """Adds a batch with shape (B, D)."""
-        for part in (batch[: 16 * self.limit], batch):  # most columns have many values soon
-            merged = {
-                k: np.unique([*old, *part[~np.isnan(part[:, k]), k]])
-                for k, old in self.values.items()
-            }
-            self.values = {k: values for k, values in merged.items() if len(values) <= self.limit}
-
-    def counts(self) -> dict[int, int]:
-        """Returns the number of distinct values of each column that has at most ``limit``."""
-        return {column: len(values) for column, values in self.values.items()}

@@ -1,11 +1,10 @@
 """What a reader of a run's results should not miss."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from pipelines.config import ModelConfig
-from pipelines.data.manifest import FEW, Manifest
-from pipelines.data.messages import several
+from pipelines.data.manifest import Manifest
 from pipelines.density.likelihoods import better
 
 LEAST = 0.01
@@ -41,23 +40,3 @@ def _remedies(model: ModelConfig, width: int) -> Iterator[str]:
         yield "start from the mixture (--model.base mixture)"
     if model.architecture != "coupling" and width > 1:
         yield "try couplings (--model.architecture coupling)"
-
-
-def unbounded(
-    manifest: Manifest, names: Sequence[str], dequantized: Collection[str]
-) -> Iterator[str]:
-    """Yields a warning, if there are columns of few values that nothing dequantizes.
-
-    Arguments:
-        manifest: Describes the data.
-        names: Of all features.
-        dequantized: Of those that are.
-    """
-    few = [names[k] for k in manifest.few if names[k] not in dequantized]
-    if few:
-        yield (
-            f"{several(few, 'has', 'have')} at most {FEW} distinct values in "
-            f"{manifest.counts['train']} training rows, and no noise of their step is added: "
-            "likelihoods of a continuous model are unbounded there. Grids are dequantized by "
-            "--preprocess.grids; others are left out by --data.columns, or are categories if text"
-        )

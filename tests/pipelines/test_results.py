@@ -8,7 +8,6 @@ from pipelines.config import ModelConfig
 from pipelines.density.likelihoods import better, cells
 from pipelines.density.page import _compared
 from pipelines.density.warnings import doubts as found
-from pipelines.density.warnings import unbounded
 
 GOOD = {
     "train/best_step": 100,
@@ -67,14 +66,6 @@ def test_couplings_are_not_named_where_one_column_refuses_them():
 def test_what_would_be_shown_as_nothing_is_not_told(gain, warned):
     numbers = {"test/gain_over_mixture": gain, "test/gain_over_mixture_se": 0.001}
     assert bool(doubts(**numbers)) == warned
-
-
-def test_columns_of_few_values_are_told_but_those_that_are_dequantized():
-    manifest = SimpleNamespace(few=(1, 2), counts={"train": 80})
-    names = ["x", "k", "flag"]
-    (line,) = unbounded(manifest, names, {"k": 1.0})
-    assert line.startswith("column flag has at most 10 distinct values in 80 training rows, and ")
-    assert not list(unbounded(manifest, names, {"k": 1.0, "flag": 1.0}))
 
 
 @pytest.mark.parametrize(("gain", "warned"), [(-0.19, False), (-0.21, True), (0.21, False)])

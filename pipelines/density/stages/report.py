@@ -14,13 +14,12 @@ from pipelines.density.figures import curves
 from pipelines.density.page import page
 from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
-from pipelines.density.warnings import doubts, unbounded
+from pipelines.density.warnings import doubts
 from pipelines.reporting.style import draw
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from pipelines.training.architectures import load
 from pipelines.training.preprocessing import COLUMNS
-from pipelines.training.preprocessing import names as features
 
 
 def report(
@@ -40,7 +39,6 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     steps = json.loads((preprocessed / COLUMNS).read_text())
-    dequantized = [name for kind in ("grids", "levels", "atoms") for name in steps.get(kind, ())]
     rows, _ = metrics_log.read(trained / metrics_log.FILE)
     found = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as known:
@@ -55,7 +53,6 @@ def report(
         "warnings": [
             *training["warnings"],
             *doubts(numbers, manifest, config.model),
-            *unbounded(manifest, features(dataset), dequantized),
             *found.warnings,
             *manifest.warnings,
         ],

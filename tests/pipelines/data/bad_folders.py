@@ -79,7 +79,7 @@ def manifest_key_unknown(path):
 @FOLDERS.add
 def manifest_of_another_version(path):
     _edit(path, version=99, colour="red")
-    return r"manifest.json, key 'version': found 99, expected it to be 5"
+    return r"manifest.json, key 'version': found 99, expected it to be 6"
 
 
 @FOLDERS.add

@@ -68,12 +68,6 @@ def test_sklearn_frames_as_they_are(name, tmp_path):
     check_holds(tmp_path / "out", manifest, frame.to_numpy(dtype=np.float64))
 
 
-def test_columns_of_few_values_are_listed(tmp_path):
-    datasets.load_breast_cancer(as_frame=True).frame.to_parquet(tmp_path / "cancer.parquet")
-    manifest = prepare(tmp_path / "cancer.parquet", tmp_path / "out")
-    assert [manifest.columns.names[k] for k in manifest.few] == ["target"]
-
-
 def test_columns_without_a_density_of_their_own_are_left_out_and_described(tmp_path):
     x = np.random.default_rng(0).normal(size=100)
     columns = {"id": np.arange(100), "x": x, "y": 2 * x + 1, "c": np.full(100, 3)}
@@ -119,7 +113,6 @@ def test_continuous_lists(dtype, tmp_path):
     file = write(tmp_path / "in.parquet", {"x": lists(values, dtype)})
     manifest = prepare(file, tmp_path / "out")
     assert (manifest.dtype, manifest.levels) == (dtype, None)
-    assert manifest.few == (3,)
     check_holds(tmp_path / "out", manifest, values)
 
 

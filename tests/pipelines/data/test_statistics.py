@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.statistics import Distinct, Moments
+from pipelines.data.statistics import Moments
 
 sizes = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(lambda s: sum(s) > 0)
 
@@ -36,16 +36,3 @@ def test_large_mean_keeps_its_variance():
     for part in np.split(values, 10):
         moments.update(part)
     assert moments.summary().std[0] == pytest.approx(values.std(), rel=1e-12)
-
-
-@settings(max_examples=50, deadline=None)
-@given(sizes, st.integers(0, 1000), st.integers(1, 6))
-def test_distinct_counts_what_numpy_counts(sizes, seed, limit):
-    rng = np.random.default_rng(seed)
-    parts = [rng.integers(0, [1, 3, 6, 100], (n, 4)).astype(float) for n in sizes]
-    distinct = Distinct(4, limit)
-    for part in parts:
-        distinct.update(part)
-    whole = np.concatenate(parts)
-    counts = {j: len(np.unique(whole[:, j])) for j in range(4)}
-    assert distinct.counts() == {j: n for j, n in counts.items() if n <= limit}
