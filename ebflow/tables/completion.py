@@ -1,6 +1,6 @@
-"""Missing values of training rows, before there is a flow that could sample them."""
+"""First samples of the missing values of training rows, before there is a flow."""
 
-__all__ = ["Completed", "Gaussian", "RankCopula", "completed"]
+__all__ = ["Completed", "Completion", "RankCopula", "completed", "fit_gaussian"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bases import GaussianMixture
+from ..conditioning import Conditional
 from ..errors import BadInput
 from ..randomness import Generator, RowGenerator, generator, normal
 from .batches import Batch, Split
@@ -29,78 +31,68 @@ ENOUGH = 50
 """Complete validation rows from which incomplete ones are left out."""
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """The Gaussian of greatest likelihood given the observed values of some rows, nearly.
+def fit_gaussian(z: Tensor) -> GaussianMixture:
+    """Returns the Gaussian with nearly the greatest likelihood of the observed values.
+
+    Cost: O(D³) for each pattern of missing columns, and O(D²) for each row, an iteration.
+
+    Arguments:
+        z: Rows (N, D) of columns of about unit scale, NaN where a value is missing.
+    """
+    width = z.shape[1]
+    identity = torch.eye(width).to(z)
+    gaussian = _gaussian(z.new_zeros(width), identity)
+    for _ in range(ITERATIONS):
+        rows, spread = [], 0.0
+        for part in z.split(_chunk(width)):
+            completion = Completion(gaussian, part)
+            rows.append(completion.means)
+            spread = spread + completion.covariance()
+        mean = torch.cat(rows).mean(0)
+        centred = torch.cat(rows) - mean
+        covariance = (centred.mT @ centred + spread) / len(z)
+        gaussian = _gaussian(mean, (1 - RIDGE) * covariance + RIDGE * identity)
+    return gaussian
+
+
+class Completion:
+    """Rows with missing values given a Gaussian; rows with equal patterns share a factorization.
+
+    Arguments:
+        gaussian: The Gaussian, a mixture of one component.
+        z: Rows (N, D), NaN where a value is missing.
 
     Attributes:
-        mean: The mean, with shape (D,), in float64.
-        covariance: The covariance, with shape (D, D).
+        means: The rows with the conditional means of their missing values.
     """
 
-    mean: Tensor
-    covariance: Tensor
+    def __init__(self, gaussian: GaussianMixture, z: Tensor) -> None:
+        mean = gaussian.means[0]
+        self.missing = z.isnan()
+        patterns, self.index, self.counts = self.missing.unique(
+            dim=0, return_inverse=True, return_counts=True
+        )
+        # Rows at the mean plus a unit vector have the regression as their conditional means.
+        rows = (mean + torch.eye(len(mean)).to(z)).expand(len(patterns), -1, -1)
+        self.given = Conditional(gaussian, rows, patterns)
+        regression = self.given.means[:, 0] - mean
+        deviations = torch.where(self.missing, 0.0, z - mean).unsqueeze(1)
+        means = mean + (deviations @ regression[self.index]).squeeze(1)
+        self.means = torch.where(self.missing, means, z)
 
-    @classmethod
-    def fit(cls, z: Tensor) -> "Gaussian":
-        """Fits it to rows (N, D) of columns of about unit scale, NaN where a value is missing.
+    def covariance(self) -> Tensor:
+        """Returns the sum of the rows' conditional covariances, with shape (D, D)."""
+        return (self.given.covariances[:, 0] * self.counts.view(-1, 1, 1)).sum(0)
 
-        Cost: O(D³) for each pattern of missing columns, and O(D²) for each row, an iteration.
-        """
-        gaussian = cls(z.new_zeros(z.shape[1]), torch.eye(z.shape[1]).to(z))
-        for _ in range(ITERATIONS):
-            gaussian = gaussian._maximized(z)
-        return gaussian
+    def sample(self, generator: Generator) -> Tensor:
+        """Returns the rows with samples of their missing values given the observed ones."""
+        noise = normal(self.means.shape, self.means, generator)
+        noise = torch.where(self.missing, noise, 0.0).unsqueeze(1)
+        return self.means + (noise @ self.given.inverse[self.index, 0]).squeeze(1)
 
-    def conditional_mean(self, z: Tensor) -> Tensor:
-        """Returns rows (N, D) with the conditional means of their missing values."""
-        return self._expected(z)[0]
 
-    def sample(self, z: Tensor, noise: Generator) -> Tensor:
-        """Returns rows (N, D) with samples of their missing values given the observed ones."""
-        observed = ~z.isnan()
-        root = torch.linalg.cholesky(self.covariance)
-        joint = self.mean + normal(z.shape, z, noise) @ root.mT
-        patterns, index = observed.unique(dim=0, return_inverse=True)
-        deviations = torch.where(observed, z - joint, 0.0).unsqueeze(2)
-        shift = (self._regression(patterns)[index] @ deviations).squeeze(2)
-        return torch.where(observed, z, joint + shift)
-
-    def _maximized(self, z: Tensor) -> "Gaussian":
-        """Returns the Gaussian after one iteration of expectation maximization."""
-        parts = [self._expected(part) for part in z.split(_chunk(z.shape[1]))]
-        rows, spread = torch.cat([part[0] for part in parts]), sum(part[1] for part in parts)
-        mean = rows.mean(0)
-        centred = rows - mean
-        covariance = (centred.mT @ centred + spread) / len(z)
-        identity = torch.eye(len(mean)).to(covariance)
-        return Gaussian(mean, (1 - RIDGE) * covariance + RIDGE * identity)
-
-    def _expected(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns rows with conditional means, and the sum of their conditional covariances.
-
-        Rows with the same missing columns share one factorization.
-        """
-        observed = ~z.isnan()
-        patterns, index, counts = observed.unique(dim=0, return_inverse=True, return_counts=True)
-        regression = self._regression(patterns)
-        deviations = torch.where(observed, z - self.mean, 0.0).unsqueeze(2)
-        means = self.mean + (regression[index] @ deviations).squeeze(2)
-        rest = self.covariance - regression @ self.covariance
-        missing = (~patterns).to(z)
-        weights = missing.unsqueeze(1) * missing.unsqueeze(2) * counts.view(-1, 1, 1)
-        return torch.where(observed, z, means), (rest * weights).sum(0)
-
-    def _regression(self, observed: Tensor) -> Tensor:
-        """Returns Σ_{·o} Σ_oo⁻¹ for P patterns with shape (P, D), as (P, D, D); 0 off o.
-
-        Cholesky factors, because PyTorch's LU of several large matrices on several threads is
-        wrong (pytorch/pytorch#141358).
-        """
-        both = observed.unsqueeze(1) & observed.unsqueeze(2)
-        identity = torch.eye(len(self.mean)).to(self.covariance)
-        root = torch.linalg.cholesky(torch.where(both, self.covariance, identity))
-        return torch.cholesky_solve(self.covariance * observed.unsqueeze(2), root).mT
+def _gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
+    return GaussianMixture(mean.new_ones(1), mean[None], covariance[None])
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ class RankCopula:
     """
 
     values: tuple[Tensor, ...]
-    scores: Gaussian
+    scores: GaussianMixture
 
     @classmethod
     def fit_split(cls, split: Split, seed: int = 0) -> "RankCopula":
@@ -145,7 +137,7 @@ class RankCopula:
         width = x.shape[1]
         most = max(2 * width, min(ROWS, int(ENTRIES / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
-        return cls(columns, Gaussian.fit(_scores(columns, x[order[:most]])))
+        return cls(columns, fit_gaussian(_scores(columns, x[order[:most]])))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
         """Returns rows (N, D) with samples of their missing values.
@@ -160,7 +152,9 @@ class RankCopula:
         parts, first = [], 0
         for rows in x.split(_chunk(x.shape[1])):
             noise = RowGenerator(seed, "missing", *path, first=first)
-            values = self._values(self.scores.sample(_scores(self.values, rows), noise))
+            values = self._values(
+                Completion(self.scores, _scores(self.values, rows)).sample(noise)
+            )
             parts.append(torch.where(rows.isnan(), values.to(x), rows))
             first += len(rows)
         return torch.cat(parts)

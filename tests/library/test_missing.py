@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import ebflow
+from ebflow.bases import GaussianMixture
 from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
-from ebflow.tables.completion import Completed, Gaussian, RankCopula
+from ebflow.tables.completion import Completed, Completion, RankCopula, fit_gaussian
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.resumable import resume, save_training
 from tests.pipelines.training.cases import same, trainer
@@ -38,8 +39,9 @@ def holes(x, share=0.3, seed=1):
 def test_the_first_law_has_the_correlation_of_the_complete_rows():
     """The error of a correlation from 3,000 rows of which half are whole is below 0.01."""
     copula = RankCopula.fit(holes(pairs(3_000)))
-    found = copula.scores.covariance / copula.scores.covariance.diagonal().prod().sqrt()
-    assert float(found[0, 1]) == pytest.approx(CORRELATION, abs=BOUND * 0.01)
+    (covariance,) = copula.scores.covariances
+    found = covariance[0, 1] / covariance.diagonal().prod().sqrt()
+    assert float(found) == pytest.approx(CORRELATION, abs=BOUND * 0.01)
 
 
 def test_the_first_law_draws_what_the_column_has_given_the_others():
@@ -56,22 +58,23 @@ def test_the_first_law_draws_what_the_column_has_given_the_others():
 
 def test_a_gaussians_expected_entries_are_its_conditional_means():
     z = holes(torch.randn(500, 3, generator=generator(0, "z")).cumsum(1))
-    copula = Gaussian.fit(z)
-    found = copula.conditional_mean(z)
+    gaussian = fit_gaussian(z)
+    found = Completion(gaussian, z).means
+    mean, covariance = gaussian.means[0], gaussian.covariances[0]
     for row, whole in zip(z[:20], found, strict=False):
         m, o = row.isnan(), ~row.isnan()
-        gain = copula.covariance[m][:, o] @ torch.linalg.inv(copula.covariance[o][:, o])
-        torch.testing.assert_close(whole[m], copula.mean[m] + gain @ (row[o] - copula.mean[o]))
-    errors = (copula.sample(z, generator(1, "draw")) - found)[z.isnan()]
+        gain = covariance[m][:, o] @ torch.linalg.inv(covariance[o][:, o])
+        torch.testing.assert_close(whole[m], mean[m] + gain @ (row[o] - mean[o]))
+    errors = (Completion(gaussian, z).sample(generator(1, "draw")) - found)[z.isnan()]
     assert abs(float(errors.mean())) < BOUND * float(errors.std()) / len(errors) ** 0.5
 
 
 def test_two_threads_expect_of_many_columns_what_one_does():
-    copula = Gaussian(torch.zeros(200), torch.eye(200) + 0.5)
+    gaussian = GaussianMixture(torch.ones(1), torch.zeros(1, 200), torch.eye(200)[None] + 0.5)
     z = holes(torch.randn(8, 200, generator=generator(0, "z")))
-    expected = copula.conditional_mean(z)
+    expected = Completion(gaussian, z).means
     torch.set_num_threads(2)
-    torch.testing.assert_close(copula.conditional_mean(z), expected)
+    torch.testing.assert_close(Completion(gaussian, z).means, expected)
 
 
 def test_noise_is_the_rows_own(monkeypatch):

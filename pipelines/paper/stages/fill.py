@@ -18,7 +18,7 @@ from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.randomness import generator, uniform
-from ebflow.tables.completion import Gaussian
+from ebflow.tables.completion import Completion, fit_gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
@@ -46,7 +46,7 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> 
         callback=lambda event: report(event.share / 2, "fits the flow"),
     )
     mean, scale, draws = rows["train"].mean(0), rows["train"].std(0), config.draws
-    gaussian = Gaussian.fit((holes["train"] - mean) / scale)
+    gaussian = fit_gaussian((holes["train"] - mean) / scale)
     y, z = ((x - mean) / scale for x in (rows["test"], holes["test"]))
     gone = z.isnan()
     noise = generator(config.seed, "fill", "flow")
@@ -58,11 +58,11 @@ def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> 
         progress=lambda share: report((1 + share) / 2, "draws what test rows lack"),
     )
     noise = generator(config.seed, "fill", "gaussian")
-    drawn = gaussian.sample(z.repeat_interleave(draws, 0), noise).view(len(z), draws, -1)
+    drawn = Completion(gaussian, z.repeat_interleave(draws, 0)).sample(noise)
     scores = {
         "flow": crps((made.draws - mean) / scale, y),
-        "gaussian": crps(drawn, y),
-        "gaussian_mean": (gaussian.conditional_mean(z) - y).abs(),
+        "gaussian": crps(drawn.view(len(z), draws, -1), y),
+        "gaussian_mean": (Completion(gaussian, z).means - y).abs(),
     }
     return {
         "study/removed": float(gone.double().mean()),
