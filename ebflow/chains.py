@@ -54,7 +54,7 @@ ROWS = 10
 """Samples of the mixture's fit per column and component."""
 
 RIDGE = 1e-3
-"""Number added to variances of standardized columns."""
+"""Number added to variances of whitened rows."""
 
 DEFENCE = 0.25
 """α, the share of proposals from the mixture."""

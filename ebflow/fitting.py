@@ -219,7 +219,6 @@ def fit(
             optimizer=optimizer or partial(adamw, model, lr=plan.lr, weight_decay=decay),
             schedule=warmed(cosine, plan.warmup),
             steps=most - steps_done,
-            max_seconds=run.seconds_left,
             batch_size=min(plan.batch_size, len(train)),
             validate_every=validate_every or max(1, int(min(250, most // 20))),
             log_every=max(1, int(min(50, most // 20))),
@@ -272,6 +271,7 @@ class _Run:
         """Trains to the end, or until the user interrupts it."""
         history, nll = History(), math.nan
         self.trainings.append((trainer, plan, history))
+        trainer.max_seconds = self.seconds_left
         try:
             for event in trainer.run():
                 self.share = max(self.share, event.share)

@@ -176,18 +176,27 @@ def fit_components(
 ) -> GaussianMixture:
     """Returns a mixture of ``count`` Gaussians with full covariances, in float64 on the CPU.
 
+    Rows are whitened first. Near-collinear columns then keep their small conditional variances,
+    which the ridge would otherwise widen.
+
     Arguments:
         x: Rows with shape (N, D).
         count: The number K of Gaussians, at most N.
-        ridge: The number added to variances of standardized columns.
+        ridge: The number added to variances of whitened rows.
         seed: The seed of the start.
         steps: The largest number of iterations.
     """
     x = x.detach().cpu().double()
     mean, scale = _standard(x)
-    return _mixture(
-        _fitted(((x - mean) / scale).numpy(), count, "full", steps, seed, ridge), mean, scale
+    correlations = torch.cov(((x - mean) / scale).mT, correction=0)
+    jitter = FLOOR * ridge * torch.eye(len(mean)).to(x)
+    root = scale[:, None] * torch.linalg.cholesky(correlations + jitter)
+    white = torch.linalg.solve_triangular(root, (x - mean).mT, upper=False).mT
+    mixture = _mixture(
+        _fitted(white.numpy(), count, "full", steps, seed, ridge), 0 * mean, mean**0
     )
+    means, covariances = mixture.means @ root.mT + mean, root @ mixture.covariances @ root.mT
+    return GaussianMixture(mixture.weights, means, covariances)
 
 
 def preprocessed_rows(

@@ -107,10 +107,20 @@ def test_a_fitted_mixture_is_a_little_wider_and_has_no_more_components_than_samp
     assert len(found.weights) == 8
     one = mixture_of(samples[:30], 8, generator(6))
     assert len(one.weights) == 1
-    expected = 1.1**2 * (
-        samples[:30].T.cov(correction=0) + 1e-3 * torch.diag(samples[:30].var(0, correction=0))
-    )
+    expected = 1.1**2 * (1 + 1e-3) * samples[:30].T.cov(correction=0)
     torch.testing.assert_close(one.covariances[0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_proposals_of_near_collinear_columns_are_as_narrow_as_their_conditionals():
+    """Proposals as wide as the columns themselves made imputation thirty times slower."""
+    noise = normal((4000, 2), torch.zeros((), dtype=torch.float64), generator(5, "samples"))
+    samples = torch.stack([noise[:, 0], noise[:, 0] + 1e-3 * noise[:, 1]], 1)
+    fitted = mixture_of(samples, 1, generator(6))
+    missing = torch.tensor([[False, True]])
+    conditional = Conditional(fitted, samples[None, :1], missing)
+    torch.testing.assert_close(
+        conditional.covariances[0, 0, 1, 1].sqrt(), samples.new_tensor(1.1e-3), rtol=0.1, atol=0
+    )
 
 
 @pytest.fixture

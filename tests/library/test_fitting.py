@@ -430,7 +430,7 @@ def costing(turn, seconds):
 
 
 def test_a_time_limit_covers_preprocessing_and_validations(turn, monkeypatch):
-    """Preprocessing takes 40 s, a step 1 s, a validation 5 s; 100 s are over after 40 steps."""
+    """Preprocessing takes 30 s, the optimizer 10 s, a step 1 s, a validation 5 s."""
     fit_front, log_probs = ebflow.preprocessing.fit, ebflow.train.log_probs
 
     def slow(seconds, function):
@@ -440,9 +440,10 @@ def test_a_time_limit_covers_preprocessing_and_validations(turn, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(ebflow.preprocessing, "fit", slow(40, fit_front))
+    monkeypatch.setattr(ebflow.preprocessing, "fit", slow(30, fit_front))
     monkeypatch.setattr(ebflow.train, "log_probs", slow(5, log_probs))
     options = {"architecture": "dense", "patience": None, "progress": False, "marginals": False}
+    options["optimizer"] = slow(10, torch.optim.SGD)
     flow = ebflow.fit(rows(), loss=costing(turn, 1), max_seconds=100, batch_size=64, **options)
     assert flow.report.ended == "seconds" and 80 <= flow.report.seconds <= 101
     assert 30 <= flow.report.steps <= 55
