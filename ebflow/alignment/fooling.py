@@ -30,23 +30,24 @@ from torch.nn import functional as F
 from ..bijections.base import sum_event
 from ..density import LogDensity
 from ..objectives import Objective
-from .logit import Classifier, logit_gradients
+from .logit import Classifier
+from .metrics import gradients
 
 Shift = Callable[[Tensor], Tensor]
 """g, from (B, D) to (B,)."""
 
 
-def linear(pattern: Tensor, size: float = 100.0) -> Shift:
+def linear(pattern: Tensor, size: float) -> Shift:
     """Returns g = a t·x, for a unit ``pattern`` t with shape (D,) and ``size`` a."""
     return lambda x: size * (x @ pattern)
 
 
-def quadratic(pattern: Tensor, size: float = 100.0) -> Shift:
+def quadratic(pattern: Tensor, size: float) -> Shift:
     """Returns g = −a ‖x − t‖² / 2."""
     return lambda x: -size / 2 * (x - pattern).square().sum(1)
 
 
-def sine(pattern: Tensor, size: float = 50.0) -> Shift:
+def sine(pattern: Tensor, size: float) -> Shift:
     """Returns g = a sin(w·x) with w = 2π t."""
     return lambda x: size * torch.sin(2 * math.pi * (x @ pattern))
 
@@ -60,18 +61,18 @@ def shifted(network: Classifier, shift: Shift) -> Classifier:
     return lambda x: network(x) + shift(x).unsqueeze(1)
 
 
-def ripple(network: Classifier, pattern: Tensor, *, delta: float = 1e-3, size: float = 10.0,
-           which: int = 0) -> Classifier:  # fmt: skip
-    """Returns the classifier with δ sin(w·x/δ) on one logit, w being ``size`` times ``pattern``.
+def ripple(
+    network: Classifier, pattern: Tensor, *, size: float, delta: float = 1e-3
+) -> Classifier:
+    """Returns the classifier with δ sin(w·x/δ) on its first logit; w is ``size`` × ``pattern``.
 
     Its argument is of order ‖w‖/δ: in float32 its phase is rounded to about 1e-7 ‖w‖/δ.
     """
 
     def rippled(x: Tensor) -> Tensor:
-        wave = delta * torch.sin(size / delta * (x @ pattern))
         logits = network(x)
-        own = F.one_hot(torch.tensor(which, device=x.device), logits.shape[1])
-        return logits + wave.unsqueeze(1) * own
+        wave = delta * torch.sin(size / delta * (x @ pattern))
+        return torch.cat([logits[:, :1] + wave.unsqueeze(1), logits[:, 1:]], 1)
 
     return rippled
 
@@ -83,7 +84,7 @@ def stripes(shape: Sequence[int]) -> Tensor:
     return pattern / pattern.norm()
 
 
-def target_gradient(target: Tensor, size: float = 10.0) -> Objective:
+def target_gradient(target: Tensor, size: float) -> Objective:
     """Returns ‖g − b t‖², which trains the gradient b t into a classifier's weights.
 
     Arguments:
@@ -119,24 +120,15 @@ class Invariants:
 
 def invariants(before: Classifier, after: Classifier, x: Tensor, labels: Tensor) -> Invariants:
     """Compares two classifiers at labelled points with shape (B, D)."""
-    (first, ours), (second, theirs) = (logit_gradients(f, x) for f in (before, after))
-    index = torch.arange(len(x), device=x.device)
-    loss = [F.cross_entropy(f, labels, reduction="none") for f in (first, second)]
-    slopes = [_loss_gradient(f, g, labels) for f, g in ((first, ours), (second, theirs))]
-    own = [g[labels, index] for g in (ours, theirs)]
+    one, other = (gradients(network, x, labels) for network in (before, after))
+    losses = [F.cross_entropy(at.logits, labels, reduction="none") for at in (one, other)]
     return Invariants(
-        posterior=float((first.softmax(1) - second.softmax(1)).abs().max()),
-        same=float((first.argmax(1) == second.argmax(1)).double().mean()),
-        loss=float((loss[0] - loss[1]).abs().max()),
-        loss_gradient=_relative(*slopes),
-        logit_gradient=_relative(*own),
+        posterior=float((one.posterior - other.posterior).abs().max()),
+        same=float((one.logits.argmax(1) == other.logits.argmax(1)).double().mean()),
+        loss=float((losses[0] - losses[1]).abs().max()),
+        loss_gradient=_relative(one.loss, other.loss),
+        logit_gradient=_relative(one.own, other.own),
     )
-
-
-def _loss_gradient(logits: Tensor, gradients: Tensor, labels: Tensor) -> Tensor:
-    """Returns ∇(−log p(y | x)) = Σ_j p_j ∇f_j − ∇f_y with shape (B, D)."""
-    mean = torch.einsum("bj,jbd->bd", logits.softmax(1), gradients)
-    return mean - gradients[labels, torch.arange(len(labels), device=labels.device)]
 
 
 def _relative(before: Tensor, after: Tensor) -> float:

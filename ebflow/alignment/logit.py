@@ -13,15 +13,14 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly 
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
 """
 
-__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "logit_gradients"]
+__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean"]
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..density import AutogradEvaluation, Evaluation, LogDensity
-from .laplacian import laplacian
+from ..density import LogDensity
 
 Classifier = Callable[[Tensor], Tensor]
 """A function from points (B, D) to logits (B, C), which does not mix examples."""
@@ -33,9 +32,8 @@ ROWS = 1000
 class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
-    The score is a backward pass. The Laplacian is one forward sweep if ``laplacian`` supports the
-    network, and D backward passes otherwise. The logits of the first points are stored, so that a
-    cross-entropy at these points costs no further pass.
+    The logits of the first points are stored, so that a cross-entropy at these points costs no
+    further pass.
 
     Arguments:
         network: The classifier.
@@ -50,37 +48,10 @@ class ClassLogit(LogDensity):
     def energy(self, x: Tensor) -> Tensor:
         """Returns −f_y(x) with shape (B,)."""
         logits = self.network(x)
-        self.keep(logits)
-        labels = self.labels.repeat(len(x) // len(self.labels))
-        return -logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
-        """Returns the logit at ``x``."""
-        return _LogitEvaluation(self, x)
-
-    def keep(self, logits: Tensor) -> None:
-        """Stores the logits of the first points."""
         if self.logits is None:
             self.logits = logits
-
-
-class _LogitEvaluation(AutogradEvaluation):
-    def __init__(self, density: ClassLogit, x: Tensor) -> None:
-        super().__init__(density.energy, x)
-        self.density = density
-
-    def laplacian(self) -> Tensor:
-        """Returns tr ∇s of the own class's logit, in one forward sweep or by autograd."""
-        network = self.density.network
-        found = laplacian(network, self.x) if isinstance(network, nn.Module) else None
-        if found is None:
-            return super().laplacian()
-        logits, tangents, bend = found
-        self.density.keep(logits)
-        own = self.density.labels.view(-1, 1)
-        rows = tangents.gather(2, own.expand(len(tangents), -1, 1)).squeeze(2)
-        self._score = rows.mT
-        return bend.gather(1, own).squeeze(1)
+        labels = self.labels.repeat(len(x) // len(self.labels))
+        return -logits.gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def less_mean(network: Classifier) -> Classifier:
@@ -91,20 +62,6 @@ def less_mean(network: Classifier) -> Classifier:
         return logits - logits.mean(1, keepdim=True)
 
     return centred
-
-
-def logit_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the logits with shape (B, C) and ∇f_j of all classes with shape (C, B, D).
-
-    One forward and C backward passes; the result has no further derivatives.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        logits = network(x)
-        rows = [
-            torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in logits.unbind(1)
-        ]
-    return logits.detach(), torch.stack(rows)
 
 
 @torch.no_grad()

@@ -13,16 +13,17 @@ scores :math:`S_j` and the marginal score S of a reference, at labelled points,
   :math:`E\|G_y(x + s\varepsilon) + \varepsilon/s\|^2 - E\|\varepsilon/s\|^2`, twice the
   score-matching objective J of the smoothed density by Stein's identity: no reference is needed.
 
-Cosines are computed for each point and then averaged. Controls pair every point with the score of
-another one. Points are test points with the noise of the reference's density.
+Cosines are computed for each point and then averaged. Controls pair every point with another
+point's score for *its* class (``another_point``). Points are test points with the noise of the
+reference's density.
 
 Cosines with a density's scores as a measure of perceptual alignment: Which Models have
 Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srinivas, Bordt,
 Lakkaraju, 2023), arXiv:2305.19101.
 """
 
-__all__ = ["Gradients", "alignments", "cosine", "dsm", "fisher_ratio", "fisher_ratios",
-           "gradients", "of_label", "shuffled"]  # fmt: skip
+__all__ = ["Gradients", "alignments", "another_point", "cosine", "dsm", "fisher_ratio",
+           "fisher_ratios", "gradients", "of_label"]  # fmt: skip
 
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ from torch.nn import functional as F
 
 from ..estimates import Estimate
 from ..randomness import uniform
-from .logit import Classifier, logit_gradients
+from .logit import Classifier
 from .reference import Scores
 
 ROWS = 500
@@ -45,13 +46,18 @@ class Gradients:
 
     Attributes:
         labels: y with shape (B,).
-        posterior: p with shape (B, C).
+        logits: f with shape (B, C).
         classes: G_j of all classes with shape (C, B, D).
     """
 
     labels: Tensor
-    posterior: Tensor
+    logits: Tensor
     classes: Tensor
+
+    @property
+    def posterior(self) -> Tensor:
+        """p with shape (B, C)."""
+        return self.logits.softmax(1)
 
     @property
     def own(self) -> Tensor:
@@ -64,16 +70,29 @@ class Gradients:
         return torch.einsum("bj,jbd->bd", self.posterior, self.classes)
 
     @property
+    def loss(self) -> Tensor:
+        """∇(−log p(y | x)) = Σ_j p_j G_j − G_y with shape (B, D)."""
+        return self.marginal - self.own
+
+    @property
     def centred(self) -> Tensor:
         """G_y − mean_j G_j with shape (B, D)."""
         return _centred(self.classes, self.labels)
 
 
 def gradients(network: Classifier, x: Tensor, labels: Tensor) -> Gradients:
-    """Returns the logit-gradients of all classes; O(C) backward passes."""
-    parts = [logit_gradients(network, rows) for rows in x.split(ROWS)]
-    logits, rows = (torch.cat([p[k] for p in parts], dim=k) for k in (0, 1))
-    return Gradients(labels, logits.softmax(1), rows)
+    """Returns the logit-gradients of all classes, by C backward passes; they are constants."""
+    parts = [_logits_and_gradients(network, rows) for rows in x.split(ROWS)]
+    logits, classes = (torch.cat([part[k] for part in parts], dim=k) for k in (0, 1))
+    return Gradients(labels, logits, classes)
+
+
+@torch.enable_grad()
+def _logits_and_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    logits = network(x)
+    rows = [torch.autograd.grad(row.sum(), x, retain_graph=True)[0] for row in logits.unbind(1)]
+    return logits.detach(), torch.stack(rows)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -82,54 +101,43 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def alignments(
-    found: Gradients, reference: Scores, labels: Tensor | None = None
+    gradients: Gradients, reference: Scores, points: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Returns A1, A2 and A3 of every point, with shape (B,); only A2 for a marginal reference.
 
     Arguments:
-        found: The classifier's gradients.
+        gradients: The classifier's gradients.
         reference: The reference's scores.
-        labels: The classes of the reference's points; None: those of the gradients.
+        points: The reference's point for every gradient, with shape (B,); None: the same point.
     """
-    marginal = {"A2": cosine(found.marginal, reference.marginal)}
+    if points is None:
+        points = torch.arange(len(gradients.labels), device=gradients.labels.device)
+    marginal = {"A2": cosine(gradients.marginal, reference.marginal[points])}
     if reference.classes is None:
         return marginal
-    own = of_label(reference.classes, found.labels if labels is None else labels)
+    scores, labels = reference.classes[:, points], gradients.labels[points]
     return {
-        "A1": cosine(found.own, own),
+        "A1": cosine(gradients.own, of_label(scores, labels)),
         **marginal,
-        "A3": cosine(found.centred, own - reference.classes.mean(0)),
+        "A3": cosine(gradients.centred, _centred(scores, labels)),
     }
 
 
-def shuffled(scores: Scores, labels: Tensor, generator: torch.Generator) -> tuple[Scores, Tensor]:
-    """Returns the scores of the points, and their classes, in another order, as a control.
-
-    The order is a rotation of a random order. The score of another point is that of *its* class:
-    the score of the first point's class there would point to that class.
-    """
-    size = len(scores.marginal)
-    order = uniform((size,), scores.marginal, generator).argsort()
+def another_point(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Returns another point for each of ``x``, as indices with shape (B,): a random cycle."""
+    order = uniform((len(x),), x, generator).argsort()
     index = torch.empty_like(order)
     index[order] = order.roll(1)
-    classes = None if scores.classes is None else scores.classes[:, index]
-    posterior = None if scores.posterior is None else scores.posterior[index]
-    moved = Scores(scores.marginal[index], classes, posterior, scores.log_probs[index])
-    return moved, labels[index]
+    return index
 
 
-def fisher_ratios(found: Gradients, classes: Tensor) -> dict[str, float]:
+def fisher_ratios(gradients: Gradients, classes: Tensor) -> dict[str, float]:
     """Returns relF and relF-opt, plain and centred, for class scores S_j with shape (C, B, D)."""
-    pairs = {
-        "": (found.own, of_label(classes, found.labels)),
-        "/centred": (found.centred, _centred(classes, found.labels)),
-    }
-    ratios = {name: fisher_ratio(*pair) for name, pair in pairs.items()}
-    return {
-        f"{kind}{name}": value
-        for name, both in ratios.items()
-        for kind, value in zip(("relF", "relF-opt"), both, strict=True)
-    }
+    labels = gradients.labels
+    plain, best = fisher_ratio(gradients.own, of_label(classes, labels))
+    centred, best_centred = fisher_ratio(gradients.centred, _centred(classes, labels))
+    return {"relF": plain, "relF-opt": best,
+            "relF/centred": centred, "relF-opt/centred": best_centred}  # fmt: skip
 
 
 def fisher_ratio(gradient: Tensor, score: Tensor) -> tuple[float, float]:
@@ -154,7 +162,7 @@ def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate
 
 
 def of_label(classes: Tensor, labels: Tensor) -> Tensor:
-    """Returns the rows of every point's own class, from (C, B, D) to (B, D)."""
+    """Returns the row of every point's own class, from (C, B, D) to (B, D)."""
     return classes[labels, torch.arange(len(labels), device=labels.device)]
 
 

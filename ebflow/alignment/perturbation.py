@@ -12,10 +12,10 @@ of the logarithm.
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; its fill is the mean of the image.
 """
 
-__all__ = ["accuracies", "density_ratio", "deviation", "magnitude", "mean_filled", "saliency"]
+__all__ = ["accuracies", "density_ratio", "magnitude", "saliency"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,22 +29,10 @@ def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """Returns the norms over colours, (B, P) for P pixels, of rows with shape (B, D).
 
     Arguments:
-        rows: Gradients, or other numbers of elements.
+        rows: Gradients, or other values of elements.
         shape: (C, H, W), or any other shape of examples, whose elements are pixels.
     """
-    return _by_colour(rows, shape).norm(dim=1)
-
-
-def deviation(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    """Returns the standard deviations over colours, (B, P), the salience of the paper's code.
-
-    A pixel of equal colours has 0, even if they are large. It is NaN for a single colour.
-    """
-    return _by_colour(rows, shape).std(dim=1)
-
-
-def _by_colour(rows: Tensor, shape: Sequence[int]) -> Tensor:
-    return rows.view(len(rows), shape[0] if len(shape) == 3 else 1, -1)
+    return rows.view(len(rows), shape[0] if len(shape) == 3 else 1, -1).norm(dim=1)
 
 
 def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -52,19 +40,8 @@ def magnitude(x: Tensor, shape: Sequence[int]) -> Tensor:
     return saliency(x - x.mean(1, keepdim=True), shape)
 
 
-def mean_filled(x: Tensor, missing: Tensor) -> Tensor:
-    """Returns images (B, D) with the image's mean for missing pixels, a mask (B, P)."""
-    missing = missing.repeat(1, x.shape[1] // missing.shape[1])
-    return torch.where(missing, x.mean(1, keepdim=True), x)
-
-
 def accuracies(
-    judge: Classifier,
-    x: Tensor,
-    labels: Tensor,
-    salience: Tensor,
-    fractions: Sequence[float],
-    fill: Callable[[Tensor, Tensor], Tensor] = mean_filled,
+    judge: Classifier, x: Tensor, labels: Tensor, salience: Tensor, fractions: Sequence[float]
 ) -> list[float]:
     """Returns the judge's accuracies with the least salient q P pixels replaced.
 
@@ -76,11 +53,12 @@ def accuracies(
         labels: Their labels.
         salience: With shape (B, P).
         fractions: The fractions q in [0, 1].
-        fill: A function from images and their missing pixels (B, P) to images.
     """
+    pixels = salience.shape[1]
     ranks = salience.argsort(dim=1, stable=True).argsort(1)
-    counts = [round(fraction * salience.shape[1]) for fraction in fractions]
-    return [accuracy(judge, fill(x, ranks < count), labels) for count in counts]
+    ranks, mean = ranks.repeat(1, x.shape[1] // pixels), x.mean(1, keepdim=True)
+    counts = [round(fraction * pixels) for fraction in fractions]
+    return [accuracy(judge, torch.where(ranks < n, mean, x), labels) for n in counts]
 
 
 @torch.no_grad()

@@ -16,15 +16,18 @@ __all__ = ["Normalized", "Reference", "Scores", "pooled"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..bases import GaussianMixture
+from ..flow import Flow
 
 ROWS = 1000
 """Points at a time."""
+
+Normalized = Flow | GaussianMixture
+"""A density with exact log-probabilities and scores."""
 
 
 def pooled(x: Tensor, noise: float) -> GaussianMixture:
@@ -34,18 +37,6 @@ def pooled(x: Tensor, noise: float) -> GaussianMixture:
     """
     covariance = torch.cov(x.double().mT) + noise**2 * torch.eye(x.shape[1], dtype=torch.float64)
     return GaussianMixture(torch.ones(1), x.mean(0, keepdim=True), covariance.to(x)[None])
-
-
-class Normalized(Protocol):
-    """A density with a known normalizer, such as a flow or a mixture of Gaussians."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) in nats with shape (B,)."""
-        ...
-
-    def score(self, x: Tensor) -> Tensor:
-        """Returns ∇ₓ log p(x) with shape (B, D)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -80,11 +71,6 @@ class Reference:
             raise ValueError(f"priors: found {priors}, expected {count} positive numbers")
         self.densities, self.priors = tuple(densities), priors / priors.sum()
 
-    @property
-    def conditional(self) -> bool:
-        """True if there is a density for each class."""
-        return len(self.densities) > 1
-
     @torch.no_grad()
     def at(self, x: Tensor) -> Scores:
         """Returns scores, posteriors and log-densities at ``x`` with shape (B, D)."""
@@ -92,7 +78,7 @@ class Reference:
                  for rows in x.split(ROWS)]  # fmt: skip
         log_probs = torch.cat([torch.stack([log_p for log_p, _ in p], 1) for p in parts])
         classes = torch.cat([torch.stack([score for _, score in p]) for p in parts], 1)
-        if not self.conditional:
+        if len(self.densities) == 1:
             return Scores(classes[0], None, None, log_probs)
         posterior = (log_probs + self.priors.to(log_probs).log()).softmax(1)
         marginal = torch.einsum("bj,jbd->bd", posterior, classes)

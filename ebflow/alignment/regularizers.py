@@ -29,8 +29,8 @@ It is a constraint and removes no bias: score matching over the class's own poin
 :math:`\nabla c_y` to :math:`\nabla \log p(x \mid y)`, the marginal included. To fit the centred
 form of the latter, it would need the other classes' scores there.
 
-The paper and its code disagree on every strength. ``PRESETS`` has both, and the recommendations
-from our measurements.
+The paper and its code disagree on every strength. ``PRESETS`` has both, and recommendations from
+the study's measurements.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
@@ -41,7 +41,6 @@ __all__ = ["PRESETS", "REGULARIZERS", "anti_score_matching", "centred", "collaps
            "smallest_trace"]  # fmt: skip
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +48,7 @@ from torch import Tensor
 
 from ..bijections.base import sum_event
 from ..density import LogDensity
-from ..objectives import ESTIMATORS, Objective, draw_directions, exact_sm, ssm_vr, taylor_sm
+from ..objectives import ESTIMATORS, Objective, draw_directions
 from .logit import ClassLogit, less_mean
 
 
@@ -63,7 +62,7 @@ def score_matching(
     floor: float | None = None,
     excess: float = 0.0,
 ) -> Objective:
-    """Returns the project's score-matching objective by the estimator's name.
+    """Returns (1 + c) ½ ‖g‖² + h + μ h², with an estimate h of the trace.
 
     Arguments:
         estimator: A name in ``objectives.ESTIMATORS``.
@@ -71,29 +70,17 @@ def score_matching(
         slices: Their number K; all in one batched pass.
         step: σ of differences, in the units of the data.
         stability: μ.
-        floor: The least trace that is counted; None: any.
-        excess: The factor of a further ½ ‖g‖²: at ``disguise`` a quiet estimator has the mean of
-            the one-sided one.
+        floor: The lower bound of h; None: no bound.
+        excess: c. At ``disguise`` an estimator without noise has the mean of the one-sided one.
     """
-    given: dict[str, Any] = {"stability": stability, "floor": floor}
-    drawn = {"directions": directions, "slices": slices}
-    known: dict[str, Objective] = {
-        "exact": partial(exact_sm, **given),
-        "hutchinson": partial(ssm_vr, **given, **drawn),
-    }
-    differences = partial(taylor_sm, estimator=estimator, step=step, **given, **drawn)
-    matched = known.get(estimator, differences)
-    return _summed(matched, excess) if excess else matched
 
+    def score(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
+        u = draw_directions(directions, slices, x, generator)
+        gradient, traces = ESTIMATORS[estimator](density, x, u, step)
+        h = traces.mean(0) if floor is None else traces.mean(0).clamp(min=floor)
+        return (1 + excess) * _half_square(gradient) + h + stability * h.square()
 
-def _summed(matched: Objective, excess: float) -> Objective:
-    """Returns an objective and ``excess`` times ½ ‖g‖²; one more backward pass."""
-
-    def both(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        norm = gradient_norm()(density, x, generator=generator)
-        return matched(density, x, generator=generator) + excess * norm
-
-    return both
+    return score
 
 
 def anti_score_matching(
@@ -104,7 +91,7 @@ def anti_score_matching(
     step: float = 0.03,
     ceiling: float = 1000.0,
 ) -> Objective:
-    """Returns −min(h, τ), the bound taken of every sample; no gradient-norm term.
+    """Returns −min(h, τ) of every sample, without a gradient norm.
 
     Arguments as in ``score_matching``, and ``ceiling``: τ.
     """
@@ -120,20 +107,23 @@ def gradient_norm() -> Objective:
     """Returns ½ ‖g‖²; one backward pass, differentiated again."""
 
     def gnorm(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        score = density.score(x)
-        return 0.5 * sum_event(score * score, x)
+        return _half_square(density.score(x))
 
     return gnorm
 
 
+def _half_square(gradient: Tensor) -> Tensor:
+    return 0.5 * sum_event(gradient * gradient, gradient)
+
+
 def centred(regularizer: Objective) -> Objective:
-    """Returns the same of the true class's logit less the mean over classes; no further pass."""
+    """Returns the same regularizer of the true class's logit less the mean over classes."""
 
     def of_centred(density: ClassLogit, x: Tensor, *, generator: torch.Generator) -> Tensor:
         inner = ClassLogit(less_mean(density.network), density.labels)
-        found = regularizer(inner, x, generator=generator)
-        density.keep(inner.logits)  # a shift of all logits: cross-entropy does not see it
-        return found
+        penalty = regularizer(inner, x, generator=generator)
+        density.logits = inner.logits  # cross-entropy does not see the shift
+        return penalty
 
     return of_centred
 
@@ -164,7 +154,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "gnorm": {"weight": 1e-2},
     },
 }
-"""Strengths λ and options by preset and regularizer; what is left out is the function's default.
+"""Strengths λ and options by preset and regularizer; others have the function's defaults.
 
 The paper gives neither σ nor K: those of ``paper`` are its code's. ``floor`` is in units of D/s².
 """
@@ -190,14 +180,14 @@ def equivalent_strength(
 def smallest_trace(width: int, noise: float) -> float:
     """Returns −D/s², below which no mean trace is at the optimum of data smoothed by s.
 
-    There :math:`-E \\operatorname{tr} H = E \\|\\nabla \\log p\\|^2`, and the score is a mean of
-    −ε/s given x, so of a second moment of at most D/s².
+    There −E tr H = E ‖∇ log p‖². The score is the mean of −ε/s given x, so its second moment is at
+    most D/s².
     """
     return -width / noise**2
 
 
 def collapse(trace: float, *, width: int, noise: float) -> str | None:
-    """Returns what to tell of a mean trace below the floor; None of any other.
+    """Returns a diagnosis of a mean trace below ``smallest_trace``; None above it.
 
     Such a density has spikes at the training points, narrower than the noise s.
     """
@@ -206,7 +196,7 @@ def collapse(trace: float, *, width: int, noise: float) -> str | None:
         return None
     return (
         f"collapse: mean trace {trace:.3g} below the floor {floor:.3g} of data smoothed by "
-        f"{noise:g}; expected data noise, stability above 0, or less weight"
+        f"{noise:g}; add data noise, or use a stability above 0 or a lower weight"
     )
 
 
@@ -221,9 +211,9 @@ def signal_to_noise(
     step: float = 0.03,
     repeats: int = 16,
 ) -> float:
-    """Returns |mean h| / std(h), over points the mean, at a point the deviation, of K estimates.
+    """Returns |mean h| over points, over the mean standard deviation of h at a point.
 
-    Arguments as in ``score_matching``; ``repeats``: draws of K directions at a point.
+    Arguments as in ``score_matching``; ``repeats``: the number of estimates h at a point.
     """
     u = draw_directions(directions, repeats * slices, x, generator)
     traces = ESTIMATORS[estimator](density, x, u, step)[1].detach()

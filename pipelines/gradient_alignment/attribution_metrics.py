@@ -1,21 +1,23 @@
 """Metrics of the literature, of the true class's logit-gradient as an attribution.
 
-Infidelity and sensitivity are captum's, with the draws of the study. The others are those of
-``ebflow.alignment.attribution``.
+Infidelity and sensitivity are captum's, with the study's generators. The randomization test is
+the rank correlation with the attribution of a network with new random parameters, in all layers
+or the last one. An attribution that does not change does not depend on the trained network.
 
-Source: On the (In)fidelity and Sensitivity of Explanations (Yeh et al., 2019), arXiv:1901.09392.
+Sources: On the (In)fidelity and Sensitivity of Explanations (Yeh et al., 2019), arXiv:1901.09392;
+Sanity Checks for Saliency Maps (Adebayo et al., 2018), arXiv:1810.03292.
 """
 
+import copy
 from functools import partial
 
 import numpy as np
 import torch
 from captum.metrics import infidelity, sensitivity_max
-from torch import Tensor
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
-from ebflow.alignment.attribution import imputed, irof, patches, rank_correlation
 from ebflow.alignment.logit import Classifier, ClassLogit
-from ebflow.alignment.perturbation import accuracies, saliency
 from ebflow.randomness import normal, uniform
 from pipelines.gradient_alignment.references import Found, Subject
 
@@ -25,23 +27,33 @@ POINTS = 300
 SAMPLES = 10
 """Perturbations of each, as captum's default."""
 
-FRACTIONS = np.linspace(0.1, 0.9, 9)
-"""Of pixels that ROAD fills in."""
-
 
 def attribution_metrics(subject: Subject) -> Found:
-    """Returns the metrics by name, at points of the alignment; ROAD and IROF of images alone."""
+    """Returns the metrics by name, at points of the alignment."""
     x, labels = subject.points.noisy[:POINTS], subject.points.labels[:POINTS]
     gradient = _gradient(subject.network, x, labels)
     numbers = _infidelity(subject, x, labels, gradient)
     numbers["sensitivity"] = _sensitivity(subject, x, labels)
     for kind, networks in subject.randomized.items():
         others = [_gradient(other, x, labels) for other in networks]
-        alike = [rank_correlation(gradient.abs(), other.abs()).mean() for other in others]
-        numbers[f"randomized/{kind}"] = float(torch.stack(alike).mean())
-    if len(subject.shape) in (2, 3):
-        numbers |= _filling(subject, x, labels, saliency(gradient, subject.shape))
+        correlations = [rank_correlation(gradient.abs(), other.abs()) for other in others]
+        numbers[f"randomized/{kind}"] = float(np.mean(correlations))
     return numbers
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Returns the mean of Spearman's rank correlation over rows with shape (B, D)."""
+    pairs = zip(a.cpu().numpy(), b.cpu().numpy(), strict=True)
+    return float(np.mean([spearmanr(*pair).statistic for pair in pairs]))
+
+
+def with_last_of(network: nn.Module, other: nn.Module) -> nn.Module:
+    """Returns a network with the parameters of its last layer from another of its architecture."""
+    result, state = copy.deepcopy(network), other.state_dict()
+    layer = [*state][-1].rpartition(".")[0]
+    last = {name: value for name, value in state.items() if name.rpartition(".")[0] == layer}
+    result.load_state_dict(result.state_dict() | last)
+    return result
 
 
 def _gradient(network: Classifier, x: Tensor, labels: Tensor) -> Tensor:
@@ -82,15 +94,3 @@ def _sensitivity(subject: Subject, x: Tensor, labels: Tensor) -> float:
 
     found = sensitivity_max(explained, x, perturbed, n_perturb_samples=SAMPLES, target=labels)
     return float(found.mean())
-
-
-def _filling(subject: Subject, x: Tensor, labels: Tensor, salience: Tensor) -> Found:
-    """Returns ROAD, and IROF of the points that the classifier has right, NaN of none."""
-    network, shape, road = subject.network, subject.shape, {}
-    for name, order in (("most", -salience), ("least", salience)):
-        fill = partial(imputed, shape=shape, generator=subject.draws(f"ROAD {name}"))
-        found = accuracies(network, x, labels, order, FRACTIONS, fill)
-        road[f"ROAD/{name}"] = float(np.mean(found))
-    right = network(x).argmax(1) == labels
-    areas = irof(network, x[right], labels[right], salience[right], patches(shape))
-    return road | {"IROF": float(areas.mean())}

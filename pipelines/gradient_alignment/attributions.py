@@ -1,6 +1,6 @@
 """What known metrics of attributions say of the models, beside alignment with exact scores.
 
-It is told as a table and not as claims: eighteen more would take their share of Holm's correction
+They form a table and not claims: twelve more would take their share of Holm's correction
 from the questions that the study is for. Rank correlations are over the models of the study, which
 were chosen, and say nothing of others.
 """
@@ -22,9 +22,6 @@ METRICS = (
     (Column("infidelity", "infidelity", 4), -1),
     (Column("infidelity/relative", "infidelity, relative", 4), -1),
     (Column("sensitivity", "sensitivity", 4), -1),
-    (Column("ROAD/most", "ROAD, most salient first"), -1),
-    (Column("ROAD/least", "ROAD, least salient first"), 1),
-    (Column("IROF", "IROF"), 1),
     (Column("randomized/last", "randomized last layer"), -1),
     (Column("randomized/all", "randomized network"), -1),
     (Column("PP/own/raw", "pixel perturbation"), 1),
@@ -60,10 +57,8 @@ def tables(lines: Lines, orders: Orders) -> list[Table]:
         "Known metrics of the logit-gradient as an attribution",
         lines,
         [column for column, _ in METRICS[:-1]],
-        "Means over seeds ± 95 % intervals, of noisy test points. ROAD: mean accuracy while "
-        "pixels are imputed from their neighbours; IROF: area over the curve of the probability "
-        "while patches of a 4 × 4 grid are filled; randomized: rank correlation of magnitudes "
-        "with those after parameters are drawn anew.",
+        "Means over seeds ± 95 % intervals, of noisy test points. Randomized: rank correlation "
+        "of magnitudes with those of a network with new random parameters.",
     )
     return [models, _beside_alignment(lines, orders)] if orders else [models]
 

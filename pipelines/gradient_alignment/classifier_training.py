@@ -5,8 +5,7 @@ r"""Training of a classifier with a regularizer of its input-gradients.
 
 The noise defines the smoothed density whose score is matched; without it data of few levels have
 none. λ rises linearly over a first share of training. The regularizer sees the same points as the
-cross-entropy and shares its forward pass, unless the network normalizes by batch statistics: it is
-then looked at with the running ones, in a pass of its own.
+cross-entropy and shares its forward pass, because no layer normalizes by batch statistics.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ebflow.alignment.classifiers import coupled, frozen_statistics
 from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.checkpoint import Checkpoint, flatten, unflatten
 from ebflow.errors import NonFinite
@@ -86,7 +84,7 @@ class ClassifierTraining(ResumableTraining):
         self.weight, self.warmup, self.schedule = weight, warmup, schedule
         self.epochs, self.batch_size = epochs, batch_size
         self.noise, self.augment, self.clip, self.seed = noise, augment, clip, seed
-        self.coupled, self.watch, self.progress = coupled(network), watch, 0.0
+        self.watch, self.progress = watch, 0.0
         self.identity = {"rows": len(x), "seed": seed, "batch_size": batch_size}
 
     def run(self) -> Iterator[Event]:
@@ -174,7 +172,5 @@ class ClassifierTraining(ResumableTraining):
         if self.regularizer is None:
             return F.cross_entropy(self.network(x), labels), x.new_zeros(())
         density = ClassLogit(self.network, labels)
-        with frozen_statistics(self.network):
-            penalty = self.regularizer(density, x, generator=draws).mean()
-        logits = self.network(x) if self.coupled else density.logits
-        return F.cross_entropy(logits, labels), penalty
+        penalty = self.regularizer(density, x, generator=draws).mean()
+        return F.cross_entropy(density.logits, labels), penalty

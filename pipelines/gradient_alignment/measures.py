@@ -71,8 +71,8 @@ def _alignment(subject: Subject) -> Found:
     found = metrics.gradients(subject.network, points.noisy, points.labels)
     if not found.own.isfinite().all():
         raise NonFinite("gradient: found one that is not finite, expected finite logits")
-    other = metrics.shuffled(scores, points.labels, subject.draws("shuffle"))
-    control = metrics.alignments(found, *other)
+    others = metrics.another_point(scores.marginal, subject.draws("shuffle"))
+    control = metrics.alignments(found, scores, others)
     cosines = metrics.alignments(found, scores) | {f"{k}/shuffled": v for k, v in control.items()}
     noise_cosine, residual = metrics.dsm(found.own, points.noise, points.sigma)
     numbers: Found = {name: float(values.mean()) for name, values in cosines.items()}
@@ -113,8 +113,9 @@ def _trace(subject: Subject) -> float:
 
 
 def _perturbation(subject: Subject) -> Found:
-    """Of clean images, by own gradients and by controls, as the classifier itself sees them, the
-    baseline, and the judge; of images in colour by the deviation over colours too.
+    """Returns mean accuracies on perturbed clean images, by own gradients and by controls.
+
+    The classifier itself, the baseline and the judge classify them.
     """
     x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
     gradients = metrics.gradients(subject.network, x, labels)
@@ -125,8 +126,6 @@ def _perturbation(subject: Subject) -> Found:
         "magnitude": perturbation.magnitude(x, shape),
         "random": uniform(pixels.shape, pixels, subject.draws("random saliency")),
     }
-    if pixels.shape != x.shape:
-        saliencies["deviation"] = perturbation.deviation(gradients.own, shape)
     judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     found: Found = {}
     for judge, network in judges.items():

@@ -44,7 +44,6 @@ COLUMNS = (
     Column("GAN-test", "GAN-test", 2),
     Column("samples/log density", "log p / D", 2),
     Column("PP/own/raw", "PP own"),
-    Column("PP/own/deviation", "PP own, deviation"),
     Column("PP/own/centred", "PP centred"),
     Column("PP/other/raw", "PP other"),
     Column("PP/other/centred", "PP other, centred"),

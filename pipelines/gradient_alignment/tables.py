@@ -60,10 +60,9 @@ def _models(lines: Lines) -> Table:
         "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed with "
         "the class-blind density on every logit; A1 centred: of the centred gradient with the "
         "class's whole score. PP: mean accuracy while the least salient pixels are filled in, by "
-        "own or class-mean-centred gradients (of images in colour also by the deviation over "
-        "colours, and not the norm), judged by the model or a net of another architecture (as the "
-        "GAN-test is); log p / D: log-density of ascended pictures under the reference, nats a "
-        "dimension.",
+        "own or class-mean-centred gradients, judged by the model or a network of another "
+        "architecture (as the GAN-test is); log p / D: log-density of ascended pictures under the "
+        "reference, nats a dimension.",
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ebflow.alignment.attribution import with_last_of
 from pipelines.gradient_alignment import fitting, references
+from pipelines.gradient_alignment.attribution_metrics import with_last_of
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.gradient_alignment.references import Subject

@@ -34,7 +34,9 @@ def network():
 @pytest.mark.parametrize("name", SHIFTS)
 def test_a_shift_leaves_the_classifier_and_changes_the_density(name):
     x, labels = points()
-    changes = invariants(network(), shifted(network(), SHIFTS[name](stripes(SHAPE))), x, labels)
+    changes = invariants(
+        network(), shifted(network(), SHIFTS[name](stripes(SHAPE), 100.0)), x, labels
+    )
     assert changes.posterior < 1e-12 and changes.loss < 1e-11 and changes.same == 1
     assert changes.loss_gradient < 1e-9 and changes.logit_gradient > 1
 

@@ -9,7 +9,14 @@ import torch
 from ebflow import objectives
 from ebflow.alignment.fooling import invariants, linear, shifted, sine
 from ebflow.alignment.logit import ClassLogit
-from ebflow.alignment.metrics import alignments, cosine, dsm, fisher_ratio, gradients, shuffled
+from ebflow.alignment.metrics import (
+    alignments,
+    another_point,
+    cosine,
+    dsm,
+    fisher_ratio,
+    gradients,
+)
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from ebflow.density import EnergyFunction
@@ -213,11 +220,12 @@ def test_scores_of_other_points_are_no_scores(case, logits):
         gradients(logits(means, precision), x, labels),
         reference(means, covariance).at(x),
     )
-    other, classes = shuffled(scores, labels, derive(5))
-    assert not (other.marginal == scores.marginal).all(1).any()
-    assert abs(float(alignments(found, other, classes)["A1"].mean())) < 0.03
+    other = another_point(x, derive(5))
+    assert not (other == torch.arange(N)).any() and other.unique().numel() == N
+    assert abs(float(alignments(found, scores, other)["A1"].mean())) < 0.03
     if logits is straight:
-        assert float(alignments(found, other)["A1"].mean()) > 0.1
+        wrong_class = cosine(found.own, scores.classes[labels, other])
+        assert float(wrong_class.mean()) > 0.1
 
 
 def test_posteriors_of_the_reference_are_bayes_rule(case):

@@ -9,7 +9,6 @@ from ebflow.alignment.ascent import maximize
 from ebflow.alignment.perturbation import (
     accuracies,
     density_ratio,
-    deviation,
     magnitude,
     saliency,
 )
@@ -26,14 +25,6 @@ def test_saliency_is_the_norm_over_colours():
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(saliency(rows, (3, 4)), rows.abs())
     torch.testing.assert_close(saliency(rows, (12,)), rows.abs())
-
-
-def test_the_deviation_over_colours_sees_no_change_that_is_common_to_them():
-    rows = torch.randn(5, 12, generator=seeded())
-    found, colours = deviation(rows, (3, 2, 2)), rows.view(5, 3, 4)
-    expected = ((colours - colours.mean(1, keepdim=True)).square().sum(1) / 2).sqrt()
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(deviation(rows + 7, (3, 2, 2)), found)
 
 
 def test_magnitude_is_the_distance_from_the_fill():

@@ -5,6 +5,7 @@ import torch
 
 from ebflow.alignment.fooling import linear, shifted
 from ebflow.alignment.logit import ClassLogit
+from ebflow.density import EnergyFunction
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import NetConfig, RegulariserConfig
@@ -14,8 +15,12 @@ from .cases import QUICK, by_name, fitted
 
 
 def test_the_floor_is_in_units_of_the_smoothed_data():
-    config = RegulariserConfig(name="score", floor=1.5)
-    assert fitting.penalty(config, (8, 8), 0.1).keywords["floor"] == pytest.approx(-9600)
+    config = RegulariserConfig(name="score", floor=1.5, stability=0.0, directions="rademacher")
+    peak = EnergyFunction(lambda x: 1e4 * x.square().sum(1))  # a trace of −2e4 · 64
+    floored = fitting.penalty(config, (8, 8), 0.1)(
+        peak, torch.zeros(1, 64), generator=torch.Generator()
+    )
+    assert float(floored.detach()) == pytest.approx(-1.5 * 64 / 0.1**2)
     assert fitting.penalty(RegulariserConfig(), (8, 8), 0.1) is None
 
 

@@ -13,6 +13,8 @@ from pipelines.gradient_alignment.over_seeds import lines
 
 from .cases import QUALITY, by_name, study, verdict
 
+PIXELS = "PP/own/raw"
+
 TRAINED = [name for name, model in by_name().items() if model.shift.name == "none"]
 """The models that are trainings of their own."""
 
@@ -35,40 +37,40 @@ def test_the_order_of_these_models_is_judged_over_seeds():
 def orderly(names):
     """Returns lines of trainings with A3 and two metrics in its order, and a class-blind one."""
     found = {
-        name: {"A3": k, "A1": -k, "IROF": k**2, "sensitivity": -k} for k, name in enumerate(names)
+        name: {"A3": k, "A1": -k, PIXELS: k**2, "sensitivity": -k} for k, name in enumerate(names)
     }
-    return study(**found, **{"blind-gaussian": {"A1": 1.0, "A3": 0.0, "IROF": -0.25}})
+    return study(**found, **{"blind-gaussian": {"A1": 1.0, "A3": 0.0, PIXELS: -0.25}})
 
 
 def test_metrics_are_told_by_their_order_the_better_the_larger():
     entries = attributions.entries(attributions.orders(orderly(TRAINED)))
     assert entries.keys() == {column.metric for column, _ in attributions.METRICS}
-    assert entries["IROF"]["A3"]["value"] == pytest.approx(1)
-    assert entries["IROF"]["A1"]["value"] == pytest.approx(-1)
+    assert entries[PIXELS]["A3"]["value"] == pytest.approx(1)
+    assert entries[PIXELS]["A1"]["value"] == pytest.approx(-1)
     assert entries["sensitivity"]["A3"]["value"] == pytest.approx(1)  # less of it is better
-    assert entries["IROF"]["gaussian"]["value"] == pytest.approx(-0.25)
-    assert entries["ROAD/most"]["A3"] is None
+    assert entries[PIXELS]["gaussian"]["value"] == pytest.approx(-0.25)
+    assert entries["infidelity"]["A3"] is None
     assert attributions.orders(orderly(TRAINED[: comparisons.FEWEST - 1])) == {}
 
 
 def test_the_order_is_told_on_the_page():
     found, few = orderly(TRAINED), orderly(TRAINED[:3])
     whole, orders = attributions.tables(found, attributions.orders(found))
-    assert whole.headings == ("model", "sensitivity", "IROF")
+    assert whole.headings == ("model", "sensitivity")
     assert len(whole.rows) == len(TRAINED) + 1
     assert {len(row) for row in orders.rows} == {len(orders.headings)}
-    irof = next(row for row in orders.rows if row[0] == "IROF (more is better)")
-    assert irof[1:3] == ("-1.00 ± 0.00", "1.00 ± 0.00")
-    assert irof[4] == "-0.250 ± 0.000"
+    pixels = next(row for row in orders.rows if row[0] == "pixel perturbation (more is better)")
+    assert pixels[1:3] == ("-1.00 ± 0.00", "1.00 ± 0.00")
+    assert pixels[4] == "-0.250 ± 0.000"
     assert len(attributions.tables(few, attributions.orders(few))) == 1
 
 
 def test_a_metric_without_an_order_has_no_correlation():
     """It is 1 of all trainings."""
     found = study(**{name: {"A3": k, "A1": k} for k, name in enumerate(TRAINED)})
-    flat = [replace(one, numbers={**one.numbers, "IROF": 1.0})
+    flat = [replace(one, numbers={**one.numbers, PIXELS: 1.0})
             for line in found.values() for one in line.seeds]  # fmt: skip
-    assert comparisons.order("A3", "IROF").found(lines(flat)) is None
+    assert comparisons.order("A3", PIXELS).found(lines(flat)) is None
     assert comparisons.order("A3", "A1").found(lines(flat)).value == pytest.approx(1)
 
 
@@ -77,18 +79,18 @@ def test_an_order_has_a_value_a_seed():
     found = dict(orderly(TRAINED))
     for name, line in found.items():
         last = line.seeds[-1]
-        turned = {**last.numbers, "IROF": -last.numbers["IROF"]}
+        turned = {**last.numbers, PIXELS: -last.numbers[PIXELS]}
         found[name] = replace(line, seeds=[*line.seeds[:-1], replace(last, numbers=turned)])
-    number = comparisons.order("A3", "IROF")
+    number = comparisons.order("A3", PIXELS)
     assert number.values(found) == pytest.approx([1, 1, -1])
     assert number.found(found).df == 2
 
 
 def test_an_order_is_the_rank_correlation():
     draws = np.random.default_rng(0).normal(size=(len(TRAINED), 2)).round(1)
-    found = study(**{n: {"A3": a, "IROF": b} for n, (a, b) in zip(TRAINED, draws, strict=True)})
+    found = study(**{n: {"A3": a, PIXELS: b} for n, (a, b) in zip(TRAINED, draws, strict=True)})
     expected = stats.spearmanr(draws).statistic
-    assert comparisons.order("A3", "IROF").values(found) == pytest.approx([expected] * 3)
+    assert comparisons.order("A3", PIXELS).values(found) == pytest.approx([expected] * 3)
 
 
 def test_shifts_and_collapses_are_not_ordered():
