@@ -24,14 +24,13 @@ __all__ = ["Base", "GaussianMixture", "Logistic", "StandardNormal", "Student", "
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .density import Evaluation, LogDensity, sum_event, without_nan
-from .estimates import Estimate
 from .randomness import Generator, normal, uniform
 
 CHUNK = 1 << 22
@@ -69,7 +68,7 @@ class Product(Base):
     """Independent elements with one distribution."""
 
     @abstractmethod
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
         """Returns log p and its first and second derivative for every element of ``u``."""
 
     def energy(self, x: Tensor) -> Tensor:
@@ -91,13 +90,9 @@ class StandardNormal(Product):
         """The name."""
         return {"name": "normal"}
 
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, float]:
         """Returns −½ u² − ½ log 2π, −u and −1."""
-        return -0.5 * u * u - 0.5 * math.log(2 * math.pi), -u, -torch.ones_like(u)
-
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
-        """Returns the density at ``x``, without a tensor of second derivatives."""
-        return _NormalEvaluation(x)
+        return -0.5 * u * u - 0.5 * math.log(2 * math.pi), -u, -1.0
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples."""
@@ -171,7 +166,7 @@ class Logistic(Product):
 
 
 class _ProductEvaluation(Evaluation):
-    def __init__(self, x: Tensor, log_p: Tensor, slope: Tensor, bend: Tensor) -> None:
+    def __init__(self, x: Tensor, log_p: Tensor, slope: Tensor, bend: Tensor | float) -> None:
         self.x, self._log_p, self._slope, self._bend = x, log_p, slope, bend
 
     @property
@@ -184,23 +179,6 @@ class _ProductEvaluation(Evaluation):
 
     def curvature(self, v: Tensor) -> Tensor:
         return sum_event(self._bend * v * v, self.x)
-
-
-class _NormalEvaluation(Evaluation):
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    @property
-    def energy(self) -> Tensor:
-        size = math.prod(self.x.shape[1:])
-        return 0.5 * sum_event(self.x * self.x, self.x) + 0.5 * size * math.log(2 * math.pi)
-
-    @property
-    def score(self) -> Tensor:
-        return -self.x
-
-    def curvature(self, v: Tensor) -> Tensor:
-        return -sum_event(v * v, self.x)
 
 
 class GaussianMixture(Base):
@@ -278,17 +256,11 @@ class GaussianMixture(Base):
         return GaussianMixture(self.weights, self.means, self.covariances + noise)
 
     def leading(self, count: int) -> "GaussianMixture":
-        """Returns the marginal distribution of the first ``count`` features, sharing memory.
-
-        W is triangular: its first rows and columns are those of the marginal distribution.
-        """
-        roots = self.roots[:, :count, :count] if self.full else self.roots[:, :count]
-        marginal = GaussianMixture.__new__(GaussianMixture)
-        nn.Module.__init__(marginal)
-        for name, tensor in (("log_weights", self.log_weights), ("means", self.means[:, :count])):
-            marginal.register_buffer(name, tensor)
-        marginal.register_buffer("roots", roots)
-        return marginal
+        """Returns the marginal distribution of the first ``count`` features."""
+        covariances = self.covariances[:, :count]
+        if self.full:
+            covariances = covariances[:, :, :count]
+        return GaussianMixture(self.weights, self.means[:, :count], covariances)
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
@@ -339,20 +311,6 @@ class GaussianMixture(Base):
             x[own] = x[own] + noise[own] @ factors[index].mT
         return x
 
-    def entropy(self, n: int = 100_000, *, generator: Generator | None = None) -> Estimate:
-        r"""Returns the entropy −E log p in nats, with the standard error of n samples.
-
-        :math:`\sum_k w_k (h_k - \log w_k)`, with the entropies :math:`h_k` of the components, is
-        exact, and only the uncertainty of the component, :math:`-E \log r_k(x)`, is estimated:
-        the error is zero for one component and vanishes as modes move apart.
-        """
-        x, k = self.sample_with_components(n, generator=generator)
-        own = self._by_rows(self._log_responsibility, x, k)
-        parts = 0.5 * self.size * math.log(2 * math.pi * math.e) - self._log_dets()
-        return Estimate.of(own, name="log r") + float(
-            (self.weights * (parts - self.weights.log())).sum()
-        )
-
     def _factors(self) -> Tensor:
         """Returns W⁻¹, whose product with its transpose is Σ."""
         identity = torch.eye(self.size).to(self.roots)
@@ -396,9 +354,6 @@ class GaussianMixture(Base):
         slopes = -(Wv * z).sum(-1)
         return (r * ((slopes - (v * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1))).sum(0)
 
-    def _log_responsibility(self, x: Tensor, k: Tensor) -> Tensor:
-        return self._log_joint(self._whiten(x)).log_softmax(0).gather(0, k[None])[0]
-
     @property
     def _rows(self) -> int:
         return max(1, CHUNK // self.means.numel())
@@ -417,22 +372,16 @@ class GaussianMixture(Base):
 class _MixtureEvaluation(Evaluation):
     def __init__(self, mixture: GaussianMixture, x: Tensor) -> None:
         self.mixture, self.x, self._rows = mixture, x, mixture._flat(x)
-        self._energy: Tensor | None = None
-        self._score: Tensor | None = None
 
-    @property
+    @cached_property
     def energy(self) -> Tensor:
-        if self._energy is None:
-            self._energy = self.mixture.energy(self.x)
-        return self._energy
+        return self.mixture.energy(self.x)
 
-    @property
+    @cached_property
     def score(self) -> Tensor:
-        if self._score is None:
-            mixture = self.mixture
-            rows = mixture._by_rows(lambda x: mixture._score(*mixture._at(x)), self._rows)
-            self._score = rows.view_as(self.x)
-        return self._score
+        mixture = self.mixture
+        rows = mixture._by_rows(lambda x: mixture._score(*mixture._at(x)), self._rows)
+        return rows.view_as(self.x)
 
     def curvature(self, v: Tensor) -> Tensor:
         v = v.expand(-1, *self.x.shape).flatten(2).transpose(0, 1)
@@ -453,9 +402,8 @@ def build(spec: dict[str, Any]) -> Base:
             return Logistic()
         case "mixture":
             count, *rest = spec["roots"]
-            covariances = torch.eye(rest[0]).repeat(count, 1, 1) if len(rest) == 2 else None
-            if covariances is None:
-                covariances = torch.ones(count, *rest)
+            identity = torch.eye(rest[0]).repeat(count, 1, 1) if len(rest) == 2 else None
+            covariances = torch.ones(count, *rest) if identity is None else identity
             means = torch.zeros(count, spec["features"])
             return GaussianMixture(
                 torch.ones(count), means, covariances, trainable=spec["trainable"]
@@ -487,11 +435,7 @@ def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         raise ValueError(
             f"covariances: found shape {tuple(covariances.shape)}, expected one of {known}"
         )
-    if not _positive(covariances):
+    matrices = covariances.ndim == 3
+    bad = torch.linalg.cholesky_ex(covariances).info if matrices else covariances <= 0
+    if bool(bad.any()):
         raise ValueError("covariances: found one that is not positive definite")
-
-
-def _positive(covariances: Tensor) -> bool:
-    if covariances.ndim < 3:
-        return bool((covariances > 0).all())
-    return not torch.linalg.cholesky_ex(covariances).info.any()

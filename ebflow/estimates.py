@@ -37,6 +37,3 @@ class Estimate:
         terms, count = terms.double(), len(terms)
         spread = float(terms.std()) if count > 1 else math.nan
         return cls(float(terms.mean()), spread / math.sqrt(count), count)
-
-    def __add__(self, constant: float) -> "Estimate":
-        return Estimate(self.value + constant, self.se, self.count)

@@ -12,17 +12,16 @@ diagonal ones. The terms below :math:`D^2` stand for code that moves memory inst
 """
 
 __all__ = ["COMPONENTS", "ConditionedMixture", "Search", "Trial", "density", "fit_components",
-           "fit_mixture", "load", "preprocessed_rows", "regression", "save",
-           "search"]  # fmt: skip
+           "fit_mixture", "load", "preprocessed_rows", "regression", "save", "search"]  # fmt: skip
 
+import copy
 import json
 import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 ROWS = 50_000
 """Largest number of rows of a maximization."""
 
-NUMBERS = 1 << 25
+VALUES = 1 << 25
 """Largest number of their values: 256 MiB."""
 
 BUDGET = 4e11
@@ -61,8 +60,9 @@ FLOOR = 1e-6
 PATIENCE = 2
 """Candidates in succession without improvement that end the search."""
 
-KINDS = ("diag", "full")
-"""Kinds of covariances in the order of the search, by scikit-learn's names."""
+SHARES = {"diag": 0.5, "full": 1.0}
+"""Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
+budget that may be used up after each."""
 
 log = logging.getLogger("ebflow.mixtures")
 
@@ -84,23 +84,61 @@ class Trial:
     iterations: int
 
 
-@dataclass(frozen=True)
 class Search:
-    """The result of a search.
+    """A search for the best mixture by the validation rows, and its result.
 
     Attributes:
-        mixture: The best mixture by the validation rows, in float64.
-        best: Its trial.
+        mixture: The best mixture, in float64.
         trials: All trials, in order.
-        rows: The number of training rows used.
         skipped: Candidates beyond the budget, as (K, kind).
     """
 
-    mixture: GaussianMixture
-    best: Trial
-    trials: tuple[Trial, ...]
-    rows: int
-    skipped: tuple[tuple[int, str], ...]
+    def __init__(self, x: Tensor, validation: Tensor, seed: int, contexts: int) -> None:
+        self.mixture: GaussianMixture | None = None
+        self.trials: list[Trial] = []
+        self.skipped: list[tuple[int, str]] = []
+        self._x, self._validation, self._seed, self._contexts = x, validation, seed, contexts
+        self._spent = 0.0
+
+    @property
+    def best(self) -> Trial:
+        """The trial of the best mixture."""
+        return min(self.trials, key=lambda trial: trial.nll)
+
+    def run(self, kind: str, counts: Sequence[int], budget: float) -> None:
+        """Tries numbers until two in succession are no better than the best of their kind."""
+        best, stale = math.inf, 0
+        for count in counts:
+            steps = self._affordable(count, kind, budget)
+            if steps < LEAST and self.trials:
+                self.skipped.append((count, kind))
+                continue
+            nll = self._try(count, kind, max(steps, LEAST))
+            best, stale = (nll, 0) if nll < best else (best, stale + 1)
+            if stale == PATIENCE:
+                return
+
+    def _affordable(self, count: int, kind: str, budget: float) -> int:
+        """Returns the number of iterations that the budget has left, at most ``MOST``."""
+        left = budget - self._spent - START * operations(count, *self._x.shape, "diag")
+        return min(MOST, int(left / operations(count, *self._x.shape, kind)))
+
+    def _try(self, count: int, kind: str, steps: int) -> float:
+        """Returns the validation NLL of a candidate."""
+        mixture, iterations = _fitted(self._x, count, kind, steps, self._seed)
+        self._spent += START * operations(count, *self._x.shape, "diag")
+        self._spent += iterations * operations(count, *self._x.shape, kind)
+        nll = float(self._energy(mixture).mean())
+        if not self.trials or nll < self.best.nll:
+            self.mixture = mixture
+        self.trials.append(Trial(count, kind, nll, iterations))
+        return nll
+
+    def _energy(self, mixture: GaussianMixture) -> Tensor:
+        if not self._contexts:
+            return mixture.energy(self._validation)
+        context, x = self._validation.tensor_split([self._contexts], 1)
+        return ConditionedMixture(mixture, self._contexts).condition(context).energy(x)
 
 
 def fit_mixture(
@@ -155,24 +193,19 @@ def search(
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
     """
     _check(x, validation, components)
-    x, validation = _chosen(x, rows, seed), validation.detach().cpu().double()
-    mean, scale = _standard(x)
-    counts = [k for k in components if k <= len(x)]
-    walk = _Walk(((x - mean) / scale).numpy(), (validation - mean) / scale, seed, contexts)
-    for kind, share in zip(KINDS, (0.5, 1.0), strict=True):
-        walk.up(kind, counts, budget * share)
-    if walk.skipped:
-        names = ", ".join(f"{k} {kind}" for k, kind in walk.skipped)
+    x, validation = (rows.detach().cpu().double() for rows in (x, validation))
+    x = x[_choice(x.shape, rows, seed)]
+    found = Search(x, validation, seed, contexts)
+    for kind, share in SHARES.items():
+        found.run(kind, [k for k in components if k <= len(x)], share * budget)
+    if found.skipped:
+        names = ", ".join(f"{k} {kind}" for k, kind in found.skipped)
         log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, names)
-    offset = float(scale[contexts:].log().sum())
-    trials = tuple(replace(trial, nll=trial.nll + offset) for trial in walk.trials)
-    best = min(trials, key=lambda trial: trial.nll)
-    mixture = _mixture(walk.model, mean, scale)
-    return Search(mixture, best, trials, len(x), tuple(walk.skipped))
+    return found
 
 
 def fit_components(
-    x: Tensor, count: int, *, ridge: float = FLOOR, seed: int = 0, steps: int = MOST
+    x: Tensor, count: int, *, ridge: float = FLOOR, seed: int = 0
 ) -> GaussianMixture:
     """Returns a mixture of ``count`` Gaussians with full covariances, in float64 on the CPU.
 
@@ -184,19 +217,21 @@ def fit_components(
         count: The number K of Gaussians, at most N.
         ridge: The number added to variances of whitened rows.
         seed: The seed of the start.
-        steps: The largest number of iterations.
     """
     x = x.detach().cpu().double()
-    mean, scale = _standard(x)
+    scale, mean = _standard(x)
     correlations = torch.cov(((x - mean) / scale).mT, correction=0)
     jitter = FLOOR * ridge * torch.eye(len(mean)).to(x)
     root = scale[:, None] * torch.linalg.cholesky(correlations + jitter)
     white = torch.linalg.solve_triangular(root, (x - mean).mT, upper=False).mT
-    mixture = _mixture(
-        _fitted(white.numpy(), count, "full", steps, seed, ridge), 0 * mean, mean**0
-    )
+    mixture, _ = _fitted(white, count, "full", MOST, seed, ridge)
     means, covariances = mixture.means @ root.mT + mean, root @ mixture.covariances @ root.mT
     return GaussianMixture(mixture.weights, means, covariances)
+
+
+def regression(x: Tensor) -> GaussianMixture:
+    """Returns the Gaussian of rows in float64: given leading columns, least-squares regression."""
+    return _fitted(x.detach().cpu().double(), 1, "full", 1, seed=0)[0]
 
 
 def preprocessed_rows(
@@ -215,9 +250,9 @@ def preprocessed_rows(
         batch_size: Rows at a time.
     """
     flow = Flow((split.width,), []).double().preprocessed(chain)
-    numbers, first, parts = _numbers(len(split), _most(split.width, most), seed), 0, []
+    chosen, first, parts = _choice((len(split), split.width), most, seed), 0, []
     for rows, context in split.batches(batch_size):
-        here = numbers[(numbers >= first) & (numbers < first + len(rows))] - first
+        here = chosen[(chosen >= first) & (chosen < first + len(rows))] - first
         if len(here):
             noise = RowGenerator(seed, "preprocess", first=first)
             y = flow.preprocess(rows, generator=noise)
@@ -236,27 +271,6 @@ def density(mixture: GaussianMixture, chain: Preprocessing) -> Flow:
     contexts = mixture.size - width
     base = ConditionedMixture(mixture, contexts) if contexts else mixture
     return Flow((width,), [], base=base, context=contexts).double().preprocessed(chain)
-
-
-def regression(x: Tensor, contexts: int) -> GaussianMixture:
-    """Returns the joint Gaussian of rows whose conditional is least-squares regression.
-
-    The first C columns are the contexts. If they depend on each other, as the elements of one
-    category do, the coefficients are the smallest ones. The residuals' covariance has the floor of
-    all mixtures. Returns a mixture of one component in float64.
-    """
-    mean, scale = _standard(x.double())
-    z = (x.double() - mean) / scale
-    covariance = z.mT @ z / len(z)
-    own, cross = covariance[:contexts, :contexts], covariance[contexts:, :contexts]
-    line = cross @ torch.linalg.pinv(own, rtol=1e-10, hermitian=True)
-    residual = covariance[contexts:, contexts:] - line @ cross.mT
-    residual = residual + FLOOR * torch.eye(len(residual)).to(residual)
-    joint = torch.eye(len(mean)).to(mean)  # contexts as if white: the conditional is the same
-    joint[contexts:, :contexts], joint[:contexts, contexts:] = line, line.mT
-    joint[contexts:, contexts:] = residual + line @ line.mT
-    weights, means = torch.ones(1).to(mean), mean[None]
-    return GaussianMixture(weights, means, (joint * torch.outer(scale, scale))[None])
 
 
 def save(mixture: GaussianMixture, path: Path) -> None:
@@ -279,98 +293,36 @@ def operations(count: int, rows: int, width: int, kind: str) -> float:
     return rows * count * (4.0 * width**2 + 300 * width + 1400) + 3.0 * count * width**3
 
 
-class _Walk:
-    """A search through increasing numbers of components, kind by kind, within a budget."""
-
-    def __init__(self, x: np.ndarray, validation: Tensor, seed: int, contexts: int = 0) -> None:
-        self.x, self.validation, self.seed, self.contexts = x, validation, seed, contexts
-        self.spent, self.best, self.model = 0.0, math.inf, None
-        self.trials: list[Trial] = []
-        self.skipped: list[tuple[int, str]] = []
-
-    def up(self, kind: str, counts: Sequence[int], budget: float) -> None:
-        """Tries numbers until two in succession are no better than the best of their kind."""
-        best, stale = math.inf, 0
-        for count in counts:
-            steps = self._affordable(count, kind, budget)
-            if steps < LEAST and (count, kind) != (counts[0], KINDS[0]):
-                self.skipped.append((count, kind))
-                continue
-            trial = self._try(count, kind, max(steps, LEAST))
-            best, stale = (trial.nll, 0) if trial.nll < best else (best, stale + 1)
-            if stale == PATIENCE:
-                return
-
-    def _affordable(self, count: int, kind: str, budget: float) -> int:
-        """Returns the number of iterations that the budget has left, at most ``MOST``."""
-        left = budget - self.spent - self._start(count)
-        return min(MOST, int(left / operations(count, *self.x.shape, kind)))
-
-    def _start(self, count: int) -> float:
-        return START * operations(count, *self.x.shape, "diag")
-
-    def _try(self, count: int, kind: str, steps: int) -> Trial:
-        model = _fitted(self.x, count, kind, steps, self.seed)
-        self.spent += self._start(count)
-        self.spent += model.n_iter_ * operations(count, *self.x.shape, kind)
-        trial = Trial(count, kind, self._nll(model), model.n_iter_)
-        self.trials.append(trial)
-        if trial.nll < self.best:
-            self.best, self.model = trial.nll, model
-        return trial
-
-    def _nll(self, model: Any) -> float:  # noqa: ANN401
-        zero = torch.zeros(self.x.shape[1], dtype=torch.float64)
-        mixture = _mixture(model, zero, zero + 1)
-        nll = mixture.energy(self.validation)
-        if self.contexts:
-            leading = mixture.leading(self.contexts)
-            nll = nll - leading.energy(self.validation[:, : self.contexts])
-        return float(nll.mean())
-
-
 def _fitted(
-    x: np.ndarray, count: int, kind: str, steps: int, seed: int, ridge: float = FLOOR
-) -> Any:  # noqa: ANN401
-    """Returns scikit-learn's mixture after at most ``steps`` iterations."""
+    x: Tensor, count: int, kind: str, steps: int, seed: int, ridge: float = FLOOR
+) -> tuple[GaussianMixture, int]:
+    """Returns scikit-learn's mixture of standardized rows, in their units, and the iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
+    scale, mean = _standard(x)
     start = derive(seed, "mixture", kind, count).initial_seed() % 2**32
     model = Mixture(
         count, covariance_type=kind, max_iter=steps, random_state=start, reg_covar=ridge
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(x)
-
-
-def _mixture(model: Any, mean: Tensor, scale: Tensor) -> GaussianMixture:  # noqa: ANN401
-    """Returns the mixture of scale · z + mean, for scikit-learn's mixture of z."""
+        model.fit(((x - mean) / scale).numpy())
     arrays = (model.weights_, model.means_, model.covariances_)
     weights, means, covariances = (torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)
-    square = torch.outer(scale, scale) if covariances.ndim == 3 else scale.square()
-    return GaussianMixture(weights, means * scale + mean, covariances * square)
+    square = torch.outer(scale, scale) if kind == "full" else scale.square()
+    return GaussianMixture(weights, means * scale + mean, covariances * square), model.n_iter_
 
 
 def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the columns' means and standard deviations; 1 for a constant column."""
-    mean, deviation = x.mean(0), x.std(0, correction=0)
-    return mean, torch.where(deviation > 0, deviation, 1.0)
+    """Returns the columns' standard deviations, 1 for a constant column, and means."""
+    scale, mean = torch.std_mean(x, 0, correction=0)
+    return torch.where(scale > 0, scale, 1.0), mean
 
 
-def _chosen(x: Tensor, most: int, seed: int) -> Tensor:
-    """Returns at most ``most`` random rows, in their order, in float64 on the CPU."""
-    x = x.detach()
-    return x[_numbers(len(x), _most(x.shape[1], most), seed).to(x.device)].cpu().double()
-
-
-def _most(width: int, rows: int) -> int:
-    return min(rows, max(2, NUMBERS // width))
-
-
-def _numbers(count: int, most: int, seed: int) -> Tensor:
-    """Returns at most ``most`` random numbers of rows, in order."""
+def _choice(shape: Sequence[int], most: int, seed: int) -> Tensor:
+    """Returns the numbers of at most ``most`` random rows, in order; fewer of wide rows."""
+    count, most = shape[0], min(most, max(2, VALUES // shape[1]))
     if count <= most:
         return torch.arange(count)
     return torch.randperm(count, generator=derive(seed, "mixture", "rows"))[:most].sort().values
@@ -397,7 +349,7 @@ class ConditionedMixture(Base):
     .. math:: p(x \mid c) = \frac{p(c, x)}{p(c)},
 
     O(K B (C + D)²) with full covariances. One component is linear regression with Gaussian
-    residuals.
+    residuals. Without contexts, evaluations and samples raise ValueError.
 
     Arguments:
         joint: The mixture over (c, x), with shape (C + D,).
@@ -408,41 +360,29 @@ class ConditionedMixture(Base):
         super().__init__()
         if not 0 < count < joint.size:
             raise ValueError(f"count: found {count}, expected 1 … {joint.size - 1}")
-        self.joint, self.count = joint, count
+        self.joint, self.marginal, self.count = joint, joint.leading(count), count
+        self.context: Tensor | None = None
 
-    def energy(self, x: Tensor) -> Tensor:
-        """Raises ValueError: the density needs a context."""
-        raise ValueError(f"context: found None, expected shape (*, {self.count})")
-
-    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Raises ValueError, as ``energy``."""
-        return self.energy(like)
-
-    def condition(self, context: Tensor) -> "Base":
+    def condition(self, context: Tensor) -> Base:
         """Returns the density given contexts with shape (B, C)."""
-        return _Conditioned(self.joint, context)
-
-
-class _Conditioned(Base):
-    """The density whose row i has the context i mod B."""
-
-    def __init__(self, joint: GaussianMixture, context: Tensor) -> None:
-        super().__init__()
-        self.joint, self.context = joint, context
+        bound = copy.copy(self)
+        bound.context = context
+        return bound
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x | c) with shape (R B,)."""
         c = self._contexts(len(x))
-        marginal = self.joint.leading(c.shape[1])
-        return self.joint.energy(torch.cat([c, x.flatten(1)], 1)) - marginal.energy(c)
+        return self.joint.energy(torch.cat([c, x.flatten(1)], 1)) - self.marginal.energy(c)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples with shape (R B, *event)."""
         c, joint = self._contexts(shape[0]).to(self.joint.means), self.joint
-        rows = torch.cat([c, c.new_zeros(len(c), joint.size - c.shape[1])], 1)
-        missing = torch.arange(joint.size, device=c.device) >= c.shape[1]
-        given = Conditional(joint, rows[None], missing[None], contexts=c.shape[1])
+        rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.count)], 1)
+        missing = torch.arange(joint.size, device=c.device) >= self.count
+        given = Conditional(joint, rows[None], missing[None], contexts=self.count)
         return given.sample(1, generator)[0, :, 0].to(like).view(shape)
 
     def _contexts(self, rows: int) -> Tensor:
+        if self.context is None:
+            raise ValueError(f"context: found None, expected shape (*, {self.count})")
         return self.context.repeat(rows // len(self.context), 1)

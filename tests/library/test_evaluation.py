@@ -262,7 +262,7 @@ def test_a_model_that_vanishes_on_data_raises(pair):
 
 def test_estimate():
     found = Estimate.of(torch.tensor([1.0, 3.0]), name="x")
-    assert found == Estimate(2.0, 1.0, 2) and found + 1.5 == Estimate(3.5, 1.0, 2)
+    assert found == Estimate(2.0, 1.0, 2)
     assert math.isnan(Estimate.of(torch.ones(1), name="x").se)
     with pytest.raises(NonFinite, match="x: found nan at example 1"):
         Estimate.of(torch.tensor([0.0, math.nan]), name="x")

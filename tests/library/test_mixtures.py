@@ -39,10 +39,14 @@ def nll(mixture, x):
 @pytest.mark.parametrize("kind", ["diag", "full"])
 def test_log_densities_are_scikit_learns(kind):
     x, held = rows(500), rows(300, 1)
-    model = mixtures._fitted(x.numpy(), 4, kind, 20, seed=0)
-    found = mixtures._mixture(model, torch.zeros(2), torch.ones(2)).log_prob(held)
+    start = ebflow.randomness.generator(0, "mixture", kind, 4).initial_seed() % 2**32
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    model = Theirs(4, covariance_type=kind, max_iter=20, random_state=start)
+    model.fit(((x - mean) / scale).numpy())
+    found = mixtures._fitted(x, 4, kind, 20, seed=0)[0].log_prob(held)
     assert found.dtype == torch.float64
-    np.testing.assert_allclose(found, model.score_samples(held.numpy()), atol=1e-6)
+    expected = model.score_samples(((held - mean) / scale).numpy()) - float(scale.log().sum())
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_choice_is_the_best_of_scikit_learns_own():
@@ -96,8 +100,8 @@ def test_collapsed_components_are_judged_by_the_validation_rows():
     """Sixty-four Gaussians on seventy rows: an enormous training likelihood."""
     x, held = rows(70), rows(1000, 1)
     found = search(x, held, components=(1, 2, 3, 64))
-    collapsed = mixtures._fitted(x.numpy(), 64, "full", 100, seed=0)
-    assert collapsed.score(x.numpy()) > -nll(found.mixture, x) + 2
+    collapsed = mixtures.fit_components(x, 64)
+    assert -nll(collapsed, x) > -nll(found.mixture, x) + 2
     assert found.best.components < 64
     assert nll(found.mixture, held) == pytest.approx(min(t.nll for t in found.trials), rel=1e-9)
 
@@ -155,15 +159,14 @@ def test_rows_behind_a_chain_are_a_flows_own(digits):
     expected = flow.preprocess(split.tensor(), generator=RowGenerator(3, "preprocess"))
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
     few = mixtures.preprocessed_rows(chain, split, seed=3, most=500, batch_size=100)
-    chosen = mixtures._numbers(len(split), 500, 3)
+    chosen = mixtures._choice((len(split), split.width), 500, 3)
     torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
     assert len(few) == 500
 
 
 @pytest.mark.parametrize("kind", ["diag", "full"])
 def test_a_file_gives_the_same_mixture(tmp_path, kind, single_precision):
-    model = mixtures._fitted(rows(200).numpy(), 3, kind, 10, seed=0)
-    mixture = mixtures._mixture(model, *torch.tensor([[1.0, 2], [3, 4]], dtype=torch.float64))
+    mixture, _ = mixtures._fitted(rows(200), 3, kind, 10, seed=0)
     mixtures.save(mixture, tmp_path / "m.safetensors")
     again, x = mixtures.load(tmp_path / "m.safetensors"), rows(50, 1)
     assert torch.equal(again.log_prob(x), mixture.log_prob(x))
@@ -171,7 +174,9 @@ def test_a_file_gives_the_same_mixture(tmp_path, kind, single_precision):
 
 
 def test_no_more_rows_than_asked_for_and_no_more_components_than_rows():
-    assert search(rows(300), rows(50, 1), rows=40).rows == 40
+    few, all_rows = (search(rows(300), rows(50, 1), rows=n).mixture for n in (40, 300))
+    assert not torch.equal(few.means[0], all_rows.means[0])
+    assert len(mixtures._choice((300, 2), 40, seed=0)) == 40
     assert max(t.components for t in search(rows(3), rows(50, 1)).trials) <= 3
 
 
@@ -180,13 +185,12 @@ def test_no_more_rows_than_asked_for_and_no_more_components_than_rows():
 )
 def test_of_wide_rows_what_is_affordable(width, kinds):
     """Full covariances of 784 columns for a few components, of 3072 for none."""
-    walk = mixtures._Walk(np.empty((7000, width)), np.empty((0, width)), 0)
-    counts = [k for k in mixtures.COMPONENTS]
-    found = {
-        kind: [k for k in counts if walk._affordable(k, kind, mixtures.BUDGET) >= mixtures.LEAST]
-        for kind in mixtures.KINDS
+    found = mixtures.Search(torch.empty(7000, width), torch.empty(0, width), 0, 0)
+    steps = {
+        kind: max(found._affordable(k, kind, mixtures.BUDGET) for k in mixtures.COMPONENTS)
+        for kind in mixtures.SHARES
     }
-    assert {kind for kind, able in found.items() if able} == kinds
+    assert {kind for kind, most in steps.items() if most >= mixtures.LEAST} == kinds
 
 
 def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
@@ -268,15 +272,13 @@ def test_a_regression_is_least_squares():
     y = y + torch.randn(500, 2, generator=draws, dtype=torch.float64)
     one_hot = torch.eye(3)[torch.arange(500) % 3].double()  # its columns depend on each other
     x = torch.cat([c, one_hot, y + 4 * one_hot[:, :2]], 1)
-    flow = mixtures.density(
-        mixtures.regression(x, 5), preprocessing.Preprocessing([], {"width": 2})
-    )
+    flow = mixtures.density(mixtures.regression(x), preprocessing.Preprocessing([], {"width": 2}))
     design = np.concatenate([x[:, :5].numpy(), np.ones((500, 1))], 1)
     line = np.linalg.lstsq(design, x[:, 5:].numpy(), rcond=None)[0]
     rest = x[:, 5:].numpy() - design @ line
     expected = multivariate_normal([0, 0], rest.T @ rest / 500).logpdf(rest)
     found = flow.log_prob(x[:, 5:], context=x[:, :5])
-    np.testing.assert_allclose(found, expected, atol=2e-3)  # the floor of the variances
+    np.testing.assert_allclose(found, expected, atol=5e-3)  # the floor of the variances
 
 
 def test_a_search_given_contexts_is_judged_by_the_rest():

@@ -36,7 +36,8 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     found = mixtures.search(rows, held, seed=config.seed, contexts=given)
     mixtures.save(found.mixture, run.output / preprocessing.MIXTURE)
     if given:
-        mixtures.save(mixtures.regression(rows, given), run.output / preprocessing.REGRESSION)
+        regression = mixtures.regression(rows)
+        mixtures.save(regression, run.output / preprocessing.REGRESSION)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
         **shrunk,
