@@ -3,13 +3,14 @@
 Nothing here imports a frame library before a frame of it is read or written.
 """
 
-__all__ = ["ArrayLike", "Series", "columns_of", "is_frame", "key", "library_of",
+__all__ = ["ArrayLike", "Series", "columns_of", "is_frame", "is_positional", "key", "library_of",
            "read", "write"]  # fmt: skip
 
 import datetime
+import decimal
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +23,20 @@ LARGEST = 2**53
 
 TOO_WIDE = "expected whole numbers up to 2^53: leave the column out, or make it text"
 
-ARROW = "arrow:"
-"""Stands before the names of Arrow's types in pandas' frames."""
+NO_COLUMN = "expected numbers, text, categories or times: leave it out, or make such columns of it"
 
-UNITS = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch": "tensor"}
+ARROW = "arrow:"
+"""The prefix of Arrow's types in pandas' frames."""
+
+LIBRARIES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch": "tensor"}
 """Names of the libraries, by their packages."""
+
+OBJECTS = (
+    ("boolean", (bool, np.bool_)),
+    ("integer", numbers.Integral),
+    ("number", (numbers.Real, decimal.Decimal)),
+)
+"""Kinds of columns, by the types of Python's objects in them."""
 
 
 class Series(NamedTuple):
@@ -38,7 +48,7 @@ class Series(NamedTuple):
         values: The values, with shape (N,).
         dtype: The name of the column's type in its library.
         levels: The levels of the codes of a category, in order.
-        ordered: Whether the order of the levels has a meaning.
+        ordered: True if the order of the levels has a meaning.
     """
 
     kind: str
@@ -58,17 +68,19 @@ class Series(NamedTuple):
 
     @property
     def objects(self) -> np.ndarray:
-        """The values; those of a category are its levels, None if one is missing."""
-        if self.kind != "category":
-            return self.values
-        return np.array([*self.levels, None], object)[self.values]
+        """The values as a frame has them: levels, and integers or booleans if none is missing."""
+        if self.kind == "category":
+            return np.array([*self.levels, None], object)[self.values]
+        if self.kind in ("integer", "boolean") and not self.missing.any():
+            return self.values.astype(np.int64 if self.kind == "integer" else bool)
+        return self.values
 
     def filled(self, other: "Series") -> "Series":
         """Returns the column with its missing values replaced by another column's."""
         values = other.objects
         if self.kind == "category":
-            places = {key(level): code for code, level in enumerate(self.levels)}
-            values = np.array([places.get(key(value), -1) for value in values], np.int64)
+            codes = {key(level): code for code, level in enumerate(self.levels)}
+            values = np.array([codes.get(key(value), -1) for value in values], np.int64)
         return self._replace(values=np.where(self.missing, values, self.values))
 
 
@@ -76,12 +88,18 @@ def library_of(frame: ArrayLike) -> str:
     """Returns ``pandas``, ``polars``, ``arrow``, ``dict``, ``tensor`` or ``numpy``."""
     if isinstance(frame, Mapping) and not hasattr(frame, "shape"):  # as sparse matrices have
         return "dict"
-    return UNITS.get(type(frame).__module__.partition(".")[0], "numpy")
+    return LIBRARIES.get(type(frame).__module__.partition(".")[0], "numpy")
 
 
 def is_frame(frame: ArrayLike) -> bool:
-    """Returns whether columns go by names: not those of arrays, tensors and lists."""
+    """Returns True for frames and their columns, False for arrays, tensors and lists."""
     return library_of(frame) not in ("numpy", "tensor")
+
+
+def is_positional(frame: ArrayLike) -> bool:
+    """Returns True if columns have no names: arrays, and a single column without a name."""
+    single = not hasattr(frame, "columns") and not isinstance(frame, Mapping)
+    return not is_frame(frame) or (single and not getattr(frame, "name", None))
 
 
 def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
@@ -99,7 +117,7 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
             raise ValueError(f"{what}: found shape {array.shape}, expected (rows, columns)")
         return {str(k): array[:, k] for k in range(array.shape[1])}
     frame = frame.collect() if hasattr(frame, "collect") else frame
-    if not hasattr(frame, "columns"):  # a single column
+    if not hasattr(frame, "columns"):
         return {str(getattr(frame, "name", None) or "0"): frame}
     names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -132,63 +150,57 @@ def key(level: object) -> str:
     return str(level)
 
 
-def _from_numpy(column: Any, dtype: str | None = None) -> Series:  # noqa: ANN401
+def _from_numpy(column: Any) -> Series:  # noqa: ANN401
     values = np.asarray(column)
     values = values.reshape(-1) if values.ndim < 2 else values
     letter = values.dtype.kind
-    dtype = dtype or ("str" if letter == "U" else str(values.dtype))  # of any length
+    dtype = "str" if letter == "U" else str(values.dtype)  # of any length
     if values.ndim > 1 or letter not in "biufmMOUT":
-        raise TypeError(f": found {dtype}, expected numbers, text, categories or times: leave it "
-                        "out, or make such columns of it")  # fmt: skip
+        raise TypeError(f": found {dtype}, {NO_COLUMN}")
+    if letter in "OUT":
+        return _from_objects(values.tolist(), dtype)
+    return _from_values(values, np.zeros(len(values), bool), dtype)
+
+
+def _from_values(values: np.ndarray, missing: np.ndarray, dtype: str) -> Series:
+    """Returns numbers, booleans or times of NumPy's types as a column."""
+    letter = values.dtype.kind
     if letter in "mM":
         kind, unit = ("time", "datetime64[us]") if letter == "M" else ("duration", "m8[us]")
         return Series(kind, values.astype(unit), dtype)
-    if letter in "OUT":
-        return _from_objects(values.astype(object), dtype)
-    kind = {"b": "boolean", "f": "number"}.get(letter, "integer")
-    return Series(kind, _exact(values), dtype)
-
-
-def _scattered(present: np.ndarray, rows: np.ndarray, dtype: str) -> Series:
-    """Returns numbers in the rows that have one, with NaN in the others."""
-    found, values = _from_numpy(present, dtype), np.full(len(rows), np.nan)
-    values[rows] = found.values
-    return found._replace(values=values)
-
-
-def _exact(values: np.ndarray) -> np.ndarray:
-    """Returns numbers in float64; raises ValueError at an integer that would be rounded."""
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
-        wide = (values > LARGEST) | (values < -LARGEST)
-        for row in np.flatnonzero(wide)[:1]:
+    if letter in "iu" and values.dtype.itemsize == 8:
+        for row in np.flatnonzero((values > LARGEST) | (values < -LARGEST))[:1]:
             raise ValueError(f", row {row}: found {values[row]}, {TOO_WIDE}")
-    return values.astype(np.float64)
+    kind = {"b": "boolean", "f": "number"}.get(letter, "integer")
+    return Series(kind, np.where(missing, np.nan, values.astype(np.float64)), dtype)
 
 
-def _from_objects(values: np.ndarray, dtype: str) -> Series:
+def _from_objects(values: Sequence[Any], dtype: str) -> Series:
     """Returns Python objects as numbers, booleans, times or text, by what they all are."""
     missing = np.array([v is None or v != v or type(v).__name__ == "NAType" for v in values], bool)
-    present = values[~missing]
+    present = [value for value, lacks in zip(values, missing, strict=True) if not lacks]
     types = set(map(type, present))
-    for kind, base in (("boolean", bool | np.bool_), ("integer", numbers.Integral),
-                       ("number", numbers.Real), ("number", numbers.Number)):  # fmt: skip
-        if types and all(issubclass(t, base) for t in types):
-            found = np.full(len(values), np.nan)
-            wide = [v for v in present if kind == "integer" and abs(v) > LARGEST]
-            if wide:
+    for kind, base in OBJECTS if types else ():
+        if all(issubclass(t, base) for t in types):
+            if wide := [v for v in present if kind == "integer" and abs(v) > LARGEST]:
                 raise ValueError(f": found {wide[0]}, {TOO_WIDE}")
-            found[~missing] = [float(v) for v in present]
-            return Series(kind, found, dtype)
+            return Series(kind, _scattered([*map(float, present)], missing, np.nan), dtype)
     if types and all(issubclass(t, datetime.date | np.datetime64) for t in types):
-        found = np.full(len(values), "NaT", "datetime64[us]")
-        found[~missing] = [_naive(v) for v in present]
-        return Series("time", found, dtype)
-    for odd in types - {t for t in types if issubclass(t, str | numbers.Number | np.bool_)}:
-        raise TypeError(f": found {odd.__name__}, expected numbers, text, categories or times: "
-                        "leave it out, or make such columns of it")  # fmt: skip
-    found = np.full(len(values), None, object)
-    found[~missing] = [v if isinstance(v, str) else key(v) for v in present]
-    return Series("text", found, dtype)
+        times = np.array([*map(_naive, present)], "datetime64[us]")
+        return Series("time", _scattered(times, missing, "NaT"), dtype)
+    texts = (str, np.bool_, numbers.Real, decimal.Decimal)
+    for odd in (t for t in types if not issubclass(t, texts)):
+        raise TypeError(f": found {odd.__name__}, {NO_COLUMN}")
+    texts = np.array([*map(key, present), None], object)[:-1]
+    return Series("text", _scattered(texts, missing, None), dtype)
+
+
+def _scattered(present: Sequence[Any], missing: np.ndarray, fill: object) -> np.ndarray:
+    """Returns values in the rows that have one, and ``fill`` in the others."""
+    present = np.asarray(present)
+    values = np.full(len(missing), fill, present.dtype)
+    values[~missing] = present
+    return values
 
 
 def _naive(value: datetime.date) -> object:
@@ -201,42 +213,38 @@ def _naive(value: datetime.date) -> object:
 def _from_pandas(column: Any) -> Series:  # noqa: ANN401
     import pandas as pd
 
-    column = column if isinstance(column, pd.Series) else pd.Series(column)
+    column = pd.Series(column)
     dtype, name = column.dtype, str(column.dtype)
     if hasattr(column, "cat"):
         levels, codes = tuple(column.cat.categories.tolist()), column.cat.codes.to_numpy()
         return Series("category", codes.astype(np.int64), name, levels, bool(column.cat.ordered))
     if hasattr(dtype, "pyarrow_dtype"):
-        found = _from_arrow(column.array.__arrow_array__())
-        return found._replace(dtype=ARROW + found.dtype)
+        series = _from_arrow(column.array.__arrow_array__())
+        return series._replace(dtype=ARROW + series.dtype)
     if getattr(dtype, "tz", None) is not None:
-        return _from_numpy(column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(), name)
-    letter = getattr(dtype, "kind", "O")
-    if isinstance(dtype, np.dtype) and letter != "O":
-        return _from_numpy(column.to_numpy(), name)
-    if letter in "biuf":  # with a missing value of its own
-        present = column.dropna().to_numpy(dtype=f"{letter}{dtype.itemsize}")
-        return _scattered(present, column.notna().to_numpy(), name)
-    return _from_objects(column.astype(object).to_numpy(), name)
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    missing = column.isna().to_numpy()
+    if dtype.kind in "mM":
+        return _from_values(column.to_numpy(), missing, name)
+    if dtype.kind in "biuf":
+        numbers = column.to_numpy(f"{dtype.kind}{dtype.itemsize}", na_value=0)
+        return _from_values(numbers, missing, name)
+    return _from_objects(column.tolist(), name)
 
 
 def _from_polars(column: Any) -> Series:  # noqa: ANN401
     kind, name = column.dtype, str(column.dtype)
     if name.startswith("Enum"):
-        levels = tuple(kind.categories)
-        numbers = {level: code for code, level in enumerate((*levels, None))}
-        codes = [numbers[level] for level in column.to_list()]
-        codes = np.where(np.array(codes) == len(levels), -1, codes)
-        return Series("category", codes, "Enum", levels, True)
-    if kind.is_integer() and column.null_count():
-        present = column.drop_nulls().to_numpy()
-        return _scattered(present, column.is_not_null().to_numpy(), name)
-    if kind.is_float() or kind.is_integer() or name.startswith(("Date", "Duration")):
-        naive = column.dt.replace_time_zone(None) if "time_zone='" in name else column
-        if naive is not column:
-            naive = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return _from_numpy(naive.to_numpy(), name)
-    return _from_objects(np.array([*column.to_list(), None], object)[:-1], name)
+        codes = column.to_physical().cast(int).fill_null(-1).to_numpy()
+        return Series("category", codes, "Enum", tuple(kind.categories), True)
+    if getattr(kind, "time_zone", None):
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    missing = column.is_null().to_numpy()
+    if kind.is_float() or name.startswith(("Date", "Duration")):
+        return _from_values(column.to_numpy(), missing, name)
+    if kind.is_integer():
+        return _from_values(column.fill_null(0).to_numpy(), missing, name)
+    return _from_objects(column.to_list(), name)
 
 
 def _from_arrow(column: Any) -> Series:  # noqa: ANN401
@@ -249,18 +257,13 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
     if pa.types.is_dictionary(kind):
         codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         return Series("category", codes, name, tuple(column.dictionary.to_pylist()), kind.ordered)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_duration(kind):
-        own = pa.duration("us") if pa.types.is_duration(kind) else pa.timestamp("us")
-        naive = column.cast(pa.timestamp(kind.unit)) if pa.types.is_timestamp(kind) else column
-        return _from_numpy(naive.cast(own, safe=False).to_numpy(zero_copy_only=False), name)
+    missing = column.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_integer(kind):
-        present = column.drop_null().to_numpy(zero_copy_only=False)
-        return _scattered(present, column.is_valid().to_numpy(zero_copy_only=False), name)
-    if pa.types.is_floating(kind):
-        return _from_numpy(column.to_numpy(zero_copy_only=False), name)
-    if pa.types.is_null(kind):
-        return Series("number", np.full(len(column), np.nan), name)
-    return _from_objects(np.array([*column.to_pylist(), None], object)[:-1], name)
+        return _from_values(column.fill_null(0).to_numpy(), missing, name)
+    if pa.types.is_floating(kind) or pa.types.is_date(kind) or pa.types.is_duration(kind) \
+            or pa.types.is_timestamp(kind):  # fmt: skip
+        return _from_values(column.to_numpy(zero_copy_only=False), missing, name)
+    return _from_objects(column.to_pylist(), name)
 
 
 def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
@@ -268,106 +271,80 @@ def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
     if library in ("numpy", "tensor"):
         arrays = [_plain(series) for series in columns.values()]
         return np.stack(arrays, 1) if arrays else np.empty((0, 0))
-    if library == "dict":
-        return {name: _plain(series) for name, series in columns.items()}
-    return {"pandas": _to_pandas, "polars": _to_polars, "arrow": _to_arrow}[library](columns)
+    if library == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame({name: _to_pandas(series) for name, series in columns.items()})
+    if library == "polars":
+        import polars as pl
+
+        return pl.DataFrame([_to_polars(name, series) for name, series in columns.items()])
+    if library == "arrow":
+        import pyarrow as pa
+
+        return pa.table({name: _to_arrow(series) for name, series in columns.items()})
+    return {name: _plain(series) for name, series in columns.items()}
 
 
 def _plain(series: Series) -> np.ndarray:
     """Returns a column as an array of its type; where values are missing, one that has them."""
     values = series.objects
-    if series.kind in ("integer", "boolean") and np.isnan(values).any():
+    if series.kind in ("integer", "boolean") and values.dtype.kind == "f":
         return values
     return values.astype(series.dtype)
 
 
-def _to_pandas(columns: Mapping[str, Series]) -> ArrayLike:
-    import pandas as pd
-
-    return pd.DataFrame({name: _pandas_series(series) for name, series in columns.items()})
-
-
-def _pandas_series(series: Series) -> Any:  # noqa: ANN401
+def _to_pandas(series: Series) -> Any:  # noqa: ANN401
     import pandas as pd
 
     if series.dtype.startswith(ARROW):
-        array = _arrow_array(series._replace(dtype=series.dtype.removeprefix(ARROW)))
+        array = _to_arrow(series._replace(dtype=series.dtype.removeprefix(ARROW)))
         return pd.Series(pd.arrays.ArrowExtensionArray(array))
     if series.dtype == "category":
         codes, levels = series.values, list(series.levels)
         return pd.Series(pd.Categorical.from_codes(codes, levels, ordered=series.ordered))
-    if series.kind == "category":
-        return pd.Series(series.objects).astype(series.dtype)
-    own = pd.api.types.pandas_dtype(series.dtype)
-    if series.kind in ("integer", "boolean"):
-        if np.isnan(series.values).any():
-            nullable = not isinstance(own, np.dtype)
-            return (
-                pd.Series(series.values)
-                .astype("Int64" if nullable else float)
-                .astype(own if nullable else float)
-            )
-        return pd.Series(series.values.astype(np.int64)).astype(own)
-    found = pd.Series(series.values)
-    if getattr(own, "tz", None) is not None:
-        found = found.dt.tz_localize("UTC")
-    return found.astype(own)
+    column, dtype = pd.Series(series.objects), pd.api.types.pandas_dtype(series.dtype)
+    if series.kind in ("integer", "boolean") and isinstance(dtype, np.dtype):
+        return column if column.isna().any() else column.astype(dtype)
+    if getattr(dtype, "tz", None) is not None:
+        column = column.dt.tz_localize("UTC")
+    return column.astype(dtype)
 
 
-def _to_polars(columns: Mapping[str, Series]) -> ArrayLike:
+def _to_polars(name: str, series: Series) -> Any:  # noqa: ANN401
     import polars as pl
 
-    return pl.DataFrame([_polars_series(name, series) for name, series in columns.items()])
-
-
-def _polars_series(name: str, series: Series) -> Any:  # noqa: ANN401
-    import polars as pl
-
-    base, own = series.dtype.partition("(")[0], None
+    base, values = series.dtype.partition("(")[0], series.objects
+    dtype = getattr(pl, base)
     if base == "Enum":
-        own = pl.Enum(list(series.levels))
+        dtype = pl.Enum(list(series.levels))
     elif base in ("Datetime", "Duration"):
         unit = re.search(r"time_unit='(\w+)'", series.dtype)
-        own = getattr(pl, base)(unit[1] if unit else "us")
+        dtype = dtype(unit[1] if unit else "us")
     elif base == "Decimal":
-        own = pl.Decimal(*map(int, re.findall(r"\d+", series.dtype)))
-    values = series.objects
-    found = pl.Series(name, values.tolist() if values.dtype == object else values)
-    if series.kind in ("integer", "boolean", "number"):
-        found = found.fill_nan(None)
-    if series.kind == "boolean":
-        found = found.cast(pl.Int8)
-    found = found.cast(own or getattr(pl, base))
+        dtype = pl.Decimal(*map(int, re.findall(r"\d+", series.dtype)))
+    values = values.tolist() if values.dtype == object else values
+    column = pl.Series(name, values, nan_to_null=True).cast(dtype)
     if zone := re.search(r"time_zone='([^']+)'", series.dtype):
-        return found.dt.replace_time_zone("UTC").dt.convert_time_zone(zone[1])
-    return found
+        return column.dt.replace_time_zone("UTC").dt.convert_time_zone(zone[1])
+    return column
 
 
-def _to_arrow(columns: Mapping[str, Series]) -> ArrayLike:
+def _to_arrow(series: Series) -> Any:  # noqa: ANN401
     import pyarrow as pa
 
-    arrays = {name: _arrow_array(series) for name, series in columns.items()}
-    return pa.table(arrays)
-
-
-def _arrow_array(series: Series) -> Any:  # noqa: ANN401
-    import pyarrow as pa
-
-    kind = arrow_type(series.dtype)
+    kind = _arrow_type(series.dtype)
     if pa.types.is_dictionary(kind):
         codes = pa.array(series.values, mask=series.values < 0).cast(kind.index_type)
         levels = pa.array(series.levels).cast(kind.value_type)
         return pa.DictionaryArray.from_arrays(codes, levels, ordered=kind.ordered)
-    values = series.objects
-    found = pa.array(values, from_pandas=True)
-    if series.kind == "boolean":
-        found = found.cast(pa.int8())
+    array = pa.array(series.objects, from_pandas=True)
     if getattr(kind, "tz", None):
-        found = found.cast(pa.timestamp("us", tz="UTC"))
-    return found.cast(kind, safe=False)
+        array = array.cast(pa.timestamp("us", tz="UTC"))
+    return array.cast(kind, safe=False)
 
 
-def arrow_type(name: str) -> Any:  # noqa: ANN401
+def _arrow_type(name: str) -> Any:  # noqa: ANN401
     """Returns Arrow's type of a name."""
     import pyarrow as pa
 
