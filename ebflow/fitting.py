@@ -177,7 +177,7 @@ def fit(
     kind = dtype if flow is None else flow.dtype
     dataset, columns = gather(x, context, validation, levels, missing, seed, kind, sample_weight)
     train = dataset.split("train")
-    names = [c.name for c in columns.modelled] if columns else None
+    names = columns.features if columns else None
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"

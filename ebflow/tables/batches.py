@@ -139,11 +139,6 @@ class Split(ABC):
         return self.resident.context
 
     @property
-    def content(self) -> Batch:
-        """All rows as they are in the data, of which a digest is computed."""
-        return self.resident
-
-    @property
     def ends(self) -> tuple[Tensor, Tensor]:
         """The smallest and the largest value of every column, in float64 with shape (D,)."""
         x = self.tensor()

@@ -186,8 +186,9 @@ def _complete_rows(split: Rows) -> Rows | None:
     rows = (~split.resident.x.isnan().any(1)).nonzero().flatten()
     if len(rows) < min(ENOUGH, len(split)):
         return None
-    batch = split.resident.take(rows)
-    return Rows(*batch, shape=split.shape, name=split.name, categories=split.categories)
+    x, context = split.resident.take(rows)
+    x = x.unflatten(1, split.shape)
+    return Rows(x, context, name=split.name, categories=split.categories)
 
 
 class Completed(Split):
@@ -210,11 +211,6 @@ class Completed(Split):
         self.missing, context = split.tensor().isnan(), split.context
         x = copula.complete(_with_contexts(split), seed, split.name)[:, : split.width]
         self.resident = Batch(x.to(self.dtype).contiguous(), context)
-
-    @property
-    def content(self) -> Batch:
-        """The rows with their missing values."""
-        return self.split.content
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows with their present samples."""

@@ -11,26 +11,26 @@ import torch
 from torch import Tensor
 
 from ..randomness import generator as derive
-from .adapter import as_tensor, is_table
+from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
 from .column import column_label
 from .completion import completed
 from .frames import ArrayLike, columns_of, is_frame
-from .rows import Arrays, Rows
+from .rows import Arrays, Rows, refuse
 from .schema import Columns
 from .weights import copies, row_weights
 
 SPLITS = ("train", "validation")
 
 POLICIES = ("drop", "impute")
-"""What may be done with rows that have missing values."""
+"""Treatments of rows that have missing values."""
 
 LEAST = 5
 """Rows of a fit at least."""
 
 REMEDY = (
-    ". Pass missing='drop' to leave out such rows, or missing='impute' to sample missing values "
-    "while the flow is trained"
+    "a finite number. Pass missing='drop' to leave out such rows, or missing='impute' to sample "
+    "missing values while the flow is trained"
 )
 
 
@@ -53,12 +53,11 @@ def gather(
     _check_count(x)
     columns = describe(x, context)
     encoded = _encoded(x, context, columns, levels, "x")
-    kept = _usable(encoded, missing, dtype, columns)
-    rows, weights = encoded.take(kept), row_weights(sample_weight, len(encoded.x))
-    weights = None if weights is None else weights[kept.cpu()]
-    sizes = [c.size if c.kind == "category" else 0 for c in columns.modelled] if columns else []
-    split = partial(Rows, shape=rows.x.shape[1:], levels=levels, missing=missing is not None,
-                    categories=sizes or None)  # fmt: skip
+    used = _usable(encoded, missing, dtype, columns)
+    rows, weights = encoded.take(used), row_weights(sample_weight, len(encoded.x))
+    weights = None if weights is None else weights[used.cpu()]
+    sizes = columns.sizes if columns else None
+    split = partial(Rows, levels=levels, missing=missing is not None, categories=sizes or None)
     split(*rows, name="x")  # checks all rows by their own numbers
     if isinstance(validation, tuple):
         held_out = validation[0], validation[1] if len(validation) > 1 else context
@@ -132,16 +131,12 @@ def _encoded(
         rows = rows.double()  # a table's small integers, and no grey levels
     if context is None:
         return Batch(rows, None)
-    if columns is not None and columns.context is not None:
-        frame = x if _names(context, x) else context
-        numbers = columns.context.encode(frame, "context")
-        beside = torch.from_numpy(columns.context.one_hot(numbers))
-    else:
-        beside = as_tensor(context, "context")
-    if len(beside) != len(rows):
-        raise ValueError(f"context: found {len(beside)} rows, expected {len(rows)} as in x")
-    beside = beside if beside.is_floating_point() else beside.double()
-    return Batch(rows, beside.reshape(len(rows), -1).to(rows.device))
+    frame = x if _names(context, x) else context
+    elements = context_elements(frame, columns.context if columns is not None else None)
+    if len(elements) != len(rows):
+        raise ValueError(f"context: found {len(elements)} rows, expected {len(rows)} as in x")
+    elements = elements if elements.is_floating_point() else elements.double()
+    return Batch(rows, elements.reshape(len(rows), -1).to(rows.device))
 
 
 def _usable(
@@ -156,48 +151,33 @@ def _usable(
     Raises:
         ValueError: if a value is infinite in the flow's dtype, or missing without a policy.
     """
-    rows, context = batch
-    everything = torch.arange(len(rows), device=rows.device)
-    if not rows.is_floating_point():
+    x, context = batch
+    everything = torch.arange(len(x), device=x.device)
+    if not x.is_floating_point():
         return everything
-    if rows.ndim < 2:
+    if x.ndim < 2:
         raise ValueError(
-            f"{what}: found shape {tuple(rows.shape)}, expected rows: (N, *event); of one column "
+            f"{what}: found shape {tuple(x.shape)}, expected rows: (N, *event); of one column "
             "x[:, None]"
         )
-    names = [c.name for c in columns.modelled] if columns else None
-    lacking = rows.flatten(1).isnan()
+    x, names = x.flatten(1), columns.features if columns else None
+    lacking = x.isnan()
     if missing and (empty := lacking.all(0)).any():
-        feature = int(empty.to(torch.uint8).argmax())
+        feature = int(empty.nonzero()[0])
         raise ValueError(f"{what}, {column_label(feature, names)}: found no value, expected some")
-    _refuse(rows.flatten(1), rows.flatten(1).to(dtype).isinf(), what, names, f" of {dtype}")
+    refuse(x, x.to(dtype).isinf(), what, names, f"a finite number of {dtype}")
     if not missing:
-        _refuse(rows.flatten(1), lacking, what, names, REMEDY)
-    kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        refuse(x, lacking, what, names, REMEDY)
+    used = ~lacking.any(1) if missing == "drop" else torch.ones_like(everything, dtype=torch.bool)
     if context is not None:
-        given = columns.context if columns is not None else None
-        elements = given and given.elements
+        own = columns.context if columns is not None else None
         bad = context.isinf() if missing == "drop" else ~context.isfinite()
-        _refuse(context, bad, "context", elements, "")
-        kept &= ~context.isnan().any(1)
-    kept &= ~lacking.any(1) | torch.tensor(missing == "impute", device=rows.device)
-    if kept.all():
-        return everything
-    message = f"{int((~kept).sum())} of {len(rows)} rows have missing values and were dropped"
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
-    return everything[kept]
-
-
-def _refuse(
-    values: Tensor, bad: Tensor, what: str, names: Sequence[str] | None, remedy: str
-) -> None:
-    """Raises ValueError at the first bad value."""
-    if bad.any():
-        row, feature = divmod(int(bad.flatten().to(torch.uint8).argmax()), bad.shape[1])
-        raise ValueError(
-            f"{what}, row {row}, {column_label(feature, names)}: found "
-            f"{values[row, feature].item()}, expected a finite number{remedy}"
-        )
+        refuse(context, bad, "context", own and own.elements, "a finite number")
+        used &= ~context.isnan().any(1)
+    if not used.all():
+        message = f"{int((~used).sum())} of {len(x)} rows have missing values and were dropped"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    return everything[used]
 
 
 def _divided(

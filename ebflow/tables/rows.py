@@ -1,18 +1,15 @@
 """Splits of rows in memory, checked, and data sets of them."""
 
-__all__ = ["Arrays", "Rows"]
+__all__ = ["Arrays", "Rows", "refuse"]
 
-import hashlib
-import json
-import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..errors import BadInput
 from .batches import Batch, Split
+from .column import column_label
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
@@ -23,10 +20,9 @@ class Rows(Split):
     Arguments:
         x: Raw rows with shape (N, D) or (N, *shape): uint8, float32 or float64.
         context: The contexts, real numbers with shape (N, C); None: there are none.
-        shape: The shape of an example; None: that of ``x``.
         levels: The number of levels of uint8 rows; None: 256. Other rows are continuous.
         name: The name of the split.
-        missing: Whether values may be missing, as NaN.
+        missing: True if values may be missing, as NaN.
         categories: The numbers of codes of the columns, as in ``Split``.
 
     Raises:
@@ -40,24 +36,28 @@ class Rows(Split):
         x: Tensor,
         context: Tensor | None = None,
         *,
-        shape: Sequence[int] | None = None,
         levels: int | None = None,
         name: str = "train",
         missing: bool = False,
         categories: Sequence[int] | None = None,
     ) -> None:
-        _check_shape(x, shape)
         levels = _levels(x, levels)
-        rows = x.detach().reshape(len(x), -1)
-        _check_values(
-            "x", rows.nan_to_num(nan=0.0) if missing and levels is None else rows, levels
-        )
+        if x.ndim < 2 or not x.numel():
+            raise BadInput(
+                f"x: found shape {tuple(x.shape)}, expected (N, D) with at least one row"
+            )
+        rows = x.detach().flatten(1)
+        if levels is None:
+            bad = rows.isinf() if missing else ~rows.isfinite()
+            refuse(rows, bad, "x", None, "a finite number")
+        else:
+            refuse(rows, rows > levels - 1, "x", None, f"0 … {levels - 1}")
         if context is not None:
             context = context.detach()
             _check_context(context, len(x))
         super().__init__(
             name,
-            shape=x.shape[1:] if shape is None else shape,
+            shape=x.shape[1:],
             dtype=x.dtype,
             levels=levels,
             parts=[len(x)],
@@ -103,32 +103,32 @@ class Arrays:
             raise BadInput(f"found no split {name!r}, expected one of {', '.join(self._splits)}")
         return self._splits[name]
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the splits' names, kinds, rows and contexts."""
-        total = hashlib.sha256()
-        for name, split in sorted(self._splits.items()):
-            description = [name, split.shape, split.levels, split.categories]
-            total.update(json.dumps(description).encode())
-            for tensor in split.content:
-                _update(total, tensor)
-        return total.hexdigest()
-
     def __repr__(self) -> str:
         return f"Arrays({', '.join(map(repr, self._splits.values()))})"
 
 
-def _check_shape(x: Tensor, shape: Sequence[int] | None) -> None:
-    if x.ndim < 2 or not x.numel():
-        raise BadInput(f"x: found shape {tuple(x.shape)}, expected (N, D) with at least one row")
-    if shape is not None and math.prod(shape) != x[0].numel():
+def refuse(
+    values: Tensor, bad: Tensor, what: str, names: Sequence[str] | None, expected: str
+) -> None:
+    """Raises BadInput at the first bad value of a matrix, by its row and column.
+
+    Arguments:
+        values: The matrix.
+        bad: Marks its bad values.
+        what: The name of the matrix.
+        names: The names of its columns, if they have any.
+        expected: The end of the message.
+    """
+    if bad.any():
+        row, feature = divmod(int(bad.flatten().to(torch.uint8).argmax()), bad.shape[1])
         raise BadInput(
-            f"shape: found {tuple(shape)} of {math.prod(shape)} values, expected "
-            f"{x[0].numel()} as in x"
+            f"{what}, row {row}, {column_label(feature, names)}: found "
+            f"{values[row, feature].item()}, expected {expected}"
         )
 
 
 def _levels(x: Tensor, levels: int | None) -> int | None:
+    """Returns the number of levels of rows, None if they are continuous."""
     if x.dtype not in DTYPES:
         raise TypeError(f"x: found {x.dtype}, expected one of {', '.join(map(str, DTYPES))}")
     if x.dtype != torch.uint8:
@@ -146,26 +146,4 @@ def _check_context(context: Tensor, rows: int) -> None:
         raise TypeError(f"context: found {context.dtype}, expected real numbers")
     if context.ndim != 2 or len(context) != rows or not context.shape[1]:
         raise BadInput(f"context: found shape {tuple(context.shape)}, expected ({rows}, C)")
-    _check_values("context", context, None)
-
-
-def _check_values(name: str, rows: Tensor, levels: int | None) -> None:
-    """Raises BadInput at the first value that is not finite or not a level."""
-    good = rows.isfinite() if levels is None else rows <= levels - 1
-    if good.all():
-        return
-    row, feature = divmod(int((~good).flatten().to(torch.uint8).argmax()), rows.shape[1])
-    expected = "a finite number" if levels is None else f"0 … {levels - 1}"
-    raise BadInput(
-        f"{name}, row {row}, feature {feature}: found {rows[row, feature].item()}, "
-        f"expected {expected}"
-    )
-
-
-def _update(total: "hashlib._Hash", tensor: Tensor | None) -> None:
-    """Adds a tensor's shape, dtype and bytes to a hash."""
-    if tensor is None:
-        total.update(b"null")
-        return
-    total.update(json.dumps([str(tensor.dtype), list(tensor.shape)]).encode())
-    total.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    refuse(context, ~context.isfinite(), "context", None, "a finite number")

@@ -18,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from .column import SHOWN, Column
-from .frames import ArrayLike, Series, columns_of, library_of, read, write
+from .frames import ArrayLike, Series, columns_of, is_positional, library_of, read, write
 
 
 class Columns(Sequence[Column]):
@@ -89,6 +89,16 @@ class Columns(Sequence[Column]):
         return [column for column in self if not column.dropped]
 
     @property
+    def features(self) -> list[str]:
+        """The names of the columns that are modelled."""
+        return [column.name for column in self.modelled]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number K of codes of each category that is modelled, 0 for other columns."""
+        return [c.size if c.kind == "category" else 0 for c in self.modelled]
+
+    @property
     def labels(self) -> list[str]:
         """The names of the columns that are modelled, with their units."""
         return [column.label for column in self.modelled]
@@ -113,17 +123,15 @@ class Columns(Sequence[Column]):
             ValueError: if a column is missing, or a value cannot be read as its column's kind.
         """
         columns = self._columns_of(frame, what)
-        if lacking := [c.name for c in self.modelled if c.name not in columns]:
-            raise ValueError(
-                f"{what}: found no column {', '.join(lacking[:SHOWN])}, expected all of "
-                f"{', '.join(c.name for c in self.modelled)}"
-            )
+        if lacking := [name for name in self.features if name not in columns]:
+            raise ValueError(f"{what}: found no column {', '.join(lacking[:SHOWN])}, "
+                             f"expected all of {', '.join(self.features)}")  # fmt: skip
         known = {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
                  for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
         for column in self:
             if column.terms and column.name in known:
                 column.complete(known)
-        numbers = [known[c.name] for c in self.modelled]
+        numbers = [known[name] for name in self.features]
         return (
             np.stack(numbers, 1) if numbers else np.empty((len(next(iter(columns.values()))), 0))
         )
@@ -154,7 +162,7 @@ class Columns(Sequence[Column]):
     def _decoded(self, numbers: np.ndarray, seed: int | None) -> dict[str, Series]:
         """Returns the values of all columns."""
         random = np.random.default_rng(zlib.crc32(numbers) if seed is None else seed)
-        values = dict(zip((c.name for c in self.modelled), numbers.T, strict=True))
+        values = dict(zip(self.features, numbers.T, strict=True))
         for column in self:
             if column.dropped:
                 values[column.name] = self._restored(column, values, len(numbers))
@@ -176,17 +184,17 @@ class Columns(Sequence[Column]):
         return filled
 
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns numbers with shape (N, D) as contexts (N, C): each code as K zeros and ones.
+        """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.
 
         An unknown level is K zeros.
         """
-        parts = [
-            np.where(np.isnan(column), np.nan, column == np.arange(each.size)[:, None]).T
-            if each.kind == "category"
-            else column[:, None]
-            for each, column in zip(self.modelled, numbers.T, strict=True)
-        ]
-        return np.concatenate(parts, 1)
+        parts = []
+        for k, column in enumerate(self.modelled):
+            values = numbers[..., k, None]
+            if column.kind == "category":
+                values = np.where(np.isnan(values), np.nan, values == np.arange(column.size))
+            parts.append(values)
+        return np.concatenate(parts, -1)
 
     @property
     def elements(self) -> list[str]:
@@ -200,7 +208,7 @@ class Columns(Sequence[Column]):
     @property
     def context_width(self) -> int:
         """The number C of elements of ``one_hot``."""
-        return sum(c.size if c.kind == "category" else 1 for c in self.modelled)
+        return sum(size or 1 for size in self.sizes)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns, JSON-able."""
@@ -238,7 +246,7 @@ class Columns(Sequence[Column]):
     def _columns_of(self, frame: ArrayLike, what: str) -> dict[str, Any]:
         """Returns the columns of a frame by name, those of an array by the table's names."""
         columns = columns_of(frame, what)
-        if library_of(frame) not in ("numpy", "tensor"):
+        if not is_positional(frame):
             return columns
         chosen = self if len(columns) == len(self) else self.modelled
         if len(columns) != len(chosen):
@@ -246,7 +254,7 @@ class Columns(Sequence[Column]):
                 f"{what}: found {len(columns)} columns, expected {len(self)}: "
                 f"{', '.join(self.names[: SHOWN * 2])}"
             )
-        return {c.name: columns[str(k)] for k, c in enumerate(chosen)}
+        return {c.name: values for c, values in zip(chosen, columns.values(), strict=True)}
 
     def _restored(self, column: Column, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
         """Returns the numbers of a column that is not modelled, from those of the others."""

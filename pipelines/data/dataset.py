@@ -117,7 +117,7 @@ class StoredSplit(Split):
             parts=[shard.rows for shard in self.shards],
             where=f"{dataset.folder}, split {name}",
             context_width=self.manifest.context.width if self.manifest.context else 0,
-            categories=columns and [c.size * (c.kind == "category") for c in columns.modelled],
+            categories=columns and columns.sizes,
         )
 
     @property

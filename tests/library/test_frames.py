@@ -84,7 +84,7 @@ def test_scores_do_not_depend_on_the_order_of_rows_and_columns(table, fitted):
     order = np.random.default_rng(2).permutation(N)
     other = table.iloc[order, ::-1].assign(more="?")
     torch.testing.assert_close(fitted.log_prob(other), expected[order])
-    torch.testing.assert_close(fitted.log_prob(table.iloc[3]), expected[3])
+    torch.testing.assert_close(fitted.log_prob(table.iloc[[3]]), expected[[3]])
     assert fitted.log_prob(table.iloc[:0]).shape == (0,)
 
 

@@ -96,11 +96,11 @@ def test_a_series_of_one_row_is_one_row(flow, frame):
 def test_several_columns_go_by_name_or_in_order(frame):
     flow = ebflow.fit(frame[["a"]], frame[["b", "c"]], **QUICK)
     expected = flow.as_context(torch.tensor([0.1, 0.2]).double())
-    for given in ([0.1, 0.2], {"c": 0.2, "b": 0.1}, pd.Series([0.1, 0.2])):
+    for given in ([0.1, 0.2], {"c": 0.2, "b": 0.1}):
         assert flow.as_context(given).equal(expected)
     assert flow.as_context({"c": [0.2, 0.3], "b": 0.1}).tolist() == [[0.1, 0.2], [0.1, 0.3]]
     assert flow.as_context(np.zeros((4, 3, 2))).shape == (4, 3, 2)
-    with pytest.raises(ValueError, match=r"context: found shape \(3,\), expected .*2.: b, c"):
+    with pytest.raises(ValueError, match="context: found 3 columns, expected 2: b, c"):
         flow([0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="context: found no column c, expected all of b, c"):
         flow({"b": 0.1})
@@ -119,11 +119,6 @@ def test_rows_of_one_column_are_given_in_any_way(frame):
         flow = ebflow.fit(given, **{**QUICK, "options": None})
         assert flow.event_shape == (1,)
         assert flow.log_prob(given).equal(flow.log_prob(frame[["a"]].to_numpy()))
-
-
-def test_a_series_is_one_row_of_several_columns(flow, frame):
-    row = frame[["a", "b"]].iloc[0]
-    assert flow.log_prob(row, context=0.5).equal(flow.log_prob(row.to_numpy(), context=0.5))
 
 
 def test_whole_data_are_evaluated_in_whatever_they_are_kept(frame, flow):

@@ -95,12 +95,14 @@ def incomplete(count=400):
     """A data set of which a third of the entries is missing."""
     train, held = holes(pairs(count)), holes(pairs(100, seed=5))
     copula = RankCopula.fit(train)
-    return Arrays(
+    data = Arrays(
         *(
             Completed(Rows(x, name=name, missing=True), copula, 0)
             for name, x in (("train", train), ("validation", held))
         )
     )
+    data.digest = "rows"
+    return data
 
 
 SHORT = dict(steps=9, batch_size=64, validate_every=3, log_every=3, objective="ml")

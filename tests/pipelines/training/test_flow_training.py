@@ -266,6 +266,7 @@ def conditional(size=300, **options):
     x = c * torch.tensor([2.0, -1.0]) + torch.randn(size, 2, generator=seeded(2))
     cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
     data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
+    data.digest = "rows"
     flow = dense((2,), depth=2, context=1, generator=seeded())
     flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
     made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
