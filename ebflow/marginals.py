@@ -83,9 +83,6 @@ TINY = torch.finfo(torch.float64).tiny
 Bounds = Mapping[int, tuple[float | None, float | None]]
 """Lower and upper bounds by the index of a column, None where there is none."""
 
-_Ends = tuple[Tensor, Tensor, Tensor]
-"""Lower and upper bounds, and the margins inside them, with shape (D,) each."""
-
 
 @dataclass(frozen=True)
 class Marginals:
@@ -153,34 +150,43 @@ def fit(
     """
     rows = enough(x.shape[1])
     x = x[: DETECTION * rows].double().cpu()
-    first, last = (x.amin(0), x.amax(0)) if ends is None else (end.double().cpu() for end in ends)
+    extremes = torch.stack((x.amin(0), x.amax(0)) if ends is None else ends).double().cpu()
     codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
     certain = codes | dict(bounds or {})
-    known = _known(first, last, certain, names)
+    known = _known(extremes, certain, names)
     columns = [
         column_cells(
             np.append(values, np.arange(codes[k][1] + 1)) if k in codes else values,
             integers=k in codes or (integers is not None and integers[k]),
             examine=grids,
         )
-        for k, values in enumerate(torch.cat([x, first[None], last[None]]).mT.numpy())
+        for k, values in enumerate(torch.cat([x, extremes]).mT.numpy())
     ]
-    columns, cells = _moved(columns, known[0].where(known[0].isfinite(), known[1]), known)
+    cells = Cells(columns)
+    cells.bound(*known)
     samples = _samples(x[:rows], cells, columns, seed)
-    starts, stops = cells.cells(torch.stack([first, last]))
-    extent = starts[0], stops[1]
-    limits = _limits(cells, columns, samples[-1], extent, bounds or {}, tails)
+    starts, stops = cells.cells(extremes)
+    extent = torch.stack([starts[0], stops[1]])
+    ends = _certain(cells, columns, samples[-1], extent, bounds or {}, tails)
     choice = torch.zeros(len(columns), dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
-        free = torch.tensor([k not in certain for k in range(len(columns))])
         binary = torch.tensor([column.is_binary for column in columns])
-        options = _options(samples[-1], extent, limits, free & ~binary)
-        limits, choice = _chosen(samples, options, binary)
-    raw = [
-        torch.where(bound.isfinite(), bound, limit + at - end)
-        for bound, limit, at, end in zip(known, limits, (first, last), extent, strict=False)
-    ]
-    return _assembled(columns, cells, limits, raw, known, samples, choice, dtype)
+        free = torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
+        ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary)
+    raw = torch.where(known.isfinite(), known, ends[:2] - extent + extremes)
+    moved, offset = _moved(columns, cells, raw)
+    moved.bound(*known)
+    ends[:2] -= offset
+    samples = [y - offset for y in samples]
+    layers = {"cells": moved, **_layers(samples, ends, choice, dtype)}
+    bounded = ends[:2].isfinite().any(0)
+    return Marginals(
+        layers=list(layers.values()),
+        spec={name: getattr(layer, "spec", []) for name, layer in layers.items()},
+        columns=columns,
+        bounds={k: tuple(pair) for k, pair in enumerate(raw.mT.tolist()) if bounded[k]},
+        tails=choice.nonzero().flatten().tolist(),
+    )
 
 
 def build(spec: Mapping[str, list[int]], width: int) -> list[Bijection]:
@@ -213,22 +219,21 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     """
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)
-    free = -infinity, infinity, torch.ones_like(infinity)
+    free = torch.stack([-infinity, infinity, torch.ones_like(infinity)])
     _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
     return [_johnson([y], choice)] if choice.any() else []
 
 
-def _moved(
-    columns: Sequence[ColumnCells], origin: Tensor, known: tuple[Tensor, Tensor]
-) -> tuple[list[ColumnCells], Cells]:
-    """Returns cells with another origin of the continuous columns for which it is finite."""
-    moved = [
-        column if column.is_discrete or math.isinf(place) else replace(column, origin=place)
-        for column, place in zip(columns, origin.tolist(), strict=True)
-    ]
-    cells = Cells(moved)
-    cells.bound(*known)
-    return moved, cells
+def _moved(columns: Sequence[ColumnCells], cells: Cells, raw: Tensor) -> tuple[Cells, Tensor]:
+    """Returns cells with bounds as the origins of continuous columns, and how far they move."""
+    origin = raw[0].where(raw[0].isfinite(), raw[1]).tolist()
+    moved = Cells(
+        [
+            column if column.is_discrete or math.isinf(place) else replace(column, origin=place)
+            for column, place in zip(columns, origin, strict=True)
+        ]
+    )
+    return moved, cells.cells(moved.origin[None])[0][0]
 
 
 def _samples(x: Tensor, cells: Cells, columns: Sequence[ColumnCells], seed: int) -> list[Tensor]:
@@ -237,92 +242,95 @@ def _samples(x: Tensor, cells: Cells, columns: Sequence[ColumnCells], seed: int)
     In the latter, each column repeats its other rows instead of those at atoms.
     """
     y = cells.dequantize(x, x, derive(seed, "marginals"))
-    atoms = [k for k, column in enumerate(columns) if column.atoms]
+    if not any(column.atoms for column in columns):
+        return [y]
     others = y.clone()
-    for k in atoms:
-        other = ~np.isin(x[:, k].numpy(), columns[k].atoms)
-        if other.sum() >= REPEATS:
+    for k, column in enumerate(columns):
+        other = ~np.isin(x[:, k].numpy(), column.atoms)
+        if REPEATS <= other.sum() < len(y):
             others[:, k] = torch.from_numpy(np.resize(y[:, k].numpy()[other], len(y)))
-    return [y, others] if atoms else [y]
+    return [y, others]
 
 
-def _known(
-    first: Tensor, last: Tensor, bounds: Bounds, names: Sequence[str] | None
-) -> tuple[Tensor, Tensor]:
-    """Returns known lower and upper bounds, infinite without one, after a check of the ends."""
-    lower, upper = torch.full_like(first, -torch.inf), torch.full_like(last, torch.inf)
-    for column, (low, high) in bounds.items():
-        lower[column] = -math.inf if low is None else low
-        upper[column] = math.inf if high is None else high
-    outside = ((first < lower) | (last > upper)).nonzero().flatten().tolist()
-    if outside:
-        k = outside[0]
+def _known(extremes: Tensor, bounds: Bounds, names: Sequence[str] | None) -> Tensor:
+    """Returns known lower and upper bounds, (2, D), infinite without one; checks the extremes."""
+    known = torch.full_like(extremes, torch.inf) * extremes.new_tensor([[-1.0], [1.0]])
+    for column, pair in bounds.items():
+        for side, bound in enumerate(pair):
+            known[side, column] = known[side, column] if bound is None else bound
+    outside = (extremes[0] < known[0]) | (extremes[1] > known[1])
+    if outside.any():
+        k = int(outside.nonzero()[0])
+        (first, last), (lower, upper) = extremes[:, k], known[:, k]
         raise BadInput(
-            f"bounds, {column_label(k, names)}: found values in [{first[k]:.6g}, {last[k]:.6g}], "
-            f"expected [{lower[k]:.6g}, {upper[k]:.6g}]"
+            f"bounds, {column_label(k, names)}: found values in [{first:.6g}, {last:.6g}], "
+            f"expected [{lower:.6g}, {upper:.6g}]"
         )
-    return lower, upper
+    return known
 
 
-def _limits(
+def _certain(
     cells: Cells,
     columns: Sequence[ColumnCells],
     y: Tensor,
-    extent: tuple[Tensor, Tensor],
+    extent: Tensor,
     bounds: Bounds,
     tails: bool,
-) -> _Ends:
-    """Returns the bounds that are known or certain; without ``tails`` those of ``bounds``."""
-    median, far = y.median(0).values, FAR * _spread(y)
-    ends = [c.ends if tails and k not in bounds else (False, False) for k, c in enumerate(columns)]
-    known = torch.tensor([tails or k in bounds for k in range(len(columns))])
-    lower, upper = (end.where(known, sign * torch.inf)
-                    for end, sign in ((cells.low, -1), (cells.high, 1)))  # fmt: skip
-    sure = [at & ((end - median).abs() < far)
-            for at, end in zip(torch.tensor(ends).mT, extent, strict=True)]  # fmt: skip
-    share = torch.where(sure[0] | sure[1], SURE, MARGIN)
-    margin = share * (extent[1] - extent[0]).clamp(min=TINY)
-    return extent[0].where(sure[0], lower), extent[1].where(sure[1], upper), margin
+) -> Tensor:
+    """Returns the bounds that are known or certain; without ``tails`` those of ``bounds``.
+
+    Bounds and the margins inside them are rows of tensors with shape (3, D).
+    """
+    ends, margin = torch.stack([cells.low, cells.high]), torch.full_like(y[0], MARGIN)
+    if tails:
+        sure = torch.tensor([(False, False) if k in bounds else column.ends
+                             for k, column in enumerate(columns)]).mT  # fmt: skip
+        sure = sure & ((extent - y.median(0).values).abs() < FAR * _spread(y))
+        ends, margin = extent.where(sure, ends), torch.where(sure.any(0), SURE, margin)
+    else:
+        known = torch.tensor([k in bounds for k in range(len(columns))])
+        ends = ends.where(known, ends.new_tensor([[-torch.inf], [torch.inf]]))
+    return torch.cat([ends, (margin * (extent[1] - extent[0]).clamp(min=TINY))[None]])
 
 
-def _options(y: Tensor, extent: tuple[Tensor, Tensor], limits: _Ends, free: Tensor) -> list[_Ends]:
+def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tensor]:
     """Returns the bounds to choose from: those so far, then also ends of ``free`` columns.
 
     Of n rows one is beyond the others at each end: far beyond if the rows thin out. If single rows
     are very far from the others, so would a bound be. Its logarithm, in single precision, would
     not resolve the others.
     """
-    (lower, upper, margin), (first, last) = limits, extent
-    width = last - first
+    width = extent[1] - extent[0]
     low, median, high = torch.quantile(y, y.new_tensor([0.01, 0.5, 0.99]), dim=0)
-    beyond, far = 2 * width / len(y), FAR * _spread(y)
-    at_low = (low - first <= 0.02 * width) & (median - first + beyond < far)
-    at_high = (last - high <= 0.02 * width) & (last - median + beyond < far)
-    at_low, at_high = at_low & free & lower.isinf(), at_high & free & upper.isinf()
-    if not (at_low | at_high).any():
-        return [limits]
-    margin = torch.where(at_low | at_high, beyond / 4, margin)
-    a, b = torch.where(at_low, first - beyond, lower), torch.where(at_high, last + beyond, upper)
-    return [limits, *((*ends, margin) for ends in ((a, upper), (lower, b), (a, b)))]
+    dense = (extent - torch.stack([low, high])).abs() <= 0.02 * width
+    beyond = 2 * width / len(y)
+    near = (extent - median).abs() + beyond < FAR * _spread(y)
+    candidates = dense & near & free & ends[:2].isinf()
+    if not candidates.any():
+        return [ends]
+    bounds = extent + torch.stack([-beyond, beyond])
+    margin = torch.where(candidates.any(0), beyond / 4, ends[2])
+    sides = torch.tensor([[[True], [False]], [[False], [True]], [[True], [True]]])
+    return [ends] + [
+        torch.cat([bounds.where(candidates & side, ends[:2]), margin[None]]) for side in sides
+    ]
 
 
 def _chosen(
-    samples: Sequence[Tensor], options: Sequence[_Ends], straight: Tensor
-) -> tuple[_Ends, Tensor]:
+    samples: Sequence[Tensor], options: Sequence[Tensor], straight: Tensor
+) -> tuple[Tensor, Tensor]:
     """Returns the bounds and the number of the tails, (D,), with the best held-out likelihood."""
     scores = torch.stack([_held_out(samples, ends) for ends in options])
-    steps = torch.ones(scores.shape[:2])
-    steps[:, 0] = 0
-    steps += torch.tensor([0, 1, 1, 2])[: len(options), None]
+    steps = torch.tensor([0, 1, 1, 2])[: len(options), None] + torch.ones(scores.shape[:2])
+    steps[:, 0] -= 1
     scores = scores - GAIN * steps.unsqueeze(2)
     scores[:, 1:] = scores[:, 1:].where(~straight, -torch.inf)
     best = scores.where(scores.isfinite(), -torch.inf).flatten(0, 1).argmax(0)
     option, choice = best // scores.shape[1], best % scores.shape[1]
-    columns = zip(*options, strict=True)
-    return tuple(torch.stack(part).gather(0, option[None])[0] for part in columns), choice
+    return torch.stack(options)[option, :, torch.arange(len(option))].mT, choice
 
 
-def _held_out(samples: Sequence[Tensor], ends: _Ends) -> Tensor:
+def _held_out(samples: Sequence[Tensor], ends: Tensor) -> Tensor:
     """Returns mean log-likelihoods of every second row with each choice of tails, (C, D)."""
     bounded = _bounded(samples[-1][::2], ends)
     slopes = bounded.derivatives(samples[0], 1)[0].log()
@@ -337,7 +345,7 @@ def _held_out(samples: Sequence[Tensor], ends: _Ends) -> Tensor:
     return torch.stack(scores)
 
 
-def _bounded(y: Tensor, ends: _Ends) -> Bounded:
+def _bounded(y: Tensor, ends: Tensor) -> Bounded:
     """Returns the map of columns with bounds, with the median's distance from one as its scale."""
     lower, upper, margin = ends
     median = y.median(0).values
@@ -384,40 +392,17 @@ def _spread(y: Tensor) -> Tensor:
     return (third - first) / 1.349
 
 
-def _assembled(
-    columns: Sequence[ColumnCells],
-    cells: Cells,
-    limits: _Ends,
-    raw: Sequence[Tensor],
-    known: tuple[Tensor, Tensor],
-    samples: Sequence[Tensor],
-    choice: Tensor,
-    dtype: torch.dtype,
-) -> Marginals:
-    """Returns the layers, with bounds as the origins and margins that ``dtype`` resolves.
-
-    ``raw`` are the bounds in raw units, ``known`` those that are known.
-    """
-    origin = raw[0].where(raw[0].isfinite(), raw[1])
-    columns, moved = _moved(columns, origin, known)
-    offset = cells.cells(moved.origin[None])[0][0]
-    lower, upper, margin = limits[0] - offset, limits[1] - offset, limits[2]
-    samples = [rows - offset for rows in samples]
-    layers: dict[str, Bijection] = {"cells": moved}
-    bounded = lower.isfinite() | upper.isfinite()
-    if bounded.any():
-        size = torch.stack([lower, upper]).abs()
-        size = size.where(size.isfinite(), 0.0).amax(0)
-        margin = margin.maximum(4 * torch.finfo(dtype).eps * size)
-        layers["bounds"] = _bounded(samples[-1], (lower, upper, margin))
-        samples = [layers["bounds"](rows) for rows in samples]
+def _layers(
+    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, dtype: torch.dtype
+) -> dict[str, Bijection]:
+    """Returns the maps of columns with bounds and tails, with margins that ``dtype`` resolves."""
+    layers: dict[str, Bijection] = {}
+    finite = ends[:2].isfinite()
+    if finite.any():
+        size = ends[:2].abs().where(finite, 0.0).amax(0)
+        margin = ends[2].maximum(4 * torch.finfo(dtype).eps * size)
+        layers["bounds"] = _bounded(samples[-1], torch.cat([ends[:2], margin[None]]))
+        samples = [layers["bounds"](y) for y in samples]
     if choice.any():
         layers["tails"] = _johnson(samples, choice)
-    pairs = zip(*(end.tolist() for end in raw), strict=True)
-    return Marginals(
-        list(layers.values()),
-        {name: getattr(layer, "spec", []) for name, layer in layers.items()},
-        columns,
-        {k: pair for k, pair in enumerate(pairs) if bounded[k]},
-        choice.nonzero().flatten().tolist(),
-    )
+    return layers
