@@ -8,7 +8,7 @@ serve every m. If no sample distinguishes two scores, their losses are equal to 
 the tie is broken at random.
 """
 
-__all__ = ["FAR", "cumulative_losses", "erm", "far_class", "separation", "shift_losses", "shifts"]
+__all__ = ["FAR", "cumulative_losses", "erm", "far_class", "shift_losses", "shifts"]
 
 from collections.abc import Sequence
 from itertools import product
@@ -29,7 +29,7 @@ the test could not decide.
 """
 
 GRID = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-"""Places of their bulk, in units of √V."""
+"""Places of their bulk."""
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def cumulative_losses(
     flat, target = x.flatten(0, 1), y.flatten(0, 1)
     columns = []
     for hypothesis in hypotheses:
-        losses = (hypothesis.score(flat) - target).square().sum(-1)
+        losses = (hypothesis(flat) - target).square().sum(-1)
         columns.append(losses.view(x.shape[:2]).cumsum(1)[:, last])
     return torch.stack(columns, -1)
 
@@ -70,10 +70,9 @@ def far_class(truth: Instance, *, generator: torch.Generator) -> list[GaussianMi
         generator: Source of the directions.
     """
     smooth = truth.smoothed
-    width = float(smooth.covariances[0, 0]) ** 0.5
     moved = shifts(len(GRID), smooth.size, 1.0, generator=generator, like=smooth.means)
     moved = moved.abs() if smooth.size == 1 else moved
-    bulks = width * torch.tensor(GRID, dtype=smooth.means.dtype)[:, None] * moved
+    bulks = torch.tensor(GRID).to(moved)[:, None] * moved
     return [_hypothesis(smooth, bulk, place) for bulk, place in product(bulks, FAR)]
 
 
@@ -92,28 +91,19 @@ def shifts(
     return radius * vectors / vectors.norm(dim=1, keepdim=True)
 
 
-def shift_losses(
-    moved: Tensor, variance: float, x: Tensor, y: Tensor, sizes: Sequence[int]
-) -> Tensor:
-    r"""Returns the excess losses of shifted Gaussians, with shape (T, sizes, H).
+def shift_losses(moved: Tensor, x: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
+    r"""Returns the excess losses of shifts of N(0, I), with shape (T, sizes, H).
 
-    The loss of :math:`(\mu - x)/V` over that of :math:`-x/V` is :math:`\|\mu\|^2/V^2 - 2 \mu
-    \cdot (x + V y)/V^2`, linear in the sample: O(N D) for the sums, then O(D) per hypothesis and
-    m, so classes may be large.
+    The loss of :math:`\mu - x` less that of :math:`-x` is :math:`\|\mu\|^2 - 2 \mu \cdot (x +
+    y)`, linear in the sample: O(N D) for the sums, then O(D) per hypothesis and m, so classes may
+    be large.
 
     Arguments:
         moved: μ with shape (H, D).
-        variance: V.
         x: Noisy samples with shape (T, N, D).
         y: Their labels, with the same shape.
         sizes: The m, increasing, at most N.
     """
     m = torch.as_tensor(sizes)
-    sums = (x + variance * y).cumsum(1)[:, m - 1]
-    square = moved.square().sum(1)
-    return (m[:, None] * square - 2 * sums @ moved.mT) / variance**2
-
-
-def separation(epsilon: float, variance: float, sigma: float) -> float:
-    """Returns ‖μ‖ = 2 ε V/σ, the shift whose score is off by 2 ε/σ everywhere."""
-    return 2 * epsilon * variance / sigma
+    sums = (x + y).cumsum(1)[:, m - 1]
+    return m[:, None] * moved.square().sum(1) - 2 * sums @ moved.mT

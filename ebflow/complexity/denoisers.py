@@ -1,56 +1,80 @@
-r"""Many small rectified networks at once, trained by denoising score matching.
+r"""Many denoisers at once, trained by denoising score matching.
 
-A network computes the mean of :math:`x_0` given x, and so the score :math:`s = (D - x)/\sigma^2`:
+All E networks are one module: a layer is one batched matrix product, or one convolution of E
+groups. A step of B examples costs E × 6 B P FLOP for P weights per network.
+
+``Denoisers`` are small rectified networks. One computes the mean of :math:`x_0` given x, and so
+the score :math:`s = (D - x)/\sigma^2`:
 
 .. math:: D(x, \sigma) = R\, f(x/R, \; x/(3 \sqrt V), \; \log(\sigma / \sigma_0))
-    + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2.
+    + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2, \quad \tau = \sigma_0 = \sqrt{1/2}.
 
 If R ≫ σ, the input needs both scales, and the output the scale R. The last term is the score of
-the bulk. All E networks are one module: weights have shape (E, in, out), and a layer is one
-batched matrix product. A step of B examples costs E × 6 B P FLOP for P weights per network.
+the bulk.
 """
 
-__all__ = ["Denoisers", "Ensemble", "Level", "Minibatches", "fit", "start", "train_in_parts"]
+__all__ = ["Denoisers", "Ensemble", "Minibatches", "fit", "train_in_parts"]
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.utils import skip_init
 
+from ..networks import started
 from ..randomness import normal, uniform
+from .closed_forms import HALF
 
 
-class Ensemble(Protocol):
-    """E denoisers in one module."""
+class Ensemble(nn.Module, ABC):
+    """E independent denoisers D(x, σ) in one module.
 
-    count: int
+    Arguments:
+        networks: Their E networks, of one architecture.
+    """
 
-    def __call__(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Returns D(x, σ) with shape (E, B, d), for ``x`` of the same shape."""
-        ...
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        weights, _ = stack_module_state(networks)
+        self.count, self.names = len(networks), [*weights]
+        self.weights = nn.ParameterList(weights.values())
+        template = networks[0].to("meta")
+        self.batched = vmap(lambda weights, *inputs: functional_call(template, weights, inputs))
 
+    def networks(self, *inputs: Tensor) -> Tensor:
+        """Returns the outputs of all networks, for inputs with shape (E, B, ...)."""
+        return self.batched(dict(zip(self.names, self.weights, strict=True)), *inputs)
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
+
+    @abstractmethod
     def weight(self, sigma: Tensor | float) -> Tensor | float:
-        """Returns the weight of the squared error at σ."""
-        ...
+        """Returns the weight of the squared error of D at σ in the loss."""
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Yields the trained parameters."""
-        ...
+    @torch.no_grad()
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """Returns D with shape (E, B, d), for ``x`` with shape (B, d) or (E, B, d)."""
+        return self(x.expand(self.count, *x.shape[-2:]), sigma)
+
+    def score(self, x: Tensor, sigma: float) -> Tensor:
+        """Returns s with shape (E, B, d), for ``x`` with shape (B, d) or (E, B, d)."""
+        return (self.denoise(x, sigma) - x) / sigma**2
 
 
-class Denoisers(nn.Module):
-    """Creates E independent networks, weights uniform in ±1/√(fan-in).
+class Denoisers(Ensemble):
+    """Creates E rectified networks, weights uniform in ±1/√(fan-in).
 
     Arguments:
         count: E.
         size: The dimension d.
         radius: R.
-        sigma: σ₀, the least noise level.
-        tau: τ, the standard deviation of the bulk.
         width: The width of the hidden layers.
         depth: The number of hidden layers.
         generator: Source of the weights.
@@ -62,62 +86,30 @@ class Denoisers(nn.Module):
         size: int,
         *,
         radius: float,
-        sigma: float,
-        tau: float,
         width: int = 32,
         depth: int = 2,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.radius, self.sigma, self.tau = radius, sigma, tau
-        widths = (2 * size + 1, *[width] * depth, size)
-        shapes = [(count, *pair) for pair in pairwise(widths)]
-        self.weights = nn.ParameterList(start(shape, shape[1], generator) for shape in shapes)
-        self.biases = nn.ParameterList(
-            start((count, 1, shape[2]), shape[1], generator) for shape in shapes
-        )
+        def network() -> nn.Module:
+            layers: list[nn.Module] = []
+            for pair in pairwise((2 * size + 1, *[width] * depth, size)):
+                layers += [started(skip_init(nn.Linear, *pair), generator), nn.ReLU()]
+            return nn.Sequential(*layers[:-1])
+
+        super().__init__([network() for _ in range(count)])
+        self.radius = radius
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
         sigma = torch.as_tensor(sigma, dtype=x.dtype)
-        variance = self.tau**2 + sigma**2
-        level = (sigma / self.sigma).log().expand(*x.shape[:2], 1)
-        h = torch.cat([x / self.radius, x / (3 * variance.sqrt()), level], -1)
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            h = (h.relu() if index else h) @ weight + bias
-        return self.radius * h + x * (self.tau**2 / variance)
-
-    @property
-    def count(self) -> int:
-        """E."""
-        return len(self.weights[0])
+        variance = HALF**2 + sigma**2
+        level = (sigma / HALF).log().expand(*x.shape[:2], 1)
+        inputs = torch.cat([x / self.radius, x / (3 * variance.sqrt()), level], -1)
+        return self.radius * self.networks(inputs) + x * (HALF**2 / variance)
 
     def weight(self, sigma: Tensor | float) -> Tensor | float:
         """Returns 1/σ²: training minimizes E ‖σ s + z‖²."""
         return 1 / sigma**2
-
-    def at(self, sigma: float) -> "Level":
-        """Returns the scores at one noise level."""
-        return Level(self, sigma)
-
-
-@dataclass(frozen=True)
-class Level:
-    """The scores of all networks at one noise level.
-
-    Attributes:
-        denoisers: The networks.
-        sigma: σ.
-    """
-
-    denoisers: Ensemble
-    sigma: float
-
-    @torch.no_grad()
-    def score(self, x: Tensor) -> Tensor:
-        """Returns s(x) with shape (E, B, d), for ``x`` with shape (E, B, d) or (B, d)."""
-        x = x.expand(self.denoisers.count, *x.shape[-2:])
-        return (self.denoisers(x, self.sigma) - x) / self.sigma**2
 
 
 class Minibatches:
@@ -155,7 +147,7 @@ class Minibatches:
         return clean, self.noise[index]
 
 
-def fit(denoisers: Ensemble, batches: Minibatches, *, steps: int = 1000, **options: Any) -> None:  # noqa: ANN401
+def fit(denoisers: Ensemble, batches: Minibatches, *, steps: int, **options: Any) -> None:  # noqa: ANN401
     """Trains all networks; ``options`` are those of ``train_in_parts``."""
     for _ in train_in_parts(denoisers, batches, lengths=(steps,), **options):
         pass
@@ -192,7 +184,10 @@ def train_in_parts(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])
     for step in range(1, lengths[-1] + 1):
         clean, z = batches.batch(rows)
-        sigma = _levels(least, highest, z, batches.generator)
+        sigma = least
+        if highest is not None:
+            share = uniform((*z.shape[:2], 1), z, batches.generator)
+            sigma = least * torch.exp(share * math.log(highest / least))
         losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
         optimizer.zero_grad()
         (denoisers.weight(sigma) * losses).mean(1).sum().backward()
@@ -200,18 +195,3 @@ def train_in_parts(
         schedule.step()
         if step in lengths:
             yield step
-
-
-def _levels(
-    least: float, highest: float | None, like: Tensor, generator: torch.Generator
-) -> Tensor | float:
-    if highest is None:
-        return least
-    share = uniform((*like.shape[:2], 1), like, generator)
-    return least * torch.exp(share * math.log(highest / least))
-
-
-def start(shape: tuple[int, ...], fan_in: int, generator: torch.Generator) -> nn.Parameter:
-    """Returns weights uniform in ±1/√(fan-in)."""
-    bound = fan_in**-0.5
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))

@@ -18,16 +18,13 @@ Source: Statistical Efficiency of Score Matching: The View from Isoperimetry (Ko
 Risteski, 2022), arXiv:2210.00726, for the exponential loss in cuts.
 """
 
-__all__ = ["ESTIMATORS", "estimates", "mode_weight", "mode_weight_ml", "samples"]
+__all__ = ["estimates", "mode_weight", "mode_weight_ml"]
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from ..randomness import normal, uniform
 
 NODES = 4001
 """Nodes of the trapezium rule over x; for smooth functions that vanish, its error is rounding."""
@@ -41,8 +38,8 @@ WIDE = 80
 CHUNK = 1 << 15
 """Samples at a time, so that they stay in the cache."""
 
-REACH = 2.0
-"""The longest step of Newton's method."""
+STEPS, REACH = 6, 2.0
+"""The number of steps of Newton's method, and the length of the longest."""
 
 
 def mode_weight_ml(a: float, w: float = 0.5) -> float:
@@ -56,77 +53,46 @@ def mode_weight_ml(a: float, w: float = 0.5) -> float:
 def mode_weight(a: float, sigma: float = 0.0, w: float = 0.5) -> float:
     """Returns Γ of implicit score matching, or of denoising, averaged over noise of ``sigma``."""
     theta, variance = _logit(w), 1 + sigma**2
-    nodes, weights = _hermite(WIDE if sigma else 1)
     x, p = _line(a, w, 1.0)
-    h = _estimating(x[:, None] + sigma * nodes, theta, a, variance) @ weights
+    h = _averaged(x, theta, a, sigma, WIDE)
     y, q = _line(a, w, variance)
     slope = _psi(_responsibility(y, theta, a, variance), a, variance)
     return float(p @ h**2 / (q @ slope**2) ** 2)
 
 
-def samples(a: float, w: float, shape: tuple[int, int], *, generator: torch.Generator) -> Tensor:
-    """Returns samples of w N(a, 1) + (1 − w) N(−a, 1) with shape (trials, n), in float64."""
-    like = torch.empty(0, dtype=torch.float64)
-    side = 2.0 * (uniform(shape, like, generator) < w) - 1
-    return a * side + normal(shape, like, generator)
-
-
-def estimates(name: str, x: Tensor, a: float, *, sigma: float = 0.0, steps: int = 6) -> Tensor:
+def estimates(x: Tensor, a: float, sigma: float | None) -> Tensor:
     """Returns θ̂ of every trial by Newton's method, started at 0, with shape (trials,).
 
     Arguments:
-        name: A name in ``ESTIMATORS``.
         x: Samples with shape (trials, n).
         a: Half the distance of the modes.
-        sigma: The noise of ``dsm``.
-        steps: The number of Newton steps.
+        sigma: The noise of denoising score matching, which is averaged by quadrature; 0: implicit
+            score matching; None: maximum likelihood.
     """
     parts = x.split(max(1, CHUNK // x.shape[1]))
-    roots = (_root(ESTIMATORS[name](p, a, sigma), p.new_zeros(len(p), 1), steps) for p in parts)
-    return torch.cat([root[:, 0] for root in roots])
+    return torch.cat([_root(part, a, sigma) for part in parts])
 
 
-def _root(estimating: "Estimating", theta: Tensor, steps: int) -> Tensor:
-    for _ in range(steps):
+def _root(x: Tensor, a: float, sigma: float | None) -> Tensor:
+    """Returns the θ at which the mean of the estimating function is 0, with shape (trials,)."""
+    theta = x.new_zeros(len(x), 1)
+    for _ in range(STEPS):
         theta.requires_grad_()
-        value = estimating(theta)
+        if sigma is None:
+            value = torch.sigmoid(theta) - _responsibility(x, theta, a, 1.0)
+        else:
+            value = _averaged(x, theta, a, sigma, HERMITE)
+        value = value.mean(1, keepdim=True)
         slope = torch.autograd.grad(value.sum(), theta)[0]
-        step = value.detach()[:, None] / slope.abs()
-        theta = theta.detach() - step.clamp(-REACH, REACH)
-    return theta
+        theta = theta.detach() - (value.detach() / slope.abs()).clamp(-REACH, REACH)
+    return theta[:, 0]
 
 
-Estimating = Callable[[Tensor], Tensor]
-"""From θ with shape (trials, 1) to the means of h, which are 0 at θ̂, with shape (trials,)."""
-
-
-def _likelihood(x: Tensor, a: float, sigma: float) -> Estimating:
-    del sigma
-    return lambda theta: (torch.sigmoid(theta) - _responsibility(x, theta, a, 1.0)).mean(1)
-
-
-def _implicit(x: Tensor, a: float, sigma: float) -> Estimating:
-    del sigma
-    return lambda theta: _estimating(x, theta, a, 1.0).mean(1)
-
-
-def _denoising(x: Tensor, a: float, sigma: float) -> Estimating:
-    """Averages over the noise by quadrature: the limit of many noise values per sample."""
-    pairs = list(zip(*_hermite(HERMITE), strict=True))
-
-    def estimating(theta: Tensor) -> Tensor:
-        terms = (w * _estimating(x + sigma * z, theta, a, 1 + sigma**2).mean(1) for z, w in pairs)
-        return sum(terms, start=torch.zeros(()))
-
-    return estimating
-
-
-ESTIMATORS: dict[str, Callable[[Tensor, float, float], Estimating]] = {
-    "ml": _likelihood,
-    "ism": _implicit,
-    "dsm": _denoising,
-}
-"""Maximum likelihood, implicit and denoising score matching."""
+def _averaged(x: Tensor, theta: Tensor | float, a: float, sigma: float, nodes: int) -> Tensor:
+    """Returns the mean of h over the noise, by quadrature."""
+    pairs = zip(*_hermite(nodes if sigma else 1), strict=True)
+    terms = (w * _estimating(x + sigma * z, theta, a, 1 + sigma**2) for z, w in pairs)
+    return sum(terms, start=torch.zeros(()))
 
 
 def _hermite(count: int) -> tuple[Tensor, Tensor]:

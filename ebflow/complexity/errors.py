@@ -7,21 +7,19 @@ For errors :math:`e = \|\hat s(x) - s(x)\|` at points x of probability w:
 By Markov's inequality :math:`D^\delta \le L_2 / \sqrt\delta`. There is no converse: an error on
 mass below δ does not count in :math:`D^\delta`. The truncated error
 :math:`\sqrt{E \min(e, B)^2}` is between the two: it bounds the effect of a rare error. Multiplied
-by σ, all are dimensionless. A denoiser D has the score :math:`(D(x, \sigma) - x) / \sigma^2`, so
-:math:`\sigma e = \|\hat D - D\| / \sigma`.
+by σ, all are dimensionless, and :math:`B = \sqrt D` is the size of the noise. A denoiser D has the
+score :math:`(D(x, \sigma) - x) / \sigma^2`, so :math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
-__all__ = ["Denoiser", "denoising_errors", "distances", "l2", "measures", "over_levels",
-           "quantile", "summary", "survival", "truncated"]  # fmt: skip
+__all__ = ["Denoiser", "denoising_errors", "l2", "measures", "over_levels", "quantile", "summary"]
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .instances import Score, Stratified
+from .instances import Stratified
 
 if TYPE_CHECKING:
     from .truths import Truth
@@ -30,21 +28,8 @@ Denoiser = Callable[[Tensor, float], Tensor]
 """From x with shape (N, D) and σ to the mean of x₀, with shape (..., N, D)."""
 
 
-@torch.no_grad()
-def distances(learnt: Score, truth: Score, x: Tensor) -> Tensor:
-    """Returns ‖ŝ − s‖ with shape (N,), at points with shape (N, D)."""
-    return (learnt.score(x) - truth.score(x)).norm(dim=-1)
-
-
-def l2(errors: Tensor, weights: Tensor, where: Tensor | None = None) -> Tensor:
-    """Returns √(E e²), for ``errors`` with shape (..., N) and weights (N,).
-
-    Arguments:
-        errors: The errors e.
-        weights: The probability of each.
-        where: True at the points that count, with shape (N,); None: all.
-    """
-    weights = weights if where is None else weights * where
+def l2(errors: Tensor, weights: Tensor) -> Tensor:
+    """Returns √(E e²), for ``errors`` with shape (..., N) and weights (N,)."""
     return (errors.square() @ weights.to(errors.dtype)).sqrt()
 
 
@@ -56,20 +41,10 @@ def quantile(errors: Tensor, weights: Tensor, delta: float) -> Tensor:
     """
     if not 0 <= delta < 1:
         raise ValueError(f"delta: found {delta}, expected 0 ≤ delta < 1")
-    sizes, mass = survival(errors, weights)
+    sizes, order = errors.sort(dim=-1, descending=True)
+    mass = weights.double()[order].cumsum(-1)
     index = (mass <= delta).sum(-1, keepdim=True).clamp(max=sizes.shape[-1] - 1)
     return sizes.gather(-1, index).squeeze(-1)
-
-
-def truncated(errors: Tensor, weights: Tensor, bound: float) -> Tensor:
-    """Returns √E min(e, B)², for ``errors`` with shape (..., N) and weights (N,)."""
-    return l2(errors.clamp(max=bound), weights)
-
-
-def survival(errors: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the errors in descending order, and Pr[e ≥ each of them], with shape (..., N)."""
-    sizes, order = errors.sort(dim=-1, descending=True)
-    return sizes, weights.double()[order].cumsum(-1)
 
 
 @torch.no_grad()
@@ -79,73 +54,52 @@ def denoising_errors(
     sigma: float,
     *,
     deltas: Sequence[float] = (0.1,),
-    bound: float | None = None,
     points: int = 200,
-    generator: torch.Generator | Sequence[torch.Generator],
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Returns the ``measures`` of the errors of any denoiser at one noise level, times σ.
 
     Cost: ``points`` × K evaluations of the denoiser and of the truth.
 
     Arguments:
-        denoise: The denoiser of points with shape (N, D), or several of them, whose results have
-            one more leading dimension.
+        denoise: The denoiser, or several of them, whose results have more leading dimensions.
         truth: The distribution with exact scores.
         sigma: σ.
         deltas: Masses δ; for a sampler of N levels, the theorems require δ/N at each.
-        bound: B, times σ; None: √D, the size of the noise.
         points: Test points per component, also of rare ones, with weights.
-        generator: Source of the points; or one for each of E denoisers, which then have their
-            own points, with shape (E, N, D).
+        generator: Source of the points.
     """
-    alone = isinstance(generator, torch.Generator)
-    generators = [generator] if alone else generator
-    tests = [truth.stratified(points, sigma, generator=one) for one in generators]
-    x = torch.stack([test.noisy for test in tests])
-    exact = torch.stack([truth.denoise(noisy, sigma) for noisy in x])
-    denoised = denoise(x[0] if alone else x, sigma)
-    sizes = (denoised - (exact[0] if alone else exact)).norm(dim=-1) / sigma
-    measured = partial(measures, deltas=deltas, bound=bound or exact.shape[-1] ** 0.5)
-    if alone:
-        return measured(sizes, tests[0].weights)
-    each = [measured(size, test.weights) for size, test in zip(sizes, tests, strict=True)]
-    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+    test = truth.stratified(points, sigma, generator=generator)
+    gaps = denoise(test.noisy, sigma) - truth.denoise(test.noisy, sigma)
+    return measures(gaps.norm(dim=-1) / sigma, test, deltas)
 
 
-def measures(
-    sizes: Tensor, weights: Tensor, deltas: Sequence[float], bound: float
-) -> dict[str, Tensor]:
+def measures(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[str, Tensor]:
     """Returns ``sigma_l2``, ``sigma_truncated`` and ``sigma_d_DELTA`` for every δ.
 
     Arguments:
-        sizes: σ e with shape (..., N); results have shape (...).
-        weights: The probability of each point, with shape (N,).
+        scaled: σ e with shape (..., N); results have shape (...).
+        test: The N points.
         deltas: δ.
-        bound: The bound of the truncated error, times σ.
     """
+    bound = test.noisy.shape[-1] ** 0.5
     return {
-        "sigma_l2": l2(sizes, weights),
-        "sigma_truncated": truncated(sizes, weights, bound),
-        **{f"sigma_d_{delta:g}": quantile(sizes, weights, delta) for delta in deltas},
+        "sigma_l2": l2(scaled, test.weights),
+        "sigma_truncated": l2(scaled.clamp(max=bound), test.weights),
+        **{f"sigma_d_{delta:g}": quantile(scaled, test.weights, delta) for delta in deltas},
     }
 
 
-def summary(
-    errors: Tensor, test: Stratified, sigma: float, deltas: Sequence[float]
-) -> dict[str, Tensor]:
-    """Returns measures of errors with shape (..., N), times σ, each with shape (...).
+def summary(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[str, Tensor]:
+    """Returns the ``measures``, and ``sigma_l2_bulk`` and ``sigma_l2_far``, each with shape (...).
 
-    They are ``sigma_l2`` of all points, of the bulk and of the far mode, ``sigma_truncated`` at
-    √d, and ``sigma_d_DELTA`` for every δ.
+    The last two count only the errors in the bulk, and only those at the far mode. Their squares
+    sum to that of ``sigma_l2``. Arguments as in ``measures``.
     """
-    scaled, weights = sigma * errors, test.weights
     far = test.component > 0
-    return {
-        "sigma_l2": l2(scaled, weights),
-        "sigma_l2_bulk": l2(scaled, weights, ~far),
-        "sigma_l2_far": l2(scaled, weights, far),
-        "sigma_truncated": truncated(scaled, weights, test.noisy.shape[-1] ** 0.5),
-        **{f"sigma_d_{delta:g}": quantile(scaled, weights, delta) for delta in deltas},
+    return measures(scaled, test, deltas) | {
+        "sigma_l2_bulk": l2(scaled, test.weights * ~far),
+        "sigma_l2_far": l2(scaled, test.weights * far),
     }
 
 

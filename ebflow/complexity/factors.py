@@ -18,17 +18,15 @@ assigned to its most likely analyser, and each analyser is fitted to its rows.
 __all__ = ["FactorMixture", "fit_factors"]
 
 import warnings
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..bases import GaussianMixture
 from ..randomness import Generator, normal
 
-ITERATIONS = 20
-"""The largest number of iterations of the fit of one analyser."""
+ROUNDS, ITERATIONS = 3, 20
+"""The number of times that rows are assigned; the most iterations of the fit of one analyser."""
 
 
 class FactorMixture(GaussianMixture):
@@ -98,11 +96,11 @@ class FactorMixture(GaussianMixture):
 
 
 def fit_factors(
-    x: Tensor, components: int, factors: int, *, floor: float, seed: int, rounds: int = 3
+    x: Tensor, components: int, factors: int, *, floor: float, seed: int
 ) -> FactorMixture:
     """Returns analysers fitted to rows with shape (N, D), in float64.
 
-    Cost: ``rounds`` fits by scikit-learn, O(N D Q) per iteration.
+    Cost: ``ROUNDS`` fits by scikit-learn, O(N D Q) per iteration.
 
     Arguments:
         x: The rows.
@@ -110,35 +108,32 @@ def fit_factors(
         factors: Q.
         floor: The least variance of Ψ, in the units of ``x`` squared.
         seed: The seed of K-means, which assigns the rows at first.
-        rounds: The number of times that rows are assigned again.
     """
     from sklearn.cluster import KMeans
 
     x = x.double()
     labels = torch.from_numpy(KMeans(components, random_state=seed).fit_predict(x.numpy()))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         groups = [x[labels == k] for k in labels.unique()]
-        mixture = _analysed([rows for rows in groups if len(rows) >= 2 * factors], factors, floor)
+        mixture = _analyzed([rows for rows in groups if len(rows) >= 2 * factors], factors, floor)
         labels = mixture.responsibilities(x).argmax(0)
     return mixture
 
 
-def _analysed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
+def _analyzed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
     """Returns an analyser of each group of rows; weights are proportional to their numbers."""
-    analysers = [_analyser(rows.numpy(), factors) for rows in groups]
-    weights = torch.tensor([len(rows) for rows in groups]).double()
-    means, loadings, noise = (
-        torch.from_numpy(np.stack(part)) for part in zip(*analysers, strict=True)
-    )
-    return FactorMixture(weights, means, loadings.mT, noise.clamp(min=floor))
-
-
-def _analyser(rows: np.ndarray, factors: int) -> tuple[Any, Any, Any]:
     from sklearn.decomposition import FactorAnalysis
     from sklearn.exceptions import ConvergenceWarning
 
-    model = FactorAnalysis(factors, random_state=0, max_iter=ITERATIONS)
+    models = [FactorAnalysis(factors, random_state=0, max_iter=ITERATIONS) for _ in groups]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows)
-    return model.mean_, model.components_, model.noise_variance_
+        for model, rows in zip(models, groups, strict=True):
+            model.fit(rows.numpy())
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([torch.from_numpy(getattr(model, name)) for model in models])
+
+    weights = torch.tensor([len(rows) for rows in groups]).double()
+    noise = stacked("noise_variance_").clamp(min=floor)
+    return FactorMixture(weights, stacked("mean_"), stacked("components_").mT, noise)

@@ -8,12 +8,10 @@ By another objective with covariance Γ/m, it tends to
 :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information I.
 """
 
-__all__ = ["Batches", "Pairs", "all_samples", "fit", "fresh_samples", "line_divergence",
-           "pair_truth"]  # fmt: skip
+__all__ = ["Pairs", "fit", "line_divergence", "pair_truth"]
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from ..evaluation import Normalized
 from ..objectives import Objective
 
 GRID = 2001
+"""Points of the trapezium rule."""
 
 
 class Pairs(nn.Module, LogDensity):
@@ -65,50 +64,34 @@ def pair_truth(a: float, w: float) -> GaussianMixture:
     return GaussianMixture(torch.tensor([w, 1 - w]).to(means), means, torch.ones(2).to(means))
 
 
-Batches = Callable[[], Tensor]
-"""Returns the samples of a step, with shape (E, b, *event)."""
-
-
-def all_samples(x: Tensor) -> Batches:
-    """Returns batches that are always all samples."""
-    return lambda: x
-
-
-def fresh_samples(
-    truth: GaussianMixture, count: int, rows: int, *, generator: torch.Generator
-) -> Batches:
-    """Returns batches of ``rows`` new samples for each of ``count`` densities: m = ∞."""
-    return lambda: truth.sample(count * rows, generator=generator).view(count, rows, truth.size)
+RATE = 0.05
+"""The initial learning rate."""
 
 
 def fit(
-    density: nn.Module,
-    batches: Batches,
+    pairs: Pairs,
+    batches: Callable[[], Tensor],
     objective: Objective,
     *,
     generator: torch.Generator,
-    steps: int = 500,
-    lr: float = 0.03,
-    **options: Any,  # noqa: ANN401
+    steps: int,
 ) -> None:
-    """Trains each of E densities on its own samples by Adam with a cosine schedule.
+    """Trains each of E mixtures on its own samples by Adam with a cosine schedule.
 
     Arguments:
-        density: A ``LogDensity`` of the rows of E equal batches; a flow, with E = 1.
-        batches: Their samples.
+        pairs: The mixtures.
+        batches: A function that returns the samples of a step, with shape (E, b, 1).
         objective: The objective to minimize.
         generator: Source of the objective's noise.
         steps: The number of steps.
-        lr: The initial learning rate.
-        options: Options of the objective.
     """
-    optimizer = torch.optim.Adam(density.parameters(), lr=lr, fused=True)
+    optimizer = torch.optim.Adam(pairs.parameters(), lr=RATE, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    parameters = list(density.parameters())
+    parameters = list(pairs.parameters())
     for _ in range(steps):
         batch = batches()
         optimizer.zero_grad()
-        losses = objective(density, batch.flatten(0, 1), generator=generator, **options)
+        losses = objective(pairs, batch.flatten(0, 1), generator=generator)
         losses.view(batch.shape[:2]).mean(1).sum().backward(inputs=parameters)
         optimizer.step()
         schedule.step()

@@ -17,15 +17,18 @@ probability :math:`\tfrac12 (1 - \eta)^m`.
 t))`, differs from it beyond t: :math:`E \|\hat s - s\|^2 \approx S^2 \bar\Phi(t)` at V = 1, and
 without a sample beyond t ERM errs with probability ½.
 
+Instances here have :math:`\tau = \sigma = \sqrt{1/2}`, so V = 1 and only R/σ matters.
+
 Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Sample", "Score", "Step", "Stratified", "far_mode", "gaussian"]
+__all__ = ["Instance", "Sample", "Score", "Stratified", "far_mode", "gaussian", "step_score"]
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,13 +37,8 @@ from ..bases import GaussianMixture
 from ..randomness import normal
 from .closed_forms import HALF
 
-
-class Score(Protocol):
-    """A field of scores."""
-
-    def score(self, x: Tensor) -> Tensor:
-        """Returns s(x) with shape (B, D), for ``x`` with shape (B, D)."""
-        ...
+Score = Callable[[Tensor], Tensor]
+"""A function from x with shape (B, D) to s(x) with shape (B, D)."""
 
 
 class Sample(NamedTuple):
@@ -62,13 +60,11 @@ class Stratified(NamedTuple):
 
     Attributes:
         noisy: x with shape (N, D).
-        clean: x₀ with shape (N, D).
         weights: The probability that each point represents, with shape (N,).
         component: The component of every point, with shape (N,).
     """
 
     noisy: Tensor
-    clean: Tensor
     weights: Tensor
     component: Tensor
 
@@ -83,7 +79,7 @@ class Instance:
     """
 
     clean: GaussianMixture
-    sigma: float
+    sigma: float = HALF
 
     @cached_property
     def smoothed(self) -> GaussianMixture:
@@ -102,19 +98,12 @@ class Instance:
     def stratified(self, n: int, *, generator: torch.Generator) -> Stratified:
         """Returns n test points of every component, so rare ones are measured as precisely."""
         k = torch.arange(len(self.clean.weights)).repeat_interleave(n)
-        clean = self.clean.sample_components(k, generator=generator)
-        noisy = clean + self.sigma * normal(clean.shape, clean, generator)
-        return Stratified(noisy, clean, self.clean.weights[k] / n, k)
+        noisy = self.smoothed.sample_components(k, generator=generator)
+        return Stratified(noisy, self.clean.weights[k] / n, k)
 
 
 def far_mode(
-    ratio: float,
-    eta: float,
-    *,
-    size: int = 1,
-    sigma: float = HALF,
-    tau: float = HALF,
-    dtype: torch.dtype = torch.float64,
+    ratio: float, eta: float, *, size: int = 1, dtype: torch.dtype = torch.float64
 ) -> Instance:
     """Returns a bulk with a far mode of weight η at R = ``ratio`` σ on the first axis.
 
@@ -122,36 +111,25 @@ def far_mode(
         ratio: R/σ; its sign is the side.
         eta: η.
         size: The dimension d.
-        sigma: σ.
-        tau: The standard deviation τ of both modes.
         dtype: The dtype of all numbers.
     """
     means = torch.zeros(2, size, dtype=dtype)
-    means[1, 0] = ratio * sigma
+    means[1, 0] = ratio * HALF
     weights = torch.tensor([1 - eta, eta], dtype=dtype)
-    return Instance(GaussianMixture(weights, means, torch.full_like(weights, tau**2)), sigma)
+    return Instance(GaussianMixture(weights, means, torch.full_like(weights, HALF**2)))
 
 
-def gaussian(
-    size: int = 1, *, sigma: float = HALF, tau: float = HALF, dtype: torch.dtype = torch.float64
-) -> Instance:
+def gaussian(size: int = 1) -> Instance:
     """Returns N(0, τ² I): the easy truth."""
-    one, mean = torch.ones(1, dtype=dtype), torch.zeros(1, size, dtype=dtype)
-    return Instance(GaussianMixture(one, mean, tau**2 * one), sigma)
+    one = torch.ones(1, dtype=torch.float64)
+    return Instance(GaussianMixture(one, one.new_zeros(1, size), HALF**2 * one))
 
 
-@dataclass(frozen=True)
-class Step:
-    """The score of a competitor of N(0, 1) in one dimension, with a step.
+def step_score(height: float, at: float) -> Score:
+    """Returns −x + S sigmoid(S (x − t)): a competitor of the score of N(0, 1) on the line.
 
-    Attributes:
+    Arguments:
         height: S, the height of the step.
         at: t, the place of the step.
     """
-
-    height: float
-    at: float
-
-    def score(self, x: Tensor) -> Tensor:
-        """Returns −x + S sigmoid(S (x − t))."""
-        return self.height * torch.sigmoid(self.height * (x - self.at)) - x
+    return lambda x: height * torch.sigmoid(height * (x - at)) - x

@@ -13,10 +13,7 @@ In more dimensions, the projection of a mixture to a direction is a mixture on t
 distances are means over random directions; :math:`SW_2^2` is the mean of :math:`W_2^2`.
 """
 
-__all__ = ["Distances", "cdf", "distances", "far_mass", "inverse_cdf", "sliced", "total_variation",
-           "wasserstein"]  # fmt: skip
-
-from typing import NamedTuple
+__all__ = ["along", "cdf", "distances", "inverse_cdf", "sliced", "total_variation", "wasserstein"]
 
 import torch
 from torch import Tensor
@@ -25,37 +22,28 @@ from ..bases import GaussianMixture
 from ..randomness import normal
 
 BISECTIONS = 60
+SLICES = 8
 BIN = 0.5
 """Width of a bin, in standard deviations of the first component."""
 
 
-class Distances(NamedTuple):
-    """Distances of samples from their target; sliced in more than one dimension.
-
-    Attributes:
-        tv: Total variation, along the first axis.
-        w1: W₁ in the units of x.
-        w2: W₂.
-        far_mass: The share of samples that are nearer to the far mode than to the bulk.
-        far_mass_error: The absolute difference of this share and the mode's weight.
-    """
-
-    tv: float
-    w1: float
-    w2: float
-    far_mass: float
-    far_mass_error: float
-
-
 def distances(
-    x: Tensor, mixture: GaussianMixture, *, slices: int = 8, generator: torch.Generator
-) -> Distances:
-    """Returns the distances of samples with shape (n, D) from a mixture."""
-    axis = torch.eye(mixture.size, dtype=mixture.means.dtype)[0]
-    line, points = along(mixture, axis), x[:, 0].to(mixture.means.dtype).contiguous()
-    transport, far = sliced(x, mixture, slices, generator), far_mass(x, mixture)
-    error = abs(far - float(mixture.weights[1:].sum()))
-    return Distances(total_variation(points, line), *transport, far, error)
+    x: Tensor, mixture: GaussianMixture, *, generator: torch.Generator
+) -> dict[str, float]:
+    """Returns distances of samples with shape (n, D) from a mixture of a bulk and a far mode.
+
+    ``tv`` is the total variation along the first axis; ``w1`` and ``w2`` are W₁ and W₂, sliced if
+    D > 1. ``far_mass`` is the share of samples that are nearer to the far mode than to the bulk,
+    and ``far_mass_error`` its absolute difference from the mode's weight.
+    """
+    x = x.to(mixture.means)
+    line = along(mixture, torch.eye(mixture.size).to(x)[0])
+    w1, w2 = sliced(x, mixture, SLICES, generator)
+    far = float((torch.cdist(x, mixture.means).argmin(1) > 0).double().mean())
+    return {
+        "tv": total_variation(x[:, 0].contiguous(), line), "w1": w1, "w2": w2,
+        "far_mass": far, "far_mass_error": abs(far - float(mixture.weights[1])),
+    }  # fmt: skip
 
 
 def along(mixture: GaussianMixture, direction: Tensor) -> GaussianMixture:
@@ -115,9 +103,3 @@ def total_variation(x: Tensor, mixture: GaussianMixture) -> float:
     counts = torch.bincount(torch.bucketize(x, edges), minlength=len(edges) + 1)
     ends = torch.cat([edges.new_zeros(1), cdf(mixture, edges), edges.new_ones(1)])
     return float(0.5 * (counts / len(x) - ends.diff()).abs().sum())
-
-
-def far_mass(x: Tensor, mixture: GaussianMixture) -> float:
-    """Returns the share of samples whose nearest mean is not the first."""
-    nearest = torch.cdist(x.to(mixture.means.dtype), mixture.means).argmin(1)
-    return float((nearest > 0).double().mean())

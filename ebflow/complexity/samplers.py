@@ -16,7 +16,7 @@ Integrator (Zhang, Chen, 2022), arXiv:2204.13902; Elucidating the Design Space o
 Generative Models (Karras, Aittala, Aila, Laine, 2022), arXiv:2206.00364, for Heun's steps.
 """
 
-__all__ = ["Scores", "ladder", "probability_flow", "reverse_sde"]
+__all__ = ["NoisyScore", "ladder", "probability_flow", "reverse_sde"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,10 +27,9 @@ from torch import Tensor
 
 from ..errors import NonFinite
 from ..randomness import normal
-from .instances import Score
 
-Scores = Callable[[float], Score]
-"""From σ to the scores of the distribution smoothed with σ."""
+NoisyScore = Callable[[Tensor, float], Tensor]
+"""A function from x and σ to the score at x of the distribution smoothed with σ."""
 
 
 def ladder(highest: float, least: float, steps: int) -> list[float]:
@@ -39,11 +38,11 @@ def ladder(highest: float, least: float, steps: int) -> list[float]:
 
 
 @torch.no_grad()
-def probability_flow(scores: Scores, x: Tensor, *, levels: Sequence[float]) -> Tensor:
+def probability_flow(score: NoisyScore, x: Tensor, *, levels: Sequence[float]) -> Tensor:
     """Transports samples from the first noise level to the last, by Heun steps of two scores.
 
     Arguments:
-        scores: The scores by noise.
+        score: The score.
         x: Samples of the distribution smoothed with the first level. Those of N(0, σ₁² I) are
             good enough if σ₁ is much larger than the data, rare modes included.
         levels: The decreasing noise levels σ.
@@ -52,15 +51,15 @@ def probability_flow(scores: Scores, x: Tensor, *, levels: Sequence[float]) -> T
         NonFinite: if a sample is not finite.
     """
     for here, there in pairwise(levels):
-        slope = -here * scores(here).score(x)
+        slope = -here * score(x, here)
         guess = x + (there - here) * slope
-        x = x + (there - here) * (slope - there * scores(there).score(guess)) / 2
+        x = x + (there - here) * (slope - there * score(guess, there)) / 2
     return _finite(x, "probability_flow")
 
 
 @torch.no_grad()
 def reverse_sde(
-    scores: Scores, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
+    score: NoisyScore, shape: Sequence[int], like: Tensor, *, levels: Sequence[float],
     generator: torch.Generator,
 ) -> Tensor:  # fmt: skip
     """Returns samples of the distribution smoothed with the last level, by one score per step.
@@ -68,7 +67,7 @@ def reverse_sde(
     It starts at N(0, σ₁² I), so σ₁ must be much larger than the data.
 
     Arguments:
-        scores: The scores by noise.
+        score: The score.
         shape: The shape of the samples.
         like: A tensor with the dtype and device of the samples.
         levels: The decreasing noise levels σ.
@@ -80,7 +79,7 @@ def reverse_sde(
     x = levels[0] * normal(shape, like, generator)
     for here, there in pairwise(levels):
         a, b = 1 + here**2, 1 + there**2
-        drift = 2 * (a - math.sqrt(a * b)) * scores(here).score(x)
+        drift = 2 * (a - math.sqrt(a * b)) * score(x, here)
         x = x + drift + math.sqrt(a - b) * normal(shape, like, generator)
     return _finite(x, "reverse_sde")
 

@@ -15,6 +15,9 @@ mnist      784  MNIST, 28×28                                        analysers o
 patches    256  16×16 patches of scikit-learn's two photographs     analysers of 10 factors
 ========== ==== =================================================== ===============================
 
+``fit_truth`` fitted them to grey levels with uniform noise of one level, and a random sixth of the
+rows was held out (``docs/measurements/truths.py``).
+
 Example: the errors of a denoiser of another library, scikit-learn's ridge regression.
 
     >>> from sklearn.linear_model import Ridge
@@ -32,7 +35,7 @@ Example: the errors of a denoiser of another library, scikit-learn's ridge regre
     True
 """
 
-__all__ = ["FITTED", "NAMES", "Truth", "fit_truth", "load", "save"]
+__all__ = ["NAMES", "Truth", "fit_truth", "load", "save"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +52,6 @@ from .instances import Instance, Stratified
 
 NAMES = ("digits", "mnist", "patches")
 """Names of the distributions in the library."""
-
-FITTED = Path(__file__).parent / "fitted"
 
 FLOOR = 0.015
 """The least variance of a component in any direction; the mean variance is 1."""
@@ -87,10 +88,6 @@ class Truth:
     def sample(self, n: int, *, sigma: float = 0.0, generator: Generator | None = None) -> Tensor:
         """Returns ``n`` samples at noise σ with shape (n, D)."""
         return self.smoothed(sigma).sample(n, generator=generator)
-
-    def components(self, x: Tensor, sigma: float = 0.0) -> Tensor:
-        """Returns the component under which each of ``x`` is most likely, with shape (B,)."""
-        return self.smoothed(sigma).responsibilities(x).argmax(0)
 
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
         r"""Returns n test points of every component, so rare ones are measured as precisely.
@@ -135,23 +132,19 @@ class Truth:
         if not 0 < eta < 1:
             raise ValueError(f"eta: found {eta}, expected a weight between 0 and 1")
         mixture, k = self.clean, int(self.clean.weights.argmax())
+        parts = {name: torch.cat([t, t[k : k + 1]]) for name, t in _parts(mixture).items()}
         centre = mixture.weights @ mixture.means
         away = centre - mixture.means[k]
-        mean = centre + distance * self.radius * away / away.norm()
-        weights = torch.cat([(1 - eta) * mixture.weights, mixture.weights.new_tensor([eta])])
-        means = torch.cat([mixture.means, mean[None]])
-        return Truth(_with_component(mixture, weights, means, k), eta)
+        parts["means"][-1] = centre + distance * self.radius * away / away.norm()
+        parts["weights"] *= 1 - eta
+        parts["weights"][-1] = eta
+        return Truth(type(mixture)(**parts), eta)
 
 
-def _with_component(
-    mixture: GaussianMixture, weights: Tensor, means: Tensor, k: int
-) -> GaussianMixture:
-    """Returns a mixture with one more component, which has the covariance of component k."""
-    if isinstance(mixture, FactorMixture):
-        parts = (torch.cat([part, part[k : k + 1]]) for part in (mixture.factors, mixture.noise))
-        return FactorMixture(weights, means, *parts)
-    covariances = mixture.covariances
-    return GaussianMixture(weights, means, torch.cat([covariances, covariances[k : k + 1]]))
+def _parts(mixture: GaussianMixture) -> dict[str, Tensor]:
+    """Returns the arguments from which a mixture is created, by name."""
+    spread = ("factors", "noise") if isinstance(mixture, FactorMixture) else ("covariances",)
+    return {name: getattr(mixture, name) for name in ("weights", "means", *spread)}
 
 
 def fit_truth(
@@ -160,7 +153,6 @@ def fit_truth(
     *,
     components: Sequence[int] = (10, 20, 40),
     factors: int | None = None,
-    seed: int = 0,
 ) -> Truth:
     """Returns the mixture whose number of components is best on held-out rows.
 
@@ -169,34 +161,29 @@ def fit_truth(
         held_out: Held-out rows.
         components: Numbers of components to try.
         factors: The number of factors of each component; None: full covariances.
-        seed: The seed of the initial values.
     """
     x, held_out = x.double(), held_out.double()
     centre = x.mean(0)
     scale = float((x - centre).square().mean().sqrt())
     rows, others = (x - centre) / scale, (held_out - centre) / scale
-    mixtures = [_fitted(rows, count, factors, seed) for count in components]
+    mixtures = [_fitted(rows, count, factors) for count in components]
     return Truth(max(mixtures, key=lambda mixture: float(mixture.log_prob(others).mean())))
 
 
-def _fitted(x: Tensor, count: int, factors: int | None, seed: int) -> GaussianMixture:
+def _fitted(x: Tensor, count: int, factors: int | None) -> GaussianMixture:
     if factors is not None:
-        return fit_factors(x, count, factors, floor=FLOOR, seed=seed)
+        return fit_factors(x, count, factors, floor=FLOOR, seed=0)
     from sklearn.mixture import GaussianMixture as Mixture
 
-    model = Mixture(count, reg_covar=FLOOR, random_state=seed).fit(x.numpy())
+    model = Mixture(count, reg_covar=FLOOR, random_state=0).fit(x.numpy())
     parts = (model.weights_, model.means_, model.covariances_)
     return GaussianMixture(*map(torch.from_numpy, parts))
 
 
 def save(truth: Truth, path: Path) -> None:
     """Writes a distribution to one safetensors file, in float32."""
-    mixture = truth.clean
-    kind = ("factors", "noise") if isinstance(mixture, FactorMixture) else ("covariances",)
-    names = ("weights", "means", *kind)
-    save_tensors(
-        {name: getattr(mixture, name).float() for name in names}, path, rare=repr(truth.rare)
-    )
+    tensors = {name: part.float() for name, part in _parts(truth.clean).items()}
+    save_tensors(tensors, path, rare=repr(truth.rare))
 
 
 def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
@@ -205,7 +192,8 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     Raises:
         FileNotFoundError: if there is no such file.
     """
-    path = FITTED / f"{name}.safetensors" if name in NAMES else Path(name)
+    packaged = Path(__file__).parent / "fitted" / f"{name}.safetensors"
+    path = packaged if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: found no file, expected a saved distribution, or one of {NAMES}"

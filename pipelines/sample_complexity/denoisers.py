@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ebflow.complexity import mixture_distances
 from ebflow.complexity.denoisers import train_in_parts
-from ebflow.complexity.errors import Denoiser, denoising_errors, over_levels
-from ebflow.complexity.residual import ResidualDenoisers, UNetDenoisers
-from ebflow.complexity.samplers import Scores, ladder, probability_flow
+from ebflow.complexity.errors import Denoiser, measures, over_levels
+from ebflow.complexity.residual import Preconditioned, residual_denoisers, unet_denoisers
+from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
@@ -97,12 +97,7 @@ class Yardstick:
 
         Each training set has test points of its own: what they add is in intervals over sets.
         """
-        deltas = DELTA, DELTA / len(self.levels)
-        found = []
-        for sigma in self.levels:
-            tests = [derive(self.cell.seed, "test", one, f"{sigma:g}") for one in sets]
-            told = {"points": TEST, "deltas": deltas, "generator": tests}
-            found.append(denoising_errors(denoise, self.truth, sigma, **told))
+        found = [self._errors_at(sigma, denoise, sets) for sigma in self.levels]
         names = {"by_level_l2": "sigma_l2", "by_level_d": f"sigma_d_{DELTA:g}"}
         by_level = {
             column: torch.stack([one[name] for one in found], -1).float().tolist()
@@ -110,7 +105,20 @@ class Yardstick:
         }
         return {**found[-1], **over_levels(found, DELTA), **by_level}
 
-    def samples(self, scores: Scores, count: int = 0) -> Tensor:
+    def _errors_at(
+        self, sigma: float, denoise: Denoiser, sets: Sequence[int]
+    ) -> dict[str, Tensor]:
+        deltas, truth = (DELTA, DELTA / len(self.levels)), self.truth
+        noises = [derive(self.cell.seed, "test", one, f"{sigma:g}") for one in sets]
+        tests = [truth.stratified(TEST, sigma, generator=noise) for noise in noises]
+        denoised = denoise(torch.stack([test.noisy for test in tests]), sigma)
+        gaps = [one - truth.denoise(test.noisy, sigma)
+                for one, test in zip(denoised, tests, strict=True)]  # fmt: skip
+        each = [measures(gap.norm(dim=-1) / sigma, test, deltas)
+                for gap, test in zip(gaps, tests, strict=True)]  # fmt: skip
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+    def samples(self, score: NoisyScore, count: int = 0) -> Tensor:
         """Returns samples of so many networks, or of the exact score: (E or 1, n, D).
 
         They begin at the smoothed law itself, drawn exactly: what they are off by is the score's.
@@ -118,9 +126,9 @@ class Yardstick:
         rows, noise = max(1, count) * self.cell.samples, _noise(self.cell, "samples")
         x = self.truth.sample(rows, sigma=self.levels[0], generator=noise)
         if not count:
-            return probability_flow(scores, x, levels=self.levels)[None]
+            return probability_flow(score, x, levels=self.levels)[None]
         x = x.float().view(count, self.cell.samples, -1)
-        return probability_flow(scores, x, levels=self.levels).double()
+        return probability_flow(score, x, levels=self.levels).double()
 
     def quality(self, x: Tensor) -> dict[str, list[float]]:
         """Returns how far samples with shape (E, n, D) are from the law, column by column."""
@@ -155,7 +163,7 @@ def _trained(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
     own = [sets.of(index) for index in range(nets.count)]
     near = [_distance(yardstick.true, training_set).quantile(NEAR) for training_set in own]
     for step in training:
-        x = yardstick.samples(nets.at, nets.count)
+        x = yardstick.samples(nets.score, nets.count)
         copied = [float((_distance(rows, of) < limit).double().mean())
                   for rows, of, limit in zip(x, own, near, strict=True)]  # fmt: skip
         errors = yardstick.errors(
@@ -169,7 +177,7 @@ def _floors(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
     """Yields what samples of the exact score, and true ones, are off."""
     cell, truth = yardstick.cell, yardstick.truth
     again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
-    exact = yardstick.samples(truth.smoothed)
+    exact = yardstick.samples(truth.score)
     for learner, rows in (("exact score", exact), ("true samples", again[None])):
         yield {"learner": learner, "seed": cell.first, **yardstick.quality(rows)}
 
@@ -191,12 +199,12 @@ def _drawn(cell: DenoiserCell, truth: Truth) -> TrainingSets:
     return TrainingSets.drawn(draw, torch.arange(cell.first, cell.first + cell.count), cell.sizes)
 
 
-def _networks(cell: DenoiserCell, sets: TrainingSets) -> ResidualDenoisers | UNetDenoisers:
+def _networks(cell: DenoiserCell, sets: TrainingSets) -> Preconditioned:
     shape = len(sets.owner), sets.clean.shape[2]
     options = {"width": cell.width, "generator": _noise(cell, f"start {cell.net}")}
     if cell.net == "unet":
-        return UNetDenoisers(*shape, **options)
-    return ResidualDenoisers(*shape, blocks=cell.blocks, **options)
+        return unet_denoisers(*shape, **options)
+    return residual_denoisers(*shape, blocks=cell.blocks, **options)
 
 
 def _distance(x: Tensor, training: Tensor) -> Tensor:

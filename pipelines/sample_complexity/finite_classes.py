@@ -11,12 +11,18 @@ from ebflow.complexity.classes import (
     cumulative_losses,
     erm,
     far_class,
-    separation,
     shift_losses,
     shifts,
 )
 from ebflow.complexity.closed_forms import step_height, tail, worst_eta
-from ebflow.complexity.instances import Instance, Score, Step, Stratified, far_mode, gaussian
+from ebflow.complexity.instances import (
+    Instance,
+    Score,
+    Stratified,
+    far_mode,
+    gaussian,
+    step_score,
+)
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import (
     CellConfig,
@@ -96,8 +102,9 @@ def _summaries(
     hypotheses: Sequence[Score], truth: Instance, test: Stratified, deltas: Sequence[float]
 ) -> dict[str, Tensor]:
     """Returns the errors of every hypothesis."""
-    found = torch.stack([errors.distances(h, truth.smoothed, test.noisy) for h in hypotheses])
-    return errors.summary(found, test, truth.sigma, deltas)
+    exact = truth.smoothed.score(test.noisy)
+    gaps = torch.stack([hypothesis(test.noisy) - exact for hypothesis in hypotheses])
+    return errors.summary(truth.sigma * gaps.norm(dim=-1), test, deltas)
 
 
 def _test(truth: Instance, seed: int) -> Stratified:
@@ -115,7 +122,7 @@ def two_point(cell: TwoPointCell) -> pd.DataFrame:
     """Returns how often the far mode is sought on the wrong side."""
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth, wrong = (far_mode(side * cell.ratio, eta) for side in (1, -1))
-    laws = [truth.smoothed, wrong.smoothed]
+    laws = [truth.smoothed.score, wrong.smoothed.score]
     sizes = [max(1, round(share / eta)) for share in SHARES]
     summaries = _summaries(laws, truth, _test(truth, cell.seed), (2 * eta,))
     summaries["sigma_d"] = summaries.pop(f"sigma_d_{2 * eta:g}")
@@ -129,7 +136,8 @@ def finite(cell: FiniteCell) -> pd.DataFrame:
     """Returns the errors of the best of 45 laws, for bulks and places of the far mode."""
     eta = cell.eta or worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=cell.size)
-    laws = far_class(truth, generator=derive(cell.seed, "class", cell.size))
+    mixtures = far_class(truth, generator=derive(cell.seed, "class", cell.size))
+    laws = [mixture.score for mixture in mixtures]
     sizes = geometric(FIRST, REACH / eta, RATIO)
     summaries = _summaries(laws, truth, _test(truth, cell.seed), cell.deltas)
     right = int(summaries["sigma_l2"].argmin())
@@ -148,8 +156,8 @@ def classes(cell: ClassCell) -> pd.DataFrame:
     """
     eta = worst_eta(cell.ratio, cell.epsilon)
     truth = far_mode(cell.ratio, eta, size=1 + cell.size)
-    line = [far_mode(side * cell.ratio, eta).smoothed for side in (1, -1)]
-    radius = separation(cell.epsilon, 1.0, truth.sigma)
+    line = [far_mode(side * cell.ratio, eta).smoothed.score for side in (1, -1)]
+    radius = 2 * cell.epsilon / truth.sigma
     noise = derive(cell.seed, "shifts", cell.size)
     count, like = cell.hypotheses // 2, truth.clean.means
     moved = shifts(count, cell.size, radius, generator=noise, like=like)
@@ -159,7 +167,7 @@ def classes(cell: ClassCell) -> pd.DataFrame:
     def chosen(x: Tensor, y: Tensor, chance: torch.Generator) -> Tensor:
         first, others = (part.split([1, cell.size], -1) for part in (x, y))
         side = cumulative_losses(line, first[0], others[0], sizes)
-        shift = shift_losses(moved, 1.0, first[1], others[1], sizes)
+        shift = shift_losses(moved, first[1], others[1], sizes)
         wrong = erm(shift, generator=chance) > 0
         return 2 * erm(side, generator=chance) + wrong
 
@@ -176,16 +184,17 @@ def _pairs(
 ) -> dict[str, Tensor]:
     """Returns the errors of the four kinds of pairs: the side right or wrong × the shift."""
     test = _test(truth, cell.seed)
-    side = errors.distances(line[1], line[0], test.noisy[:, :1])
+    first = test.noisy[:, :1]
+    side = (line[1](first) - line[0](first)).norm(dim=-1)
     squares = [a + b for a in (0 * side, side**2) for b in (0.0, radius**2)]
-    return errors.summary(torch.stack(squares).sqrt(), test, truth.sigma, cell.deltas)
+    return errors.summary(truth.sigma * torch.stack(squares).sqrt(), test, cell.deltas)
 
 
 def steps(cell: StepCell) -> pd.DataFrame:
     """Returns how often a score with a step in it is chosen for that of N(0, 1)."""
     height, mass = step_height(cell.at, cell.epsilon), tail(cell.at)
     truth = gaussian()
-    scores = [truth.smoothed, Step(height, cell.at)]
+    scores = [truth.smoothed.score, step_score(height, cell.at)]
     sizes = geometric(FIRST, REACH / mass, RATIO)
     summaries = _summaries(scores, truth, _test(truth, cell.seed), ())
     return _rows(

@@ -52,9 +52,8 @@ def untrained(
 ) -> Denoisers:
     """Returns a network for each set and m."""
     return Denoisers(
-        len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, sigma=truth.sigma,
-        tau=float(truth.clean.covariances[0, 0]) ** 0.5, width=cell.width, depth=cell.depth,
-        generator=generator,
+        len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, width=cell.width,
+        depth=cell.depth, generator=generator,
     )  # fmt: skip
 
 
@@ -67,10 +66,10 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pd.DataFrame:
     nets = untrained(cell, truth, sets, noise)
     fit(nets, sets.minibatches(noise), least=truth.sigma, steps=cell.steps, rows=cell.batch)
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
-    found = errors.distances(nets.at(truth.sigma), truth.smoothed, test.noisy)
+    gaps = nets.score(test.noisy, truth.sigma) - truth.smoothed.score(test.noisy)
     return frame({
         "panel": cell.panel, "learner": f"networks, noise {cell.noise}",
         "ratio": cell.ratio, "size": cell.size, "width": cell.width, "depth": cell.depth,
         "rarity": cell.rarity, "epsilon": cell.epsilon, "eta": eta, **sets.columns,
-        **errors.summary(found, test, truth.sigma, cell.deltas),
+        **errors.summary(truth.sigma * gaps.norm(dim=-1), test, cell.deltas),
     })  # fmt: skip

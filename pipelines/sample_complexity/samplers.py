@@ -11,7 +11,8 @@ from ebflow.complexity import errors, mixture_distances
 from ebflow.complexity.closed_forms import worst_eta
 from ebflow.complexity.denoisers import Denoisers, train_in_parts
 from ebflow.complexity.instances import Instance, far_mode
-from ebflow.complexity.samplers import Scores, ladder, reverse_sde
+from ebflow.complexity.samplers import NoisyScore, ladder, reverse_sde
+from ebflow.complexity.truths import Truth
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import SamplerCell
 from pipelines.sample_complexity.networks import TEST, drawn, untrained
@@ -38,11 +39,11 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
     )  # fmt: skip
     rows, taken = partial(_rows, cell), partial(_samples, cell)
     parts = [
-        rows(taken(nets.at, (nets.count,), name), learner="networks", step=step,
+        rows(taken(nets.score, (nets.count,), name), learner="networks", step=step,
              **sets.columns, **_errors(cell, nets))
         for step in training
     ]  # fmt: skip
-    exact = taken(truth.clean.smoothed, (), f"{name} exact")
+    exact = taken(Truth(truth.clean).score, (), f"{name} exact")
     parts.append(rows(exact, learner="exact score", seed=seeds))
     noises = [derive(cell.seed, name, "true", int(seed)) for seed in seeds]
     true = [truth.smoothed.sample(cell.samples, generator=noise) for noise in noises]
@@ -78,12 +79,13 @@ def _errors(cell: SamplerCell, nets: Denoisers) -> dict[str, Tensor]:
     for sigma in levels:
         level = Instance(truth.clean, sigma)
         test = level.stratified(TEST, generator=derive(cell.seed, "test"))
-        sizes = errors.distances(nets.at(sigma), level.smoothed, test.noisy)
-        found.append(errors.summary(sizes, test, sigma, (*cell.deltas, delta / len(levels))))
+        gaps = nets.score(test.noisy, sigma) - level.smoothed.score(test.noisy)
+        deltas = (*cell.deltas, delta / len(levels))
+        found.append(errors.summary(sigma * gaps.norm(dim=-1), test, deltas))
     return found[-1] | errors.over_levels(found, delta)
 
 
-def _samples(cell: SamplerCell, scores: Scores, learners: tuple[int, ...], name: str) -> Tensor:
+def _samples(cell: SamplerCell, score: NoisyScore, learners: tuple[int, ...], name: str) -> Tensor:
     """Returns samples with shape (E, samples, d) of E ``learners``, or, of one, for every set."""
     truth, levels = _law(cell)
     noise = derive(cell.seed, name, "samples", cell.first)
@@ -92,7 +94,7 @@ def _samples(cell: SamplerCell, scores: Scores, learners: tuple[int, ...], name:
     for rows in torch.arange(cell.samples).split(TOGETHER):
         shape = (*learners, len(rows)) if learners else (count * len(rows),)
         x = reverse_sde(
-            scores, (*shape, cell.size), truth.clean.means, levels=levels, generator=noise
+            score, (*shape, cell.size), truth.clean.means, levels=levels, generator=noise
         )
         parts.append(x.view(count, len(rows), cell.size))
     return torch.cat(parts, 1)

@@ -6,15 +6,8 @@ import pandas as pd
 import torch
 
 from ebflow import objectives
-from ebflow.complexity.efficiency import estimates, samples
-from ebflow.complexity.flows import (
-    Pairs,
-    all_samples,
-    fit,
-    fresh_samples,
-    line_divergence,
-    pair_truth,
-)
+from ebflow.complexity.efficiency import estimates
+from ebflow.complexity.flows import Pairs, fit, line_divergence, pair_truth
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import PairCell, WeightCell
 from pipelines.sample_complexity.rows import frame
@@ -45,13 +38,14 @@ def pairs(cell: PairCell) -> pd.DataFrame:
 def _pair(cell: PairCell, m: int | None) -> pd.DataFrame:
     law, sigma = pair_truth(cell.a, WEIGHT), NOISES.get(cell.objective, 0.0)
     noise = derive(cell.seed, "pairs", f"{cell.a:g}", str(m), cell.first)
-    batches = (
-        all_samples(law.sample(cell.count * m, generator=noise).view(cell.count, m, 1))
-        if m
-        else fresh_samples(law, cell.count, ENDLESS, generator=noise)
-    )
+
+    def sample(rows: int) -> torch.Tensor:
+        return law.sample(cell.count * rows, generator=noise).view(cell.count, rows, 1)
+
+    whole = sample(m) if m else None
+    batches = (lambda: whole) if m else partial(sample, ENDLESS)
     found = Pairs((cell.a, -cell.a), cell.count)
-    fit(found, batches, OBJECTIVES[cell.objective], generator=noise, steps=cell.steps, lr=0.05)
+    fit(found, batches, OBJECTIVES[cell.objective], generator=noise, steps=cell.steps)
     return frame({
         "panel": "pairs", "learner": cell.objective, "a": cell.a, "m": m,
         "seed": torch.arange(cell.first, cell.first + cell.count),
@@ -63,10 +57,11 @@ def _pair(cell: PairCell, m: int | None) -> pd.DataFrame:
 def weights(cell: WeightCell) -> pd.DataFrame:
     """Returns θ̂ of every training set, of equal modes at ±a: their spread is an efficiency."""
     noise = derive(cell.seed, "weights", f"{cell.a:g}", cell.first)
-    x = samples(cell.a, 0.5, (cell.count, cell.samples), generator=noise)
+    x = pair_truth(cell.a, 0.5).sample(cell.count * cell.samples, generator=noise)
+    sigma = None if cell.estimator == "ml" else cell.sigma
     learner = f"dsm{cell.sigma:g}" if cell.estimator == "dsm" else cell.estimator
     return frame({
         "panel": "weights", "learner": learner, "a": cell.a, "m": cell.samples,
         "seed": torch.arange(cell.first, cell.first + cell.count),
-        "theta": estimates(cell.estimator, x, cell.a, sigma=cell.sigma),
+        "theta": estimates(x.view(cell.count, cell.samples), cell.a, sigma),
     })  # fmt: skip

@@ -11,7 +11,6 @@ from ebflow.complexity.classes import (
     cumulative_losses,
     erm,
     far_class,
-    separation,
     shift_losses,
     shifts,
 )
@@ -21,7 +20,7 @@ from ebflow.complexity.closed_forms import (
     step_height,
     worst_eta,
 )
-from ebflow.complexity.instances import Step, far_mode, gaussian
+from ebflow.complexity.instances import far_mode, gaussian, step_score
 from ebflow.randomness import generator
 
 SIZES = (1, 3, 8)
@@ -35,35 +34,25 @@ def drawn(instance, trials, n, seed=0):
 def test_nested_losses_are_direct_sums():
     truth = far_mode(4.0, 0.3, size=2)
     x, y = drawn(truth, 5, 8)
-    hypotheses = [truth.smoothed, gaussian(2).smoothed]
+    hypotheses = [truth.smoothed.score, gaussian(2).smoothed.score]
     found = cumulative_losses(hypotheses, x, y, SIZES)
     pairs = list(zip(x, y, strict=True))
     for column, hypothesis in enumerate(hypotheses):
         for row, m in enumerate(SIZES):
-            direct = [(hypothesis.score(a[:m]) - b[:m]).square().sum() for a, b in pairs]
+            direct = [(hypothesis(a[:m]) - b[:m]).square().sum() for a, b in pairs]
             torch.testing.assert_close(found[:, row, column], torch.stack(direct))
 
 
 def test_losses_of_shifts_are_those_of_their_scores():
-    truth, variance = gaussian(3), 1.0
+    truth = gaussian(3)
     x, y = drawn(truth, 4, 8)
     moved = shifts(6, 3, 0.7, generator=generator(1), like=x)
-    laws = [GaussianMixture(torch.ones(1), mu[None], torch.full((1,), variance)) for mu in moved]
-    direct = cumulative_losses([*laws, truth.smoothed], x, y, SIZES)
-    found = shift_losses(moved, variance, x, y, SIZES)
+    laws = [GaussianMixture(torch.ones(1), mu[None], torch.ones(1)) for mu in moved]
+    scores = [law.score for law in (*laws, truth.smoothed)]
+    direct = cumulative_losses(scores, x, y, SIZES)
+    found = shift_losses(moved, x, y, SIZES)
     torch.testing.assert_close(found, direct[..., :-1] - direct[..., -1:])
     torch.testing.assert_close(moved.norm(dim=1), torch.full((6,), 0.7))
-
-
-def test_a_separated_shift_is_off_by_two_epsilon():
-    truth = gaussian(3)
-    mu = shifts(
-        1, 3, separation(0.35, 1.0, truth.sigma), generator=generator(1), like=torch.ones(1)
-    )
-    law = GaussianMixture(torch.ones(1), mu, torch.ones(1))
-    x = torch.zeros(1, 3)
-    gap = (law.score(x) - truth.smoothed.score(x)).norm()
-    assert float(truth.sigma * gap) == pytest.approx(0.7)
 
 
 def test_equal_losses_are_chosen_from_at_random():
@@ -81,7 +70,7 @@ def test_two_points_err_as_often_as_they_should(ratio):
     sizes = [max(1, round(share / eta)) for share in (0.25, 0.5, 1, 2, 3)]
     truth, wrong = far_mode(ratio, eta), far_mode(-ratio, eta)
     x, y = drawn(truth, trials, sizes[-1], seed=7)
-    losses = cumulative_losses([truth.smoothed, wrong.smoothed], x, y, sizes)
+    losses = cumulative_losses([truth.smoothed.score, wrong.smoothed.score], x, y, sizes)
     rates = erm(losses, generator=generator(8)).double().mean(0)
     expected = chance_of_error(torch.tensor(sizes), eta)
     se = (expected * (1 - expected) / trials).sqrt()
@@ -91,12 +80,12 @@ def test_two_points_err_as_often_as_they_should(ratio):
 @pytest.mark.parametrize("at", [1.5, 2.0, 2.5])
 def test_a_step_wins_no_more_often_than_its_stretch_is_unseen(at):
     """Pr[wrong] ≤ ½ (1 − Φ̄(t))ᵐ about, and not far below; 3 standard errors are let pass."""
-    step = Step(step_height(at, 1.0), at)
+    step = step_score(step_height(at, 1.0), at)
     tail, trials = 0.5 * math.erfc(at / math.sqrt(2)), 1000
     sizes = [round(share / tail) for share in (0.25, 1, 3)]
     truth = gaussian()
     x, y = drawn(truth, trials, sizes[-1], seed=9)
-    losses = cumulative_losses([truth.smoothed, step], x, y, sizes)
+    losses = cumulative_losses([truth.smoothed.score, step], x, y, sizes)
     rates = erm(losses, generator=generator(10)).double().mean(0)
     bound = chance_of_error(torch.tensor(sizes), tail)
     assert (rates < bound + 3 * (bound * (1 - bound) / trials).sqrt()).all()
@@ -107,10 +96,10 @@ def test_a_class_of_shifts_is_told_apart_where_its_closed_form_says():
     """Of 1000 sets a quarter chooses a wrong one of 49; 4 deviations of 0.014 are let pass."""
     rivals, epsilon, truth = 49, 0.35, gaussian(32)
     m = shift_crossing(rivals, epsilon, 0.75)
-    radius = separation(epsilon, 1.0, truth.sigma)
+    radius = 2 * epsilon / truth.sigma
     x, y = drawn(truth, 1000, round(m), seed=11)
     moved = shifts(rivals, 32, radius, generator=generator(12), like=x)
-    losses = shift_losses(moved, 1.0, x, y, [round(m)])
+    losses = shift_losses(moved, x, y, [round(m)])
     assert float((losses.amin(-1) < 0).double().mean()) == pytest.approx(0.25, abs=0.055)
 
 
@@ -123,11 +112,11 @@ def test_all_wrong_places_of_a_far_mode_look_alike_and_cost_two_epsilon(ratio):
     truth = far_mode(ratio, worst_eta(ratio, 0.35))
     laws = far_class(truth, generator=generator(0))[20:25]
     test = truth.stratified(2000, generator=generator(1))
-    found = torch.stack([errors.distances(law, truth.smoothed, test.noisy) for law in laws])
-    l2 = truth.sigma * errors.l2(found, test.weights)
+    gaps = torch.stack([law.score(test.noisy) - truth.smoothed.score(test.noisy) for law in laws])
+    l2 = truth.sigma * errors.l2(gaps.norm(dim=-1), test.weights)
     assert l2.tolist() == pytest.approx([0.7, 0.7, 0.7, 0.0, 0.7], abs=0.03)
     x, y = drawn(gaussian(), 1, 1000, seed=13)
-    losses = cumulative_losses(laws, x, y, [1000])
+    losses = cumulative_losses([law.score for law in laws], x, y, [1000])
     torch.testing.assert_close(losses, losses[..., :1].expand_as(losses))
 
 

@@ -1,18 +1,13 @@
-"""Flows on few samples: mixtures on the line and the project's own, by its objectives."""
+"""Mixtures on the line, fitted to few samples by the project's objectives."""
+
+from functools import partial
 
 import pytest
 import torch
 from scipy.integrate import quad
 
 from ebflow import objectives
-from ebflow.complexity.flows import (
-    Pairs,
-    all_samples,
-    fit,
-    fresh_samples,
-    line_divergence,
-    pair_truth,
-)
+from ebflow.complexity.flows import Pairs, fit, line_divergence, pair_truth
 from ebflow.randomness import generator
 
 LAW = pair_truth(1.5, 0.3)
@@ -51,10 +46,10 @@ def test_objectives_see_every_mixture_alone(name):
     x = LAW.sample(2 * 64, generator=generator(0)).view(2, 64, 1)
     objective = objectives.OBJECTIVES[name]
     both = Pairs((1.5, -1.5), 2)
-    fit(both, all_samples(x), objective, generator=generator(1), steps=20)
+    fit(both, lambda: x, objective, generator=generator(1), steps=20)
     for e in (0, 1):
         alone = Pairs((1.5, -1.5), 1)
-        fit(alone, all_samples(x[e : e + 1]), objective, generator=generator(1), steps=20)
+        fit(alone, lambda e=e: x[e : e + 1], objective, generator=generator(1), steps=20)
         torch.testing.assert_close(both.means[:, e], alone.means[:, 0])
 
 
@@ -63,7 +58,7 @@ def test_likelihood_has_half_a_nat_over_m_a_parameter():
     law = pair_truth(2.5, 0.3)
     x = law.sample(200 * 400, generator=generator(2)).view(200, 400, 1)
     pairs = Pairs((2.5, -2.5), 200)
-    fit(pairs, all_samples(x), objectives.ml, generator=generator(3), steps=250, lr=0.05)
+    fit(pairs, lambda: x, objectives.ml, generator=generator(3), steps=250)
     found = 400 * line_divergence(law, pairs, 200)
     assert abs(float(found.mean()) - 2.5) < 4 * (10 / 4 / 200) ** 0.5 + 0.1
 
@@ -71,21 +66,6 @@ def test_likelihood_has_half_a_nat_over_m_a_parameter():
 def test_denoising_learns_the_smoothed_law():
     x = LAW.sample(4000, generator=generator(4)).view(1, 4000, 1)
     pairs = Pairs((1.5, -1.5), 1)
-    fit(
-        pairs,
-        all_samples(x),
-        objectives.dsm,
-        generator=generator(5),
-        steps=200,
-        lr=0.05,
-        sigma=1.0,
-    )
+    fit(pairs, lambda: x, partial(objectives.dsm, sigma=1.0), generator=generator(5), steps=200)
     own = float(line_divergence(LAW.smoothed(1.0), pairs))
     assert own < 0.01 < 0.03 < float(line_divergence(LAW, pairs))
-
-
-def test_endless_samples_are_new_at_every_step():
-    batches = fresh_samples(LAW, 3, 50, generator=generator(8))
-    first, second = batches(), batches()
-    assert first.shape == (3, 50, 1)
-    assert len(torch.cat([first, second]).flatten().unique()) == 300

@@ -12,27 +12,20 @@ from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import (
     HALF,
     chance_of_error,
-    far_crossing,
     step_height,
     worst_eta,
 )
-from ebflow.complexity.instances import Step, far_mode, gaussian
+from ebflow.complexity.instances import far_mode, gaussian, step_score
 from ebflow.randomness import generator
 
-WIDTHS = {"equal": (HALF, HALF), "narrow": (0.5, 0.2), "wide": (0.3, 1.0)}
-"""σ and τ."""
 
-
-@pytest.mark.parametrize("widths", WIDTHS.values(), ids=WIDTHS)
-def test_the_score_is_the_closed_form(widths):
-    sigma, tau = widths
-    ratio, eta, variance = 6.0, 0.01, sigma**2 + tau**2
-    instance = far_mode(ratio, eta, size=3, sigma=sigma, tau=tau)
+def test_the_score_is_the_closed_form():
+    eta, radius = 0.01, 6.0 * HALF
+    instance = far_mode(6.0, eta, size=3)
     x = 2 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    radius = ratio * sigma
-    odds = math.log(eta / (1 - eta)) + radius * x[:, 0] / variance - radius**2 / (2 * variance)
-    expected = -x / variance
-    expected[:, 0] += radius / variance * torch.sigmoid(odds)
+    odds = math.log(eta / (1 - eta)) + radius * x[:, 0] - radius**2 / 2
+    expected = -x
+    expected[:, 0] += radius * torch.sigmoid(odds)
     torch.testing.assert_close(instance.smoothed.score(x), expected)
 
 
@@ -46,7 +39,7 @@ def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
     test = truth.stratified(2000, generator=generator(0))
     assert math.sqrt(eta) * ratio * HALF**2 == pytest.approx(2 * epsilon)
     for wrong in (far_mode(-ratio, eta, size=size).smoothed, gaussian(size).smoothed):
-        found = errors.distances(wrong, truth.smoothed, test.noisy)
+        found = (wrong.score(test.noisy) - truth.smoothed.score(test.noisy)).norm(dim=1)
         scaled = truth.sigma * errors.l2(found, test.weights)
         assert float(scaled) == pytest.approx(2 * epsilon, rel=0.02)
         assert truth.sigma * errors.quantile(found, test.weights, 2 * eta) < 0.01
@@ -94,14 +87,6 @@ def test_labels_have_the_score_as_their_mean_and_the_known_noise():
         assert abs(float(z)) < norm.isf(2.5e-5)
 
 
-def test_a_crossing_is_where_the_chance_of_error_has_fallen():
-    for candidates, level in ((2, 0.75), (5, 0.75), (math.inf, 0.5)):
-        m = far_crossing(0.01, level, candidates)
-        assert chance_of_error(m, 0.01, candidates) == pytest.approx(1 - level)
-    ratios = [far_crossing(worst_eta(ratio, 0.35), 0.75) for ratio in (64, 128)]
-    assert ratios[1] / ratios[0] == pytest.approx(4, rel=1e-3)
-
-
 def test_test_points_are_of_every_component_alike():
     test = far_mode(8.0, 1e-6).stratified(10, generator=generator(5))
     assert torch.bincount(test.component).tolist() == [10, 10]
@@ -112,16 +97,17 @@ def test_test_points_are_of_every_component_alike():
 @pytest.mark.parametrize("at", [1.5, 2.5, 3.5])
 def test_a_step_costs_about_epsilon_beyond_where_it_stands(at):
     """σ² L2² by an integral: ε² less what the ramp of the sigmoid costs, 4 to 35 %."""
-    step = Step(step_height(at, 0.5), at)
+    height = step_height(at, 0.5)
+    step = step_score(height, at)
 
     def square(x):
         point = torch.tensor([[x]])
-        return float((step.score(point) + point) ** 2) * norm.pdf(x)
+        return float((step(point) + point) ** 2) * norm.pdf(x)
 
     mean = quad(square, -10, 12, points=[at], limit=400)[0]
     assert 0.65 < HALF**2 * mean / 0.25 < 1
-    far = torch.tensor([[at - 20 / step.height], [at + 20 / step.height]])
-    torch.testing.assert_close(step.score(far) + far, torch.tensor([[0.0], [step.height]]))
+    far = torch.tensor([[at - 20 / height], [at + 20 / height]])
+    torch.testing.assert_close(step(far) + far, torch.tensor([[0.0], [height]]))
 
 
 def test_the_chance_of_an_error_starts_at_a_guess():

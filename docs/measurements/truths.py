@@ -1,4 +1,11 @@
-"""Fits the distributions of the library, and writes their files."""
+"""Fits the distributions in ``ebflow/complexity/fitted``, and writes their files.
+
+    python docs/measurements/truths.py digits patches
+    python docs/measurements/truths.py mnist --images mnist.npy
+
+Grey levels get uniform noise of one level. A random sixth of the rows is held out and selects the
+number of components.
+"""
 
 import argparse
 from collections.abc import Callable
@@ -8,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...randomness import generator, uniform
-from ..truths import FITTED, NAMES, fit_truth, save
+import ebflow
+from ebflow.complexity.truths import NAMES, fit_truth, save
+from ebflow.randomness import generator, uniform
+
+FITTED = Path(ebflow.__file__).parent / "complexity" / "fitted"
 
 MOST = 10_000
 """The number of rows of MNIST that are used."""
