@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -25,21 +25,20 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
-from .fit_options import bounds_by_index, check_device, check_options
+from .fit_settings import CHOSEN, Settings, bounds_by_index
 from .flow import Flow
-from .history import History
+from .history import Event, History
 from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
+from .marginals import Bounds
 from .optimizers import adamw
 from .preprocessing import Preprocessing
 from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .report import Report
-from .tables import ArrayLike
+from .tables import ArrayLike, Columns
 from .tables.gathering import LEAST, gather
 from .tables.rows import Arrays, Rows
-from .train import Event, Trainer
-
-Columns = Mapping[str | int, tuple[float | None, float | None]]
+from .train import Trainer
 
 SEARCH_SECONDS, SEARCH_SHARE = 8.0, 0.25
 """Seconds of the search of a mixture without a limit, and its share of a time limit."""
@@ -62,7 +61,7 @@ def fit(
     normalize: str | None = None,
     shrinkage: float | None = None,
     marginals: bool = True,
-    bounds: Columns | None = None,
+    bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
     levels: int | None = None,
     missing: str | None = None,
     objective: str | objectives.Objective = "lazy_ml",
@@ -76,7 +75,6 @@ def fit(
     validate_every: int | None = None,
     patience: int | None = 8,
     seed: int = 0,
-    generator: torch.Generator | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     progress: bool | None = None,
@@ -144,7 +142,6 @@ def fit(
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
         seed: The seed of all random numbers.
-        generator: A generator that draws the seed.
         device: The device of the training; None: that of ``x``.
         dtype: The flow's floating-point type.
         progress: Whether to show a line of progress; None: on a terminal.
@@ -162,78 +159,140 @@ def fit(
         >>> flow.report.ended in ("patience", "steps")
         True
     """
-    check_options(
-        steps=steps, batch_size=batch_size, validate_every=validate_every, max_seconds=max_seconds,
-        lr=lr, weight_decay=weight_decay, shrinkage=shrinkage, architecture=architecture,
-        objective=None if loss else objective, generator=generator, seed=seed, dtype=dtype,
+    settings = Settings(
+        flow=flow, architecture=architecture, options=options, base=base, normalize=normalize,
+        shrinkage=shrinkage, marginals=marginals, objective=objective, loss=loss,
+        optimizer=optimizer, lr=lr, weight_decay=weight_decay, steps=steps,
+        max_seconds=max_seconds, batch_size=batch_size, validate_every=validate_every,
+        patience=patience, seed=seed, device=device, dtype=dtype,
         callback=callback,
     )  # fmt: skip
-    check_device(device)
-    if flow is not None and (options or base is not None):
-        raise ValueError("options, base: found with a flow, expected neither")
     run = _Run(max_seconds, progress, callback)
-    if generator is not None:
-        seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    kind = dtype if flow is None else flow.dtype
-    dataset, columns = gather(x, context, validation, levels, missing, seed, kind, sample_weight)
+    dataset, columns = gather(
+        x, context, validation, levels, missing, settings.seed, settings.dtype, sample_weight
+    )
     train = dataset.split("train")
-    names = columns.features if columns else None
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
-    front = {"bounds": bounds_by_index(bounds or {}, names, train.width, train.levels),
-             "names": names, "seed": seed, "dtype": kind}  # fmt: skip
-    settings = {"normalize": normalize, "shrinkage": shrinkage, "lr": lr, "batch_size": batch_size,
-                "weight_decay": weight_decay}  # fmt: skip
-
-    def trained(architecture: str | Callable[..., Flow] | None, steps_done: int = 0) -> Trainer:
-        """Trains the flow, or one of an architecture, behind a preprocessing of its own."""
-        name = "dense" if flow else architecture if isinstance(architecture, str) else None
-        plan = recipe(
-            train.shape,
-            rows=len(train) + len(dataset.split("validation")),
-            levels=train.levels,
-            context=train.context_width,
-            objective="" if loss else _name(objective),
-            architecture=name,
-            options=options,
-        )
-        changed = {key: value for key, value in settings.items() if value is not None}
-        plan = replace(plan, columns=marginals, **changed)
-        model = flow
-        if flow is None or not flow.n_preprocessing:
-            chain = preprocessing.fit(train, **_front(plan), **front)
-            if flow is None:
-                latents = base or _base(plan, chain, dataset, seed, run.seconds_left)
-                model = _created(architecture, plan, train, latents, seed, dtype)
-            model = _behind(model, chain, train)
-        _make_trainable(model, device or (x.device if isinstance(x, Tensor) else "cpu"))
-        model.columns = columns
-        decay = plan.weight_decay
-        most = steps or (plan.steps if max_seconds is None else math.inf)
-        trainer = Trainer(
-            model,
-            dataset,
-            loss=loss or _loss(model.core, objective, seed),
-            optimizer=optimizer or partial(adamw, model, lr=plan.lr, weight_decay=decay),
-            schedule=warmed(cosine, plan.warmup),
-            steps=most - steps_done,
-            batch_size=min(plan.batch_size, len(train)),
-            validate_every=validate_every or max(1, int(min(250, most // 20))),
-            log_every=max(1, int(min(50, most // 20))),
-            patience=patience,
-            seed=seed,
-        )
-        run.train(trainer, plan)
-        return trainer
-
-    best, replaced = trained(architecture), False
+    names = columns.features if columns else None
+    known = bounds_by_index(bounds or {}, names, train.width, train.levels)
+    device = device or (x.device if isinstance(x, Tensor) else "cpu")
+    trainings = _Trainings(settings, dataset, columns, known, device, run)
+    best, replaced = trainings.train(architecture), False
     if flow is None and architecture is None and not options and run.may_try_dense(best):
-        other = trained("dense", best.step)
+        other = trainings.train("dense", best.step)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
     return run.finished(best, replaced)
+
+
+@dataclass(frozen=True)
+class _Trainings:
+    """The trainings of one fit, which share its settings, its data and its time.
+
+    Attributes:
+        settings: The settings.
+        dataset: The training and validation rows.
+        columns: The columns of a table; None: the data are numbers.
+        bounds: Known bounds of columns.
+        device: The device of the training.
+        run: The time and the events of the fit.
+    """
+
+    settings: Settings
+    dataset: Arrays
+    columns: Columns | None
+    bounds: Bounds
+    device: str | torch.device
+    run: "_Run"
+
+    def train(
+        self, architecture: str | Callable[..., Flow] | None, steps_done: int = 0
+    ) -> Trainer:
+        """Trains the user's flow, or one of an architecture, to the end."""
+        plan = self.plan(architecture)
+        flow = self.flow(architecture, plan).to(self.device).train()
+        if not any(p.requires_grad for p in flow.parameters()):
+            flow.requires_grad_()  # those of a loaded flow are fixed
+        flow.columns = self.columns
+        trainer = self.trainer(flow, plan, steps_done)
+        self.run.train(trainer, plan)
+        return trainer
+
+    @property
+    def rows(self) -> Rows:
+        """The training rows."""
+        return self.dataset.split("train")
+
+    def plan(self, architecture: str | Callable[..., Flow] | None) -> Recipe:
+        """Returns the recipe for the data, with the user's settings in it."""
+        settings, rows = self.settings, self.rows
+        name = architecture if isinstance(architecture, str) else None
+        plan = recipe(
+            rows.shape,
+            rows=len(rows) + len(self.dataset.split("validation")),
+            levels=rows.levels,
+            context=rows.context_width,
+            objective="" if settings.loss else _name(settings.objective),
+            architecture="dense" if settings.flow else name,
+            options=settings.options,
+        )
+        chosen = {name: getattr(settings, name) for name in CHOSEN}
+        changed = {name: value for name, value in chosen.items() if value is not None}
+        return replace(plan, columns=settings.marginals, **changed)
+
+    def flow(self, architecture: str | Callable[..., Flow] | None, plan: Recipe) -> Flow:
+        """Returns the untrained flow after a preprocessing that is fitted to the rows."""
+        settings, rows, flow = self.settings, self.rows, self.settings.flow
+        if flow is not None and flow.n_preprocessing:
+            return flow
+        transforms = preprocessing.fit(
+            rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
+            tails=plan.columns, gaussianize=plan.gaussianize, bounds=self.bounds,
+            names=self.columns.features if self.columns else None,
+            seed=settings.seed, dtype=settings.dtype,
+        )  # fmt: skip
+        if flow is None:
+            base = settings.base or self.base(plan, transforms)
+            flow = _created(architecture, plan, rows, base, settings)
+        if rows.context is not None:
+            context = rows.context.double()
+            flow.standardize_context(context.mean(0), context.std(0, correction=0))
+        return flow.preprocessed(transforms, shape=rows.shape)
+
+    def base(self, plan: Recipe, transforms: Preprocessing) -> Base | None:
+        """Returns the mixture of Gaussians after the preprocessing, if the recipe has one."""
+        if plan.base != "mixture":
+            return None
+        seed, seconds = self.settings.seed, self.run.seconds_left
+        rows, held_out = (
+            mixtures.preprocessed_rows(transforms, split, seed=seed)[:, split.context_width :]
+            for split in (self.rows, self.dataset.split("validation"))
+        )
+        share = 1.0 if seconds is None else min(1.0, SEARCH_SHARE * seconds / SEARCH_SECONDS)
+        budget = share * mixtures.BUDGET
+        return mixtures.search(rows, held_out, seed=seed, budget=budget).mixture.trainable()
+
+    def trainer(self, flow: Flow, plan: Recipe, steps_done: int) -> Trainer:
+        """Returns the trainer of a flow, whose steps come on top of those that are done."""
+        settings = self.settings
+        optimizer = partial(adamw, flow, lr=plan.lr, weight_decay=plan.weight_decay)
+        most = settings.steps or (plan.steps if settings.max_seconds is None else math.inf)
+        return Trainer(
+            flow,
+            self.dataset,
+            loss=settings.loss or _loss(flow.core, settings.objective, settings.seed),
+            optimizer=settings.optimizer or optimizer,
+            schedule=warmed(cosine, plan.warmup),
+            steps=most - steps_done,
+            batch_size=min(plan.batch_size, len(self.rows)),
+            validate_every=settings.validate_every or max(1, int(min(250, most // 20))),
+            log_every=max(1, int(min(50, most // 20))),
+            patience=settings.patience,
+            seed=settings.seed,
+        )
 
 
 class _Run:
@@ -275,7 +334,7 @@ class _Run:
         try:
             for event in trainer.run():
                 self.share = max(self.share, event.share)
-                _record(history, event, plan.architecture)
+                history.record(event, plan.architecture)
                 nll = event.metrics.get("val/nll", nll)
                 self.callback(replace(event, share=self.share))
                 self._show(
@@ -331,15 +390,6 @@ class _Run:
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)
 
 
-def _record(history: History, event: Event, architecture: str) -> None:
-    """Adds an event to a history, or removes the events of steps that are void."""
-    if event.kind == "resume":
-        history[:] = [row for row in history if row["step"] <= event.step]
-    else:
-        history.append({"step": event.step, "kind": event.kind, "architecture": architecture,
-                        **event.metrics})  # fmt: skip
-
-
 def _advice(trainer: Trainer, epochs: float) -> list[str]:
     """Returns warnings about a training that ended badly."""
     state, advice = trainer.state, []
@@ -362,14 +412,13 @@ def _advice(trainer: Trainer, epochs: float) -> list[str]:
 def _created(
     architecture: str | Callable[..., Flow] | None,
     plan: Recipe,
-    train: Rows,
+    rows: Rows,
     base: Base | None,
-    seed: int,
-    dtype: torch.dtype,
+    settings: Settings,
 ) -> Flow:
-    """Returns an untrained flow for the rows."""
-    shape, shared = tuple(train.shape), {"context": train.context_width, "base": base}
-    shared |= {"dtype": dtype, "generator": derive(seed, "weights")}
+    """Returns an untrained flow of an architecture for rows."""
+    shape, shared = tuple(rows.shape), {"context": rows.context_width, "base": base}
+    shared |= {"dtype": settings.dtype, "generator": derive(settings.seed, "weights")}
     if callable(architecture):
         return architecture(shape, **plan.options, **shared)
     create = ARCHITECTURES[plan.architecture]
@@ -379,43 +428,6 @@ def _created(
             raise ValueError(f"options: found {name!r}, expected some of {', '.join(names)}")
     event = (1, *shape) if plan.architecture in IMAGES and len(shape) == 2 else shape
     return create(event, **plan.options, **shared)
-
-
-def _base(
-    plan: Recipe, chain: Preprocessing, dataset: Arrays, seed: int, seconds: float | None
-) -> Base | None:
-    """Returns the mixture of Gaussians that is fitted behind the preprocessing, if asked for."""
-    if plan.base != "mixture":
-        return None
-    splits = [dataset.split(name) for name in ("train", "validation")]
-    rows, held_out = (
-        mixtures.preprocessed_rows(chain, split, seed=seed)[:, split.context_width :]
-        for split in splits
-    )
-    share = 1.0 if seconds is None else min(1.0, SEARCH_SHARE * seconds / SEARCH_SECONDS)
-    budget = share * mixtures.BUDGET
-    return mixtures.search(rows, held_out, seed=seed, budget=budget).mixture.trainable()
-
-
-def _front(plan: Recipe) -> dict[str, Any]:
-    """Returns the arguments of ``preprocessing.fit``."""
-    return {"normalize": plan.normalize, "shrinkage": plan.shrinkage, "grids": plan.columns,
-            "tails": plan.columns, "gaussianize": plan.gaussianize}  # fmt: skip
-
-
-def _behind(flow: Flow, chain: Preprocessing, train: Rows) -> Flow:
-    """Returns the flow behind its preprocessing, with standardized contexts."""
-    if train.context is not None:
-        context = train.context.double()
-        flow.standardize_context(context.mean(0), context.std(0, correction=0))
-    return flow.preprocessed(chain, shape=train.shape)
-
-
-def _make_trainable(flow: Flow, device: str | torch.device) -> None:
-    """Moves a flow to a device for training; a loaded flow requires gradients again."""
-    flow.to(device).train()
-    if not any(p.requires_grad for p in flow.parameters()):
-        flow.requires_grad_()
 
 
 def _loss(core: Flow, objective: str | objectives.Objective, seed: int) -> Loss:

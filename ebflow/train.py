@@ -5,7 +5,7 @@ Batches, noise and probes are functions of (seed, step), so that a call gives th
 training that resumes from its checkpoint.
 """
 
-__all__ = ["RELIEF", "Event", "State", "Trainer"]
+__all__ = ["RELIEF", "State", "Trainer"]
 
 import copy
 import math
@@ -29,6 +29,7 @@ from .evaluation import (
     where_non_finite,
 )
 from .flow import Flow
+from .history import Event
 from .imputation import Filling
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
 from .randomness import RowGenerator
@@ -54,31 +55,6 @@ CERTAIN = 2.0
 """Standard errors by which a validation must be better than the start to count."""
 
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
-
-
-@dataclass(frozen=True)
-class Event:
-    """A report of a training.
-
-    Attributes:
-        kind: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its
-            best validation: events of later steps are void) or, in ``fit``, ``end``.
-        step: The number of steps done.
-        metrics: Metrics by name.
-        best: Whether this validation is the best so far.
-        note: A message to the user: why the NLL has not fallen for a while, or what was not
-            finite.
-        text: The progress in words, if step and NLL do not tell it.
-        share: The share of the training that is done.
-    """
-
-    kind: str
-    step: int
-    metrics: dict[str, float]
-    best: bool = False
-    note: str = ""
-    text: str = ""
-    share: float = 0.0
 
 
 @dataclass

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ebflow.alignment.logit import ClassLogit, accuracy
-from ebflow.checkpoint import Checkpoint, flatten, unflatten
+from ebflow.checkpoint import Checkpoint
 from ebflow.errors import NonFinite
+from ebflow.history import Event
 from ebflow.loss import Schedule, cosine
 from ebflow.objectives import Objective
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from ebflow.train import Event
 from pipelines.training.augment import Augmentation
+from pipelines.training.checkpoint_parts import flatten, unflatten
 from pipelines.training.resumable import ResumableTraining, plain, state_of
 
 PACE = 50

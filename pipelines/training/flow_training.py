@@ -11,21 +11,15 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ebflow.bijections.base import products
-from ebflow.checkpoint import (
-    Checkpoint,
-    columns_of,
-    copied,
-    flatten,
-    parameter_of,
-    spec_of,
-    unflatten,
-)
+from ebflow.checkpoint import Checkpoint, columns_of, spec_of
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
+from ebflow.history import Event
 from ebflow.loss import LossFunction, LossModule, Progress
 from ebflow.tables.batches import Batch
-from ebflow.train import Event, Trainer
+from ebflow.train import Trainer
 from pipelines.training.augment import Augmentation
+from pipelines.training.checkpoint_parts import copied, flatten, parameter_of, unflatten
 from pipelines.training.resumable import ResumableTraining, plain, state_of
 from pipelines.training.sharding import distributed, full, is_sharded, unsharded, unsynchronized
 

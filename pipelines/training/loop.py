@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ebflow.checkpoint import check, load
+from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
-from ebflow.train import Event
 from pipelines import store
 from pipelines.cluster import store_writer
 from pipelines.cluster.connection import launched

@@ -20,7 +20,8 @@ import torch.distributed
 from ebflow.checkpoint import UNFIT, Checkpoint, check, read, write
 from ebflow.errors import BadInput
 from ebflow.evaluation import Validation
-from ebflow.train import Event, State
+from ebflow.history import Event
+from ebflow.train import State
 from pipelines.training.clock import Clock
 
 LATEST = 2

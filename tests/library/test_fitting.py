@@ -67,11 +67,9 @@ def test_a_few_rows_are_over_fitted_soon_and_the_best_is_seen():
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not():
     first, second, other = (ebflow.fit(rows(), seed=seed, **SMALL) for seed in (3, 3, 4))
-    drawn = ebflow.fit(rows(), generator=seeded(5), **SMALL)
     x = rows()
     assert torch.equal(first.log_prob(x), second.log_prob(x))
     assert not torch.equal(first.log_prob(x), other.log_prob(x))
-    assert torch.equal(drawn.log_prob(x), ebflow.fit(x, generator=seeded(5), **SMALL).log_prob(x))
 
 
 @pytest.mark.parametrize("kind", ["array", "frame", "float16", "integers", "big-endian"])

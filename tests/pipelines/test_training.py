@@ -15,8 +15,8 @@ import torch
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.errors import BadInput, NonFinite
+from ebflow.history import Event
 from ebflow.randomness import RowGenerator
-from ebflow.train import Event
 from pipelines.cluster import environment
 from pipelines.config import (
     LEARNED_INVERSE,

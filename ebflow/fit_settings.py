@@ -1,16 +1,23 @@
-"""Checks of the options of ``ebflow.fit``."""
+"""The settings of ``ebflow.fit``, and their checks."""
 
-__all__ = ["bounds_by_index", "check_device", "check_options"]
+__all__ = ["CHOSEN", "Settings", "bounds_by_index"]
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from . import objectives
 from .architectures import ARCHITECTURES
+from .bases import Base
+from .flow import Flow
+from .loss import LossFunction
 from .marginals import Bounds
+
+CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
+"""Settings that replace those of a recipe, unless they are None."""
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 POSITIVE = ValueError, lambda number: number > 0, "a number above 0"
@@ -33,26 +40,66 @@ RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
         lambda name: not isinstance(name, str) or name in ARCHITECTURES,
         f"one of {', '.join(ARCHITECTURES)}",
     ),
-    "generator": (TypeError, lambda g: isinstance(g, torch.Generator), "a torch.Generator"),
     "seed": (TypeError, lambda n: isinstance(n, numbers.Integral), "a whole number"),
     "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
     "callback": (TypeError, callable, "a function of an event"),
 }
-"""The error, the test and the description of each option that is not None."""
+"""The error, the test and the description of each setting that is not None."""
 
 
-def check_options(**options: Any) -> None:  # noqa: ANN401
-    """Raises ValueError or TypeError if an option has no sensible value.
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a fit, as documented by ``ebflow.fit``.
 
-    None is not checked, because it stands for a default, unless it is the seed.
+    The dtype of a flow replaces ``dtype``.
+
+    Raises:
+        ValueError: if a setting has no sensible value, or two contradict each other.
+        TypeError: if a setting has another type.
     """
-    for name, value in options.items():
-        error, is_right, expected = RULES[name]
-        if (value is not None or name == "seed") and not is_right(value):
+
+    flow: Flow | None
+    architecture: str | Callable[..., Flow] | None
+    options: dict[str, Any] | None
+    base: Base | None
+    normalize: str | None
+    shrinkage: float | None
+    marginals: bool
+    objective: str | objectives.Objective
+    loss: LossFunction | None
+    optimizer: Callable[..., torch.optim.Optimizer] | None
+    lr: float | None
+    weight_decay: float | None
+    steps: int | None
+    max_seconds: float | None
+    batch_size: int | None
+    validate_every: int | None
+    patience: int | None
+    seed: int
+    device: str | torch.device | None
+    dtype: torch.dtype
+    callback: Callable[..., None] | None
+
+    def __post_init__(self) -> None:
+        for name in RULES:
+            self._check(name, *RULES[name])
+        _check_device(self.device)
+        if self.flow is not None:
+            if self.options or self.base is not None:
+                raise ValueError("options, base: found with a flow, expected neither")
+            object.__setattr__(self, "dtype", self.flow.dtype)
+
+    def _check(
+        self, name: str, error: type[Exception], is_right: Callable[[Any], bool], expected: str
+    ) -> None:
+        """Raises an error if a setting is wrong; None stands for a default, but not as a seed."""
+        value = getattr(self, name)
+        ignored = name == "objective" and self.loss
+        if not ignored and (value is not None or name == "seed") and not is_right(value):
             raise error(f"{name}: found {value!r}, expected {expected}")
 
 
-def check_device(device: str | torch.device | None) -> None:
+def _check_device(device: str | torch.device | None) -> None:
     """Raises ValueError if this machine does not have a device."""
     try:
         torch.empty(0, device=device)
