@@ -210,7 +210,6 @@ def test_two_columns_of_one_name_are_refused(frame):
 @pytest.mark.parametrize(
     ("options", "kind", "line"),
     [
-        ({"generator": np.random.default_rng(0)}, TypeError, "expected a torch.Generator"),
         ({"seed": None}, TypeError, "seed: found None, expected a whole number"),
         ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
         ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
