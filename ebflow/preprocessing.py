@@ -17,9 +17,9 @@ largest likelihood on the last fifth. That takes one eigendecomposition, as all 
 eigenvectors of R. A ρ that leaves an eigenvalue too small for the dtype of the flow is left out.
 
 Integers of ``levels`` values are dequantized and mapped to the real line by logit(x) / ``scale``,
-at a distance of ``margin`` from 0 and 1. That logit ends just beyond the data. *Extended*, it
-continues as its tangents at the ends of their range, so that data with added noise have a density.
-The density then has mass outside [0, levels], and stays a lower bound of the integers' likelihood.
+at a distance of ``margin`` from 0 and 1. The logit continues as its tangents at the ends of their
+range, so that data with added noise have a density. So the density has some mass outside
+[0, levels], and stays a lower bound of the integers' likelihood.
 
 The columns of tables are first treated by ``marginals``. After whitening, ``gaussianize`` maps
 each direction with heavy tails to a normal one.
@@ -111,7 +111,6 @@ def fit(
     normalize: str = "whiten",
     margin: float | None = 1e-6,
     scale: float = 1.0,
-    extended: bool = False,
     shrinkage: float | None = 0.0,
     seed: int = 0,
     batch_size: int = 1024,
@@ -130,7 +129,6 @@ def fit(
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``.
         margin: Distance of integers from 0 and 1 before the logit; None: no logit.
         scale: The divisor of the logit.
-        extended: Whether the logit continues, linearly, outside the range of the data.
         shrinkage: ρ in [0, 1], the share of the identity in the correlations; None: chosen by
             held-out likelihood.
         seed: The seed of the dequantization noise.
@@ -157,7 +155,7 @@ def fit(
         columns = _columns(split, rows, normalize, grids=grids, tails=tails, integers=integers,
                            bounds=bounds, names=names, seed=seed, dtype=dtype)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
-            "extended": extended, "columns": columns.spec if columns else {}}  # fmt: skip
+            "columns": columns.spec if columns else {}}  # fmt: skip
     layers, rho = columns.layers[:] if columns else _elementwise(**spec), None
     if normalize != "none":
         whitening = normalize != "standardize"
@@ -229,15 +227,13 @@ def _elementwise(
     levels: int | None,
     margin: float | None,
     scale: float,
-    extended: bool,
     columns: dict[str, list[int]],
 ) -> list[Bijection]:
     if levels is None:
         return marginals.build(columns, width)
     if margin is None:
         return [Dequantize(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
-    least = margin * (1 - 2 * margin) if extended else None
-    return [Dequantize(levels), Logit(scale, upper=levels, inset=margin, margin=least)]
+    return [Dequantize(levels), Logit(scale, upper=levels, margin=margin)]
 
 
 def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:

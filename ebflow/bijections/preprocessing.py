@@ -1,6 +1,6 @@
 r"""Preprocessing layers: dequantization of integers, the logit, affine normalization.
 
-Integers 0 … L − 1 plus uniform noise are reals in [0, L). With an inset of m at both ends their
+Integers 0 … L − 1 plus uniform noise are reals in [0, L). With a margin of m at both ends their
 logit is
 
 .. math:: f(x) = \frac{1}{a} \left[ \log(m + k x) - \log(m + k (L - x)) \right],
@@ -32,7 +32,7 @@ class Dequantizer(Bijection):
     """
 
     noisy = True
-    """Whether some values get noise."""
+    """True if some values get noise."""
 
     support: constraints.Constraint = constraints.real
     """The values of an element, or of a row, that samples can have."""
@@ -117,61 +117,45 @@ class Dequantize(Dequantizer, ConstantJacobian):
 
 
 class Logit(Elementwise):
-    r"""The logit of the module's docstring, from (0, L) to the real line.
+    r"""The logit of the module's docstring on [0, L], and its tangents at 0 and at L outside.
 
-    With a margin it continues as its tangents where m + k x leaves [margin, 1 − margin]. It is
-    then a bijection of the whole line with a continuous slope. With the nearest point c inside,
+    It is a bijection of the whole line with a continuous slope. With the nearest point c in
+    [0, L],
 
     .. math:: f(x) = f(c) + (x - c) f'(c), \qquad f'(c) = \frac{k}{a \, l \, r}, \quad
         l = m + k c, \; r = m + k (L - c).
 
     Outside, ψ' = ψ'' = 0; at the ends they are those of the inside.
 
-    Warning:
-        Without a margin, inputs where l or r is not positive raise ValueError: their logit does
-        not exist. With one, a density has mass where bounded data have none.
-
     Arguments:
         scale: The divisor a > 0; the paper uses 0.5 for dense networks.
         upper: L, the upper end of the data's range.
-        inset: m in [0, 1/2), how far the ends of the range are moved inside (0, 1).
-        margin: In (0, 1/2), from where on f is linear; None: it is not.
+        margin: m in (0, 1/2), the distance of the data from 0 and 1 before the logit.
     """
 
-    def __init__(
-        self,
-        scale: float = 1.0,
-        *,
-        upper: float = 1.0,
-        inset: float = 0.0,
-        margin: float | None = None,
-    ) -> None:
+    def __init__(self, scale: float = 1.0, *, upper: float = 1.0, margin: float = 1e-6) -> None:
         super().__init__()
         if not (scale > 0 and upper > 0):
             raise ValueError(f"scale, upper: found {scale}, {upper}, expected positive numbers")
-        if not 0 <= inset < 0.5:
-            raise ValueError(f"inset: found {inset}, expected a number in [0, 1/2)")
-        if margin is not None and not 0 < margin < 0.5:
-            raise ValueError(f"margin: found {margin}, expected a number in (0, 1/2) or None")
-        self.scale, self.upper, self.inset, self.margin = scale, upper, inset, margin
-        self.slope = (1 - 2 * inset) / upper
+        if not 0 < margin < 0.5:
+            raise ValueError(f"margin: found {margin}, expected a number in (0, 1/2)")
+        self.scale, self.upper, self.margin = scale, upper, margin
+        self.slope = (1 - 2 * margin) / upper
 
     def extra_repr(self) -> str:
-        """Names the four constants."""
-        return f"scale={self.scale}, upper={self.upper}, inset={self.inset}, margin={self.margin}"
+        """Names the three constants."""
+        return f"scale={self.scale}, upper={self.upper}, margin={self.margin}"
 
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x)."""
-        if self.margin is None:
-            self._check(x)
-            return self._logit(x)
-        c = self._inside(x)
+        c = x.clamp(0, self.upper)
         left, right = self._sides(c)
-        return self._logit(c) + (x - c) * (self.slope / self.scale) / (left * right)
+        tangent = (x - c) * (self.slope / self.scale) / (left * right)
+        return (left.log() - right.log()) / self.scale + tangent
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' = k / (a l r) and the derivatives of log f'."""
-        c = self._inside(x)
+        c = x.clamp(0, self.upper)
         left, right = self._sides(c)
         d1 = self.slope / self.scale / (left * right)
         if order == 1:
@@ -181,45 +165,23 @@ class Logit(Elementwise):
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x, of which the distance to the nearer end of the range is exact."""
-        near = (torch.sigmoid(-self.scale * y.abs()) - self.inset) / self.slope
-        x = torch.where(y < 0, near, self.upper - near)
-        if self.margin is None:
-            return x
-        c = self._inside(x)
+        near = (torch.sigmoid(-self.scale * y.abs()) - self.margin) / self.slope
+        c = torch.where(y < 0, near, self.upper - near).clamp(0, self.upper)
         left, right = self._sides(c)
-        return c + (y - self._logit(c)) * (left * right) * (self.scale / self.slope)
+        rest = y - (left.log() - right.log()) / self.scale
+        return c + rest * (left * right) * (self.scale / self.slope)
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns x, and Σ log f'(x) from y itself: x has rounded near the ends of the range."""
-        sides = [torch.sigmoid(sign * self.scale * y) for sign in (1, -1)]
-        if self.margin is not None:
-            sides = [side.clamp(self.margin, 1 - self.margin) for side in sides]
-        log_slope = math.log(self.slope / self.scale) - sides[0].log() - sides[1].log()
+        left, right = (
+            torch.sigmoid(sign * self.scale * y).clamp(self.margin, 1 - self.margin)
+            for sign in (1, -1)
+        )
+        log_slope = math.log(self.slope / self.scale) - left.log() - right.log()
         return self.inverse(y), sum_event(log_slope, y)
 
-    def _inside(self, x: Tensor) -> Tensor:
-        if self.margin is None:
-            return x
-        low = (self.margin - self.inset) / self.slope
-        return x.clamp(low, self.upper - low)
-
-    def _sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inset + self.slope * x, self.inset + self.slope * (self.upper - x)
-
-    def _logit(self, x: Tensor) -> Tensor:
-        left, right = self._sides(x)
-        return (left.log() - right.log()) / self.scale
-
-    def _check(self, x: Tensor) -> None:
-        if torch.compiler.is_exporting():  # a graph of tensors raises nothing
-            return
-        left, right = self._sides(x.detach())
-        if not ((left > 0) & (right > 0)).all():
-            low = -self.inset / self.slope
-            raise ValueError(
-                f"logit: found values in [{x.min():.6g}, {x.max():.6g}], expected the open "
-                f"interval ({low + 0.0:.6g}, {self.upper - low:.6g})"
-            )
+    def _sides(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        return self.margin + self.slope * c, self.margin + self.slope * (self.upper - c)
 
 
 class Affine(ConstantJacobian):
@@ -229,7 +191,7 @@ class Affine(ConstantJacobian):
         shift: The offset, with shape (*event) or broadcastable to it.
         scale: The factor, positive, of the same shape.
         event_shape: The shape of an event; the log-determinant counts its elements.
-        trainable: Whether shift and log-scale are parameters; buffers otherwise.
+        trainable: True if shift and log-scale are parameters; buffers otherwise.
         dtype: Their type; torch's default otherwise.
     """
 
@@ -256,7 +218,7 @@ class Affine(ConstantJacobian):
 
     @property
     def pixelwise(self) -> bool:
-        """Whether shift and scale are those of every element."""
+        """True if shift and scale are the same for every element."""
         return self.shift.numel() == self.log_scale.numel() == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -306,7 +268,7 @@ class ActNorm(Affine):
 
     @property
     def initialized(self) -> bool:
-        """Whether the layer has seen data."""
+        """True if the layer has seen data."""
         return bool(self.seen)
 
     @torch.no_grad()

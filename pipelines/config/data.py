@@ -124,11 +124,6 @@ class PreprocessConfig(Section):
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"
     )
-    extended: bool = Field(
-        False,
-        description="continue the logit linearly outside the range of the data, where noise may "
-        "move points that are matched before preprocessing; the density then has mass there",
-    )
 
     def bounded(self, columns: Sequence[str]) -> "Bounds":
         """Returns the known bounds by the index of a column.

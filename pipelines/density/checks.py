@@ -14,7 +14,6 @@ from pipelines.engine import Source
 from pipelines.training.nets import fits, net, options
 
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
-NOISED = ("dsm", "fd_ssm", "taylor_sm", "sml")
 
 
 def check(config: DensityConfig) -> Source:
@@ -41,7 +40,6 @@ def check(config: DensityConfig) -> Source:
 def _problems(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
     """Yields which options do not suit the data and their number of training rows."""
     yield from _of_rows(config, reader, rows)
-    yield from _of_logit(config, reader.levels)
     if reader.levels is not None:
         yield from _of_levels(config, reader.levels)
     name, found = config.objective.name, config.model.linear
@@ -72,19 +70,6 @@ def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
         yield (
             f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
             "covariance is singular, expected shrinkage above 0"
-        )
-
-
-def _of_logit(config: DensityConfig, levels: int | None) -> Iterator[str]:
-    """Yields where an objective would leave the range on which the logit is defined."""
-    preprocess, name = config.preprocess, config.objective.name
-    logit = levels is not None and preprocess.logit is not None
-    if preprocess.extended and not logit:
-        yield "preprocess.extended: found True without a logit, expected False"
-    if logit and not preprocess.match_after and not preprocess.extended and name in NOISED:
-        yield (
-            f"preprocess.match_after: found False with a logit and {name}, whose points leave the "
-            "range of the data, expected True, preprocess.extended or preprocess.logit None"
         )
 
 

@@ -24,7 +24,6 @@ PREPROCESSINGS = {
     "digits, logit": ("digits", dict(normalize="none", margin=1e-3, scale=0.5)),
     "digits, standardize": ("digits", dict(normalize="standardize", margin=1e-6)),
     "digits, whiten": ("digits", dict(normalize="whiten", margin=1e-6)),
-    "digits, extended": ("digits", dict(normalize="whiten", margin=1e-3, extended=True)),
     "diabetes, nothing": ("diabetes", dict(normalize="none")),
     "diabetes, whiten": ("diabetes", dict(normalize="whiten", shrinkage=0.01)),
 }

@@ -126,7 +126,7 @@ def test_no_layer_base_or_context_factorizes(name, forbid):
 
 @pytest.mark.parametrize("objective", ["ssm", "dsm"])
 def test_scores_behind_a_cut_in_front_of_the_logit(digits, forbid, objective):
-    options = dict(normalize="standardize", margin=1e-2, extended=True)
+    options = dict(normalize="standardize", margin=1e-2)
     training = trainer(digits, objective, match_after=False, chain=options)
     forbid()
     with NoFactorization():

@@ -27,7 +27,6 @@ from pipelines.data.prepare import prepare
 
 PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
-    "digits, extended": ("digits", dict(margin=1e-3, scale=0.5, extended=True)),
     "digits, no logit": ("digits", dict(margin=None)),
     "diabetes": ("diabetes", {}),
 }
@@ -380,7 +379,7 @@ def test_a_value_that_few_of_many_rows_have_is_no_outlier(monkeypatch):
 
 
 WIDTH = 16
-SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5, "extended": False,
+SPEC = {"width": WIDTH, "levels": 256, "margin": 1e-6, "scale": 0.5,
         "columns": {}, "normalize": "none"}  # fmt: skip
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
@@ -398,8 +397,8 @@ def before(dtype, **options):
 @precisions
 @pytest.mark.parametrize("name", ["dsm", "fd_ssm", "taylor_sm", "sml", "ssm"])
 @pytest.mark.parametrize("normalize", ["none", "whiten"])
-def test_scores_are_matched_before_an_extended_logit(name, normalize, dtype):
-    flow, x = before(dtype, extended=True, normalize=normalize)
+def test_scores_are_matched_before_a_logit(name, normalize, dtype):
+    flow, x = before(dtype, normalize=normalize)
     y = flow.preprocess(x, generator=derive(0))
     if name in ("dsm", "sml"):
         outside = ((y + torch.randn(y.shape, dtype=dtype)) < 0).any()
@@ -412,27 +411,13 @@ def test_scores_are_matched_before_an_extended_logit(name, normalize, dtype):
     assert any(p.grad is not None and p.grad.any() for p in flow.parameters())
 
 
-@precisions
-def test_without_the_extension_noise_leaves_the_domain(dtype):
-    flow, x = before(dtype)
-    with pytest.raises(ValueError, match="logit: found values"):
-        OBJECTIVES["dsm"](flow.core, flow.preprocess(x, generator=derive(0)), generator=derive(1))
-
-
-@precisions
-def test_the_extension_changes_nothing_inside_the_range(dtype):
-    (plain, x), (extended, _) = before(dtype), before(dtype, extended=True)
-    one, other = (flow.log_prob(x, generator=derive(0)) for flow in (plain, extended))
-    torch.testing.assert_close(one, other, rtol=1e-12 if dtype == torch.float64 else 1e-5, atol=0)
-
-
-def test_a_density_before_an_extended_logit_has_all_its_mass_on_the_line():
+def test_a_density_before_a_logit_has_all_its_mass_on_the_line():
     """By the trapezoidal rule over and far beyond the range."""
     flow = Flow((1,), []).preprocessed(
-        build({**SPEC, "width": 1, "margin": 0.3, "scale": 1.0, "extended": True}),
+        build({**SPEC, "width": 1, "margin": 0.3, "scale": 1.0}),
         match_after=False,
     )
-    x = torch.linspace(-500, 760, 200_001, dtype=torch.float64)
+    x = torch.linspace(-1000, 1256, 400_001, dtype=torch.float64)
     p = flow.double().core.log_prob(x[:, None]).exp()
     total, inside = (float(torch.trapezoid(p[m], x[m])) for m in (x > -1e9, (x > 0) & (x < 256)))
     assert total == pytest.approx(1, abs=1e-6) and inside < 1 - 1e-4

@@ -76,18 +76,9 @@ OPTIONS = {
         "--train.noise: found 0.5 for data of 17 integer levels, expected 0",
     ),
     "an option of coupling": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
-    "an extension of nothing": (
-        "--preprocess.logit None --preprocess.extended",
-        "--preprocess.extended: found True without a logit, expected False",
-    ),
     "misspelt option": ("--train.lrr 1", "--train.lrr, 1 (did you mean --train.lr?)"),
     "stray word": ("digits", "found unknown digits"),
     "flag with a value": ("--force yes", "found unknown yes"),
-    "noise beyond the logit": (
-        "--preprocess.no-match-after --objective.name dsm",
-        "--preprocess.match-after: found False with a logit and dsm, whose points leave the range "
-        "of the data, expected True, --preprocess.extended or --preprocess.logit None",
-    ),
     "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),

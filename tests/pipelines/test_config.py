@@ -254,15 +254,6 @@ def test_options_are_spelled_as_one_types_them(line):
     assert spelled(LINES[line]) == LINES[line]
 
 
-@pytest.mark.parametrize("name", ["dsm", "sml"])
-def test_an_extended_logit_lets_noise_leave_the_range(name):
-    config = changed(recipes.digits(), "preprocess", match_after=False)
-    config = config.model_copy(update={"objective": ObjectiveConfig(name=name)})
-    with pytest.raises(BadInput, match="preprocess.match_after: found False with a logit"):
-        check(config)
-    assert check(changed(config, "preprocess", extended=True)).location == "digits"
-
-
 def test_inverses_are_learned_where_there_are_some():
     config = recipes.digits().model_copy(update={"objective": ObjectiveConfig(name="free_form")})
     with pytest.raises(BadInput, match="model.linear: found None with free_form, expected learn"):

@@ -115,7 +115,7 @@ CONFIGS = {
     },
     **{
         f"{name} beyond the logit": {
-            "preprocess": PreprocessConfig(match_after=False, extended=True),
+            "preprocess": PreprocessConfig(match_after=False),
             "objective": ObjectiveConfig(name=name),
             "train": SHORT.model_copy(update={"dtype": "float32", "lr": 1e-4}),
         }

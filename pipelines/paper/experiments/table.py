@@ -95,8 +95,8 @@ def switched(config: PaperConfig, seed: int) -> Iterator[Cell]:
     for net, (index, name), ema, match, (rate, epoch) in ways:
         objective = OBJECTIVES[name]
         flow = settings.published(common, net, objective, epoch=epoch)
-        if match == "off":  # noised grey levels leave the range, where the paper's code has NaN
-            flow = flow.changed(preprocess={"match_after": False, "extended": True})
+        if match == "off":
+            flow = flow.changed(preprocess={"match_after": False})
         if ema == "off":
             flow = flow.changed(train={"ema_decay": 0.0})
         labels = {"net": net, "objective": objective, "EMA": ema, "MaP": match, "rate": rate}

@@ -175,10 +175,8 @@ CASES = {
         stirred(MonotoneTanh((2, 1, 2), terms=2, reach=1.0, channels=True)),
         (2, 1, 2),
     ),
-    "logit": lambda: (Logit(), (4,)),
-    "logit-inset": lambda: (Logit(0.5, upper=3.0, inset=0.01), (2, 2)),
-    "logit-extended": lambda: (Logit(0.5, margin=0.1), (4,)),
-    "logit-extended-inset": lambda: (Logit(upper=7.0, inset=0.02, margin=0.05), (2, 2)),
+    "logit": lambda: (Logit(margin=0.1), (4,)),
+    "logit-of-levels": lambda: (Logit(0.5, upper=7.0, margin=0.02), (2, 2)),
     "affine": lambda: (Affine(torch.arange(4.0), torch.linspace(0.3, 2, 4), (4,)), (4,)),
     "affine-scalar": lambda: (Affine(0.5, 0.1, (2, 3)), (2, 3)),
     "affine-trainable": lambda: (
@@ -224,13 +222,9 @@ def points(layer, shape, batch=5):
 
 
 def logit_points(layer, shape, batch):
-    """Returns points of the range; with a margin also outside, at its ends, and next to them."""
-    x = torch.rand(batch, *shape, generator=seeded(7))
-    if layer.margin is None:
-        return (x * 0.98 + 0.01) * layer.upper
-    x = (3 * x - 1) * layer.upper
-    low = (layer.margin - layer.inset) / layer.slope
-    ends = torch.tensor([low, layer.upper - low])
+    """Returns points inside and outside of the range, at its ends, and next to them."""
+    x = (3 * torch.rand(batch, *shape, generator=seeded(7)) - 1) * layer.upper
+    ends = torch.tensor([0.0, layer.upper])
     special = torch.cat([ends, ends - 1e-6, ends + 1e-6])
     x.view(-1)[:-1] = torch.cat([special, x.flatten()])[: x.numel() - 1]
     return x

@@ -53,9 +53,7 @@ TRAININGS = {
         net=dict(architecture="coupling", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
     ),
     "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
-    "before an extended logit": dict(
-        match_after=False, chain=dict(normalize="none", margin=1e-2, extended=True)
-    ),
+    "before a logit": dict(match_after=False, chain=dict(normalize="none", margin=1e-2)),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)
