@@ -34,13 +34,15 @@ et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelm
 __all__ = ["Chains", "Kernels", "Target", "mixture_of"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from itertools import takewhile
 
 import torch
 from torch import Tensor
 
 from .bases import GaussianMixture
-from .bijections import Bijection
+from .bijections import Affine, Bijection
+from .bijections.activations import Elementwise
 from .conditioning import Conditional
 from .errors import NonFinite
 from .flow import Flow
@@ -145,10 +147,8 @@ class Target:
 
     Arguments:
         flow: The flow.
-        elementwise: The elementwise layers after the grid's.
         samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
-        generator: The source of the noise on grids, and of the start of the mixture.
-        grid: True if the first layer is that of a grid.
+        generator: The source of the dequantization noise, and of the start of the mixture.
         components: The largest number of Gaussians of the mixture.
         context: The contexts of the samples, with shape (N, C); None for a flow without. The
             mixture is then one of contexts and rows.
@@ -157,16 +157,16 @@ class Target:
     def __init__(
         self,
         flow: Flow,
-        elementwise: Sequence[Bijection],
         samples: Tensor,
         generator: torch.Generator,
         *,
-        grid: bool,
         components: int,
         context: Tensor | None = None,
     ) -> None:
-        self.flow, self.grid, self.elementwise, self.samples = flow, grid, elementwise, samples
-        count = grid + len(elementwise)
+        self.flow, self.samples = flow, samples
+        first = int(flow.dequantizer is not None)
+        self.elementwise = list(takewhile(_is_elementwise, list(flow.layers)[first:]))
+        count = first + len(self.elementwise)
         self.preprocessing = Flow(flow.event_shape, list(flow.layers)[:count]).to(
             flow.device, flow.dtype
         )
@@ -207,6 +207,10 @@ class Target:
         return torch.cat([self.flow.standardized(context).to(y), y], 1)
 
 
+def _is_elementwise(layer: Bijection) -> bool:
+    return isinstance(layer, Elementwise | Affine)
+
+
 class Chains:
     """K chains for each of N rows, all of one length.
 
@@ -218,7 +222,7 @@ class Chains:
         generator: The source of random numbers.
         context: The contexts of the rows, with shape (N, C); None for a flow without.
         started: True if the chains start at the missing elements of ``x``.
-        tell: A function that is called after every step.
+        on_step: A function that is called after every step.
 
     Raises:
         NonFinite: if no log-density is finite.
@@ -234,10 +238,10 @@ class Chains:
         *,
         context: Tensor | None = None,
         started: bool = False,
-        tell: Callable[[], None] = lambda: None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.target, self.rows, self.draws, self.generator = target, len(x), draws, generator
-        self.tell = tell
+        self.on_step = on_step
         self.missing = missing.repeat_interleave(draws, 0)
         self.context = None if context is None else context.repeat_interleave(draws, 0)
         self.rest = target.rest(self.context)
@@ -379,9 +383,9 @@ class Chains:
         """Makes one step, and returns the acceptance of its leapfrogs, if there are any."""
         accepted = self._leapfrogs() if leaps else None
         self._jump()
-        if self.target.grid:
+        if self.target.flow.dequantizer is not None:
             self._refresh()
-        self.tell()
+        self.on_step()
         return accepted
 
     def _leapfrogs(self) -> Tensor:

@@ -19,14 +19,11 @@ __all__ = ["MIXED", "Filling", "Imputed", "impute"]
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 
 import torch
 import torch.distributed
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Dequantizer
-from .bijections.activations import Elementwise
 from .bijections.weighted import fixed_weights
 from .chains import Chains, Target
 from .flow import Flow
@@ -51,6 +48,10 @@ ENOUGH = 0.25
 
 SETTLE = 4
 """Moves of the chains of such rows."""
+
+ROUNDS = ((0, False), (1, False), (3, False))
+"""Rounds without leapfrogs, as multiples of the moves. Only rows that have not converged have
+another one."""
 
 REDRAW_EVERY = 100
 """Training steps after which missing values are sampled again."""
@@ -121,34 +122,32 @@ def impute(
     context, x = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
     _check(flow, x, context, draws, steps, warmup)
     missing = (x.isnan() if missing is None else torch.as_tensor(missing)).expand(x.shape)
-    found = x.unsqueeze(1).repeat_interleave(draws, 1)
-    acceptance, r_hat = x.new_ones(2, len(x), dtype=torch.float64)
-    rows = missing.flatten(1).any(1).nonzero().flatten()
+    result = Imputed(
+        x.unsqueeze(1).repeat_interleave(draws, 1), *x.new_ones(2, len(x), dtype=torch.float64)
+    )
+    rounds = (*ROUNDS, *((2**k, True) for k in range(doublings + 1)))
+    total = SETTLE + sum(number * (warmup + steps) for number, _ in rounds)
+    rows = missing.any(1).nonzero().flatten()
     with fixed_weights(flow):
-        given = None if context is None else context[torch.arange(SAMPLES) % len(x)]
-        samples = flow.sample_tensor(
-            SAMPLES if given is None else (), generator=generator, context=given
-        )
-        law = _target(flow, samples, generator, given, components=COMPONENTS)
-        size = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
-        leaping = ((2**k, True) for k in range(doublings + 1))
-        rounds = ((0, False), (1, False), (3, False), *leaping)
-        count = sum(number * (warmup + steps) for number, _ in rounds)
-        told = _Share(SETTLE + count, progress)
+        target = _sampled_target(flow, context, len(x), generator)
+        part = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
+        done = _Share(total, progress)
         for number, leaps in rounds:
-            for some in filter(len, rows.split(size)):
-                given = None if context is None else context[some]
-                options = {"context": given, "tell": partial(told, len(some) / len(rows))}
-                chains = Chains(law, x[some], missing[some], draws, generator, **options)
+            for some in filter(len, rows.split(part)):
+                chains = Chains(
+                    target, x[some], missing[some], draws, generator,
+                    context=None if context is None else context[some],
+                    on_step=partial(done, len(some) / len(rows)),
+                )  # fmt: skip
                 if number:
                     chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
                 chains.run(number * steps or SETTLE, leaps=leaps)
-                made = chains.raw().to(x)
-                found[some] = torch.where(missing[some].unsqueeze(1), made, found[some])
-                acceptance[some] = chains.acceptance()
-                r_hat[some] = chains.r_hat() if number else chains.pool_r_hat(ENOUGH)
-            rows = rows[r_hat[rows] > MIXED]
-    return Imputed(found, acceptance, r_hat)
+                sampled, masked = chains.raw().to(x), missing[some].unsqueeze(1)
+                result.draws[some] = torch.where(masked, sampled, result.draws[some])
+                result.acceptance[some] = chains.acceptance()
+                result.r_hat[some] = chains.r_hat() if number else chains.pool_r_hat(ENOUGH)
+            rows = rows[result.r_hat[rows] > MIXED]
+    return result
 
 
 class _Share:
@@ -162,38 +161,19 @@ class _Share:
         self.progress(self.done / self.steps)
 
 
-def _target(
-    flow: Flow,
-    samples: Tensor,
-    generator: torch.Generator,
-    context: Tensor | None = None,
-    *,
-    components: int,
+def _sampled_target(
+    flow: Flow, context: Tensor | None, rows: int, generator: torch.Generator
 ) -> Target:
-    """Returns the distribution that chains sample.
-
-    Arguments:
-        flow: The flow.
-        samples: Raw rows (N, D) that have nearly this distribution.
-        generator: The source of randomness.
-        context: The contexts of the samples, with shape (N, C).
-        components: Most Gaussians of the mixture of proposals.
-    """
-    layers = list(flow.layers)
-    grid = bool(layers) and isinstance(layers[0], Dequantizer)
-    elementwise = list(takewhile(_elementwise, layers[grid:]))
-    return Target(
-        flow, elementwise, samples, generator, grid=grid, components=components, context=context
-    )
+    """Returns the distribution to sample, with a mixture fitted to samples of the flow."""
+    if context is not None:
+        context = context[torch.arange(SAMPLES) % rows]
+    shape = SAMPLES if context is None else ()
+    samples = flow.sample_tensor(shape, generator=generator, context=context)
+    return Target(flow, samples, generator, context=context, components=COMPONENTS)
 
 
 def _check(
-    flow: Flow,
-    x: Tensor,
-    context: Tensor | None,
-    draws: int,
-    steps: int,
-    warmup: int,
+    flow: Flow, x: Tensor, context: Tensor | None, draws: int, steps: int, warmup: int
 ) -> None:
     if x.shape[1:] != flow.event_shape or len(flow.event_shape) != 1:
         raise ValueError(
@@ -209,10 +189,6 @@ def _check(
             f"draws, steps, warmup: found {draws}, {steps}, {warmup}, expected 1 or more, and an "
             "even number of 4 or more steps"
         )
-
-
-def _elementwise(layer: Bijection) -> bool:
-    return isinstance(layer, Elementwise | Affine)
 
 
 class Filling:
@@ -242,7 +218,7 @@ class Filling:
         self.rows = self.missing.any(1).nonzero().flatten()
 
     def due(self, step: int) -> bool:
-        """Returns whether missing values are sampled again before a step."""
+        """Returns True if missing values are sampled again before a step."""
         return step > 0 and step % REDRAW_EVERY == 0
 
     @torch.no_grad()
@@ -260,22 +236,23 @@ class Filling:
         chosen = self.rows[order]
         whole = torch.zeros_like(self.x[chosen])
         with fixed_weights(flow):
-            law = _target(flow, self.x[some], noise, self._given(some), components=1)
+            context = self._context_of(some)
+            target = Target(flow, self.x[some], noise, context=context, components=1)
             for number, part in enumerate(torch.arange(len(chosen), device=device).split(size)):
                 if number % world == rank:
                     noise = generator(self.seed, "missing", step, number, device=device)
-                    whole[part] = self._drawn(law, chosen[part], noise)
+                    whole[part] = self._sampled(target, chosen[part], noise)
         if world > 1:
             torch.distributed.all_reduce(whole)
         self.x[chosen] = torch.where(self.missing[chosen], whole, self.x[chosen])
 
-    def _drawn(self, law: Target, rows: Tensor, noise: torch.Generator) -> Tensor:
-        options = {"context": self._given(rows), "started": True}
-        chains = Chains(law, self.x[rows], self.missing[rows], 1, noise, **options)
+    def _sampled(self, target: Target, rows: Tensor, noise: torch.Generator) -> Tensor:
+        options = {"context": self._context_of(rows), "started": True}
+        chains = Chains(target, self.x[rows], self.missing[rows], 1, noise, **options)
         chains.run(REDRAW_MOVES, leaps=False)
         return chains.raw()[:, 0].to(self.x)
 
-    def _given(self, rows: Tensor) -> Tensor | None:
+    def _context_of(self, rows: Tensor) -> Tensor | None:
         return None if self.context is None else self.context[rows]
 
     def state(self) -> dict[str, Tensor]:

@@ -221,7 +221,7 @@ def fit_components(
     x = x.detach().cpu().double()
     scale, mean = _standard(x)
     correlations = torch.cov(((x - mean) / scale).mT, correction=0)
-    jitter = FLOOR * ridge * torch.eye(len(mean)).to(x)
+    jitter = 1e-8 * torch.eye(len(mean)).to(x)  # contexts may be linear functions of others
     root = scale[:, None] * torch.linalg.cholesky(correlations + jitter)
     white = torch.linalg.solve_triangular(root, (x - mean).mT, upper=False).mT
     mixture, _ = _fitted(white, count, "full", MOST, seed, ridge)

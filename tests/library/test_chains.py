@@ -129,7 +129,7 @@ def gaussian():
     root = torch.eye(4) + 0.5 * normal((4, 4), torch.zeros(()), generator(7)).tril(-1)
     flow = ebflow.Flow((4,), [Dense(root, None)])
     draws = flow.sample((2_000,), generator=generator(8))
-    law = Target(flow, [], draws, generator(9), grid=False, components=1)
+    law = Target(flow, draws, generator(9), components=1)
     missing = (torch.arange(4) < 3).expand(16, 4)
     return Chains(law, draws[:16], missing, 32, generator(10))
 
