@@ -31,7 +31,6 @@ from .bijections import Weighted
 from .bijections.base import products
 from .errors import NonFinite
 from .flow import Flow
-from .randomness import eager
 from .randomness import generator as derive
 
 
@@ -74,7 +73,6 @@ class Anchor:
         """The effective weights of the modelled log-determinants."""
         return [layer.effective_weight() for layer in self.lazy]
 
-    @eager
     def follow(self, step: int) -> None:
         """Refreshes if the rule requires it at a training step; later calls at it do nothing."""
         if step == self.step:

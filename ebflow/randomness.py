@@ -11,18 +11,15 @@ Every generator is derived from ``(seed, *path)``; nothing reads the global stat
 ``RowGenerator`` uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon,
 Moraes, Dror, Shaw, 2011), by NumPy. ``ContentGenerator`` hashes by the finalizer of SplitMix64
 (Fast Splittable Pseudorandom Number Generators; Steele, Lea, Flood, 2014). A normal number is
-:math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one uniform u. Compiled graphs contain no random
-numbers; they take them as inputs.
+:math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one uniform u.
 """
 
-__all__ = ["ContentGenerator", "Generator", "RowGenerator", "eager", "generator", "noise",
-           "normal", "rademacher", "uniform"]  # fmt: skip
+__all__ = ["ContentGenerator", "Generator", "RowGenerator", "generator", "noise", "normal",
+           "rademacher", "uniform"]  # fmt: skip
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,23 +34,6 @@ WEYL = 0x9E3779B97F4A7C15 - 2**64
 FINALIZER = (30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1)
 """Shifts and factors of the finalizer of SplitMix64."""
 
-P, R = ParamSpec("P"), TypeVar("R")
-
-
-def eager(function: Callable[P, R]) -> Callable[P, R]:
-    """Keeps a function out of compiled graphs, as ``torch.compiler.disable`` does.
-
-    Unlike that, it imports the compiler only if a graph is being compiled.
-    """
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return call
-
 
 class RowGenerator:
     """The random numbers of rows ``first``, ``first`` + 1, … of ``(seed, *path)``.
@@ -67,7 +47,6 @@ class RowGenerator:
     def __init__(self, seed: int, *path: str | int, first: int = 0) -> None:
         self.key, self.first, self.calls = _digest(seed, path), first, 0
 
-    @eager
     def symmetric(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Returns the middles of random cells of (−1, 1), 2²⁴ equal ones in float32.
 
@@ -155,7 +134,6 @@ def rademacher(shape: Sequence[int], like: Tensor, generator: Generator | None) 
     return uniform(shape, like, generator).lt_(0.5).mul_(2).sub_(1)
 
 
-@eager
 def _own(sample: object, shape: Sequence[int], like: Tensor, generator: object) -> Tensor:
     return sample(shape, generator=generator, dtype=like.dtype, device=like.device)
 

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from ..randomness import eager
 from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32, hold
 
 STRUCTURES = ("full", "tril", "triu")
@@ -95,7 +94,6 @@ class SpectralNorm(nn.Module):
         """Returns the stored value after ``weight`` is assigned: itself."""
         return weight
 
-    @eager
     @torch.no_grad()
     def _follow(self, weight: Tensor) -> None:
         present = checksum(weight)
@@ -284,7 +282,6 @@ class Weighted(ConstantJacobian):
         log_dets = self.factorize(at_least_float32(weight)).log_dets()
         return self.total(log_dets).to(weight.dtype)
 
-    @eager
     def factorize(self, weight: Tensor) -> Factors:
         """Returns J in factors for an effective weight, differentiable."""
         return BlockFactors(self.blocks(weight), self.structure)
