@@ -10,7 +10,7 @@ refresh the anchor uses
 
 .. math:: \log |\det J(W)| \approx \log |\det J(W_0)| + \langle g, W - W_0 \rangle,
 
-O(size of W) a step. W is the effective weight: parametrizations are followed exactly. With
+O(size of W) a step. W is the weight after its parametrizations, which are followed exactly. With
 score-matching weight 0 this is lazy maximum likelihood.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
@@ -70,14 +70,14 @@ class Anchor:
 
     @property
     def weights(self) -> list[Tensor]:
-        """The effective weights of the modelled log-determinants."""
-        return [layer.effective_weight() for layer in self.lazy]
+        """The weights of the modelled log-determinants."""
+        return [layer.weight for layer in self.lazy]
 
     def follow(self, step: int) -> None:
         """Refreshes if the rule requires it at a training step; later calls at it do nothing."""
         if step == self.step:
             return
-        device = self.weights[0].device.type if self.lazy else "cpu"
+        device = _like(self.lazy[0]).device.type if self.lazy else "cpu"
         with products("highest"), torch.autocast(device, enabled=False):
             if not self.refreshes or self.age >= self.interval or self._drifted():
                 self.refresh()
@@ -87,11 +87,10 @@ class Anchor:
         """Computes log Z and its gradient at the present weights, by exact log-determinants."""
         offset, kept = torch.zeros(()), []
         for layer in self.lazy:  # one by one, so that only one is in memory in factors
-            weight = layer.effective_weight().detach().requires_grad_()
+            weight = layer.weight.detach().clone()
             log_det, gradient = _linearized(layer, weight)
-            offset = offset + log_det - torch.dot(gradient.flatten(), weight.detach().flatten())
-            copies = {"gradient": gradient.contiguous, "weight": weight.detach().clone}
-            kept.append({name: copies[name]() for name in layer.keeps})
+            offset = offset + log_det - torch.dot(gradient.flatten(), weight.flatten())
+            kept.append({"gradient": gradient.contiguous(), "weight": weight})
         self.offset, self.kept, self._solvers = offset, kept, []
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
@@ -121,7 +120,7 @@ class Anchor:
         self.step = -1
         known = enumerate(self.lazy if self.refreshes else [])
         self.kept = [
-            {name: state[f"{name}.{i}"].to(_like(layer)) for name in layer.keeps}
+            {name: state[f"{name}.{i}"].to(_like(layer)) for name in ("gradient", "weight")}
             for i, layer in known
         ]
         self._solvers = []
@@ -131,7 +130,7 @@ class Anchor:
             return False
         if not self._solvers:
             pairs = zip(self.lazy, self.kept, strict=True)
-            self._solvers = [layer.solver(kept) for layer, kept in pairs]
+            self._solvers = [layer.solver(**kept) for layer, kept in pairs]
         pairs = zip(self.lazy, self._solvers, strict=True)
         self.drift = max((self._drift(layer, solve) for layer, solve in pairs), default=0.0)
         return self.drift > self.tolerance
@@ -145,6 +144,7 @@ class Anchor:
 
 def _linearized(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Returns log |det J| and its gradient at ``weight``."""
+    weight = weight.detach().requires_grad_()
     with torch.enable_grad():
         log_det = layer.volume(weight)
     if not torch.isfinite(log_det):

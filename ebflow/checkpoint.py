@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from . import __version__, bases
-from .architectures import ARCHITECTURES, LEARNED
+from .architectures import ARCHITECTURES
 from .errors import BadInput
 from .files import load_tensors, previous, replaced, sha256, write_bytes
 from .flow import Flow
@@ -299,10 +299,7 @@ def _check_sizes(spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Raises ValueError if a flow would be much larger than its weights, and fill the memory."""
     shape, options = spec["shape"], spec["options"]
     largest = max((SIZE, *(n for t in tensors.values() for n in t.shape)))
-    if (
-        spec["architecture"] in ("convolutional", "glow")
-        and options.get("activation") not in LEARNED
-    ):
+    if spec["architecture"] in ("convolutional", "glow") and options.get("activation") != "spline":
         sizes = [("shape", n) for n in shape]  # its kernels are smaller than an image
     else:
         sizes = [("shape", math.prod(shape))]

@@ -273,7 +273,7 @@ def _normalizer(
     factor = torch.linalg.qr((vectors * values.sqrt()).mT).R.mT
     factor = factor * factor.diagonal().sign()
     inverse = torch.linalg.inv(factor).tril()
-    return [standard, Dense(inverse, None, structure="tril", trainable=False)]
+    return [standard, Dense(inverse, None, trainable=False)]
 
 
 def _suited(moments: "_Moments") -> str:

@@ -22,11 +22,10 @@ from ..bijections import (
     part,
     random_rotation,
 )
-from ..bijections.weighted import spectral_norm
 from ..flow import Flow
 from ..networks import convnet, perceptron
 from ..randomness import generator as derive
-from .parts import conditioned, finished, flattened, halved
+from .parts import conditioned, finished, flattened, halved, spectral
 
 
 def coupling(
@@ -95,7 +94,7 @@ def _mixing(size: int, norm: str | None, generator: torch.Generator) -> Dense:
     weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
     layer = Dense(weight, torch.zeros(size))
     if norm == "spectral":
-        spectral_norm(layer, generator)
+        spectral(layer, generator)
     elif norm == "weight":
         weight_norm(layer)
     elif norm is not None:

@@ -1,6 +1,6 @@
 """Networks of matrices or convolutions, with activations."""
 
-__all__ = ["ACTIVATIONS", "LEARNED", "LINEAR", "convolutional", "dense"]
+__all__ = ["ACTIVATIONS", "LINEAR", "convolutional", "dense"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,29 +16,20 @@ from ..bijections import (
     Bijection,
     Convolution,
     Dense,
-    DenseLU,
     MonotoneSpline,
-    MonotoneTanh,
     ScaleShift,
     SmoothLeakyReLU,
     Squeeze,
 )
-from ..bijections.weighted import spectral_norm
 from ..flow import Flow
 from ..networks import convnet
-from .parts import conditioned, finished, flattened, halved
+from .parts import conditioned, finished, flattened, halved, spectral
 
-LEARNED = ("spline", "tanh")
-"""Learned activations, which follow every linear layer."""
+ACTIVATIONS = ("smooth_leaky_relu", "spline")
+"""Names of activations: the paper's, and ``MonotoneSpline``, which is learned."""
 
-ACTIVATIONS = ("smooth_leaky_relu", *LEARNED)
-"""Names of activations: the paper's, ``MonotoneSpline`` and ``MonotoneTanh``."""
-
-LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {
-    "full": Dense,
-    "lu": DenseLU,
-}
-"""Dense layers by the form of their weight; other packages may add layers."""
+LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {"full": Dense}
+"""Dense layers by the form of their weight; other packages may add forms."""
 
 
 def dense(
@@ -51,8 +42,7 @@ def dense(
     residual: bool = False,
     centred: bool = False,
     cells: int = 16,
-    terms: int = 6,
-    reach: float | None = None,
+    reach: float = 4.0,
     sign: float = 1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -64,34 +54,32 @@ def dense(
 ) -> Flow:
     """Creates ``depth`` dense layers with activations of every element: the paper's FC model.
 
-    Smooth leaky ReLUs are between the layers, as in the paper. Learned activations follow every
-    layer, the last one too, and start near the identity. A ``ConditionalAffine`` after every dense
-    layer adds the context.
+    Smooth leaky ReLUs are between the layers, as in the paper. Splines follow every layer, the
+    last one too, and start as the identity. A ``ConditionalAffine`` after every dense layer adds
+    the context.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. There are
     ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and ``depth`` ·
-    ``cells`` · D of splines, or (3 ``terms`` + 1) · D of tanh.
+    ``cells`` · D of splines.
 
     Source: Chao et al. (2023), arXiv:2305.15267; the network of Gresele et al. (2020),
     arXiv:2006.15090.
 
     Arguments:
         depth: The number of dense layers L.
-        linear: The form of W, a name in ``LINEAR``: ``full``, or ``lu`` for its factors.
-        activation: ``smooth_leaky_relu``; ``spline``: a ``MonotoneSpline``; ``tanh``: a
-            ``MonotoneTanh``.
+        linear: The form of W, a name in ``LINEAR``.
+        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
         alpha: The slope of smooth leaky ReLUs at −∞.
-        residual: Whether they add their input.
-        centred: Whether they pass through 0 with slope 1, so the next layer need not correct a
+        residual: True if they add their input.
+        centred: True if they pass through 0 with slope 1, so the next layer need not correct a
             mean and a scale; score matching alone then keeps its mass.
         cells: The cells of a spline's grid.
-        terms: The number of tanh's steps.
-        reach: The half-width of the grid, or of the initial steps of tanh; None: 4, or 3.
+        reach: The half-width of the grid.
         sign: The factor of the identity in initial weights.
         bias: The initial value of every offset.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
         noise: √D times the standard deviation of this noise.
-        calibrated: Whether each W after an activation is divided by the standard deviation of the
+        calibrated: True if each W after an activation is divided by the standard deviation of the
             activation of N(0, 1), and its mean is subtracted. Latents of whitened data then start
             with zero mean and unit variance, and the likelihood near the Gaussian's.
     """
@@ -116,8 +104,7 @@ def convolutional(
     residual: bool = True,
     centred: bool = False,
     cells: int = 16,
-    terms: int = 6,
-    reach: float | None = None,
+    reach: float = 4.0,
     shared: bool = False,
     hidden: int = 0,
     sign: float = -1.0,
@@ -145,20 +132,19 @@ def convolutional(
     Arguments:
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
-        padding: ``zero``, ``circular`` or ``masked``, as in ``Convolution``.
+        padding: ``zero`` or ``circular``.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
         depth: The number of convolutions per size.
-        activation: ``smooth_leaky_relu``, or ``spline`` or ``tanh``: a ``MonotoneSpline``, of
-            ``cells`` · D parameters, or a ``MonotoneTanh``, of (3 ``terms`` + 1) · D, of every
-            pixel after every convolution, the last one too.
-        shared: Whether the pixels of a channel share their learned activation.
+        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of ``cells`` · D
+            parameters, of every pixel after every convolution, the last one too.
+        shared: True if the pixels of a channel share their spline.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
             weights). After every convolution of C > 1 channels and its activation, one half of the
             channels scales and shifts the other. Kernels start as the reversal of channels, so
             that the halves take turns. 0: no coupling.
         generator: Source of the noise in initial weights and spectral normalization.
         noise: k √C times the standard deviation of the noise in initial kernels.
-        spectral_norm: Whether each K, as a matrix (C, C k²), is divided by its largest singular
+        spectral_norm: True if each K, as a matrix (C, C k²), is divided by its largest singular
             value, updated by one power iteration per training step; the paper's for CIFAR-10.
     """
     if spectral_norm and calibrated:
@@ -194,29 +180,21 @@ def _linear(
         identity: The weight of the identity.
         event: The shape of the layer's events.
         arguments: The arguments of the architecture by name.
-        first: Whether the layer is the first one, which no activation precedes.
+        first: True for the first layer, which no activation precedes.
     """
     name, before = arguments["activation"], None
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if name not in LEARNED and not first:
+    if name == "smooth_leaky_relu" and not first:
         options = {name: arguments[name] for name in ("residual", "centred")}
         relu = SmoothLeakyReLU(arguments["alpha"], **options)
         before = relu if arguments["calibrated"] else None
         yield relu
     yield make(*_start_of(identity, before, arguments))
     yield from conditioned(event, arguments["context"], arguments["generator"])
-    if name in LEARNED:
-        yield _learned(name, event, arguments)
-
-
-def _learned(name: str, event: tuple[int, ...], arguments: dict[str, Any]) -> Bijection:
-    options = {"channels": arguments.get("shared", False)}
-    if arguments["reach"] is not None:
-        options["reach"] = arguments["reach"]
     if name == "spline":
-        return MonotoneSpline(event, cells=arguments["cells"], **options)
-    return MonotoneTanh(event, terms=arguments["terms"], **options)
+        options = {name: arguments[name] for name in ("cells", "reach")}
+        yield MonotoneSpline(event, **options, channels=arguments.get("shared", False))
 
 
 def _start_of(
@@ -229,8 +207,8 @@ def _start_of(
     sign, noise = arguments["sign"], arguments["noise"]
     weight, offset = sign * identity, torch.full((len(identity),), arguments["bias"])
     if noise:
-        draw = torch.randn(identity.shape, generator=arguments["generator"])
-        weight += noise / math.sqrt(identity[0].numel()) * draw
+        normal = torch.randn(identity.shape, generator=arguments["generator"])
+        weight += noise / math.sqrt(identity[0].numel()) * normal
     if before is None:
         return weight, offset
     mean, deviation = _moments(before)
@@ -249,4 +227,4 @@ def _convolution(
     event: tuple[int, ...], arguments: dict[str, Any], kernel: Tensor, offset: Tensor
 ) -> Convolution:
     layer = Convolution(kernel, offset, event[1:], padding=arguments["padding"])
-    return spectral_norm(layer, arguments["generator"]) if arguments["spectral_norm"] else layer
+    return spectral(layer, arguments["generator"]) if arguments["spectral_norm"] else layer

@@ -1,6 +1,6 @@
 """Parts that architectures share: the first layer, couplings, contexts, and specifications."""
 
-__all__ = ["conditioned", "finished", "flattened", "halved"]
+__all__ = ["conditioned", "finished", "flattened", "halved", "spectral"]
 
 import copy
 import math
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from ..bijections import Bijection, ConditionalAffine, Coupling, Reshape, ScaleShift, Spline
 from ..flow import Flow
@@ -36,7 +37,7 @@ def halved(
         transform: The transform whose parameters the conditioner computes.
         context: The number of elements of a context.
         shifts: As ``network``, for a separate conditioner of shifts; None: one network for all.
-        flip: Whether the second half is unchanged, instead of the first.
+        flip: True if the second half is unchanged, instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
@@ -58,6 +59,19 @@ def conditioned(
 ) -> list[Bijection]:
     """Returns the layer that adds a context after a linear layer; none without a context."""
     return [ConditionalAffine(shape, context, generator=generator)] if context else []
+
+
+def spectral(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
+    """Divides the weight by its largest singular value from now on, and returns the layer.
+
+    Source: Spectral Normalization for Generative Adversarial Networks (Miyato, Kataoka, Koyama,
+    Yoshida, 2018), arXiv:1802.05957.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=()):  # the power iteration starts from the global state
+        torch.manual_seed(seed)
+        return spectral_norm(layer)
 
 
 def finished(

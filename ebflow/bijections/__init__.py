@@ -1,11 +1,11 @@
 """Bijections, one family a file."""
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells", "ColumnCells",
-           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
-           "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
-           "Linearization", "Logit", "MonotoneSpline", "MonotoneTanh", "Part", "Permutation",
-           "Pointwise", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze",
-           "Univariate", "Weighted", "Wrap", "part", "random_rotation"]  # fmt: skip
+           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense",
+           "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot", "Linearization",
+           "Logit", "MonotoneSpline", "Part", "Pointwise", "Reshape", "ScaleShift",
+           "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap", "part",
+           "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -15,10 +15,10 @@ from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
 from .convolution import Convolution, Pointwise, random_rotation
 from .coupling import Coupling
-from .learned import MonotoneSpline, MonotoneTanh
-from .linear import Dense, DenseLU
+from .learned import MonotoneSpline
+from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
-from .reshape import Part, Permutation, Reshape, Squeeze, part
+from .reshape import Part, Reshape, Squeeze, part
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted
 from .wrap import Wrap

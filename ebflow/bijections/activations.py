@@ -4,10 +4,11 @@ For :math:`y_i = f(x_i)` with :math:`f' > 0`, :math:`\psi = \sum_i \log f'(x_i)`
 :math:`f` and :math:`f', \; \psi' = (\log f')', \; \psi''`, so that :math:`f'' = f' \psi'`.
 """
 
-__all__ = ["Elementwise", "SmoothLeakyReLU"]
+__all__ = ["Elementwise", "SmoothLeakyReLU", "root"]
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from torch.nn import functional as F
 from ..errors import NonFinite
 from .base import Bijection, Linearization, at_least_float32, sum_event
 
+STEPS = 200
+"""Largest number of steps of an inverse: Newton's, and a halving for every binary digit."""
+
 
 class Elementwise(Bijection):
     """An increasing function of every element, with closed-form derivatives."""
 
     pixelwise = True
-    max_order = 3
-    """The order of derivatives in the first ``local``; higher orders compute another one."""
 
     def local(self, x: Tensor, order: int) -> Any:  # noqa: ANN401
         """Returns the shared part of f and ``order`` derivatives at ``x``: ``x``, or more."""
@@ -53,14 +55,12 @@ class Elementwise(Bijection):
 
 class _ElementwiseLinearization(Linearization):
     def __init__(self, layer: Elementwise, x: Tensor) -> None:
-        self.layer, self.x, self._at = layer, x, layer.local(x, layer.max_order)
+        self.layer, self.x, self._at = layer, x, layer.local(x, 3)
         self.y = layer.value(self._at)
         self._known: tuple[Tensor, ...] = ()
 
     def _derivatives(self, order: int) -> tuple[Tensor, ...]:
         if len(self._known) < order:
-            if order > self.layer.max_order:
-                self._at = self.layer.local(self.x, order)
             self._known = self.layer.derivatives(self._at, order)
         return self._known
 
@@ -87,8 +87,7 @@ class SmoothLeakyReLU(Elementwise):
 
     Slopes increase from α to 1, or from 1 + α to 2 with ``residual``. With ``centred`` it is
     (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0 keep their mean and
-    scale to first order, so the next layer need not undo a change. The inverse is Newton's
-    iteration to a relative tolerance of a few units in the last place.
+    scale to first order, so the next layer need not undo a change.
 
     Arguments:
         alpha: The slope α at −∞, in (0, 1).
@@ -129,14 +128,43 @@ class SmoothLeakyReLU(Elementwise):
         return d1, psi1, psi1 * (1 - 2 * sigma - psi1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves f(x) = y; raises NonFinite if 50 Newton steps are not enough, as for NaN."""
-        high, dtype = self.low + self.rise, y.dtype
-        y = at_least_float32(y)
-        x = torch.where(y > 0, y / high, y / self.low)
-        tolerance = 8 * torch.finfo(y.dtype).eps
-        for _ in range(50):
-            step = (self.value(x) - y) / self.derivatives(x, 1)[0]
-            x = x - step
-            if (step.abs() <= tolerance * (1 + x.abs())).all():
-                return x.to(dtype)
-        raise NonFinite("SmoothLeakyReLU.inverse: 50 Newton steps did not converge")
+        """Solves f(x) = y to 8 ε (1 + |x|); raises NonFinite for NaN and ∞."""
+        target, dtype = at_least_float32(y), y.dtype
+        ends = (target + self.offset - bend for bend in (self.rise * math.log(2), 0.0))
+        low, high = (torch.minimum(t / self.low, t / (self.low + self.rise)) for t in ends)
+
+        def excess(x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.value(x) - target, self.derivatives(x, 1)[0]
+
+        return root(excess, low, high, 1.0).to(dtype)
+
+
+def root(
+    f: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high: Tensor, scale: float
+) -> Tensor:
+    """Returns the zeros in [low, high] of increasing functions, to 4 ε (scale + |x|).
+
+    It is Newton's iteration. If a step would leave the interval, or is more than half as long as
+    the last one, the interval is halved instead.
+
+    Arguments:
+        f: A function from points to values and slopes.
+        low: Points with values of at most 0.
+        high: Points with values of at least 0.
+        scale: The size of x below which errors are absolute.
+
+    Raises:
+        NonFinite: if 200 steps are not enough, as for NaN.
+    """
+    x, moved, epsilon = 0.5 * (low + high), high - low, 4 * torch.finfo(low.dtype).eps
+    for _ in range(STEPS):
+        excess, slope = f(x)
+        low, high = torch.where(excess <= 0, x, low), torch.where(excess >= 0, x, high)
+        step = excess / slope
+        tolerance, newton = epsilon * (scale + x.abs()), x - step
+        safe = (newton > low) & (newton < high) & (step.abs() <= 0.5 * moved)
+        new = torch.where(safe | (step.abs() <= tolerance), newton, 0.5 * (low + high))
+        moved, x = (new - x).abs(), new
+        if (moved <= tolerance).all():
+            return x
+    raise NonFinite(f"inverse of an activation: {STEPS} Newton steps did not converge")

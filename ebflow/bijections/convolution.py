@@ -12,8 +12,6 @@ padding   J                log |det J|                   inverse of B events
 zero      banded           O(D (k W C)²), by strips      O(B D²) once factorized, in O(D³)
 circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H W)) once
                            every frequency               factorized
-masked    triangular       O(C), the centre tap's        O(B D²), and O(D² C k²) once for J
-                           diagonal
 ========  ===============  ============================  ===================================
 
 The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convolution by the turned
@@ -34,7 +32,7 @@ strips, so S may be ill-conditioned even if J is not. ``Elimination.accurate`` d
 
 Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, for zero padding; Emerging Convolutions for Generative
-Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for the other two;
+Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for circular padding;
 Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018), arXiv:1807.03039,
 for 1×1; Matrix Computations (Golub, Van Loan, 4th edition, 2013), §4.5, for strips.
 """
@@ -51,21 +49,20 @@ from torch.nn import functional as F
 from .base import as_autocast
 from .weighted import Factors, Weighted
 
-PADDINGS = ("zero", "circular", "masked")
+PADDINGS = ("zero", "circular")
 
 
 class Convolution(Weighted):
     """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
 
-    ``masked`` is zero padding with a kernel that reads the pixels before its own in reading order
-    and, at its own pixel, the channels up to its own. The other weights have no effect and no
-    gradient.
+    Blocks have pixels in reading order, with the channels of a pixel together. With circular
+    padding they are Fourier coefficients, at one of every two conjugate frequencies.
 
     Arguments:
         weight: K, with shape (C, C, k, k), k odd.
         bias: b, with shape (C,), or None.
         size: (H, W).
-        padding: ``zero``, ``circular`` or ``masked``.
+        padding: ``zero`` or ``circular``.
         trainable: True if K and b are parameters; buffers otherwise.
 
     Raises:
@@ -83,21 +80,12 @@ class Convolution(Weighted):
         trainable: bool = True,
     ) -> None:
         _check(weight, size, padding)
-        masked, shape = padding == "masked", (len(weight), *size)
-        structure = "tril" if masked else "full"
-        super().__init__(shape, weight, bias, structure=structure, trainable=trainable)
-        self.padding, self.lazy = padding, not masked
-        self.basis = _Frequencies(*shape) if padding == "circular" else _Raster(*shape)
-        mask = _before(*weight.shape[1:3]).to(weight.device) if masked else None
-        self.register_buffer("mask", mask, persistent=False)
+        super().__init__((len(weight), *size), weight, bias, trainable=trainable)
+        self.padding, self.circular = padding, padding == "circular"
 
     def extra_repr(self) -> str:
         """Names the event shape and the padding."""
         return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
-
-    def effective_weight(self) -> Tensor:
-        """Returns K with zeros for masked weights."""
-        return self.weight if self.mask is None else torch.where(self.mask, self.weight, 0.0)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns K * v + b."""
@@ -107,7 +95,7 @@ class Convolution(Weighted):
             flat, weight = (
                 t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
             )
-        y = _Convolve.apply(flat, weight, self.padding == "circular")
+        y = _Convolve.apply(flat, weight, self.circular)
         return (y if bias is None else y + self.offset).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
@@ -115,42 +103,51 @@ class Convolution(Weighted):
         return self.act(s, _turned(weight))
 
     def blocks(self, weight: Tensor) -> Tensor:
-        """Returns the coordinates of the images of the unit events, by one convolution."""
-        return self.to_blocks(self.act(self.basis.units(weight), weight))
+        """Returns the blocks, by one convolution of unit events, or of an impulse a channel."""
+        channels, height, width = self.event_shape
+        if not self.circular:
+            return _matrix(weight, height, width)
+        impulses = torch.eye(channels, dtype=weight.dtype, device=weight.device)
+        impulses = impulses.view(channels, channels, 1, 1)  # their Fourier coefficients are 1
+        return self.to_blocks(self.act(F.pad(impulses, (0, width - 1, 0, height - 1)), weight))
 
     def to_blocks(self, z: Tensor) -> Tensor:
         """Returns pixels in reading order, or Fourier coefficients."""
-        return self.basis.to_blocks(z)
+        if self.circular:
+            return torch.fft.rfft2(z.reshape(-1, *self.event_shape)).permute(2, 3, 1, 0)
+        return z.movedim(-3, -1).reshape(-1, math.prod(self.event_shape)).mT
 
     def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
         """Returns events from them."""
-        return self.basis.from_blocks(columns, shape)
+        channels, *size = self.event_shape
+        if self.circular:
+            return torch.fft.irfft2(columns.permute(3, 2, 0, 1), s=size).reshape(shape)
+        return columns.mT.reshape(*shape[:-3], *size, channels).movedim(-1, -3)
 
     def total(self, log_dets: Tensor) -> Tensor:
-        """Sums over the blocks."""
-        return self.basis.total(log_dets)
-
-    def volume(self, weight: Tensor) -> Tensor:
-        """Returns log |det J|, differentiable."""
-        if self.lazy:
-            return super().volume(weight)
-        centre = weight.shape[-1] // 2
-        diagonal = weight[:, :, centre, centre].diagonal()
-        return math.prod(self.event_shape[1:]) * diagonal.abs().log().sum()
+        """Sums over the blocks; conjugate ones have equal |det|."""
+        if not self.circular:
+            return log_dets.sum()
+        return log_dets.sum() + log_dets[:, 1 : (self.event_shape[2] + 1) // 2].sum()
 
     def factorize(self, weight: Tensor) -> Factors:
         """Returns J in strips, or as LU if rows must be exchanged between strips."""
-        rows = max(1, weight.shape[-1] // 2)
-        if self.padding == "zero" and self.event_shape[1] > rows:
-            strips = Elimination(self._corner(weight, 2 * rows), math.prod(self.event_shape))
+        rows, (_, height, width) = max(1, weight.shape[-1] // 2), self.event_shape
+        if not self.circular and height > rows:
+            corner = _matrix(weight, 2 * rows, width)
+            strips = Elimination(corner, math.prod(self.event_shape))
             if strips.accurate:
                 return strips
         return super().factorize(weight)
 
-    def _corner(self, weight: Tensor, rows: int) -> Tensor:
-        """Returns the matrix for images of ``rows`` rows, which is J's top left corner."""
-        raster = _Raster(self.event_shape[0], rows, self.event_shape[2])
-        return raster.to_blocks(_Convolve.apply(raster.units(weight), weight, False))
+
+def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
+    """Returns J for images of this size, zero-padded; for fewer rows it is J's top left corner."""
+    shape = (height, width, len(weight))
+    size = math.prod(shape)
+    units = torch.eye(size, dtype=weight.dtype, device=weight.device)
+    y = _Convolve.apply(units.view(size, *shape).movedim(-1, -3), weight, False)
+    return y.movedim(-3, -1).reshape(size, size).mT
 
 
 class _Convolve(torch.autograd.Function):
@@ -219,59 +216,6 @@ def _padded(x: Tensor, reach: int, circular: bool) -> tuple[Tensor, int]:
 def _turned(weight: Tensor) -> Tensor:
     """Returns the kernel of the transpose."""
     return weight.transpose(0, 1).flip(-2, -1)
-
-
-class _Raster:
-    """One block: the image, pixel by pixel, with all channels of a pixel together."""
-
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.shape = (height, width, channels)
-
-    def units(self, like: Tensor) -> Tensor:
-        """Returns the D unit events."""
-        size = math.prod(self.shape)
-        units = torch.eye(size, dtype=like.dtype, device=like.device)
-        return units.view(size, *self.shape).movedim(-1, -3)
-
-    def to_blocks(self, z: Tensor) -> Tensor:
-        return z.movedim(-3, -1).reshape(-1, math.prod(self.shape)).mT
-
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        return columns.mT.reshape(*shape[:-3], *self.shape).movedim(-1, -3)
-
-    def total(self, log_dets: Tensor) -> Tensor:
-        return log_dets
-
-
-class _Frequencies:
-    """A block of C×C at every frequency; only one of conjugate ones, which have equal |det|."""
-
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.shape = (channels, height, width)
-
-    def units(self, like: Tensor) -> Tensor:
-        """Returns an impulse in every channel; its Fourier coefficients are all 1."""
-        channels, height, width = self.shape
-        impulses = torch.eye(channels, dtype=like.dtype, device=like.device)
-        return F.pad(impulses.view(channels, channels, 1, 1), (0, width - 1, 0, height - 1))
-
-    def to_blocks(self, z: Tensor) -> Tensor:
-        return torch.fft.rfft2(z.reshape(-1, *self.shape)).permute(2, 3, 1, 0)
-
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        return torch.fft.irfft2(columns.permute(3, 2, 0, 1), s=self.shape[1:]).reshape(shape)
-
-    def total(self, log_dets: Tensor) -> Tensor:
-        return log_dets.sum() + log_dets[:, 1 : (self.shape[2] + 1) // 2].sum()
-
-
-def _before(channels: int, side: int) -> Tensor:
-    """Returns the mask of taps in reading order, the triangle of channels at the centre."""
-    centre = side // 2
-    taps = torch.arange(side * side).view(side, side) < side * side // 2
-    mask = taps.repeat(channels, channels, 1, 1)
-    mask[:, :, centre, centre] = torch.ones(channels, channels).tril().bool()
-    return mask
 
 
 def _check(weight: Tensor, size: tuple[int, int], padding: str) -> None:

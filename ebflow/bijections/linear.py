@@ -1,27 +1,21 @@
-r"""Dense layers: unconstrained, triangular, or by their factors.
+r"""Dense layers.
 
 :math:`y = W x + b` has :math:`\log |\det J| = \log |\det W|`, O(D³) to compute and with gradient
 :math:`W^{-\top}`. Training by score matching needs neither; evaluation factorizes W once per
-weight version, in float64. A triangular W has the sum of :math:`\log |W_{ii}|` instead, O(D).
-
-**Factors**: in W = P L U, P is a fixed permutation, L has a diagonal of ones, and U one of
-:math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D), and W is
-always invertible. Every invertible matrix has such factors for some P; training keeps the P and
-the signs of the start.
+weight version, in float64.
 """
 
-__all__ = ["Dense", "DenseLU"]
+__all__ = ["Dense"]
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import ConstantJacobian, ConstantLinearization, Linearization, as_autocast, hold
+from .base import ConstantLinearization, Linearization, as_autocast
 from .weighted import Weighted
 
 
@@ -32,12 +26,10 @@ class Pairs(dict[object, tuple[Tensor, Tensor]]):
 
 
 class Dense(Weighted):
-    r"""Creates y = W x + b with an arbitrary square matrix W, or the triangle of one.
+    r"""Creates y = W x + b with an arbitrary square matrix W.
 
-    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. For a full W,
-    ``log_det`` and ``inverse`` factorize it, O(D³), once per version of the weights while no
-    gradient is needed. For a triangular one ``log_det`` is O(D) and ``inverse`` O(D²) a row; the
-    entries outside the triangle have no effect and no gradient.
+    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. ``log_det`` and
+    ``inverse`` factorize W, O(D³), once per version of the weights while no gradient is needed.
 
     References:
         Relative gradient optimization of the Jacobian term in unsupervised deep learning
@@ -47,30 +39,13 @@ class Dense(Weighted):
     Arguments:
         weight: W, with shape (D, D).
         bias: b, with shape (D,), or None.
-        structure: ``full``, or the effective triangle of W: ``tril`` or ``triu``.
         trainable: True if W and b are parameters; buffers otherwise.
     """
 
-    keeps = ("gradient",)
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        structure: str = "full",
-        trainable: bool = True,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, trainable: bool = True) -> None:
         if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
             raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (D, D)")
-        super().__init__((len(weight),), weight, bias, structure=structure, trainable=trainable)
-        self.lazy = structure == "full"
-
-    def effective_weight(self) -> Tensor:
-        """Returns W, or its triangle."""
-        if self.structure == "full":
-            return self.weight
-        return self.weight.tril() if self.structure == "tril" else self.weight.triu()
+        super().__init__((len(weight),), weight, bias, trainable=trainable)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Returns W v + b; one GEMM."""
@@ -92,23 +67,17 @@ class Dense(Weighted):
         """Returns the columns as rows of ``shape``."""
         return columns.mT.reshape(shape)
 
-    def volume(self, weight: Tensor) -> Tensor:
-        """Returns log |det W|."""
-        if self.lazy:
-            return super().volume(weight)
-        return weight.diagonal().abs().log().sum()
-
-    def solver(self, kept: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
-        """Returns r ↦ W₀⁻¹ r: the stale gradient is W₀⁻ᵀ, so no factorization."""
-        return lambda r: r @ kept["gradient"]
+    def solver(self, gradient: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns r ↦ W₀⁻¹ r: the gradient is W₀⁻ᵀ, so no factorization."""
+        return lambda r: r @ gradient
 
     def columns(self, event: Tensor) -> Tensor:
         """Returns the columns of W."""
-        return self.effective_weight().mT
+        return self.weight.mT
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
         """Returns this layer at ``x``; in training one product computes its weight gradient."""
-        weight = self.effective_weight()
+        weight = self.weight
         differentiated = weight.requires_grad and torch.is_grad_enabled()
         if not (training and differentiated) or torch.compiler.is_compiling():
             return self._linearized(x, weight)
@@ -119,10 +88,10 @@ class Dense(Weighted):
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
 
         G is the gradient of the loss with the log-determinant included, which relative form
-        needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward. Triangular and
-        parametrized weights get G itself.
+        needs no inverse: W⁻ᵀWᵀW = W. Four GEMMs forward and backward. Parametrized weights get
+        G itself.
         """
-        if not self.lazy or is_parametrized(self, "weight"):
+        if is_parametrized(self, "weight"):
             return super().relative(x)
         y, stand_in = _RelativeLinear.apply(*as_autocast(x, self.weight))
         return (y if self.bias is None else y + self.bias), stand_in
@@ -214,83 +183,3 @@ class _RelativeLinear(torch.autograd.Function):
         grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
         grad_weight = torch.addmm(weight, grad_z.mT, z @ weight, beta=float(grad_log_det.sum()))
         return grad_x, grad_weight
-
-
-class DenseLU(ConstantJacobian):
-    """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
-
-    A product is two GEMMs of 2 B D² FLOP, by L and by U, whose masks, O(D²), are applied once for
-    all products at the same points. ``inverse`` solves two triangular systems in float64, O(D²) a
-    row.
-
-    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
-    arXiv:1807.03039, for 1×1 convolutions.
-
-    Arguments:
-        weight: W at the start, with shape (D, D).
-        bias: b, with shape (D,).
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        permutation, lower, upper = torch.linalg.lu(weight)
-        diagonal = upper.diagonal()
-        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
-        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
-        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
-
-    def extra_repr(self) -> str:
-        """Names the size."""
-        return f"({len(self.bias)},)"
-
-    @property
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """L and U."""
-        eye = torch.eye(len(self.bias)).to(self.lower)
-        diagonal = torch.diag(self.sign * self.log_scale.exp())
-        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns P L U x + b."""
-        return self._act(x, self.factors) + self.bias
-
-    def linear(self, v: Tensor) -> Tensor:
-        """Returns P L U v."""
-        return self._act(v, self.factors)
-
-    def transpose(self, s: Tensor) -> Tensor:
-        """Returns Uᵀ Lᵀ Pᵀ s."""
-        return self._adjoint(s, self.factors)
-
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``, its factors masked once."""
-        factors = self.factors
-        maps = (partial(f, factors=factors) for f in (self._act, self._adjoint))
-        return ConstantLinearization(self._act(x, factors) + self.bias, *maps)
-
-    def log_det(self) -> Tensor:
-        """Returns Σ ℓ."""
-        return self.log_scale.sum()
-
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns ℓ, unless it is frozen."""
-        return [self.log_scale] if self.log_scale.requires_grad else []
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Solves P L U x + b = y."""
-        lower, upper = (factor.double() for factor in self.factors)
-        z = self._unordered((y - self.bias).double()).reshape(-1, len(self.bias)).mT
-        z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)
-
-    def _act(self, v: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-        lower, upper = factors
-        return F.linear(F.linear(v, upper), lower)[..., self.order]
-
-    def _adjoint(self, s: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-        lower, upper = factors
-        return self._unordered(s) @ lower @ upper
-
-    def _unordered(self, y: Tensor) -> Tensor:
-        """Returns Pᵀ y."""
-        return y[..., self.order.argsort()]

@@ -5,7 +5,7 @@ covers the whole latent, so elements that later layers skip need no prior of the
 layers stays flat, so that the normalizer includes every layer with a constant Jacobian.
 """
 
-__all__ = ["ConstantPart", "Part", "Permutation", "Reshape", "Squeeze", "part"]
+__all__ = ["ConstantPart", "Part", "Reshape", "Squeeze", "part"]
 
 import math
 from collections.abc import Callable
@@ -60,29 +60,6 @@ class Reshape(Rearrangement):
     def inverse(self, y: Tensor) -> Tensor:
         """Returns y as events of the source shape."""
         return self._to(y, self.target, self.source)
-
-
-class Permutation(Rearrangement):
-    """Creates y_i = x_{order[i]} along the last dimension.
-
-    Arguments:
-        order: A permutation of 0 … D − 1, with shape (D,).
-    """
-
-    def __init__(self, order: Tensor) -> None:
-        super().__init__()
-        if not torch.equal(order.sort().values, torch.arange(order.numel())):
-            raise ValueError("order: expected a permutation of 0 … D − 1")
-        self.register_buffer("order", order.clone())
-        self.register_buffer("reverse", order.argsort())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns x with its last dimension reordered."""
-        return x[..., self.order]
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Undoes the reordering."""
-        return y[..., self.reverse]
 
 
 class Squeeze(Reshape):

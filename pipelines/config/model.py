@@ -51,7 +51,7 @@ class ModelConfig(Section):
     kernel_size: int | None = Field(
         None, ge=1, description="odd side of a convolution's kernel; of glow: 1 or more"
     )
-    padding: Literal["zero", "circular", "masked"] | None = Field(
+    padding: Literal["zero", "circular"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
     )
     blocks: int | None = Field(
@@ -67,18 +67,15 @@ class ModelConfig(Section):
         description="width of the networks of couplings and autoregressive layers; of "
         "convolutional: that of a coupling behind every convolution, 0: no couplings",
     )
-    activation: (
-        Literal["smooth_leaky_relu", "spline", "tanh", "swish", "elu", "leaky_relu"] | None
-    ) = Field(
-        None,
-        description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline or "
-        "tanh, learned; of the couplings' networks: swish, elu or leaky_relu",
+    activation: Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"] | None = (
+        Field(
+            None,
+            description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
+            "learned; of the couplings' networks: swish, elu or leaky_relu",
+        )
     )
     cells: int | None = Field(None, ge=2, description="cells of a spline's grid, an even number")
-    terms: int | None = Field(None, ge=2, description="steps of tanh, the learned activation")
-    reach: float | None = Field(
-        None, gt=0, description="half-width of a spline's grid, or of where tanh's steps start"
-    )
+    reach: float | None = Field(None, gt=0, description="half-width of a spline's grid")
     shared: bool | None = Field(
         None, description="one learned activation a channel of an image, instead of one a pixel"
     )

@@ -30,7 +30,7 @@ IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnor
 
 DENSE = Training(
     preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
-    model=ModelConfig(depth=2, activation="tanh"),
+    model=ModelConfig(depth=2, activation="spline"),
     objective=ObjectiveConfig(name="lazy_ml"),
     train=TrainConfig(lr=4e-3, steps=1000, validate_every=50),
 )

@@ -35,7 +35,7 @@ class StepsConfig(Section):
     """
 
     net: Literal["FC", "CNN"] = "FC"
-    variant: Literal["plain", "spline", "tanh", "circular", "masked"] = "plain"
+    variant: Literal["plain", "spline", "circular"] = "plain"
     channels: int = 1
     side: int = 28
     seconds: float = 1.0

@@ -1,7 +1,7 @@
 """Forms of flows that the paper's experiments compare, beside the library's.
 
-Importing this module adds ``structured`` to ``ebflow.architectures``, and learned inverses to its
-dense layers.
+Importing this module adds ``structured`` to ``ebflow.architectures``, and learned inverses and LU
+factors to its dense layers.
 """
 
 __all__ = ["ARCHITECTURES", "load", "structured"]
@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import pipelines.training.learned_inverses  # noqa: F401  (adds a form of dense layers)
 from ebflow import checkpoint
@@ -22,6 +23,7 @@ from ebflow.bases import Base
 from ebflow.bijections import ActNorm, Dense, SmoothLeakyReLU
 from ebflow.flow import Flow
 from ebflow.randomness import generator as derive
+from pipelines.training.triangular import Triangle  # and adds another form
 
 
 def load(folder: str | Path) -> Flow:
@@ -43,7 +45,7 @@ def structured(
     """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D model.
 
     A matrix follows the last of ``depth`` blocks. The model compares full matrices with triangular
-    ones, whose determinants are cheap. With D elements, ``full``, ``tril`` and ``triu`` have
+    ones. With D elements, ``full``, ``tril`` and ``triu`` have
     (``depth`` + 1) D² weights, of which a triangle uses D (D + 1) / 2, and ``trilu`` twice as
     many. Matrices start orthogonal, triangles as parts of orthogonal ones.
 
@@ -69,9 +71,15 @@ def structured(
 def _matrices(size: int, structure: str, generator: torch.Generator) -> list[Dense]:
     weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
     if structure != "trilu":
-        return [Dense(weight, None, structure=structure)]
-    lower = Dense(torch.ones(size, size), None, structure="tril")
-    return [Dense(weight, None, structure="triu"), lower]
+        return [_matrix(weight, structure)]
+    return [_matrix(weight, "triu"), _matrix(torch.ones(size, size), "tril")]
+
+
+def _matrix(weight: Tensor, structure: str) -> Dense:
+    layer = Dense(weight, None)
+    if structure != "full":
+        parametrize.register_parametrization(layer, "weight", Triangle(structure))
+    return layer
 
 
 ARCHITECTURES["structured"] = structured

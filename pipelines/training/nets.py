@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ebflow.flow import Flow
 
 LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "calibrated",
-          "activation", "cells", "terms", "reach")  # fmt: skip
+          "activation", "cells", "reach")  # fmt: skip
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "autoregressive": ("depth", "hidden", "blocks", "bound", "bins", "mixing"),

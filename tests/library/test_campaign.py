@@ -26,12 +26,11 @@ OPTIONS = {
         {"depth": 2},
         {"depth": 1},
         {"activation": "smooth_leaky_relu", "noise": 0.1},
-        {"activation": "tanh"},
     ],
     "convolutional": [
         {"kernel_size": 3, "blocks": 1},
         {"kernel_size": 3, "blocks": 2, "padding": "circular"},
-        {"kernel_size": 3, "blocks": 2, "padding": "masked", "activation": "spline"},
+        {"kernel_size": 3, "blocks": 2, "activation": "spline"},
         {"kernel_size": 3, "blocks": 2, "activation": "spline", "hidden": 4},
     ],
     "glow": [{"levels": 1, "depth": 1, "hidden": 4}, {"levels": 2, "depth": 1, "hidden": 4}],

@@ -336,14 +336,6 @@ NEAR = {
     "dense": lambda: net((4,), bias=0.3),
     "zero": lambda: images(noise=0.1),
     "circular": lambda: images(noise=0.1, padding="circular"),
-    "triangles": lambda: Flow(
-        (4,),
-        [
-            Dense(matrix(4), torch.ones(4), structure="tril"),
-            SmoothLeakyReLU(0.3),
-            Dense(matrix(4, 2), None, structure="triu"),
-        ],
-    ),
     "given": lambda: named("dense", (3,), 0.05, depth=2, context=CONTEXT),
 }
 

@@ -78,7 +78,7 @@ NETS = {
     "dense": {},
     **{
         padding: dict(net=dict(architecture="convolutional", padding=padding))
-        for padding in ("zero", "circular", "masked")
+        for padding in ("zero", "circular")
     },
     "spectral": dict(net=dict(architecture="convolutional", spectral_norm=True)),
 }

@@ -26,8 +26,8 @@ IMAGES = {
     ),
     "glow": ModelConfig(architecture="glow", depth=1, hidden=4, activation="swish"),
     "glow of 3×3 kernels": ModelConfig(architecture="glow", depth=1, hidden=4, kernel_size=3),
-    "tanh of every pixel": ModelConfig(
-        architecture="convolutional", kernel_size=3, activation="tanh", terms=2
+    "splines of every pixel": ModelConfig(
+        architecture="convolutional", kernel_size=3, activation="spline", cells=2
     ),
     "autoregressive": ModelConfig(architecture="autoregressive", depth=2, hidden=8, bins=4),
 }

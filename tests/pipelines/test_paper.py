@@ -245,12 +245,12 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(tmp_path):
     experiment = EXPERIMENTS["runtime"]
     cells, folders = timed(tmp_path, "cpu")
     lines = experiment.rows(cells, folders)
-    assert len(lines) == 9 * len(LAWS)
+    assert len(lines) == 6 * len(LAWS)
     by_label = {tuple(row["labels"].values()): row for row in lines}
     dense = by_label["FC", "grey", "dsm"]
     assert dense["exponent"] == pytest.approx(2.0) and dense["crossover"] == pytest.approx(1000)
     assert dense["peak_percent"] == 50 and dense["ml_ratio"] == pytest.approx(784 / 1000)
-    assert by_label["CNN masked", "grey", "dsm"]["ml_ratio"] == pytest.approx(784 / 1000)
+    assert by_label["CNN circular", "grey", "dsm"]["ml_ratio"] == pytest.approx(784 / 1000)
     assert by_label["FC spline", "grey", "ml"]["crossover"] is None
     assert by_label["CNN", "colour", "ml"]["time/step_ms"] == pytest.approx(1e-6 * 3072**3)
     assert by_label["CNN", "colour", "ml"]["published"] == {"time/step_ms": 50000}

@@ -145,7 +145,6 @@ def test_architectures_suit_the_data_and_every_net_can_be_made(recipe):
         assert flow.spec["architecture"] == model.architecture == params["model.architecture"]
         assert flow.spec["options"]["depth"] == params[f"model.depth of {model.architecture}"]
         assert ("model.cells" in params) == (model.activation == "spline")
-        assert ("model.terms" in params) == (model.activation == "tanh")
 
 
 def test_another_architecture_keeps_what_means_the_same_there():

@@ -156,7 +156,6 @@ SPACE: Space = {
             for net, names in NETWORKS.items()
         ),
         choice("model.cells", (8, 16, 32), _learns("spline"), start=_own("cells")),
-        whole("model.terms", (3, 12), _learns("tanh"), start=_own("terms")),
     ),
     "base": (choice("model.base", ("normal", "student", "mixture")),),
     "anchor": (

@@ -34,11 +34,8 @@ KINDS: dict[Kind, tuple[int, ...]] = {
     ("CNN", 1, "plain"): (16, 28, 40),
     ("CNN", 3, "plain"): (16, 24, 32),
     ("FC", 1, "spline"): (28,),
-    ("FC", 1, "tanh"): (28,),
     ("CNN", 1, "circular"): (28,),
-    ("CNN", 1, "masked"): (28,),
     ("CNN", 3, "circular"): (32,),
-    ("CNN", 3, "masked"): (32,),
 }
 """Sides of the images; variants are timed at the one that the table shows."""
 

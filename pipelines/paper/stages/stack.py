@@ -112,7 +112,7 @@ def _objective(config: ObjectiveConfig) -> Objective:
 def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa: ANN401
     """Returns −log p(x) of one net of a stack, whose log-determinants no cache may hold."""
     linear = (layer for layer in density.layers if layer.constant_jacobian)
-    return density.at(x).energy - sum(layer.volume(layer.effective_weight()) for layer in linear)
+    return density.at(x).energy - sum(layer.volume(layer.weight) for layer in linear)
 
 
 def _batches(

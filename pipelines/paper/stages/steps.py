@@ -170,8 +170,7 @@ def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
     PyTorch counts matrix products and convolutions. Added are, for every layer of n coordinates,
     LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
     triangular solutions of ``sml`` (2 B n²). For zero padding ``ml`` eliminates a convolution by
-    strips of rows (``bijections.convolution``), each with one inverse more; for masked kernels it
-    needs nothing.
+    strips of rows (``bijections.convolution``), each with one inverse more.
 
     None of convolutions by ``sml``, which solves in float64, and by ``ml`` of circular ones, by
     Fourier transforms and small complex blocks.
@@ -188,7 +187,7 @@ def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
     circular = any(layer.padding == "circular" for layer in convolutions)
     if name == "sml" or (name == "ml" and circular):
         return None
-    strips = [n for layer in convolutions if layer.lazy for n in _strips(layer)]
+    strips = [n for layer in convolutions for n in _strips(layer)]
     return count + (sum(14 / 3 * n**3 for n in strips) if name == "ml" else 0)
 
 

@@ -13,12 +13,9 @@ from ebflow.bijections import (
     Convolution,
     Coupling,
     Dense,
-    DenseLU,
     Dequantize,
     Logit,
     MonotoneSpline,
-    MonotoneTanh,
-    Permutation,
     Pointwise,
     Reshape,
     ScaleShift,
@@ -27,7 +24,6 @@ from ebflow.bijections import (
     Squeeze,
     part,
 )
-from ebflow.bijections.weighted import spectral_norm
 from ebflow.networks import Interleaved, convnet, perceptron
 
 
@@ -100,11 +96,9 @@ def convolution(padding, channels=2, size=(2, 3), side=3, **options):
     return layer, (channels, *size)
 
 
-def normalized(layer, shape, normalize=spectral_norm):
+def normalized(layer, shape, normalize=parametrizations.spectral_norm):
     """Returns a layer in evaluation whose weight is normalized, and the shape of its events."""
-    return (
-        normalize(layer, seeded()) if normalize is spectral_norm else normalize(layer)
-    ).eval(), shape
+    return normalize(layer).eval(), shape
 
 
 def stirred(module, scale=0.3, seed=1):
@@ -149,9 +143,6 @@ def given(shape, batch=5):
 CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
-    "dense-tril": lambda: (Dense(matrix(4, 3), torch.ones(4), structure="tril"), (4,)),
-    "dense-triu": lambda: (Dense(matrix(4, 4), None, structure="triu"), (4,)),
-    "dense-lu": lambda: (stirred(DenseLU(rotation(4), torch.ones(4))), (4,)),
     "dense-spectral": lambda: normalized(Dense(matrix(4), torch.ones(4)), (4,)),
     "zero": lambda: convolution("zero"),
     "zero-wide": lambda: convolution("zero", side=5),
@@ -160,7 +151,6 @@ CASES = {
     "circular-weight-norm": lambda: normalized(
         *convolution("circular"), parametrizations.weight_norm
     ),
-    "masked": lambda: convolution("masked"),
     "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
@@ -168,11 +158,6 @@ CASES = {
     "spline": lambda: (stirred(MonotoneSpline((4,), cells=4, reach=1.5)), (4,)),
     "spline-channels": lambda: (
         stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0, channels=True)),
-        (2, 1, 2),
-    ),
-    "tanh": lambda: (stirred(MonotoneTanh((4,), terms=3)), (4,)),
-    "tanh-channels": lambda: (
-        stirred(MonotoneTanh((2, 1, 2), terms=2, reach=1.0, channels=True)),
         (2, 1, 2),
     ),
     "logit": lambda: (Logit(margin=0.1), (4,)),
@@ -190,7 +175,6 @@ CASES = {
     ),
     "affine-given": lambda: given((3,)),
     "affine-given-channels": lambda: given((2, 1, 2)),
-    "permutation": lambda: (Permutation(torch.tensor([2, 0, 3, 1])), (4,)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
     "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantize": lambda: (Dequantize(5), (4,)),

@@ -35,24 +35,8 @@ def by_hand(weight, size, circular):
     return matrix.view(channels * height * width, -1)
 
 
-def seen(weight):
-    """Returns the taps that a masked kernel keeps, by the order of (row, column, channel)."""
-    channels, _, side, _ = weight.shape
-    centre = side // 2
-    kept = torch.zeros_like(weight)
-    for out, inn, a, b in itertools.product(*map(range, weight.shape)):
-        if (a, b, inn) <= (centre, centre, out):
-            kept[out, inn, a, b] = weight[out, inn, a, b]
-    return kept
-
-
-def jacobian(padding, weight, size):
-    weight = seen(weight) if padding == "masked" else weight
-    return by_hand(weight, size, padding == "circular")
-
-
 def expected(layer):
-    return jacobian(layer.padding, layer.weight.detach(), layer.event_shape[1:])
+    return by_hand(layer.weight.detach(), layer.event_shape[1:], layer.padding == "circular")
 
 
 @paddings
@@ -79,20 +63,9 @@ def test_log_det_and_inverse_are_those_by_hand(padding, channels, size, side, gr
         )
 
 
-@shapes
-def test_masked_jacobian_is_triangular_in_reading_order(channels, size, side):
-    layer, shape = convolution("masked", channels, size, side)
-    height, width = size
-    order = torch.arange(math.prod(shape)).view(shape).permute(1, 2, 0).flatten()
-    J = reference.jacobian(layer, torch.zeros(1, *shape))[0][order][:, order]
-    assert not J.triu(1).any()
-    assert J.tril(-1).count_nonzero() > 0 or side == 1 == channels
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_paddings_agree_on_a_kernel_of_one_tap(channels):
-    """A lower triangular centre tap is a pointwise layer whatever the padding."""
-    tap = matrix(channels).tril()
+    tap = matrix(channels)
     weight = torch.zeros(channels, channels, 3, 3)
     weight[:, :, 1, 1] = tap
     x = torch.randn(2, channels, 3, 2, generator=seeded())
@@ -128,11 +101,11 @@ def test_digits_by_frequencies_and_by_one_matrix(shape):
 
 @paddings
 def test_log_dets_ask_for_no_larger_determinant_than_told(padding, monkeypatch):
-    """A strip of rows for zero padding, C×C at half the frequencies, none for masked kernels."""
+    """A strip of rows for zero padding, C×C at half the frequencies for circular padding."""
     found, plain = [], torch.linalg.slogdet
     monkeypatch.setattr(torch.linalg, "slogdet", lambda a: found.append(a.shape) or plain(a))
     convolution(padding, 3, (4, 6))[0].log_det()
-    assert found == {"zero": 4 * [(18, 18)], "circular": [(4, 4, 3, 3)], "masked": []}[padding]
+    assert found == {"zero": 4 * [(18, 18)], "circular": [(4, 4, 3, 3)]}[padding]
 
 
 def test_a_kernel_that_needs_rows_exchanged_between_strips():
@@ -180,47 +153,13 @@ def test_inverse_is_differentiable(padding):
     y = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
     bias = layer.bias.view(1, -1, 1, 1)
     taps = layer.weight.detach().clone().requires_grad_()
-    J = jacobian(padding, taps, shape[1:])
+    J = by_hand(taps, shape[1:], padding == "circular")
     x = torch.linalg.solve(J, (y - bias).flatten(1).mT).mT.view(y.shape)
     inputs = [y, layer.bias]
     found = torch.autograd.grad(layer.inverse(y).sin().sum(), [*inputs, layer.weight])
     slow = torch.autograd.grad(x.sin().sum(), [*inputs, taps])
     for a, b in zip(found, slow, strict=True):
         torch.testing.assert_close(a, b, **CLOSE)
-
-
-def test_masked_taps_never_matter():
-    layer, shape = convolution("masked", 2, (3, 3))
-    mask = seen(torch.ones_like(layer.weight)) == 0
-    spoilt = Convolution(
-        layer.weight.detach().masked_fill(mask, torch.inf), layer.bias.detach(), (3, 3),
-        padding="masked",
-    )  # fmt: skip
-    x = torch.randn(2, *shape, generator=seeded())
-    for call in (Convolution.forward, Convolution.inverse, Convolution.transpose):
-        assert torch.equal(call(spoilt, x), call(layer, x))
-    assert torch.equal(spoilt.log_det(), layer.log_det())
-
-
-def test_masked_taps_get_no_gradient_and_do_not_move():
-    layer, shape = convolution("masked", 2, (3, 3))
-    before, mask = layer.weight.detach().clone(), seen(torch.ones_like(layer.weight)) == 0
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
-    x = torch.randn(2, *shape, generator=seeded())
-    for _ in range(3):
-        optimizer.zero_grad()
-        at = layer.linearize(x)
-        ((at.y.sin() * at.pullback(at.y)).sum() + layer.inverse(x).sum()).backward()
-        assert not layer.weight.grad[mask].any() and layer.weight.grad[~mask].all()
-        optimizer.step()
-    moved = layer.weight.detach() != before
-    assert torch.equal(moved, ~mask)
-
-
-@paddings
-def test_mask_is_no_part_of_a_state(padding):
-    layer = convolution(padding)[0]
-    assert set(layer.state_dict()) == {"weight", "bias"}
 
 
 @paddings
@@ -293,7 +232,7 @@ def test_log_det_counts_pixels():
 def test_the_inverse_of_a_pointwise_layer_is_differentiable():
     layer, y = pair()
     bias = layer.bias.view(4, 1, 1)
-    slow = torch.einsum("oc,bchw->bohw", torch.linalg.inv(layer.effective_weight()), y - bias)
+    slow = torch.einsum("oc,bchw->bohw", torch.linalg.inv(layer.weight), y - bias)
     parameters = list(layer.parameters())
     pairs = (reference.gradients(t.sin().sum(), parameters) for t in (layer.inverse(y), slow))
     for a, b in zip(*pairs, strict=True):
@@ -303,7 +242,7 @@ def test_the_inverse_of_a_pointwise_layer_is_differentiable():
 @pytest.mark.parametrize("channels", [1, 2, 5, 8])
 def test_random_rotations_rotate(channels):
     layer = random_rotation((channels, 2, 2), generator=seeded(4))
-    w = layer.effective_weight()
+    w = layer.weight
     torch.testing.assert_close(w @ w.mT, torch.eye(channels), **CLOSE)
     torch.testing.assert_close(torch.linalg.det(w), torch.tensor(1.0), **CLOSE)
     again = random_rotation((channels, 2, 2), generator=seeded(4))

@@ -195,60 +195,6 @@ def test_weights_that_are_not_square_are_refused(shape):
         Dense(torch.ones(shape), None)
 
 
-TRIANGLES = {"tril": torch.tril, "triu": torch.triu}
-triangles = pytest.mark.parametrize("structure", TRIANGLES)
-
-
-def outside(structure, size):
-    """Returns the mask of the entries that a triangle leaves out."""
-    return ~TRIANGLES[structure](torch.ones(size, size)).bool()
-
-
-@triangles
-def test_entries_outside_the_triangle_never_matter(structure):
-    weight, x = matrix(4), torch.randn(3, 4, generator=seeded())
-    layer = Dense(weight, None, structure=structure)
-    spoilt = Dense(weight.masked_fill(outside(structure, 4), torch.nan), None, structure=structure)
-    torch.testing.assert_close(layer(x), x @ TRIANGLES[structure](weight).mT)
-    for call in (Dense.forward, Dense.inverse, Dense.transpose, Dense.linear):
-        assert torch.equal(call(spoilt, x), call(layer, x))
-    assert torch.equal(spoilt.log_det(), layer.log_det())
-
-
-@triangles
-def test_entries_outside_the_triangle_get_no_gradient(structure):
-    layer, x = Dense(matrix(4), None, structure=structure), torch.randn(3, 4, generator=seeded())
-    at = layer.linearize(x, training=True)
-    (at.y.exp() * at.pullback(at.y)).sum().backward()
-    (layer.inverse(x).exp().sum() + layer.log_det()).backward()
-    mask = outside(structure, 4)
-    assert not layer.weight.grad[mask].any() and layer.weight.grad[~mask].all()
-
-
-@triangles
-@pytest.mark.parametrize("gradient", [True, False])
-def test_triangles_are_never_factorized(structure, gradient, monkeypatch):
-    for name in ("slogdet", "lu_factor_ex", "solve", "inv"):
-        monkeypatch.delattr(torch.linalg, name)
-    layer = Dense(matrix(4), torch.ones(4), structure=structure)
-    y = torch.randn(3, 4, generator=seeded())
-    with torch.set_grad_enabled(gradient):
-        torch.testing.assert_close(layer(layer.inverse(y)), y)
-        torch.testing.assert_close(layer.log_det(), layer.weight.diagonal().abs().log().sum())
-
-
-@triangles
-def test_relative_form_of_a_triangle_is_the_exact_one(structure):
-    layer, x = Dense(matrix(4), None, structure=structure), torch.randn(3, 4, generator=seeded())
-    for a, b in zip(layer.relative(x), layer.forward_and_log_det(x), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_structures_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="structure: found 'lower', expected one of"):
-        Dense(matrix(3), None, structure="lower")
-
-
 def test_a_second_backward_pass_in_training_has_the_same_gradient():
     """The first one adds the weight's products up; the second computes each on its own."""
     layer, x = Dense(matrix(4), None), torch.randn(3, 4, generator=seeded(1))

@@ -8,7 +8,6 @@ from ebflow.bijections import (
     ActNorm,
     Dense,
     Part,
-    Permutation,
     Reshape,
     SmoothLeakyReLU,
     Squeeze,
@@ -20,17 +19,6 @@ from .. import reference
 from .cases import matrix, seeded
 
 
-def test_permutation_is_indexing():
-    x = torch.arange(6.0).view(2, 3)
-    assert Permutation(torch.tensor([2, 0, 1]))(x).tolist() == [[2.0, 0.0, 1.0], [5.0, 3.0, 4.0]]
-
-
-@pytest.mark.parametrize("order", [[0, 0, 1], [1, 2, 3], [0, 1, 3], [-1, 0, 1]])
-def test_orders_that_are_no_permutation_are_refused(order):
-    with pytest.raises(ValueError, match="expected a permutation"):
-        Permutation(torch.tensor(order))
-
-
 def test_reshape_keeps_leading_dimensions():
     layer, v = Reshape((2, 3), (6,)), torch.arange(60.0).view(2, 5, 2, 3)
     assert layer.linear(v).shape == (2, 5, 6)
@@ -40,13 +28,6 @@ def test_reshape_keeps_leading_dimensions():
 def test_shapes_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="differ in their number of elements"):
         Reshape((2, 3), (5,))
-
-
-def test_state_dict_keeps_the_order():
-    layer, other = (Permutation(torch.tensor(o)) for o in ([2, 0, 1], [0, 1, 2]))
-    other.load_state_dict(layer.state_dict())
-    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(other(x), layer(x)) and torch.equal(other.inverse(layer(x)), x)
 
 
 def test_squeeze_orders_channels_by_channel_row_column():

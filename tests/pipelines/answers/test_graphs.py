@@ -42,7 +42,6 @@ def flow_of(name, **options):
 KINDS = {
     "dense": ("dense", {}),
     "splines": ("dense", {"activation": "spline", "depth": 1}),
-    "steps": ("dense", {"activation": "tanh", "depth": 1}),
     "couplings": ("coupling", {"depth": 2}),
     "autoregressive": ("autoregressive", {"depth": 1, "bins": 8}),
     "convolutions": ("convolutional", {"kernel_size": 3, "depth": 1}),

@@ -95,7 +95,7 @@ def test_a_step_adds_what_is_not_counted(label):
     assert of_step(dense((SIZE,)), label) == pytest.approx(expected)
 
 
-PADDINGS = pytest.mark.parametrize("padding", ["zero", "circular", "masked"])
+PADDINGS = pytest.mark.parametrize("padding", ["zero", "circular"])
 CONVOLUTIONS = {
     "lazy_ml": lambda first, all: 3 * all - first,
     "dsm": lambda first, all: 6 * all - first,
@@ -127,10 +127,6 @@ def test_exact_likelihood_eliminates_every_convolution_by_strips():
     factorized = (2 + 2 / 3 + 2) * 2 * (4 * 8**3 + 2 * 16**3)
     expected = 3 * sum(UNITS) - UNITS[0] + corners + products + factorized
     assert of_step(cnn(), "ml") == pytest.approx(expected)
-
-
-def test_masked_convolutions_need_no_matrix():
-    assert of_step(cnn("masked"), "ml") == 3 * sum(UNITS) - UNITS[0]
 
 
 @pytest.mark.parametrize(("padding", "objective"), [("circular", "ml"), ("zero", "sml")])

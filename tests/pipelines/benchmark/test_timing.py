@@ -14,7 +14,6 @@ VARIANTS = [
     ("FC", "spline", {"ml", "lazy_ml", "dsm", "dsm + anchor"}),
     ("CNN", "plain", CONVOLUTIONAL),
     ("CNN", "circular", {"ml", "dsm"}),
-    ("CNN", "masked", {"ml", "dsm"}),
 ]
 
 

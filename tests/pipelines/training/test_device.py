@@ -35,9 +35,9 @@ TRAININGS = {
     "circular": dict(
         objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
     ),
-    "masked, normalized": dict(
+    "normalized": dict(
         objective="ml",
-        net=dict(architecture="convolutional", padding="masked", spectral_norm=True),
+        net=dict(architecture="convolutional", spectral_norm=True),
     ),
 }
 trainings = pytest.mark.parametrize("name", TRAININGS)

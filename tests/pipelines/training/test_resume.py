@@ -44,7 +44,7 @@ TRAININGS = {
         f"convolutional, {padding}": dict(
             net=dict(architecture="convolutional", padding=padding), loss=ADAPTIVE
         )
-        for padding in ("zero", "circular", "masked")
+        for padding in ("zero", "circular")
     },
     "spectrally normalized": dict(
         net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
