@@ -18,7 +18,6 @@ same.
 
 __all__ = ["Cells", "ColumnCells", "ColumnSupport", "Knot"]
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -85,26 +84,26 @@ class ColumnCells:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether all values have cells."""
+        """True if all values have cells."""
         return self.step > 0 or bool(self.levels)
 
     @property
     def is_binary(self) -> bool:
-        """Whether the column has two values."""
+        """True if the column has two values."""
         return len(self.levels) == 2 or 0 < self.most - self.least < 1.5 * self.step
 
     @property
     def ends(self) -> tuple[bool, bool]:
-        """Whether no value is below the smallest one, and above the largest one.
+        """True if no value is below the smallest one, and above the largest one.
 
-        So it is in columns of two values, and at atoms.
+        This is so in columns of two values, and at atoms.
         """
         atoms = self.atoms or [torch.nan]
         return self.is_binary or atoms[0] == self.least, self.is_binary or atoms[-1] == self.most
 
 
 PIECE = ("value", "start", "base", "end", "width", "length", "slope")
-"""A piece of f: a knot and its place y, the ends of its interval and of its cell, from which f
+"""A piece of f: a knot x and its y, the ends of its interval and of its cell, from which f
 continues with the slope, and the lengths of both."""
 
 
@@ -142,6 +141,8 @@ class Cells(Dequantizer):
         self.high = nn.Buffer(-self.low)
         self.closed = nn.Buffer(self.low < 0)
         self.noisy = any(column.is_discrete or column.atoms for column in columns)
+        zero = self.cells(self.origin[None])[0][0, self.special, None]
+        self.start, self.end = self.start - zero, self.end - zero
 
     @property
     def spec(self) -> list[int]:
@@ -173,12 +174,12 @@ class Cells(Dequantizer):
     @property
     def support(self) -> "ColumnSupport":
         """The values that samples can have: integers or intervals, column by column."""
-        columns = zip(self.step, self.origin, self.least, self.most, strict=True)
-        return ColumnSupport([_support(*map(float, column)) for column in columns])
+        whole = (self.step == 1) & (self.origin == self.origin.round())
+        return ColumnSupport(self.least, self.most, whole)
 
     def bound(self, lower: Tensor, upper: Tensor) -> None:
         """Sets known bounds of raw values, (D,) each in float64, infinite where there is none."""
-        steps = torch.where(self.step > 0, self.step, 1.0)
+        steps = self._steps
         last = self.origin + steps * ((upper - self.origin) / steps + DIGITS).floor()
         last = torch.where((self.step > 0) & upper.isfinite(), last, upper)
         start, end = self.cells(torch.stack([lower, last, self.most]))
@@ -193,7 +194,7 @@ class Cells(Dequantizer):
 
         Both are the same for a value without a cell.
         """
-        steps = torch.where(self.step > 0, self.step, 1.0)
+        steps = self._steps
         place = (x - self.origin) / steps
         tolerance = (1e-6 + DIGITS * x.abs() / steps).clamp(max=0.25)
         on_grid = (self.step > 0) & ((place - place.round()).abs() <= tolerance)
@@ -226,7 +227,7 @@ class Cells(Dequantizer):
         past = (flat[:, self.special].double() - _take(self.end, index)) / _take(self.slope, index)
         raw = _take(self.base, index) + past - self.origin[self.special]
         offset = flat.double().index_copy(1, self.special, raw)
-        steps = torch.where(self.step > 0, self.step, 1.0)
+        steps = self._steps
         cell = (offset / steps).floor()
         # An end of a cell that was rounded to the flow's dtype may be on either side of y.
         cell = cell + (_rounded(self._line((cell + 1) * steps), flat) <= flat).double()
@@ -239,8 +240,7 @@ class Cells(Dequantizer):
     def log_slopes(self, y: Tensor) -> Tensor:
         """Returns the sum of log f', or of log w at atoms, with shape (B,)."""
         index, inside = self._piece(y.flatten(1))
-        slopes = torch.where(inside, _take(self._cell_slope, index), _take(self.slope, index))
-        return slopes.log().sum(1).to(y.dtype)
+        return self._slopes(index, inside).log().sum(1).to(y.dtype)
 
     def forward_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ``y``, and its log f' or log w or −∞, with shape (B,)."""
@@ -259,9 +259,14 @@ class Cells(Dequantizer):
         return ConstantLinearization(y, _identity, _identity, log_det)
 
     @property
-    def _cell_slope(self) -> Tensor:
-        """The slope of f in the interval of a knot, or w of an atom of a continuous column."""
-        return self.width / torch.where(self.length > 0, self.length, 1.0)
+    def _steps(self) -> Tensor:
+        """The steps of grids, 1 for other columns."""
+        return torch.where(self.step > 0, self.step, 1.0)
+
+    def _slopes(self, index: Tensor, inside: Tensor) -> Tensor:
+        """Returns the slope of f in or after the interval of a knot; w in an atom's cell."""
+        cell = self.width / torch.where(self.length > 0, self.length, 1.0)
+        return torch.where(inside, _take(cell, index), _take(self.slope, index))
 
     def _line(self, offset: Tensor) -> Tensor:
         """Returns f at the origin plus ``offset``, with shape (N, D)."""
@@ -269,8 +274,8 @@ class Cells(Dequantizer):
         index = _index(self.value, raw)
         past = raw - _take(self.base, index)
         inside = (past < 0) & (_take(self.length, index) > 0)
-        slopes = torch.where(inside, _take(self._cell_slope, index), _take(self.slope, index))
-        return offset.index_copy(1, self.special, _take(self.end, index) + past * slopes)
+        line = _take(self.end, index) + past * self._slopes(index, inside)
+        return offset.index_copy(1, self.special, line)
 
     def _piece(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the index of the piece of each special y, and whether y is in its cell."""
@@ -285,57 +290,29 @@ class Cells(Dequantizer):
 
 
 class ColumnSupport(constraints.Constraint):
-    """The possible values of rows.
-
-    Arguments:
-        columns: The constraint of each column.
-    """
+    """The possible values of rows: each column is an interval, of integers if ``whole``."""
 
     event_dim = 1
 
-    def __init__(self, columns: Sequence[constraints.Constraint]) -> None:
-        self.columns = list(columns)
+    def __init__(self, least: Tensor, most: Tensor, whole: Tensor) -> None:
+        self.least, self.most, self.whole = least, most, whole
 
     def check(self, value: Tensor) -> Tensor:
-        """Returns whether all columns of each row have possible values, with shape (*batch,)."""
-        columns = zip(self.columns, value.unbind(-1), strict=True)
-        return torch.stack([one.check(values) for one, values in columns], -1).all(-1)
-
-    def __repr__(self) -> str:
-        """Lists the constraints."""
-        return f"ColumnSupport({self.columns})"
-
-
-def _support(step: float, origin: float, least: float, most: float) -> constraints.Constraint:
-    if step == 1 and origin.is_integer():
-        return constraints.integer_interval(least, most)
-    is_bounded = math.isfinite(least) or math.isfinite(most)
-    return constraints.interval(least, most) if is_bounded else constraints.real
+        """Returns True for rows whose values are all possible, with shape (*batch,)."""
+        inside = (value >= self.least) & (value <= self.most)
+        return (inside & ((value == value.round()) | ~self.whole)).all(-1)
 
 
 def _pieces(column: ColumnCells) -> list[tuple[float, ...]]:
-    """Returns the pieces of f, as named in ``PIECE``, such that f(origin) = 0."""
-    y, pieces = 0.0, []
-    for index, knot in enumerate(column.knots):
-        if index:
-            before = pieces[-1]
-            y = before[3] + before[6] * (knot.value - before[2])
+    """Returns the pieces of f, as named in ``PIECE``, such that f is 0 at the first knot."""
+    first = column.knots[0].value if column.knots else column.origin
+    pieces = [(-torch.inf, -torch.inf, first, 0.0, 0.0, 0.0, 1.0)]
+    for knot in column.knots:
+        *_, base, end, _, _, slope = pieces[-1]
+        y = end + slope * (knot.value - base)
         base = knot.value + knot.length
         pieces.append((knot.value, y, base, y + knot.width, knot.width, knot.length, knot.slope))
-    first = column.knots[0].value if column.knots else column.origin
-    pieces.insert(0, (-torch.inf, -torch.inf, first, 0.0, 0.0, 0.0, 1.0))
-    zero = _at(column.origin, [piece for piece in pieces if piece[0] <= column.origin][-1])
-    return [(v, start - zero, base, end - zero, *rest) for v, start, base, end, *rest in pieces]
-
-
-def _at(x: float, piece: tuple[float, ...]) -> float:
-    """Returns the start of the cell of x, or f(x)."""
-    value, start, base, end, width, length, slope = piece
-    if x == value:
-        return start
-    return (
-        start + (x - value) * width / length if x < base and length else end + slope * (x - base)
-    )
+    return pieces
 
 
 def _identity(t: Tensor) -> Tensor:

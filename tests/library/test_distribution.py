@@ -96,7 +96,7 @@ def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
     """In float32 a sample at the end of its range has rounded; its density must not."""
     from ebflow.bijections import Logit
 
-    layers = [Dequantize(256), Logit(upper=256.0, inset=1e-6), Affine(16.0, 1.0, (3,))]
+    layers = [Dequantize(256), Logit(upper=256.0, margin=1e-6), Affine(16.0, 1.0, (3,))]
     flow = Flow((3,), layers)
     x, found = flow.sample_and_log_prob(2000, generator=seeded(1))
     exact = Flow((3,), layers).double()
