@@ -5,7 +5,6 @@ __all__ = ["as_context", "as_events", "as_tensor", "check_finite", "context_elem
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -87,9 +86,7 @@ def _numbers(x: ArrayLike, columns: Columns | None, what: str) -> Tensor:
     """Returns the numbers of a frame, a mapping or an array, with shape (*batch, D)."""
     if columns:
         return torch.from_numpy(_encoded(x, columns, what))
-    if columns is not None and is_frame(x) and columns.notes.get("column"):
-        x = _lists(columns_of(x), columns.notes, what)
-    elif is_frame(x):
+    if is_frame(x):
         x = np.stack([np.asarray(column) for column in columns_of(x, what).values()], -1)
     if is_table(x):
         raise TypeError(f"{what}: found values of type {np.asarray(x).dtype}, expected numbers")
@@ -115,18 +112,6 @@ def _encoded(x: ArrayLike, columns: Columns, what: str) -> np.ndarray:
     return rows.reshape(*array.shape[:-1], columns.width)
 
 
-def _lists(columns: Mapping[str, Any], notes: Mapping[str, Any], what: str) -> np.ndarray:
-    """Returns the rows that a column of lists, such as images, has in its cells."""
-    name = notes["column"]
-    if name not in columns:
-        raise ValueError(f"{what}: found no column {name!r}, expected it among "
-                         f"{', '.join(columns)}")  # fmt: skip
-    cells = columns[name].to_pylist() if hasattr(columns[name], "to_pylist") else columns[name]
-    rows = np.stack([np.asarray(cell).reshape(-1) for cell in cells])
-    exact = rows.astype(notes["dtype"])
-    return exact if (exact == rows).all() else rows
-
-
 def context_of(
     x: ArrayLike, context: ArrayLike | None, columns: Columns | None
 ) -> ArrayLike | None:
@@ -136,7 +121,7 @@ def context_of(
     """
     if context is not None or columns is None or columns.context is None:
         return context
-    return x if is_frame(x) and (columns or columns.notes.get("column")) else None
+    return x if is_frame(x) and columns else None
 
 
 def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -> Tensor | None:

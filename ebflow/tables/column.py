@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from .dependence import EXACT
 from .frames import Series, key
 
-SECONDS = {"days": 86_400.0, "seconds": 1.0}
+MICROSECONDS = {"days": 86_400e6, "seconds": 1e6}
 
 NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:[eE][+-]?\d+)?\s*")
 """A number as text; "007" is none, since its zeros mean something."""
 
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
 """A date, perhaps with a time of day."""
+
+TRUTH = {"true": "1", "false": "0"}
+"""Booleans as text."""
 
 COARSEST = 1e-3
 """Largest error of a column's values, as a share of the interval that half of them lie in."""
@@ -42,10 +46,10 @@ class Column:
         rare: The training rows of each rare level. All of them have the code K − 1, one beyond
             the others'. A level that the training rows lack has that code, or K if none is rare.
         categories: All levels of a categorical type, in its order, if it has such a type.
-        ordered: Whether the order of the levels has a meaning.
+        ordered: True if the order of the levels has a meaning.
         decimals: Decimal places of all numbers; None: more than nine.
         scale: ``days`` or ``seconds``, the unit of times since 1970 and of durations.
-        text: How numbers and times are written that the table has as text.
+        text: The format of numbers and times that the table has as text.
         unit: The unit of measurement, for axes.
         low, high: The smallest and the largest number.
         missing: The training rows without a value.
@@ -77,7 +81,7 @@ class Column:
 
     @property
     def size(self) -> int:
-        """The number K of codes of a category."""
+        """The number K of codes of a category, 0 for other kinds."""
         return len(self.levels) + bool(self.rare)
 
     @property
@@ -99,6 +103,8 @@ class Column:
     def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N,), NaN where a value is missing.
 
+        A level that is none of the training rows' has the code of rare ones, or K.
+
         Arguments:
             series: The values.
             what: The name of the frame in messages.
@@ -108,15 +114,16 @@ class Column:
             ValueError: if a value is neither a number nor a time where one is expected.
         """
         if self.kind in ("category", "text"):
-            return self._level_codes(series)
-        if series.kind == "category":
-            series = Series("text", _level_texts(series), series.dtype)
-        if series.kind == "text":
-            return self._parsed(series.values, what, first)
+            other = len(self.levels)
+            codes = (np.nan if t is None else self.codes.get(t, other) for t in series.texts)
+            return np.fromiter(codes, np.float64)
+        if series.kind in ("category", "text"):
+            texts = enumerate(series.texts, first)
+            return np.array([self._parsed(text, row, what) for row, text in texts], np.float64)
         if series.kind in ("time", "duration"):
             if self.kind != series.kind:
                 raise ValueError(f"{what}, column {self.name!r}: found times, expected numbers")
-            return as_microseconds(series.values) / (SECONDS[self.scale] * 1e6)
+            return as_microseconds(series.values) / MICROSECONDS[self.scale]
         return series.values
 
     def decode(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
@@ -129,43 +136,51 @@ class Column:
             return self._times(numbers)
         numbers = numbers if self.decimals is None else np.round(numbers, self.decimals)
         if self.text:
-            return Series("text", self._written(numbers), self.dtype)
+            form = f".{self.decimals}f" if self.text == "fixed" else ".15g"
+            texts = [None if n != n else format(n, form) for n in numbers.tolist()]
+            return Series("text", np.array(texts, object), self.dtype)
         if self.kind == "boolean":
             numbers = np.where(np.isnan(numbers), np.nan, numbers >= 0.5)
         return Series(self.kind, numbers, self.dtype)
 
-    def linear(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Returns the linear function of the numbers of other columns."""
-        return sum((c * values[name] for name, c in self.terms.items()), self.offset)
+    def restored(self, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+        """Returns the numbers of a column that is not modelled, from those of the others.
+
+        A linear function is not negative if no training value is. Integers and booleans stay
+        between the smallest and the largest training value.
+        """
+        if self.terms:
+            numbers = self._linear(values)
+            if self.kind == "boolean" or self.decimals == 0:
+                return np.clip(np.round(numbers), self.low, self.high)
+            return np.maximum(numbers, 0.0) if self.low >= 0 else numbers
+        if self.value is None:
+            return np.full(rows, np.nan)
+        if self.dropped == "identifier":
+            return self.value + np.arange(rows, dtype=np.float64)
+        return np.full(rows, 0.0 if self.kind == "category" else float(self.value))
 
     def follows(self, values: Mapping[str, np.ndarray]) -> bool:
-        """Returns whether the column is its linear function in all rows that are complete."""
+        """Returns True if the column is its linear function in all rows that are complete."""
         own = values[self.name]
-        errors = np.abs(own - self.linear(values))
-        near = max(1e-6 * (self.high - self.low), 1e-13 * max(abs(self.low), abs(self.high)))
+        finite = own[np.isfinite(own)]
+        if not len(finite):
+            return True
+        spread = np.subtract(*np.quantile(finite, [0.75, 0.25])) or finite.std()
+        near = max(EXACT * spread, 1e-13 * np.abs(finite).max())
         if self.decimals is not None:
             near = max(near, 0.5 * 10.0**-self.decimals)
-        return not bool((errors > near).any())
+        return not bool((np.abs(own - self._linear(values)) > near).any())
 
     def complete(self, values: dict[str, np.ndarray]) -> None:
-        """Fills in a missing term where the column and its other terms are known."""
+        """Fills in a missing term where the column and its other terms have values."""
         missing = np.sum([np.isnan(values[name]) for name in self.terms], axis=0)
         for name, coefficient in self.terms.items():
             rows = np.isnan(values[name]) & (missing == 1) & ~np.isnan(values[self.name])
             if rows.any():
-                known = {n: np.where(np.isnan(v), 0.0, v) for n, v in values.items()}
-                rest = (values[self.name] - self.linear(known)) / coefficient
+                others = {n: np.where(np.isnan(v), 0.0, v) for n, v in values.items()}
+                rest = (values[self.name] - self._linear(others)) / coefficient
                 values[name] = np.where(rows, rest, values[name])
-
-    def bounded(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns a linear function's values: not negative if no training value is.
-
-        Integers and booleans stay between the smallest and the largest training value.
-        """
-        low, high = self.low, self.high
-        if self.kind == "boolean" or self.decimals == 0:
-            return np.clip(np.round(numbers), low, high)
-        return np.maximum(numbers, 0.0) if low >= 0 else numbers
 
     def describe(self) -> str:
         """Returns what is done to the column, in a few words."""
@@ -176,21 +191,17 @@ class Column:
         if self.dropped:
             value = "no value" if self.value is None else f"always {self._constant()}"
             return f"dropped: {value}"
-        parts = [self.kind]
+        text = self.kind
         if self.kind == "category":
             rare = f" ({len(self.rare)} rare ones grouped)" if self.rare else ""
-            parts = [f"{'ordered ' * self.ordered}category, {self.size} levels{rare}"]
+            text = f"{'ordered ' * self.ordered}category, {self.size} levels{rare}"
         if self.kind in ("time", "duration"):
-            parts = [f"{self.kind} in {self.scale}{' since 1970' * (self.kind == 'time')}"]
-        parts += [f"{self.missing} missing"] * bool(self.missing)
-        return ", ".join(parts)
+            text = f"{self.kind} in {self.scale}{' since 1970' * (self.kind == 'time')}"
+        return text + f", {self.missing} missing" * bool(self.missing)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes that are not the defaults, JSON-able."""
-        pairs = ((f, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {
-            f.name: value for f, value in pairs if f.name == "offset" or not _default(f, value)
-        }
+        """Returns the attributes, JSON-able."""
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Column":
@@ -198,44 +209,24 @@ class Column:
         tuples = {k: tuple(v) for k, v in attributes.items() if isinstance(v, list)}
         return cls(**{**attributes, **tuples})
 
-    def _level_codes(self, series: Series) -> np.ndarray:
-        """Returns codes; what is no level of the training rows has the code of rare ones, or K."""
-        known, other = self.codes, len(self.levels)
-        if series.kind == "category":
-            table = [known.get(key(level), other) for level in series.levels]
-            return np.array([*table, np.nan])[series.values]
-        if series.kind == "text":
-            codes = [np.nan if v is None else known.get(v, other) for v in series.values.tolist()]
-            return np.array(codes, np.float64)
-        values = (
-            series.values.astype("datetime64[us]").astype(str)
-            if series.kind == "time"
-            else series.values
-        )
-        distinct, inverse = np.unique(values, return_inverse=True)
-        table = [np.nan if v != v or v == "NaT" else known.get(key(v), other) for v in distinct]
-        return np.array(table, np.float64)[inverse]
+    def _linear(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the linear function of the numbers of other columns."""
+        return sum((c * values[name] for name, c in self.terms.items()), self.offset)
 
-    def _parsed(self, texts: np.ndarray, what: str, first: int) -> np.ndarray:
-        """Returns the numbers, or the times, that texts are."""
-        numbers = np.full(len(texts), np.nan)
-        time = self.kind == "time"
-        for row, text in enumerate(texts.tolist()):
-            if text is None:
-                continue
-            try:
-                numbers[row] = (
-                    float(microseconds_of(text)) / (SECONDS[self.scale] * 1e6)
-                    if time
-                    else float(TRUTH.get(text.lower(), text))
-                )
-            except ValueError:
-                expected = "a date or a time, as 2020-01-31" if time else "a number"
-                raise ValueError(
-                    f"{what}, column {self.name!r}, row {first + row}: found {text[:60]!r}, "
-                    f"expected {expected}; correct it, or leave the row out"
-                ) from None
-        return numbers
+    def _parsed(self, text: str | None, row: int, what: str) -> float:
+        """Returns the number, or the time, that a text is."""
+        if text is None:
+            return np.nan
+        try:
+            if self.kind == "time":
+                return microseconds_of(text) / MICROSECONDS[self.scale]
+            return float(TRUTH.get(text.lower(), text))
+        except ValueError:
+            expected = "a date or a time, as 2020-01-31" if self.kind == "time" else "a number"
+            raise ValueError(
+                f"{what}, column {self.name!r}, row {row}: found {text[:60]!r}, "
+                f"expected {expected}; correct it, or leave the row out"
+            ) from None
 
     def _levels(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
         """Returns the levels of codes; rare ones by their frequency among the training rows."""
@@ -245,8 +236,8 @@ class Column:
         levels = np.array([*self.levels, *rare, None], object)
         if rare:
             weights = np.array(list(self.rare.values()), float)
-            drawn = random.choice(len(rare), len(codes), p=weights / weights.sum())
-            codes = np.where(codes == other, other + drawn, codes)
+            samples = random.choice(len(rare), len(codes), p=weights / weights.sum())
+            codes = np.where(codes == other, other + samples, codes)
         if not self.categories:
             return Series("text", levels[codes], self.dtype)
         places = {key(level): place for place, level in enumerate(self.categories)}
@@ -254,28 +245,24 @@ class Column:
         return Series("category", table[codes], self.dtype, self.categories, self.ordered)
 
     def _times(self, numbers: np.ndarray) -> Series:
-        number = np.where(np.isfinite(numbers), numbers, 0.0) * (SECONDS[self.scale] * 1e6)
-        kind = "datetime64[us]" if self.kind == "time" else "timedelta64[us]"
-        times = np.round(number).astype(np.int64).astype(kind)
-        times[~np.isfinite(numbers)] = "NaT"
-        if self.kind == "time" and self.scale == "days":
-            times = times + np.timedelta64(12, "h")
-            times = times.astype("datetime64[D]").astype(kind)
+        """Returns the times or durations of numbers of days or seconds."""
+        missing, time = ~np.isfinite(numbers), self.kind == "time"
+        if time and self.scale == "days":
+            numbers = np.floor(numbers + 0.5)
+        kind = "datetime64[us]" if time else "timedelta64[us]"
+        whole = np.round(np.where(missing, 0.0, numbers) * MICROSECONDS[self.scale])
+        times = whole.astype(np.int64).astype(kind)
+        times[missing] = "NaT"
         if not self.text:
             return Series(self.kind, times, self.dtype)
         unit, separator, zone = self.text.split("|")
         texts = np.char.replace(np.datetime_as_string(times, unit), "T", separator)
         texts = np.char.add(texts, zone).astype(object)
-        texts[~np.isfinite(numbers)] = None
+        texts[missing] = None
         return Series("text", texts, self.dtype)
 
-    def _written(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns numbers as the table's own text."""
-        form = f".{self.decimals}f" if self.text == "fixed" else ".15g"
-        texts = [None if n != n else format(n, form) for n in numbers.tolist()]
-        return np.array([*texts, None], object)[:-1]
-
     def _constant(self) -> str:
+        """Returns the value of a constant as text."""
         if self.kind == "category":
             return repr(self.value)
         series = self.decode(np.array([self.value]), np.random.default_rng(0))
@@ -292,33 +279,16 @@ class Column:
         return " ".join(parts).removeprefix("+ ")
 
 
-TRUTH = {"true": "1", "false": "0"}
-"""Booleans as text."""
-
-
 def column_label(feature: int, names: Sequence[str] | None) -> str:
     """Returns "column 'age'", or "feature 3" if the columns have no names."""
     return f"column {names[feature]!r}" if names else f"feature {feature}"
 
 
-def _level_texts(series: Series) -> np.ndarray:
-    """Returns the values of a category as text, None where one is missing."""
-    levels = np.array([*map(key, series.levels), None], object)
-    return levels[series.values]
-
-
 def as_microseconds(times: np.ndarray) -> np.ndarray:
     """Returns times or durations as float64 microseconds, NaN for NaT."""
-    whole = times.astype(np.int64).astype(np.float64)
-    return np.where(np.isnat(times), np.nan, whole)
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
 
 
 def microseconds_of(text: str) -> int:
     """Returns the microseconds since 1970 of a text in ISO 8601."""
     return int(np.datetime64(text.strip().removesuffix("Z"), "us").astype(np.int64))
-
-
-def _default(attribute: dataclasses.Field, value: object) -> bool:
-    if attribute.default is not dataclasses.MISSING:
-        return type(value) is type(attribute.default) and value == attribute.default
-    return attribute.default_factory is not dataclasses.MISSING and not value

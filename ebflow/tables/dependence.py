@@ -1,12 +1,12 @@
-r"""Columns that are exact linear functions of other ones, by one Cholesky factorization.
+r"""Columns that are exact linear functions of other ones, by a triangular factor of all rows.
 
-With R the correlations of the columns, the part of column k that the columns before it do not
-explain has the variance :math:`1 - \lVert L^{-1} R_{<k, k} \rVert^2`, where :math:`L L^\top` are
-the correlations of those of them that are independent. The column is dropped if that is below
-``EXACT``²: its residual standard deviation is below a millionth of its own.
+With R the triangular factor of the matrix [1, x] of the complete rows, :math:`R^\top R` are the
+moments of the columns. The part of column k that a set of independent columns before it does not
+explain has the norm of its entries in the other rows of R. The column is dropped if that is below
+``EXACT`` of the norm around the mean.
 """
 
-__all__ = ["Moments", "dependent"]
+__all__ = ["EXACT", "Factor", "dependent"]
 
 from collections.abc import Iterator, Sequence
 
@@ -21,15 +21,15 @@ WIDEST = 1024
 TALL = 3
 """Complete rows for each column, at least."""
 
-KEPT = 1000
-"""Complete rows on which a function is confirmed."""
+CHUNK = 4096
+"""Rows that are added at a time."""
 
 ROUND, DIGITS = 4, 9
 """Significant digits to which coefficients are rounded, if the function then still holds."""
 
 
-class Moments:
-    """Means and covariances of complete rows, by Chan's update, and the first of these rows.
+class Factor:
+    """The triangular factor of complete rows [1, x − first row], batch by batch.
 
     Arguments:
         width: The number D of columns.
@@ -37,92 +37,83 @@ class Moments:
 
     def __init__(self, width: int) -> None:
         self.width, self.count = width, 0
-        if width > WIDEST:
-            return
-        self.mean, self.squares = np.zeros(width), np.zeros((width, width))
-        self.first = np.empty((0, width))
+        self.origin, self.root = np.zeros(width), np.empty((0, width + 1))
 
     def update(self, rows: np.ndarray) -> None:
-        """Adds rows with shape (N, D)."""
-        if self.width > WIDEST:
+        """Adds rows with shape (N, D); cost: O(N D²)."""
+        if not 0 < self.width <= WIDEST:
             return
         rows = rows[np.isfinite(rows).all(1)]
-        if not len(rows):
-            return
-        total, mean = self.count + len(rows), rows.mean(0)
-        shift, centred = mean - self.mean, rows - mean
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.squares += centred.T @ centred
-            self.squares += np.outer(shift, shift) * (self.count * len(rows) / total)
-        self.mean += shift * (len(rows) / total)
-        self.count = total
-        self.first = np.concatenate([self.first, rows[: KEPT - len(self.first)]])
-
-    def scaled(self, columns: Sequence[int], factors: np.ndarray) -> "Moments":
-        """Returns the moments of some columns, multiplied by factors."""
-        found = Moments(0 if self.width > WIDEST else len(columns))
-        if found.width:
-            found.count, found.mean = self.count, self.mean[columns] * factors
-            found.squares = self.squares[np.ix_(columns, columns)] * np.outer(factors, factors)
-            found.first = self.first[:, columns] * factors
-        return found
+        if len(rows) and not self.count:
+            self.origin = rows[0]
+        self.count += len(rows)
+        for first in range(0, len(rows), CHUNK):
+            part = np.insert(rows[first : first + CHUNK] - self.origin, 0, 1.0, axis=1)
+            self.root = np.linalg.qr(np.concatenate([self.root, part]), mode="r")
 
 
 def dependent(
-    moments: Moments, decimals: Sequence[int | None]
+    factor: Factor,
+    columns: Sequence[int],
+    units: Sequence[float],
+    decimals: Sequence[int | None],
 ) -> Iterator[tuple[int, dict[int, float], float]]:
     """Yields columns that are linear functions of those before them.
 
     Cost: O(D³).
 
     Arguments:
-        moments: The moments of the columns.
-        decimals: The decimal places of each column; None: it is on no grid.
+        factor: The factor of all columns.
+        columns: The D columns to use, in order.
+        units: The numbers by which they are multiplied first.
+        decimals: The decimal places of each; None: it is on no grid.
 
     Yields:
-        The index of a column, the coefficients of others by their indices, and the constant.
+        The place of a column, the coefficients of others by their places, and the constant.
     """
-    width = moments.width
-    if not width or moments.count < TALL * width:
+    if factor.count < TALL * max(1, len(columns)) or len(factor.root) < factor.width + 1:
         return
     from scipy.linalg import solve_triangular  # importing it takes long
 
-    scale = np.sqrt(np.diag(moments.squares))
-    usable = np.isfinite(scale) & (scale > 0)
-    scale = np.where(usable, scale, 1.0)
-    correlations = moments.squares / np.outer(scale, scale)
-    root, kept = np.zeros((width, width)), []
-    for k in range(width):
-        n = len(kept)
-        if not usable[k]:
+    scaled = factor.root[:, [0, *(k + 1 for k in columns)]] * [1.0, *units]
+    root = np.linalg.qr(scaled, mode="r")
+    origin = np.array([0.0, *factor.origin[list(columns)] * units])
+    independent = [0]
+    for k in range(1, len(root)):
+        others = [i for i in range(k + 1) if i not in independent]
+        spread, rest = (np.linalg.norm(root[rows, k]) for rows in (slice(1, None), others))
+        if not rest < EXACT * spread:
+            independent.append(k)
             continue
-        lead = solve_triangular(root[:n, :n], correlations[kept, k], lower=True)
-        rest = 1.0 - lead @ lead
-        if rest < EXACT**2:
-            weights = solve_triangular(root[:n, :n].T, lead) * scale[k] / scale[kept]
-            if (found := _confirmed(moments, k, kept, weights, decimals[k])) is not None:
-                yield k, *found
-            continue  # its pivot is rounding error, by which later columns would be divided
-        root[n, :n], root[n, n] = lead, np.sqrt(rest)
-        kept.append(k)
+        lead = root[np.ix_(independent, independent)]
+        weights = solve_triangular(lead, root[independent, k])
+        weights *= np.abs(weights) * np.linalg.norm(root[1:, independent], axis=0) > EXACT * spread
+        terms, offset = _rounded(root, origin, independent, k, weights[1:], decimals[k - 1])
+        yield k - 1, {j - 1: w for j, w in terms.items() if w}, offset
 
 
-def _confirmed(
-    moments: Moments, k: int, kept: Sequence[int], weights: np.ndarray, decimals: int | None
-) -> tuple[dict[int, float], float] | None:
-    """Returns rounded coefficients and the constant, if they give back the first rows."""
-    rows, column = moments.first[:, kept], moments.first[:, k]
-    spread = np.subtract(*np.quantile(column, [0.75, 0.25])) or column.std()
-    allowed = max(EXACT * spread, 1e-13 * np.abs(column).max())
-    if decimals is not None:
-        allowed = max(allowed, 0.49 * 10.0**-decimals)
-    share = np.abs(weights) * moments.first.std(0)[kept] / column.std()
-    weights = np.where(share < EXACT, 0.0, weights)
+def _rounded(
+    root: np.ndarray,
+    origin: np.ndarray,
+    independent: Sequence[int],
+    k: int,
+    weights: np.ndarray,
+    decimals: int | None,
+) -> tuple[dict[int, float], float]:
+    """Returns the coefficients and the constant with as few digits as fit the rows."""
+    used = list(independent[1:])
+    error = max(
+        1e-15 * np.abs(origin[[k, *used]]).max(),
+        0.3 * 10.0 ** -(300 if decimals is None else decimals),
+    )
+    allowed = max(1e-12 * np.linalg.norm(root[:, k]), error * abs(root[0, 0]))
     for digits in (ROUND, DIGITS, 17):
         near = np.array([float(f"{weight:.{digits}g}") for weight in weights])
-        offset = moments.mean[k] - near @ moments.mean[kept]
+        mean = (root[0, k] - root[0, used] @ near) / root[0, 0]
+        offset = mean + origin[k] - origin[used] @ near
         for constant in (float(np.round(offset, DIGITS)), float(offset)):
-            if (np.abs(rows @ near + constant - column) <= allowed).all():
-                terms = zip(kept, near.tolist(), strict=True)
-                return {j: weight for j, weight in terms if weight}, constant
-    return None
+            residual = root[:, k] - root[:, used] @ near
+            residual[0] -= root[0, 0] * (constant - origin[k] + origin[used] @ near)
+            if np.linalg.norm(residual) <= allowed:
+                return dict(zip(used, near.tolist(), strict=True)), constant
+    return dict(zip(used, near.tolist(), strict=True)), float(offset)

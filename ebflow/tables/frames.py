@@ -75,6 +75,17 @@ class Series(NamedTuple):
             return self.values.astype(np.int64 if self.kind == "integer" else bool)
         return self.values
 
+    @property
+    def texts(self) -> list[str | None]:
+        """The values as text, None where one is missing."""
+        if self.kind == "text":
+            return self.values.tolist()
+        values = [*map(key, self.levels), None] if self.kind == "category" else []
+        if values:
+            return [values[code] for code in self.values.tolist()]
+        pairs = zip(self.values.tolist(), self.missing.tolist(), strict=True)
+        return [None if missing else key(value) for value, missing in pairs]
+
     def filled(self, other: "Series") -> "Series":
         """Returns the column with its missing values replaced by another column's."""
         values = other.objects

@@ -13,7 +13,7 @@ import dataclasses
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Columns(Sequence[Column]):
         columns: The columns.
         library: The frame library that ``decode`` writes.
         context: The columns of the contexts of a conditional flow; None: it has none.
-        notes: What readers of files have to know beside the columns, JSON-able.
+        notes: JSON-able facts about the data for readers of files.
 
     Example:
         >>> from ebflow.tables import Columns
@@ -59,7 +59,7 @@ class Columns(Sequence[Column]):
         Arguments:
             frame: The frame.
             names: The columns to use; None: all.
-            context: Whether they are contexts, of which only constants are left out.
+            context: True for contexts, of which only constants are left out.
             what: The name of the frame in messages.
         """
         from .detect import Detector
@@ -68,10 +68,6 @@ class Columns(Sequence[Column]):
         detector.update(frame)
         return detector.finish().confirmed(frame)
 
-    @overload
-    def __getitem__(self, index: int) -> Column: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Column, ...]: ...
     def __getitem__(self, index: int | slice) -> Column | tuple[Column, ...]:
         return self._columns[index]
 
@@ -94,11 +90,6 @@ class Columns(Sequence[Column]):
         return [column.name for column in self.modelled]
 
     @property
-    def sizes(self) -> list[int]:
-        """The number K of codes of each category that is modelled, 0 for other columns."""
-        return [c.size if c.kind == "category" else 0 for c in self.modelled]
-
-    @property
     def labels(self) -> list[str]:
         """The names of the columns that are modelled, with their units."""
         return [column.label for column in self.modelled]
@@ -107,6 +98,11 @@ class Columns(Sequence[Column]):
     def width(self) -> int:
         """The number D of columns that are modelled."""
         return len(self.modelled)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number K of codes of each category that is modelled, 0 for other columns."""
+        return [column.size for column in self.modelled]
 
     def encode(self, frame: ArrayLike, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N, D), NaN where a value is missing.
@@ -122,66 +118,43 @@ class Columns(Sequence[Column]):
         Raises:
             ValueError: if a column is missing, or a value cannot be read as its column's kind.
         """
-        columns = self._columns_of(frame, what)
-        if lacking := [name for name in self.features if name not in columns]:
+        numbers = self._numbers(frame, what, first)
+        if lacking := [name for name in self.features if name not in numbers]:
             raise ValueError(f"{what}: found no column {', '.join(lacking[:SHOWN])}, "
                              f"expected all of {', '.join(self.features)}")  # fmt: skip
-        known = {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
-                 for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
         for column in self:
-            if column.terms and column.name in known:
-                column.complete(known)
-        numbers = [known[name] for name in self.features]
-        return (
-            np.stack(numbers, 1) if numbers else np.empty((len(next(iter(columns.values()))), 0))
-        )
+            if column.terms and column.name in numbers:
+                column.complete(numbers)
+        return np.stack([numbers[name] for name in self.features], 1)
 
     def confirmed(self, frame: ArrayLike) -> "Columns":
         """Returns the columns; those that are no linear functions in these rows are modelled.
 
-        ``Detector`` sees the complete rows alone: rows with missing values may contradict.
+        ``Detector`` finds functions of the complete rows; other rows may contradict them.
         """
-        columns, known = self._columns_of(frame, "x"), {}
-        for c in self:
-            if c.terms or not c.dropped:
-                known[c.name] = c.encode(read(columns[c.name], c.name))
+        numbers = self._numbers(frame, "x", 0)
         changed = [dataclasses.replace(c, dropped="", terms={}, offset=0.0)
-                   if c.terms and not c.follows(known) else c for c in self]  # fmt: skip
+                   if c.terms and not c.follows(numbers) else c for c in self]  # fmt: skip
         return Columns(changed, self.library, self.context, self.notes)
 
-    def decode(self, numbers: np.ndarray, seed: int | None = None) -> ArrayLike:
+    def decode(self, numbers: np.ndarray) -> ArrayLike:
         """Returns numbers with shape (N, D) as a frame of the table's library.
 
-        Arguments:
-            numbers: The numbers; a code is rounded.
-            seed: The seed by which rare levels are sampled; None: it depends on the numbers.
+        A code is rounded. Rare levels are sampled by a seed that depends on the numbers.
         """
-        numbers = np.ascontiguousarray(numbers, np.float64)
-        return write(self.library, self._decoded(numbers, seed))
-
-    def _decoded(self, numbers: np.ndarray, seed: int | None) -> dict[str, Series]:
-        """Returns the values of all columns."""
-        random = np.random.default_rng(zlib.crc32(numbers) if seed is None else seed)
-        values = dict(zip(self.features, numbers.T, strict=True))
-        for column in self:
-            if column.dropped:
-                values[column.name] = self._restored(column, values, len(numbers))
-        return {c.name: c.decode(values[c.name], random) for c in self}
+        return write(self.library, self._decoded(numbers))
 
     def fill(self, frame: ArrayLike, numbers: np.ndarray) -> ArrayLike:
         """Returns a frame with its missing values replaced by those of numbers (N, D).
 
         All other values, and columns that are no part of the table, stay as they are.
         """
-        columns, library = columns_of(frame), library_of(frame)
-        series = {name: read(column, name) for name, column in columns.items()}
-        decoded = self._decoded(np.ascontiguousarray(numbers, np.float64), None)
+        series = {name: read(column, name) for name, column in columns_of(frame).items()}
+        decoded, library = self._decoded(numbers), library_of(frame)
         for name in series.keys() & decoded.keys():
             series[name] = series[name].filled(decoded[name])
         filled = write(library, series)
-        if hasattr(frame, "index") and hasattr(filled, "set_axis"):
-            return filled.set_axis(frame.index)
-        return filled
+        return filled.set_axis(frame.index) if library == "pandas" else filled
 
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.
@@ -189,21 +162,17 @@ class Columns(Sequence[Column]):
         An unknown level is K zeros.
         """
         parts = []
-        for k, column in enumerate(self.modelled):
+        for k, size in enumerate(self.sizes):
             values = numbers[..., k, None]
-            if column.kind == "category":
-                values = np.where(np.isnan(values), np.nan, values == np.arange(column.size))
+            if size:
+                values = np.where(np.isnan(values), np.nan, values == np.arange(size))
             parts.append(values)
         return np.concatenate(parts, -1)
 
     @property
     def elements(self) -> list[str]:
         """The names of the C elements of ``one_hot``, as ``age`` and ``region=north``."""
-        return [
-            name
-            for c in self.modelled
-            for name in (c.level_names if c.kind == "category" else [c.name])
-        ]
+        return [name for c in self.modelled for name in (c.level_names if c.size else [c.name])]
 
     @property
     def context_width(self) -> int:
@@ -212,9 +181,12 @@ class Columns(Sequence[Column]):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns, JSON-able."""
-        beside = {"context": self.context.to_dict()} if self.context else {}
-        beside |= {"notes": self.notes} if self.notes else {}
-        return {"library": self.library, "columns": [c.to_dict() for c in self], **beside}
+        optional = {"context": self.context and self.context.to_dict(), "notes": self.notes}
+        return {
+            "library": self.library,
+            "columns": [column.to_dict() for column in self],
+            **{key: value for key, value in optional.items() if value},
+        }
 
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Columns":
@@ -232,38 +204,37 @@ class Columns(Sequence[Column]):
     def __str__(self) -> str:
         rows = [("column", "type", "treatment")]
         rows += [(c.label, c.dtype[:30], c.describe()) for c in self]
-        if self.context:
-            rows += [(c.label, c.dtype[:30], f"context: {c.describe()}") for c in self.context]
-        widths = [max(len(row[k]) for row in rows) for k in range(2)]
-        lines = (
-            f"{name:<{widths[0]}}  {dtype:<{widths[1]}}  {text}" for name, dtype, text in rows
-        )
-        return "\n".join(lines)
+        rows += [(c.label, c.dtype[:30], f"context: {c.describe()}") for c in self.context or ()]
+        name, kind = (max(len(row[k]) for row in rows) for k in range(2))
+        return "\n".join(f"{row[0]:<{name}}  {row[1]:<{kind}}  {row[2]}" for row in rows)
 
     def __repr__(self) -> str:
         return f"Columns({len(self)} columns, {self.width} modelled; print() shows them)"
 
-    def _columns_of(self, frame: ArrayLike, what: str) -> dict[str, Any]:
-        """Returns the columns of a frame by name, those of an array by the table's names."""
-        columns = columns_of(frame, what)
-        if not is_positional(frame):
-            return columns
-        chosen = self if len(columns) == len(self) else self.modelled
-        if len(columns) != len(chosen):
-            raise ValueError(
-                f"{what}: found {len(columns)} columns, expected {len(self)}: "
-                f"{', '.join(self.names[: SHOWN * 2])}"
-            )
-        return {c.name: values for c, values in zip(chosen, columns.values(), strict=True)}
+    def _numbers(self, frame: ArrayLike, what: str, first: int) -> dict[str, np.ndarray]:
+        """Returns the numbers of a frame's columns, by name, those of an array by position.
 
-    def _restored(self, column: Column, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
-        """Returns the numbers of a column that is not modelled, from those of the others."""
-        if column.terms:
-            return column.bounded(column.linear(values))
-        if column.value is None:
-            return np.full(rows, np.nan)
-        if column.dropped == "identifier":
-            return column.value + np.arange(rows, dtype=np.float64)
-        if column.kind == "category":
-            return np.zeros(rows)
-        return np.full(rows, float(column.value))
+        Linear functions of other columns are included, other columns that are dropped are not.
+        """
+        columns = columns_of(frame, what)
+        if is_positional(frame):
+            expected = self if len(columns) == len(self) else self.modelled
+            if len(columns) != len(expected):
+                raise ValueError(
+                    f"{what}: found {len(columns)} columns, expected {len(self)}: "
+                    f"{', '.join(self.names[: SHOWN * 2])}"
+                )
+            names = (column.name for column in expected)
+            columns = dict(zip(names, columns.values(), strict=True))
+        return {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
+                for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
+
+    def _decoded(self, numbers: np.ndarray) -> dict[str, Series]:
+        """Returns the values of all columns."""
+        numbers = np.ascontiguousarray(numbers, np.float64)
+        random = np.random.default_rng(zlib.crc32(numbers))
+        values = dict(zip(self.features, numbers.T, strict=True))
+        for column in self:
+            if column.dropped:
+                values[column.name] = column.restored(values, len(numbers))
+        return {c.name: c.decode(values[c.name], random) for c in self}

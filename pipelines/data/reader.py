@@ -105,8 +105,7 @@ class Reader:
         layout = self.layout
         key = (*(p.version for p in self.parts), layout.columns, layout.context, layout.label)
         if key not in _DETECTED:
-            csv = any(part.kind == "CSV" for part in self.parts)
-            _DETECTED[key] = detect(self.layout, self._batches, label=self.label, csv=csv)
+            _DETECTED[key] = detect(layout, self._batches, label=self.label)
         return _DETECTED[key]
 
     def with_columns(self, columns: Columns) -> "Reader":

@@ -8,15 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ebflow.errors import BadInput
 from ebflow.tables import Columns, Detector
 from pipelines.data.layout import Layout
 from pipelines.data.messages import Place, as_bad_input, listed
-
-MISPRINTS = 0.1
-"""Share of the rows of a CSV column up to which words among numbers are misprints."""
 
 Batches = Callable[[Sequence[str]], Iterable[tuple[pa.RecordBatch, Place]]]
 """A function that reads columns of all rows, by their names."""
@@ -34,14 +30,13 @@ class Schemas(NamedTuple):
     context: Columns | None
 
 
-def detect(layout: Layout, batches: Batches, *, label: str, csv: bool) -> Schemas:
+def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
     """Returns the descriptions of a source's columns; reads all of its rows.
 
     Arguments:
         layout: The roles of the columns.
         batches: Reads columns.
         label: The name of the source in messages.
-        csv: Whether the rows are those of CSV files, whose types are guessed.
 
     Raises:
         BadInput: if a type is not supported, no column varies or a context does not vary.
@@ -50,11 +45,11 @@ def detect(layout: Layout, batches: Batches, *, label: str, csv: bool) -> Schema
     given = Detector(layout.context, context=True, what=label) if layout.context else None
     names = (*(() if table is None else layout.columns), *layout.context)
     with as_bad_input():
-        for batch, _ in batches(names) if names else ():
+        for batch, place in batches(names) if names else ():
             if table is not None:
-                table.update(batch)
+                table.update(batch, *place)
             if given is not None:
-                given.update(context_frame(batch, layout))
+                given.update(context_frame(batch, layout), *place)
         data = table and table.finish()
         for batch, _ in batches(names) if data and any(c.terms for c in data) else ():
             data = data.confirmed(batch)
@@ -62,8 +57,6 @@ def detect(layout: Layout, batches: Batches, *, label: str, csv: bool) -> Schema
     if data is not None and not data.width:
         raise BadInput(f"{label}: found no column whose values vary, expected some")
     _check_contexts(context or (), layout, label)
-    for column in data or () if csv else ():
-        _check_misprints(column.name, [*column.levels, *column.rare], batches)
     return Schemas(data, context)
 
 
@@ -97,32 +90,6 @@ def _check_contexts(context: Columns | Sequence[()], layout: Layout, label: str)
                 f"{label}, column {column.name!r}: {column.describe()}, expected a context whose "
                 "values vary: choose others by context"
             )
-
-
-def _check_misprints(name: str, levels: Sequence[str], batches: Batches) -> None:
-    """Raises BadInput at the first word in a CSV column in which nearly all values are numbers."""
-    words = [level for level in levels if not _is_number(level)]
-    if len(words) in (0, len(levels)):
-        return
-    first, rows, misprints = None, 0, 0
-    for batch, place in batches([name]):
-        column = batch.column(name)
-        bad = pc.is_in(column, pa.array(words, column.type)).to_numpy(zero_copy_only=False)
-        rows, misprints = rows + len(column), misprints + int(bad.sum())
-        if first is None and bad.any():
-            row = int(bad.argmax())
-            expected = "a number, or an empty field, which is a missing value"
-            first = place.bad(row, name, column[row].as_py(), expected)
-    if first is not None and misprints <= MISPRINTS * rows:
-        raise first
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def encoded(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ebflow.tables import Columns
+from ebflow.tables import Columns, Detector
 
 
 def test_columns_that_nearly_depend_on_others_divide_no_later_ones():
@@ -10,3 +10,21 @@ def test_columns_that_nearly_depend_on_others_divide_no_later_ones():
     x = heavy @ random.normal(size=(4, 60)) + random.normal(size=(400, 60))
     columns = Columns.detect({f"x{k}": x[:, k] for k in range(60)})
     assert not any(column.dropped for column in columns)
+
+
+def test_exact_functions_are_found_beside_large_offsets_in_any_batches():
+    random = np.random.default_rng(0)
+    x = np.round(random.normal(size=5_000), 2)
+    start = np.datetime64("2020-01-01T00:00:07", "us") + random.integers(0, 10**12, 5_000)
+    frame = {"x": x + 1e6, "rare": (np.arange(5_000) == 4_321).astype(int), "start": start}
+    frame |= {"rest": 1 - frame["rare"], "end": start + np.timedelta64(90, "s"), "y": 3 * x}
+    detector = Detector()
+    for first in range(0, 5_000, 700):
+        detector.update({name: values[first : first + 700] for name, values in frame.items()})
+    for columns in (detector.finish(), Columns.detect(frame)):
+        treatments = {c.name: c.describe() for c in columns if c.dropped}
+        assert treatments == {
+            "rest": "dropped: equals - rare + 1",
+            "end": "dropped: equals start + 90",
+            "y": "dropped: equals 3 x - 3e+06",
+        }

@@ -201,7 +201,7 @@ def test_columns_are_found_by_name_and_arrays_by_position():
         (
             [*map(str, range(0, 900, 3)), "forty"],
             ValueError,
-            "column 'a': found 'forty' among num",
+            "column 'a', row 300: found 'forty' among num",
         ),
     ],
 )

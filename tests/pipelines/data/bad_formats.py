@@ -77,13 +77,13 @@ def csv_with_an_index_without_a_name(path):
 
 @FORMATS.add
 def csv_with_a_word_among_numbers(path):
-    message = r"bad.csv, column 'b': found 'x' among numbers, expected numbers alone"
+    message = r"bad.csv, column 'b', row 299: found 'x' among numbers, expected a number or"
     return text(path, lines(*(f"{k},{k}.5" for k in range(299)), "1,x")), {}, message
 
 
 @FORMATS.add
 def csv_with_a_word_among_few_numbers(path):
-    message = r"bad.csv, column 'b', row 99: found 'unknown', expected a number, or an empty field"
+    message = r"bad.csv, column 'b', row 99: found 'unknown' among numbers, expected a number or"
     return text(path, lines(*(f"{k},{k % 5}" for k in range(99)), "1,unknown")), {}, message
 
 
