@@ -13,14 +13,16 @@ are its conditional distribution and, up to :math:`-\tfrac12 |o| \log 2\pi`, the
 :math:`w` times its density of :math:`y_o`. One component is linear regression.
 """
 
-__all__ = ["Conditional"]
+__all__ = ["Conditional", "ConditionedMixture"]
 
+import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .bases import GaussianMixture
+from .bases import Base, GaussianMixture
 from .randomness import Generator, normal, uniform
 
 
@@ -107,6 +109,51 @@ class Conditional:
         away = torch.where(self.missing[:, None], means - mean[:, None], 0.0) * shares.sqrt()
         covariance = away.mT @ away + (shares[..., None] * self.covariances).sum(1)
         return mean, torch.linalg.cholesky(covariance + self.observed) - self.observed
+
+
+class ConditionedMixture(Base):
+    r"""Creates a mixture of Gaussians over contexts and data, conditional on the contexts.
+
+    .. math:: p(x \mid c) = \frac{p(c, x)}{p(c)},
+
+    O(K B (C + D)²) with full covariances. One component is linear regression with Gaussian
+    residuals. Without contexts, evaluations and samples raise ValueError.
+
+    Arguments:
+        joint: The mixture over (c, x), with shape (C + D,).
+        count: The number C of elements of a context.
+    """
+
+    def __init__(self, joint: GaussianMixture, count: int) -> None:
+        super().__init__()
+        if not 0 < count < joint.size:
+            raise ValueError(f"count: found {count}, expected 1 … {joint.size - 1}")
+        self.joint, self.marginal, self.count = joint, joint.leading(count), count
+        self.context: Tensor | None = None
+
+    def condition(self, context: Tensor) -> Base:
+        """Returns the density given contexts with shape (B, C)."""
+        bound = copy.copy(self)
+        bound.context = context
+        return bound
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns −log p(x | c) with shape (R B,)."""
+        c = self._contexts(len(x))
+        return self.joint.energy(torch.cat([c, x.flatten(1)], 1)) - self.marginal.energy(c)
+
+    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
+        """Returns samples with shape (R B, *event)."""
+        c, joint = self._contexts(shape[0]).to(self.joint.means), self.joint
+        rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.count)], 1)
+        missing = torch.arange(joint.size, device=c.device) >= self.count
+        given = Conditional(joint, rows[None], missing[None], contexts=self.count)
+        return given.sample(1, generator)[0, :, 0].to(like).view(shape)
+
+    def _contexts(self, rows: int) -> Tensor:
+        if self.context is None:
+            raise ValueError(f"context: found None, expected shape (*, {self.count})")
+        return self.context.repeat(rows // len(self.context), 1)
 
 
 def _log_diagonal(root: Tensor) -> Tensor:

@@ -11,28 +11,22 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones. The terms below :math:`D^2` stand for code that moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "ConditionedMixture", "Search", "Trial", "density", "fit_components",
-           "fit_mixture", "load", "preprocessed_rows", "regression", "save", "search"]  # fmt: skip
+__all__ = ["COMPONENTS", "Search", "Trial", "fit_components", "fit_mixture", "preprocessed_rows",
+           "regression", "search"]  # fmt: skip
 
-import copy
-import json
 import logging
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .bases import Base, GaussianMixture, build
-from .conditioning import Conditional
-from .files import load_tensors, save_tensors
-from .flow import Flow
-from .preprocessing import Preprocessing
-from .randomness import Generator, RowGenerator
+from .bases import GaussianMixture
+from .conditioning import ConditionedMixture
+from .preprocessing import Preprocessing, transformed
 from .randomness import generator as derive
 from .tables.batches import Split
 
@@ -249,41 +243,12 @@ def preprocessed_rows(
         seed: The seed of the choice and of the noise.
         batch_size: Rows at a time.
     """
-    flow = Flow((split.width,), []).double().preprocessed(chain)
     chosen, first, parts = _choice((len(split), split.width), most, seed), 0, []
-    for rows, context in split.batches(batch_size):
-        here = chosen[(chosen >= first) & (chosen < first + len(rows))] - first
-        if len(here):
-            noise = RowGenerator(seed, "preprocess", first=first)
-            y = flow.preprocess(rows, generator=noise)
-            parts.append((y if context is None else torch.cat([context, y], 1))[here])
-        first += len(rows)
+    for y, context in transformed(split, chain, seed=seed, batch_size=batch_size):
+        here = chosen[(chosen >= first) & (chosen < first + len(y))] - first
+        parts.append((y if context is None else torch.cat([context, y], 1))[here])
+        first += len(y)
     return torch.cat(parts)
-
-
-def density(mixture: GaussianMixture, chain: Preprocessing) -> Flow:
-    """Returns a mixture after a preprocessing as a density of raw data, in float64.
-
-    If the mixture has more features than the data, the first ones are contexts, and the density is
-    conditional.
-    """
-    width = chain.spec["width"]
-    contexts = mixture.size - width
-    base = ConditionedMixture(mixture, contexts) if contexts else mixture
-    return Flow((width,), [], base=base, context=contexts).double().preprocessed(chain)
-
-
-def save(mixture: GaussianMixture, path: Path) -> None:
-    """Writes a mixture to one safetensors file."""
-    save_tensors(mixture.state_dict(), path, spec=json.dumps(mixture.spec))
-
-
-def load(path: Path) -> GaussianMixture:
-    """Returns a mixture that ``save`` wrote, equal to the bit."""
-    state, metadata = load_tensors(path)
-    mixture = build(json.loads(metadata["spec"])).to(state["means"].dtype)
-    mixture.load_state_dict(state)
-    return mixture
 
 
 def operations(count: int, rows: int, width: int, kind: str) -> float:
@@ -341,48 +306,3 @@ def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:
             raise ValueError(f"{name}: found a value that is not finite, expected finite numbers")
     if not components or sorted(set(components)) != list(components) or components[0] < 1:
         raise ValueError(f"components: found {components}, expected ascending counts from 1 on")
-
-
-class ConditionedMixture(Base):
-    r"""Creates a mixture of Gaussians over contexts and data, conditional on the contexts.
-
-    .. math:: p(x \mid c) = \frac{p(c, x)}{p(c)},
-
-    O(K B (C + D)²) with full covariances. One component is linear regression with Gaussian
-    residuals. Without contexts, evaluations and samples raise ValueError.
-
-    Arguments:
-        joint: The mixture over (c, x), with shape (C + D,).
-        count: The number C of elements of a context.
-    """
-
-    def __init__(self, joint: GaussianMixture, count: int) -> None:
-        super().__init__()
-        if not 0 < count < joint.size:
-            raise ValueError(f"count: found {count}, expected 1 … {joint.size - 1}")
-        self.joint, self.marginal, self.count = joint, joint.leading(count), count
-        self.context: Tensor | None = None
-
-    def condition(self, context: Tensor) -> Base:
-        """Returns the density given contexts with shape (B, C)."""
-        bound = copy.copy(self)
-        bound.context = context
-        return bound
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Returns −log p(x | c) with shape (R B,)."""
-        c = self._contexts(len(x))
-        return self.joint.energy(torch.cat([c, x.flatten(1)], 1)) - self.marginal.energy(c)
-
-    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Returns samples with shape (R B, *event)."""
-        c, joint = self._contexts(shape[0]).to(self.joint.means), self.joint
-        rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.count)], 1)
-        missing = torch.arange(joint.size, device=c.device) >= self.count
-        given = Conditional(joint, rows[None], missing[None], contexts=self.count)
-        return given.sample(1, generator)[0, :, 0].to(like).view(shape)
-
-    def _contexts(self, rows: int) -> Tensor:
-        if self.context is None:
-            raise ValueError(f"context: found None, expected shape (*, {self.count})")
-        return self.context.repeat(rows // len(self.context), 1)

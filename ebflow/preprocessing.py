@@ -25,11 +25,11 @@ The columns of tables are first treated by ``marginals``. After whitening, ``gau
 each direction with heavy tails to a normal one.
 """
 
-__all__ = ["Preprocessing", "SingularCovariance", "build", "fit", "gaussian"]
+__all__ = ["Preprocessing", "SingularCovariance", "build", "density", "fit", "transformed"]
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from . import bases, marginals
 from .bijections import Affine, Bijection, Dense, Dequantize, Logit
+from .conditioning import ConditionedMixture
 from .errors import BadInput
 from .files import load_tensors, save_tensors
 from .flow import Flow
@@ -190,13 +191,32 @@ def build(spec: dict[str, Any]) -> Preprocessing:
     return Preprocessing(layers, spec)
 
 
-def gaussian(chain: Preprocessing) -> Flow:
-    """Returns the Gaussian that a whitening maps to the standard one, in float64.
+def density(chain: Preprocessing) -> Flow:
+    """Returns the base after a preprocessing, N(0, I) if there is none, as a density in float64.
 
-    It is the flow without layers after the preprocessing. Without shrinkage it is the Gaussian of
-    greatest likelihood, of the logits if there are any.
+    A whitening without a base is the Gaussian of greatest likelihood, of the logits if there are
+    any. If the base is a mixture of more features than the data have, the first ones are contexts,
+    and the density is conditional.
     """
-    return Flow((chain.spec["width"],), []).double().preprocessed(chain)
+    width, base = chain.spec["width"], chain.base
+    contexts = 0 if base is None else base.size - width
+    if contexts:
+        base = ConditionedMixture(base, contexts)
+    return Flow((width,), [], base=base, context=contexts).double().preprocessed(chain)
+
+
+def transformed(
+    split: Split, layers: Iterable[Bijection], *, seed: int = 0, batch_size: int = 1024
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yields batches of rows after a preprocessing, in float64, and their contexts.
+
+    Integers have the noise with which a preprocessing of the same seed is fitted.
+    """
+    flow, first = _flow(split.width, layers).double(), 0
+    for rows, context in split.batches(batch_size):
+        noise = RowGenerator(seed, "preprocess", first=first)
+        yield flow.preprocess(rows, generator=noise), context
+        first += len(rows)
 
 
 def _columns(
@@ -224,10 +244,10 @@ def _columns(
 
 def _elementwise(
     width: int,
-    levels: int | None,
-    margin: float | None,
-    scale: float,
-    columns: dict[str, list[int]],
+    levels: int | None = None,
+    margin: float | None = None,
+    scale: float = 1.0,
+    columns: Mapping[str, list[int]] = {},  # noqa: B006
 ) -> list[Bijection]:
     if levels is None:
         return marginals.build(columns, width)
@@ -245,8 +265,9 @@ def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[
     )
 
 
-def _flow(width: int, layers: Sequence[Bijection]) -> Flow:
-    return Flow((width,), copy.deepcopy(layers), n_preprocessing=len(layers))
+def _flow(width: int, layers: Iterable[Bijection]) -> Flow:
+    layers = copy.deepcopy(list(layers))
+    return Flow((width,), layers, n_preprocessing=len(layers))
 
 
 def _normalizer(
@@ -398,11 +419,9 @@ def _moments(
     split: Split, layers: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
 ) -> tuple[_Moments, _Moments]:
     """Returns the moments, in float64, of all rows but each fifth, and of those."""
-    flow = Flow((split.width,), copy.deepcopy(layers), n_preprocessing=len(layers)).double()
     first = 0
     kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
-    for rows, _ in split.batches(batch_size):
-        y = flow.preprocess(rows, generator=RowGenerator(seed, "preprocess", first=first))
+    for y, _ in transformed(split, layers, seed=seed, batch_size=batch_size):
         out = torch.arange(first, first + len(y)) % HELD == HELD - 1
         kept += _Moments.of(y[~out], full=full)
         held += _Moments.of(y[out], full=full)

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ebflow import mixtures
 from ebflow.alignment.logit import Classifier, accuracy
 from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.checkpoint import load
 from ebflow.files import save_tensors
+from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset
@@ -71,7 +71,8 @@ def open_reference(folder: Path, device: str = "cpu") -> Reference:
 
 def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalized]:
     """Returns the class-blind densities that a stage kept, by name: ``gaussian`` and ``flow``."""
-    gaussian, flow = mixtures.load(folder / GAUSSIAN).to(device), load(folder / FLOW).to(device)
+    flow = load(folder / FLOW).to(device)
+    gaussian = Preprocessing.load(folder / GAUSSIAN).base.to(device)
     return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
 
 

@@ -16,17 +16,14 @@ from pipelines.config import ChainConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
 
 CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
-"""Files of the chain in front of the flow, of the one that makes the data's Gaussian, and of
-what the baselines needed."""
+"""Files of the chain in front of the flow, of the data's Gaussian (of a regression, if there are
+contexts), and of what the baselines needed."""
 
 COLUMNS = "columns.json"
 """File of what is done to columns of a table."""
 
 MIXTURE = "mixture.safetensors"
-"""File of the mixture of Gaussians behind the chain of the data's Gaussian."""
-
-REGRESSION = "regression.safetensors"
-"""File of the Gaussian behind the same given contexts, of data that have some."""
+"""File of the mixture of Gaussians behind the chain of the data's Gaussian, chain included."""
 
 
 def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:

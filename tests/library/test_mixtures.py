@@ -13,6 +13,7 @@ import ebflow
 from ebflow import mixtures, preprocessing
 from ebflow.bases import GaussianMixture
 from ebflow.mixtures import fit_mixture, search
+from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import RowGenerator
 
 from .bijections.cases import seeded
@@ -155,22 +156,13 @@ def test_rows_behind_a_chain_are_a_flows_own(digits):
     split = digits.split("train")
     chain = preprocessing.fit(split, shrinkage=0.01)
     y = mixtures.preprocessed_rows(chain, split, seed=3, batch_size=100)
-    flow = preprocessing.gaussian(chain)
+    flow = preprocessing.density(chain)
     expected = flow.preprocess(split.tensor(), generator=RowGenerator(3, "preprocess"))
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
     few = mixtures.preprocessed_rows(chain, split, seed=3, most=500, batch_size=100)
     chosen = mixtures._choice((len(split), split.width), 500, 3)
     torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
     assert len(few) == 500
-
-
-@pytest.mark.parametrize("kind", ["diag", "full"])
-def test_a_file_gives_the_same_mixture(tmp_path, kind, single_precision):
-    mixture, _ = mixtures._fitted(rows(200), 3, kind, 10, seed=0)
-    mixtures.save(mixture, tmp_path / "m.safetensors")
-    again, x = mixtures.load(tmp_path / "m.safetensors"), rows(50, 1)
-    assert torch.equal(again.log_prob(x), mixture.log_prob(x))
-    assert again.means.dtype == torch.float64
 
 
 def test_no_more_rows_than_asked_for_and_no_more_components_than_rows():
@@ -233,12 +225,16 @@ def joint(kind, count):
     return GaussianMixture(TRUTH["weights"], means, covariances)
 
 
+def density(mixture, width):
+    return preprocessing.density(Preprocessing([], {"width": width}, base=mixture))
+
+
 @pytest.mark.parametrize("kind", ["diag", "full"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_given_contexts_it_is_a_ratio_of_densities(kind, count):
-    mixture, chain = joint(kind, count), preprocessing.Preprocessing([], {"width": 2})
+    mixture = joint(kind, count)
     v = mixture.sample(7, generator=seeded())
-    flow = mixtures.density(mixture, chain)
+    flow = density(mixture, 2)
     parts = zip(mixture.weights, mixture.means, mixture.covariances, strict=True)
     full = [(w, m.numpy(), (c.diag() if c.ndim == 1 else c).numpy()) for w, m, c in parts]
     ratio = np.log(
@@ -256,7 +252,7 @@ def test_given_contexts_it_is_a_ratio_of_densities(kind, count):
 def test_samples_given_a_context_have_its_moments(kind):
     """Means to within five standard errors: a false alarm once in 1e5."""
     mixture = joint(kind, 2)
-    flow = mixtures.density(mixture, preprocessing.Preprocessing([], {"width": 2}))
+    flow = density(mixture, 2)
     v = mixture.sample(400_000, generator=seeded())
     near = v[(v[:, :2] - v[0, :2]).norm(dim=1) < 0.15][:, 2:]
     draws = flow.sample((100_000,), generator=seeded(1), context=v[:1, :2]).squeeze(1)
@@ -272,7 +268,7 @@ def test_a_regression_is_least_squares():
     y = y + torch.randn(500, 2, generator=draws, dtype=torch.float64)
     one_hot = torch.eye(3)[torch.arange(500) % 3].double()  # its columns depend on each other
     x = torch.cat([c, one_hot, y + 4 * one_hot[:, :2]], 1)
-    flow = mixtures.density(mixtures.regression(x), preprocessing.Preprocessing([], {"width": 2}))
+    flow = density(mixtures.regression(x), 2)
     design = np.concatenate([x[:, :5].numpy(), np.ones((500, 1))], 1)
     line = np.linalg.lstsq(design, x[:, 5:].numpy(), rcond=None)[0]
     rest = x[:, 5:].numpy() - design @ line
@@ -292,7 +288,7 @@ def test_a_search_given_contexts_is_judged_by_the_rest():
 
     x, held = rows(2000), rows(500)
     found = search(x, held, components=(1, 2, 4, 8), contexts=1)
-    flow = mixtures.density(found.mixture, preprocessing.Preprocessing([], {"width": 1}))
+    flow = density(found.mixture, 1)
     nll = -float(flow.log_prob(held[:, 1:], context=held[:, :1]).mean())
     assert nll == pytest.approx(found.best.nll)
     truth = 0.5 * np.log(2 * np.pi * np.e * 0.01)

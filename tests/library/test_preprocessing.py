@@ -18,7 +18,7 @@ from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.mixtures import fit_mixture
 from ebflow.objectives import OBJECTIVES
-from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, fit, gaussian
+from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, density, fit
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 from ebflow.tables.rows import Rows
@@ -139,7 +139,7 @@ def test_few_rows_of_many_columns_are_no_worse_than_independent_ones():
     x = torch.randn(250, 500, generator=derive(0, "rows"))
     chain = fit(Rows(x[:50]), grids=True, tails=True, shrinkage=None)
     assert chain.shrinkage > 0.9
-    nll = -float(gaussian(chain).log_prob(x[50:]).mean()) / 500
+    nll = -float(density(chain).log_prob(x[50:]).mean()) / 500
     means, deviations = x[:50].mean(0), x[:50].std(0, correction=0)
     independent = torch.distributions.Normal(means, deviations).log_prob(x[50:])
     assert nll < -float(independent.mean()) + 0.01 and nll < 1.48
@@ -241,7 +241,7 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
     torch.set_default_dtype(default)
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
-    flow = gaussian(fit(split, **options))
+    flow = density(fit(split, **options))
     assert flow.dtype == torch.float64
     x, log_dets = plain(split, options)
     exact = multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x) + log_dets
@@ -253,7 +253,7 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
 
 def test_gaussian_baseline_of_digits(digits):
     """The full-covariance Gaussian's validation NLL: 103.5 nats in a separate prototype."""
-    flow = gaussian(fit(digits.split("train"), margin=1e-6))
+    flow = density(fit(digits.split("train"), margin=1e-6))
     assert evaluate(flow, digits.split("validation")).nll == pytest.approx(103.5, abs=3)
 
 

@@ -19,10 +19,9 @@ import yaml
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Normal
 
-from ebflow import mixtures
 from ebflow.checkpoint import load
 from ebflow.evaluation import log_probs
-from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.preprocessing import Preprocessing, density
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
@@ -112,11 +111,11 @@ def test_the_mixture_is_scikit_learns_behind_the_chain(digits):
     """Its likelihood, from the rows' latents and the file's weights, means and covariances."""
     summary, preprocessed = digits.summary(), Path(digits.summary()["artefacts"]["preprocess"])
     mixture, chain = (
-        mixtures.load(preprocessed / MIXTURE),
+        Preprocessing.load(preprocessed / MIXTURE).base,
         Preprocessing.load(preprocessed / GAUSSIAN),
     )
     split = Dataset(summary["artefacts"]["prepare"]).split("test")
-    whitener = gaussian(chain)
+    whitener = density(chain)
     y = whitener.preprocess(split.tensor())
     log_det = log_probs(whitener, split) - Normal(0.0, 1.0).log_prob(y).sum(1)
     kind = "full" if mixture.full else "diag"

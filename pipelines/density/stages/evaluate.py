@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebflow import mixtures
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
-from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.preprocessing import Preprocessing, density
 from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.data.dataset import Dataset
@@ -19,7 +18,7 @@ from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.tracking import StageRun
 from pipelines.training.architectures import load
-from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS, REGRESSION
+from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.training.stage_reports import write_metrics
 
 LOG_PROBS = "log_probs.npz"
@@ -64,14 +63,8 @@ def evaluate(
 
 def _baselines(preprocessed: Path) -> dict[str, Flow]:
     """Returns the baselines by name."""
-    chain = Preprocessing.load(preprocessed / GAUSSIAN)
-
-    def behind(file: str) -> Flow:
-        return mixtures.density(mixtures.load(preprocessed / file), chain)
-
-    given = (preprocessed / REGRESSION).exists()
-    plain = behind(REGRESSION) if given else gaussian(chain)
-    return {"gaussian": plain, "mixture": behind(MIXTURE)}
+    files = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
+    return {name: density(Preprocessing.load(preprocessed / files[name])) for name in files}
 
 
 def _compared(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:

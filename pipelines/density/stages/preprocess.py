@@ -1,6 +1,7 @@
 """From prepared data to the fitted chain in front of a flow, and to the baselines beside it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ebflow import mixtures
@@ -29,15 +30,13 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     (run.output / preprocessing.COLUMNS).write_text(json.dumps(steps, indent=1) + "\n")
     report(1 / 3, "fits the Gaussian")
     gaussian = preprocessing.baseline(dataset, config.chain)
-    gaussian.save(run.output / preprocessing.GAUSSIAN)
     report(2 / 3, "fits mixtures of Gaussians")
     rows, held = preprocessing.behind(dataset, gaussian, config.seed)
     given = dataset.split("train").context_width
     found = mixtures.search(rows, held, seed=config.seed, contexts=given)
-    mixtures.save(found.mixture, run.output / preprocessing.MIXTURE)
-    if given:
-        regression = mixtures.regression(rows)
-        mixtures.save(regression, run.output / preprocessing.REGRESSION)
+    replace(gaussian, base=found.mixture).save(run.output / preprocessing.MIXTURE)
+    base = mixtures.regression(rows) if given else None
+    replace(gaussian, base=base).save(run.output / preprocessing.GAUSSIAN)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
         **shrunk,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ebflow import mixtures
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.checkpoint import load
+from ebflow.preprocessing import Preprocessing
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
@@ -55,5 +55,6 @@ def reference(
 def _write_blind(dataset: Dataset, noise: float, whole: Path, output: Path) -> None:
     """Writes the pooled Gaussian of all rows, and the flow of them."""
     gaussian = pooled(unit_rows(dataset.split("train")), noise)
-    mixtures.save(gaussian, output / GAUSSIAN)
+    spec = {"width": gaussian.size, "normalize": "none"}
+    Preprocessing([], spec, base=gaussian).save(output / GAUSSIAN)
     shutil.copytree(whole / "checkpoint", output / FLOW)

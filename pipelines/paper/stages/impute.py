@@ -20,7 +20,7 @@ from ebflow.checkpoint import load
 from ebflow.density import LogDensity
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
-from ebflow.preprocessing import fit, gaussian
+from ebflow.preprocessing import density, fit
 from ebflow.randomness import generator as derive
 from ebflow.tables.batches import Split
 from pipelines.density.stages.evaluate import likelihood
@@ -152,7 +152,7 @@ def _gaussian(flow: Flow, train: Split) -> Flow:
     """Returns the Gaussian behind the flow's own logit."""
     preprocessing = flow.spec["preprocessing"]
     chain = {"margin": preprocessing["margin"], "scale": preprocessing["scale"]}
-    return gaussian(fit(train, shrinkage=SHRINKAGE, **chain))
+    return density(fit(train, shrinkage=SHRINKAGE, **chain))
 
 
 def _conditional_mean(reference: Flow, truth: Tensor, missing: Tensor, seed: int) -> Tensor:

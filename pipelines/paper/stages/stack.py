@@ -24,7 +24,7 @@ from ebflow.evaluation import latent_statistics, log_probs
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.objectives import OBJECTIVES, Objective
-from ebflow.preprocessing import Preprocessing, gaussian
+from ebflow.preprocessing import Preprocessing, density
 from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
@@ -73,7 +73,7 @@ def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
         name: fitted(ChainConfig(chain=PREPROCESSINGS[name]), dataset)
         for name in config.preprocessings
     }
-    reference = partial(log_probs, gaussian(baseline(dataset, PreprocessConfig())))
+    reference = partial(log_probs, density(baseline(dataset, PreprocessConfig())))
     test, width = reference(dataset.split("test")), dataset.split("train").width
     nets, members = [], []
     for name, (sign, bias), rate in product(chains, config.starts, config.rates):
