@@ -33,8 +33,8 @@ def column_cells(x: np.ndarray, *, integers: bool = False, examine: bool = True)
 
     Arguments:
         x: The column, with shape (N,).
-        integers: Whether it is known to be of integers, which are always dequantized.
-        examine: Whether grids, levels and atoms are looked for.
+        integers: True if it is known to be of integers, which are always dequantized.
+        examine: True to look for grids, levels and atoms.
     """
     values, counts = np.unique(x, return_counts=True)
     if len(values) == 1 and integers:
@@ -47,21 +47,16 @@ def column_cells(x: np.ndarray, *, integers: bool = False, examine: bool = True)
         if step:
             least, most = float(values[0]), float(values[-1])
             grid = ColumnCells(least, step, decimals, least=least, most=most)
-            return _with_atoms(grid, values, counts, _frequent(counts, heavy & examine))
+            atoms = heavy & examine
+            for k in np.flatnonzero(atoms):
+                atoms[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
+            return _with_atoms(grid, values, counts, atoms)
         if few and len(values) <= LEVELS:
             return _levels(values)
     atoms = heavy & examine & ~heavy.all()
     middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
     least = 0.0 if examine and values[0] >= 0 else -math.inf
     return _with_atoms(ColumnCells(float(middle), least=least), values, counts, atoms)
-
-
-def _frequent(counts: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Returns whether each of some values is far more frequent than the median of the others."""
-    frequent = some.copy()
-    for k in np.flatnonzero(some):
-        frequent[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
-    return frequent
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:

@@ -135,10 +135,9 @@ def fit(
         x: Rows with shape (N, D), in random order; the first ones are used.
         categories: The number K of levels of each column of categories, whose values are the
             codes 0 … K − 1; 0 for other columns. Categories are dequantized in any case.
-        integers: Whether each column is known to be of integers. These are dequantized in any
-            case.
-        grids: Whether other columns are examined for grids, levels and atoms.
-        tails: Whether tails and further bounds are fitted.
+        integers: True for columns that are known to be of integers, which are always dequantized.
+        grids: True to look for grids, levels and atoms in other columns.
+        tails: True to fit tails and further bounds.
         bounds: Known bounds.
         ends: The smallest and the largest values of all rows, (D,) each; None: those of ``x``.
         names: The names of columns in messages; None: their numbers.

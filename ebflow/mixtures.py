@@ -1,9 +1,9 @@
 r"""Mixtures of Gaussians fitted by expectation maximization: the classical density beside a flow.
 
-scikit-learn does the maximization. Validation rows choose the number of components and whether
-covariances are full or diagonal: the number increases until two in succession are no better than
-the best. A component that collapses onto a few rows has an enormous likelihood of those rows, and
-other rows judge it.
+scikit-learn does the maximization. Validation rows choose the number of components, and full or
+diagonal covariances. The number increases until two in succession are no better than the best. A
+component that collapses onto a few rows has an enormous likelihood of those rows, and other rows
+judge it.
 
 The work is bounded by a count of operations, never by a clock, so that a seed gives the same
 mixture on a busy machine. An iteration on N rows costs about :math:`N K (4 D^2 + 300 D + 1400)`

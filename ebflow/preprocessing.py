@@ -134,12 +134,11 @@ def fit(
             held-out likelihood.
         seed: The seed of the dequantization noise.
         batch_size: Rows at a time.
-        grids: Whether columns of reals are examined for grids, levels and atoms.
-        tails: Whether bounds and tails of columns of reals are fitted.
-        integers: Whether each column of reals is known to be of integers.
+        grids: True to look for grids, levels and atoms in columns of reals.
+        tails: True to fit bounds and tails of columns of reals.
+        integers: True for columns of reals that are known to be of integers.
         bounds: Known bounds of columns of reals.
-        gaussianize: Whether directions with heavy or skewed tails are mapped to normal ones, as
-            the last step.
+        gaussianize: True to map directions with heavy or skewed tails to normal ones at last.
         names: The names of features in messages; None: their numbers.
         dtype: The dtype of the flow.
 
@@ -223,23 +222,16 @@ def _columns(
     split: Split,
     rows: Tensor,
     normalize: str,
-    *,
-    integers: Sequence[bool] | None,
-    grids: bool,
-    tails: bool,
-    bounds: marginals.Bounds | None,
-    names: Sequence[str] | None,
     **options: Any,  # noqa: ANN401
 ) -> marginals.Marginals | None:
     """Returns the treatment of columns, by rows in random order; None if nothing asks for it."""
     categories = torch.tensor(split.categories) > 0
-    if normalize == "none" and not (grids or tails or bounds or integers or categories.any()):
+    asked = any(options[name] for name in ("grids", "tails", "bounds", "integers"))
+    if normalize == "none" and not asked and not categories.any():
         return None
     first, last = split.ends
-    _check_varied((first != last).cpu() | categories, names)
-    return marginals.fit(rows, categories=split.categories, integers=integers, grids=grids,
-                         tails=tails, bounds=bounds, ends=(first, last), names=names,
-                         **options)  # fmt: skip
+    _check_varied((first != last).cpu() | categories, options["names"])
+    return marginals.fit(rows, categories=split.categories, ends=(first, last), **options)
 
 
 def _elementwise(
@@ -304,7 +296,7 @@ def _suited(moments: "_Moments") -> str:
 
 
 def _regular(values: Tensor, dtype: torch.dtype) -> bool:
-    """Returns whether all directions with these variances are more than rounding errors."""
+    """Returns True if all directions with these variances are more than rounding errors."""
     own, used = torch.finfo(values.dtype).eps, torch.finfo(dtype).eps
     return bool(values[0] > max(len(values) * own * values[-1], (RESOLVED * used) ** 2))
 

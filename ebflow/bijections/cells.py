@@ -278,7 +278,7 @@ class Cells(Dequantizer):
         return offset.index_copy(1, self.special, line)
 
     def _piece(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the index of the piece of each special y, and whether y is in its cell."""
+        """Returns the index of the piece of each special y, and True if y is in its cell."""
         some = y[:, self.special].double()
         index = _index(_rounded(self.start, y), some)
         inside = some < _take(_rounded(self.end, y), index)
