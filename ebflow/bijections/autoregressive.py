@@ -178,7 +178,7 @@ class Autoregressive(Contextual):
         """Returns x; one evaluation of h, in D steps."""
         if self.size == 1:
             return self.transform.inverse(y, self._parameters_of_f(y))
-        steps, x = _Steps(self.conditioner, self._context(y)), y[:, :0]
+        steps, x = _Steps(self.conditioner, self._context(y), y), y[:, :0]
         for i in range(self.size):
             h = steps.next(x)
             x = torch.cat([x, self.transform.inverse(y[:, i : i + 1], h)], 1)
@@ -201,12 +201,17 @@ class _Steps:
     Arguments:
         net: The conditioner h.
         context: The context of every row, with shape (B, C).
+        like: A tensor with one row for each row of h.
     """
 
-    def __init__(self, net: Conditioner, context: Tensor | None) -> None:
+    def __init__(self, net: Conditioner, context: Tensor | None, like: Tensor) -> None:
         self.net, self.offsets = net, net.offsets(context)
         self.weights = [layer.masked() for layer in (net.enter, *net.blocks, net.leave)]
-        self.units: list[Tensor | None] = [None] * (len(net.blocks) + 1)
+        self.units = [like[:, :0]] * (len(net.blocks) + 1)
+        self.memory: list[Tensor] = []
+        if not torch.is_grad_enabled():  # units are written in place, not copied at each step
+            shape = (len(net.blocks) + 1, len(like), net.starts[-1])
+            self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
         """Returns h, with shape (B, 1, count), of the element after ``x``, with shape (B, i)."""
@@ -214,8 +219,7 @@ class _Steps:
         if net.starts[i] < net.starts[i + 1]:
             self._extend(x.clamp(-REACH, REACH), slice(net.starts[i], net.starts[i + 1]))
         rows = slice(i * net.count, (i + 1) * net.count)
-        seen = x[:, :0] if self.units[-1] is None else self.units[-1]
-        return _rows(net.leave.bias, seen, self.weights[-1], rows).unsqueeze(1)
+        return _rows(net.leave.bias, self.units[-1], self.weights[-1], rows).unsqueeze(1)
 
     def _extend(self, x: Tensor, new: slice) -> None:
         """Computes the units that see all of ``x``, of every layer."""
@@ -228,8 +232,12 @@ class _Steps:
         self._append(-1, h)
 
     def _append(self, layer: int, new: Tensor) -> Tensor:
-        units = self.units[layer]
-        self.units[layer] = new if units is None else torch.cat([units, new], 1)
+        first, last = self.units[layer].shape[1], self.units[layer].shape[1] + new.shape[1]
+        if self.memory:
+            self.memory[layer][:, first:last] = new
+            self.units[layer] = self.memory[layer][:, :last]
+        else:
+            self.units[layer] = torch.cat([self.units[layer], new], 1)
         return self.units[layer]
 
 

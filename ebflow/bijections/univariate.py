@@ -142,31 +142,23 @@ class Spline(Univariate):
     def _bins(self, t: Tensor, h: Tensor, axis: int) -> tuple[_Bin, Tensor]:
         """Returns the bins of ``t``, points of an axis (0: x, 1: y), and a mask of those inside.
 
-        Points outside have the bin of the nearest end.
+        Points outside have the bin of the nearest end. Only sizes are computed of every bin.
         """
-        K, width = self.bins, 2 * self.bound
-        sizes, slopes = h.movedim(2, -1).split((2 * K, K - 1), -1)
-        shares = _bounded(sizes, LEAST / 2).unflatten(-1, (2, K)).softmax(-1)
+        K, h = self.bins, h.movedim(2, -1)
+        sizes = _bounded(h[..., : 2 * K], LEAST / 2).exp().unflatten(-1, (2, K))
+        ends = sizes.cumsum(-1)
+        scale = 2 * self.bound / ends[..., -1]
         with torch.no_grad():
-            ends = shares[..., axis, :-1].cumsum(-1)
-            k = _count_below(ends, (t / width + 0.5).unsqueeze(-1))
-            before = (torch.arange(K, device=k.device) < k).unsqueeze(-2)
-        start = torch.where(before, shares, 0.0).sum(-1) * width - self.bound
+            target = (t + self.bound) / scale[..., axis]
+            k = (ends[..., axis, :-1] < target.unsqueeze(-1)).sum(-1, keepdim=True)
         pair = k.unsqueeze(-2).expand(*k.shape[:-1], 2, 1)
-        size = shares.gather(-1, pair).squeeze(-1) * width
-        slope = F.pad(slopes, (1, 1)).gather(-1, torch.cat([k, k + 1], -1))
-        slope = _bounded(slope, LEAST).exp()
-        parts = (*start.unbind(-1), *size.unbind(-1), *slope.unbind(-1))
-        return _Bin(*parts), t.abs() <= self.bound
-
-
-def _count_below(ends: Tensor, t: Tensor) -> Tensor:
-    """Returns how many of the sorted ``ends``, (*, K), are below ``t``, (*, 1)."""
-    if torch.compiler.is_exporting():  # formats of graphs have no binary search
-        return (ends < t).sum(-1, keepdim=True)
-    return torch.searchsorted(ends, t)
+        size, end = (each.gather(-1, pair).squeeze(-1) for each in (sizes, ends))
+        start = (end - size) * scale - self.bound
+        slope = F.pad(h[..., 2 * K :], (1, 1)).gather(-1, torch.cat([k, k + 1], -1))
+        parts = (start, size * scale, _bounded(slope, LEAST).exp())
+        return _Bin(*(end for part in parts for end in part.unbind(-1))), t.abs() <= self.bound
 
 
 def _bounded(h: Tensor, bound: float) -> Tensor:
     """Returns h / (1 + |h / bound|), which is smaller than the bound."""
-    return h / (1 + h.abs() / abs(bound))
+    return h / h.abs().mul_(1 / abs(bound)).add_(1)  # in place: memory takes most of the time
