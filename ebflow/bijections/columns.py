@@ -56,13 +56,14 @@ class Bounded(Elementwise):
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x)."""
         c, edge = self._inside(x), x.clamp(self.lower, self.upper)
-        y = self._curve(c) + (edge - c) * self._slopes(c)[0] + (x - edge) * self._least_slope
+        curve, slope, *_ = self._at(c)
+        y = curve + (edge - c) * slope + (x - edge) * self._least_slope
         return torch.where(self._low | self._high, y, x)
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' and the derivatives of log f', 0 where f is a line."""
         c, bounded = self._inside(x), self._low | self._high
-        d1, *psi = self._slopes(c)
+        _, d1, *psi = self._at(c)
         d1 = torch.where((x < self.lower) | (x > self.upper), self._least_slope, d1)
         curved = bounded & (x == c)
         return (torch.where(bounded, d1, 1.0), *(torch.where(curved, t, 0.0) for t in psi))[:order]
@@ -76,28 +77,24 @@ class Bounded(Elementwise):
         two = torch.where(y < 0, a + near, b - near)
         x = torch.where(self._one, one, torch.where(self._low & self._high, two, y))
         c = self._inside(x)
-        line = c + (y - self._curve(c)) / self._slopes(c)[0]
+        curve, slope, *_ = self._at(c)
+        line = c + (y - curve) / slope
         edge = line.clamp(self.lower, self.upper)
         beyond = edge + (y - self.value(edge)) / self._least_slope
         line = torch.where(line == edge, line, beyond)
         return torch.where((x == c) | ~(self._low | self._high), x, line)
 
-    def _curve(self, c: Tensor) -> Tensor:
-        """Returns the logit or the logarithm."""
-        left, right = self._distances(c)
+    def _at(self, c: Tensor) -> list[Tensor]:
+        """Returns the logit or the logarithm, and its derivatives as in ``derivatives``."""
+        left = torch.where(self._low, c - self.lower, 1.0)
+        right = torch.where(self._high, self.upper - c, 1.0)
         z = torch.where(self._low, left, right) / self.scale
-        one = self._sign * self.scale * (z + torch.log(-torch.expm1(-z)))
-        return torch.where(self._one, one, left.log() - right.log())
-
-    def _slopes(self, c: Tensor) -> tuple[Tensor, ...]:
-        """Returns the derivatives of the logit or the logarithm, as ``derivatives``."""
-        left, right = self._distances(c)
-        z = torch.where(self._low, left, right) / self.scale
-        near = -torch.exp(-z) / torch.expm1(-z)
-        left, right = left.reciprocal(), right.reciprocal()
-        one = (1 + near, -self._sign * near / self.scale, near * (1 + near) / self.scale**2)
-        both = (left + right, right - left, left**2 + right**2)
-        return tuple(torch.where(self._one, *pair) for pair in zip(one, both, strict=True))
+        near, sign = -torch.exp(-z) / torch.expm1(-z), self._sign
+        curve = sign * self.scale * (z + torch.log(-torch.expm1(-z)))
+        one = curve, 1 + near, -sign * near / self.scale, near * (1 + near) / self.scale**2
+        low, high = left.reciprocal(), right.reciprocal()
+        both = left.log() - right.log(), low + high, high - low, low**2 + high**2
+        return [torch.where(self._one, *pair) for pair in zip(one, both, strict=True)]
 
     @property
     def _low(self) -> Tensor:
@@ -119,12 +116,6 @@ class Bounded(Elementwise):
     @property
     def _least_slope(self) -> Tensor:
         return torch.where(self._low & self._high, 4 / (self.upper - self.lower), 1.0)
-
-    def _distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns x − a and b − x, 1 without that bound."""
-        left = torch.where(self._low, x - torch.where(self._low, self.lower, 0.0), 1.0)
-        right = torch.where(self._high, torch.where(self._high, self.upper, 0.0) - x, 1.0)
-        return left, right
 
     def _inside(self, x: Tensor) -> Tensor:
         return torch.clamp(x, self.lower + self.margin, self.upper - self.margin)
