@@ -187,28 +187,21 @@ class Split(ABC):
         Raises:
             BadInput: if ``size`` exceeds the split or does not divide among the workers.
         """
-        self._check_stream(size, start, shard)
-        shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
-        epoch, skip = divmod(start, len(self) // size)
-        share = slice(shard[0] * size // shard[1], (shard[0] + 1) * size // shard[1])
-        epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
-        return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
-
-    def _check_stream(self, size: int, start: int, shard: tuple[int, int]) -> None:
         rank, world = shard
         if not 1 <= size <= len(self):
             raise BadInput(
                 f"batch_size: found {size}, expected 1 … {len(self)} "
                 f"(the rows of split {self.name})"
             )
-        if not 0 <= rank < world:
-            raise ValueError(f"shard must be (rank, world) with 0 <= rank < world, got {shard}")
         if size % world:
             raise BadInput(
                 f"batch_size: found {size}, expected a multiple of {world} (the workers)"
             )
-        if start < 0:
-            raise ValueError(f"start must be at least 0, got {start}")
+        shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
+        epoch, skip = divmod(start, len(self) // size)
+        share = slice(rank * size // world, (rank + 1) * size // world)
+        epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
+        return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
 
     def __repr__(self) -> str:
         kind = type(self).__name__
@@ -237,13 +230,13 @@ class _Shuffle:
         if self.resident:
             return [list(range(len(parts)))]
         windows: list[list[int]] = []
-        room = 0
+        free = 0
         for k in self._permutation(len(parts), "shards", epoch).tolist():
-            if parts[k] > room:
+            if parts[k] > free:
                 windows.append([])
-                room = self.window_rows
+                free = self.window_rows
             windows[-1].append(k)
-            room -= parts[k]
+            free -= parts[k]
         return windows
 
     def _read(self, window: list[int]) -> Batch:
@@ -262,7 +255,8 @@ def _batched(
 ) -> Iterator[Batch]:
     """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
 
-    What a window leaves goes into the next batch; the last, smaller one is mostly dropped.
+    The last rows of a window go into the next batch. An incomplete last batch is dropped, unless
+    ``keep_last`` is True.
     """
     rest: Batch | None = None
     for window, order in windows:

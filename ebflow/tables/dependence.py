@@ -73,47 +73,44 @@ def dependent(
     """
     if factor.count < TALL * max(1, len(columns)) or len(factor.root) < factor.width + 1:
         return
-    from scipy.linalg import solve_triangular  # importing it takes long
+    from scipy.linalg import norm, solve_triangular  # importing it takes long
 
     scaled = factor.root[:, [0, *(k + 1 for k in columns)]] * [1.0, *units]
     root = np.linalg.qr(scaled, mode="r")
     origin = np.array([0.0, *factor.origin[list(columns)] * units])
+    spreads = np.array([norm(column[1:]) for column in root.T])  # does not overflow
     independent = [0]
     for k in range(1, len(root)):
         others = [i for i in range(k + 1) if i not in independent]
-        spread, rest = (np.linalg.norm(root[rows, k]) for rows in (slice(1, None), others))
-        if not rest < EXACT * spread:
+        if not norm(root[others, k]) < EXACT * spreads[k]:
             independent.append(k)
             continue
-        lead = root[np.ix_(independent, independent)]
-        weights = solve_triangular(lead, root[independent, k])
-        weights *= np.abs(weights) * np.linalg.norm(root[1:, independent], axis=0) > EXACT * spread
-        terms, offset = _rounded(root, origin, independent, k, weights[1:], decimals[k - 1])
-        yield k - 1, {j - 1: w for j, w in terms.items() if w}, offset
+        weights = solve_triangular(root[np.ix_(independent, independent)], root[independent, k])
+        weights *= np.abs(weights) * spreads[independent] > EXACT * spreads[k]
+        terms, offset = _rounded(root, origin, independent[1:], k, weights[1:], decimals[k - 1])
+        yield k - 1, {j - 1: weight for j, weight in terms.items() if weight}, offset
 
 
 def _rounded(
     root: np.ndarray,
     origin: np.ndarray,
-    independent: Sequence[int],
+    used: list[int],
     k: int,
     weights: np.ndarray,
     decimals: int | None,
 ) -> tuple[dict[int, float], float]:
     """Returns the coefficients and the constant with as few digits as fit the rows."""
-    used = list(independent[1:])
-    error = max(
-        1e-15 * np.abs(origin[[k, *used]]).max(),
-        0.3 * 10.0 ** -(300 if decimals is None else decimals),
-    )
-    allowed = max(1e-12 * np.linalg.norm(root[:, k]), error * abs(root[0, 0]))
+    rows = abs(root[0, 0])  # the root of their number
+    error = max(1e-15 * np.abs(origin[[k, *used]]).max(), 1e-12 * np.abs(root[:, k]).max() / rows)
+    if decimals is not None:
+        error = max(error, 0.3 * 10.0**-decimals)
     for digits in (ROUND, DIGITS, 17):
         near = np.array([float(f"{weight:.{digits}g}") for weight in weights])
-        mean = (root[0, k] - root[0, used] @ near) / root[0, 0]
-        offset = mean + origin[k] - origin[used] @ near
-        for constant in (float(np.round(offset, DIGITS)), float(offset)):
-            residual = root[:, k] - root[:, used] @ near
-            residual[0] -= root[0, 0] * (constant - origin[k] + origin[used] @ near)
-            if np.linalg.norm(residual) <= allowed:
+        residual = root[:, k] - root[:, used] @ near
+        shift = origin[k] - origin[used] @ near
+        offset = float(residual[0] / root[0, 0] + shift)
+        for constant in (round(offset, DIGITS), offset):
+            residual[0] = (offset - constant) * root[0, 0]
+            if np.linalg.norm(residual) <= error * rows:
                 return dict(zip(used, near.tolist(), strict=True)), constant
-    return dict(zip(used, near.tolist(), strict=True)), float(offset)
+    return dict(zip(used, near.tolist(), strict=True)), offset

@@ -279,9 +279,6 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
 
 def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
     """Returns a frame of a library, its columns of the types that they name."""
-    if library in ("numpy", "tensor"):
-        arrays = [_plain(series) for series in columns.values()]
-        return np.stack(arrays, 1) if arrays else np.empty((0, 0))
     if library == "pandas":
         import pandas as pd
 
@@ -294,7 +291,8 @@ def write(library: str, columns: Mapping[str, Series]) -> ArrayLike:
         import pyarrow as pa
 
         return pa.table({name: _to_arrow(series) for name, series in columns.items()})
-    return {name: _plain(series) for name, series in columns.items()}
+    arrays = {name: _plain(series) for name, series in columns.items()}
+    return arrays if library == "dict" else np.stack([*arrays.values()], 1)
 
 
 def _plain(series: Series) -> np.ndarray:

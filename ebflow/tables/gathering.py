@@ -1,16 +1,18 @@
 """The training and validation rows of a fit."""
 
-__all__ = ["LEAST", "gather"]
+__all__ = ["LEAST", "copies", "gather"]
 
+import math
 import numbers
 import warnings
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..randomness import generator as derive
+from ..randomness import generator
 from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
 from .column import column_label
@@ -18,7 +20,6 @@ from .completion import completed
 from .frames import ArrayLike, columns_of, is_frame
 from .rows import Arrays, Rows, refuse
 from .schema import Columns
-from .weights import copies, row_weights
 
 SPLITS = ("train", "validation")
 
@@ -192,7 +193,7 @@ def _divided(
             f"validation: found {type(held_out).__name__}, expected a share, a number of rows, or "
             "a tuple of them: (x,) or (x, context)"
         )
-    order = torch.randperm(len(batch.x), generator=derive(seed, "validation"))
+    order = torch.randperm(len(batch.x), generator=generator(seed, "validation"))
     order = order if weights is None else order[weights[order] > 0]
     whole = isinstance(held_out, numbers.Integral)
     size = int(held_out) if whole else max(1, round(held_out * len(order)))
@@ -205,3 +206,34 @@ def _divided(
     if weights is not None:
         parts = [part[copies(weights[part], seed)] for part in parts]
     return [batch.take(part.to(batch.x.device)) for part in parts]
+
+
+def row_weights(weights: ArrayLike | None, rows: int) -> Tensor | None:
+    """Returns the weights of rows in float64 with shape (N,); None if all are alike."""
+    if weights is None:
+        return None
+    array = weights.cpu() if isinstance(weights, Tensor) else weights
+    weight = torch.from_numpy(np.array(array, dtype=np.float64)).flatten()
+    if len(weight) != rows or not weight.isfinite().all() or (weight < 0).any():
+        raise ValueError(
+            f"sample_weight: found {len(weight)} weights for {rows} rows, expected one finite "
+            "number of 0 or more for each row"
+        )
+    if not weight.any():
+        raise ValueError("sample_weight: found only weights of zero, expected some above zero")
+    return weight
+
+
+def copies(weights: Tensor, seed: int) -> Tensor:
+    """Returns the numbers of rows, each as often as its weight says, in order.
+
+    Whole weights are numbers of copies. Other weights are scaled to as many copies as rows:
+    systematic sampling gives each row its weight, rounded up or down at random.
+    """
+    total = float(weights.sum())
+    whole = bool((weights == weights.round()).all()) and total <= 10 * len(weights)
+    scaled = weights if whole else weights * (len(weights) / total)
+    start = 0.01 + 0.98 * float(torch.rand((), generator=generator(seed, "weights of rows")))
+    ends = (scaled.cumsum(0) + start).floor().long()
+    counts = ends.diff(prepend=ends.new_tensor([math.floor(start)]))
+    return torch.arange(len(weights)).repeat_interleave(counts)

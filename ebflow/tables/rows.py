@@ -52,9 +52,7 @@ class Rows(Split):
             refuse(rows, bad, "x", None, "a finite number")
         else:
             refuse(rows, rows > levels - 1, "x", None, f"0 … {levels - 1}")
-        if context is not None:
-            context = context.detach()
-            _check_context(context, len(x))
+        context = None if context is None else _checked_context(context.detach(), len(x))
         super().__init__(
             name,
             shape=x.shape[1:],
@@ -141,9 +139,10 @@ def _levels(x: Tensor, levels: int | None) -> int | None:
     return levels
 
 
-def _check_context(context: Tensor, rows: int) -> None:
+def _checked_context(context: Tensor, rows: int) -> Tensor:
     if not context.is_floating_point():
         raise TypeError(f"context: found {context.dtype}, expected real numbers")
     if context.ndim != 2 or len(context) != rows or not context.shape[1]:
         raise BadInput(f"context: found shape {tuple(context.shape)}, expected ({rows}, C)")
     refuse(context, ~context.isfinite(), "context", None, "a finite number")
+    return context

@@ -8,7 +8,7 @@ __all__ = ["check_rows", "prepare"]
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -138,45 +138,35 @@ class _Training:
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         """Yields columns that cannot be modelled, and the reasons."""
-        found, reader, among = self.moments, self.reader, f"in all {self.rows} training rows"
-        low, high = found.min, found.max
-        checks: tuple[tuple[np.ndarray, Callable[[int], str]], ...] = (
-            (
-                found.count == 0,
-                lambda k: f"found no value {among}, expected some: choose others by columns",
-            ),
-            (
-                ~np.isfinite(found.squares),
-                lambda k: (
-                    f"found values from {low[k]!s} to {high[k]!s}, expected a finite variance: "
-                    "rescale it"
-                ),
-            ),
-            (
-                (low == high) & (reader.layout.lists is None),
-                lambda k: (
-                    f"found the constant {low[k]!s} {among}, expected values that vary: choose "
-                    "others by columns"
-                ),
-            ),
-        )
-        for bad, describe_problem in checks:
-            yield from ((reader.features[k], describe_problem(k)) for k in np.flatnonzero(bad))
-        given = self.context
-        for k in np.flatnonzero(~np.isfinite(given.squares)):
+        moments, layout = self.moments, self.reader.layout
+        among = f"in all {self.rows} training rows"
+        for k, name in enumerate(self.reader.features):
+            low, high = f"{moments.min[k]!s}", f"{moments.max[k]!s}"
+            if not moments.count[k]:
+                yield name, f"found no value {among}, expected some: choose others by columns"
+            elif not np.isfinite(moments.squares[k]):
+                yield (
+                    name,
+                    (f"found values from {low} to {high}, expected a finite variance: rescale it"),
+                )
+            elif low == high and layout.lists is None:
+                yield (
+                    name,
+                    (
+                        f"found the constant {low} {among}, expected values that vary: choose others "
+                        "by columns"
+                    ),
+                )
+        for k in np.flatnonzero(~np.isfinite(self.context.squares)):
             yield f"{k} of the context", "expected a finite variance: rescale it"
-        if reader.layout.label is not None:
-            yield from self._class_problems(reader.layout.label)
-
-    def _class_problems(self, name: str) -> Iterator[tuple[str, str]]:
-        """Yields the first class that no training row has."""
-        last = max(self.classes)
+        last = max(self.classes, default=1)
         if not last:
-            yield name, "found one class, expected two or more"
-        for k in range(last):
-            if k not in self.classes:
-                expected = f"expected some of every class 0 … {last}"
-                yield name, f"found no training row of class {k}, {expected}"
+            yield layout.label, "found one class, expected two or more"
+        for k in set(range(last)) - set(self.classes) if self.classes else ():
+            yield (
+                layout.label,
+                (f"found no training row of class {k}, expected some of every class 0 … {last}"),
+            )
 
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""
@@ -199,7 +189,7 @@ def _write(
     used = Counts.of_codes(splits)
     incomplete = Counts.of_codes(splits[reader.incomplete])._asdict()
     incomplete = {split: count for split, count in incomplete.items() if count}
-    notes = _missing_notes(reader, counts, used, incomplete)
+    notes = _missing_notes(reader, counts, used)
     return Manifest(
         name=reader.name,
         source=reader.record(),
@@ -229,30 +219,22 @@ def _writer(reader: Reader, folder: Path, split: str, shard_rows: int) -> ShardW
     return ShardWriter(folder, split, schema, shard_rows)
 
 
-def _missing_notes(
-    reader: Reader, wanted: Counts, used: Counts, incomplete: dict[str, int]
-) -> Iterator[str]:
+def _missing_notes(reader: Reader, wanted: Counts, used: Counts) -> Iterator[str]:
     """Yields sentences about rows with missing values, if there are any."""
     lacking = int(reader.incomplete.sum())
     if lacking and reader.missing == "drop":
         yield f"{lacking} of {reader.rows} rows have missing values and are left out"
     elif lacking:
-        sampled = ", ".join(f"{n} of {used.of(s)} {s} rows" for s, n in incomplete.items())
-        left_out = ", ".join(
-            f"{wanted.of(split) - used.of(split)} of {wanted.of(split)} {split} rows"
-            for split in wanted.splits
-            if wanted.of(split) > used.of(split)
+        yield (
+            f"{lacking} of {reader.rows} rows have missing values, which are sampled: the "
+            "likelihood of such rows is that of completed ones"
         )
-        if sampled:
-            yield (
-                f"{sampled} have missing values, which are sampled: the likelihood of such rows "
-                "is that of completed ones"
-            )
-        if left_out:
-            yield (
-                f"{left_out} have missing values and are left out: the likelihood is that of "
-                "complete rows"
-            )
+        for split in wanted.splits:
+            if left_out := wanted.of(split) - used.of(split):
+                yield (
+                    f"{left_out} of {wanted.of(split)} {split} rows have missing values and are "
+                    "left out: the likelihood is that of complete rows"
+                )
 
 
 def _check_integer(name: str, value: object, least: int) -> None:

@@ -15,7 +15,7 @@ from ebflow import bijections, objectives, randomness
 from ebflow.bases import Student
 from ebflow.bijections import Bounded
 from ebflow.optimizers import adamw
-from ebflow.tables.weights import copies
+from ebflow.tables.gathering import copies
 
 from .bijections.cases import seeded
 

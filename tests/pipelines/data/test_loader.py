@@ -245,12 +245,6 @@ def test_bad_batch_size_is_refused_before_the_first_batch(arguments, message, sp
         split.shuffled(**arguments, seed=0)
 
 
-@pytest.mark.parametrize("arguments", [{"shard": (2, 2)}, {"shard": (-1, 2)}, {"start": -1}])
-def test_wrong_calls(arguments, split):
-    with pytest.raises(ValueError, match=r"must be"):
-        split.shuffled(64, seed=0, **arguments)
-
-
 def test_uint8_and_float64_keep_their_dtype(tmp_path):
     prepare("digits", tmp_path / "digits")
     digits = Dataset(tmp_path / "digits").split("train")
