@@ -125,8 +125,7 @@ class _Training:
                 columns = (x, numbers[codes == code], labels, context)
                 writer.append(column for column in columns if column is not None)
             self._update(rows.take(codes == 0))
-        for name, problem in self._problems():
-            raise BadInput(f"{self.reader.label}, column {name!r}: {problem}")
+        self._check()
 
     def _update(self, rows: Rows) -> None:
         self.rows += len(rows.x)
@@ -136,37 +135,33 @@ class _Training:
         if rows.context is not None:
             self.context.update(rows.context)
 
-    def _problems(self) -> Iterator[tuple[str, str]]:
-        """Yields columns that cannot be modelled, and the reasons."""
+    def _check(self) -> None:
+        """Raises BadInput at a column that cannot be modelled."""
         moments, layout = self.moments, self.reader.layout
-        among = f"in all {self.rows} training rows"
         for k, name in enumerate(self.reader.features):
             low, high = f"{moments.min[k]!s}", f"{moments.max[k]!s}"
             if not moments.count[k]:
-                yield name, f"found no value {among}, expected some: choose others by columns"
-            elif not np.isfinite(moments.squares[k]):
-                yield (
-                    name,
-                    (f"found values from {low} to {high}, expected a finite variance: rescale it"),
-                )
-            elif low == high and layout.lists is None:
-                yield (
-                    name,
-                    (
-                        f"found the constant {low} {among}, expected values that vary: choose others "
-                        "by columns"
-                    ),
-                )
+                raise self._bad(name, "no value", "some: choose others by columns")
+            if not np.isfinite(moments.squares[k]):
+                span = f"values from {low} to {high}"
+                raise self._bad(name, span, "a finite variance: rescale it")
+            if low == high and layout.lists is None:
+                advice = "values that vary: choose others by columns"
+                raise self._bad(name, f"the constant {low}", advice)
         for k in np.flatnonzero(~np.isfinite(self.context.squares)):
-            yield f"{k} of the context", "expected a finite variance: rescale it"
-        last = max(self.classes, default=1)
-        if not last:
-            yield layout.label, "found one class, expected two or more"
-        for k in set(range(last)) - set(self.classes) if self.classes else ():
-            yield (
-                layout.label,
-                (f"found no training row of class {k}, expected some of every class 0 … {last}"),
-            )
+            raise self._bad(f"{k} of the context", "large values", "a finite variance: rescale it")
+        if layout.label is not None:
+            last = max(self.classes)
+            if not last:
+                raise self._bad(layout.label, "one class", "two or more")
+            for k in sorted(set(range(last)) - set(self.classes))[:1]:
+                raise self._bad(layout.label, f"no row of class {k}", f"all classes 0 … {last}")
+
+    def _bad(self, name: str, found: str, expected: str) -> BadInput:
+        return BadInput(
+            f"{self.reader.label}, column {name!r}: found {found} in all {self.rows} training "
+            f"rows, expected {expected}"
+        )
 
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""

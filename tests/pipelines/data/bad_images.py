@@ -115,7 +115,7 @@ def classes_of_a_flat_folder(path):
 @IMAGES.add
 def one_class(path):
     folder(path / "raw" / "cat")
-    message = r"raw, column 'label': found one class, expected two or more"
+    message = r"raw, column 'label': found one class in all .* training rows, expected two"
     return path / "raw", {"label": "label"}, message
 
 
