@@ -79,8 +79,8 @@ def kinds(**changed):
         (kinds(r5=-1), r"column 'label', row 5: found -1, expected a class 0 … 9999"),
         (kinds(r6=10**6), r"column 'label', row 6: found 1000000, expected a class"),
         (pa.array([0.5] * 60), r"column 'label': found double, expected integer classes"),
-        (pa.array([0] * 60), r"column 'label': found one class in all .* training rows, expected two"),
-        (pa.array([0, 2] * 30), r"found no row of class 1 in all .* training rows, expected all"),
+        (pa.array([0] * 60), r"column 'label': found one class in all .*, expected two"),
+        (pa.array([0, 2] * 30), r"found no row of class 1 in all .*, expected all"),
     ],
 )
 def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
