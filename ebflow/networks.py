@@ -35,7 +35,6 @@ class Swish(nn.Module):
         self.beta = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns x σ(β x)."""
         return x * torch.sigmoid(x * self.beta.view(-1, *[1] * (x.ndim - 2)))
 
 
@@ -60,7 +59,6 @@ class Interleaved(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the interleaved values."""
         return torch.stack([network(x) for network in self.networks], 2).flatten(1, 2)
 
 
@@ -82,7 +80,6 @@ class ZeroConv2d(nn.Module):
         self.log_gain = nn.Parameter(torch.zeros(outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (w ∗ x + b) exp(3 g)."""
         return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.log_gain)
 
 

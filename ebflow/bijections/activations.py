@@ -40,11 +40,9 @@ class Elementwise(Bijection):
         """Returns the first ``order`` of f', (log f')' and (log f')'', each shaped as x."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns f(x)."""
         return self.value(self.local(x, 0))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns f(x) and Σ log f'(x) with shape (B,)."""
         at = self.local(x, 1)
         return self.value(at), sum_event(self.derivatives(at, 1)[0].log(), x)
 
@@ -107,7 +105,6 @@ class SmoothLeakyReLU(Elementwise):
         self.offset = self.rise * math.log(2) if centred else 0.0
 
     def extra_repr(self) -> str:
-        """Names the constants."""
         return f"alpha={self.alpha}, residual={self.residual}, centred={self.centred}"
 
     def value(self, x: Tensor) -> Tensor:

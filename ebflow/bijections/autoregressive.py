@@ -166,7 +166,6 @@ class Autoregressive(Contextual):
         )
 
     def extra_repr(self) -> str:
-        """Names the number of elements, f and the context's size."""
         return f"{self.size}, {self.transform}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -291,19 +291,15 @@ class ConstantLinearization(Linearization):
         self.y, self._linear, self._transpose, self._psi = y, linear, transpose, psi
 
     def pullback(self, s: Tensor) -> Tensor:
-        """Returns Jᵀ s."""
         return self._transpose(s)
 
     def tangent(self, v: Tensor) -> Tensor:
-        """Returns J v."""
         return self._linear(v)
 
     def curvature(self, v: Tensor, s: Tensor) -> float:
-        """Returns 0: the map is linear."""
         return 0.0
 
     def log_det(self) -> Tensor | float:
-        """Returns ψ."""
         return self._psi
 
 

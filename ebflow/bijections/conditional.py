@@ -60,7 +60,6 @@ class ConditionalAffine(Bijection):
                 nn.init.zeros_(parameter)
 
     def extra_repr(self) -> str:
-        """Names the shape and the context's size."""
         return f"{self.shape}, context={self.context}"
 
     def condition(self, context: Tensor) -> "Bijection":
@@ -97,11 +96,9 @@ class _Conditioned(Bijection):
         return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and ψ."""
         return self.scaled(x, self.scale, self.shift), self.rows(self.log_det, x)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns x."""
         inverse = (-self.log_scale).exp()
         return self.scaled(y, inverse, -self.shift * inverse)
 
@@ -110,7 +107,6 @@ class _Conditioned(Bijection):
         return t.repeat(x.shape[0] // max(t.shape[0], 1))
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``."""
         y, psi = self.forward_and_log_det(x)
         linear = partial(self.stretched, shape=x.shape)
         return ConstantLinearization(y, linear, self._transposed, psi)

@@ -84,11 +84,9 @@ class Convolution(Weighted):
         self.padding, self.circular = padding, padding == "circular"
 
     def extra_repr(self) -> str:
-        """Names the event shape and the padding."""
         return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Returns K * v + b."""
         flat, weight = as_autocast(v.reshape(-1, *self.event_shape), weight)
         if weight.shape[-1] > 3:
             # In this layout the gradient of kernels beyond 3×3 is up to 2.4 times as fast.
@@ -118,7 +116,6 @@ class Convolution(Weighted):
         return z.movedim(-3, -1).reshape(-1, math.prod(self.event_shape)).mT
 
     def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        """Returns events from them."""
         channels, *size = self.event_shape
         if self.circular:
             return torch.fft.irfft2(columns.permute(3, 2, 0, 1), s=size).reshape(shape)
@@ -173,39 +170,15 @@ class _Convolve(torch.autograd.Function):
         by_x, by_weight, _ = ctx.needs_input_grad
         return (
             _Convolve.apply(grad, _turned(weight), circular) if by_x else None,
-            _Correlate.apply(x, grad, weight.shape[-1], circular) if by_weight else None,
+            _correlated(x, grad, weight.shape[-1], circular) if by_weight else None,
             None,
         )
 
 
-class _Correlate(torch.autograd.Function):
-    """The gradient in K, of side k, of ⟨g, K * x⟩: Σ g(p) x(p + q) over pixels p and the batch."""
-
-    @staticmethod
-    def forward(x: Tensor, g: Tensor, side: int, circular: bool) -> Tensor:
-        x, padding = _padded(x, side // 2, circular)
-        shape = (g.shape[1], x.shape[1], side, side)
-        return torch.nn.grad.conv2d_weight(x, shape, g, padding=padding)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any,  # noqa: ANN401
-        inputs: tuple[Tensor, Tensor, int, bool],
-        output: Tensor,
-    ) -> None:
-        x, g, _, ctx.circular = inputs
-        ctx.save_for_backward(x, g)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
-        (x, g), circular = ctx.saved_tensors, ctx.circular
-        by_x, by_g = ctx.needs_input_grad[:2]
-        return (
-            _Convolve.apply(g, _turned(grad), circular) if by_x else None,
-            _Convolve.apply(x, grad, circular) if by_g else None,
-            None,
-            None,
-        )
+def _correlated(x: Tensor, g: Tensor, side: int, circular: bool) -> Tensor:
+    """Returns the gradient in K of ⟨g, K * x⟩: Σ g(p) x(p + q) over pixels p and the batch."""
+    x, padding = _padded(x, side // 2, circular)
+    return torch.nn.grad.conv2d_weight(x, (g.shape[1], x.shape[1], side, side), g, padding=padding)
 
 
 def _padded(x: Tensor, reach: int, circular: bool) -> tuple[Tensor, int]:
@@ -250,12 +223,10 @@ class Pointwise(Weighted):
         super().__init__((len(weight), *size), weight, bias)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Returns W v + b at every pixel."""
         flat = v.reshape(-1, *self.event_shape)
         return F.conv2d(flat, weight[:, :, None, None], bias).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
-        """Returns Wᵀ s at every pixel."""
         return self.act(s, weight.mT)
 
     def blocks(self, weight: Tensor) -> Tensor:
@@ -263,11 +234,9 @@ class Pointwise(Weighted):
         return weight
 
     def to_blocks(self, z: Tensor) -> Tensor:
-        """Returns the pixels as columns."""
         return z.movedim(-3, 0).reshape(self.event_shape[0], -1)
 
     def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        """Returns the columns as pixels."""
         return columns.view(len(columns), *shape[:-3], *shape[-2:]).movedim(0, -3)
 
     def total(self, log_dets: Tensor) -> Tensor:

@@ -51,7 +51,6 @@ class Coupling(Contextual):
         self.conditioner, self.transform = conditioner, transform
 
     def extra_repr(self) -> str:
-        """Names the parts and f."""
         return f"{self.sizes}, {self.transform}, flip={self.flip}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,6 @@ class MonotoneSpline(Elementwise):
         self.first = nn.Buffer((torch.arange(count) * (cells + 2)).view(owners), persistent=False)
 
     def extra_repr(self) -> str:
-        """Names the sizes."""
         return f"{self.shape}, cells={self.cells}, reach={self.reach}"
 
     def local(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
@@ -79,7 +78,6 @@ class MonotoneSpline(Elementwise):
         return _Cubic.apply(order, x, edge, (cell + self.first).flatten(), self._cubics())
 
     def value(self, at: tuple[Tensor, ...]) -> Tensor:
-        """Returns f(x)."""
         return at[0]
 
     def derivatives(self, at: tuple[Tensor, ...], order: int) -> tuple[Tensor, ...]:

@@ -60,11 +60,9 @@ class Dense(Weighted):
         return weight
 
     def to_blocks(self, z: Tensor) -> Tensor:
-        """Returns the rows of ``z`` as columns."""
         return z.reshape(-1, z.shape[-1]).mT
 
     def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        """Returns the columns as rows of ``shape``."""
         return columns.mT.reshape(shape)
 
     def solver(self, gradient: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:

@@ -21,15 +21,12 @@ class Rearrangement(ConstantJacobian):
     """A map that only moves elements: J is a permutation, whose transpose is its inverse."""
 
     def linear(self, v: Tensor) -> Tensor:
-        """Returns J v."""
         return self.forward(v)
 
     def transpose(self, s: Tensor) -> Tensor:
-        """Returns J⁻¹ s."""
         return self.inverse(s)
 
     def log_det(self) -> Tensor:
-        """Returns zero."""
         return torch.zeros(())
 
 
@@ -47,18 +44,15 @@ class Reshape(Rearrangement):
         self.source, self.target = tuple(source), tuple(target)
 
     def extra_repr(self) -> str:
-        """Names the two shapes."""
         return f"{self.source} -> {self.target}"
 
     def _to(self, t: Tensor, source: tuple[int, ...], target: tuple[int, ...]) -> Tensor:
         return t.reshape(*t.shape[: t.ndim - len(source)], *target)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns x as events of the target shape."""
         return self._to(x, self.source, self.target)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns y as events of the source shape."""
         return self._to(y, self.target, self.source)
 
 
@@ -76,11 +70,9 @@ class Squeeze(Reshape):
         super().__init__(shape, (4 * channels, height // 2, width // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns pixels as channels."""
         return self._moved(F.pixel_unshuffle, x, self.target)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns channels as pixels."""
         return self._moved(F.pixel_shuffle, y, self.source)
 
     def _moved(self, f: Callable[..., Tensor], t: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -112,16 +104,13 @@ class Part(Bijection):
         self.before, self.after = tuple(shape), tuple(getattr(layer, "target", shape))
 
     def extra_repr(self) -> str:
-        """Names the shapes of f."""
         return f"{self.before} -> {self.after}"
 
     @property
     def initialized(self) -> bool:
-        """True if f has its statistics."""
         return self.layer.initialized
 
     def initialize(self, x: Tensor) -> None:
-        """Initializes f with its part of ``x``."""
         self.layer.initialize(self.head(x))
 
     def head(self, t: Tensor) -> Tensor:
@@ -138,25 +127,20 @@ class Part(Bijection):
         return torch.cat([flat, t[..., self.size :].expand(*flat.shape[:-1], -1)], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (f(x₁), x₂)."""
         return self.joined(self.layer(self.head(x)), x)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and the log-det of f at x₁."""
         y, log_det = self.layer.forward_and_log_det(self.head(x))
         return self.joined(y, x), log_det
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns (f⁻¹(y₁), y₂)."""
         return self.joined(self.layer.inverse(self.value_head(y)), y)
 
     def condition(self, context: Tensor) -> Bijection:
-        """Returns this layer with f given the context."""
         layer = self.layer.condition(context)
         return self if layer is self.layer else part(layer, self.before)
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``, by f at x₁."""
         head = self.layer.linearize(self.head(x), training=training)
         return _PartLinearization(self, head, x)
 
@@ -166,34 +150,23 @@ class ConstantPart(Part, ConstantJacobian):
 
     @property
     def lazy(self) -> bool:
-        """True if the log-det of f is costly."""
         return self.layer.lazy
 
     @property
     def unwrapped(self) -> ConstantJacobian:
-        """The unwrapped form of f."""
         return self.layer.unwrapped
 
     def log_det(self) -> Tensor:
-        """Returns the log-det of f."""
         return self.layer.log_det()
 
     def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns the volume parameters of f."""
         return self.layer.volume_parameters()
 
     def linear(self, v: Tensor) -> Tensor:
-        """Returns J v."""
         return self.joined(self.layer.linear(self.head(v)), v)
 
     def transpose(self, s: Tensor) -> Tensor:
-        """Returns Jᵀ s."""
         return self.joined(self.layer.transpose(self.value_head(s)), s)
-
-    def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and the stand-in of f."""
-        y, stand_in = self.layer.relative(self.head(x))
-        return self.joined(y, x), stand_in
 
 
 class _PartLinearization(Linearization):

@@ -75,13 +75,11 @@ class BlockFactors:
         self.parts = (blocks,) if differentiable else _apart(torch.linalg.lu_factor_ex, blocks)[:2]
 
     def log_dets(self) -> Tensor:
-        """Returns the log |det| of every block."""
         if len(self.parts) == 1:
             return _apart(torch.linalg.slogdet, *self.parts)[1]
         return self.parts[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
     def solve(self, columns: Tensor) -> Tensor:
-        """Returns M⁻¹ z."""
         if len(self.parts) == 2:
             return torch.linalg.lu_solve(*self.parts, columns)
         solve = partial(torch.linalg.solve_ex, check_errors=True)
@@ -142,7 +140,6 @@ class Weighted(ConstantJacobian):
         return {**super().__getstate__(), "_cache": None}
 
     def extra_repr(self) -> str:
-        """Names the event shape."""
         return f"{self.event_shape}, bias={self.bias is not None}"
 
     @abstractmethod
@@ -174,15 +171,12 @@ class Weighted(ConstantJacobian):
         return [p for p in self.parameters() if p.requires_grad and p is not self.bias]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns J x + b."""
         return self.act(x, self.weight, self.bias)
 
     def linear(self, v: Tensor) -> Tensor:
-        """Returns J v."""
         return self.act(v, self.weight)
 
     def transpose(self, s: Tensor) -> Tensor:
-        """Returns Jᵀ s."""
         return self.adjoint(s, self.weight)
 
     def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:

@@ -35,7 +35,6 @@ class Wrap(Contextual):
         self.transform = transform
 
     def extra_repr(self) -> str:
-        """Names a transform that is no module, and the context's size."""
         name = "" if isinstance(self.transform, nn.Module) else f"{self.transform}, "
         return f"{name}context={self.context}"
 
@@ -50,7 +49,6 @@ class Wrap(Contextual):
         return y, log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns x."""
         return self._at(y).inv(y)
 
     def _at(self, x: Tensor) -> Transform:

@@ -93,16 +93,13 @@ def test_the_normalizer_and_the_anchor_see_its_volume():
     torch.testing.assert_close(anchor.log_normalizer(), flow.log_normalizer())
 
 
-@pytest.mark.parametrize("way", ["training", "relative"])
-def test_training_uses_the_ways_of_its_layer(way):
-    """One product a step for a dense weight, and relative gradients."""
+def test_training_uses_the_way_of_its_layer():
+    """One product a step for a dense weight."""
     inner, x = Dense(matrix(2), torch.ones(2)), torch.randn(5, 3, generator=seeded(3))
     layer = part(inner, (2,))
     s = torch.randn(5, 3, generator=seeded(4))
 
     def values(f, x, s):
-        if way == "relative":
-            return sum(t.sin().sum() for t in f.relative(x))
         at = f.linearize(x, training=True)
         return at.y.sin().sum() + at.pullback(s + at.y).sin().sum()
 
