@@ -75,7 +75,7 @@ class FlowDistribution(Distribution, LogDensity):
 
     @property
     def has_rsample(self) -> bool:
-        """Whether samples are differentiable: false if integers or categories are rounded."""
+        """True if samples are differentiable: integers and categories are rounded."""
         return self.flow.dequantizer is None or not self.flow.dequantizer.noisy
 
     @property
@@ -99,7 +99,7 @@ class FlowDistribution(Distribution, LogDensity):
 
         Arguments:
             x: The rows, with shape (R B, *event): R for each of the B rows of the context.
-            training: Whether one backward pass differentiates everything that is computed.
+            training: True if one backward pass differentiates everything that is computed.
         """
         return FlowEvaluation(self.layers, self.base, x, training=training)
 
@@ -160,11 +160,8 @@ class FlowDistribution(Distribution, LogDensity):
     def from_latent(self, u: ArrayLike) -> Tensor:
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
         shape = self.flow.latent_shape
-        u = (
-            u
-            if isinstance(u, Tensor)
-            else torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
-        )
+        if not isinstance(u, Tensor):
+            u = torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
         batch = self._broadcast(u.shape[: u.ndim - len(shape)])
         rows = u.expand(*batch, *shape).reshape(-1, *shape)
         x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)

@@ -150,10 +150,6 @@ class Flow(nn.Module, LogDensity):
         """
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
-    def relative_energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
-        return self().relative_energy(x)
-
     def score(self, x: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
 
@@ -195,16 +191,6 @@ class Flow(nn.Module, LogDensity):
         per sample once the linear layers are factorized.
         """
         return self(context).sample(shape, generator=generator)
-
-    def sample_tensor(
-        self,
-        shape: Shape = (),
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """Returns the numbers of ``sample``, before they become a frame."""
-        return self(context).sample_tensor(shape, generator=generator)
 
     def sample_and_log_prob(
         self,
@@ -402,7 +388,7 @@ class Flow(nn.Module, LogDensity):
 
     @property
     def initialized(self) -> bool:
-        """Whether all data-dependent layers are initialized."""
+        """True if all data-dependent layers are initialized."""
         return all(layer.initialized for layer in self.layers)
 
     @torch.no_grad()

@@ -168,7 +168,7 @@ def _sampled_target(
     if context is not None:
         context = context[torch.arange(SAMPLES) % rows]
     shape = SAMPLES if context is None else ()
-    samples = flow.sample_tensor(shape, generator=generator, context=context)
+    samples = flow(context).sample_tensor(shape, generator=generator)
     return Target(flow, samples, generator, context=context, components=COMPONENTS)
 
 

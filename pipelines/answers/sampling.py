@@ -50,4 +50,4 @@ def drawn(
         noise = RowGenerator(seed, "sample", first=first)
         given = None if context is None else context[numbers * len(context) // rows]
         shape = len(numbers) if given is None else ()
-        yield Batch(model.flow.sample_tensor(shape, generator=noise, context=given), given)
+        yield Batch(model.flow(given).sample_tensor(shape, generator=noise), given)

@@ -69,7 +69,7 @@ def test_samples_have_the_types_of_the_table(table, fitted):
     drawn, log_prob = fitted.sample_and_log_prob((2, 3))
     assert log_prob.shape == (2, 3) and len(drawn) == 6
     assert drawn.dtypes.equals(table.dtypes)
-    assert fitted.sample_tensor((2, 3)).shape == (2, 3, 6)
+    assert fitted().sample_tensor((2, 3)).shape == (2, 3, 6)
 
 
 def test_a_saved_flow_keeps_its_columns(table, fitted, tmp_path):

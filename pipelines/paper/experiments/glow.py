@@ -54,7 +54,7 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captio
     figure, axes = panels(len(first), 2.4 * len(first), 3.1)
     for axis, (row, (trained, _)) in zip(axes, first, strict=True):
         flow = load(trained / "checkpoint")
-        x = flow.sample_tensor(SAMPLES, generator=generator(0, "glow samples")).numpy()
+        x = flow().sample_tensor(SAMPLES, generator=generator(0, "glow samples")).numpy()
         white = flow.spec["preprocessing"]["levels"] - 1
         show_tiles(axis, x / white, flow.spec["shape"])
         axis.set_title(f"{' '.join(row['labels'].values())}\n{row['test/nll']:.1f} nats")

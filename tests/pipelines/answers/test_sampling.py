@@ -32,7 +32,10 @@ def test_columns_and_types_are_the_sources(ebflow, model, tmp_path):
 def test_they_are_the_flows(ebflow, model, tmp_path):
     found = sampled(ebflow, model, tmp_path / "s.parquet", "--rows", 50, "--seed", 4)
     expected = (
-        library.load(model).sample_tensor(50, generator=RowGenerator(4, "sample")).double().numpy()
+        library.load(model)()
+        .sample_tensor(50, generator=RowGenerator(4, "sample"))
+        .double()
+        .numpy()
     )
     np.testing.assert_allclose(found["weight"].to_numpy(), expected[:, 1], rtol=1e-6)
     np.testing.assert_array_equal(found["count"].to_numpy(), expected[:, 2].round())
@@ -86,9 +89,8 @@ def test_a_context_stands_behind(ebflow, conditional, tmp_path):
     assert found.column_names == ["height", "weight", "count", "group", "smoker"]
     assert found["group"].to_pylist() == ["heavy"] * 400 and all(found["smoker"].to_pylist())
     context = torch.tensor([1.0, 0.0, 0.0, 1.0]).expand(400, 4)
-    expected = library.load(conditional).sample_tensor(
-        (), generator=RowGenerator(0, "sample"), context=context
-    )
+    density = library.load(conditional)(context)
+    expected = density.sample_tensor((), generator=RowGenerator(0, "sample"))
     np.testing.assert_allclose(found["weight"].to_numpy(), expected[:, 1].double(), rtol=1e-6)
 
 
