@@ -175,7 +175,7 @@ def test_a_flow_and_its_density_are_printed_in_brief():
     assert lines[1:4] == [
         "  columns: a, b, c",
         "  context: 2 (k, l)",
-        "  layer 0: Dense((3,), structure=full, bias=True)",
+        "  layer 0: Dense((3,), bias=True)",
     ]
     assert lines[-1] == "  base: StandardNormal()"
     assert "batch_shape=(5,), event_shape=(3,), context=(5, 2)" in repr(flow(torch.zeros(5, 2)))
