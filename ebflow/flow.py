@@ -150,6 +150,10 @@ class Flow(nn.Module, LogDensity):
         """
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
+    def relative_energy(self, x: Tensor) -> Tensor:
+        """Returns E(x) whose backward gives relative gradients, log-determinants included."""
+        return self().relative_energy(x)
+
     def score(self, x: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
 
