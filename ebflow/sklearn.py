@@ -41,7 +41,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         objective: A name in ``objectives``.
         normalize: The normalization of the columns; None: by the architecture.
         shrinkage: The share of the identity in the correlations that are whitened.
-        marginals: Whether grids, bounds and tails of columns are modelled.
+        marginals: True to model grids, bounds and tails of columns.
         bounds: Known bounds of columns by name or index.
         missing: The treatment of missing values: ``drop``, ``impute``, or None for an error.
         context: The names of the columns of a frame that are given. The density is that of the
@@ -57,7 +57,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         device: The device of the training.
         dtype: The floating-point type of the training, ``float32`` or ``float64``.
         random_state: The source of randomness: a seed, a ``RandomState``, or None.
-        verbose: Whether to show progress.
+        verbose: True to show progress.
 
     Attributes:
         flow_: The fitted flow, in float64.

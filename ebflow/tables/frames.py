@@ -38,6 +38,9 @@ OBJECTS = (
 )
 """Kinds of columns, by the types of Python's objects in them."""
 
+TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)
+"""Types of Python's objects that may be levels of a category."""
+
 
 class Series(NamedTuple):
     """A column in NumPy's types.
@@ -199,8 +202,7 @@ def _from_objects(values: Sequence[Any], dtype: str) -> Series:
     if types and all(issubclass(t, datetime.date | np.datetime64) for t in types):
         times = np.array([*map(_naive, present)], "datetime64[us]")
         return Series("time", _scattered(times, missing, "NaT"), dtype)
-    texts = (str, np.bool_, numbers.Real, decimal.Decimal)
-    for odd in (t for t in types if not issubclass(t, texts)):
+    for odd in (t for t in types if not issubclass(t, TEXTS)):
         raise TypeError(f": found {odd.__name__}, {NO_COLUMN}")
     texts = np.array([*map(key, present), None], object)[:-1]
     return Series("text", _scattered(texts, missing, None), dtype)

@@ -35,7 +35,7 @@ def array_table(
     Arguments:
         x: The rows.
         levels: The number of their levels; None: they are continuous.
-        one_list: Whether they are one column of fixed-size lists.
+        one_list: True for one column of fixed-size lists.
         name: The name of that column.
         beside: Further columns by name; None is left out.
     """

@@ -49,7 +49,7 @@ class Part(NamedTuple):
         read: Reads it.
         sha256: Returns the SHA-256 of its content.
         kind: The name of its format.
-        positional: Whether its columns have numbers rather than names.
+        positional: True if its columns have numbers rather than names.
         version: A value that changes with its content.
     """
 

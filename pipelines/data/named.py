@@ -30,7 +30,7 @@ class NamedSource(NamedTuple):
         table: Returns its rows; None: a file has them.
         rows: The number of rows.
         shape: The shape of a row.
-        description: What a row is.
+        description: A few words about the rows.
         provenance: Its authors.
         validation: The default size of the validation split: rows, or a fraction.
         test: The default size of the test split.
@@ -103,9 +103,9 @@ def _table(names: tuple[str, ...], file: str, **layout: Any) -> pa.Table:  # noq
     return pa.table([as_array(column) for column in _bundled(file, **layout).T], names)
 
 
-def _patches(size: int, *, grey: bool = False) -> pa.Table:
+def _patches(size: int) -> pa.Table:
     splits = np.repeat(["train", "validation", "test"], PATCHES[:3])
-    return array_table(natural_patches(size, grey=grey), 256, split=splits)
+    return array_table(natural_patches(size), 256, split=splits)
 
 
 def _toy(name: str) -> pa.Table:
@@ -133,11 +133,10 @@ def _sampled(name: str, width: int, description: str, provenance: str = EBFLOW) 
     return NamedSource(table, TOY, (width,), description, provenance, HELD_OUT, HELD_OUT)
 
 
-def _photographs(size: int, *, grey: bool = False) -> NamedSource:
-    table, shape = partial(_patches, size, grey=grey), (1 if grey else 3, size, size)
-    about = f"patches of photographs, {'grey' if grey else 'RGB'}"
+def _photographs(size: int) -> NamedSource:
     authors = "two photographs bundled with scikit-learn (CC BY 2.0), split by place"
-    return NamedSource(table, sum(PATCHES), shape, about, authors)
+    table, about = partial(_patches, size), "patches of photographs, RGB"
+    return NamedSource(table, sum(PATCHES), (3, size, size), about, authors)
 
 
 NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
@@ -212,7 +211,6 @@ SOURCES: dict[str, NamedSource] = {
     },
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),
-    "natural-patches-8": _photographs(8, grey=True),
     "mnist": NamedSource(
         None,
         70_000,

@@ -16,12 +16,11 @@ from pipelines.data.splits import SPLITS, Counts
 PATCHES = Counts(20_000, 2_000, 2_000)
 
 
-def natural_patches(size: int, *, grey: bool = False) -> np.ndarray:
+def natural_patches(size: int) -> np.ndarray:
     """Returns square patches with shape (N, C, size, size), in the order of the splits."""
     from sklearn.datasets import load_sample_images
 
     pictures = np.stack(load_sample_images().images)
-    pictures = _luma(pictures) if grey else pictures
     windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
     return np.concatenate([windows[place] for place in places(pictures.shape[:3], size)])
 
@@ -45,9 +44,3 @@ def strips(width: int) -> list[tuple[int, int]]:
     """Returns the left and right ends of the strips of train, validation and test, in pixels."""
     lines = [0, width * 8 // 10, width * 9 // 10, width]
     return list(zip(lines[:-1], lines[1:], strict=True))
-
-
-def _luma(pictures: np.ndarray) -> np.ndarray:
-    """Returns grey levels by ITU-R BT.601 in whole thousandths, rounded, with C = 1."""
-    weights = np.array([299, 587, 114])
-    return ((pictures @ weights + 500) // 1000).astype(np.uint8)[..., None]

@@ -1,7 +1,7 @@
 """From a source to a prepared folder: checked, split and written in shards, in one pass.
 
 Memory is bounded by a batch, a shard of each split and a Parquet page of each column, plus one
-byte a row for its split and, while the splits are drawn, 24 bytes a row for the permutation.
+byte a row for its split and, while the splits are sampled, 24 bytes a row for the permutation.
 """
 
 __all__ = ["check_rows", "prepare"]

@@ -107,7 +107,7 @@ def encoded(
         columns: The descriptions of the columns.
         frame: The rows.
         place: Their place.
-        missing: Whether missing values are allowed; they are NaN.
+        missing: True if missing values are allowed; they are NaN.
         used: The rows that are checked, with shape (B,); None: all.
         remedy: The end of a message about a missing value.
 

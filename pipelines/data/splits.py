@@ -78,8 +78,8 @@ def split_counts(
     sizes = {"validation": validation, "test": test, SELECTION: selection}
     used = total if rows is None else rows
     held_out = {name: _rows(name, size, used) for name, size in sizes.items()}
-    drawn = sum(count for name, count in held_out.items() if not named.of(name))
-    train = named.train - drawn if rows is None else rows - sum(held_out.values())
+    sampled = sum(count for name, count in held_out.items() if not named.of(name))
+    train = named.train - sampled if rows is None else rows - sum(held_out.values())
     counts = Counts(train, **held_out)
     if train < MINIMUM:
         selected = f", {counts.selection} for selection" if counts.selection else ""
@@ -88,7 +88,7 @@ def split_counts(
             f"{sum(counts[1:]) + MINIMUM}: {counts.validation} for validation{selected}, "
             f"{counts.test} for test and {MINIMUM} for training"
         )
-    wanted = counts._replace(train=train + drawn)
+    wanted = counts._replace(train=train + sampled)
     for split, count, most in zip(named._fields, wanted, named, strict=True):
         if most and count > most:
             raise BadInput(
@@ -135,11 +135,11 @@ def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:
 
 def describe(named: Counts, counts: Counts, seed: int | None, column: str | None) -> str:
     """Returns one line about the way in which the rows were assigned."""
-    drawn = [name for name in counts.splits[1:] if not named.of(name)]
+    sampled = [name for name in counts.splits[1:] if not named.of(name)]
     order = "the last" if seed is None else f"random (PCG64, seed {seed})"
     if named.train == sum(named):
-        return f"{', '.join(drawn)} rows are {order} of all rows"
+        return f"{', '.join(sampled)} rows are {order} of all rows"
     rows = ", ".join(f"{count} {name}" for name, count in named._asdict().items() if count)
     source = f"column {column} names" if column else "the order of the source's rows fixes"
-    others = f"; {', '.join(drawn)} rows are {order} of the training rows" if drawn else ""
+    others = f"; {', '.join(sampled)} rows are {order} of the training rows" if sampled else ""
     return f"{source} {rows} rows{others}"

@@ -179,20 +179,22 @@ def zero_test_rows(path):
 
 @FILES.add
 def more_test_rows_than_the_source_has_set_aside(path):
-    message = r"natural-patches-8: found 2001 rows wanted for test, expected at most 2000 \(the so"
-    return "natural-patches-8", {"test": 2001}, message
+    message = (
+        r"natural-patches-16: found 2001 rows wanted for test, expected at most 2000 \(the"
+    )
+    return "natural-patches-16", {"test": 2001}, message
 
 
 @FILES.add
 def more_training_rows_than_the_source_has_set_aside(path):
-    message = r"natural-patches-8: found 22000 rows wanted for train, expected at most 20000"
-    return "natural-patches-8", {"rows": 24_000, "validation": 1000, "test": 1000}, message
+    message = r"natural-patches-16: found 22000 rows wanted for train, expected at most 20000"
+    return "natural-patches-16", {"rows": 24_000, "validation": 1000, "test": 1000}, message
 
 
 @FILES.add
 def fewer_rows_than_the_source_holds_back(path):
-    message = r"natural-patches-8: found 4000 rows, expected at least 4002: 2000 for validation"
-    return "natural-patches-8", {"rows": 4000}, message
+    message = r"natural-patches-16: found 4000 rows, expected at least 4002: 2000 for validation"
+    return "natural-patches-16", {"rows": 4000}, message
 
 
 @FILES.add

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from pipelines.data.patches import PATCHES, natural_patches, places, strips
@@ -59,20 +58,9 @@ def test_patches_are_cut_from_the_pictures(pictures):
         np.testing.assert_array_equal(patches[k], expected)
 
 
-def test_grey_is_that_of_pillow(pictures):
-    patches = natural_patches(8, grey=True)
-    assert patches.shape == (24_000, 1, 8, 8)
-    grey = [np.asarray(Image.fromarray(p).convert("L")).astype(int) for p in pictures]
-    spots = np.concatenate([np.stack(p, axis=1) for p in places(SHAPE, 8)])
-    for k in range(0, 24_000, 800):
-        picture, y, x = spots[k]
-        difference = patches[k, 0] - grey[picture][y : y + 8, x : x + 8]
-        assert np.abs(difference).max() <= 1
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_prepared_splits_are_the_places(seed, tmp_path):
-    manifest = prepare("natural-patches-8", tmp_path / "out", seed=seed)
+    manifest = prepare("natural-patches-16", tmp_path / "out", seed=seed)
     assert manifest.counts == {"train": 20_000, "validation": 2_000, "test": 2_000}
     assert manifest.assignment == (
         "column split names 20000 train, 2000 validation, 2000 test rows"
