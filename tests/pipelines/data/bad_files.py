@@ -179,9 +179,7 @@ def zero_test_rows(path):
 
 @FILES.add
 def more_test_rows_than_the_source_has_set_aside(path):
-    message = (
-        r"natural-patches-16: found 2001 rows wanted for test, expected at most 2000 \(the"
-    )
+    message = r"natural-patches-16: found 2001 rows wanted for test, expected at most 2000 \(the"
     return "natural-patches-16", {"test": 2001}, message
 
 
