@@ -20,7 +20,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "checkerboard_log_prob", "multimodal10",
+__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "multimodal10",
            "parzen", "ring", "sine", "smoothed_checkerboard", "smoothed_sine", "smoothed_swirl",
            "swirl"]  # fmt: skip
 
@@ -79,13 +79,6 @@ def ring(
     angles = torch.arange(modes, dtype=dtype or torch.get_default_dtype()) * (2 * math.pi / modes)
     means = radius * torch.stack([angles.cos(), angles.sin()], 1)
     return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, tau**2))
-
-
-def checkerboard_log_prob(x: Tensor) -> Tensor:
-    """Returns the exact log-density with shape (B,): −log 72 on the squares, −∞ beside them."""
-    i, j = (x / SIDE).floor().unbind(1)
-    inside = (i >= -2) & (i < 2) & (j >= -2) & (j < 2) & ((i + j) % 2 == 0)
-    return torch.where(inside, -math.log(8 * SIDE**2), -math.inf).to(x.dtype)
 
 
 def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:

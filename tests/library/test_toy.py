@@ -137,16 +137,6 @@ def test_smoothed_checkerboard_is_the_closed_form(sigma):
     np.testing.assert_allclose(found.numpy()[near], exact[near], rtol=1e-8)
 
 
-def test_checkerboard_density():
-    n = 20_000
-    x = toy.checkerboard(n, generator=derive(0))
-    assert torch.equal(toy.checkerboard_log_prob(x), torch.full((n,), -math.log(72)))
-    ticks = torch.arange(-9, 9, 0.25) + 0.125
-    grid = toy.checkerboard_log_prob(torch.cartesian_prod(ticks, ticks))
-    assert float(grid.exp().sum()) * 0.25**2 == pytest.approx(1)
-    assert torch.isneginf(toy.checkerboard_log_prob(torch.tensor([[3.5, 0.5], [7.0, 0.5]]))).all()
-
-
 def test_checkerboard_is_uniform():
     """Squares by χ², places in them by Kolmogorov-Smirnov; false alarms: 3e-4."""
     x = toy.checkerboard(20_000, generator=derive(0))
