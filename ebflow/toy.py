@@ -20,8 +20,8 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "multimodal10",
-           "parzen", "ring", "sine", "smoothed_checkerboard", "smoothed_sine", "smoothed_swirl",
+__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "multimodal10", "parzen", "ring", "sine",
+           "smoothed_checkerboard", "smoothed_sine", "smoothed_swirl",
            "swirl"]  # fmt: skip
 
 import math
