@@ -16,12 +16,11 @@ up to ‖w‖. ``target_gradient`` trains a pattern into the weights.
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["SHIFTS", "Invariants", "invariants", "linear", "quadratic", "ripple", "shifted",
+__all__ = ["SHIFTS", "invariants", "linear", "quadratic", "ripple", "shifted",
            "sine", "stripes", "target_gradient"]  # fmt: skip
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -99,36 +98,26 @@ def target_gradient(target: Tensor, size: float) -> Objective:
     return fool
 
 
-@dataclass(frozen=True)
-class Invariants:
-    """Differences between a classifier and one with changed logits.
+def invariants(
+    before: Classifier, after: Classifier, x: Tensor, labels: Tensor
+) -> dict[str, float]:
+    """Returns the differences between two classifiers at labelled points with shape (B, D).
 
-    Attributes:
-        posterior: The largest change of a posterior probability.
-        same: The share of points with an unchanged prediction.
-        loss: The largest change of a cross-entropy, in nats.
-        loss_gradient: Mean ‖change of the loss-gradient‖ over the mean ‖loss-gradient‖.
-        logit_gradient: The same of the true class's logit-gradient.
+    ``posterior`` and ``loss`` are the largest changes of a posterior probability and of a
+    cross-entropy in nats, and ``same`` is the share of points with an unchanged prediction.
+    ``loss_gradient`` and ``logit_gradient`` are mean ‖change‖ over the mean norm, of the
+    loss-gradient and of the true class's logit-gradient.
     """
-
-    posterior: float
-    same: float
-    loss: float
-    loss_gradient: float
-    logit_gradient: float
-
-
-def invariants(before: Classifier, after: Classifier, x: Tensor, labels: Tensor) -> Invariants:
-    """Compares two classifiers at labelled points with shape (B, D)."""
     one, other = (gradients(network, x, labels) for network in (before, after))
     losses = [F.cross_entropy(at.logits, labels, reduction="none") for at in (one, other)]
-    return Invariants(
-        posterior=float((one.posterior - other.posterior).abs().max()),
-        same=float((one.logits.argmax(1) == other.logits.argmax(1)).double().mean()),
-        loss=float((losses[0] - losses[1]).abs().max()),
-        loss_gradient=_relative(one.loss, other.loss),
-        logit_gradient=_relative(one.own, other.own),
-    )
+    same = one.logits.argmax(1) == other.logits.argmax(1)
+    return {
+        "posterior": float((one.posterior - other.posterior).abs().max()),
+        "same": float(same.double().mean()),
+        "loss": float((losses[0] - losses[1]).abs().max()),
+        "loss_gradient": _relative(one.loss, other.loss),
+        "logit_gradient": _relative(one.own, other.own),
+    }
 
 
 def _relative(before: Tensor, after: Tensor) -> float:

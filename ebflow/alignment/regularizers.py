@@ -15,19 +15,18 @@ estimator that is :math:`4 \|g\|^2 / (K \sigma^2)` to leading order, so ``score`
 .. math:: \lambda \left( 1 + \frac{8 \mu}{K \sigma^2} \right),
 
 81 λ at the published μ = 1e-3, σ = 0.01, K = 1. This is the control for every claim about score
-matching. The contribution of score matching is the rest of the mean,
-:math:`\lambda (\operatorname{tr} H + \mu (\operatorname{tr} H)^2 + \dots)`. It is small compared
-with that norm if :math:`|\operatorname{tr} H| \ll 40.5 \|g\|^2`, which depends on how much the
-gradients have shrunk. An estimator without noise and an ``excess`` of 80 has the same mean.
-If the noise :math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
+matching. Only the rest of the mean, :math:`\lambda (\operatorname{tr} H + \mu (\operatorname{tr}
+H)^2 + \dots)`, is due to score matching: little if :math:`|\operatorname{tr} H| \ll 40.5
+\|g\|^2`. An estimator without noise and an ``excess`` of 80 has the same mean. If the noise
+:math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
 :math:`0.8 \|g\| / \sigma`, the opposite of its purpose.
 
 Cross-entropy depends only on differences of logits, so a regularizer of f_y can change their
 common part freely. ``centred`` applies it to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift
 of all logits changes, and which stays informative if :math:`\log p(y \mid x)` is saturated.
-It is a constraint and removes no bias: score matching over the class's own points fits
-:math:`\nabla c_y` to :math:`\nabla \log p(x \mid y)`, the marginal included. To fit the centred
-form of the latter, it would need the other classes' scores there.
+But score matching over the class's own points fits :math:`\nabla c_y` to the whole score
+:math:`\nabla \log p(x \mid y)`, the marginal included. To fit its centred form, it would need
+the other classes' scores there.
 
 The paper and its code disagree on every strength. ``PRESETS`` has both, and recommendations from
 the study's measurements.
@@ -36,7 +35,7 @@ Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Inte
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
 """
 
-__all__ = ["PRESETS", "REGULARIZERS", "anti_score_matching", "centred", "collapse", "disguise",
+__all__ = ["PRESETS", "REGULARIZERS", "anti_score_matching", "centred", "disguise",
            "equivalent_strength", "gradient_norm", "score_matching", "signal_to_noise",
            "smallest_trace"]  # fmt: skip
 
@@ -178,26 +177,12 @@ def equivalent_strength(
 
 
 def smallest_trace(width: int, noise: float) -> float:
-    """Returns −D/s², below which no mean trace is at the optimum of data smoothed by s.
+    """Returns −D/s², the least mean trace at the optimum of data smoothed by s.
 
     There −E tr H = E ‖∇ log p‖². The score is the mean of −ε/s given x, so its second moment is at
-    most D/s².
+    most D/s². A lower trace is a collapse: spikes at training points, narrower than the noise.
     """
     return -width / noise**2
-
-
-def collapse(trace: float, *, width: int, noise: float) -> str | None:
-    """Returns a diagnosis of a mean trace below ``smallest_trace``; None above it.
-
-    Such a density has spikes at the training points, narrower than the noise s.
-    """
-    floor = smallest_trace(width, noise)
-    if trace >= floor:
-        return None
-    return (
-        f"collapse: mean trace {trace:.3g} below the floor {floor:.3g} of data smoothed by "
-        f"{noise:g}; add data noise, or use a stability above 0 or a lower weight"
-    )
 
 
 def signal_to_noise(

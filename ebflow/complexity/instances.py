@@ -23,7 +23,7 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Sample", "Score", "Stratified", "far_mode", "gaussian", "step_score"]
+__all__ = ["Instance", "Score", "Stratified", "far_mode", "gaussian", "step_score"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,20 +39,6 @@ from .closed_forms import HALF
 
 Score = Callable[[Tensor], Tensor]
 """A function from x with shape (B, D) to s(x) with shape (B, D)."""
-
-
-class Sample(NamedTuple):
-    """Samples of a distribution, clean and noisy.
-
-    Attributes:
-        clean: x₀ with shape (N, D).
-        noise: z with shape (N, D).
-        component: The component of every point, with shape (N,); 0 is the bulk.
-    """
-
-    clean: Tensor
-    noise: Tensor
-    component: Tensor
 
 
 class Stratified(NamedTuple):
@@ -86,14 +72,14 @@ class Instance:
         """The distribution of x₀ + σ z, whose score is the truth."""
         return self.clean.smoothed(self.sigma)
 
-    def draw(self, n: int, *, generator: torch.Generator) -> Sample:
-        """Returns n independent samples."""
+    def sample(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns n samples: x₀ and z with shape (n, D), and components; 0 is the bulk."""
         clean, k = self.clean.sample_with_components(n, generator=generator)
-        return Sample(clean, normal(clean.shape, clean, generator), k)
+        return clean, normal(clean.shape, clean, generator), k
 
-    def noisy(self, sample: Sample) -> tuple[Tensor, Tensor]:
+    def noisy(self, clean: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Returns x = x₀ + σ z and the label y = −z/σ."""
-        return sample.clean + self.sigma * sample.noise, -sample.noise / self.sigma
+        return clean + self.sigma * z, -z / self.sigma
 
     def stratified(self, n: int, *, generator: torch.Generator) -> Stratified:
         """Returns n test points of every component, so rare ones are measured as precisely."""

@@ -141,9 +141,15 @@ def fit(
 
 
 def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, float]) -> str:
-    """Returns the diagnosis of a trace that passed its floor; empty if it did not."""
+    """Returns the diagnosis of a mean trace below ``smallest_trace``; empty above it."""
     trace = metrics["probe/trace"]
-    return regularizers.collapse(trace, width=manifest.width, noise=config.smoothing) or ""
+    floor = regularizers.smallest_trace(manifest.width, config.smoothing)
+    if trace >= floor:
+        return ""
+    return (
+        f"collapse: mean trace {trace:.3g} below the floor {floor:.3g} of data smoothed by "
+        f"{config.smoothing:g}; add data noise, or use a stability above 0 or a lower weight"
+    )
 
 
 def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> ClassifierTraining:

@@ -1,7 +1,7 @@
 """What is measured of a classifier: alignment, perturbation, density ratios, ascended pictures."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -178,7 +178,7 @@ def _changes(subject: Subject) -> Found:
     """What is other than in the baseline."""
     points = subject.points
     found = fooling.invariants(subject.baseline, subject.network, points.noisy, points.labels)
-    return {f"change/{name}": value for name, value in asdict(found).items()}
+    return {f"change/{name}": value for name, value in found.items()}
 
 
 def _estimators(subject: Subject) -> Found:

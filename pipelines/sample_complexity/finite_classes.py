@@ -84,10 +84,10 @@ def _rows(
     parts = []
     for seeds in torch.arange(cell.first, cell.first + cell.count).split(most):
         noise = derive(cell.seed, panel, repr(cell), int(seeds[0]))
-        sample = truth.draw(len(seeds) * n, generator=noise)
-        x, y = (part.view(len(seeds), n, -1) for part in truth.noisy(sample))
+        clean, z, component = truth.sample(len(seeds) * n, generator=noise)
+        x, y = (part.view(len(seeds), n, -1) for part in truth.noisy(clean, z))
         index = chosen(x, y, noise).flatten()
-        n_far = sample.component.view(len(seeds), n).cumsum(1)[:, last]
+        n_far = component.view(len(seeds), n).cumsum(1)[:, last]
         parts.append(frame({
             "panel": panel, "learner": "finite", "epsilon": cell.epsilon, **constants,
             "m": torch.tensor(sizes).repeat(len(seeds)),

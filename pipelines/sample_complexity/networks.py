@@ -41,8 +41,9 @@ def drawn(
     """Draws a training set for each of ``seeds``, with one noise a sample or always a new one."""
 
     def draw(index: int) -> tuple[Tensor, ...]:
-        found = truth.draw(max(sizes), generator=derive(cell.seed, name, index))
-        return (found.clean, found.component > 0, *([found.noise] if once else []))
+        noise = derive(cell.seed, name, index)
+        clean, z, component = truth.sample(max(sizes), generator=noise)
+        return (clean, component > 0, *([z] if once else []))
 
     return TrainingSets.drawn(draw, seeds, sizes)
 

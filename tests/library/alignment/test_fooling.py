@@ -37,8 +37,8 @@ def test_a_shift_leaves_the_classifier_and_changes_the_density(name):
     changes = invariants(
         network(), shifted(network(), SHIFTS[name](stripes(SHAPE), 100.0)), x, labels
     )
-    assert changes.posterior < 1e-12 and changes.loss < 1e-11 and changes.same == 1
-    assert changes.loss_gradient < 1e-9 and changes.logit_gradient > 1
+    assert changes["posterior"] < 1e-12 and changes["loss"] < 1e-11 and changes["same"] == 1
+    assert changes["loss_gradient"] < 1e-9 and changes["logit_gradient"] > 1
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_a_ripple_changes_loss_gradients_and_hardly_a_loss():
     delta, size = 1e-3, 10.0
     changes = invariants(network(), ripple(network(), stripes(SHAPE), delta=delta, size=size), x,
                       labels)  # fmt: skip
-    assert 0.1 * delta < changes.loss <= delta
-    assert changes.loss_gradient > 1
+    assert 0.1 * delta < changes["loss"] <= delta
+    assert changes["loss_gradient"] > 1
 
 
 def test_the_target_gradient_is_the_distance_to_the_pattern():

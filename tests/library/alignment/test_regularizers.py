@@ -9,7 +9,6 @@ from ebflow.alignment.regularizers import (
     PRESETS,
     REGULARIZERS,
     anti_score_matching,
-    collapse,
     disguise,
     equivalent_strength,
     gradient_norm,
@@ -120,13 +119,6 @@ def test_presets_are_published_ones_beside_the_recommended():
     assert (paper["gnorm"]["weight"], code["gnorm"]["weight"]) == (1e-3, 1e-5)
     for kinds in PRESETS.values():
         assert kinds.keys() == REGULARIZERS.keys()
-
-
-def test_a_trace_below_the_floor_is_a_collapse():
-    assert smallest_trace(64, 0.1) == pytest.approx(-6400)
-    assert collapse(-6399.0, width=64, noise=0.1) is None
-    message = collapse(-1e5, width=64, noise=0.1)
-    assert message.startswith("collapse: mean trace -1e+05 below the floor -6.4e+03")
 
 
 def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():

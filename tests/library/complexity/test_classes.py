@@ -27,8 +27,8 @@ SIZES = (1, 3, 8)
 
 
 def drawn(instance, trials, n, seed=0):
-    sample = instance.draw(trials * n, generator=generator(seed))
-    return [t.view(trials, n, -1) for t in instance.noisy(sample)]
+    clean, z, _ = instance.sample(trials * n, generator=generator(seed))
+    return [t.view(trials, n, -1) for t in instance.noisy(clean, z)]
 
 
 def test_nested_losses_are_direct_sums():

@@ -15,8 +15,8 @@ def ensemble(count, size=1, radius=4.0, seed=0, **options):
 
 
 def drawn(instance, sets, n, seed=1):
-    sample = instance.draw(sets * n, generator=generator(seed))
-    return [t.view(sets, n, -1) for t in (sample.clean, sample.noise)]
+    clean, z, _ = instance.sample(sets * n, generator=generator(seed))
+    return [t.view(sets, n, -1) for t in (clean, z)]
 
 
 def distances(net, truth, x):

@@ -80,7 +80,7 @@ def test_an_ornstein_uhlenbeck_process_is_the_same_in_other_coordinates():
 def test_labels_have_the_score_as_their_mean_and_the_known_noise():
     """E y | x = s(x): x·y has the mean −D; label noise is τ²/(σ² V) each. False alarms: 1e-4."""
     instance = gaussian(2)
-    x, y = instance.noisy(instance.draw(40_000, generator=generator(3)))
+    x, y = instance.noisy(*instance.sample(40_000, generator=generator(3))[:2])
     residual = (y - instance.smoothed.score(x)).square().sum(1)
     for found, expected in (((x * y).sum(1), -2.0), (residual, 2 * 0.5 / 0.5)):
         z = (found.mean() - expected) / found.std() * math.sqrt(len(found))
