@@ -70,9 +70,10 @@ def far_class(truth: Instance, *, generator: torch.Generator) -> list[GaussianMi
         generator: Source of the directions.
     """
     smooth = truth.smoothed
-    moved = shifts(len(GRID), smooth.size, 1.0, generator=generator, like=smooth.means)
-    moved = moved.abs() if smooth.size == 1 else moved
-    bulks = torch.tensor(GRID).to(moved)[:, None] * moved
+    directions = shifts(len(GRID), smooth.size, 1.0, generator=generator, like=smooth.means)
+    if smooth.size == 1:
+        directions = directions.abs()
+    bulks = torch.tensor(GRID).to(directions)[:, None] * directions
     return [_hypothesis(smooth, bulk, place) for bulk, place in product(bulks, FAR)]
 
 

@@ -25,8 +25,11 @@ from torch import Tensor, nn
 from ..bases import GaussianMixture
 from ..randomness import Generator, normal
 
-ROUNDS, ITERATIONS = 3, 20
-"""The number of times that rows are assigned; the most iterations of the fit of one analyser."""
+ROUNDS = 3
+"""The number of times that rows are assigned to analysers."""
+
+ITERATIONS = 20
+"""The largest number of iterations of the fit of one analyser."""
 
 
 class FactorMixture(GaussianMixture):
@@ -115,13 +118,15 @@ def fit_factors(
     labels = torch.from_numpy(KMeans(components, random_state=seed).fit_predict(x.numpy()))
     for _ in range(ROUNDS):
         groups = [x[labels == k] for k in labels.unique()]
-        mixture = _analyzed([rows for rows in groups if len(rows) >= 2 * factors], factors, floor)
+        mixture = _fit_groups(
+            [rows for rows in groups if len(rows) >= 2 * factors], factors, floor
+        )
         labels = mixture.responsibilities(x).argmax(0)
     return mixture
 
 
-def _analyzed(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
-    """Returns an analyser of each group of rows; weights are proportional to their numbers."""
+def _fit_groups(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
+    """Returns a mixture with an analyser of each group of rows, weighted by their numbers."""
     from sklearn.decomposition import FactorAnalysis
     from sklearn.exceptions import ConvergenceWarning
 
