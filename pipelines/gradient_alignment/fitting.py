@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ebflow.alignment import regularizers
-from ebflow.alignment.classifiers import CLASSIFIERS
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit
 from ebflow.bijections.base import products
@@ -26,6 +25,7 @@ from pipelines.config import ClusterConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
+from pipelines.gradient_alignment.classifiers import CLASSIFIERS
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import metrics_log

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.classifiers import mlp
 from ebflow.alignment.fooling import (
     SHIFTS,
     invariants,
@@ -16,6 +15,7 @@ from ebflow.alignment.fooling import (
 )
 from ebflow.alignment.logit import ClassLogit
 from ebflow.density import EnergyFunction
+from ebflow.networks import perceptron
 from ebflow.randomness import generator as derive
 
 from ..bijections.cases import seeded
@@ -28,7 +28,7 @@ def points():
 
 
 def network():
-    return mlp(SHAPE, 3, hidden=8, generator=derive(0))
+    return perceptron(16, 3, hidden=8, depth=2, activation="softplus", generator=derive(0))
 
 
 @pytest.mark.parametrize("name", SHIFTS)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ebflow.alignment.classifiers import mlp
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularizers import (
     PRESETS,
@@ -17,6 +16,7 @@ from ebflow.alignment.regularizers import (
     smallest_trace,
 )
 from ebflow.density import EnergyFunction
+from ebflow.networks import perceptron
 from ebflow.objectives import DIFFERENCES, ESTIMATORS, draw_directions, exact_sm, ssm_vr, taylor_sm
 from ebflow.randomness import generator as derive
 
@@ -102,7 +102,7 @@ def test_an_excess_is_that_much_gradient_norm():
 
 
 def test_the_control_variate_is_worth_more_than_fifty_times_in_deviation():
-    network = mlp((8, 8), 10, generator=derive(0))
+    network = perceptron(64, 10, hidden=256, depth=2, activation="softplus", generator=derive(0))
     x, labels = torch.rand(200, 64, generator=seeded()), torch.arange(200) % 10
     found = {}
     for name in ("taylor", "taylor_cv"):

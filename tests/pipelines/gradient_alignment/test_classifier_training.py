@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 
-from ebflow.alignment.classifiers import mlp
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularizers import gradient_norm, score_matching, smallest_trace
 from ebflow.errors import BadInput, NonFinite
@@ -13,6 +12,7 @@ from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.gradient_alignment import classifier_training as alignment
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining as Training
+from pipelines.gradient_alignment.classifiers import mlp
 from pipelines.training.resumable import resume, save_training
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision, single_precision  # noqa: F401

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from ebflow.alignment.classifiers import cnn, mlp
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from ebflow.randomness import generator as derive
@@ -18,6 +17,7 @@ from pipelines.gradient_alignment.attribution_metrics import (
     attribution_metrics,
     with_last_of,
 )
+from pipelines.gradient_alignment.classifiers import cnn, mlp
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
 from pipelines.gradient_alignment.measures import measure
 from pipelines.gradient_alignment.models import BASELINE, BLIND

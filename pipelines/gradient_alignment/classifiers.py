@@ -2,15 +2,13 @@ r"""Classifiers with smooth activations: rows (B, D) to logits (B, C).
 
 Score matching needs a Hessian that is not zero almost everywhere, so every activation is
 ``softplus`` with β = 10 and there is no max-pooling. No layer mixes the examples of a batch: with
-batch statistics :math:`\nabla_x f` has terms across examples and the Laplacian is that over all
-of them. So ``resnet18`` normalizes groups of channels.
+batch statistics, :math:`\nabla_x f` would have terms across examples. So ``resnet18`` normalizes
+groups of channels.
 
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128; Deep Residual Learning for Image Recognition (He,
 Zhang, Ren, Sun, 2016), arXiv:1512.03385; Group Normalization (Wu, He, 2018), arXiv:1803.08494.
 """
-
-__all__ = ["CLASSIFIERS", "cnn", "mlp", "resnet18"]
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..networks import SHARPNESS, perceptron, started
+from ebflow.networks import SHARPNESS, perceptron, started
 
 GROUPS = 32
 
@@ -44,7 +42,7 @@ def mlp(
 def cnn(
     shape: Sequence[int], classes: int, *, hidden: int = 32, generator: torch.Generator
 ) -> nn.Module:
-    """Returns two 3×3 convolutions, each with average pooling behind it, and two dense layers.
+    """Returns two 3×3 convolutions, each followed by average pooling, and two dense layers.
 
     Arguments:
         shape: The shape of an image, (H, W) or (C, H, W); height and width multiples of 4.
@@ -117,7 +115,7 @@ class _Block(nn.Module):
 def _conv(
     inputs: int, outputs: int, side: int, stride: int, generator: torch.Generator
 ) -> tuple[nn.Module, nn.Module]:
-    """Returns a convolution without offsets, and the normalization behind it."""
+    """Returns a convolution without offsets, and its normalization."""
     layer = skip_init(
         nn.Conv2d, inputs, outputs, side, stride=stride, padding=side // 2, bias=False
     )
