@@ -194,10 +194,11 @@ def test_columns_are_found_by_name_and_arrays_by_position():
     ("values", "error", "line"),
     [
         ([2**53 + 1, 1], ValueError, r"column 'a', row 0: found 9007199254740993, .*2\^53"),
-        (pd.array([None, 2**60], dtype="Int64"), ValueError, r"column 'a'.*found 11529.*2\^53"),
+        (pd.Series([None, 2**60], dtype="Int64"), ValueError, r"'a', row 1: found 11529.*2\^53"),
         ([[1], [2]], TypeError, "column 'a': found .*, expected numbers, text, categories"),
         (pd.Series([[1], [2]]), TypeError, "column 'a': found list, expected numbers, text"),
         ([1j, 2j], TypeError, "column 'a': found complex128, expected"),
+        (np.array([1j, "u"], object), TypeError, "column 'a': found complex, expected numbers"),
         (
             [*map(str, range(0, 900, 3)), "forty"],
             ValueError,
@@ -210,6 +211,13 @@ def test_what_is_no_column_is_named(values, error, line):
         Columns.detect(
             {"a": values} if not isinstance(values, pd.Series) else values.to_frame("a")
         )
+
+
+def test_numbers_in_a_later_batch_of_text_are_levels():
+    detector = Detector(["a"])
+    for batch in (["u", "v"], [1, 2]):
+        detector.update({"a": batch * 10})
+    assert detector.finish()[0].levels == ("1", "2", "u", "v")
 
 
 @pytest.mark.parametrize(
