@@ -1,7 +1,6 @@
 r"""Normalized densities with closed scores: bases of flows, and exact reference densities.
 
-A *base* is the density of a flow's latents. Its energy is −log p, normalizer included. A product
-of one density per element is defined by :math:`\log p`, its first and its second derivative.
+A *base* is the density of a flow's latents. Its energy is −log p, normalizer included.
 
 A mixture of Gaussians is
 
@@ -19,7 +18,7 @@ so modes may be any number of standard deviations apart.
 Noise of N(0, σ² I) turns a mixture into one with :math:`\Sigma_k + \sigma^2 I`.
 """
 
-__all__ = ["Base", "GaussianMixture", "Logistic", "StandardNormal", "Student", "build"]
+__all__ = ["Base", "GaussianMixture", "StandardNormal", "build"]
 
 import math
 from abc import abstractmethod
@@ -64,23 +63,7 @@ class Base(LogDensity, nn.Module):
         return self
 
 
-class Product(Base):
-    """Independent elements with one distribution."""
-
-    @abstractmethod
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-        """Returns log p and its first and second derivative for every element of ``u``."""
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Returns −log p(x) with shape (B,)."""
-        return self.at(x).energy
-
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
-        """Returns the density at ``x``, in closed form."""
-        return _ProductEvaluation(x, *self.terms(x))
-
-
-class StandardNormal(Product):
+class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
 
     unit_curvature = True
@@ -90,95 +73,33 @@ class StandardNormal(Product):
         """The name."""
         return {"name": "normal"}
 
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Returns −½ u² − ½ log 2π, −u and −1."""
-        return -0.5 * u * u - 0.5 * math.log(2 * math.pi), -u, -1.0
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns ½ ‖x‖² + ½ D log 2π with shape (B,)."""
+        return 0.5 * (sum_event(x * x, x) + math.prod(x.shape[1:]) * math.log(2 * math.pi))
+
+    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+        """Returns the density at ``x``, in closed form."""
+        return _NormalEvaluation(self, x)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples."""
         return normal(shape, like, generator)
 
 
-class Student(Product):
-    """Creates Student's t with ν degrees of freedom for every element: heavy tails.
-
-    Samples are √(ν (U^(−2/ν) − 1)) cos(2π V) of two uniforms.
-
-    Source: Polar generation of random variates with the t-distribution (Bailey, 1994),
-    Mathematics of Computation 62, for the samples.
-
-    Arguments:
-        freedom: ν > 0 at the start.
-        trainable: True if log ν, one for all elements, is a parameter.
-    """
-
-    def __init__(self, freedom: float = 5.0, *, trainable: bool = False) -> None:
-        super().__init__()
-        if not freedom > 0:
-            raise ValueError(f"freedom: found {freedom}, expected a positive number")
-        value = torch.tensor(math.log(freedom), dtype=torch.get_default_dtype())
-        self.log_freedom = nn.Parameter(value) if trainable else nn.Buffer(value)
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The name, and true if ν is trained."""
-        return {"name": "student", "trainable": isinstance(self.log_freedom, nn.Parameter)}
-
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns log p, −(ν + 1) u / (ν + u²) and (ν + 1) (u² − ν) / (ν + u²)²."""
-        nu = self.log_freedom.double().exp()  # the two lgammas cancel
-        constant = (
-            torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2) - 0.5 * torch.log(math.pi * nu)
-        )
-        nu, constant = nu.to(u.dtype), constant.to(u.dtype)
-        half = (nu + 1) / 2
-        squares = u * u
-        spread = nu + squares
-        slope = -(nu + 1) * u / spread
-        bend = (nu + 1) * (squares - nu) / spread.square()
-        return constant - half * torch.log1p(squares / nu), slope, bend
-
-    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Returns samples."""
-        nu = self.log_freedom.exp()
-        u, v = (uniform(shape, like, generator) for _ in range(2))
-        radius = torch.expm1(-2 / nu * torch.log1p(-u)) * nu
-        return radius.sqrt() * torch.cos(2 * math.pi * v)
-
-
-class Logistic(Product):
-    """Creates the logistic distribution of unit scale for every element: exponential tails."""
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """The name."""
-        return {"name": "logistic"}
-
-    def terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns −|u| − 2 log(1 + e^−|u|), −tanh(u/2) and −½ (1 − tanh²(u/2))."""
-        bent, size = torch.tanh(u / 2), u.abs()
-        return -size - 2 * torch.log1p(torch.exp(-size)), -bent, 0.5 * (bent * bent - 1)
-
-    def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Returns samples."""
-        tiny = torch.finfo(like.dtype).eps / 4
-        return torch.logit(uniform(shape, like, generator), eps=tiny)
-
-
-class _ProductEvaluation(Evaluation):
-    def __init__(self, x: Tensor, log_p: Tensor, slope: Tensor, bend: Tensor | float) -> None:
-        self.x, self._log_p, self._slope, self._bend = x, log_p, slope, bend
+class _NormalEvaluation(Evaluation):
+    def __init__(self, density: StandardNormal, x: Tensor) -> None:
+        self.density, self.x = density, x
 
     @property
     def energy(self) -> Tensor:
-        return -sum_event(self._log_p, self.x)
+        return self.density.energy(self.x)
 
     @property
     def score(self) -> Tensor:
-        return self._slope
+        return -self.x
 
     def curvature(self, v: Tensor) -> Tensor:
-        return sum_event(self._bend * v * v, self.x)
+        return -sum_event(v * v, self.x)
 
 
 class GaussianMixture(Base):
@@ -396,10 +317,6 @@ def build(spec: dict[str, Any]) -> Base:
     match spec["name"]:
         case "normal":
             return StandardNormal()
-        case "student":
-            return Student(trainable=spec["trainable"])
-        case "logistic":
-            return Logistic()
         case "mixture":
             count, *rest = spec["roots"]
             identity = torch.eye(rest[0]).repeat(count, 1, 1) if len(rest) == 2 else None
@@ -408,9 +325,7 @@ def build(spec: dict[str, Any]) -> Base:
             return GaussianMixture(
                 torch.ones(count), means, covariances, trainable=spec["trainable"]
             )
-    raise ValueError(
-        f"base: found {spec['name']!r}, expected normal, student, logistic or mixture"
-    )
+    raise ValueError(f"base: found {spec['name']!r}, expected normal or mixture")
 
 
 def _inverse_roots(covariances: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class ModelConfig(Section):
         description="named architecture: dense for rows, convolutional and glow for images, "
         "coupling, autoregressive and structured (masked layers) for few dimensions",
     )
-    base: Literal["normal", "student", "logistic", "mixture"] = Field(
+    base: Literal["normal", "mixture"] = Field(
         "normal",
         description="density of the latents; mixture: of Gaussians, trained on from its fit by EM "
         "behind the preprocessing, so that training starts where that ends",

@@ -4,8 +4,7 @@ The library is imported by who makes a flow: what is only told of one costs no t
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
@@ -97,15 +96,10 @@ def net(
 
 
 def _base(name: str, mixture: "Base | None") -> "Base":
-    from ebflow.bases import Logistic, StandardNormal, Student
+    from ebflow.bases import StandardNormal
 
-    kinds: dict[str, Callable[[], Base]] = {
-        "normal": StandardNormal,
-        "student": partial(Student, trainable=True),
-        "logistic": Logistic,
-    }
-    if name != "mixture":
-        return kinds[name]()
+    if name == "normal":
+        return StandardNormal()
     if mixture is None:
         raise ValueError("model.base: found 'mixture' without one that was fitted")
     return mixture

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from ebflow.architectures import ARCHITECTURES
-from ebflow.bases import GaussianMixture, Logistic, Student
+from ebflow.bases import GaussianMixture
 from ebflow.bijections import Affine, Dense, Reshape, SmoothLeakyReLU
 from ebflow.flow import Flow
 
@@ -77,8 +77,6 @@ SMALL = {
     ),
     "no layer": lambda: Flow((4,), []),
     "linear alone": lambda: Flow((4,), [Affine(1.0, 2.0, (4,)), Dense(matrix(4), None)]),
-    "student": lambda: net((3,), base=Student(4.0, trainable=True)),
-    "logistic": lambda: net((3,), base=Logistic()),
     "mixture": lambda: net((3,), base=mixture(trainable=True)),
 }
 CONTEXT = 2
@@ -92,7 +90,6 @@ GIVEN = {
         ("autoregressive", ("autoregressive", (3,)), dict(depth=1, hidden=3)),
         ("one", ("autoregressive", (1,)), dict(depth=1, hidden=3, bins=3)),
         ("glow", ("glow", (1, 2, 2), 0.1), dict(levels=1, depth=1, hidden=2, activation="swish")),
-        ("student", ("dense", (3,)), dict(base=Student(4.0, trainable=True))),
     )
 }
 FLOWS = {**SMALL, **GIVEN}

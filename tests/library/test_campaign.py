@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow import bases, objectives
+from ebflow import objectives
 from ebflow.architectures import ARCHITECTURES
 from ebflow.recipes import IMAGES
 
@@ -58,7 +58,6 @@ def configuration(rng):
     architecture = rng.choice(sorted(ARCHITECTURES))
     x, context = data(rng, architecture in IMAGES)
     options = OPTIONS[architecture]
-    base = [None, bases.Student(3.0, trainable=True), bases.Logistic()][rng.integers(3)]
     rate = 10 ** rng.uniform(-4, 2)
     kinds = (partial(torch.optim.Adam, fused=True), torch.optim.SGD)
     return {
@@ -67,7 +66,6 @@ def configuration(rng):
         "levels": 9 if x.dtype == np.uint8 else None,
         "architecture": architecture,
         "options": options[rng.integers(len(options))],
-        "base": base,
         "objective": rng.choice(sorted(objectives.OBJECTIVES)),
         "normalize": rng.choice(["none", "standardize", "whiten"]),
         "dtype": [torch.float32, torch.float64][rng.integers(2)],

@@ -157,7 +157,7 @@ SPACE: Space = {
         ),
         choice("model.cells", (8, 16, 32), _learns("spline"), start=_own("cells")),
     ),
-    "base": (choice("model.base", ("normal", "student", "mixture")),),
+    "base": (choice("model.base", ("normal", "mixture")),),
     "anchor": (
         choice("anchored", (False, True), _alone, start=_anchored,
                sets=lambda config, used: config.changed(anchor={"weight": float(used)})),
