@@ -1,14 +1,7 @@
-r"""The quality of a density: its likelihood on data, and its divergence from an exact one.
+"""The likelihood of data by a flow, and the reasons why a training stops improving.
 
 The negative log-likelihood (NLL) is in nats per example, in the units of the raw data. It includes
 the log-determinant of the preprocessing. Bits per dimension are NLL / (D log 2).
-
-Divergences of a model q from an exact density p are estimated from samples x of p, with standard
-errors. The samples must be independent of the training rows of q:
-
-* Kullback-Leibler: :math:`\mathrm{KL}(p \| q) = E_p[\log p - \log q]`, in nats;
-* Fisher: :math:`F(p \| q) = \tfrac12 E_p \| \nabla \log p - \nabla \log q \|^2`, which needs no
-  normalizer. Both are zero only if p = q.
 
 The latents of the data should be N(0, I), so they show why a training stopped improving. If a
 flow loses mass, its training loss falls while its NLL rises: the mean of one latent direction
@@ -16,22 +9,18 @@ grows, and its variance shrinks. That costs O(B D) for the mean and O(B D P) for
 along P directions, of which the first is that of the mean.
 """
 
-__all__ = ["Likelihood", "Normalized", "Validation", "crps", "diagnose", "evaluate",
-           "fisher_divergence", "kl_divergence", "latent_statistics", "log_probs",
-           "where_non_finite"]  # fmt: skip
+__all__ = ["Likelihood", "Validation", "diagnose", "evaluate", "latent_statistics", "log_probs"]
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .density import LogDensity
-from .distribution import FlowDistribution
 from .estimates import Estimate
 from .flow import Flow
 from .randomness import ContentGenerator
@@ -135,75 +124,6 @@ def _evaluating(flow: Flow) -> Iterator[None]:
             module.training = mode
 
 
-class Normalized(Protocol):
-    """A normalized density."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) in nats with shape (B,)."""
-        ...
-
-
-def kl_divergence(p: Normalized, q: Normalized, x: Tensor, *, batch_size: int = 1000) -> Estimate:
-    """Returns KL(p ‖ q) in nats; the estimate of a small value may be negative.
-
-    Arguments:
-        p: The exact density.
-        q: The model.
-        x: Samples of p with shape (N, *event).
-        batch_size: Samples at a time.
-
-    Raises:
-        NonFinite: if a log-density is not finite, for example because q(x) = 0.
-    """
-    log_p, log_q = _log_probs(p, q, x, batch_size)
-    return Estimate.of(log_p - log_q, name="log p − log q")
-
-
-def fisher_divergence(
-    p: LogDensity, q: LogDensity, x: Tensor, *, batch_size: int = 1000
-) -> Estimate:
-    """Returns ½ E‖∇log p − ∇log q‖², in nats per squared unit of x.
-
-    Arguments are as in ``kl_divergence``, but p and q need no normalizer.
-
-    Raises:
-        NonFinite: if a score is not finite.
-    """
-    with torch.no_grad():
-        terms = [
-            0.5 * (p.score(rows) - q.score(rows)).flatten(1).double().square().sum(1)
-            for rows in x.split(batch_size)
-        ]
-    return Estimate.of(torch.cat(terms), name="squared difference of scores")
-
-
-def _log_probs(p: Normalized, q: Normalized, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        rows = x.split(size)
-        log_p, log_q = (torch.cat([d.log_prob(part) for part in rows]) for d in (p, q))
-    return log_p.double(), log_q.double()
-
-
-@torch.no_grad()
-def crps(draws: Tensor, y: Tensor) -> Tensor:
-    r"""Returns the continuous ranked probability score of every element of ``y`` (N, D).
-
-    It is :math:`E|X - y| - \tfrac12 E|X - X'|`, estimated without bias from K samples (N, K, D).
-    The score of a point prediction is its absolute error.
-
-    Source: Strictly Proper Scoring Rules, Prediction, and Estimation (Gneiting, Raftery, 2007).
-
-    Raises:
-        ValueError: if there are fewer than two samples per row.
-    """
-    count, sorted_ = draws.shape[1], draws.sort(1).values
-    if count < 2:
-        raise ValueError(f"draws: found {count} of each row, expected at least 2")
-    ranks = 2 * torch.arange(count, dtype=draws.dtype, device=draws.device) - (count - 1)
-    spread = torch.einsum("k,nkd->nd", ranks, sorted_) / (count * (count - 1))
-    return (draws - y.unsqueeze(1)).abs().mean(1) - spread
-
-
 @torch.no_grad()
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
     """Returns the differences of a batch of latents from N(0, I).
@@ -274,33 +194,3 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
         f"{latent['latent/var_min']:.2g} (1 at the truth). Raise the anchor's weight, or refresh "
         "it more often"
     )
-
-
-@torch.no_grad()
-def where_non_finite(density: FlowDistribution, x: Tensor) -> str:
-    """Names the first layer, from data to latent, whose numbers are not finite.
-
-    If all are finite, it names the layer with the largest output.
-
-    Arguments:
-        density: The density of the flow at its context.
-        x: Rows of data, with shape (B, *event).
-    """
-    largest, reached = "the data", 0.0
-    for index, layer in enumerate(density.layers):
-        name = f"layer {index} ({type(layer).__name__.strip('_')})"
-        if parameter := _non_finite_parameter(layer):
-            return f"{name}, parameter {parameter}"
-        x, log_det = layer.forward_and_log_det(x)
-        for what, value in (("output", x), ("log-determinant", log_det)):
-            if not value.isfinite().all():
-                return f"{name}, its {what}"
-        if float(x.abs().max()) > reached:
-            largest, reached = name, float(x.abs().max())
-    if parameter := _non_finite_parameter(density.base):
-        return f"the base ({type(density.base).__name__}), parameter {parameter}"
-    return f"{largest}, whose output reaches {reached:.3g}"
-
-
-def _non_finite_parameter(module: nn.Module) -> str | None:
-    return next((k for k, t in module.named_parameters() if not t.isfinite().all()), None)

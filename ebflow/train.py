@@ -26,7 +26,6 @@ from .evaluation import (
     diagnose,
     latent_statistics,
     log_probs,
-    where_non_finite,
 )
 from .flow import Flow
 from .history import Event
@@ -190,7 +189,7 @@ class Trainer:
         """Yields events until training ends; ``verdict`` then says why it did.
 
         Raises:
-            NonFinite: if a loss or a validation is not finite, naming the step and the layer; with
+            NonFinite: if a loss or a validation is not finite, naming the step; with
                 ``retry`` only before the first validation.
         """
         self.started = time.perf_counter()
@@ -442,26 +441,16 @@ class Trainer:
 
     @contextmanager
     def located(self) -> Iterator[None]:
-        """Adds the step and the layer to an error, or reports an earlier loss in its place."""
+        """Adds the step to an error, or reports an earlier loss in its place."""
         try:
             yield
         except NonFinite as error:
             self._check(torch.tensor([float(loss) for loss in self.window]))
-            raise NonFinite(f"step {self.step}: {error}; in {self._where()}; {ADVICE}") from error
+            raise NonFinite(f"step {self.step}: {error}; {ADVICE}") from error
 
     def _check(self, losses: Tensor) -> None:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             step = self.step - len(losses) + int(bad[0, 0])
             value = losses[bad[0, 0]]
-            raise NonFinite(f"step {step}: found a loss of {value} in {self._where()}; {ADVICE}")
-
-    def _where(self) -> str:
-        """Returns the first layer with a number that is not finite."""
-        batch = self._trained_rows()
-        for flow in (self.flow, self.averaged):
-            density = flow(batch.context)
-            place = where_non_finite(density, density.flow.dequantize(batch.x))
-            if "whose output" not in place:
-                break
-        return place
+            raise NonFinite(f"step {step}: found a loss of {value}; {ADVICE}")

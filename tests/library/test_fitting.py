@@ -148,9 +148,9 @@ def test_given_validation_rows_are_not_trained_on():
     assert nll(flow, held, beside) == pytest.approx(best, abs=1e-4)
 
 
-def test_a_divergence_delivers_the_best_and_says_where():
+def test_a_divergence_delivers_the_best_and_the_step():
     wild = partial(torch.optim.SGD, lr=1e6)
-    with pytest.warns(RuntimeWarning, match=r"step \d+: .*layer \d+ \(.*lower the learning rate"):
+    with pytest.warns(RuntimeWarning, match=r"step \d+: .*lower the learning rate"):
         flow = ebflow.fit(rows(), optimizer=wild, architecture="dense", **FEW)
     assert flow.log_prob(rows()).isfinite().all() and flow.history
 

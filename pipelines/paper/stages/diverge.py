@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ebflow.checkpoint import load
 from ebflow.estimates import Estimate
-from ebflow.evaluation import Normalized, fisher_divergence, kl_divergence
 from ebflow.flow import Flow
 from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED, parzen
 from pipelines.paper.config import DivergeConfig
+from pipelines.paper.divergences import Normalized, fisher_divergence, kl_divergence
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ebflow.estimates import Estimate
-from ebflow.evaluation import crps
 from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.randomness import generator, uniform
 from ebflow.tables.completion import Completion, fit_gaussian
 from pipelines.paper.config import FillConfig
+from pipelines.paper.divergences import crps
 from pipelines.tracking import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
 
