@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..bases import GaussianMixture
 from ..density import LogDensity
-from ..evaluation import Normalized
+from ..flow import Flow
 from ..objectives import Objective
 
 GRID = 2001
@@ -98,7 +98,7 @@ def fit(
 
 
 @torch.no_grad()
-def line_divergence(truth: GaussianMixture, density: Normalized, count: int = 1) -> Tensor:
+def line_divergence(truth: GaussianMixture, density: GaussianMixture | Flow, count: int = 1) -> Tensor:
     """Returns KL(truth ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
 
     Arguments:
