@@ -98,7 +98,9 @@ def fit(
 
 
 @torch.no_grad()
-def line_divergence(truth: GaussianMixture, density: GaussianMixture | Flow, count: int = 1) -> Tensor:
+def line_divergence(
+    truth: GaussianMixture, density: GaussianMixture | Flow, count: int = 1
+) -> Tensor:
     """Returns KL(truth ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
 
     Arguments:
