@@ -1,17 +1,15 @@
 """Files that are complete or absent, and tensors in one file."""
 
-__all__ = ["drafted", "load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
-           "sync", "write_bytes", "write_json", "write_text"]  # fmt: skip
+__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
+           "sync", "write_bytes"]  # fmt: skip
 
 import hashlib
-import json
-import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,40 +31,6 @@ def move(path: Path, final: Path) -> None:
     sync(path)
     os.replace(path, final)
     _sync(final.parent)
-
-
-@contextmanager
-def drafted(final: Path) -> Iterator[Path]:
-    """Yields a temporary path for a file, and renames it to ``final`` at the end.
-
-    Readers of ``final`` always get the old or the complete new file, even after a kill. After an
-    error the temporary file is deleted.
-    """
-    draft = final.with_name(f".{final.name}.{os.getpid()}")
-    try:
-        yield draft
-        move(draft, final)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file; readers always get the old or the complete new one."""
-    with drafted(path) as draft:
-        draft.write_text(text)
-
-
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
-    """Writes a JSON file, with null instead of NaN and infinities."""
-    write_text(path, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_bytes(path: Path, content: bytes) -> None:

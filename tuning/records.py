@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ebflow.files import write_text
 from pipelines import store
 from pipelines.cluster import store_writer
 from pipelines.config import canonical
+from pipelines.store.files import write_text
 from tuning.config import TuneConfig
 
 TRIALS, ALL = "trials", "trials.json"

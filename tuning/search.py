@@ -18,7 +18,6 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ebflow.errors import BadInput, NonFinite
-from ebflow.files import drafted
 from ebflow.randomness import generator
 from pipelines import store
 from pipelines.cluster import environment
@@ -26,6 +25,7 @@ from pipelines.cluster.waiting import waiting
 from pipelines.config.changes import changes
 from pipelines.engine.demand import own
 from pipelines.errors import StageFailed, failure
+from pipelines.store.files import drafted
 from tuning import records
 from tuning.callback import FAILURE, KILLED, TrialRecorder
 from tuning.config import SearchConfig

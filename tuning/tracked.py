@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ebflow.files import write_text
+from pipelines.store.files import write_text
 from pipelines.tracking import Follower, Sender, StageRun
 from pipelines.tracking.notes import NOTE, note
 from pipelines.training import metrics_log

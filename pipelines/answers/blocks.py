@@ -33,6 +33,7 @@ from pipelines.data.reader import Reader
 from pipelines.data.sources import is_named
 from pipelines.errors import failure
 from pipelines.reporting.terminal import terminal
+from pipelines.store.files import drafted
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -121,7 +122,7 @@ def answer(question: Question, output: Path, workers: int | None, progress: Prog
     tables = here if alone or not todo else _by_ray(question, todo, workers)
     try:
         for number, table in progress.track(tables, count, count - len(todo), description="rows"):
-            with files.drafted(blocks[number]) as draft:
+            with drafted(blocks[number]) as draft:
                 pq.write_table(table, draft)
     except BadInput:
         shutil.rmtree(folder)

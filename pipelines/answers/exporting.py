@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ebflow import __version__, files
+from ebflow import __version__
 from ebflow.randomness import RowGenerator, uniform
 from pipelines import store
 from pipelines.answers import graphs
@@ -20,6 +20,7 @@ from pipelines.answers.graphs import Graph
 from pipelines.answers.models import Model, opened
 from pipelines.cluster.logs import writing
 from pipelines.errors import StageFailed
+from pipelines.store.files import drafted
 
 Call = Callable[[Mapping[str, Tensor]], Tensor]
 """What gives log-densities of inputs by their names."""
@@ -42,7 +43,7 @@ def run(options: Export) -> int:
 def _exported(model: Model, options: Export) -> str:
     """Writes the file; returns a line on what it takes, and one on how it was checked."""
     graph, context = Graph(model.flow), spread(model, ROWS)
-    with files.drafted(options.output) as draft:
+    with drafted(options.output) as draft:
         try:
             called = FORMATS[options.format](graph, _about(model, graph), draft)
         except RuntimeError as error:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ebflow import files
 from ebflow.tables import Columns
 from pipelines.answers.models import Model
 from pipelines.data.arrays import array_table
 from pipelines.errors import StageFailed
+from pipelines.store.files import drafted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,6 +126,6 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def write(output: Path, kinds: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Writes tables of one schema into a file, which is complete or absent."""
-    with files.drafted(output) as draft, pq.ParquetWriter(draft, kinds) as writer:
+    with drafted(output) as draft, pq.ParquetWriter(draft, kinds) as writer:
         for each in tables:
             writer.write_table(each)

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ebflow.errors import BadInput
-from ebflow.files import drafted
 from pipelines.data.arrays import array_table
 from pipelines.data.images import planes
 from pipelines.data.named import benchmark_file
 from pipelines.errors import flat
+from pipelines.store.files import drafted
 
 if TYPE_CHECKING:
     from PIL.Image import Image

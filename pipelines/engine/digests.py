@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
-from ebflow.files import write_text
+from pipelines.store.files import write_text
 from pipelines.store.paths import user_cache
 
 OURS = ("ebflow", "pipelines", "tuning")

@@ -9,10 +9,10 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from ebflow.files import write_text
 from pipelines import store
 from pipelines.engine.outcome import Outcome, Status
 from pipelines.engine.values import Artefact
+from pipelines.store.files import write_text
 
 
 def found(key: str) -> Outcome | None:

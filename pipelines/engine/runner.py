@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from ebflow.files import write_json
 from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.config import Section
@@ -22,6 +21,7 @@ from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import Tracked
 from pipelines.reporting.progress import Progress
 from pipelines.store import storage
+from pipelines.store.files import write_json
 from pipelines.tracking import reaching
 from pipelines.tracking.notes import NOTE, note
 

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ebflow.files import write_json
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import claims, pages
 from pipelines.reporting.style import Captioned, draw
+from pipelines.store.files import write_json
 from pipelines.tracking import StageRun
 
 TEMPLATE = Path(__file__).with_name("claims.html.j2")

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ebflow.errors import BadInput
-from ebflow.files import move, previous, write_text
+from ebflow.files import move, previous
 from pipelines.store import storage
 from pipelines.store.copies import download
+from pipelines.store.files import write_text
 from pipelines.store.locks import lock
 from pipelines.store.paths import ARTEFACTS, artefact, home, location, name
 from pipelines.store.shared import read, size

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ebflow.files import drafted
 from pipelines.store import storage
+from pipelines.store.files import drafted
 from pipelines.store.paths import home
 
 

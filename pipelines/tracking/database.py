@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 
-from ebflow.files import drafted
+from pipelines.store.files import drafted
 from pipelines.store.paths import user_cache
 
 

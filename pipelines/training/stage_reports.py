@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from ebflow.files import write_json
 from pipelines.cluster import store_writer
 from pipelines.config import Section
 from pipelines.data.dataset import Dataset
+from pipelines.store.files import write_json
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ebflow.checkpoint import Checkpoint, read, write
-from ebflow.files import drafted, load_tensors, move, save_tensors, write_json, write_text
+from ebflow.files import load_tensors, move, save_tensors
 from pipelines import store
 from pipelines.data.prepare import prepare
+from pipelines.store.files import drafted, write_json, write_text
 
 
 @pytest.fixture

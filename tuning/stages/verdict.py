@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ebflow.files import write_json
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.data.manifest import Manifest
 from pipelines.reporting import claims, pages
 from pipelines.reporting.inference import student
 from pipelines.reporting.style import draw
+from pipelines.store.files import write_json
 from pipelines.tracking import StageRun
 from tuning import records
 from tuning.config import SPLITS, TuneConfig

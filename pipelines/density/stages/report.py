@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ebflow.files import write_json
 from pipelines.config import DensityConfig
 from pipelines.config.files import dump
 from pipelines.data.dataset import Dataset
@@ -16,6 +15,7 @@ from pipelines.density.samples import samples
 from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.density.warnings import doubts
 from pipelines.reporting.style import draw
+from pipelines.store.files import write_json
 from pipelines.tracking import StageRun
 from pipelines.training import metrics_log
 from pipelines.training.architectures import load

@@ -6,10 +6,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ebflow.files import write_json
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.data.manifest import Manifest
+from pipelines.store.files import write_json
 from pipelines.tracking import Follower, StageRun
 from pipelines.training import metrics_log
 from pipelines.training.loop import export_checkpoints, fit

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ebflow.files import write_json
 from pipelines.gradient_alignment import comparisons, figures
 from pipelines.gradient_alignment.over_seeds import entry, lines
 from pipelines.gradient_alignment.tables import tables
+from pipelines.store.files import write_json
 
 from .cases import measured, study
 
