@@ -77,7 +77,7 @@ class StandardNormal(Base):
         """Returns ½ ‖x‖² + ½ D log 2π with shape (B,)."""
         return 0.5 * (sum_event(x * x, x) + math.prod(x.shape[1:]) * math.log(2 * math.pi))
 
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+    def at(self, x: Tensor) -> Evaluation:
         """Returns the density at ``x``, in closed form."""
         return _NormalEvaluation(self, x)
 
@@ -190,7 +190,7 @@ class GaussianMixture(Base):
         )
         return without_nan(-log_p, x)
 
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+    def at(self, x: Tensor) -> Evaluation:
         """Returns the density at ``x``, in closed form."""
         return _MixtureEvaluation(self, x)
 

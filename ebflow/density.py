@@ -92,12 +92,11 @@ class LogDensity(ABC):
     def energy(self, x: Tensor) -> Tensor:
         """Returns E(x) with shape (B,); it must not mix examples."""
 
-    def at(self, x: Tensor, *, training: bool = False) -> Evaluation:
+    def at(self, x: Tensor) -> Evaluation:
         """Returns the density at ``x``, whose results share computations.
 
         Arguments:
             x: The points, with shape (B, *event).
-            training: True if one backward pass differentiates all results together.
         """
         return AutogradEvaluation(self.energy, x)
 
@@ -184,13 +183,10 @@ class FlowEvaluation(Evaluation):
         layers: The bijections, from data to latent.
         base: The density of latents.
         x: The points, with shape (B, *event).
-        training: True if one backward pass differentiates all results together.
     """
 
-    def __init__(
-        self, layers: Sequence[Bijection], base: LogDensity, x: Tensor, *, training: bool = False
-    ) -> None:
-        self.x, self._layers, self._base, self._training = x, layers, base, training
+    def __init__(self, layers: Sequence[Bijection], base: LogDensity, x: Tensor) -> None:
+        self.x, self._layers, self._base = x, layers, base
         self._linearizations: list[Linearization] = []
         self._log_dets: list[Tensor] = []
         self._latent: Tensor | None = None
@@ -232,7 +228,7 @@ class FlowEvaluation(Evaluation):
         if not self._linearizations and self._layers:
             x = self.x
             for layer in self._layers:
-                self._linearizations.append(layer.linearize(x, training=self._training))
+                self._linearizations.append(layer.linearize(x))
                 x = self._linearizations[-1].y
             self._latent, self._at_base = x, None  # gradients of scores start at this latent
         return self._linearizations

@@ -94,14 +94,13 @@ class FlowDistribution(Distribution, LogDensity):
         wider._batch_shape = torch.Size(batch_shape)
         return wider
 
-    def at(self, x: Tensor, *, training: bool = False) -> FlowEvaluation:
+    def at(self, x: Tensor) -> FlowEvaluation:
         """Returns the evaluation at dequantized rows, which shares work between its values.
 
         Arguments:
             x: The rows, with shape (R B, *event): R for each of the B rows of the context.
-            training: True if one backward pass differentiates everything that is computed.
         """
-        return FlowEvaluation(self.layers, self.base, x, training=training)
+        return FlowEvaluation(self.layers, self.base, x)
 
     def energy(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns E(x) in nats with shape (*batch,)."""

@@ -111,11 +111,9 @@ class Flow(nn.Module, LogDensity):
 
     # The methods of the density given ``context``.
 
-    def at(
-        self, x: Tensor, *, training: bool = False, context: ArrayLike | None = None
-    ) -> FlowEvaluation:
+    def at(self, x: Tensor, *, context: ArrayLike | None = None) -> FlowEvaluation:
         """Returns the evaluation at dequantized rows, which shares work between its values."""
-        return self(context).at(x, training=training)
+        return self(context).at(x)
 
     def energy(
         self,

@@ -181,8 +181,8 @@ class RecordedDensity(LogDensity):
     def __init__(self, density: LogDensity) -> None:
         self.density, self.evaluations = density, list[Evaluation]()
 
-    def at(self, x: Tensor, *, training: bool = True) -> Evaluation:
-        self.evaluations.append(self.density.at(x, training=True))
+    def at(self, x: Tensor) -> Evaluation:
+        self.evaluations.append(self.density.at(x))
         return self.evaluations[-1]
 
     def energy(self, x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class Elementwise(Bijection):
         at = self.local(x, 1)
         return self.value(at), sum_event(self.derivatives(at, 1)[0].log(), x)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with one evaluation of the derivatives for all uses."""
         return _ElementwiseLinearization(self, x)
 

@@ -189,14 +189,8 @@ class Bijection(nn.Module, ABC):
         """Returns y with shape (B, *event)."""
         return self.forward_and_log_det(x)[0]
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``.
-
-        Arguments:
-            x: The points, with shape (B, *event).
-            training: True if one backward pass differentiates all results together; a layer may
-                then add up the gradients of its weight first.
-        """
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at points with shape (B, *event)."""
         return _AutogradLinearization(self, x)
 
 
@@ -270,7 +264,7 @@ class ConstantJacobian(Bijection):
         """Returns y and a (B,) stand-in for the log-det, both exact in their relative gradient."""
         return self.forward_and_log_det(x)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``: its value, and J as two linear maps."""
         return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 

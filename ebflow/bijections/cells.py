@@ -253,7 +253,7 @@ class Cells(Dequantizer):
         """Returns the values, and log f' or log w, also outside known bounds."""
         return self.inverse(y), self.log_slopes(y)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         """Returns the identity: log f' is constant in pieces."""
         y, log_det = self.forward_and_log_det(x)
         return ConstantLinearization(y, _identity, _identity, log_det)

@@ -106,7 +106,7 @@ class _Conditioned(Bijection):
         """Returns ``t``, with shape (B,), repeated for all rows of ``x``."""
         return t.repeat(x.shape[0] // max(t.shape[0], 1))
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         y, psi = self.forward_and_log_det(x)
         linear = partial(self.stretched, shape=x.shape)
         return ConstantLinearization(y, linear, self._transposed, psi)

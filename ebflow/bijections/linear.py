@@ -15,14 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import ConstantLinearization, Linearization, as_autocast
+from .base import as_autocast
 from .weighted import Weighted
-
-
-class Pairs(dict[object, tuple[Tensor, Tensor]]):
-    """Rows whose products add up to one weight gradient, by the steps that have them."""
-
-    closed = False
 
 
 class Dense(Weighted):
@@ -73,15 +67,6 @@ class Dense(Weighted):
         """Returns the columns of W."""
         return self.weight.mT
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        """Returns this layer at ``x``; in training one product computes its weight gradient."""
-        weight = self.weight
-        differentiated = weight.requires_grad and torch.is_grad_enabled()
-        if not (training and differentiated) or torch.compiler.is_compiling():
-            return self._linearized(x, weight)
-        x, weight = as_autocast(x, weight)
-        return _one_product(weight, self.bias, x)
-
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
 
@@ -93,78 +78,6 @@ class Dense(Weighted):
             return super().relative(x)
         y, stand_in = _RelativeLinear.apply(*as_autocast(x, self.weight))
         return (y if self.bias is None else y + self.bias), stand_in
-
-
-def _one_product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Linearization:
-    r"""Returns a dense layer at ``x``, whose weight gradient is one product a step.
-
-    In :math:`y = W x + b`, :math:`\dot y = W v` and :math:`s_x = W^\top s_y` the same W gets the
-    gradients :math:`\bar y^\top x`, :math:`\bar{\dot y}^\top v` and :math:`s_y^\top \bar s_x`.
-    Autograd would compute and add three D×D matrices. Here the other pairs wait for the forward
-    step, whose backward comes last, and all become one product.
-
-    Arguments:
-        weight: W, with shape (D, D).
-        bias: b, with shape (D,), or None.
-        x: The points, with shape (B, D).
-    """
-    pairs = Pairs()
-    y = _Forward.apply(x, weight, pairs)
-
-    def tangent(v: Tensor) -> Tensor:
-        rows = v.to(weight.dtype).flatten(0, -2)  # under autocast v may be wider
-        return _Waiting.apply(rows, weight, pairs, False).view(v.shape)
-
-    def pullback(s: Tensor) -> Tensor:
-        return _Waiting.apply(s.to(weight.dtype), weight, pairs, True)
-
-    return ConstantLinearization(y if bias is None else y + bias, tangent, pullback)
-
-
-class _Forward(torch.autograd.Function):
-    """x ↦ W x, whose backward takes the weight gradients of all that waited."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, pairs: Pairs) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(x, weight)
-        ctx.pairs = pairs
-        return F.linear(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # noqa: ANN401
-        x, weight = ctx.saved_tensors
-        left, right = zip((grad, x), *ctx.pairs.values(), strict=True)
-        ctx.pairs.clear()
-        ctx.pairs.closed = True
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
-        return grad_x, torch.cat(left).mT @ torch.cat(right), None
-
-
-class _Waiting(torch.autograd.Function):
-    """v ↦ W v, or Wᵀ v, whose pair of rows waits for the forward step's backward.
-
-    PyTorch runs the backward of later steps first, so the forward step's is the last one. A pair
-    that comes after it, as in a second backward pass, becomes a gradient of its own.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, weight: Tensor, pairs: Pairs, transposed: bool) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(v, weight)
-        ctx.pairs, ctx.key, ctx.transposed = pairs, object(), transposed
-        return v @ weight if transposed else F.linear(v, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
-        v, weight = ctx.saved_tensors
-        grad_v = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_v = F.linear(grad, weight) if ctx.transposed else grad @ weight
-        left, right = (v, grad) if ctx.transposed else (grad, v)
-        if ctx.pairs.closed:
-            grad_weight = left.mT @ right
-        else:
-            ctx.pairs[ctx.key] = left, right
-        return grad_v, grad_weight, None, None
 
 
 class _RelativeLinear(torch.autograd.Function):

@@ -140,8 +140,8 @@ class Part(Bijection):
         layer = self.layer.condition(context)
         return self if layer is self.layer else part(layer, self.before)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
-        head = self.layer.linearize(self.head(x), training=training)
+    def linearize(self, x: Tensor) -> Linearization:
+        head = self.layer.linearize(self.head(x))
         return _PartLinearization(self, head, x)
 
 

@@ -179,11 +179,9 @@ class Weighted(ConstantJacobian):
     def transpose(self, s: Tensor) -> Tensor:
         return self.adjoint(s, self.weight)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, with W read once."""
-        return self._linearized(x, self.weight)
-
-    def _linearized(self, x: Tensor, weight: Tensor) -> Linearization:
+        weight = self.weight
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
         return ConstantLinearization(self.act(x, weight, self.bias), *maps)
 

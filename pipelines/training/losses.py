@@ -67,7 +67,7 @@ class StabilizedLoss(Loss):
             loss = self.weighted_objective(recorded, x, generator, **options)
         if self.anchor_weight or self.low_energy or self.latent_mean:
             clean = self.anchor_clean
-            at = density.at(x, training=True) if clean else recorded.at_data(x)
+            at = density.at(x) if clean else recorded.at_data(x)
             loss = loss + self._further_terms(at, len(x))
         return loss, recorded.last_at_data(x)
 

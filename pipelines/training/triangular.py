@@ -79,7 +79,7 @@ class DenseLU(ConstantJacobian):
         """Returns Uᵀ Lᵀ Pᵀ s."""
         return self._adjoint(s, self.factors)
 
-    def linearize(self, x: Tensor, *, training: bool = False) -> Linearization:
+    def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at ``x``, its factors masked once."""
         factors = self.factors
         maps = (partial(f, factors=factors) for f in (self._act, self._adjoint))

@@ -114,7 +114,7 @@ def test_an_objective_and_a_loss_of_ones_own():
     named = ebflow.fit(rows(), objective=ours, **SMALL)
 
     def loss(density, x, generator, progress):
-        at = density.at(x, training=True)
+        at = density.at(x)
         return at.energy + density.log_normalizer(), at
 
     own = ebflow.fit(rows(), loss=loss, **FEW)
@@ -159,7 +159,7 @@ def test_an_interrupt_delivers_the_best():
     def loss(density, x, generator, progress):
         if progress.step == 20:
             raise KeyboardInterrupt
-        at = density.at(x, training=True)
+        at = density.at(x)
         return at.energy + density.log_normalizer(), at
 
     with pytest.warns(RuntimeWarning, match="interrupted"):
@@ -426,7 +426,7 @@ def costing(turn, seconds):
 
     def loss(density, x, generator, progress):
         turn(seconds)
-        at = density.at(x, training=True)
+        at = density.at(x)
         return at.energy + density.log_normalizer(), at
 
     return loss

@@ -28,19 +28,6 @@ hessian = cache(reference.hessian)
 """Of one log-density at the same points it is computed once."""
 
 
-class Trained:
-    """A density of which all is differentiated by one backward pass."""
-
-    def __init__(self, density):
-        self.density = density
-
-    def at(self, x, *, training=True):
-        return self.density.at(x, training=True)
-
-    def __getattr__(self, name):
-        return getattr(self.density, name)
-
-
 def data(flow, batch=5, seed=3):
     return torch.randn(batch, *flow.event_shape, generator=seeded(seed))
 
@@ -201,13 +188,10 @@ def shared(name):
 @references
 @pytest.mark.parametrize("name", NAMES)
 def test_value_and_gradient(name, objective):
-    """As it is, and as a training step has it, with one product for the gradients of a weight."""
     (flow, log_p, x), (function, slow) = shared(name), REFERENCES[objective]
-    expected = slow(log_p, x)
-    for density in (flow, Trained(flow())):
-        found = function(density, x, generator=derive(0))
-        assert found.shape == (len(x),)
-        compare(flow, found, expected)
+    found = function(flow, x, generator=derive(0))
+    assert found.shape == (len(x),)
+    compare(flow, found, slow(log_p, x))
 
 
 ONE_EACH = ("ml", "dsm, antithetic", "ssm", "ssm_vr, 3 slices", "exact_sm", "fd_ssm",
@@ -221,7 +205,7 @@ def test_value_and_gradient_given_contexts(name, objective):
     flow, (function, slow) = FLOWS[name](), REFERENCES[objective]
     x, c = data(flow), contexts(flow)
     expected = slow(brute(flow(c)), x)
-    compare(flow, function(Trained(flow(c)), x, generator=derive(0)), expected)
+    compare(flow, function(flow(c), x, generator=derive(0)), expected)
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -273,7 +257,7 @@ def test_gradients_may_be_taken_in_parts(name, objective):
     flow, (function, _) = FLOWS[name](), REFERENCES[objective]
     parameters = [p for p in flow.parameters() if p.requires_grad]
     x = data(flow)
-    loss = function(Trained(flow()), x, generator=derive(0)).sum()
+    loss = function(flow(), x, generator=derive(0)).sum()
     expected = reference.gradients(function(flow, x, generator=derive(0)).sum(), parameters)
     for k in reversed(range(len(parameters))):
         (part,) = reference.gradients(loss, [parameters[k]])

@@ -58,17 +58,17 @@ def test_value_inverse_and_log_det(name):
 
 
 @everything
-@pytest.mark.parametrize("training", [False, True])
-def test_pullback(name, training):
-    """Of a score that depends on y, as all do; in training one product takes both gradients."""
+@pytest.mark.parametrize("differentiable", [False, True])
+def test_pullback(name, differentiable):
+    """Of a score that depends on y, as all do; with and without a gradient in x."""
     layer, x = case(name)
-    x = x.requires_grad_(training)
+    x = x.requires_grad_(differentiable)
     s = directions(layer(x).detach(), 0)
     z = reference.leaf(x)
     y, volume = layer(z), psi(layer, z)
     target = ((s + y).detach() * y).sum() + volume.sum()
     expected = torch.autograd.grad(target, z, create_graph=True)[0]
-    at = layer.linearize(x, training=training)
+    at = layer.linearize(x)
     found = at.pullback(s + at.y)
     close(found, expected)
     (mapped,) = torch.autograd.grad(y, z, s + y, create_graph=True)

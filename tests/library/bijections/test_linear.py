@@ -193,12 +193,3 @@ def test_relative_gradient_is_the_exact_one_times_wtw(bias):
 def test_weights_that_are_not_square_are_refused(shape):
     with pytest.raises(ValueError, match="weight: found shape"):
         Dense(torch.ones(shape), None)
-
-
-def test_a_second_backward_pass_in_training_has_the_same_gradient():
-    """The first one adds the weight's products up; the second computes each on its own."""
-    layer, x = Dense(matrix(4), None), torch.randn(3, 4, generator=seeded(1))
-    at = layer.linearize(x, training=True)
-    loss = (at.pullback(at.y.tanh()) * at.tangent(x[None] * at.y)).square().sum()
-    once, twice = (torch.autograd.grad(loss, layer.weight, retain_graph=True) for _ in range(2))
-    torch.testing.assert_close(once, twice)

@@ -15,7 +15,6 @@ from ebflow.bijections import (
 )
 from ebflow.flow import Flow
 
-from .. import reference
 from .cases import matrix, seeded
 
 
@@ -91,18 +90,3 @@ def test_the_normalizer_and_the_anchor_see_its_volume():
     anchor.follow(0)
     assert anchor.weights == [inner.weight]
     torch.testing.assert_close(anchor.log_normalizer(), flow.log_normalizer())
-
-
-def test_training_uses_the_way_of_its_layer():
-    """One product a step for a dense weight."""
-    inner, x = Dense(matrix(2), torch.ones(2)), torch.randn(5, 3, generator=seeded(3))
-    layer = part(inner, (2,))
-    s = torch.randn(5, 3, generator=seeded(4))
-
-    def values(f, x, s):
-        at = f.linearize(x, training=True)
-        return at.y.sin().sum() + at.pullback(s + at.y).sin().sum()
-
-    found = reference.gradients(values(layer, x, s), [inner.weight])[0]
-    here = reference.gradients(values(inner, x[:, :2], s[:, :2]), [inner.weight])[0]
-    torch.testing.assert_close(found, here, rtol=1e-12, atol=1e-12)

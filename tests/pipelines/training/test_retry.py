@@ -177,7 +177,7 @@ def breaking(step):
     """Returns a loss that is not finite at a step, whenever it comes there."""
 
     def loss(density, x, generator, progress):
-        at = density.at(x, training=True)
+        at = density.at(x)
         return (at.energy + density.log_normalizer()) / (progress.step != step), at
 
     return loss
