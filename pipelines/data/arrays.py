@@ -1,10 +1,11 @@
 """Matrices as tables of Arrow: columns x1 … xD, or one column of fixed-size lists."""
 
-__all__ = ["array_schema", "array_table", "as_array"]
+__all__ = ["array_batch", "array_schema", "array_table", "as_array"]
 
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,10 +31,10 @@ def array_table(
     name: str = "image",
     **beside: Sequence[object],
 ) -> pa.Table:
-    """Returns rows with shape (N, *shape) as a table.
+    """Returns rows as a table.
 
     Arguments:
-        x: The rows.
+        x: The rows, with shape (N, *shape).
         levels: The number of their levels; None: they are continuous.
         one_list: True for one column of fixed-size lists.
         name: The name of that column.
@@ -51,6 +52,16 @@ def array_table(
             numbers = isinstance(values, np.ndarray) and values.dtype.kind in "iuf"
             table = table.append_column(column, as_array(values) if numbers else pa.array(values))
     return table
+
+
+def array_batch(
+    x: np.ndarray,
+    names: Sequence[str],
+    levels: int | None,
+    **options: Any,  # noqa: ANN401
+) -> pa.RecordBatch:
+    """Returns columns of ``array_table`` as one batch."""
+    return array_table(x, levels, **options).select(names).combine_chunks().to_batches()[0]
 
 
 def as_array(values: np.ndarray) -> pa.Array:

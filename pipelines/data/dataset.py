@@ -15,6 +15,7 @@ from ebflow.files import sha256
 from ebflow.tables.batches import Batch, Split
 from ebflow.tables.completion import Completed, RankCopula
 from pipelines.data.manifest import Manifest
+from pipelines.data.messages import reading
 from pipelines.data.shards import Shard, read_shard
 
 
@@ -53,11 +54,10 @@ class Dataset:
             names = ", ".join(self.manifest.counts)
             raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {names}")
         if name not in self._splits:
-            stored = StoredSplit(self, name)
-            complete = name not in self.manifest.incomplete
-            self._splits[name] = (
-                stored if complete else Completed(stored, self._copula, self.manifest.seed)
-            )
+            split: Split = StoredSplit(self, name)
+            if name in self.manifest.incomplete:
+                split = Completed(split, self._copula, self.manifest.seed)
+            self._splits[name] = split
         return self._splits[name]
 
     @cached_property
@@ -65,20 +65,21 @@ class Dataset:
         """The distribution from which missing values are sampled at first."""
         return RankCopula.fit_split(StoredSplit(self, "train"), self.manifest.seed)
 
-    def verify(self) -> None:
-        """Compares the SHA-256 of every shard with the manifest; raises BadInput."""
-        for shard in self.manifest.shards:
-            self._verify(shard)
-
     def arrays(self, shard: Shard, column: str) -> Sequence[np.ndarray]:
         """Returns the pieces of a column of a shard, with shape (B, K) or (B,).
 
         Raises:
             BadInput: if the shard is corrupt, or not the one that the manifest describes.
         """
+        path = self.folder / shard.file
         if shard not in self._verified:
-            self._verify(shard)
-        return read_shard(self.folder / shard.file, column, self.manifest.schema, shard.rows)
+            self._check_size(shard)
+            with reading(path):
+                found = sha256(path)
+            if found != shard.sha256:
+                raise BadInput(f"{path}: found SHA-256 {found}, expected {shard.sha256} (changed)")
+            self._verified.add(shard)
+        return read_shard(path, column, self.manifest.schema, shard.rows)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.file
@@ -86,17 +87,6 @@ class Dataset:
             raise BadInput(f"{path}: no such file, expected a shard of {shard.rows} rows")
         if (size := path.stat().st_size) != shard.bytes:
             raise BadInput(f"{path}: found {size} bytes, expected {shard.bytes} (changed)")
-
-    def _verify(self, shard: Shard) -> None:
-        self._check_size(shard)
-        path = self.folder / shard.file
-        try:
-            found = sha256(path)
-        except OSError as error:
-            raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
-        if found != shard.sha256:
-            raise BadInput(f"{path}: found SHA-256 {found}, expected {shard.sha256} (changed)")
-        self._verified.add(shard)
 
     def __repr__(self) -> str:
         return f"Dataset({self.manifest.name!r}, {self.manifest.counts})"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ebflow.errors import BadInput
 from ebflow.files import sha256
-from pipelines.data.arrays import array_schema, array_table
+from pipelines.data.arrays import array_batch, array_schema
 from pipelines.data.messages import Place, reading
 
 BUFFER = 1 << 18
@@ -258,14 +258,10 @@ def _array(path: Path, array: np.ndarray) -> Part:
     def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
         """Reads from row ``start`` on."""
         parts = (rows[k : k + size].astype(dtype) for k in range(start, len(rows), size))
-        return start, (_batch(array_table(part, **options).select(names)) for part in parts)
+        return start, (array_batch(part, names, **options) for part in parts)
 
     schema = array_schema(rows.shape[1:], dtype, **options)
     return _part(path, "NumPy", schema, len(rows), read)
-
-
-def _batch(table: pa.Table) -> pa.RecordBatch:
-    return table.combine_chunks().to_batches()[0]
 
 
 FORMATS: dict[str, Callable[[Path], Part]] = {

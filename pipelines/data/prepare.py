@@ -6,12 +6,10 @@ byte a row for its split and, while the splits are sampled, 24 bytes a row for t
 
 __all__ = ["check_rows", "prepare"]
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -47,45 +45,19 @@ def prepare(
 
     Arguments:
         source: A named data set, a file, or a folder of Parquet files or images.
-        output: The folder to create; it may exist if it is empty.
-        seed: The seed of the splits.
-        validation: Rows of the validation split, or their fraction; None: those that the source
-            names, or its default, which is 10 % for files.
-        test: The same for the test split.
-        selection: The same for a split that a search chooses its best configuration by; None:
-            there is none.
-        rows: Rows to use in all; None: all.
-        columns: The columns of the data; None: the only column of fixed-size lists, or all.
-        label: The column of classes 0 … C − 1, which are stored beside the data; None: there is
-            none.
-        split_column: The column that names the split of each row: ``train``, ``validation``,
-            ``test`` or ``selection``; None: the one called ``split``, if it holds text.
-        context: The columns of contexts, which are stored beside the data; ``label`` is the
-            column of classes.
-        held_out: The rows of splits that the source does not name: random ones, or the last
-            (test rows, and before them validation rows).
-        missing: The policy for rows with missing values (null or NaN): ``drop`` leaves them out;
-            ``impute`` leaves them out of the test and selection splits only, and samples their
-            values during training; None: an error.
-        resize: The side to which the images of a folder are scaled and cut; None: they have one
-            size.
+        output: The folder to create or to replace.
         shard_rows: Rows of a shard at most; fewer if they would take more than 32 MiB.
+
+    The other arguments are the options of ``pipelines.config.DataConfig``.
 
     Raises:
         BadInput: at the first thing that is wrong with the data or the options; then nothing is
             written.
     """
-    _check_integer("seed", seed, 0)
-    _check_integer("shard_rows", shard_rows, 1)
     reader = open_source(source, columns, label, split_column, missing, context, resize=resize)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
-    _check_free(output := Path(output))
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(replaced(output))
-        except OSError as error:
-            raise BadInput(f"{output}: cannot be made ({error.strerror})") from None
-        order = None if held_out == "last" else seed
+    order = None if held_out == "last" else seed
+    with replaced(Path(output)) as folder:
         manifest = _write(reader, folder, counts, order, seed, shard_rows)
         manifest.save(folder)
     return manifest
@@ -136,7 +108,6 @@ class _Training:
             self.context.update(rows.context)
 
     def _check(self) -> None:
-        """Raises BadInput at a column that cannot be modelled."""
         moments, layout = self.moments, self.reader.layout
         for k, name in enumerate(self.reader.features):
             low, high = f"{moments.min[k]!s}", f"{moments.max[k]!s}"
@@ -178,13 +149,13 @@ def _write(
 ) -> Manifest:
     """Writes the shards of all splits and returns the manifest."""
     splits = reader.assigned(counts, order)
-    writers = [_writer(reader, folder, split, shard_rows) for split in counts.splits]
+    beside = {"classes": reader.layout.label is not None, "context": reader.context_width}
+    schema = shard_schema(reader.width, reader.dtype, **beside)
+    writers = [ShardWriter(folder, split, schema, shard_rows) for split in counts.splits]
     training = _Training(reader)
     training.read(splits, writers)
     used = Counts.of_codes(splits)
     incomplete = Counts.of_codes(splits[reader.incomplete])._asdict()
-    incomplete = {split: count for split, count in incomplete.items() if count}
-    notes = _missing_notes(reader, counts, used)
     return Manifest(
         name=reader.name,
         source=reader.record(),
@@ -197,21 +168,11 @@ def _write(
         statistics=training.moments.summary(),
         seed=seed,
         assignment=describe(reader.named_counts, counts, order, reader.layout.split),
-        incomplete=incomplete,
-        warnings=(*reader.warnings, *notes),
+        incomplete={split: count for split, count in incomplete.items() if count},
+        warnings=(*reader.warnings, *_missing_notes(reader, counts, used)),
         classes=len(training.classes) or None,
         context=training.context_record(),
     )
-
-
-def _writer(reader: Reader, folder: Path, split: str, shard_rows: int) -> ShardWriter:
-    metadata = {"split": split, "shape": json.dumps(reader.shape)}
-    if reader.levels is not None:
-        metadata["levels"] = json.dumps(reader.levels)
-    classes = reader.layout.label is not None
-    options: dict[str, Any] = {"classes": classes, "context": reader.context_width}
-    schema = shard_schema(reader.width, reader.dtype, **options, metadata=metadata)
-    return ShardWriter(folder, split, schema, shard_rows)
 
 
 def _missing_notes(reader: Reader, wanted: Counts, used: Counts) -> Iterator[str]:
@@ -230,16 +191,3 @@ def _missing_notes(reader: Reader, wanted: Counts, used: Counts) -> Iterator[str
                     f"{left_out} of {wanted.of(split)} {split} rows have missing values and are "
                     "left out: the likelihood is that of complete rows"
                 )
-
-
-def _check_integer(name: str, value: object, least: int) -> None:
-    if type(value) is not int or value < least:
-        raise BadInput(f"{name}: found {value!r}, expected a whole number of at least {least}")
-
-
-def _check_free(output: Path) -> None:
-    """Raises BadInput if the output exists and is not an empty folder."""
-    if output.is_dir() and not any(output.iterdir()):
-        return
-    if output.exists() or output.is_symlink():
-        raise BadInput(f"{output}: exists already, expected a new or empty folder")

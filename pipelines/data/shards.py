@@ -40,20 +40,12 @@ class Shard(Record):
     sha256: str
 
 
-def shard_schema(
-    width: int,
-    dtype: str,
-    *,
-    classes: bool = False,
-    context: int = 0,
-    metadata: dict[str, str] | None = None,
-) -> pa.Schema:
+def shard_schema(width: int, dtype: str, *, classes: bool = False, context: int = 0) -> pa.Schema:
     """Returns the schema of shards of rows with D = ``width`` and C = ``context``."""
     types = {"x": _lists(dtype, width), "row": pa.int64()}
     types |= {"label": pa.int64()} if classes else {}
     types |= {"context": _lists("float64", context)} if context else {}
-    fields = [pa.field(name, type, nullable=False) for name, type in types.items()]
-    return pa.schema(fields, metadata=metadata)
+    return pa.schema([pa.field(name, type, nullable=False) for name, type in types.items()])
 
 
 def _lists(dtype: str, width: int) -> pa.DataType:
@@ -76,8 +68,8 @@ class ShardWriter:
         row_bytes = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in lists)
         self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // row_bytes))
         self.pending: list[tuple[np.ndarray, ...]] = []
-        self.waiting = 0
         self.shards: list[Shard] = []
+        self.waiting = 0
 
     def append(self, columns: Iterable[np.ndarray]) -> None:
         """Adds rows, by the columns of the schema, with shape (B,) or (B, K)."""
@@ -125,15 +117,17 @@ def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> Sequenc
         BadInput: if the shard is corrupt, or has another schema or number of rows.
     """
     with reading(path, column=column), pq.ParquetFile(path) as file:
-        own, count = file.schema_arrow, file.metadata.num_rows
-        if not own.equals(schema) or count != rows:
-            one, two = (
-                ", ".join(f"{f.name} {type_name(f.type)}" for f in s) for s in (own, schema)
-            )
+        if not file.schema_arrow.equals(schema) or file.metadata.num_rows != rows:
             raise BadInput(
-                f"{path}: found {count} rows of {one[:300]}, expected {rows} of {two} (manifest)"
+                f"{path}: found {_described(file.schema_arrow, file.metadata.num_rows)}, "
+                f"expected {_described(schema, rows)} (manifest)"
             )
         chunks = file.read([column])[column].chunks
         if not pa.types.is_fixed_size_list(schema.field(column).type):
             return [chunk.to_numpy() for chunk in chunks]
         return [c.flatten().to_numpy().reshape(len(c), -1) for c in chunks]
+
+
+def _described(schema: pa.Schema, rows: int) -> str:
+    names = ", ".join(f"{field.name} {type_name(field.type)}" for field in schema)
+    return f"{rows} rows of {names[:300]}"

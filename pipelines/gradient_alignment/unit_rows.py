@@ -6,7 +6,6 @@ split, of which test rows may leave some.
 
 __all__ = ["smoothed", "unit_rows"]
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +64,7 @@ def smoothed(
     counts = {}
     for split in SPLITS:
         x, rows = _rows(dataset.split(split), label)
-        metadata = {"split": split, "shape": json.dumps(dataset.manifest.shape)}
-        schema = shard_schema(width, "float32", metadata=metadata)
-        writer = ShardWriter(folder, split, schema, SHARD_ROWS)
+        writer = ShardWriter(folder, split, shard_schema(width, "float32"), SHARD_ROWS)
         draw = derive(seed, "smooth", split, -1 if label is None else label)
         for _ in range(draws):
             noisy = torch.add(x, normal(x.shape, x, draw), alpha=noise).numpy()

@@ -198,13 +198,3 @@ def fewer_rows_than_the_source_holds_back(path):
 @FILES.add
 def more_rows_than_there_are(path):
     return "digits", {"rows": 1798}, r"rows: found 1798, expected 1 … 1797"
-
-
-@FILES.add
-def negative_seed(path):
-    return "digits", {"seed": -1}, r"seed: found -1, expected a whole number of at least 0"
-
-
-@FILES.add
-def zero_shard_rows(path):
-    return "digits", {"shard_rows": 0}, r"shard_rows: found 0, expected a whole number"

@@ -13,26 +13,26 @@ IMAGES = Cases()
 @IMAGES.add
 def empty_image(path):
     (folder(path / "raw") / "03.png").write_bytes(b"")
-    return path / "raw", {}, r"03.png: found no PNG or JPEG image in it"
+    return path / "raw", {}, r"03.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
 def first_image_empty(path):
     (folder(path / "raw") / "00.png").write_bytes(b"")
-    return path / "raw", {}, r"00.png: found no PNG or JPEG image in it"
+    return path / "raw", {}, r"00.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
 def text_called_jpg(path):
     (folder(path / "raw") / "09.jpg").write_text("no picture")
-    return path / "raw", {}, r"09.jpg: found no PNG or JPEG image in it, expected one"
+    return path / "raw", {}, r"09.jpg: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
 def other_format_called_png(path):
     raw = folder(path / "raw")
     Image.fromarray(pixels()).save(raw / "05.png", format="BMP")
-    return raw, {}, r"05.png: found no PNG or JPEG image in it"
+    return raw, {}, r"05.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
@@ -40,7 +40,7 @@ def truncated_png(path):
     raw = folder(path / "raw", height=40, width=40)
     content = (raw / "04.png").read_bytes()
     (raw / "04.png").write_bytes(content[: len(content) // 2])
-    return raw, {}, r"04.png: corrupt or unreadable image \("
+    return raw, {}, r"04.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
@@ -48,7 +48,7 @@ def truncated_jpeg(path):
     raw = folder(path / "raw", suffix="jpg", height=40, width=40)
     content = (raw / "04.jpg").read_bytes()
     (raw / "04.jpg").write_bytes(content[: len(content) // 2])
-    return raw, {}, r"04.jpg: corrupt or unreadable image \(.*truncated"
+    return raw, {}, r"04.jpg: corrupt, or no PNG or JPEG file \(.*truncated"
 
 
 @IMAGES.add
@@ -57,7 +57,7 @@ def one_byte_of_a_png_changed(path):
     content = bytearray((raw / "02.png").read_bytes())
     content[content.index(b"IDAT") + 10] ^= 0xFF
     (raw / "02.png").write_bytes(content)
-    return raw, {}, r"02.png: corrupt or unreadable image \("
+    return raw, {}, r"02.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
@@ -103,7 +103,7 @@ def damaged_image_of_a_class(path):
     for name in ("cat", "dog"):
         folder(raw / name)
     (raw / "dog" / "03.png").write_bytes(b"")
-    return raw, {"resize": 4}, r"dog/03.png: found no PNG or JPEG image in it, expected one"
+    return raw, {"resize": 4}, r"dog/03.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
@@ -129,7 +129,7 @@ def a_named_source_is_not_resized(path):
 def folder_called_png(path):
     raw = folder(path / "raw")
     (raw / "20.png").mkdir()
-    return raw, {}, r"20.png: corrupt or unreadable image \(.*Is a directory"
+    return raw, {}, r"20.png: corrupt, or no PNG or JPEG file \(.*Is a directory"
 
 
 @IMAGES.add

@@ -57,6 +57,11 @@ def test_few_at_a_time_are_the_same_rows(tmp_path, monkeypatch):
     np.testing.assert_array_equal(rows(raw), whole)
 
 
+def test_large_images_are_all_read(tmp_path):
+    """More of them than a batch of a reader has."""
+    assert len(rows(folder(tmp_path / "raw", count=9, height=500, width=300))) == 9
+
+
 def test_prepared_folder(tmp_path):
     manifest = prepare(folder(tmp_path / "cats", count=40), tmp_path / "out")
     assert (manifest.name, manifest.shape, manifest.levels) == ("cats", (3, 6, 4), 256)
