@@ -148,14 +148,14 @@ class Logit(Elementwise):
 
     def value(self, x: Tensor) -> Tensor:
         """Returns f(x)."""
-        c = x.clamp(0, self.upper)
+        c = self._inside(x)
         left, right = self._sides(c)
         tangent = (x - c) * (self.slope / self.scale) / (left * right)
         return (left.log() - right.log()) / self.scale + tangent
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f' = k / (a l r) and the derivatives of log f'."""
-        c = x.clamp(0, self.upper)
+        c = self._inside(x)
         left, right = self._sides(c)
         d1 = self.slope / self.scale / (left * right)
         if order == 1:
@@ -166,7 +166,7 @@ class Logit(Elementwise):
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x, of which the distance to the nearer end of the range is exact."""
         near = (torch.sigmoid(-self.scale * y.abs()) - self.margin) / self.slope
-        c = torch.where(y < 0, near, self.upper - near).clamp(0, self.upper)
+        c = self._inside(torch.where(y < 0, near, self.upper - near))
         left, right = self._sides(c)
         rest = y - (left.log() - right.log()) / self.scale
         return c + rest * (left * right) * (self.scale / self.slope)
@@ -179,6 +179,9 @@ class Logit(Elementwise):
         )
         log_slope = math.log(self.slope / self.scale) - left.log() - right.log()
         return self.inverse(y), sum_event(log_slope, y)
+
+    def _inside(self, x: Tensor) -> Tensor:
+        return x.clamp(min=0.0).clamp(max=self.upper)  # ONNX has no operator of two ends
 
     def _sides(self, c: Tensor) -> tuple[Tensor, Tensor]:
         return self.margin + self.slope * c, self.margin + self.slope * (self.upper - c)
