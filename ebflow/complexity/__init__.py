@@ -1,4 +1,4 @@
-"""The number of samples that learning a score needs: instances, learners, errors, samplers.
+"""The number of samples that learning a score needs: instances, errors, samplers.
 
 Distributions that resemble data have exact scores at every noise level. The errors of any
 denoiser of them can be measured:

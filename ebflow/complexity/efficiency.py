@@ -19,13 +19,13 @@ Source: Statistical Efficiency of Score Matching: The View from Isoperimetry (Ko
 Risteski, 2022), arXiv:2210.00726, for the exponential loss in cuts.
 """
 
-__all__ = ["estimates", "mode_weight", "mode_weight_ml"]
+__all__ = ["estimates", "mode_weight", "mode_weight_ml", "pair_truth"]
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .flows import pair_truth
+from ..bases import GaussianMixture
 
 NODES = 4001
 """Nodes of the trapezium rule over x; for smooth functions that vanish, its error is rounding."""
@@ -41,6 +41,12 @@ CHUNK = 1 << 15
 
 STEPS, REACH = 6, 2.0
 """The number of steps of Newton's method, and the length of the longest."""
+
+
+def pair_truth(a: float, w: float) -> GaussianMixture:
+    """Returns w N(a, 1) + (1 − w) N(−a, 1)."""
+    means = torch.tensor([[a], [-a]], dtype=torch.float64)
+    return GaussianMixture(torch.tensor([w, 1 - w]).to(means), means, torch.ones(2).to(means))
 
 
 def mode_weight_ml(a: float) -> float:

@@ -20,13 +20,17 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import mixture_distances
-from ebflow.complexity.denoisers import train_in_parts
 from ebflow.complexity.errors import Denoiser, measures, over_levels
-from ebflow.complexity.residual import Preconditioned, residual_denoisers, unet_denoisers
 from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
+from pipelines.sample_complexity.ensembles import train_in_parts
+from pipelines.sample_complexity.preconditioned import (
+    Preconditioned,
+    residual_denoisers,
+    unet_denoisers,
+)
 from pipelines.sample_complexity.rows import frame
 from pipelines.sample_complexity.training_sets import TrainingSets
 
@@ -155,10 +159,9 @@ def _trained(yardstick: Yardstick) -> Iterator[dict[str, Any]]:
     cell = yardstick.cell
     sets = _drawn(cell, yardstick.truth)
     nets = _networks(cell, sets)
-    batches = sets.minibatches(_noise(cell, f"train {cell.net}"))
     training = train_in_parts(
-        nets, batches, lengths=cell.lengths, least=LEAST,
-        highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
+        nets, sets, generator=_noise(cell, f"train {cell.net}"), lengths=cell.lengths,
+        least=LEAST, highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
     )  # fmt: skip
     own = [sets.of(index) for index in range(nets.count)]
     near = [_distance(yardstick.true, training_set).quantile(NEAR) for training_set in own]

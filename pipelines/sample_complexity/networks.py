@@ -6,10 +6,10 @@ from torch import Tensor
 
 from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.denoisers import Denoisers, fit
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import LearnerCell, NetworkCell
+from pipelines.sample_complexity.ensembles import Denoisers, fit
 from pipelines.sample_complexity.rows import frame, geometric
 from pipelines.sample_complexity.training_sets import TrainingSets
 
@@ -65,7 +65,7 @@ def _group(cell: NetworkCell, sizes: list[int], seeds: Tensor) -> pd.DataFrame:
     sets = drawn(cell, truth, seeds, sizes, name, once=cell.noise == "once")
     noise = derive(cell.seed, name, cell.noise, cell.panel, "train", int(seeds[0]))
     nets = untrained(cell, truth, sets, noise)
-    fit(nets, sets.minibatches(noise), least=truth.sigma, steps=cell.steps, rows=cell.batch)
+    fit(nets, sets, generator=noise, least=truth.sigma, steps=cell.steps, rows=cell.batch)
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
     gaps = nets.score(test.noisy, truth.sigma) - truth.smoothed.score(test.noisy)
     return frame({

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ebflow.complexity import errors, mixture_distances
 from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.denoisers import Denoisers, train_in_parts
 from ebflow.complexity.instances import Instance, far_mode
 from ebflow.complexity.samplers import NoisyScore, ladder, reverse_sde
 from ebflow.complexity.truths import Truth
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import SamplerCell
+from pipelines.sample_complexity.ensembles import Denoisers, train_in_parts
 from pipelines.sample_complexity.networks import TEST, drawn, untrained
 from pipelines.sample_complexity.rows import frame
 
@@ -34,7 +34,7 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
     noise = derive(cell.seed, name, "train", cell.first)
     nets = untrained(cell, truth, sets, noise)
     training = train_in_parts(
-        nets, sets.minibatches(noise), lengths=cell.lengths, least=truth.sigma, highest=levels[0],
+        nets, sets, generator=noise, lengths=cell.lengths, least=truth.sigma, highest=levels[0],
         rows=cell.batch,
     )  # fmt: skip
     rows, taken = partial(_rows, cell), partial(_samples, cell)

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 
 from ebflow import objectives
-from ebflow.complexity.efficiency import estimates
-from ebflow.complexity.flows import Pairs, fit, line_divergence, pair_truth
+from ebflow.complexity.efficiency import estimates, pair_truth
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import PairCell, WeightCell
+from pipelines.sample_complexity.pair_fits import Pairs, fit, line_divergence
 from pipelines.sample_complexity.rows import frame
 
 OBJECTIVES = {

@@ -8,8 +8,13 @@ import torch
 from scipy.stats import chi2
 from torch.nn import functional as F
 
-from ebflow.complexity.efficiency import HERMITE, estimates, mode_weight, mode_weight_ml
-from ebflow.complexity.flows import pair_truth
+from ebflow.complexity.efficiency import (
+    HERMITE,
+    estimates,
+    mode_weight,
+    mode_weight_ml,
+    pair_truth,
+)
 from ebflow.randomness import generator
 
 ML = {0.5: 19.6, 1: 7.27, 1.5: 4.98, 2: 4.30, 2.5: 4.08, 3: 4.02, 4: 4.00, 5: 4.00}

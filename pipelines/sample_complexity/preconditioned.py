@@ -12,8 +12,6 @@ Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, 
 arXiv:1505.04597.
 """
 
-__all__ = ["Preconditioned", "residual_denoisers", "unet_denoisers"]
-
 import math
 
 import torch
@@ -21,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ..networks import started
-from .denoisers import Ensemble
+from ebflow.networks import started
+from pipelines.sample_complexity.ensembles import Ensemble
 
 WAVES = 16
 """The number of frequencies that encode the noise level."""

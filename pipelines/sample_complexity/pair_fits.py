@@ -1,4 +1,4 @@
-r"""Flows on the line that contain the truth, trained on m samples by the project's objectives.
+r"""Flows on the line that contain the truth, trained on m samples by the library's objectives.
 
 A mixture on the line is the flow with the bijection :math:`\Phi^{-1} \circ F` to N(0, 1), where F
 is the distribution function. Its density is exact and its normalizer 1. Five numbers are learned:
@@ -8,21 +8,21 @@ By another objective with covariance Γ/m, it tends to
 :math:`\tfrac12 \operatorname{tr}(I\, \Gamma)` with the information I.
 """
 
-__all__ = ["Pairs", "fit", "line_divergence", "pair_truth"]
-
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ..bases import GaussianMixture
-from ..density import LogDensity
-from ..flow import Flow
-from ..objectives import Objective
+from ebflow.bases import GaussianMixture
+from ebflow.density import LogDensity
+from ebflow.objectives import Objective
 
 GRID = 2001
 """Points of the trapezium rule."""
+
+RATE = 0.05
+"""The initial learning rate."""
 
 
 class Pairs(nn.Module, LogDensity):
@@ -58,16 +58,6 @@ class Pairs(nn.Module, LogDensity):
         return self.logit.new_zeros(())
 
 
-def pair_truth(a: float, w: float) -> GaussianMixture:
-    """Returns w N(a, 1) + (1 − w) N(−a, 1)."""
-    means = torch.tensor([[a], [-a]], dtype=torch.float64)
-    return GaussianMixture(torch.tensor([w, 1 - w]).to(means), means, torch.ones(2).to(means))
-
-
-RATE = 0.05
-"""The initial learning rate."""
-
-
 def fit(
     pairs: Pairs,
     batches: Callable[[], Tensor],
@@ -99,7 +89,7 @@ def fit(
 
 @torch.no_grad()
 def line_divergence(
-    truth: GaussianMixture, density: GaussianMixture | Flow, count: int = 1
+    truth: GaussianMixture, density: GaussianMixture | Pairs, count: int = 1
 ) -> Tensor:
     """Returns KL(truth ‖ density) in nats on the line, by the trapezium rule, with shape (count,).
 

@@ -13,8 +13,6 @@ If R ≫ σ, the input needs both scales, and the output the scale R. The last t
 the bulk.
 """
 
-__all__ = ["Denoisers", "Ensemble", "Minibatches", "fit", "train_in_parts"]
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -26,9 +24,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.utils import skip_init
 
-from ..networks import started
-from ..randomness import normal, uniform
-from .closed_forms import HALF
+from ebflow.complexity.closed_forms import HALF
+from ebflow.networks import started
+from ebflow.randomness import uniform
+from pipelines.sample_complexity.training_sets import TrainingSets
 
 
 class Ensemble(nn.Module, ABC):
@@ -112,51 +111,17 @@ class Denoisers(Ensemble):
         return 1 / sigma**2
 
 
-class Minibatches:
-    """Creates the minibatches of E networks, each from the first m of its own samples.
-
-    Arguments:
-        clean: x₀ with shape (S, N, d), of S training sets.
-        owner: The training set of every network, with shape (E,).
-        sizes: The m of every network, with shape (E,).
-        generator: Source of batches and fresh noise.
-        noise: z with the shape of ``clean``, one noise vector per sample as in the theorems;
-            None: fresh noise in every batch, the limit of many noise vectors, with less variance.
-    """
-
-    def __init__(
-        self,
-        clean: Tensor,
-        owner: Tensor,
-        sizes: Tensor,
-        generator: torch.Generator,
-        noise: Tensor | None = None,
-    ) -> None:
-        self.clean = clean.flatten(0, 1)
-        self.noise = None if noise is None else noise.flatten(0, 1)
-        self.start, self.sizes = owner[:, None] * clean.shape[1], sizes[:, None]
-        self.generator = generator
-
-    def batch(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Returns x₀ and z, each with shape (E, rows, d)."""
-        u = uniform((len(self.sizes), rows), self.clean, self.generator)
-        index = self.start + (u * self.sizes).long().clamp(max=self.sizes - 1)
-        clean = self.clean[index]
-        if self.noise is None:
-            return clean, normal(clean.shape, clean, self.generator)
-        return clean, self.noise[index]
-
-
-def fit(denoisers: Ensemble, batches: Minibatches, *, steps: int, **options: Any) -> None:  # noqa: ANN401
+def fit(denoisers: Ensemble, sets: TrainingSets, *, steps: int, **options: Any) -> None:  # noqa: ANN401
     """Trains all networks; ``options`` are those of ``train_in_parts``."""
-    for _ in train_in_parts(denoisers, batches, lengths=(steps,), **options):
+    for _ in train_in_parts(denoisers, sets, lengths=(steps,), **options):
         pass
 
 
 def train_in_parts(
     denoisers: Ensemble,
-    batches: Minibatches,
+    sets: TrainingSets,
     *,
+    generator: torch.Generator,
     lengths: Sequence[int],
     least: float,
     highest: float | None = None,
@@ -170,11 +135,12 @@ def train_in_parts(
 
     Arguments:
         denoisers: The networks.
-        batches: Their data.
+        sets: Their training sets.
+        generator: Source of batches, noise and noise levels.
         lengths: The increasing numbers of steps after which to pause; training ends at the last.
         least: The noise level σ.
         highest: For samplers: σ is sampled log-uniformly between ``least`` and this level.
-        rows: The batch size of each network.
+        rows: The batch size per network.
         lr: The initial learning rate.
 
     Yields:
@@ -183,10 +149,10 @@ def train_in_parts(
     optimizer = torch.optim.Adam(denoisers.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])
     for step in range(1, lengths[-1] + 1):
-        clean, z = batches.batch(rows)
+        clean, z = sets.batch(rows, generator)
         sigma = least
         if highest is not None:
-            share = uniform((*z.shape[:2], 1), z, batches.generator)
+            share = uniform((*z.shape[:2], 1), z, generator)
             sigma = least * torch.exp(share * math.log(highest / least))
         losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
         optimizer.zero_grad()

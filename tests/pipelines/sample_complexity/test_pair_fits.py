@@ -1,4 +1,4 @@
-"""Mixtures on the line, fitted to few samples by the project's objectives."""
+"""Mixtures on the line, fitted to few samples by the library's objectives."""
 
 from functools import partial
 
@@ -7,8 +7,10 @@ import torch
 from scipy.integrate import quad
 
 from ebflow import objectives
-from ebflow.complexity.flows import Pairs, fit, line_divergence, pair_truth
+from ebflow.complexity.efficiency import pair_truth
 from ebflow.randomness import generator
+from pipelines.sample_complexity.pair_fits import Pairs, fit, line_divergence
+from tests.library.conftest import double_precision  # noqa: F401
 
 LAW = pair_truth(1.5, 0.3)
 

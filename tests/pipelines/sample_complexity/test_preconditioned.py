@@ -1,4 +1,4 @@
-"""Denoisers for all noises: each alone, scaled as published, learning what there is."""
+"""Denoisers for all noise levels: independence, scales, and the scores they learn."""
 
 import math
 
@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from ebflow.complexity import denoising_errors, load
-from ebflow.complexity.denoisers import Minibatches, fit
-from ebflow.complexity.residual import residual_denoisers, unet_denoisers
 from ebflow.randomness import generator
+from pipelines.sample_complexity.ensembles import fit
+from pipelines.sample_complexity.preconditioned import residual_denoisers, unet_denoisers
+from tests.library.conftest import double_precision, single_precision  # noqa: F401
+
+from .test_ensembles import training_sets
 
 KINDS = pytest.mark.parametrize("kind", (residual_denoisers, unet_denoisers))
 
 
 def stirred(kind, count, size=16, **options):
-    """An ensemble whose last layers, too, are not 0."""
+    """Returns an ensemble in which no layer is 0."""
     net = kind(count, size, width=8, generator=generator(0), **options).double()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -31,7 +34,7 @@ def test_an_untrained_network_is_the_best_linear_one(kind):
 
 
 @KINDS
-def test_a_network_is_what_it_would_be_alone(kind):
+def test_networks_are_independent(kind):
     net, x = stirred(kind, 3), torch.randn(4, 16, generator=generator(2), dtype=torch.float64)
     sigma = torch.tensor([0.1, 1.0, 3.0, 9.0], dtype=torch.float64)[None, :, None]
     whole = net(x.expand(3, -1, -1), sigma)
@@ -58,7 +61,7 @@ def test_a_u_net_is_for_images_of_an_even_side(size):
         unet_denoisers(1, size, generator=generator(0))
 
 
-def test_a_u_net_sees_all_of_an_image():
+def test_a_u_net_uses_the_whole_image():
     """The far corner of the output depends on the near one of the input."""
     net = stirred(unet_denoisers, 1, 64)
     x = torch.randn(1, 1, 64, generator=generator(2), dtype=torch.float64, requires_grad=True)
@@ -70,16 +73,20 @@ def test_a_u_net_sees_all_of_an_image():
     ("kind", "width", "steps", "rate"),
     ((residual_denoisers, 64, 800, 4e-3), (unet_denoisers, 8, 200, 8e-3)),
 )
-def test_training_comes_near_the_scores_of_a_law_of_images(
-    kind, width, steps, rate, single_precision
+def test_training_approaches_the_scores_of_images(
+    kind,
+    width,
+    steps,
+    rate,
+    single_precision,  # noqa: F811
 ):
-    """In mean square, of the error of the best linear denoiser a third is gone, at two noises."""
+    """The L2 error falls by a third from that of the best linear denoiser, at two levels."""
     truth = load("digits")
     clean = truth.sample(4096, generator=generator(3)).float()[None]
     net = kind(1, 64, width=width, generator=generator(4))
     before = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
-    batches = Minibatches(clean, torch.tensor([0]), torch.tensor([4096]), generator(5))
-    fit(net, batches, least=0.2, highest=20.0, steps=steps, rows=64, lr=rate)
+    sets, source = training_sets(clean, [0], [4096]), generator(5)
+    fit(net, sets, generator=source, least=0.2, highest=20.0, steps=steps, rows=64, lr=rate)
     after = [errors(net, truth, sigma) for sigma in (0.3, 1.5)]
     assert all(a < 0.67 * b for a, b in zip(after, before, strict=True))
 

@@ -1,13 +1,15 @@
-"""Ensembles of networks: each is what it would be alone, and learns the score."""
+"""Ensembles of networks: independent training, minibatches, and the scores they learn."""
 
 import pytest
 import torch
 
 from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import HALF, worst_eta
-from ebflow.complexity.denoisers import Denoisers, Minibatches, fit
 from ebflow.complexity.instances import far_mode, gaussian
 from ebflow.randomness import generator
+from pipelines.sample_complexity.ensembles import Denoisers, fit
+from pipelines.sample_complexity.training_sets import TrainingSets
+from tests.library.conftest import double_precision  # noqa: F401
 
 
 def ensemble(count, size=1, radius=4.0, seed=0, **options):
@@ -19,11 +21,16 @@ def drawn(instance, sets, n, seed=1):
     return [t.view(sets, n, -1) for t in (clean, z)]
 
 
+def training_sets(clean, owner, sizes, noise=None):
+    seeds, rare = torch.arange(len(clean)), torch.zeros(clean.shape[:2], dtype=torch.bool)
+    return TrainingSets(seeds, torch.tensor(owner), torch.tensor(sizes), clean, rare, noise)
+
+
 def distances(net, truth, x):
     return (net.score(x, truth.sigma) - truth.smoothed.score(x)).norm(dim=-1)
 
 
-def test_the_network_is_the_one_that_is_written_down():
+def test_the_network_has_the_documented_formula():
     net = ensemble(2, size=3)
     x = torch.randn(2, 5, 3)
     sigma, variance = 1.3, HALF**2 + 1.3**2
@@ -40,32 +47,29 @@ def test_the_network_is_the_one_that_is_written_down():
         torch.testing.assert_close(net.score(x, sigma)[e], (expected - x[e]) / sigma**2)
 
 
-def test_networks_do_not_see_each_other():
-    """A network's gradient, and so its training, has nothing of another's loss."""
+def test_networks_are_independent():
+    """A network's gradient does not depend on the loss of another."""
     net = ensemble(3)
     net(torch.randn(3, 4, 1), HALF)[1].square().sum().backward()
     for parameter in net.parameters():
         assert not parameter.grad[[0, 2]].any() and parameter.grad[1].any()
 
 
-def test_a_batch_is_of_the_first_samples_of_its_own_set():
+def test_a_batch_has_the_first_samples_of_its_set():
     clean = torch.arange(20.0).view(2, 10, 1)
-    sets = torch.tensor([0, 1, 1]), torch.tensor([10, 3, 1])
-    batches = Minibatches(clean, *sets, generator(0), -clean)
-    x, z = batches.batch(400)
+    x, z = training_sets(clean, [0, 1, 1], [10, 3, 1], -clean).batch(400, generator(0))
     assert torch.equal(z, -x)
     seen = [sorted(set(row.flatten().tolist())) for row in x]
     assert seen == [list(range(10)), [10.0, 11.0, 12.0], [10.0]]
 
 
 @pytest.mark.parametrize("noise", ["once", "fresh"])
-def test_the_score_is_learnt_from_many_samples_and_not_from_few(noise):
+def test_the_score_is_learned_from_many_samples_and_not_from_few(noise):
     truth = gaussian(2)
     clean, z = drawn(truth, 1, 4096)
     net = ensemble(2, size=2, radius=1.0)
-    sets = torch.tensor([0, 0]), torch.tensor([4, 4096])
-    batches = Minibatches(clean, *sets, generator(2), z if noise == "once" else None)
-    fit(net, batches, least=truth.sigma, steps=300, rows=64)
+    sets = training_sets(clean, [0, 0], [4, 4096], z if noise == "once" else None)
+    fit(net, sets, generator=generator(2), least=truth.sigma, steps=300, rows=64)
     test = truth.stratified(2000, generator=generator(3))
     found = distances(net, truth, test.noisy)
     few, many = (truth.sigma * errors.l2(found, test.weights)).tolist()
@@ -73,15 +77,14 @@ def test_the_score_is_learnt_from_many_samples_and_not_from_few(noise):
 
 
 def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
-    """What it makes of the far mode is beyond its samples: nine networks are about 2 ε off."""
+    """At the far mode, outside its samples, the error of nine networks is about 2 ε."""
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
     first = torch.zeros(1024, dtype=torch.long)
     bulk = truth.clean.sample_components(first, generator=generator(4))
     net = ensemble(9, radius=ratio * HALF)
-    owner = torch.zeros(9, dtype=torch.long)
-    batches = Minibatches(bulk[None], owner, owner + 1024, generator(5))
-    fit(net, batches, least=truth.sigma, steps=300)
+    sets = training_sets(bulk[None], [0] * 9, [1024] * 9)
+    fit(net, sets, generator=generator(5), least=truth.sigma, steps=300)
     test = truth.stratified(1000, generator=generator(6))
     found = distances(net, truth, test.noisy)
     missed = truth.sigma * errors.l2(found, test.weights * (test.component == 1))
@@ -89,12 +92,12 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     assert (truth.sigma * errors.quantile(found, test.weights, 0.1)).median() < 0.3
 
 
-def test_a_level_is_drawn_for_every_example_where_samplers_need_them():
+def test_networks_learn_the_scores_of_a_range_of_levels():
     truth = gaussian()
     clean, _ = drawn(truth, 1, 2048)
     net = ensemble(1, radius=1.0)
-    batches = Minibatches(clean, torch.tensor([0]), torch.tensor([2048]), generator(7))
-    fit(net, batches, least=HALF, highest=4.0, steps=400)
+    sets = training_sets(clean, [0], [2048])
+    fit(net, sets, generator=generator(7), least=HALF, highest=4.0, steps=400)
     for sigma in (HALF, 3.0):
         x = torch.linspace(-2, 2, 9)[:, None] * (0.5 + sigma**2) ** 0.5
         exact = truth.clean.smoothed(sigma).score(x)
