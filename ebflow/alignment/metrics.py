@@ -22,14 +22,13 @@ Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srin
 Lakkaraju, 2023), arXiv:2305.19101.
 """
 
-__all__ = ["Gradients", "alignments", "another_point", "cosine", "dsm", "fisher_ratio",
-           "fisher_ratios", "gradients", "of_label"]  # fmt: skip
+__all__ = ["Gradients", "alignments", "another_point", "dsm", "fisher_ratio", "fisher_ratios",
+           "gradients", "of_label"]  # fmt: skip
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..estimates import Estimate
 from ..randomness import uniform
@@ -95,11 +94,6 @@ def _logits_and_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tenso
     return logits.detach(), torch.stack(rows)
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the cosines of rows with shape (B, D); 0 where one is zero."""
-    return F.cosine_similarity(a, b, dim=1)
-
-
 def alignments(
     gradients: Gradients, reference: Scores, points: Tensor | None = None
 ) -> dict[str, Tensor]:
@@ -112,14 +106,14 @@ def alignments(
     """
     if points is None:
         points = torch.arange(len(gradients.labels), device=gradients.labels.device)
-    marginal = {"A2": cosine(gradients.marginal, reference.marginal[points])}
+    marginal = {"A2": torch.cosine_similarity(gradients.marginal, reference.marginal[points])}
     if reference.classes is None:
         return marginal
     scores, labels = reference.classes[:, points], gradients.labels[points]
     return {
-        "A1": cosine(gradients.own, of_label(scores, labels)),
+        "A1": torch.cosine_similarity(gradients.own, of_label(scores, labels)),
         **marginal,
-        "A3": cosine(gradients.centred, _centred(scores, labels)),
+        "A3": torch.cosine_similarity(gradients.centred, _centred(scores, labels)),
     }
 
 
@@ -158,7 +152,7 @@ def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate
     """
     # ‖G + ε/s‖² − ‖ε/s‖², without the large terms that cancel each other
     residual = (gradient * (gradient + 2 / sigma * noise)).sum(1)
-    return cosine(gradient, -noise), Estimate.of(residual, name="DSM residual")
+    return torch.cosine_similarity(gradient, -noise), Estimate.of(residual, name="DSM residual")
 
 
 def of_label(classes: Tensor, labels: Tensor) -> Tensor:

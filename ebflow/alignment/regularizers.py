@@ -28,19 +28,14 @@ But score matching over the class's own points fits :math:`\nabla c_y` to the wh
 :math:`\nabla \log p(x \mid y)`, the marginal included. To fit its centred form, it would need
 the other classes' scores there.
 
-The paper and its code disagree on every strength. ``PRESETS`` has both, and recommendations from
-the study's measurements.
-
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
 """
 
-__all__ = ["PRESETS", "REGULARIZERS", "anti_score_matching", "centred", "disguise",
-           "equivalent_strength", "gradient_norm", "score_matching", "signal_to_noise",
-           "smallest_trace"]  # fmt: skip
+__all__ = ["REGULARIZERS", "anti_score_matching", "centred", "disguise", "equivalent_strength",
+           "gradient_norm", "score_matching", "signal_to_noise", "smallest_trace"]  # fmt: skip
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,30 +128,6 @@ REGULARIZERS: dict[str, Callable[..., Objective]] = {
     "gnorm": gradient_norm,
 }
 """Regularizers by name, as functions of their options."""
-
-_ONE_SIDED = {"estimator": "taylor", "directions": "gaussian", "slices": 1}
-
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {
-        "score": {"weight": 1e-3, "stability": 1e-3, "step": 0.01, **_ONE_SIDED},
-        "anti": {"weight": 1e-4, "ceiling": 1000.0, "step": 0.001, **_ONE_SIDED},
-        "gnorm": {"weight": 1e-3},
-    },
-    "official-code": {
-        "score": {"weight": 1e-5, "stability": 1e-3, "step": 0.01, **_ONE_SIDED},
-        "anti": {"weight": 1e-5, "ceiling": 1e4, "step": 0.001, **_ONE_SIDED},
-        "gnorm": {"weight": 1e-5},
-    },
-    "recommended": {
-        "score": {"weight": 0.1, "stability": 1e-3, "floor": 1.5, "warmup": 0.1},
-        "anti": {"weight": 1e-2, "ceiling": 1000.0, "warmup": 0.1},
-        "gnorm": {"weight": 1e-2},
-    },
-}
-"""Strengths λ and options by preset and regularizer; others have the function's defaults.
-
-The paper gives neither σ nor K: those of ``paper`` are its code's. ``floor`` is in units of D/s².
-"""
 
 
 def disguise(*, stability: float, slices: int, step: float) -> float:

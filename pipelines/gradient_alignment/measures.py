@@ -88,7 +88,7 @@ def _alignment(subject: Subject) -> Found:
     if scores.classes is not None:
         numbers |= metrics.fisher_ratios(found, scores.classes)
         own = metrics.of_label(scores.classes, points.labels)
-        numbers["A1/centred"] = float(metrics.cosine(found.centred, own).mean())
+        numbers["A1/centred"] = float(torch.cosine_similarity(found.centred, own).mean())
     return numbers
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ebflow.alignment.regularizers import PRESETS, disguise, equivalent_strength
+from ebflow.alignment.regularizers import disguise, equivalent_strength
 from pipelines.config.changes import described
 from pipelines.gradient_alignment.config import ClassifierConfig, RegulariserConfig, ShiftConfig
 
@@ -12,6 +12,31 @@ BASELINE = "baseline"
 BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
 """The baseline with a class-blind density on every logit, by the shift's name: the gauge."""
 
+_ONE_SIDED = {"estimator": "taylor", "directions": "gaussian", "slices": 1}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "score": {"weight": 1e-3, "stability": 1e-3, "step": 0.01, **_ONE_SIDED},
+        "anti": {"weight": 1e-4, "ceiling": 1000.0, "step": 0.001, **_ONE_SIDED},
+        "gnorm": {"weight": 1e-3},
+    },
+    "official-code": {
+        "score": {"weight": 1e-5, "stability": 1e-3, "step": 0.01, **_ONE_SIDED},
+        "anti": {"weight": 1e-5, "ceiling": 1e4, "step": 0.001, **_ONE_SIDED},
+        "gnorm": {"weight": 1e-5},
+    },
+    "recommended": {
+        "score": {"weight": 0.1, "stability": 1e-3, "floor": 1.5, "warmup": 0.1},
+        "anti": {"weight": 1e-2, "ceiling": 1000.0, "warmup": 0.1},
+        "gnorm": {"weight": 1e-2},
+    },
+}
+"""Weights λ and options by preset and regularizer; other options have the function's defaults.
+
+The paper and its code disagree on every weight. The paper gives neither σ nor K, so ``paper`` has
+those of the code. ``recommended`` comes from the study's measurements; its ``floor`` is in units
+of −D/s².
+"""
 
 APART = ("seed", "threads", "gpu", "net.name", "regularizer.name")
 """What the line of a training leaves out, or begins with."""

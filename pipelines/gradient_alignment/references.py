@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ebflow.alignment.logit import Classifier, accuracy
-from ebflow.alignment.metrics import alignments, cosine, dsm, gradients, of_label
+from ebflow.alignment.metrics import alignments, dsm, gradients, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.checkpoint import load
 from ebflow.files import save_tensors
@@ -96,6 +96,7 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
     width = test.clean.shape[1]
     own = scores.marginal if scores.classes is None else of_label(scores.classes, test.labels)
     cosines, residual = dsm(own, test.noise, test.sigma)
+    marginal = torch.cosine_similarity(scores.marginal, -test.noise)
     numbers = {
         "reference/log_density": float(own_log_probs(scores, test.labels).mean()) / width,
         "reference/log_density_train": float(own_log_probs(fitted, train.labels).mean()) / width,
@@ -103,7 +104,7 @@ def quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict
         "reference/dsm_cos": float(cosines.mean()),
         "reference/dsm_residual": residual.value,
         "reference/dsm_residual_se": residual.se,
-        "reference/marginal_dsm_cos": float(cosine(scores.marginal, -test.noise).mean()),
+        "reference/marginal_dsm_cos": float(marginal.mean()),
         "reference/points": float(len(own)),
     }
     if scores.posterior is None:

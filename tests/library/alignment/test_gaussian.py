@@ -12,7 +12,6 @@ from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.metrics import (
     alignments,
     another_point,
-    cosine,
     dsm,
     fisher_ratio,
     gradients,
@@ -192,7 +191,7 @@ def test_a_linear_shift_moves_a1_alone(case):
     mean, _ = aligned(fooled, case)
     scores = reference(means, case[1]).at(x)
     own = scores.classes[labels, torch.arange(N)]
-    expected = float(cosine(t.expand(N, -1), own).mean())
+    expected = float(torch.cosine_similarity(t.expand(N, -1), own).mean())
     assert mean["A1"] == pytest.approx(expected, abs=0.02)
     assert mean["A3"] == pytest.approx(1, abs=1e-9)
     before, after = matching(base, case), matching(fooled, case)
@@ -224,7 +223,7 @@ def test_scores_of_other_points_are_no_scores(case, logits):
     assert not (other == torch.arange(N)).any() and other.unique().numel() == N
     assert abs(float(alignments(found, scores, other)["A1"].mean())) < 0.03
     if logits is straight:
-        wrong_class = cosine(found.own, scores.classes[labels, other])
+        wrong_class = torch.cosine_similarity(found.own, scores.classes[labels, other])
         assert float(wrong_class.mean()) > 0.1
 
 

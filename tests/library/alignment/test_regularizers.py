@@ -1,12 +1,10 @@
-"""Regularizers: formulas, the disguise of the one-sided estimator, presets, diagnoses."""
+"""Regularizers: formulas, the disguise of the one-sided estimator, diagnoses."""
 
 import pytest
 import torch
 
 from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.regularizers import (
-    PRESETS,
-    REGULARIZERS,
     anti_score_matching,
     disguise,
     equivalent_strength,
@@ -36,7 +34,7 @@ def points(size=6):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_score_matching_is_the_projects_own_objective(estimator):
+def test_score_matching_equals_the_objectives(estimator):
     density, x = quadratic()[0], points()
     penalty = score_matching(estimator=estimator, stability=0.1, floor=-5.0)
     expected = {"exact": exact_sm, "hutchinson": ssm_vr}.get(estimator, taylor_sm)
@@ -110,15 +108,6 @@ def test_the_control_variate_is_worth_more_than_fifty_times_in_deviation():
         u = draw_directions("gaussian", 50, x, derive(1))
         found[name] = ESTIMATORS[name](density, x, u, 0.01)[1].std(0).mean()
     assert found["taylor"] > 50 * found["taylor_cv"]
-
-
-def test_presets_are_published_ones_beside_the_recommended():
-    paper, code = PRESETS["paper"], PRESETS["official-code"]
-    assert (paper["score"]["weight"], code["score"]["weight"]) == (1e-3, 1e-5)
-    assert (paper["anti"]["ceiling"], code["anti"]["ceiling"]) == (1000.0, 1e4)
-    assert (paper["gnorm"]["weight"], code["gnorm"]["weight"]) == (1e-3, 1e-5)
-    for kinds in PRESETS.values():
-        assert kinds.keys() == REGULARIZERS.keys()
 
 
 def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():

@@ -8,10 +8,11 @@ from torch import nn
 
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.metrics import gradients
-from ebflow.alignment.regularizers import PRESETS, REGULARIZERS
+from ebflow.alignment.regularizers import REGULARIZERS
 from ebflow.randomness import generator as derive
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.classifiers import CLASSIFIERS, cnn, resnet18
+from pipelines.gradient_alignment.models import PRESETS
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 

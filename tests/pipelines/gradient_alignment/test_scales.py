@@ -11,7 +11,7 @@ from pipelines.gradient_alignment.config import (
     RegulariserConfig,
     ShiftConfig,
 )
-from pipelines.gradient_alignment.models import BASELINE, BLIND, control, penalty_kind
+from pipelines.gradient_alignment.models import BASELINE, BLIND, PRESETS, control, penalty_kind
 from pipelines.gradient_alignment.scales import SCALES, flow_config, judge, models, replicates
 
 from .cases import by_name
@@ -122,3 +122,12 @@ def test_score_matching_in_disguise_is_a_gradient_norm():
     assert kinds["score"] == kinds["score-free"] == kinds["collapse"] == ("score", False)
     assert kinds["centred"] == ("score", True) and kinds["centred-control"] == ("gnorm", True)
     assert kinds["paper-anti"] == ("anti", False) and kinds["baseline"] == ("none", False)
+
+
+def test_presets_have_the_published_values():
+    paper, code = PRESETS["paper"], PRESETS["official-code"]
+    assert (paper["score"]["weight"], code["score"]["weight"]) == (1e-3, 1e-5)
+    assert (paper["anti"]["ceiling"], code["anti"]["ceiling"]) == (1000.0, 1e4)
+    assert (paper["gnorm"]["weight"], code["gnorm"]["weight"]) == (1e-3, 1e-5)
+    for kinds in PRESETS.values():
+        assert kinds.keys() == regularizers.REGULARIZERS.keys()
