@@ -148,7 +148,7 @@ def test_inverse_and_samples(name):
     torch.testing.assert_close(log_prob, density.log_prob(samples).detach(), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["dense", "coupling", "student", "dense, given"])
+@pytest.mark.parametrize("name", ["dense", "coupling", "mixture", "dense, given"])
 def test_samples_follow_the_parameters(name):
     """u(x(θ), θ) does not move with θ if x is a differentiable sample; for a fixed base."""
     flow, density, _ = setting(name)
@@ -273,7 +273,7 @@ def test_a_trace_in_closed_form(name, monkeypatch):
                    (weights * expected).sum() + (s**3).sum())  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["three dense layers", "every kind of layer", "student"])
+@pytest.mark.parametrize("name", ["three dense layers", "every kind of layer", "mixture"])
 def test_other_traces_take_directions(name, monkeypatch):
     monkeypatch.setattr(density_module, "trace", lambda curvature, x: x.new_ones(len(x)))
     flow = SMALL[name]()

@@ -22,7 +22,7 @@ CLOSE = dict(rtol=1e-8, atol=1e-9)
 SIGMA, EPSILON, STEP = 0.4, 0.2, 0.1
 LADDER = (0.9, 0.5, 0.2)
 
-NAMES = ("dense", "every kind of layer", "zero", "coupling, elu", "student")
+NAMES = ("dense", "every kind of layer", "zero", "coupling, elu", "mixture")
 GIVEN = [name for name in FLOWS if name.endswith("given")]
 hessian = cache(reference.hessian)
 """Of one log-density at the same points it is computed once."""
