@@ -28,21 +28,21 @@ GAP = 8
 EPSILON = float(np.finfo(np.float32).eps)
 
 
-def column_cells(x: np.ndarray, *, integers: bool = False, examine: bool = True) -> ColumnCells:
+def column_cells(x: np.ndarray, *, codes: bool = False, examine: bool = True) -> ColumnCells:
     """Returns the cells of one column.
 
     Arguments:
         x: The column, with shape (N,).
-        integers: True if it is known to be of integers, which are always dequantized.
+        codes: True for the codes of categories, which are always dequantized.
         examine: True to look for grids, levels and atoms.
     """
     values, counts = np.unique(x, return_counts=True)
-    if len(values) == 1 and integers:
+    if len(values) == 1 and codes:
         return ColumnCells(float(x[0]), 1.0, least=float(x[0]), most=float(x[0]))
     heavy = counts >= max(ATOM * len(x), REPEATS)
     few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
     whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
-    if len(values) > 1 and (integers or examine):
+    if len(values) > 1 and (codes or examine):
         step, decimals = _grid(values, math.inf if whole else SPARSE)
         if step:
             least, most = float(values[0]), float(values[-1])

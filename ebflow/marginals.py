@@ -120,7 +120,6 @@ def fit(
     x: Tensor,
     *,
     categories: Sequence[int] | None = None,
-    integers: Sequence[bool] | None = None,
     grids: bool = True,
     tails: bool = True,
     bounds: Bounds | None = None,
@@ -135,7 +134,6 @@ def fit(
         x: Rows with shape (N, D), in random order; the first ones are used.
         categories: The number K of levels of each column of categories, whose values are the
             codes 0 … K − 1; 0 for other columns. Categories are dequantized in any case.
-        integers: True for columns that are known to be of integers, which are always dequantized.
         grids: True to look for grids, levels and atoms in other columns.
         tails: True to fit tails and further bounds.
         bounds: Known bounds.
@@ -153,23 +151,16 @@ def fit(
     codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
     certain = codes | dict(bounds or {})
     known = _known(extremes, certain, names)
-    columns = [
-        column_cells(
-            np.append(values, np.arange(codes[k][1] + 1)) if k in codes else values,
-            integers=k in codes or (integers is not None and integers[k]),
-            examine=grids,
-        )
-        for k, values in enumerate(torch.cat([x, extremes]).mT.numpy())
-    ]
+    columns = _columns(torch.cat([x, extremes]), codes, grids)
     cells = Cells(columns)
     cells.bound(*known)
     samples = _samples(x[:rows], cells, columns, seed)
     starts, stops = cells.cells(extremes)
     extent = torch.stack([starts[0], stops[1]])
     ends = _certain(cells, columns, samples[-1], extent, bounds or {}, tails)
-    choice = torch.zeros(len(columns), dtype=torch.long)
+    binary = torch.tensor([column.is_binary for column in columns])
+    choice = torch.zeros_like(binary, dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
-        binary = torch.tensor([column.is_binary for column in columns])
         free = torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
         ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary)
     raw = torch.where(known.isfinite(), known, ends[:2] - extent + extremes)
@@ -223,15 +214,23 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     return [_johnson([y], choice)] if choice.any() else []
 
 
+def _columns(x: Tensor, codes: Mapping[int, tuple[int, int]], examine: bool) -> list[ColumnCells]:
+    """Returns the cells of columns, those of categories with all their codes."""
+    columns = []
+    for k, values in enumerate(x.mT.numpy()):
+        if k in codes:
+            values = np.append(values, np.arange(codes[k][1] + 1))
+        columns.append(column_cells(values, codes=k in codes, examine=examine))
+    return columns
+
+
 def _moved(columns: Sequence[ColumnCells], cells: Cells, raw: Tensor) -> tuple[Cells, Tensor]:
     """Returns cells with bounds as the origins of continuous columns, and how far they move."""
     origin = raw[0].where(raw[0].isfinite(), raw[1]).tolist()
-    moved = Cells(
-        [
-            column if column.is_discrete or math.isinf(place) else replace(column, origin=place)
-            for column, place in zip(columns, origin, strict=True)
-        ]
-    )
+    moved = Cells([
+        column if column.is_discrete or math.isinf(place) else replace(column, origin=place)
+        for column, place in zip(columns, origin, strict=True)
+    ])  # fmt: skip
     return moved, cells.cells(moved.origin[None])[0][0]
 
 

@@ -12,7 +12,7 @@ diagonal ones. The terms below :math:`D^2` stand for code that moves memory inst
 """
 
 __all__ = ["COMPONENTS", "Search", "Trial", "fit_components", "fit_mixture", "preprocessed_rows",
-           "regression", "search"]  # fmt: skip
+           "search"]  # fmt: skip
 
 import logging
 import math
@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from .bases import GaussianMixture
-from .conditioning import ConditionedMixture
 from .preprocessing import Preprocessing, transformed
 from .randomness import generator as derive
 from .tables.batches import Split
@@ -129,10 +128,11 @@ class Search:
         return nll
 
     def _energy(self, mixture: GaussianMixture) -> Tensor:
-        if not self._contexts:
-            return mixture.energy(self._validation)
-        context, x = self._validation.tensor_split([self._contexts], 1)
-        return ConditionedMixture(mixture, self._contexts).condition(context).energy(x)
+        energy = mixture.energy(self._validation)
+        if self._contexts:
+            contexts = self._validation[:, : self._contexts]
+            energy = energy - mixture.leading(self._contexts).energy(contexts)
+        return energy
 
 
 def fit_mixture(
@@ -141,7 +141,6 @@ def fit_mixture(
     *,
     components: Sequence[int] = COMPONENTS,
     seed: int = 0,
-    rows: int = ROWS,
 ) -> GaussianMixture:
     """Returns the mixture of Gaussians that is best on validation rows.
 
@@ -152,7 +151,7 @@ def fit_mixture(
         >>> mixture.log_prob(x.double()).shape
         torch.Size([60])
     """
-    return search(x, validation, components=components, seed=seed, rows=rows).mixture
+    return search(x, validation, components=components, seed=seed).mixture
 
 
 def search(
@@ -161,7 +160,6 @@ def search(
     *,
     components: Sequence[int] = COMPONENTS,
     seed: int = 0,
-    rows: int = ROWS,
     budget: float = BUDGET,
     contexts: int = 0,
 ) -> Search:
@@ -173,12 +171,12 @@ def search(
     Cost: at most ``budget`` operations, and O(N D) memory.
 
     Arguments:
-        x: Training rows with shape (N, D), after the preprocessing. They are standardized here
-            as well, so that the covariances' floor, 1e-6, is relative.
+        x: Training rows with shape (N, D), after the preprocessing; a random choice of ``ROWS``
+            if there are more. They are standardized here as well, so that the covariances' floor,
+            1e-6, is relative.
         validation: Validation rows with shape (M, D).
         components: Numbers of Gaussians, in ascending order; those above N are left out.
         seed: The seed of the choice of rows and of the starts.
-        rows: The largest number of training rows; a random choice if there are more.
         budget: The largest number of operations.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
@@ -188,7 +186,7 @@ def search(
     """
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
-    x = x[_choice(x.shape, rows, seed)]
+    x = x[_choice(x.shape, seed)]
     found = Search(x, validation, seed, contexts)
     for kind, share in SHARES.items():
         found.run(kind, [k for k in components if k <= len(x)], share * budget)
@@ -223,28 +221,19 @@ def fit_components(
     return GaussianMixture(mixture.weights, means, covariances)
 
 
-def regression(x: Tensor) -> GaussianMixture:
-    """Returns the Gaussian of rows in float64: given leading columns, least-squares regression."""
-    return _fitted(x.detach().cpu().double(), 1, "full", 1, seed=0)[0]
-
-
-def preprocessed_rows(
-    chain: Preprocessing, split: Split, *, most: int = ROWS, seed: int = 0, batch_size: int = 1024
-) -> Tensor:
+def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> Tensor:
     """Returns rows of a split after a preprocessing, with shape (N, C + D), in float64.
 
     Their C context elements come first. One streamed pass; integers have the noise with which the
-    preprocessing was fitted.
+    preprocessing was fitted. At most ``ROWS`` rows, and ``VALUES`` values, are chosen at random.
 
     Arguments:
         chain: The preprocessing.
         split: The split.
-        most: The largest number of rows, less for wide rows; a random choice if there are more.
         seed: The seed of the choice and of the noise.
-        batch_size: Rows at a time.
     """
-    chosen, first, parts = _choice((len(split), split.width), most, seed), 0, []
-    for y, context in transformed(split, chain, seed=seed, batch_size=batch_size):
+    chosen, first, parts = _choice((len(split), split.width), seed), 0, []
+    for y, context in transformed(split, chain, seed):
         here = chosen[(chosen >= first) & (chosen < first + len(y))] - first
         parts.append((y if context is None else torch.cat([context, y], 1))[here])
         first += len(y)
@@ -285,22 +274,19 @@ def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(scale > 0, scale, 1.0), mean
 
 
-def _choice(shape: Sequence[int], most: int, seed: int) -> Tensor:
-    """Returns the numbers of at most ``most`` random rows, in order; fewer of wide rows."""
-    count, most = shape[0], min(most, max(2, VALUES // shape[1]))
+def _choice(shape: Sequence[int], seed: int) -> Tensor:
+    """Returns the numbers of at most ``ROWS`` random rows, in order; fewer of wide rows."""
+    count, most = shape[0], min(ROWS, max(2, VALUES // shape[1]))
     if count <= most:
         return torch.arange(count)
     return torch.randperm(count, generator=derive(seed, "mixture", "rows"))[:most].sort().values
 
 
 def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:
-    if x.ndim != 2 or len(x) < 2 or validation.ndim != 2 or not len(validation):
+    two_dimensional = x.ndim == validation.ndim == 2 and x.shape[1] == validation.shape[1]
+    if not two_dimensional or len(x) < 2 or not len(validation):
         shapes = f"{tuple(x.shape)}, {tuple(validation.shape)}"
         raise ValueError(f"x, validation: found shapes {shapes}, expected (N, D), (M, D)")
-    if x.shape[1] != validation.shape[1]:
-        raise ValueError(
-            f"validation: found {validation.shape[1]} columns, expected {x.shape[1]} as in x"
-        )
     for name, rows in (("x", x), ("validation", validation)):
         if not bool(rows.isfinite().all()):
             raise ValueError(f"{name}: found a value that is not finite, expected finite numbers")

@@ -57,6 +57,9 @@ SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 
 HELD = 5
 """One row of so many is held out to choose the shrinkage."""
 
+BATCH = 1024
+"""Rows at a time."""
+
 RESOLVED = 100
 """Units of rounding, in a whitened direction, that make a hundredth of a standard deviation."""
 
@@ -114,10 +117,8 @@ def fit(
     scale: float = 1.0,
     shrinkage: float | None = 0.0,
     seed: int = 0,
-    batch_size: int = 1024,
     grids: bool = False,
     tails: bool = False,
-    integers: Sequence[bool] | None = None,
     bounds: marginals.Bounds | None = None,
     gaussianize: bool = False,
     names: Sequence[str] | None = None,
@@ -133,10 +134,8 @@ def fit(
         shrinkage: ρ in [0, 1], the share of the identity in the correlations; None: chosen by
             held-out likelihood.
         seed: The seed of the dequantization noise.
-        batch_size: Rows at a time.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals.
-        integers: True for columns of reals that are known to be of integers.
         bounds: Known bounds of columns of reals.
         gaussianize: True to map directions with heavy or skewed tails to normal ones at last.
         names: The names of features in messages; None: their numbers.
@@ -148,29 +147,27 @@ def fit(
             outliers.
     """
     _check_normalize(normalize)
-    columns = None
+    columns = rows = rho = None
     if split.levels is None:
         most = marginals.DETECTION * marginals.enough(split.width)
         rows = next(split.shuffled(min(len(split), most), seed=seed)).x.double().cpu()
-        columns = _columns(split, rows, normalize, grids=grids, tails=tails, integers=integers,
-                           bounds=bounds, names=names, seed=seed, dtype=dtype)  # fmt: skip
+        columns = _columns(split, rows, normalize, grids=grids, tails=tails, bounds=bounds,
+                           names=names, seed=seed, dtype=dtype)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "columns": columns.spec if columns else {}}  # fmt: skip
-    layers, rho = columns.layers[:] if columns else _elementwise(**spec), None
+    layers = columns.layers[:] if columns else _elementwise(**spec)
     if normalize != "none":
-        whitening = normalize != "standardize"
-        kept, held = _moments(split, layers, seed, batch_size, full=whitening)
+        kept, held = _moments(split, layers, seed, full=normalize != "standardize")
         whole = kept + held
         _check_varied(whole.variance > 0, names)
-        if split.levels is None:
+        if rows is not None:
             _check_resolved(rows[: marginals.enough(split.width)], layers, whole, dtype, names)
-        if normalize == "auto":
-            normalize = _suited(whole)
+        normalize = _suited(whole) if normalize == "auto" else normalize
         if normalize != "standardize":
             rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
         layers += _normalizer(whole, normalize, rho, dtype)
     last = _gaussianized(split, layers, seed) if gaussianize else []
-    spec = {**spec, "normalize": normalize, "gaussianized": bool(last)}
+    spec |= {"normalize": normalize, "gaussianized": bool(last)}
     return Preprocessing([*layers, *last], spec, columns, rho)
 
 
@@ -205,14 +202,14 @@ def density(chain: Preprocessing) -> Flow:
 
 
 def transformed(
-    split: Split, layers: Iterable[Bijection], *, seed: int = 0, batch_size: int = 1024
+    split: Split, layers: Iterable[Bijection], seed: int
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yields batches of rows after a preprocessing, in float64, and their contexts.
 
     Integers have the noise with which a preprocessing of the same seed is fitted.
     """
     flow, first = _flow(split.width, layers).double(), 0
-    for rows, context in split.batches(batch_size):
+    for rows, context in split.batches(BATCH):
         noise = RowGenerator(seed, "preprocess", first=first)
         yield flow.preprocess(rows, generator=noise), context
         first += len(rows)
@@ -226,7 +223,7 @@ def _columns(
 ) -> marginals.Marginals | None:
     """Returns the treatment of columns, by rows in random order; None if nothing asks for it."""
     categories = torch.tensor(split.categories) > 0
-    asked = any(options[name] for name in ("grids", "tails", "bounds", "integers"))
+    asked = any(options[name] for name in ("grids", "tails", "bounds"))
     if normalize == "none" and not asked and not categories.any():
         return None
     first, last = split.ends
@@ -408,12 +405,12 @@ class _Moments(NamedTuple):
 
 
 def _moments(
-    split: Split, layers: Sequence[Bijection], seed: int, batch_size: int, *, full: bool
+    split: Split, layers: Sequence[Bijection], seed: int, *, full: bool
 ) -> tuple[_Moments, _Moments]:
     """Returns the moments, in float64, of all rows but each fifth, and of those."""
     first = 0
     kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
-    for y, _ in transformed(split, layers, seed=seed, batch_size=batch_size):
+    for y, _ in transformed(split, layers, seed):
         out = torch.arange(first, first + len(y)) % HELD == HELD - 1
         kept += _Moments.of(y[~out], full=full)
         held += _Moments.of(y[out], full=full)

@@ -15,11 +15,11 @@ from ..bijections import (
     ActNorm,
     Bijection,
     Dense,
+    Part,
     Reshape,
     ScaleShift,
     Spline,
     Squeeze,
-    part,
     random_rotation,
 )
 from ..flow import Flow
@@ -107,10 +107,8 @@ def glow(
     *,
     levels: int = 2,
     depth: int = 16,
-    kernel_size: int = 1,
     hidden: int = 512,
     activation: str = "leaky_relu",
-    bins: int | None = None,
     context: int = 0,
     base: Base | None = None,
     generator: torch.Generator | None = None,
@@ -129,24 +127,20 @@ def glow(
         shape: The shape (C, H, W) of an event; H and W are multiples of 2^levels.
         levels: The number of levels.
         depth: The number of steps per level.
-        kernel_size: The odd side k of the convolutions: 1, as in Glow, or more, with zero padding
-            and no structure. Their exact log-determinants are not part of the energy.
         hidden: The channels of the conditioners.
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``. The paper's
             has kinks, at which ``ssm`` is biased (``bijections.coupling``); ``swish`` is smooth.
-        bins: The number of bins of splines; None: couplings scale and shift.
     """
     generator = generator or derive(0, "weights")
     network = partial(convnet, hidden=hidden, activation=activation, generator=generator)
-    transform = Spline(bins) if bins else ScaleShift(bound=2.0)
     here, layers = tuple(shape), []
     for level in range(levels):
         steps: list[Bijection] = [Squeeze(here)]
         there = steps[0].target
         steps += conditioned(there, context, generator)
-        couple = partial(halved, there[0], network, transform, context)
+        couple = partial(halved, there[0], network, ScaleShift(bound=2.0), context)
         for _ in range(depth):
-            mixing = random_rotation(there, kernel_size, generator=generator)
+            mixing = random_rotation(there, generator=generator)
             steps += [ActNorm(there), mixing, couple()]
         if level + 1 < levels:
             steps.append(couple())
@@ -158,5 +152,5 @@ def glow(
 def _leading(layers: Iterable[Bijection], shape: tuple[int, ...]) -> Iterator[Bijection]:
     """Yields layers that transform the first elements of flat events, which have ``shape``."""
     for layer in layers:
-        yield part(layer, shape)
+        yield Part(layer, shape)
         shape = getattr(layer, "target", shape)

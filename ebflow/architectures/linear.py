@@ -42,7 +42,6 @@ def dense(
     residual: bool = False,
     centred: bool = False,
     cells: int = 16,
-    reach: float = 4.0,
     sign: float = 1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -74,7 +73,6 @@ def dense(
         centred: True if they pass through 0 with slope 1, so the next layer need not correct a
             mean and a scale; score matching alone then keeps its mass.
         cells: The cells of a spline's grid.
-        reach: The half-width of the grid.
         sign: The factor of the identity in initial weights.
         bias: The initial value of every offset.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
@@ -104,8 +102,6 @@ def convolutional(
     residual: bool = True,
     centred: bool = False,
     cells: int = 16,
-    reach: float = 4.0,
-    shared: bool = False,
     hidden: int = 0,
     sign: float = -1.0,
     bias: float = 0.0,
@@ -137,7 +133,6 @@ def convolutional(
         depth: The number of convolutions per size.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of ``cells`` · D
             parameters, of every pixel after every convolution, the last one too.
-        shared: True if the pixels of a channel share their spline.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
             weights). After every convolution of C > 1 channels and its activation, one half of the
             channels scales and shifts the other. Kernels start as the reversal of channels, so
@@ -193,8 +188,7 @@ def _linear(
     yield make(*_start_of(identity, before, arguments))
     yield from conditioned(event, arguments["context"], arguments["generator"])
     if name == "spline":
-        options = {name: arguments[name] for name in ("cells", "reach")}
-        yield MonotoneSpline(event, **options, channels=arguments.get("shared", False))
+        yield MonotoneSpline(event, cells=arguments["cells"])
 
 
 def _start_of(

@@ -25,7 +25,6 @@ def autoregressive(
     hidden: int | None = None,
     blocks: int = 1,
     bins: int | None = None,
-    bound: float | None = None,
     mixing: str = "reversal",
     context: int = 0,
     base: Base | None = None,
@@ -47,16 +46,13 @@ def autoregressive(
         hidden: The width of their networks; None: 8 a column, at least 64, or 128 with a context,
             and at most 512.
         blocks: The number of residual blocks of a network.
-        bins: None: layers scale and shift; else splines of that many bins, which are C¹ only
+        bins: None: layers scale and shift; else splines on (−5, 5) of that many bins, C¹ only
             (``bijections.univariate`` says what that means for ``ssm``).
-        bound: The half-width of the splines' interval; None: 5.
         mixing: The start of the dense layers: ``rotation`` or ``reversal``.
     """
     size = math.prod(shape)
-    if bound and not bins:
-        raise ValueError(f"bound: found {bound}, expected None without bins")
     generator = generator or derive(0, "weights")
-    transform = Spline(bins, bound or 5.0) if bins else ScaleShift(LOG_SCALE)
+    transform = Spline(bins) if bins else ScaleShift(LOG_SCALE)
     network = {"hidden": hidden, "blocks": blocks, "context": context, "generator": generator}
     layers = flattened(shape)
     for index in range(depth or (3 if size > 1 else 1)):

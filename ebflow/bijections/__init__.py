@@ -3,8 +3,8 @@
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells", "ColumnCells",
            "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense",
            "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot", "Linearization",
-           "Logit", "MonotoneSpline", "Part", "Pointwise", "Reshape", "ScaleShift",
-           "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap", "part",
+           "Logit", "MonotoneSpline", "Part", "Reshape", "ScaleShift",
+           "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap",
            "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
@@ -13,12 +13,12 @@ from .base import Bijection, ConstantJacobian, Linearization
 from .cells import Cells, ColumnCells, Knot
 from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
-from .convolution import Convolution, Pointwise, random_rotation
+from .convolution import Convolution, random_rotation
 from .coupling import Coupling
 from .learned import MonotoneSpline
 from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
-from .reshape import Part, Reshape, Squeeze, part
+from .reshape import Part, Reshape, Squeeze
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted
 from .wrap import Wrap

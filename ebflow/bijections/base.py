@@ -240,10 +240,6 @@ class ConstantJacobian(Bijection):
     def log_det(self) -> Tensor:
         """Returns log |det J| in nats, a scalar."""
 
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns the trainable parameters that ``log_det`` depends on."""
-        return [p for p in self.parameters() if p.requires_grad]
-
     @abstractmethod
     def transpose(self, s: Tensor) -> Tensor:
         """Returns Jᵀ s, the pullback of a score."""

@@ -17,9 +17,6 @@ circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H 
 The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convolution by the turned
 kernel with channels exchanged.
 
-A convolution of 1×1 is the same C×C matrix W at every pixel, with
-:math:`\log |\det J| = H W \log |\det W|`, O(C³).
-
 A kernel that reaches r pixels mixes at most r rows above and below. So in strips of r rows, each
 of m = r W C coordinates, a zero-padded convolution is block-tridiagonal and Toeplitz,
 
@@ -37,16 +34,14 @@ Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018)
 for 1×1; Matrix Computations (Golub, Van Loan, 4th edition, 2013), §4.5, for strips.
 """
 
-__all__ = ["PADDINGS", "Convolution", "Elimination", "Pointwise", "random_rotation"]
+__all__ = ["PADDINGS", "Convolution", "Elimination", "random_rotation"]
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import as_autocast
 from .weighted import Factors, Weighted
 
 PADDINGS = ("zero", "circular")
@@ -87,13 +82,13 @@ class Convolution(Weighted):
         return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        flat, weight = as_autocast(v.reshape(-1, *self.event_shape), weight)
+        flat = v.reshape(-1, *self.event_shape)
         if weight.shape[-1] > 3:
             # In this layout the gradient of kernels beyond 3×3 is up to 2.4 times as fast.
             flat, weight = (
                 t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
             )
-        y = _Convolve.apply(flat, weight, self.circular)
+        y = _convolved(flat, weight, self.circular)
         return (y if bias is None else y + self.offset).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
@@ -143,47 +138,16 @@ def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
     shape = (height, width, len(weight))
     size = math.prod(shape)
     units = torch.eye(size, dtype=weight.dtype, device=weight.device)
-    y = _Convolve.apply(units.view(size, *shape).movedim(-1, -3), weight, False)
+    y = _convolved(units.view(size, *shape).movedim(-1, -3), weight, False)
     return y.movedim(-3, -1).reshape(size, size).mT
 
 
-class _Convolve(torch.autograd.Function):
-    """K * x for x with shape (B, C, H, W), zero or circular padding; differentiable to any order.
-
-    The gradient in x is the convolution by the turned kernel. PyTorch's own gradient on a CPU
-    takes 40 times as long for one channel of 28×28, k = 3, and as long for 16 or more.
-    """
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, circular: bool) -> Tensor:
-        x, padding = _padded(x, weight.shape[-1] // 2, circular)
-        return F.conv2d(x, weight, padding=padding)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:  # noqa: ANN401
-        x, weight, ctx.circular = inputs
-        ctx.save_for_backward(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
-        (x, weight), circular = ctx.saved_tensors, ctx.circular
-        by_x, by_weight, _ = ctx.needs_input_grad
-        return (
-            _Convolve.apply(grad, _turned(weight), circular) if by_x else None,
-            _correlated(x, grad, weight.shape[-1], circular) if by_weight else None,
-            None,
-        )
-
-
-def _correlated(x: Tensor, g: Tensor, side: int, circular: bool) -> Tensor:
-    """Returns the gradient in K of ⟨g, K * x⟩: Σ g(p) x(p + q) over pixels p and the batch."""
-    x, padding = _padded(x, side // 2, circular)
-    return torch.nn.grad.conv2d_weight(x, (g.shape[1], x.shape[1], side, side), g, padding=padding)
-
-
-def _padded(x: Tensor, reach: int, circular: bool) -> tuple[Tensor, int]:
-    """Returns images with circular padding, and the width of the zero padding that they need."""
-    return (F.pad(x, [reach] * 4, mode="circular"), 0) if circular else (x, reach)
+def _convolved(x: Tensor, weight: Tensor, circular: bool) -> Tensor:
+    """Returns K * x for x with shape (B, C, H, W), with circular or zero padding."""
+    reach = weight.shape[-1] // 2
+    if circular and reach:
+        return F.conv2d(F.pad(x, [reach] * 4, mode="circular"), weight)
+    return F.conv2d(x, weight, padding=reach)
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -204,68 +168,23 @@ def _check(weight: Tensor, size: tuple[int, int], padding: str) -> None:
         )
 
 
-class Pointwise(Weighted):
-    """Creates y = W x + b at every pixel of events (C, H, W).
-
-    The map is 2 B D C FLOP. ``inverse`` factorizes W once per version of the weights.
-
-    Arguments:
-        weight: W, with shape (C, C).
-        size: (H, W).
-        bias: b, with shape (C,), or None.
-    """
-
-    def __init__(self, weight: Tensor, size: tuple[int, int], bias: Tensor | None = None) -> None:
-        if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-            raise ValueError(f"weight: found shape {tuple(weight.shape)}, expected (C, C)")
-        if len(size) != 2:
-            raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
-        super().__init__((len(weight), *size), weight, bias)
-
-    def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        flat = v.reshape(-1, *self.event_shape)
-        return F.conv2d(flat, weight[:, :, None, None], bias).view(v.shape)
-
-    def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
-        return self.act(s, weight.mT)
-
-    def blocks(self, weight: Tensor) -> Tensor:
-        """Returns W, the block of every pixel."""
-        return weight
-
-    def to_blocks(self, z: Tensor) -> Tensor:
-        return z.movedim(-3, 0).reshape(self.event_shape[0], -1)
-
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
-        return columns.view(len(columns), *shape[:-3], *shape[-2:]).movedim(0, -3)
-
-    def total(self, log_dets: Tensor) -> Tensor:
-        """Counts every pixel."""
-        return math.prod(self.event_shape[1:]) * log_dets
-
-
 def random_rotation(
-    shape: tuple[int, int, int], side: int = 1, *, generator: torch.Generator | None = None
-) -> Pointwise | Convolution:
-    """Creates a convolution of events ``shape`` that starts as a uniformly random rotation.
+    shape: tuple[int, int, int], *, generator: torch.Generator | None = None
+) -> Convolution:
+    """Creates a 1×1 convolution of events ``shape`` that starts as a uniformly random rotation.
 
     Arguments:
         shape: (C, H, W).
-        side: The odd side k of the kernel, with the rotation at its centre.
         generator: The source of the rotation.
     """
-    if side % 2 == 0:
-        raise ValueError(f"kernel_size: found {side}, expected an odd number")
     channels, *size = shape
     normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(normal)
     # Uniform among orthogonal matrices only if R has a positive diagonal.
     q = q * r.diagonal().sign()
     q[:, 0] *= torch.linalg.det(q).sign()
-    rotation = q.to(torch.get_default_dtype())
-    if side == 1:
-        return Pointwise(rotation, tuple(size))
-    return Convolution(F.pad(rotation[:, :, None, None], [side // 2] * 4), None, tuple(size))
+    weight = q.to(torch.get_default_dtype())[:, :, None, None]
+    return Convolution(weight, None, tuple(size), padding="circular")
 
 
 class Elimination:

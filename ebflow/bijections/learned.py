@@ -1,4 +1,4 @@
-r"""Learned activations of every element, or of every channel of an image.
+r"""Learned activations of every element.
 
 Source: A Practical Guide to Splines (de Boor, 1978), for B-splines.
 """
@@ -19,7 +19,7 @@ Gradients = tuple[Tensor | None, ...]
 
 
 class MonotoneSpline(Elementwise):
-    r"""Creates a learned increasing function of every element, or of every channel of an image.
+    r"""Creates a learned increasing function of every element.
 
     On a uniform grid of M cells of width h over [−R, R], the slope is a quadratic B-spline with
     positive coefficients s:
@@ -40,19 +40,11 @@ class MonotoneSpline(Elementwise):
         shape: The shape of an event.
         cells: M, an even number.
         reach: R, in the units of the elements.
-        channels: True if elements of a channel, the first dimension, share their function.
     """
 
     pixelwise = False
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        cells: int = 16,
-        reach: float = 4.0,
-        channels: bool = False,
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], *, cells: int = 16, reach: float = 4.0) -> None:
         super().__init__()
         if cells < 2 or cells % 2:
             raise ValueError(f"cells: found {cells}, expected an even number of at least 2")
@@ -60,11 +52,12 @@ class MonotoneSpline(Elementwise):
             raise ValueError(f"reach: found {reach}, expected a positive number")
         self.shape, self.cells, self.reach = tuple(shape), cells, reach
         self.width = 2 * reach / cells
-        owners = (shape[0], *[1] * (len(shape) - 1)) if channels else tuple(shape)
-        count = math.prod(owners)
+        count = math.prod(shape)
         self.log_slopes = nn.Parameter(torch.zeros(count, cells))
         # Two more cells for the lines beyond the ends.
-        self.first = nn.Buffer((torch.arange(count) * (cells + 2)).view(owners), persistent=False)
+        self.first = nn.Buffer(
+            (torch.arange(count) * (cells + 2)).view(self.shape), persistent=False
+        )
 
     def extra_repr(self) -> str:
         return f"{self.shape}, cells={self.cells}, reach={self.reach}"

@@ -15,12 +15,12 @@ import math
 from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
-from .base import Bijection, ConstantJacobian, hold, sum_event
+from .base import Bijection, ConstantJacobian, hold
 
 
 class Dequantizer(Bijection):
@@ -171,15 +171,6 @@ class Logit(Elementwise):
         rest = y - (left.log() - right.log()) / self.scale
         return c + rest * (left * right) * (self.scale / self.slope)
 
-    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns x, and Σ log f'(x) from y itself: x has rounded near the ends of the range."""
-        left, right = (
-            torch.sigmoid(sign * self.scale * y).clamp(self.margin, 1 - self.margin)
-            for sign in (1, -1)
-        )
-        log_slope = math.log(self.slope / self.scale) - left.log() - right.log()
-        return self.inverse(y), sum_event(log_slope, y)
-
     def _inside(self, x: Tensor) -> Tensor:
         return x.clamp(min=0.0).clamp(max=self.upper)  # ONNX has no operator of two ends
 
@@ -239,10 +230,6 @@ class Affine(ConstantJacobian):
     def transpose(self, s: Tensor) -> Tensor:
         """Returns s · scale: the Jacobian is diagonal."""
         return self.linear(s)
-
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns the log-scale if it is trainable: the shift moves no volume."""
-        return [self.log_scale] if self.log_scale.requires_grad else []
 
     def log_det(self) -> Tensor:
         """Returns Σ log scale over the event."""

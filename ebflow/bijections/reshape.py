@@ -5,33 +5,22 @@ covers the whole latent, so elements that later layers skip need no prior of the
 layers stays flat, so that the normalizer includes every layer with a constant Jacobian.
 """
 
-__all__ = ["ConstantPart", "Part", "Reshape", "Squeeze", "part"]
+__all__ = ["Part", "Reshape", "Squeeze"]
 
 import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .base import Bijection, ConstantJacobian, Linearization
 
 
-class Rearrangement(ConstantJacobian):
-    """A map that only moves elements: J is a permutation, whose transpose is its inverse."""
-
-    def linear(self, v: Tensor) -> Tensor:
-        return self.forward(v)
-
-    def transpose(self, s: Tensor) -> Tensor:
-        return self.inverse(s)
-
-    def log_det(self) -> Tensor:
-        return torch.zeros(())
-
-
-class Reshape(Rearrangement):
+class Reshape(ConstantJacobian):
     """Creates the map from events of shape ``source`` to events of shape ``target``.
+
+    It only moves elements: J is a permutation, whose transpose is its inverse.
 
     Raises:
         ValueError: if the shapes have different numbers of elements.
@@ -46,14 +35,20 @@ class Reshape(Rearrangement):
     def extra_repr(self) -> str:
         return f"{self.source} -> {self.target}"
 
-    def _to(self, t: Tensor, source: tuple[int, ...], target: tuple[int, ...]) -> Tensor:
-        return t.reshape(*t.shape[: t.ndim - len(source)], *target)
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._to(x, self.source, self.target)
+        return x.reshape(*x.shape[: x.ndim - len(self.source)], *self.target)
 
     def inverse(self, y: Tensor) -> Tensor:
-        return self._to(y, self.target, self.source)
+        return y.reshape(*y.shape[: y.ndim - len(self.target)], *self.source)
+
+    def linear(self, v: Tensor) -> Tensor:
+        return self.forward(v)
+
+    def transpose(self, s: Tensor) -> Tensor:
+        return self.inverse(s)
+
+    def log_det(self) -> Tensor:
+        return torch.zeros(())
 
 
 class Squeeze(Reshape):
@@ -80,18 +75,10 @@ class Squeeze(Reshape):
         return f(t, 2) if t.numel() else t.reshape(*t.shape[:-3], *shape)
 
 
-def part(layer: Bijection, shape: tuple[int, ...]) -> "Part":
-    """Returns ``layer`` on the leading elements of flat events; it copies the other elements.
+class Part(ConstantJacobian):
+    """Creates y = (f(x₁), x₂), with x₁ the leading elements of a flat event x.
 
-    Arguments:
-        layer: The bijection.
-        shape: The shape of its events; flat events have at least as many elements.
-    """
-    return (ConstantPart if layer.constant_jacobian else Part)(layer, shape)
-
-
-class Part(Bijection):
-    """Creates y = (f(x₁), x₂), with x₁ the leading elements of x; ``part`` picks the class.
+    Its Jacobian is constant if f's is.
 
     Arguments:
         layer: f.
@@ -100,6 +87,7 @@ class Part(Bijection):
 
     def __init__(self, layer: Bijection, shape: tuple[int, ...]) -> None:
         super().__init__()
+        self.constant_jacobian = layer.constant_jacobian
         self.layer, self.size = layer, math.prod(shape)
         self.before, self.after = tuple(shape), tuple(getattr(layer, "target", shape))
 
@@ -138,19 +126,10 @@ class Part(Bijection):
 
     def condition(self, context: Tensor) -> Bijection:
         layer = self.layer.condition(context)
-        return self if layer is self.layer else part(layer, self.before)
+        return self if layer is self.layer else Part(layer, self.before)
 
     def linearize(self, x: Tensor) -> Linearization:
-        head = self.layer.linearize(self.head(x))
-        return _PartLinearization(self, head, x)
-
-
-class ConstantPart(Part, ConstantJacobian):
-    """A ``Part`` whose f has a constant Jacobian, and so has one too."""
-
-    @property
-    def lazy(self) -> bool:
-        return self.layer.lazy
+        return _PartLinearization(self, self.layer.linearize(self.head(x)), x)
 
     @property
     def unwrapped(self) -> ConstantJacobian:
@@ -158,9 +137,6 @@ class ConstantPart(Part, ConstantJacobian):
 
     def log_det(self) -> Tensor:
         return self.layer.log_det()
-
-    def volume_parameters(self) -> list[nn.Parameter]:
-        return self.layer.volume_parameters()
 
     def linear(self, v: Tensor) -> Tensor:
         return self.joined(self.layer.linear(self.head(v)), v)

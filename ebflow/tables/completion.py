@@ -1,6 +1,7 @@
 """First samples of the missing values of training rows, before there is a flow."""
 
-__all__ = ["Completed", "Completion", "RankCopula", "completed", "fit_gaussian"]
+__all__ = ["Completed", "Completion", "RankCopula", "completed", "fit_gaussian",
+           "with_contexts"]  # fmt: skip
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,11 +118,6 @@ class RankCopula:
     scores: GaussianMixture
 
     @classmethod
-    def fit_split(cls, split: Split, seed: int = 0) -> "RankCopula":
-        """Fits the copula to the rows of a split together with their contexts."""
-        return cls.fit(_with_contexts(split), seed)
-
-    @classmethod
     def fit(cls, x: Tensor, seed: int = 0) -> "RankCopula":
         """Fits the copula to rows with shape (N, D), NaN where a value is missing.
 
@@ -176,7 +172,7 @@ def completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
     if not any(bool(split.resident.x.isnan().any()) for split in splits):
         return splits
     train, *held_out = splits
-    copula = RankCopula.fit_split(train, seed)
+    copula = RankCopula.fit(with_contexts(train), seed)
     others = (_complete_rows(split) or Completed(split, copula, seed) for split in held_out)
     return [Completed(train, copula, seed), *others]
 
@@ -209,7 +205,7 @@ class Completed(Split):
         super().__init__(split.name, parts=[len(split)], **options)
         self.split = split
         self.missing, context = split.tensor().isnan(), split.context
-        x = copula.complete(_with_contexts(split), seed, split.name)[:, : split.width]
+        x = copula.complete(with_contexts(split), seed, split.name)[:, : split.width]
         self.resident = Batch(x.to(self.dtype).contiguous(), context)
 
     def read(self, parts: Sequence[int]) -> Batch:
@@ -226,7 +222,7 @@ def _chunk(width: int) -> int:
     return max(1, CHUNK // width**2)
 
 
-def _with_contexts(split: Split) -> Tensor:
+def with_contexts(split: Split) -> Tensor:
     """Returns rows and their contexts, with shape (N, D + C)."""
     x, context = split.tensor(), split.context
     return x if context is None else torch.cat([x, context.to(x)], 1)

@@ -48,9 +48,7 @@ class ModelConfig(Section):
     calibrated: bool | None = Field(
         None, description="scale later layers so that whitened data start near the Gaussian"
     )
-    kernel_size: int | None = Field(
-        None, ge=1, description="odd side of a convolution's kernel; of glow: 1 or more"
-    )
+    kernel_size: int | None = Field(None, ge=1, description="odd side of a convolution's kernel")
     padding: Literal["zero", "circular"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
     )
@@ -75,18 +73,13 @@ class ModelConfig(Section):
         )
     )
     cells: int | None = Field(None, ge=2, description="cells of a spline's grid, an even number")
-    reach: float | None = Field(None, gt=0, description="half-width of a spline's grid")
-    shared: bool | None = Field(
-        None, description="one learned activation a channel of an image, instead of one a pixel"
-    )
     shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
         None, description="of coupling's networks for shifts; None: that of the others"
     )
     bound: float | None = Field(
         None,
         gt=0,
-        description="bound of the log-scales of coupling's couplings, None: free; half-width of "
-        "autoregressive's splines",
+        description="bound of the log-scales of coupling's couplings; None: free",
     )
     norm: Literal["spectral", "weight"] | None = Field(
         None, description="coupling's dense layers: of spectral norm 1, or rows of trained lengths"
@@ -94,7 +87,7 @@ class ModelConfig(Section):
     bins: int | None = Field(
         None,
         ge=2,
-        description="bins of the splines of couplings and autoregressive layers; None: affine",
+        description="bins of the splines of coupling and autoregressive; None: affine",
     )
     mixing: Literal["rotation", "reversal"] | None = Field(
         None, description="how the dense layers between autoregressive ones start"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ebflow.errors import BadInput
 from ebflow.files import sha256
 from ebflow.tables.batches import Batch, Split
-from ebflow.tables.completion import Completed, RankCopula
+from ebflow.tables.completion import Completed, RankCopula, with_contexts
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import reading
 from pipelines.data.shards import Shard, read_shard
@@ -63,7 +63,7 @@ class Dataset:
     @cached_property
     def _copula(self) -> RankCopula:
         """The distribution from which missing values are sampled at first."""
-        return RankCopula.fit_split(StoredSplit(self, "train"), self.manifest.seed)
+        return RankCopula.fit(with_contexts(StoredSplit(self, "train")), self.manifest.seed)
 
     def arrays(self, shard: Shard, column: str) -> Sequence[np.ndarray]:
         """Returns the pieces of a column of a shard, with shape (B, K) or (B,).

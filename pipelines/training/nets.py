@@ -18,22 +18,21 @@ if TYPE_CHECKING:
     from ebflow.flow import Flow
 
 LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "calibrated",
-          "activation", "cells", "reach")  # fmt: skip
+          "activation", "cells")  # fmt: skip
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "autoregressive": ("depth", "hidden", "blocks", "bound", "bins", "mixing"),
+    "autoregressive": ("depth", "hidden", "blocks", "bins", "mixing"),
     "convolutional": (
         *LAYERS,
         "kernel_size",
         "padding",
         "blocks",
         "spectral_norm",
-        "shared",
         "hidden",
     ),
     "coupling": ("depth", "hidden", "activation", "shift_activation", "bound", "norm", "bins"),
     "dense": (*LAYERS, "linear"),
-    "glow": ("depth", "kernel_size", "levels", "hidden", "activation", "bins"),
+    "glow": ("depth", "levels", "hidden", "activation"),
     "structured": ("depth", "alpha", "structure"),
 }
 """The options of a configuration that each architecture has."""

@@ -89,10 +89,6 @@ class DenseLU(ConstantJacobian):
         """Returns Σ ℓ."""
         return self.log_scale.sum()
 
-    def volume_parameters(self) -> list[nn.Parameter]:
-        """Returns ℓ, unless it is frozen."""
-        return [self.log_scale] if self.log_scale.requires_grad else []
-
     def inverse(self, y: Tensor) -> Tensor:
         """Solves P L U x + b = y."""
         lower, upper = (factor.double() for factor in self.factors)

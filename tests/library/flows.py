@@ -55,8 +55,8 @@ def mixture(size=3, **options):
 SMALL = {
     "dense": lambda: net((4,), bias=0.3),
     "three dense layers": lambda: net((3,), depth=3, residual=True),
-    "learned activations": lambda: stirred(net((3,), activation="spline", cells=4, reach=2.0)),
-    "image of splines": lambda: stirred(images(depth=1, activation="spline", shared=True), 0.2),
+    "learned activations": lambda: stirred(net((3,), activation="spline", cells=4)),
+    "image of splines": lambda: stirred(images(depth=1, activation="spline"), 0.2),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
     "zero": lambda: images(depth=1),
@@ -72,9 +72,7 @@ SMALL = {
     "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3, mixing="rotation"),
     "autoregressive, splines": lambda: named("autoregressive", (2,), depth=1, hidden=3, bins=3),
     "autoregressive, one": lambda: named("autoregressive", (1,), depth=2, bins=3),
-    "glow, wide": lambda: named(
-        "glow", (1, 4, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish", kernel_size=3
-    ),
+    "glow": lambda: named("glow", (1, 4, 2), 0.1, levels=1, depth=1, hidden=2, activation="swish"),
     "no layer": lambda: Flow((4,), []),
     "linear alone": lambda: Flow((4,), [Affine(1.0, 2.0, (4,)), Dense(matrix(4), None)]),
     "mixture": lambda: net((3,), base=mixture(trainable=True)),
@@ -84,7 +82,7 @@ GIVEN = {
     f"{name}, given": partial(named, *arguments, context=CONTEXT, **options)
     for name, arguments, options in (
         ("dense", ("dense", (3,), 0.2), dict(depth=3)),
-        ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4, reach=2.0)),
+        ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4)),
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("autoregressive", ("autoregressive", (3,)), dict(depth=1, hidden=3)),

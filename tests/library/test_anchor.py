@@ -8,16 +8,15 @@ from ebflow.architectures import dense
 from ebflow.bijections import (
     Affine,
     Dense,
-    Pointwise,
+    Part,
     SmoothLeakyReLU,
-    part,
 )
 from ebflow.bijections.weighted import fixed_weights
 from ebflow.errors import NonFinite
 from ebflow.flow import Flow
 
 from . import reference
-from .bijections.cases import matrix, seeded
+from .bijections.cases import matrix, pointwise, seeded
 from .flows import custom, images, net
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
@@ -48,16 +47,16 @@ def affine():
     return Flow((4,), [scale, *net((4,)).layers])
 
 
-def pointwise():
+def pixelwise():
     """Returns a flow of 1×1 convolutions."""
-    first = Pointwise(matrix(2), (2, 2), torch.ones(2))
-    return Flow((2, 2, 2), [first, SmoothLeakyReLU(), Pointwise(matrix(2, 1), (2, 2))])
+    first = pointwise(matrix(2), (2, 2), torch.ones(2))
+    return Flow((2, 2, 2), [first, SmoothLeakyReLU(), pointwise(matrix(2, 1), (2, 2))])
 
 
 def parts():
     """Returns a flow whose costly layers act on parts of an event."""
-    pixels = part(Pointwise(matrix(2, 1), (1, 2)), (2, 1, 2))
-    return Flow((5,), [part(Dense(matrix(3), torch.ones(3)), (3,)), SmoothLeakyReLU(), pixels])
+    pixels = Part(pointwise(matrix(2, 1), (1, 2)), (2, 1, 2))
+    return Flow((5,), [Part(Dense(matrix(3), torch.ones(3)), (3,)), SmoothLeakyReLU(), pixels])
 
 
 FLOWS = {
@@ -66,7 +65,7 @@ FLOWS = {
     "every kind of layer": custom,
     "zero": lambda: images((1, 4, 2)),
     "circular": lambda: images((1, 4, 2), padding="circular"),
-    "pointwise": pointwise,
+    "pointwise": pixelwise,
     "parts": parts,
 }
 flows = pytest.mark.parametrize("name", FLOWS)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ebflow.bijections import Convolution, Dense, Pointwise
+from ebflow.bijections import Convolution, Dense
 from ebflow.loss import LossModule
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import RowGenerator
 from pipelines.training.losses import StabilizedLoss as Loss
 from tests.pipelines.training.cases import trainer
 
-from .bijections.cases import kernel
+from .bijections.cases import kernel, pointwise
 from .flows import FLOWS, at, contexts
 
 MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "exact_sm", "taylor_sm"]
@@ -159,7 +159,7 @@ LAZY = {
     "dense": lambda: Dense(torch.eye(3), None),
     "zero": lambda: Convolution(kernel(1), None, (2, 2)),
     "circular": lambda: Convolution(kernel(1), None, (2, 2), padding="circular"),
-    "pointwise": lambda: Pointwise(torch.eye(2), (1, 1)),
+    "pointwise": lambda: pointwise(torch.eye(2), (1, 1)),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from ebflow import marginals
+from ebflow import marginals, preprocessing
 from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
 from ebflow.errors import BadInput
@@ -223,13 +223,15 @@ def test_a_constant_feature_is_refused():
 
 @preprocessings
 @pytest.mark.parametrize("normalize", ["standardize", "whiten"])
-def test_statistics_do_not_depend_on_the_batches(request, name, normalize):
+def test_statistics_do_not_depend_on_the_batches(request, monkeypatch, name, normalize):
     source, options = PREPROCESSINGS[name]
     split = request.getfixturevalue(source).split("train")
-    few, many, whole = (
-        flow_of(fit(split, normalize=normalize, batch_size=b, **options), split.width).state_dict()
-        for b in (1 if source == "diabetes" else 30, 1000, 5000)
-    )
+
+    def statistics(rows):
+        monkeypatch.setattr(preprocessing, "BATCH", rows)
+        return flow_of(fit(split, normalize=normalize, **options), split.width).state_dict()
+
+    few, many, whole = map(statistics, (1 if source == "diabetes" else 30, 1000, 5000))
     for key, t in whole.items():
         for other in (few, many):
             torch.testing.assert_close(other[key], t, rtol=1e-9, atol=1e-9)

@@ -17,7 +17,7 @@ IMAGES = ("dense", "convolutional", "glow")
 LINEAR = ("dense", "convolutional")
 """The architectures of linear layers with activations between, which start as an identity."""
 
-LEARNING = ("activation", "cells", "terms", "reach")
+LEARNING = ("activation", "cells")
 
 Condition = Callable[[Training], bool]
 

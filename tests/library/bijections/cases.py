@@ -16,13 +16,12 @@ from ebflow.bijections import (
     Dequantize,
     Logit,
     MonotoneSpline,
-    Pointwise,
+    Part,
     Reshape,
     ScaleShift,
     SmoothLeakyReLU,
     Spline,
     Squeeze,
-    part,
 )
 from ebflow.networks import Interleaved, convnet, perceptron
 
@@ -120,6 +119,11 @@ def image_net(inputs, outputs, activation="swish"):
     return convnet(inputs, outputs, hidden=3, activation=activation, generator=seeded())
 
 
+def pointwise(matrix, size, bias=None):
+    """Returns a 1×1 convolution, as Glow has them."""
+    return Convolution(matrix[:, :, None, None], bias, size, padding="circular")
+
+
 def shear_and_scale(sizes=(1, 2), shift_activation="swish", flip=False):
     """Returns an affine coupling of vectors, of two conditioners."""
     passed, moved = sizes[::-1] if flip else sizes
@@ -151,13 +155,13 @@ CASES = {
     "circular-weight-norm": lambda: normalized(
         *convolution("circular"), parametrizations.weight_norm
     ),
-    "pointwise": lambda: (Pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
+    "pointwise": lambda: (pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
     "relu-centred": lambda: (SmoothLeakyReLU(0.2, centred=True), (4,)),
     "spline": lambda: (stirred(MonotoneSpline((4,), cells=4, reach=1.5)), (4,)),
-    "spline-channels": lambda: (
-        stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0, channels=True)),
+    "spline-image": lambda: (
+        stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0)),
         (2, 1, 2),
     ),
     "logit": lambda: (Logit(margin=0.1), (4,)),
@@ -187,10 +191,10 @@ CASES = {
     "autoregressive": lambda: (stirred(Autoregressive(3, ScaleShift(2.0), hidden=4)), (3,)),
     "autoregressive-spline": lambda: (stirred(Autoregressive(3, Spline(3), hidden=4)), (3,)),
     "autoregressive-one": lambda: (stirred(Autoregressive(1, Spline(3))), (1,)),
-    "part-dense": lambda: (part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
-    "part-squeeze": lambda: (part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
-    "part-relu": lambda: (part(SmoothLeakyReLU(0.3), (2,)), (4,)),
-    "part-coupling": lambda: (part(image_coupling(), (2, 1, 1)), (3,)),
+    "part-dense": lambda: (Part(Dense(matrix(2), torch.ones(2)), (2,)), (3,)),
+    "part-squeeze": lambda: (Part(Squeeze((1, 2, 2)), (1, 2, 2)), (6,)),
+    "part-relu": lambda: (Part(SmoothLeakyReLU(0.3), (2,)), (4,)),
+    "part-coupling": lambda: (Part(image_coupling(), (2, 1, 1)), (3,)),
     "planar": lambda: (Planar(4), (4,)),
     "shear": lambda: (Shear(), (4,)),
 }

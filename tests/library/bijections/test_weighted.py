@@ -10,14 +10,14 @@ from torch.nn.utils import parametrizations
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.bijections import Convolution, Dense, Pointwise, SmoothLeakyReLU
+from ebflow.bijections import Convolution, Dense, SmoothLeakyReLU
 from ebflow.bijections.weighted import Weighted, fixed_weights
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule
 from ebflow.randomness import generator as derive
 
 from .. import reference
-from .cases import kernel, matrix, seeded
+from .cases import kernel, matrix, pointwise, seeded
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 
@@ -25,7 +25,7 @@ LAYERS = {
     "dense": lambda: Dense(matrix(8), torch.ones(8)),
     "zero": lambda: Convolution(kernel(2), torch.ones(2), (2, 2)),
     "circular": lambda: Convolution(kernel(2), torch.ones(2), (2, 2), padding="circular"),
-    "pointwise": lambda: Pointwise(matrix(2), (2, 2), torch.ones(2)),
+    "pointwise": lambda: pointwise(matrix(2), (2, 2), torch.ones(2)),
 }
 layers = pytest.mark.parametrize("name", LAYERS)
 NORMS = {"spectral": parametrizations.spectral_norm, "weight": parametrizations.weight_norm}
