@@ -12,7 +12,7 @@ diagonal ones. The terms below :math:`D^2` stand for code that moves memory inst
 """
 
 __all__ = ["COMPONENTS", "Search", "Trial", "fit_components", "fit_mixture", "preprocessed_rows",
-           "search"]  # fmt: skip
+           "regression", "search"]  # fmt: skip
 
 import logging
 import math
@@ -219,6 +219,11 @@ def fit_components(
     mixture, _ = _fitted(white, count, "full", MOST, seed, ridge)
     means, covariances = mixture.means @ root.mT + mean, root @ mixture.covariances @ root.mT
     return GaussianMixture(mixture.weights, means, covariances)
+
+
+def regression(x: Tensor) -> GaussianMixture:
+    """Returns the Gaussian of rows in float64: given leading columns, least-squares regression."""
+    return _fitted(x.detach().cpu().double(), 1, "full", 1, seed=0)[0]
 
 
 def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> Tensor:

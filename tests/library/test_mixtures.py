@@ -267,7 +267,7 @@ def test_a_regression_is_least_squares():
     y = y + torch.randn(500, 2, generator=draws, dtype=torch.float64)
     one_hot = torch.eye(3)[torch.arange(500) % 3].double()  # its columns depend on each other
     x = torch.cat([c, one_hot, y + 4 * one_hot[:, :2]], 1)
-    flow = density(mixtures.fit_components(x, 1), 2)
+    flow = density(mixtures.regression(x), 2)
     design = np.concatenate([x[:, :5].numpy(), np.ones((500, 1))], 1)
     line = np.linalg.lstsq(design, x[:, 5:].numpy(), rcond=None)[0]
     rest = x[:, 5:].numpy() - design @ line

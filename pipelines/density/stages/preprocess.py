@@ -35,7 +35,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     given = dataset.split("train").context_width
     found = mixtures.search(rows, held, seed=config.seed, contexts=given)
     replace(gaussian, base=found.mixture).save(run.output / preprocessing.MIXTURE)
-    base = mixtures.fit_components(rows, 1) if given else None
+    base = mixtures.regression(rows) if given else None
     replace(gaussian, base=base).save(run.output / preprocessing.GAUSSIAN)
     shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
     numbers = {
