@@ -299,7 +299,10 @@ class ColumnSupport(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         """Returns True for rows whose values are all possible, with shape (*batch,)."""
-        inside = (value >= self.least) & (value <= self.most)
+        least, most = self.least, self.most
+        if value.is_floating_point():  # float32 rounds 0.1 up
+            least, most = least.to(value.dtype), most.to(value.dtype)
+        inside = (value >= least) & (value <= most)
         return (inside & ((value == value.round()) | ~self.whole)).all(-1)
 
 

@@ -43,10 +43,10 @@ def fixed_weights(module: nn.Module) -> Iterator[None]:
     parametrized = filter(parametrize.is_parametrized, module.modules())
     weights = [weight for part in parametrized for weight in part.parametrizations.values()]
     fixed = [weight for weight in weights if "forward" not in vars(weight)]
-    for weight in fixed:
-        # Now, with gradients if they are on: the first read may be a sampler's, without.
-        weight.forward = partial(_same, weight())
     try:
+        for weight in fixed:
+            # Now, with gradients if they are on: the first read may be a sampler's, without.
+            weight.forward = partial(_same, weight())
         yield
     finally:
         for weight in fixed:

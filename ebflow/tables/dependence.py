@@ -81,14 +81,30 @@ def dependent(
     spreads = np.array([norm(column[1:]) for column in root.T])  # does not overflow
     independent = [0]
     for k in range(1, len(root)):
-        others = [i for i in range(k + 1) if i not in independent]
-        if not norm(root[others, k]) < EXACT * spreads[k]:
+        rank = len(independent)
+        if not norm(root[rank : k + 1, k]) < EXACT * spreads[k]:
+            _triangularize(root, rank, k)
             independent.append(k)
             continue
-        weights = solve_triangular(root[np.ix_(independent, independent)], root[independent, k])
+        weights = solve_triangular(root[:rank, independent], root[:rank, k])
         weights *= np.abs(weights) * spreads[independent] > EXACT * spreads[k]
         terms, offset = _rounded(root, origin, independent[1:], k, weights[1:], decimals[k - 1])
         yield k - 1, {j - 1: weight for j, weight in terms.items() if weight}, offset
+
+
+def _triangularize(root: np.ndarray, row: int, k: int) -> None:
+    """Reflects rows so that column k, and the independent ones before it, stay triangular.
+
+    Otherwise a row of rounding errors, which a dropped column leaves, would count as unexplained.
+    """
+    reflector = root[row : k + 1, k].copy()
+    if not reflector[1:].any():
+        return
+    size = np.copysign(np.linalg.norm(reflector), reflector[0])
+    reflector[0] += size
+    reflector /= np.linalg.norm(reflector)
+    root[row : k + 1, k:] -= 2 * np.outer(reflector, reflector @ root[row : k + 1, k:])
+    root[row + 1 : k + 1, k] = 0.0
 
 
 def _rounded(

@@ -32,6 +32,9 @@ TEXTS = 100_000
 MISSPELT = 0.02
 """Share of rows up to which words among numbers are taken for mistakes, and not for levels."""
 
+WORDS = 0.1
+"""Share of the distinct texts from which words are too many to be mistakes."""
+
 DECIMALS = 9
 """Decimal places of a column that has any at all, at most."""
 
@@ -169,7 +172,8 @@ class _Summary:
             self._measure(series)
         if kind == "text" and not self.first_word:
             rows = enumerate(series.texts, first)
-            words = ((row, text) for row, text in rows if text and not NUMERAL.fullmatch(text))
+            words = ((row, text) for row, text in rows if text is not None
+                     and not NUMERAL.fullmatch(text))  # fmt: skip
             self.first_word = next((f"{where}, row {k}: found {t[:60]!r}" for k, t in words), "")
 
     def column(self) -> Column:
@@ -251,8 +255,7 @@ class _Summary:
 
     def _category(self, common: dict[str, Any]) -> Column:
         """Returns the column with its levels; the rare ones are grouped."""
-        least = max(min(RARE_ROWS, self.rows // 20), RARE_SHARE * self.rows)
-        frequent = [level for level, n in self.texts.most_common(LEVELS) if n >= least]
+        frequent = [level for level, n in self.texts.most_common(LEVELS) if n >= self._least]
         if len(frequent) < len(self.texts):
             frequent = frequent[: LEVELS - 1]
         names = set(frequent)
@@ -300,10 +303,20 @@ class _Summary:
             summary.distinct = None
         return summary
 
+    @property
+    def _least(self) -> float:
+        """Rows below which a level is rare."""
+        return max(min(RARE_ROWS, self.rows // 20), RARE_SHARE * self.rows)
+
     def _check_spelling(self) -> None:
-        """Raises ValueError if nearly all rows are numbers."""
-        words = sum(n for text, n in self.texts.items() if not NUMERAL.fullmatch(text))
-        if words <= MISSPELT * (self.rows - self.missing):
+        """Raises ValueError if nearly all rows are numbers, and the others are no levels."""
+        words = {text: n for text, n in self.texts.items() if not NUMERAL.fullmatch(text)}
+        if sum(words.values()) > MISSPELT * (self.rows - self.missing):
+            return
+        codes = any(map(str.isdigit, words))  # as 007: its zeros mean something
+        varied = len(words) > max(RARE_ROWS, WORDS * len(self.texts))
+        level = any(n >= self._least and any(map(str.isalnum, t)) for t, n in words.items())
+        if not (codes or varied or (level and len(self.texts) <= LEVELS)):
             raise ValueError(
                 f"{self.first_word} among numbers, expected a number or a missing value: correct "
                 "such values, or make the column a category"

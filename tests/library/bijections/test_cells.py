@@ -182,6 +182,8 @@ def test_the_support_of_rows_is_that_of_their_columns():
     assert support.check(good)
     for column, value in ((0, 3.5), (0, 10.0), (2, -1.0)):
         assert not support.check(good.index_fill(0, torch.tensor(column), value))
+    ends = Cells([ColumnCells(0.7, 0.1, 1, least=0.7, most=1.1)]).support
+    assert ends.check(torch.tensor([[0.7], [1.1]])).all()
 
 
 def test_samples_of_continuous_columns_are_differentiable():

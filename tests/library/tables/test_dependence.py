@@ -28,3 +28,18 @@ def test_exact_functions_are_found_beside_large_offsets_in_any_batches():
             "end": "dropped: equals start + 90",
             "y": "dropped: equals 3 x - 3e+06",
         }
+
+
+def test_dropped_columns_do_not_hide_later_ones():
+    """A dropped column leaves a row of rounding errors in the factor, with parts of later ones."""
+    random = np.random.default_rng(3)
+    a, b, c = random.normal(size=(3, 1_000))
+    frame = {"a": a, "a2": 2 * a + 1, "b": b, "ab": a + b, "a3": 3 * a, "c": c}
+    frame["abc"] = a - 3 * b + c
+    treatments = {c.name: c.describe() for c in Columns.detect(frame) if c.dropped}
+    assert treatments == {
+        "a2": "dropped: equals 2 a + 1",
+        "ab": "dropped: equals a + b",
+        "a3": "dropped: equals 3 a",
+        "abc": "dropped: equals a - 3 b + c",
+    }

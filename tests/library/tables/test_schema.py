@@ -250,3 +250,34 @@ def test_no_frame_library_is_imported():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.strip() == "[]", found.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "rows", "refused"),
+    [("5+", 15, False), ("forty", 1, True), ("007", 3, False), ("?", 15, True), ("", 3, True)],
+)
+def test_frequent_words_and_codes_among_numbers_are_levels(word, rows, refused):
+    """Rare words, and texts without a letter or a digit, are mistakes."""
+    texts = np.array([str(k % 4 + 1) for k in range(1_000)], object)
+    texts[100 : 100 + rows] = word
+    if refused:
+        with pytest.raises(
+            ValueError, match=rf"column 'a', row 100: found {word!r} among".replace("?", r"\?")
+        ):
+            Columns.detect({"a": texts})
+    else:
+        assert Columns.detect({"a": texts})[0].kind == "category"
+
+
+def test_a_word_among_many_numbers_is_no_level():
+    texts = np.array([*map(str, range(1_000))], object)
+    texts[::100] = "none"
+    with pytest.raises(ValueError, match="row 0: found 'none' among numbers"):
+        Columns.detect({"a": texts})
+
+
+def test_many_different_words_among_numbers_are_codes():
+    """Diagnoses by ICD-9 are numbers but for some that start with V or E."""
+    texts = np.array([str(k % 300) for k in range(5_000)], object)
+    texts[::100] = [f"V{k}" for k in range(50)]
+    assert Columns.detect({"a": texts})[0].kind == "category"
