@@ -168,15 +168,7 @@ def _linear(
     *,
     first: bool,
 ) -> Iterator[Bijection]:
-    """Yields a linear layer, with its activation and its context.
-
-    Arguments:
-        make: From a weight and an offset to the layer.
-        identity: The weight of the identity.
-        event: The shape of the layer's events.
-        arguments: The arguments of the architecture by name.
-        first: True for the first layer, which no activation precedes.
-    """
+    """Yields the layer ``make(weight, offset)``, with its activation and its context."""
     name, before = arguments["activation"], None
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")

@@ -158,7 +158,6 @@ class Cells(Dequantizer):
         return cells
 
     def extra_repr(self) -> str:
-        """Names the numbers of columns."""
         grids, special = int((self.step > 0).sum()), int((self.width > 0).any(1).sum())
         return f"columns={len(self.origin)}, grids={grids}, with levels or atoms={special}"
 

@@ -49,12 +49,10 @@ class Bounded(Elementwise):
         hold(self, trainable=False, lower=lower, upper=upper, margin=margin, scale=scale)
 
     def extra_repr(self) -> str:
-        """Names the number of columns with a bound."""
         count = int((self.lower.isfinite() | self.upper.isfinite()).sum())
         return f"columns={count} of {len(self.lower)}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Returns f(x)."""
         c, edge = self._inside(x), x.clamp(self.lower, self.upper)
         curve, slope, *_ = self._at(c)
         y = curve + (edge - c) * slope + (x - edge) * self._least_slope
@@ -151,11 +149,9 @@ class JohnsonSU(Elementwise):
         hold(self, trainable=False, xi=xi, lam=lam, gamma=gamma, delta=delta)
 
     def extra_repr(self) -> str:
-        """Names the number of columns whose tails change."""
         return f"columns={int((self.delta > 0).sum())} of {len(self.xi)}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Returns f(x)."""
         z = (x - self.xi) / self.lam
         return torch.where(self.delta > 0, self.gamma + self.delta * torch.asinh(z), z)
 

@@ -42,15 +42,12 @@ class Dense(Weighted):
         super().__init__((len(weight),), weight, bias, trainable=trainable)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Returns W v + b; one GEMM."""
         return F.linear(v, weight, bias)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
-        """Returns Wᵀ s; one GEMM."""
         return s @ weight
 
     def blocks(self, weight: Tensor) -> Tensor:
-        """Returns W, the one block."""
         return weight
 
     def to_blocks(self, z: Tensor) -> Tensor:
@@ -64,7 +61,6 @@ class Dense(Weighted):
         return lambda r: r @ gradient
 
     def columns(self, event: Tensor) -> Tensor:
-        """Returns the columns of W."""
         return self.weight.mT
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:

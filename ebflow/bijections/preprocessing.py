@@ -70,7 +70,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
         return constraints.integer_interval(0, self.levels - 1)
 
     def extra_repr(self) -> str:
-        """Names the levels."""
         return f"levels={self.levels}"
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
@@ -102,7 +101,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns dequantized data unchanged."""
         return x
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -112,7 +110,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
     linear = transpose = forward
 
     def log_det(self) -> Tensor:
-        """Returns zero."""
         return torch.zeros(())
 
 
@@ -143,11 +140,9 @@ class Logit(Elementwise):
         self.slope = (1 - 2 * margin) / upper
 
     def extra_repr(self) -> str:
-        """Names the three constants."""
         return f"scale={self.scale}, upper={self.upper}, margin={self.margin}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Returns f(x)."""
         c = self._inside(x)
         left, right = self._sides(c)
         tangent = (x - c) * (self.slope / self.scale) / (left * right)
@@ -207,7 +202,6 @@ class Affine(ConstantJacobian):
         hold(self, trainable=trainable, shift=shift, log_scale=scale.log())
 
     def extra_repr(self) -> str:
-        """Names the event shape."""
         return f"event_shape={self.event_shape}"
 
     @property
@@ -216,7 +210,6 @@ class Affine(ConstantJacobian):
         return self.shift.numel() == self.log_scale.numel() == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns (x − shift) · scale."""
         return (x - self.shift) * self.log_scale.exp()
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -224,15 +217,12 @@ class Affine(ConstantJacobian):
         return y * (-self.log_scale).exp() + self.shift
 
     def linear(self, v: Tensor) -> Tensor:
-        """Returns v · scale."""
         return v * self.log_scale.exp()
 
     def transpose(self, s: Tensor) -> Tensor:
-        """Returns s · scale: the Jacobian is diagonal."""
         return self.linear(s)
 
     def log_det(self) -> Tensor:
-        """Returns Σ log scale over the event."""
         count = math.prod(self.event_shape) // self.log_scale.numel()
         return self.log_scale.sum() * count
 
