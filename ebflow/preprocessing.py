@@ -162,7 +162,9 @@ def fit(
         _check_varied(whole.variance > 0, names)
         if rows is not None:
             _check_resolved(rows[: marginals.enough(split.width)], layers, whole, dtype, names)
-        normalize = _suited(whole) if normalize == "auto" else normalize
+        if normalize == "auto":
+            least = torch.linalg.eigvalsh(whole.correlations(whole.variance))[0]
+            normalize = "cholesky" if least < DEPENDENT else "standardize"
         if normalize != "standardize":
             rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
         layers += _normalizer(whole, normalize, rho, dtype)
@@ -286,12 +288,6 @@ def _normalizer(
     return [standard, Dense(inverse, None, trainable=False)]
 
 
-def _suited(moments: "_Moments") -> str:
-    """Returns the normalization of ``auto``."""
-    least = torch.linalg.eigvalsh(moments.correlations(moments.variance))[0]
-    return "cholesky" if least < DEPENDENT else "standardize"
-
-
 def _regular(values: Tensor, dtype: torch.dtype) -> bool:
     """Returns True if all directions with these variances are more than rounding errors."""
     own, used = torch.finfo(values.dtype).eps, torch.finfo(dtype).eps
@@ -349,8 +345,9 @@ def _check_resolved(
     flow = flow.to(dtype)
     y = flow.preprocess(x, generator=RowGenerator(0, "resolved"))
     errors = (flow.from_latent((y + 1) - 1) - x).abs()
+    quartiles = x.new_tensor([0.25, 0.75])
     for k, (column, error) in enumerate(zip(x.mT, errors.mT, strict=True)):
-        low, high = _bulk(column)
+        low, high = column.unique().quantile(quartiles, interpolation="nearest").tolist()
         step = float(error[(low <= column) & (column <= high)].median())
         if high > low and not step <= COARSEST * (high - low):
             name = str(dtype).removeprefix("torch.")
@@ -361,14 +358,6 @@ def _check_resolved(
                 f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
                 f"expected {wider}values nearer to each other: leave out outliers"
             )
-
-
-def _bulk(column: Tensor) -> tuple[float, float]:
-    """Returns the ends of the narrowest interval with half of a column's distinct values."""
-    values = column.unique()
-    half = len(values) // 2
-    k = (values[half:] - values[: len(values) - half]).argmin()
-    return float(values[k]), float(values[k + half])
 
 
 class _Moments(NamedTuple):
