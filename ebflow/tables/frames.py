@@ -191,7 +191,8 @@ def _from_values(values: np.ndarray, missing: np.ndarray, dtype: str) -> Series:
 
 def _from_objects(values: Sequence[Any], dtype: str) -> Series:
     """Returns Python objects as numbers, booleans, times or text, by what they all are."""
-    missing = np.array([v is None or v != v or type(v).__name__ == "NAType" for v in values], bool)
+    # pandas.NA is first, because its comparisons have no truth value.
+    missing = np.array([type(v).__name__ == "NAType" or v is None or v != v for v in values], bool)
     present = [value for value, lacks in zip(values, missing, strict=True) if not lacks]
     types = set(map(type, present))
     for kind, base in OBJECTS if types else ():
@@ -268,7 +269,7 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
         column = column.unify_dictionaries().combine_chunks()
         column = pa.concat_arrays(column.chunks) if hasattr(column, "chunks") else column
     if pa.types.is_dictionary(kind):
-        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         return Series("category", codes, name, tuple(column.dictionary.to_pylist()), kind.ordered)
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_integer(kind):

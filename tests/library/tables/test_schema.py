@@ -281,3 +281,21 @@ def test_many_different_words_among_numbers_are_codes():
     texts = np.array([str(k % 300) for k in range(5_000)], object)
     texts[::100] = [f"V{k}" for k in range(50)]
     assert Columns.detect({"a": texts})[0].kind == "category"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.array(["u", None, "v"] * 10, dtype="string"),
+        pa.array(["u", None, "v"] * 10).dictionary_encode(),
+        pa.DictionaryArray.from_arrays(pa.array([0, None, 1] * 10, pa.uint32()), ["u", "v"]),
+    ],
+)
+def test_missing_texts_and_levels_of_any_type_are_read(column):
+    frame = (
+        pa.table({"a": column}) if isinstance(column, pa.Array) else pd.DataFrame({"a": column})
+    )
+    columns = Columns.detect(frame)
+    assert columns[0].missing == 10
+    assert np.array_equal(columns.encode(frame)[:3, 0], [0, np.nan, 1], equal_nan=True)
+    assert columns.decode(np.array([[0.0], [1.0]])) is not None
