@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from scipy.integrate import trapezoid
 
-from ebflow.alignment import fooling, metrics, perturbation
-from ebflow.alignment.ascent import maximize
+from ebflow.alignment import fooling, metrics
 from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
 from ebflow.randomness import uniform
+from pipelines.gradient_alignment import perturbation
+from pipelines.gradient_alignment.ascent import maximize
 from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
 from pipelines.gradient_alignment.references import Found, Subject, own_log_probs
 

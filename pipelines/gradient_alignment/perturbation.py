@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..estimates import Estimate
-from ..randomness import normal
-from .logit import Classifier, ClassLogit, accuracy
+from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
+from ebflow.estimates import Estimate
+from ebflow.randomness import normal
 
 
 def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:

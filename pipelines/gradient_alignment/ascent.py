@@ -16,8 +16,8 @@ __all__ = ["maximize"]
 import torch
 from torch import Tensor
 
-from ..randomness import normal
-from .logit import Classifier, ClassLogit
+from ebflow.alignment.logit import Classifier, ClassLogit
+from ebflow.randomness import normal
 
 
 def maximize(

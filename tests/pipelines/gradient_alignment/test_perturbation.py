@@ -5,17 +5,16 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.ascent import maximize
-from ebflow.alignment.perturbation import (
+from ebflow.errors import NonFinite
+from ebflow.randomness import generator as derive
+from pipelines.gradient_alignment.ascent import maximize
+from pipelines.gradient_alignment.perturbation import (
     accuracies,
     density_ratio,
     magnitude,
     saliency,
 )
-from ebflow.errors import NonFinite
-from ebflow.randomness import generator as derive
-
-from ..bijections.cases import seeded
+from tests.library.bijections.cases import seeded
 
 
 def test_saliency_is_the_norm_over_colours():
