@@ -20,7 +20,7 @@ from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
-from .base import Bijection, ConstantJacobian, hold
+from .base import Bijection, ConstantJacobian, hold, sum_event
 
 
 class Dequantizer(Bijection):
@@ -165,6 +165,15 @@ class Logit(Elementwise):
         left, right = self._sides(c)
         rest = y - (left.log() - right.log()) / self.scale
         return c + rest * (left * right) * (self.scale / self.slope)
+
+    def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns x, and Σ log f'(x) from y itself: x has rounded near the ends of the range."""
+        left, right = (
+            torch.sigmoid(sign * self.scale * y).clamp(self.margin, 1 - self.margin)
+            for sign in (1, -1)
+        )
+        log_slope = math.log(self.slope / self.scale) - left.log() - right.log()
+        return self.inverse(y), sum_event(log_slope, y)
 
     def _inside(self, x: Tensor) -> Tensor:
         return x.clamp(min=0.0).clamp(max=self.upper)  # ONNX has no operator of two ends
