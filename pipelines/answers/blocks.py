@@ -29,8 +29,8 @@ from pipelines.answers.models import Model
 from pipelines.answers.reference import identity
 from pipelines.answers.tables import write
 from pipelines.cluster import connection
+from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
-from pipelines.data.sources import is_named
 from pipelines.errors import failure
 from pipelines.reporting.terminal import terminal
 from pipelines.store.files import drafted
@@ -181,7 +181,7 @@ def _packed(question: Question) -> tuple[Question, dict[str, bytes]]:
     Other processes, perhaps of other nodes, take it up again.
     """
     source, folder = question.reader.label, question.model.folder
-    source = source if is_named(source) else str(Path(source).absolute())
+    source = source if source in SOURCES else str(Path(source).absolute())
     kept = (path for path in folder.iterdir() if path.name != "optimizer.safetensors")
     bare = replace(question, source=source, model=replace(question.model))
     return bare, {path.name: path.read_bytes() for path in kept}

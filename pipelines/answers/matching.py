@@ -16,9 +16,10 @@ from ebflow.tables.batches import Batch
 from pipelines.answers.models import Model
 from pipelines.data.files import Part
 from pipelines.data.messages import listed
+from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas, encoded
-from pipelines.data.sources import find_source, is_named
+from pipelines.data.sources import find_source
 
 
 def match(source: str | Path, model: Model) -> Reader:
@@ -30,7 +31,7 @@ def match(source: str | Path, model: Model) -> Reader:
     Raises:
         BadInput: if there is no such source, or its columns are not the model's.
     """
-    folder = Path(source).is_dir() and not is_named(source)
+    folder = Path(source).is_dir() and source not in SOURCES
     found = find_source(source, model.arrays.get("resize") if folder else None)
     known, columns = Schemas(model.columns, model.context), None
     context = [] if known.context is None else [c.name for c in known.context.modelled]

@@ -8,8 +8,8 @@ __all__ = ["LABEL", "SPLIT", "Layout", "ListType", "choose", "expect_alike"]
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 import pyarrow as pa
@@ -64,13 +64,13 @@ class Layout:
     """
 
     columns: tuple[str, ...]
-    types: Mapping[str, pa.DataType] = field(default_factory=dict)
-    units: Mapping[str, str] = field(default_factory=dict)
-    lists: ListType | None = None
-    label: str | None = None
-    split: str | None = None
-    context: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    types: Mapping[str, pa.DataType]
+    units: Mapping[str, str]
+    lists: ListType | None
+    label: str | None
+    split: str | None
+    context: tuple[str, ...]
+    remarks: tuple[str, ...]
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -109,10 +109,10 @@ def choose(
         label = LABEL if pa.types.is_integer(schema.field(LABEL).type) else None
     if label is not None and LABEL not in names:
         context = [label if name == LABEL else name for name in context]
-    if label is not None:
-        given = label in context
-        right, expected = (_is_class, "classes (integers or text)") if given else INTEGERS
-        source.expect_type("label", label, right, expected)
+    if label is not None and label in context:
+        source.expect_type("label", label, _is_class, "classes (integers or text)")
+    elif label is not None:
+        source.expect_type("label", label, pa.types.is_integer, "integer classes")
     if split is not None:
         source.expect_type("split_column", split, _is_text, "names of splits")
     elif SPLIT in names and _is_text(schema.field(SPLIT).type):
@@ -121,23 +121,18 @@ def choose(
     source.expect_free("context", context, taken, "data")
     taken |= {label: "the classes (label)"} | dict.fromkeys(context, "a context")
     chosen = source.candidates(taken) if columns is None else columns
-    if context and set(chosen) <= set(taken):
-        raise BadInput(
-            f"{file}: found all of {listed(names)} taken from the data, expected some left: "
-            "choose others by context"
-        )
     source.expect_free("columns", chosen, taken, "features")
     types = {name: schema.field(name).type for name in {*chosen, *context, label} - {None}}
     alone = len(chosen) == 1 and pa.types.is_fixed_size_list(types[chosen[0]])
     return Layout(
         tuple(chosen),
         types,
-        {name: unit for name in types if (unit := source.unit(name))},
+        source.units(types),
         source.list_type(chosen[0]) if alone else None,
         label,
         split,
         tuple(context),
-        tuple(source.remarks(split, all_columns=columns is None)),
+        tuple(source.remarks(split, list(chosen))),
     )
 
 
@@ -150,9 +145,6 @@ def _is_class(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_dictionary(kind) or _is_text(kind)
 
 
-INTEGERS = (pa.types.is_integer, "integer classes")
-
-
 class _Source(NamedTuple):
     """The columns of a file, and its name in messages."""
 
@@ -160,17 +152,17 @@ class _Source(NamedTuple):
     file: str
 
     def check_names(self, used: Collection[str | None]) -> None:
-        """Raises BadInput at a name that cannot be printed, or that two columns have."""
+        """Raises BadInput at a used name that cannot be printed, or that two columns have."""
         if not self.schema.names:
             raise BadInput(f"{self.file}: found no column, expected at least one")
-        for name, count in Counter(self.schema.names).items():
+        for name, count in Counter(n for n in self.schema.names if n in used).items():
             where = f"{self.file}, column {name!r}"
-            if name in used and (not name.isprintable() or not name):
+            if not name.isprintable() or not name:
                 raise BadInput(
                     f"{where}: expected a name of printable characters: {ADVICE}, or write the "
                     "file without its index, df.to_csv(path, index=False)"
                 )
-            if name in used and count > 1:
+            if count > 1:
                 raise BadInput(f"{where}: found {count} of this name, expected one")
 
     def expect_type(
@@ -192,15 +184,12 @@ class _Source(NamedTuple):
             self._expect(option, name, "one of")
             if name in taken:
                 raise BadInput(f"{option}: found {name}, {taken[name]}, expected {expected}")
-        if option == "columns" and not names:
-            raise BadInput("columns: found no name, expected at least one")
 
     def _expect(self, option: str, name: str, expected: str) -> None:
         if name not in self.schema.names:
-            choose = "choose others" if option in ("columns", "context") else "choose another"
             raise BadInput(
                 f"{self.file}, column {name!r}: {ABSENT}, expected {expected} "
-                f"{listed(self.schema.names)}: {choose} by {option}"
+                f"{listed(self.schema.names)}: choose others by {option}"
             )
 
     def candidates(self, taken: Mapping[str | None, str]) -> Sequence[str]:
@@ -214,12 +203,17 @@ class _Source(NamedTuple):
                 f"expected one: {ADVICE}"
             )
         names = [n for n in self.schema.names if n not in taken and not n.startswith(INDEX)]
-        return names or self.schema.names
+        if not names:
+            raise BadInput(
+                f"{self.file}: found only {listed(self.schema.names)}, expected a column without "
+                "another role: choose others by context"
+            )
+        return names
 
-    def remarks(self, split: str | None, *, all_columns: bool) -> Iterator[str]:
+    def remarks(self, split: str | None, chosen: Collection[str]) -> Iterator[str]:
         """Yields sentences about columns that are left out."""
-        for name in self.schema.names if all_columns else ():
-            if name.startswith(INDEX):
+        for name in self.schema.names:
+            if name.startswith(INDEX) and name not in chosen:
                 yield f"column {name} is the index of a pandas frame and was left out"
         if split is None and SPLIT in self.schema.names:
             yield (
@@ -227,9 +221,10 @@ class _Source(NamedTuple):
                 "used for the splits, whose names (train, validation, test) are expected of it"
             )
 
-    def unit(self, name: str) -> str | None:
-        """Returns the unit of measurement of a column."""
-        return _metadata(self.schema.field(name), f"{self.file}, column {name!r}").unit
+    def units(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns the units of measurement of columns that have one."""
+        pairs = ((n, _metadata(self.schema.field(n), f"{self.file}, column {n!r}")) for n in names)
+        return {name: metadata.unit for name, metadata in pairs if metadata.unit}
 
     def list_type(self, name: str) -> ListType:
         """Returns the type of a column of fixed-size lists."""
@@ -262,13 +257,10 @@ class _Metadata(BaseModel):
 
 
 def _metadata(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
-    """Returns the metadata of a schema or a field."""
-    pairs = {k.decode(errors="replace"): v for k, v in (owner.metadata or {}).items()}
-    known = {
-        k: v.decode(errors="replace") for k, v in pairs.items() if k in _Metadata.model_fields
-    }
+    pairs = (owner.metadata or {}).items()
+    texts = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in pairs}
     try:
-        return _Metadata.model_validate(known)
+        return _Metadata.model_validate(texts)
     except ValidationError as error:
         raise BadInput(f"{where}{first_error(error)}") from None
 
@@ -282,7 +274,6 @@ def expect_alike(first: Layout, other: Layout, *, first_file: str, file: str) ->
 
 
 def _facts(layout: Layout) -> dict[str, object]:
-    """Returns the columns and the shape of a layout, by their names in messages."""
     facts = {} if layout.split is None else {f"column {layout.split!r}": "names of splits"}
     for name, kind in layout.types.items():
         unit = layout.units.get(name)

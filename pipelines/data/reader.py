@@ -32,8 +32,6 @@ from pipelines.data.splits import CODES, SELECTION, Counts, assign, split_counts
 BATCH_BYTES = 16 << 20
 """Bytes of a batch in float64 at most."""
 
-SPLIT_ROWS = 1 << 20
-
 CLASSES = 10_000
 """Classes of a data set at most."""
 
@@ -174,7 +172,7 @@ class Reader:
         """
         codes, name = np.zeros(self.rows, np.int8), self.layout.split
         if name is not None:
-            batches = self._batches([name], size=SPLIT_ROWS)
+            batches = self._batches([name])
             codes = np.concatenate([_codes(batch.column(name), name, at) for batch, at in batches])
         return np.where(self.incomplete, np.int8(-1), codes) if self.missing == "drop" else codes
 
@@ -264,16 +262,12 @@ class Reader:
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
 
     def _batches(
-        self,
-        names: Sequence[str],
-        first: int = 0,
-        last: int | None = None,
-        size: int | None = None,
+        self, names: Sequence[str], first: int = 0, last: int | None = None
     ) -> Iterator[tuple[pa.RecordBatch, Place]]:
         """Yields batches of the rows ``first`` … ``last`` − 1, and their places."""
         start = 0
         width = math.prod(self.layout.lists.shape) if self.layout.lists else len(names)
-        size = size or max(1, min(65536, BATCH_BYTES // (8 * width)))
+        size = max(1, min(65536, BATCH_BYTES // (8 * width)))
         for part in self.parts:
             if last is None:
                 yield from part.batches(names, size)
@@ -283,45 +277,32 @@ class Reader:
             start += part.rows
 
     def _checked(
-        self,
-        batch: pa.RecordBatch,
-        place: Place,
-        *,
-        missing: bool,
-        used: np.ndarray | None = None,
+        self, batch: pa.RecordBatch, place: Place, *, missing: bool, used: np.ndarray | None = None
     ) -> Rows:
-        """Returns the rows of a batch after checking every value.
-
-        Raises:
-            BadInput: at a value that is missing, not finite or not a known level.
-        """
+        """Returns the rows of a batch after checking every value."""
         layout, (data, given) = self.layout, self.schemas
         context, labels = None, None
-        remedy = "" if self.known else DROP
         if given is not None:
-            frame = context_frame(batch, layout)
-            codes = encoded(given, frame, place, used=used, remedy=remedy)
+            remedy = "" if self.known else DROP
+            codes = encoded(given, context_frame(batch, layout), place, used=used, remedy=remedy)
             context = given.one_hot(codes)
-            if layout.label in layout.context:
-                label = [column.name for column in given.modelled].index(layout.label)
-                labels = np.nan_to_num(codes[:, label], nan=-1).astype(np.int64)
-        if layout.label not in (None, *layout.context):
+        if layout.label in layout.context:
+            labels = codes[:, [column.name for column in given.modelled].index(layout.label)]
+            labels = np.nan_to_num(labels, nan=-1).astype(np.int64)
+        elif layout.label is not None:
             labels = _labels(batch.column(layout.label), layout.label, place)
-        options = {"missing": missing, "used": used}
-        options["remedy"] = SAMPLED if self.known else DROP + IMPUTE
         if data is None:
-            return Rows(self._lists(batch, place, **options), labels, context)
-        x = encoded(data, batch, place, **options)
+            return Rows(self._lists(batch, place, missing, used), labels, context)
+        x = encoded(data, batch, place, missing=missing, used=used, remedy=self._remedy)
         return Rows(x.astype(self.dtype, copy=False), labels, context)
 
+    @property
+    def _remedy(self) -> str:
+        """The end of a message about a missing value of the data."""
+        return SAMPLED if self.known else DROP + IMPUTE
+
     def _lists(
-        self,
-        batch: pa.RecordBatch,
-        place: Place,
-        *,
-        missing: bool,
-        used: np.ndarray | None,
-        remedy: str,
+        self, batch: pa.RecordBatch, place: Place, missing: bool, used: np.ndarray | None
     ) -> np.ndarray:
         """Returns the fixed-size lists of a batch, with shape (B, D), after checking them."""
         name, levels, width = self.layout.columns[0], self.levels, self.width
@@ -332,8 +313,8 @@ class Reader:
         bad = not_finite(x, missing=missing) if levels is None else ~(x < levels)
         for row, k in first_used(bad, used):
             expected = f"0 … {levels - 1}" if levels else "a finite number"
-            remedy *= levels is None and bool(np.isnan(x[row, k]))
-            raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected + remedy)
+            expected += self._remedy if levels is None and np.isnan(x[row, k]) else ""
+            raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected)
         return x
 
     def _lacks(self, batch: pa.RecordBatch, place: Place) -> np.ndarray:

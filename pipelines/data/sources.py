@@ -1,6 +1,6 @@
 """Sources of rows: named data sets, files, and folders of Parquet files or images."""
 
-__all__ = ["Source", "find_source", "is_named", "open_source"]
+__all__ = ["Source", "find_source", "open_source"]
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
-from pipelines.data.files import FORMATS, Part, parquet
+from pipelines.data.files import FORMATS, Part
 from pipelines.data.images import image_folder
 from pipelines.data.layout import choose, expect_alike
 from pipelines.data.named import SOURCES
@@ -45,7 +45,9 @@ class Source(NamedTuple):
         context: Sequence[str] = (),
         known: Schemas | None = None,
     ) -> Reader:
-        """Chooses the columns, which all files have; arguments as of ``prepare`` and ``Reader``.
+        """Chooses the columns, which all files have.
+
+        The arguments are those of ``pipelines.config.DataConfig`` and ``Reader``.
 
         Raises:
             BadInput: if the columns do not make a data set, or there are no rows.
@@ -61,8 +63,8 @@ class Source(NamedTuple):
             layout = replace(layout, remarks=(*layout.remarks, remark))
         if not any(part.rows for part in self.parts):
             raise BadInput(f"{self.label}: found 0 rows, expected at least 4 (to split them)")
-        own = {"sizes": self.sizes, "resize": self.resize}
-        return Reader(self.name, self.label, self.parts, layout, missing, known, **own)
+        beside = (self.sizes, self.resize)
+        return Reader(self.name, self.label, self.parts, layout, missing, known, *beside)
 
 
 def open_source(
@@ -75,17 +77,8 @@ def open_source(
     *,
     resize: int | None = None,
 ) -> Reader:
-    """Opens a source and chooses its columns; arguments as of ``prepare``.
-
-    Raises:
-        BadInput: if there is no such source, or its columns do not make a data set.
-    """
+    """Opens a source and chooses its columns; see ``find_source`` and ``Source.reader``."""
     return find_source(source, resize).reader(columns, label, split, missing, context)
-
-
-def is_named(source: str | Path) -> bool:
-    """Returns whether a source is a named one, rather than a path."""
-    return isinstance(source, str) and source in SOURCES
 
 
 def find_source(source: str | Path, resize: int | None = None) -> Source:
@@ -101,7 +94,7 @@ def find_source(source: str | Path, resize: int | None = None) -> Source:
     Raises:
         BadInput: if there is no such source.
     """
-    if is_named(source):
+    if source in SOURCES:
         named = SOURCES[source]
         found = Source(source, source, (named.part(source),), (named.validation, named.test))
     else:
@@ -122,29 +115,20 @@ def _at(source: str | Path, resize: int | None) -> Source:
             f"source: found a URL ({head}//…), expected a path: a file or folder of this machine"
         )
     path = Path(source)
-    name = path.resolve().stem
-    if path.is_dir() and not any(path.glob("*.parquet")):
-        if (images := image_folder(path, resize)) is not None:
-            return Source(name, str(path), images[:1], resize=resize, folders=images[1])
-    if path.is_dir() or path.suffix in FORMATS:
-        parts = (FORMATS.get(file.suffix, parquet)(file) for file in _list(path))
-        return Source(name, str(path), tuple(parts))
-    raise BadInput(
-        f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
-        f"a path that ends in {', '.join(FORMATS)}, or a folder of .parquet files or of .png or "
-        ".jpg images; pandas converts other files: df.to_parquet(path)"
-    )
-
-
-def _list(path: Path) -> list[Path]:
-    """Returns the files of a path."""
-    if not path.exists():
-        raise BadInput(f"{path}: no such file or folder, expected data")
-    if not path.is_dir():
-        return [path]
+    name, is_folder = path.resolve().stem, path.is_dir()
+    files = sorted(path.glob("[!._]*.parquet")) if is_folder else [path]
+    if is_folder and not files and (images := image_folder(path, resize)) is not None:
+        return Source(name, str(path), images[:1], resize=resize, folders=images[1])
     if (path / "manifest.json").exists():
         raise BadInput(f"{path}: found a prepared data set, expected raw data to prepare")
-    files = sorted(path.glob("[!._]*.parquet"))
     if not files:
         raise BadInput(f"{path}: found no file that ends in .parquet, .png or .jpg in this folder")
-    return files
+    if not is_folder and path.suffix not in FORMATS:
+        raise BadInput(
+            f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
+            f"a path that ends in {', '.join(FORMATS)}, or a folder of .parquet files or of .png "
+            "or .jpg images; pandas converts other files: df.to_parquet(path)"
+        )
+    if not path.exists():
+        raise BadInput(f"{path}: no such file or folder, expected data")
+    return Source(name, str(path), tuple(FORMATS[file.suffix](file) for file in files))

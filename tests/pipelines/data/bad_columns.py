@@ -103,11 +103,6 @@ def column_chosen_twice(path):
 
 
 @COLUMNS.add
-def no_column_chosen(path):
-    return bad_file(path, table()), {"columns": []}, r"columns: found no name"
-
-
-@COLUMNS.add
 def duplicate_column(path):
     values = np.arange(60.0)
     data = pa.Table.from_arrays([pa.array(values)] * 3, names=["a", "b", "a"])

@@ -30,7 +30,9 @@ def context_named_twice(path):
 
 @CONTEXTS.add
 def context_of_all_columns(path):
-    message = r"found all of a, b, c taken from the data, expected some left: .* by context"
+    message = (
+        r"found only a, b, c, expected a column without another role: choose others by context"
+    )
     return bad_file(path, table()), {"context": ["a", "b", "c"]}, message
 
 

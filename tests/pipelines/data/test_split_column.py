@@ -165,7 +165,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_contradictions_are_one_line_before_anything_is_written(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows_of, "SPLIT_ROWS", 16)
+    monkeypatch.setattr(rows_of, "BATCH_BYTES", 128)
     names, options, message = case
     file = named(tmp_path, names, row_group_size=20)
     before = tree(tmp_path)
