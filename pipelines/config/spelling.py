@@ -34,8 +34,7 @@ ARGUMENTS = tuple(
     (section, re.compile(argument))
     for section, argument in (
         ("data", rf"^({'|'.join(DataConfig.model_fields)})(?=: found )"),
-        ("data", r"(?<=\bchoose others by )(columns(?=$|,)|context\b)"),
-        ("data", r"(?<=\bchoose another by )(label|split_column)$"),
+        ("data", r"(?<=\bchoose others by )(columns(?=$|,)|context\b|label$|split_column$)"),
         ("data", r"(?<=: raise )validation(?= and test$)|(?<=: raise validation and )test$"),
         ("preprocess", r"^(normalize|shrinkage)(?=: found )"),
         ("train", r"^batch_size(?=: found \d+, expected (1 …|a multiple of))"),

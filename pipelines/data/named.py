@@ -51,19 +51,22 @@ class NamedSource(NamedTuple):
             BadInput: if it is a benchmark that has not been fetched.
         """
         if self.table is None:
-            return _fetched(name)
+            if not (path := benchmark_file(name)).is_file():
+                raise BadInput(
+                    f"{name}: found no {path}, expected it there: run ebflow data fetch {name}, "
+                    "or set EBFLOW_DATA to the folder that has it"
+                )
+            return parquet(path)
         table = _read(self.table)
 
         def read(names: list[str], size: int, start: int) -> tuple[int, Any]:
             return start, iter(table.slice(start).select(names).to_batches(size))
 
         def sha256() -> str:
-            total = hashlib.sha256(str(table.schema).encode())
-            for batch in table.combine_chunks().to_batches():
-                total.update(batch.serialize())
-            return total.hexdigest()
+            content = str(table.schema).encode() + table.to_batches()[0].serialize()
+            return hashlib.sha256(content).hexdigest()
 
-        return Part(name, table.schema, len(table), read, sha256, "its kind", version=name)
+        return Part(name, table.schema, len(table), read, sha256, "named", version=name)
 
 
 @cache
@@ -75,16 +78,6 @@ def benchmark_file(name: str) -> Path:
     """Returns the file of a benchmark, in ``EBFLOW_DATA`` or ``~/.cache/ebflow/data``."""
     folder = os.environ.get("EBFLOW_DATA") or Path.home() / ".cache" / "ebflow" / "data"
     return Path(folder) / f"{name}.parquet"
-
-
-def _fetched(name: str) -> Part:
-    path = benchmark_file(name)
-    if not path.is_file():
-        raise BadInput(
-            f"{name}: found no {path}, expected it there: run ebflow data fetch {name}, or set "
-            "EBFLOW_DATA to the folder that has it"
-        )
-    return parquet(path)
 
 
 def _bundled(file: str, **layout: Any) -> np.ndarray:  # noqa: ANN401
@@ -139,6 +132,15 @@ def _photographs(size: int) -> NamedSource:
     return NamedSource(table, sum(PATCHES), (3, size, size), about, authors)
 
 
+def _of_columns(
+    columns: tuple[str, ...], rows: int, description: str, authors: str, file: str, **layout: Any
+) -> NamedSource:  # fmt: skip
+    table = partial(_table, columns, file, **layout)
+    sizes = rows * 15 // 100, rows // 4
+    provenance = f"{authors}, bundled with scikit-learn"
+    return NamedSource(table, rows, (len(columns),), description, provenance, *sizes)
+
+
 NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
            "concave_points", "symmetry", "fractal_dimension")  # fmt: skip
 
@@ -148,34 +150,6 @@ WINE = ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total
 
 HEADER = {"delimiter": ",", "skiprows": 1}
 """The layout of tables with a first line of sizes and classes; the last column is the class."""
-
-TABLES = {
-    "breast-cancer": (
-        tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
-        "breast_cancer.csv",
-        {**HEADER, "usecols": range(30)},
-        569,
-        "shapes of cell nuclei in pictures of breast masses",
-        "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
-    ),
-    "wine": (
-        WINE,
-        "wine_data.csv",
-        {**HEADER, "usecols": range(13)},
-        178,
-        "chemical analyses of wines",
-        "Wine (Aeberhard and Forina, 1991)",
-    ),
-    "diabetes": (
-        ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
-        "diabetes_data_raw.csv.gz",
-        {},
-        442,
-        "measurements of patients with diabetes",
-        "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
-    ),
-}
-"""Tables that scikit-learn bundles: columns, file and layout, rows, description, authors."""
 
 KRIZHEVSKY = "Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009)"
 
@@ -197,32 +171,39 @@ SOURCES: dict[str, NamedSource] = {
     "eight-gaussians": _sampled(
         "ring", 2, "a mixture of eight Gaussians on a circle", "sampled here with a fixed seed"
     ),
-    **{
-        name: NamedSource(
-            partial(_table, columns, file, **layout),
-            rows,
-            (len(columns),),
-            description,
-            f"{authors}, bundled with scikit-learn",
-            rows * 15 // 100,
-            rows // 4,
-        )
-        for name, (columns, file, layout, rows, description, authors) in TABLES.items()
-    },
+    "breast-cancer": _of_columns(
+        tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
+        569,
+        "shapes of cell nuclei in pictures of breast masses",
+        "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
+        "breast_cancer.csv",
+        **HEADER,
+        usecols=range(30),
+    ),
+    "wine": _of_columns(
+        WINE,
+        178,
+        "chemical analyses of wines",
+        "Wine (Aeberhard and Forina, 1991)",
+        "wine_data.csv",
+        **HEADER,
+        usecols=range(13),
+    ),
+    "diabetes": _of_columns(
+        ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
+        442,
+        "measurements of patients with diabetes",
+        "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
+        "diabetes_data_raw.csv.gz",
+    ),
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),
     "mnist": NamedSource(
-        None,
-        70_000,
-        (1, 28, 28),
-        "handwritten digits, grey",
-        "MNIST (LeCun, Cortes and Burges, 1998)",
+        None, 70_000, (1, 28, 28), "handwritten digits, grey", "MNIST (LeCun et al., 1998)"
     ),
-    "cifar10": NamedSource(
-        None, 60_000, (3, 32, 32), "photographs of ten kinds of things, RGB", KRIZHEVSKY
-    ),
+    "cifar10": NamedSource(None, 60_000, (3, 32, 32), "photographs, 10 classes, RGB", KRIZHEVSKY),
     "cifar100": NamedSource(
-        None, 60_000, (3, 32, 32), "photographs of a hundred kinds of things, RGB", KRIZHEVSKY
+        None, 60_000, (3, 32, 32), "photographs, 100 classes, RGB", KRIZHEVSKY
     ),
     "stl10": NamedSource(
         None,

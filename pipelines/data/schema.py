@@ -33,11 +33,6 @@ class Schemas(NamedTuple):
 def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
     """Returns the descriptions of a source's columns; reads all of its rows.
 
-    Arguments:
-        layout: The roles of the columns.
-        batches: Reads columns.
-        label: The name of the source in messages.
-
     Raises:
         BadInput: if a type is not supported, no column varies or a context does not vary.
     """
@@ -56,7 +51,12 @@ def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
         context = given and _classes_sorted(given.finish(), layout)
     if data is not None and not data.width:
         raise BadInput(f"{label}: found no column whose values vary, expected some")
-    _check_contexts(context or (), layout, label)
+    for column in context or ():
+        if column.dropped:
+            raise BadInput(
+                f"{label}, column {column.name!r}: {column.describe()}, expected a context whose "
+                "values vary: choose others by context"
+            )
     return Schemas(data, context)
 
 
@@ -73,23 +73,10 @@ def _classes_sorted(context: Columns, layout: Layout) -> Columns:
     columns = list(context)
     for k, column in enumerate(columns):
         if column.name == layout.label:
-            levels, dtype = tuple(sorted(column.categories)), str(layout.types[column.name])
-            columns[k] = dataclasses.replace(
-                column, levels=levels, dtype=dtype, categories=(), rare={}
-            )
+            changes = {"levels": tuple(sorted(column.categories)), "categories": (), "rare": {}}
+            dtype = str(layout.types[column.name])
+            columns[k] = dataclasses.replace(column, dtype=dtype, **changes)
     return Columns(columns, context.library)
-
-
-def _check_contexts(context: Columns | Sequence[()], layout: Layout, label: str) -> None:
-    """Raises BadInput at a context that is constant."""
-    for column in context:
-        if column.dropped and column.name == layout.label:
-            raise BadInput(f"{label}, column {column.name!r}: found one class, expected more")
-        if column.dropped:
-            raise BadInput(
-                f"{label}, column {column.name!r}: {column.describe()}, expected a context whose "
-                "values vary: choose others by context"
-            )
 
 
 def encoded(

@@ -92,7 +92,7 @@ OPTIONS = {
     "unknown column of splits": (
         "--data.split-column part",
         "column 'part': no such column, expected one with names of splits of image, label: choose "
-        "another by --data.split-column",
+        "others by --data.split-column",
     ),
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),

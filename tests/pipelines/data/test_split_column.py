@@ -148,7 +148,7 @@ CASES = {
         ORDER,
         {"split_column": "part"},
         r"column 'part': no such column, expected one with names of splits of a, b, c, split: "
-        r"choose another by split_column",
+        r"choose others by split_column",
     ),
     "numbers": (
         ORDER,
