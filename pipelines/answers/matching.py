@@ -4,6 +4,7 @@ __all__ = ["context_codes", "match", "rows", "summary"]
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,8 @@ def _as_array(reader: Reader, model: Model) -> Reader:
     if reader.layout.lists is None:
         types = reader.layout.types
         numbers = (Column(name, "number", str(types[name])) for name in reader.layout.columns)
-        reader = reader.with_columns(Columns(numbers, "arrow"))
+        schemas = reader.schemas._replace(data=Columns(numbers, "arrow"))
+        reader = replace(reader, known=schemas)
     if reader.width != width:
         raise BadInput(
             f"{reader.label}: found {reader.width} values a row, expected {width}, as of "

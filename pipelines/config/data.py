@@ -18,8 +18,8 @@ class DataConfig(Section):
     source: str = Field(
         "digits",
         min_length=1,
-        description="name of a data set (`ebflow data list`), a .parquet, .csv, .arrow, .feather, "
-        ".npy or .npz file, a folder of .parquet files, or one of PNG or JPEG images, or "
+        description="name of a data set (`ebflow data list`), a .parquet, .csv, .arrow, "
+        ".feather or .npy file, a folder of .parquet files, or one of PNG or JPEG images, or "
         "of such folders, which are classes (--data.label label)",
         json_schema_extra=UNKEYED,
     )

@@ -31,14 +31,10 @@ def array_table(
     name: str = "image",
     **beside: Sequence[object],
 ) -> pa.Table:
-    """Returns rows as a table.
+    """Returns rows with shape (N, *shape) as a table.
 
-    Arguments:
-        x: The rows, with shape (N, *shape).
-        levels: The number of their levels; None: they are continuous.
-        one_list: True for one column of fixed-size lists.
-        name: The name of that column.
-        beside: Further columns by name; None is left out.
+    ``levels`` is the number of levels of integers. ``one_list`` makes one column of fixed-size
+    lists, called ``name``. ``beside`` are further columns; None is left out.
     """
     x = np.ascontiguousarray(x)
     schema = array_schema(x.shape[1:], x.dtype.name, levels, one_list=one_list, name=name)

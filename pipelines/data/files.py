@@ -7,7 +7,6 @@ keeps little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 
 __all__ = ["FORMATS", "Part", "parquet"]
 
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ebflow.errors import BadInput
@@ -113,19 +113,16 @@ def parquet(path: Path) -> Part:
 
 
 def _arrow(path: Path) -> Part:
-    """Opens Arrow IPC, which Feather is; reads the footer of every batch."""
-
-    def opened() -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        return file.schema, map(file.get_batch, range(file.num_record_batches))
-
-    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """Reads all batches, which stay on the disk until they are used."""
-        return 0, (batch.select(names) for batch in opened()[1])
-
+    """Opens Arrow IPC, which Feather is; reading takes one batch of the file at a time."""
     with reading(path, "Arrow IPC"):
-        schema, batches = opened()
-        return _part(path, "Arrow IPC", schema, sum(map(len, batches)), read)
+        data = ds.dataset(path, format="ipc")
+
+        def read(
+            names: Sequence[str], size: int, start: int
+        ) -> tuple[int, Iterator[pa.RecordBatch]]:
+            return 0, data.to_batches(columns=names, batch_readahead=0, use_threads=False)
+
+        return _part(path, "Arrow IPC", data.schema, data.count_rows(), read)
 
 
 def _csv(path: Path) -> Part:
@@ -199,12 +196,12 @@ def _check_first_lines(path: Path) -> None:
     """Raises BadInput if the first two lines show another encoding or separator."""
     with path.open("rb") as file:
         header, row = (file.readline(CSV_BYTES) for _ in range(2))
-    if header.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise _other_csv(path, "UTF-16", "UTF-8", "encoding='utf-16'")
     try:
         header.decode()
     except UnicodeDecodeError:
-        raise _other_csv(path, "another encoding", "UTF-8", "encoding='latin-1'") from None
+        raise _other_csv(
+            path, "another encoding", "UTF-8", "encoding='latin-1' or 'utf-16'"
+        ) from None
     for mark, word in ((";", "semicolons"), ("\t", "tabs")):
         if mark.encode() in header and b"," not in header:
             decimal = ", decimal=','" if b"," in row else ""
@@ -219,25 +216,9 @@ def _other_csv(path: Path, found: str, expected: str, options: str) -> BadInput:
 
 
 def _npy(path: Path) -> Part:
-    """Opens an array of NumPy, memory-mapped."""
+    """Opens an array, memory-mapped: images if it is of uint8 or has several dimensions."""
     with reading(path, "NumPy", also=(ValueError, EOFError)):
-        return _array(path, np.load(path, mmap_mode="r"))
-
-
-def _npz(path: Path) -> Part:
-    """Opens the only array of a NumPy archive, or the one called ``x``; reads all of it."""
-    with reading(path, "NumPy", also=(ValueError, EOFError)), np.load(path) as archive:
-        names = archive.files
-        if "x" not in names and len(names) != 1:
-            raise BadInput(
-                f"{path}: found arrays {', '.join(names) or 'none'}, expected one, or one called "
-                "x: np.savez(path, x=rows)"
-            )
-        return _array(path, archive["x" if "x" in names else names[0]])
-
-
-def _array(path: Path, array: np.ndarray) -> Part:
-    """Returns the rows of an array: images if they are of uint8 or have several dimensions."""
+        array = np.load(path, mmap_mode="r")
     if array.dtype.kind not in "buif" or not array.ndim:
         raise BadInput(
             f"{path}: found an array of shape {array.shape} and type {array.dtype}, expected rows "
@@ -270,6 +251,5 @@ FORMATS: dict[str, Callable[[Path], Part]] = {
     ".arrow": _arrow,
     ".feather": _arrow,
     ".npy": _npy,
-    ".npz": _npz,
 }
 """The function that opens a file, by the end of its name."""

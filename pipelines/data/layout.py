@@ -94,11 +94,8 @@ def choose(
         schema: The source's columns; its metadata may hold ``shape`` and ``levels`` in JSON, and
             that of a field ``unit``.
         file: The name of the file in messages.
-        columns: The columns of the data; None: the only column of fixed-size lists, or the one
-            called ``image``, or all columns without another role.
-        label: The column of classes; None: there is none.
-        split: The column that names splits; None: the one called ``split``, if it holds text.
-        context: The columns of contexts; ``label`` is the column of classes.
+
+    The other arguments are the options of ``pipelines.config.DataConfig``.
 
     Raises:
         BadInput: if a column is missing, or has two roles or the wrong type.

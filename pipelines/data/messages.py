@@ -92,12 +92,8 @@ def reading(
 ) -> Iterator[None]:
     """Raises one BadInput in place of the errors of reading a file.
 
-    Arguments:
-        path: The file.
-        kind: Its format.
-        column: The column that is read.
-        first: The number of the first row that is read.
-        also: Errors of the format's reader besides those of Arrow.
+    ``column`` and ``first`` are the column and the number of the first row that are read;
+    ``also`` are errors of the format's reader besides those of Arrow.
     """
     try:
         yield

@@ -8,7 +8,7 @@ __all__ = ["SOURCES", "NamedSource", "benchmark_file"]
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -133,7 +133,8 @@ def _photographs(size: int) -> NamedSource:
 
 
 def _of_columns(
-    columns: tuple[str, ...], rows: int, description: str, authors: str, file: str, **layout: Any
+    columns: tuple[str, ...], rows: int, description: str, authors: str, file: str,
+    layout: Mapping[str, Any],
 ) -> NamedSource:  # fmt: skip
     table = partial(_table, columns, file, **layout)
     sizes = rows * 15 // 100, rows // 4
@@ -149,7 +150,7 @@ WINE = ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total
         "od280_od315", "proline")  # fmt: skip
 
 HEADER = {"delimiter": ",", "skiprows": 1}
-"""The layout of tables with a first line of sizes and classes; the last column is the class."""
+"""The layout of files whose first line has sizes and names of classes."""
 
 KRIZHEVSKY = "Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009)"
 
@@ -177,8 +178,7 @@ SOURCES: dict[str, NamedSource] = {
         "shapes of cell nuclei in pictures of breast masses",
         "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
         "breast_cancer.csv",
-        **HEADER,
-        usecols=range(30),
+        {**HEADER, "usecols": range(30)},
     ),
     "wine": _of_columns(
         WINE,
@@ -186,8 +186,7 @@ SOURCES: dict[str, NamedSource] = {
         "chemical analyses of wines",
         "Wine (Aeberhard and Forina, 1991)",
         "wine_data.csv",
-        **HEADER,
-        usecols=range(13),
+        {**HEADER, "usecols": range(13)},
     ),
     "diabetes": _of_columns(
         ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
@@ -195,6 +194,7 @@ SOURCES: dict[str, NamedSource] = {
         "measurements of patients with diabetes",
         "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
         "diabetes_data_raw.csv.gz",
+        {},
     ),
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),

@@ -66,13 +66,7 @@ def prepare(
 def check_rows(reader: Reader, counts: Counts, order: int | None) -> None:
     """Reads all rows and raises the errors of ``prepare``; writes nothing.
 
-    Arguments:
-        reader: The source.
-        counts: Rows of each split.
-        order: The seed of the splits; None: the last rows are held out.
-
-    Raises:
-        BadInput: at the first thing that is wrong with a value or a column.
+    ``order`` is the seed of the splits; None: the last rows are held out.
     """
     _Training(reader).read(reader.assigned(counts, order))
 
@@ -136,12 +130,13 @@ class _Training:
 
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""
-        columns, layout = self.reader.schemas.context, self.reader.layout
-        if columns is None:
-            return None
-        statistics = self.context.summary()
+        columns, layout, found = (
+            self.reader.schemas.context,
+            self.reader.layout,
+            self.context.summary(),
+        )
         label = layout.label if layout.label in layout.context else None
-        return Context(columns=columns, mean=statistics.mean, std=statistics.std, label=label)
+        return columns and Context(columns=columns, mean=found.mean, std=found.std, label=label)
 
 
 def _write(

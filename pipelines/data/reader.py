@@ -7,7 +7,6 @@ described in the same way; their categories are one-hot.
 
 __all__ = ["Reader", "Rows"]
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -105,10 +104,6 @@ class Reader:
         if key not in _DETECTED:
             _DETECTED[key] = detect(layout, self._batches, label=self.label)
         return _DETECTED[key]
-
-    def with_columns(self, columns: Columns) -> "Reader":
-        """Returns the source with the description of its columns."""
-        return dataclasses.replace(self, known=Schemas(columns, self.schemas.context))
 
     @property
     def columns(self) -> Columns | None:

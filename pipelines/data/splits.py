@@ -64,9 +64,7 @@ def split_counts(
     Arguments:
         named: Rows that the source names for each split, which are the most that it can have.
         label: The name of the source in messages.
-        validation: Rows of the validation split, or their fraction of the rows used.
-        test: The same for the test split.
-        selection: The same for the selection split; None: there is none.
+        validation, test, selection: Rows of a split, or their fraction of the rows used.
         rows: Rows to use in all; None: all.
 
     Raises:

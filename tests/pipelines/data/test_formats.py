@@ -32,7 +32,6 @@ WRITERS = {
         t, str(path), compression="lz4", chunksize=700
     ),
     "rows.npy": lambda t, path: np.save(path, matrix(t)),
-    "rows.npz": lambda t, path: np.savez(path, x=matrix(t), other=np.zeros(3)),
 }
 
 
