@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ebflow.errors import BadInput
@@ -114,6 +113,8 @@ def parquet(path: Path) -> Part:
 
 def _arrow(path: Path) -> Part:
     """Opens Arrow IPC, which Feather is; reading takes one batch of the file at a time."""
+    import pyarrow.dataset as ds  # imports pandas
+
     with reading(path, "Arrow IPC"):
         data = ds.dataset(path, format="ipc")
 
