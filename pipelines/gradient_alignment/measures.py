@@ -10,7 +10,6 @@ from scipy.integrate import trapezoid
 
 from ebflow.alignment import fooling, metrics
 from ebflow.alignment.logit import ClassLogit, accuracy
-from ebflow.alignment.robustness import off_manifold, principal
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
@@ -19,6 +18,7 @@ from pipelines.gradient_alignment import perturbation
 from pipelines.gradient_alignment.ascent import maximize
 from pipelines.gradient_alignment.attribution_metrics import attribution_metrics
 from pipelines.gradient_alignment.references import Found, Subject, own_log_probs
+from pipelines.gradient_alignment.robustness import off_manifold, principal
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Of pixels that are filled in, as in the paper's code."""

@@ -19,8 +19,8 @@ __all__ = ["off_manifold", "principal"]
 import torch
 from torch import Tensor
 
-from ..randomness import normal
-from .logit import Classifier, less_mean
+from ebflow.alignment.logit import Classifier, less_mean
+from ebflow.randomness import normal
 
 VARIANCE = 0.95
 """Share of the data's variance on the manifold."""

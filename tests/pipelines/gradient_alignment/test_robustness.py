@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow.alignment.fooling import linear, shifted
-from ebflow.alignment.robustness import off_manifold, principal
+from pipelines.gradient_alignment.robustness import off_manifold, principal
 
 
 def draws():
