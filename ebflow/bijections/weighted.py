@@ -22,6 +22,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock, get_ident
 from typing import Any, Protocol, Self
 
 import torch
@@ -34,27 +35,45 @@ LARGE = 64
 """Number of rows from which the LU of a block takes longer than a call."""
 
 
+LOCK = Lock()
+
+
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
     """Reads every parametrized weight of ``module`` once; all reads inside get that value.
 
-    ``parametrize.cached`` would be shared by all threads, so a thread could read old weights.
+    Only reads of this thread do: another one may need gradients. ``parametrize.cached`` would be
+    shared by all threads.
     """
     parametrized = filter(parametrize.is_parametrized, module.modules())
     weights = [weight for part in parametrized for weight in part.parametrizations.values()]
-    fixed = [weight for weight in weights if "forward" not in vars(weight)]
+    fixed = []
     try:
-        for weight in fixed:
-            # Now, with gradients if they are on: the first read may be a sampler's, without.
-            weight.forward = partial(_same, weight())
+        for weight in weights:
+            if get_ident() not in getattr(weight.forward, "values", {}):
+                # Now, with gradients if they are on: the first read may be a sampler's, without.
+                value = weight()
+                with LOCK:
+                    vars(weight).setdefault("forward", _Fixed(weight)).values[get_ident()] = value
+                fixed.append(weight)
         yield
     finally:
         for weight in fixed:
-            vars(weight).pop("forward", None)
+            with LOCK:
+                del weight.forward.values[get_ident()]
+                if not weight.forward.values:
+                    del vars(weight)["forward"]
 
 
-def _same(value: Tensor) -> Tensor:
-    return value
+class _Fixed:
+    """A parametrized weight with a value for each thread that has fixed it."""
+
+    def __init__(self, weight: nn.Module) -> None:
+        self.weight, self.values = weight, dict[int, Tensor]()
+
+    def __call__(self) -> Tensor:
+        value = self.values.get(get_ident())
+        return type(self.weight).forward(self.weight) if value is None else value
 
 
 class Factors(Protocol):

@@ -155,6 +155,29 @@ def test_a_block_of_another_thread_fixes_no_weight_of_this_one():
     assert not torch.equal(*values)
 
 
+def test_a_sampler_in_another_thread_takes_no_gradient_away():
+    """Both threads use one flow; the sampler's weights have no gradient."""
+    layer, inside, done = normalized("dense", "weight").layers[0], Event(), Event()
+
+    def sample():
+        with torch.no_grad(), fixed_weights(layer):
+            inside.set()
+            done.wait(10)
+
+    thread = Thread(target=sample)
+    thread.start()
+    inside.wait(10)
+    try:
+        assert layer.weight.requires_grad
+        with fixed_weights(layer):
+            done.set()
+            thread.join()
+            assert layer.weight is layer.weight and layer.weight.requires_grad
+        assert layer.weight is not layer.weight
+    finally:
+        done.set()
+
+
 def test_an_earlier_graph_survives_a_later_iteration():
     layer = normalized("dense").layers[0]
     x = torch.randn(3, 8, generator=seeded())
