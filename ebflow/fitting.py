@@ -116,8 +116,8 @@ def fit(
             recipe.
         shrinkage: The share of the identity in the correlations that are whitened; None: the one
             that is best on held-out rows.
-        marginals: Whether real columns on grids are dequantized, and bounds and tails of columns
-            fitted: see ``ebflow.marginals``.
+        marginals: True to dequantize real columns on grids, and to fit bounds and tails of
+            columns: see ``ebflow.marginals``.
         bounds: Known bounds of real columns by name or index, None at an open end.
         levels: The number of integer levels of 8-bit data; None: 256.
         missing: How to treat rows with missing values (NaN): ``drop`` removes them; ``impute``
@@ -144,7 +144,7 @@ def fit(
         seed: The seed of all random numbers.
         device: The device of the training; None: that of ``x``.
         dtype: The flow's floating-point type.
-        progress: Whether to show a line of progress; None: on a terminal.
+        progress: True to show a line of progress; None: on a terminal.
         callback: A function that is called with each event of the training.
 
     Raises:
@@ -300,7 +300,7 @@ class _Run:
 
     Arguments:
         max_seconds: Most seconds of the fit.
-        progress: Whether to show a line of progress; None: on a terminal.
+        progress: True to show a line of progress; None: on a terminal.
         callback: A function that is called with each event.
     """
 
@@ -349,7 +349,7 @@ class _Run:
             self._show(f"{state.verdict.partition(':')[0]} · {best}", end="\n")
 
     def may_try_dense(self, trainer: Trainer) -> bool:
-        """Returns whether a dense flow is worth a try after an autoregressive one."""
+        """Returns True if a dense flow is worth a try after an autoregressive one."""
         autoregressive = trainer.flow.spec["architecture"] == "autoregressive"
         failed = trainer.state.ended in ("patience", "diverged")
         left = self.max_seconds is None or self.seconds_left > WORTHWHILE * self.max_seconds

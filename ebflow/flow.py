@@ -269,7 +269,7 @@ class Flow(nn.Module, LogDensity):
         Arguments:
             transforms: The preprocessing of rows of raw data; copied.
             shape: The shape of one example of raw data; None: (D,).
-            match_after: Whether all transforms are preprocessing, after which scores are matched
+            match_after: True if all transforms are preprocessing, after which scores are matched
                 (MaP); otherwise only dequantization is.
         """
         rows = (math.prod(self.event_shape),)

@@ -15,7 +15,7 @@ class Event:
             best validation: events of later steps are void) or, in ``fit``, ``end``.
         step: The number of steps done.
         metrics: Metrics by name.
-        best: Whether this validation is the best so far.
+        best: True if this validation is the best so far.
         note: A message to the user: why the NLL has not fallen for a while, or what was not
             finite.
         text: The progress in words, if step and NLL do not tell it.

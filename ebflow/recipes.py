@@ -76,8 +76,8 @@ class Recipe:
             columns that nearly depend on others.
         shrinkage: The share of the identity in the whitened correlations; None: the share that
             is best on held-out rows.
-        columns: Whether grids, bounds and tails of real columns are fitted.
-        gaussianize: Whether heavy-tailed directions are transformed behind the whitening.
+        columns: True to fit grids, bounds and tails of real columns.
+        gaussianize: True to transform heavy-tailed directions after the whitening.
         lr: The learning rate.
         weight_decay: The weight decay of the networks inside layers.
         warmup: The share of the training in which the learning rate rises.

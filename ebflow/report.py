@@ -21,7 +21,7 @@ class Report:
         seconds: Seconds of the whole fit, preprocessing and validations included.
         architecture: The name of the architecture; empty for a flow of one's own.
         recipe: The settings of the training by name.
-        replaced: Whether a dense network replaced the default one, which was worse.
+        replaced: True if a dense network replaced the default one, which was worse.
         warnings: Warnings of the training.
     """
 

@@ -74,7 +74,7 @@ class State:
             ``interrupted``; empty before.
         verdict: The same in a sentence.
         relief: The factor of the learning rate: 1, or less once a training became non-finite.
-        warnings: What was not finite, and what was done.
+        warnings: Numbers that were not finite, and the remedies.
     """
 
     step: int = 0
@@ -117,7 +117,7 @@ class Trainer:
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
         log_every: Steps between log events.
-        retry: Whether a training that becomes non-finite resumes from its best validation, once,
+        retry: True if a training that becomes non-finite resumes from its best validation, once,
             with a quarter of the learning rate and other noise, and ends there if it becomes
             non-finite again; otherwise it raises.
         seed: The seed of batches, noise and probes.
@@ -364,7 +364,7 @@ class Trainer:
         return self._event("validate", metrics, best=best, note=note if worried else "")
 
     def _counted(self, now: Validation, log_probs: Tensor) -> bool:
-        """Takes a validation into account; returns whether it is the best so far."""
+        """Takes a validation into account; returns True if it is the best so far."""
         state = self.state
         if self.first_log_probs is None:
             self.first_log_probs = log_probs
@@ -400,7 +400,7 @@ class Trainer:
         return at and self.state.validated < self.step
 
     def _early(self) -> bool:
-        """Returns whether a validation is due before the first one of the interval."""
+        """Returns True if a validation is due before the first one of the interval."""
         step = self.step
         doubled = EARLY <= step < self.validate_every and step.bit_count() == 1
         return doubled and step * self.batch_size >= len(self.dataset.split("train"))
