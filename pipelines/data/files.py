@@ -118,9 +118,7 @@ def _arrow(path: Path) -> Part:
     with reading(path, "Arrow IPC"):
         data = ds.dataset(path, format="ipc")
 
-        def read(
-            names: Sequence[str], size: int, start: int
-        ) -> tuple[int, Iterator[pa.RecordBatch]]:
+        def read(names: Sequence[str], *_: int) -> tuple[int, Iterator[pa.RecordBatch]]:
             return 0, data.to_batches(columns=names, batch_readahead=0, use_threads=False)
 
         return _part(path, "Arrow IPC", data.schema, data.count_rows(), read)

@@ -271,10 +271,13 @@ def expect_alike(first: Layout, other: Layout, *, first_file: str, file: str) ->
 
 
 def _facts(layout: Layout) -> dict[str, object]:
-    facts = {} if layout.split is None else {f"column {layout.split!r}": "names of splits"}
-    for name, kind in layout.types.items():
-        unit = layout.units.get(name)
-        facts[f"column {name!r}"] = type_name(kind) + f" in {unit}" * bool(unit)
+    units = {name: f" in {unit}" for name, unit in layout.units.items() if unit}
+    facts: dict[str, object] = {
+        f"column {name!r}": type_name(kind) + units.get(name, "")
+        for name, kind in layout.types.items()
+    }
+    if layout.split is not None:
+        facts[f"column {layout.split!r}"] = "names of splits"
     if layout.lists is not None:
         facts["schema metadata shape"] = layout.lists.shape
         facts["schema metadata levels"] = layout.lists.levels

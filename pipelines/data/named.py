@@ -96,11 +96,6 @@ def _table(names: tuple[str, ...], file: str, **layout: Any) -> pa.Table:  # noq
     return pa.table([as_array(column) for column in _bundled(file, **layout).T], names)
 
 
-def _patches(size: int) -> pa.Table:
-    splits = np.repeat(["train", "validation", "test"], PATCHES[:3])
-    return array_table(natural_patches(size), 256, split=splits)
-
-
 def _toy(name: str) -> pa.Table:
     import torch
 
@@ -127,8 +122,12 @@ def _sampled(name: str, width: int, description: str, provenance: str = EBFLOW) 
 
 
 def _photographs(size: int) -> NamedSource:
+    def table() -> pa.Table:
+        splits = np.repeat(["train", "validation", "test"], PATCHES[:3])
+        return array_table(natural_patches(size), 256, split=splits)
+
     authors = "two photographs bundled with scikit-learn (CC BY 2.0), split by place"
-    table, about = partial(_patches, size), "patches of photographs, RGB"
+    about = "patches of photographs, RGB"
     return NamedSource(table, sum(PATCHES), (3, size, size), about, authors)
 
 

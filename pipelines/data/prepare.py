@@ -7,7 +7,7 @@ byte a row for its split and, while the splits are sampled, 24 bytes a row for t
 __all__ = ["check_rows", "prepare"]
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -130,11 +130,8 @@ class _Training:
 
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""
-        columns, layout, found = (
-            self.reader.schemas.context,
-            self.reader.layout,
-            self.context.summary(),
-        )
+        columns, layout = self.reader.schemas.context, self.reader.layout
+        found = self.context.summary()
         label = layout.label if layout.label in layout.context else None
         return columns and Context(columns=columns, mean=found.mean, std=found.std, label=label)
 
@@ -164,25 +161,18 @@ def _write(
         seed=seed,
         assignment=describe(reader.named_counts, counts, order, reader.layout.split),
         incomplete={split: count for split, count in incomplete.items() if count},
-        warnings=(*reader.warnings, *_missing_notes(reader, counts, used)),
+        warnings=(*reader.warnings, *_missing_notes(reader)),
         classes=len(training.classes) or None,
         context=training.context_record(),
     )
 
 
-def _missing_notes(reader: Reader, wanted: Counts, used: Counts) -> Iterator[str]:
-    """Yields sentences about rows with missing values, if there are any."""
+def _missing_notes(reader: Reader) -> list[str]:
+    """Returns a sentence about rows with missing values, if there are any."""
     lacking = int(reader.incomplete.sum())
-    if lacking and reader.missing == "drop":
-        yield f"{lacking} of {reader.rows} rows have missing values and are left out"
-    elif lacking:
-        yield (
-            f"{lacking} of {reader.rows} rows have missing values, which are sampled: the "
-            "likelihood of such rows is that of completed ones"
-        )
-        for split in wanted.splits:
-            if left_out := wanted.of(split) - used.of(split):
-                yield (
-                    f"{left_out} of {wanted.of(split)} {split} rows have missing values and are "
-                    "left out: the likelihood is that of complete rows"
-                )
+    found = f"{lacking} of {reader.rows} rows have missing values"
+    effect = {
+        "drop": " and are left out",
+        "impute": ", which are sampled in training rows; other such rows are left out",
+    }
+    return [f"{found}{effect[reader.missing]}"] if lacking else []

@@ -42,9 +42,21 @@ class LogDensity(PythonModel):
         from ebflow.evaluation import log_probs
 
         try:
-            return log_probs(self.flow, model_input).numpy()
+            examples = self._examples(model_input)
+            contexts = None if examples is model_input or not self.flow.context else model_input
+            return log_probs(self.flow, examples, context=contexts).numpy()
         except ValueError as error:
             raise Refused(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+    def _examples(self, model_input):  # noqa: ANN001, ANN202
+        """Returns the examples in a column of lists, such as images, or the input itself."""
+        notes = self.flow.columns.notes if self.flow.columns else {}
+        name = notes.get("column")
+        if name is None or name not in getattr(model_input, "columns", ()):
+            return model_input
+        rows = np.stack([np.asarray(cell).reshape(-1) for cell in model_input[name]])
+        exact = rows.astype(notes["dtype"])
+        return exact if (exact == rows).all() else rows
 
 
 mlflow.models.set_model(LogDensity())
