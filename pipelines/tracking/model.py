@@ -50,7 +50,7 @@ class LogDensity(PythonModel):
 
     def _examples(self, model_input):  # noqa: ANN001, ANN202
         """Returns the examples in a column of lists, such as images, or the input itself."""
-        notes = self.flow.columns.notes if self.flow.columns else {}
+        notes = {} if self.flow.columns is None else self.flow.columns.notes
         name = notes.get("column")
         if name is None or name not in getattr(model_input, "columns", ()):
             return model_input
