@@ -34,7 +34,6 @@ et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelm
 __all__ = ["Chains", "Kernels", "Target", "mixture_of"]
 
 import math
-from collections.abc import Callable
 from itertools import takewhile
 
 import torch
@@ -222,7 +221,6 @@ class Chains:
         generator: The source of random numbers.
         context: The contexts of the rows, with shape (N, C); None for a flow without.
         started: True if the chains start at the missing elements of ``x``.
-        on_step: A function that is called after every step.
 
     Raises:
         NonFinite: if no log-density is finite.
@@ -238,10 +236,8 @@ class Chains:
         *,
         context: Tensor | None = None,
         started: bool = False,
-        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.target, self.rows, self.draws, self.generator = target, len(x), draws, generator
-        self.on_step = on_step
         self.missing = missing.repeat_interleave(draws, 0)
         self.context = None if context is None else context.repeat_interleave(draws, 0)
         self.rest = target.rest(self.context)
@@ -385,7 +381,6 @@ class Chains:
         self._jump()
         if self.target.flow.dequantizer is not None:
             self._refresh()
-        self.on_step()
         return accepted
 
     def _leapfrogs(self) -> Tensor:

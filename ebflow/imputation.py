@@ -18,7 +18,6 @@ __all__ = ["MIXED", "Filling", "Imputed", "impute"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.distributed
@@ -131,13 +130,12 @@ def impute(
     with fixed_weights(flow):
         target = _sampled_target(flow, context, len(x), generator)
         part = max(1, min(ROWS, NUMBERS // (draws * x.shape[1] ** 2)))
-        done = _Share(total, progress)
+        done = 0.0
         for number, leaps in rounds:
             for some in filter(len, rows.split(part)):
                 chains = Chains(
                     target, x[some], missing[some], draws, generator,
                     context=None if context is None else context[some],
-                    on_step=partial(done, len(some) / len(rows)),
                 )  # fmt: skip
                 if number:
                     chains.adapt(chains.warm_up(number * warmup, leaps=leaps))
@@ -146,19 +144,10 @@ def impute(
                 result.draws[some] = torch.where(masked, sampled, result.draws[some])
                 result.acceptance[some] = chains.acceptance()
                 result.r_hat[some] = chains.r_hat() if number else chains.pool_r_hat(ENOUGH)
+                done += (number * (warmup + steps) or SETTLE) * len(some) / len(rows)
+                progress(done / total)
             rows = rows[result.r_hat[rows] > MIXED]
     return result
-
-
-class _Share:
-    """Reports the share of all moves that are done."""
-
-    def __init__(self, steps: int, progress: Callable[[float], None]) -> None:
-        self.done, self.steps, self.progress = 0.0, steps, progress
-
-    def __call__(self, part: float) -> None:
-        self.done += part
-        self.progress(self.done / self.steps)
 
 
 def _sampled_target(

@@ -21,11 +21,13 @@ rows was held out (``docs/measurements/truths.py``).
 Example: the errors of a denoiser of another library, scikit-learn's ridge regression.
 
     >>> from sklearn.linear_model import Ridge
-    >>> truth, generator = ebflow.complexity.load("digits"), torch.Generator().manual_seed(0)
+    >>> from ebflow.complexity.errors import denoising_errors
+    >>> from ebflow.complexity.truths import load
+    >>> truth, generator = load("digits"), torch.Generator().manual_seed(0)
     >>> clean = truth.sample(2000, generator=generator)
     >>> noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
     >>> model = Ridge().fit(noisy, clean)
-    >>> errors = ebflow.complexity.denoising_errors(
+    >>> errors = denoising_errors(
     ...     lambda x, sigma: torch.from_numpy(model.predict(x.numpy())), truth, 0.5,
     ...     generator=generator,
     ... )

@@ -15,12 +15,12 @@ import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.files import replaced
-from pipelines.data.manifest import Context, Manifest
+from pipelines.data.manifest import Context, Manifest, Statistics
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import ShardWriter, shard_schema
 from pipelines.data.sources import open_source
 from pipelines.data.splits import Counts, describe
-from pipelines.data.statistics import Moments
+from pipelines.moments import Moments
 
 
 def prepare(
@@ -133,7 +133,9 @@ class _Training:
         columns, layout = self.reader.schemas.context, self.reader.layout
         found = self.context.summary()
         label = layout.label if layout.label in layout.context else None
-        return columns and Context(columns=columns, mean=found.mean, std=found.std, label=label)
+        return columns and Context(
+            columns=columns, mean=found["mean"], std=found["std"], label=label
+        )
 
 
 def _write(
@@ -157,7 +159,7 @@ def _write(
         columns=reader.columns,
         counts={split: used.of(split) for split in counts.splits},
         shards=tuple(shard for writer in writers for shard in writer.close()),
-        statistics=training.moments.summary(),
+        statistics=Statistics(**training.moments.summary()),
         seed=seed,
         assignment=describe(reader.named_counts, counts, order, reader.layout.split),
         incomplete={split: count for split, count in incomplete.items() if count},

@@ -16,10 +16,10 @@ from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
-from pipelines.data.manifest import Manifest
+from pipelines.data.manifest import Manifest, Statistics
 from pipelines.data.shards import Shard, ShardWriter, shard_schema
 from pipelines.data.splits import SPLITS
-from pipelines.data.statistics import Moments
+from pipelines.moments import Moments
 
 SHARD_ROWS = 65536
 
@@ -103,7 +103,7 @@ def _manifest(
         columns=None,
         counts=counts,
         shards=tuple(shards),
-        statistics=moments.summary(),
+        statistics=Statistics(**moments.summary()),
         seed=seed,
         assignment=f"{source.assignment}; smoothed",
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ebflow.complexity import Truth, denoising_errors, fit_truth, load, save
+from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.factors import FactorMixture, fit_factors
+from ebflow.complexity.truths import Truth, fit_truth, load, save
 from ebflow.randomness import generator
 
 LAWS = ("digits", "mnist", "patches")

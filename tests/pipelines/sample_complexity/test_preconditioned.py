@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from ebflow.complexity import denoising_errors, load
+from ebflow.complexity.errors import denoising_errors
+from ebflow.complexity.truths import load
 from ebflow.randomness import generator
 from pipelines.sample_complexity.ensembles import fit
 from pipelines.sample_complexity.preconditioned import residual_denoisers, unet_denoisers

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.statistics import Moments
+from pipelines.moments import Moments
 
 sizes = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(lambda s: sum(s) > 0)
 
@@ -24,10 +24,10 @@ def test_any_cut_into_batches_gives_the_moments_of_the_whole(sizes, seed):
     whole = np.concatenate(parts)
     found = moments.summary()
     scale = np.abs(whole).max(axis=0)
-    np.testing.assert_allclose(found.mean / scale, whole.mean(axis=0) / scale, atol=1e-13)
-    np.testing.assert_allclose(found.std / scale, whole.std(axis=0) / scale, atol=1e-13)
-    assert found.min == tuple(whole.min(axis=0))
-    assert found.max == tuple(whole.max(axis=0))
+    np.testing.assert_allclose(found["mean"] / scale, whole.mean(axis=0) / scale, atol=1e-13)
+    np.testing.assert_allclose(found["std"] / scale, whole.std(axis=0) / scale, atol=1e-13)
+    assert found["min"] == tuple(whole.min(axis=0))
+    assert found["max"] == tuple(whole.max(axis=0))
 
 
 def test_large_mean_keeps_its_variance():
@@ -35,4 +35,4 @@ def test_large_mean_keeps_its_variance():
     values = 1e9 + np.arange(1000.0)[:, None]
     for part in np.split(values, 10):
         moments.update(part)
-    assert moments.summary().std[0] == pytest.approx(values.std(), rel=1e-12)
+    assert moments.summary()["std"][0] == pytest.approx(values.std(), rel=1e-12)

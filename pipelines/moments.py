@@ -4,8 +4,6 @@ __all__ = ["Moments"]
 
 import numpy as np
 
-from pipelines.data.manifest import Statistics
-
 
 class Moments:
     """Mean, standard deviation, minimum and maximum of each column, without NaN.
@@ -40,8 +38,8 @@ class Moments:
         self.mean += shift * (count / total)
         self.count = self.count + count
 
-    def summary(self) -> Statistics:
-        """Returns the statistics; the standard deviation divides by n."""
+    def summary(self) -> dict[str, tuple[float, ...]]:
+        """Returns ``mean``, ``std``, ``min`` and ``max``; ``std`` divides by n."""
         std = np.sqrt(self.squares / np.maximum(1, self.count))
         values = {"mean": self.mean, "std": std, "min": self.min, "max": self.max}
-        return Statistics(**{key: tuple(value.tolist()) for key, value in values.items()})
+        return {key: tuple(value.tolist()) for key, value in values.items()}
