@@ -1,6 +1,6 @@
 """Detection of the columns of a table, from all of its rows, batch by batch."""
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "detect_columns"]
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -42,6 +42,15 @@ SINGLE = ("float32", "Float32", "float", "arrow:float")
 """Names of types with seven digits."""
 
 NUMERIC = ("number", "integer", "boolean", "time", "duration")
+
+
+def detect_columns(
+    frame: ArrayLike, names: Sequence[str] | None = None, *, context: bool = False, what: str = "x"
+) -> Columns:
+    """Returns the columns of a frame, by all of its rows; arguments as of ``Detector``."""
+    detector = Detector(names, context=context, what=what)
+    detector.update(frame)
+    return detector.finish().confirmed(frame)
 
 
 class Detector:

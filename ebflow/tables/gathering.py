@@ -17,6 +17,7 @@ from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
 from .column import column_label
 from .completion import completed
+from .detect import detect_columns
 from .frames import ArrayLike, columns_of, is_frame
 from .rows import Arrays, Rows, refuse
 from .schema import Columns
@@ -84,11 +85,11 @@ def describe(x: ArrayLike, context: ArrayLike | Sequence[str] | None) -> Columns
         if unknown := [name for name in named if name not in names]:
             raise ValueError(f"context: found no column {unknown[0]!r} in x, expected some of "
                              f"{', '.join(names)}")  # fmt: skip
-        data = Columns.detect(x, [name for name in names if name not in named])
+        data = detect_columns(x, [name for name in names if name not in named])
         _check_varied(data, "x")
     if named or (context is not None and is_table(context)):
         frame, what = (x, "x") if named else (context, "context")
-        given = Columns.detect(frame, named or None, context=True, what=what)
+        given = detect_columns(frame, named or None, context=True, what=what)
         _check_varied(given, "context")
     if data is None and given is None:
         return None

@@ -31,8 +31,8 @@ class Columns(Sequence[Column]):
         notes: JSON-able facts about the data for readers of files.
 
     Example:
-        >>> from ebflow.tables import Columns
-        >>> columns = Columns.detect({"a": [1.5, 2.0, 4.0, 4.5], "b": ["u", "v", "u", "u"]})
+        >>> from ebflow.tables import detect_columns
+        >>> columns = detect_columns({"a": [1.5, 2.0, 4.0, 4.5], "b": ["u", "v", "u", "u"]})
         >>> columns.encode({"b": ["v"], "a": [3.0]})
         array([[3., 1.]])
         >>> columns.decode(np.array([[3.04, 0.0]]))
@@ -48,25 +48,6 @@ class Columns(Sequence[Column]):
     ) -> None:
         self._columns, self.library, self.context = tuple(columns), library, context
         self.notes = dict(notes or {})
-
-    @classmethod
-    def detect(
-        cls, frame: ArrayLike, names: Sequence[str] | None = None, *, context: bool = False,
-        what: str = "x",
-    ) -> "Columns":  # fmt: skip
-        """Returns the columns of a frame, by all of its rows; see ``Detector``.
-
-        Arguments:
-            frame: The frame.
-            names: The columns to use; None: all.
-            context: True for contexts, of which only constants are left out.
-            what: The name of the frame in messages.
-        """
-        from .detect import Detector
-
-        detector = Detector(names, context=context, what=what)
-        detector.update(frame)
-        return detector.finish().confirmed(frame)
 
     def __getitem__(self, index: int | slice) -> Column | tuple[Column, ...]:
         return self._columns[index]

@@ -20,7 +20,7 @@ from ebflow.checkpoint import Checkpoint, check, load, read, save, seal, write
 from ebflow.errors import BadInput
 from ebflow.fitting import fit
 from ebflow.flow import Flow
-from ebflow.tables import Columns
+from ebflow.tables.detect import detect_columns
 from pipelines.training.resumable import resume, save_training
 from tests.pipelines.training.cases import trainer
 
@@ -331,7 +331,7 @@ def test_loading_never_unpickles(trained, monkeypatch):
 def test_a_flow_saved_is_the_flow_loaded(name, tmp_path):
     """Architectures by their spec, bases and contexts with them; others into one like it."""
     flow = FLOWS[name]().eval()
-    flow.columns = Columns.detect({"a": [0.5, 1.0], "b": ["u", "v"]})
+    flow.columns = detect_columns({"a": [0.5, 1.0], "b": ["u", "v"]})
     save(flow, tmp_path / "flow")
     into = None if flow.spec else FLOWS[name]()
     if into is not None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ebflow
-from ebflow.tables import Columns
+from ebflow.tables.detect import detect_columns
 
 QUICK = {"steps": 3, "progress": False, "marginals": False, "options": {"depth": 1}}
 N = 60
@@ -30,8 +30,8 @@ def flow(frame):
 def categorical(flow):
     """The same flow, which calls its context k, of two levels."""
     net = ebflow.architectures.dense((2,), depth=1, context=2)
-    given = Columns.detect({"k": ["u", "v"]}, context=True)
-    net.columns = Columns.detect({"a": [0.5, 1.0], "b": [0.5, 1.0]})
+    given = detect_columns({"k": ["u", "v"]}, context=True)
+    net.columns = detect_columns({"a": [0.5, 1.0], "b": [0.5, 1.0]})
     net.columns.context = given
     return net
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from ebflow.tables import Columns, Detector
+from ebflow.tables import Detector
+from ebflow.tables.detect import detect_columns
 
 
 def test_columns_that_nearly_depend_on_others_divide_no_later_ones():
@@ -8,7 +9,7 @@ def test_columns_that_nearly_depend_on_others_divide_no_later_ones():
     random = np.random.default_rng(2)
     heavy = random.standard_cauchy((400, 4)) ** 3
     x = heavy @ random.normal(size=(4, 60)) + random.normal(size=(400, 60))
-    columns = Columns.detect({f"x{k}": x[:, k] for k in range(60)})
+    columns = detect_columns({f"x{k}": x[:, k] for k in range(60)})
     assert not any(column.dropped for column in columns)
 
 
@@ -21,7 +22,7 @@ def test_exact_functions_are_found_beside_large_offsets_in_any_batches():
     detector = Detector()
     for first in range(0, 5_000, 700):
         detector.update({name: values[first : first + 700] for name, values in frame.items()})
-    for columns in (detector.finish(), Columns.detect(frame)):
+    for columns in (detector.finish(), detect_columns(frame)):
         treatments = {c.name: c.describe() for c in columns if c.dropped}
         assert treatments == {
             "rest": "dropped: equals - rare + 1",
@@ -36,7 +37,7 @@ def test_dropped_columns_do_not_hide_later_ones():
     a, b, c = random.normal(size=(3, 1_000))
     frame = {"a": a, "a2": 2 * a + 1, "b": b, "ab": a + b, "a3": 3 * a, "c": c}
     frame["abc"] = a - 3 * b + c
-    treatments = {c.name: c.describe() for c in Columns.detect(frame) if c.dropped}
+    treatments = {c.name: c.describe() for c in detect_columns(frame) if c.dropped}
     assert treatments == {
         "a2": "dropped: equals 2 a + 1",
         "ab": "dropped: equals a + b",

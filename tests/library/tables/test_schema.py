@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from ebflow.tables import Columns, Detector
+from ebflow.tables.detect import detect_columns
 
 N = 400
 
@@ -59,7 +60,7 @@ LIBRARIES = {
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_frame_comes_back_with_its_types_and_values(table, library):
     frame = LIBRARIES[library](table)
-    columns = Columns.detect(frame)
+    columns = detect_columns(frame)
     numbers = columns.encode(frame)
     assert numbers.shape == (N, columns.width) and numbers.dtype == np.float64
     back = columns.decode(numbers)
@@ -80,7 +81,7 @@ def _types(frame):
 
 def test_what_is_done_to_each_column_is_printed(table):
     rare = ["a"] * 300 + ["b"] * 90 + [f"rare {k}" for k in range(10)]
-    columns = Columns.detect(table.assign(id=range(1, N + 1), level=rare))
+    columns = detect_columns(table.assign(id=range(1, N + 1), level=rare))
     lines = dict(line.split("  ", 1) for line in str(columns).splitlines())
     treatments = {name: rest.strip().split("  ")[-1].strip() for name, rest in lines.items()}
     assert treatments["real"] == "number"
@@ -96,8 +97,8 @@ def test_what_is_done_to_each_column_is_printed(table):
 
 
 def test_columns_go_through_json(table):
-    columns = Columns.detect(table)
-    columns = Columns(columns, columns.library, Columns.detect(table, ["cut"], context=True))
+    columns = detect_columns(table)
+    columns = Columns(columns, columns.library, detect_columns(table, ["cut"], context=True))
     assert Columns.from_dict(json.loads(json.dumps(columns.to_dict()))) == columns
 
 
@@ -105,14 +106,14 @@ def test_batches_give_the_columns_of_the_whole(table):
     detector = Detector()
     for start in range(0, N, 90):
         detector.update(table[start : start + 90])
-    found, expected = detector.finish(), Columns.detect(table)
+    found, expected = detector.finish(), detect_columns(table)
     for one, two in zip(found, expected, strict=True):
         assert one.describe() == two.describe() and one.levels == two.levels
 
 
 def test_rare_levels_are_sampled_by_their_frequency():
     level = ["a"] * 500 + ["b"] * 490 + ["c"] * 4 + ["d"] * 2
-    columns = Columns.detect({"level": np.array(level), "x": np.arange(996.0) % 7})
+    columns = detect_columns({"level": np.array(level), "x": np.arange(996.0) % 7})
     assert columns[0].levels == ("a", "b") and columns[0].rare == {"c": 4, "d": 2}
     drawn = columns.decode(np.tile([2.0, 0.0], (3000, 1)))["level"]
     assert set(drawn) == {"c", "d"}
@@ -123,7 +124,7 @@ def test_rare_levels_are_sampled_by_their_frequency():
 
 def test_an_unseen_level_has_a_code_of_its_own_and_no_ones_as_a_context():
     frame = {"level": ["u", "v"] * 50, "x": np.arange(100.0) % 7}
-    columns = Columns.detect(frame)
+    columns = detect_columns(frame)
     numbers = columns.encode({"level": ["w", "v"], "x": [0.0, 1.0]})
     np.testing.assert_array_equal(numbers, [[2, 0], [1, 1]])
     np.testing.assert_array_equal(columns.one_hot(numbers), [[0, 0, 0], [0, 1, 1]])
@@ -132,7 +133,7 @@ def test_an_unseen_level_has_a_code_of_its_own_and_no_ones_as_a_context():
 
 def test_no_category_has_more_than_256_levels():
     rng = np.random.default_rng(0)
-    columns = Columns.detect({"name": [f"n{k}" for k in rng.geometric(0.004, 20_000)]})
+    columns = detect_columns({"name": [f"n{k}" for k in rng.geometric(0.004, 20_000)]})
     assert columns[0].size == 256 and len(columns[0].levels) == 255
 
 
@@ -140,31 +141,31 @@ def test_identifiers_go_on_in_samples():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"row": rng.permutation(100) + 1, "x": rng.normal(size=100)})
     frame["key"] = [f"{k:08x}" for k in rng.integers(0, 2**32, 100)]
-    columns = Columns.detect(frame[:80])
+    columns = detect_columns(frame[:80])
     assert [c.dropped for c in columns] == ["identifier", "", "identifier"]
     back = columns.decode(np.zeros((2, 1)))
     assert back["row"].tolist() == [101, 102] and back["row"].dtype == np.int64
     assert back["key"].isna().all() and back["key"].dtype == frame["key"].dtype
-    assert Columns.detect({"year": np.arange(1950, 2010)}).width == 1
+    assert detect_columns({"year": np.arange(1950, 2010)}).width == 1
 
 
 def test_a_linear_function_needs_every_row():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 500))
     total = x + 2 * y
-    assert Columns.detect({"x": x, "y": y, "total": total}).width == 2
+    assert detect_columns({"x": x, "y": y, "total": total}).width == 2
     other = total.copy()
     other[7] += 0.01
-    assert Columns.detect({"x": x, "y": y, "total": other}).width == 3
+    assert detect_columns({"x": x, "y": y, "total": other}).width == 3
     lacking = np.where(np.arange(500) == 7, np.nan, 1.0)
     frame = {"x": x, "y": y, "z": rng.normal(size=500) * lacking, "total": other}
-    assert Columns.detect(frame).width == 4  # in a row that is not complete
-    assert Columns.detect({name: values[:8] for name, values in frame.items()}).width == 4
+    assert detect_columns(frame).width == 4  # in a row that is not complete
+    assert detect_columns({name: values[:8] for name, values in frame.items()}).width == 4
 
 
 def test_a_linear_function_fills_in_a_missing_term():
     x, y = np.random.default_rng(0).normal(size=(2, 100))
-    columns = Columns.detect({"x": x, "y": y, "total": x + 2 * y})
+    columns = detect_columns({"x": x, "y": y, "total": x + 2 * y})
     found = columns.encode({"x": [1.0, np.nan], "y": [np.nan, np.nan], "total": [5.0, 3.0]})
     np.testing.assert_allclose(found, [[1, 2], [np.nan, np.nan]])
 
@@ -172,14 +173,14 @@ def test_a_linear_function_fills_in_a_missing_term():
 def test_restored_indicators_stay_zeros_and_ones():
     rng = np.random.default_rng(0)
     frame = pd.get_dummies(pd.Series(rng.choice(list("abc"), 300)), dtype=int)
-    columns = Columns.detect(frame)
+    columns = detect_columns(frame)
     assert columns[2].dropped == "linear"
     assert columns.decode(np.array([[1.0, 1.0], [0.0, 0.0]]))["c"].tolist() == [0, 1]
 
 
 def test_columns_are_found_by_name_and_arrays_by_position():
     frame = {"a": np.arange(9.0) ** 2, "b": np.arange(9.0) ** 3}
-    columns = Columns.detect(frame)
+    columns = detect_columns(frame)
     expected = np.stack([frame["a"], frame["b"]], 1)
     other = {"c": np.zeros(9), "b": frame["b"], "a": frame["a"]}
     for same in (other, pl.DataFrame(other), expected):
@@ -208,7 +209,7 @@ def test_columns_are_found_by_name_and_arrays_by_position():
 )
 def test_what_is_no_column_is_named(values, error, line):
     with pytest.raises(error, match=line):
-        Columns.detect(
+        detect_columns(
             {"a": values} if not isinstance(values, pd.Series) else values.to_frame("a")
         )
 
@@ -229,22 +230,22 @@ def test_numbers_in_a_later_batch_of_text_are_levels():
     ],
 )
 def test_a_value_of_another_kind_is_named(known, value, line):
-    columns = Columns.detect({"a": known})
+    columns = detect_columns({"a": known})
     with pytest.raises(ValueError, match=line):
         columns.encode({"a": np.array([value])}, first=5)
 
 
 def test_texts_of_numbers_with_leading_zeros_are_no_numbers():
     codes = [f"{k % 9:03d}" for k in range(300)]
-    columns = Columns.detect({"code": codes})
+    columns = detect_columns({"code": codes})
     assert columns[0].kind == "category"
     assert columns.decode(columns.encode({"code": codes}))["code"].tolist() == codes
 
 
 def test_no_frame_library_is_imported():
     code = (
-        "import sys; from ebflow.tables import Columns\n"
-        "columns = Columns.detect({'a': [1.5, 2.0], 'b': ['u', 'v']})\n"
+        "import sys; from ebflow.tables import detect_columns\n"
+        "columns = detect_columns({'a': [1.5, 2.0], 'b': ['u', 'v']})\n"
         "columns.decode(columns.encode({'a': [1.0], 'b': ['u']}))\n"
         "print(sorted({'pandas', 'polars', 'pyarrow', 'pydantic'} & set(sys.modules)))"
     )
@@ -264,23 +265,23 @@ def test_frequent_words_and_codes_among_numbers_are_levels(word, rows, refused):
         with pytest.raises(
             ValueError, match=rf"column 'a', row 100: found {word!r} among".replace("?", r"\?")
         ):
-            Columns.detect({"a": texts})
+            detect_columns({"a": texts})
     else:
-        assert Columns.detect({"a": texts})[0].kind == "category"
+        assert detect_columns({"a": texts})[0].kind == "category"
 
 
 def test_a_word_among_many_numbers_is_no_level():
     texts = np.array([*map(str, range(1_000))], object)
     texts[::100] = "none"
     with pytest.raises(ValueError, match="row 0: found 'none' among numbers"):
-        Columns.detect({"a": texts})
+        detect_columns({"a": texts})
 
 
 def test_many_different_words_among_numbers_are_codes():
     """Diagnoses by ICD-9 are numbers but for some that start with V or E."""
     texts = np.array([str(k % 300) for k in range(5_000)], object)
     texts[::100] = [f"V{k}" for k in range(50)]
-    assert Columns.detect({"a": texts})[0].kind == "category"
+    assert detect_columns({"a": texts})[0].kind == "category"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_missing_texts_and_levels_of_any_type_are_read(column):
     frame = (
         pa.table({"a": column}) if isinstance(column, pa.Array) else pd.DataFrame({"a": column})
     )
-    columns = Columns.detect(frame)
+    columns = detect_columns(frame)
     assert columns[0].missing == 10
     assert np.array_equal(columns.encode(frame)[:3, 0], [0, np.nan, 1], equal_nan=True)
     assert columns.decode(np.array([[0.0], [1.0]])) is not None
