@@ -18,7 +18,7 @@ class Event:
         best: True if this validation is the best so far.
         note: A message to the user: why the NLL has not fallen for a while, or what was not
             finite.
-        text: The progress in words, if step and NLL do not tell it.
+        text: The progress in words, if step and NLL do not show it.
         share: The share of the training that is done.
     """
 

@@ -216,7 +216,7 @@ class Trainer:
     def _recovered(self, error: NonFinite) -> Event:
         """Returns to the best validation, with a lower learning rate the first time."""
         state, again = self.state, self.state.relief == 1
-        action = "goes on with a quarter of the learning rate" if again else "ends"
+        action = "resumes with a quarter of the learning rate" if again else "ends"
         note = f"{error}; training went back to step {state.best_step}, its best, and {action}"
         self.restore(self.best)
         verdict = "" if again else f"became non-finite twice, the last time at {error}"

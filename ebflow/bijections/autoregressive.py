@@ -198,27 +198,30 @@ class _Steps:
     """A conditioner evaluated element by element, each hidden unit once.
 
     Arguments:
-        net: The conditioner h.
+        conditioner: The conditioner h.
         context: The context of every row, with shape (B, C).
         like: A tensor with one row for each row of h.
     """
 
-    def __init__(self, net: Conditioner, context: Tensor | None, like: Tensor) -> None:
-        self.net, self.offsets = net, net.offsets(context)
-        self.weights = [layer.masked() for layer in (net.enter, *net.blocks, net.leave)]
-        self.units = [like[:, :0]] * (len(net.blocks) + 1)
+    def __init__(self, conditioner: Conditioner, context: Tensor | None, like: Tensor) -> None:
+        self.conditioner, self.offsets = conditioner, conditioner.offsets(context)
+        self.weights = [
+            layer.masked() for layer in (conditioner.enter, *conditioner.blocks, conditioner.leave)
+        ]
+        self.units = [like[:, :0]] * (len(conditioner.blocks) + 1)
         self.memory: list[Tensor] = []
         if not torch.is_grad_enabled():  # units are written in place, not copied at each step
-            shape = (len(net.blocks) + 1, len(like), net.starts[-1])
+            shape = (len(conditioner.blocks) + 1, len(like), conditioner.starts[-1])
             self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
         """Returns h, with shape (B, 1, count), of the element after ``x``, with shape (B, i)."""
-        net, i = self.net, x.shape[1]
-        if net.starts[i] < net.starts[i + 1]:
-            self._extend(x.clamp(-REACH, REACH), slice(net.starts[i], net.starts[i + 1]))
-        rows = slice(i * net.count, (i + 1) * net.count)
-        return _rows(net.leave.bias, self.units[-1], self.weights[-1], rows).unsqueeze(1)
+        conditioner, i = self.conditioner, x.shape[1]
+        first, last = conditioner.starts[i : i + 2]
+        if first < last:
+            self._extend(x.clamp(-REACH, REACH), slice(first, last))
+        rows = slice(i * conditioner.count, (i + 1) * conditioner.count)
+        return _rows(conditioner.leave.bias, self.units[-1], self.weights[-1], rows).unsqueeze(1)
 
     def _extend(self, x: Tensor, new: slice) -> None:
         """Computes the units that see all of ``x``, of every layer."""
@@ -227,7 +230,7 @@ class _Steps:
         for k, offset in enumerate(self.offsets[1:]):
             seen = self._append(2 * k, F.silu(h))
             seen = self._append(2 * k + 1, F.silu(_rows(offset, seen, inner[2 * k], new)))
-            h = h + _rows(self.net.blocks[2 * k + 1].bias, seen, inner[2 * k + 1], new)
+            h = h + _rows(self.conditioner.blocks[2 * k + 1].bias, seen, inner[2 * k + 1], new)
         self._append(-1, h)
 
     def _append(self, layer: int, new: Tensor) -> Tensor:

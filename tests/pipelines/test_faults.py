@@ -38,7 +38,7 @@ def test_a_loss_that_is_not_finite_delivers_the_best_with_a_warning(tmp_path, wo
     printed = store.run("run", "density", *WILD, "--workers", str(workers))
     summary = store.summary()
     first, second = [text for text in summary["warnings"] if "went back to step 0" in text]
-    assert "layer" in first and first.endswith("goes on with a quarter of the learning rate")
+    assert first.endswith("resumes with a quarter of the learning rate")
     assert second.endswith("ends") and "twice" in summary["verdict"]
     assert first in printed and second in printed
     page = (store.root / "runs" / "density" / "digits" / "report.html").read_text()
