@@ -216,6 +216,7 @@ def fit_components(
     jitter = 1e-8 * torch.eye(len(mean)).to(x)  # contexts may be linear functions of others
     root = scale[:, None] * torch.linalg.cholesky(correlations + jitter)
     white = torch.linalg.solve_triangular(root, (x - mean).mT, upper=False).mT
+    white = white * (white.std(0) > 0.1)  # other directions have rounding errors alone
     mixture, _ = _fitted(white, count, "full", MOST, seed, ridge)
     means, covariances = mixture.means @ root.mT + mean, root @ mixture.covariances @ root.mT
     return GaussianMixture(mixture.weights, means, covariances)
@@ -276,7 +277,8 @@ def _fitted(
 def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the columns' standard deviations, 1 for a constant column, and means."""
     scale, mean = torch.std_mean(x, 0, correction=0)
-    return torch.where(scale > 0, scale, 1.0), mean
+    varies = scale > 1e-10 * mean.abs()  # that of a constant is a rounding error
+    return torch.where(varies, scale, 1.0), mean
 
 
 def _choice(shape: Sequence[int], seed: int) -> Tensor:

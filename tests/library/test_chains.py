@@ -123,6 +123,15 @@ def test_proposals_of_near_collinear_columns_are_as_narrow_as_their_conditionals
     )
 
 
+def test_columns_that_depend_on_others_get_proposals():
+    """Contexts of one category depend on each other, and may be constant in a few rows."""
+    noise = normal((4000, 1), torch.zeros((), dtype=torch.float64), generator(5, "samples"))
+    first = (torch.arange(4000) % 3 == 0).double()[:, None]
+    contexts = [1.37 * first - 0.3, 0.58 - 0.98 * first, torch.full_like(first, -0.28)]
+    samples = torch.cat([*contexts, noise, noise + first], 1)
+    assert mixture_of(samples, 16, generator(6)).log_prob(samples).isfinite().all()
+
+
 @pytest.fixture
 def gaussian():
     """Chains of 16 rows of a Gaussian, 32 each, that lack the first three elements of four."""
