@@ -72,7 +72,7 @@ def open_reference(folder: Path, device: str = "cpu") -> Reference:
 def open_blind(folder: Path, device: str = "cpu") -> dict[str, Normalized]:
     """Returns the class-blind densities that a stage kept, by name: ``gaussian`` and ``flow``."""
     flow = load(folder / FLOW).to(device)
-    gaussian = Preprocessing.load(folder / GAUSSIAN).base.to(device)
+    gaussian = Preprocessing.load(folder / GAUSSIAN).base.to(device, torch.float32)
     return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
 
 
