@@ -20,7 +20,7 @@ CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
 """Settings that replace those of a recipe, unless they are None."""
 
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
-POSITIVE = ValueError, lambda number: number > 0, "a number above 0"
+POSITIVE = ValueError, lambda x: isinstance(x, numbers.Real) and x > 0, "a number above 0"
 
 RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
     "steps": COUNT,

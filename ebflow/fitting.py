@@ -177,6 +177,9 @@ def fit(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
     names = columns.features if columns else None
+    for column in columns.modelled if columns else ():
+        if column.size and column.name in (bounds or {}):
+            raise ValueError(f"bounds, column {column.name!r}: found a category, expected numbers")
     known = bounds_by_index(bounds or {}, names, train.width, train.levels)
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)

@@ -389,8 +389,8 @@ class Trainer:
         elif self.step >= self.steps:
             state.ended, state.verdict = "steps", f"ended after {self.step} steps{reason}"
         elif self._ended():
-            limit = f"the limit of {self.max_seconds:g} s"
-            state.ended, state.verdict = "seconds", f"{limit} ended step {self.step}{reason}"
+            verdict = f"the time limit ended training at step {self.step}{reason}"
+            state.ended, state.verdict = "seconds", verdict
 
     def _ended(self) -> bool:
         return self.progress >= 1

@@ -144,16 +144,10 @@ class Column:
         return Series(self.kind, numbers, self.dtype)
 
     def restored(self, values: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
-        """Returns the numbers of a column that is not modelled, from those of the others.
-
-        A linear function is not negative if no training value is. Integers and booleans stay
-        between the smallest and the largest training value.
-        """
+        """Returns the numbers of a column that is not modelled, from those of the others."""
         if self.terms:
-            numbers = self._linear(values)
-            if self.kind == "boolean" or self.decimals == 0:
-                return np.clip(np.round(numbers), self.low, self.high)
-            return np.maximum(numbers, 0.0) if self.low >= 0 else numbers
+            indicator = (self.low, self.high) == (0, 1)
+            return self._linear(values).round().clip(0, 1) if indicator else self._linear(values)
         if self.value is None:
             return np.full(rows, np.nan)
         if self.dropped == "identifier":

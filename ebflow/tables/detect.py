@@ -137,16 +137,17 @@ class Detector:
     def _drop_dependent(self, columns: dict[str, Column]) -> None:
         """Marks exact linear functions of other columns as dropped.
 
-        Of several columns that depend on each other, those with more missing values are dropped.
+        Of several columns that depend on each other, those with more missing values are dropped,
+        then those with a wider range: a total, and not its parts.
         """
         used = [name for name in self._numeric if self._factor.width
                 and columns[name].kind in NUMERIC and not columns[name].dropped]  # fmt: skip
-        used.sort(key=lambda name: columns[name].missing)
+        used.sort(key=lambda name: (columns[name].missing, columns[name].high - columns[name].low))
         places = [self._numeric.index(name) for name in used]
         decimals = [columns[name].decimals for name in used]
         units = [86_400.0 if columns[name].scale == "seconds" else 1.0 for name in used]
         for k, terms, offset in dependent(self._factor, places, units, decimals):
-            named = {used[j]: weight for j, weight in terms.items()}
+            named = {used[j]: terms[j] for j in sorted(terms, key=places.__getitem__)}
             column = columns[used[k]]
             columns[used[k]] = replace(column, dropped="linear", terms=named, offset=offset)
 

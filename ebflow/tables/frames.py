@@ -91,6 +91,8 @@ class Series(NamedTuple):
 
     def filled(self, other: "Series") -> "Series":
         """Returns the column with its missing values replaced by another column's."""
+        if self.missing.all():  # then its type may say nothing
+            return other
         values = other.objects
         if self.kind == "category":
             codes = {key(level): code for code, level in enumerate(self.levels)}

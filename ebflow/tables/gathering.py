@@ -215,10 +215,11 @@ def row_weights(weights: ArrayLike | None, rows: int) -> Tensor | None:
         return None
     array = weights.cpu() if isinstance(weights, Tensor) else weights
     weight = torch.from_numpy(np.array(array, dtype=np.float64)).flatten()
-    if len(weight) != rows or not weight.isfinite().all() or (weight < 0).any():
+    wrong = int((~(weight.isfinite() & (weight >= 0))).sum())
+    if len(weight) != rows or wrong:
         raise ValueError(
-            f"sample_weight: found {len(weight)} weights for {rows} rows, expected one finite "
-            "number of 0 or more for each row"
+            f"sample_weight: found {len(weight)} weights for {rows} rows, {wrong} of them "
+            "negative or not finite, expected one finite number of 0 or more for each row"
         )
     if not weight.any():
         raise ValueError("sample_weight: found only weights of zero, expected some above zero")

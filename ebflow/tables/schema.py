@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .column import SHOWN, Column
-from .frames import ArrayLike, Series, columns_of, is_positional, library_of, read, write
+from .frames import ArrayLike, Series, columns_of, is_positional, key, library_of, read, write
 
 
 class Columns(Sequence[Column]):
@@ -140,12 +140,20 @@ class Columns(Sequence[Column]):
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.
 
-        An unknown level is K zeros.
+        Raises:
+            ValueError: if a level is unknown.
         """
         parts = []
         for k, size in enumerate(self.sizes):
             values = numbers[..., k, None]
             if size:
+                if (unknown := (values >= size).reshape(-1)).any():
+                    column, row = self.modelled[k], int(unknown.argmax())
+                    names = ", ".join(map(key, column.levels[:SHOWN]))
+                    raise ValueError(
+                        f"context, row {row}, column {column.name!r}: found an unknown level, "
+                        f"expected one of {names}"
+                    )
                 values = np.where(np.isnan(values), np.nan, values == np.arange(size))
             parts.append(values)
         return np.concatenate(parts, -1)

@@ -224,6 +224,7 @@ def test_two_columns_of_one_name_are_refused(frame):
         ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
         ({"steps": 10.5}, ValueError, "steps: found 10.5, expected a whole number above 0"),
         ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected a number above 0"),
+        ({"max_seconds": "5"}, ValueError, "max_seconds: found '5', expected a number above 0"),
         ({"shrinkage": 2.0}, ValueError, "shrinkage: found 2.0, expected at least 0 and below 1"),
         ({"shrinkage": -1.0}, ValueError, "shrinkage: found -1.0, expected"),
         ({"device": "lpu"}, ValueError, "device: found lpu, expected one of this machine"),
@@ -315,3 +316,46 @@ def test_a_checkpoint_replaces_nothing_but_a_checkpoint(flow, tmp_path):
     ebflow.save(flow, tmp_path / "empty")
     with pytest.raises(ValueError, match="nowhere: not found"):
         ebflow.load(tmp_path / "nowhere")
+
+
+def test_levels_of_a_context_are_known():
+    """An unknown level was a context of zeros, with an ordinary score."""
+    c = ["u", "v"] * 30
+    table = pd.DataFrame({"y": np.random.default_rng(0).normal(size=N), "c": c})
+    flow = ebflow.fit(table, context=["c"], **QUICK)
+    with pytest.raises(
+        ValueError, match="context, row 1, column 'c': found an unknown level, exp"
+    ):
+        flow.log_prob(table.assign(c=["u", "U", *c[2:]]))
+    with pytest.raises(ValueError, match="expected one of u, v"):
+        flow({"c": "w"})
+
+
+def test_a_column_without_values_is_imputed_whatever_its_type():
+    table = pd.DataFrame({"y": np.random.default_rng(0).normal(size=N), "c": ["u", "v"] * 30})
+    flow = ebflow.fit(table, **QUICK)
+    filled = flow.impute(table.head(3).assign(c=np.nan))
+    assert set(filled["c"]) <= {"u", "v"}
+
+
+def test_bounds_of_categories_are_refused():
+    table = pd.DataFrame({"y": np.random.default_rng(0).normal(size=N), "c": ["u", "v"] * 30})
+    with pytest.raises(ValueError, match="bounds, column 'c': found a category"):
+        ebflow.fit(table, bounds={"c": (0, 1)}, **QUICK)
+
+
+def test_a_total_follows_from_its_parts():
+    """Parts that followed from a total left their range, or broke the formula."""
+    rng = np.random.default_rng(0)
+    hour, minute = rng.integers(0, 24, 500), rng.integers(0, 60, 500)
+    table = pd.DataFrame({"time": 100 * hour + minute, "hour": hour, "minute": minute})
+    flow = ebflow.fit(table, **QUICK)
+    samples = flow.sample(500)
+    assert flow.columns[0].describe() == "dropped: equals 100 hour + minute"
+    assert (samples["time"] == 100 * samples["hour"] + samples["minute"]).all()
+    assert samples["minute"].between(0, 59).all()
+
+
+def test_wrong_weights_are_counted(frame):
+    with pytest.raises(ValueError, match="found 60 weights for 60 rows, 60 of them negative or"):
+        ebflow.fit(frame, sample_weight=[-1.0] * N, **QUICK)

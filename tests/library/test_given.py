@@ -111,7 +111,8 @@ def test_a_category_is_given_as_numbers_are(categorical):
     assert categorical.as_context("v").tolist() == [0, 1]
     for given in (["v", "u"], pd.Series(["v", "u"]), {"k": ["v", "u"]}, [["v"], ["u"]]):
         assert categorical.as_context(given).tolist() == [[0, 1], [1, 0]]
-    assert categorical.as_context(["u", "w"]).tolist() == [[1, 0], [0, 0]]
+    with pytest.raises(ValueError, match="context, row 1, column 'k': found an unknown level"):
+        categorical.as_context(["u", "w"])
 
 
 def test_rows_of_one_column_are_given_in_any_way(frame):

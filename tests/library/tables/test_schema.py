@@ -93,7 +93,7 @@ def test_what_is_done_to_each_column_is_printed(table):
     assert treatments["seven"] == "dropped: always 7"
     assert treatments["id"] == "dropped: identifier"
     assert treatments["double"] == "dropped: equals 2 count + 1"
-    assert treatments["rest"] == "dropped: equals 0.5 tenths - 3"
+    assert treatments["tenths"] == "dropped: equals 2 rest + 6"  # it has the wider range
 
 
 def test_columns_go_through_json(table):
@@ -122,12 +122,14 @@ def test_rare_levels_are_sampled_by_their_frequency():
     np.testing.assert_array_equal(unseen[:, 0], [2, np.nan, 2])
 
 
-def test_an_unseen_level_has_a_code_of_its_own_and_no_ones_as_a_context():
+def test_an_unseen_level_has_a_code_of_its_own_and_is_no_context():
     frame = {"level": ["u", "v"] * 50, "x": np.arange(100.0) % 7}
     columns = detect_columns(frame)
     numbers = columns.encode({"level": ["w", "v"], "x": [0.0, 1.0]})
     np.testing.assert_array_equal(numbers, [[2, 0], [1, 1]])
-    np.testing.assert_array_equal(columns.one_hot(numbers), [[0, 0, 0], [0, 1, 1]])
+    np.testing.assert_array_equal(columns.one_hot(numbers[1:]), [[0, 1, 1]])
+    with pytest.raises(ValueError, match="row 0, column 'level': found an unknown level"):
+        columns.one_hot(numbers)
     assert columns.context_width == 3
 
 
