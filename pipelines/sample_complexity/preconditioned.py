@@ -127,6 +127,7 @@ class _UNet(nn.Module):
         self.last = _zero(_convolution(width, 1))
 
     def forward(self, x: Tensor, waves: Tensor) -> Tensor:
+        """Returns the output for rows ``x`` and the waves of their noise levels."""
         first, second, third, fourth = self.blocks
         fine = first(self.first(self.images(x)), waves)
         coarse = self.wider(F.avg_pool2d(fine, 2))
