@@ -112,17 +112,18 @@ COMMANDS: dict[str, Command | Study] = {
         "tuning.command:gradient_alignment", "search regularizers that align gradients"
     ),
     "score": Command(
-        "pipelines.answers.commands:score", "log-densities of rows, and how unlikely they are"
+        "pipelines.inference.commands:score", "log-densities of rows, and how unlikely they are"
     ),
-    "sample": Command("pipelines.answers.commands:sample", "draw rows from a trained flow"),
+    "sample": Command("pipelines.inference.commands:sample", "draw rows from a trained flow"),
     "impute": Command(
-        "pipelines.answers.commands:impute", "fill in what rows lack by draws, given the rest"
+        "pipelines.inference.commands:impute", "fill in what rows lack by draws, given the rest"
     ),
     "export": Command(
-        "pipelines.answers.commands:export", "write a flow as a graph for programs without ebflow"
+        "pipelines.inference.commands:export",
+        "write a flow as a graph, to use without ebflow",
     ),
     "serve": Command(
-        "pipelines.answers.commands:serve", "serve a trained flow by MLflow, on this machine"
+        "pipelines.inference.commands:serve", "serve a trained flow by MLflow, on this machine"
     ),
     "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
     "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),

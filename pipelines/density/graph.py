@@ -45,7 +45,7 @@ DENSITY = Pipeline(
     describe=results.describe,
     publish=results.publish,
     log=results.log,
-    meanwhile=("pipelines.answers.models",),
+    meanwhile=("pipelines.inference.models",),
     conclude=results.conclude,
     show=results.show,
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipelines.answers import REFERENCE
 from pipelines.config import DensityConfig
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
@@ -16,6 +15,7 @@ from pipelines.density import RESULTS
 from pipelines.density.likelihoods import HEADING, cells, classified, lines
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
+from pipelines.inference import REFERENCE
 from pipelines.reporting.method import method, short_loss, short_net
 from pipelines.reporting.terminal import show_run, table
 from pipelines.tracking import notes
@@ -82,9 +82,9 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     likelihood of test rows and the curves of validation come first; numbers beside results and
     curves are parameters. The training's run has the checkpoint by itself.
     """
-    from pipelines.answers.models import Model
-    from pipelines.answers.tables import examples
     from pipelines.data.dataset import Dataset
+    from pipelines.inference.models import Model
+    from pipelines.inference.tables import examples
     from pipelines.tracking import log_model
 
     data, _, trained, _, reported = (artefact.path for artefact in value)

@@ -245,7 +245,7 @@ def test_only_commands_know_the_command_line():
     root = Path(recipes.__file__).parents[1]
     for file in root.rglob("*.py"):
         room = file.relative_to(root).parts[0]
-        assert room in ("answers", "cli") or "from pipelines.cli" not in file.read_text(), file
+        assert room in ("inference", "cli") or "from pipelines.cli" not in file.read_text(), file
 
 
 @pytest.mark.parametrize("line", LINES)

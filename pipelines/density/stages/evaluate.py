@@ -11,11 +11,11 @@ from torch import Tensor
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, density
-from pipelines.answers.reference import Reference
 from pipelines.config import EvaluateConfig
 from pipelines.data.dataset import Dataset
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
+from pipelines.inference.reference import Reference
 from pipelines.tracking import StageRun
 from pipelines.training.architectures import load
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipelines.answers import tables
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.inference import tables
 
 from .parquet import write
 

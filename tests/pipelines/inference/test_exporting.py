@@ -14,9 +14,9 @@ import pytest
 import ebflow
 from ebflow.bijections.activations import Elementwise
 from ebflow.randomness import RowGenerator, uniform
-from pipelines.answers import commands, exporting
-from pipelines.answers.models import Model, found
 from pipelines.errors import StageFailed
+from pipelines.inference import commands, exporting
+from pipelines.inference.models import Model, found
 
 from .conftest import CONTEXT, NAMES
 

@@ -7,10 +7,10 @@ import torch
 
 from ebflow.randomness import RowGenerator
 from ebflow.tables.batches import Batch
-from pipelines.answers import tables
-from pipelines.answers.commands import Sample
-from pipelines.answers.contexts import in_file, parse_contexts
-from pipelines.answers.models import Model, opened
+from pipelines.inference import tables
+from pipelines.inference.commands import Sample
+from pipelines.inference.contexts import in_file, parse_contexts
+from pipelines.inference.models import Model, opened
 
 ROWS = 10_000
 """Rows that are drawn at a time."""

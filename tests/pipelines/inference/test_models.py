@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.answers.models import opened
-from pipelines.answers.serving import as_mlflow, samples
+from pipelines.inference.models import opened
+from pipelines.inference.serving import as_mlflow, samples
 from pipelines.tracking import StageRun, connect, log_model
 from pipelines.tracking.registry import register
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import ebflow
-from pipelines.answers.reference import Reference
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.inference.reference import Reference
 from pipelines.training.trainers import _columns
 
 NAMES = ("height", "weight", "count", "smoker")

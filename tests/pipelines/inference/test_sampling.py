@@ -42,7 +42,7 @@ def test_they_are_the_flows(ebflow, model, tmp_path):
 
 
 def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.answers.sampling.ROWS", 40)
+    monkeypatch.setattr("pipelines.inference.sampling.ROWS", 40)
     few = sampled(ebflow, model, tmp_path / "few.parquet", "-n", 40)
     many = sampled(ebflow, model, tmp_path / "many.parquet", "-n", 100)
     assert many.num_rows == 100 and many.slice(0, 40).equals(few)
@@ -95,7 +95,7 @@ def test_a_context_stands_behind(ebflow, conditional, tmp_path):
 
 
 def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.answers.sampling.ROWS", 40)
+    monkeypatch.setattr("pipelines.inference.sampling.ROWS", 40)
     rows = grouped(30, seed=3).select(["smoker", "group"])
     pq.write_table(rows, tmp_path / "given.parquet")
     words = ("--context", tmp_path / "given.parquet")

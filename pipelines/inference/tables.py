@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ebflow.tables import Columns
-from pipelines.answers.models import Model
 from pipelines.data.arrays import array_table
 from pipelines.errors import StageFailed
+from pipelines.inference.models import Model
 from pipelines.store.files import drafted
 
 if TYPE_CHECKING:

@@ -133,7 +133,7 @@ def score(words: Sequence[str]) -> int:
     """Scores a source."""
     options = parse(Score, words, "ebflow score")
     _check_rows(options)
-    from pipelines.answers import scoring
+    from pipelines.inference import scoring
 
     return scoring.run(options)
 
@@ -145,7 +145,7 @@ def impute(words: Sequence[str]) -> int:
     if options.steps < 4 or options.steps % 2:
         raise BadInput(f"--steps: found {options.steps}, expected an even number of at least 4")
     _check_rows(options)
-    from pipelines.answers import imputing
+    from pipelines.inference import imputing
 
     return imputing.run(options)
 
@@ -155,7 +155,7 @@ def sample(words: Sequence[str]) -> int:
     options = parse(Sample, words, "ebflow sample")
     _check_least("--rows", options.rows)
     _check_output(options.output)
-    from pipelines.answers import sampling
+    from pipelines.inference import sampling
 
     return sampling.run(options)
 
@@ -170,7 +170,7 @@ def export(words: Sequence[str]) -> int:
             f"--format onnx: found no {', '.join(missing)}, expected the packages of "
             'pip install "ebflow[export]"'
         )
-    from pipelines.answers import exporting
+    from pipelines.inference import exporting
 
     return exporting.run(options)
 
@@ -179,7 +179,7 @@ def serve(words: Sequence[str]) -> int:
     """Serves a model until Ctrl-C."""
     options = parse(Serve, words, "ebflow serve")
     check_port(options.port)
-    from pipelines.answers import serving
+    from pipelines.inference import serving
 
     return serving.run(options)
 

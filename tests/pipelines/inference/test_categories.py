@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import ebflow as library
-from pipelines.answers.models import opened
-from pipelines.answers.reference import Reference
-from pipelines.answers.serving import samples
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.inference.models import opened
+from pipelines.inference.reference import Reference
+from pipelines.inference.serving import samples
 from pipelines.tracking import save_model
 
 from ..trainers import build

@@ -27,7 +27,7 @@ from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
 from ebflow.tables.batches import Split
 from ebflow.tables.rows import Rows
-from pipelines.answers import REFERENCE
+from pipelines.inference import REFERENCE
 
 ROWS = 10_000
 """Most rows of a split."""

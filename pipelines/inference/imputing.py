@@ -11,11 +11,11 @@ from rich.console import Console
 from ebflow.errors import BadInput
 from ebflow.imputation import MIXED, impute
 from ebflow.randomness import generator
-from pipelines.answers import matching, tables
-from pipelines.answers.blocks import Question, answered
-from pipelines.answers.commands import Impute
-from pipelines.answers.models import Model, opened
 from pipelines.data.reader import Reader
+from pipelines.inference import matching, tables
+from pipelines.inference.blocks import Question, answered
+from pipelines.inference.commands import Impute
+from pipelines.inference.models import Model, opened
 
 ROWS = 250
 """Rows of a block."""

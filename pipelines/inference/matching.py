@@ -14,13 +14,13 @@ import torch
 from ebflow.errors import BadInput
 from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch
-from pipelines.answers.models import Model
 from pipelines.data.files import Part
 from pipelines.data.messages import listed
 from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas, encoded
 from pipelines.data.sources import find_source
+from pipelines.inference.models import Model
 
 
 def match(source: str | Path, model: Model) -> Reader:

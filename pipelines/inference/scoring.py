@@ -10,12 +10,12 @@ from rich.console import Console
 
 from ebflow.evaluation import log_probs
 from ebflow.tables.rows import Rows
-from pipelines.answers import matching
-from pipelines.answers.blocks import Question, answered
-from pipelines.answers.commands import Score
-from pipelines.answers.models import Model, opened
-from pipelines.answers.reference import p_values, ranks
 from pipelines.data.reader import Reader
+from pipelines.inference import matching
+from pipelines.inference.blocks import Question, answered
+from pipelines.inference.commands import Score
+from pipelines.inference.models import Model, opened
+from pipelines.inference.reference import p_values, ranks
 
 ROWS = 16_384
 """Rows of a block."""

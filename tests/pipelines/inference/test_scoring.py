@@ -18,14 +18,14 @@ import ebflow as library
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
-from pipelines.answers import REFERENCE
-from pipelines.answers.blocks import Question, answer
-from pipelines.answers.matching import match
-from pipelines.answers.models import opened
-from pipelines.answers.reference import Reference, p_values, ranks
-from pipelines.answers.scoring import scores
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import open_source
+from pipelines.inference import REFERENCE
+from pipelines.inference.blocks import Question, answer
+from pipelines.inference.matching import match
+from pipelines.inference.models import opened
+from pipelines.inference.reference import Reference, p_values, ranks
+from pipelines.inference.scoring import scores
 
 from ..conftest import Store
 from ..nodes import Cluster

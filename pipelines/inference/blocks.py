@@ -23,15 +23,15 @@ from rich.progress import Progress
 
 from ebflow import files
 from ebflow.errors import BadInput
-from pipelines.answers.commands import OfRows
-from pipelines.answers.matching import match, summary
-from pipelines.answers.models import Model
-from pipelines.answers.reference import identity
-from pipelines.answers.tables import write
 from pipelines.cluster import connection
 from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.errors import failure
+from pipelines.inference.commands import OfRows
+from pipelines.inference.matching import match, summary
+from pipelines.inference.models import Model
+from pipelines.inference.reference import identity
+from pipelines.inference.tables import write
 from pipelines.reporting.terminal import terminal
 from pipelines.store.files import drafted
 

@@ -12,7 +12,7 @@ from ebflow import checkpoint
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from ebflow.tables import Columns
-from pipelines.answers.reference import Reference
+from pipelines.inference.reference import Reference
 
 REGISTERED = "models:/"
 

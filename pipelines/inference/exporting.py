@@ -13,13 +13,13 @@ from torch import Tensor
 from ebflow import __version__
 from ebflow.randomness import RowGenerator, uniform
 from pipelines import store
-from pipelines.answers import graphs
-from pipelines.answers.commands import Export
-from pipelines.answers.contexts import spread
-from pipelines.answers.graphs import Graph
-from pipelines.answers.models import Model, opened
 from pipelines.cluster.logs import writing
 from pipelines.errors import StageFailed
+from pipelines.inference import graphs
+from pipelines.inference.commands import Export
+from pipelines.inference.contexts import spread
+from pipelines.inference.graphs import Graph
+from pipelines.inference.models import Model, opened
 from pipelines.store.files import drafted
 
 Call = Callable[[Mapping[str, Tensor]], Tensor]

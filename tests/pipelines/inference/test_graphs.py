@@ -9,7 +9,7 @@ from ebflow.bijections import Dequantize
 from ebflow.bijections.activations import Elementwise
 from ebflow.randomness import RowGenerator, generator, uniform
 from ebflow.tables.rows import Rows
-from pipelines.answers import graphs
+from pipelines.inference import graphs
 from tests.library.conftest import double_precision  # noqa: F401
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, normal
 from ebflow.tables import Columns
-from pipelines.answers.matching import context_codes
-from pipelines.answers.models import Model
-from pipelines.answers.tables import codes_of
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
+from pipelines.inference.matching import context_codes
+from pipelines.inference.models import Model
+from pipelines.inference.tables import codes_of
 
 
 def in_file(words: Sequence[str]) -> bool:

@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 
 import ebflow as library
-from pipelines.answers.blocks import Question
-from pipelines.answers.matching import match
-from pipelines.answers.models import opened
-from pipelines.answers.scoring import scores
-from pipelines.answers.serving import samples
+from pipelines.inference.blocks import Question
+from pipelines.inference.matching import match
+from pipelines.inference.models import opened
+from pipelines.inference.scoring import scores
+from pipelines.inference.serving import samples
 from pipelines.tracking import save_model
 
 from ..conftest import Store

@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 
 from pipelines import store
-from pipelines.answers.commands import Serve
-from pipelines.answers.contexts import spread
-from pipelines.answers.models import REGISTERED, Model, opened
-from pipelines.answers.sampling import drawn
-from pipelines.answers.tables import examples
 from pipelines.cluster.logs import writing
+from pipelines.inference.commands import Serve
+from pipelines.inference.contexts import spread
+from pipelines.inference.models import REGISTERED, Model, opened
+from pipelines.inference.sampling import drawn
+from pipelines.inference.tables import examples
 from pipelines.tracking.models import Examples, save_model
 from pipelines.tracking.server import served
 
