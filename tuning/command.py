@@ -8,13 +8,10 @@ import tyro
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.cli.main import COMMANDS
-from pipelines.cli.parsing import Configured, Recipe, Running, parse, started, starting_point
+from pipelines.cli.parsing import Recipe, Running, parse, starting_point
 from pipelines.cli.run import CarryOut, carry_out, run_of
 from pipelines.config import DensityConfig
 from pipelines.config.files import explain
-from pipelines.gradient_alignment.config import AlignmentConfig
-from tuning.alignment.config import AlignmentSearch, AlignmentTune
 from tuning.config import TuneConfig
 from tuning.density.config import DensitySearch, DensityTune
 
@@ -40,25 +37,6 @@ class Tune(Recipe):
     """go on with an interrupted search, and refuse to begin one"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneAlignment(Configured[AlignmentConfig]):
-    """Searches regularizers of a classifier that bring its gradients nearer to scores.
-
-    The *base* is the first trial: the regularizer that the options --custom.… name, or the
-    recommended score matching. The net, its training and the reference are those of `ebflow run
-    gradient-alignment` with the same options. A trial whose trace collapses, or that costs too
-    much accuracy, is ended. The best are then trained again, beside the base, with --seeds fresh
-    seeds: the greatest mean A3, which no class-blind change of the logits moves, on rows that no
-    trial saw names the winner, which the test rows compare with the base. `best.yaml` is for
-    `ebflow run gradient-alignment --config`, where it is the model `custom`. Interrupted, the same
-    command goes on.
-    """
-
-    search: Annotated[AlignmentSearch, tyro.conf.arg(name="")] = AlignmentSearch()
-    resume: bool = False
-    """go on with an interrupted search, and refuse to begin one"""
-
-
 def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
     """Returns the options of ``ebflow tune density``, and the search's configuration.
 
@@ -71,18 +49,11 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
     return options, _searched(DensityTune, options)
 
 
-def parse_alignment(words: Sequence[str]) -> tuple[TuneAlignment, AlignmentTune]:
-    """Returns the same of ``ebflow tune gradient-alignment``; errors as in ``parse_tune``."""
-    base = TuneAlignment(config=started(words, COMMANDS["run gradient-alignment"]))
-    options = parse(TuneAlignment, words, "ebflow tune gradient-alignment", base)
-    return options, _searched(AlignmentTune, options)
-
-
 def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
 
 
-def _searched(kind: type[TuneConfig], options: Tune | TuneAlignment) -> TuneConfig:
+def _searched(kind: type[TuneConfig], options: Tune) -> TuneConfig:
     try:
         return kind(search=options.search, base=options.config)
     except ValidationError as error:
@@ -101,14 +72,6 @@ def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
     options, config = parse_tune(words)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
     carry_out(_run(config, options, words, recipe=options.recipe), options, line)
-    return 0
-
-
-def gradient_alignment(words: Sequence[str], carry_out: CarryOut = search) -> int:
-    """Searches regularizers of the study of gradient alignment."""
-    options, config = parse_alignment(words)
-    line = f"classifier of scale {config.base.scale}; {config.search.trials} trials"
-    carry_out(_run(config, options, words), options, line)
     return 0
 
 

@@ -1,7 +1,5 @@
 """The search problems there are."""
 
-from tuning.alignment.config import AlignmentTune
-from tuning.alignment.problem import AlignmentProblem
 from tuning.config import TuneConfig
 from tuning.density.config import DensityTune
 from tuning.density.problem import DensityProblem
@@ -9,7 +7,6 @@ from tuning.problem import Problem
 
 PROBLEMS: dict[type[TuneConfig], type[Problem]] = {
     DensityTune: DensityProblem,
-    AlignmentTune: AlignmentProblem,
 }
 
 

@@ -108,9 +108,6 @@ COMMANDS: dict[str, Command | Study] = {
     "tune density": Command(
         "tuning.command:density", "search settings of the density pipeline that pay"
     ),
-    "tune gradient-alignment": Command(
-        "tuning.command:gradient_alignment", "search regularizers that align gradients"
-    ),
     "score": Command(
         "pipelines.inference.commands:score", "log-densities of rows, and how unlikely they are"
     ),

@@ -1,7 +1,7 @@
 """From a configuration to a trained classifier, and what is told of its training."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, Reg
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.training import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
-from pipelines.training.loop import Listener, WorkerContext, run_with_checkpoints
+from pipelines.training.loop import WorkerContext, run_with_checkpoints
 from pipelines.training.schedules import falling
 
 PROBE = 128
@@ -38,9 +38,6 @@ PROBE = 128
 
 MODEL, STATE = "model.safetensors", "training.json"
 DIVERGED = "diverged"
-
-Watch = Callable[[ClassifierTraining], dict[str, float]]
-"""From a training to further metrics of its last epoch."""
 
 
 @dataclass
@@ -110,9 +107,6 @@ def fit(
     config: ClassifierConfig,
     dataset: Dataset,
     work: Path,
-    *,
-    watch: Watch = lambda training: {},
-    listener: Listener = lambda rows: None,
 ) -> Fitted:
     """Trains a classifier, with products and convolutions in full float32 throughout.
 
@@ -123,15 +117,11 @@ def fit(
         config: Its configuration.
         dataset: Prepared data with classes.
         work: Where checkpoints and rows go.
-        watch: Further metrics of an epoch, beside the probe's.
-        listener: Is told every report.
     """
-    training = _training(config, dataset, lambda found: probe(config, found) | watch(found))
+    training = _training(config, dataset)
     diverged = ""
     try:
-        run_with_checkpoints(
-            lambda: training, work, WorkerContext(listener), ClusterConfig().patience
-        )
+        run_with_checkpoints(lambda: training, work, WorkerContext(), ClusterConfig().patience)
     except NonFinite as error:
         diverged = f"{DIVERGED}: {error}"
     rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")
@@ -152,7 +142,7 @@ def collapse(config: ClassifierConfig, manifest: Manifest, metrics: dict[str, fl
     )
 
 
-def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> ClassifierTraining:
+def _training(config: ClassifierConfig, dataset: Dataset) -> ClassifierTraining:
     manifest, regularizer, device = dataset.manifest, config.regularizer, config.device
     rows = {name: dataset.split(name) for name in ("train", "validation")}
     x, held = (unit_rows(split).to(device) for split in rows.values())
@@ -166,7 +156,7 @@ def _training(config: ClassifierConfig, dataset: Dataset, watch: Watch) -> Class
         weight=regularizer.weight, warmup=regularizer.warmup,
         schedule=schedules[config.schedule], epochs=config.epochs, batch_size=config.batch_size,
         noise=config.noise, augment=augment and augment(manifest.shape), clip=config.clip,
-        watch=watch, seed=config.seed,
+        watch=partial(probe, config), seed=config.seed,
     )  # fmt: skip
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebflow.alignment.logit import Classifier, accuracy
-from ebflow.alignment.metrics import alignments, dsm, gradients, of_label
+from ebflow.alignment.logit import Classifier
+from ebflow.alignment.metrics import dsm, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.checkpoint import load
 from ebflow.files import save_tensors
@@ -18,15 +18,12 @@ from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment.config import ClassifierConfig, MeasureConfig
+from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.unit_rows import unit_rows
 
 FLOWS, POINTS = "flows", "points.safetensors"
 GAUSSIAN, FLOW = "gaussian.safetensors", "flow"
 """Class-blind densities: what any classifier's logits can be given without a change of it."""
-
-HELD = 1000
-"""Points at most of rows that are held out."""
 
 
 @dataclass(frozen=True)
@@ -161,35 +158,3 @@ class Subject:
     def draws(self, *purpose: str | int) -> torch.Generator:
         """Returns the random numbers of a purpose, from their start."""
         return derive(self.config.seed, *purpose, device=self.config.device)
-
-
-class Held:
-    """Rows of a split that a classifier was not trained on, beside the reference's scores there.
-
-    Arguments:
-        config: Seed and noise of the points.
-        dataset: Prepared data with classes.
-        reference: What the reference stage wrote for them.
-        split: Which rows.
-    """
-
-    def __init__(
-        self, config: ClassifierConfig, dataset: Dataset, reference: Path, split: str
-    ) -> None:
-        told = MeasureConfig(points=HELD, noise=config.smoothing, seed=config.seed, gpu=config.gpu)
-        self.points = points(told, dataset, split)
-        self.scores = open_reference(reference, config.device).at(self.points.noisy)
-
-    def measure(self, network: nn.Module) -> dict[str, float]:
-        """Returns ``accuracy`` (of clean rows), ``A1`` … ``A3`` and ``dsm_residual``.
-
-        Beside a reference of all rows, A2 alone. Leaves the classifier in evaluation mode.
-        """
-        held = self.points
-        found = gradients(network.eval(), held.noisy, held.labels)
-        cosines = alignments(found, self.scores)
-        return {
-            "accuracy": accuracy(network, held.clean, held.labels),
-            **{name: float(values.mean()) for name, values in cosines.items()},
-            "dsm_residual": dsm(found.own, held.noise, held.sigma)[1].value,
-        }

@@ -5,8 +5,6 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
-from pipelines.gradient_alignment.config import AlignmentConfig
-from tuning.alignment.config import AlignmentTune
 from tuning.density.config import DensitySearch, DensityTune
 from tuning.problems import problem
 from tuning.search import concurrency
@@ -50,12 +48,6 @@ NEVER = {
 def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(searched, machine, line):
     with pytest.raises(BadInput, match=f"{line}.* lower train.threads or cluster.workers"):
         concurrency(searched, machine)
-
-
-def test_a_classifier_is_made_smaller_by_its_scale():
-    searched = problem(AlignmentTune(base=AlignmentConfig(scale="full")))
-    with pytest.raises(BadInput, match="needs 4 CPUs, .* a smaller scale"):
-        concurrency(searched, {"CPU": 2})
 
 
 def test_a_driver_leaves_the_cpus_to_its_workers():

@@ -1,1 +1,0 @@
-"""Searches around the study of gradient alignment: a classifier's regularizer and its noise."""
