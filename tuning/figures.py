@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as drawn
 
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 from pipelines.reporting.style import BASELINE, DATA, FLOW, panels
 from tuning import records
 from tuning.config import SPLITS

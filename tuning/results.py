@@ -9,7 +9,7 @@ from rich.console import Console
 from pipelines.data.manifest import Manifest
 from pipelines.engine import Artefact
 from pipelines.engine.pipeline import Description
-from pipelines.reporting.claims import plus_minus
+from pipelines.reporting.result import plus_minus
 from pipelines.reporting.terminal import show_run, table
 from pipelines.tracking import notes
 from tuning.config import SPLITS, TuneConfig

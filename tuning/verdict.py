@@ -8,8 +8,8 @@ import numpy as np
 
 from ebflow.errors import NonFinite
 from pipelines.config import Section
-from pipelines.reporting.claims import plus_minus
-from pipelines.reporting.inference import Interval, student
+from pipelines.reporting.result import plus_minus
+from pipelines.reporting.statistics import Interval, student
 from tuning.problem import Goal, Problem
 from tuning.records import BASE, FINISHED, Record
 

@@ -25,7 +25,7 @@ def counted(reader: Reader, data: DataConfig) -> Counts:
 
 
 def overlap(data: DataConfig) -> float:
-    """Returns test rows over training rows, for :func:`pipelines.reporting.inference.student`.
+    """Returns test rows over training rows, for :func:`pipelines.reporting.statistics.student`.
 
     It is 0 where the source names the test rows, which all seeds have in common.
     """

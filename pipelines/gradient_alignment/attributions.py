@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pipelines.gradient_alignment.comparisons import less, order
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.over_seeds import Column, Lines, by_model
-from pipelines.reporting.claims import Table, plus_minus
-from pipelines.reporting.inference import Interval
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import Interval
 
 ALIGNMENTS = ("A1", "A3")
 

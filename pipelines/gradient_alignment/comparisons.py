@@ -10,7 +10,7 @@ from scipy import stats
 from ebflow.alignment.regularizers import smallest_trace
 from pipelines.gradient_alignment.models import BASELINE, BLIND, penalty_kind
 from pipelines.gradient_alignment.over_seeds import Line, Lines
-from pipelines.reporting.inference import Confidence, student
+from pipelines.reporting.statistics import Confidence, student
 
 FEWEST = 8
 """Sound trainings from which on they are looked at together."""

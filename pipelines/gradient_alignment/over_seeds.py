@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.gradient_alignment.models import BLIND, Model
-from pipelines.reporting.claims import Table, plus_minus
-from pipelines.reporting.inference import Interval, student
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import Interval, student
 
 
 @dataclass(frozen=True)

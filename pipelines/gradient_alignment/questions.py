@@ -20,7 +20,7 @@ from pipelines.gradient_alignment.comparisons import (
 )
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP
 from pipelines.reporting.claims import Question
-from pipelines.reporting.inference import Region, above, below, within
+from pipelines.reporting.statistics import Region, above, below, within
 
 A1, A3, ACCURACY = 0.05, 0.05, 0.02
 """Least differences that matter: of cosines, and of accuracies."""

@@ -8,8 +8,8 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.measures import SIGMAS
 from pipelines.gradient_alignment.over_seeds import COLUMNS, Column, Lines, by_model
 from pipelines.gradient_alignment.scales import SCALES
-from pipelines.reporting.claims import Table, plus_minus
-from pipelines.reporting.inference import Interval
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import Interval
 
 
 def intro(config: AlignmentConfig, lines: Lines) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipelines.gradient_alignment.over_seeds import Lines
 from pipelines.gradient_alignment.questions import CHECKS, FINDINGS, QUESTIONS, WOULD_CHANGE
 from pipelines.reporting.claims import Check, Claim, Conclusion, decide
-from pipelines.reporting.inference import above
+from pipelines.reporting.statistics import above
 
 
 def conclude(lines: Lines, quality: Sequence[Mapping[str, float]]) -> Conclusion:

@@ -8,7 +8,6 @@ form, is a check of the instrument and no claim.
 
 import json
 import math
-import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,14 +19,12 @@ from pydantic import TypeAdapter
 from rich.console import Console
 
 from pipelines.config import Section
-from pipelines.reporting.inference import Confidence, Region, holm
+from pipelines.reporting.statistics import Confidence, Region, holm
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 
 if TYPE_CHECKING:
     from pipelines.engine import Artefact
-
-NUMBER = re.compile(r"[-−+]?\d")
 
 NUMBERS = "numbers.json"
 """What the last stage of a study leaves of numbers and conclusion."""
@@ -207,42 +204,6 @@ class Conclusion:
     def read(cls, summary: Mapping[str, Any]) -> "Conclusion":
         """Returns the conclusion of a study's summary."""
         return TypeAdapter(cls).validate_python(summary)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a page.
-
-    Attributes:
-        title: What stands above it.
-        headings: Of its columns, with units.
-        rows: Its cells as text.
-        note: What a reader has to know.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-    @property
-    def numeric(self) -> tuple[bool, ...]:
-        """Whether each column is of numbers; the first has names, others a cell that begins so."""
-        columns = ([row[k] for row in self.rows] for k in range(1, len(self.headings)))
-        return (False, *(not any(cells) or any(map(NUMBER.match, cells)) for cells in columns))
-
-
-def plus_minus(found: Sequence[float | None], digits: int) -> str:
-    """Returns the mean and half its interval, the mean alone where one value shows no interval.
-
-    Nothing of a mean that is NaN. Ends may be missing or NaN.
-    """
-    value, _, high = found
-    if math.isnan(value):
-        return ""
-    if high is None or math.isnan(high):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} ± {high - value:.{digits}f}"
 
 
 def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting import claims, pages
+from pipelines.reporting.result import Table
 from pipelines.reporting.style import Captioned, draw
 from pipelines.store.files import write_json
 from pipelines.tracking import StageRun
@@ -22,7 +23,7 @@ def write(
     intro: str,
     conclusion: claims.Conclusion,
     figures: Mapping[str, Captioned],
-    tables: Sequence[claims.Table],
+    tables: Sequence[Table],
     numbers: Mapping[str, Any],
 ) -> None:
     """Writes ``numbers.json``, ``figures/*.png`` and ``report.html``.

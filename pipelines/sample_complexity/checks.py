@@ -14,7 +14,7 @@ from scipy import stats
 from ebflow.complexity.closed_forms import chance_of_error, shift_crossing
 from ebflow.complexity.efficiency import mode_weight, mode_weight_ml
 from pipelines.reporting.claims import Check
-from pipelines.reporting.inference import above, within
+from pipelines.reporting.statistics import above, within
 from pipelines.sample_complexity.cells import (
     PAIR_SIZES,
     SEPARATIONS,

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from pipelines.reporting.inference import Confidence, Interval
+from pipelines.reporting.statistics import Confidence, Interval
 
 
 class Growth(NamedTuple):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.claims import Measured, Question
-from pipelines.reporting.inference import (
+from pipelines.reporting.statistics import (
     Confidence,
     above,
     below,

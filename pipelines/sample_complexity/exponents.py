@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.reporting.inference import Confidence
+from pipelines.reporting.statistics import Confidence
 from pipelines.sample_complexity.cells import FURTHER, middle
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.crossing import Growth, growth

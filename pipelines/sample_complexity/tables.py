@@ -6,8 +6,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pipelines.reporting.claims import Table, plus_minus
-from pipelines.reporting.inference import rank_correlation, student
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import rank_correlation, student
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.denoiser_questions import OUTCOMES, PREDICTORS, learnt
 from pipelines.sample_complexity.denoisers import DELTA

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
-from pipelines.reporting.inference import Region, above, rank_correlation, student, within
+from pipelines.reporting.statistics import Region, above, rank_correlation, student, within
 from pipelines.sample_complexity import denoiser_questions
 from pipelines.sample_complexity.checks import checks
 from pipelines.sample_complexity.config import ComplexityConfig

@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting import claims, studies
-from pipelines.reporting.inference import above, below, student, within
+from pipelines.reporting.result import Table
+from pipelines.reporting.statistics import above, below, student, within
 from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import terminal
 
@@ -133,7 +134,7 @@ def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion)
 @pytest.fixture
 def page(tmp_path, conclusion):
     """A page with one figure and one table."""
-    tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
+    tables = [Table("Errors", ("m", "error"), [("16", "0.35")])]
     run = SimpleNamespace(log_params=id, log_artifacts=id, output=tmp_path)
     studies.write(
         run, PaperConfig(), "A study", "What & how.", conclusion,
@@ -144,8 +145,8 @@ def page(tmp_path, conclusion):
 
 def test_columns_of_a_table_are_numbers_or_text():
     rows = [("a", "0.35 [0.1, 0.6]", "", "", "wine"), ("b", "diverged", "", "−3", "2 tables")]
-    assert claims.Table("", ("",) * 5, rows).numeric == (False, True, True, True, True)
-    assert claims.Table("", ("",) * 5, rows[:1]).numeric == (False, True, True, True, False)
+    assert Table("", ("",) * 5, rows).numeric == (False, True, True, True, True)
+    assert Table("", ("",) * 5, rows[:1]).numeric == (False, True, True, True, False)
 
 
 def test_a_page_goes_from_the_findings_to_what_would_change_them(page):

@@ -17,7 +17,7 @@ from ebflow.randomness import generator
 from pipelines.cli.main import COMMANDS
 from pipelines.cli.parsing import parse_study
 from pipelines.reporting.claims import decide
-from pipelines.reporting.inference import Interval
+from pipelines.reporting.statistics import Interval
 from pipelines.reporting.terminal import terminal
 from pipelines.sample_complexity import checks, denoisers, figures, results, tables, verdicts
 from pipelines.sample_complexity.cells import PAIR_SIZES, SEPARATIONS, cells

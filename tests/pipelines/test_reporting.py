@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting import claims, studies
+from pipelines.reporting.result import Table
 from pipelines.reporting.style import STYLE, draw, panels, save
 from pipelines.reporting.terminal import show_run, table, terminal
 
@@ -37,7 +38,7 @@ def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
     made, left = tmp_path / "made", tmp_path / "left"
     made.mkdir(), left.mkdir()
     run, conclusion = Run(made), claims.Conclusion(("It grows.",), (), (), ("More seeds.",))
-    tables = [claims.Table("Errors", ("m", "error"), [("16", "0.35")])]
+    tables = [Table("Errors", ("m", "error"), [("16", "0.35")])]
     studies.write(
         run, PaperConfig(), "A study", "What & how.", conclusion,
         {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},

@@ -25,7 +25,7 @@ from pipelines.paper.experiments.cell import summarize
 from pipelines.paper.graph import check
 from pipelines.paper.stages import peer as peers
 from pipelines.paper.stages.peer import Behind, fit
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 from pipelines.training import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)

@@ -6,7 +6,7 @@ import pytest
 
 from ebflow.errors import NonFinite
 from pipelines.config import DensityConfig, TrainConfig
-from pipelines.reporting.claims import plus_minus
+from pipelines.reporting.result import plus_minus
 from tuning.density.config import DensitySearch, DensityTune
 from tuning.density.problem import NLL
 from tuning.problem import Goal

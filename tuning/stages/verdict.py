@@ -11,7 +11,7 @@ from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.data.manifest import Manifest
 from pipelines.reporting import claims, pages
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 from pipelines.reporting.style import draw
 from pipelines.store.files import write_json
 from pipelines.tracking import StageRun

@@ -9,7 +9,7 @@ from pipelines.gradient_alignment import attributions, figures, over_seeds, tabl
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import studies
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 from pipelines.tracking import StageRun
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from pipelines.config import ChainConfig, ClusterConfig, DataConfig, DensityConfig, Section
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.inference import Interval, student
 from pipelines.reporting.method import method
 from pipelines.reporting.pages import machine
+from pipelines.reporting.statistics import Interval, student
 from pipelines.reporting.style import Captioned
 
 IMAGE_OPTIONS = frozenset(
@@ -42,7 +42,7 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 Row = dict[str, Any]
 """``labels``, ``seed``, ``published``, ``data``, ``machine``, ``method``, metrics; and ``overlap``
-(:func:`pipelines.reporting.inference.student`) where seeds split the same rows anew."""
+(:func:`pipelines.reporting.statistics.student`) where seeds split the same rows anew."""
 
 
 @dataclass(frozen=True)

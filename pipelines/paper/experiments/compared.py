@@ -11,7 +11,7 @@ from pipelines.config import ChainConfig, DensityConfig
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments.cell import Cell, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import SMOKE_STEPS
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned, panels
 from pipelines.training import metrics_log
 

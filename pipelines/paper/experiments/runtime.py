@@ -17,7 +17,7 @@ from ebflow.objectives import OBJECTIVES
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.stages.steps import ANCHORED
-from pipelines.reporting.inference import Confidence
+from pipelines.reporting.statistics import Confidence
 from pipelines.reporting.style import Captioned, panels
 
 LEAST = 256

@@ -17,7 +17,7 @@ from pipelines.paper.config import FillConfig, PaperConfig
 from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
 from pipelines.paper.experiments.compared import LOG_PROBS, measured, peer, with_gain
 from pipelines.paper.experiments.settings import base, bounds, data
-from pipelines.reporting.inference import student
+from pipelines.reporting.statistics import student
 
 SECONDS = 30.0
 LENGTH = 40_000

@@ -14,6 +14,7 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarize
 from pipelines.reporting import claims, studies, terminal
+from pipelines.reporting.result import Table, plus_minus
 from pipelines.tracking import StageRun, notes
 
 Rows = Sequence[Row]
@@ -46,7 +47,7 @@ def compare(config: PaperConfig, found: Sequence[Folders | str], *, run: StageRu
     )  # fmt: skip
 
 
-def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
+def tables(experiment: Experiment, rows: Rows) -> list[Table]:
     """Returns the tables of the page: numbers beside published ones, and how cells are made."""
     lines = summarize(experiment.columns, rows)
     headings, *texts = _sheet(experiment.columns, lines, beside_all=True)
@@ -57,8 +58,8 @@ def tables(experiment: Experiment, rows: Rows) -> list[claims.Table]:
     methods = [(line.name, line.first["method"]) for line in lines]
     shown = (", ".join(lines[0].first["labels"]), *headings, "data", "seeds")
     return [
-        claims.Table(experiment.about, shown, numbers, experiment.legend),
-        claims.Table("Settings", ("", "how it was made"), methods),
+        Table(experiment.about, shown, numbers, experiment.legend),
+        Table("Settings", ("", "how it was made"), methods),
     ]
 
 
@@ -70,7 +71,7 @@ def _sheet(
     Behind all columns, or the last alone, stand the published numbers, if any line has some.
     """
     whole = [
-        (column, [claims.plus_minus(line.value(column), column.digits) for line in lines])
+        (column, [plus_minus(line.value(column), column.digits) for line in lines])
         for column in columns
     ]
     known, found = [one for one in whole if any(one[1])] or whole, []

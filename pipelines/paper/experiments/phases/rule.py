@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from ebflow.randomness import generator
 from pipelines.paper.experiments.phases.grid import MAP, STEPS_OF_THE_RULE, WIDE
 from pipelines.paper.experiments.phases.nets import CELL
-from pipelines.reporting.inference import Confidence
+from pipelines.reporting.statistics import Confidence
 
 LEAST, MOST = 1e-6, 1e6
 """Between these are quantities; a net that broke has the most."""

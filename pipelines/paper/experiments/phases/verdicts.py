@@ -11,7 +11,7 @@ from pipelines.paper.experiments.phases.nets import LOST, RISEN, pair, where
 from pipelines.paper.experiments.phases.rule import Rule, accuracy, choose, choose_each, parted
 from pipelines.paper.stages.stack import named
 from pipelines.reporting.claims import Check, Conclusion, Measured, Question, decide
-from pipelines.reporting.inference import Confidence, above, student, within
+from pipelines.reporting.statistics import Confidence, above, student, within
 
 MARGIN = 1.0
 """Nats on digits that matter: a hundredth of the Gaussian's NLL."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.reporting.inference import (
+from pipelines.reporting.statistics import (
     Confidence,
     above,
     below,
