@@ -7,19 +7,18 @@ from pydantic import Field
 from pipelines.config import ClusterConfig, ObjectiveConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
 
-Name = Literal["table", "toy", "ablation", "runtime", "matrices", "glow", "imputation", "rivals",
-               "scores", "tables", "phases", "missing", "anchor"]  # fmt: skip
+Name = Literal[
+    "table", "toy", "runtime", "rivals", "scores", "tables", "phases", "missing", "anchor"
+]
 
 Peer = Literal["maf", "nsf", "gmm", "kde"]
 
 PEERS: tuple[str, ...] = get_args(Peer)
 """Densities of other packages."""
 
-Method = Literal[
-    "ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", "circular", Peer
-]
+Method = Literal["ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", Peer]
 
-METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "circular")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class StepsConfig(Section):
@@ -92,24 +91,6 @@ class DivergeConfig(Section):
     resolution: int = 120
 
 
-class ImputeConfig(Threaded, Section):
-    """Imputation of missing pixels of test images, by the flow's paper's chain and Langevin's.
-
-    Attributes:
-        images: Test images at most.
-        draws: Chains an image, of each sampler.
-        steps: Steps of a chain.
-        seed: Seed of masks and chains.
-        threads: Threads.
-    """
-
-    images: int = 32
-    draws: int = 2
-    steps: int = 500
-    seed: int = 0
-    threads: int = Field(2, json_schema_extra=UNKEYED)
-
-
 class FillConfig(Threaded, Section):
     """Entries that are removed from a table, put back by a flow trained without them.
 
@@ -154,14 +135,13 @@ class PaperConfig(Section):
 
     experiment: Name = Field(
         "table",
-        description="table: NLL by net and objective; toy: divergences from three densities in "
-        "the plane; ablation: EMA and MaP; runtime: step times against D; matrices: full and "
-        "triangular ones in ten dimensions; glow: likelihood and samples of Glow; imputation: "
-        "missing pixels of photographs; rivals: other trainings of linear layers at equal time; "
-        "scores: score matching with learned activations, beside the anchor and alone; "
-        "tables: the recipe beside other packages' densities; phases: where training by scores "
-        "alone loses mass; missing: entries removed from tables, put back; anchor: the interval, "
-        "the weight and the noise of matching scores beside the lazily refreshed normalizer",
+        description="table: NLL by network and objective; toy: divergences from three densities "
+        "in the plane; runtime: step times against D; rivals: other ways to train linear layers "
+        "for the same time; scores: score matching with learned activations, beside the anchor "
+        "and alone; tables: the recipe beside densities of other packages; phases: where training "
+        "by scores alone loses mass; missing: entries removed from tables, and imputed; anchor: "
+        "the interval, the weight and the noise of matching scores beside the lazily refreshed "
+        "normalizer",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -189,8 +169,8 @@ class PaperConfig(Section):
     methods: tuple[Method, ...] = Field(
         METHODS,
         min_length=1,
-        description="the methods of rivals, beside ml; circular, of images, are convolutions by "
-        "their Fourier transform; maf, nsf, gmm and kde are other packages' densities",
+        description="the methods of rivals, beside ml; maf, nsf, gmm and kde are densities of "
+        "other packages",
     )
     images: Literal["grey", "colour"] = Field(
         "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"

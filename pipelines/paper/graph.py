@@ -37,7 +37,6 @@ MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
     configs.DivergeConfig: Stage(f"{STAGES}.diverge"),
     FillConfig: Stage(f"{STAGES}.fill", needs=own),
-    configs.ImputeConfig: Stage(f"{STAGES}.impute", needs=own),
     PeerConfig: Stage(f"{STAGES}.peer", needs=own),
     configs.StackConfig: Stage(f"{STAGES}.stack", needs=own),
     configs.StepsConfig: Stage(f"{STAGES}.steps", needs=ALONE),
@@ -123,7 +122,7 @@ def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
     reader = open_source(cell.data.source)
     shape, real = reader.shape, reader.levels is None and len(reader.shape) == 1
     found = f"found examples of shape {shape}"
-    if config.experiment in ("imputation", "table") and not is_picture(shape):
+    if config.experiment == "table" and not is_picture(shape):
         yield f"--source: {found}, expected images"
     if config.experiment == "tables" and (len(shape) > 1 or shape[0] > MOST_COLUMNS):
         yield f"--sources: {found} in {named}, expected rows of at most {MOST_COLUMNS} columns"

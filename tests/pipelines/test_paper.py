@@ -13,7 +13,6 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, summarize
 from pipelines.paper.stages import compare as comparison
-from pipelines.paper.stages import impute
 from pipelines.reporting.terminal import terminal
 
 from .conftest import NO_RAY, Store
@@ -96,42 +95,12 @@ def test_recipes_have_an_anchor_where_they_match_scores():
         assert cells["FC", "recipe", objective, 0].config.anchor.weight == 1
 
 
-def test_an_ablation_changes_nothing_but_what_its_labels_say():
-    found = by_name(CONFIG.model_copy(update={"experiment": "ablation"}))
-    assert len(found) == 2 * 2 * 3 * 4 * 2
-    both = found["FC", "dsm", "on", "on", "paper", 0]
-    for schedule in ("paper", "squeezed"):
-        same = by_name()["FC", schedule, "dsm", 0].config
-        assert found["FC", "dsm", "on", "on", schedule, 0].config == same
-    ways = (("on", "off"), ("off", "on"))
-    raw, now = (found["FC", "dsm", *way, "paper", 0].config for way in ways)
-    assert not raw.preprocess.match_after and raw.train == both.config.train
-    assert now.train.ema_decay == 0 and now.preprocess == both.config.preprocess
-    assert found["CNN", "dsm", "off", "off", "squeezed", 0].published["test/nll"] == 3170.0
-    assert not found["CNN", "dsm", "off", "on", "paper", 0].published
-
-
 def test_the_published_rate_falls_by_epochs_and_the_squeezed_one_within_the_training():
     paper, squeezed = (by_name()["FC", name, "dsm", 0].config.train for name in SCHEDULES)
     assert (paper.epoch, paper.milestones) == (500, 49)
     assert (squeezed.epoch, squeezed.milestones) == (None, 50)
     same = {"epoch": None, "milestones": 50}
     assert paper.model_copy(update=same) == squeezed
-
-
-def test_imputation_has_the_published_settings_and_two_recipes():
-    found = by_name(PaperConfig(experiment="imputation", scale="full"))
-    paper, anchored, lazy = found.values()
-    train = paper.config.train
-    assert (train.batch_size, train.steps, train.augment) == (10, 250_000, "stl10")
-    assert (train.optimizer, train.gamma, train.milestones) == ("rmsprop", 0.85, 29)
-    assert paper.config.stabilise.low_energy == pytest.approx(0.001 * 64 * 64)
-    assert paper.config.data.source == "stl10" and paper.measure.images == 100
-    assert (paper.measure.steps, impute.H, impute.SNR) == (500, 0.5, 0.1)
-    assert anchored.config.anchor.weight and lazy.config.objective.name == "lazy_ml"
-    here = by_name(PaperConfig(experiment="imputation"))["paper dsm", 0].config
-    assert here.data.source == "natural-patches" and here.train.augment == "none"
-    assert (train.epoch, here.train.epoch, here.train.milestones) == (500, 500, 29)
 
 
 def toy(scale):
@@ -303,16 +272,6 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
     assert line.value(column).high == pytest.approx(2.0 + 4.302653 / math.sqrt(3))
 
 
-def test_an_imputation_stands_beside_the_gaussians_conditional_mean():
-    experiment = EXPERIMENTS["imputation"]
-    config = PaperConfig(experiment="imputation", source="digits")
-    made = rows(experiment, experiment.placed(config))
-    found = [{**row, "study/rmse_gaussian": 15.3} for row in made]
-    gaussian, *_ = summarize(experiment.columns, found)
-    (mean,) = (one for one in experiment.columns if one.metric == "study/rmse_momentum_mean")
-    assert (gaussian.name, gaussian.value(mean).value) == ("Gaussian", 15.3)
-
-
 def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch, tmp_path):
     monkeypatch.setenv("EBFLOW_DATA", str(tmp_path / "empty"))
     result = ebflow("run", "paper")
@@ -320,19 +279,18 @@ def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch,
 
 
 REFUSED = {
-    "--source": ("--experiment", "matrices", "--source", "digits"),
-    "--images": ("--experiment", "glow", "--source", "digits", "--images", "colour"),
+    "--source": ("--experiment", "toy", "--source", "digits"),
+    "--images": ("--experiment", "scores", "--source", "digits", "--images", "colour"),
     "--seeds": ("--experiment", "runtime", "--seeds", "3"),
     "--cluster": ("--experiment", "runtime", "--workers", "2"),
     "--cluster.workers": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
-    "--methods": ("--experiment", "glow", "--source", "digits", "--methods", "maf"),
+    "--methods": ("--experiment", "scores", "--source", "digits", "--methods", "maf"),
     "--sources": ("--experiment", "tables", "--sources", "digits"),
 }
 WRONG_DATA = {
     "--images": ("--source", "natural-patches"),
-    "--source": ("--experiment", "imputation", "--source", "sine"),
-    "--source ": ("--source", "sine"),
+    "--source": ("--source", "sine"),
     "--sources": ("--experiment", "missing", "--sources", "digits"),
 }
 

@@ -7,24 +7,18 @@ Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, a
 __all__ = ["EXPERIMENTS"]
 
 from pipelines.paper.experiments.cell import Experiment
-from pipelines.paper.experiments.glow import GLOW
-from pipelines.paper.experiments.imputation import IMPUTATION
 from pipelines.paper.experiments.phases.experiment import PHASES
 from pipelines.paper.experiments.rivals import RIVALS
 from pipelines.paper.experiments.runtime import RUNTIME
 from pipelines.paper.experiments.scores import ANCHOR, SCORES
-from pipelines.paper.experiments.table import ABLATION, TABLE
+from pipelines.paper.experiments.table import TABLE
 from pipelines.paper.experiments.tables import MISSING, TABLES
-from pipelines.paper.experiments.toy import MATRICES, TOY
+from pipelines.paper.experiments.toy import TOY
 
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
     "toy": TOY,
-    "ablation": ABLATION,
     "runtime": RUNTIME,
-    "matrices": MATRICES,
-    "glow": GLOW,
-    "imputation": IMPUTATION,
     "rivals": RIVALS,
     "scores": SCORES,
     "tables": TABLES,

@@ -34,10 +34,6 @@ SIGMA = 0.1
 
 DENSE = ModelConfig(depth=2, activation="spline")
 INVERSES = DENSE.changed(linear="learned_inverse")
-CIRCULAR = ModelConfig(
-    architecture="convolutional", depth=2, kernel_size=7, padding="circular", hidden=0,
-    activation="spline",
-)  # fmt: skip
 
 METHODS: dict[str, tuple[str, ModelConfig]] = {
     "ml": ("ml", DENSE),
@@ -48,7 +44,6 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
     "freeform": ("free_form", INVERSES),
     "dsm": ("dsm", DENSE),
     "ssm_vr": ("ssm_vr", DENSE),
-    "circular": ("ml", CIRCULAR),
 }
 """Objective and net of the methods that train a flow."""
 

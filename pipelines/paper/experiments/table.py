@@ -1,6 +1,4 @@
-"""The published settings on images: the likelihood table, with this project's recipe, and what
-the average of the weights (EMA) and matching after preprocessing (MaP) do for them.
-"""
+"""The published settings on images, and this project's recipe."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -76,42 +74,4 @@ TABLE = Experiment(
         Column("test/bpd", "bpd", 2, "baseline/{}_bpd", interval=False),
         NLL,
     ),
-)
-
-MATCHING = ("SSM", "DSM", "FD-SSM")
-AVERAGED = {
-    ("off", "off"): {"FC": (1757.5, 4660.3, 3267.0), "CNN": (3518.0, 3170.0, 3593.3)},
-    ("on", "off"): {"FC": (1720.5, 4455.0, 3166.3), "CNN": (3504.5, 3180.0, 3560.3)},
-    ("on", "on"): {net: NUMBERS["test/nll"]["grey", net][2:] for net in NETS},
-}
-"""Published NLL by EMA, MaP and net, objective by objective; EMA off with MaP on is not there."""
-
-
-def switched(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields the published settings with and without EMA and MaP, at each schedule."""
-    common = settings.base(config, seed, "mnist", cpu=15, full=EPOCHS * EPOCH["grey"])
-    switches, schedules = ("off", "on"), settings.schedules(config)
-    ways = product(NETS, enumerate(MATCHING), switches, switches, schedules.items())
-    for net, (index, name), ema, match, (rate, epoch) in ways:
-        objective = OBJECTIVES[name]
-        flow = settings.published(common, net, objective, epoch=epoch)
-        if match == "off":
-            flow = flow.changed(preprocess={"match_after": False})
-        if ema == "off":
-            flow = flow.changed(train={"ema_decay": 0.0})
-        labels = {"net": net, "objective": objective, "EMA": ema, "MaP": match, "rate": rate}
-        known = AVERAGED.get((ema, match))
-        published = {"test/nll": known[net][index]} if known else {}
-        yield Cell.of_flow(labels, flow, published=published)
-
-
-ABLATION = Experiment(
-    about="test NLL (nats) with and without EMA and matching after preprocessing (MaP)",
-    legend="published settings; MaP off: scores matched in grey levels, where the logit goes on "
-    "linearly outside the range; rate: falling every 500 steps as in the paper, or with all falls "
-    "squeezed into the training's length",
-    note="MNIST, at the paper's length of training",
-    source="mnist",
-    cells=switched,
-    columns=(STEPS, NLL),
 )

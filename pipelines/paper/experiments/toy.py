@@ -1,5 +1,5 @@
 """Densities that are known: three in the plane by every objective, how far a flow stays from the
-truth; and 512 modes in ten dimensions, by nets of free and of triangular matrices.
+truth.
 
 In the plane every objective has the same target, the density smoothed by σ = 0.375: denoising
 score matching smooths by itself, the others are shown noised rows. At scale ``full`` the settings
@@ -136,32 +136,4 @@ TOY = Experiment(
         Column("study/kl", "KL (nats)", 4),
     ),
     figures=figures,
-)
-
-STRUCTURES = ("full", "tril", "triu", "trilu")
-
-
-def structured(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a structure; the last three change nothing but the masks."""
-    common = base(
-        config, seed, "multimodal10", cpu=40, full=10_001, recipe=DensityConfig,
-        batch_size=2048, lr=1e-3, schedule="constant", warmup=0.0, ema_decay=0.0, clip=500.0,
-        dtype="float64", validate_every=100, threads=1,
-    )  # fmt: skip
-    for structure in STRUCTURES:
-        flow = common.changed(
-            preprocess=RAW.changed(logit=None),
-            model=ModelConfig(architecture="structured", structure=structure),
-            objective=ObjectiveConfig(name="ml"),
-            anchor=PLAIN,
-        )
-        yield Cell.of_flow({"matrices": structure}, flow)
-
-
-MATRICES = Experiment(
-    about="test NLL (nats) of 512 modes in ten dimensions, by the structure of the matrices",
-    legend="by exact ML with a Gaussian base; the paper's code has a Laplace one",
-    uses=TOY.uses,
-    cells=structured,
-    columns=(STEPS, cell.STEPS_PER_S, Column("test/nll", "NLL", 3, "baseline/{}_nll")),
 )
