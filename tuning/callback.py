@@ -9,7 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from pipelines import store
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from tuning import records
 from tuning.problem import Goal
 from tuning.records import Record

@@ -17,7 +17,7 @@ from tuning.problems import problem
 from tuning.records import BASE, label
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
+    from pipelines.tracking.run import StageRun
 
 TEMPLATE = Path(__file__).with_name("search.html.j2")
 """Of the page."""

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from pipelines.store.files import write_text
-from pipelines.tracking import Follower, Sender, StageRun
+from pipelines.tracking import metrics_log
+from pipelines.tracking.following import Follower, Sender
 from pipelines.tracking.notes import NOTE, note
-from pipelines.training import metrics_log
+from pipelines.tracking.run import StageRun
 from tuning import records
 from tuning.problem import Problem
 from tuning.records import Record

@@ -43,9 +43,10 @@ def run(words: Sequence[str]) -> int:
     options = parse(Runs, words, "ebflow runs")
     if options.limit < 1:
         raise BadInput(f"--limit: found {options.limit}, expected at least 1")
-    from pipelines.tracking import history, reaching
+    from pipelines.tracking import history
+    from pipelines.tracking.backend import mlflow_errors
 
-    with reaching():
+    with mlflow_errors():
         reader = history.opened()
         runs = history.newest(
             reader, experiment=options.experiment, limit=options.limit, metric=options.best_by

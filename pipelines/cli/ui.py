@@ -24,11 +24,10 @@ def run(words: Sequence[str]) -> int:
     check_port(port)
     from mlflow import MlflowClient
 
-    from pipelines import tracking
-    from pipelines.tracking import history
+    from pipelines.tracking import backend, history
     from pipelines.tracking.views import links
 
-    if (uri := tracking.uri()) != tracking.store_uri():
+    if (uri := backend.uri()) != backend.store_uri():
         shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0

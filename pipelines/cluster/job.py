@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ebflow.errors import BadInput
 from pipelines.store import storage
 from pipelines.store.urls import without_password
-from pipelines.tracking import uri as tracking_uri
+from pipelines.tracking.backend import uri as tracking_uri
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run

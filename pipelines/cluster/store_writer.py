@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import store
 from pipelines.cluster import environment
 from pipelines.store import storage
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 
 NAME = "ebflow-store-writer"
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from pipelines.density.fit import Fit
 from pipelines.density.likelihoods import lines
 from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels
-from pipelines.training.metrics_log import Row, curve
+from pipelines.tracking.metrics_log import Row, curve
 
 BINS = 40
 

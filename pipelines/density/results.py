@@ -18,11 +18,10 @@ from pipelines.engine.pipeline import Description
 from pipelines.inference import REFERENCE
 from pipelines.reporting.method import method, short_loss, short_net
 from pipelines.reporting.terminal import show_run, table
-from pipelines.tracking import notes
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log, notes
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
+    from pipelines.tracking.run import StageRun
 
 EXAMPLES = 4
 
@@ -85,7 +84,7 @@ def log(config: DensityConfig, value: Artefacts, folder: Path, run: "StageRun") 
     from pipelines.data.dataset import Dataset
     from pipelines.inference.models import Model
     from pipelines.inference.tables import examples
-    from pipelines.tracking import log_model
+    from pipelines.tracking.models import log_model
 
     data, _, trained, _, reported = (artefact.path for artefact in value)
     dataset, model = Dataset(data), Model(config.name, folder / "checkpoint")

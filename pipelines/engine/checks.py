@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ebflow.errors import BadInput
-from pipelines import store, tracking
+from pipelines import store
 from pipelines.engine.pipeline import Run
 from pipelines.store import storage
 from pipelines.store.urls import is_url, without_password
+from pipelines.tracking import backend
 
 LEFT = ("checkpoint", "figures", "report.html", "config.yaml")
 
@@ -23,7 +24,7 @@ def check(run: Run) -> Any:  # noqa: ANN401
     """
     _check_output(run.output)
     _check_folder("EBFLOW_HOME", store.home())
-    tracking.uri()
+    backend.uri()
     if storage.used():
         storage.check(store.home(), run.output)
         _check_tracking()

@@ -16,7 +16,7 @@ OURS = ("ebflow", "pipelines", "tuning")
 
 CARRIERS = tuple(
     f"pipelines.{name}"
-    for name in ("cluster", "engine", "errors", "store", "tracking", "training.metrics_log",
+    for name in ("cluster", "engine", "errors", "store", "tracking",
                  "training.stage_reports")
 )  # fmt: skip
 """What carries data and numbers and makes none: a change of it leaves finished stages valid."""

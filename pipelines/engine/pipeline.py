@@ -19,7 +19,7 @@ from pipelines.engine.stages import Stage
 from pipelines.engine.values import Source
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
+    from pipelines.tracking.run import StageRun
 
 Summary = dict[str, Any]
 

@@ -20,7 +20,7 @@ from pipelines.store.files import write_json
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun
+    from pipelines.tracking.run import StageRun
 
 
 def publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ebflow.errors import BadInput
 from pipelines.errors import innermost
-from pipelines.tracking import lasting
+from pipelines.tracking.backend import is_permanent
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ def passing(error: BaseException) -> bool:
         return not isinstance(error, TaskCancelledError)
     cause = innermost(error)
     if isinstance(cause, MlflowException):
-        return not lasting(cause)
+        return not is_permanent(cause)
     return isinstance(cause, OSError)

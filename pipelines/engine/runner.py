@@ -18,7 +18,7 @@ from pipelines.engine.publishing import announce, publish, upload
 from pipelines.engine.tracked import Tracked
 from pipelines.reporting.progress import Progress
 from pipelines.store import storage
-from pipelines.tracking import reaching
+from pipelines.tracking.backend import mlflow_errors
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
@@ -54,7 +54,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     """
     key = run.pipeline.key(run.name, run.config, inputs)
     with _clean_home(), writing(log_file(run)), _locked(run, key, console):
-        with reaching(), ExitStack() as stack:
+        with mlflow_errors(), ExitStack() as stack:
             tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
             whole = None if run.force else finished.found(key)

@@ -14,13 +14,13 @@ from pipelines import store
 from pipelines.engine.demand import Needs
 from pipelines.engine.digests import data_digest, source_digest
 from pipelines.engine.values import Artefact, Source
+from pipelines.tracking import metrics_log
 from pipelines.tracking.notes import NOTE, note, numbers
-from pipelines.training import metrics_log
 
 if TYPE_CHECKING:
     from redun.task import Task
 
-    from pipelines.tracking import Tracker
+    from pipelines.tracking.tracker import Tracker
 
 KEY_LENGTH = 20
 

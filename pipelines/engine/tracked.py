@@ -14,7 +14,8 @@ from pipelines.tracking import reading
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
-    from pipelines.tracking import StageRun, Tracker
+    from pipelines.tracking.run import StageRun
+    from pipelines.tracking.tracker import Tracker
 
 
 class Tracked:
@@ -51,7 +52,7 @@ class Tracked:
         return found
 
     def _connect(self) -> "Tracker":
-        from pipelines.tracking import connect
+        from pipelines.tracking.tracker import connect
 
         tracker = connect(self.run.pipeline.name, self.key)
         tracker.reclaim()

@@ -28,7 +28,7 @@ from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.classifiers import CLASSIFIERS
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.unit_rows import unit_rows
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from pipelines.training.augment import AUGMENTATIONS
 from pipelines.training.loop import WorkerContext, run_with_checkpoints
 from pipelines.training.schedules import falling

@@ -99,14 +99,15 @@ def downloaded(name: str, folder: Path) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from pipelines.tracking import default_store, history, lasting, reaching, uri
+    from pipelines.tracking import history
+    from pipelines.tracking.backend import default_store, is_permanent, mlflow_errors, uri
 
     history.opened()
-    with reaching(), default_store(uri()):
+    with mlflow_errors(), default_store(uri()):
         try:
             return Path(mlflow.artifacts.download_artifacts(name, dst_path=str(folder)))
         except MlflowException as error:
-            if not lasting(error):
+            if not is_permanent(error):
                 raise
             line = " ".join(str(error).split())[:200]
             raise BadInput(

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bars
 from pipelines import store
 from pipelines.cluster import environment
 from pipelines.store import storage
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 
 LOOK_S = 0.5
 LINE_S = 10.0

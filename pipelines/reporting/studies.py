@@ -11,7 +11,7 @@ from pipelines.reporting import claims, pages
 from pipelines.reporting.result import Table
 from pipelines.reporting.style import Captioned, draw
 from pipelines.store.files import write_json
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 
 TEMPLATE = Path(__file__).with_name("claims.html.j2")
 

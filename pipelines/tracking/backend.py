@@ -29,7 +29,7 @@ LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def mlflow_errors() -> Iterator[None]:
     """Turns a store that cannot be reached into one line."""
     try:
         yield
@@ -45,7 +45,7 @@ def _errors() -> tuple[type[Exception], ...]:
     return (sqlite3.Error, mlflow.MlflowException) if mlflow else (sqlite3.Error,)
 
 
-def lasting(error: "MlflowException") -> bool:
+def is_permanent(error: "MlflowException") -> bool:
     """Whether the store will refuse the same again."""
     return error.error_code in LASTING
 

@@ -13,8 +13,8 @@ from typing import Self
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
+from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
-from pipelines.training import metrics_log
 
 
 class Sender(ABC):

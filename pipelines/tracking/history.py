@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable
 
 from ebflow.errors import BadInput
-from pipelines import store, tracking
+from pipelines import store
 from pipelines.store.urls import without_password
-from pipelines.tracking import reading
+from pipelines.tracking import backend, reading
 from pipelines.tracking.reading import Reader, TrackedRun
 
 PARENT = "mlflow.parentRunId"
@@ -21,8 +21,8 @@ def opened() -> Reader:
     Raises:
         BadInput: If there is none yet.
     """
-    place = tracking.uri()
-    if place == tracking.store_uri() and not (store.home() / "mlflow.db").exists():
+    place = backend.uri()
+    if place == backend.store_uri() and not (store.home() / "mlflow.db").exists():
         raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
     return reading.opened()
 
@@ -49,7 +49,7 @@ def newest(
         best = sorted(measured, key=lambda run: run.metrics[metric])
         runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
     if not runs:
-        raise BadInput(f"{without_password(tracking.uri())}: found no runs")
+        raise BadInput(f"{without_password(backend.uri())}: found no runs")
     return runs
 
 

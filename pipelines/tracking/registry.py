@@ -4,7 +4,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pipelines.tracking.backend import EXISTS, default_store, reaching, uri
+from pipelines.tracking.backend import EXISTS, default_store, mlflow_errors, uri
 
 
 def register(run_id: str, name: str, alias: str | None) -> str:
@@ -19,7 +19,7 @@ def register(run_id: str, name: str, alias: str | None) -> str:
         The version and the URI by which MLflow loads it.
     """
     client = MlflowClient(uri())
-    with reaching(), default_store(client.tracking_uri):
+    with mlflow_errors(), default_store(client.tracking_uri):
         version = _version(client, run_id, name).version
         if alias is None:
             return f"{name}, version {version}: models:/{name}/{version}"

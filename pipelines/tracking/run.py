@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipelines.data.manifest import Manifest
-from pipelines.tracking.backend import lasting
+from pipelines.tracking.backend import is_permanent
 
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
@@ -133,7 +133,7 @@ class StageRun:
             try:
                 return self.client.log_batch(self.id, **batch)
             except MlflowException as error:
-                if lasting(error):
+                if is_permanent(error):
                     raise
                 log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
                 time.sleep(pause)

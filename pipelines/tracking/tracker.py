@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.tracking.backend import EXISTS, database, reaching, store_uri, uri
+from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.database import make
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -98,7 +98,7 @@ class Tracker:
 def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
     place = uri()
-    with reaching(), store.lock("mlflow"):
+    with mlflow_errors(), store.lock("mlflow"):
         if place == store_uri():
             make(database())
         made = _experiment(MlflowClient(place), experiment)

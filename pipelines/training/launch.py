@@ -17,7 +17,7 @@ from pipelines.cluster.environment import embedded
 from pipelines.cluster.waiting import waiting
 from pipelines.config import Training
 from pipelines.errors import in_one_line
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from pipelines.training.loop import Listener, WorkerContext, note, train
 from pipelines.training.rendezvous import FileRendezvous
 from pipelines.training.watchdog import hung
@@ -78,7 +78,8 @@ def _watching(run_id: str, place: WorkerContext) -> AbstractContextManager[None]
         return nullcontext()
     from mlflow import MlflowClient
 
-    from pipelines.tracking import StageRun, uri
+    from pipelines.tracking.backend import uri
+    from pipelines.tracking.run import StageRun
 
     node = ray.get_runtime_context().get_node_id()
     return StageRun(MlflowClient(uri()), run_id).watching(node[:NODE_LENGTH])

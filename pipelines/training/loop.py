@@ -20,7 +20,7 @@ from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from pipelines.training.interruption import defer_sigint
 from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
 from pipelines.training.sharding import shard_weights

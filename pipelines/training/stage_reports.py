@@ -12,8 +12,8 @@ from pipelines.cluster import store_writer
 from pipelines.config import Section
 from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
-from pipelines.tracking import StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
 
 REPORT_S = 1.0
 

@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.config.recipes import RECIPES
 from pipelines.data.files import FORMATS
-from pipelines.tracking import connect
+from pipelines.tracking.tracker import connect
 
 from .conftest import Store
 from .nodes import free_port

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from ebflow.checkpoint import read
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 
 from .buckets import KEYS
 from .conftest import Store

@@ -8,11 +8,12 @@ import time
 import mlflow
 import pytest
 
-from pipelines.tracking import connect
+from pipelines.tracking.tracker import connect
 
 LOG = """
 import sys, time
-from pipelines.tracking import StageRun, connect
+from pipelines.tracking.run import StageRun
+from pipelines.tracking.tracker import connect
 tracker = connect("tests", sys.argv[1])
 run = StageRun(tracker.client, tracker.start("trial", {}))
 points, batch = int(sys.argv[2]), int(sys.argv[3])

@@ -61,7 +61,7 @@ from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
 from pipelines.paper.config import StepsConfig
 from pipelines.sample_complexity import graph as sample_complexity
-from pipelines.tracking import connect
+from pipelines.tracking.tracker import connect
 from tests.pipelines.stages import CALLS, ERRORS
 from tuning import pipeline as search
 

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from pipelines import tracking
-from pipelines.tracking import StageRun, connect
+from pipelines.tracking import backend
 from pipelines.tracking.reading import Database, Server
+from pipelines.tracking.run import StageRun
+from pipelines.tracking.tracker import connect
 
 RUNS = {
     "first": {"test/nll": 3.0, "test/bpd": 1.5, "test/gain": 1.0},
@@ -71,7 +72,7 @@ def test_the_database_is_read_as_mlflow_reads_it(tracked, tags):
     odd = tracked.start("odd", {"ebflow.name": "odd"})
     for step, value in enumerate((1e-320, math.pi, math.nan)):
         client.log_metric(odd, "test/nll", value, timestamp=5, step=2 - step)
-    ours, theirs = Database(tracking.backend.database()), Server(client.tracking_uri)
+    ours, theirs = Database(backend.database()), Server(client.tracking_uri)
     found = ours.runs(tags)
     assert found and plain(found) == plain(theirs.runs(tags))
     assert plain(ours.runs(tags, [tracked.experiment], 2)) == plain(found[:2])

@@ -11,7 +11,7 @@ from pipelines.density.stages.preprocess import preprocess
 from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from pipelines.training.stage_reports import reporter
 
 from .untracked import Untracked

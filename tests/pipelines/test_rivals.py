@@ -26,7 +26,7 @@ from pipelines.paper.graph import check
 from pipelines.paper.stages import peer as peers
 from pipelines.paper.stages.peer import Behind, fit
 from pipelines.reporting.statistics import student
-from pipelines.training import metrics_log as logged
+from pipelines.tracking import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
 RIVALS, SCORES, TABLES, ANCHOR = (

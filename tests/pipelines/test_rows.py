@@ -1,6 +1,6 @@
 """The file of metrics."""
 
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 
 
 def row(step, kind="log", **metrics):

@@ -18,9 +18,13 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, flat
-from pipelines.tracking import Follower, StageRun, connect, log_model, reading
+from pipelines.tracking import metrics_log, reading
 from pipelines.tracking import run as logged
-from pipelines.training import launch, metrics_log
+from pipelines.tracking.following import Follower
+from pipelines.tracking.models import log_model
+from pipelines.tracking.run import StageRun
+from pipelines.tracking.tracker import connect
+from pipelines.training import launch
 from pipelines.training.loop import WorkerContext
 
 

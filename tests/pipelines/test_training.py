@@ -36,7 +36,8 @@ from pipelines.data.prepare import prepare
 from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
-from pipelines.training import interruption, launch, loop, metrics_log, trainers
+from pipelines.tracking import metrics_log
+from pipelines.training import interruption, launch, loop, trainers
 from pipelines.training.interruption import defer_sigint
 from pipelines.training.launch import Reports, launched
 from pipelines.training.loop import Reporter, WorkerContext

@@ -9,8 +9,9 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.config import Training
 from pipelines.data.prepare import prepare
-from pipelines.tracking import StageRun, connect
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
+from pipelines.tracking.tracker import connect
 from tuning import records
 from tuning.density.config import DensityTune
 from tuning.problems import problem

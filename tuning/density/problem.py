@@ -19,7 +19,7 @@ from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs, own
 from pipelines.reporting.method import method, short_loss
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 from pipelines.training.loop import Listener, fit
 from pipelines.training.preprocessing import CHAIN, fitted
 from tuning.density.space import space

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines import store
 from pipelines.data.manifest import Manifest
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from tuning import records
 from tuning.config import TuneConfig
 from tuning.problems import problem

@@ -14,7 +14,7 @@ from pipelines.reporting import claims, pages
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import draw
 from pipelines.store.files import write_json
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from tuning import records
 from tuning.config import SPLITS, TuneConfig
 from tuning.figures import figures

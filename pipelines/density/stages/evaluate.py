@@ -16,7 +16,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.inference.reference import Reference
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.architectures import load
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.training.stage_reports import write_metrics

@@ -2,7 +2,7 @@
 
 from pipelines.config import DataConfig
 from pipelines.data.prepare import prepare as write
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 
 
 def prepare(data: DataConfig, location: str, *, run: StageRun) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ebflow import mixtures
 from pipelines.config import ChainConfig
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training import preprocessing
 from pipelines.training.stage_reports import begin, reporter
 

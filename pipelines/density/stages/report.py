@@ -16,8 +16,8 @@ from pipelines.density.stages.evaluate import LOG_PROBS
 from pipelines.density.warnings import doubts
 from pipelines.reporting.style import draw
 from pipelines.store.files import write_json
-from pipelines.tracking import StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
 from pipelines.training.architectures import load
 from pipelines.training.preprocessing import COLUMNS
 

@@ -10,8 +10,9 @@ from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.data.manifest import Manifest
 from pipelines.store.files import write_json
-from pipelines.tracking import Follower, StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.following import Follower
+from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN
 from pipelines.training.watchdog import HUNG

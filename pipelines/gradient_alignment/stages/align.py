@@ -10,7 +10,7 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.scales import models, replicates
 from pipelines.reporting import studies
 from pipelines.reporting.statistics import student
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 
 
 def align(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.tracking import Follower, StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.following import Follower
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin
 
 

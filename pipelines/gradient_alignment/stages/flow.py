@@ -6,8 +6,9 @@ from pathlib import Path
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.unit_rows import smoothed
-from pipelines.tracking import Follower, StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.following import Follower
+from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN, fitted
 

@@ -11,7 +11,7 @@ from pipelines.gradient_alignment.attribution_metrics import with_last_of
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.measures import measure as all_of
 from pipelines.gradient_alignment.references import Subject
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin
 
 UNTRAINED = range(2000, 2003)

@@ -14,7 +14,7 @@ from pipelines.gradient_alignment import references
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.gradient_alignment.references import FLOW, FLOWS, GAUSSIAN
 from pipelines.gradient_alignment.unit_rows import unit_rows
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
 
 

@@ -13,7 +13,7 @@ from pipelines.paper.experiments.cell import Cell, Folders, Row, first_seed
 from pipelines.paper.experiments.settings import SMOKE_STEPS
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned, panels
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
 
 LOG_PROBS, FOLDERS = "log_probs", "folders"
 """Keys of the test rows' log-densities, and of what the cell's stages wrote, which a row has until

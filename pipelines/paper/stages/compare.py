@@ -15,7 +15,8 @@ from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Column, Experiment, Folders, Line, Row, summarize
 from pipelines.reporting import claims, studies, terminal
 from pipelines.reporting.result import Table, plus_minus
-from pipelines.tracking import StageRun, notes
+from pipelines.tracking import notes
+from pipelines.tracking.run import StageRun
 
 Rows = Sequence[Row]
 

@@ -13,7 +13,7 @@ from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED, parzen
 from pipelines.paper.config import DivergeConfig
 from pipelines.paper.divergences import Normalized, fisher_divergence, kl_divergence
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
 
 EXTENT = 9.0

@@ -20,7 +20,7 @@ from ebflow.randomness import generator, uniform
 from ebflow.tables.completion import Completion, fit_gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.paper.divergences import crps
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
 
 

@@ -32,8 +32,8 @@ from ebflow.randomness import Generator, RowGenerator, generator
 from pipelines.data.dataset import Dataset
 from pipelines.density.stages.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
-from pipelines.tracking import StageRun
-from pipelines.training import metrics_log
+from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import CHAIN
 from pipelines.training.stage_reports import begin, write_metrics
 

@@ -29,7 +29,7 @@ from ebflow.randomness import RowGenerator
 from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
 from pipelines.paper.config import StackConfig
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import baseline, fitted
 from pipelines.training.stage_reports import begin
 

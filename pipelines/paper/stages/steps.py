@@ -26,7 +26,7 @@ from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
 from ebflow.randomness import RowGenerator, generator
 from pipelines.paper.config import StepsConfig
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 
 ANCHORED = " + anchor"
 """What follows the name of an objective beside an anchor of weight 1."""

@@ -12,7 +12,7 @@ from pipelines.sample_complexity.results import INTRO, RESULTS, TITLE
 from pipelines.sample_complexity.rows import read
 from pipelines.sample_complexity.tables import tables
 from pipelines.sample_complexity.verdicts import conclusion
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 
 
 def conclude(config: ComplexityConfig, found: Sequence[Path], *, run: StageRun) -> None:

@@ -14,7 +14,7 @@ from pipelines.sample_complexity.networks import networks
 from pipelines.sample_complexity.rows import FILE
 from pipelines.sample_complexity.samplers import samplers
 from pipelines.sample_complexity.two_gaussians import pairs, weights
-from pipelines.tracking import StageRun
+from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import write_metrics
 
 BODIES: dict[type[config.CellConfig], Callable[[Any], pd.DataFrame]] = {

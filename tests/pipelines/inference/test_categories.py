@@ -13,7 +13,7 @@ from pipelines.data.prepare import prepare
 from pipelines.inference.models import opened
 from pipelines.inference.reference import Reference
 from pipelines.inference.serving import samples
-from pipelines.tracking import save_model
+from pipelines.tracking.models import save_model
 
 from ..trainers import build
 from .conftest import grouped

@@ -21,7 +21,7 @@ from pipelines.inference.matching import match
 from pipelines.inference.models import opened
 from pipelines.inference.scoring import scores
 from pipelines.inference.serving import samples
-from pipelines.tracking import save_model
+from pipelines.tracking.models import save_model
 
 from ..conftest import Store
 from ..nodes import free_port
