@@ -1,16 +1,16 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
+import fcntl
 import logging
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import Any, TextIO
 
 from pipelines import store
 from pipelines.cluster import environment
@@ -43,11 +43,13 @@ class Connection:
         folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
         node: The one whose store is this process's, where nodes have stores of their own.
         writer: What writes there for others (``store_writer.py``); it ends with this.
+        in_use: The file whose lock marks the folder as in use; the system frees it at a kill.
     """
 
     folder: Path | None = None
     node: str | None = None
     writer: Any = None
+    in_use: TextIO | None = None
 
 
 def start(*, dashboard: bool) -> Connection:
@@ -89,7 +91,8 @@ def _embedded(dashboard: bool) -> Connection:
     _sweep()
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
+    in_use = _in_use(Path(folder))
     cores = environment.cpus()
     ray.init(
         address="local",
@@ -100,7 +103,7 @@ def _embedded(dashboard: bool) -> Connection:
         _memory=cores * DRIVER["memory"],
         _temp_dir=folder,
     )
-    return Connection(Path(folder))
+    return Connection(Path(folder), in_use=in_use)
 
 
 def launched(config: ClusterConfig) -> bool:
@@ -191,11 +194,25 @@ def _probe(identity: str) -> None:
 
 
 def _sweep() -> None:
-    """Removes the folders that killed drivers left."""
+    """Removes the folders that killed drivers left.
+
+    A lock marks those in use: containers that share ``/tmp`` do not see each other's processes.
+    """
     for folder in Path("/tmp").glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        with suppress(OSError):
+            _in_use(folder, "r+").close()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(folder: Path, mode: str = "w") -> TextIO:
+    """Marks a folder as in use; raises BlockingIOError if another driver uses it."""
+    stream = (folder / "in-use").open(mode)
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def _environment() -> dict[str, str]:

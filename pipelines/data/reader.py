@@ -5,7 +5,7 @@ detects: a column of a table is one number, a category the code of its level. Co
 described in the same way; their categories are one-hot.
 """
 
-__all__ = ["Reader", "Rows"]
+__all__ = ["Reader", "Rows", "record_digest"]
 
 import hashlib
 import json
@@ -59,6 +59,11 @@ class Rows(NamedTuple):
     def take(self, chosen: np.ndarray) -> "Rows":
         """Returns the chosen rows."""
         return Rows(*(None if column is None else column[chosen] for column in self))
+
+
+def record_digest(record: dict[str, Any]) -> str:
+    """Returns a SHA-256 of a source's content from its description in a manifest."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -254,7 +259,7 @@ class Reader:
     @property
     def digest(self) -> str:
         """A SHA-256 of the content, whatever the place of the files."""
-        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()
+        return record_digest(self.record())
 
     def _batches(
         self, names: Sequence[str], first: int = 0, last: int | None = None

@@ -27,7 +27,7 @@ def check(run: Run) -> Any:  # noqa: ANN401
     backend.uri()
     if storage.used():
         storage.check(store.home(), run.output)
-        _check_tracking()
+    _check_tracking()
     return run.pipeline.check(run.config)
 
 
@@ -51,11 +51,11 @@ def reported(summary: Path) -> Any:  # noqa: ANN401
 
 
 def _check_tracking() -> None:
-    """Raises BadInput if nodes with stores of their own would keep runs of their own."""
+    """Raises BadInput if several nodes would write the embedded store's SQLite file."""
     if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: found none beside {storage.VARIABLE} on a cluster, expected an "
-            "MLflow server that all nodes reach"
+            "MLFLOW_TRACKING_URI: found none on a cluster (RAY_ADDRESS), expected an MLflow "
+            "server that all nodes reach"
         )
 
 

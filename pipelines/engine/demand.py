@@ -42,6 +42,14 @@ def needs_of(job: "Job") -> Needs:
     return declared(job.args[0][0]) if callable(declared) else declared
 
 
+def threads_of(needs: Needs) -> int:
+    """Returns the threads of torch for a stage: its CPUs, at least one.
+
+    A stage that takes a whole node sets its own.
+    """
+    return 1 if math.isinf(needs["CPU"]) else max(1, int(needs["CPU"]))
+
+
 def reserved(needs: Needs) -> dict[str, float]:
     """Returns the options of a Ray task that takes so much.
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from redun.scheduler import Job
 
 from pipelines import store
 from pipelines.cluster.connection import Connection, cancel, leave, start
-from pipelines.engine.demand import needs_of, reserved
+from pipelines.engine.demand import needs_of, reserved, threads_of
 from pipelines.engine.retries import passing
 from pipelines.engine.stages import KEY_LENGTH, call
 from pipelines.engine.values import Artefact
@@ -88,7 +88,8 @@ class StageExecutor(Executor):
         """Returns what does a job: picklable, by the name of its module."""
         (args, kwargs), key = job.args, job.eval_hash[:KEY_LENGTH]
         context = self.engine.context
-        return partial(call, job.get_option("module"), key, *args, **kwargs, context=context)
+        told = {"context": context, "threads": threads_of(needs_of(job))}
+        return partial(call, job.get_option("module"), key, *args, **kwargs, **told)
 
     def _attempt(self, job: Job, work: Work, number: int) -> None:
         """Starts a stage; the first attempt has the number 0."""
@@ -174,13 +175,9 @@ class RayExecutor(StageExecutor):
         self.engine.progress.queued(stage, key)
 
     def _start(self, job: Job, work: Work) -> Future:
-        import ray
-
         connection = self._connect().result()
         options = reserved(needs_of(job)) | _place(job, connection)
-        reference = ray.remote(**options, max_retries=0)(work.func).remote(
-            *work.args, **work.keywords
-        )
+        reference = _remote_call().options(**options).remote(*work.args, **work.keywords)
         if not self.running:
             threading.Thread(target=lambda: [*map(import_module, self.meanwhile)]).start()
         self.running.append(reference)
@@ -218,6 +215,14 @@ class RayExecutor(StageExecutor):
         finally:
             if self.connection is not None:
                 RAY.submit(_left, self.connection, self.running)
+
+
+@cache
+def _remote_call() -> Any:  # noqa: ANN401
+    """Returns the remote function of all stages: Ray exports each remote function to all nodes."""
+    import ray
+
+    return ray.remote(max_retries=0)(call)
 
 
 def _started(dashboard: bool) -> Connection:

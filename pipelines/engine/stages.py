@@ -9,11 +9,13 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.demand import Needs
 from pipelines.engine.digests import data_digest, source_digest
-from pipelines.engine.values import Artefact, Source
+from pipelines.engine.values import Artefact
 from pipelines.tracking import metrics_log
 from pipelines.tracking.notes import NOTE, note, numbers
 
@@ -48,7 +50,7 @@ class Stage:
 
     A graph calls it with a configuration, the list of what it reads, and, where a run has several
     of its kind, a title, which is no part of its key; that is an expression of redun. The function
-    is called with the configuration; what it reads, of artefacts and sources their places; and
+    is called with the configuration; what it reads, sources and the folders of artefacts; and
     ``run``, its MLflow run, with ``output``, a new folder to fill, and ``work``, a folder that
     outlives a failure.
 
@@ -99,6 +101,7 @@ def call(
     title: str = "",
     *,
     context: Context,
+    threads: int = 1,
     again: bool = False,
 ) -> Artefact:
     """Runs a stage, unless another process has just made its artefact.
@@ -108,6 +111,7 @@ def call(
         key: Its key.
         config, inputs, title: As a graph calls it.
         context: What it is told besides.
+        threads: Threads of torch; a process that Ray reuses has those of its last stage.
         again: Whether an attempt of the same run has failed, from whose work it goes on.
 
     Raises:
@@ -120,16 +124,15 @@ def call(
         if made is None:
             if context.force and not again:
                 store.forget(store.work(name, key))
+            torch.set_num_threads(threads)
             made = _make(module, key, title, (config, *_places(inputs)), context)
         return Artefact(name, key, made)
 
 
 def _places(found: Any) -> Any:  # noqa: ANN401
-    """Returns what a stage reads, with places instead of artefacts and sources."""
+    """Returns what a stage reads, with folders instead of artefacts."""
     if isinstance(found, Artefact):
         return found.path
-    if isinstance(found, Source):
-        return found.location
     if isinstance(found, list | tuple):
         return type(found)(_places(one) for one in found)
     return found

@@ -4,7 +4,7 @@ __all__ = ["drafted", "write_json", "write_text"]
 
 import json
 import math
-import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ def drafted(final: Path) -> Iterator[Path]:
     Readers of ``final`` always get the old or the complete new file, even after a kill. After an
     error the temporary file is deleted.
     """
-    draft = final.with_name(f".{final.name}.{os.getpid()}")
+    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     try:
         yield draft
         move(draft, final)

@@ -132,6 +132,8 @@ class Store:
 
     def environment(self, **more):
         kept = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
+        if "RAY_ADDRESS" in more:  # a cluster on this machine
+            kept["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.home}/mlflow.db"
         return {**kept, "EBFLOW_HOME": str(self.home), "OMP_NUM_THREADS": "1", **more}
 
     def start(self, *words, **more):

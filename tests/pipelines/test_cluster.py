@@ -56,6 +56,7 @@ class Remote(Store):
     def environment(self, **more):
         return {
             **self.cluster.environment(EBFLOW_HOME=str(self.home)),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.home}/mlflow.db",
             "PYTHONPATH": str(ROOT),
             **more,
         }

@@ -202,6 +202,7 @@ def repeated(ebflow, monkeypatch):
         monkeypatch.chdir(store.root)
         monkeypatch.setenv("EBFLOW_HOME", str(store.home))
         monkeypatch.setenv("RAY_ADDRESS", NO_RAY["RAY_ADDRESS"])
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.home}/mlflow.db")
         result = ebflow("run", "density", *options, *words)
         assert result.code == 0 and not result.err, result.err
         return result.text

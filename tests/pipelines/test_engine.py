@@ -3,6 +3,7 @@
 No Ray: the stages run in the driver.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -10,13 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 from redun import task
 from redun.backends.db import RedunBackendDb
 from redun.scheduler import catch_all
@@ -36,6 +40,7 @@ from pipelines.config import (
     Training,
 )
 from pipelines.density import graph as density
+from pipelines.density.checks import check as check_density
 from pipelines.engine import (
     ALONE,
     Artefact,
@@ -53,6 +58,7 @@ from pipelines.engine.evaluation import RACES, Engine
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
 from pipelines.engine.planning import plan
 from pipelines.engine.records import scheduler
+from pipelines.engine.stages import call
 from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
@@ -71,9 +77,9 @@ STAGES = ("write", "double")
 RETRIED, NOTES = [], []
 NONE = Retries(0)
 
-write, double, mend = (
+write, double, mend, threads = (
     Stage(f"tests.pipelines.stages.{name}", executor="driver")
-    for name in ("write", "double", "mend")
+    for name in ("write", "double", "mend", "threads")
 )
 
 
@@ -684,3 +690,62 @@ def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypat
     outcome = engine().run(graph())
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
     assert len(recorded) == times and CALLS.count("write") == 1
+
+
+def test_a_stage_has_the_threads_that_it_declares(engine):
+    """Ray reuses a process, and torch keeps the number of threads of the stage before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = engine().run([threads(None)]).value[0]
+    finally:
+        torch.set_num_threads(before)
+    assert (found.path / "value.txt").read_text() == "1"
+
+
+def test_data_that_change_before_they_are_prepared_are_refused(engine, tabular_file, tmp_path):
+    file = tmp_path / "rows.parquet"
+    table = pq.read_table(tabular_file)
+    pq.write_table(table, file)
+    config = DensityConfig(data={"source": str(file)})
+    source = check_density(config)
+    pq.write_table(table.slice(1), file)
+    with pytest.raises(BadInput, match="rows.parquet: found other data than when the run start"):
+        engine().run(density.prepare(config.data, [source]))
+    assert store.record("prepare", "*") is None
+
+
+def test_stages_share_one_remote_function(monkeypatch):
+    """Ray exports each remote function to all nodes, and warns at the hundredth."""
+    made = []
+
+    def remote(*_, **__):
+        made.append(SimpleNamespace(options=lambda **_: made[0], remote=lambda *_, **__: made[0]))
+        made[0].future = Future
+        return lambda function: made[-1]
+
+    monkeypatch.setattr(ray, "remote", remote)
+    monkeypatch.setattr(executors, "start", lambda **_: Connection())
+    monkeypatch.setattr(executors, "leave", lambda _: None)
+    monkeypatch.setattr(executors, "cancel", lambda _: None)
+    executors._remote_call.cache_clear()
+    executor = RayExecutor("ray", None)
+    for _ in range(2):
+        executor._start(job_of(density.train, Training()), partial(call, "module", "key"))
+    executor.stop()
+    executors._remote_call.cache_clear()
+    assert len(made) == 1
+
+
+def test_a_folder_that_a_driver_in_another_container_uses_stays():
+    """Containers that share a disk do not see each other's processes."""
+    folders = [Path(f"/tmp/{connection.PREFIX}99999999-{name}") for name in ("used", "left")]
+    for folder in folders:
+        folder.mkdir()
+    with (folders[0] / "in-use").open("w") as stream:
+        (folders[1] / "in-use").touch()
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        connection._sweep()
+        assert [folder.exists() for folder in folders] == [True, False]
+    connection._sweep()
+    assert not folders[0].exists()

@@ -42,6 +42,7 @@ class Away(Store):
 
     def environment(self, **more):
         place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
+        place["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.home}/mlflow.db"
         return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
 
 

@@ -324,12 +324,10 @@ def test_a_storage_is_apart_from_the_store_and_the_results(place, ebflow, home, 
     assert ", expected a folder apart from /" in ended.refusal
 
 
-def test_nodes_with_stores_of_their_own_need_a_server(ebflow, home, monkeypatch, tmp_path):
-    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+def test_a_cluster_needs_a_tracking_server(ebflow, home, monkeypatch):
+    """Its nodes would all write one SQLite file, over the network."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    ended = ebflow("run", "density")
-    assert ended.code == 2
-    assert ended.err == [
-        "ebflow: MLFLOW_TRACKING_URI: found none beside EBFLOW_STORAGE on a cluster, expected an "
-        "MLflow server that all nodes reach"
-    ]
+    assert ebflow("run", "density").refusal == (
+        "ebflow: MLFLOW_TRACKING_URI: found none on a cluster (RAY_ADDRESS), expected an MLflow "
+        "server that all nodes reach"
+    )
