@@ -30,10 +30,10 @@ def stated():
 
 
 def variables():
-    """Returns the environment of nodes: that of cluster.yaml, but for the server of MLflow."""
+    """Returns the environment of nodes: that of cluster.yaml, with a tracking store of its own."""
     options = [word for word in stated()["docker"]["run_options"] if word.startswith("--env=")]
     found = dict(word.removeprefix("--env=").split("=", 1) for word in options)
-    del found["MLFLOW_TRACKING_URI"]
+    found["MLFLOW_TRACKING_URI"] = f"sqlite:///{found['EBFLOW_HOME']}/mlflow.db"
     return {**found, "PATH": f"{BIN}:$PATH"}
 
 
