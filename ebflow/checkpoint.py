@@ -144,10 +144,8 @@ def load(
     except BadInput:
         raise
     except UNFIT as error:
-        raise BadInput(
-            f"{folder}: its weights do not fit its state.json, written by ebflow "
-            f"{state.get('code')}: {error}; train it again"
-        ) from error
+        problem = f"its weights do not fit its state.json, written by ebflow {state.get('code')}"
+        raise BadInput(f"{problem}: {error}", file=folder, hint="Train it again") from error
     return flow.to(device, dtype).eval().requires_grad_(False)
 
 
@@ -156,10 +154,8 @@ def _flow(spec: dict[str, Any], tensors: dict[str, Tensor], into: Flow | None, w
     if into is not None:
         return into if into.n_preprocessing else _preprocessed(into, spec)
     if spec.get("architecture") is None:
-        raise BadInput(
-            f"{where}: no architecture, because a custom flow was saved; build a flow like it, "
-            "and call load(…, into=flow)"
-        )
+        hint = "A custom flow was saved: build a flow like it, and call load(…, into=flow)"
+        raise BadInput(file=where, found="no architecture", hint=hint)
     _check_sizes(spec, tensors)
     return rebuild(spec)
 
@@ -211,7 +207,7 @@ def read(folder: str | Path, *, only: tuple[str, ...] = PARTS) -> Checkpoint:
     state = _state(folder / "state.json")
     missing = [name for name in only if name != "optimizer" and name not in state["sha256"]]
     if missing and only != PARTS:
-        raise BadInput(f"{folder}: no weights {missing[0]!r}; load the other ones")
+        raise BadInput(f"no weights {missing[0]!r}", file=folder, hint="Load the other ones")
     parts = {name: _tensors(folder, name, state) for name in state["sha256"] if name in only}
     return Checkpoint(**{"model": {}, **parts}, state=state)
 
@@ -269,30 +265,30 @@ def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor
     try:
         return load_tensors(path)[0]
     except safetensors.SafetensorError as error:
-        raise BadInput(f"{path} is corrupt ({error}); expected safetensors") from error
+        raise BadInput(f"corrupt ({error})", file=path, expected="safetensors") from error
 
 
 def _state(path: Path) -> dict[str, Any]:
     if not path.is_file():
         what = path if path.parent.is_dir() else path.parent
-        raise BadInput(f"{what}: not found; expected a checkpoint")
+        raise BadInput("not found", file=what, expected="a checkpoint")
     try:
         state = json.loads(path.read_text())
     except (RecursionError, ValueError) as error:
-        raise BadInput(f"{path} is corrupt ({error}); expected JSON") from error
+        raise BadInput(f"corrupt ({error})", file=path, expected="JSON") from error
     for key in ("flow", "sha256"):
         if not isinstance(state, dict) or not isinstance(state.get(key), dict):
-            raise BadInput(f"{path}: no key {key!r}; expected the state of a checkpoint")
+            raise BadInput(f"no key {key!r}", file=path, expected="the state of a checkpoint")
     if seal(state)["sha256"]["state"] != state["sha256"].get("state"):
-        raise BadInput(f"{path} is corrupt: its contents do not have the SHA-256 in it")
+        raise BadInput("corrupt: its contents do not have the SHA-256 in it", file=path)
     return state
 
 
 def _check_sum(path: Path, expected: str | None) -> None:
     if not path.is_file():
-        raise BadInput(f"{path}: not found; expected a file of the checkpoint")
+        raise BadInput("not found", file=path, expected="a file of the checkpoint")
     if sha256(path) != expected:
-        raise BadInput(f"{path} is corrupt: it does not have the SHA-256 in state.json")
+        raise BadInput("corrupt: it does not have the SHA-256 in state.json", file=path)
 
 
 def _check_sizes(spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -1,30 +1,58 @@
 """Errors that a user can cause and fix."""
 
-__all__ = ["BadInput", "NonFinite", "line"]
+__all__ = ["BadInput", "NonFinite"]
 
-MOST_CHARACTERS = 800
+from dataclasses import KW_ONLY, dataclass
+
+HALF = 400
+"""Characters of each end of a long message that are printed."""
 
 
+@dataclass(eq=False)
 class BadInput(ValueError):
-    """Invalid input: a configuration, data or a checkpoint. Nothing was written.
+    """Invalid input: an option, or a file or a value in it. Nothing was written.
+
+    Printed as ``FILE, OPTION, column 'NAME', row N: found …, expected …. HINT``.
 
     Arguments:
-        text: One line: what is wrong, where, and what to do; made printable by :func:`line`.
+        problem: What is wrong, if ``found`` and ``expected`` do not say it.
+        option: As the user types it: ``--train.lr``, or the argument of a function.
+        column: The name of a column, or the index of one that has no name.
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(line(text))
+    problem: str | None = None
+    _: KW_ONLY
+    option: str | None = None
+    file: object = None
+    column: str | int | None = None
+    row: int | None = None
+    found: object = None
+    expected: object = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        column = "column {!r}" if isinstance(self.column, str) else "feature {}"
+        place = _phrases(
+            (self.file, "{}"), (self.option, "{}"), (self.column, column), (self.row, "row {}")
+        )
+        said = _phrases(
+            (self.problem, "{}"), (self.found, "found {}"), (self.expected, "expected {}")
+        )
+        sentence = ": ".join(filter(None, [place, said]))
+        return printable(". ".join(filter(None, [sentence, self.hint])))
 
 
 class NonFinite(ArithmeticError):
     """An infinite or NaN loss or log-density; the message says where, and what to change."""
 
 
-def line(text: str) -> str:
+def printable(text: str) -> str:
     """Returns a text in one line of printable characters; the middle of a long one is left out."""
     words = " ".join(text.split())
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
-    if len(shown) <= MOST_CHARACTERS:
-        return shown
-    half = MOST_CHARACTERS // 2 - 2
-    return f"{shown[:half]} … {shown[-half:]}"
+    return shown if len(shown) <= 2 * HALF else f"{shown[: HALF - 2]} … {shown[2 - HALF :]}"
+
+
+def _phrases(*parts: tuple[object, str]) -> str:
+    """Returns the parts that are not None, each in its phrase."""
+    return ", ".join(phrase.format(part) for part, phrase in parts if part is not None)

@@ -54,7 +54,6 @@ from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
 from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
-from .tables.column import column_label
 
 ROWS, VALUES, DETECTION = 4_000, 2**20, 5
 """Rows, and values in all, for bounds and tails, and how many times as many rows for cells."""
@@ -261,8 +260,10 @@ def _known(extremes: Tensor, bounds: Bounds, names: Sequence[str] | None) -> Ten
         k = int(outside.nonzero()[0])
         (first, last), (lower, upper) = extremes[:, k], known[:, k]
         raise BadInput(
-            f"bounds, {column_label(k, names)}: found values in [{first:.6g}, {last:.6g}], "
-            f"expected [{lower:.6g}, {upper:.6g}]"
+            option="bounds",
+            column=names[k] if names else k,
+            found=f"values in [{first:.6g}, {last:.6g}]",
+            expected=f"[{lower:.6g}, {upper:.6g}]",
         )
     return known
 

@@ -45,7 +45,7 @@ from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
 from .tables.batches import Split
-from .tables.column import COARSEST, column_label
+from .tables.column import COARSEST
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 
@@ -323,10 +323,8 @@ def _check_normalize(normalize: str) -> None:
 def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
-        raise BadInput(
-            f"normalize: found {column_label(feature, names)} constant on the training split, "
-            "expected features that vary"
-        )
+        column, found = names[feature] if names else feature, "a constant on the training split"
+        raise BadInput(option="normalize", column=column, found=found, expected="varying values")
 
 
 def _check_resolved(
@@ -353,10 +351,12 @@ def _check_resolved(
             name = str(dtype).removeprefix("torch.")
             wider = "" if dtype == torch.float64 else "float64, or "
             raise BadInput(
-                f"dtype: found {name}, which cannot resolve {column_label(k, names)} (half of its "
-                f"values lie within {(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in "
-                f"[{column.min():.6g}, {column.max():.6g}], and errors are about {step:.2g}), "
-                f"expected {wider}values nearer to each other: leave out outliers"
+                option="dtype",
+                column=names[k] if names else k,
+                found=f"{name}, which cannot resolve its values (half of them lie within "
+                f"{(high - low) / 2:.3g} of {(low + high) / 2:.6g}, all in [{column.min():.6g}, "
+                f"{column.max():.6g}], and errors are about {step:.2g})",
+                expected=f"{wider}values nearer to each other: leave out outliers",
             )
 
 

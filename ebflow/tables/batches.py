@@ -122,10 +122,8 @@ class Split(ABC):
             BadInput: if the split takes more than ``budget_bytes``.
         """
         if "resident" not in self.__dict__ and self.bytes > budget_bytes:
-            raise BadInput(
-                f"{self.where}: found {self.bytes} bytes, expected at most {budget_bytes} "
-                "to hold it in memory: stream it in batches"
-            )
+            most = f"at most {budget_bytes} to hold it in memory: stream it in batches"
+            raise BadInput(file=self.where, found=f"{self.bytes} bytes", expected=most)
         return self.resident.x
 
     @cached_property
@@ -150,7 +148,7 @@ class Split(ABC):
         Rows that are not in memory are streamed: a batch and one shard are in memory at a time.
         """
         if size < 1:
-            raise BadInput(f"batch_size: found {size}, expected at least 1")
+            raise BadInput(option="batch_size", found=size, expected="at least 1")
         if "resident" in self.__dict__:
             return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
         shards = ((self.read([k]), torch.arange(rows)) for k, rows in enumerate(self.parts))
@@ -189,14 +187,11 @@ class Split(ABC):
         """
         rank, world = shard
         if not 1 <= size <= len(self):
-            raise BadInput(
-                f"batch_size: found {size}, expected 1 … {len(self)} "
-                f"(the rows of split {self.name})"
-            )
+            possible = f"1 … {len(self)} (the rows of split {self.name})"
+            raise BadInput(option="batch_size", found=size, expected=possible)
         if size % world:
-            raise BadInput(
-                f"batch_size: found {size}, expected a multiple of {world} (the workers)"
-            )
+            possible = f"a multiple of {world} (the workers)"
+            raise BadInput(option="batch_size", found=size, expected=possible)
         shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
         epoch, skip = divmod(start, len(self) // size)
         share = slice(rank * size // world, (rank + 1) * size // world)

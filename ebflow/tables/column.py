@@ -1,11 +1,10 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["COARSEST", "ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "column_label",
-           "microseconds_of"]  # fmt: skip
+__all__ = ["COARSEST", "ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "microseconds_of"]
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -271,11 +270,6 @@ class Column:
         if self.offset:
             parts.append(f"{'-' if self.offset < 0 else '+'} {abs(self.offset):g}")
         return " ".join(parts).removeprefix("+ ")
-
-
-def column_label(feature: int, names: Sequence[str] | None) -> str:
-    """Returns "column 'age'", or "feature 3" if the columns have no names."""
-    return f"column {names[feature]!r}" if names else f"feature {feature}"
 
 
 def as_microseconds(times: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ class RankCopula:
         columns = tuple(column[~column.isnan()].sort().values for column in x.mT)
         for k, column in enumerate(columns):
             if not len(column):
-                raise BadInput(f"x, feature {k}: found no value in {len(x)} rows, expected some")
+                raise BadInput(option="x", column=k, found=f"no value in {len(x)} rows")
         width = x.shape[1]
         most = max(2 * width, min(ROWS, int(ENTRIES / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import BadInput
 from ..randomness import generator
 from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
-from .column import column_label
 from .completion import completed
 from .detect import detect_columns
 from .frames import ArrayLike, columns_of, is_frame
@@ -166,7 +166,8 @@ def _usable(
     lacking = x.isnan()
     if missing and (empty := lacking.all(0)).any():
         feature = int(empty.nonzero()[0])
-        raise ValueError(f"{what}, {column_label(feature, names)}: found no value, expected some")
+        column = names[feature] if names else feature
+        raise BadInput(option=what, column=column, found="no value", expected="some")
     refuse(x, x.to(dtype).isinf(), what, names, f"a finite number of {dtype}")
     if not missing:
         refuse(x, lacking, what, names, REMEDY)

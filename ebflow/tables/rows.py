@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..errors import BadInput
 from .batches import Batch, Split
-from .column import column_label
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 
@@ -43,9 +42,7 @@ class Rows(Split):
     ) -> None:
         levels = _levels(x, levels)
         if x.ndim < 2 or not x.numel():
-            raise BadInput(
-                f"x: found shape {tuple(x.shape)}, expected (N, D) with at least one row"
-            )
+            raise BadInput(option="x", found=f"shape {tuple(x.shape)}", expected="(N, D), N > 0")
         rows = x.detach().flatten(1)
         if levels is None:
             bad = rows.isinf() if missing else ~rows.isfinite()
@@ -84,21 +81,16 @@ class Arrays:
         self._splits = {split.name: split for split in splits}
         if not splits or len(self._splits) < len(splits):
             names = [split.name for split in splits]
-            raise BadInput(f"splits: found {names}, expected one or more of different names")
-        first = splits[0]
-        for split in splits[1:]:
-            for key in ("shape", "dtype", "levels", "context_width", "categories"):
-                found, expected = getattr(split, key), getattr(first, key)
-                if found != expected:
-                    raise BadInput(
-                        f"split {split.name}, {key}: found {found}, expected {expected} as in "
-                        f"split {first.name}"
-                    )
+            raise BadInput(option="splits", found=names, expected="one or more of other names")
+        for key in ("shape", "dtype", "levels", "context_width", "categories"):
+            found = [getattr(split, key) for split in splits]
+            if any(value != found[0] for value in found):
+                raise BadInput(option=f"splits, {key}", found=found, expected="equal ones")
 
     def split(self, name: str) -> Split:
         """Returns the split with a name; raises BadInput if there is none."""
         if name not in self._splits:
-            raise BadInput(f"found no split {name!r}, expected one of {', '.join(self._splits)}")
+            raise BadInput(found=f"no split {name!r}", expected=f"one of {list(self._splits)}")
         return self._splits[name]
 
     def __repr__(self) -> str:
@@ -108,20 +100,15 @@ class Arrays:
 def refuse(
     values: Tensor, bad: Tensor, what: str, names: Sequence[str] | None, expected: str
 ) -> None:
-    """Raises BadInput at the first bad value of a matrix, by its row and column.
-
-    Arguments:
-        values: The matrix.
-        bad: Marks its bad values.
-        what: The name of the matrix.
-        names: The names of its columns, if they have any.
-        expected: The end of the message.
-    """
+    """Raises BadInput at the first bad value of a matrix that is called ``what``."""
     if bad.any():
         row, feature = divmod(int(bad.flatten().to(torch.uint8).argmax()), bad.shape[1])
         raise BadInput(
-            f"{what}, row {row}, {column_label(feature, names)}: found "
-            f"{values[row, feature].item()}, expected {expected}"
+            option=what,
+            column=names[feature] if names else feature,
+            row=row,
+            found=values[row, feature].item(),
+            expected=expected,
         )
 
 
@@ -131,11 +118,11 @@ def _levels(x: Tensor, levels: int | None) -> int | None:
         raise TypeError(f"x: found {x.dtype}, expected one of {', '.join(map(str, DTYPES))}")
     if x.dtype != torch.uint8:
         if levels is not None:
-            raise BadInput(f"levels: found {levels} with {x.dtype} rows, expected torch.uint8")
+            raise BadInput(option="levels", found=levels, expected=f"None for {x.dtype} rows")
         return None
     levels = 256 if levels is None else levels
     if not 2 <= levels <= 256:
-        raise BadInput(f"levels: found {levels}, expected a whole number 2 … 256")
+        raise BadInput(option="levels", found=levels, expected="a whole number 2 … 256")
     return levels
 
 
@@ -143,6 +130,6 @@ def _checked_context(context: Tensor, rows: int) -> Tensor:
     if not context.is_floating_point():
         raise TypeError(f"context: found {context.dtype}, expected real numbers")
     if context.ndim != 2 or len(context) != rows or not context.shape[1]:
-        raise BadInput(f"context: found shape {tuple(context.shape)}, expected ({rows}, C)")
+        raise BadInput(option="context", found=tuple(context.shape), expected=f"({rows}, C)")
     refuse(context, ~context.isfinite(), "context", None, "a finite number")
     return context

@@ -173,7 +173,7 @@ BAD = {
     "nan": (
         lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan)),
         ValueError,
-        "x, row 7, feature 0: found nan, .*missing='drop'.*missing='impute'",
+        "x, feature 0, row 7: found nan, .*missing='drop'.*missing='impute'",
     ),
     "two rows": (lambda: ebflow.fit(rows(2)), ValueError, "found 2 rows, expected 5"),
     "context": (lambda: ebflow.fit(rows(), rows(9)), ValueError, "context: found 9 rows"),

@@ -155,10 +155,10 @@ def test_a_number_that_the_flows_type_lacks_is_named(frame, flow):
     rows = frame.astype(float)
     rows.loc[7, "x"] = 1e39
     for given in (rows, rows.to_numpy()):
-        with pytest.raises(ValueError, match=r"x, row 7, column 'x': found 1e\+39, .*float32"):
+        with pytest.raises(ValueError, match=r"x, column 'x', row 7: found 1e\+39, .*float32"):
             flow.log_prob(given)
         assert copy.deepcopy(flow).double().log_prob(given).isfinite().all()
-    with pytest.raises(ValueError, match=r"x, row 7, column 'x': found 1e\+39, .*float32"):
+    with pytest.raises(ValueError, match=r"x, column 'x', row 7: found 1e\+39, .*float32"):
         ebflow.fit(rows, **QUICK)
 
 
@@ -191,13 +191,13 @@ def test_integers_far_from_zero_are_scored_as_those_near_zero(frame):
     ("change", "kind", "line"),
     [
         ({"z": [[1]] * N}, TypeError, "x, column 'z': found list, expected numbers, text"),
-        ({"z": np.array([1.5, None, 2] * (N // 3))}, ValueError, "row 1, column 'z': found nan"),
+        ({"z": np.array([1.5, None, 2] * (N // 3))}, ValueError, "column 'z', row 1: found nan"),
         (
             {"x": [np.nan, 1.0, 2.0] * (N // 3)},
             ValueError,
-            "x, row 0, .*: found nan, .*missing='drop'",
+            "x, .*, row 0: found nan, .*missing='drop'",
         ),
-        ({"x": [np.inf] * N}, ValueError, "x, row 0, column 'x': found inf, expected a finite"),
+        ({"x": [np.inf] * N}, ValueError, "x, column 'x', row 0: found inf, expected a finite"),
         ({"z": [2**60 + k for k in range(N)]}, ValueError, "column 'z', row 0: found 11529.*2.53"),
     ],
 )

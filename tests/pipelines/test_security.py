@@ -121,7 +121,7 @@ def test_a_pickle_as_weights(name, bomb, checkpoint):
     state = json.loads((checkpoint / "state.json").read_text())
     state["sha256"][name] = hashlib.sha256(bomb).hexdigest()
     (checkpoint / "state.json").write_text(json.dumps(sealed(state)))
-    with pytest.raises(BadInput, match=f"{name}.safetensors is corrupt"):
+    with pytest.raises(BadInput, match=f"{name}.safetensors: corrupt"):
         read(checkpoint)
 
 

@@ -107,25 +107,25 @@ BAD = {
     "a vector": (dict(x=torch.ones(3)), r"x: found shape \(3,\)"),
     "nan": (
         dict(x=torch.tensor([[0.0, 1.0], [2.0, NAN]])),
-        r"x, row 1, feature 1: found nan, expected a finite number",
+        r"x, feature 1, row 1: found nan, expected a finite number",
     ),
     "no level": (
         dict(x=torch.tensor([[0, 17]], dtype=torch.uint8), levels=17),
-        r"x, row 0, feature 1: found 17, expected 0 … 16",
+        r"x, feature 1, row 0: found 17, expected 0 … 16",
     ),
-    "levels of reals": (dict(x=torch.ones(2, 2), levels=4), r"levels: found 4 with torch.float32"),
+    "levels of reals": (dict(x=torch.ones(2, 2), levels=4), r"levels: found 4, expected None"),
     "one level": (
         dict(x=torch.zeros(2, 2, dtype=torch.uint8), levels=1),
         r"levels: found 1, expected a whole number 2 … 256",
     ),
     "few contexts": (
         dict(x=torch.ones(3, 2), context=torch.ones(2, 1)),
-        r"context: found shape \(2, 1\), expected \(3, C\)",
+        r"context: found \(2, 1\), expected \(3, C\)",
     ),
-    "flat contexts": (dict(x=torch.ones(3, 2), context=torch.ones(3)), r"found shape \(3,\)"),
+    "flat contexts": (dict(x=torch.ones(3, 2), context=torch.ones(3)), r"found \(3,\)"),
     "infinite context": (
         dict(x=torch.ones(1, 2), context=torch.tensor([[1.0, -torch.inf]])),
-        r"context, row 0, feature 1: found -inf",
+        r"context, feature 1, row 0: found -inf",
     ),
 }
 
@@ -152,7 +152,7 @@ def test_fewer_rows_than_a_batch_are_refused():
 def test_a_data_set_has_its_splits_by_name():
     data = Arrays(rows(), rows(20, name="validation"))
     assert len(data.split("train")) == 50 and len(data.split("validation")) == 20
-    with pytest.raises(BadInput, match="found no split 'test', expected one of train, validation"):
+    with pytest.raises(BadInput, match="found no split 'test', expected one of .*train.*validation"):
         data.split("test")
     assert "validation" in repr(data)
 
@@ -160,13 +160,13 @@ def test_a_data_set_has_its_splits_by_name():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (rows(), r"splits: found \['train', 'train'\], expected one or more of different names"),
-        (rows(width=4, name="test"), r"split test, shape: found \(4,\), expected \(3,\) as in"),
-        (Rows(torch.ones(9, 3), name="test"), "split test, context_width: found 0, expected 2"),
-        (Rows(torch.ones(9, 3).double(), name="test"), "dtype: found torch.float64, expected"),
+        (rows(), r"splits: found \['train', 'train'\], expected one or more of other names"),
+        (rows(width=4, name="test"), r"splits, shape: found \[\(3,\), \(4,\)\]"),
+        (Rows(torch.ones(9, 3), name="test"), "splits, context_width: found"),
+        (Rows(torch.ones(9, 3).double(), name="test"), "splits, dtype: found"),
         (
             rows(name="test", categories=(0, 3, 0)),
-            r"split test, categories: found \(0, 3, 0\), expected \(0, 0, 0\) as in",
+            r"splits, categories: found",
         ),
     ],
 )

@@ -98,8 +98,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
     damage(newest / name)
     since = time.time()
     out = ends_well(start(store))
-    (warning,) = (line for line in out if "is corrupt" in line)
-    assert f"{newest / name} is corrupt" in warning
+    (warning,) = (line for line in out if ": corrupt" in line)
+    assert f"{newest / name}: corrupt" in warning
     step = before.name.removeprefix("step-")
     assert warning.endswith(f"training goes on from step {step}")
     same(store, whole)

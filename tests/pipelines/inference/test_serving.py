@@ -80,7 +80,7 @@ def test_other_widths_of_numbers_are_taken(loaded, rows):
         (lambda t: t.assign(count=t["count"] + 0.5), "Incompatible input types for column count"),
         (
             lambda t: t.assign(weight=t.weight.where(t.index != 7)),
-            "x, row 7, feature 1: found nan",
+            "x, feature 1, row 7: found nan",
         ),
         (lambda t: t.to_numpy(dtype=float), r"missing inputs \['height', "),
     ],

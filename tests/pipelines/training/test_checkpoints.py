@@ -58,7 +58,7 @@ def test_from_a_damaged_one_the_one_before_is_taken_and_told(checkpoints, traini
     damage(checkpoints, 4, name)
     step, message = checkpoints.newest()
     assert step == 2 and "\n" not in message
-    assert f"step-4/{name} is corrupt" in message
+    assert f"step-4/{name}: corrupt" in message
     assert message.endswith("training goes on from step 2")
 
 
