@@ -364,7 +364,7 @@ def test_a_density_beside_outliers_is_the_same_in_single_precision(value, share)
 @pytest.mark.parametrize("share", [0, 0.3])
 def test_outliers_that_leave_no_digits_to_the_others_are_refused(share):
     rows = outlying(1e10, share)
-    with pytest.raises(BadInput, match=r"column .a.: found .* \(half of them lie within 0\.6\d+ of"):
+    with pytest.raises(BadInput, match=r"'a': found .* \(half of them lie within 0\.6\d+ of"):
         fit(rows, names=["a", "b"], dtype=torch.float32)
     assert fit(rows, names=["a", "b"]).layers
 
