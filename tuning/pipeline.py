@@ -89,7 +89,7 @@ def pipeline(config: TuneConfig) -> Pipeline:
         examine=examine,
         graph=tune,
         describe=results.describe,
-        publish=lambda config, value, folder: claims.publish(config, value[-1], folder),
+        publish=lambda value, folder: claims.publish(value[-1], folder),
         metrics=results.metrics,
         log=results.log,
         conclude=results.conclude,

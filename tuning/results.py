@@ -49,7 +49,7 @@ def conclude(summary: Mapping[str, Any]) -> str:
     return f"{summary['verdict']}\n\n{again}"
 
 
-def log(config: TuneConfig, value: Artefacts, folder: Path, run: "StageRun") -> None:
+def log(value: Artefacts, folder: Path, run: "StageRun") -> None:
     """Logs the data set."""
     run.log_input(Manifest.load(value[0].path), "training")
 

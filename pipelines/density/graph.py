@@ -1,4 +1,4 @@
-"""The density pipeline, as its graph of stages.
+"""The density pipeline: its stages, and how they depend on each other.
 
 ::
 
@@ -8,31 +8,79 @@
                   └─────────────────────────┴──────────┴────────────┘
 """
 
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from pipelines.cluster.connection import launched
 from pipelines.config import DensityConfig
 from pipelines.config.source import examined
-from pipelines.density import results
 from pipelines.density.checks import check
 from pipelines.engine import Artefact, Source, Stage, of_training, own
-from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.inference import REFERENCE
+from pipelines.reporting import result
+from pipelines.reporting.method import method, short_loss, short_net
 
-STAGES = "pipelines.density.stages"
+if TYPE_CHECKING:
+    from pipelines.tracking.run import StageRun
 
-prepare = Stage(f"{STAGES}.prepare", executor="driver")
-preprocess = Stage(f"{STAGES}.preprocess", needs=own)
-train = Stage(f"{STAGES}.train", needs=of_training, follows=True)
-evaluate = Stage(f"{STAGES}.evaluate")
-report = Stage(f"{STAGES}.report", data=["pipelines.density", "pipelines.reporting"])
+EXAMPLES = 4
+"""Rows of the example in the MLflow model."""
+
+prepare = Stage("pipelines.density.prepare", executor="driver")
+preprocess = Stage("pipelines.density.preprocess", needs=own)
+train = Stage("pipelines.density.train", needs=of_training, follows=True)
+evaluate = Stage("pipelines.density.evaluate")
+report = Stage("pipelines.density.report", data=["pipelines.reporting"])
+
+Artefacts = Mapping[str, Artefact]
 
 
-def density(config: DensityConfig, source: Source) -> tuple[Artefact, ...]:
-    """Returns what the stages make, from prepared data to the report, as expressions of redun."""
+def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
+    """Returns the stages' artefacts by name, as expressions of redun."""
     data = prepare(config.data, [source])
     preprocessed = preprocess(config.training.chain, [data])
     trained = train(config.training, [data, preprocessed])
     evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
-    made = data, preprocessed, trained, evaluated
-    return *made, report(config, [*made])
+    made = {"data": data, "chain": preprocessed, "training": trained, "evaluation": evaluated}
+    return {**made, "report": report(config, [*made.values()])}
+
+
+def describe(config: DensityConfig) -> Description:
+    """Returns loss, network and data (if the name does not have them), and the method."""
+    data, network = Path(config.data.source).stem, short_net(config.model)
+    return Description(
+        parts=(*([data] if data not in config.name else []), short_loss(config), network),
+        about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
+        tags={
+            "ebflow.data": data,
+            "ebflow.net": network,
+            "ebflow.objective": config.objective.name,
+            "ebflow.seed": str(config.seed),
+        },
+    )
+
+
+def publish(artefacts: Artefacts, folder: Path) -> dict[str, Any]:
+    """Copies report and checkpoint into a folder; returns the summary."""
+    shutil.copytree(artefacts["training"].path / "checkpoint", folder / "checkpoint")
+    shutil.copy(artefacts["evaluation"].path / REFERENCE, folder / "checkpoint")
+    return result.publish(artefacts, folder)
+
+
+def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:
+    """Logs the data set, and the checkpoint as an MLflow model."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.inference.models import Model
+    from pipelines.inference.tables import examples
+    from pipelines.tracking.models import log_model
+
+    dataset = Dataset(artefacts["data"].path)
+    run.log_input(dataset.manifest, "training")
+    model = Model(folder.name, folder / "checkpoint")
+    log_model(run, model.folder, examples(model, *next(dataset.split("test").batches(EXAMPLES))))
 
 
 DENSITY = Pipeline(
@@ -42,10 +90,8 @@ DENSITY = Pipeline(
     check=check,
     examine=lambda config: examined(config.data),
     graph=density,
-    describe=results.describe,
-    publish=results.publish,
-    log=results.log,
+    describe=describe,
+    publish=publish,
+    log=log,
     meanwhile=("pipelines.inference.models",),
-    conclude=results.conclude,
-    show=results.show,
 )

@@ -17,6 +17,7 @@ from pipelines.engine.digests import source_digest
 from pipelines.engine.retries import Retries
 from pipelines.engine.stages import Stage
 from pipelines.engine.values import Source
+from pipelines.reporting import renderers, result
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -51,12 +52,13 @@ class Pipeline:
             a run would; reads them all, writes nothing.
         graph: From a configuration and its inputs to artefacts, as expressions of redun.
         describe: From a configuration to what MLflow is told of a run of it.
-        publish: Fills a new folder from a configuration and the graph's value, and returns what
-            goes into ``summary.json`` besides what the runner knows.
+        publish: Fills a new folder from the graph's artefacts, and returns the content of
+            ``summary.json``.
         conclude: From a summary to the results in a run's description; Markdown.
         show: Prints the summary.
         metrics: From a summary to the metrics of MLflow's run of the pipeline.
-        log: Tells that run what is neither its configuration, nor a metric, nor a file of results.
+        log: Logs to that run, from the artefacts and the folder, anything besides configuration,
+            metrics and files of results.
         launches: From a configuration to whether stages launch workers by Ray Train or trials by
             Ray Tune, which ask the dashboard of an embedded Ray what has become of them.
         meanwhile: Modules of what ``log`` needs that take long to import: the driver imports them
@@ -69,11 +71,11 @@ class Pipeline:
     examine: Callable[[Any], None]
     graph: Callable[[Any, Any], Any]
     describe: Callable[[Any], Description]
-    publish: Callable[[Any, Any, Path], Summary]
-    conclude: Callable[[Mapping[str, Any]], str]
-    show: Callable[[Console, Mapping[str, Any]], None]
-    metrics: Callable[[Mapping[str, Any]], Mapping[str, float]] = lambda summary: {}
-    log: Callable[[Any, Any, Path, "StageRun"], None] = lambda config, value, folder, run: None
+    publish: Callable[[Any, Path], Summary] = result.publish
+    conclude: Callable[[Mapping[str, Any]], str] = renderers.markdown
+    show: Callable[[Console, Mapping[str, Any]], None] = renderers.show
+    metrics: Callable[[Mapping[str, Any]], Mapping[str, float | None]] = result.metrics
+    log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
     launches: Callable[[Any], bool] = lambda config: True
     meanwhile: Sequence[str] = ()
 

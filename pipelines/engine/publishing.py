@@ -15,6 +15,7 @@ from pipelines.engine import Artefact, Outcome
 from pipelines.engine.checks import reported
 from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import Tracked
+from pipelines.reporting.result import parameters
 from pipelines.store import storage
 from pipelines.store.files import write_json
 from pipelines.tracking.notes import NOTE, note
@@ -29,27 +30,27 @@ def publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
         draft = Path(name)
-        numbers = run.pipeline.publish(run.config, outcome.value, draft)
-        summary = {**numbers, **_known(run, draft, outcome), "mlflow_run_id": run_id}
+        found = run.pipeline.publish(outcome.value, draft)
+        files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
+        summary = {**found, **files, **_known(run, outcome), "mlflow_run_id": run_id}
         (draft / "config.yaml").write_text(dump(run.config))
         write_json(draft / "summary.json", summary)
         left = sorted(entry.name for entry in draft.iterdir())
         for entry in left:
             _replace(draft / entry, run.output / entry)
     if made is not None:
-        _log(run, outcome, made, left)
         made.log_metrics(run.pipeline.metrics(summary))
+        made.log_params(parameters(found))
+        _log(run, outcome, made, left)
         about = run.pipeline.describe(run.config).about
         made.set_tags({NOTE: note(about, run.command, run.pipeline.conclude(summary))})
     stages = {stage: str(outcome.statuses[stage]) for stage in run.pipeline.stages(run.config)}
-    return {**summary, "stages": stages}
+    return {**summary, "stages": stages, "files": files}
 
 
-def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
-    """Returns what the summary of every pipeline has; each entry of the folder by its name."""
-    places = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
+def _known(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """Returns the part of a summary that every pipeline has."""
     return {
-        **places,
         "name": run.name,
         "artefacts": _by_stage(outcome, lambda artefact: artefact.location),
         "config": _json(run.config),
@@ -58,7 +59,7 @@ def _known(run: Run, draft: Path, outcome: Outcome) -> dict[str, Any]:
 
 
 def _by_stage(outcome: Outcome, describe: Callable[[Artefact], str]) -> dict[str, Any]:
-    """Returns what is told of a stage's artefact, or the list of it where there are several."""
+    """Returns a text for each stage's artefact, or the list for several artefacts."""
     found: dict[str, list[str]] = {}
     for artefact in outcome.artefacts:
         found.setdefault(artefact.stage, []).append(describe(artefact))
@@ -76,13 +77,13 @@ def _replace(new: Path, old: Path) -> None:
 
 
 def _log(run: Run, outcome: Outcome, made: "StageRun", left: Iterable[str]) -> None:
-    """Tells MLflow's run all that is known, and what was left but for a model's checkpoint."""
+    """Logs stages, configuration and files to MLflow; the model has the checkpoint."""
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
     made.set_tags({f"ebflow.key.{stage}": _joined(key) for stage, key in keys.items()})
     made.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
     made.log_params(run.config.model_dump())
-    run.pipeline.log(run.config, outcome.value, run.output, made)
+    run.pipeline.log(outcome.value, run.output, made)
     for path in (run.output / name for name in left if name != "checkpoint"):
         made.log_artifacts(path, path.name if path.is_dir() else None)
 
@@ -97,7 +98,7 @@ def upload(run: Run) -> str:
 
 
 def announce(run: Run, console: Console) -> None:
-    """Says so if results of another configuration will be replaced; clears what a kill left."""
+    """Prints a line if other results will be replaced; removes drafts of killed processes."""
     for draft in run.output.glob(".draft-*"):
         shutil.rmtree(draft)
     summary = run.output / "summary.json"

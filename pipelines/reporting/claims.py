@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 from rich.console import Console
 
-from pipelines.config import Section
 from pipelines.reporting.statistics import Confidence, Region, holm
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
@@ -206,7 +205,7 @@ class Conclusion:
         return TypeAdapter(cls).validate_python(summary)
 
 
-def publish(config: Section, value: "Artefact", folder: Path) -> dict[str, Any]:
+def publish(value: "Artefact", folder: Path) -> dict[str, Any]:
     """Copies all that a last stage made into a run's folder but its numbers, and returns these."""
     others = shutil.ignore_patterns(NUMBERS)
     shutil.copytree(value.path, folder, ignore=others, dirs_exist_ok=True)

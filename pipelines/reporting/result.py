@@ -1,40 +1,189 @@
-"""The result of a pipeline, in a form that can be shown."""
+"""The result of a pipeline, in a form that can be shown.
 
+The last stage of a pipeline creates one ``Result`` and saves it::
+
+    Result(title="A study", conclusion=…, sections=[*plots(figures), *tables], values=…).save(
+        config, run
+    )
+
+That writes ``summary.json``, ``figures/*.png`` and ``report.html``. The pipeline's graph returns
+artefacts by name, ``{"report": …}`` among them. Everything that users see of a result is rendered
+by ``renderers.show``, ``renderers.markdown`` and ``pages.page``.
+"""
+
+import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.config import Section
+from pipelines.config.files import dump
+from pipelines.reporting.claims import Conclusion
+from pipelines.store.files import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pipelines.engine import Artefact
+    from pipelines.tracking.run import StageRun
 
 NUMBER = re.compile(r"[-−+]?\d")
+
+FILE = "summary.json"
+"""Name of the file that has the result."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page.
+    """A table of text.
 
     Attributes:
-        title: What stands above it.
-        headings: Of its columns, with units.
-        rows: Its cells as text.
-        note: What a reader has to know.
+        title: The heading above it.
+        headings: The headings of its columns, with units.
+        rows: The cells.
+        note: The text below it.
     """
 
     title: str
-    headings: tuple[str, ...]
+    headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Whether each column is of numbers; the first has names, others a cell that begins so."""
+        """True for each column of numbers; the first column has names."""
         columns = ([row[k] for row in self.rows] for k in range(1, len(self.headings)))
         return (False, *(not any(cells) or any(map(NUMBER.match, cells)) for cells in columns))
 
 
-def plus_minus(found: Sequence[float | None], digits: int) -> str:
-    """Returns the mean and half its interval, the mean alone where one value shows no interval.
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page.
 
-    Nothing of a mean that is NaN. Ends may be missing or NaN.
+    Attributes:
+        name: The name of its file; claims refer to it.
+        figure: The figure.
+        caption: One or two sentences.
+        title: The heading above it; empty for none.
+    """
+
+    name: str
+    figure: "Figure"
+    caption: str
+    title: str = ""
+
+
+def plots(figures: "Mapping[str, tuple[Figure, str]]") -> list[Plot]:
+    """Returns figures with their captions, by name, as plots that have their names as titles."""
+    return [Plot(name, figure, text, name) for name, (figure, text) in figures.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The result of a pipeline.
+
+    Attributes:
+        title: The title of the page.
+        intro: What was studied, in a few sentences.
+        conclusion: Findings, claims and checks.
+        warnings: Problems that a reader must not miss, one sentence each.
+        headline: The main table, which a terminal and MLflow show too.
+        facts: Short texts by their names, for terminal and page.
+        sections: Tables and plots of the page, in order.
+        metrics: The metrics of the pipeline's MLflow run.
+        values: All else in ``summary.json``; single values are parameters of the MLflow run.
+    """
+
+    title: str
+    intro: str = ""
+    conclusion: Conclusion = Conclusion()
+    warnings: Sequence[str] = ()
+    headline: Table | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    sections: Sequence[Table | Plot] = ()
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plots(self) -> list[Plot]:
+        """The plots of the page."""
+        return [section for section in self.sections if isinstance(section, Plot)]
+
+    def save(self, config: Section, run: "StageRun") -> None:
+        """Writes the result into a stage's output, and logs it to the stage's MLflow run."""
+        from pipelines.reporting.pages import page
+        from pipelines.reporting.style import draw
+
+        run.log_params(config.model_dump())
+        images = draw({plot.name: plot.figure for plot in self.plots}, run.output)
+        html = page(self, images, command=run.command, config=dump(config))
+        (run.output / "report.html").write_text(html)
+        write_json(run.output / FILE, self.summary())
+        run.log_artifacts(run.output)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the content of ``summary.json``: all but introduction and sections."""
+        return {
+            **self.values,
+            **self.metrics,
+            **asdict(self.conclusion),
+            "warnings": list(self.warnings),
+            "title": self.title,
+            "headline": None if self.headline is None else asdict(self.headline),
+            "facts": dict(self.facts),
+            "metrics": list(self.metrics),
+        }
+
+    @classmethod
+    def read(cls, summary: Mapping[str, Any]) -> "Result":
+        """Returns the result of a summary, without introduction and sections."""
+        values = dict(summary)
+        metrics = {name: values.pop(name) for name in values.pop("metrics")}
+        conclusion = {name: values.pop(name) for name in Conclusion.__dataclass_fields__}
+        headline = values.pop("headline")
+        return cls(
+            title=values.pop("title"),
+            conclusion=Conclusion.read(conclusion),
+            warnings=values.pop("warnings"),
+            headline=None if headline is None else Table(**headline),
+            facts=values.pop("facts"),
+            metrics=metrics,
+            values=values,
+        )
+
+
+def publish(artefacts: "Mapping[str, Artefact]", folder: Path) -> dict[str, Any]:
+    """Copies a pipeline's report into a folder, without the summary, which is returned."""
+    report = artefacts["report"].path
+    shutil.copytree(report, folder, ignore=shutil.ignore_patterns(FILE), dirs_exist_ok=True)
+    return json.loads((report / FILE).read_text())
+
+
+def metrics(summary: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns the metrics of a summary."""
+    return {name: summary[name] for name in summary.get("metrics", ())}
+
+
+def parameters(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numbers of a summary that are not metrics."""
+    metrics = summary.get("metrics", summary)
+    return {
+        name: value
+        for name, value in summary.items()
+        if isinstance(value, int | float) and name not in metrics
+    }
+
+
+def plus_minus(found: Sequence[float | None], digits: int) -> str:
+    """Returns a mean and half its interval, the mean alone without an interval, "" for NaN.
+
+    Arguments:
+        found: The mean and the ends of its interval, which may be missing or NaN.
+        digits: Decimals.
     """
     value, _, high = found
     if math.isnan(value):

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
-from pipelines.density import results
+from pipelines.density import graph
 from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import _title
 from pipelines.paper.config import PaperConfig
@@ -33,7 +33,7 @@ def test_a_net_has_a_short_name():
 
 def titled(config, recipe):
     run = Run(None, config.name, config, None, "", recipe=recipe)
-    return _title(run, results.describe(config).parts)
+    return _title(run, graph.describe(config).parts)
 
 
 def test_a_title_says_each_thing_once():
@@ -46,7 +46,7 @@ def test_a_title_says_each_thing_once():
 
 def test_what_runs_may_be_found_by():
     config = DensityConfig(seed=3, objective=ObjectiveConfig(name="ssm"))
-    assert results.describe(config).tags == {
+    assert graph.describe(config).tags == {
         "ebflow.data": "digits",
         "ebflow.net": "dense-3",
         "ebflow.objective": "ssm",

@@ -7,7 +7,7 @@ import pytest
 from pipelines import store
 from pipelines.config import ChainConfig
 from pipelines.data.prepare import prepare
-from pipelines.density.stages.preprocess import preprocess
+from pipelines.density.preprocess import preprocess
 from pipelines.reporting import progress
 from pipelines.reporting.progress import Job, Progress
 from pipelines.reporting.terminal import terminal

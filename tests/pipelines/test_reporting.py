@@ -44,7 +44,7 @@ def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
         {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
     )  # fmt: skip
     assert run.params["experiment"] == "table" and run.logged == [("made", None)]
-    found = claims.publish(PaperConfig(), SimpleNamespace(path=made), left)
+    found = claims.publish(SimpleNamespace(path=made), left)
     assert found == {"cost": 3, **json.loads(json.dumps(vars(conclusion)))}
     page = (left / "report.html").read_text()
     for part in ("What &amp; how.", "It grows.", '<figure id="scaling">', "m against R.", "0.35"):

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.config import ModelConfig
-from pipelines.density.likelihoods import better, cells
-from pipelines.density.page import _compared
-from pipelines.density.warnings import doubts as found
+from pipelines.density.likelihoods import better, cells, lines
+from pipelines.density.likelihoods import warnings as found
 
 GOOD = {
     "train/best_step": 100,
@@ -26,6 +25,10 @@ ONE = SimpleNamespace(levels=None, width=1)
 
 def doubts(manifest=IMAGES, model=None, **numbers):
     return list(found({**GOOD, **numbers}, manifest, model or ModelConfig()))
+
+
+def table(numbers):
+    return [cells(line) for line in lines(numbers)]
 
 
 def test_a_good_run_has_none():
@@ -74,27 +77,27 @@ def test_it_is_told_beyond_one_standard_error(gain, warned):
 
 
 def test_the_table_has_the_paired_differences():
-    flow, gaussian, mixture = cells(GOOD)
-    assert flow == ("flow", "90.00 ± 0.50", "2.000", "")
+    flow, gaussian, mixture = table(GOOD)
+    assert flow == ("flow", "90.00 ± 0.50", "2.000", "", "91.00")
     assert gaussian == (
-        "full-covariance Gaussian", "104.00 ± 0.60", "2.300", "-14.00 ± 0.10"
+        "full-covariance Gaussian", "104.00 ± 0.60", "2.300", "-14.00 ± 0.10", "104.50"
     )  # fmt: skip
-    assert mixture == ("mixture of 8 Gaussians", "95.00 ± 0.60", "2.100", "-5.00 ± 0.20")
+    assert mixture[3:] == ("-5.00 ± 0.20", "95.50")
 
 
 def test_one_row_has_no_standard_error():
     errors = {key: None for key in GOOD if key.endswith("_se")}
-    flow, gaussian, _ = cells({**GOOD, **errors})
+    flow, gaussian, _ = table({**GOOD, **errors})
     assert (flow[1], gaussian[3]) == ("90.00", "-14.00")
     assert not doubts(**errors, **MIXTURE)
-    told = _compared(better({**GOOD, **errors}))
+    told = better({**GOOD, **errors}).compared
     assert told == "lower than that of a mixture of 8 Gaussians on one row, which decides nothing"
 
 
 def test_a_mixture_is_named_by_what_it_is():
     few = {"baseline/mixture_components": 1, "baseline/mixture_full": 0}
-    assert cells({**GOOD, **few})[2][0] == "mixture of 1 diagonal Gaussian"
-    given = cells({**GOOD, **few, "baseline/contexts": 4})
+    assert table({**GOOD, **few})[2][0] == "mixture of 1 diagonal Gaussian"
+    given = table({**GOOD, **few, "baseline/contexts": 4})
     assert given[2][0] == "mixture of 1 diagonal Gaussian given the context"
     assert given[1][0] == "full-covariance Gaussian given the context"
 

@@ -18,7 +18,7 @@ from ebflow.architectures import dense
 from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.density.stages.evaluate import LOG_PROBS
+from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import summarize

@@ -30,7 +30,7 @@ from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator, generator
 from pipelines.data.dataset import Dataset
-from pipelines.density.stages.evaluate import LOG_PROBS, likelihood
+from pipelines.density.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
 from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun

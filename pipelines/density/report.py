@@ -1,0 +1,291 @@
+"""From everything that was measured to the result: numbers, figures, tables and a page."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ebflow.tables import Column
+from pipelines.config import DensityConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.manifest import Manifest
+from pipelines.data.messages import listed
+from pipelines.density import classifier, fit, likelihoods
+from pipelines.density.evaluate import LOG_PROBS
+from pipelines.density.figures import curves, samples
+from pipelines.density.fit import Fit, Unlikely, is_image
+from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.method import method
+from pipelines.reporting.result import Plot, Result, Table
+from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
+from pipelines.training.architectures import load
+from pipelines.training.preprocessing import COLUMNS
+
+METRICS = ("test/nll", "test/", "best/", "select/")
+"""Beginnings of the numbers that are metrics of the pipeline's MLflow run, in their order."""
+
+NAMED = 8
+"""Most columns that a line names; ``summary.json`` has all."""
+
+
+def report(
+    config: DensityConfig,
+    data: Path,
+    preprocessed: Path,
+    trained: Path,
+    evaluated: Path,
+    *,
+    run: StageRun,
+) -> None:
+    """Writes the result of the density pipeline."""
+    dataset = Dataset(data)
+    run.log_input(dataset.manifest, "testing")
+    rows, _ = metrics_log.read(trained / metrics_log.FILE)
+    compared = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
+    with np.load(evaluated / LOG_PROBS) as known:
+        log_probs = {split: known[split] for split in ("train", "test")}
+    least = fit.unlikely(dataset, log_probs["test"])
+    training = json.loads((trained / "training.json").read_text())
+    numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
+    columns = json.loads((preprocessed / COLUMNS).read_text())
+    figures = curves(rows, numbers, compared, log_probs) | classifier.figures(evaluated)
+    figures |= samples(dataset.manifest, compared, least)
+    result(config, dataset.manifest, numbers, training, columns, compared, least, figures).save(
+        config, run
+    )
+
+
+def result(
+    config: DensityConfig,
+    manifest: Manifest,
+    numbers: Mapping[str, Any],
+    training: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    compared: Fit,
+    least: Sequence[Unlikely],
+    figures: Mapping[str, Any],
+) -> Result:
+    """Returns the result.
+
+    Arguments:
+        config: The configuration.
+        manifest: The manifest of the data.
+        numbers: The metrics of training and evaluation.
+        training: ``verdict`` and ``warnings`` of the training.
+        columns: The preprocessing of a table's columns.
+        compared: Test rows and samples.
+        least: The least likely test rows.
+        figures: Figures by their names.
+    """
+    names = [name for start in METRICS for name in numbers if name.startswith(start)]
+    lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)
+    finding = f"The flow's negative log-likelihood of the test rows is {rival.compared}."
+    differences = fit.lines(compared, fit.names(manifest))
+    warnings = [
+        *training["warnings"],
+        *likelihoods.warnings(numbers, manifest, config.model),
+        *compared.warnings,
+        *manifest.warnings,
+    ]
+    return Result(
+        title=f"Density of {manifest.name}",
+        conclusion=Conclusion((finding,)),
+        warnings=warnings,
+        headline=Table("", likelihoods.HEADINGS, [*map(likelihoods.cells, lines)], NOTE),
+        facts={
+            **_classifier(numbers),
+            "data": _data(manifest),
+            "splits": manifest.assignment,
+            **_columns(columns),
+            "trained by": method(config),
+            **_training(numbers, training["verdict"]),
+        },
+        sections=[*_sections(manifest, numbers, compared, differences, least, figures)],
+        metrics={name: numbers[name] for name in names},
+        values={
+            **{name: value for name, value in sorted(numbers.items()) if name not in names},
+            "verdict": training["verdict"],
+            "columns": columns,
+            "fit": differences,
+            "method": method(config),
+            "splits": manifest.assignment,
+            "seeds": {"data": config.data.seed, "training": config.seed},
+        },
+    )
+
+
+NOTE = (
+    "NLL in nats ± its standard error over the test rows. Flow − this: the mean difference per "
+    "row; below 0 the flow is better. The mixture is fitted by expectation maximization after "
+    "the Gaussian's whitening, its size chosen on the validation split."
+)
+
+
+def _data(manifest: Manifest) -> str:
+    """Returns the numbers of rows, and their width."""
+    counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
+    shape = f"shape {' × '.join(map(str, manifest.shape))}"
+    width = f"{manifest.columns.width} columns" if manifest.columns else shape
+    return f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}"
+
+
+def _training(numbers: Mapping[str, Any], verdict: str) -> dict[str, str]:
+    """Returns why training ended, its speed, and the share of its time outside of steps."""
+    speed = f"{numbers['train/steps_per_s']:.0f} steps/s"
+    took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
+    return {
+        "training": f"{verdict}; {speed} ({took}; best at step {numbers['train/best_step']})",
+        "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",
+    }
+
+
+def _classifier(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a line on the flow's classifier, if it has one."""
+    if "test/accuracy" not in numbers:
+        return {}
+    accuracy, loss, error = likelihoods.classified("flow", numbers)
+    text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
+    return {"classifier": f"{text}, by Bayes' rule"}
+
+
+def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the preprocessing of a table's columns, a line for each kind."""
+    grids = [f"{name} ({step:g})" for name, step in steps.get("grids", {}).items()]
+    levels = [f"{name} ({len(some)})" for name, some in steps.get("levels", {}).items()]
+    atoms = [
+        f"{name} ({', '.join(f'{value:g}' for value in some)})"
+        for name, some in steps.get("atoms", {}).items()
+    ]
+    lines = {
+        "on grids": (grids, "dequantized by noise of their step"),
+        "of levels": (levels, "dequantized by noise up to the next level"),
+        "with atoms": (atoms, "repeated values, which have probabilities instead of densities"),
+        "bounded": (list(steps.get("bounds", {})), "mapped to the line by a logit or logarithm"),
+        "tails": (steps.get("tails", []), "transformed by Johnson's S_U"),
+    }
+    return {name: f"{listed(some, NAMED)}: {done}" for name, (some, done) in lines.items() if some}
+
+
+def _sections(
+    manifest: Manifest,
+    numbers: Mapping[str, Any],
+    compared: Fit,
+    differences: Sequence[Mapping[str, Any]],
+    least: Sequence[Unlikely],
+    figures: Mapping[str, Any],
+) -> Iterator[Table | Plot]:
+    """Yields the tables and plots of the page."""
+
+    def plot(name: str, caption: str, title: str = "") -> Plot:
+        return Plot(name, figures[name], caption, title)
+
+    yield plot(
+        "training", "Exact validation NLL of the averaged weights, in raw-data units.", "Training"
+    )
+    yield _fit(compared, differences)
+    yield plot("likelihood", LIKELIHOOD if compared.pit is None else f"{LIKELIHOOD} {PIT}")
+    if is_image(manifest):
+        rows = ", ".join(f"{row.row} ({row.log_prob:.1f})" for row in least)
+        caption = f"Row of the source, from 0, and log-density in nats: {rows}."
+        yield plot("unlikely", caption, "Least likely test images")
+    else:
+        yield _least_likely(manifest, least)
+    if "classes" in figures:
+        yield _classes(numbers)
+        yield plot("classes", "Accuracy of the most likely class by its probability.")
+    if "samples" in figures:
+        yield plot("samples", "Exact samples, by the inverse of the flow.", "Samples")
+    else:
+        few = len(compared.chosen) < manifest.width
+        which = f"The {len(compared.chosen)} columns that differ most" if few else "All columns"
+        yield plot("columns", f"{which}, {COLUMNS_CAPTION}", "Samples")
+    if "pairs" in figures:
+        yield plot("pairs", "The pairs of columns that differ most beyond their single columns.")
+    yield plot("diagnosis", DIAGNOSIS, "Diagnosis")
+    texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
+    yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
+
+
+LIKELIHOOD = (
+    "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
+    "the first bin has the least likely rows."
+)
+PIT = (
+    "Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
+    "are further out than the flow predicts."
+)
+COLUMNS_CAPTION = (
+    "each over 99 % of its test rows and a little more; the outermost bins have all values "
+    "beyond. The number is the Kolmogorov-Smirnov distance, with a star if it is beyond chance "
+    "among all columns."
+)
+DIAGNOSIS = (
+    "The latents of a perfect model have mean 0 and variance 1 in every direction. Score matching "
+    "alone does not notice a direction that diverges; the likelihood does."
+)
+
+
+def _fit(compared: Fit, differences: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the table of differences between test rows and samples."""
+    sampled = {"rows", "columns"} & compared.apart.keys()
+    beside = f" and {len(compared.y)} samples" if sampled else ""
+    how = ", by random partitions of both together" if sampled else ""
+    note = (
+        f"{len(compared.x)} test rows{beside}. A true flow stays below the bound with probability "
+        f"95 %{how}; for several columns or pairs the bound is that of the largest distance."
+    )
+    if compared.pit is not None:
+        note += (
+            " The probability integral transform (PIT) is that of the squared norm of a row's "
+            "latent, by χ²."
+        )
+    rows = [
+        (f"{line['what']}{line['where'] and ', most at '}{line['where']}",
+         *(f"{line[key]:.3g}" for key in ("value", "bound", "p_value")))
+        for line in differences
+    ]  # fmt: skip
+    return Table("Fit", ("compared", "distance", "by chance below", "p"), rows, note)
+
+
+def _least_likely(manifest: Manifest, least: Sequence[Unlikely]) -> Table:
+    """Returns the least likely test rows as columns; a star marks values beyond training rows."""
+    rows = np.stack([row.x for row in least])
+    known = manifest.statistics
+    columns = manifest.columns.modelled if manifest.columns else [None] * manifest.width
+    outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
+    lines = [
+        (name, *(_text(value, column) + " *" * bool(out) for value, out in pairs))
+        for name, column, pairs in zip(
+            fit.names(manifest), columns, np.stack([rows.T, outside.T], -1).tolist(), strict=True
+        )
+    ]
+    headings = ("row of the source, from 0", *(str(row.row) for row in least))
+    densities = ("log-density (nats)", *(f"{row.log_prob:.2f}" for row in least))
+    note = "In the units of the source. *: outside the range of the training rows."
+    return Table("Least likely test rows", headings, [densities, *lines], note)
+
+
+def _text(value: float, column: Column | None) -> str:
+    """Returns a value as the source has it."""
+    if column is not None and column.kind in ("category", "time", "duration"):
+        series = column.decode(np.array([value]), np.random.default_rng(0))
+        found = series.values[0]
+        return str(series.levels[found] if series.kind == "category" else found)
+    return str(int(value)) if float(value).is_integer() else f"{value:.4g}"
+
+
+def _classes(numbers: Mapping[str, Any]) -> Table:
+    """Returns accuracy, log loss and calibration error of the densities' classifiers."""
+    rows = [
+        (line.name, *likelihoods.classified(line.density, numbers))
+        for line in likelihoods.lines(numbers)
+    ]
+    note = (
+        "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
+        "training rows. The calibration error is the mean difference between probability and "
+        "accuracy over bins of the probability."
+    )
+    return Table("Classes", ("", "accuracy", "log loss (nats)", "calibration error"), rows, note)

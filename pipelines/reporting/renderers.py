@@ -1,0 +1,83 @@
+"""A result on a terminal, and in Markdown for the description of its MLflow run."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.reporting.claims import Check, Claim
+from pipelines.reporting.result import Result
+from pipelines.reporting.terminal import table
+from pipelines.tracking import notes
+
+APART = ("config", "summary")
+"""Files of every run, which are not listed."""
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the result of a run, and where everything is.
+
+    Arguments:
+        console: The terminal.
+        summary: The content of ``summary.json``, and ``stages`` with their states.
+    """
+    result = Result.read(summary)
+    console.print(f"{summary['name']}: {result.title}")
+    for finding in result.conclusion.findings:
+        console.print(finding)
+    if result.headline is not None:
+        _show_table(console, result.headline.headings, result.headline.rows)
+        console.print(result.headline.note)
+    if result.conclusion.claims:
+        _show_claims(console, result.conclusion.claims, result.conclusion.checks)
+    stages = ", ".join(f"{stage} {state}" for stage, state in summary["stages"].items())
+    warnings = {f"warning {k}": text for k, text in enumerate(result.warnings, 1)}
+    lines = {**warnings, **result.facts, "stages": stages, **summary["files"]}
+    lines["to look"] = "ebflow ui"
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        console.print(f"{name:<{width}} {text}", soft_wrap=True)
+
+
+def _show_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; cells take several lines only if the terminal is too narrow."""
+    wide = table(headings, rows)
+    narrow = console.measure(wide).minimum > console.width
+    console.print(table(headings, rows, wrap=True) if narrow else wide)
+
+
+def _show_claims(console: Console, claims: Sequence[Claim], checks: Sequence[Check]) -> None:
+    """Prints claims, the number of checks by verdict, and the checks that did not pass."""
+    rows = [
+        (claim.claim, f"{claim.quantity}\n{claim.estimate}".strip(), claim.verdict)
+        for claim in claims
+    ]
+    console.print(table(("claim", "number [95 %]", "verdict"), rows, wrap=True))
+    counts = Counter(check.verdict for check in checks)
+    line = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    console.print(f"checks of the instrument: {line or 'none'}")
+    for check in checks:
+        if not check.passed:
+            value = "" if check.value is None else f"{check.value:.3g}, "
+            console.print(f"  {check.verdict}: {check.check} ({value}expected {check.expected})")
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Returns warnings, findings, main table and claims."""
+    return "\n\n".join(filter(None, _paragraphs(Result.read(summary))))
+
+
+def _paragraphs(result: Result) -> Iterator[str]:
+    yield from (f"Warning: {text}" for text in result.warnings)
+    yield " ".join(result.conclusion.findings)
+    if result.headline is not None:
+        yield notes.table(result.headline.headings, result.headline.rows)
+        yield result.headline.note
+    if result.conclusion.claims:
+        rows = [
+            (claim.claim, f"{claim.quantity} {claim.estimate}", claim.expected, claim.verdict)
+            for claim in result.conclusion.claims
+        ]
+        yield notes.table(("claim", "number [95 %]", "expected", "verdict"), rows)
+    yield " ".join(result.conclusion.would_change)
