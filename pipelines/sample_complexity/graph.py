@@ -31,8 +31,6 @@ def sample_complexity(config: ComplexityConfig, inputs: None = None) -> Artefact
 
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
-    launches=lambda config: False,
-    tasks=lambda config: (learn, conclude),
     check=lambda config: None,
     examine=lambda config: None,
     graph=sample_complexity,
