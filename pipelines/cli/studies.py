@@ -63,8 +63,8 @@ STUDIES = (
         "pipelines.sample_complexity.graph:SAMPLE_COMPLEXITY",
         "pipelines.sample_complexity.config:at_scale",
         "how many samples a score needs: exponents and claims",
-        "Measures how many samples the score of a law with a far mode needs, and judges claims. "
-        "Lists of numbers are typed with commas: --grid.radii 8,16,32. What --scale gives is the "
-        "default of all other options. Interrupted, it goes on where it stopped.",
+        "Measures how many samples networks need to learn the score of a distribution with a rare "
+        "mode, and judges claims. --scale sets the defaults of all other options. After an "
+        "interruption, the same command resumes.",
     ),
 )

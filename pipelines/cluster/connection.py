@@ -52,10 +52,12 @@ class Connection:
     in_use: TextIO | None = None
 
 
-def start() -> Connection:
-    """Connects to Ray; an embedded one has memory for as many drivers as this machine has cores.
+def start(*, dashboard: bool) -> Connection:
+    """Connects to Ray; an embedded one has room for as many drivers as this machine has cores.
 
-    It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
+    Arguments:
+        dashboard: Whether an embedded one has a dashboard: Ray Train and Tune ask it what has
+            become of workers and trials.
 
     Raises:
         BadInput: If a node of the cluster does not see the store.
@@ -64,7 +66,7 @@ def start() -> Connection:
     import ray
 
     try:
-        return _joined() if "RAY_ADDRESS" in os.environ else _embedded()
+        return _joined() if "RAY_ADDRESS" in os.environ else _embedded(dashboard)
     except BaseException:
         ray.shutdown()
         raise
@@ -83,7 +85,7 @@ def _joined() -> Connection:
     return Connection(node=node, writer=start_writer(node))
 
 
-def _embedded() -> Connection:
+def _embedded(dashboard: bool) -> Connection:
     import ray
 
     _sweep()
@@ -95,7 +97,7 @@ def _embedded() -> Connection:
     ray.init(
         address="local",
         num_cpus=cores,
-        include_dashboard=True,
+        include_dashboard=dashboard,
         log_to_driver=False,
         logging_level=logging.ERROR,
         _memory=cores * DRIVER["memory"],

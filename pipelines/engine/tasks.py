@@ -1,10 +1,10 @@
-"""Functions that put stages together into a graph, as tasks of redun.
+"""Stages as redun knows them, and what a graph puts them together by.
 
-redun evaluates the graph; it caches nothing, as the store is the only cache.
+Of cells side by side, one that fails stops no other; one that diverges is told.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redun import task
@@ -12,63 +12,63 @@ from redun.scheduler import catch, catch_all
 from redun.task import Task
 
 from ebflow.errors import BadInput
+from pipelines.engine import hashes  # noqa: F401  (registers how redun compares what stages read)
 from pipelines.engine.values import Artefact
 from pipelines.errors import Diverged, StageFailed
 
 if TYPE_CHECKING:
     from pipelines.engine.stages import Stage
 
-subgraph = partial(task, namespace="ebflow", cache=False)
-"""Declares a function that returns a part of a graph from finished artefacts."""
+NAMESPACE = "ebflow"
+
+glue = partial(task, namespace=NAMESPACE, cache=False)
+"""Declares what only puts stages together: called anew whenever a graph is evaluated."""
 
 
-@cache
-def task_of(stage: "Stage") -> Task:
-    """Returns the redun task of a stage, whose name has the package of the stage."""
+def declared(stage: "Stage") -> Task:
+    """Returns the task of a stage."""
     return task(
         name=stage.name,
-        namespace=stage.module.rpartition(".")[0],
+        namespace=NAMESPACE,
         version=stage.version,
-        cache=False,
         config_args=["title"],
+        module=stage.module,
         executor=stage.executor,
-        stage=stage,
-    )(_run)
+        needs=stage.needs,
+        follows=stage.follows,
+    )(_declared)
 
 
-def _run(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
-    """The signature of every stage; executors run the stage's module instead."""
+def _declared(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
+    """What redun knows every stage by. Executors run the module instead."""
     raise NotImplementedError
 
 
 FAILED = (BadInput, StageFailed)
-"""Errors of a stage that fails."""
+"""What a stage that fails raises; a graph that a dry run cannot follow raises something else."""
 
 
 def gather_cells(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list:
-    """Returns the artefacts of each cell, or how a cell diverged, as an expression.
-
-    A cell that fails stops no other.
-    """
+    """Returns what the stages of all cells made, or how a cell diverged, as an expression."""
     found = [catch(gather(cell), Diverged, diverged) for cell in cells]
     return catch_all(found, FAILED, fail)
 
 
-@subgraph()
+@glue()
 def gather(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
-    """Returns the artefacts of a cell, once all of them are there."""
+    """Returns what a cell's stages made, once all of them have."""
     return stages
 
 
-@subgraph()
+@glue()
 def diverged(error: Diverged) -> str:
-    """Returns the message of a cell that diverged, in place of its artefacts."""
+    """Returns what to tell of a cell instead of its numbers."""
     return str(error)
 
 
-@subgraph()
+@glue()
 def fail(results: list) -> None:
-    """Raises the first failure of a cell, when all other cells are done."""
+    """Ends the pipeline with the first failure, when all other cells are done."""
     errors = [cell for cell in results if isinstance(cell, Exception)]
     line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)

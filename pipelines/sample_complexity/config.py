@@ -1,161 +1,102 @@
-"""What the study of sample complexity can be told, and what each of its cells is told.
-
-A cell is one draw, fit and measurement, of many seeds at once, on one thread.
-"""
+"""The options of the study of sample complexity, and their values at each scale."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from tyro.constructors import PrimitiveConstructorSpec
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from ebflow.complexity.closed_forms import worst_eta
-from pipelines.config import NAME, UNKEYED, Section
+from pipelines.config.section import NAME, UNKEYED, Section
 
+EPSILON = 0.35
+"""The error ε to reach, multiplied by σ."""
 
-def _listed(kind: type, name: str) -> PrimitiveConstructorSpec:
-    """Lets numbers be typed apart or with commas: ``8 16 32`` or ``8,16,32``."""
-    return PrimitiveConstructorSpec(
-        nargs="*",
-        metavar=f"{name},…",
-        instance_from_str=lambda words: tuple(
-            kind(part) for word in words for part in word.split(",")
-        ),
-        is_instance=lambda found: isinstance(found, tuple),
-        str_from_instance=lambda found: [",".join(f"{value:g}" for value in found)],
-    )
+DELTAS = (0.02, 0.05, 0.2, 0.1)
+"""The masses δ of the quantile errors; m* uses the last."""
 
+NEAREST = 4 * EPSILON / DELTAS[-1] ** 0.5
+"""The R/σ at which the weight η of the far mode is δ: nearer modes are too heavy."""
 
-SOME = Field(min_length=1)
-Numbers = Annotated[tuple[PositiveFloat, ...], SOME, _listed(float, "FLOAT")]
-Counts = Annotated[tuple[PositiveInt, ...], SOME, _listed(int, "INT")]
-Classes = Annotated[tuple[Annotated[int, Field(ge=4)], ...], SOME, _listed(int, "INT")]
-"""Sizes of classes of pairs of a side and a shift: at least one shift is false."""
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Shares = Annotated[tuple[Share, ...], SOME, _listed(float, "FLOAT")]
-LENGTHS = "training steps, after each of which they are measured, the last their end"
-Law = Literal["digits", "mnist", "patches"]
+ONCE = AfterValidator(lambda values: tuple(sorted(set(values))))
+SEVERAL = (Field(min_length=1), ONCE)
+Radii = Annotated[tuple[Annotated[float, Field(gt=NEAREST)], ...], *SEVERAL]
+Numbers = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
+Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
+Name = Literal["digits", "mnist", "patches"]
+Names = Annotated[
+    tuple[Name, ...],
+    Field(min_length=1),
+    AfterValidator(lambda names: tuple(dict.fromkeys(names))),
+]
+LENGTHS = "training steps after which networks are measured"
 
 
 class GridConfig(Section):
-    """What is varied, and how often it is tried."""
+    """Distributions with a far mode: the values that are varied, and the repetitions."""
 
-    radii: Numbers = Field(
-        (8.0, 16.0, 32.0, 64.0, 128.0),
-        description="R/σ, the distance of the far mode over the noise",
+    radii: Radii = Field(
+        (8.0, 16.0, 32.0, 64.0), description="R/σ, the distance of the far mode over σ"
     )
-    furthest: float = Field(64.0, gt=0, description="largest R/σ that networks are trained at")
     dims: Counts = Field((1, 2, 4, 8), description="dimensions d")
-    classes: Classes = Field(
-        (10, 30, 100, 300, 1000, 3000, 10000), description="sizes |H| of classes"
-    )
-    epsilon: float = Field(0.35, gt=0, description="error ε that is to be reached, times σ")
-    deltas: Numbers = Field(
-        (0.02, 0.05, 0.2, 0.1), description="masses δ of the quantile error, the last decides"
-    )
     rarities: Numbers = Field(
-        (1.0, 2.0, 4.0, 8.0),
-        description="weights η of a far mode, over that at which missing it costs 2 ε; those "
-        "below the last δ are tried",
+        (1.0, 2.0, 4.0, 8.0), description="weights of the far mode, as multiples of its usual one"
     )
     widths: Counts = Field((8, 16, 32, 64), description="widths of networks")
     depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks")
-    trials: int = Field(200, ge=2, description="training sets of every finite class")
-    pair_trials: int = Field(2000, ge=2, description="training sets of a class of two")
-    seeds: int = Field(30, ge=2, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(10, ge=1, description="seeds that share a cell")
-    weights: int = Field(4000, ge=2, description="samples of an estimate of a mode's weight")
-    estimates: int = Field(2000, ge=2, description="estimates of a mode's weight")
-
-    @model_validator(mode="after")
-    def _the_far_mode_is_rarer_than_the_quantile(self) -> "GridConfig":
-        try:
-            eta = worst_eta(min(self.radii), self.epsilon)
-        except ValueError as error:
-            raise ValueError(f"radii: {str(error).partition(': ')[2]}") from None
-        if eta >= self.deltas[-1]:
-            raise ValueError(
-                f"deltas: found {self.deltas[-1]:g} as the last, with a far mode of weight "
-                f"{eta:.3g} at R/σ = {min(self.radii):g}, expected more than that"
-            )
-        return self
+    seeds: int = Field(30, ge=2, description="training sets of networks at each m")
+    cell_seeds: int = Field(10, ge=1, description="training sets per stage")
 
 
 class LearnersConfig(Section):
-    """The learners that are trained."""
+    """Networks that are trained on distributions with a far mode."""
 
-    width: int = Field(32, ge=1, description="width of the networks' hidden layers")
-    depth: int = Field(2, ge=1, description="their number")
-    steps: int = Field(1000, ge=1, description="training steps of a network")
-    batch: int = Field(128, ge=1, description="samples a step")
+    width: int = Field(32, ge=1, description="width of the hidden layers")
+    depth: int = Field(2, ge=1, description="number of hidden layers")
+    steps: int = Field(1000, ge=1, description="training steps")
+    batch: int = Field(128, ge=1, description="samples per step")
     sampler_lengths: Counts = Field(
-        (300, 1000, 3000), description=f"of networks for all noises, of twice the width: {LENGTHS}"
+        (300, 1000, 3000), description=f"{LENGTHS}, if they learn all noise levels"
     )
-    sampler_seeds: int = Field(12, ge=2, description="training sets of networks for samplers")
-    samples: int = Field(10_000, ge=100, description="samples that a sampler draws")
+    sampler_seeds: int = Field(12, ge=2, description="training sets of these networks")
+    samples: int = Field(10_000, ge=100, description="samples of the reverse diffusion")
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
-    flow_seeds: int = Field(12, ge=2, description="training sets of a flow at every m")
-    flow_steps: int = Field(500, ge=1, description="training steps of a flow")
 
 
-class LawsConfig(Section):
-    """Laws that look like data, and the denoisers that learn them."""
+class DistributionsConfig(Section):
+    """Distributions fitted to images, and the denoisers that learn them."""
 
-    names: tuple[Law, ...] = Field(("digits",), min_length=1, description="laws")
+    names: Names = Field(("digits",), description="distributions; claims are about the first")
     etas: Shares = Field(
-        (0.0, 0.0005, 0.005, 0.05), description="weights η of an implanted mode, 0: none"
+        (0.0005, 0.005, 0.05), description="weights η of a mode that is added to each"
     )
-    sizes: Counts = Field(
-        (100, 1000, 10_000, 100_000), min_length=2, description="training samples m"
-    )
-    seeds: int = Field(8, ge=1, description="training sets, and networks, at every m")
-    cell_seeds: int = Field(4, ge=1, description="seeds that share a cell")
+    sizes: Counts = Field((100, 1000, 10_000, 100_000), min_length=2, description="samples m")
+    seeds: int = Field(8, ge=1, description="training sets")
+    cell_seeds: int = Field(4, ge=1, description="training sets per stage")
     width: int = Field(128, ge=1, description="width of the residual networks")
-    blocks: int = Field(3, ge=1, description="their blocks")
+    blocks: int = Field(3, ge=1, description="blocks of the residual networks")
     lengths: Counts = Field((300, 1000, 3000), min_length=2, description=LENGTHS)
-    batch: int = Field(64, ge=1, description="samples a step")
-    unet_sizes: Counts = Field(
-        (100, 10_000), min_length=2, description="training samples of U-Nets"
-    )
-    unet_seeds: int = Field(4, ge=0, description="training sets of U-Nets, 0: there are none")
-    unet_channels: int = Field(16, ge=1, description="their channels on the pixels")
-    unet_steps: int = Field(2000, ge=1, description="their training steps")
-    unet_batch: int = Field(32, ge=1, description="their samples a step")
-    samples: int = Field(1000, ge=100, description="samples that each network draws")
+    batch: int = Field(64, ge=1, description="samples per step")
+    unet_sizes: Counts = Field((100, 10_000), min_length=2, description="samples m of U-Nets")
+    unet_seeds: int = Field(4, ge=0, description="training sets of U-Nets; 0: no U-Nets")
+    unet_channels: int = Field(16, ge=1, description="channels of U-Nets")
+    unet_steps: int = Field(2000, ge=1, description="training steps of U-Nets")
+    unet_batch: int = Field(32, ge=1, description="samples per step of U-Nets")
+    samples: int = Field(1000, ge=100, description="samples of each network")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
-
-    @model_validator(mode="after")
-    def _each_is_named_once(self) -> "LawsConfig":
-        for name in ("names", "etas", "sizes", "unet_sizes", "lengths"):
-            found = getattr(self, name)
-            if len(set(found)) < len(found):
-                listed = ",".join(map(str, found))
-                raise ValueError(f"{name}: found {listed}, expected each once")
-        if self.lengths != tuple(sorted(self.lengths)):
-            listed = ",".join(map(str, self.lengths))
-            raise ValueError(f"lengths: found {listed}, expected them to rise")
-        return self
 
 
 class ComplexityConfig(Section):
-    """The study of sample complexity: draw, fit and measure, fit exponents, report."""
+    """The study of sample complexity."""
 
     scale: Literal["smoke", "cpu", "full"] = Field(
-        "cpu",
-        description="size of the grid: for a minute, for two cores (10 minutes), or a cluster's",
+        "cpu", description="size of the study: a minute, 10 minutes on two cores, or a cluster"
     )
     name: str = Field(
         "study", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
     grid: GridConfig = GridConfig()
     learners: LearnersConfig = LearnersConfig()
-    laws: LawsConfig = LawsConfig()
-
-    @property
-    def network_radii(self) -> tuple[float, ...]:
-        """The R/σ that networks are trained at."""
-        return tuple(ratio for ratio in self.grid.radii if ratio <= self.grid.furthest)
+    distributions: DistributionsConfig = DistributionsConfig()
 
 
 def at_scale(scale: str) -> ComplexityConfig:
@@ -166,151 +107,49 @@ def at_scale(scale: str) -> ComplexityConfig:
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "grid": {
-            "radii": (8.0, 12.0, 16.0), "furthest": 16.0, "dims": (1, 2, 4),
-            "classes": (10, 100, 1000), "trials": 20, "pair_trials": 200, "seeds": 4,
-            "cell_seeds": 4, "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24),
-            "depths": (1, 2, 3), "weights": 500, "estimates": 100,
+            "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4),
+            "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24), "depths": (1, 2, 3),
+            "seeds": 4, "cell_seeds": 4,
         },
         "learners": {
             "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100),
-            "sampler_seeds": 2, "samples": 2000, "levels": 20, "flow_seeds": 2, "flow_steps": 30,
+            "sampler_seeds": 2, "samples": 2000, "levels": 20,
         },
-        "laws": {
-            "etas": (0.0, 0.05), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
-            "blocks": 1, "unet_sizes": (30, 100), "unet_seeds": 2, "unet_channels": 2,
-            "unet_steps": 10, "lengths": (10, 20), "samples": 100, "levels": 5,
+        "distributions": {
+            "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
+            "blocks": 1, "lengths": (10, 20), "unet_sizes": (30, 100), "unet_seeds": 2,
+            "unet_channels": 2, "unet_steps": 10, "samples": 100, "levels": 5,
         },
     },
     "cpu": {},
     "full": {
         "grid": {
-            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "furthest": 512.0,
+            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
             "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128),
-            "trials": 400, "seeds": 96, "cell_seeds": 12, "estimates": 10_000,
+            "seeds": 96, "cell_seeds": 12,
         },
         "learners": {
             "width": 64, "depth": 3, "steps": 4000, "sampler_lengths": (2000, 6000, 20_000),
-            "sampler_seeds": 48, "samples": 50_000, "levels": 160, "flow_seeds": 64,
-            "flow_steps": 1000,
+            "sampler_seeds": 48, "samples": 50_000, "levels": 160,
         },
-        "laws": {
+        "distributions": {
             "names": ("digits", "mnist", "patches"),
             "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32,
             "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
-            "samples": 5000, "levels": 40, "unet_sizes": (100, 1000, 10_000, 100_000),
-            "unet_seeds": 8, "unet_channels": 32, "unet_steps": 5000, "unet_batch": 128,
+            "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
+            "unet_steps": 5000, "unet_batch": 128, "samples": 5000, "levels": 40,
         },
     },
 }  # fmt: skip
-"""What differs from the defaults, by scale."""
+"""Differences from the defaults."""
 
-
-class CellConfig(Section):
-    """A cell.
-
-    Attributes:
-        seed: The study's seed.
-        first: The first of its training sets.
-        count: Their number.
-    """
-
-    seed: int
-    first: int = 0
-    count: int
-
-
-class TwoPointCell(CellConfig):
-    """The far mode on the right or the wrong side."""
-
-    ratio: float
-    epsilon: float
-
-
-class FiniteCell(CellConfig):
-    """A class of 45 laws; ``eta`` None: the far mode's worst weight."""
-
-    ratio: float
-    size: int
-    epsilon: float
-    eta: float | None = None
-    deltas: tuple[float, ...]
-
-
-class ClassCell(CellConfig):
-    """A class of ``hypotheses`` pairs: places of the far mode × shifts across."""
-
-    ratio: float
-    size: int
-    hypotheses: int
-    epsilon: float
-    deltas: tuple[float, ...]
-
-
-class StepCell(CellConfig):
-    """An easy truth and the score with a step at ``at``."""
-
-    at: float
-    epsilon: float
-
-
-class LearnerCell(CellConfig):
-    """Networks that learn a far mode."""
-
-    ratio: float
-    size: int
-    epsilon: float
-    deltas: tuple[float, ...]
-    width: int
-    depth: int
-    batch: int
-
-
-class NetworkCell(LearnerCell):
-    """Networks at every m, for one noise of the data; ``rarity``: η over its worst value."""
-
-    noise: Literal["once", "fresh"]
-    panel: Literal["networks", "varied"] = "networks"
-    rarity: float = 1.0
-    steps: int
-
-
-class SamplerCell(LearnerCell):
-    """Networks for all noises, and what a sampler makes of them."""
-
-    sizes: tuple[int, ...]
-    lengths: tuple[int, ...]
-    samples: int
-    levels: int
-
-
-class DenoiserCell(CellConfig):
-    """Denoisers for all noises of a law that looks like data, at every m."""
-
-    law: Law
-    eta: float
-    sizes: tuple[int, ...]
-    net: Literal["residual", "unet"] = "residual"
-    width: int
-    blocks: int = 1
-    lengths: tuple[int, ...]
-    batch: int
-    samples: int
-    levels: int
-
-
-class PairCell(CellConfig):
-    """Two Gaussians on the line, by one objective at every m; None: no sample is seen twice."""
-
-    a: float
-    objective: Literal["ml", "ism", "dsm0.3", "dsm1"]
-    sizes: tuple[int | None, ...]
-    steps: int
-
-
-class WeightCell(CellConfig):
-    """Estimates of a mode's weight, modes at ±a."""
-
-    a: float
-    estimator: Literal["ml", "ism", "dsm"]
-    sigma: float
-    samples: int
+TITLE = "How many samples a score needs"
+INTRO = (
+    "A distribution with a bulk and a far mode of weight η at a distance R, smoothed by noise σ. "
+    "Networks learn its score from m samples; their error is measured in mean square (σ L2) and "
+    "at the (1 − δ)-quantile (σ Dᵟ). m* is the m from which on the median error over training "
+    "sets stays at or below ε. The far mode has the weight at which missing it costs 2 ε in mean "
+    "square, so η falls as (σ/R)². Beside it: distributions fitted to images, whose scores are "
+    "exact at every noise level, with an added rare mode and without, and denoisers that learn "
+    "all noise levels at once. Claims are about shapes, not constants."
+)

@@ -1,33 +1,30 @@
-r"""Many denoisers at once, trained by denoising score matching.
+r"""Ensembles: many denoisers D(x, σ), the mean of :math:`x_0` given x, at once.
 
 All E networks are one module: a layer is one batched matrix product, or one convolution of E
-groups. A step of B examples costs E × 6 B P FLOP for P weights per network.
+groups. The score is :math:`s = (D - x)/\sigma^2`.
 
-``Denoisers`` are small rectified networks. One computes the mean of :math:`x_0` given x, and so
-the score :math:`s = (D - x)/\sigma^2`:
-
-.. math:: D(x, \sigma) = R\, f(x/R, \; x/(3 \sqrt V), \; \log(\sigma / \sigma_0))
-    + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2, \quad \tau = \sigma_0 = \sqrt{1/2}.
-
-If R ≫ σ, the input needs both scales, and the output the scale R. The last term is the score of
-the bulk.
+Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila,
+Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise; U-Net:
+Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, Brox, 2015),
+arXiv:1505.04597.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ebflow.complexity.closed_forms import HALF
 from ebflow.networks import started
-from ebflow.randomness import uniform
-from pipelines.sample_complexity.training_sets import TrainingSets
+
+WAVES = 16
+"""The number of frequencies that encode the noise level."""
 
 
 class Ensemble(nn.Module, ABC):
@@ -67,8 +64,14 @@ class Ensemble(nn.Module, ABC):
         return (self.denoise(x, sigma) - x) / sigma**2
 
 
-class Denoisers(Ensemble):
-    """Creates E rectified networks, weights uniform in ±1/√(fan-in).
+class RectifiedDenoisers(Ensemble):
+    r"""E ReLU networks f for a bulk with a far mode, weights uniform in ±1/√(fan-in).
+
+    .. math:: D(x, \sigma) = R\, f(x/R, \; x/(3 \sqrt V), \; \log(\sigma / \sigma_0))
+        + x\, \tau^2 / V, \qquad V = \tau^2 + \sigma^2, \quad \tau = \sigma_0 = \sqrt{1/2}.
+
+    If R ≫ σ, the input needs both scales, and the output the scale R. The last term is the score
+    of the bulk.
 
     Arguments:
         count: E.
@@ -111,53 +114,118 @@ class Denoisers(Ensemble):
         return 1 / sigma**2
 
 
-def fit(denoisers: Ensemble, sets: TrainingSets, *, steps: int, **options: Any) -> None:  # noqa: ANN401
-    """Trains all networks; ``options`` are those of ``train_in_parts``."""
-    for _ in train_in_parts(denoisers, sets, lengths=(steps,), **options):
-        pass
+class PreconditionedDenoisers(Ensemble):
+    r"""E networks F for centered data of unit variance.
 
+    .. math:: D(x, \sigma) = c^2 x + \sigma c\, F(c\, x, \tfrac14 \log \sigma), \qquad
+        c = (\sigma^2 + 1)^{-1/2},
 
-def train_in_parts(
-    denoisers: Ensemble,
-    sets: TrainingSets,
-    *,
-    generator: torch.Generator,
-    lengths: Sequence[int],
-    least: float,
-    highest: float | None = None,
-    rows: int = 128,
-    lr: float = 3e-3,
-) -> Iterator[int]:
-    r"""Trains all networks by Adam with a cosine schedule, and pauses after some steps.
-
-    The loss is :math:`E\, \lambda(\sigma) \|D(x_0 + \sigma z, \sigma) - x_0\|^2`, with the
-    networks' own weight λ.
-
-    Arguments:
-        denoisers: The networks.
-        sets: Their training sets.
-        generator: Source of batches, noise and noise levels.
-        lengths: The increasing numbers of steps after which to pause; training ends at the last.
-        least: The noise level σ.
-        highest: For samplers: σ is sampled log-uniformly between ``least`` and this level.
-        rows: The batch size per network.
-        lr: The initial learning rate.
-
-    Yields:
-        Each of ``lengths``.
+    so F has inputs and targets of unit variance at every noise level. F is 0 at the start.
     """
-    optimizer = torch.optim.Adam(denoisers.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])
-    for step in range(1, lengths[-1] + 1):
-        clean, z = sets.batch(rows, generator)
-        sigma = least
-        if highest is not None:
-            share = uniform((*z.shape[:2], 1), z, generator)
-            sigma = least * torch.exp(share * math.log(highest / least))
-        losses = (denoisers(clean + sigma * z, sigma) - clean).square().sum(-1, keepdim=True)
-        optimizer.zero_grad()
-        (denoisers.weight(sigma) * losses).mean(1).sum().backward()
-        optimizer.step()
-        schedule.step()
-        if step in lengths:
-            yield step
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        scale = (sigma**2 + 1).rsqrt()
+        waves = _waves(0.25 * sigma.log()).expand(self.count, -1, -1)
+        return scale**2 * x + sigma * scale * self.networks(scale * x, waves)
+
+    def weight(self, sigma: Tensor | float) -> Tensor | float:
+        """Returns 1 + 1/σ², with which the squared error of F has weight 1."""
+        return 1 / sigma**2 + 1
+
+
+def residual_denoisers(
+    count: int, size: int, *, width: int = 128, blocks: int = 3, generator: torch.Generator
+) -> PreconditionedDenoisers:
+    """Returns E residual networks for data of dimension ``size``."""
+    networks = [_Residual(size, width, blocks, generator) for _ in range(count)]
+    return PreconditionedDenoisers(networks)
+
+
+def unet_denoisers(
+    count: int, size: int, *, width: int = 16, generator: torch.Generator
+) -> PreconditionedDenoisers:
+    """Returns E U-Nets of two resolutions and ``width`` channels.
+
+    Data are square images of one channel and an even side, with ``size`` pixels.
+    """
+    side = math.isqrt(size)
+    return PreconditionedDenoisers([_UNet(side, width, generator) for _ in range(count)])
+
+
+class _Block(nn.Module):
+    """h + B silu(A norm(h) + C e), with a norm without weights; B is 0 at the start."""
+
+    def __init__(self, up: nn.Module, down: nn.Module, generator: torch.Generator) -> None:
+        super().__init__()
+        self.up, self.down = started(up, generator), _zero(down)
+        self.conditioning = started(skip_init(nn.Linear, 2 * WAVES, len(up.weight)), generator)
+
+    def forward(self, h: Tensor, waves: Tensor) -> Tensor:
+        level = self.conditioning(waves)
+        level = level.view(*level.shape, *[1] * (h.ndim - 2))
+        normed = F.layer_norm(h, h.shape[1:])
+        return h + self.down(F.silu(self.up(normed) + level))
+
+
+class _Residual(nn.Module):
+    def __init__(self, size: int, width: int, blocks: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.first = started(skip_init(nn.Linear, size, width), generator)
+        self.last = _zero(skip_init(nn.Linear, width, size))
+        pairs = [[skip_init(nn.Linear, width, width, bias=False) for _ in range(2)]
+                 for _ in range(blocks)]  # fmt: skip
+        self.blocks = nn.ModuleList(_Block(*pair, generator) for pair in pairs)
+
+    def forward(self, x: Tensor, waves: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = block(h, waves)
+        return self.last(h)
+
+
+class _UNet(nn.Module):
+    """One block on pixels, two on averages of 2×2 pixels, and one on pixels again.
+
+    Averages have twice as many channels. The last block also reads the output of the first.
+    """
+
+    def __init__(self, side: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.images = nn.Unflatten(1, (1, side, side))
+        self.first = started(_convolution(1, width), generator)
+        self.wider = started(_convolution(width, 2 * width, 1), generator)
+        self.narrower = started(_convolution(2 * width, width, 1), generator)
+        self.joined = started(_convolution(2 * width, width, 1), generator)
+        self.blocks = nn.ModuleList(
+            _Block(_convolution(channels, channels), _convolution(channels, channels), generator)
+            for channels in (width, 2 * width, 2 * width, width)
+        )
+        self.last = _zero(_convolution(width, 1))
+
+    def forward(self, x: Tensor, waves: Tensor) -> Tensor:
+        first, second, third, fourth = self.blocks
+        fine = first(self.first(self.images(x)), waves)
+        coarse = self.wider(F.avg_pool2d(fine, 2))
+        coarse = third(second(coarse, waves), waves)
+        wide = F.interpolate(self.narrower(coarse), scale_factor=2)
+        h = fourth(self.joined(torch.cat([fine, wide], 1)), waves)
+        return self.last(F.silu(h)).flatten(1)
+
+
+def _convolution(inputs: int, outputs: int, side: int = 3) -> nn.Module:
+    return skip_init(nn.Conv2d, inputs, outputs, side, padding=side // 2, bias=False)
+
+
+def _zero(layer: nn.Module) -> nn.Module:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def _waves(level: Tensor) -> Tensor:
+    """Returns sines and cosines of a level with shape (..., 1), periods from 8 down to 1/4."""
+    level = level.reshape(1, 1, 1) if level.ndim == 0 else level
+    rates = 2 * math.pi * torch.logspace(-3, 2, WAVES, base=2).to(level)
+    return torch.cat([(level * rates).sin(), (level * rates).cos()], -1)

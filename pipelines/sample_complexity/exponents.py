@@ -1,148 +1,263 @@
-"""From the rows of the study to crossing points and exponents."""
+r"""The number of samples m* that an error needs, and its exponents in other quantities.
 
-from collections.abc import Mapping
+:math:`m^*(\varepsilon)` is the m from which on the median of the error over training sets stays
+at or below ε; between grid points the median is linear in log m. Against a quantity R,
+
+.. math:: \log m^* = a + b \log R
+
+is fitted by least squares: b = 2 is the worst case in mean square, and b = 0 means that m* does
+not depend on R. A bootstrap over training sets gives the standard error of b. A resample that does
+not cross ε on the grid counts as the end of the grid.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from pipelines.reporting.statistics import Confidence
+from pipelines.reporting.claims import Measured, Question
+from pipelines.reporting.statistics import Confidence, Interval, Region, above, within
 from pipelines.sample_complexity.cells import FURTHER, middle
-from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.crossing import Growth, growth
+from pipelines.sample_complexity.config import DELTAS, EPSILON, ComplexityConfig
 from pipelines.sample_complexity.rows import matrix, where
 
 NETWORKS = ("networks, noise once", "networks, noise fresh")
 FRESH = NETWORKS[-1]
 
-EPSILONS = (0.35, 0.25, 0.18, 0.12)
-"""The ε that m* is asked against, of one far mode."""
+ERRORS = {"m*_L2": "sigma_l2", "m*_D": f"sigma_d_{DELTAS[-1]:g}"}
+"""The column of the error, by quantity."""
 
-STEP_CROSSED = 0.5
-"""The error, below that of a step, at which ERM has chosen the truth."""
+EPSILONS = (0.35, 0.25, 0.18, 0.12)
+"""The ε of the exponent in 1/ε."""
+
+RESAMPLES = 1000
+
+HALF = 0.5
+"""Exponents differ by more than this: the worst case is 2, none is 0."""
+
+CLAIMS: dict[str, tuple[str, Region, str, str]] = {
+    "R/σ": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
+    "d": ("networks need samples as the dimension", within(HALF, of=1.0), "scaling",
+          "the bound has d times the number of weights, which grows with d too"),
+    "η": ("networks need as many samples at any weight η below δ", within(HALF), "varied",
+          "at one R/σ"),
+    "1/δ": ("networks need samples as 1/δ", within(HALF, of=1.0), "varied",
+            "the power of the bound, of one far mode"),
+    "width": ("networks of any width need as many samples", within(HALF), "varied",
+              "the bound has the number of weights, about the square of the width"),
+    "depth": ("networks of any depth need as many samples", within(HALF), "varied",
+              "the bound has depth times the number of weights"),
+}  # fmt: skip
+"""The claim, the region, the figure and the note, by quantity: exponents of m*_D of networks.
+
+There are no claims about exponents in mean square, where the chance of a far sample decides, nor
+in 1/ε: at scale cpu their intervals are as wide as the regions.
+"""
 
 
 @dataclass(frozen=True)
-class Question:
-    """How many samples something takes, against something else.
+class Series:
+    """Rows from which m* is computed at several values of a quantity.
 
     Attributes:
-        quantity: ``m*_L2`` or ``m*_D``.
-        against: As it is told: ``R/σ``, ``log |H|``, ``d``, ``S``, ``width``, ``depth``, ``η``
-            (over its worst value), ``1/ε`` or ``1/δ``.
+        against: The quantity: ``R/σ``, ``d``, ``width``, ``depth``, ``η`` (as a
+            multiple of its usual value), ``1/ε`` or ``1/δ``.
         learner: The learner.
-        panel: The rows' panel.
-        column: The error.
-        bound: What it is to be at most.
-        key: The column of what m* is against; None: the rows are the same at every value.
-        bounds: Without a key: the values, each with its error's column and what that is to be.
-        fixed: Values that other columns have.
+        panel: The panel of the rows.
+        key: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same.
+        fixed: The values of other columns.
     """
 
-    quantity: str
     against: str
     learner: str
     panel: str
-    column: str = ""
-    bound: float = 1.0
-    key: str | None = None
-    bounds: tuple[tuple[float, str, float], ...] = ()
+    key: str | None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def level(self) -> float:
-        """The quantile over training sets: the median for networks."""
-        return 0.5 if self.learner in NETWORKS else 0.75
+    def paired(self) -> bool:
+        """True if the training sets are the same at every value."""
+        return self.key is None or self.panel == "varied"
+
+
+def series(config: ComplexityConfig) -> list[Series]:
+    """Returns all series of the study."""
+    line, here, there = {"size": 1}, middle(config), middle(config, FURTHER)
+    usual = {"width": config.learners.width, "depth": config.learners.depth, "rarity": 1.0}
+    return [
+        *(Series("R/σ", learner, "networks", "ratio", line) for learner in NETWORKS),
+        Series("d", FRESH, "networks", "size", {"ratio": there}),
+        *(Series("η" if key == "rarity" else key, FRESH, "varied", key,
+                 {name: value for name, value in usual.items() if name != key})
+          for key in usual),
+        Series("1/ε", FRESH, "networks", None, {**line, "ratio": here}),
+        Series("1/δ", FRESH, "networks", None, {**line, "ratio": here}),
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was found.
+class Exponent:
+    """m* against another quantity.
 
     Attributes:
-        question: The question.
-        values: What m* is against.
-        growth: m* at each, infinite where the error does not cross, and the exponent.
+        series: The rows.
+        quantity: ``m*_L2`` or ``m*_D``.
+        values: The values of the other quantity.
+        crossings: m* at each value, with its interval; infinite if the error does not cross ε.
+        slopes: b, followed by b of every resample; empty if fewer than three values cross.
+        units: The number of training sets.
     """
 
-    question: Question
+    series: Series
+    quantity: str
     values: tuple[float, ...]
-    growth: Growth
+    crossings: list[Interval]
+    slopes: np.ndarray
+    units: int
 
     @property
     def slope(self) -> Confidence | None:
-        """The exponent; None with less than three crossings."""
-        return self.growth.slope
+        """The exponent b; None if fewer than three values cross."""
+        return _confidence(self.slopes, self.units) if len(self.slopes) else None
+
+    def minus(self, other: "Exponent") -> Confidence | None:
+        """Returns b minus that of another error of the same training sets."""
+        if not (len(self.slopes) and len(other.slopes)):
+            return None
+        return _confidence(self.slopes - other.slopes, self.units)
 
     @property
     def points(self) -> pd.DataFrame:
-        """What m* is against, ``at``, with m* as ``value``, ``low`` and ``high``, where it is."""
-        found = pd.DataFrame(self.growth.crossings).assign(at=self.values)
-        return found[np.isfinite(found["value"])]
+        """The crossings, with columns ``at``, ``value``, ``low`` and ``high``."""
+        points = pd.DataFrame(self.crossings).assign(at=self.values)
+        return points[np.isfinite(points["value"])]
 
     @property
-    def exponent(self) -> dict[str, Any]:
-        """The line of ``summary.json``."""
-        question = self.question
+    def summary(self) -> dict[str, Any]:
+        """The entry in ``summary.json``."""
         value, low, high = self.slope.interval() if self.slope else (None, None, None)
         return {
-            "quantity": question.quantity, "against": question.against,
-            "learner": question.learner, "fixed": question.fixed, "slope": value,
+            "quantity": self.quantity, "against": self.series.against,
+            "learner": self.series.learner, "fixed": self.series.fixed, "slope": value,
             "low": low, "high": high, "points": self.points.to_dict("records"),
         }  # fmt: skip
 
 
-def questions(config: ComplexityConfig) -> list[Question]:
-    """Returns the questions of the study: m* in mean square, and at the last δ."""
-    grid, learners, line = config.grid, config.learners, {"size": 1}
-    here, there = middle(config), middle(config, FURTHER)
-    usual = {"width": learners.width, "depth": learners.depth, "rarity": 1.0}
-    at_once = partial(Question, learner=FRESH, panel="networks", fixed={**line, "ratio": here})
-    far, varied = [], []
-    for quantity, column in (("m*_L2", "sigma_l2"), ("m*_D", f"sigma_d_{grid.deltas[-1]:g}")):
-        ask = partial(Question, quantity, column=column, bound=grid.epsilon)
-        far += [
-            ask("R/σ", "finite", "finite", key="ratio", fixed=line),
-            *(ask("R/σ", name, "networks", key="ratio", fixed=line) for name in NETWORKS),
-            ask("d", "finite", "finite", key="size", fixed={"ratio": here}),
-            ask("d", FRESH, "networks", key="size", fixed={"ratio": there}),
-            ask("log |H|", "finite", "classes", key="hypotheses"),
-        ]
-        for key in usual:
-            others = {name: value for name, value in usual.items() if name != key}
-            against = "η" if key == "rarity" else key
-            varied.append(ask(against, FRESH, "varied", key=key, fixed=others))
-        epsilons = tuple((1 / epsilon, column, epsilon) for epsilon in EPSILONS)
-        varied.append(at_once(quantity, "1/ε", bounds=epsilons))
-    deltas = tuple((1 / d, f"sigma_d_{d:g}", grid.epsilon) for d in sorted(grid.deltas))
+def exponents(config: ComplexityConfig, rows: pd.DataFrame) -> list[Exponent]:
+    """Returns the exponents of both errors in all quantities."""
     return [
-        *far,
-        *varied,
-        at_once("m*_D", "1/δ", bounds=deltas),
-        Question("m*_L2", "S", "finite", "steps", "sigma_l2", STEP_CROSSED, "height"),
+        exponent(one, quantity, rows, seed=config.seed)
+        for one in series(config)
+        for quantity in (ERRORS if one.against != "1/δ" else ("m*_D",))
     ]
 
 
-def answer(question: Question, rows: pd.DataFrame, *, seed: int) -> Answer:
-    """Returns m* at every value, and its growth.
+def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Exponent:
+    """Returns m* at every value, and its exponent."""
+    rows = where(rows, panel=one.panel, learner=one.learner, **one.fixed)
+    values, errors, sizes = zip(*_errors(one, quantity, rows), strict=True)
+    epsilon = 1.0 if one.key is None else EPSILON
+    pairs = list(zip(errors, sizes, strict=True))
+    m = np.array([float(crossing(*pair, epsilon)) for pair in pairs])
+    resampled = np.stack([
+        _resample(*pair, epsilon, [seed, 0 if one.paired else index])
+        for index, pair in enumerate(pairs)
+    ])  # fmt: skip
+    low, high = np.quantile(resampled, (0.025, 0.975), axis=1, method="inverted_cdf")
+    crossings = [Interval(*map(float, three)) for three in zip(m, low, high, strict=True)]
+    crosses = np.isfinite(m)
+    slopes = np.empty(0)
+    if crosses.sum() >= 3:
+        slopes = slope(np.array(values)[crosses], np.column_stack([m, resampled])[crosses])
+    return Exponent(one, quantity, values, crossings, slopes, min(map(len, errors)))
 
-    Widths, depths, weights, errors and masses have the same training sets, which are paired.
-    Against log |H| the exponent is that of log |H|, and so it is 1 where m* is linear in it.
-    """
-    rows = where(rows, panel=question.panel, learner=question.learner, **question.fixed)
-    if question.key is None:
-        found = [(value, *matrix(rows, name), bound) for value, name, bound in question.bounds]
-        values, errors, sizes, bounds = zip(*found, strict=True)
-        errors = [part / bound for part, bound in zip(errors, bounds, strict=True)]
+
+def _errors(
+    one: Series, quantity: str, rows: pd.DataFrame
+) -> Iterator[tuple[float, np.ndarray, list[int]]]:
+    """Yields every value with its errors, with shape (training sets, sizes), and the sizes m."""
+    if one.against == "1/ε":
+        for epsilon in EPSILONS:
+            errors, sizes = matrix(rows, ERRORS[quantity])
+            yield 1 / epsilon, errors / epsilon, sizes
+    elif one.against == "1/δ":
+        for delta in sorted(DELTAS):
+            errors, sizes = matrix(rows, f"sigma_d_{delta:g}")
+            yield 1 / delta, errors / EPSILON, sizes
     else:
-        keyed = [(key, *matrix(some, question.column)) for key, some in rows.groupby(question.key)]
-        keys, errors, sizes = zip(*keyed, strict=True)
-        scale = np.log if question.against == "log |H|" else float
-        values = tuple(float(scale(key)) for key in keys)
-    found = growth(
-        values, errors, sizes, question.bound, level=question.level, seed=seed,
-        paired=question.key is None or question.panel == "varied",
+        for value, some in rows.groupby(one.key):
+            yield float(value), *matrix(some, ERRORS[quantity])
+
+
+def crossing(errors: np.ndarray, sizes: Sequence[int], epsilon: float) -> np.ndarray:
+    """Returns m* for ``errors`` with shape (..., training sets, sizes), with shape (...).
+
+    It is infinite if the last error is above ε, and the first m if all errors are below.
+
+    Arguments:
+        errors: The errors of every training set at every m.
+        sizes: The increasing m.
+        epsilon: ε, in the unit of the errors.
+    """
+    medians = np.quantile(errors, 0.5, axis=-2)
+    stays = np.flip(np.logical_and.accumulate(np.flip(medians <= epsilon, -1), -1), -1)
+    first = len(sizes) - stays.sum(-1)
+    grid = np.log(np.append(np.asarray(sizes, float), np.inf))
+    here, before = (np.minimum(k, len(sizes) - 1) for k in (first, np.maximum(first - 1, 0)))
+    low, high = (np.take_along_axis(medians, k[..., None], -1)[..., 0] for k in (here, before))
+    drop = high - low
+    share = np.where(drop > 0, (epsilon - low) / np.where(drop > 0, drop, 1), 0)
+    return np.exp(grid[first] - share * (grid[here] - grid[before]))
+
+
+def slope(values: Sequence[float], crossings: np.ndarray) -> np.ndarray:
+    """Returns b by least squares, for crossings with shape (values, ...)."""
+    x = np.log(values) - np.mean(np.log(values))
+    return np.tensordot(x, np.log(crossings), axes=1) / (x @ x)
+
+
+def _confidence(slopes: np.ndarray, units: int) -> Confidence:
+    se = np.std(slopes[1:], ddof=1) * (units / (units - 1)) ** 0.5
+    return Confidence(float(slopes[0]), float(se), units - 1)
+
+
+def _resample(
+    errors: np.ndarray, sizes: Sequence[int], epsilon: float, seed: Sequence[int]
+) -> np.ndarray:
+    """Returns m* of resampled training sets, with shape (resamples,)."""
+    bootstrap = stats.bootstrap(
+        (np.arange(len(errors)),), partial(_of_resample, errors, sizes, epsilon),
+        n_resamples=RESAMPLES, rng=np.random.default_rng(seed), method="percentile",
+        vectorized=True, batch=100,
     )  # fmt: skip
-    return Answer(question, values, found)
+    return bootstrap.bootstrap_distribution
+
+
+def _of_resample(
+    errors: np.ndarray, sizes: Sequence[int], epsilon: float, sets: np.ndarray, axis: int
+) -> np.ndarray:
+    """Returns m* of some of the training sets, at most the end of the grid."""
+    assert axis == -1
+    return np.minimum(crossing(errors[sets], sizes, epsilon), sizes[-1])
+
+
+def about_exponents(exponents: Sequence[Exponent]) -> Iterator[Measured]:
+    """Yields the claims with their numbers."""
+    for one in exponents:
+        against, learner = one.series.against, one.series.learner
+        if one.quantity == "m*_D" and learner in NETWORKS and against in CLAIMS:
+            claim, expected, figure, note = CLAIMS[against]
+            claim = f"At a quantile {claim.format(learner=learner)}"
+            quantity = f"exponent of m*_D in {against}"
+            yield Question(claim, quantity, expected, figure=figure, note=note), one.slope
+    pair = {one.quantity: one for one in exponents
+            if (one.series.against, one.series.learner) == ("R/σ", FRESH)}  # fmt: skip
+    yield Question(
+        f"In mean square {FRESH}, need samples as a higher power of R/σ than at a quantile",
+        "exponent of m*_L2 in R/σ less that of m*_D", above(HALF), figure="scaling",
+        note="the far mode has the weight at which missing it costs 2 ε; the same networks",
+    ), pair["m*_L2"].minus(pair["m*_D"]) if len(pair) > 1 else None  # fmt: skip

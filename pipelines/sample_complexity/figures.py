@@ -1,4 +1,4 @@
-"""The figures of the study of sample complexity, each with its caption."""
+"""The figures of the study, with their captions."""
 
 from collections.abc import Sequence
 from itertools import cycle, product
@@ -6,28 +6,24 @@ from itertools import cycle, product
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
+from pipelines.sample_complexity.claims import PREDICTORS, at_size, learned, rise
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.denoiser_questions import PREDICTORS, at_size, lead, learnt, rise
-from pipelines.sample_complexity.denoisers import LEAST, MISSING, WIDEST
-from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Answer
+from pipelines.sample_complexity.data_like import LEAST, MISSING, WIDEST
+from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Exponent
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
-GROWN = {
-    "scaling": [("R/σ", learner) for learner in ("finite", *NETWORKS)],
-    "dimensions": [("d", "finite"), ("d", FRESH), ("log |H|", "finite")],
+SERIES = {
+    "scaling": [*(("R/σ", learner) for learner in NETWORKS), ("d", FRESH)],
     "varied": [(against, FRESH) for against in ("1/ε", "1/δ", "η", "width", "depth")],
 }
-"""By figure of m*: what each panel is against, and its learner."""
+"""Panels of figures of m*: the quantity on the axis, and the learner."""
 
-AXES = {"d": "dimension d", "η": "η over the worst one"}
-"""Of these panels, where the axis has another name than what it is of."""
-
+AXES = {"d": "dimension d", "η": "η over its usual value"}
 ERRORS = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
 MEASURED = {
@@ -38,65 +34,63 @@ MEASURED = {
     "tv": "TV of components",
     "w2": "sliced W2",
 }
-"""By column of denoisers: the axis."""
+"""Axes of columns of denoisers."""
 
-SAMPLED = ("excess", "tv", "w2")
-"""Those that samples of the exact score have too."""
+OF_SAMPLES = ("excess", "tv", "w2")
+"""Columns that samples by the exact score have too."""
 
 STYLES = ("-", "-.", "--", ":")
 SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
-"""Of m, the least first."""
-
+"""Colors of m, the smallest first."""
 
 CAPTIONS = {
-    "scaling": "Samples from which on the error stays below ε, with bootstrap intervals, and "
-    "fitted powers with their exponents.",
-    "dimensions": "The same against the dimension, and against the size of a finite class.",
+    "scaling": "Networks with a far mode: samples from which on the error stays below ε, with "
+    "bootstrap intervals, and fitted powers with their exponents.",
     "varied": "Networks on the line, at one R/σ: samples from which on the error stays below ε, "
-    "against ε, the mass δ beyond the quantile, the far mode's weight η over its worst value, and "
+    "against ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, and "
     "the networks' width and depth.",
-    "sampling": "Networks for all noises, after three lengths of training, and the reverse SDE: "
-    "total variation and W2 of samples against the score's error in mean square (left) and at the "
-    "quantile (right), over all levels of the sampler. Training sets come as they are drawn: red, "
-    "those without a far sample. Lines: the exact score by the same sampler, and true samples.",
-    "data-like": "Denoisers of a law that looks like data, at the end of training, with an "
-    "implanted mode and without: the error over all levels in mean square and at the quantile, "
-    "the share of samples that are copies of training ones, and what samples are off; means over "
-    "training sets. Lines across: the exact score by the same sampler.",
-    "dose": "By how much an implanted mode raises mean square over the quantile, against the "
-    "noise, by its weight η and m; means over training sets. Dotted: the rise of mean square if "
-    "the mode is missed, from the exact denoiser of the law without it, and the quantile does not "
+    "sampling": "Networks for all noise levels, after three lengths of training, and the reverse "
+    "SDE: total variation and W2 of samples against the score's error in mean square (left) and "
+    "at the quantile (right), over all levels of the sampler. Red: training sets without a far "
+    "sample. Lines: the exact score by the same sampler, and true samples.",
+    "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
+    "added mode and without: errors over all levels in mean square and at the quantile, the share "
+    "of samples that are copies of training samples, and distances of samples; means over "
+    "training sets. Horizontal lines: the exact score by the same sampler.",
+    "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
+    "by its weight η and m; means over training sets. Dotted: the rise of mean square if the mode "
+    "is missed, from the exact denoiser of the distribution without it, and the quantile does not "
     "rise.",
-    "families": "What samples are off against both errors, of all networks: darker, those of more "
-    "samples; larger, those that were trained for longer. Above without a mode, below with the "
-    "heaviest. Lines across: the exact score by the same sampler.",
-    "memory": "While networks are trained: the error in mean square, copies of training samples, "
-    "and what samples are off, without an implanted mode.",
+    "families": "Distances of samples against both errors, of all networks: darker, more samples; "
+    "larger, longer training. Above without a mode, below with the heaviest. Horizontal lines: "
+    "the exact score by the same sampler.",
+    "memory": "During training: the error in mean square, copies of training samples, and "
+    "distances of samples, without an added mode.",
 }
 
 
 def figures(
-    config: ComplexityConfig, answers: Sequence[Answer], rows: pd.DataFrame
+    config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
 ) -> dict[str, Captioned]:
     """Returns the figures by name."""
-    made = {name: _grown(name, answers) for name in GROWN}
-    made["sampling"] = _sampling(rows)
-    for name, draw in OF_LAWS.items():
-        made[name] = draw(config, rows)
-    return {name: (made[name], caption) for name, caption in CAPTIONS.items()}
+    images = where(rows, distribution=config.distributions.names[0])
+    drawn = {name: _crossings(places, exponents) for name, places in SERIES.items()}
+    drawn["sampling"] = _sampling(where(rows, panel="samplers"))
+    for name, draw in OF_IMAGES.items():
+        drawn[name] = draw(config, images)
+    return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 
 
-def _grown(figure_name: str, answers: Sequence[Answer]) -> Figure:
+def _crossings(places: Sequence[tuple[str, str]], exponents: Sequence[Exponent]) -> Figure:
     """Draws m* with its intervals, and the fitted powers."""
-    places = GROWN[figure_name]
     down = -(-len(places) // 3)
     figure, axes = panels(3, 12.6, 3.2 * down, down=down, squeeze=False)
     for axis, (against, learner) in zip(axes.flat, places, strict=False):
         name = AXES.get(against, against)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="m*", title=learner)
-        for one in answers:
-            if (one.question.against, one.question.learner) == (against, learner):
-                _growth(axis, one)
+        for one in exponents:
+            if (one.series.against, one.series.learner) == (against, learner):
+                _crossing(axis, one)
         axis.minorticks_off()
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
@@ -105,95 +99,88 @@ def _grown(figure_name: str, answers: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _growth(axis: Axes, one: Answer) -> None:
-    name, style, colour = ERRORS[one.question.quantity]
+def _crossing(axis: Axes, one: Exponent) -> None:
+    name, style, color = ERRORS[one.quantity]
     at, m = one.points["at"], one.points["value"]
     reach = np.abs(one.points[["low", "high"]].sub(m, axis=0)).to_numpy().T
-    axis.errorbar(at, m, reach, fmt="o", ms=4, color=colour, capsize=2, lw=1)
+    axis.errorbar(at, m, reach, fmt="o", ms=4, color=color, capsize=2, lw=1)
     axis.set_xticks(one.values, [f"{round(value, 1):g}" for value in one.values])
     if one.slope:
         slope = one.slope.value
         line = np.exp(np.log(m).mean() + slope * (np.log(at) - np.log(at).mean()))
-        axis.plot(at, line, style, color=colour, lw=1.2, label=f"{name}, exponent: {slope:.2f}")
+        axis.plot(at, line, style, color=color, lw=1.2, label=f"{name}, exponent: {slope:.2f}")
 
 
 def _sampling(rows: pd.DataFrame) -> Figure:
-    found = where(rows, panel="samplers")
-    nets, floors = where(found, learner="networks"), ("exact score", "true samples")
+    networks = where(rows, learner="networks")
     columns = {"levels_l2": "σ L2 over all levels", "levels_q": "σ Dᵟ over all levels"}
     outcomes = {"tv": "total variation", "w2": "W2"}
+    seen = {"far samples seen": (networks["n_far"] > 0, FLOW),
+            "none seen; size: m": (networks["n_far"] == 0, BASELINE)}  # fmt: skip
     figure, grid = panels(2, 8.4, 7.0, down=2)
     for axis, (outcome, column) in zip(grid.flat, product(outcomes, columns), strict=True):
-        for seen, colour in (("far samples seen", FLOW), ("none seen; size: m", BASELINE)):
-            some = nets[(nets["n_far"] > 0) == (colour == FLOW)]
-            sizes = 12 + 8 * np.log2(some["m"].to_numpy(float) / nets["m"].min())
-            axis.scatter(some[column], some[outcome], s=sizes, c=colour, alpha=0.7, label=seen)
-        for learner, style in zip(floors, ("--", ":"), strict=True):
-            floor = where(found, learner=learner)[outcome].mean()
+        for label, (chosen, color) in seen.items():
+            some = networks[chosen]
+            sizes = 12 + 8 * np.log2(some["m"].to_numpy(float) / networks["m"].min())
+            axis.scatter(some[column], some[outcome], s=sizes, c=color, alpha=0.7, label=label)
+        for learner, style in (("exact score", "--"), ("true samples", ":")):
+            floor = where(rows, learner=learner)[outcome].mean()
             axis.axhline(floor, color="black", ls=style, lw=0.8, label=learner)
         axis.set(xscale="log", yscale="log", xlabel=columns[column], ylabel=outcomes[outcome])
-        _plain(axis.xaxis)
-        _plain(axis.yaxis)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            side.set_minor_formatter(NullFormatter())
     grid[0, 0].legend(fontsize=7)
     return figure
 
 
-def _plain(side: Axis) -> None:
-    """Labels a logarithmic axis of few decades by 1, 2, 5, … in full."""
-    side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    side.set_minor_formatter(NullFormatter())
-
-
 def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(3, 12.6, 6.4, down=2)
-    etas, law = config.laws.etas, lead(config)
-    nets = {f"η = {eta:g}" if eta else "no mode": learnt(rows, law, eta) for eta in etas}
-    nets["U-Net"] = learnt(rows, law, min(etas), "unet")
+    networks = {f"η = {eta:g}" if eta else "no mode": learned(rows, eta)
+                for eta in (0.0, *config.distributions.etas)}  # fmt: skip
+    networks["U-Net"] = learned(rows, 0.0, "unet")
     for axis, (column, name) in zip(axes.flat, MEASURED.items(), strict=True):
-        for (label, some), style in zip(nets.items(), cycle(STYLES), strict=False):
+        for (label, some), style in zip(networks.items(), cycle(STYLES), strict=False):
             if len(some):
-                found, m = matrix(trained(some), column)
-                colour = "black" if label == "U-Net" else FLOW
-                _spread(axis, m, _scaled(some, column, found), label, ls=style, color=colour)
-        _floor(axis, config, rows, column, min(etas))
+                values, m = matrix(trained(some), column)
+                color = "black" if label == "U-Net" else FLOW
+                _spread(axis, m, _scaled(some, column, values), label, ls=style, color=color)
+        _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="m", ylabel=name)
     axes[0, 0].legend(fontsize=7)
     return figure
 
 
-def _spread(axis: Axes, x: Sequence[int], found: np.ndarray, label: str, **look: str) -> None:
+def _spread(axis: Axes, x: Sequence[int], values: np.ndarray, label: str, **look: str) -> None:
     """Draws the mean over training sets, and each of them."""
-    axis.plot(x, found.mean(0), marker=".", label=label, **look)
-    axis.plot(x, found.T, lw=0.3, alpha=0.5, **look)
+    axis.plot(x, values.mean(0), marker=".", label=label, **look)
+    axis.plot(x, values.T, lw=0.3, alpha=0.5, **look)
 
 
-def _scaled(rows: pd.DataFrame, column: str, found: np.ndarray) -> np.ndarray:
-    """Returns errors over √D, and all else as it is."""
-    return found / rows["size"].iloc[0] ** 0.5 if "level" in column else found
+def _scaled(rows: pd.DataFrame, column: str, values: np.ndarray) -> np.ndarray:
+    """Returns errors divided by √D, and other columns as they are."""
+    return values / rows["size"].iloc[0] ** 0.5 if "level" in column else values
 
 
-def _floor(
-    axis: Axes, config: ComplexityConfig, rows: pd.DataFrame, column: str, eta: float
-) -> None:
-    """Draws what samples of the exact score are off."""
-    if column in SAMPLED:
-        exact = where(rows, panel="truths", learner="exact score", law=lead(config), eta=eta)
+def _floor(axis: Axes, rows: pd.DataFrame, column: str, eta: float) -> None:
+    """Draws a line at the distance of samples by the exact score."""
+    if column in OF_SAMPLES:
+        exact = where(rows, learner="exact score", eta=eta)
         axis.axhline(exact[column].mean(), color="black", ls=":", lw=0.8)
 
 
 def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
-    etas, law, sizes = [eta for eta in config.laws.etas if eta], lead(config), config.laws.sizes
+    etas, sizes = config.distributions.etas, config.distributions.sizes
     figure, axes = panels(max(1, len(etas)), 12.6, 3.4, squeeze=False, sharey=True)
-    plain, sigmas = learnt(rows, law, 0.0), ladder(WIDEST, LEAST, config.laws.levels)
-    for axis, eta in zip(axes[0], etas if len(plain) else (), strict=False):
-        rare = learnt(rows, law, eta)
-        for m, colour in zip(sizes, SHADES, strict=False):
-            found = rise(plain, rare, m).mean(0)
-            axis.plot(sigmas, found, color=colour, marker=".", label=f"m = {m:,}")
-        missing = where(rows, panel="truths", learner=MISSING, law=law, eta=eta)
+    plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distributions.levels)
+    bulk = at_size(plain, "by_level_l2", sizes[0]).mean(0)
+    for axis, eta in zip(axes[0], etas, strict=False):
+        for m, color in zip(sizes, SHADES, strict=False):
+            mean = rise(plain, learned(rows, eta), m).mean(0)
+            axis.plot(sigmas, mean, color=color, marker=".", label=f"m = {m:,}")
+        missing = where(rows, learner=MISSING, eta=eta)
         cost = np.array(missing["by_level_l2"].tolist()).mean(0)
-        bulk = at_size(plain, "by_level_l2", sizes[0]).mean(0)
         axis.plot(sigmas, 0.5 * np.log1p((cost / bulk) ** 2), "k:", lw=1,
                   label=f"mode missed, m = {sizes[0]:,}")  # fmt: skip
         axis.set(xscale="log", xlabel="σ", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
@@ -204,15 +191,15 @@ def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
 
 def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(4, 14.0, 6.2, down=2)
-    ends = (min(config.laws.etas), max(config.laws.etas))
+    ends = (0.0, max((0.0, *config.distributions.etas)))
     places = product(ends, ("w2", "tv"), ("levels_l2", "levels_q"))
     for axis, (eta, outcome, error) in zip(axes.flat, places, strict=True):
-        some = learnt(rows, lead(config), eta)
-        for (m, nets), colour in zip(some.groupby("m"), SHADES, strict=False):
-            x, y = _scaled(nets, error, family(nets, error)), family(nets, outcome)
+        groups = learned(rows, eta).groupby("m")
+        for (m, some), color in zip(groups, SHADES, strict=False):
+            x, y = _scaled(some, error, family(some, error)), family(some, outcome)
             areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
-            axis.scatter(x, y, s=areas, color=colour, alpha=0.7, label=f"m = {m:,}")
-        _floor(axis, config, rows, outcome, eta)
+            axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
+        _floor(axis, rows, outcome, eta)
         axis.set(xlabel=f"{PREDICTORS[error]} over levels / √D", ylabel=MEASURED[outcome],
                  title=f"η = {eta:g}")  # fmt: skip
     axes[0, 0].legend(fontsize=7)
@@ -221,13 +208,13 @@ def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
 
 def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(4, 14.0, 3.2)
-    eta, lengths = min(config.laws.etas), config.laws.lengths
-    some = learnt(rows, lead(config), eta)
+    lengths = config.distributions.lengths
     for axis, column in zip(axes, ("levels_l2", "copied", "excess", "w2"), strict=True):
-        for (m, nets), colour in zip(some.groupby("m"), SHADES, strict=False):
-            found = _scaled(nets, column, family(nets, column))
-            _spread(axis, lengths, found, f"m = {m:,}", color=colour)
-        _floor(axis, config, rows, column, eta)
+        groups = learned(rows, 0.0).groupby("m")
+        for (m, some), color in zip(groups, SHADES, strict=False):
+            values = _scaled(some, column, family(some, column))
+            _spread(axis, lengths, values, f"m = {m:,}", color=color)
+        _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="steps of training", ylabel=MEASURED[column])
         axis.set_xticks(lengths, [f"{steps:,}" for steps in lengths])
         axis.minorticks_off()
@@ -235,5 +222,5 @@ def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     return figure
 
 
-OF_LAWS = {"data-like": _against_m, "dose": _dose, "families": _families, "memory": _memory}
-"""Figures of laws that look like data, by name."""
+OF_IMAGES = {"data-like": _against_m, "dose": _dose, "families": _families, "memory": _memory}
+"""Figures of a distribution fitted to images."""

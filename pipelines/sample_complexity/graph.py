@@ -1,42 +1,43 @@
-"""The study of sample complexity, as its graph of stages.
+"""The graph of the study of sample complexity.
 
 ::
 
-    learn (draw ──> fit ──> measure) ──┐
-    learn                            ──┼──> conclude
-    …                                ──┘
+    learn (sample ──> fit ──> measure) ──┐
+    learn                              ──┼──> conclude
+    …                                  ──┘
 """
 
-from redun.scheduler import catch_all
-
 from pipelines.engine import Artefact, Stage
-from pipelines.engine.pipeline import Pipeline
-from pipelines.engine.tasks import FAILED, fail
-from pipelines.reporting import claims
-from pipelines.sample_complexity import results
+from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.tasks import gather_cells
 from pipelines.sample_complexity.cells import cells, title
-from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 
-STAGES = "pipelines.sample_complexity.stages"
-
-learn = Stage(f"{STAGES}.learn", data=["ebflow.complexity.fitted"])
-conclude = Stage(f"{STAGES}.conclude", data=["pipelines.reporting"])
+learn = Stage("pipelines.sample_complexity.learn", data=["ebflow.complexity.fitted"])
+conclude = Stage("pipelines.sample_complexity.conclude", data=["pipelines.reporting"])
 
 
-def sample_complexity(config: ComplexityConfig, inputs: None = None) -> Artefact:
+def sample_complexity(config: ComplexityConfig, inputs: None = None) -> dict[str, Artefact]:
     """Returns the report, as an expression of redun. A cell that fails stops no other."""
-    found = [learn(cell, title=title(cell)) for cell in cells(config)]
-    return conclude(config, [catch_all(found, FAILED, fail)])
+    rows = gather_cells((learn(cell, title=title(cell)),) for cell in cells(config))
+    return {"report": conclude(config, [rows])}
+
+
+def describe(config: ComplexityConfig) -> Description:
+    """Returns the scale and the seed."""
+    return Description(
+        parts=(f"scale {config.scale}",),
+        about=f"**{TITLE}.** {INTRO}",
+        tags={"ebflow.scale": config.scale, "ebflow.seed": str(config.seed)},
+    )
 
 
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
+    launches=lambda config: False,
+    tasks=lambda config: (learn, conclude),
     check=lambda config: None,
     examine=lambda config: None,
     graph=sample_complexity,
-    describe=results.describe,
-    publish=claims.publish,
-    metrics=lambda summary: summary["cost"],
-    conclude=claims.conclude,
-    show=results.show,
+    describe=describe,
 )

@@ -1,14 +1,9 @@
-"""The rows of the study, a row a training set and m (and length of training): made and read.
+"""Rows of results: one for each training set, size m and length of training.
 
-These columns as far as they apply: ``panel``, ``learner``, ``ratio`` (R/σ), ``size`` (d),
-``hypotheses`` (|H|), ``height`` (S), ``a``, ``epsilon``, ``eta``, ``m`` (none: no sample is seen
-twice), ``step`` (of training, where networks are measured after several), ``seed``, ``n_far``
-(training samples of the far mode), ``wrong`` (whether ERM erred), the errors of
-``ebflow.complexity.errors.summary``, those over all N levels of a sampler (``levels_l2``,
-``levels_t`` and ``levels_q``, roots of means of squares of the errors in mean square, truncated
-and at δ; ``levels_d``, the largest Dᵟ with δ/N), ``kl`` (nats), ``kl_floor`` (that of the smoothed
-truth), ``tv``, ``w1``, ``w2``, ``far_mass`` and its error, ``theta`` (logit of a mode's weight);
-those of denoisers are named there.
+Columns of all panels: ``panel``, ``learner``, ``seed`` (the training set), ``m``, ``n_far`` (its
+samples of the far or added mode), ``size`` (d), ``eta``, and errors (see
+``ebflow.complexity.errors``). Others: ``ratio`` (R/σ), ``rarity``, ``width`` and
+``depth`` of networks, ``step`` (of training), and distances of samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,17 +15,21 @@ import pandas as pd
 from torch import Tensor
 
 FILE = "rows.parquet"
-COUNTED = {"m": "Int64", "step": "Int64"}
-"""Whole numbers that some rows lack."""
 
 
 def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns rows from tensors and sequences of as many numbers, and constants."""
-    return pd.DataFrame({k: v.numpy() if isinstance(v, Tensor) else v for k, v in columns.items()})
+    """Returns rows, from tensors or sequences of equal length and constants."""
+    return pd.DataFrame({name: _values(values) for name, values in columns.items()})
+
+
+def _values(values: Any) -> Any:  # noqa: ANN401
+    if not isinstance(values, Tensor):
+        return values
+    return values.double().numpy() if values.is_floating_point() else values.numpy()
 
 
 def geometric(first: float, last: float, ratio: float) -> list[int]:
-    """Returns whole numbers from ``first`` to at least ``last``, about ``ratio`` apart."""
+    """Returns integers from ``first`` to at least ``last``, in geometric progression."""
     count = int(np.ceil(np.log(last / first) / np.log(ratio))) + 1
     return sorted({round(first * ratio**k) for k in range(count)})
 
@@ -38,7 +37,7 @@ def geometric(first: float, last: float, ratio: float) -> list[int]:
 def read(folders: Sequence[Path]) -> pd.DataFrame:
     """Returns the rows of all cells."""
     parts = [pd.read_parquet(folder / FILE) for folder in folders]
-    return pd.concat(parts, ignore_index=True).astype(COUNTED)
+    return pd.concat(parts, ignore_index=True).astype({"m": "Int64", "step": "Int64"})
 
 
 def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
@@ -49,16 +48,16 @@ def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
 
 
 def matrix(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, list[int]]:
-    """Returns a column with shape (training sets, sizes), and the sizes m, of finitely many."""
-    found = rows.dropna(subset="m").pivot(index="seed", columns="m", values=column)
-    return found.to_numpy(float), found.columns.tolist()
+    """Returns a column with shape (training sets, sizes), and the sizes m."""
+    table = rows.dropna(subset="m").pivot(index="seed", columns="m", values=column)
+    return table.to_numpy(float), table.columns.tolist()
 
 
 def family(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Returns a column with shape (sets, networks, ...), of every m and length of training."""
     ordered = rows.sort_values(["seed", "m", "step"])
-    found = np.array(ordered[column].tolist(), float)
-    return found.reshape(rows["seed"].nunique(), -1, *found.shape[1:])
+    values = np.array(ordered[column].tolist(), float)
+    return values.reshape(rows["seed"].nunique(), -1, *values.shape[1:])
 
 
 def trained(rows: pd.DataFrame) -> pd.DataFrame:

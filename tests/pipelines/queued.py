@@ -38,7 +38,7 @@ def held(folder, name):
 
 def main(folder):
     environment.prepare()
-    session = connection.start()
+    session = connection.start(dashboard=False)
     import ray
 
     gpu = begin({"CPU": 1, "GPU": 1}, hold, folder, "gpu")

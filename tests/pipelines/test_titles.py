@@ -4,9 +4,6 @@ from pipelines.gradient_alignment.config import RegulariserConfig
 from pipelines.gradient_alignment.models import title
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.sample_complexity.cells import cells
-from pipelines.sample_complexity.cells import title as title_of
-from pipelines.sample_complexity.config import at_scale
 
 
 def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():
@@ -15,12 +12,6 @@ def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():
         config = PaperConfig(experiment=name, **sources)
         titles = [one.title for one in experiment.placed(config)]
         assert len(set(titles)) == len(titles), name
-
-
-def test_cells_of_the_study_of_sample_complexity_have_titles_of_their_own():
-    for scale in ("smoke", "cpu"):
-        titles = [title_of(one) for one in cells(at_scale(scale))]
-        assert len(set(titles)) == len(titles), [t for t in titles if titles.count(t) > 1]
 
 
 def test_a_penalty_has_a_short_name():

@@ -5,7 +5,7 @@ class Untracked:
     """A stage's run that keeps what it is told."""
 
     def __init__(self, output=None, work=None):
-        self.output, self.work = output, work
+        self.output, self.work, self.command = output, work, "ebflow run"
         self.params, self.metrics, self.rows, self.tags = {}, {}, [], {}
 
     def log_params(self, params):

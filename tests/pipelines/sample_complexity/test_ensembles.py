@@ -7,13 +7,19 @@ from ebflow.complexity import errors
 from ebflow.complexity.closed_forms import HALF, worst_eta
 from ebflow.complexity.instances import far_mode, gaussian
 from ebflow.randomness import generator
-from pipelines.sample_complexity.ensembles import Denoisers, fit
-from pipelines.sample_complexity.training_sets import TrainingSets
+from pipelines.sample_complexity.ensembles import RectifiedDenoisers
+from pipelines.sample_complexity.training import TrainingSets, train
 from tests.library.conftest import double_precision  # noqa: F401
 
 
 def ensemble(count, size=1, radius=4.0, seed=0, **options):
-    return Denoisers(count, size, radius=radius, generator=generator(seed), **options).double()
+    source = generator(seed)
+    return RectifiedDenoisers(count, size, radius=radius, generator=source, **options).double()
+
+
+def fit(ensemble, sets, *, steps, **options):
+    for _ in train(ensemble, sets, lengths=(steps,), **options):
+        pass
 
 
 def drawn(instance, sets, n, seed=1):

@@ -8,11 +8,10 @@ import torch
 from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.truths import load
 from ebflow.randomness import generator
-from pipelines.sample_complexity.ensembles import fit
-from pipelines.sample_complexity.preconditioned import residual_denoisers, unet_denoisers
+from pipelines.sample_complexity.ensembles import residual_denoisers, unet_denoisers
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
-from .test_ensembles import training_sets
+from .test_ensembles import fit, training_sets
 
 KINDS = pytest.mark.parametrize("kind", (residual_denoisers, unet_denoisers))
 
@@ -54,12 +53,6 @@ def test_the_weight_makes_the_loss_that_of_unit_targets(sigma):
     net = stirred(residual_denoisers, 1)
     c_out = sigma / math.hypot(sigma, 1)
     assert net.weight(sigma) * c_out**2 == pytest.approx(1)
-
-
-@pytest.mark.parametrize("size", (8, 9))
-def test_a_u_net_is_for_images_of_an_even_side(size):
-    with pytest.raises(ValueError, match=f"size: found {size}, expected the square of an even"):
-        unet_denoisers(1, size, generator=generator(0))
 
 
 def test_a_u_net_uses_the_whole_image():

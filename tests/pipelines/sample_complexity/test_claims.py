@@ -1,4 +1,4 @@
-"""What is asked of denoisers of laws that look like data, on rows whose answers are known."""
+"""The claims about distributions fitted to images, on rows with known answers."""
 
 from functools import cache
 from itertools import chain
@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reporting.claims import decide
-from pipelines.sample_complexity import denoiser_questions
+from pipelines.sample_complexity.claims import _about_images, learned, parting
 from pipelines.sample_complexity.config import at_scale
 from pipelines.sample_complexity.rows import family
 
 CONFIG = at_scale("cpu")
-SIZES, LENGTHS = CONFIG.laws.sizes, CONFIG.laws.lengths
-SETS, LEVELS = 16, CONFIG.laws.levels + 1
-ETAS = CONFIG.laws.etas[1], CONFIG.laws.etas[-1]
+SIZES, LENGTHS = CONFIG.distributions.sizes, CONFIG.distributions.lengths
+SETS, LEVELS = 16, CONFIG.distributions.levels + 1
+ETAS = CONFIG.distributions.etas[0], CONFIG.distributions.etas[-1]
 DEFAULTS = {"drift": 0.0, "blind": True, "rise": 0.5, "likelier": 20.0, "wrong": 0.5, "told": True}
 
 
@@ -43,10 +43,10 @@ def networks(eta, drift, blind, rise, likelier, wrong, told):
     mode = (rise if eta == ETAS[1] else 0.05) + np.where(end < 1, 100, 5) * seen
     mode = np.exp(mode) if eta else np.ones(len(m))
     both = mode if not blind else np.ones(len(m))
-    by_level = np.ones(LEVELS) * (np.arange(LEVELS) == denoiser_questions.parting(CONFIG))
+    by_level = np.ones(LEVELS) * (np.arange(LEVELS) == parting(CONFIG))
     w2 = (mean * mode if eta else usual) if told else rng.normal(size=len(m))
     return pd.DataFrame({
-        "panel": "truths", "learner": "residual networks", "law": "digits", "size": 64,
+        "panel": "truths", "learner": "residual networks", "distribution": "digits", "size": 64,
         "eta": eta, "m": m, "seed": seed, "step": step, "sigma_l2": mean, "sigma_d_0.1": tail,
         "levels_l2": mean * mode, "levels_q": tail * both, "levels_d": tail * both,
         "levels_t": mean, "copied": np.where(few, 0.6 * end, 0.0) + abs(noise),
@@ -58,7 +58,7 @@ def networks(eta, drift, blind, rise, likelier, wrong, told):
 
 @cache
 def claims(**options):
-    return decide(list(chain(*denoiser_questions.questions(CONFIG, rows(**options)))))
+    return decide(list(chain(*_about_images(CONFIG, rows(**options)))))
 
 
 def verdicts(part, **options):
@@ -74,7 +74,7 @@ def test_errors_that_fall_alike_are_told_to():
 
 def test_errors_that_the_rows_are_too_few_for_are_not_decided():
     few = rows(rise=0.2).query("seed < 2")
-    groups = denoiser_questions.questions(CONFIG, few)
+    groups = _about_images(CONFIG, few)
     part = [c for c in decide(list(chain(*groups))) if "raises mean square more" in c.claim]
     assert {claim.verdict for claim in part} == {"not decided at this size"}
 
@@ -98,7 +98,7 @@ def test_orders_of_both_errors_are_compared_within_a_training_set():
 
 
 def test_power_is_told_where_correlations_can_be():
-    asked = chain(*denoiser_questions.questions(CONFIG, rows()))
+    asked = chain(*_about_images(CONFIG, rows()))
     regions = [asking.expected for asking, _ in asked if "rank correlation" in asking.quantity]
     assert regions and all(region.low + region.margin <= 1 for region in regions)
 
@@ -117,5 +117,5 @@ def test_no_effect_is_told_from_nothing_alone():
 
 
 def test_a_family_has_every_m_and_length():
-    found = family(denoiser_questions.learnt(rows(), "digits", 0.0), "levels_l2")
+    found = family(learned(rows(), 0.0), "levels_l2")
     assert found.shape == (SETS, len(SIZES) * len(LENGTHS))

@@ -1,0 +1,282 @@
+"""The claims of the study, the numbers that decide them, and a check of the sampler.
+
+A unit is a training set, nested in m, with all networks that learned from it. Its networks of
+every m and length of training are its *family*: they differ far more than networks of equal m do,
+so ranks within a family tell errors apart.
+
+Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
+Xun, 2023), arXiv:2311.13745. Claims are about shapes: exponents and where they vanish. Its
+constants and its powers of ε and d are upper bounds.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
+
+import numpy as np
+import pandas as pd
+
+from ebflow.complexity.samplers import ladder
+from pipelines.reporting.claims import Check, Claim, Conclusion, Measured, Question, decide
+from pipelines.reporting.statistics import (
+    Confidence,
+    above,
+    below,
+    bootstrap,
+    rank_correlation,
+    student,
+    within,
+)
+from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity.data_like import DELTA, LEARNERS, LEAST, WIDEST
+from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents
+from pipelines.sample_complexity.rows import family, matrix, trained, where
+
+SAME = 0.15
+"""Errors differ if the logarithm of their ratio changes by more than this."""
+
+RANKS, ALIKE, SHOWS = 0.2, 0.8, 0.95
+"""Rank correlations differ by more than the first. Orders are alike above the second; the power
+is that at the third.
+"""
+
+COPIES = 0.1
+"""A network memorizes if more of its samples than this are copies; of true samples 0.01 are."""
+
+BETTER = 0.1
+"""Estimators differ if the logarithm of their errors' ratio is more than this."""
+
+PARTING = 8.0
+"""The noise level at which missing a mode at distance 4 costs most, relative to the errors of
+networks without it. Chosen from the rows of earlier runs.
+"""
+
+PREDICTORS = {
+    "levels_l2": "mean square",
+    "levels_t": "truncated mean square",
+    "levels_q": "quantile",
+    "levels_d": "largest quantile error, δ/N",
+}
+OUTCOMES = {
+    "w2": "sliced W2",
+    "tv": "TV of components",
+    "excess": "−log q",
+    "far_error": "error of the mode's weight",
+}
+FAMILY = "over the networks of a training set, of every m and length of training"
+
+WOULD_CHANGE = (
+    "Data with rare modes of their own: these distributions have the modes of a mixture of few "
+    "components, and those that were added.",
+    "Networks that are trained until the training set alone limits them: at the largest m the "
+    "number of steps does, too.",
+    "Other families of networks: within a training set ranks are over m and the length of "
+    "training, which change both errors alike.",
+    "Another architecture, or a longer training of it.",
+    "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
+)
+
+
+def conclusion(
+    config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
+) -> Conclusion:
+    """Returns claims and a check; the trainings of scale smoke are too short to judge them."""
+    groups = _about_images(config, rows)
+    measured = [*chain(*groups), *about_exponents(exponents), *_sampling(rows), _fresh(rows)]
+    check = _sampler(rows)
+    if config.scale == "smoke":
+        measured = [(question, None) for question, _ in measured]
+        check = replace(check, passed=None)
+    claims = decide(measured)
+    starts = accumulate(map(len, groups[:-1]), initial=0)
+    findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
+    return Conclusion(findings, tuple(claims), (check,), WOULD_CHANGE)
+
+
+def _sentence(claim: Claim) -> str:
+    value = f": {claim.quantity} {claim.estimate}" if claim.estimate else ""
+    return f"{claim.claim} ({claim.verdict}{value})"
+
+
+def learned(rows: pd.DataFrame, eta: float, net: str = "residual") -> pd.DataFrame:
+    """Returns the rows of networks, with an added mode of this weight; 0: without."""
+    return where(rows, learner=LEARNERS[net], eta=eta)
+
+
+def _about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
+    """Returns three groups of claims; the first two of each group are the findings."""
+    etas = config.distributions.etas
+    rows = where(rows, distribution=config.distributions.names[0])
+    plain, *rare = (learned(rows, eta) for eta in (0.0, *etas))
+    apart, orders = list(_alike(trained(plain))), list(_predicted(plain))
+    if etas:
+        apart = [*_parted(config, plain, rare), *apart]
+        orders = [*_ordered(config, rare[-1]), *orders]
+    return [apart, orders, list(_memorized(plain))]
+
+
+def _parted(
+    config: ComplexityConfig, plain: pd.DataFrame, rare: list[pd.DataFrame]
+) -> Iterator[Measured]:
+    """Compares the effects of the lightest and the heaviest mode on both errors."""
+    sizes, etas, place = config.distributions.sizes, config.distributions.etas, parting(config)
+    quantity = "rise of mean square over that of the quantile error, as a logarithm"
+    shown = {
+        "figure": "dose",
+        "note": "against networks of the distribution without it, paired by training set",
+    }
+    yield Question(
+        f"At σ = {PARTING:g} a mode of weight η = {etas[-1]:g} raises mean square more than the "
+        f"quantile, m = {sizes[-1]:,}", quantity, above(SAME), **shown,
+    ), student(rise(plain, rare[-1], sizes[-1])[:, place])  # fmt: skip
+    yield Question(
+        f"Over all levels it does so too, m = {sizes[0]:,}",
+        "the same of roots of means of squares over levels", above(SAME), **shown,
+    ), student(rise(plain, rare[-1], sizes[0], levels=False))  # fmt: skip
+    yield Question(
+        f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {sizes[0]:,}",
+        quantity, below(SAME), **shown,
+    ), student(rise(plain, rare[0], sizes[0])[:, place])  # fmt: skip
+
+
+def parting(config: ComplexityConfig) -> int:
+    """Returns the index of the level that is nearest to ``PARTING``."""
+    levels = np.log(ladder(WIDEST, LEAST, config.distributions.levels))
+    return int(np.abs(levels - np.log(PARTING)).argmin())
+
+
+def rise(plain: pd.DataFrame, rare: pd.DataFrame, m: int, *, levels: bool = True) -> np.ndarray:
+    """Returns by how much a mode raises mean square over the quantile, as a logarithm.
+
+    Of trained networks, set by set: with shape (sets, levels), or (sets,) over all levels.
+    """
+    names = ("by_level_l2", "by_level_d") if levels else ("levels_l2", "levels_q")
+    ratios = []
+    for rows in (rare, plain):
+        mean, tail = (at_size(rows, name, m) for name in names)
+        ratios.append(np.log(mean) - np.log(tail))
+    return ratios[0] - ratios[1]
+
+
+def at_size(rows: pd.DataFrame, column: str, m: int) -> np.ndarray:
+    """Returns a column of the trained networks of an m, with shape (sets, ...)."""
+    return family(where(trained(rows), m=m), column)[:, 0]
+
+
+def _alike(rows: pd.DataFrame) -> Iterator[Measured]:
+    pairs = {
+        "at the least noise": ("sigma_l2", f"sigma_d_{DELTA:g}"),
+        "over all levels, δ/N": ("levels_l2", "levels_d"),
+    }
+    for place, (mean, tail) in pairs.items():
+        yield Question(
+            f"Without an implanted mode the ratio of both errors is the same at every m, {place}",
+            "its largest change from that of the largest m, as a logarithm", below(SAME),
+            figure="data-like", note="a maximum over m, whose interval the bootstrap moves up",
+        ), _largest_change(rows, mean, tail)  # fmt: skip
+
+
+def _largest_change(rows: pd.DataFrame, mean: str, tail: str) -> Confidence | None:
+    """Returns the largest change over m of the logarithm of two errors' ratio."""
+    ratio = np.log(matrix(rows, tail)[0]) - np.log(matrix(rows, mean)[0])
+
+    def largest(ratio: np.ndarray) -> float:
+        return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
+
+    return bootstrap(largest, ratio, resamples=400) if len(ratio) > 3 else None
+
+
+def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]:
+    """Compares the orders of both errors: if they are alike, both predict samples equally well."""
+    place = parting(config)
+    pairs = {
+        "over all levels": [family(rows, name) for name in ("levels_l2", "levels_q")],
+        f"at σ = {PARTING:g}": [
+            family(rows, name)[..., place] for name in ("by_level_l2", "by_level_d")
+        ],
+    }
+    for levels, errors in pairs.items():
+        yield Question(
+            f"With a mode of weight η = {config.distributions.etas[-1]:g}, mean square and "
+            f"quantile order networks alike, {levels}: ranks are correlated by more than "
+            f"{ALIKE:g}", f"rank correlation {FAMILY}", above(ALIKE, margin=SHOWS - ALIKE),
+            figure="families", note="mean over training sets",
+        ), student(rank_correlation(*errors))  # fmt: skip
+
+
+def _predicted(rows: pd.DataFrame) -> Iterator[Measured]:
+    error = family(rows, "levels_l2")
+    for outcome in ("w2", "tv", "excess"):
+        yield Question(
+            f"Without it, the less the error, the less {OUTCOMES[outcome]}: ranks are "
+            f"correlated by more than {RANKS:g}", f"rank correlation {FAMILY}", above(RANKS),
+            figure="families", note="mean over training sets; mean square over all levels",
+        ), student(rank_correlation(family(rows, outcome), error))  # fmt: skip
+
+
+def _memorized(rows: pd.DataFrame) -> Iterator[Measured]:
+    m, steps = (sorted(rows[name].unique()) for name in ("m", "step"))
+    few, many = (where(rows, m=size) for size in (m[0], m[-1]))
+    span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
+    yield Question(
+        f"{m[0]:,} samples are memorized", "share of samples that are copies at the end",
+        above(COPIES), figure="memory",
+        note="nearer to a training sample than all but 1 % of true samples are",
+    ), student(family(few, "copied")[:, -1])  # fmt: skip
+    for name in ("levels_l2", "levels_q"):
+        yield Question(
+            f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
+            "its change over all levels, as a logarithm", above(SAME), figure="memory",
+            note="paired by network",
+        ), student(np.log(_remaining(few, name)))  # fmt: skip
+    yield Question(
+        f"Meanwhile −log q of samples falls more than that of m = {m[-1]:,}: {span}",
+        "share that is left of what it is above true samples', less that of the largest m",
+        below(-SAME), figure="memory", note="paired by training set",
+    ), student(_remaining(few, "excess") - _remaining(many, "excess"))  # fmt: skip
+
+
+def _remaining(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Returns each network's value at the end divided by that at the previous length."""
+    values = family(rows, column)
+    return values[:, -1] / values[:, -2]
+
+
+def _sampling(rows: pd.DataFrame) -> Iterator[Measured]:
+    networks = where(rows, panel="samplers", learner="networks")
+    mean = family(networks, "levels_l2")
+    names = {"tv": "total variation", "w2": "W2"}
+    for outcome, error in (("tv", "levels_q"), ("tv", "levels_d"), ("w2", "levels_q")):
+        distances, tail = family(networks, outcome), family(networks, error)
+        gain = rank_correlation(distances, tail) - rank_correlation(distances, mean)
+        sets, count = distances.shape
+        yield Question(
+            f"With a far mode on the line the {names[outcome]} of samples follows the "
+            f"{PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
+            f"difference of rank correlations {FAMILY}", above(RANKS), figure="sampling",
+            note=f"mean over {sets} training sets as they come, of {count} networks each",
+        ), student(gain)  # fmt: skip
+
+
+def _fresh(rows: pd.DataFrame) -> Measured:
+    """Compares networks of equal training sets by the errors on the bulk."""
+    networks = where(rows, panel="networks", size=1).sort_values(["ratio", "seed", "m"])
+    once, fresh = (where(networks, learner=name) for name in NETWORKS)
+    gaps = np.log(once["sigma_l2_bulk"].to_numpy()) - np.log(fresh["sigma_l2_bulk"].to_numpy())
+    seeds = fresh["seed"].to_numpy()
+    return Question(
+        f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
+        "bulk error with one noise a sample over that with fresh noise, as a logarithm",
+        above(BETTER), note="mean over all m and R/σ, paired by training set",
+    ), student([gaps[seeds == seed].mean() for seed in np.unique(seeds)])  # fmt: skip
+
+
+def _sampler(rows: pd.DataFrame) -> Check:
+    rows = where(rows, panel="truths", eta=0.0)
+    exact, true = (
+        float(where(rows, learner=name)["tv"].mean()) for name in ("exact score", "true samples")
+    )
+    return Check.of(
+        "The probability flow of the exact score samples the distribution fitted to images",
+        "TV of components above that of true samples", exact - true, within(0.05),
+    )  # fmt: skip

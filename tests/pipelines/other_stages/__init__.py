@@ -1,1 +1,0 @@
-"""A stage with the name of another."""

@@ -1,0 +1,204 @@
+"""The options of the study, its cells, and the rows of small cells."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ebflow.complexity.closed_forms import worst_eta
+from ebflow.complexity.truths import NAMES, load
+from ebflow.randomness import generator
+from pipelines.cli.main import COMMANDS
+from pipelines.cli.parsing import parse_study
+from pipelines.sample_complexity import data_like
+from pipelines.sample_complexity.cells import (
+    DenoiserCell,
+    NetworkCell,
+    SamplerCell,
+    cells,
+    title,
+)
+from pipelines.sample_complexity.config import DELTAS, EPSILON, NEAREST, at_scale
+from pipelines.sample_complexity.far_mode import FIRST, RATIO, REACH
+from pipelines.sample_complexity.learn import MEASURES
+from pipelines.sample_complexity.rows import geometric, matrix, where
+
+SMOKE = at_scale("smoke")
+
+
+def of(kind, config=SMOKE, **fields):
+    chosen = [cell for cell in cells(config) if isinstance(cell, kind)]
+    return [c for c in chosen if all(getattr(c, name) == v for name, v in fields.items())]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+def test_cells_differ_and_so_do_their_titles(scale):
+    found = cells(at_scale(scale))
+    assert len(set(found)) == len({title(cell) for cell in found}) == len(found)
+    assert {type(cell) for cell in found} == set(MEASURES)
+
+
+def test_the_grid_is_the_configured_one():
+    config = at_scale("cpu")
+    for noise in ("once", "fresh"):
+        line = of(NetworkCell, config, size=1, noise=noise)
+        assert {cell.ratio for cell in line} == {8, 16, 32, 64}
+        for ratio in (8, 64):
+            seeds = [(c.first, c.count) for c in line if c.ratio == ratio]
+            assert seeds == [(0, 10), (10, 10), (20, 10)]
+    assert {cell.size for cell in of(NetworkCell, config, ratio=32.0)} == {1, 2, 4, 8}
+    assert {cell.eta for cell in of(DenoiserCell, config)} == {0, 5e-4, 5e-3, 5e-2}
+
+
+def test_the_distributions_are_the_packaged_ones():
+    assert set(at_scale("full").distributions.names) == set(NAMES)
+
+
+def test_one_quantity_is_varied_at_a_time():
+    usual = {"width": 32, "depth": 2, "rarity": 1.0}
+    found = of(NetworkCell, at_scale("cpu"), panel="varied")
+    for cell in found:
+        assert sum(getattr(cell, name) != value for name, value in usual.items()) <= 1
+    for name in usual:
+        assert len({getattr(cell, name) for cell in found}) == 4
+
+
+def test_the_far_mode_is_never_heavier_than_the_mass_beyond_the_quantile():
+    """Nearer modes are heavier: at R/σ = 12 a quantile would see eight times the weight."""
+    found = at_scale("cpu").changed(grid={"radii": (6.0, 12.0, 24.0)})
+    assert {cell.rarity for cell in of(NetworkCell, found, panel="varied")} == {1, 2, 4}
+    assert worst_eta(NEAREST, EPSILON) == pytest.approx(DELTAS[-1])
+
+
+def test_options_override_the_scale_and_are_sorted():
+    words = ["--scale", "smoke", "--learners.width", "7", "--grid.dims", "4", "2", "2"]
+    found = parse_study(words, COMMANDS["run sample-complexity"]).config
+    assert found == SMOKE.changed(learners={"width": 7}, grid={"dims": (2, 4)})
+
+
+INVALID = {
+    "--grid.radii": ("--grid.radii", "8", "x"),
+    "radii": ("--grid.radii", "1", "8"),
+    "etas": ("--distributions.etas", "0", "1"),
+}
+
+
+@pytest.mark.parametrize("option", INVALID)
+def test_invalid_options_are_named(home, ebflow, option):
+    result = ebflow("run", "sample-complexity", *INVALID[option])
+    assert not home.exists()
+    assert option in result.refusal
+
+
+def test_a_grid_is_geometric_and_reaches_its_end():
+    assert geometric(8, 100, 2**0.5) == [8, 11, 16, 23, 32, 45, 64, 91, 128]
+    assert geometric(2, 9, 1.25)[:3] == [2, 3, 4]
+
+
+def test_a_matrix_has_a_row_for_each_training_set():
+    rows = pd.DataFrame({"seed": [1, 0, 1, 0], "m": [2, 4, 4, 2], "e": [0.1, 0.2, 0.3, 0.4]})
+    values, sizes = matrix(rows, "e")
+    assert sizes == [2, 4] and values.tolist() == [[0.4, 0.2], [0.1, 0.3]]
+
+
+def smaller(cell, **fields):
+    return cell.model_copy(update={"count": 2, **fields})
+
+
+TINY = {
+    NetworkCell: {"steps": 5},
+    SamplerCell: {"sizes": (8, 16), "lengths": (2, 5), "samples": 100, "levels": 3},
+    DenoiserCell: {"lengths": (1, 3), "levels": 2},
+}
+"""Fields that make a cell as small as it goes."""
+
+
+@pytest.mark.parametrize("kind", TINY, ids=lambda kind: kind.__name__)
+def test_a_cell_has_the_same_rows_again(kind):
+    cell = smaller(of(kind)[-1], **TINY[kind])
+    first, again = MEASURES[kind](cell), MEASURES[kind](cell)
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+    assert len(first) >= 2
+    other = MEASURES[kind](cell.model_copy(update={"seed": 1}))
+    assert not first.equals(other)
+
+
+def test_rows_of_networks_count_far_samples_and_errors():
+    cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=5, count=3)
+    rows = MEASURES[NetworkCell](cell)
+    sizes = geometric(FIRST, REACH / rows["eta"][0], RATIO)
+    assert len(rows) == 3 * len(sizes)
+    for seed in range(3):
+        some = where(rows, seed=seed)
+        assert some["m"].tolist() == sizes
+        counts = some["n_far"].tolist()
+        assert counts == sorted(counts) and all(n <= m for n, m in zip(counts, sizes, strict=True))
+    both = np.hypot(rows["sigma_l2_bulk"], rows["sigma_l2_far"])
+    np.testing.assert_allclose(rows["sigma_l2"], both, rtol=1e-5)
+
+
+def test_a_training_set_is_the_same_in_any_cell():
+    cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=1, count=4)
+    whole = MEASURES[NetworkCell](cell)
+    part = MEASURES[NetworkCell](cell.model_copy(update={"first": 2, "count": 2}))
+    assert where(whole, seed=3)["n_far"].tolist() == where(part, seed=3)["n_far"].tolist()
+
+
+def test_samplers_have_errors_over_all_levels_and_floors():
+    cell = smaller(of(SamplerCell)[0], sizes=(64,), lengths=(9, 200), samples=2000, levels=9)
+    rows = MEASURES[SamplerCell](cell)
+    true = where(rows, learner="true samples")["far_mass"]
+    assert true.mean() == pytest.approx(rows["eta"][0], abs=0.01)
+    networks = where(rows, learner="networks")
+    assert (networks["levels_d"] >= networks["sigma_d_0.1"]).all()
+    assert (networks["levels_q"] > 0).all()
+    short, long = (where(networks, step=step)["levels_l2"] for step in (9, 200))
+    assert len(short) == len(long) == 2 and long.mean() < short.mean()
+
+
+def test_denoisers_are_measured_beside_the_exact_score():
+    """Untrained they copy nothing; exact scores are near the truth; training sets are nested."""
+    cell = of(DenoiserCell, eta=0.05)[0]
+    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=10)
+    rows = MEASURES[DenoiserCell](cell)
+    networks = where(rows, learner="residual networks")
+    assert networks["m"].tolist() == [30, 200, 30, 200]
+    seen = networks["n_far"].to_numpy()
+    assert (seen[::2] <= seen[1::2]).all() and 2 < seen[1::2].mean() < 20
+    floors = rows[rows["learner"].isin(("exact score", "true samples"))]
+    assert np.ptp(floors["excess"]) < 2 and floors["far_error"].max() < 0.015
+    assert floors["tv"].max() < 0.15 < networks["tv"].iloc[0]
+    assert networks["copied"].max() < 0.3
+    levels = np.array(networks["by_level_l2"].tolist())
+    np.testing.assert_allclose(levels[:, -1], networks["sigma_l2"], rtol=1e-5)
+    mean = np.sqrt((levels**2).mean(1))
+    np.testing.assert_allclose(mean, networks["levels_l2"], rtol=1e-5)
+    missing = where(rows, learner=data_like.MISSING).iloc[0]
+    cost, tail = (np.array(missing[name]) for name in ("by_level_l2", "by_level_d"))
+    assert cost.max() > 1 and tail.max() < 0.1 * cost.max(), "a mode of half of δ"
+
+
+def test_each_training_set_has_its_own_test_points():
+    """So that intervals over sets include the randomness of test points."""
+    cell, truth = of(DenoiserCell, eta=0.0)[0], load("digits")
+    measure = data_like.Measure(cell, truth, [2.0, 0.5], torch.empty(0))
+    found = measure.errors(lambda x, sigma: 0 * x, [3, 3, 4])
+    first, second, other = found["levels_l2"].tolist()
+    assert first == pytest.approx(second, rel=1e-9) != other
+
+
+def test_measuring_during_training_does_not_change_its_end():
+    cell = smaller(of(DenoiserCell, eta=0.0, net="residual")[0], lengths=(2, 6), levels=2)
+    rows = MEASURES[DenoiserCell](cell)
+    whole = MEASURES[DenoiserCell](cell.model_copy(update={"lengths": (6,)}))
+    networks, whole = (where(found, learner="residual networks") for found in (rows, whole))
+    w2 = {step: where(networks, step=step)["w2"].tolist() for step in set(networks["step"])}
+    assert w2.keys() == {2, 6} and w2[6] == whole["w2"].tolist() != w2[2]
+
+
+def test_a_copy_is_nearer_to_training_than_true_samples_are():
+    x, training = torch.randn(2, 400, 5, generator=generator(0))
+    true = torch.randn(400, 5, generator=generator(1))
+    near = data_like.distances(true, training).quantile(data_like.NEAR)
+    copied = [(data_like.distances(y, training) < near).double().mean() for y in (training, x)]
+    assert copied[0] == 1 and copied[1] < 0.05

@@ -1,0 +1,190 @@
+"""m* and exponents, on errors with known distributions."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.reporting.claims import decide
+from pipelines.reporting.statistics import Interval
+from pipelines.sample_complexity import exponents
+from pipelines.sample_complexity.config import DELTAS, at_scale
+from pipelines.sample_complexity.exponents import (
+    FRESH,
+    NETWORKS,
+    Exponent,
+    Series,
+    about_exponents,
+    crossing,
+    exponent,
+    series,
+    slope,
+)
+from pipelines.sample_complexity.rows import geometric
+
+SIZES = (1, 2, 4, 8)
+RADII = Series("R/σ", FRESH, "networks", "ratio", {"size": 1})
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [((2, 2, 0, 0), 2 * 2**0.5), ((0, 9, 0, 9), math.inf), ((0, 0, 0, 0), 1), ((0, 9, 5, 1), 8)],
+)
+def test_from_the_crossing_on_the_error_stays_below(row, expected):
+    """Between two points the error is linear in log m: from 2 to 0 it is 1 half-way."""
+    errors = np.tile(np.array(row, float), (3, 1))
+    assert crossing(errors, SIZES, 1.0) == pytest.approx(expected)
+
+
+def test_a_power_of_m_crosses_at_its_closed_form():
+    """Errors of m^−½ on a grid in steps of two: within 4 %."""
+    sizes = 2 ** np.arange(12)
+    for epsilon in (0.3, 0.21, 0.1):
+        found = crossing((sizes**-0.5)[None], sizes, epsilon)
+        assert found == pytest.approx(epsilon**-2, rel=0.04)
+
+
+def test_the_median_over_training_sets_decides():
+    errors = np.array([[5.0, 0.0], [5.0, 0.0], [0.0, 0.0]])
+    assert crossing(errors[1:][[0, 1, 1]], (1, 2), 1.0) == 1
+    assert crossing(errors, (1, 2), 1.0) == pytest.approx(2**0.8)
+
+
+def test_a_slope_is_least_squares():
+    values, crossings = np.array([8.0, 16, 32, 64]), np.array([3.0, 20, 40, 400])
+    expected = np.polyfit(np.log(values), np.log(crossings), 1)[0]
+    assert slope(values, crossings) == pytest.approx(expected)
+    both = slope(values, np.stack([crossings, values**2], 1))
+    assert both == pytest.approx([expected, 2.0])
+
+
+def far_mode_rows(ratios=(8, 16, 32, 64), trials=60, seed=0):
+    """Rows of learners that err in mean square until they see a far sample of weight 2 (σ/R)²."""
+    rng, parts = np.random.default_rng(seed), []
+    for ratio in ratios:
+        eta = 2 / ratio**2
+        sizes = geometric(2, 8 / eta, 1.25)
+        first = rng.geometric(eta, size=(trials, 1))
+        parts.append(pd.DataFrame({
+            "panel": "networks", "learner": FRESH, "ratio": float(ratio), "size": 1,
+            "m": np.tile(sizes, trials), "seed": np.repeat(np.arange(trials), len(sizes)),
+            "sigma_l2": np.where(first > np.array(sizes), 0.7, 0.0).reshape(-1),
+            "sigma_d_0.1": np.tile(np.where(np.array(sizes) < 10, 0.7, 0.0), trials),
+        }))  # fmt: skip
+    return pd.concat(parts)
+
+
+def test_a_mode_of_weight_r_to_the_minus_two_has_exponent_two_in_mean_square_alone(monkeypatch):
+    """m* is the median of a geometric distribution: log 2 / η."""
+    monkeypatch.setattr(exponents, "RESAMPLES", 50)
+    rows = far_mode_rows(trials=1000)
+    mean, quantile = (exponent(RADII, name, rows, seed=0) for name in ("m*_L2", "m*_D"))
+    assert mean.slope.value == pytest.approx(2, abs=0.15)
+    for value, m in zip(mean.values, mean.crossings, strict=True):
+        assert m.value == pytest.approx(math.log(2) * value**2 / 2, rel=0.2)
+    assert quantile.slope.interval() == pytest.approx((0, 0, 0), abs=1e-9)
+    entry = mean.summary
+    assert set(entry) >= {"quantity", "against", "learner", "slope", "low", "high", "points"}
+    assert [point["at"] for point in entry["points"]] == [8, 16, 32, 64]
+    again = exponent(RADII, "m*_L2", rows, seed=0)
+    assert again.summary == entry
+
+
+def test_the_interval_covers_as_often_as_it_says(monkeypatch):
+    """40 studies; a binomial standard deviation of the count is 1.4, and 3 of it are allowed."""
+    monkeypatch.setattr(exponents, "RESAMPLES", 100)
+    hits = 0
+    for seed in range(40):
+        rows = far_mode_rows(trials=40, seed=seed)
+        interval = exponent(RADII, "m*_L2", rows, seed=seed).slope.interval()
+        hits += interval.low <= 2 <= interval.high
+    assert hits >= 38 - 4
+
+
+def test_values_that_do_not_cross_are_left_out_and_too_few_have_no_slope():
+    rows = far_mode_rows((8, 16, 32))
+    rows["sigma_l2"] = np.where(rows["ratio"] == 8, 1.0, 0.0)
+    found = exponent(RADII, "m*_L2", rows, seed=0)
+    assert found.crossings[0].value == math.inf and found.slope is None
+    assert found.minus(exponent(RADII, "m*_D", rows, seed=0)) is None
+
+
+def same_sets_rows(**powers):
+    """Rows whose errors cross at the training set's own m, times a power of the value."""
+    first = np.random.default_rng(0).geometric(0.02, size=(20, 1))
+    parts = []
+    for value in (1.0, 2.0, 4.0):
+        sizes = np.arange(1, 900)
+        errors = {column: (first * value**power > sizes).astype(float).ravel()
+                  for column, power in powers.items()}  # fmt: skip
+        parts.append(pd.DataFrame({
+            "panel": "varied", "learner": FRESH, "width": value, "m": np.tile(sizes, 20),
+            "seed": np.repeat(np.arange(20), len(sizes)), **errors,
+        }))  # fmt: skip
+    return pd.concat(parts)
+
+
+def test_the_same_training_sets_are_resampled_together(monkeypatch):
+    """If each crosses exactly twice as late at twice the value, the slope has no spread."""
+    monkeypatch.setattr(exponents, "RESAMPLES", 200)
+    rows = same_sets_rows(sigma_l2=1, **{"sigma_d_0.1": 0})
+    paired = Series("width", FRESH, "varied", "width")
+    late, same = (exponent(paired, name, rows, seed=0) for name in ("m*_L2", "m*_D"))
+    assert late.slope.value == pytest.approx(1, abs=0.02) and late.slope.se < 0.03
+    gap = late.minus(same)
+    assert gap.value == pytest.approx(late.slope.value - same.slope.value)
+    assert gap.se < 0.03
+    rows["panel"] = "networks"
+    alone = Series("R/σ", FRESH, "networks", "width")
+    assert exponent(alone, "m*_L2", rows, seed=0).slope.se > 0.1
+
+
+def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
+    """Errors of 1/√(δ m) are below ε from m = 1/(δ ε²) on."""
+    sizes = geometric(7, 30_000, 1.1)
+    columns = {f"sigma_d_{d:g}": np.tile((d * np.array(sizes)) ** -0.5, 9) for d in DELTAS}
+    rows = pd.DataFrame({
+        "panel": "networks", "learner": FRESH, "ratio": 16.0, "size": 1,
+        "m": np.tile(sizes, 9), "seed": np.repeat(np.arange(9), len(sizes)),
+        "sigma_l2": columns["sigma_d_0.1"], **columns,
+    })  # fmt: skip
+    by_name = {one.against: one for one in series(at_scale("cpu"))}
+    for name, quantity, expected in (("1/ε", "m*_D", 2), ("1/ε", "m*_L2", 2), ("1/δ", "m*_D", 1)):
+        found = exponent(by_name[name], quantity, rows, seed=0)
+        assert found.slope.value == pytest.approx(expected, abs=0.1)
+
+
+def made(quantity, learner, value_and_se):
+    """Returns an exponent and its standard error, of two resamples of 24 training sets."""
+    points = [Interval(10.0, 8.0, 12.0) for _ in range(4)]
+    value, se = value_and_se or (0, 0)
+    away = se * (23 / 48) ** 0.5
+    slopes = [value, value + away, value - away] if value_and_se else []
+    one = Series("R/σ", learner, "networks", "ratio")
+    return Exponent(one, quantity, (8.0, 16.0, 32.0, 64.0), points, np.array(slopes), 24)
+
+
+@pytest.mark.parametrize(
+    "value_and_se, verdict",
+    [
+        ((0.0, 0.1), "holds"),
+        ((1.0, 0.1), "does not hold"),
+        ((0.1, 0.5), "not decided at this size"),
+        (None, "not decided at this size"),
+    ],
+)
+def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
+    claim, _ = decide(list(about_exponents([made("m*_D", NETWORKS[0], value_and_se)])))
+    assert claim.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "mean, verdict",
+    [(1.6, "holds"), (0.1, "does not hold"), (0.6, "not decided at this size")],
+)
+def test_exponents_of_both_errors_are_compared(mean, verdict):
+    """Of the same resamples: apart, their standard errors of 0.2 would decide nothing."""
+    pair = [made("m*_L2", FRESH, (mean, 0.3)), made("m*_D", FRESH, (-0.1, 0.2))]
+    claims = decide(list(about_exponents(pair)))
+    assert len(claims) == 2 and claims[-1].verdict == verdict

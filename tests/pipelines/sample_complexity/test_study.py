@@ -1,0 +1,139 @@
+"""The report of a tiny study, and real runs."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.sample_complexity import figures, tables
+from pipelines.sample_complexity.cells import cells
+from pipelines.sample_complexity.conclude import conclude
+from pipelines.sample_complexity.config import at_scale
+from pipelines.sample_complexity.learn import learn
+
+from ..conftest import NO_RAY, Store
+from ..untracked import Untracked
+from .test_cells import TINY, smaller
+
+SMOKE = at_scale("smoke")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The output of a study of tiny cells, whose stages run in this process."""
+    root = tmp_path_factory.mktemp("study")
+    small = [smaller(c, **TINY[type(c)]) if hasattr(c, "samples") and hasattr(c, "ratio")
+             else c.model_copy(update={"steps": 3}) if hasattr(c, "steps") else c
+             for c in cells(SMOKE)]  # fmt: skip
+    folders = []
+    for index, cell in enumerate(small):
+        folders.append(root / str(index))
+        folders[-1].mkdir()
+        learn(cell, run=Untracked(folders[-1]))
+    output = root / "concluded"
+    output.mkdir()
+    conclude(SMOKE, [(folder,) for folder in folders], run=Untracked(output))
+    return output
+
+
+@pytest.mark.system
+def test_the_results_have_one_row_for_each_network(study):
+    rows = pd.read_parquet(study / "results.parquet")
+    keys = ["panel", "learner", "ratio", "size", "eta", "distribution", "m", "step", "seed",
+            "width", "depth", "rarity"]  # fmt: skip
+    assert not rows.duplicated(keys).any()
+    assert set(rows["panel"]) == {"networks", "samplers", "truths", "varied"}
+
+
+@pytest.mark.system
+def test_the_numbers_have_exponents_claims_and_cost(study):
+    numbers = json.loads((study / "summary.json").read_text())
+    assert len(numbers["exponents"]) == 15
+    against = {one["against"] for one in numbers["exponents"]}
+    assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
+    quantities = {claim["quantity"] for claim in numbers["claims"]}
+    assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= quantities
+    assert len(numbers["claims"]) >= 20 and len(numbers["findings"]) == 3
+    for claim in numbers["claims"]:
+        assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
+        assert claim["verdict"] == "not decided at this size"
+        assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
+    assert [check["passed"] for check in numbers["checks"]] == [None]
+    seconds = numbers["study/cells"] * numbers["study/cpu_s_a_cell"]
+    assert numbers["study/cpu_s"] == pytest.approx(seconds)
+
+
+@pytest.mark.system
+def test_every_figure_is_on_the_page(study):
+    page = (study / "report.html").read_text()
+    drawn = {path.stem: path for path in (study / "figures").iterdir()}
+    for name, path in drawn.items():
+        assert path.stat().st_size > 5_000 and f'<figure id="{name}">' in page
+    for claim in json.loads((study / "summary.json").read_text())["claims"]:
+        assert claim["figure"] is None or claim["figure"] in drawn
+
+
+def test_means_have_a_line_for_each_group_and_no_missing_values():
+    rows = pd.DataFrame({
+        "distribution": "digits", "eta": [0.0, 0.0, 0.05], "w2": [1.0, 2.0, np.nan],
+        "m": pd.array([1000, 1000, None], "Int64"),
+    })  # fmt: skip
+    keys = {"distribution": "distribution", "eta": "η", "m": "m"}
+    found = tables._means("Distributions", rows, keys, {"w2": "sliced W2"}, "")
+    assert found.headings == ("distribution", "η", "m", "sliced W2")
+    assert found.rows == [("digits", "0", "1,000", "1.5"), ("digits", "0.05", "", "")]
+
+
+def finished(store):
+    return len(list((store.home / "artefacts" / "learn").glob("*.json")))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_study_resumes_with_identical_tables(tmp_path):
+    """The driver and all its processes are killed in the middle."""
+    words = ("run", "sample-complexity", "--scale", "smoke")
+    killed = Store(tmp_path / "killed")
+    killed.root.mkdir()
+    process = killed.start(*words)
+    while finished(killed) < 5:
+        assert process.poll() is None
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = finished(killed)
+    printed = killed.run(*words)
+    total = len(cells(SMOKE))
+    assert f"learn {total - before} ran, {before} cached" in printed
+    whole = Store(tmp_path / "whole")
+    whole.root.mkdir()
+    whole.run(*words)
+    results = [
+        (store.root / "runs/sample-complexity/study/results.parquet").read_bytes()
+        for store in (killed, whole)
+    ]
+    assert results[0] == results[1]
+    again = whole.run(*words, **NO_RAY)
+    assert f"learn 0 ran, {total} cached" in again or "conclude cached" in again
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_cells_that_fail_stop_no_other(tmp_path):
+    """At R/σ = 1e200 the weight of the far mode cannot be computed, which its cells find."""
+    options = ("--scale", "smoke", "--grid.radii", "8", "12", "1e200")
+    config = SMOKE.changed(grid={"radii": (8.0, 12.0, 1e200)})
+    total, failing = len(cells(config)), len([c for c in cells(config) if of_far(c)])
+    store = Store(tmp_path)
+    process = store.start("run", "sample-complexity", *options)
+    error = process.communicate(timeout=600)[1]
+    assert process.returncode == 1 and f"{failing} of {total} cells failed" in error
+    assert finished(store) == total - failing
+
+
+def of_far(cell):
+    return getattr(cell, "ratio", 0) == 1e200
