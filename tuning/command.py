@@ -92,7 +92,7 @@ def _check_begun(run: "Run") -> None:
     from tuning.records import begun
 
     inputs = check(run)
-    ended = runner.plan(run, inputs)["search"] == "cached"
+    ended = runner.plan(run, inputs).get("search") == "cached"
     if not ended and not begun(inputs[1]):
         raise BadInput(
             "--resume: found no search by this command that was interrupted, expected one (leave "

@@ -16,7 +16,7 @@ from ebflow.errors import BadInput
 from pipelines.config.source import examined
 from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.pipeline import Pipeline
-from pipelines.engine.tasks import gather_cells, glue
+from pipelines.engine.tasks import gather_cells, subgraph
 from pipelines.reporting import claims
 from tuning import records, results
 from tuning.config import TuneConfig
@@ -65,7 +65,7 @@ def tune(config: TuneConfig, inputs: Inputs) -> tuple[Artefact, ...]:
     return given[0], found, again(config, held, given, found)
 
 
-@glue()
+@subgraph()
 def again(
     config: TuneConfig, held: TuneConfig, given: tuple[Artefact, ...], found: Artefact
 ) -> Artefact:
@@ -84,7 +84,6 @@ def pipeline(config: TuneConfig) -> Pipeline:
     kind = PROBLEMS[type(config)]
     return Pipeline(
         name=f"tune-{kind.pipeline}",
-        tasks=lambda _: tuple(dict.fromkeys((*kind.before, search, *kind.after, verdict))),
         check=check,
         examine=examine,
         graph=tune,

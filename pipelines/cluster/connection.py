@@ -52,12 +52,10 @@ class Connection:
     in_use: TextIO | None = None
 
 
-def start(*, dashboard: bool) -> Connection:
-    """Connects to Ray; an embedded one has room for as many drivers as this machine has cores.
+def start() -> Connection:
+    """Connects to Ray; an embedded one has memory for as many drivers as this machine has cores.
 
-    Arguments:
-        dashboard: Whether an embedded one has a dashboard: Ray Train and Tune ask it what has
-            become of workers and trials.
+    It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
 
     Raises:
         BadInput: If a node of the cluster does not see the store.
@@ -66,7 +64,7 @@ def start(*, dashboard: bool) -> Connection:
     import ray
 
     try:
-        return _joined() if "RAY_ADDRESS" in os.environ else _embedded(dashboard)
+        return _joined() if "RAY_ADDRESS" in os.environ else _embedded()
     except BaseException:
         ray.shutdown()
         raise
@@ -85,7 +83,7 @@ def _joined() -> Connection:
     return Connection(node=node, writer=start_writer(node))
 
 
-def _embedded(dashboard: bool) -> Connection:
+def _embedded() -> Connection:
     import ray
 
     _sweep()
@@ -97,7 +95,7 @@ def _embedded(dashboard: bool) -> Connection:
     ray.init(
         address="local",
         num_cpus=cores,
-        include_dashboard=dashboard,
+        include_dashboard=True,
         log_to_driver=False,
         logging_level=logging.ERROR,
         _memory=cores * DRIVER["memory"],

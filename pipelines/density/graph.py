@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cluster.connection import launched
 from pipelines.config import DensityConfig
 from pipelines.config.source import examined
 from pipelines.density.checks import check
@@ -85,13 +84,10 @@ def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:
 
 DENSITY = Pipeline(
     name="density",
-    launches=lambda config: launched(config.cluster),
-    tasks=lambda config: (prepare, preprocess, train, evaluate, report),
     check=check,
     examine=lambda config: examined(config.data),
     graph=density,
     describe=describe,
     publish=publish,
     log=log,
-    meanwhile=("pipelines.inference.models",),
 )

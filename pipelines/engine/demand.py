@@ -5,13 +5,10 @@ the stage's configuration that returns them. A stage that declares nothing takes
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from pipelines.cluster import connection, environment
-
-if TYPE_CHECKING:
-    from redun.scheduler import Job
 
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes)."""
@@ -34,12 +31,6 @@ def own(config: Any) -> Needs:  # noqa: ANN401
 def of_training(config: Any) -> Needs:  # noqa: ANN401
     """Returns what a training keeps busy in the process of its stage."""
     return connection.DRIVER if connection.launched(config.cluster) else own(config)
-
-
-def needs_of(job: "Job") -> Needs:
-    """Returns what the stage of a job declares."""
-    declared: Needs | Callable[[Any], Needs] = job.get_option("needs")
-    return declared(job.args[0][0]) if callable(declared) else declared
 
 
 def threads_of(needs: Needs) -> int:

@@ -1,92 +1,175 @@
-"""Evaluates graphs by redun: what is not found runs as a task of Ray."""
+"""Evaluation of a graph of stages by redun, and its outcome."""
 
 import logging
-import uuid
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.exc import IntegrityError
+import redun.logging
+from redun import Scheduler
+from redun.config import Config
 
 from ebflow.errors import BadInput
-from pipelines import store
-from pipelines.engine.executors import RayExecutor, StageExecutor
-from pipelines.engine.outcome import Outcome
-from pipelines.engine.records import database, scheduler, statuses
+from pipelines.engine.executors import DryExecutor, RayExecutor, StageExecutor, StoreExecutor
 from pipelines.engine.retries import Retries
 from pipelines.engine.stages import Context
+from pipelines.engine.values import Artefact, Unmade
 from pipelines.errors import StageFailed, failure
 
 if TYPE_CHECKING:
     from pipelines.reporting.progress import Progress
 
-RACES = 3
-"""How often a graph is evaluated anew because two processes recorded the same call at once, which
-redun does not foresee. What is finished is found, unless it is forced; the rest goes on."""
+HISTORY = ".redun"
+"""The folder of redun's database among the results of a run: ``redun --config .redun log``."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """The number of jobs of a stage that ran, and of those that the store had."""
+
+    ran: int = 0
+    cached: int = 0
+
+    def __str__(self) -> str:
+        if self.ran + self.cached == 1:
+            return "ran" if self.ran else "cached"
+        return f"{self.ran} ran, {self.cached} cached"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of an evaluation.
+
+    Arguments:
+        value: The value of the graph, with artefacts in place of expressions.
+        statuses: The statuses of its stages by their names, in the order of their start.
+    """
+
+    value: Any
+    statuses: dict[str, Status]
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """All artefacts of the value, once each."""
+        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
+
+
+def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
+    if isinstance(value, Artefact):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _artefacts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _artefacts(item)
 
 
 @dataclass(kw_only=True)
 class Engine:
-    """Evaluates stage graphs, remembering every finished stage.
+    """Evaluates graphs of stages.
 
     Arguments:
         open_context: Called once, before the first stage that runs.
-        progress: Is told of the stages that run.
-        force: Whether to run every stage again.
+        progress: Displays the stages that run.
+        force: True if all stages run again.
         retries: How often a stage is tried again after a failure that may pass.
-        launches, meanwhile: As of :class:`Pipeline`.
     """
 
     open_context: Callable[[], Context]
     progress: "Progress"
     force: bool = False
     retries: Retries = Retries()
-    launches: bool = True
-    meanwhile: Sequence[str] = ()
-    ray: StageExecutor = field(init=False, repr=False)
+    ray: RayExecutor = field(init=False, repr=False)
 
     @cached_property
     def context(self) -> Context:
-        """That of the stages that run; opened when it is first asked for, as Ray starts."""
-        self.ray.begin()
+        """The context of the stages that run; it is opened while Ray starts."""
+        self.ray.connect()
         return self.open_context()
 
-    def run(self, graph: Any) -> Outcome:  # noqa: ANN401
+    def run(self, graph: Any, output: Path | None = None) -> Outcome:  # noqa: ANN401
         """Evaluates a graph: an expression of redun, or a nest of them.
 
-        Raises:
-            KeyboardInterrupt: At Ctrl-C, when what ran has been told to stop.
-            BadInput: As a stage raised it.
-            StageFailed: If a stage failed; its cause holds the whole story.
-        """
-        races = 0
-        while True:
-            try:
-                return self._evaluate(graph)
-            except IntegrityError as error:
-                races += 1
-                if races > RACES:
-                    raise failure(error) from error
-                log.warning("another process recorded the same call", exc_info=True)
+        Arguments:
+            graph: The graph.
+            output: The folder of results, which gets redun's database as the history of the run.
 
-    def _evaluate(self, graph: Any) -> Outcome:  # noqa: ANN401
-        self.ray = RayExecutor("ray", self, dashboard=self.launches, meanwhile=self.meanwhile)
-        executors = StageExecutor("driver", self), self.ray
-        execution = str(uuid.uuid4())
-        with store.lock("redun"):
-            made = scheduler(database(), *executors)
+        Raises:
+            KeyboardInterrupt: At Ctrl-C, when running stages have been interrupted.
+            BadInput: As a stage raised it; then there is no history.
+            StageFailed: If a stage failed; its cause is the stage's error.
+        """
+        self.ray = RayExecutor("ray", self)
         try:
-            value = made.run(graph, cache=not self.force, execution_id=execution)
+            return _evaluate(graph, StageExecutor("driver", self), self.ray, output=output)
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
-        except (BadInput, IntegrityError, StageFailed):
+        except (BadInput, StageFailed):
             raise
         except Exception as error:
             log.exception("the pipeline failed")
             raise failure(error) from error
-        found = executors[0].found + executors[1].found
-        return Outcome(value, statuses(made, execution, found))
+
+
+def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
+    """Evaluates a graph without running a stage: a stage has run if it would.
+
+    The value is None if the graph depends on the content of an artefact that is not there; then
+    the stages that follow from it are not among the statuses.
+    """
+    executors = DryExecutor("driver", force=force), DryExecutor("ray", force=force)
+    try:
+        return _evaluate(graph, *executors)
+    except Unmade:
+        return Outcome(None, _statuses(*executors))
+
+
+def _evaluate(graph: Any, *executors: StoreExecutor, output: Path | None = None) -> Outcome:  # noqa: ANN401
+    """Evaluates a graph; saves its history unless the input is bad.
+
+    redun writes to a temporary folder, as SQLite must not be on a network's disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
+        database = Path(folder) / "redun.db"
+        try:
+            value = _scheduler(database, *executors).run(graph)
+        except BadInput:
+            output = None
+            raise
+        finally:
+            if output is not None:
+                _save_history(database, output / HISTORY)
+    return Outcome(value, _statuses(*executors))
+
+
+def _scheduler(database: Path, *executors: StoreExecutor) -> Scheduler:
+    redun.logging.logger.removeHandler(redun.logging.log_handler)
+    made = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
+    for executor in executors:
+        made.add_executor(executor)
+    made.load(migrate=True)
+    return made
+
+
+def _save_history(database: Path, folder: Path) -> None:
+    with suppress(OSError):  # a history that a full disk does not take fails no run
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(database, folder / database.name)
+
+
+def _statuses(*executors: StoreExecutor) -> dict[str, Status]:
+    names = dict.fromkeys(name for one in executors for name in (*one.cached, *one.started))
+    return {
+        name: Status(
+            sum(one.started[name] for one in executors), sum(one.cached[name] for one in executors)
+        )
+        for name in names
+    }
 
 
 log = logging.getLogger("ebflow.engine")

@@ -3,20 +3,16 @@
 And a run of it, as the user asks for it.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipelines.config import Section, canonical
-from pipelines.engine.digests import source_digest
+from pipelines.config import Section
+from pipelines.engine.keys import key_of
 from pipelines.engine.retries import Retries
-from pipelines.engine.stages import Stage
-from pipelines.engine.values import Source
 from pipelines.reporting import renderers, result
 
 if TYPE_CHECKING:
@@ -46,7 +42,6 @@ class Pipeline:
 
     Arguments:
         name: Of the command, the experiment and the folder of results.
-        tasks: From a configuration to the stages, in the order in which they are told.
         check: From a configuration to the inputs of the graph; raises BadInput, writes nothing.
         examine: From a configuration, raises BadInput at the first thing wrong with its data, as
             a run would; reads them all, writes nothing.
@@ -59,14 +54,9 @@ class Pipeline:
         metrics: From a summary to the metrics of MLflow's run of the pipeline.
         log: Logs to that run, from the artefacts and the folder, anything besides configuration,
             metrics and files of results.
-        launches: From a configuration to whether stages launch workers by Ray Train or trials by
-            Ray Tune, which ask the dashboard of an embedded Ray what has become of them.
-        meanwhile: Modules of what ``log`` needs that take long to import: the driver imports them
-            while stages run.
     """
 
     name: str
-    tasks: Callable[[Any], tuple[Stage, ...]]
     check: Callable[[Any], Any]
     examine: Callable[[Any], None]
     graph: Callable[[Any, Any], Any]
@@ -76,19 +66,6 @@ class Pipeline:
     show: Callable[[Console, Mapping[str, Any]], None] = renderers.show
     metrics: Callable[[Mapping[str, Any]], Mapping[str, float | None]] = result.metrics
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
-    launches: Callable[[Any], bool] = lambda config: True
-    meanwhile: Sequence[str] = ()
-
-    def stages(self, config: Section) -> tuple[str, ...]:
-        """Returns the names of the stages."""
-        return tuple(task.name for task in self.tasks(config))
-
-    def key(self, name: str, config: Section, inputs: object) -> str:
-        """Returns the key of a whole run: its name, configuration, inputs and code."""
-        code = [source_digest(self.graph.__module__)]
-        code += [stage.version for stage in self.tasks(config)]
-        parts = [self.name, name, config, inputs, code]
-        return hashlib.sha256(json.dumps(parts, default=_content).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -115,7 +92,6 @@ class Run:
     force: bool = False
     retries: Retries = Retries()
 
-
-def _content(found: Section | Source) -> str:
-    """Returns what a configuration or a source is compared by."""
-    return canonical(found) if isinstance(found, Section) else found.digest
+    def key(self, inputs: object) -> str:
+        """Returns the key of its question: pipeline, name, configuration and content of inputs."""
+        return key_of(self.pipeline.name, self.name, self.config, inputs)

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipelines import store
 from pipelines.config import Section
 from pipelines.config.files import dump
-from pipelines.engine import Artefact, Outcome
+from pipelines.engine import Artefact
 from pipelines.engine.checks import reported
 from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import Tracked
@@ -21,12 +21,13 @@ from pipelines.store.files import write_json
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
+    from pipelines.engine.evaluation import Outcome
     from pipelines.tracking.run import StageRun
 
 
-def publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
+def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
     """Writes the folder of results and logs it to MLflow; returns the summary."""
-    run_id, made = tracked.run_id(), tracked.made
+    run_id, made = tracked.run_id(_keys(outcome)), tracked.made
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
         draft = Path(name)
@@ -44,11 +45,11 @@ def publish(run: Run, outcome: Outcome, tracked: Tracked) -> dict[str, Any]:
         _log(run, outcome, made, left)
         about = run.pipeline.describe(run.config).about
         made.set_tags({NOTE: note(about, run.command, run.pipeline.conclude(summary))})
-    stages = {stage: str(outcome.statuses[stage]) for stage in run.pipeline.stages(run.config)}
+    stages = {stage: str(status) for stage, status in outcome.statuses.items()}
     return {**summary, "stages": stages, "files": files}
 
 
-def _known(run: Run, outcome: Outcome) -> dict[str, Any]:
+def _known(run: Run, outcome: "Outcome") -> dict[str, Any]:
     """Returns the part of a summary that every pipeline has."""
     return {
         "name": run.name,
@@ -58,12 +59,18 @@ def _known(run: Run, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _by_stage(outcome: Outcome, describe: Callable[[Artefact], str]) -> dict[str, Any]:
+def _by_stage(outcome: "Outcome", describe: Callable[[Artefact], str]) -> dict[str, Any]:
     """Returns a text for each stage's artefact, or the list for several artefacts."""
     found: dict[str, list[str]] = {}
     for artefact in outcome.artefacts:
         found.setdefault(artefact.stage, []).append(describe(artefact))
     return {stage: some[0] if len(some) == 1 else some for stage, some in found.items()}
+
+
+def _keys(outcome: "Outcome") -> dict[str, str]:
+    """Returns the tags of a run that name its artefacts."""
+    keys = _by_stage(outcome, lambda artefact: artefact.key)
+    return {f"ebflow.key.{stage}": _joined(key) for stage, key in keys.items()}
 
 
 def _joined(found: str | list[str]) -> str:
@@ -76,11 +83,10 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _log(run: Run, outcome: Outcome, made: "StageRun", left: Iterable[str]) -> None:
+def _log(run: Run, outcome: "Outcome", made: "StageRun", left: Iterable[str]) -> None:
     """Logs stages, configuration and files to MLflow; the model has the checkpoint."""
-    keys = _by_stage(outcome, lambda artefact: artefact.key)
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
-    made.set_tags({f"ebflow.key.{stage}": _joined(key) for stage, key in keys.items()})
+    made.set_tags(_keys(outcome))
     made.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
     made.log_params(run.config.model_dump())
     run.pipeline.log(outcome.value, run.output, made)

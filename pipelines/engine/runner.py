@@ -2,17 +2,16 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster.logs import writing
-from pipelines.engine import Outcome, Status, finished
 from pipelines.engine.pipeline import Run
 from pipelines.engine.publishing import announce, publish, upload
 from pipelines.engine.tracked import Tracked
@@ -20,27 +19,21 @@ from pipelines.reporting.progress import Progress
 from pipelines.store import storage
 from pipelines.tracking.backend import mlflow_errors
 
+if TYPE_CHECKING:
+    from pipelines.engine.evaluation import Status
+
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing."""
+    from pipelines.engine import evaluation
+
     with storage.reaching():
-        found = {} if run.force else _found(run, inputs)
-    missing = Status(ran=1)
-    return {
-        stage: _planned(found.get(stage, missing)) for stage in run.pipeline.stages(run.config)
-    }
+        found = evaluation.plan(run.pipeline.graph(run.config, inputs), force=run.force)
+    others = {} if found.value is not None else {"others": "depend on the results of these"}
+    return {stage: _planned(status) for stage, status in found.statuses.items()} | others
 
 
-def _found(run: Run, inputs: object) -> Mapping[str, Status]:
-    """Returns what a run would find of its stages, and what it would run."""
-    if whole := finished.found(run.pipeline.key(run.name, run.config, inputs)):
-        return whole.statuses
-    from pipelines.engine.planning import plan
-
-    return plan(run.pipeline.graph(run.config, inputs))
-
-
-def _planned(status: Status) -> str:
+def _planned(status: "Status") -> str:
     if status.ran and status.cached:
         return f"{status.ran} run, others cached"
     return "run" if status.ran else "cached"
@@ -52,35 +45,26 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     Returns:
         The summary, as in ``summary.json``.
     """
-    key = run.pipeline.key(run.name, run.config, inputs)
-    with _clean_home(), writing(log_file(run)), _locked(run, key, console):
+    from pipelines.engine.evaluation import Engine
+
+    key = run.key(inputs)
+    with _without_empty_store(), writing(log_file(run)), _locked(run, key, console):
         with mlflow_errors(), ExitStack() as stack:
             tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
-            whole = None if run.force else finished.found(key)
-            outcome = whole or _evaluated(run, inputs, tracked, progress)
+            engine = Engine(
+                open_context=tracked.context,
+                progress=progress,
+                force=run.force,
+                retries=run.retries,
+            )
+            outcome = engine.run(run.pipeline.graph(run.config, inputs), run.output)
             progress.started("track", "")
             summary = publish(run, outcome, tracked)
             progress.finished("track", "")
             if storage.used():
                 console.print(f"results also at {upload(run)}", soft_wrap=True)
             return summary
-
-
-def _evaluated(run: Run, inputs: object, tracked: Tracked, progress: Progress) -> Outcome:
-    from pipelines.engine.evaluation import Engine
-
-    stages = Engine(
-        open_context=tracked.context,
-        progress=progress,
-        force=run.force,
-        retries=run.retries,
-        launches=run.pipeline.launches(run.config),
-        meanwhile=run.pipeline.meanwhile,
-    )
-    outcome = stages.run(run.pipeline.graph(run.config, inputs))
-    finished.remember(tracked.key, outcome, run.pipeline.stages(run.config))
-    return outcome
 
 
 def log_file(run: Run) -> Path:
@@ -98,30 +82,23 @@ def _locked(run: Run, key: str, console: Console) -> Iterator[None]:
         return lambda: console.print(line)
 
     with (
-        store.lock(f"run-{key[:20]}", waiting=wait("runs the same pipeline")),
+        store.lock(f"run-{key}", waiting=wait("runs the same pipeline")),
         store.lock(f"output-{place[:20]}", waiting=wait(f"writes to {run.output}")),
     ):
         announce(run, console)
         yield
 
 
-def _finished() -> bool:
-    """Whether the store has an artefact of a stage that took long."""
-    return any(path.name != "prepare" for path in (store.home() / "artefacts").glob("*"))
-
-
 @contextmanager
-def _clean_home() -> Iterator[None]:
-    """Takes back a store that bad input made, if nothing is finished and nobody else uses it."""
-    fresh, parent = not store.home().exists(), store.home().parent
-    made = not parent.exists()
-    with store.alone() as alone:
-        try:
-            yield
-        except BadInput:
-            if fresh and not _finished() and alone():
-                shutil.rmtree(store.home(), ignore_errors=True)
-                if made:
-                    with suppress(OSError):
-                        parent.rmdir()
-            raise
+def _without_empty_store() -> Iterator[None]:
+    """Removes a new store again if the input is bad and no more than data was prepared in it."""
+    home, parent = store.home(), store.home().parent
+    fresh, parent_is_new = not home.exists(), not parent.exists()
+    try:
+        yield
+    except BadInput:
+        if fresh and {path.name for path in (home / "artefacts").glob("*")} <= {"prepare"}:
+            shutil.rmtree(home, ignore_errors=True)
+            if parent_is_new:
+                parent.rmdir()
+        raise

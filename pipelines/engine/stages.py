@@ -7,35 +7,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.demand import Needs
-from pipelines.engine.digests import data_digest, source_digest
+from pipelines.engine.demand import Needs, threads_of
+from pipelines.engine.keys import code_digest, data_digest, key_of
 from pipelines.engine.values import Artefact
+from pipelines.errors import StageFailed
 from pipelines.tracking import metrics_log
 from pipelines.tracking.notes import NOTE, note, numbers
 
 if TYPE_CHECKING:
-    from redun.task import Task
-
     from pipelines.tracking.tracker import Tracker
-
-KEY_LENGTH = 20
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a running stage is told besides its arguments, and what changes no number.
+    """Settings of a run that reach its stages and change no result.
 
     Arguments:
-        tracker: Where it is tracked.
-        parent: MLflow run of the pipeline.
+        tracker: The experiment in MLflow.
+        parent: The MLflow run of the pipeline.
         command: The command that reproduces it.
-        force: Whether to make again what is already there.
+        force: True if stages run again that are finished.
     """
 
     tracker: "Tracker"
@@ -46,21 +44,21 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A stage as a graph declares it: the function in a module that has the module's own name.
+    """A stage of a graph: the function in a module that has the module's own name.
 
-    A graph calls it with a configuration, the list of what it reads, and, where a run has several
-    of its kind, a title, which is no part of its key; that is an expression of redun. The function
-    is called with the configuration; what it reads, sources and the folders of artefacts; and
-    ``run``, its MLflow run, with ``output``, a new folder to fill, and ``work``, a folder that
+    A graph calls the stage with a configuration, a list of its inputs and, where a run has several
+    stages of a kind, a title, which is no part of the key; the result is an expression of redun.
+    The function is called with the configuration; the inputs, with folders instead of artefacts;
+    and ``run``, its MLflow run, with ``output``, a new folder to fill, and ``work``, a folder that
     outlives a failure.
 
     Arguments:
-        module: Its full name. Its source, and that of all that it imports, is part of the key.
-        executor: Where it runs: ``ray``, or ``driver``, where the user is.
-        needs: What it takes (:mod:`pipelines.engine.demand`).
-        follows: Whether it follows workers or trials of its own, at the store of the driver.
-        data: Packages that have files which its code reads, as templates of its page; their
-            content is part of the key.
+        module: Its full name. Its code, and that of all that it imports, is part of the key.
+        executor: ``ray``, or ``driver``: the process of the command, which sees the user's files.
+        needs: The resources it reserves (:mod:`pipelines.engine.demand`).
+        follows: True if it follows workers or trials of its own, at the store of the driver.
+        data: Packages with files that its code reads, as templates of its page; their content is
+            part of the key.
     """
 
     module: str
@@ -72,61 +70,91 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What it is called: as its function."""
+        """The name of its function."""
         return self.module.rpartition(".")[2]
 
     @cached_property
     def version(self) -> str:
-        """SHA-256 of its source, of all that it imports, and of what it reads beside that."""
-        read = [source_digest(self.module), *map(data_digest, self.data)]
+        """The digest of its code when the run first needed it."""
+        return self.current_version()
+
+    def current_version(self) -> str:
+        """Returns the digest of its code as it is now."""
+        read = [self.module, code_digest(self.module), *map(data_digest, self.data)]
         return hashlib.sha256("".join(read).encode()).hexdigest()
-
-    @cached_property
-    def task(self) -> "Task":
-        """What redun knows it by."""
-        from pipelines.engine.tasks import declared
-
-        return declared(self)
 
     def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
         """Returns the expression of its artefact."""
-        return self.task(*words, **more)
+        from pipelines.engine.tasks import task_of
+
+        return task_of(self)(*words, **more)
 
 
-def call(
-    module: str,
-    key: str,
-    config: Any,  # noqa: ANN401
-    inputs: Sequence[Any] = (),
-    title: str = "",
-    *,
-    context: Context,
-    threads: int = 1,
-    again: bool = False,
-) -> Artefact:
-    """Runs a stage, unless another process has just made its artefact.
+@dataclass(frozen=True)
+class Work:
+    """A call of a stage.
 
     Arguments:
-        module: That of its function.
-        key: Its key.
-        config, inputs, title: As a graph calls it.
-        context: What it is told besides.
-        threads: Threads of torch; a process that Ray reuses has those of its last stage.
-        again: Whether an attempt of the same run has failed, from whose work it goes on.
+        stage: The stage.
+        config: Its configuration.
+        inputs: Artefacts and sources, in lists or tuples.
+        title: A title that tells it from others of its kind.
+    """
+
+    stage: Stage
+    config: Any
+    inputs: Sequence[Any] = ()
+    title: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """The key of its artefact."""
+        return key_of(self.stage.version, self.config, self.inputs)
+
+    @property
+    def needs(self) -> Needs:
+        """The resources it reserves."""
+        needs = self.stage.needs
+        return needs(self.config) if callable(needs) else needs
+
+    @property
+    def folder(self) -> Path:
+        """The folder that outlives a failure."""
+        return store.work(self.stage.name, self.key)
+
+
+def call(work: Work, *, context: Context, again: bool = False) -> Artefact:
+    """Runs a stage, unless another process has just finished it.
+
+    Arguments:
+        work: The stage and its arguments, with the version of its code in the driver.
+        context: Settings of the run.
+        again: True if an attempt of the same run has failed, whose work is resumed.
 
     Raises:
-        BadInput: Where the store is not seen; and what the stage raises.
+        BadInput: If this process does not see the store.
+        StageFailed: If the code is another than in the driver: it was edited during the run.
     """
     store.expect(context.tracker.home)
-    name = module.rpartition(".")[2]
+    name, key = work.stage.name, work.key
     with store.lock(f"{name}-{key}"):
         made = None if context.force else store.record(name, key)
         if made is None:
             if context.force and not again:
-                store.forget(store.work(name, key))
-            torch.set_num_threads(threads)
-            made = _make(module, key, title, (config, *_places(inputs)), context)
+                store.forget(work.folder)
+            # A process that Ray reuses has the threads of its last stage.
+            torch.set_num_threads(threads_of(work.needs))
+            made = _make(work, context)
         return Artefact(name, key, made)
+
+
+def _check_code(stage: Stage) -> None:
+    """Raises StageFailed if the code is another than that in the key."""
+    if stage.current_version() != stage.version:
+        raise StageFailed(
+            f"stage {stage.name}: found other code than when the run started, expected the same "
+            "until the run is over: repeat the command"
+        )
 
 
 def _places(found: Any) -> Any:  # noqa: ANN401
@@ -138,31 +166,33 @@ def _places(found: Any) -> Any:  # noqa: ANN401
     return found
 
 
-def _make(
-    module: str, key: str, title: str, arguments: tuple[Any, ...], context: Context
-) -> store.Record:
-    stage = module.rpartition(".")[2]
-    work = store.work(stage, key)
-    work.mkdir(parents=True, exist_ok=True)
-    output = work / f"output-{uuid.uuid4().hex}"
+def _make(work: Work, context: Context) -> store.Record:
+    """Runs a stage in new folders and commits its output."""
+    stage, key, folder = work.stage, work.key, work.folder
+    _check_code(stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / f"output-{uuid.uuid4().hex}"
     output.mkdir()
-    body = import_module(module)
-    about = f"Stage `{stage}`. {body.__doc__}"
+    body = import_module(stage.module)
+    about = f"Stage `{stage.name}`. {body.__doc__}"
     try:
-        with context.tracker.stage(stage, key, parent=context.parent, title=title) as run:
-            run.command, run.output, run.work = context.command, output, work
+        with context.tracker.stage(
+            stage.name, key, parent=context.parent, title=work.title
+        ) as run:
+            run.command, run.output, run.work = context.command, output, folder
             run.set_tags({NOTE: note(about, run.command)})
-            getattr(body, stage)(*arguments, run=run)
-            record = store.commit(stage, key, output, run_id=run.id)
+            getattr(body, stage.name)(work.config, *_places(work.inputs), run=run)
+            _check_code(stage)
+            record = store.commit(stage.name, key, output, run_id=run.id)
             text = note(about, run.command, numbers(run.final))
-            place = store.location(store.artefact(stage, key))
+            place = store.location(store.artefact(stage.name, key))
             run.set_tags({NOTE: text, "ebflow.artefact": place})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
-        if {path.name for path in work.iterdir()} <= {metrics_log.FILE}:
-            shutil.rmtree(work, ignore_errors=True)
+        if {path.name for path in folder.iterdir()} <= {metrics_log.FILE}:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         shutil.rmtree(output, ignore_errors=True)
-    store.forget(work)
+    store.forget(folder)
     return record

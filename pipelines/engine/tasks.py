@@ -1,10 +1,10 @@
-"""Stages as redun knows them, and what a graph puts them together by.
+"""Functions that put stages together into a graph, as tasks of redun.
 
-Of cells side by side, one that fails stops no other; one that diverges is told.
+redun evaluates the graph; it caches nothing, as the store is the only cache.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from redun import task
@@ -12,63 +12,63 @@ from redun.scheduler import catch, catch_all
 from redun.task import Task
 
 from ebflow.errors import BadInput
-from pipelines.engine import hashes  # noqa: F401  (registers how redun compares what stages read)
 from pipelines.engine.values import Artefact
 from pipelines.errors import Diverged, StageFailed
 
 if TYPE_CHECKING:
     from pipelines.engine.stages import Stage
 
-NAMESPACE = "ebflow"
-
-glue = partial(task, namespace=NAMESPACE, cache=False)
-"""Declares what only puts stages together: called anew whenever a graph is evaluated."""
+subgraph = partial(task, namespace="ebflow", cache=False)
+"""Declares a function that returns a part of a graph from finished artefacts."""
 
 
-def declared(stage: "Stage") -> Task:
-    """Returns the task of a stage."""
+@cache
+def task_of(stage: "Stage") -> Task:
+    """Returns the redun task of a stage, whose name has the package of the stage."""
     return task(
         name=stage.name,
-        namespace=NAMESPACE,
+        namespace=stage.module.rpartition(".")[0],
         version=stage.version,
+        cache=False,
         config_args=["title"],
-        module=stage.module,
         executor=stage.executor,
-        needs=stage.needs,
-        follows=stage.follows,
-    )(_declared)
+        stage=stage,
+    )(_run)
 
 
-def _declared(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
-    """What redun knows every stage by. Executors run the module instead."""
+def _run(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
+    """The signature of every stage; executors run the stage's module instead."""
     raise NotImplementedError
 
 
 FAILED = (BadInput, StageFailed)
-"""What a stage that fails raises; a graph that a dry run cannot follow raises something else."""
+"""Errors of a stage that fails."""
 
 
 def gather_cells(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list:
-    """Returns what the stages of all cells made, or how a cell diverged, as an expression."""
+    """Returns the artefacts of each cell, or how a cell diverged, as an expression.
+
+    A cell that fails stops no other.
+    """
     found = [catch(gather(cell), Diverged, diverged) for cell in cells]
     return catch_all(found, FAILED, fail)
 
 
-@glue()
+@subgraph()
 def gather(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
-    """Returns what a cell's stages made, once all of them have."""
+    """Returns the artefacts of a cell, once all of them are there."""
     return stages
 
 
-@glue()
+@subgraph()
 def diverged(error: Diverged) -> str:
-    """Returns what to tell of a cell instead of its numbers."""
+    """Returns the message of a cell that diverged, in place of its artefacts."""
     return str(error)
 
 
-@glue()
+@subgraph()
 def fail(results: list) -> None:
-    """Ends the pipeline with the first failure, when all other cells are done."""
+    """Raises the first failure of a cell, when all other cells are done."""
     errors = [cell for cell in results if isinstance(cell, Exception)]
     line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)

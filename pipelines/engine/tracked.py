@@ -1,6 +1,6 @@
 """The MLflow run of a pipeline."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,18 @@ class Tracked:
         self.made = self._start(tracker)
         return Context(tracker, self.made.id, self.run.command, self.run.force)
 
-    def run_id(self) -> str:
-        """Returns the id of the run; if all is cached, of that of an earlier, equal command."""
+    def run_id(self, keys: Mapping[str, str]) -> str:
+        """Returns the id of the run; if all is cached, that of an earlier, equal command.
+
+        Arguments:
+            keys: Tags that name the run's artefacts.
+        """
         if self.made is not None:
             return self.made.id
         own = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
         runs = reading.opened().runs(own)
-        found = next((run.id for run in runs if run.is_finished_pipeline), None)
+        finished = (run for run in runs if run.is_finished_pipeline)
+        found = next((run.id for run in finished if keys.items() <= run.tags.items()), None)
         if found is None:
             return self.context().parent
         if any(run.status == "RUNNING" for run in runs):

@@ -1,6 +1,6 @@
-"""What stages read and make: sources and artefacts, each known by its content.
+"""Inputs and results of stages: sources and artefacts.
 
-They are no dataclasses, into which redun would look instead of at them (``hashes.py``).
+They are no dataclasses: redun would take those apart.
 """
 
 from pathlib import Path
@@ -52,7 +52,15 @@ class Artefact:
         """Where all nodes see it: a path, or a URL."""
         return store.location(store.artefact(self.stage, self.key))
 
-    def is_valid(self) -> bool:
-        """Looks at the store's record, and at what it is of."""
-        found = store.record(self.stage, self.key)
-        return found is not None and found.digest == self.record.digest
+
+class Unmade(Exception):
+    """Raised in a dry run if the graph itself depends on the content of a missing artefact."""
+
+
+class Expected(Artefact):
+    """An artefact that a run would make."""
+
+    @property
+    def path(self) -> Path:
+        """No folder yet."""
+        raise Unmade

@@ -25,7 +25,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage, own
 from pipelines.engine.pipeline import Pipeline
-from pipelines.engine.tasks import FAILED, fail, gather, glue
+from pipelines.engine.tasks import FAILED, fail, gather, subgraph
 from pipelines.gradient_alignment import results
 from pipelines.gradient_alignment.config import AlignmentConfig, MeasureConfig
 from pipelines.gradient_alignment.models import BASELINE
@@ -109,14 +109,14 @@ def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> I
         yield measure(measured, inputs, title)
 
 
-@glue()
+@subgraph()
 def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
     """Returns the trained judge of a seed."""
     found = judge(config, Manifest.load(data.path).shape)
     return classify(found, [data], f"judge, seed {config.seed}")
 
 
-@glue()
+@subgraph()
 def flows(config: AlignmentConfig, data: Artefact, whole: Artefact | None) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows, which these may start from."""
     classes = Manifest.load(data.path).classes
@@ -144,7 +144,6 @@ def measuring(config: AlignmentConfig) -> MeasureConfig:
 
 ALIGNMENT = Pipeline(
     name="gradient-alignment",
-    tasks=lambda config: (prepare, flow, reference, classify, measure, align),
     check=check,
     examine=lambda config: examined(config.data),
     graph=alignment,

@@ -148,7 +148,7 @@ def _by_ray(
     """Yields answers as processes of Ray Data finish them."""
     import ray
 
-    session = connection.start(dashboard=False)
+    session = connection.start()
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = ray.data.from_items(

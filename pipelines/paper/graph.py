@@ -153,18 +153,8 @@ def _made(cell: Cell, sources: Sources) -> list[Artefact]:
     return [trained, MEASURES[type(cell.measure)](cell.measure, [*seen, trained], cell.title)]
 
 
-def tasks(config: PaperConfig) -> tuple[Stage, ...]:
-    """Returns the stages that an experiment's cells need, and the comparison."""
-    cells = EXPERIMENTS[config.experiment].placed(config)
-    before = {"data": prepare, "chain": preprocess, "measure": train}
-    used = [task for name, task in before.items() if any(getattr(c, name) for c in cells)]
-    measures = dict.fromkeys(MEASURES[type(cell.measure or cell.config)] for cell in cells)
-    return (*used, *measures, compare)
-
-
 PAPER = Pipeline(
     name="paper",
-    tasks=tasks,
     check=check,
     examine=examine,
     graph=paper,

@@ -34,8 +34,6 @@ def describe(config: ComplexityConfig) -> Description:
 
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
-    launches=lambda config: False,
-    tasks=lambda config: (learn, conclude),
     check=lambda config: None,
     examine=lambda config: None,
     graph=sample_complexity,

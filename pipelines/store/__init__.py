@@ -7,8 +7,7 @@ unless there is a storage, holds
 * ``artefacts/STAGE/KEY.json``: the SHA-256 of that folder, and its MLflow run;
 * ``work/STAGE/KEY/``: what an unfinished stage goes on from;
 * ``locks/``: who works on which key; freed by the operating system when a process dies;
-* ``finished/KEY.json``: what a whole run gave, by the key of the run;
-* ``redun.db``, ``mlflow.db``, ``mlartifacts/``, ``logs/``.
+* ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
 With a storage (``storage.py``) each node has a store of its own, at the same path. Finished
 artefacts and what trainings go on from lie on the storage too; a node copies what it needs. Locks
@@ -24,6 +23,6 @@ from pipelines.store.copies import (
     upload_entries,
 )
 from pipelines.store.identities import expect, identity
-from pipelines.store.locks import alone, lock
+from pipelines.store.locks import lock
 from pipelines.store.paths import artefact, home, location, work
 from pipelines.store.records import HARMED, Record, commit, digest, kept, present, record

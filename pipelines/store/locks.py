@@ -9,25 +9,6 @@ from pipelines.store.paths import home
 
 
 @contextmanager
-def alone() -> Iterator[Callable[[], bool]]:
-    """Marks the store as in use; gives a function that tells whether nobody else uses it.
-
-    That function, once it has said yes, keeps others from marking it.
-    """
-    with _opened("use") as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
-
-        def only() -> bool:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        yield only
-
-
-@contextmanager
 def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds the lock of that name among all processes that share the store.
 

@@ -38,7 +38,7 @@ def held(folder, name):
 
 def main(folder):
     environment.prepare()
-    session = connection.start(dashboard=False)
+    session = connection.start()
     import ray
 
     gpu = begin({"CPU": 1, "GPU": 1}, hold, folder, "gpu")

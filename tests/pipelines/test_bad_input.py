@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines import store
 from pipelines.config.spelling import spelled
 
 OPTIONS = {
@@ -243,15 +242,6 @@ def test_bad_values_leave_no_default_store(home, ebflow, tmp_path, monkeypatch):
     words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
     assert ebflow("run", "density", *words).code == 2
     assert not list((home.parent / "here").iterdir())
-
-
-def test_bad_values_leave_a_store_in_use(home, ebflow, tmp_path):
-    pq.write_table(VALUES["NaN"][0], tmp_path / "bad.parquet")
-    words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
-    with store.alone():
-        assert ebflow("run", "density", *words).code == 2
-    assert (home / "redun.db").exists() and "failed" in ebflow("runs").text
-    assert not list((home / "work" / "prepare").iterdir())
 
 
 def test_truncated_file(home, ebflow, tmp_path, tabular_file):

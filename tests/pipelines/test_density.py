@@ -22,16 +22,14 @@ from torch.distributions import Normal
 from ebflow.checkpoint import load
 from ebflow.evaluation import log_probs
 from ebflow.preprocessing import Preprocessing, density
-from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.density.evaluate import LOG_PROBS
-from pipelines.density.graph import DENSITY
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE
 
 from .conftest import NO_RAY, QUICK, Store
 
-STAGES = DENSITY.stages(DensityConfig())
+STAGES = ("prepare", "preprocess", "train", "evaluate", "report")
 
 KEYS = {
     "test/nll", "test/nll_se", "test/bpd", "best/val_nll", "baseline/gaussian_nll",

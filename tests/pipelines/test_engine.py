@@ -10,10 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from importlib import import_module
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,11 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-from redun import task
-from redun.backends.db import RedunBackendDb
+from redun import Scheduler, task
+from redun.backends.db import Job as JobRow
+from redun.config import Config
 from redun.scheduler import catch_all
-from redun.value import get_type_registry
-from sqlalchemy.exc import IntegrityError
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -48,17 +47,14 @@ from pipelines.engine import (
     Retries,
     Source,
     Stage,
-    Status,
     evaluation,
     executors,
-    finished,
+    keys,
 )
-from pipelines.engine.demand import needs_of, own, reserved
-from pipelines.engine.evaluation import RACES, Engine
+from pipelines.engine.demand import own, reserved
+from pipelines.engine.evaluation import Engine, Status, plan
 from pipelines.engine.executors import RayExecutor, StageExecutor, _place
-from pipelines.engine.planning import plan
-from pipelines.engine.records import scheduler
-from pipelines.engine.stages import call
+from pipelines.engine.stages import Work
 from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
 from pipelines.gradient_alignment import graph as gradient_alignment
@@ -116,15 +112,21 @@ class Silent:
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """A file for redun's records, which takes longer to make than most stages here."""
-    path = tmp_path_factory.mktemp("records") / "redun.db"
-    scheduler(path)
-    return path
+    """An empty database of redun, which takes longer to make than most stages here."""
+    folder = tmp_path_factory.mktemp("records")
+    evaluation._scheduler(folder / "redun.db")
+    return folder
 
 
 @pytest.fixture
-def engine(tracking_home, records, without_ray):
-    shutil.copyfile(records, tracking_home / "redun.db")
+def engine(tracking_home, without_ray, records, monkeypatch):
+    @contextmanager
+    def folder(prefix):
+        with tempfile.TemporaryDirectory(prefix=prefix) as made:
+            shutil.copytree(records, made, dirs_exist_ok=True)
+            yield made
+
+    monkeypatch.setattr(evaluation, "tempfile", SimpleNamespace(TemporaryDirectory=folder))
 
     def make(force=False, retries=NONE):
         def context():
@@ -161,8 +163,7 @@ def test_others_run_while_one_waits_to_be_tried_again(engine):
 
 
 def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
-    for made in ("mlflow.db", "redun.db"):
-        (home / made).unlink()
+    (home / "mlflow.db").unlink()
     before = os.umask(0o002)
     try:
         engine().run(graph())
@@ -279,7 +280,6 @@ def test_what_is_forced_begins_anew_once_and_goes_on_when_it_is_tried_again(engi
 def test_what_another_process_made_meanwhile_is_taken(engine, home, monkeypatch):
     """The stage looks again under its lock, after the driver has seen nothing."""
     engine().run(graph())
-    (home / "redun.db").unlink()
     CALLS.clear()
     monkeypatch.setattr(StageExecutor, "_stored", lambda *_: None)
     engine().run(graph())
@@ -287,80 +287,111 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home, monkeypatch)
 
 
 def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
-    engine, records, monkeypatch, tmp_path
+    engine, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
     monkeypatch.setattr(environment, "embedded", lambda: True)
     engine().run(graph())
-    (tmp_path / "other").mkdir()
-    shutil.copyfile(records, tmp_path / "other" / "redun.db")
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "other"))
     cached = dict.fromkeys(STAGES, Status(cached=1))
-    assert plan(graph()) == cached
+    assert plan(graph()).statuses == cached
     again = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent()).run(graph())
     assert again.statuses == cached
     assert (again.value[1].path / "value.txt").read_text() == "6"
 
 
-def test_a_plan_runs_nothing(engine, home):
-    (home / "redun.db").unlink()
-    assert plan(graph()) == {"write": Status(ran=1), "double": Status(ran=1)}
-    assert not CALLS and not (home / "redun.db").exists()
-    engine().run(graph())
-    assert plan(graph()) == {"write": Status(cached=1), "double": Status(cached=1)}
+def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
+    def planned(graph, **options):
+        found = plan(graph, **options).statuses
+        return {name: str(status) for name, status in found.items()}
+
+    neither = {"write": "ran", "double": "ran"}
+    before = set(home.rglob("*"))
+    assert planned(graph()) == neither and not CALLS and set(home.rglob("*")) == before
     doubled = engine().run(graph()).value[1]
+    assert planned(graph()) == {"write": "cached", "double": "cached"}
+    assert planned(graph(), force=True) == planned(graph(draws=4)) == neither
     (doubled.path / "value.txt").unlink()
-    assert plan(graph()) == {"write": Status(cached=1), "double": Status(ran=1)}
-    assert plan(graph(draws=4)) == {"write": Status(ran=1), "double": Status(ran=1)}
+    assert planned(graph()) == {"write": "cached", "double": "ran"}
     assert CALLS == ["write", "double"]
 
 
-def test_a_plan_counts_the_cells_that_would_run_and_records_nothing(engine, home):
+def test_a_plan_counts_equal_cells_once(engine):
     engine().run(graph())
-    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    found = plan(gather_cells(graph(n) for n in (3, 4, 4, 5)))
+    found = plan(gather_cells(graph(n) for n in (3, 4, 4, 5))).statuses
     assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
-    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
 
 def test_a_plan_ends_where_a_missing_artefact_decides(engine):
-    assert plan(chosen_task(graph()[0])) == {"chosen": Status(), "write": Status(ran=1)}
+    found = plan(chosen_task(graph()[0]))
+    assert (found.value, found.statuses) == (None, {"write": Status(ran=1)})
+
+
+def test_equal_cells_run_once(engine):
+    """redun compares by pickles, in which equal sources at other places differ."""
+    cells = [write(EvaluateConfig(draws=3), [Source(place, "same")]) for place in "ab"]
+    assert engine(force=True).run(cells).statuses == {"write": Status(ran=1)}
+    assert CALLS == ["write"]
+
+
+def test_a_run_leaves_its_history(engine, tmp_path):
+    for output in (tmp_path / "one", tmp_path / "other"):
+        engine().run(graph(), output)
+        history = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{output}/.redun/redun.db"}}))
+        history.load()
+        jobs = history.backend.session.query(JobRow).all()
+        assert {job.task.fullname for job in jobs} >= {
+            "tests.pipelines.stages.write", "tests.pipelines.stages.double"
+        }  # fmt: skip
+
+
+def test_bad_input_leaves_no_history(engine, tmp_path):
+    ERRORS["write"] = BadInput("x")
+    with pytest.raises(BadInput):
+        engine().run(graph(), tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+def test_stages_of_one_name_are_told_apart(engine):
+    """redun has one registry for all graphs of a process."""
+    other = Stage("tests.pipelines.other_stages.write", executor="driver")
+    found = engine().run([write(EvaluateConfig(draws=3), [Source("here", "x")]), other(None)])
+    texts = [(artefact.path / "value.txt").read_text() for artefact in found.value]
+    assert texts == ["3", "another"]
+
+
+def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
+    """Not by its MLflow run, which is another whenever it is made again."""
+    config = EvaluateConfig(draws=3)
+    keys = set()
+    for run_id in ("one", "other"):
+        artefact = Artefact("write", "key", store.Record("digest", 1, run_id))
+        keys.add(Work(double, config, [(artefact,)]).key)
+    assert len(keys) == 1
+
+
+def test_code_that_is_edited_during_a_run_is_not_cached_under_the_old_key(
+    engine, home, tmp_path, monkeypatch
+):
+    package = tmp_path / "edited"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    source = (
+        "from pathlib import Path\n\n\ndef edits(config, *, run):\n"
+        "    path = Path(__file__)\n    path.write_text(path.read_text() + 'X = 1\\n')\n"
+    )
+    (package / "edits.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(keys, "OURS", ("edited",))
+    with pytest.raises(StageFailed, match="stage edits: found other code than when the run start"):
+        engine().run(Stage("edited.edits", executor="driver")(None))
+    assert not (home / "artefacts" / "edits").exists()
 
 
 @task(namespace="ebflow", name="chosen", cache=False)
 def chosen_task(data: Artefact) -> Artefact:
     (data.path / "value.txt").read_text()
     return double(None, [data])
-
-
-def test_a_whole_run_is_found_by_itself_as_long_as_all_is_unchanged(engine, home):
-    outcome = engine().run(graph())
-    finished.remember("key", outcome, STAGES)
-    again = finished.found("key")
-    assert [vars(one) for one in again.value] == [vars(one) for one in outcome.value]
-    assert again.statuses == dict.fromkeys(("write", "double"), Status(cached=1))
-    assert finished.found("other") is None
-    (outcome.value[0].path / "value.txt").write_text("5")
-    assert finished.found("key") is None
-
-
-def test_a_run_with_a_stage_of_which_the_key_has_no_code_is_refused(engine):
-    """A change of that stage would not be seen: the whole run would be found as before."""
-    with pytest.raises(ValueError, match="tasks: found none named double, expected all stages"):
-        finished.remember("key", engine().run(graph()), ("write",))
-    assert finished.found("key") is None
-
-
-@pytest.mark.parametrize("text", ["", "[[]]", '[["write", "x", {}]]', "3"])
-def test_a_damaged_file_of_a_whole_run_is_none(text, home):
-    (home / "finished").mkdir(parents=True)
-    (home / "finished" / "key.json").write_text(text)
-    assert finished.found("key") is None
-
-
-def test_a_run_whose_value_is_not_all_that_it_made_is_not_remembered(engine):
-    finished.remember("key", engine().run((graph()[1],)), STAGES)
-    assert finished.found("key") is None
 
 
 def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
@@ -376,13 +407,6 @@ def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
 
 
 TOLD = {BadInput("no"): BadInput, NonFinite("step 3: inf"): StageFailed, KeyboardInterrupt(): None}
-
-
-def test_a_list_is_known_by_the_content_of_its_elements():
-    """To pickle, an element twice differs from two equal ones."""
-    hash_of, one, other = get_type_registry().get_hash, Source("here", "x"), Source("there", "x")
-    assert hash_of([one, one]) == hash_of([one, other]) != hash_of([one])
-    assert hash_of([[one], "x"]) == hash_of([[other], "x"]) != hash_of([one, "x"])
 
 
 @pytest.mark.parametrize("error, expected", TOLD.items(), ids=lambda e: repr(e)[:20])
@@ -437,18 +461,13 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
-def job_of(task, config):
-    """Returns a job of a task on a configuration, as executors see it."""
-    return SimpleNamespace(get_option=task.task.get_task_options().get, args=((config,), {}))
-
-
 def test_who_waits_for_workers_is_where_the_driver_has_its_store():
     """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
-    assert _place(job_of(density.train, Training()), Connection()) == {}
+    assert _place(density.train, Connection()) == {}
     shared = Connection(node="a" * 56)
-    assert _place(job_of(density.evaluate, EvaluateConfig()), shared) == {}
+    assert _place(density.evaluate, shared) == {}
     for declared in (density.train, search.search):
-        strategy = _place(job_of(declared, Training()), shared)["scheduling_strategy"]
+        strategy = _place(declared, shared)["scheduling_strategy"]
         assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 
@@ -458,7 +477,7 @@ def rays(monkeypatch):
     executors.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 
-    def start(*, dashboard):
+    def start():
         done.append(("start", threading.current_thread()))
         if len(done) == 1:
             raise OSError("no space")
@@ -473,16 +492,15 @@ def rays(monkeypatch):
 
 def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(rays):
     """Its processes end with the thread that started them, and a retry's thread ends at once."""
-    executor = RayExecutor("ray", None)
-    executor.begin()
+    executor = RayExecutor("ray", NO_ENGINE)
+    executor.stopped.set()  # nothing is tried again but the start
+    executor.connect()
     for _ in range(2):  # other stages that are ready try no start of their own
         with pytest.raises(OSError, match="no space"):
-            executor._connect().result()
+            executor.connect().result()
     with ThreadPoolExecutor(1) as retry:
-        retry.submit(executor._forget_failed_start).result()
-        retry.submit(executor.begin).result()
-    executor._forget_failed_start()
-    assert executor._connect().result() == Connection()
+        retry.submit(executor._again, None, 1).result()
+    assert executor.connect().result() == Connection()
     executor.stop()
     executors.RAY.submit(int).result()
     assert [what for what, _ in rays] == ["start", "start", "leave"]
@@ -497,8 +515,8 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(executors, "cancel", interrupted)
-    executor = RayExecutor("ray", None)
-    executor._connect().result()
+    executor = RayExecutor("ray", NO_ENGINE)
+    executor.connect().result()
     executor.running.append("a stage")
     with pytest.raises(KeyboardInterrupt):
         executor.stop()
@@ -506,14 +524,17 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
     assert rays[-1][0] == "leave"
 
 
+NO_ENGINE = SimpleNamespace(force=False)
+
 LEAVING = """
 import time
+from types import SimpleNamespace
 from pipelines.cluster import environment
 environment.prepare()
 import ray
 from pipelines.engine import executors
-executor = executors.RayExecutor("ray", None, dashboard=False)
-executor._connect().result()
+executor = executors.RayExecutor("ray", SimpleNamespace(force=False))
+executor.connect().result()
 executor.running += map(ray.put, range(1000))
 kept = list(executor.running)
 executor.stop()
@@ -554,7 +575,7 @@ def test_a_store_that_does_not_answer_the_driver_is_asked_by_the_stage(engine, m
     def away(stage, key):
         raise OSError(111, "refused")
 
-    monkeypatch.setattr(store, "kept", away)
+    monkeypatch.setattr(Artefact, "stored", away)
     assert engine(retries=Retries(0)).run(graph()).statuses["write"] == Status(ran=1)
 
 
@@ -581,20 +602,18 @@ def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     ends = threading.Event()
     monkeypatch.setattr(executors, "start", lambda **_: Connection())
     monkeypatch.setattr(executors, "leave", lambda _: ends.wait(10))
-    first, second = RayExecutor("ray", None), RayExecutor("ray", None)
-    first._connect().result()
+    first, second = (
+        RayExecutor("ray", NO_ENGINE),
+        RayExecutor("ray", NO_ENGINE),
+    )
+    first.connect().result()
     first.stop()
-    again = second._connect()
+    again = second.connect()
     with pytest.raises(TimeoutError):
         again.result(timeout=0.2)
     ends.set()
     assert again.result(timeout=10) == Connection()
     second.stop()
-
-
-@pytest.mark.parametrize("name", density.DENSITY.meanwhile)
-def test_what_is_imported_meanwhile_is_there(name):
-    assert import_module(name)
 
 
 ONE = {"CPU": 1}
@@ -614,7 +633,7 @@ NEEDS = {
 @pytest.mark.parametrize("stage, config, needs", NEEDS.values(), ids=NEEDS)
 def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: True)
-    assert needs_of(job_of(stage, config)) == needs
+    assert Work(stage, config).needs == needs
 
 
 def test_a_node_that_does_not_answer_is_named(monkeypatch):
@@ -633,13 +652,13 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("EBFLOW_HOME", "")
     monkeypatch.setattr(ray, "init", lambda **_: None)
-    connection.leave(connection.start(dashboard=False))
+    connection.leave(connection.start())
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 
 def test_a_clusters_trainings_are_launched(monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: False)
-    assert needs_of(job_of(density.train, Training())) == DRIVER
+    assert Work(density.train, Training()).needs == DRIVER
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -668,28 +687,6 @@ def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
     wake = SimpleNamespace(remote=lambda: None)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
     assert reserved(ALONE)["num_cpus"] == 16
-
-
-@pytest.mark.parametrize("times", [1, RACES, RACES + 1])
-def test_two_processes_may_record_the_same_call_at_once(times, engine, monkeypatch):
-    """redun looks first and writes then: the second of two is told that the row is there."""
-    CALLS.clear()
-    record, recorded = RedunBackendDb.record_call_node, []
-
-    def raced(*words, **more):
-        if len(recorded) < times:
-            recorded.append(words)
-            raise IntegrityError("INSERT", {}, ValueError("UNIQUE constraint failed"))
-        return record(*words, **more)
-
-    monkeypatch.setattr(RedunBackendDb, "record_call_node", raced)
-    if times > RACES:
-        with pytest.raises(StageFailed, match="UNIQUE constraint failed"):
-            engine().run(graph())
-        return
-    outcome = engine().run(graph())
-    assert (outcome.value[1].path / "value.txt").read_text() == "6"
-    assert len(recorded) == times and CALLS.count("write") == 1
 
 
 def test_a_stage_has_the_threads_that_it_declares(engine):
@@ -729,9 +726,9 @@ def test_stages_share_one_remote_function(monkeypatch):
     monkeypatch.setattr(executors, "leave", lambda _: None)
     monkeypatch.setattr(executors, "cancel", lambda _: None)
     executors._remote_call.cache_clear()
-    executor = RayExecutor("ray", None)
+    executor = RayExecutor("ray", NO_ENGINE)
     for _ in range(2):
-        executor._start(job_of(density.train, Training()), partial(call, "module", "key"))
+        executor._start(Work(density.train, Training()), {})
     executor.stop()
     executors._remote_call.cache_clear()
     assert len(made) == 1

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipelines.engine.executors import _own_sigterm
+from pipelines.engine.executors import _take_back_sigterm
 from pipelines.interruption import interrupted, interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -35,12 +35,12 @@ def test_a_second_ctrl_c_does():
 
 
 def test_a_handler_that_ray_puts_in_its_place_is_taken_back():
-    """It does so in C, in another thread, which Python does not see."""
+    """It does so in C, which Python does not see."""
     library = ctypes.CDLL(None)
     library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
     with pytest.raises(KeyboardInterrupt), interruptible():
-        with _own_sigterm():
-            library.signal(signal.SIGTERM, int(signal.SIG_IGN))
+        library.signal(signal.SIGTERM, int(signal.SIG_IGN))
+        _take_back_sigterm()
         signal.raise_signal(signal.SIGTERM)
 
 

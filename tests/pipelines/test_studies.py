@@ -76,4 +76,3 @@ def test_a_scale_that_is_none_is_told(toy, ebflow):
 def test_what_an_entry_names_is_there(study):
     found = resolve_name(study.graph)
     assert found.name == study.name and study.base().scale == "cpu"
-    assert found.tasks(study.base("smoke"))

@@ -1,4 +1,4 @@
-"""The digest of code: all that a module imports of the library, and nothing else."""
+"""Keys: the code that a module imports of the library, the configuration and the inputs."""
 
 import sys
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.density.graph import report
-from pipelines.engine import Stage, digests
-from pipelines.engine.digests import data_digest, source_digest
+from pipelines.engine import Stage, keys
+from pipelines.engine.keys import code_digest as digest
+from pipelines.engine.keys import data_digest
 from pipelines.gradient_alignment.graph import align
 from pipelines.paper.graph import compare
 from pipelines.sample_complexity.graph import conclude, learn
@@ -30,25 +31,48 @@ def library(tmp_path, monkeypatch):
     )
     (folder / "d.py").write_text("D = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests, "OURS", ("lib",))
-    monkeypatch.setattr(digests, "CARRIERS", ("lib.carrier",))
-    return folder
-
-
-def digest(module):
-    """The digest as another process would find it: each reads a source once."""
-    digests._read.cache_clear()
-    digests._known.cache_clear()
-    digests._lazy.cache_clear()
-    return source_digest(module)
+    monkeypatch.setattr(keys, "OURS", ("lib",))
+    monkeypatch.setattr(keys, "INFRASTRUCTURE", ("lib.carrier",))
+    keys._root.cache_clear()
+    yield folder
+    keys._root.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["a.py", "inner/b.py", "c.py"])
 def test_a_change_of_what_is_imported_counts(library, name):
     before = digest("lib.a")
-    (library / name).write_text((library / name).read_text() + "# changed\n")
+    (library / name).write_text((library / name).read_text() + "CHANGED = 1\n")
     assert digest("lib.a") != before
+
+
+DOCUMENTED = '''
+"""A module."""
+
+from pydantic import Field
+
+# A comment.
+class Config:
+    """A class."""
+
+    number: int = Field(3, gt=0, description="the number")
+    """A field."""
+
+def f():
+    """A function."""
+    return 3
+'''
+
+
+def test_texts_do_not_count(library):
+    """A mended help text would train everything again."""
+    (library / "c.py").write_text(DOCUMENTED)
+    before = digest("lib.a")
+    for text in ("A module", "A comment", "A class", "the number", "A field", "A function"):
+        (library / "c.py").write_text(DOCUMENTED.replace(text, "Other words"))
+        assert digest("lib.a") == before, text
+    for number in ("Field(3", "gt=0", "return 3"):
+        (library / "c.py").write_text(DOCUMENTED.replace(number, number[:-1] + "4"))
+        assert digest("lib.a") != before, number
 
 
 @pytest.mark.parametrize("name", ["d.py", "inner/__init__.py"])
@@ -100,7 +124,7 @@ STAGES = sorted(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_runs_can_be_read_off(stage):
-    assert source_digest(stage)
+    assert digest(stage)
 
 
 def test_the_stages_are_found():
@@ -161,19 +185,9 @@ def test_the_stages_that_fill_templates_say_so():
     assert all("pipelines.reporting" in one.data for one in stages)
 
 
-def test_a_source_is_parsed_once_and_again_where_that_was_lost(library, tmp_path, monkeypatch):
-    before = digest("lib.a")
-    with monkeypatch.context() as other:
-        other.setattr(digests, "_parsed", lambda source: pytest.fail("parsed"))
-        assert digest("lib.a") == before
-    (kept,) = (tmp_path / "cache" / "ebflow").iterdir()
-    kept.write_text("[")
-    assert digest("lib.a") == before and kept.stat().st_size > 1
-
-
 def test_unknown_module(library):
     with pytest.raises(ModuleNotFoundError, match="lib.none"):
-        source_digest("lib.none")
+        digest("lib.none")
 
 
 def test_the_report_does_not_stand_behind_the_training():
@@ -185,12 +199,13 @@ def test_the_report_does_not_stand_behind_the_training():
     assert prepare.version != train.version
 
 
-def closure(*modules):
+def closure(module):
     """Names of the modules that the digest reads."""
-    todo, seen = list(modules), set()
+    todo, names = [module], set()
     while todo:
         module = todo.pop()
-        if module not in seen:
-            seen.add(module)
-            todo += digests._read(module)[1]
-    return seen
+        if module not in names:
+            names.add(module)
+            path = keys._path(module)
+            todo += keys._imported(module, path, keys._parsed(path, keys._stamp(path))[1])
+    return names

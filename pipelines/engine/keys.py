@@ -1,0 +1,161 @@
+"""Keys of stages: a hash of a stage's code, its configuration and the content of its inputs."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import Section, canonical
+from pipelines.engine.values import Artefact, Source
+
+OURS = ("ebflow", "pipelines", "tuning")
+
+INFRASTRUCTURE = tuple(
+    f"pipelines.{name}"
+    for name in ("cluster", "engine", "errors", "store", "tracking", "training.stage_reports")
+)
+"""Modules that carry data and compute none: a change of them leaves finished stages valid."""
+
+HELP = ("description", "help")
+"""Keywords of texts for users, which change no result."""
+
+Import = tuple[int, str, tuple[str, ...]]
+"""The dots before a module, the module, and the names that are imported from it."""
+
+
+def key_of(*values: Any) -> str:  # noqa: ANN401
+    """Returns a hash of the content of values, 20 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content(values)).encode()).hexdigest()[:20]
+
+
+def content(value: Any) -> Any:  # noqa: ANN401
+    """Returns what of a value decides the results of a stage that reads it, for JSON."""
+    if isinstance(value, Section):
+        return [type(value).__name__, canonical(value)]
+    if isinstance(value, Artefact):
+        return [value.stage, value.record.digest]
+    if isinstance(value, Source):
+        return value.digest
+    if isinstance(value, list | tuple):
+        return [content(item) for item in value]
+    if isinstance(value, dict):
+        return {name: content(item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__}: expected a configuration, an artefact or a source")
+
+
+def code_digest(module: str) -> str:
+    """Returns a SHA-256 of the code of a module and of all of ours that it imports, in turn.
+
+    Comments, docstrings and help texts are no part of it. No module is imported.
+
+    Raises:
+        ImportError: If a module imports a name from a package that resolves names lazily: the
+            code behind the name cannot be found.
+    """
+    todo, digests = [module], {}
+    while todo:
+        module = todo.pop()
+        if module not in digests:
+            path = _path(module)
+            if path is None:
+                raise ModuleNotFoundError(module)
+            digests[module], imports = _parsed(path, _stamp(path))
+            todo += _imported(module, path, imports)
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+
+
+def data_digest(package: str) -> str:
+    """Returns a SHA-256 of the files of a package that are no Python, and of their names."""
+    path, total = _path(package), hashlib.sha256()
+    if path is None:
+        raise ModuleNotFoundError(package)
+    for file in sorted(path.parent.iterdir()):
+        if file.is_file() and file.suffix != ".py":
+            total.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@cache
+def _parsed(path: Path, stamp: tuple[int, int]) -> tuple[str, tuple[Import, ...]]:  # noqa: ARG001
+    """Returns the digest of a file's code, and its imports; ``stamp`` changes with the file."""
+    code = _Code()
+    tree = code.visit(ast.parse(path.read_bytes()))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(code.imports)
+
+
+class _Code(ast.NodeTransformer):
+    """Removes texts and imports for type checkers from a tree; collects its other imports."""
+
+    def __init__(self) -> None:
+        self.imports: list[Import] = []
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        constant = isinstance(node.value, ast.Constant)
+        return None if constant else self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        return None if node.arg in HELP else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> Any:  # noqa: ANN401
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return [self.visit(other) for other in node.orelse]
+        return self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        self.imports += [(0, alias.name, ()) for alias in node.names]
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        names = tuple(alias.name for alias in node.names)
+        self.imports.append((node.level, node.module or "", names))
+        return node
+
+
+def _imported(module: str, path: Path, imports: tuple[Import, ...]) -> Iterator[str]:
+    """Yields the modules of ours that decide results among the imports of a module."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for level, base, names in imports:
+        base = resolve_name("." * level + base, package)
+        if base.split(".")[0] in OURS:
+            for name in names or [""]:
+                found = f"{base}.{name}" if name and _path(f"{base}.{name}") else base
+                if not f"{found}.".startswith(tuple(f"{one}." for one in INFRASTRUCTURE)):
+                    _check_lazy(module, found, name)
+                    yield found
+
+
+def _check_lazy(module: str, imported: str, name: str) -> None:
+    """Raises ImportError if a package resolves a name lazily."""
+    path = _path(imported)
+    source = path.read_text() if path and path.name == "__init__.py" else ""
+    if "\ndef __getattr__(" in source and f"\n{name} = " not in source:
+        raise ImportError(
+            f"{module}: found an import of {name or 'all'} from {imported}, which looks names up "
+            "when asked, expected one from the module that has it"
+        )
+
+
+def _path(module: str) -> Path | None:
+    """Returns the file of a module, without importing it; None if there is none."""
+    root = _root(module.partition(".")[0])
+    if root is None:
+        return None
+    path = root.joinpath(*module.split(".")[1:])
+    return next(filter(Path.is_file, (path / "__init__.py", path.with_suffix(".py"))), None)
+
+
+@cache
+def _root(package: str) -> Path | None:
+    spec = find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None

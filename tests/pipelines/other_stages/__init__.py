@@ -1,0 +1,1 @@
+"""A stage with the name of another."""

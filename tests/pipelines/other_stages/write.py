@@ -1,0 +1,6 @@
+"""Of a test."""
+
+
+def write(config, *, run):
+    """Writes a text."""
+    (run.output / "value.txt").write_text("another")
