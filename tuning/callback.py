@@ -9,7 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from pipelines import store
-from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
 from tuning import records
 from tuning.problem import Goal
 from tuning.records import Record
@@ -22,16 +22,22 @@ class TrialRecorder(Callback):
     """Keeps the records of all trials; runs in the process of the search.
 
     Arguments:
-        work: Where the trials' folders are, and the file of rows for the terminal.
+        work: Where the trials' folders are.
+        reporter: Shows how far the search is.
         trials: How many there will be.
         goals: What is wanted of them.
         ended: Called when a trial has ended well.
     """
 
     def __init__(
-        self, work: Path, trials: int, goals: Sequence[Goal], ended: Callable[[], None]
+        self,
+        work: Path,
+        reporter: Reporter,
+        trials: int,
+        goals: Sequence[Goal],
+        ended: Callable[[], None],
     ) -> None:
-        self.root, self.progress = work / records.TRIALS, work / metrics_log.FILE
+        self.root, self.reporter = work / records.TRIALS, reporter
         self.trials, self.goals, self.ended = trials, goals, ended
         self.records = {record.number: record for record in records.read(self.root)}
 
@@ -69,7 +75,7 @@ class TrialRecorder(Callback):
 
     def tell(self, note: str) -> None:
         """Tells the user something, beside how far the search is."""
-        metrics_log.append(self.progress, [self._row(note)])
+        self._report(note)
 
     def _known(self, trial: Trial) -> Record:
         """Returns a trial's record; one that is lost with its node may never have started."""
@@ -78,9 +84,9 @@ class TrialRecorder(Callback):
     def _keep(self, record: Record) -> None:
         self.records[record.number] = record
         records.write(self.root, record)
-        metrics_log.append(self.progress, [self._row()])
+        self._report()
 
-    def _row(self, note: str = "") -> metrics_log.Row:
+    def _report(self, note: str = "") -> None:
         found = self.records.values()
         ended = sum(record.state != records.RUNNING for record in found)
         running = sum(record.share for record in found if record.state == records.RUNNING)
@@ -88,7 +94,7 @@ class TrialRecorder(Callback):
         best = min((record.scores for record in found if record.scores), key=goal.of, default=None)
         leader = "" if best is None else f", best {goal.formatted(best[goal.name])}"
         text = f"{ended} of {self.trials} trials{leader}"
-        return metrics_log.row("search", 0, (ended + running) / self.trials, note, text=text)
+        self.reporter.progress((ended + running) / self.trials, text, note)
 
     def _standing(self, trial: Trial, result: dict[str, Any]) -> Record:
         """Returns the record with what was reported last: nothing, if it was stopped at once."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import store
-from pipelines.cluster import store_writer
 from pipelines.config import canonical
 from pipelines.store.files import write_text
 from tuning.config import TuneConfig
@@ -95,7 +94,7 @@ def begin(root: Path, number: int) -> None:
 
 def tell_reason(root: Path, number: int, line: str) -> None:
     """Notes why a trial fails, in the process where it does."""
-    store_writer.write(folder(root, number) / REASON, line)
+    (folder(root, number) / REASON).write_text(line)
 
 
 def reason(root: Path, number: int) -> str:

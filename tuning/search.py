@@ -21,11 +21,11 @@ from ebflow.errors import BadInput, NonFinite
 from ebflow.randomness import generator
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.cluster.waiting import waiting
 from pipelines.config.changes import changes
 from pipelines.engine.demand import own
 from pipelines.errors import StageFailed, failure
 from pipelines.store.files import drafted
+from pipelines.tracking.reporter import Reporter
 from tuning import records
 from tuning.callback import FAILURE, KILLED, TrialRecorder
 from tuning.config import SearchConfig
@@ -42,7 +42,9 @@ FAILURES = 2
 """How often a trial whose process or node is lost goes on from its checkpoint."""
 
 
-def search(problem: Problem, inputs: Sequence[Path], work: Path) -> list[Record]:
+def search(
+    problem: Problem, inputs: Sequence[Path], work: Path, reporter: Reporter
+) -> list[Record]:
     """Runs the trials that have not ended, and returns the records of all.
 
     What goes on after a kill: Tune's experiment and Optuna's history from Ray's own state in
@@ -53,6 +55,7 @@ def search(problem: Problem, inputs: Sequence[Path], work: Path) -> list[Record]
         problem: What is searched.
         inputs: The folders that trials read, prepared data first.
         work: Where the state of the search and the trials' folders are.
+        reporter: Shows how far the search is.
 
     Raises:
         BadInput: If no trial ever fits on this machine.
@@ -61,9 +64,7 @@ def search(problem: Problem, inputs: Sequence[Path], work: Path) -> list[Record]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     config, goals, root = problem.search, problem.goals, work / records.TRIALS
     scheduler = Halving(config, goals[0], work / SCHEDULER)
-    recorder = TrialRecorder(work, config.trials, goals, scheduler.keep)
-    if note := waiting("a trial", problem.base.needs):
-        recorder.tell(note)
+    recorder = TrialRecorder(work, reporter, config.trials, goals, scheduler.keep)
     tune.run(
         partial(trial, problem=problem, inputs=inputs, root=root),
         name=TUNE,

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.cluster.store_writer import start_writer
+from pipelines.cluster.messages import Messages
 from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed, failure
 from pipelines.store import storage
@@ -42,13 +42,13 @@ class Connection:
     Attributes:
         folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
         node: The one whose store is this process's, where nodes have stores of their own.
-        writer: What writes there for others (``store_writer.py``); it ends with this.
+        messages: Brings messages about jobs to this process; it ends with this.
         in_use: The file whose lock marks the folder as in use; the system frees it at a kill.
     """
 
     folder: Path | None = None
     node: str | None = None
-    writer: Any = None
+    messages: Messages | None = None
     in_use: TextIO | None = None
 
 
@@ -78,9 +78,8 @@ def _joined() -> Connection:
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
     _probe(store.identity())
     if not storage.used():
-        return Connection()
-    node = ray.get_runtime_context().get_node_id()
-    return Connection(node=node, writer=start_writer(node))
+        return Connection(messages=Messages())
+    return Connection(node=ray.get_runtime_context().get_node_id(), messages=Messages())
 
 
 def _embedded() -> Connection:
@@ -101,7 +100,7 @@ def _embedded() -> Connection:
         _memory=cores * DRIVER["memory"],
         _temp_dir=folder,
     )
-    return Connection(Path(folder), in_use=in_use)
+    return Connection(Path(folder), in_use=in_use, messages=Messages())
 
 
 def launched(config: ClusterConfig) -> bool:

@@ -30,7 +30,7 @@ EXAMPLES = 4
 
 prepare = Stage("pipelines.density.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=own)
-train = Stage("pipelines.density.train", needs=of_training, follows=True)
+train = Stage("pipelines.density.train", needs=of_training)
 evaluate = Stage("pipelines.density.evaluate")
 report = Stage("pipelines.density.report", data=["pipelines.reporting"])
 

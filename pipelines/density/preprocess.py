@@ -8,7 +8,7 @@ from ebflow import mixtures
 from pipelines.config import ChainConfig
 from pipelines.tracking.run import StageRun
 from pipelines.training import preprocessing
-from pipelines.training.stage_reports import begin, reporter
+from pipelines.training.stage_reports import begin
 
 
 def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
@@ -22,7 +22,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     Raises:
         BadInput: If the data do not let themselves be standardized or whitened.
     """
-    dataset, report = begin(config, config.threads, data, run, "training"), reporter(run.work)
+    dataset, report = begin(config, config.threads, data, run, "training"), run.reporter.progress
     report(0.0, "fits the chain")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)

@@ -43,7 +43,7 @@ def report(
     """Writes the result of the density pipeline."""
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    rows, _ = metrics_log.read(trained / metrics_log.FILE)
+    rows = metrics_log.read(trained / metrics_log.FILE)
     compared = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as known:
         log_probs = {split: known[split] for split in ("train", "test")}

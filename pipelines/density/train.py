@@ -11,7 +11,6 @@ from pipelines.config import Training
 from pipelines.data.manifest import Manifest
 from pipelines.store.files import write_json
 from pipelines.tracking import metrics_log
-from pipelines.tracking.following import Follower
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN
@@ -28,10 +27,10 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     began = time.time()
-    watching = run.watching() if embedded() else nullcontext()  # else its workers watch nodes
-    with watching, Follower(run.work / metrics_log.FILE, run):
+    # On a cluster the workers may be elsewhere.
+    with run.watching() if embedded() else nullcontext():
         try:
-            result = fit(config, data, preprocessed / CHAIN, run.work, run_id=run.id)
+            result = fit(config, data, preprocessed / CHAIN, run.work, run.reporter)
         finally:
             for path in run.work.glob(HUNG):
                 run.log_artifacts(path, "hung")

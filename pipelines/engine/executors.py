@@ -4,7 +4,6 @@ A dry run has executors that only find.
 """
 
 import logging
-import shutil
 import signal
 import threading
 from abc import abstractmethod
@@ -12,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,8 @@ class StageExecutor(StoreExecutor):
     def _attempt(self, work: Work, number: int) -> None:
         """Starts a stage; the first attempt has the number 0."""
         try:
-            future = self._start(work, {"context": self.engine.context, "again": number > 0})
+            context = replace(self.engine.context, show=self.engine.progress.report)
+            future = self._start(work, {"context": context, "again": number > 0})
         except Exception as error:  # noqa: BLE001  (handled as a failure of the stage)
             future = Future()
             future.set_exception(error)
@@ -188,6 +189,7 @@ class RayExecutor(StageExecutor):
         self.running: list[Any] = []
         self.connecting = threading.Lock()
         self.connection: Future[Connection] | None = None
+        self.listener: threading.Thread | None = None
 
     def connect(self) -> Future[Connection]:
         """Starts Ray, unless that is done; returns without waiting for it."""
@@ -203,7 +205,9 @@ class RayExecutor(StageExecutor):
         connection = self.connect().result()
         _take_back_sigterm()
         options = reserved(work.needs) | _place(work.stage, connection)
+        settings |= {"context": replace(settings["context"], show=connection.messages)}
         reference = _remote_call().options(**options).remote(work, **settings)
+        self._listen(connection)
         self.running.append(reference)
         return reference.future()
 
@@ -214,11 +218,14 @@ class RayExecutor(StageExecutor):
             self.connection = None if failed else self.connection
         super()._again(work, number)
 
-    def _ended(self, work: Work, future: Future[Artefact]) -> None:
-        """Deletes the metrics copied to the driver's store, if the stage's node has its own."""
-        if future.exception() is None and self.connect().result().node is not None:
-            shutil.rmtree(work.folder, ignore_errors=True)
-        super()._ended(work, future)
+    def _listen(self, connection: Connection) -> None:
+        """Shows the messages of stages from a thread."""
+        with self.connecting:
+            if self.listener is None:
+                words = (self.engine.progress.report, self.stopped)
+                deliver = connection.messages.deliver
+                self.listener = threading.Thread(target=deliver, args=words, daemon=True)
+                self.listener.start()
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
@@ -227,6 +234,8 @@ class RayExecutor(StageExecutor):
             if self.running:
                 cancel(self.running)
         finally:
+            if self.listener is not None:
+                self.listener.join()
             if self.connection is not None:
                 RAY.submit(_left, self.connection, self.running)
 

@@ -5,7 +5,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,14 @@ class Context:
         parent: The MLflow run of the pipeline.
         command: The command that reproduces it.
         force: True if stages run again that are finished.
+        show: Shows how far a job is: its stage and key, the share that is done, text and note.
     """
 
     tracker: "Tracker"
     parent: str
     command: str
     force: bool
+    show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,8 @@ class Stage:
     A graph calls the stage with a configuration, a list of its inputs and, where a run has several
     stages of a kind, a title, which is no part of the key; the result is an expression of redun.
     The function is called with the configuration; the inputs, with folders instead of artefacts;
-    and ``run``, its MLflow run, with ``output``, a new folder to fill, and ``work``, a folder that
-    outlives a failure.
+    and ``run``, its MLflow run, with ``output``, a new folder to fill, ``work``, a folder that
+    outlives a failure, and ``reporter``, which shows how far it is.
 
     Arguments:
         module: Its full name. Its code, and that of all that it imports, is part of the key.
@@ -169,6 +171,8 @@ def _places(found: Any) -> Any:  # noqa: ANN401
 def _make(work: Work, context: Context) -> store.Record:
     """Runs a stage in new folders and commits its output."""
     stage, key, folder = work.stage, work.key, work.folder
+    from pipelines.tracking.reporter import Reporter
+
     _check_code(stage)
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"output-{uuid.uuid4().hex}"
@@ -180,6 +184,9 @@ def _make(work: Work, context: Context) -> store.Record:
             stage.name, key, parent=context.parent, title=work.title
         ) as run:
             run.command, run.output, run.work = context.command, output, folder
+            show = partial(context.show, stage.name, key)
+            run.reporter = Reporter(folder / metrics_log.FILE, run, show)
+            run.reporter.progress(0.0, "")
             run.set_tags({NOTE: note(about, run.command)})
             getattr(body, stage.name)(work.config, *_places(work.inputs), run=run)
             _check_code(stage)

@@ -29,8 +29,9 @@ from pipelines.gradient_alignment.classifiers import CLASSIFIERS
 from pipelines.gradient_alignment.config import ClassifierConfig, NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.unit_rows import unit_rows
 from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
 from pipelines.training.augment import AUGMENTATIONS
-from pipelines.training.loop import WorkerContext, run_with_checkpoints
+from pipelines.training.loop import alone, run_with_checkpoints
 from pipelines.training.schedules import falling
 
 PROBE = 128
@@ -107,6 +108,7 @@ def fit(
     config: ClassifierConfig,
     dataset: Dataset,
     work: Path,
+    reporter: Reporter,
 ) -> Fitted:
     """Trains a classifier, with products and convolutions in full float32 throughout.
 
@@ -116,15 +118,18 @@ def fit(
     Arguments:
         config: Its configuration.
         dataset: Prepared data with classes.
-        work: Where checkpoints and rows go.
+        work: Folder of the checkpoints.
+        reporter: Reports the metrics.
     """
     training = _training(config, dataset)
     diverged = ""
     try:
-        run_with_checkpoints(lambda: training, work, WorkerContext(), ClusterConfig().patience)
+        place = alone(reporter, work)
+        run_with_checkpoints(lambda: training, work, place, ClusterConfig().patience)
     except NonFinite as error:
         diverged = f"{DIVERGED}: {error}"
-    rows = metrics_log.curve(metrics_log.read(work / metrics_log.FILE)[0], "validate")
+    reporter.finish()
+    rows = metrics_log.curve(metrics_log.read(reporter.file), "validate")
     epochs = [row["metrics"] for row in rows]
     diagnosis = diverged or collapse(config, dataset.manifest, epochs[-1])
     return Fitted(config.net, training.network, epochs, diagnosis, warnings(config, training))

@@ -77,7 +77,7 @@ class Follower(Sender):
     def __init__(self, path: Path, run: StageRun, interval: float = 1.0) -> None:
         super().__init__(interval)
         self.path, self.run = path, run
-        self.offset = 0
+        self.read = 0
         self.sent: dict[str, int] = {}
         self.pending: list[metrics_log.Row] = []
         self.failures: list[str] = []
@@ -104,8 +104,9 @@ class Follower(Sender):
 
     def _new(self) -> Iterator[metrics_log.Row]:
         """Reads on; what follows a failure was told by workers that had been restarted."""
-        found, self.offset = metrics_log.read(self.path, self.offset)
-        for row in found:
+        rows = metrics_log.read(self.path)
+        new, self.read = rows[self.read :], len(rows)
+        for row in new:
             self.restarts = len(self.failures)
             if row["kind"] == metrics_log.FAILURE:
                 self.failures.append(row["note"])

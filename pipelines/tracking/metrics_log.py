@@ -1,32 +1,31 @@
 """The file that a training appends its metrics to: one JSON object a line.
 
-A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``wait`` for room on a cluster,
-or ``resume`` where a restarted training goes on), ``step``, ``share`` (of the training that is
-done), ``time`` (seconds since 1970), ``metrics``, ``note`` (what to tell the user, mostly empty)
-and ``text`` (how far it is, where step and NLL do not say it). Rows of kind ``search``, and of
-``stage`` where a stage trains by one call, are of step 0.
+A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``restart`` where a worker
+resumes, or ``resume`` where a training went back from a loss that was not finite), ``step``,
+``share`` (of the training that is done), ``time`` (seconds since 1970), ``metrics``, ``note``
+(a line for the user, mostly empty) and ``text`` (the progress, if step and NLL do not say it).
 """
 
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
 FAILURE = "failure"
-RESUMED = "resume"
-WAITING = "wait"
+RESTARTED = "restart"
+WENT_BACK = "resume"
 
 Row = dict[str, Any]
 
 
 def row(kind: str, step: int, share: float, note: str = "", **more: Any) -> Row:  # noqa: ANN401
     """Returns a row of now; ``more`` are ``metrics`` and ``text``, if there are any."""
-    told = {"time": time.time(), "metrics": {}, "note": note, "text": ""}
-    return {"kind": kind, "step": step, "share": share, **told, **more}
+    defaults = {"time": time.time(), "metrics": {}, "note": note, "text": ""}
+    return {"kind": kind, "step": step, "share": share, **defaults, **more}
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
@@ -37,12 +36,12 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     """
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with path.open("ab", buffering=0) as stream:
-        left = memoryview(_mended(path) + text)
+        left = memoryview(_missing_line_end(path) + text)
         while left:
             left = left[stream.write(left) :]
 
 
-def _mended(path: Path) -> bytes:
+def _missing_line_end(path: Path) -> bytes:
     """Returns the line end that a process killed while it wrote has left out."""
     if not path.stat().st_size:
         return b""
@@ -51,36 +50,46 @@ def _mended(path: Path) -> bytes:
         return b"" if stream.read() == b"\n" else b"\n"
 
 
-def _parsed(lines: Iterable[bytes]) -> list[Row]:
-    """Leaves out the lines that a killed process has left torn."""
-    found = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found
-
-
-def read(path: Path, offset: int = 0) -> tuple[list[Row], int]:
-    """Reads the whole lines of a file, from a byte on; no file is an empty one.
-
-    Returns:
-        The rows, and the byte behind the last of them.
-    """
-    if not path.exists():
-        return [], offset
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        text = stream.read()
-    whole = text[: text.rfind(b"\n") + 1]
-    return _parsed(whole.splitlines()), offset + len(whole)
+def read(path: Path) -> list[Row]:
+    """Returns the rows of a file, less those that a killed process has left torn."""
+    rows = []
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+    return rows
 
 
 def curve(rows: Iterable[Row], kind: str) -> list[Row]:
     """Returns the rows of a kind by rising step, less those that a restart took back."""
-    kept: dict[int, Row] = {}
+    return [row for row in standing(rows) if row["kind"] == kind]
+
+
+def standing(rows: Iterable[Row]) -> list[Row]:
+    """Returns the rows with metrics by rising step, less those that a restart took back."""
+    kept: dict[tuple[int, str], Row] = {}
     for row in rows:
-        if row["kind"] == RESUMED:
-            kept = {step: earlier for step, earlier in kept.items() if step <= row["step"]}
-        elif row["kind"] == kind:
-            kept[row["step"]] = row
-    return [kept[step] for step in sorted(kept)]
+        if row["kind"] in (RESTARTED, WENT_BACK):
+            kept = {place: earlier for place, earlier in kept.items() if place[0] <= row["step"]}
+        elif row["kind"] != FAILURE:
+            kept[row["step"], row["kind"]] = row
+    return [kept[place] for place in sorted(kept)]
+
+
+def first_reports(rows: Sequence[Row]) -> list[Row]:
+    """Returns the standing rows as they were first reported, before restarts repeated them."""
+    first: dict[tuple[int, str], Row] = {}
+    for row in rows:
+        first.setdefault((row["step"], row["kind"]), row)
+    return [first[row["step"], row["kind"]] for row in standing(rows)]
+
+
+def failures(rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the failures of workers as tags of MLflow; empty if there were none.
+
+    They are ``ebflow.failure.1``, … and ``ebflow.restarts``.
+    """
+    places = [i for i, row in enumerate(rows) if row["kind"] == FAILURE]
+    tags = {f"ebflow.failure.{n}": rows[i]["note"] for n, i in enumerate(places, 1)}
+    restarts = len(places) - sum(i == len(rows) - 1 for i in places)
+    return {**tags, "ebflow.restarts": str(restarts)} if tags else {}

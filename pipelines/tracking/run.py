@@ -63,13 +63,45 @@ class StageRun:
 
     def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs metrics with their steps and times (seconds since 1970)."""
-        metrics = [
-            Metric(name, float(value), int(row["time"] * 1000), row["step"])
-            for row in rows
-            for name, value in row["metrics"].items()
-        ]
-        for some in _chunks(metrics, MOST_METRICS):
+        for some in _chunks(_points(rows), MOST_METRICS):
             self._send(metrics=some)
+
+    def send(self, rows: Iterable[Mapping[str, Any]], tags: Mapping[str, str]) -> None:
+        """Logs rows and tags from a thread of the client, and does not wait for it.
+
+        What does not arrive is lost here; ``complete`` sends the rows again.
+        """
+        for some in _chunks(_points(rows), MOST_METRICS):
+            self.client.log_batch(self.id, metrics=some, synchronous=False)
+        if tags:
+            self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
+
+    def complete(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Logs those metrics of the rows that the run does not have, and waits for it."""
+        points = _points(rows)
+        present = {
+            (name, point.step)
+            for name in {point.key for point in points}
+            for point in self.client.get_metric_history(self.id, name)
+        }
+        missing = [point for point in points if (point.key, point.step) not in present]
+        for some in _chunks(missing, MOST_METRICS):
+            self._send(metrics=some)
+
+    def renew(self) -> None:
+        """Goes on as a new run, alike but without metrics; this one ends as failed."""
+        old = self.client.get_run(self.id)
+        tags, name = old.data.tags, old.info.run_name
+        kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
+        made = self.client.create_run(old.info.experiment_id, run_name=name, tags=kept)
+        self.client.set_tag(self.id, "ebflow.discarded", f"went back; {made.info.run_id} goes on")
+        self.client.set_terminated(self.id, "FAILED")
+        self.id = made.info.run_id
+        parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
+        if parent and stage:
+            self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
+        self.log_params(old.data.params)
+        self.client.log_inputs(self.id, old.inputs.dataset_inputs)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
         """Logs a prepared data set as an input of the run."""
@@ -122,7 +154,7 @@ class StageRun:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
-        self._send(tags=[RunTag(key, value) for key, value in tags.items()])
+        self._send(tags=_tags(tags))
 
     def _send(self, **batch: Sequence[Any]) -> None:
         """Logs a batch; tries again, after a pause, where the store is away or overrun.
@@ -158,6 +190,18 @@ class StageRun:
     def end(self, status: str) -> None:
         """Gives the run its true end: ``FINISHED``, ``KILLED`` or ``FAILED``."""
         self.client.set_terminated(self.id, status)
+
+
+def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
+    return [
+        Metric(name, float(value), int(row["time"] * 1000), row["step"])
+        for row in rows
+        for name, value in row["metrics"].items()
+    ]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in tags.items()]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -62,15 +62,15 @@ class Tracker:
     @contextmanager
     def run(self, run_id: str) -> Iterator["StageRun"]:
         """Gives a run its true end: finished, failed or killed."""
-        status = "KILLED"
+        run, status = StageRun(self.client, run_id), "KILLED"
         try:
-            yield StageRun(self.client, run_id)
+            yield run
             status = "FINISHED"
         except Exception:
             status = "FAILED"
             raise
         finally:
-            self._end(run_id, status)
+            self._end(run.id, status)
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:

@@ -1,8 +1,8 @@
-"""Workers of a training that Ray Train launches, and what it tells of them."""
+"""Workers of a training that Ray Train launches, and what they report."""
 
 import math
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
-from pipelines.cluster.waiting import waiting
 from pipelines.config import Training
 from pipelines.errors import in_one_line
-from pipelines.tracking import metrics_log
-from pipelines.training.loop import Listener, WorkerContext, note, train
+from pipelines.tracking.metrics_log import Row
+from pipelines.tracking.reporter import Reporter
+from pipelines.training.loop import WorkerContext, train
 from pipelines.training.rendezvous import FileRendezvous
 from pipelines.training.watchdog import hung
 
@@ -28,9 +28,6 @@ PLACE_S = 10 * 365 * 86_400
 """How long workers wait for their places: a node that boots slowly is no failed start, and a place
 in Ray's queue is not given up."""
 
-NODE_LENGTH = 8
-"""Digits of a node's id by which ``ray list nodes`` tells it from others."""
-
 START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
 
@@ -39,17 +36,17 @@ def launched() -> WorkerContext:
     """Returns the place of a worker that Ray Train launched, which waits for all to report."""
     context = ray.train.get_context()
     return WorkerContext(
-        lambda rows: ray.train.report({"rows": rows}),
+        _report,
         (context.get_world_rank(), context.get_world_size()),
         context.get_local_rank(),
         ray.train.torch.get_device(),
-        _taken,
     )
 
 
-def _taken() -> frozenset[str]:
-    info = ray.train.get_preemption_info()
-    return frozenset(info.preempted_node_ids if info else ())
+def _report(rows: Sequence[Row], keep: bool) -> None:
+    ray.train.report({"rows": rows, "keep": keep})
+    if keep:  # Ray Train takes the next report only when it has this one
+        ray.train.report({"rows": [], "keep": False})
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +59,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     here = {name: str(store.present(Path(job[name]))) for name in ("data", "start")}
     place = launched()
     try:
-        with _watching(job["run_id"], place):
-            return train({**job, **here}, place)
+        return train({**job, **here}, place)
     except NonFinite as error:  # alike on all
         return {"error": error}
     except BadInput as error:
@@ -72,45 +68,32 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": error}
 
 
-def _watching(run_id: str, place: WorkerContext) -> AbstractContextManager[None]:
-    """Returns what logs the use of this node, once a node; on this machine alone a stage does."""
-    if embedded() or not run_id or place.local_rank:
-        return nullcontext()
-    from mlflow import MlflowClient
-
-    from pipelines.tracking.backend import uri
-    from pipelines.tracking.run import StageRun
-
-    node = ray.get_runtime_context().get_node_id()
-    return StageRun(MlflowClient(uri()), run_id).watching(node[:NODE_LENGTH])
-
-
 class Reports(ray.train.UserCallback):
     """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
 
     Arguments:
-        work: Folder of the file of rows, and of what watchdogs leave.
-        listener: Is told every report.
+        work: Folder of what watchdogs leave.
+        reporter: Reports the metrics.
     """
 
-    def __init__(self, work: Path, listener: Listener) -> None:
-        self.work, self.listener = work, listener
+    def __init__(self, work: Path, reporter: Reporter) -> None:
+        self.work, self.reporter = work, reporter
 
     def after_exception(
         self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
-        """Appends what befell the workers that failed together, as one row."""
+        """Reports the workers that failed together, in one line."""
         failed = (
             f"worker {rank}: {hung(self.work, rank) or in_one_line(error)}"
             for rank, error in sorted(worker_exceptions.items())
         )
-        note(self.work, metrics_log.FAILURE, "; ".join(failed))
+        self.reporter.fail("; ".join(failed))
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
     ) -> None:
-        """Tells what the first worker reported; all report alike."""
-        self.listener(metrics[0]["rows"])
+        """Reports the rows of the first worker; all report alike."""
+        self.reporter.log(metrics[0]["rows"], keep=metrics[0]["keep"])
 
 
 def _scaling(config: Training) -> ray.train.ScalingConfig:
@@ -125,13 +108,13 @@ def _scaling(config: Training) -> ray.train.ScalingConfig:
     )
 
 
-def launch(config: Training, job: dict[str, Any], listener: Listener) -> dict[str, Any]:
+def launch(config: Training, job: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
     """Trains by Ray Train, in processes of its own.
 
     Arguments:
         config: What to train.
         job: As workers are told (:func:`pipelines.training.loop.train`).
-        listener: Is told every report.
+        reporter: Reports the metrics, from Ray Train's controller, which is on this node.
 
     Returns:
         ``error``, or what the loop returns.
@@ -140,8 +123,6 @@ def launch(config: Training, job: dict[str, Any], listener: Listener) -> dict[st
     # What Ray itself can see: a process that answers no more.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
-    if what := waiting("the training", config.needs):
-        note(work, metrics_log.WAITING, what)
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config=job,
@@ -153,7 +134,7 @@ def launch(config: Training, job: dict[str, Any], listener: Listener) -> dict[st
             failure_config=ray.train.FailureConfig(
                 max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
             ),
-            callbacks=[Reports(work, listener)],
+            callbacks=[Reports(work, reporter)],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )

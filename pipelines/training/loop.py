@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,13 @@ from ebflow.checkpoint import check, load
 from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
 from pipelines import store
-from pipelines.cluster import store_writer
 from pipelines.cluster.connection import launched
 from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.tracking import metrics_log
+from pipelines.tracking.metrics_log import Row
+from pipelines.tracking.reporter import Reporter
 from pipelines.training.interruption import defer_sigint
 from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
 from pipelines.training.sharding import shard_weights
@@ -33,27 +34,32 @@ CHECKPOINTS = "checkpoints"
 REPORT_S = 1.0
 SAVE_S = 20.0
 
-Listener = Callable[[list[metrics_log.Row]], None]
-"""Is told rows."""
+Report = Callable[[Sequence[Row], bool], None]
+"""Reports rows; the flag is True if a checkpoint follows (:meth:`Reporter.log`)."""
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Where a worker stands among the others, and whom it tells: alone in this process.
+    """A worker's place among the others; by default it is alone, in the process of its stage.
 
     Arguments:
-        report: Tells rows; all workers do so alike.
+        report: Reports rows; all workers do so alike.
         shard: Its rank, and how many there are.
         local_rank: Its rank on its node.
         device: Its GPU, if it has one.
-        taken: Returns the nodes that are told to go.
     """
 
-    report: Listener = lambda rows: None
+    report: Report
     shard: tuple[int, int] = (0, 1)
     local_rank: int = 0
     device: torch.device = torch.device("cuda", 0)
-    taken: Callable[[], frozenset[str]] = frozenset
+
+
+def alone(reporter: Reporter, work: Path) -> WorkerContext:
+    """Returns the place of a worker in the process of its stage; reports if it hung before."""
+    if stacks := hung(work, 0):
+        reporter.fail(f"worker 0: {stacks}")
+    return WorkerContext(lambda rows, keep: reporter.log(rows, keep=keep))
 
 
 def fit(
@@ -61,25 +67,23 @@ def fit(
     data: Path,
     start: Path,
     work: Path,
+    reporter: Reporter,
     *,
     here: bool | None = None,
-    run_id: str = "",
-    listener: Listener = lambda rows: None,
 ) -> dict[str, Any]:
-    """Trains; goes on from what an earlier call left in ``work``.
+    """Trains; resumes from what an earlier call left in ``work``.
 
     Arguments:
         config: What to train.
         data: The prepared folder.
         start: The file of the fitted chain; or the folder of a checkpoint, whose flow is trained
             on.
-        work: Where checkpoints and rows go.
-        here: Whether a lone worker trains in this process; None: as ``launched`` has it.
-        run_id: The MLflow run in which workers on a cluster log the use of their nodes.
-        listener: Is told every report.
+        work: Folder of the checkpoints.
+        reporter: Reports the metrics.
+        here: True if a lone worker trains in this process; None: as ``launched`` has it.
 
     Returns:
-        What :meth:`Reporter.finish` tells, and ``began``.
+        As :meth:`Recorder.finish`, and ``began``.
 
     Raises:
         BadInput: If a worker does not see the store, or what is to be read there.
@@ -87,15 +91,17 @@ def fit(
             again, or had no validation before.
     """
     here = not launched(config.cluster) if here is None else here
-    job = {"config": config.model_dump(mode="json"), "store": store.identity(), "run_id": run_id}
+    job = {"config": config.model_dump(mode="json"), "store": store.identity()}
     job |= {"data": str(data), "start": str(start), "work": str(work)}
     if here:
-        return train(job, WorkerContext(listener))
-    from pipelines.training.launch import launch
+        result = train(job, alone(reporter, work))
+    else:
+        from pipelines.training.launch import launch
 
-    result = launch(config, job, listener)
+        result = launch(config, job, reporter)
     if "error" in result:
         raise result["error"]
+    reporter.finish()
     return result
 
 
@@ -151,14 +157,12 @@ def run_with_checkpoints(
         patience: Seconds without an event after which the process is ended.
 
     Returns:
-        What :meth:`Reporter.finish` tells, and ``began``.
+        As :meth:`Recorder.finish`, and ``began``.
     """
     work.mkdir(parents=True, exist_ok=True)
-    if place.shard[0] == 0 and (what := hung(work, 0)):
-        note(work, metrics_log.FAILURE, f"worker 0: {what}")
     with Watchdog(work, place.shard[0], patience) as watchdog:
-        reporter = _resumed(made(), work, place)
-        ended = {"began": time.time(), **_run(reporter, watchdog)}
+        recorder = _resumed(made(), work, place)
+        ended = {"began": time.time(), **_run(recorder, watchdog)}
     if place.local_rank == 0:
         store.evict(work / CHECKPOINTS)
     return ended
@@ -171,21 +175,21 @@ def _device(config: ClusterConfig, place: WorkerContext) -> torch.device:
     return place.device
 
 
-def _run(reporter: "Reporter", watchdog: Watchdog) -> dict[str, Any]:
+def _run(recorder: "Recorder", watchdog: Watchdog) -> dict[str, Any]:
     """Trains to the end; a lone worker that is interrupted saves a checkpoint first."""
-    trainer = reporter.trainer
+    trainer = recorder.trainer
     with defer_sigint() as interrupted:
-        if reporter.lone:
-            trainer.between = partial(_heed, interrupted, reporter)
+        if recorder.lone:
+            trainer.between = partial(_heed, interrupted, recorder)
         for event in trainer.run():
-            reporter.tell(event)
+            recorder.take(event)
             watchdog.feed()
-        return reporter.finish()
+        return recorder.finish()
 
 
-def _heed(interrupted: Callable[[], bool], reporter: "Reporter") -> None:
+def _heed(interrupted: Callable[[], bool], recorder: "Recorder") -> None:
     if interrupted():
-        reporter.save()
+        recorder.save()
         raise KeyboardInterrupt
 
 
@@ -197,7 +201,7 @@ def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
     return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
 
 
-def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "Reporter":
+def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "Recorder":
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
@@ -208,14 +212,7 @@ def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "R
     if step >= 0:
         resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
         why = why or f"goes on from step {step}"
-    return Reporter(trainer, work, place, why)
-
-
-def note(work: Path, kind: str, text: str) -> None:
-    """Appends a row that has no numbers, where the training is now."""
-    last = next(reversed(metrics_log.read(work / metrics_log.FILE)[0]), {"step": 0, "share": 0.0})
-    found = metrics_log.row(kind, last["step"], last["share"], text, text=text)
-    store_writer.append(work / metrics_log.FILE, [found])
+    return Recorder(trainer, work, place, why)
 
 
 def row(trainer: ResumableTraining, event: Event) -> metrics_log.Row:
@@ -225,31 +222,30 @@ def row(trainer: ResumableTraining, event: Event) -> metrics_log.Row:
     return metrics_log.row(event.kind, trainer.step, share, **told)
 
 
-class Reporter:
-    """Writes down and reports what a trainer tells, seldom enough to cost little.
+class Recorder:
+    """Reports what a training yields, and saves it, seldom enough to cost little.
 
-    All ranks report alike, in Ray Train and so to each other; rank 0 writes. What led to a
-    checkpoint is in the file of rows before the checkpoint is there.
+    All ranks report alike, in Ray Train and so to each other. What led to a checkpoint is reported
+    before the checkpoint is there.
 
     Arguments:
-        trainer: The trainer.
-        work: Folder of the checkpoints and the file of rows.
-        place: Where the worker stands.
-        note: What to tell the user first.
+        trainer: The training.
+        work: Folder of the checkpoints.
+        place: The worker's place among the others.
+        note: The first line for the user.
     """
 
     def __init__(
         self, trainer: ResumableTraining, work: Path, place: WorkerContext, note: str = ""
     ) -> None:
-        self.trainer, self.place, self.rank = trainer, place, trainer.shard[0]
+        self.trainer, self.place = trainer, place
         self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
-        self.checkpoints, self.file = Checkpoints(work / CHECKPOINTS), work / metrics_log.FILE
-        resumed = Event(metrics_log.RESUMED, trainer.step, {}, note=note)
-        self.rows = [row(trainer, resumed)] if trainer.step or note else []
+        self.checkpoints = Checkpoints(work / CHECKPOINTS)
+        restarted = Event(metrics_log.RESTARTED, trainer.step, {}, note=note)
+        self.rows = [row(trainer, restarted)] if trainer.step or note else []
         self.reported = self.saved = time.monotonic()
-        self.taken: frozenset[str] = frozenset()
 
-    def tell(self, event: Event) -> None:
+    def take(self, event: Event) -> None:
         """Takes an event; reports it, with those before it, when it is time.
 
         The last one is left to :meth:`finish`.
@@ -258,19 +254,18 @@ class Reporter:
         validated = event.kind == "validate"
         if self.trainer.verdict:
             return
-        if event.kind == metrics_log.RESUMED:
+        if event.kind == metrics_log.WENT_BACK:
             self.save()
         elif validated and (event.best or self._late(self.saved, SAVE_S)):
             self.save()
         elif (validated and self.lone) or self._late(self.reported, REPORT_S):
-            self.save() if self._warned() else self._report()
+            self._report(keep=False)
 
     def save(self) -> None:
         """Reports what is left, and writes a checkpoint; both go to the storage too."""
-        self._report()
+        self._report(keep=True)
         self.checkpoints.save(self.trainer)
-        if self.rank == 0:
-            store_writer.upload(self.file)
+        if self.trainer.shard[0] == 0:
             store.upload_entries(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
         self.saved = time.monotonic()
 
@@ -287,17 +282,9 @@ class Reporter:
             "seconds": dict(trainer.clock.totals),
         }
 
-    def _report(self) -> None:
-        if self.rank == 0:
-            store_writer.append(self.file, self.rows)
-        self.place.report(self.rows)
+    def _report(self, *, keep: bool) -> None:
+        self.place.report(self.rows, keep)
         self.rows, self.reported = [], time.monotonic()
-
-    def _warned(self) -> bool:
-        """Whether a node of the training is told for the first time that it will be taken."""
-        nodes = self.place.taken()
-        new, self.taken = nodes - self.taken, self.taken | nodes
-        return bool(new)
 
     def _late(self, since: float, seconds: float) -> bool:
         return bool(self.trainer.agreed(time.monotonic() - since > seconds))

@@ -183,8 +183,8 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
         code, out, err = store.submit(*LONG)
     assert (code, err) == (0, ""), out + err
     assert curve(store) == curve(whole)
-    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
-    assert any(row["kind"] == metrics_log.RESUMED for row in found)
+    found = metrics_log.read(artefact(store) / metrics_log.FILE)
+    assert any(row["kind"] == metrics_log.RESTARTED for row in found)
 
 
 def ray(store, *words):

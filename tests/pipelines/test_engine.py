@@ -100,6 +100,9 @@ class Silent:
     def finished(self, stage, key):
         pass
 
+    def report(self, *message):
+        pass
+
     def tell(self, stage, note):
         NOTES.append((stage, note))
 
@@ -399,7 +402,7 @@ def test_a_failed_stage_keeps_its_work_and_leaves_no_artefact(engine, home):
     with pytest.raises(StageFailed, match="^ValueError: too bad$"):
         engine().run(graph())
     (work,) = (home / "work" / "write").iterdir()
-    assert {path.name for path in work.iterdir()} == {"half", "metrics.jsonl"}
+    assert {path.name for path in work.iterdir()} == {"half"}
     assert not (home / "artefacts").exists()
     ERRORS.clear()
     assert ran(engine, graph()) == {"write", "double"}
@@ -461,14 +464,13 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
-def test_who_waits_for_workers_is_where_the_driver_has_its_store():
-    """On a cluster whose nodes share no disk, the driver reads the rows of a training there."""
-    assert _place(density.train, Connection()) == {}
+def test_a_search_is_where_the_driver_has_its_store():
+    """On a cluster whose nodes share no disk, the driver reads the records of trials there."""
+    assert _place(search.search, Connection()) == {}
     shared = Connection(node="a" * 56)
     assert _place(density.evaluate, shared) == {}
-    for declared in (density.train, search.search):
-        strategy = _place(declared, shared)["scheduling_strategy"]
-        assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
+    strategy = _place(search.search, shared)["scheduling_strategy"]
+    assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 
 @pytest.fixture
@@ -524,7 +526,7 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
     assert rays[-1][0] == "leave"
 
 
-NO_ENGINE = SimpleNamespace(force=False)
+NO_ENGINE = SimpleNamespace(force=False, progress=SimpleNamespace(report=None))
 
 LEAVING = """
 import time
@@ -652,6 +654,7 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("EBFLOW_HOME", "")
     monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(connection, "Messages", lambda: None)
     connection.leave(connection.start())
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
@@ -722,13 +725,15 @@ def test_stages_share_one_remote_function(monkeypatch):
         return lambda function: made[-1]
 
     monkeypatch.setattr(ray, "remote", remote)
-    monkeypatch.setattr(executors, "start", lambda **_: Connection())
+    messages = SimpleNamespace(deliver=lambda *_: None)
+    monkeypatch.setattr(executors, "start", lambda **_: Connection(messages=messages))
     monkeypatch.setattr(executors, "leave", lambda _: None)
     monkeypatch.setattr(executors, "cancel", lambda _: None)
     executors._remote_call.cache_clear()
     executor = RayExecutor("ray", NO_ENGINE)
     for _ in range(2):
-        executor._start(Work(density.train, Training()), {})
+        settings = {"context": Context(None, "", "", force=False)}
+        executor._start(Work(density.train, Training()), settings)
     executor.stop()
     executors._remote_call.cache_clear()
     assert len(made) == 1

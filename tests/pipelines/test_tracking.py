@@ -3,10 +3,11 @@
 import json
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from types import SimpleNamespace
 
+import cloudpickle
 import numpy as np
 import psutil
 import pytest
@@ -20,12 +21,10 @@ from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, flat
 from pipelines.tracking import metrics_log, reading
 from pipelines.tracking import run as logged
-from pipelines.tracking.following import Follower
 from pipelines.tracking.models import log_model
+from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
-from pipelines.training import launch
-from pipelines.training.loop import WorkerContext
 
 
 @pytest.fixture
@@ -154,40 +153,85 @@ def test_a_data_set_is_an_input_with_its_digest(tracker, run, tmp_path):
 
 
 def row(step, kind="log", value=1.0):
-    return {"kind": kind, "step": step, "time": 1.0, "metrics": {f"{kind}/x": value}}
+    metrics = (
+        {} if kind in (metrics_log.RESTARTED, metrics_log.WENT_BACK) else {f"{kind}/x": value}
+    )
+    return {"kind": kind, "step": step, "share": 0.5, "time": 1.0, "metrics": metrics, "note": "",
+            "text": ""}  # fmt: skip
 
 
 def steps(tracker, run, name):
     return [metric.step for metric in tracker.client.get_metric_history(run.id, name)]
 
 
-def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, tmp_path):
-    path = tmp_path / metrics_log.FILE
-    follower = Follower(path, run)
-    metrics_log.append(path, [row(1), row(2), row(2, "validate")])
-    follower.send()
-    metrics_log.append(path, [row(2), row(2, "validate"), row(3), row(3, "validate")])
-    follower.send()
+@pytest.fixture
+def reporter(run, tmp_path):
+    return Reporter(tmp_path / metrics_log.FILE, run)
+
+
+def arrived(tracker, run, name, expected):
+    """Waits until MLflow has a metric at the expected steps."""
+    while steps(tracker, run, name) != expected:
+        time.sleep(0.01)
+
+
+def test_rows_go_to_mlflow_while_a_training_runs(tracker, run, reporter):
+    reporter.log([row(1), row(2)])
+    arrived(tracker, run, "log/x", [1, 2])
+    assert [row["step"] for row in metrics_log.read(reporter.file)] == [1, 2]
+
+
+def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, reporter):
+    reporter.log([row(1), row(2), row(2, "validate")])
+    reporter.log([row(1, metrics_log.RESTARTED), row(2, value=1.5), row(3), row(3, "validate")])
+    reporter.finish()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
     assert steps(tracker, run, "validate/x") == [2, 3]
 
 
-def failed(step, note):
-    return {**row(step, metrics_log.FAILURE), "metrics": {}, "note": note}
+def test_a_stage_that_is_tried_again_has_the_whole_curve(tracker, run, tmp_path):
+    metrics_log.append(tmp_path / metrics_log.FILE, [row(1), row(2)])
+    reporter = Reporter(tmp_path / metrics_log.FILE, run)
+    arrived(tracker, run, "log/x", [1, 2])
+    reporter.log([row(2), row(3)])
+    reporter.finish()
+    assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
-def test_failures_of_workers_become_tags(tracker, run, tmp_path):
-    path = tmp_path / metrics_log.FILE
-    follower = Follower(path, run)
-    metrics_log.append(path, [row(1), failed(1, "worker 0: gone")])
-    follower.send()
+def test_a_curve_that_was_discarded_stays_in_a_run_that_failed(tracker, run, tmp_path):
+    parent = run.id
+    with tracker.stage("train", "key", parent=parent) as stage:
+        stage.log_params({"lr": 0.5})
+        first, reporter = stage.id, Reporter(tmp_path / metrics_log.FILE, stage)
+        reporter.log([row(1, value=1.0), row(2, value=9.0), row(3, value=9.0)])
+        arrived(tracker, stage, "log/x", [1, 2, 3])
+        reporter.log([row(1, metrics_log.WENT_BACK), row(2, value=2.0), row(3, value=3.0)])
+        reporter.finish()
+    client = tracker.client
+    history = client.get_metric_history(stage.id, "log/x")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert (status(tracker, first), status(tracker, stage.id)) == ("FAILED", "FINISHED")
+    data = client.get_run(stage.id).data
+    assert data.params == {"lr": "0.5"} and data.tags["mlflow.parentRunId"] == parent
+    assert client.get_run(parent).data.tags["ebflow.stage.train"] == stage.id
+
+
+def test_failures_of_workers_become_tags(tracker, run, reporter):
+    reporter.log([row(4)])
+    reporter.fail("worker 0: gone")
+    reporter.log([row(4), row(5)])
+    reporter.finish()
     tags = tracker.client.get_run(run.id).data.tags
-    assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "0")
-    metrics_log.append(path, [row(1), failed(1, "worker 1: gone")])
-    follower.send()
-    tags = tracker.client.get_run(run.id).data.tags
-    assert (tags["ebflow.failure.2"], tags["ebflow.restarts"]) == ("worker 1: gone", "1")
-    assert steps(tracker, run, "log/x") == [1]
+    assert (tags["ebflow.failure.1"], tags["ebflow.restarts"]) == ("worker 0: gone", "1")
+    assert metrics_log.read(reporter.file)[1]["step"] == 4
+
+
+def test_a_reporter_goes_on_in_another_process(tracker, run, reporter):
+    """Ray Train's controller gets a copy."""
+    reporter.log([row(1)])
+    arrived(tracker, run, "log/x", [1])
+    cloudpickle.loads(cloudpickle.dumps(reporter)).log([row(1), row(2)])
+    arrived(tracker, run, "log/x", [1, 2])
 
 
 def test_what_is_sent_twice_is_kept_once(tracker, run):
@@ -225,23 +269,6 @@ def test_the_machine_is_watched(tracker, run):
     assert found["system/system_memory_usage_megabytes"] > 0
 
 
-def test_a_node_of_a_cluster_is_watched_by_the_first_of_its_workers(tracker, run, monkeypatch):
-    node = SimpleNamespace(get_node_id=lambda: "a1b2c3d4" * 7)
-    monkeypatch.setattr(launch.ray, "get_runtime_context", lambda: node)
-    for alone, place in (
-        (True, WorkerContext()),
-        (False, WorkerContext(local_rank=1)),
-        (False, WorkerContext()),
-    ):
-        assert not tracker.client.get_run(run.id).data.metrics
-        monkeypatch.setattr(launch, "embedded", lambda alone=alone: alone)
-        with launch._watching(run.id, place):
-            pass
-    found = tracker.client.get_run(run.id).data.metrics
-    assert found["system/a1b2c3d4/system_memory_usage_megabytes"] > 0
-    assert all(name.startswith("system/a1b2c3d4/") for name in found)
-
-
 def test_a_server_that_is_away_ends_nothing_that_is_watched(run, monkeypatch):
     def away(*words, **more):
         raise MlflowException("away")
@@ -269,46 +296,41 @@ def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
 
 
 class Away:
-    """A store that is away for a while."""
+    """A client whose store is away for a while; its threads tell nobody."""
 
-    def __init__(self, run):
-        self.run, self.away = run, True
+    def __init__(self, client):
+        self.client, self.away = client, True
 
-    def log_rows(self, rows):
-        if self.away:
+    def __getattr__(self, name):
+        return getattr(self.client, name)
+
+    def log_batch(self, *words, synchronous=True, **batch):
+        if not self.away:
+            self.client.log_batch(*words, synchronous=synchronous, **batch)
+        elif synchronous:
             raise MlflowException("away")
-        self.run.log_rows(rows)
 
 
-def test_what_the_store_refuses_is_kept_and_sent_later(tracker, run, tmp_path):
-    path = tmp_path / metrics_log.FILE
-    away = Away(run)
-    with Follower(path, away, interval=0.05) as follower:
-        metrics_log.append(path, [row(1), row(2)])
-        while not follower.pending:
-            pass
-        away.away = False
-        metrics_log.append(path, [row(3)])
+@pytest.fixture
+def away(run, monkeypatch):
+    monkeypatch.setattr(logged, "PAUSES_S", ())
+    run.client = Away(run.client)
+    return run.client
+
+
+def test_what_did_not_arrive_is_sent_at_the_end(tracker, run, reporter, away):
+    reporter.log([row(1), row(2)])
+    away.away = False
+    reporter.log([row(3)])
+    arrived(tracker, run, "log/x", [3])
+    reporter.finish()
     assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
-def test_a_disk_that_fails_for_a_while_stops_no_metrics(tracker, run, tmp_path, monkeypatch):
-    path, read, failed = tmp_path / metrics_log.FILE, metrics_log.read, threading.Event()
-
-    def once(*words):
-        if not failed.is_set():
-            failed.set()
-            raise OSError(5, "Input/output error")
-        return read(*words)
-
-    monkeypatch.setattr(metrics_log, "read", once)
-    with Follower(path, run, interval=0.01) as follower:
-        assert failed.wait(60)
-        metrics_log.append(path, [row(1)])
-        while follower.thread.is_alive() and not steps(tracker, run, "log/x"):
-            pass
-        assert follower.thread.is_alive()
-    assert steps(tracker, run, "log/x") == [1]
+def test_metrics_that_never_arrived_are_not_passed_over(reporter, away):
+    reporter.log([row(1)])
+    with pytest.raises(MlflowException, match="away"):
+        reporter.finish()
 
 
 class Overrun:
@@ -337,18 +359,6 @@ def test_what_no_second_try_mends_is_not_tried_again(run, monkeypatch):
     run.log_params({"lr": 1})
     with pytest.raises(MlflowException, match="Changing param values"):
         run.log_params({"lr": 2})
-
-
-def test_metrics_that_never_arrived_are_not_passed_over(run, tmp_path):
-    metrics_log.append(tmp_path / metrics_log.FILE, [row(1)])
-    with pytest.raises(MlflowException), Follower(tmp_path / metrics_log.FILE, Away(run)):
-        pass
-
-
-def test_an_error_is_not_hidden_by_a_store_that_is_away(run, tmp_path):
-    metrics_log.append(tmp_path / metrics_log.FILE, [row(1)])
-    with pytest.raises(KeyboardInterrupt), Follower(tmp_path / metrics_log.FILE, Away(run)):
-        raise KeyboardInterrupt
 
 
 def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):

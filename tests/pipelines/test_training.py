@@ -37,10 +37,11 @@ from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
 from pipelines.training import interruption, launch, loop, trainers
 from pipelines.training.interruption import defer_sigint
-from pipelines.training.launch import Reports, launched
-from pipelines.training.loop import Reporter, WorkerContext
+from pipelines.training.launch import Reports
+from pipelines.training.loop import Recorder, WorkerContext, alone
 from pipelines.training.preprocessing import baseline, fitted
 from pipelines.training.resumable import Checkpoints, resume, save_training
 from tests.pipelines.trainers import build
@@ -249,20 +250,29 @@ def test_more_seconds_end_nothing_and_few_end_all(dataset):
     assert trainer.step <= 10
 
 
-def driven(dataset, shard, work, *broken, train=SHORT, listener=lambda rows: None):
-    """Trains to the end; returns the events, and what was told at the end.
+def rows_of(work):
+    """Returns the rows of a training."""
+    return metrics_log.read(work / metrics_log.FILE)
+
+
+def lone(work, listener=lambda rows: None):
+    """Returns the place of a lone worker whose rows go to a file, and to a listener."""
+    return alone(Reporter(work / metrics_log.FILE, listener=listener), work)
+
+
+def driven(dataset, shard, work, *broken, train=SHORT, place=None):
+    """Trains to the end; returns the events, and what was returned at the end.
 
     The weights break at some steps, of the first try and of the second.
     """
-    reporter = Reporter(
-        build(Training(train=train), dataset, shard=shard), work, WorkerContext(listener)
-    )
-    spoilt(reporter.trainer, broken)
+    trainer = build(Training(train=train), dataset, shard=shard)
+    recorder = Recorder(trainer, work, place or lone(work))
+    spoilt(trainer, broken)
     events = []
-    for event in reporter.trainer.run():
-        reporter.tell(event)
+    for event in trainer.run():
+        recorder.take(event)
         events.append(event)
-    return events, reporter.finish()
+    return events, recorder.finish()
 
 
 def spoilt(trainer, steps):
@@ -282,8 +292,8 @@ def test_a_training_that_breaks_goes_on_and_is_told(dataset, tmp_path):
     events, result = driven(dataset, (0, 1), tmp_path, 8)
     (warning,) = result["warnings"]
     assert "step 8: found a loss of nan" in warning and "went back to step 6" in warning
-    written = metrics_log.read(tmp_path / metrics_log.FILE)[0]
-    (back,) = [row for row in written if row["kind"] == metrics_log.RESUMED]
+    written = rows_of(tmp_path)
+    (back,) = [row for row in written if row["kind"] == metrics_log.WENT_BACK]
     assert (back["step"], back["note"]) == (6, warning)
     assert [row["step"] for row in metrics_log.curve(written, "validate")] == [0, 6, 12]
     assert [row["step"] for row in metrics_log.curve(written, "log")] == [3, 6, 9, 12]
@@ -312,17 +322,17 @@ def test_one_without_a_retry_is_an_error(dataset, tmp_path):
 def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
     """The checkpoint that it goes on from is not the best one."""
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
-    reporter = Reporter(build(config, dataset), tmp_path, WorkerContext())
-    for event in reporter.trainer.run():
-        reporter.tell(event)
-        if reporter.trainer.step == 9:
-            reporter.save()
+    recorder = Recorder(build(config, dataset), tmp_path, lone(tmp_path))
+    for event in recorder.trainer.run():
+        recorder.take(event)
+        if recorder.trainer.step == 9:
+            recorder.save()
             break
-    again = loop._resumed(build(config, dataset), tmp_path, WorkerContext()).trainer
+    again = loop._resumed(build(config, dataset), tmp_path, lone(tmp_path)).trainer
     assert again.step == 9 and again.state.best_step == 0
     assert again.best.state["progress"]["step"] == 0
-    (row,) = loop._resumed(build(config, dataset), tmp_path, WorkerContext()).rows
-    assert (row["kind"], row["note"]) == (metrics_log.RESUMED, "goes on from step 9")
+    (row,) = loop._resumed(build(config, dataset), tmp_path, lone(tmp_path)).rows
+    assert (row["kind"], row["note"]) == (metrics_log.RESTARTED, "goes on from step 9")
 
 
 def interrupting(trainer, step):
@@ -345,15 +355,15 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         made = interrupting(build(config, dataset), step)
-        loop.run_with_checkpoints(lambda: made, work, WorkerContext(), 600.0)
+        loop.run_with_checkpoints(lambda: made, work, lone(work), 600.0)
     checkpoints = Checkpoints(work / loop.CHECKPOINTS)
     assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
-    loop.run_with_checkpoints(lambda: build(config, dataset), work, WorkerContext(), 600.0)
+    loop.run_with_checkpoints(lambda: build(config, dataset), work, lone(work), 600.0)
     whole, events = finished(config, dataset)
     last = load(checkpoints.path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
         assert torch.equal(one, two)
-    told = [row for row in metrics_log.read(work / metrics_log.FILE)[0] if row["kind"] == "log"]
+    told = [row for row in rows_of(work) if row["kind"] == "log"]
     losses = [event.metrics["train/loss"] for event in events if event.kind == "log"]
     assert [row["metrics"]["train/loss"] for row in told] == losses
 
@@ -391,7 +401,7 @@ def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
 
     made._step = step
     with pytest.raises(KeyboardInterrupt):
-        loop.run_with_checkpoints(lambda: made, tmp_path, WorkerContext(), 600.0)
+        loop.run_with_checkpoints(lambda: made, tmp_path, lone(tmp_path), 600.0)
     assert Checkpoints(tmp_path / loop.CHECKPOINTS).newest()[0] == 2
 
 
@@ -401,30 +411,31 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
     config, work = Training(train=SHORT), tmp_path / "work"
     work.mkdir()
-    fitted(config.chain, dataset).save(tmp_path / "chain.safetensors")
+    chain = tmp_path / "chain.safetensors"
+    fitted(config.chain, dataset).save(chain)
     (work / "stacks-0.txt").write_text("in train_step")
-    result = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
+    result = loop.fit(config, dataset.folder, chain, work, Reporter(work / metrics_log.FILE))
     assert not ray.is_initialized()
     assert result["verdict"] == "ended after 12 steps"
-    failure, *others = metrics_log.read(work / metrics_log.FILE)[0]
+    failure, *others = rows_of(work)
     assert (failure["kind"], failure["step"]) == (metrics_log.FAILURE, 0)
     assert failure["note"].startswith("worker 0: hung, and was ended; hung-1-rank-0.txt")
     whole, _ = finished(config, dataset)
     last = load(Checkpoints(work / loop.CHECKPOINTS).path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
         assert torch.equal(one, two)
-    again = loop.fit(config, dataset.folder, tmp_path / "chain.safetensors", work)
+    again = loop.fit(config, dataset.folder, chain, work, Reporter(work / metrics_log.FILE))
     assert again["steps"] == 12
-    rows = metrics_log.read(work / metrics_log.FILE)[0]
-    assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESUMED]
+    rows = rows_of(work)
+    assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESTARTED]
 
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp_path):
     reported = []
-    events, result = driven(dataset, (0, 1), tmp_path, listener=reported.append)
+    events, result = driven(dataset, (0, 1), tmp_path, place=lone(tmp_path, reported.append))
     steps = [row["step"] for some in reported for row in some]
     assert steps == [event.step for event in events]
-    assert [row["step"] for row in metrics_log.read(tmp_path / metrics_log.FILE)[0]] == steps
+    assert [row["step"] for row in rows_of(tmp_path)] == steps
     assert result["steps"] == 12 and result["verdict"] == "ended after 12 steps"
     assert set(result["seconds"]) == {"step", "data", "log", "validate", "report", "checkpoint"}
     checkpoints = Checkpoints(tmp_path / loop.CHECKPOINTS)
@@ -435,7 +446,8 @@ def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp
 
 def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):
     reported = []
-    driven(dataset, (1, 2), tmp_path, listener=reported.append)
+    place = WorkerContext(lambda rows, keep: reported.append(rows))
+    driven(dataset, (1, 2), tmp_path, place=place)
     assert reported and not list(tmp_path.iterdir())
 
 
@@ -443,7 +455,7 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, tmp_path, 
     last, save = {}, Checkpoints.save
 
     def saved(self, trainer):
-        last[trainer.step] = metrics_log.read(tmp_path / metrics_log.FILE)[0][-1]["step"]
+        last[trainer.step] = rows_of(tmp_path)[-1]["step"]
         save(self, trainer)
 
     monkeypatch.setattr(Checkpoints, "save", saved)
@@ -451,28 +463,9 @@ def test_what_led_to_a_checkpoint_is_told_before_it_is_there(dataset, tmp_path, 
     assert last == {step: step for step in last} and {0, 12} <= last.keys()
 
 
-def test_a_warning_that_a_node_goes_saves_a_checkpoint_once(dataset, tmp_path, monkeypatch):
-    info = ray.train.PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"a": [0]})
-    context = SimpleNamespace(
-        get_world_rank=lambda: 0, get_world_size=lambda: 1, get_local_rank=lambda: 0
-    )
-    monkeypatch.setattr(ray.train, "get_context", lambda: context)
-    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(ray.train, "report", lambda metrics: None)
-    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: None)
-    reporter = Reporter(build(Training(train=SHORT), dataset), tmp_path, launched())
-    monkeypatch.setattr(loop, "REPORT_S", 0.0)
-    for event in reporter.trainer.run():
-        reporter.tell(event)
-        if (event.kind, event.step) == ("validate", 6):
-            monkeypatch.setattr(ray.train, "get_preemption_info", lambda: info)
-    kept = {path.name for path in (tmp_path / loop.CHECKPOINTS).iterdir()}
-    assert "step-9" in kept and "step-12" not in kept
-
-
 def test_a_lone_worker_tells_every_validation_at_once(dataset, tmp_path):
     reported = []
-    driven(dataset, (0, 1), tmp_path, listener=reported.append)
+    driven(dataset, (0, 1), tmp_path, place=lone(tmp_path, reported.append))
     last = [rows[-1]["step"] for rows in reported if any(r["kind"] == "validate" for r in rows)]
     assert last == [0, 6, 12]
 
@@ -485,13 +478,14 @@ def test_a_gpu_is_named_by_its_number():
 def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
     reported = []
-    reporter = Reporter(trainer, tmp_path, WorkerContext(reported.append))
+    place = WorkerContext(lambda rows, keep: reported.append(rows))
+    recorder = Recorder(trainer, tmp_path, place)
     for step in range(5):
-        reporter.tell(Event("log", step, {"train/loss": 1.0}))
-    assert not reported and len(reporter.rows) == 5
-    reporter.reported -= 2 * loop.REPORT_S
-    reporter.tell(Event("log", 5, {"train/loss": 1.0}))
-    assert len(reported[0]) == 6 and not reporter.rows
+        recorder.take(Event("log", step, {"train/loss": 1.0}))
+    assert not reported and len(recorder.rows) == 5
+    recorder.reported -= 2 * loop.REPORT_S
+    recorder.take(Event("log", 5, {"train/loss": 1.0}))
+    assert len(reported[0]) == 6 and not recorder.rows
 
 
 @pytest.mark.parametrize("error", [BadInput("a shard: found none"), NonFinite("step 3: inf")])
@@ -502,9 +496,9 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     def train(job, place):
         raise error
 
-    monkeypatch.setattr(launch, "launched", lambda: WorkerContext(shard=(0, workers)))
+    monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
     monkeypatch.setattr(launch, "train", train)
-    job = {"data": str(tmp_path), "start": str(tmp_path), "run_id": ""}
+    job = {"data": str(tmp_path), "start": str(tmp_path)}
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):
             launch.worker(job)
@@ -538,17 +532,15 @@ def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
     assert config.needs == {"CPU": threads * workers, "GPU": workers, "memory": memory * workers}
 
 
-def test_the_controller_appends_failures(tmp_path):
-    one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}}
-    reported = []
-    writer = Reports(tmp_path, reported.append)
-    writer.after_report(None, [{"rows": [one]}, {"rows": [one]}], None)
-    assert reported == [[one]]
+def test_the_controller_reports_rows_and_failures(tmp_path):
+    one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}, "note": "",
+           "text": ""}  # fmt: skip
+    writer = Reports(tmp_path, Reporter(tmp_path / metrics_log.FILE))
     errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
     writer.after_exception(None, errors)
-    metrics_log.append(tmp_path / metrics_log.FILE, [one])
+    writer.after_report(None, [{"rows": [one], "keep": False}, {"rows": [], "keep": False}], None)
     writer.after_exception(None, errors)
-    first, row, second = metrics_log.read(tmp_path / metrics_log.FILE)[0]
+    first, row, second = rows_of(tmp_path)
     assert (first["kind"], first["step"], first["share"]) == (metrics_log.FAILURE, 0, 0.0)
     assert row == one and (second["step"], second["share"]) == (2, 0.5)
     assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"

@@ -1,12 +1,25 @@
 """Runs of stages that no server keeps."""
 
+from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
+
 
 class Untracked:
-    """A stage's run that keeps what it is told."""
+    """A stage's run that keeps what is logged."""
 
     def __init__(self, output=None, work=None):
         self.output, self.work, self.command = output, work, "ebflow run"
-        self.params, self.metrics, self.rows, self.tags = {}, {}, [], {}
+        self.shown = []
+        self.params, self.metrics, self.tags = {}, {}, {}
+        if work is not None:
+            self.reporter = Reporter(work / metrics_log.FILE, show=self.show)
+
+    @property
+    def rows(self):
+        return metrics_log.standing(metrics_log.read(self.reporter.file))
+
+    def show(self, share, text, note):
+        self.shown.append(text)
 
     def log_params(self, params):
         self.params |= params
@@ -16,9 +29,6 @@ class Untracked:
 
     def log_metrics(self, metrics):
         self.metrics |= metrics
-
-    def log_rows(self, rows):
-        self.rows += rows
 
     def log_artifacts(self, path, folder=None):
         self.folder = path

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pipelines.tracking.reporter import Reporter
 from tuning import records
 from tuning.callback import TrialRecorder
 from tuning.density.config import DensitySearch
@@ -31,7 +32,7 @@ def test_a_trial_that_is_lost_before_it_starts_has_failed(tmp_path):
     """Its node may be lost while its process comes up."""
     told = {"number": 0, "config": {}, "changes": {}, "params": {"train.lr": 1e-3}}
     config = {**told, "train.lr": 1e-3}  # as Tune has it of Optuna
-    callback = TrialRecorder(tmp_path, 1, (NLL,), lambda: None)
+    callback = TrialRecorder(tmp_path, Reporter(tmp_path / "rows"), 1, (NLL,), lambda: None)
     callback.on_trial_error(trial=SimpleNamespace(config=config))
     (record,) = records.read(tmp_path / records.TRIALS)
     assert (record.number, record.state) == (0, records.FAILED)

@@ -51,13 +51,14 @@ def curve(run, child):
 def test_a_search_whose_trials_have_ended_needs_no_node(run, tmp_path, monkeypatch):
     """A cluster may be back at none when the search goes on: no Ray is asked here."""
 
-    def ended(searched, inputs, work):
+    def ended(searched, inputs, work, reporter):
         tell(work / records.TRIALS, 0, 1, state="finished", seconds=6.0)
         return records.read(work / records.TRIALS)
 
     monkeypatch.setattr(stage, "run_trials", ended)
     prepare("digits", tmp_path / "data", rows=110, validation=20, test=20)
     run.output, run.work = tmp_path / "output", tmp_path / "work"
+    run.reporter = None
     run.output.mkdir()
     run.work.mkdir()
     stage.search(DensityTune(), [tmp_path / "data"], run=run)

@@ -20,7 +20,8 @@ from pipelines.engine import Artefact, Source
 from pipelines.engine.demand import Needs, own
 from pipelines.reporting.method import method, short_loss
 from pipelines.tracking import metrics_log
-from pipelines.training.loop import Listener, fit
+from pipelines.tracking.reporter import Reporter
+from pipelines.training.loop import fit
 from pipelines.training.preprocessing import CHAIN, fitted
 from tuning.density.space import space
 from tuning.problem import Goal, Problem
@@ -64,10 +65,10 @@ class DensityProblem(Problem):
         data, chain, here = inputs[0], folder / CHAIN, trial.cluster.workers == 1
         fitted(trial.chain, Dataset(data)).save(chain)
         store.upload(chain)
-        store.download(folder / metrics_log.FILE)
         listener = relay(tune.report if here else _handed_on())
-        listener(metrics_log.read(folder / metrics_log.FILE)[0])
-        fit(trial.once, data, chain, folder, here=here, listener=listener)
+        reporter = Reporter(folder / metrics_log.FILE, listener=listener)
+        listener(metrics_log.read(reporter.file))
+        fit(trial.once, data, chain, folder, reporter, here=here)
 
     @property
     def needs(self) -> Needs:
@@ -104,7 +105,7 @@ def _handed_on() -> Callable[[dict[str, Any]], None]:
     return lambda standing: callback.after_report(None, [standing], None)
 
 
-def relay(report: Callable[[dict[str, Any]], None]) -> Listener:
+def relay(report: Callable[[dict[str, Any]], None]) -> Callable[[Sequence[metrics_log.Row]], None]:
     """Returns what reports to Tune how a training stands after a validation.
 
     Arguments:
@@ -112,7 +113,7 @@ def relay(report: Callable[[dict[str, Any]], None]) -> Listener:
     """
     known = [float("inf")]
 
-    def listener(rows: list[metrics_log.Row]) -> None:
+    def listener(rows: Sequence[metrics_log.Row]) -> None:
         validations = [row for row in rows if row["kind"] == "validate"]
         if not validations:
             return

@@ -31,7 +31,7 @@ def search(config: TuneConfig, inputs: Sequence[Path], *, run: StageRun) -> None
         store.forget(root)
     began, before = time.monotonic(), _trained(records.read(root))
     with TrialRuns(root, searched, run):
-        found = run_trials(searched, inputs, run.work)
+        found = run_trials(searched, inputs, run.work, run.reporter)
     seconds, trained = time.monotonic() - began, _trained(found) - before
     summary = {"seconds": seconds, "cpus_busy": trained * searched.base.needs["CPU"] / seconds}
     (run.output / records.ALL).write_text(json.dumps([asdict(r) for r in found], indent=1) + "\n")

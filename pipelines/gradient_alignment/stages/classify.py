@@ -4,8 +4,6 @@ from pathlib import Path
 
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.tracking import metrics_log
-from pipelines.tracking.following import Follower
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin
 
@@ -13,7 +11,6 @@ from pipelines.training.stage_reports import begin
 def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     """Writes the weights and what the training told; goes on from the last checkpoint."""
     dataset = begin(config, config.threads, data, run, "training")
-    with Follower(run.work / metrics_log.FILE, run):
-        fitted = fitting.fit(config, dataset, run.work)
+    fitted = fitting.fit(config, dataset, run.work, run.reporter)
     fitting.save(run.output, fitted)
     run.set_tags({"ebflow.verdict": fitted.diagnosis or "ended"})

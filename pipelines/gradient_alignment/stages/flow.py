@@ -6,8 +6,6 @@ from pathlib import Path
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.unit_rows import smoothed
-from pipelines.tracking import metrics_log
-from pipelines.tracking.following import Follower
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN, fitted
@@ -35,7 +33,6 @@ def flow(config: FlowConfig, data: Path, whole: Path | None = None, *, run: Stag
     if whole is None:
         fitted(training.chain, Dataset(smooth)).save(run.work / CHAIN)
     start = run.work / CHAIN if whole is None else whole / "checkpoint"
-    with Follower(run.work / metrics_log.FILE, run):
-        summary = fit(training, smooth, start, run.work, here=True)
+    summary = fit(training, smooth, start, run.work, run.reporter, here=True)
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

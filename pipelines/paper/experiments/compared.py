@@ -97,7 +97,7 @@ def with_gain(row: Row, reference: Row | None, name: str = "gain") -> Row:
 
 def _curve(trained: Path) -> list[list[float]]:
     """Returns training seconds and validation NLL at the validations of a training's folder."""
-    found = metrics_log.curve(metrics_log.read(trained / metrics_log.FILE)[0], "validate")
+    found = metrics_log.curve(metrics_log.read(trained / metrics_log.FILE), "validate")
     return [[row["metrics"]["time/train_s"], row["metrics"]["val/nll"]] for row in found]
 
 

@@ -21,7 +21,7 @@ from ebflow.tables.completion import Completion, fit_gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.paper.divergences import crps
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import Report, begin, reporter, write_metrics
+from pipelines.training.stage_reports import Progress, begin, write_metrics
 
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
@@ -29,10 +29,10 @@ def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     dataset = begin(config, config.threads, data, run, "training")
     names = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in names}
-    write_metrics(compared(config, rows, reporter(run.work)), run)
+    write_metrics(compared(config, rows, run.reporter.progress), run)
 
 
-def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> dict[str, float]:
+def compared(config: FillConfig, rows: Mapping[str, Tensor], report: Progress) -> dict[str, float]:
     """Returns scores by complete rows of every split, with shape (N, D); tells how far it is."""
     holes = {name: _holes(config, x, name) for name, x in rows.items()}
     flow = fit(

@@ -38,9 +38,7 @@ class Hit:
     @classmethod
     def now(cls, work):
         """Goes on from the last two rows to the present, for no row is written at every step."""
-        found = [
-            row for row in metrics_log.read(work / metrics_log.FILE)[0] if row["kind"] == "log"
-        ]
+        found = [row for row in metrics_log.read(work / metrics_log.FILE) if row["kind"] == "log"]
         (before, last), moment = found[-2:], time.time()
         pace = (last["step"] - before["step"]) / max(last["time"] - before["time"], 1e-3)
         ahead = min(pace * (moment - last["time"]), STEPS - last["step"])
@@ -62,7 +60,7 @@ def training_of(store, at=HIT_AT):
 
     def work():
         for path in (store.home / "work" / "train").glob(f"*/{metrics_log.FILE}"):
-            steps = [row["step"] for row in metrics_log.read(path)[0] if row["kind"] == "validate"]
+            steps = [row["step"] for row in metrics_log.read(path) if row["kind"] == "validate"]
             if max(steps, default=0) >= at and len(checkpoints(path.parent)) > 1:
                 return path.parent
         return None
@@ -125,7 +123,7 @@ def artefact(store, stage="train"):
 
 def curve(store):
     """Returns the validation NLL by step, of the finished training."""
-    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
+    found = metrics_log.read(artefact(store) / metrics_log.FILE)
     return {row["step"]: row["metrics"]["val/nll"] for row in metrics_log.curve(found, "validate")}
 
 
@@ -190,8 +188,8 @@ def recovered(store, hit, since=None):
 
     A worker goes on for a moment, and may save, where it is not itself what was hit.
     """
-    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
-    at = max(i for i, row in enumerate(found) if row["kind"] == metrics_log.RESUMED)
+    found = metrics_log.read(artefact(store) / metrics_log.FILE)
+    at = max(i for i, row in enumerate(found) if row["kind"] == metrics_log.RESTARTED)
     back = next(row for row in found[at:] if row["step"] >= hit.step)
     return back["time"] - (since or hit.time), max(0, round(hit.step - found[at]["step"]))
 

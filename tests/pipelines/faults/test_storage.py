@@ -50,6 +50,6 @@ def test_another_machine_finds_what_is_finished(bucket, whole, tmp_path):
     shutil.rmtree(store.home)
     ends_well(start(store, **settings))
     same(store, whole)
-    found, _ = metrics_log.read(artefact(store) / metrics_log.FILE)
-    assert not [row for row in found if row["kind"] == metrics_log.RESUMED]
+    found = metrics_log.read(artefact(store) / metrics_log.FILE)
+    assert not [row for row in found if row["kind"] == metrics_log.RESTARTED]
     assert not list((store.home / "work").glob("train/*"))

@@ -5,6 +5,8 @@ from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig
 from pipelines.gradient_alignment.over_seeds import Measured, lines
 from pipelines.gradient_alignment.scales import models
+from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
 
 QUICK = ClassifierConfig(epochs=4, batch_size=64, regularizer={"name": "gnorm", "weight": 0.01})
 
@@ -19,7 +21,8 @@ def by_name(**options):
 
 def fitted(digits, work, **changed):
     """Trains a classifier for a moment."""
-    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits), work)
+    reporter = Reporter(work / metrics_log.FILE)
+    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits), work, reporter)
 
 
 def measured(name, seed, numbers):

@@ -6,12 +6,11 @@ import torch
 from ebflow.alignment.fooling import linear, shifted
 from ebflow.alignment.logit import ClassLogit
 from ebflow.density import EnergyFunction
-from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import fitting
 from pipelines.gradient_alignment.config import NetConfig, RegulariserConfig
 from pipelines.gradient_alignment.models import BASELINE
 
-from .cases import QUICK, by_name, fitted
+from .cases import by_name, fitted
 
 
 def test_the_floor_is_in_units_of_the_smoothed_data():
@@ -51,8 +50,7 @@ def test_a_collapse_is_diagnosed_by_name(digits, tmp_path):
 
 
 def test_a_divergence_is_diagnosed_and_told_as_no_number(digits, tmp_path):
-    config = QUICK.model_copy(update={"lr": 1e30})
-    found = fitting.fit(config, Dataset(digits), tmp_path / "work")
+    found = fitted(digits, tmp_path / "work", lr=1e30)
     assert found.diagnosis.startswith("diverged: loss: found") and not found.epochs
     fitting.save(tmp_path, found)
     kept = fitting.load(tmp_path, (8, 8), 10)

@@ -1,7 +1,6 @@
 """Of a test."""
 
 from ebflow.errors import BadInput
-from pipelines.training.stage_reports import reporter
 from tests.pipelines.stages import CALLS, ERRORS
 
 
@@ -9,7 +8,7 @@ def write(value, location, *, run):
     """Writes a number; fails, or is interrupted, as told."""
     CALLS.append("write")
     error = ERRORS.get("write")
-    reporter(run.work)(0.0, "writes")
+    run.reporter.progress(0.0, "writes")
     if error is not None:
         if not isinstance(error, BadInput):
             (run.work / "half").write_text("half done")

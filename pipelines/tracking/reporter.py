@@ -1,0 +1,122 @@
+"""The reporter of a stage: how far it is, and what it measures."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pipelines import store
+from pipelines.tracking import metrics_log
+from pipelines.tracking.metrics_log import Row
+from pipelines.tracking.run import StageRun
+
+REPORT_S = 1.0
+
+Show = Callable[[float, str, str], None]
+"""Shows the share of a stage that is done, what it does now, and a note, which may be empty."""
+
+
+def show_nothing(share: float, text: str, note: str) -> None:
+    """Shows a stage's progress to nobody."""
+
+
+def ignore(rows: Sequence[Row]) -> None:
+    """Listens to rows, and does nothing with them."""
+
+
+class Reporter:
+    """Reports the progress and the metrics of a stage.
+
+    Progress goes to the user's terminal. Rows of a training go there too, to a file and to MLflow.
+    Threads of MLflow's client send them, so that MLflow's absence delays nothing; ``finish`` sends
+    what it lacks. Another process may go on with a copy of a reporter on the same node.
+
+    Arguments:
+        file: File of the rows. Those that an earlier attempt has left there are sent again.
+        run: MLflow run of the stage; None: MLflow gets nothing.
+        show: Shows progress.
+        listener: Called with new rows.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        run: StageRun | None = None,
+        show: Show = show_nothing,
+        listener: Callable[[Sequence[Row]], None] = ignore,
+    ) -> None:
+        self.file, self.run, self.show, self.listener = file, run, show, listener
+        self.shown, self.shown_at = "", -math.inf
+        self.warned, self.nll = False, math.nan
+        self.sent: dict[str, int] = {}
+        store.download(file)
+        if rows := metrics_log.standing(metrics_log.read(file)):
+            self._send(rows)
+
+    def progress(self, share: float, text: str, note: str = "") -> None:
+        """Shows the share that is done: once a second at most, unless text or note are new."""
+        if note or text != self.shown or time.monotonic() - self.shown_at >= REPORT_S:
+            self.shown, self.shown_at = text, time.monotonic()
+            self.show(share, text, note)
+
+    def log(self, rows: Sequence[Row], *, keep: bool = False) -> None:
+        """Writes, shows and sends rows of a training.
+
+        Arguments:
+            rows: The rows.
+            keep: True if a checkpoint follows; a storage then gets the file.
+        """
+        if rows:
+            metrics_log.append(self.file, rows)
+            for row in rows:
+                self._show(row)
+            self.listener(rows)
+            self._send(rows)
+        if keep:
+            store.upload(self.file)
+
+    def fail(self, note: str) -> None:
+        """Reports a failure of workers, at the step where the training is."""
+        rows = metrics_log.read(self.file)
+        step, share = (rows[-1]["step"], rows[-1]["share"]) if rows else (0, 0.0)
+        self.log([metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)])
+
+    def finish(self) -> None:
+        """Sends what MLflow lacks of the rows that stand, and waits for it.
+
+        If the training went back, a new run gets them: MLflow removes no points.
+
+        Raises:
+            MlflowException: If MLflow cannot be reached.
+        """
+        rows = metrics_log.read(self.file)
+        if self.run is None or not rows:
+            return
+        if any(row["kind"] == metrics_log.WENT_BACK for row in rows):
+            self.run.renew()
+            self.run.complete(metrics_log.standing(rows))
+        else:
+            self.run.complete(metrics_log.first_reports(rows))
+        self.run.set_tags(metrics_log.failures(rows))
+
+    def _show(self, row: Row) -> None:
+        """Shows a row; of the notes of validations, the first."""
+        self.nll = row["metrics"].get("val/nll", self.nll)
+        text = row["text"] or f"step {row['step']}, validation NLL {self.nll:.2f}"
+        validated = row["kind"] == "validate"
+        note = "" if validated and self.warned else row["note"]
+        self.warned = self.warned or bool(validated and note)
+        self.progress(row["share"], text, note)
+
+    def _send(self, rows: Iterable[Row]) -> None:
+        if self.run is not None:
+            failed = any(row["kind"] == metrics_log.FAILURE for row in rows)
+            tags = metrics_log.failures(metrics_log.read(self.file)) if failed else {}
+            self.run.send(list(self._new(rows)), tags)
+
+    def _new(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yields the rows beyond the last one sent of their kind: a restart repeats some."""
+        for row in rows:
+            if row["step"] > self.sent.get(row["kind"], -1):
+                self.sent[row["kind"]] = row["step"]
+                yield row
