@@ -1,38 +1,42 @@
-r"""Classifiers with smooth activations: rows (B, D) to logits (B, C).
+r"""Classifiers with smooth activations, from rows (B, D) to logits (B, C), and their files.
 
-Score matching needs a Hessian that is not zero almost everywhere, so every activation is
-``softplus`` with β = 10 and there is no max-pooling. No layer mixes the examples of a batch: with
-batch statistics, :math:`\nabla_x f` would have terms across examples. So ``resnet18`` normalizes
-groups of channels.
+Score matching needs a Hessian that is not zero almost everywhere. So every activation is
+``softplus`` with β = 10, and there is no max-pooling. No layer mixes the examples of a batch,
+because then :math:`\nabla_x f` would have terms across examples; so ``resnet18`` normalizes groups
+of channels.
 
-Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
-(Srinivas, Fleuret, 2021), arXiv:2006.09128; Deep Residual Learning for Image Recognition (He,
-Zhang, Ren, Sun, 2016), arXiv:1512.03385; Group Normalization (Wu, He, 2018), arXiv:1803.08494.
+Sources: Srinivas, Fleuret (2021), arXiv:2006.09128; He, Zhang, Ren, Sun (2016), arXiv:1512.03385
+(ResNet); Wu, He (2018), arXiv:1803.08494 (group normalization).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from ebflow.errors import BadInput
+from ebflow.files import save_tensors
 from ebflow.networks import SHARPNESS, perceptron, started
+from ebflow.randomness import generator as derive
+from pipelines.gradient_alignment.config import NetworkConfig
 
 GROUPS = 32
+
+WEIGHTS, ARCHITECTURE, OUTCOME = "model.safetensors", "network.json", "outcome.json"
+"""Files of a trained classifier."""
+
+DIVERGED = "diverged"
+"""The first word of the diagnosis of a training that became non-finite."""
 
 
 def mlp(
     shape: Sequence[int], classes: int, *, hidden: int = 256, generator: torch.Generator
 ) -> nn.Module:
-    """Returns a multilayer perceptron of two hidden layers.
-
-    Arguments:
-        shape: The shape of an example.
-        classes: The number of classes C.
-        hidden: The width of the hidden layers.
-        generator: The source of the weights.
-    """
+    """Returns a multilayer perceptron of two hidden layers."""
     return perceptron(
         math.prod(shape), classes, hidden=hidden, depth=2, activation="softplus",
         generator=generator,
@@ -44,18 +48,12 @@ def cnn(
 ) -> nn.Module:
     """Returns two 3×3 convolutions, each followed by average pooling, and two dense layers.
 
-    Arguments:
-        shape: The shape of an image, (H, W) or (C, H, W); height and width multiples of 4.
-        classes: The number of classes.
-        hidden: Channels of the first convolution; the second has twice as many.
-        generator: The source of the weights.
+    The first convolution has ``hidden`` channels, the second twice as many.
     """
-    channels, height, width = _image(shape)
-    if height % 4 or width % 4:
-        raise ValueError(f"shape: found {tuple(shape)}, expected multiples of 4 pixels")
+    channels, height, width = image = _image(shape)
     inner = 2 * hidden * (height // 4) * (width // 4)
     return nn.Sequential(
-        nn.Unflatten(1, (channels, height, width)),
+        nn.Unflatten(1, image),
         started(skip_init(nn.Conv2d, channels, hidden, 3, padding=1), generator),
         nn.Softplus(SHARPNESS),
         nn.AvgPool2d(2),
@@ -73,14 +71,8 @@ def resnet18(
 ) -> nn.Module:
     """Returns ResNet-18 in the form for CIFAR: a 3×3 stem of stride 1, and no max-pooling.
 
-    Four stages of two blocks have 1, 2, 4 and 8 times the stem's channels. Convolutions start
-    from He's normal distribution.
-
-    Arguments:
-        shape: The shape of an image.
-        classes: The number of classes.
-        hidden: Channels of the stem, a multiple of 32.
-        generator: The source of the weights.
+    Four stages of two blocks have 1, 2, 4 and 8 times the ``hidden`` channels of the stem, a
+    multiple of 32. Convolutions start from He's normal distribution.
     """
     image, before = _image(shape), hidden
     layers = [nn.Unflatten(1, image), *_conv(image[0], hidden, 3, 1, generator),
@@ -94,7 +86,7 @@ def resnet18(
 
 
 class _Block(nn.Module):
-    """y = φ(x' + N(conv(φ(N(conv(x)))))), x' being x or its 1×1 convolution of that stride."""
+    """y = φ(x' + N(conv(φ(N(conv(x)))))), where x' is x or a 1×1 convolution of that stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -124,10 +116,52 @@ def _conv(
 
 
 def _image(shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(shape) not in (2, 3):
-        raise ValueError(f"shape: found {tuple(shape)}, expected (H, W) or (C, H, W)")
     return tuple((1, *shape)[-3:])
 
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {f.__name__: f for f in (mlp, cnn, resnet18)}
 """Classifiers by name, as functions of an example's shape and the number of classes."""
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """Raises BadInput unless a classifier can read examples of a shape."""
+    expected = None
+    if name != "mlp" and len(shape) not in (2, 3):
+        expected = "images of shape (H, W) or (C, H, W)"
+    elif name == "cnn" and any(side % 4 for side in shape[-2:]):
+        expected = "heights and widths that are multiples of 4"
+    if expected:
+        found = f"a {name} for examples of shape {tuple(shape)}"
+        raise BadInput(option="--scale", found=found, expected=expected)
+
+
+def network(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+    """Returns the untrained classifier."""
+    options = {} if config.hidden is None else {"hidden": config.hidden}
+    generator = derive(seed, "classifier")
+    return CLASSIFIERS[config.name](shape, classes, **options, generator=generator)
+
+
+def save(folder: Path, config: NetworkConfig, trained: nn.Module) -> None:
+    """Writes the weights and the architecture."""
+    tensors = {name: tensor.detach().cpu() for name, tensor in trained.state_dict().items()}
+    save_tensors(tensors, folder / WEIGHTS)
+    (folder / ARCHITECTURE).write_text(config.model_dump_json())
+
+
+def load(
+    folder: Path, shape: Sequence[int], classes: int, *, random: int | None = None
+) -> nn.Module:
+    """Returns a saved classifier in evaluation mode, without gradients of its parameters.
+
+    Arguments:
+        folder: The folder of the classifier.
+        shape: The shape of an example.
+        classes: The number of classes.
+        random: The seed of random parameters in place of the trained ones.
+    """
+    config = NetworkConfig.model_validate_json((folder / ARCHITECTURE).read_text())
+    loaded = network(config, shape, classes, 0 if random is None else random)
+    if random is None:
+        loaded.load_state_dict(load_file(folder / WEIGHTS))
+    return loaded.eval().requires_grad_(False)

@@ -1,177 +1,178 @@
-"""Numbers that compare measured models, from their lines, seed by seed."""
+"""The measured models of a study, and numbers that compare them, one value a seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from ebflow.alignment.regularizers import smallest_trace
-from pipelines.gradient_alignment.models import BASELINE, BLIND, penalty_kind
-from pipelines.gradient_alignment.over_seeds import Line, Lines
-from pipelines.reporting.statistics import Confidence, student
+from pipelines.gradient_alignment.models import BASELINE, BLIND, Model
+from pipelines.reporting.statistics import Confidence, Interval, student
 
 FEWEST = 8
-"""Sound trainings from which on they are looked at together."""
+"""The least number of sound trainings whose order is judged."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The measured models.
+
+    Attributes:
+        models: The models with the first seed, by name.
+        numbers: Each model's metrics, an array over seeds each; NaN for a seed that diverged.
+        diagnoses: The first diagnosis of a model that collapsed or diverged with some seed.
+        arrays: Images, gradients and ascended pictures of the first seed, by model.
+        seeds: The number of seeds.
+        width: The dimensions of the data.
+        overlap: Test rows over training rows if seeds split the same rows; else 0.
+    """
+
+    models: Mapping[str, Model]
+    numbers: Mapping[str, Mapping[str, np.ndarray]]
+    diagnoses: Mapping[str, str]
+    arrays: Mapping[str, Mapping[str, np.ndarray]]
+    seeds: int
+    width: int
+    overlap: float = 0.0
+
+    def values(self, metric: str, model: str) -> np.ndarray:
+        """Returns a metric of a model seed by seed."""
+        return self.numbers[model].get(metric, np.full(self.seeds, np.nan))
+
+    def interval(self, metric: str, model: str) -> Interval:
+        """Returns the mean of a metric over seeds with Student's 95 % interval."""
+        return student(self.values(metric, model), overlap=self.overlap).interval()
+
+    @property
+    def trainings(self) -> list[str]:
+        """The names of sound models that were trained, not shifted; none if they are too few."""
+        sound = [name for name, model in self.models.items()
+                 if model.shift.name == "none" and name not in self.diagnoses]  # fmt: skip
+        return sound if len(sound) >= FEWEST else []
+
+
+def study(
+    models: Sequence[Model],
+    outcomes: Sequence[Mapping[str, Any]],
+    arrays: Sequence[Mapping[str, np.ndarray]],
+    *,
+    width: int,
+    overlap: float = 0.0,
+) -> Study:
+    """Returns the study of models, and adds A1 over that of the class-blind models.
+
+    Arguments:
+        models: The models with the first seed.
+        outcomes: ``numbers`` and ``diagnosis`` of all models with the first seed, then the next.
+        arrays: The arrays of the models with the first seed.
+        width: The dimensions of the data.
+        overlap: Test rows over training rows if seeds split the same rows; else 0.
+    """
+    names = [model.name for model in models]
+    seeds = {name: outcomes[k :: len(names)] for k, name in enumerate(names)}
+    numbers = {name: _over_seeds([one["numbers"] for one in own]) for name, own in seeds.items()}
+    for shift, blind in BLIND.items():
+        gauge = numbers.get(blind, {}).get("A1")
+        for metrics in numbers.values():
+            if gauge is not None and "A1" in metrics:
+                metrics[f"A1/over {shift}"] = metrics["A1"] - gauge
+    first = {name: next(filter(None, (one["diagnosis"] for one in own)), "")
+             for name, own in seeds.items()}  # fmt: skip
+    diagnoses = {name: diagnosis for name, diagnosis in first.items() if diagnosis}
+    by_name = dict(zip(names, models, strict=True))
+    pictures = dict(zip(names, arrays, strict=True))
+    count = len(outcomes) // len(names)
+    return Study(by_name, numbers, diagnoses, pictures, count, width, overlap)
+
+
+def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    metrics = sorted({metric for numbers in seeds for metric in numbers})
+    return {m: np.array([numbers.get(m, np.nan) for numbers in seeds]) for m in metrics}
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number of some models, with a value a seed.
+    """A number that compares models.
 
     Attributes:
-        quantity: What it is.
-        models: The models that it takes; none: all trainings of their own that are sound.
-        compute: From the lines of these to a value a seed.
+        quantity: Its description.
+        models: The names of the models; none: all sound trainings.
+        compute: A function from a study to one value a seed.
     """
 
     quantity: str
     models: tuple[str, ...]
-    compute: Callable[..., np.ndarray]
+    compute: Callable[[Study], np.ndarray]
 
-    def known(self, lines: Lines) -> bool:
-        """Returns whether its models are there, and enough of them if it takes all."""
-        named = set(self.models) <= lines.keys()
-        return named and (bool(self.models) or len(_trainings(lines)) >= FEWEST)
+    def known(self, study: Study) -> bool:
+        """Returns True if its models were measured."""
+        return set(self.models) <= study.models.keys() and bool(self.models or study.trainings)
 
-    def values(self, lines: Lines) -> np.ndarray:
-        """Returns it seed by seed; NaN of a seed that diverged."""
-        taken = [lines[name] for name in self.models] or _trainings(lines)
-        return self.compute(*taken)
-
-    def found(self, lines: Lines) -> Confidence | None:
-        """Returns the mean over seeds; None where one diverged or lacks the number."""
-        values = self.values(lines)
-        overlap = next(iter(lines.values())).overlap
-        return student(values, overlap=overlap) if np.isfinite(values).all() else None
-
-
-def _trainings(lines: Lines) -> list[Line]:
-    """Returns the sound models that are trainings of their own, and no shifts of logits."""
-    found = lines.values()
-    return [one for one in found if one.model.shift.name == "none" and not one.diagnosis]
-
-
-def _ranks(metric: str, lines: Sequence[Line]) -> np.ndarray:
-    """Returns ranks of models by a metric, with shape (seeds, models); NaN without an order."""
-    values = np.array([line.values(metric) for line in lines]).T
-    ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
-    return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
-
-
-def _correlation(one: str, other: str, lines: Sequence[Line]) -> np.ndarray:
-    """Returns the rank correlation of two metrics over models, seed by seed."""
-    a, b = (stats.zscore(_ranks(metric, lines), axis=1) for metric in (one, other))
-    return (a * b).mean(1)
-
-
-def order(one: str, other: str, sign: int = 1) -> Number:
-    """Returns the rank correlation of two metrics, the other times a sign, over all trainings."""
-    quantity = "rank correlation over these models"
-    return Number(quantity, (), lambda *lines: sign * _correlation(one, other, lines))
-
-
-def _explained_by_kind(metric: str, lines: Sequence[Line]) -> np.ndarray:
-    """Returns the share of the variance of a metric's ranks that is between kinds of penalty.
-
-    It is adjusted for the number of kinds, as is a correlation's square by 1 for its slope.
-    """
-    penalties = [line.model.classifier.regularizer for line in lines]
-    found, kinds = _ranks(metric, lines), list(map(penalty_kind, penalties))
-    groups = [found[:, [k == one for k in kinds]] for one in dict.fromkeys(kinds)]
-    within = sum(len(group.T) * group.var(1) for group in groups) / (len(kinds) - len(groups))
-    return 1 - within / found.var(1, ddof=1)
-
-
-def explained(metric: str, by: str) -> Number:
-    """Returns how much more of a metric's ranks another explains than the kind of penalty does."""
-
-    def compute(*lines: Line) -> np.ndarray:
-        left = (1 - _correlation(metric, by, lines) ** 2) * (len(lines) - 1) / (len(lines) - 2)
-        return 1 - left - _explained_by_kind(metric, lines)
-
-    return Number(
-        f"adjusted share of the variance of {metric}'s ranks over these models that {by} "
-        "explains, less that which the kind of regularizer explains",
-        (), compute,
-    )  # fmt: skip
+    def mean(self, study: Study) -> Confidence | None:
+        """Returns its mean over seeds; None if a seed has no value."""
+        values = self.compute(study)
+        return student(values, overlap=study.overlap) if np.isfinite(values).all() else None
 
 
 def of(metric: str, model: str, quantity: str) -> Number:
     """Returns a metric of a model."""
-    return Number(quantity, (model,), lambda line: line.values(metric))
+    return Number(quantity, (model,), lambda study: study.values(metric, model))
 
 
-def less(metric: str, model: str, other: str, text: str = "") -> Number:
-    """Returns a metric of a model less that of another; ``text``: what it is, if not its name."""
+def less(metric: str, model: str, other: str, quantity: str = "") -> Number:
+    """Returns a metric of a model less that of another."""
     plain = f"{metric} of {model} less that of {other}"
-    quantity = f"{text}, {model} less {other}" if text else plain
-    return Number(quantity, (model, other), lambda a, b: a.values(metric) - b.values(metric))
+    return Number(
+        f"{quantity}, {model} less {other}" if quantity else plain,
+        (model, other),
+        lambda study: study.values(metric, model) - study.values(metric, other),
+    )
 
 
 def ratio(model: str, other: str) -> Number:
     """Returns ‖g‖ of a model over that of another."""
-    quantity = f"‖g‖ of {model} over that of {other}"
-    return Number(quantity, (model, other), _shorter)
+    return Number(
+        f"‖g‖ of {model} over that of {other}",
+        (model, other),
+        lambda study: study.values("gradient", model) / study.values("gradient", other),
+    )
 
 
-def _shorter(one: Line, other: Line) -> np.ndarray:
-    return one.values("gradient") / other.values("gradient")
+def share(metric: str, part: str, whole: str, quantity: str) -> Number:
+    """Returns the change of a metric from the baseline to one model over that to another."""
 
+    def compute(study: Study) -> np.ndarray:
+        start = study.values(metric, BASELINE)
+        return (study.values(metric, part) - start) / (study.values(metric, whole) - start)
 
-def _share(metric: str, start: Line, whole: Line, part: Line) -> np.ndarray:
-    """Returns the part of what a metric changes from a start to one line, at another."""
-    first = start.values(metric)
-    return (part.values(metric) - first) / (whole.values(metric) - first)
-
-
-SHARE = Number(
-    "share of the gain in A1 over the baseline",
-    (BASELINE, "score", BLIND["gaussian"]),
-    partial(_share, "A1"),
-)
-"""The part of score's gain in A1 that a class-blind Gaussian has."""
-
-EXPLAINED = Number(
-    "fall of ‖g‖ from the baseline's, paper-control over paper-score",
-    (BASELINE, "paper-score", "paper-control"),
-    partial(_share, "gradient"),
-)
-
-
-def _law(score: Line, free: Line) -> np.ndarray:
-    mu = score.model.classifier.regularizer.stability
-    return _shorter(score, free) / (1 / (1 - 2 * mu * free.values("trace")))
-
-
-LAW = Number("measured ratio of ‖g‖ over the law's", ("score", "score-free"), _law)
-"""‖g‖ with the stability penalty over that without, over 1 / (1 + 2 μ T)."""
-
-
-def _depth(collapsed: Line) -> np.ndarray:
-    floor = smallest_trace(collapsed.seeds[0].width, collapsed.model.classifier.smoothing)
-    ends = [one.epochs[-1]["probe/trace"] if one.epochs else np.nan for one in collapsed.seeds]
-    return np.array(ends) / floor
-
-
-DEPTH = Number("mean trace of a training batch over the floor −D/s²", ("collapse",), _depth)
-"""The trace at the end of training over the floor of smoothed data."""
-
-
-SHUFFLED = Number(
-    "|A3| with the scores of other points, baseline",
-    (BASELINE,),
-    lambda line: np.abs(line.values("A3/shuffled")),
-)
+    return Number(quantity, (BASELINE, part, whole), compute)
 
 
 def changed(quantity: str, *shifted: str) -> Number:
     """Returns the largest change of A3 and share of changed predictions of shifted baselines."""
 
-    def compute(baseline: Line, *lines: Line) -> np.ndarray:
-        changes = (np.abs(line.values("A3") - baseline.values("A3")) for line in lines)
-        same = (line.values("change/same") for line in lines)
-        return np.max([a3 + 1 - b for a3, b in zip(changes, same, strict=True)], axis=0)
+    def compute(study: Study) -> np.ndarray:
+        a3 = study.values("A3", BASELINE)
+        changes = [np.abs(study.values("A3", name) - a3) + 1 - study.values("change/same", name)
+                   for name in shifted]  # fmt: skip
+        return np.max(changes, axis=0)
 
     return Number(quantity, (BASELINE, *shifted), compute)
+
+
+def _ranks(study: Study, metric: str) -> np.ndarray:
+    """Returns ranks of trainings with shape (seeds, models); NaN for a seed without an order."""
+    values = np.array([study.values(metric, name) for name in study.trainings]).T
+    ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
+    return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
+
+
+def order(one: str, other: str) -> Number:
+    """Returns the rank correlation of two metrics over all sound trainings."""
+
+    def compute(study: Study) -> np.ndarray:
+        a, b = (stats.zscore(_ranks(study, metric), axis=1) for metric in (one, other))
+        return (a * b).mean(1)
+
+    return Number("rank correlation over these models", (), compute)

@@ -1,116 +1,123 @@
-"""What the study of gradient alignment, and each of its stages, can be told."""
+"""Configuration of the gradient-alignment study and of each of its stages."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
-
-class NetConfig(Section):
-    """A classifier."""
-
-    name: Literal["mlp", "cnn", "resnet18"] = Field("mlp", description="its architecture")
-    hidden: int | None = Field(
-        None, ge=1, description="width of its first layer; None: 256, 32 or 64 by architecture"
-    )
+SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Standard deviations of the noise of density ratios."""
 
 
-class RegulariserConfig(Section):
-    """What is added to a classifier's cross-entropy."""
+class NetworkConfig(Section):
+    """The architecture of a classifier."""
 
-    name: Literal["none", "score", "anti", "gnorm", "fool"] = Field(
-        "none",
-        description="score: score matching on the true-class logit; anti: its opposite; gnorm: "
-        "half the squared gradient; fool: a target gradient",
-    )
-    weight: float = Field(0.0, ge=0, description="factor, lambda")
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of training over which it rises")
-    estimator: Literal["taylor", "taylor_cv", "two_sided", "hutchinson", "exact"] = Field(
-        "taylor_cv", description="of the trace, of score and anti"
-    )
-    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = Field(
-        "rademacher", description="law of the estimator's directions"
-    )
-    slices: int = Field(1, ge=1, description="their number")
-    step: float = Field(0.03, gt=0, description="step of differences, in units of the pixels")
-    stability: float = Field(1e-3, ge=0, description="factor of score's squared trace, mu")
-    floor: float | None = Field(
-        None, gt=0, description="least trace that score counts, in -D / noise²; None: any"
-    )
-    centred: bool = Field(
-        False, description="score, anti and gnorm of the true class's logit less the mean of all"
-    )
-    excess: float = Field(
-        0.0, ge=0, description="factor of half the squared gradient, beside that of score"
-    )
-    ceiling: float = Field(1000.0, gt=0, description="largest trace that anti counts, tau")
-    size: float = Field(10.0, gt=0, description="length of fool's target gradient")
+    name: Literal["mlp", "cnn", "resnet18"] = "mlp"
+    hidden: int | None = None  # width of the first layer; None: 256, 32 or 64 by architecture
 
-    def options(self, function: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Returns those of its options that are arguments of a function."""
-        known = inspect.signature(function).parameters
-        return {name: getattr(self, name) for name in known if hasattr(self, name)}
+
+class RegularizerConfig(Section):
+    """A term that is added to a classifier's cross-entropy.
+
+    ``score`` matches scores by the true-class logit, ``anti`` does the opposite, ``gnorm`` is half
+    the squared gradient, ``fool`` trains a pattern into the gradient. Options that a regularizer
+    does not have are ignored.
+    """
+
+    name: Literal["none", "score", "anti", "gnorm", "fool"] = "none"
+    weight: float = 0.0  # λ
+    warmup: float = 0.0  # share of training during which λ rises from 0
+    centred: bool = False  # regularize the true class's logit less the mean over classes
+    estimator: Literal["taylor", "taylor_cv"] = "taylor_cv"  # of the trace
+    directions: Literal["rademacher", "gaussian"] = "rademacher"  # of the estimator
+    slices: int = 1  # number of directions
+    step: float = 0.03  # of differences, in units of the pixels
+    stability: float = 1e-3  # factor μ of the squared trace, in score
+    floor: float | None = None  # lower bound of the trace in score, in units of −D / noise²
+    excess: float = 0.0  # factor of a further half of the squared gradient, in score
+    ceiling: float = 1000.0  # upper bound τ of the trace, in anti
+
+    def options(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Returns the options that are arguments of a function."""
+        arguments = inspect.signature(function).parameters
+        return {name: getattr(self, name) for name in arguments if hasattr(self, name)}
 
 
 class Computing(Section):
-    """What computes in a stage of its own."""
+    """The resources of a stage."""
 
-    threads: int = Field(1, ge=1, description="threads")
-    gpu: bool = Field(False, description="compute on a GPU")
+    threads: int = 1
+    gpu: bool = False
 
     @property
     def needs(self) -> dict[str, float]:
-        """What it keeps busy."""
+        """The resources that Ray reserves."""
         return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
 
     @property
     def device(self) -> str:
-        """Where tensors are."""
+        """The device of the tensors."""
         return "cuda" if self.gpu else "cpu"
 
 
 class ClassifierConfig(Computing):
-    """All that the training of a classifier depends on, besides its data."""
+    """The training of a classifier on rows in [0, 1]."""
 
-    seed: int = Field(0, ge=0, description="seed of weights, batches, noise and directions")
-    net: NetConfig = NetConfig()
-    regularizer: RegulariserConfig = RegulariserConfig()
-    epochs: int = Field(50, ge=1, description="passes over the training rows")
-    batch_size: int = Field(128, ge=1, description="rows of a step")
-    optimizer: Literal["adam", "sgd"] = Field(
-        "adam", description="optimizer; sgd has momentum 0.9"
-    )
-    lr: float = Field(2e-3, gt=0, description="learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay")
-    schedule: Literal["cosine", "steps"] = Field(
-        "cosine", description="learning rate over time; steps: a tenth at 1/2 and at 3/4"
-    )
-    noise: float = Field(
-        0.1, ge=0, description="standard deviation of noise on rows in [0, 1], fresh at every step"
-    )
-    augment: Literal["none", "flip", "cifar10"] = Field(
-        "none", description="random changes of training images before the noise"
-    )
-    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
-    smoothing: float = Field(
-        0.1, gt=0, description="noise whose floor a trace must not pass, as the study measures it"
-    )
+    seed: int = 0
+    network: NetworkConfig = NetworkConfig()
+    regularizer: RegularizerConfig = RegularizerConfig()
+    epochs: int = 50
+    batch_size: int = 128
+    optimizer: Literal["adam", "sgd"] = "adam"  # sgd has momentum 0.9
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "steps"] = "cosine"  # steps: a tenth at 1/2 and at 3/4
+    noise: float = 0.1  # standard deviation of noise on rows, fresh at every step
+    augment: Literal["none", "flip", "cifar10"] = "none"  # random changes before the noise
+    clip: float | None = None  # largest norm of the parameters' gradient
+    smoothing: float = 0.1  # noise of the smoothed data, whose trace has a floor
 
 
 class FlowConfig(Section):
-    """A flow of the data of one class, smoothed by noise."""
+    """The training of a flow of rows in [0, 1], smoothed by noise."""
 
-    label: int | None = Field(None, ge=0, description="class; None: all")
-    noise: float = Field(0.1, gt=0, description="standard deviation, of rows in [0, 1]")
-    draws: int = Field(16, ge=1, description="draws of noise a row")
+    label: int | None = None  # class of the rows; None: all rows
+    noise: float = 0.1  # standard deviation
+    copies: int = 16  # copies of each row, each with noise of its own
     training: Training = Training()
 
     @property
     def needs(self) -> dict[str, float]:
-        """What the training keeps busy."""
+        """The resources that Ray reserves."""
         return self.training.needs
+
+
+class ShiftConfig(Section):
+    """A function that is added to the logits of a trained classifier.
+
+    It is the log-density of a class-blind ``gaussian`` or ``flow``, or a pattern; a ``ripple`` is
+    on one logit.
+    """
+
+    name: Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"] = "none"
+    size: float = 100.0  # factor of a pattern
+
+
+class MeasureConfig(Computing):
+    """The measurements of a classifier at noisy test points."""
+
+    noise: float = 0.1  # of the points, and of the reference
+    shift: ShiftConfig = ShiftConfig()
+    points: int = 1000  # the most test points
+    samples: int = 200  # pictures of activity maximization
+    ascent: int = 500  # steps of each
+    rate: float = 0.1  # rate of the ascent
+    estimators: bool = False  # measure the trace estimators too, which takes exact Hessians
+    seed: int = 0
+    threads: int = Field(1, json_schema_extra=UNKEYED)
 
 
 class ReferenceConfig(Section):
@@ -118,82 +125,38 @@ class ReferenceConfig(Section):
 
     conditional: bool | None = Field(
         None,
-        description="a flow a class; False: one for all, which gives A2 alone; None: a class each "
-        "of 20 at most, one for all at scale smoke",
+        description="train a flow for each class; False: one flow of all rows, which gives A2 "
+        "alone; None: each class if there are at most 20, one flow at scale smoke",
     )
-    draws: int | None = Field(
-        None, ge=1, description="draws of noise a row for their training; None: the scale's"
+    copies: int | None = Field(
+        None, ge=1, description="noisy copies of a row for their training; None: the scale's"
     )
-    steps: int | None = Field(None, ge=1, description="steps of a flow; None: the scale's")
-
-
-class CustomConfig(RegulariserConfig):
-    """A regularizer of one's own, such as a search found, with its noise and clipping.
-
-    If it has a name, the study has the model custom, and beside score matching custom-control, the
-    gradient norm at its strength.
-    """
-
-    noise: float | None = Field(
-        None, ge=0, description="noise of its training; None: as of the others"
-    )
-    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
-
-    @property
-    def regularizer(self) -> RegulariserConfig:
-        """The regularizer alone."""
-        return RegulariserConfig(**self.model_dump(include=set(RegulariserConfig.model_fields)))
-
-
-class ShiftConfig(Section):
-    """What is added to a trained classifier's logits."""
-
-    name: Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"] = Field(
-        "none",
-        description="a shift of all logits, by the log-density of a class-blind Gaussian or flow "
-        "or by a pattern, or a ripple of one",
-    )
-    size: float = Field(100.0, gt=0, description="factor of a pattern")
-
-
-class MeasureConfig(Computing):
-    """What is measured of a classifier, at noisy test points."""
-
-    noise: float = Field(0.1, gt=0, description="noise of the points, as of the reference")
-    shift: ShiftConfig = ShiftConfig()
-    points: int = Field(1000, ge=2, description="test points at most")
-    samples: int = Field(200, ge=2, description="pictures of activity maximization")
-    ascent: int = Field(500, ge=1, description="steps of each")
-    rate: float = Field(0.1, gt=0, description="rate of the ascent")
-    estimators: bool = Field(False, description="measure the trace estimators as well")
-    seed: int = Field(0, ge=0, description="seed of noise, samples and controls")
-    threads: int = Field(1, ge=1, description="threads", json_schema_extra=UNKEYED)
 
 
 class AlignmentConfig(Section):
-    """The study of gradient alignment: prepare, reference, classify, measure, report."""
+    """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
     scale: Literal["smoke", "cpu", "images", "full"] = Field(
         "cpu",
-        description="smoke: seconds a training, a few models; cpu: a perceptron, all models, less "
-        "than 15 minutes on two cores; images: a small convolutional network, for 28×28 images; "
-        "full: ResNet-18 and the paper's training, on GPUs",
+        description="smoke: a few models, seconds each; cpu: a perceptron, all models, less than "
+        "15 minutes on two cores; images: a small convolutional network, for 28×28 images; full: "
+        "ResNet-18 and the paper's training, on GPUs",
     )
     name: str = Field(
         "alignment", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
     )
     data: DataConfig = DataConfig(label="label")
     noise: float = Field(
-        0.1, gt=0, description="noise that smooths the data: of training, reference and test"
+        0.1, gt=0, description="noise that smooths the data in training, reference and test"
     )
     seed: int = Field(
         0,
         ge=0,
-        description="the first seed: of a split of the rows (and --data.seed more), references, "
-        "points, judge and classifiers; of images and full split and references are its alone",
+        description="the first seed; each seed has its own split, flows, points, judge and "
+        "classifiers (scales images and full: the split and flows of the first)",
     )
     seeds: int | None = Field(
-        None, ge=1, description="seeds, one after another; None: 6 of cpu, 1 of smoke, 3 of others"
+        None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke, else 3"
     )
     models: tuple[str, ...] | None = Field(
         None,
@@ -201,22 +164,5 @@ class AlignmentConfig(Section):
         description="only these models, and the baseline with and without class-blind densities; "
         "None: the scale's",
     )
-    net: Literal["mlp", "cnn", "resnet18"] | None = Field(
-        None, description="classifier; None: mlp, cnn at scale images, resnet18 at full"
-    )
-    epochs: int | None = Field(None, ge=1, description="of a classifier; None: the scale's")
     reference: ReferenceConfig = ReferenceConfig()
-    custom: CustomConfig = CustomConfig()
-    gpu: bool = Field(False, description="a GPU for every training")
-
-    @model_validator(mode="after")
-    def _a_regularizer_of_ones_own_is_whole(self) -> "AlignmentConfig":
-        found = self.custom
-        if found.name != "none" and not found.weight:
-            raise ValueError("custom.weight: found 0, which adds nothing, expected more")
-        if found.name == "none" and found != CustomConfig():
-            raise ValueError(
-                "custom.name: found none beside other options of it, expected score, anti, gnorm "
-                "or fool"
-            )
-        return self
+    gpu: bool = Field(False, description="train and measure on GPUs")

@@ -4,22 +4,27 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipelines.gradient_alignment.measures import SHOWN
-from pipelines.gradient_alignment.models import BLIND
-from pipelines.gradient_alignment.over_seeds import Line, Lines
+from pipelines.gradient_alignment.comparisons import Study
+from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.reporting.pictures import is_picture, show_tiles, tiles
-from pipelines.reporting.style import BASELINE, DATA, FLOW, Captioned, panels
+from pipelines.reporting.statistics import Interval
+from pipelines.reporting.style import BASELINE as ORANGE
+from pipelines.reporting.style import DATA, FLOW, Captioned, panels
+
+Arrays = Mapping[str, np.ndarray]
+"""Images, gradients and ascended pictures of a model."""
+
+ACROSS = 8
+"""Test images in a row of gradients."""
 
 COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
     "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "#777777",
-    "gnorm": "#b39ddb", "anti": BASELINE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
+    "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
     "paper-quiet": "#1d5f49", "paper-anti": "#e0a13a", "fool-shift": "#c2185b",
     "fool-weights": "#e58fb1", "code-score": "#8c6d31", "code-control": "#c7a76b",
 }  # fmt: skip
-"""Of models that are drawn over two metrics; others are left out."""
-
-Pair = tuple[str, str]
+"""The models in planes of two metrics."""
 
 PLANES = {
     "gauge": (
@@ -39,71 +44,66 @@ PLANES = {
         "by centred and by raw gradients, robustness off the manifold, and the DSM cosine.",
     ),
 }  # fmt: skip
-"""Models over two metrics: the pairs of these, and the caption."""
+"""Pairs of metrics, one a panel, and the caption."""
 
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
             "paper-score", "fool-weights")  # fmt: skip
-"""Models whose gradients and samples are shown, where they were measured."""
+"""The models whose gradients and ascended pictures are shown."""
 
 
-def figures(lines: Lines, shape: Sequence[int]) -> dict[str, Captioned]:
-    """Returns the figures by name.
-
-    Arguments:
-        lines: The models.
-        shape: The shape of an example.
-    """
-    # Numbers are means over seeds, of models of which none diverged.
-    whole = {name: line for name, line in lines.items() if all(one.numbers for one in line.seeds)}
-    known = {name: _pairs(whole, pairs) for name, (pairs, _) in PLANES.items()}
-    found = {name: _plane(whole, name, pairs) for name, pairs in known.items() if pairs}
-    if is_picture(shape):
-        found |= {"gradients": _gradients(whole, shape), "samples": _samples(whole, shape)}
-    return found
-
-
-def _point(line: Line, metric: str) -> tuple[float, float]:
-    """Returns the mean over seeds and the half-width, 0 for one seed."""
-    found = line.interval(metric)
-    return found.value, float(np.nan_to_num(found.high - found.value))
+def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
+    """Returns the figures of examples with a shape, by name."""
+    made = {}
+    for name, (pairs, caption) in PLANES.items():
+        known = [pair for pair in pairs if _drawn(study, *pair)]
+        if known:
+            made[name] = _plane(study, known, caption, gauge=name == "gauge")
+    pictures = {name: study.arrays[name] for name in PICTURED
+                if "images" in study.arrays.get(name, ())}  # fmt: skip
+    if is_picture(shape) and pictures:
+        made |= {"gradients": _gradients(pictures, shape),
+                 "samples": _samples(study, pictures, shape)}  # fmt: skip
+    return made
 
 
-def _pairs(lines: Lines, pairs: Sequence[Pair]) -> list[Pair]:
-    """Returns the pairs of metrics that some model has; A1 and A3 need a reference a class."""
-    drawn = [line for name, line in lines.items() if name in COLOURS]
-    return [pair for pair in pairs
-            if any(np.isfinite([_point(line, metric) for metric in pair]).all()
-                   for line in drawn)]  # fmt: skip
+def _drawn(study: Study, *metrics: str) -> list[str]:
+    """Returns the models in planes of metrics that all seeds have."""
+    values = {name: [study.values(metric, name) for metric in metrics]
+              for name in COLOURS if name in study.models}  # fmt: skip
+    return [name for name, found in values.items() if np.isfinite(found).all()]
 
 
-def _plane(lines: Lines, figure_name: str, pairs: Sequence[Pair]) -> Captioned:
+def _plane(
+    study: Study, pairs: Sequence[tuple[str, str]], caption: str, *, gauge: bool
+) -> Captioned:
+    """Draws the models by pairs of metrics, one panel each."""
     figure, axes = panels(len(pairs), 3 + 3 * len(pairs), 4, squeeze=False)
     for axis, (x, y) in zip(axes[0], pairs, strict=True):
-        for name in filter(lines.__contains__, COLOURS):
-            (at, dx), (height, dy) = (_point(lines[name], metric) for metric in (x, y))
+        for name in _drawn(study, x, y):
+            (at, dx), (height, dy) = (_bar(study.interval(metric, name)) for metric in (x, y))
             axis.errorbar(at, height, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
         axis.set(xlabel=x, ylabel=y)
-    if figure_name == "gauge":
+    if gauge:
         for name, style in zip(BLIND.values(), ("--", ":"), strict=True):
-            at = _point(lines[name], "A1")[0]
+            at = study.interval("A1", name).value
             axes[0, 0].axvline(at, color="black", ls=style, lw=1, label=name)
-        axes[0, 0].axhline(_point(lines["baseline"], "A3")[0], color="black", lw=0.5)
+        axes[0, 0].axhline(study.interval("A3", BASELINE).value, color="black", lw=0.5)
     labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside right center", fontsize=8)
-    return figure, f"{PLANES[figure_name][1]} Bars are 95 % intervals over seeds."
+    return figure, f"{caption} Bars are 95 % intervals over seeds."
 
 
-def _arrays(lines: Lines) -> dict[str, Mapping[str, np.ndarray]]:
-    """Returns the arrays of the first seed of the models that are pictured."""
-    return {name: lines[name].seeds[0].arrays for name in PICTURED if name in lines}
+def _bar(mean: Interval) -> tuple[float, float]:
+    """Returns a mean and half of its interval, 0 for one seed."""
+    return mean.value, float(np.nan_to_num(mean.high - mean.value))
 
 
-def _gradients(lines: Lines, shape: Sequence[int]) -> Captioned:
-    found = _arrays(lines)
-    rows = {"image": tiles(found["baseline"]["images"], shape, SHOWN)}
-    rows |= {name: _signed(arrays["gradients"], shape) for name, arrays in found.items()}
-    rows |= {f"{name}, centred": _signed(found[name]["centred"], shape)
-             for name in ("baseline", "score") if name in found}  # fmt: skip
+def _gradients(pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
+    images = next(iter(pictures.values()))["images"]
+    rows = {"image": tiles(images, shape, ACROSS)}
+    rows |= {name: _signed(arrays["gradients"], shape) for name, arrays in pictures.items()}
+    rows |= {f"{name}, centred": _signed(pictures[name]["centred"], shape)
+             for name in (BASELINE, "score") if name in pictures}  # fmt: skip
     figure, axes = panels(width=8, height=0.9 * len(rows), down=len(rows))
     for axis, (name, picture) in zip(axes, rows.items(), strict=True):
         axis.imshow(picture, cmap="gray" if name == "image" else "RdBu_r", vmin=0, vmax=1)
@@ -120,17 +120,16 @@ def _signed(rows: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Returns signed images, summed over colours, as tiles: each on its own scale about 1/2."""
     grey = rows.reshape(len(rows), -1, *shape[-2:]).sum(1).reshape(len(rows), -1)
     most = np.abs(grey).max(1, keepdims=True)
-    return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], SHOWN)
+    return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], ACROSS)
 
 
-def _samples(lines: Lines, shape: Sequence[int]) -> Captioned:
-    found = _arrays(lines)
-    down = -(-len(found) // 4)
+def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
+    down = -(-len(pictures) // 4)
     figure, axes = panels(4, height=2.3 * down, down=down)
-    for axis, (name, arrays) in zip(axes.flat, found.items(), strict=False):
+    for axis, (name, arrays) in zip(axes.flat, pictures.items(), strict=False):
         show_tiles(axis, arrays["samples"], shape, 5)
-        dense = lines[name].interval("samples/log density").value
-        axis.set_title(f"{name}\nlog p / D = {dense:.2f}", fontsize=8)
+        log_density = study.interval("samples/log density", name).value
+        axis.set_title(f"{name}\nlog p / D = {log_density:.2f}", fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
     return figure, (

@@ -1,29 +1,31 @@
-"""What the study asks: claims with the number that decides each, and bounds fixed before a run.
+"""The claims of the study, the number that decides each, and the conclusion.
 
-A1 is told beside that of the baseline with a class-blind density on every logit, which trains
-nothing and changes no prediction: what is left over it is of the classes.
+Bounds are fixed before a run. A1 is compared with that of the baseline with a class-blind density
+on every logit. That trains nothing and changes no prediction: the rest is about the classes.
 """
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ebflow.alignment.regularizers import smallest_trace
 from pipelines.gradient_alignment.comparisons import (
-    DEPTH,
-    EXPLAINED,
-    LAW,
-    SHARE,
-    SHUFFLED,
     Number,
+    Study,
     changed,
-    explained,
     less,
     of,
     order,
     ratio,
+    share,
 )
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP
-from pipelines.reporting.claims import Question
+from pipelines.reporting.claims import Check, Claim, Conclusion, Question, decide
 from pipelines.reporting.statistics import Region, above, below, within
 
 A1, A3, ACCURACY = 0.05, 0.05, 0.02
-"""Least differences that matter: of cosines, and of accuracies."""
+"""The least differences that matter, of cosines and of accuracies."""
 
 GAUSSIAN, FLOW = BLIND["gaussian"], BLIND["flow"]
 OWN = "Each model is its own judge."
@@ -32,11 +34,31 @@ CIFAR = "Published for CIFAR-100."
 CLIPPED = f"Score matching's steps are clipped at a norm of {CLIP:g}, the baseline's are not."
 OUTLIERS = "Published is the mean ratio, which outliers dominate: a table has its logarithm too."
 
+SHARE = share("A1", GAUSSIAN, "score", "share of the gain in A1 over the baseline")
+EXPLAINED = share("gradient", "paper-control", "paper-score",
+                  "fall of ‖g‖ from the baseline's, paper-control over paper-score")  # fmt: skip
 OVER_FLOW = less("A1", "score", FLOW)
 OVER_BASELINE = less("A3", "score", BASELINE)
 OVER_CONTROL = less("A3", "score", "score-control")
 OF_CENTRED = less("A3", "centred", BASELINE)
 GAUSSIAN_ALONE = less("PP/own/raw", GAUSSIAN, BASELINE, "accuracy by raw gradients")
+
+
+def _law(study: Study) -> np.ndarray:
+    """Returns ‖g‖ with the stability penalty over that without, over 1 / (1 + 2 μ T)."""
+    mu = study.models["score"].classifier.regularizer.stability
+    shorter = study.values("gradient", "score") / study.values("gradient", "score-free")
+    return shorter / (1 / (1 - 2 * mu * study.values("trace", "score-free")))
+
+
+def _depth(study: Study) -> np.ndarray:
+    """Returns the trace at training rows over the floor of data smoothed by the noise."""
+    floor = smallest_trace(study.width, study.models["collapse"].classifier.smoothing)
+    return study.values("trace/training", "collapse") / floor
+
+
+def _shuffled(study: Study) -> np.ndarray:
+    return np.abs(study.values("A3/shuffled", BASELINE))
 
 
 def _asked(
@@ -47,7 +69,7 @@ def _asked(
     note: str = "",
     units: str = "",
 ) -> tuple[Question, Number]:
-    """Returns a claim before its number is measured, and that number."""
+    """Returns a claim and the number that decides it."""
     return Question(claim, number.quantity, expected, units, figure, note), number
 
 
@@ -114,16 +136,10 @@ QUESTIONS = (
            order("A1", "PP/own/raw"), above(0.5, margin=0.4), "follows", OWN),
     _asked("Among them robustness off the manifold has the order of A3.",
            order("A3", "off-manifold"), above(0.5, margin=0.4), "follows", MANIFOLD),
-    _asked("Among them robustness off the manifold explains A3 better than the kind of "
-           "regularizer does.",
-           explained("A3", "off-manifold"), above(0.1), "follows",
-           f"{MANIFOLD} Kinds: none, score matching, its opposite, gradient norm (also "
-           "score matching that is one in disguise) and a target gradient, on the logit or "
-           "centred."),
     _asked("Among them the DSM cosine, which needs no reference, has the order of A1.",
            order("A1", "DSM-cos"), above(0.8, margin=0.15), "follows"),
 )  # fmt: skip
-"""The claims, asked where their models are there."""
+"""Each claim with its number; it is asked if the models of the number were measured."""
 
 CHECKS = (
     ("A class-blind density on every logit leaves A3 and every prediction.",
@@ -149,13 +165,16 @@ CHECKS = (
      above(50)),
     ("The stability penalty shrinks gradients by the law 1 / (1 + 2 μ T), T being minus "
      "the mean trace without it.",
-     LAW, within(0.05, of=1)),
+     Number("measured ratio of ‖g‖ over the law's", ("score", "score-free"), _law),
+     within(0.05, of=1)),
     ("Without noise and penalty score matching collapses onto the training points.",
-     DEPTH, above(1)),
+     Number("mean trace of a training batch over the floor −D/s²", ("collapse",), _depth),
+     above(1)),
     ("Gradients of one point are not aligned with the scores of another.",
-     SHUFFLED, below(0.1)),
+     Number("|A3| with the scores of other points, baseline", (BASELINE,), _shuffled),
+     below(0.1)),
 )  # fmt: skip
-"""The checks of the instrument besides that of the reference: each by its worst seed."""
+"""Checks of the instrument: sentence, number, and the region of its worst seed."""
 
 FINDINGS = (
     ("A class-blind Gaussian on the logits of a plain classifier, which trains nothing and "
@@ -168,7 +187,7 @@ FINDINGS = (
      "class-blind Gaussian alone changes pixel perturbation by raw gradients by {}.",
      OF_CENTRED, GAUSSIAN_ALONE),
 )  # fmt: skip
-"""Sentences with the numbers that they tell, the verdict on the last, and A1 of models."""
+"""Sentences and the numbers in them; ``verdict`` is on the last number, names are A1."""
 
 WOULD_CHANGE = (
     "Data on which a class-blind density is a bad one of every class: there the gauge gives less, "
@@ -180,3 +199,39 @@ WOULD_CHANGE = (
     "A regularizer that is told the other classes' scores at a point, and so could fit the "
     "centred score itself.",
 )
+
+
+def conclude(study: Study, quality: Sequence[Mapping[str, float]]) -> Conclusion:
+    """Returns findings, claims and checks.
+
+    Arguments:
+        study: The measured models.
+        quality: The metrics of the reference flows, seed by seed.
+    """
+    claims = decide([(question, number.mean(study)) for question, number in QUESTIONS
+                     if number.known(study)])  # fmt: skip
+    sound = Check.of(
+        "The reference flows are good class densities.",
+        "their Bayes accuracy at noisy test points, of the worst seed",
+        min((one.get("reference/accuracy", math.nan) for one in quality), default=None),
+        above(0.9),
+        "Not measured of a marginal density alone.",
+    )
+    checks = [
+        Check.of(check, number.quantity, expected.worst(number.compute(study)), expected)
+        for check, number, expected in CHECKS
+        if number.known(study)
+    ]
+    findings = tuple(_findings(study, claims))
+    return Conclusion(findings, tuple(claims), (sound, *checks), WOULD_CHANGE)
+
+
+def _findings(study: Study, claims: Sequence[Claim]) -> Iterator[str]:
+    """Yields the sentences whose numbers were measured."""
+    measured = {claim.quantity: claim for claim in claims if claim.value is not None}
+    means = {name: f"{study.interval('A1', name).value:.3f}" for name in study.models}
+    for text, *numbers in FINDINGS:
+        if all(number.quantity in measured for number in numbers):
+            decided = [measured[number.quantity] for number in numbers]
+            verdict = f"{decided[-1].expected}: {decided[-1].verdict}"
+            yield text.format(*(one.estimate for one in decided), verdict=verdict, **means)

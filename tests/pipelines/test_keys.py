@@ -117,8 +117,12 @@ STAGES = sorted(
     for path in [*ROOT.glob("pipelines/*/stages/*.py"), *ROOT.glob("tuning/stages/*.py")]
     if path.stem != "__init__"
 ) + [
-    f"pipelines.density.{name}"
-    for name in ("prepare", "preprocess", "train", "evaluate", "report")
+    f"pipelines.{package}.{name}"
+    for package, names in (
+        ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
+        ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
+    )
+    for name in names
 ]
 
 
@@ -142,7 +146,7 @@ def test_the_stages_are_found():
         ("pipelines.paper.stages.compare", "pipelines.paper.experiments.scores"),
         ("pipelines.paper.stages.fill", "ebflow.train"),
         ("pipelines.paper.stages.steps", "ebflow.anchor"),
-        ("pipelines.gradient_alignment.stages.align", "pipelines.gradient_alignment.verdicts"),
+        ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),
         ("tuning.stages.search", "tuning.density.space"),

@@ -36,6 +36,7 @@ from pipelines.data.prepare import prepare
 from pipelines.engine.retries import passing
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classifier_training import ClassifierTraining
+from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter
 from pipelines.training import interruption, launch, loop, trainers
@@ -389,8 +390,8 @@ def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
 
 def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
     x, labels = torch.randn(32, 4), torch.arange(32) % 2
-    made = ClassifierTraining(torch.nn.Linear(4, 2), x, labels, held=(x, labels), batch_size=8,
-                       optimizer=torch.optim.SGD, epochs=3)  # fmt: skip
+    config = ClassifierConfig(batch_size=8, epochs=3)
+    made = ClassifierTraining(config, torch.nn.Linear(4, 2), (x, labels), (x, labels))
     first = made._step
 
     def step(*words):

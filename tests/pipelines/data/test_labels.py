@@ -11,7 +11,9 @@ from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
-from pipelines.gradient_alignment.unit_rows import smoothed, unit_rows
+from pipelines.gradient_alignment.config import FlowConfig
+from pipelines.gradient_alignment.flow import smoothed
+from pipelines.gradient_alignment.points import unit_rows
 
 from .bad_folders import replace_shard
 from .parquet import images, lists, table, write
@@ -126,7 +128,7 @@ def test_smoothed_rows_are_those_of_the_class_and_noise(tmp_path):
     prepare("digits", tmp_path / "in", label="label")
     dataset = Dataset(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    smoothed(dataset, tmp_path / "out", noise=0.1, draws=5, label=3)
+    smoothed(FlowConfig(copies=5, label=3), dataset, tmp_path / "out")
     found = Dataset(tmp_path / "out")
     for name in SPLITS:
         source = dataset.split(name)
@@ -145,7 +147,7 @@ def test_a_class_that_a_split_lacks_is_told(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(BadInput, match="split .*: found no row of class ., expected"):
         for label in (0, 1):
-            smoothed(Dataset(tmp_path / "in"), tmp_path / "out", noise=0.1, draws=1, label=label)
+            smoothed(FlowConfig(copies=1, label=label), Dataset(tmp_path / "in"), tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,10 @@
-"""What the tests of the study take: models by name, quick trainings, studies of given numbers."""
+"""Models by name, quick trainings, and studies with chosen numbers."""
 
-from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import fitting
+from pipelines.gradient_alignment.comparisons import study
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig
-from pipelines.gradient_alignment.over_seeds import Measured, lines
-from pipelines.gradient_alignment.scales import models
-from pipelines.tracking import metrics_log
-from pipelines.tracking.reporter import Reporter
+from pipelines.gradient_alignment.models import models
 
 QUICK = ClassifierConfig(epochs=4, batch_size=64, regularizer={"name": "gnorm", "weight": 0.01})
-
-QUALITY = [{"reference/accuracy": 0.97}]
-"""What a reference flow reaches, for ``verdicts.conclude``."""
 
 
 def by_name(**options):
@@ -19,28 +12,15 @@ def by_name(**options):
     return {model.name: model for model in models(AlignmentConfig(**options))}
 
 
-def fitted(digits, work, **changed):
-    """Trains a classifier for a moment."""
-    reporter = Reporter(work / metrics_log.FILE)
-    return fitting.fit(QUICK.model_copy(update=changed), Dataset(digits), work, reporter)
+def studied(*, seeds=3, overlap=0.0, diagnoses=(), lost=(), arrays=None, **numbers):
+    """Returns a study from metrics by model, which grow a little from seed to seed.
 
-
-def measured(name, seed, numbers):
-    """Returns what a stage measured of a model of a seed."""
-    model = by_name(seed=seed)[name]
-    return Measured(model, numbers, "", [], [{"probe/trace": -1e5}], {}, 64)
-
-
-def study(**tables):
-    """Returns lines of three seeds, from metrics by model."""
-    found = [
-        measured(name, seed, {k: v + 1e-4 * seed for k, v in numbers.items()})
-        for seed in range(3)
-        for name, numbers in tables.items()
-    ]
-    return lines(found)
-
-
-def verdict(found, start):
-    """Returns the claim that begins so."""
-    return next(claim for claim in found.claims if claim.claim.startswith(start))
+    ``diagnoses`` are by model; of ``lost``, pairs of a model and a seed, there are no numbers.
+    """
+    some = [by_name()[name] for name in numbers]
+    outcomes = [
+        {"numbers": {} if (name, seed) in lost else {k: v + 1e-4 * seed for k, v in own.items()},
+         "diagnosis": dict(diagnoses).get(name, "")}
+        for seed in range(seeds) for name, own in numbers.items()
+    ]  # fmt: skip
+    return study(some, outcomes, [arrays or {}] * len(some), width=64, overlap=overlap)

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.gradient_alignment import graph
 from pipelines.gradient_alignment.config import AlignmentConfig
-from pipelines.gradient_alignment.scales import models, replicates
+from pipelines.gradient_alignment.models import models, replicates
 
 
 def made(kind, config, inputs, title=""):
@@ -23,7 +23,7 @@ def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
     monkeypatch.setattr(graph, "gather", lambda found: found)
     monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
     config = AlignmentConfig(scale=scale)
-    _, _, (data, densities, found), _ = graph.alignment(config, "source")
+    _, _, (data, densities, found), _ = graph.alignment(config, "source")["report"]
     seeds = [one.seed for one in replicates(config)]
     assert len(data) == len(densities) == len(seeds) and len({repr(one) for one in data}) == own
     assert [one[1].seed for one in densities] == seeds

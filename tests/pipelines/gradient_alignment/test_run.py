@@ -35,6 +35,7 @@ def two_classes(tmp_path_factory):
         (("--data.label", "image"), r"column 'image': found fixed_size_list.*integer classes"),
         (("--data.label", "kind", "--models", "x"), r"--models: found 'x', expected some of"),
         (("--data.label", "kind", "--data.rows", "50"), r"--data.rows: found 40 training rows"),
+        (("--data.label", "kind", "--noise", "0"), r"--noise: found 0.0, expected greater than 0"),
     ],
 )
 def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line):
@@ -48,20 +49,8 @@ def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
                       "label": np.arange(300) % 2})  # fmt: skip
     pq.write_table(table, tmp_path / "rows.parquet")
     found = ebflow("run", "gradient-alignment", "--data.source", tmp_path / "rows.parquet",
-                   "--net", "cnn")  # fmt: skip
-    assert "--net: found cnn for examples of shape (2,)" in found.refusal
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    {
-        "--custom.weight 1": "--custom.name: found none beside other options of it",
-        "--custom.name gnorm": "--custom.weight: found 0, which adds nothing",
-    }.items(),
-)
-def test_a_regularizer_of_ones_own_is_whole(home, ebflow, options, message):
-    found = ebflow("run", "gradient-alignment", "--dry-run", *options.split())
-    assert found.refusal.startswith(f"ebflow: {message}")
+                   "--scale", "images")  # fmt: skip
+    assert "--scale: found a cnn for examples of shape (2,)" in found.refusal
 
 
 def test_a_dry_run_at_full_scale_lists_the_stages(home, ebflow):

@@ -1,4 +1,6 @@
-"""Stages that train, interrupted and gone on with; what is held out for the trainings."""
+"""Stages: interrupted and resumed, on other nodes, with trainings that diverge or collapse."""
+
+import json
 
 import pytest
 import torch
@@ -8,10 +10,11 @@ from ebflow.checkpoint import load, save
 from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import fitting, references
+from pipelines.gradient_alignment import classifiers, classify, flow, measure, points, reference
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
-from pipelines.gradient_alignment.stages import classify, flow, reference
-from pipelines.gradient_alignment.unit_rows import unit_rows
+from pipelines.gradient_alignment.points import unit_rows
+from pipelines.tracking import metrics_log
 from pipelines.training import loop
 from pipelines.training.resumable import Checkpoints
 
@@ -19,7 +22,7 @@ from ..untracked import Untracked
 from .cases import QUICK
 
 FAST = FlowConfig(
-    label=1, draws=4, training={"preprocess": {"logit": None, "shrinkage": 0.01},
+    label=1, copies=4, training={"preprocess": {"logit": None, "shrinkage": 0.01},
                                 "objective": {"name": "lazy_ml"},
                                 "train": {"steps": 40, "validate_every": 10}},
 )  # fmt: skip
@@ -67,18 +70,48 @@ def parted(stage, config, digits, folder, monkeypatch, *, owner, name):
     return whole, left, runs(stage, config, digits, folder=folder / "parts")
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(digits, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_weights(digits, tmp_path, monkeypatch):
     whole, left, again = parted(
-        classify, QUICK, digits, tmp_path, monkeypatch, owner=fitting, name="probe"
+        classify, QUICK, digits, tmp_path, monkeypatch, owner=ClassifierTraining, name="probe"
     )
     assert left == 2
     one, other = ([row["metrics"] for row in run.rows if row["metrics"]] for run in (whole, again))
     assert one == other and len(one) == QUICK.epochs
-    one, other = ((tmp_path / k / "out" / fitting.MODEL).read_bytes() for k in ("whole", "parts"))
+    one, other = (
+        (tmp_path / k / "out" / classifiers.WEIGHTS).read_bytes() for k in ("whole", "parts")
+    )
     assert one == other
 
 
-def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path, monkeypatch):
+def outcome(folder):
+    return json.loads((folder / "out" / classifiers.OUTCOME).read_text())
+
+
+def test_a_classifier_is_trained_though_its_rows_go_to_another_node(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_log, "append", lambda path, rows: None)
+    runs(classify, QUICK, digits, folder=tmp_path)
+    assert outcome(tmp_path)["diagnosis"] == "" and outcome(tmp_path)["trace"] < 0
+
+
+def test_a_collapse_is_diagnosed_by_name(digits, tmp_path):
+    """Data said to be smoothed by 100 have a floor that any network is below."""
+    runs(classify, QUICK.changed(smoothing=100.0), digits, folder=tmp_path)
+    diagnosis = outcome(tmp_path)["diagnosis"]
+    assert diagnosis.startswith("collapse: mean trace -") and "the floor -0.0064" in diagnosis
+
+
+def test_a_divergence_is_diagnosed_and_has_no_numbers(digits, tmp_path):
+    runs(classify, QUICK.changed(lr=1e30), digits, folder=tmp_path / "trained")
+    assert outcome(tmp_path / "trained")["diagnosis"].startswith("diverged: loss: found")
+    trained = [tmp_path / "trained" / "out"] * 3
+    runs(
+        measure, MeasureConfig(), digits, tmp_path / "none", trained, folder=tmp_path / "measured"
+    )
+    stored = json.loads((tmp_path / "measured" / "out" / "numbers.json").read_text())
+    assert stored["numbers"] == {} and stored["diagnosis"].startswith("diverged")
+
+
+def test_an_interrupted_flow_resumes_to_the_same_weights(digits, home, tmp_path, monkeypatch):
     whole, left, parts = parted(
         flow, FAST, digits, tmp_path, monkeypatch, owner=Trainer, name="validate"
     )
@@ -92,7 +125,7 @@ def test_an_interrupted_flow_goes_on_to_the_same_weights(digits, home, tmp_path,
     assert one == other
 
 
-def test_a_flow_of_a_class_goes_on_from_that_of_all_rows(digits, home, tmp_path):
+def test_a_flow_of_a_class_starts_from_that_of_all_rows(digits, home, tmp_path):
     runs(flow, FAST, digits, folder=tmp_path / "whole")
     still = FAST.training.changed(train={"lr": 1e-12})
     config = FAST.changed(label=3, training=still)
@@ -121,21 +154,22 @@ def test_a_reference_of_all_rows_has_no_accuracy(digits, tmp_path):
     output = tmp_path / "reference"
     output.mkdir()
     run = Untracked(output)
-    trained = [tmp_path / "flow"]
-    reference.reference(MeasureConfig(points=50), digits, trained, run=run)
+    whole = tmp_path / "flow"
+    reference.reference(MeasureConfig(points=50), digits, [whole], whole, run=run)
     assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
+    assert run.metrics["blind/flow"] == run.metrics["reference/log_density"]
 
 
-def test_points_are_drawn_for_every_seed_where_there_are_more(digits):
+def test_every_seed_has_its_own_points_if_there_are_more_rows(digits):
     dataset = Dataset(digits)
 
-    def drawn(count, seed):
-        return references.points(MeasureConfig(points=count, seed=seed), dataset, "test")
+    def chosen(count, seed):
+        return points.of_split(MeasureConfig(points=count, seed=seed), dataset, "test")
 
-    first, again, other = (drawn(50, seed) for seed in (0, 0, 1))
+    first, again, other = (chosen(50, seed) for seed in (0, 0, 1))
     rows = unit_rows(dataset.split("test"))
     assert first.clean.equal(again.clean) and not first.clean.equal(other.clean)
-    assert drawn(1000, 0).clean.equal(rows)
+    assert chosen(1000, 0).clean.equal(rows)
     places = [(rows == row).all(1).nonzero()[0].item() for row in first.clean]
     assert places == sorted(places) and len(set(places)) == 50
     assert dataset.split("test").labels()[places].equal(first.labels)

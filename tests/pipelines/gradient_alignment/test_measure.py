@@ -1,4 +1,4 @@
-"""What is measured of a classifier whose scores are known exactly."""
+"""Measurements of a classifier whose scores are known exactly."""
 
 import math
 import re
@@ -12,18 +12,12 @@ import torch
 
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
-from ebflow.randomness import generator as derive
-from pipelines.gradient_alignment.attribution_metrics import (
-    attribution_metrics,
-    with_last_of,
-)
-from pipelines.gradient_alignment.classifiers import cnn, mlp
 from pipelines.gradient_alignment.config import MeasureConfig, ShiftConfig
-from pipelines.gradient_alignment.measures import measure
+from pipelines.gradient_alignment.measure import Subject, attribution, measured
 from pipelines.gradient_alignment.models import BASELINE, BLIND
-from pipelines.gradient_alignment.references import Points, Subject
+from pipelines.gradient_alignment.points import Points
 
-from .cases import study
+from .cases import studied
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def shifted(subject, **shift):
 
 
 def test_the_measurement_of_a_perfect_density(subject):
-    numbers = measure(subject)
+    numbers = measured(subject)
     assert all(np.isfinite(value).all() for value in numbers.values())
     for name in ("A1", "A2", "A3", "accuracy"):
         assert numbers[name] == pytest.approx(1, abs=1e-4)
@@ -68,52 +62,43 @@ def test_the_measurement_of_a_perfect_density(subject):
 
 def test_known_metrics_of_a_quadratic_logit(subject):
     """f = −‖x − m‖² / 2s²: infidelity E (‖u‖² / 2s²)² for u of deviation 0.1 and D = 16."""
-    numbers = measure(subject)
+    numbers = measured(subject)
     assert numbers["infidelity"] == pytest.approx(16 * 18 * (1e-2 / 0.025) ** 2, rel=0.05)
     assert 0 < numbers["infidelity/relative"] < 1 and numbers["sensitivity"] > 0
     assert numbers["randomized/last"] == pytest.approx(1)
     assert abs(numbers["randomized/all"]) < 0.5
 
 
-def test_a_shift_stays_when_parameters_are_drawn_anew(subject):
-    numbers = measure(shifted(subject, name="quadratic", size=1e6))
+def test_a_shift_stays_when_parameters_are_random(subject):
+    numbers = measured(shifted(subject, name="quadratic", size=1e6))
     assert numbers["randomized/all"] == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("create", [mlp, cnn])
-def test_the_last_layer_alone_is_replaced(create):
-    one, other = (create((8, 8), 3, hidden=8, generator=derive(seed)) for seed in (0, 1))
-    mixed, x = with_last_of(one, other), torch.rand(4, 64)
-    torch.testing.assert_close(mixed[:-1](x), one[:-1](x))
-    assert mixed[-1].weight.equal(other[-1].weight) and mixed[-1].bias.equal(other[-1].bias)
-    assert not one[-1].weight.equal(other[-1].weight)
-
-
 def test_a_linear_logit_has_neither_infidelity_nor_sensitivity(subject):
-    w = torch.randn(2, 16, generator=subject.draws("w"))
+    w = torch.randn(2, 16, generator=subject.generator("w"))
     network, other = (lambda x, k=k: x @ (k * w).mT for k in (1, 2))
     linear = replace(subject, network=network, shape=(16,), randomized={"all": [other]})
-    assert attribution_metrics(linear) == pytest.approx(
+    assert attribution(linear) == pytest.approx(
         {"infidelity": 0, "infidelity/relative": 0, "sensitivity": 0, "randomized/all": 1},
         abs=1e-6,
     )
 
 
 def test_every_metric_is_documented(subject):
-    found = {name: one for name, one in measure(subject).items() if isinstance(one, float)}
-    (first, *_) = study(**dict.fromkeys((BASELINE, *BLIND.values()), found))[BASELINE].seeds
-    numbers = first.numbers
+    values = {name: one for name, one in measured(subject).items() if isinstance(one, float)}
+    values["trace/training"] = 1.0  # of the training, not of the measurement
+    metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).numbers[BASELINE]
     page = (Path(__file__).parents[3] / "docs" / "guide" / "results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
              for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip
-    assert not [name for name in numbers if not any(fnmatch(name, k) for k in known)]
-    assert not [k for k in known if not any(fnmatch(name, k) for name in numbers)]
+    assert not [name for name in metrics if not any(fnmatch(name, k) for k in known)]
+    assert not [k for k in known if not any(fnmatch(name, k) for name in metrics)]
 
 
 def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
     """By 2 ‖g‖/σ, beside the 2 ‖H‖² of a quadratic logit with the control variate."""
-    numbers = measure(subject)
+    numbers = measured(subject)
     linear = 2 * math.sqrt(numbers["gradient/squared"]) / 0.01
     curved = math.sqrt(2 * 16) / 0.0125
     expected = math.hypot(linear, curved) / curved
@@ -121,7 +106,7 @@ def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
 
 
 def test_the_measurement_of_a_shifted_classifier(subject):
-    numbers = measure(shifted(subject, name="linear", size=1e3))
+    numbers = measured(shifted(subject, name="linear", size=1e3))
     assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
     assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 5
     assert numbers["change/posterior"] < 1e-3
@@ -129,7 +114,7 @@ def test_the_measurement_of_a_shifted_classifier(subject):
 
 @pytest.mark.parametrize("name", BLIND)
 def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
-    numbers = measure(shifted(subject, name=name))
+    numbers = measured(shifted(subject, name=name))
     assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
     assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
     assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4

@@ -1,0 +1,226 @@
+"""Writes the table of models, the claims, the figures and the page from all measurements."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipelines.data.manifest import Manifest
+from pipelines.gradient_alignment.comparisons import Study, study
+from pipelines.gradient_alignment.config import SIGMAS, AlignmentConfig
+from pipelines.gradient_alignment.figures import figures
+from pipelines.gradient_alignment.models import BASELINE, SCALES, models
+from pipelines.gradient_alignment.questions import conclude
+from pipelines.reporting.result import Result, Table, plots, plus_minus
+from pipelines.reporting.statistics import Interval, student
+from pipelines.tracking.run import StageRun
+
+
+class Column(NamedTuple):
+    """A metric in a table, its heading, and its decimals."""
+
+    metric: str
+    heading: str
+    digits: int = 3
+
+
+COLUMNS = (
+    Column("accuracy", "accuracy"),
+    Column("gradient", "‖g‖", 2),
+    Column("trace", "tr H", 0),
+    Column("A1", "A1"),
+    Column("A1/over gaussian", "A1 over Gaussian"),
+    Column("A1/over flow", "A1 over flow"),
+    Column("A2", "A2"),
+    Column("A3", "A3"),
+    Column("A1/centred", "A1 centred"),
+    Column("DSM-cos", "DSM-cos"),
+    Column("relF-opt/centred", "relF-opt centred"),
+    Column("off-manifold", "off-manifold", 2),
+    Column("GAN-test", "GAN-test", 2),
+    Column("samples/log density", "log p / D", 2),
+    Column("PP/own/raw", "PP own"),
+    Column("PP/own/centred", "PP centred"),
+    Column("PP/other/raw", "PP other"),
+    Column("PP/other/centred", "PP other, centred"),
+)
+"""The columns of the table of models."""
+
+BRIEF = tuple(column for column in COLUMNS if column.metric in (
+    "accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw",
+))  # fmt: skip
+"""The columns on a terminal."""
+
+NOTE = "Means over seeds ± 95 % intervals."
+
+ATTRIBUTIONS = (
+    Column("infidelity", "infidelity", 4),
+    Column("infidelity/relative", "infidelity, relative", 4),
+    Column("sensitivity", "sensitivity", 4),
+    Column("randomized/last", "randomized last layer"),
+    Column("randomized/all", "randomized network"),
+)
+"""Known metrics of the gradient as an attribution; less is better.
+
+They are a table and no claims: claims share Holm's correction with the study's own questions.
+"""
+
+SHARED = {
+    True: "points, a judge and classifiers of its own; the split of the rows and all flows are "
+    "those of the first, so that intervals are of these alone",
+    False: "a split of the rows, flows, points, a judge and classifiers of its own; intervals "
+    "allow for the overlap of splits of the same rows (Nadeau and Bengio, 2003)",
+}
+"""The parts that differ between seeds, by ``Scale.shared``."""
+
+
+def align(
+    config: AlignmentConfig,
+    data: Sequence[Path],
+    densities: Sequence[Path],
+    measured: Sequence[Path],
+    *,
+    run: StageRun,
+) -> None:
+    """Saves the result of the study.
+
+    Arguments:
+        config: The study.
+        data: The prepared data of every seed.
+        densities: The references and class-blind densities of every seed.
+        measured: The measurements: all models of the first seed, then of the next.
+    """
+    manifests = [Manifest.load(folder) for folder in data]
+    quality = [json.loads((folder / "evaluation.json").read_text()) for folder in densities]
+    outcomes = [json.loads((folder / "numbers.json").read_text()) for folder in measured]
+    first = models(config)
+    arrays = [dict(np.load(folder / "arrays.npz")) for folder in measured[: len(first)]]
+    shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
+    whole = study(first, outcomes, arrays, width=width, overlap=overlap)
+    reference = {
+        name: student([one[name] for one in quality], overlap=overlap).interval()
+        for name in quality[0]
+    }
+    Result(
+        title="Gradient alignment",
+        intro=intro(config, whole),
+        conclusion=conclude(whole, quality),
+        headline=_by_model("Models", whole, BRIEF, NOTE),
+        facts=whole.diagnoses,
+        sections=[*plots(figures(whole, shape)), *tables(whole, reference)],
+        metrics=metrics(whole, reference),
+        values={
+            "models": [entry(whole, name) for name in whole.models],
+            "reference": {name: one._asdict() for name, one in reference.items()},
+        },
+    ).save(config, run)
+
+
+def _overlap(manifests: Sequence[Manifest]) -> float:
+    """Returns test rows over training rows if every seed has its own test rows; else 0."""
+    tests = {tuple(shard.sha256 for shard in one.of("test")) for one in manifests}
+    counts = manifests[0].counts
+    return counts["test"] / counts["train"] if len(tests) > 1 else 0.0
+
+
+def metrics(study: Study, reference: Mapping[str, Interval]) -> dict[str, float]:
+    """Returns every model's means and the reference's, as in MLflow."""
+    means = {
+        f"{name}/{metric}": study.interval(metric, name).value
+        for name, numbers in study.numbers.items()
+        for metric in numbers
+    } | {name: interval.value for name, interval in reference.items()}
+    return {f"study/{name.replace(' ', '_')}": mean for name, mean in means.items()}
+
+
+def entry(study: Study, name: str) -> dict[str, Any]:
+    """Returns a model as in ``summary.json``."""
+    model = study.models[name]
+    return {
+        "model": name,
+        "about": model.about,
+        "regularizer": model.classifier.regularizer.name,
+        "weight": model.classifier.regularizer.weight,
+        "seeds": study.seeds,
+        "diagnosis": study.diagnoses.get(name, ""),
+        "metrics": {
+            metric: study.interval(metric, name)._asdict() for metric in study.numbers[name]
+        },
+    }
+
+
+def intro(config: AlignmentConfig, study: Study) -> str:
+    """Returns the introduction of the page."""
+    network = study.models[BASELINE].classifier.network.name
+    return (
+        f"Classifiers ({network}) of {config.data.source} and the "
+        "gradients of their true-class logits, which are scores of an implicit class-conditional "
+        "density, beside the exact scores of reference flows of the data smoothed by noise of "
+        f"{config.noise:g}. A1 is the cosine with the score of the class, A2 that of the "
+        "marginals, A3 that of class-mean-centred gradients, which no shift of the logits moves. "
+        "A1 is told over that of the baseline with a class-blind density on every logit. A seed "
+        f"has {SHARED[SCALES[config.scale].shared]}. Intervals are over seeds."
+    )
+
+
+def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
+    """Returns the tables of the page."""
+    return [
+        _by_model(
+            "Models",
+            study,
+            COLUMNS,
+            "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed "
+            "with the class-blind density on every logit; A1 centred: of the centred gradient "
+            "with the class's whole score. PP: mean accuracy while the least salient pixels are "
+            "filled in, by own or class-mean-centred gradients, judged by the model or a network "
+            "of another architecture (as the GAN-test is); log p / D: log-density of ascended "
+            "pictures under the reference, nats a dimension.",
+        ),
+        _by_model(
+            "Density ratios of noisy and clean test images",
+            study,
+            [Column(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
+             for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS],
+            "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of "
+            "the logarithm, and the logarithm of the mean, which outliers dominate. Means over "
+            "seeds ± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
+        ),
+        _by_model(
+            "Known metrics of the logit-gradient as an attribution",
+            study,
+            ATTRIBUTIONS,
+            "Means over seeds ± 95 % intervals, of noisy test points. Randomized: rank "
+            "correlation of magnitudes with those of a network with new random parameters.",
+        ),
+        _settings(study),
+        Table(
+            "Reference flows and class-blind densities",
+            ("quantity", "value"),
+            [(name.removeprefix("reference/"), plus_minus(one, 4))
+             for name, one in reference.items()],
+            "Means over seeds ± 95 % intervals. Log-densities: nats a dimension, at noisy points.",
+        ),
+    ]  # fmt: skip
+
+
+def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
+    """Returns a table with a row for each model, without columns that no model has."""
+    measured = {metric for numbers in study.numbers.values() for metric in numbers}
+    known = [column for column in columns if column.metric in measured]
+    rows = [
+        (name, *(plus_minus(study.interval(c.metric, name), c.digits) for c in known))
+        for name in study.models
+    ]
+    return Table(title, ("model", *(column.heading for column in known)), rows, note)
+
+
+def _settings(study: Study) -> Table:
+    rows = [
+        (name, model.about, f"{model.classifier.regularizer.weight:.3g}",
+         study.diagnoses.get(name, ""))
+        for name, model in study.models.items()
+    ]  # fmt: skip
+    return Table("What the models are", ("model", "about", "λ", "diagnosis"), rows)

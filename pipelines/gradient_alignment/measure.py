@@ -1,0 +1,299 @@
+"""Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.integrate import trapezoid
+
+from ebflow.alignment import fooling, metrics
+from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
+from ebflow.alignment.reference import Normalized, Reference, Scores
+from ebflow.bijections.base import products
+from ebflow.errors import NonFinite
+from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
+from ebflow.randomness import generator as derive
+from ebflow.randomness import uniform
+from pipelines.data.manifest import Manifest
+from pipelines.gradient_alignment import classifiers, points, saliency
+from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
+from pipelines.gradient_alignment.points import Points, own_log_probs
+from pipelines.tracking.run import StageRun
+from pipelines.training.stage_reports import begin
+
+FRACTIONS = np.geomspace(0.01, 1, 25)
+"""Fractions of pixels that are replaced, as in the paper's code."""
+
+UNTRAINED = range(2000, 2003)
+"""Seeds of networks with random parameters, in addition to the study's seed."""
+
+ATTRIBUTED = 300
+"""The most points at which attributions are judged."""
+
+ESTIMATED = 100
+"""Points at which the trace estimators are measured, and estimates at each."""
+
+PICTURES, CLASSES = 64, 8
+"""The most ascended pictures, and classes with an image and its gradients, that are saved."""
+
+WIDEST = 256
+"""The most dimensions with an exact trace, which takes as many backward passes."""
+
+Results = dict[str, float | np.ndarray]
+"""Numbers, and arrays for figures, by name."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and what it is compared with.
+
+    Attributes:
+        config: The configuration of the measurement.
+        network: The classifier.
+        baseline: The classifier without a regularizer, of the same seed.
+        judge: An independently trained classifier of another architecture.
+        shape: The shape of an example.
+        points: Test points.
+        scores: The scores of the reference there.
+        reference: The reference.
+        blind: The class-blind densities by name.
+        randomized: Copies with random parameters in the ``last`` layer or in ``all``.
+    """
+
+    config: MeasureConfig
+    network: Classifier
+    baseline: Classifier
+    judge: Classifier
+    shape: Sequence[int]
+    points: Points
+    scores: Scores
+    reference: Reference
+    blind: Mapping[str, Normalized]
+    randomized: Mapping[str, Sequence[Classifier]]
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Returns the source of random numbers for a purpose."""
+        return derive(self.config.seed, *purpose, device=self.config.device)
+
+
+def measure(
+    config: MeasureConfig, data: Path, reference: Path, trained: Sequence[Path], *, run: StageRun
+) -> None:
+    """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
+
+    Arguments:
+        config: The configuration.
+        data: The prepared data.
+        reference: The reference and the class-blind densities.
+        trained: The classifier, the baseline of its seed, and the judge.
+    """
+    manifest = begin(config, config.threads, data, run, "testing").manifest
+    outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
+    results: Results = {}
+    if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
+        subject = _subject(config, manifest, reference, trained)
+        results = measured(subject) | {"trace/training": outcome["trace"]}
+    arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
+    numbers = {name: one for name, one in results.items() if name not in arrays}
+    text = json.dumps({"numbers": numbers, "diagnosis": outcome["diagnosis"]}, indent=1)
+    (run.output / "numbers.json").write_text(text + "\n")
+    np.savez(run.output / "arrays.npz", **arrays)
+    run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})
+
+
+def _subject(
+    config: MeasureConfig, manifest: Manifest, reference: Path, trained: Sequence[Path]
+) -> Subject:
+    device, data = config.device, (manifest.shape, manifest.classes)
+    networks = [classifiers.load(folder, *data).to(device) for folder in trained]
+    seeds = (seed + config.seed for seed in UNTRAINED)
+    fresh = [classifiers.load(trained[0], *data, random=seed).to(device) for seed in seeds]
+    randomized = {"last": [saliency.with_last_of(networks[0], one) for one in fresh], "all": fresh}
+    return Subject(
+        config, *networks, manifest.shape, *points.read_points(reference, device),
+        points.open_reference(reference, device), points.open_blind(reference, device),
+        randomized,
+    )  # fmt: skip
+
+
+@products("highest")
+def measured(subject: Subject) -> Results:
+    """Returns all numbers and arrays of a classifier, shifted as configured.
+
+    Raises:
+        NonFinite: If a gradient is not finite.
+    """
+    shifted = _shifted(subject)
+    parts: list[Callable[[Subject], Results]] = [
+        _alignment, attribution, _robustness, _perturbation, _ratios, _ascent, _pictures,
+        _changes,
+    ]  # fmt: skip
+    if subject.config.estimators:
+        parts.append(_estimators)
+    return {name: value for part in parts for name, value in part(shifted).items()}
+
+
+def _shifted(subject: Subject) -> Subject:
+    """Returns the subject with the shift on the logits of its network and its random copies."""
+    shift = subject.config.shift
+    if shift.name == "none":
+        return subject
+    pattern = fooling.stripes(subject.shape)
+    if shift.name in subject.blind:
+        change = partial(fooling.shifted, shift=subject.blind[shift.name].log_prob)
+    elif shift.name == "ripple":
+        change = partial(fooling.ripple, pattern=pattern, size=shift.size)
+    else:
+        change = partial(fooling.shifted, shift=fooling.SHIFTS[shift.name](pattern, shift.size))
+    copies = {kind: list(map(change, some)) for kind, some in subject.randomized.items()}
+    return replace(subject, network=change(subject.network), randomized=copies)
+
+
+def _alignment(subject: Subject) -> Results:
+    points, scores = subject.points, subject.scores
+    gradients = metrics.gradients(subject.network, points.noisy, points.labels)
+    if not gradients.own.isfinite().all():
+        raise NonFinite("gradient: found one that is not finite, expected finite logits")
+    others = metrics.another_point(scores.marginal, subject.generator("shuffle"))
+    control = metrics.alignments(gradients, scores, others)
+    cosines = metrics.alignments(gradients, scores)
+    cosines |= {f"{name}/shuffled": values for name, values in control.items()}
+    noise_cosine, residual = metrics.dsm(gradients.own, points.noise, points.sigma)
+    numbers: Results = {name: float(values.mean()) for name, values in cosines.items()}
+    numbers |= {
+        "accuracy": accuracy(subject.network, points.clean, points.labels),
+        "accuracy/noisy": accuracy(subject.network, points.noisy, points.labels),
+        "gradient": float(gradients.own.norm(dim=1).mean()),
+        "gradient/squared": float(gradients.own.square().sum(1).mean()),
+        "trace": _trace(subject),
+        "DSM-cos": float(noise_cosine.mean()),
+        "DSM residual": residual.value,
+    }
+    if scores.classes is not None:
+        numbers |= metrics.fisher_ratios(gradients, scores.classes)
+        own = metrics.of_label(scores.classes, points.labels)
+        numbers["A1/centred"] = float(torch.cosine_similarity(gradients.centred, own).mean())
+    return numbers
+
+
+def _trace(subject: Subject) -> float:
+    """Returns the mean trace; from eight directions if the exact trace is too expensive."""
+    density, x = ClassLogit(subject.network, subject.points.labels), subject.points.noisy
+    if x.shape[1] <= WIDEST:
+        return float(density.score_and_laplacian(x)[1].detach().mean())
+    u = draw_directions("rademacher", 8, x, subject.generator("trace"))
+    return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
+
+
+def attribution(subject: Subject) -> Results:
+    """Returns metrics of the literature for the gradient as an attribution."""
+    x, labels = subject.points.noisy[:ATTRIBUTED], subject.points.labels[:ATTRIBUTED]
+    gradient = saliency.logit_gradient(subject.network, x, labels)
+    error, change = (
+        saliency.infidelity(subject.network, x, labels, attribution, subject.config.noise,
+                            subject.generator("infidelity"))
+        for attribution in (gradient, torch.zeros_like(gradient))
+    )  # fmt: skip
+    nearby = saliency.sensitivity(subject.network, x, labels, subject.generator("sensitivity"))
+    numbers = {"infidelity": float(error), "infidelity/relative": float(error / change),
+               "sensitivity": nearby}  # fmt: skip
+    for kind, networks in subject.randomized.items():
+        others = (saliency.logit_gradient(other, x, labels) for other in networks)
+        ranks = [saliency.rank_correlation(gradient.abs(), other.abs()) for other in others]
+        numbers[f"randomized/{kind}"] = float(np.mean(ranks))
+    return numbers
+
+
+def _robustness(subject: Subject) -> Results:
+    """Returns the robustness of clean images; nothing if every direction is on the manifold."""
+    x, noise, gaussian = subject.points.clean, subject.config.noise, subject.blind["gaussian"]
+    width = x.shape[1]
+    of_noise = noise**2 * torch.eye(width, device=x.device)
+    directions = saliency.principal(gaussian.covariances[0] - of_noise)
+    if directions.shape[1] == width:
+        return {}
+    generator = subject.generator("manifold")
+    found = saliency.off_manifold(subject.network, x, directions, noise * width**0.5, generator)
+    return {"off-manifold": found}
+
+
+def _perturbation(subject: Subject) -> Results:
+    """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
+    x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
+    gradients = metrics.gradients(subject.network, x, labels)
+    pixels = saliency.saliency(x, shape)
+    saliencies = {
+        "raw": saliency.saliency(gradients.own, shape),
+        "centred": saliency.saliency(gradients.centred, shape),
+        "magnitude": saliency.saliency(x - x.mean(1, keepdim=True), shape),
+        "random": uniform(pixels.shape, pixels, subject.generator("random saliency")),
+    }
+    judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
+    numbers: Results = {}
+    for judge, network in judges.items():
+        for name, salience in saliencies.items():
+            curve = saliency.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
+            area = float(trapezoid(curve, FRACTIONS))
+            numbers[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
+    return numbers
+
+
+def _ratios(subject: Subject) -> Results:
+    """Returns the logarithm of the mean density ratio, and the mean of its logarithm."""
+    x, labels, numbers = subject.points.clean, subject.points.labels, {}
+    for index, sigma in enumerate(SIGMAS):
+        generator = subject.generator("ratio", index)
+        mean, log = saliency.density_ratio(subject.network, x, labels, sigma, generator)
+        numbers[f"log mean ratio/{sigma:g}"] = float(mean)
+        numbers[f"mean log ratio/{sigma:g}"] = float(log.value)
+    return numbers
+
+
+def _ascent(subject: Subject) -> Results:
+    """Returns ascended pictures, the judge's accuracy on them, and their log-density."""
+    config = subject.config
+    labels = subject.points.labels[: config.samples]
+    width = subject.points.clean.shape[1]
+    pictures = saliency.maximize(
+        subject.network, labels, width=width, generator=subject.generator("ascent"),
+        steps=config.ascent, rate=config.rate,
+    )  # fmt: skip
+    log_density = own_log_probs(subject.reference.at(pictures), labels) / width
+    return {
+        "GAN-test": accuracy(subject.judge, pictures, labels),
+        "samples/log density": float(log_density.mean()),
+        "samples": pictures[:PICTURES].cpu().numpy(),
+    }
+
+
+def _pictures(subject: Subject) -> Results:
+    """Returns the first test image of each class and the gradients there."""
+    points = subject.points
+    firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:CLASSES]]
+    x = points.clean[firsts]
+    gradients = metrics.gradients(subject.network, x, points.labels[firsts])
+    arrays = {"images": x, "gradients": gradients.own, "centred": gradients.centred}
+    return {name: values.cpu().numpy() for name, values in arrays.items()}
+
+
+def _changes(subject: Subject) -> Results:
+    """Returns the differences from the baseline."""
+    x, labels = subject.points.noisy, subject.points.labels
+    changes = fooling.invariants(subject.baseline, subject.network, x, labels)
+    return {f"change/{name}": value for name, value in changes.items()}
+
+
+def _estimators(subject: Subject) -> Results:
+    """Returns the deviation of the one-sided trace over that with the control variate."""
+    x, labels = subject.points.noisy[:ESTIMATED], subject.points.labels[:ESTIMATED]
+    density = ClassLogit(subject.network, labels)
+    u = draw_directions("gaussian", ESTIMATED, x, subject.generator("estimators", "gaussian"))
+    one_sided, with_control = (
+        float(ESTIMATORS[name](density, x, u, 0.01)[1].detach().var(0).mean().sqrt())
+        for name in ("taylor", "taylor_cv")
+    )
+    return {"estimators/noise": one_sided / with_control}

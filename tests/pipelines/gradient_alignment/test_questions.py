@@ -1,0 +1,193 @@
+"""Claims, checks and findings of studies with chosen numbers, and their tables and figures."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipelines.gradient_alignment import comparisons
+from pipelines.gradient_alignment.align import entry, tables
+from pipelines.gradient_alignment.config import SIGMAS
+from pipelines.gradient_alignment.figures import figures
+from pipelines.gradient_alignment.questions import conclude
+from pipelines.store.files import write_json
+
+from .cases import by_name, studied
+
+QUALITY = [{"reference/accuracy": 0.97}]
+
+NUMBERS = {
+    "baseline": {"A1": 0.03, "A3": 0.5, "accuracy": 0.98, "gradient": 12.0, "PP/own/raw": 0.9,
+                 "A1/centred": 0.05},
+    "blind-gaussian": {"A1": 0.78, "A3": 0.5, "change/same": 1.0, "PP/own/raw": 0.6},
+    "blind-flow": {"A1": 0.79, "A3": 0.5, "change/same": 1.0},
+    "score": {"A1": 0.8, "A3": 0.65, "accuracy": 0.97, "gradient": 8.0, "relF-opt/centred": 0.5},
+    "score-free": {"gradient": 50.0, "trace": -2625.0},
+    "score-control": {"A1": 0.05, "A3": 0.64, "relF-opt/centred": 0.6},
+    "centred": {"A3": -0.1, "A1/centred": 0.6},
+    "collapse": {"accuracy": 0.2, "trace/training": -1e5},
+}  # fmt: skip
+
+TRAINED = [name for name, model in by_name().items() if model.shift.name == "none"]
+
+PIXELS = "PP/own/raw"
+
+
+def claim_of(conclusion, start):
+    """Returns the claim that begins so."""
+    return next(claim for claim in conclusion.claims if claim.claim.startswith(start))
+
+
+@pytest.mark.parametrize(
+    "start, verdict, value",
+    [
+        ("Nearly all that score matching gains", "holds", 0.75 / 0.77),
+        ("Score matching aligns logit-gradients", "does not hold", 0.02),
+        ("And better than a class-blind flow", "does not hold", 0.01),
+        ("In what no gauge reaches", "holds", 0.15),
+        ("There it aligns more than", "does not hold", 0.01),
+        ("There it comes nearer", "holds", -0.1),
+        ("Score matching on the centred logit", "does not hold", -0.6),
+        ("What it aligns instead", "holds", 0.55),
+        ("Score matching costs no accuracy", "holds", -0.01),
+        ("A class-blind Gaussian alone", "holds", -0.3),
+    ],
+)
+def test_claims_are_judged_by_their_numbers(start, verdict, value):
+    claim = claim_of(conclude(studied(**NUMBERS), QUALITY), start)
+    assert claim.verdict == verdict
+    assert claim.value == pytest.approx(value, rel=0.02, abs=1e-3)
+
+
+def test_checks_are_judged_by_the_worst_seed():
+    checks = {one.check: one for one in conclude(studied(**NUMBERS), QUALITY).checks}
+    assert checks["A class-blind density on every logit leaves A3 and every prediction."].passed
+    assert checks["The reference flows are good class densities."].passed
+    law = next(one.value for check, one in checks.items() if check.startswith("The stability"))
+    assert law == pytest.approx(0.16 * (1 + 2e-3 * 2625), rel=1e-3)
+    depth = checks["Without noise and penalty score matching collapses onto the training points."]
+    assert depth.value == pytest.approx(1e5 / 6400, rel=1e-2) and depth.passed
+
+
+def test_a_check_that_fails_is_reported():
+    broken = NUMBERS | {"blind-flow": {"A1": 0.79, "A3": 0.6, "change/same": 1.0}}
+    checks = conclude(studied(**broken), [*QUALITY, {"reference/accuracy": 0.2}]).checks
+    failed = [check.check for check in checks if check.passed is False]
+    assert len(failed) == 2 and failed[1].startswith("A class-blind density on every logit")
+
+
+def test_the_findings_are_three_sentences_with_the_measured_numbers():
+    conclusion = conclude(studied(**NUMBERS), QUALITY)
+    first, second, third = conclusion.findings
+    assert "an A1 of 0.780, beside 0.800 of score matching and 0.030 of" in first
+    assert "0.974" in first and "above a gradient-norm penalty" in second
+    assert "(more than 0.05: does not hold)" in second and "A3 by -0.6;" in third
+    assert len(conclusion.would_change) >= 3
+    few = conclude(studied(**{name: NUMBERS[name] for name in ("baseline", "score")}), QUALITY)
+    assert few.findings == ()
+
+
+def test_one_seed_decides_nothing():
+    claims = conclude(studied(seeds=1, **NUMBERS), []).claims
+    assert {claim.verdict for claim in claims} == {"not decided at this size"}
+
+
+def test_a_seed_that_diverged_decides_nothing():
+    study = studied(**NUMBERS, lost=[("score", 0)], diagnoses={"score": "diverged: loss"})
+    claim = claim_of(conclude(study, QUALITY), "In what no gauge reaches")
+    assert claim.verdict == "not decided at this size" and claim.value is None
+
+
+def disguised(**more):
+    """Returns verdicts on the published models, equal to their controls but for some numbers."""
+    alike = {"gradient": 1.0, "A1": 1.0, "A3": 0.6}
+    names = ("paper-score", "paper-control", "paper-quiet", "code-score", "code-control")
+    numbers = {name: alike | more.get(name.replace("-", "_"), {}) for name in names}
+    conclusion = conclude(studied(baseline={"gradient": 10.0}, **numbers), QUALITY)
+    starts = ("One-sided score matching with", "And no better", "With the λ of the", "And A3")
+    return [claim_of(conclusion, start).verdict for start in starts]
+
+
+def test_the_disguise_is_equality_within_a_margin():
+    assert disguised() == ["holds"] * 4
+    assert disguised(code_control={"gradient": 1.2})[0] == "does not hold"
+    assert disguised(code_control={"A3": 0.5})[1] == "does not hold"
+    assert disguised(paper_control={"gradient": 3.0})[2] == "does not hold"
+    assert disguised(paper_control={"A3": 0.62})[3] != "holds"
+
+
+@pytest.mark.parametrize("sign, verdict", [(1, "holds"), (-1, "does not hold")])
+def test_the_order_of_the_trainings_is_judged_over_seeds(sign, verdict):
+    numbers = {name: {"A3": k, "PP/own/centred": sign * k**2} for k, name in enumerate(TRAINED)}
+    claim = claim_of(conclude(studied(**numbers), QUALITY), "Among the models of this study pixel")
+    assert claim.value == pytest.approx(sign) and claim.verdict == verdict
+
+
+def test_an_order_is_the_rank_correlation_of_sound_trainings():
+    numbers = np.random.default_rng(0).normal(size=(len(TRAINED), 2)).round(1)
+    rows = {name: {"A3": a, PIXELS: b} for name, (a, b) in zip(TRAINED, numbers, strict=True)}
+    shifts = {"fool-shift": {"A3": 9.0, PIXELS: -9.0}}
+    sound = studied(**rows, **shifts, diagnoses={TRAINED[-1]: "collapse: …"})
+    expected = stats.spearmanr(numbers[:-1]).statistic
+    assert comparisons.order("A3", PIXELS).compute(sound) == pytest.approx([expected] * 3)
+
+
+def test_an_order_needs_enough_trainings_and_unequal_numbers():
+    few = studied(**{name: {"A3": 0.1} for name in TRAINED[: comparisons.FEWEST - 1]})
+    assert not comparisons.order("A3", PIXELS).known(few)
+    flat = studied(seeds=1, **{name: {"A3": k, PIXELS: 1.0} for k, name in enumerate(TRAINED)})
+    assert comparisons.order("A3", PIXELS).mean(flat) is None
+
+
+def test_a1_is_compared_with_that_of_class_blind_densities_of_the_same_seed():
+    study = studied(**{"blind-gaussian": {"A1": 0.85}, "blind-flow": {"A1": 0.87},
+                       "score": {"A1": 0.88}, "baseline": {"A2": 0.1}})  # fmt: skip
+    assert study.values("A1/over gaussian", "score") == pytest.approx([0.03] * 3)
+    assert study.values("A1/over flow", "score") == pytest.approx([0.01] * 3)
+    assert study.values("A1/over gaussian", "blind-gaussian") == pytest.approx([0] * 3)
+    assert np.isnan(study.values("A1/over gaussian", "baseline")).all()
+
+
+def test_intervals_allow_for_the_overlap_of_splits():
+    apart, alike = (studied(baseline={"A3": 0.1}, overlap=overlap) for overlap in (0.0, 0.2))
+    wider = math.sqrt(1 + 3 * 0.2)
+    (value, _, high), other = (study.interval("A3", "baseline") for study in (apart, alike))
+    assert other.value == value and other.high - value == pytest.approx(wider * (high - value))
+    number = comparisons.of("A3", "baseline", "A3")
+    assert number.mean(alike).se == pytest.approx(wider * number.mean(apart).se)
+
+
+def test_tables_have_no_column_that_no_model_has():
+    numbers = {"A1": 0.5, "mean log ratio/0.3": -1.5}
+    made = {table.title: table for table in tables(studied(baseline=numbers, score=numbers), {})}
+    assert made["Models"].headings == ("model", "A1")
+    ratios = made["Density ratios of noisy and clean test images"]
+    assert ratios.headings == ("model", "mean log ratio, 0.3")
+    assert ratios.rows[0] == ("baseline", "-1.50 ± 0.00")
+    assert 0.3 in SIGMAS
+
+
+def test_planes_of_metrics_that_no_model_has_are_not_drawn():
+    one = {"accuracy": 0.9, "gradient": 1.5, "PP/own/raw": 0.8}
+    numbers = dict.fromkeys(("baseline", "blind-gaussian", "blind-flow"), one)
+    assert not figures(studied(**numbers), (3,))
+    both = figures(studied(**numbers, score={"A3": 0.2, "gradient": 2.0}), (3,))
+    assert list(both) == ["trade-off"] and len(both["trade-off"][0].axes) == 1
+
+
+def test_the_page_has_figures_though_a_seed_of_the_baseline_diverged():
+    lost = [(name, 0) for name in ("baseline", "blind-gaussian", "blind-flow")]
+    made = figures(studied(**NUMBERS, lost=lost), (3,))
+    assert list(made) == ["gauge", "trade-off"]
+    for figure, _ in made.values():
+        figure.canvas.draw()
+
+
+def test_an_entry_is_json_without_nan(tmp_path):
+    study = studied(seeds=4, baseline={"A1": 0.1}, lost=[("baseline", 3)])
+    write_json(tmp_path / "entry.json", entry(study, "baseline"))
+    stored = json.loads((tmp_path / "entry.json").read_text())
+    assert stored["metrics"]["A1"] == {"value": None, "low": None, "high": None}
+    assert stored["seeds"] == 4 and stored["regularizer"] == "none"

@@ -1,0 +1,133 @@
+"""Formulas of saliency, density ratios, pictures and robustness, against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from ebflow.alignment.fooling import linear, shifted
+from ebflow.errors import NonFinite
+from ebflow.randomness import generator as derive
+from pipelines.gradient_alignment.classifiers import cnn, mlp
+from pipelines.gradient_alignment.saliency import (
+    density_ratio,
+    maximize,
+    off_manifold,
+    perturbed_accuracies,
+    principal,
+    saliency,
+    with_last_of,
+)
+from tests.library.bijections.cases import seeded
+
+
+def test_saliency_is_the_norm_over_colours():
+    rows = torch.randn(5, 12, generator=seeded())
+    expected = (rows[:, :4] ** 2 + rows[:, 4:8] ** 2 + rows[:, 8:] ** 2).sqrt()
+    torch.testing.assert_close(saliency(rows, (3, 2, 2)), expected)
+    torch.testing.assert_close(saliency(rows, (3, 4)), rows.abs())
+    torch.testing.assert_close(saliency(rows, (12,)), rows.abs())
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_the_judge_sees_images_without_their_least_salient_pixels(colours):
+    seen = []
+
+    def judge(x):
+        seen.append(x)
+        return x[:, :2]
+
+    x = torch.rand(6, 10 * colours, generator=seeded())
+    salience = torch.randint(0, 4, (6, 10), generator=seeded(1)).double()
+    fractions = (0.0, 0.25, 1.0)
+    perturbed_accuracies(judge, x, torch.zeros(6, dtype=torch.long), salience, fractions)
+    for fraction, images in zip(fractions, seen, strict=True):
+        for row, levels, changed in zip(x, salience, images, strict=True):
+            order = sorted(range(10), key=lambda k: (float(levels[k]), k))
+            expected = row.clone().view(colours, 10)
+            expected[:, order[: round(fraction * 10)]] = row.mean()
+            torch.testing.assert_close(changed, expected.flatten())
+
+
+def test_accuracies_fall_to_those_of_a_constant_image():
+    x, labels = torch.rand(50, 4, generator=seeded()), torch.arange(50) % 2
+    judge = lambda x: x[:, :2]  # noqa: E731
+    first, last = perturbed_accuracies(judge, x, labels, x, (0.0, 1.0))
+    assert first == float((judge(x).argmax(1) == labels).double().mean())
+    assert last == 0.5
+
+
+def test_the_ratio_of_a_linear_logit_is_lognormal():
+    """f = g·x: log ratio N(0, σ²‖g‖²), mean ratio exp(σ²‖g‖²/2), with V = exp(σ²‖g‖²) − 1."""
+    g = torch.tensor([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0]])
+    x, labels = torch.zeros(100_000, 3), torch.zeros(100_000, dtype=torch.long)
+    mean, log = density_ratio(lambda x: x @ g.mT, x, labels, 0.5, derive(0))
+    power = 0.25 * float(g[0].square().sum())
+    assert abs(log.value) < 4.5 * log.se
+    assert log.se == pytest.approx((power / 100_000) ** 0.5, rel=0.02)
+    assert abs(mean - power / 2) < 4.5 * (math.expm1(power) / 100_000) ** 0.5
+
+
+def test_a_huge_ratio_has_a_logarithm_and_an_infinite_logit_is_an_error():
+    x, labels = torch.zeros(10, 1), torch.zeros(10, dtype=torch.long)
+    mean, log = density_ratio(lambda x: 1e4 * x, x, labels, 1.0, derive(0))
+    assert mean > 800 and math.isfinite(mean) and mean >= log.value
+    with pytest.raises(NonFinite, match="log density ratio: found nan"):
+        density_ratio(lambda x: x / 0, x, labels, 1.0, derive(0))
+
+
+def test_ascent_finds_the_mode_in_the_box():
+    """f_0 = −2‖x − m‖² with weight decay: the mode (4 m + λ/2) / (4 + λ), clipped."""
+    mode = torch.tensor([0.3, 0.8, 1.7])
+
+    def network(x):
+        return -2 * (x - mode).square().sum(1, keepdim=True)
+
+    labels = torch.zeros(4, dtype=torch.long)
+    pictures = maximize(network, labels, width=3, generator=derive(0), decay=1.0)
+    torch.testing.assert_close(pictures, ((4 * mode + 0.5) / 5).clamp(0, 1).expand(4, 3))
+
+
+@pytest.fixture
+def plane():
+    """Two of six directions, and the covariance that has nearly all variance in them."""
+    basis = torch.linalg.qr(torch.randn(6, 6, generator=seeded(), dtype=torch.float64))[0]
+    variances = torch.tensor([4.0, 2.0, 0.01, 0.01, 0.01, 0.01], dtype=torch.float64)
+    return basis, basis @ variances.diag() @ basis.mT
+
+
+def test_principal_directions_span_the_variance(plane):
+    basis, covariance = plane
+    directions = principal(covariance)
+    assert directions.shape == (6, 2)
+    torch.testing.assert_close(directions @ directions.mT, basis[:, :2] @ basis[:, :2].mT)
+    assert principal(covariance, 0.6).shape == (6, 1) and principal(covariance, 1.0).shape[1] == 6
+
+
+@pytest.mark.parametrize("leak", [1.0, 0.1])
+def test_the_robustness_is_that_of_the_gradients_of_linear_logits(plane, leak):
+    """Logits along one direction of the manifold, and ``leak`` times along one off it."""
+    basis, _ = plane
+    rows = torch.stack([basis[:, 0] + leak * basis[:, 3], -basis[:, 0] - leak * basis[:, 3]])
+    x = torch.randn(20_000, 6, generator=seeded(), dtype=torch.float64)
+    ratio = off_manifold(lambda x: x @ rows.mT, x, basis[:, :2], 0.3, seeded())
+    # E|cos| of a direction in the plane and in the four dimensions off it: 2/π and 4/(3π)
+    assert ratio == pytest.approx(2 / (4 / 3) / leak, rel=0.03)
+
+
+def test_no_shift_of_the_logits_moves_the_robustness(plane):
+    basis, _ = plane
+    network = torch.nn.Linear(6, 3).double()
+    x = torch.randn(50, 6, generator=seeded(), dtype=torch.float64)
+    moved = shifted(network, linear(basis[:, 5], 100.0))
+    pair = [off_manifold(f, x, basis[:, :2], 0.1, seeded()) for f in (network, moved)]
+    assert pair[0] == pytest.approx(pair[1])
+
+
+@pytest.mark.parametrize("create", [mlp, cnn])
+def test_the_last_layer_alone_is_replaced(create):
+    one, other = (create((8, 8), 3, hidden=8, generator=derive(seed)) for seed in (0, 1))
+    mixed, x = with_last_of(one, other), torch.rand(4, 64)
+    torch.testing.assert_close(mixed[:-1](x), one[:-1](x))
+    assert mixed[-1].weight.equal(other[-1].weight) and mixed[-1].bias.equal(other[-1].bias)
+    assert not one[-1].weight.equal(other[-1].weight)

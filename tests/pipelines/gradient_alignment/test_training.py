@@ -1,0 +1,237 @@
+"""Classifiers and their training: architecture, loss, resuming, diagnoses, targets on digits."""
+
+from functools import partial
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from ebflow.alignment.fooling import linear, shifted, stripes
+from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.metrics import gradients
+from ebflow.alignment.regularizers import smallest_trace
+from ebflow.density import EnergyFunction
+from ebflow.errors import BadInput, NonFinite
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from pipelines.gradient_alignment import classifier_training
+from pipelines.gradient_alignment.classifier_training import ClassifierTraining, penalty
+from pipelines.gradient_alignment.classifiers import (
+    CLASSIFIERS,
+    check_shape,
+    mlp,
+    network,
+    resnet18,
+)
+from pipelines.gradient_alignment.config import (
+    ClassifierConfig,
+    NetworkConfig,
+    RegularizerConfig,
+)
+from pipelines.training.resumable import resume, save_training
+from tests.library.bijections.cases import seeded
+from tests.library.conftest import double_precision, single_precision  # noqa: F401
+
+from .cases import by_name
+
+SHAPE = (3, 32, 32)
+
+SCORE = RegularizerConfig(name="score", weight=0.1)
+GNORM = RegularizerConfig(name="gnorm", weight=0.5)
+
+
+def training(trained=None, **options):
+    x = torch.rand(40, 16, generator=seeded())
+    labels = (x[:, 0] > 0.5).long()
+    config = ClassifierConfig(**{"batch_size": 16, "epochs": 4, "lr": 1e-2, "noise": 0} | options)
+    trained = trained or mlp((4, 4), 2, hidden=8, generator=derive(0))
+    regularizer = penalty(config.regularizer, (4, 4), 0.1)
+    return ClassifierTraining(config, trained, (x, labels), (x, labels), regularizer=regularizer)
+
+
+def weights(trained):
+    return torch.cat([p.detach().flatten() for p in trained.network.parameters()])
+
+
+def finish(trained):
+    return list(trained.run())
+
+
+def test_resnet18_has_the_form_for_cifar():
+    made = resnet18(SHAPE, 100, generator=derive(0))
+    convolutions = [m for m in made.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 17 + 3
+    assert convolutions[0].stride == (1, 1) and convolutions[0].kernel_size == (3, 3)
+    assert [m.weight.shape[0] for m in convolutions[1::4]][-1] == 512
+    assert sum(p.numel() for p in made.parameters()) == pytest.approx(11.2e6, rel=0.01)
+    assert not any(isinstance(m, nn.ReLU | nn.MaxPool2d) for m in made.modules())
+    assert made(torch.rand(2, 3072)).shape == (2, 100)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_initial_weights_depend_only_on_the_seed(name):
+    make = partial(network, NetworkConfig(name=name, hidden=32), SHAPE, 10)
+    one, same, other = (torch.cat([p.flatten() for p in make(k).parameters()]) for k in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_examples_do_not_affect_each_other():
+    made = resnet18((3, 8, 8), 5, hidden=32, generator=derive(0))
+    x, labels = torch.rand(3, 192, generator=seeded()), torch.arange(3)
+    together = gradients(made, x, labels).classes
+    alone = [gradients(made, row[None], labels[:1]).classes for row in x]
+    torch.testing.assert_close(together, torch.cat(alone, 1))
+
+
+@pytest.mark.parametrize(
+    "name, shape, message",
+    [
+        ("resnet18", (7,), r"found a resnet18 for examples of shape \(7,\), expected images"),
+        ("cnn", (6, 8), r"shape \(6, 8\), expected heights and widths that are multiples of 4"),
+    ],
+)
+def test_a_shape_that_a_classifier_cannot_read_is_refused(name, shape, message):
+    with pytest.raises(BadInput, match=message):
+        check_shape(name, shape)
+    check_shape("mlp", shape)
+    check_shape(name, (8, 8))
+
+
+@pytest.mark.parametrize("regularizer", [RegularizerConfig(), SCORE, GNORM])
+def test_a_resumed_training_is_the_uninterrupted_one(regularizer, tmp_path):
+    options = {"regularizer": regularizer.changed(warmup=0.5), "noise": 0.1, "clip": 1.0}
+    whole, first = training(**options), training(**options)
+    events = finish(whole)
+    run = first.run()
+    next(run), next(run)
+    save_training(first, tmp_path / "saved")
+    second = training(**options)
+    resume(second, tmp_path / "saved")
+    assert [e.metrics for e in finish(second)] == [e.metrics for e in events[2:]]
+    assert torch.equal(weights(second), weights(whole))
+    assert second.verdict == "ended after 4 epochs" and not second.network.training
+    with pytest.raises(BadInput, match="found a training with seed 0, expected 1"):
+        resume(training(**options, seed=1), tmp_path / "saved")
+
+
+def test_a_long_epoch_reports_its_progress(monkeypatch):
+    monkeypatch.setattr(classifier_training, "PACE", 2)
+    trained = training(batch_size=8, epochs=2)
+    events = [(event.kind, event.text, trained.progress) for event in trained.run()]
+    assert [kind for kind, *_ in events] == ["log", "log", "validate"] * 2
+    assert events[2][1].startswith("epoch 1, validation accuracy 0.") and events[3][1] == "epoch 2"
+    assert [share for *_, share in events] == [0.1, 0.3, 0.5, 0.6, 0.8, 1.0]
+
+
+def test_the_weight_rises_from_nothing_over_the_warm_up():
+    plain = training(epochs=1, batch_size=40)
+    warm = training(epochs=1, batch_size=40, regularizer=GNORM.changed(warmup=1.0))
+    finish(plain), finish(warm)
+    torch.testing.assert_close(weights(plain), weights(warm))
+
+
+def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
+    metrics = finish(training(regularizer=GNORM))[0].metrics
+    expected = metrics["train/cross_entropy"] + 0.5 * metrics["train/penalty"]
+    assert metrics["train/loss"] == pytest.approx(expected)
+
+
+def test_the_network_sees_a_batch_once_beside_gradient_norm():
+    made, seen = mlp((4, 4), 2, hidden=8, generator=derive(0)), []
+    made.register_forward_hook(lambda *_: seen.append(1))
+    training(made, regularizer=GNORM)._step(torch.arange(16), 0, 1)
+    assert len(seen) == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    with pytest.raises(NonFinite, match=r"found (nan|inf) in epoch \d, expected a finite one"):
+        finish(training(lr=1e200, optimizer="sgd"))
+
+
+def test_the_floor_is_in_units_of_the_smoothed_data():
+    config = SCORE.changed(floor=1.5, stability=0.0)
+    peak = EnergyFunction(lambda x: 1e4 * x.square().sum(1))  # a trace of −2e4 · 64
+    floored = penalty(config, (8, 8), 0.1)(peak, torch.zeros(1, 64), generator=torch.Generator())
+    assert float(floored.detach()) == pytest.approx(-1.5 * 64 / 0.1**2)
+    assert penalty(RegularizerConfig(), (8, 8), 0.1) is None
+
+
+@pytest.mark.parametrize("name", ["centred", "centred-control"])
+def test_a_centred_regularizer_and_its_control_do_not_see_a_shift(name):
+    config = by_name()[name].classifier.regularizer
+    assert config.centred and config.weight == 0.1
+    x = torch.rand(8, 64, generator=seeded())
+    labels, plain = torch.arange(8) % 10, network(NetworkConfig(), (8, 8), 10, 0)
+    losses = [
+        penalty(config, (8, 8), 0.1)(ClassLogit(f, labels), x, generator=seeded())
+        for f in (plain, shifted(plain, linear(stripes((8, 8)), 10.0)))
+    ]
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["score", "gnorm", "anti", "paper-score", "paper-anti", "fool-weights"]
+)
+def test_a_step_of_resnet18(name, single_precision):  # noqa: F811
+    """On random data of CIFAR's shape the loss is finite and the weights move."""
+    made = resnet18(SHAPE, 100, generator=derive(0))
+    before = [p.detach().clone() for p in made.parameters()]
+    rows = torch.rand(2, 3072, generator=seeded()), torch.arange(2)
+    config = by_name()[name].classifier.changed(optimizer="sgd", lr=0.1, epochs=1, batch_size=2)
+    regularizer = penalty(config.regularizer, SHAPE, 0.1)
+    (epoch,) = ClassifierTraining(config, made, rows, rows, regularizer=regularizer).run()
+    assert torch.tensor(list(epoch.metrics.values())).isfinite().all()
+    assert all(not torch.equal(a, b) for a, b in zip(before, made.parameters(), strict=True))
+
+
+class Digits:
+    """Handwritten digits in [0, 1], the last 500 of them held out."""
+
+    def __init__(self):
+        digits = load_digits()
+        x = torch.tensor(digits.data / 16, dtype=torch.get_default_dtype())
+        order = torch.randperm(len(x), generator=derive(0, "split"))
+        x, labels = x[order], torch.tensor(digits.target)[order]
+        self.train, self.held_out = (x[:-500], labels[:-500]), (x[-500:], labels[-500:])
+
+    def trained(self, epochs, noise, **options):
+        """Returns a classifier and its accuracy on held-out digits."""
+        made = mlp((8, 8), 10, hidden=128, generator=derive(0, "weights"))
+        config = ClassifierConfig(
+            epochs=epochs, noise=noise, regularizer=RegularizerConfig(name="score", **options)
+        )
+        regularizer = penalty(config.regularizer, (8, 8), 0.1)
+        *_, last = ClassifierTraining(
+            config, made, self.train, self.held_out, regularizer=regularizer
+        ).run()
+        return made, last.metrics["val/accuracy"]
+
+    def gradients(self, made):
+        """Returns mean norm and mean trace at noisy test points, and the mean DSM cosine."""
+        x, labels = self.held_out
+        noise = normal(x.shape, x, derive(1))
+        score, trace = ClassLogit(made, labels).score_and_laplacian(x + 0.1 * noise)
+        cosine = torch.cosine_similarity(score, -noise, dim=1).mean()
+        return float(score.norm(dim=1).mean()), float(trace.mean()), float(cosine)
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law():
+    """At 30 of the recipe's epochs."""
+    digits = Digits()
+    free, _ = digits.trained(30, 0.1, weight=0.1, stability=0.0)
+    penalized, accuracy = digits.trained(30, 0.1, weight=0.1, stability=1e-3)
+    norm, trace, cosine = digits.gradients(free)
+    small, _, same = digits.gradients(penalized)
+    assert small / norm == pytest.approx(1 / (1 + 2e-3 * -trace), rel=0.05)
+    assert accuracy > 0.93 and cosine > 0.55 and same > 0.55
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_without_noise_and_penalty_the_density_collapses():
+    digits = Digits()
+    made, accuracy = digits.trained(25, 0.0, weight=1.0, stability=0.0)
+    _, trace, _ = digits.gradients(made)
+    assert accuracy < 0.5 and trace < smallest_trace(64, 0.1)
