@@ -66,7 +66,7 @@ def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
 
 
 def _register(run_id: str, name: str, alias: str | None) -> None:
-    from pipelines.tracking.registry import register
+    from pipelines.tracking.models import register
 
     registered = register(run_id, name, alias)
     terminal().print(f"registered    {registered}", soft_wrap=True)

@@ -14,9 +14,9 @@ from pipelines.cli.parsing import parse
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
-    from pipelines.tracking.reading import TrackedRun
+    from mlflow.entities import Run
 
-    Family = tuple[TrackedRun, Sequence[TrackedRun]]
+    Family = tuple[Run, Sequence[Run]]
 
 SHOWN = ("test/nll", "test/bpd")
 COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "yellow"}
@@ -47,12 +47,12 @@ def run(words: Sequence[str]) -> int:
     from pipelines.tracking.backend import mlflow_errors
 
     with mlflow_errors():
-        reader = history.opened()
+        client = history.opened()
         runs = history.newest(
-            reader, experiment=options.experiment, limit=options.limit, metric=options.best_by
+            client, experiment=options.experiment, limit=options.limit, metric=options.best_by
         )
         families = [
-            (found, history.children(reader, found) if options.children else []) for found in runs
+            (found, history.children(client, found) if options.children else []) for found in runs
         ]
     terminal().print(_table(families, options.best_by))
     return 0
@@ -75,16 +75,16 @@ def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
     return table
 
 
-def _row(run: "TrackedRun", indent: str, metrics: Sequence[str]) -> Iterator[str | Text]:
+def _row(run: "Run", indent: str, metrics: Sequence[str]) -> Iterator[str | Text]:
     from pipelines.tracking.history import label
 
-    tags, status = run.tags, run.status
-    yield f"{datetime.fromtimestamp(run.started / 1000):%m-%d %H:%M}"
+    tags, status = run.data.tags, run.info.status
+    yield f"{datetime.fromtimestamp(run.info.start_time / 1000):%m-%d %H:%M}"
     yield indent + label(run)
     yield tags.get("ebflow.data", "")
     yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
     yield Text(status.lower(), COLOURS.get(status, "default"))
     for name in metrics:
-        value = run.metrics.get(name)
+        value = run.data.metrics.get(name)
         yield "" if value is None else f"{value:.5g}"
-    yield run.id[:ID_LENGTH]
+    yield run.info.run_id[:ID_LENGTH]

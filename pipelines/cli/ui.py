@@ -22,10 +22,7 @@ def run(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
     port = parse(Ui, words, "ebflow ui").port
     check_port(port)
-    from mlflow import MlflowClient
-
     from pipelines.tracking import backend, history
-    from pipelines.tracking.views import links
 
     if (uri := backend.uri()) != backend.store_uri():
         shown = without_password(uri)
@@ -34,8 +31,6 @@ def run(words: Sequence[str]) -> int:
     history.opened()
     address = f"http://127.0.0.1:{port}"
     print(f"MLflow at {address} (Ctrl-C ends it)")
-    for name, link in links(MlflowClient(uri), address):
-        print(f"runs of {name}: {link}")
     server = ["server", "--workers", "1", "--backend-store-uri", uri]
     server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
     return served(server, port, user_cache() / "ui.log")  # the store may be another's

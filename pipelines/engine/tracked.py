@@ -10,7 +10,6 @@ from pipelines import store
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Context
 from pipelines.store.urls import without_password
-from pipelines.tracking import reading
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
@@ -46,15 +45,14 @@ class Tracked:
         """
         if self.made is not None:
             return self.made.id
-        own = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity()}
-        runs = reading.opened().runs(own)
-        finished = (run for run in runs if run.is_finished_pipeline)
-        found = next((run.id for run in finished if keys.items() <= run.tags.items()), None)
-        if found is None:
-            return self.context().parent
-        if any(run.status == "RUNNING" for run in runs):
-            self._connect()
-        return found
+        from pipelines.tracking import history
+
+        tracker = self._connect()
+        tags = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity(), **keys}
+        own = {**tags, "ebflow.role": "pipeline"}
+        runs = history.tagged(tracker.client, self.run.pipeline.name, own)
+        finished = (run.info.run_id for run in runs if run.info.status == "FINISHED")
+        return next(finished, None) or self.context().parent
 
     def _connect(self) -> "Tracker":
         from pipelines.tracking.tracker import connect

@@ -4,8 +4,6 @@ Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under `
 """
 
 import os
-import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.errors import StageFailed, flat
+from pipelines.errors import StageFailed, flat, innermost
 from pipelines.store.urls import is_url, without_password
 
 if TYPE_CHECKING:
@@ -30,19 +28,16 @@ LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @contextmanager
 def mlflow_errors() -> Iterator[None]:
-    """Turns a store that cannot be reached into one line."""
+    """Turns an error of MLflow, or of its database, into one line."""
     try:
         yield
-    except _errors() as error:
+    except Exception as error:
+        if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
+            raise
         shown = without_password(uri())
-        line = flat(error).partition(". ")[0][:300].replace(f"request to {shown} failed: ", "")
+        line = flat(innermost(error)).partition(". ")[0][:300]
+        line = line.replace(f"request to {shown} failed: ", "")
         raise StageFailed(f"MLflow at {shown}: {line}") from error
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """Returns what a store raises; while nobody has imported MLflow, nothing of it can."""
-    mlflow = sys.modules.get("mlflow.exceptions")
-    return (sqlite3.Error, mlflow.MlflowException) if mlflow else (sqlite3.Error,)
 
 
 def is_permanent(error: "MlflowException") -> bool:

@@ -1,80 +1,94 @@
-"""The runs that MLflow keeps: listed. Reads only."""
+"""The runs in MLflow, as lists. Reads only."""
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.store.urls import without_password
-from pipelines.tracking import backend, reading
-from pipelines.tracking.reading import Reader, TrackedRun
+from pipelines.tracking import backend
 
-PARENT = "mlflow.parentRunId"
+NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
+MOST = 50_000
+"""Runs that MLflow returns at most."""
+
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
-"""Metrics of which the greatest is the best; of all others it is the least."""
+"""Metrics whose greatest value is the best; of all others it is the least."""
 
 
-def opened() -> Reader:
-    """Returns the store that is in use; makes none.
+def opened() -> MlflowClient:
+    """Returns the client of the store in use; creates no store.
 
     Raises:
         BadInput: If there is none yet.
     """
-    place = backend.uri()
-    if place == backend.store_uri() and not (store.home() / "mlflow.db").exists():
+    if backend.uri() == backend.store_uri() and not backend.database().exists():
         raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
-    return reading.opened()
+    return MlflowClient(backend.uri())
 
 
 def newest(
-    reader: Reader, *, experiment: str | None, limit: int, metric: str | None = None
-) -> list[TrackedRun]:
+    client: MlflowClient, *, experiment: str | None, limit: int, metric: str | None = None
+) -> list[Run]:
     """Returns runs that are no stage of another, the newest or the best first.
 
     Arguments:
-        reader: The store.
+        client: The client of the store.
         experiment: Its name; None: all.
-        limit: How many at most.
-        metric: What to order by; runs without it are left out.
+        limit: Most runs.
+        metric: Metric to order by; runs without it are left out.
 
     Raises:
         BadInput: If there is no such experiment, no run in it, or none with the metric.
     """
-    places = None if experiment is None else [_experiment(reader, experiment)]
-    runs = reader.runs({PARENT: None}, places, limit if metric is None else reading.MOST)
+    places = _experiments(client, experiment)
+    runs = list(client.search_runs(places, NO_PARENT, max_results=MOST if metric else limit))
     if metric is not None:
         _check_metric(runs, metric)
-        measured = (run for run in runs if metric in run.metrics)
-        best = sorted(measured, key=lambda run: run.metrics[metric])
+        measured = (run for run in runs if metric in run.data.metrics)
+        best = sorted(measured, key=lambda run: run.data.metrics[metric])
         runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
     if not runs:
         raise BadInput(f"{without_password(backend.uri())}: found no runs")
     return runs
 
 
-def _experiment(reader: Reader, name: str) -> str:
-    known = reader.experiments()
-    if name not in known:
-        raise BadInput(f"--experiment: found {name!r}, expected one of {', '.join(sorted(known))}")
-    return known[name]
+def tagged(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Sequence[Run]:
+    """Returns the runs of an experiment that have some tags, the newest first."""
+    place = client.get_experiment_by_name(experiment)
+    condition = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+    return client.search_runs([place.experiment_id], condition) if place else []
 
 
-def _check_metric(runs: Iterable[TrackedRun], metric: str) -> None:
+def children(client: MlflowClient, run: Run) -> list[Run]:
+    """Returns the stages of a run, or the trials of a search, in the order of their start."""
+    condition = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+    runs = client.search_runs([run.info.experiment_id], condition, max_results=MOST)
+    return sorted(runs, key=lambda child: child.info.start_time)
+
+
+def label(run: Run) -> str:
+    """Returns the short name of a run."""
+    return run.data.tags.get("ebflow.name", run.info.run_name)
+
+
+def _experiments(client: MlflowClient, name: str | None) -> list[str]:
+    ids = {one.name: one.experiment_id for one in client.search_experiments()}
+    if name is None:
+        return list(ids.values())
+    if name not in ids:
+        raise BadInput(f"--experiment: found {name!r}, expected one of {', '.join(sorted(ids))}")
+    return [ids[name]]
+
+
+def _check_metric(runs: Iterable[Run], metric: str) -> None:
     """Raises BadInput if no run has a metric; names the nearest that one has."""
-    names = sorted({name for run in runs for name in run.metrics})
+    names = sorted({name for run in runs for name in run.data.metrics})
     if metric not in names:
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
         expected = f"such as {', '.join(near)}" if near else "but no run has any"
         raise BadInput(f"--best-by: found {metric!r}, expected a metric of these runs, {expected}")
-
-
-def children(reader: Reader, run: TrackedRun) -> list[TrackedRun]:
-    """Returns the stages of a run, or the trials of a search, in the order of their start."""
-    found = reader.runs({PARENT: run.id}, [run.experiment])
-    return sorted(found, key=lambda child: child.started)
-
-
-def label(run: TrackedRun) -> str:
-    """Returns the short name of a run."""
-    return run.tags.get("ebflow.name", run.name)

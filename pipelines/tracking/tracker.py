@@ -12,11 +12,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
-from pipelines.tracking.database import make
+from pipelines.tracking.backend import EXISTS, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
-from pipelines.tracking.views import EXPERIMENT_TAGS
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,6 @@ def connect(experiment: str, key: str) -> Tracker:
     """Opens the tracking store, making it if need be, once for all processes."""
     place = uri()
     with mlflow_errors(), store.lock("mlflow"):
-        if place == store_uri():
-            make(database())
         made = _experiment(MlflowClient(place), experiment)
         return Tracker(place, made, key, store.identity(), _system(experiment))
 
@@ -114,7 +110,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     embedded = client.tracking_uri == store_uri()
     location = (store.home() / "mlartifacts").as_uri() if embedded else None
     try:
-        return client.create_experiment(name, location, EXPERIMENT_TAGS)
+        return client.create_experiment(name, location)
     except MlflowException as error:
         if error.error_code != EXISTS:
             raise

@@ -8,26 +8,48 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 from pipelines.cli import main
 from pipelines.engine import evaluation
 from pipelines.engine.executors import StageExecutor
-from pipelines.tracking.database import make
+from pipelines.tracking import tracker
 
 from .buckets import Buckets
+
+
+@cache
+def empty_database():
+    """Returns a new database of MLflow: its migrations take seconds."""
+    path = Path(tempfile.mkdtemp(prefix="ebflow-tests-")) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def client(uri):
+    """Returns a client of MLflow; a new embedded store is a copy of another."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_database(), path)
+    return MlflowClient(uri)
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A store of the test's own; the test runs in an empty folder."""
+    monkeypatch.setattr(tracker, "MlflowClient", client)
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -39,7 +61,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def tracking_home(home):
     """A store of the test's own, with an MLflow database that has no runs."""
-    make(home / "mlflow.db")
+    client(f"sqlite:///{home / 'mlflow.db'}")
     return home
 
 

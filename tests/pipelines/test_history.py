@@ -1,12 +1,9 @@
 """``ebflow runs`` on a real embedded store."""
 
-import math
 import re
 
 import pytest
 
-from pipelines.tracking import backend
-from pipelines.tracking.reading import Database, Server
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 
@@ -49,35 +46,6 @@ def test_runs_are_listed_newest_first(tracked, ebflow):
     assert names(result) == ["third", "second", "first"]
     assert "failed" in result.text and "1.5" in result.text and "digits" in result.text
     assert names(ebflow("runs", "--limit", 1)) == ["third"]
-
-
-WANTED = {
-    "all": {},
-    "no stage": {"mlflow.parentRunId": None},
-    "with a tag": {"ebflow.name": "second"},
-    "of a stage": {"ebflow.stage": "train", "ebflow.name": None},
-}
-
-
-def plain(runs):
-    """Returns runs as text, in which equal ones are equal: NaN too."""
-    return [repr({name: sorted(value.items()) if isinstance(value, dict) else value
-                  for name, value in vars(run).items()}) for run in runs]  # fmt: skip
-
-
-@pytest.mark.parametrize("tags", WANTED.values(), ids=WANTED)
-def test_the_database_is_read_as_mlflow_reads_it(tracked, tags):
-    client = tracked.client
-    client.delete_run(tracked.start("deleted", {}))
-    odd = tracked.start("odd", {"ebflow.name": "odd"})
-    for step, value in enumerate((1e-320, math.pi, math.nan)):
-        client.log_metric(odd, "test/nll", value, timestamp=5, step=2 - step)
-    ours, theirs = Database(backend.database()), Server(client.tracking_uri)
-    found = ours.runs(tags)
-    assert found and plain(found) == plain(theirs.runs(tags))
-    assert plain(ours.runs(tags, [tracked.experiment], 2)) == plain(found[:2])
-    assert ours.runs(tags, ["0"]) == []
-    assert ours.experiments() == theirs.experiments()
 
 
 def test_what_is_no_database_of_mlflow_is_one_line(home, ebflow):

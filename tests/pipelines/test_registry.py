@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines.cli.parsing import check_names
-from pipelines.tracking.models import log_model
-from pipelines.tracking.registry import register
+from pipelines.tracking.models import log_model, register
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 

@@ -19,7 +19,7 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, flat
-from pipelines.tracking import metrics_log, reading
+from pipelines.tracking import history, metrics_log
 from pipelines.tracking import run as logged
 from pipelines.tracking.models import log_model
 from pipelines.tracking.reporter import Reporter
@@ -41,11 +41,6 @@ def status(tracker, run_id):
     return tracker.client.get_run(run_id).info.status
 
 
-def finished():
-    """Returns the ids of the pipelines' runs that ended well."""
-    return [found.id for found in reading.opened().runs({}) if found.is_finished_pipeline]
-
-
 ENDINGS = {ValueError(): "FAILED", BadInput("no"): "FAILED", KeyboardInterrupt(): "KILLED"}
 
 
@@ -58,11 +53,13 @@ def test_an_unhappy_ending_is_told(tracker, error, expected):
 
 
 def test_a_happy_ending_is_told_and_found(tracker):
-    assert finished() == []
     run_id = tracker.start("run", {"ebflow.role": "pipeline"})
     with tracker.run(run_id):
         assert status(tracker, run_id) == "RUNNING"
-    assert (status(tracker, run_id), finished()) == ("FINISHED", [run_id])
+    role = {"ebflow.role": "pipeline"}
+    (found,) = history.tagged(tracker.client, "tests", role)
+    assert (found.info.run_id, found.info.status) == (run_id, "FINISHED")
+    assert history.tagged(tracker.client, "no such experiment", role) == []
 
 
 def test_what_a_killed_driver_left_running_is_reclaimed(tracker):

@@ -8,8 +8,7 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.inference.models import opened
 from pipelines.inference.serving import as_mlflow, samples
-from pipelines.tracking.models import log_model
-from pipelines.tracking.registry import register
+from pipelines.tracking.models import log_model, register
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 
