@@ -35,10 +35,11 @@ from pipelines.sample_complexity.rows import family, matrix, trained, where
 SAME = 0.15
 """Errors differ if the logarithm of their ratio changes by more than this."""
 
-RANKS, ALIKE, SHOWS = 0.2, 0.8, 0.95
-"""Rank correlations differ by more than the first. Orders are alike above the second; the power
-is that at the third.
-"""
+RANKS = 0.2
+"""Rank correlations differ by more than this."""
+
+ALIKE, SHOWS = 0.8, 0.95
+"""Orders are alike above this rank correlation; the power is that at the second."""
 
 COPIES = 0.1
 """A network memorizes if more of its samples than this are copies; of true samples 0.01 are."""
@@ -47,9 +48,7 @@ BETTER = 0.1
 """Estimators differ if the logarithm of their errors' ratio is more than this."""
 
 PARTING = 8.0
-"""The noise level at which missing a mode at distance 4 costs most, relative to the errors of
-networks without it. Chosen from the rows of earlier runs.
-"""
+"""The noise level at which missing a mode costs most, chosen from the rows of earlier runs."""
 
 PREDICTORS = {
     "levels_l2": "mean square",
@@ -170,7 +169,7 @@ def _alike(rows: pd.DataFrame) -> Iterator[Measured]:
     }
     for place, (mean, tail) in pairs.items():
         yield Question(
-            f"Without an implanted mode the ratio of both errors is the same at every m, {place}",
+            f"Without an added mode the ratio of both errors is the same at every m, {place}",
             "its largest change from that of the largest m, as a logarithm", below(SAME),
             figure="data-like", note="a maximum over m, whose interval the bootstrap moves up",
         ), _largest_change(rows, mean, tail)  # fmt: skip

@@ -23,11 +23,7 @@ from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.cells import DenoiserCell
-from pipelines.sample_complexity.ensembles import (
-    PreconditionedDenoisers,
-    residual_denoisers,
-    unet_denoisers,
-)
+from pipelines.sample_complexity.ensembles import PreconditionedDenoisers, ResidualNetwork, UNet
 from pipelines.sample_complexity.rows import frame
 from pipelines.sample_complexity.training import TrainingSets, train
 
@@ -204,11 +200,13 @@ def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:
 
 
 def _untrained(cell: DenoiserCell, sets: TrainingSets) -> PreconditionedDenoisers:
-    shape = len(sets.owner), sets.clean.shape[2]
-    options = {"width": cell.width, "generator": _noise(cell, f"start {cell.net}")}
+    count, size = len(sets.owner), sets.clean.shape[2]
+    noise = _noise(cell, f"start {cell.net}")
     if cell.net == "unet":
-        return unet_denoisers(*shape, **options)
-    return residual_denoisers(*shape, blocks=cell.blocks, **options)
+        networks = [UNet(size, cell.width, noise) for _ in range(count)]
+    else:
+        networks = [ResidualNetwork(size, cell.width, cell.blocks, noise) for _ in range(count)]
+    return PreconditionedDenoisers(networks)
 
 
 def distances(x: Tensor, training: Tensor) -> Tensor:

@@ -135,25 +135,6 @@ class PreconditionedDenoisers(Ensemble):
         return 1 / sigma**2 + 1
 
 
-def residual_denoisers(
-    count: int, size: int, *, width: int = 128, blocks: int = 3, generator: torch.Generator
-) -> PreconditionedDenoisers:
-    """Returns E residual networks for data of dimension ``size``."""
-    networks = [_Residual(size, width, blocks, generator) for _ in range(count)]
-    return PreconditionedDenoisers(networks)
-
-
-def unet_denoisers(
-    count: int, size: int, *, width: int = 16, generator: torch.Generator
-) -> PreconditionedDenoisers:
-    """Returns E U-Nets of two resolutions and ``width`` channels.
-
-    Data are square images of one channel and an even side, with ``size`` pixels.
-    """
-    side = math.isqrt(size)
-    return PreconditionedDenoisers([_UNet(side, width, generator) for _ in range(count)])
-
-
 class _Block(nn.Module):
     """h + B silu(A norm(h) + C e), with a norm without weights; B is 0 at the start."""
 
@@ -169,7 +150,9 @@ class _Block(nn.Module):
         return h + self.down(F.silu(self.up(normed) + level))
 
 
-class _Residual(nn.Module):
+class ResidualNetwork(nn.Module):
+    """Blocks of dense layers."""
+
     def __init__(self, size: int, width: int, blocks: int, generator: torch.Generator) -> None:
         super().__init__()
         self.first = started(skip_init(nn.Linear, size, width), generator)
@@ -185,14 +168,16 @@ class _Residual(nn.Module):
         return self.last(h)
 
 
-class _UNet(nn.Module):
+class UNet(nn.Module):
     """One block on pixels, two on averages of 2×2 pixels, and one on pixels again.
 
-    Averages have twice as many channels. The last block also reads the output of the first.
+    Averages have twice as many channels. The last block also reads the output of the first. Data
+    are square images of one channel and an even side.
     """
 
-    def __init__(self, side: int, width: int, generator: torch.Generator) -> None:
+    def __init__(self, size: int, width: int, generator: torch.Generator) -> None:
         super().__init__()
+        side = math.isqrt(size)
         self.images = nn.Unflatten(1, (1, side, side))
         self.first = started(_convolution(1, width), generator)
         self.wider = started(_convolution(width, 2 * width, 1), generator)

@@ -37,7 +37,7 @@ EPSILONS = (0.35, 0.25, 0.18, 0.12)
 RESAMPLES = 1000
 
 HALF = 0.5
-"""Exponents differ by more than this: the worst case is 2, none is 0."""
+"""Exponents are different if they differ by more than this."""
 
 CLAIMS: dict[str, tuple[str, Region, str, str]] = {
     "R/σ": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
@@ -64,8 +64,7 @@ class Series:
     """Rows from which m* is computed at several values of a quantity.
 
     Attributes:
-        against: The quantity: ``R/σ``, ``d``, ``width``, ``depth``, ``η`` (as a
-            multiple of its usual value), ``1/ε`` or ``1/δ``.
+        against: The quantity: ``R/σ``, ``d``, ``width``, ``depth``, ``η``, ``1/ε`` or ``1/δ``.
         learner: The learner.
         panel: The panel of the rows.
         key: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same.

@@ -74,10 +74,14 @@ def figures(
 ) -> dict[str, Captioned]:
     """Returns the figures by name."""
     images = where(rows, distribution=config.distributions.names[0])
-    drawn = {name: _crossings(places, exponents) for name, places in SERIES.items()}
-    drawn["sampling"] = _sampling(where(rows, panel="samplers"))
-    for name, draw in OF_IMAGES.items():
-        drawn[name] = draw(config, images)
+    drawn = {
+        **{name: _crossings(places, exponents) for name, places in SERIES.items()},
+        "sampling": _sampling(where(rows, panel="samplers")),
+        "data-like": _against_m(config, images),
+        "dose": _dose(config, images),
+        "families": _families(config, images),
+        "memory": _memory(config, images),
+    }
     return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 
 
@@ -220,7 +224,3 @@ def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
         axis.minorticks_off()
     axes[0].legend(fontsize=7)
     return figure
-
-
-OF_IMAGES = {"data-like": _against_m, "dose": _dose, "families": _families, "memory": _memory}
-"""Figures of a distribution fitted to images."""

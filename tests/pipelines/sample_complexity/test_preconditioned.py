@@ -8,17 +8,27 @@ import torch
 from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.truths import load
 from ebflow.randomness import generator
-from pipelines.sample_complexity.ensembles import residual_denoisers, unet_denoisers
+from pipelines.sample_complexity.ensembles import PreconditionedDenoisers, ResidualNetwork, UNet
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
 from .test_ensembles import fit, training_sets
 
+
+def residual_denoisers(count, size, *, width=16, generator):
+    networks = [ResidualNetwork(size, width, 3, generator) for _ in range(count)]
+    return PreconditionedDenoisers(networks)
+
+
+def unet_denoisers(count, size, *, width=16, generator):
+    return PreconditionedDenoisers([UNet(size, width, generator) for _ in range(count)])
+
+
 KINDS = pytest.mark.parametrize("kind", (residual_denoisers, unet_denoisers))
 
 
-def stirred(kind, count, size=16, **options):
+def stirred(kind, count, size=16):
     """Returns an ensemble in which no layer is 0."""
-    net = kind(count, size, width=8, generator=generator(0), **options).double()
+    net = kind(count, size, width=8, generator=generator(0)).double()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator(1))
