@@ -1,4 +1,4 @@
-"""What the experiments of the flow's paper, and their stages, can be told."""
+"""Options of the paper's experiments and of their stages."""
 
 from typing import Literal, get_args
 
@@ -22,14 +22,14 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class StepsConfig(Section):
-    """Steps of every objective on one net, timed.
+    """Timed training steps of every objective on one network.
 
     Attributes:
         net: Two dense layers, or six convolutions.
         variant: Another activation of dense layers, or padding of convolutions.
         channels: Channels of the images.
         side: Height and width of the images, a multiple of 4.
-        seconds: Least time given to an objective.
+        seconds: Minimum time per objective.
         threads: Threads of a step.
     """
 
@@ -42,18 +42,18 @@ class StepsConfig(Section):
 
 
 class StackConfig(Threaded, Section):
-    """Small dense nets that are trained at once: of every preprocessing, start and rate.
+    """Small dense networks trained at once: every preprocessing, start and learning rate.
 
     Attributes:
         part: Part of the experiment.
-        activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline an element.
-        objective: What is minimized.
-        preprocessings: Data behind the logit: whitened, or as they are.
-        starts: Signs of the identity with offsets of every layer.
+        activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline per element.
+        objective: The loss.
+        preprocessings: Data behind the logit: whitened or unchanged.
+        starts: Sign of the identity and offset of every layer.
         rates: Adam's learning rates.
         seed: Seed of batches and noise.
-        steps: Steps of a training; the rate falls as a cosine.
-        looks: Steps at which nets are measured.
+        steps: Training steps; the learning rate falls as a cosine.
+        looks: Steps at which the networks are measured.
         threads: Threads.
     """
 
@@ -69,20 +69,20 @@ class StackConfig(Threaded, Section):
     threads: int = 1
 
     @property
-    def trained_by(self) -> str:
+    def objective_label(self) -> str:
         """The objective with its noise."""
         name = self.objective.name
         return f"{name} {self.objective.sigma:g}" if name == "dsm" else name
 
 
 class DivergeConfig(Section):
-    """How a flow differs from an exact density in the plane.
+    """Divergences of a flow from an exact density in the plane.
 
     Attributes:
         density: The density, smoothed by ``sigma``.
-        sigma: The noise, in the units of the data.
+        sigma: Standard deviation of the noise, in the units of the data.
         samples: Fresh points of the density.
-        resolution: Pixels a side of the pictures.
+        resolution: Pixels per side of the pictures.
     """
 
     density: Literal["sine", "swirl", "checkerboard"] = "sine"
@@ -92,14 +92,14 @@ class DivergeConfig(Section):
 
 
 class FillConfig(Threaded, Section):
-    """Entries that are removed from a table, put back by a flow trained without them.
+    """Entries removed from a table and imputed by a flow trained without them.
 
     Attributes:
-        share: Share of the entries that is removed.
-        draws: Draws of a test row.
-        seconds: Training seconds; None: the steps.
-        steps: Training steps at most.
-        seed: Seed of what is removed, of training and of draws.
+        share: Share of the entries that are removed.
+        draws: Samples per test row.
+        seconds: Training seconds; None: no limit but ``steps``.
+        steps: Maximum number of training steps.
+        seed: Seed of the removed entries, of training and of samples.
         threads: Threads.
     """
 
@@ -115,11 +115,11 @@ class PeerConfig(Threaded, Section):
     """A density of another package, fitted as its users do.
 
     Attributes:
-        name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, its
-            number by validation; ``kde``: Gaussian kernels, their width by validation.
+        name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, their
+            number chosen by validation; ``kde``: Gaussian kernels, their width by validation.
         seed: Seed of starts and batches.
-        seconds: Training seconds, validations not counted; None: the steps alone.
-        steps: Steps of ``maf`` and ``nsf`` at most.
+        seconds: Training seconds without validations; None: no limit but ``steps``.
+        steps: Maximum number of steps of ``maf`` and ``nsf``.
         threads: Threads.
     """
 
@@ -145,8 +145,8 @@ class PaperConfig(Section):
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
-        description="a training's length: 60 steps; some seconds, so that the experiment ends "
-        "in less than 20 minutes on two cores; or the paper's, on GPUs",
+        description="length of a training: 60 steps; some seconds, so that the experiment takes "
+        "less than 20 minutes on two cores; or the paper's, on GPUs",
     )
     name: str | None = Field(
         None,
@@ -178,7 +178,7 @@ class PaperConfig(Section):
     seconds: float | None = Field(
         None, gt=0, description="training seconds of a cell at scale cpu; None: the experiment's"
     )
-    rows: int | None = Field(None, ge=3, description="use only that many rows; None: all")
+    rows: int | None = Field(None, ge=3, description="number of rows to use; None: all")
     validation: Size | None = Field(
         None, gt=0, description="validation rows, or their share if below 1; None: the source's"
     )
@@ -189,7 +189,7 @@ class PaperConfig(Section):
     seeds: int | None = Field(
         None,
         ge=1,
-        description="seeds, one after another; None: one, and of phases two, five or ten by scale",
+        description="number of seeds; None: one, and of phases two, five or ten by scale",
     )
     threads: int = Field(2, ge=1, description="threads of a training on images")
     cluster: ClusterConfig = ClusterConfig()

@@ -11,6 +11,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from ebflow.errors import BadInput
 from ebflow.recipes import MOST_COLUMNS
@@ -21,29 +22,25 @@ from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import ALONE, Artefact, Source, Stage, own
-from pipelines.engine.pipeline import Pipeline
+from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import gather_cells
 from pipelines.paper import config as configs
 from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
-from pipelines.paper.stages import compare as comparison
-from pipelines.reporting import claims
 from pipelines.reporting.pictures import is_picture
-
-STAGES = "pipelines.paper.stages"
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
-    configs.DivergeConfig: Stage(f"{STAGES}.diverge"),
-    FillConfig: Stage(f"{STAGES}.fill", needs=own),
-    PeerConfig: Stage(f"{STAGES}.peer", needs=own),
-    configs.StackConfig: Stage(f"{STAGES}.stack", needs=own),
-    configs.StepsConfig: Stage(f"{STAGES}.steps", needs=ALONE),
+    configs.DivergeConfig: Stage("pipelines.paper.diverge"),
+    FillConfig: Stage("pipelines.paper.fill", needs=own),
+    PeerConfig: Stage("pipelines.paper.peer", needs=own),
+    configs.StackConfig: Stage("pipelines.paper.stack", needs=own),
+    configs.StepsConfig: Stage("pipelines.paper.steps", needs=ALONE),
 }
 """Stages that measure, by the type of their configuration."""
 
-compare = Stage(f"{STAGES}.compare", data=["pipelines.reporting"])
+compare = Stage("pipelines.paper.compare", data=["pipelines.reporting"])
 
 Sources = dict[str, Source]
 
@@ -51,7 +48,7 @@ Sources = dict[str, Source]
 def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
     _check_options(config)
-    placed = EXPERIMENTS[config.experiment].placed(config)
+    placed = EXPERIMENTS[config.experiment].all_cells(config)
     read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
     for cell in read:
         for problem in _problems(config, cell):
@@ -82,7 +79,7 @@ def _worded(error: BadInput, cell: Cell) -> BadInput:
 
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
-    cells = EXPERIMENTS[config.experiment].placed(config)
+    cells = EXPERIMENTS[config.experiment].all_cells(config)
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         try:
             examined(cell.data)
@@ -133,24 +130,41 @@ def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
         yield f"--images: {found} for {config.images}, expected images of {colours} colours"
 
 
-def paper(config: PaperConfig, sources: Sources) -> Artefact:
+def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
     """Returns the comparison, as an expression of redun.
 
-    A cell that fails stops no other; one that diverges is told in the table.
+    A cell that fails stops no other; the table shows a divergence.
     """
-    cells = EXPERIMENTS[config.experiment].placed(config)
-    return compare(config, [gather_cells(_made(cell, sources) for cell in cells)])
+    cells = EXPERIMENTS[config.experiment].all_cells(config)
+    outcomes = gather_cells(_stages(cell, sources) for cell in cells)
+    return {"report": compare(config, [outcomes])}
 
 
-def _made(cell: Cell, sources: Sources) -> list[Artefact]:
-    """Returns what the cell's stages make; what is prepared for them apart."""
-    given = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
-    given = [*given, preprocess(cell.chain, given)] if cell.chain else given
+def _stages(cell: Cell, sources: Sources) -> list[Artefact]:
+    """Returns the artefacts of training and measurement."""
+    inputs = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
+    inputs = [*inputs, preprocess(cell.chain, inputs)] if cell.chain else inputs
     if cell.measure is None:
-        return [MEASURES[type(cell.config)](cell.config, given, cell.title)]
-    trained = train(cell.config.training, given, cell.title)
-    seen = given if isinstance(cell.measure, EvaluateConfig) else given[:1]
-    return [trained, MEASURES[type(cell.measure)](cell.measure, [*seen, trained], cell.title)]
+        return [MEASURES[type(cell.config)](cell.config, inputs, cell.title)]
+    trained = train(cell.config.training, inputs, cell.title)
+    read = inputs if isinstance(cell.measure, EvaluateConfig) else inputs[:1]
+    return [trained, MEASURES[type(cell.measure)](cell.measure, [*read, trained], cell.title)]
+
+
+def describe(config: PaperConfig) -> Description:
+    """Returns experiment, scale and data."""
+    experiment = EXPERIMENTS[config.experiment]
+    sources = (config.source or experiment.source, *config.sources)
+    data = tuple(Path(source).stem for source in sources if source)
+    return Description(
+        parts=(config.experiment, f"scale {config.scale}", *data),
+        about=f"Experiment **{config.experiment}** of the paper: {experiment.about}.",
+        tags={
+            "ebflow.data": ", ".join(data),
+            "ebflow.experiment": config.experiment,
+            "ebflow.scale": config.scale,
+        },
+    )
 
 
 PAPER = Pipeline(
@@ -158,8 +172,5 @@ PAPER = Pipeline(
     check=check,
     examine=examine,
     graph=paper,
-    describe=comparison.describe,
-    publish=claims.publish,
-    conclude=comparison.conclude,
-    show=comparison.show,
+    describe=describe,
 )

@@ -15,8 +15,12 @@ from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Trainin
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
-from pipelines.paper.divergences import fisher_divergence, kl_divergence
-from pipelines.paper.stages.diverge import diverge, repository_kld
+from pipelines.paper.diverge import (
+    diverge,
+    fisher_divergence,
+    kl_divergence,
+    repository_kld,
+)
 from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.paper.config import FillConfig
-from pipelines.paper.stages.fill import compared
+from pipelines.paper.fill import scores
 
 
 @pytest.mark.slow
@@ -18,10 +18,10 @@ def test_a_flow_betters_a_gaussians_mean_on_rows_that_are_no_gaussian():
     x += 0.3 * torch.randn(x.shape, generator=noise, dtype=torch.float64)
     rows = {"train": x[:400], "validation": x[400:500], "test": x[500:]}
     told = []
-    found = compared(FillConfig(steps=40, draws=4), rows, lambda *words: told.append(words))
+    found = scores(FillConfig(steps=40, draws=4), rows, lambda *words: told.append(words))
     assert told == sorted(told, key=lambda words: words[0])
     assert [text for text, _ in groupby(text for _, text in told)] == [
-        "fits the flow", "draws what test rows lack"
+        "fits the flow", "imputes the test rows"
     ]  # fmt: skip
     assert found["study/removed"] == pytest.approx(0.2, abs=0.08)
     lead, error = (found[f"study/lead_over_gaussian_mean{end}"] for end in ("", "_se"))

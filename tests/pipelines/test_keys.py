@@ -120,6 +120,7 @@ STAGES = sorted(
     f"pipelines.{package}.{name}"
     for package, names in (
         ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
+        ("paper", ("compare", "diverge", "fill", "peer", "stack", "steps")),
         ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
     )
     for name in names
@@ -142,10 +143,10 @@ def test_the_stages_are_found():
         ("pipelines.density.train", "pipelines.config.training"),
         ("pipelines.density.train", "pipelines.training.nets"),
         ("pipelines.density.report", "pipelines.density.likelihoods"),
-        ("pipelines.paper.stages.peer", "pipelines.data.dataset"),
-        ("pipelines.paper.stages.compare", "pipelines.paper.experiments.scores"),
-        ("pipelines.paper.stages.fill", "ebflow.train"),
-        ("pipelines.paper.stages.steps", "ebflow.anchor"),
+        ("pipelines.paper.peer", "pipelines.data.dataset"),
+        ("pipelines.paper.compare", "pipelines.paper.experiments.scores"),
+        ("pipelines.paper.fill", "ebflow.train"),
+        ("pipelines.paper.steps", "ebflow.anchor"),
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),

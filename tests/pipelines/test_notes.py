@@ -7,8 +7,9 @@ from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import _title
+from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.stages import compare as comparison
+from pipelines.paper.graph import describe
 from pipelines.reporting.method import short_loss, short_net
 from pipelines.tracking.notes import note, numbers, table
 
@@ -83,11 +84,10 @@ ROW = {
 
 def test_an_experiment_is_described_by_its_table():
     config = PaperConfig(source="digits", scale="smoke")
-    described = comparison.describe(config)
+    described = describe(config)
     assert described.parts == ("table", "scale smoke", "digits")
     assert described.tags["ebflow.experiment"] == "table"
-    text = comparison.conclude({"config": config.model_dump(), "rows": [ROW], "claims": []})
-    assert text.startswith("| net | settings | objective |")
-    lines = text.splitlines()
-    assert lines[2].startswith("| Gaussian |") and lines[2].endswith("| 104.0 |")
-    assert lines[3].startswith("| FC | recipe | dsm |") and lines[3].endswith("| 96.0 |")
+    found = headline(config, [{**ROW, "machine": "2 cores"}])
+    assert found.headings[:3] == ("net", "settings", "objective")
+    assert found.rows[0][0] == "Gaussian" and found.rows[0][-1] == "104.0"
+    assert found.rows[1][:3] == ("FC", "recipe", "dsm") and found.rows[1][-1] == "96.0"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pipelines.config import ClusterConfig
+from pipelines.paper.compare import diverged, headline, settings, summarize
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Column, summarize
-from pipelines.paper.stages import compare as comparison
-from pipelines.reporting.terminal import terminal
+from pipelines.paper.experiments.cell import Column, Finished
+from pipelines.reporting.terminal import table, terminal
 
 from .conftest import NO_RAY, Store
 
@@ -27,7 +27,7 @@ OF_TABLES = {"tables": {"sources": ("sine",)}}
 
 
 def by_name(config=CONFIG):
-    cells = EXPERIMENTS[config.experiment].placed(config)
+    cells = EXPERIMENTS[config.experiment].all_cells(config)
     found = {(*cell.labels.values(), cell.config.seed): cell for cell in cells}
     assert len(found) == len(cells)
     return found
@@ -148,7 +148,7 @@ def test_toys_objectives_share_all_but_their_noise_and_weight(density):
 def test_cells_are_trained_by_the_workers_that_are_asked_for_and_a_divergence_is_a_result(name):
     cluster = ClusterConfig(workers=4)
     config = PaperConfig(experiment=name, cluster=cluster, **OF_TABLES.get(name, {}))
-    cells = [cell.config for cell in EXPERIMENTS[name].placed(config) if cell.measure]
+    cells = [cell.config for cell in EXPERIMENTS[name].all_cells(config) if cell.measure]
     assert cells and all(flow.cluster == cluster and not flow.train.retry for flow in cells)
 
 
@@ -169,11 +169,9 @@ def rows(experiment, cells):
 
 def shown(config, rows):
     console = terminal(width=80, file=io.StringIO())
-    summary = {
-        "rows": rows, "stages": {"train": "32 ran, 0 cached"}, "report": "report.html",
-        "figures": "figures", "config": config.model_dump(), "claims": [],
-    }  # fmt: skip
-    comparison.show(console, summary)
+    found = headline(config, rows)
+    console.print(table(found.headings, found.rows))
+    console.print(found.note)
     return console.file.getvalue()
 
 
@@ -183,7 +181,7 @@ def test_the_table_fits_a_terminal(name):
     update = {"experiment": name, "source": source, **OF_TABLES.get(name, {})}
     config = CONFIG.model_copy(update=update)
     experiment = EXPERIMENTS[name]
-    lines = rows(experiment, experiment.placed(config))
+    lines = rows(experiment, experiment.all_cells(config))
     text = shown(config, lines)
     assert "…" not in text and lines[-1]["data"] in text and "smoke" in text
     last = experiment.columns[-1]
@@ -195,25 +193,25 @@ LAWS = {"ml": (1e-6, 3.0), "dsm": (1e-3, 2.0)}
 
 
 def timed(folder, scale):
-    """Returns cells of the runtime, and folders with timings by the laws."""
-    cells = EXPERIMENTS["runtime"].placed(PaperConfig(experiment="runtime", scale=scale))
-    folders = []
+    """Returns cells of the runtime with timings by the laws."""
+    cells = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale=scale))
+    finished = []
     for index, cell in enumerate(cells):
         size = cell.config.channels * cell.config.side**2
-        folders.append((folder / str(index),))
-        folders[-1][0].mkdir()
+        finished.append(Finished(cell, [folder / str(index)]))
+        finished[-1].folders[0].mkdir()
         made = [
             {"size": size, "label": label, "ms": c * size**b, "peak_fraction": 0.5}
             for label, (c, b) in LAWS.items()
         ]
-        (folders[-1][0] / "timings.json").write_text(json.dumps(made))
-    return cells, folders
+        (finished[-1].folders[0] / "timings.json").write_text(json.dumps(made))
+    return finished
 
 
 def test_runtimes_are_told_by_their_exponents_and_where_they_cross(tmp_path):
     experiment = EXPERIMENTS["runtime"]
-    cells, folders = timed(tmp_path, "cpu")
-    lines = experiment.rows(cells, folders)
+    finished = timed(tmp_path, "cpu")
+    lines = experiment.rows(finished)
     assert len(lines) == 6 * len(LAWS)
     by_label = {tuple(row["labels"].values()): row for row in lines}
     dense = by_label["FC", "grey", "dsm"]
@@ -225,16 +223,16 @@ def test_runtimes_are_told_by_their_exponents_and_where_they_cross(tmp_path):
     assert by_label["CNN", "colour", "ml"]["published"] == {"time/step_ms": 50000}
     text = shown(PaperConfig(experiment="runtime"), lines)
     assert "…" not in text and "1000" in text and "28991" in text
-    assert set(experiment.figures(lines, folders)) == {"runtime"}
+    assert set(experiment.figures(lines, finished)) == {"runtime"}
 
 
 def test_columns_without_a_number_are_left_out(tmp_path):
     """At scale smoke there are too few large sizes for an exponent, and none is the paper's."""
     experiment = EXPERIMENTS["runtime"]
-    lines = experiment.rows(*timed(tmp_path, "smoke"))
-    numbers, _ = comparison.tables(experiment, lines)
-    assert numbers.headings[1:-2] == ("peak", "ms") and "which scale smoke has not" in numbers.note
-    assert all(all(line[1:]) for line in numbers.rows)
+    lines = experiment.rows(timed(tmp_path, "smoke"))
+    numbers = headline(PaperConfig(experiment="runtime", scale="smoke"), lines)
+    assert numbers.headings[3:] == ("peak", "ms") and "which scale smoke has not" in numbers.note
+    assert all(map(all, numbers.rows))
     text = shown(PaperConfig(experiment="runtime", scale="smoke"), lines)
     assert re.search(r"^ *FC +grey +ml +50 +16\.8 *$", text, re.MULTILINE), text
 
@@ -242,20 +240,23 @@ def test_columns_without_a_number_are_left_out(tmp_path):
 @pytest.mark.parametrize("seed, seeds", [(0, 1), (0, 2), (3, 2)])
 def test_toys_figure_shows_the_truth_and_the_first_seeds_flows(tmp_path, seed, seeds):
     config = PaperConfig(experiment="toy", scale="smoke", seed=seed, seeds=seeds)
-    cells = EXPERIMENTS["toy"].placed(config)
+    cells = EXPERIMENTS["toy"].all_cells(config)
     np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
-    lines = rows(EXPERIMENTS["toy"], cells)
-    found = EXPERIMENTS["toy"].figures(lines, [(tmp_path, tmp_path)] * len(cells))
+    (tmp_path / "training.json").write_text('{"metrics": {}}')
+    (tmp_path / "evaluation.json").write_text('{"study/kl": 0.5}')
+    finished = [Finished(cell, (tmp_path, tmp_path)) for cell in cells]
+    found = EXPERIMENTS["toy"].figures([], finished)
     pictures = [axis.get_images()[0].get_array() for axis in found["densities"][0].axes]
     assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
 
 
-def test_the_page_says_what_it_compares():
+def test_the_table_has_published_numbers_and_the_page_the_settings():
     experiment = EXPERIMENTS["table"]
-    numbers, settings = comparison.tables(experiment, rows(experiment, experiment.placed(CONFIG)))
-    (line,) = [line for line in numbers.rows if line[0] == "FC, paper, ml"]
-    assert "1092.4" in line and line[-2:] == ("digits", "2")
-    assert ("FC, paper, ml", "m") in settings.rows
+    made = rows(experiment, experiment.all_cells(CONFIG))
+    numbers = headline(CONFIG, made)
+    (line,) = [line for line in numbers.rows if line[:3] == ("FC", "paper", "ml")]
+    assert numbers.headings[-1] == "paper" and line[-1] == "1092.4"
+    assert ("FC, paper, ml", "digits", "2", "m") in settings(made).rows
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():
@@ -311,20 +312,19 @@ def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, option):
 
 def test_a_cell_that_diverged_is_told():
     experiment = EXPERIMENTS["table"]
-    cells = experiment.placed(CONFIG)
-    lines = [*rows(experiment, cells[1:]), cells[0].lost("step 3: found a loss of nan (ml)")]
+    cells = experiment.all_cells(CONFIG)
+    lines = [*rows(experiment, cells[1:]), diverged(cells[0], "step 3: found a loss of nan (ml)")]
     line = next(text for text in shown(CONFIG, lines).splitlines() if "diverged" in text)
     assert line.split()[:3] == ["FC", "paper", "ml"]
-    numbers, settings = comparison.tables(experiment, lines)
-    assert ["diverged" in line for line in numbers.rows].count(True) == 1
-    assert "step 3: found a loss of nan" in dict(settings.rows)["FC, paper, ml"]
+    assert dict((line[0], line[-1]) for line in settings(lines).rows)["FC, paper, ml"].endswith(
+        "step 3: found a loss of nan (ml)"
+    )
 
 
-def test_every_cell_is_told_with_its_own_data():
-    config = PaperConfig(experiment="toy")
+def test_every_cell_has_its_own_data():
     experiment = EXPERIMENTS["toy"]
-    numbers, _ = comparison.tables(experiment, rows(experiment, experiment.placed(config)))
-    assert [line[-2] for line in numbers.rows].count("swirl") == 5
+    made = rows(experiment, experiment.all_cells(PaperConfig(experiment="toy")))
+    assert [line[1] for line in settings(made).rows].count("swirl") == 5
 
 
 def test_options_are_told_as_this_command_has_them(home, ebflow):

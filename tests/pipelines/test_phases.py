@@ -1,9 +1,8 @@
 """The map of where training by scores alone loses mass: its grid, its rule and its claims."""
 
-import io
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 
 import matplotlib
@@ -14,26 +13,30 @@ import pytest
 from pipelines.config import ObjectiveConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig, StackConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Cell
-from pipelines.paper.experiments.phases import figures, rule, verdicts
-from pipelines.paper.experiments.phases.grid import (
+from pipelines.paper.experiments import phases_claims as claims
+from pipelines.paper.experiments.cell import Cell, Finished
+from pipelines.paper.experiments.phases import CAPTIONS, draw
+from pipelines.paper.experiments.phases_claims import (
     ACTIVATIONS,
+    EARLY,
+    FAST,
+    LOST,
     MAP,
     PAIRS,
     PLAIN,
     PUBLISHED,
-    RATES,
-    STEPS_OF_THE_RULE,
+    SLOW,
     WIDE,
+    judged,
+    pair,
 )
-from pipelines.paper.experiments.phases.nets import LOST, judged, pair
-from pipelines.paper.stages import compare as comparison
-from pipelines.paper.stages.stack import NETS, named, stack, train
-from pipelines.reporting import studies
+from pipelines.paper.stack import NETS, stack, start_name, train
 from pipelines.reporting.claims import decide
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting.renderers import markdown
+from pipelines.reporting.result import FILE, Result, plots
 
 from .untracked import Untracked
 
@@ -47,7 +50,7 @@ def size(config):
 
 
 def test_the_grid_crosses_all_that_may_matter():
-    cells = PHASES.placed(CONFIG)
+    cells = PHASES.all_cells(CONFIG)
     nets = {
         part: [c.config for c in cells if c.config.part == part] for part in (MAP, WIDE, PAIRS)
     }
@@ -62,12 +65,12 @@ def test_the_grid_crosses_all_that_may_matter():
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 def test_nets_are_looked_at_when_the_rule_sees_them_and_in_the_end(scale):
-    for cell in PHASES.placed(CONFIG.model_copy(update={"scale": scale})):
-        assert {*STEPS_OF_THE_RULE, cell.config.steps} <= {*cell.config.looks}
+    for cell in PHASES.all_cells(CONFIG.model_copy(update={"scale": scale})):
+        assert {*EARLY, cell.config.steps} <= {*cell.config.looks}
 
 
 def seeds(part, **changes):
-    cells = PHASES.placed(CONFIG.model_copy(update=changes))
+    cells = PHASES.all_cells(CONFIG.model_copy(update=changes))
     return {cell.seed for cell in cells if cell.config.part == part}
 
 
@@ -80,12 +83,12 @@ def test_seeds_begin_where_they_are_told_to_and_are_those_of_the_scale():
 
 
 def test_a_seed_has_a_split_an_order_and_noise_of_its_own():
-    cells = PHASES.placed(CONFIG.model_copy(update={"seed": 7}))
+    cells = PHASES.all_cells(CONFIG.model_copy(update={"seed": 7}))
     assert all(cell.seed == cell.config.seed == cell.data.seed for cell in cells)
 
 
 def test_splits_of_two_seeds_have_other_rows(tmp_path):
-    first = [next(c.data for c in PHASES.placed(CONFIG) if c.seed == seed) for seed in (0, 1)]
+    first = [next(c.data for c in PHASES.all_cells(CONFIG) if c.seed == seed) for seed in (0, 1)]
     rows = {}
     for data in first:
         folder = tmp_path / str(data.seed)
@@ -101,8 +104,8 @@ def net(
     """A net that was looked at before training, when the rule sees it, and in the end."""
     return {
         "part": part, "width": 64, "preprocessing": "whitened", "activation": activation,
-        "objective": "dsm 0.3", "start": named(*PLAIN), "rate": 1e-3, "seed": 0,
-        "steps": (*STEPS_OF_THE_RULE, 100), "nll": nll, "mass": mass, "gaussian": 104.0,
+        "objective": "dsm 0.3", "start": start_name(*PLAIN), "rate": 1e-3, "seed": 0,
+        "steps": (*EARLY, 100), "nll": nll, "mass": mass, "gaussian": 104.0,
         "gain": 0.0, **changes,
     }  # fmt: skip
 
@@ -122,9 +125,9 @@ def grid(mass_of, part=MAP, **changes):
     Preprocessings tell them apart; every fourth has a start and a rate in common.
     """
     early = np.random.default_rng(0).uniform(0, 2, 40)
-    ways = list(product((PLAIN, PUBLISHED), RATES))
+    ways = list(product((PLAIN, PUBLISHED), (SLOW, FAST)))
     return [
-        net(part, preprocessing=f"whitened {k}", start=named(*ways[k % 4][0]),
+        net(part, preprocessing=f"whitened {k}", start=start_name(*ways[k % 4][0]),
             rate=ways[k % 4][1], mass=(m, m * early[k], mass_of(m)), **changes)
         for k, m in enumerate(np.geomspace(0.001, 10, 40).tolist())
     ]  # fmt: skip
@@ -144,25 +147,25 @@ def loses_above_a_quarter(m):
 
 def test_a_rule_is_the_best_threshold_of_one_quantity():
     nets = framed(grid(loses_above_a_quarter))
-    seen, unseen, _ = rule.parted(nets)
+    seen, unseen, _ = claims.halves(nets)
     assert len(seen) == len(unseen) == 20
     assert not {*seen["preprocessing"]} & {*unseen["preprocessing"]}
-    assert seen.equals(rule.parted(nets)[0]), "the same halves at every run"
-    found = rule.choose(seen)
+    assert seen.equals(claims.halves(nets)[0]), "the same halves at every run"
+    found = claims.choose(seen)
     assert found.quantity == "squared latent mean at the start" and found.above
     assert LOST / 2 < found.threshold < 2 * LOST
-    assert found.told(unseen)["right"].sum() >= 19
+    assert found.counts(unseen)["right"].sum() >= 19
     opposite = replace(found, above=False)
-    assert opposite.told(unseen).loc[True, "right"] <= 1
+    assert opposite.counts(unseen).loc[True, "right"] <= 1
 
 
 def test_every_quantity_has_a_best_threshold_of_its_own():
-    seen, unseen, _ = rule.parted(framed(grid(loses_above_a_quarter)))
-    found = {one.quantity: one for one in rule.choose_each(seen)}
-    assert rule.choose(seen) == found["squared latent mean at the start"]
-    assert set(found) <= set(rule.quantities(framed(grid(loses_above_a_quarter))))
+    seen, unseen, _ = claims.halves(framed(grid(loses_above_a_quarter)))
+    found = {one.quantity: one for one in claims.choose_each(seen)}
+    assert claims.choose(seen) == found["squared latent mean at the start"]
+    assert set(found) <= set(claims.quantities(framed(grid(loses_above_a_quarter))))
     assert len(found) >= 3
-    accuracies = [rule.accuracy(one.told(unseen)).value for one in found.values()]
+    accuracies = [claims.accuracy(one.counts(unseen)).value for one in found.values()]
     assert max(accuracies) > 0.8 and min(accuracies) < 0.6
 
 
@@ -172,25 +175,27 @@ def told(lost, held):
 
 
 def test_there_is_no_rule_without_both_outcomes():
-    assert rule.choose_each(rule.cells(framed(grid(lambda m: 0.01)))) == []
-    assert rule.choose(rule.cells(framed(grid(lambda m: 0.01)))) is None
-    assert rule.accuracy(told((3, 3), (0, 0))) is None
+    assert claims.choose_each(claims.map_cells(framed(grid(lambda m: 0.01)))) == []
+    assert claims.choose(claims.map_cells(framed(grid(lambda m: 0.01)))) is None
+    assert claims.accuracy(told((3, 3), (0, 0))) is None
 
 
 def test_the_cells_of_a_rule_are_the_units():
     """Mass is lost where at least half of the seeds lose it; what broke has the most."""
     nets = of_seeds(grid(loses_above_a_quarter), (0, 1))
-    assert len(rule.cells(framed(nets))) == 40
-    (half,) = rule.cells(framed([net(), net(seed=1, mass=(9, math.inf, math.inf))])).itertuples()
+    assert len(claims.map_cells(framed(nets))) == 40
+    (half,) = claims.map_cells(
+        framed([net(), net(seed=1, mass=(9, math.inf, math.inf))])
+    ).itertuples()
     assert half.lost
-    broken = rule.quantities(framed([net(nll=(110.0, math.inf, math.inf))]))
-    assert broken.iloc[0, -1] == rule.MOST
+    broken = claims.quantities(framed([net(nll=(110.0, math.inf, math.inf))]))
+    assert broken.iloc[0, -1] == claims.MOST
 
 
 def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
-    found = rule.accuracy(told((10, 10), (90, 90)))
+    found = claims.accuracy(told((10, 10), (90, 90)))
     assert 0.9 < found.value < 1 and found.se > 0 and found.df == 98
-    assert rule.accuracy(told((10, 10), (0, 90))).value == pytest.approx((12 / 14 + 2 / 94) / 2)
+    assert claims.accuracy(told((10, 10), (0, 90))).value == pytest.approx((12 / 14 + 2 / 94) / 2)
 
 
 def pairs(exact, centred, learned, noise=0.1):
@@ -210,7 +215,7 @@ def test_pairs_are_compared_at_their_best_rate_by_seed():
     nets = framed(pairs(2.0, 2.1, 5.0))
     own, exact = (pair(nets, name) for name in ("learned", "published"))
     assert [*own["seed"]] == list(range(5)) and {*own["rate"]} == {2e-3}
-    gap, alone = verdicts.gain(own, exact), verdicts.gain(own)
+    gap, alone = claims.gain(own, exact), claims.gain(own)
     assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
     assert alone.df == 4 and alone.se == pytest.approx(over_splits(own["gain"]))
 
@@ -231,7 +236,7 @@ def lossy(counts, of=10):
 
 def spared(nets):
     """What is asked of the rate 1, beside the rate 2."""
-    return verdicts._rarer(nets, "It is spared", {}, "rate", (1, "these"), (2, "those"))
+    return claims._rarer(nets, "It is spared", {}, "rate", (1, "these"), (2, "those"))
 
 
 def test_shares_of_lost_mass_are_paired_by_seed():
@@ -268,13 +273,9 @@ def everything(nets):
 
 
 def test_claims_are_judged_by_intervals():
-    conclusion = verdicts.conclude(everything(pairs(2.0, 2.1, 5.0)))
+    conclusion = claims.conclude(everything(pairs(2.0, 2.1, 5.0)))
     assert len(conclusion.findings) == 3 and len(conclusion.claims) == 11
     assert not [c for c in conclusion.claims if c.expected in ("more than 0", "less than 0")]
-    edges = [
-        line for line in conclusion.would_change if "0.002, is the least that was tried" in line
-    ]
-    assert len(edges) == 3
     told = next(claim for claim in conclusion.claims if "balanced" in claim.quantity).note
     assert "by a threshold of its own: squared latent mean at the start above" in told
     verdict = {claim.claim: claim.verdict for claim in conclusion.claims}
@@ -285,20 +286,20 @@ def test_claims_are_judged_by_intervals():
     spared = [c for c in conclusion.claims if "mass" in c.quantity]
     assert [c.value for c in spared] == [0.4, 0.4, 0.4, 0, 0]
     assert [c.verdict for c in spared] == 3 * ["holds"] + 2 * ["does not hold"]
-    worse = verdicts.conclude(everything(pairs(2.0, -9.0, 1.0)))
-    claims = {claim.claim: claim for claim in worse.claims}
-    centred = claims[below.format("centred")]
+    worse = claims.conclude(everything(pairs(2.0, -9.0, 1.0)))
+    by_text = {claim.claim: claim for claim in worse.claims}
+    centred = by_text[below.format("centred")]
     assert centred.verdict == "does not hold" and centred.value == pytest.approx(-9, abs=1)
-    small = verdicts.conclude(everything(pairs(2.0, 0.5, 5.0)))
+    small = claims.conclude(everything(pairs(2.0, 0.5, 5.0)))
     (beaten,) = [claim for claim in small.claims if claim.claim == centred.claim]
     assert beaten.verdict == "not decided at this size", "more than 0 is not more than 1"
-    wide = verdicts.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
+    wide = claims.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
     undecided = {claim.claim: claim.verdict for claim in wide.claims}
     assert undecided[centred.claim] == "not decided at this size"
 
 
 def test_the_findings_have_the_numbers():
-    found = verdicts.conclude(everything(pairs(2.0, 2.1, -5.0))).findings
+    found = claims.conclude(everything(pairs(2.0, 2.1, -5.0))).findings
     assert "2.1 nats below" in found[0] and "5.0 nats above" in found[0]
     assert "loses mass in 40 % published, 0 % centred, 0 % learned" in found[1]
     assert "sliced score matching in 40 % published, 0 % centred, 40 % learned" in found[1]
@@ -307,8 +308,8 @@ def test_the_findings_have_the_numbers():
 
 def test_figures_show_every_net():
     nets = everything(pairs(2.0, 2.1, 5.0))
-    found = figures.figures(nets)
-    assert set(found) == set(figures.CAPTIONS)
+    found = draw(nets)
+    assert set(found) == set(CAPTIONS)
     panels = [axis for axis in found["map"][0].axes if axis.get_label() != "<colorbar>"]
     assert len(panels) == 6
     shown = panels[0].collections[0].get_array()
@@ -342,44 +343,39 @@ def test_exact_likelihood_in_a_stack_falls(digits):
 
 
 def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
-    cells, folders = [], []
+    finished = []
     parts = [(MAP, "dsm"), (MAP, "ssm"), (WIDE, "dsm"), (PAIRS, "dsm")]
     for activation in ACTIVATIONS:
         for (part, objective), seed in product(parts, (0, 3)):
-            changes = {"part": part, "activation": activation, "rates": RATES, "seed": seed}
-            looks = (*STEPS_OF_THE_RULE, 26)
+            changes = {"part": part, "activation": activation, "rates": (SLOW, FAST), "seed": seed}
+            looks = (*EARLY, 26)
             changes |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
             changes |= {"objective": ObjectiveConfig(name=objective)}
             config = SHORT.model_copy(update=changes)
             folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
             folder.mkdir()
             stack(config, digits, run=Untracked(folder))
-            labels = {"part": part, "f": activation, "objective": config.trained_by}
-            cells.append(Cell(labels, config, seed, PHASES.placed(CONFIG)[0].data))
-            folders.append((folder,))
-    assert [path.name for path in folders[0][0].iterdir()] == [NETS]
-    rows = PHASES.rows(cells, folders)
+            labels = {"part": part, "f": activation, "objective": config.objective_label}
+            cell = Cell(labels, config, seed, PHASES.all_cells(CONFIG)[0].data)
+            finished.append(Finished(cell, [folder]))
+    assert [path.name for path in finished[0].folders[0].iterdir()] == [NETS]
+    rows = PHASES.rows(finished)
     assert len(rows) == 3 * 4 * 2 and {row["seed"] for row in rows} == {0, 3}
     nets = {row["study/nets"] for row in rows if row["labels"]["part"] == PAIRS}
     assert nets == {1}, "that of the best start and rate"
-    conclusion = PHASES.conclude(folders)
+    conclusion = PHASES.conclude(finished)
     assert len(conclusion.claims) == 11 and all(check.passed for check in conclusion.checks)
     output = tmp_path / "output"
     output.mkdir()
-    studies.write(
-        Untracked(output), CONFIG, "phases", "", conclusion,
-        PHASES.figures(rows, folders), comparison.tables(PHASES, rows), {},
-    )  # fmt: skip
+    Result(
+        title="phases", conclusion=conclusion, headline=headline(CONFIG, rows),
+        sections=plots(PHASES.figures(rows, finished)), values={"rows": rows},
+    ).save(CONFIG, Untracked(output))  # fmt: skip
     page = (output / "report.html").read_text()
     assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")
     assert page.index("What would change") > page.index("<h2>map</h2>")
-    console = terminal(width=80, file=io.StringIO())
-    summary = {"rows": json.loads(json.dumps(rows)), "config": CONFIG.model_dump(), "stages": {},
-               "report": "", "figures": "",
-               **json.loads(json.dumps(asdict(conclusion)))}  # fmt: skip
-    comparison.show(console, summary)
-    assert "…" not in console.file.getvalue()
-    assert conclusion.findings[2] in comparison.conclude(summary)
+    summary = json.loads((output / FILE).read_text())
+    assert conclusion.findings[2] in markdown(summary)
 
 
 matplotlib.use("Agg")

@@ -19,12 +19,13 @@ from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
+from pipelines.paper import peer as peers
+from pipelines.paper.compare import summarize
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import summarize
+from pipelines.paper.experiments.cell import Finished
 from pipelines.paper.graph import check
-from pipelines.paper.stages import peer as peers
-from pipelines.paper.stages.peer import Behind, fit
+from pipelines.paper.peer import Preprocessed, fit
 from pipelines.reporting.statistics import student
 from pipelines.tracking import metrics_log as logged
 
@@ -35,7 +36,7 @@ RIVALS, SCORES, TABLES, ANCHOR = (
 
 
 def test_every_method_has_the_same_net_seconds_and_number_of_rates():
-    cells = RIVALS.placed(CONFIG)
+    cells = RIVALS.all_cells(CONFIG)
     trained = [cell for cell in cells if cell.measure]
     counts = Counter(cell.labels["method"] for cell in trained)
     assert len(counts) == 8 and set(counts.values()) == {2 * 3 * 2}
@@ -57,7 +58,7 @@ def test_every_cell_can_be_run(source, tabular_file):
 
 
 def test_methods_are_chosen_and_ml_is_always_there():
-    chosen = RIVALS.placed(CONFIG.model_copy(update={"methods": ("lu", "kde")}))
+    chosen = RIVALS.all_cells(CONFIG.model_copy(update={"methods": ("lu", "kde")}))
     assert {cell.labels["method"] for cell in chosen} == {"ml", "lu", "kde"}
 
 
@@ -95,16 +96,15 @@ def nll_of(cell):
 @pytest.fixture
 def made(tmp_path):
     config = CONFIG.model_copy(update={"methods": ("selfnorm", "gmm")})
-    cells = RIVALS.placed(config)
-    folders = [
-        trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=not cell.measure)
+    cells = RIVALS.all_cells(config)
+    return [
+        Finished(cell, trained(tmp_path / str(k), nll_of(cell), error=0.25, peer=not cell.measure))
         for k, cell in enumerate(cells)
     ]
-    return cells, folders
 
 
 def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
-    rows = RIVALS.rows(*made)
+    rows = RIVALS.rows(made)
     assert [row["labels"]["lr"] for row in rows] == ["0.0015"] * 8 + [""] * 2
     by = {(*row["labels"].values(), row["seed"]): row for row in rows}
     best = by["selfnorm", "white", "0.0015", 1]
@@ -114,12 +114,12 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert by["gmm", "plain", "", 0]["time/step_ms"] is None
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(rows)
-    assert set(RIVALS.figures(rows, made[1])) == {"rivals"}
+    assert set(RIVALS.figures(rows, made)) == {"rivals"}
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
-    cells = ANCHOR.placed(CONFIG.model_copy(update={"experiment": "anchor", "seed": seed}))
+    cells = ANCHOR.all_cells(CONFIG.model_copy(update={"experiment": "anchor", "seed": seed}))
     found = {(*cell.labels.values(), cell.seed): cell.config for cell in cells}
     assert len(found) == len(cells) == 2 * (15 + 4)
     rules = {
@@ -132,16 +132,16 @@ def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
     assert (noises[""], noises["σ = 0.3"], noises["w = 10 σ²"]) == (0.1, 0.3, 0.1)
     assert weights[""] == pytest.approx(0.01) and weights["σ = 0.3"] == pytest.approx(0.09)
     assert weights["w = 10 σ²"] == pytest.approx(0.1)
-    folders = [trained(tmp_path / str(k), k % 19) for k in range(len(cells))]
-    rows = ANCHOR.rows(cells, folders)
+    finished = [Finished(c, trained(tmp_path / str(k), k % 19)) for k, c in enumerate(cells)]
+    rows = ANCHOR.rows(finished)
     assert [row["gain"] for row in rows[:2]] == [0, pytest.approx(-1)]
     assert [row["end"] for row in rows[:2]] == [0, pytest.approx(1)]
-    ((figure, _),) = ANCHOR.figures(rows, folders).values()
+    ((figure, _),) = ANCHOR.figures(rows, finished).values()
     assert [len(axis.lines) for axis in figure.axes] == [6, 9, 4], "those of the first seed"
 
 
 def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
-    cells = SCORES.placed(CONFIG.model_copy(update={"experiment": "scores", "seconds": 3.0}))
+    cells = SCORES.all_cells(CONFIG.model_copy(update={"experiment": "scores", "seconds": 3.0}))
     assert len({tuple(cell.labels.values()) for cell in cells}) == len(cells) / 2 == 11
     for cell in cells:
         flow, normalizer = cell.config, cell.labels["log Z"]
@@ -153,13 +153,14 @@ def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
 
 
 def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
-    cells = SCORES.placed(CONFIG)
-    nll = [
-        10 * (cell.labels["net"] == "dense") + cell.config.seed - (cell.labels["log Z"] == "none")
-        for cell in cells
-    ]
-    folders = [trained(tmp_path / str(k), value) for k, value in enumerate(nll)]
-    rows = SCORES.rows(cells, folders)
+    cells = SCORES.all_cells(CONFIG)
+
+    def nll(cell):
+        own = cell.config.seed - (cell.labels["log Z"] == "none")
+        return 10 * (cell.labels["net"] == "dense") + own
+
+    folders = [trained(tmp_path / str(k), nll(cell)) for k, cell in enumerate(cells)]
+    rows = SCORES.rows([*map(Finished, cells, folders)])
     for cell, row in zip(cells, rows, strict=True):
         assert row["gain"] == pytest.approx(float(cell.labels["log Z"] == "none"))
     json.dumps(rows)
@@ -167,11 +168,11 @@ def test_scores_gain_over_the_lazy_likelihood_of_their_net_and_seed(tmp_path):
 
 def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
     kept = [
-        (cell, folder)
-        for cell, folder in zip(*made, strict=True)
-        if tuple(cell.labels.values()) != ("ml", "white", "0.0015") or cell.config.seed == 0
+        one
+        for one in made
+        if tuple(one.cell.labels.values()) != ("ml", "white", "0.0015") or one.cell.seed == 0
     ]
-    rows = RIVALS.rows(*zip(*kept, strict=True))
+    rows = RIVALS.rows(kept)
     rates = {row["labels"]["lr"] for row in rows if row["labels"]["method"] == "ml"}
     assert "0.0005" in rates
     white = [row for row in rows if row["labels"]["data"] == "white"]
@@ -179,17 +180,15 @@ def test_a_rate_of_which_a_seed_diverged_is_not_chosen(made):
 
 
 def test_a_peer_that_is_not_for_such_data_is_left_out(made, tmp_path):
-    cells, folders = made
-    index = next(k for k, cell in enumerate(cells) if not cell.measure)
-    (folders[index][0] / "evaluation.json").write_text("{}")
-    rows = RIVALS.rows(cells, folders)
+    first = next(one for one in made if not one.cell.measure)
+    (first.folders[0] / "evaluation.json").write_text("{}")
+    rows = RIVALS.rows(made)
     assert not [r for r in rows if r["labels"]["method"] == "gmm" and r["seed"] == 0]
 
 
 def test_one_seed_has_the_interval_of_its_rows(made):
-    first = [pair for pair in zip(*made, strict=True) if pair[0].config.seed == 0]
-    cells, folders = zip(*first, strict=True)
-    gaussian, line, *_ = summarize(RIVALS.columns, RIVALS.rows(cells, folders))
+    first = [one for one in made if one.cell.seed == 0]
+    gaussian, line, *_ = summarize(RIVALS.columns, RIVALS.rows(first))
     seconds, *_, nll, _ = RIVALS.columns
     assert gaussian.value(nll).value == 9.0
     assert line.value(nll) == (5.0, pytest.approx(4.804), pytest.approx(5.196))
@@ -202,20 +201,21 @@ def tables_of(tmp_path, *ours, theirs):
     for source in sources:
         pq.write_table(pa.table({"x": np.arange(40.0)}), source)
     config = PaperConfig(experiment="tables", sources=[*map(str, sources)], seeds=len(ours))
-    cells = TABLES.placed(config)
-    folders = []
-    for k, cell in enumerate(cells):
+    finished = []
+    for k, cell in enumerate(TABLES.all_cells(config)):
         peer = not cell.measure
         noise = np.random.default_rng(k).normal(size=400)
         mine = ours[cell.config.seed]
         shift = {"recipe": mine, "maf": theirs}.get(cell.labels["density"], theirs + 2)
         folder = tmp_path / str(k)
-        folders.append(trained(folder, shift, peer=peer, values=noise - shift))
-    return TABLES.rows(cells, folders)
+        folders = trained(folder, shift, peer=peer, values=noise - shift)
+        finished.append(Finished(cell, folders))
+    return TABLES.rows(finished)
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "ahead"), [(1.0, 3.0, "recipe"), (3.0, 1.0, "maf"), (2.0, 2.0, "not told")]
+    ("ours", "theirs", "ahead"),
+    [(1.0, 3.0, "recipe"), (3.0, 1.0, "maf"), (2.0, 2.0, "not decided")],
 )
 def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
     rows = tables_of(tmp_path, ours, theirs=theirs)
@@ -225,7 +225,7 @@ def test_a_table_says_who_is_ahead(tmp_path, ours, theirs, ahead):
 
 
 @pytest.mark.parametrize(
-    ("ours", "ahead"), [((1.8, 1.8, 0.0), "not told"), ((1.0, 1.1, 1.0), "recipe")]
+    ("ours", "ahead"), [((1.8, 1.8, 0.0), "not decided"), ((1.0, 1.1, 1.0), "recipe")]
 )
 def test_of_several_seeds_it_is_ahead_where_they_agree(tmp_path, ours, ahead):
     assert {row["labels"]["ahead"] for row in tables_of(tmp_path, *ours, theirs=2)} == {ahead}
@@ -233,7 +233,7 @@ def test_of_several_seeds_it_is_ahead_where_they_agree(tmp_path, ours, ahead):
 
 def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
     rows = tables_of(tmp_path, 1.0, 1.4, theirs=2)
-    seeds = [cell.data.seed for cell in TABLES.placed(
+    seeds = [cell.data.seed for cell in TABLES.all_cells(
         PaperConfig(experiment="tables", sources=("a.parquet",), seeds=2))]  # fmt: skip
     assert seeds == 4 * [0] + 4 * [1]
     (lead,) = (column for column in TABLES.columns if column.metric == "lead")
@@ -243,22 +243,22 @@ def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
 
 
 def test_peers_dequantize_as_the_recipe_does_and_leave_tails(tabular_file):
-    recipe, *peers = TABLES.placed(PaperConfig(experiment="tables", sources=("a.parquet",)))
+    recipe, *peers = TABLES.all_cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
     chains = [cell.chain.chain for cell in peers]
     assert all(c.grids and not c.tails and c.normalize == "standardize" for c in chains)
     table = CONFIG.model_copy(update={"source": str(tabular_file)})
-    flows = [c.config.preprocess for c in RIVALS.placed(table) if c.measure]
+    flows = [c.config.preprocess for c in RIVALS.all_cells(table) if c.measure]
     assert all(chain.grids for chain in flows)
 
 
 def test_tables_need_files_with_names_of_their_own():
     with pytest.raises(BadInput, match="--sources: found none"):
-        TABLES.placed(PaperConfig(experiment="tables"))
+        TABLES.all_cells(PaperConfig(experiment="tables"))
     twice = PaperConfig(experiment="tables", sources=("x/a.parquet", "y/a.parquet"))
     with pytest.raises(BadInput, match="found two tables called a"):
-        TABLES.placed(twice)
+        TABLES.all_cells(twice)
 
 
 @pytest.fixture(scope="module")
@@ -269,25 +269,25 @@ def table(tabular_file, tmp_path_factory):
 
 
 def behind(dataset, normalize="standardize"):
-    return Behind(dataset, preprocessing.fit(dataset.split("train"), normalize=normalize))
+    return Preprocessed(dataset, preprocessing.fit(dataset.split("train"), normalize=normalize))
 
 
 def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
     data = behind(table)
-    fitted = fit(PeerConfig(seed=0, seconds=1e-9), data)
+    (fitted,) = fit(PeerConfig(seed=0, seconds=1e-9), data)
     found = data.log_probs("test", fitted.values)
     raw = table.split("train").tensor().double()
     gaussian = torch.distributions.MultivariateNormal(raw.mean(0), raw.T.cov(correction=0))
     expected = gaussian.log_prob(table.split("test").tensor().double())
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=0.1)
-    assert [point.step for point in fitted.curve] == [1]
+    assert fitted.step == 1
 
 
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
     data = behind(table)
-    fitted = fit(PeerConfig(), data)
-    assert data.nll(fitted.values) == min(point.nll for point in fitted.curve)
-    assert len(fitted.curve) > 1
+    tried = fit(PeerConfig(), data)
+    assert len(tried) > 1
+    assert all(data.nll(one.values) == one.nll for one in tried)
 
 
 def test_kernels_are_those_of_scipy(table):
@@ -297,23 +297,9 @@ def test_kernels_are_those_of_scipy(table):
     unbiased = math.sqrt((len(rows) - 1) / len(rows))  # scipy's covariance has N − 1
     slow = gaussian_kde(rows.T.numpy(), 0.7 * unbiased).logpdf(x.T.numpy())
     torch.testing.assert_close(values, torch.as_tensor(slow))
-    fitted = fit(PeerConfig(name="kde"), data)
-    assert data.nll(fitted.values) == fitted.curve[0].nll
-    assert fitted.curve[0].nll <= data.nll(lambda x: peers.kernels(rows, 0.7, x))
-
-
-def test_a_flow_is_that_of_the_best_validation(table, monkeypatch):
-    monkeypatch.setattr(peers, "EVERY", 10)
-    data, seen = behind(table), []
-    x = data.rows("test")
-
-    def nll(values):
-        seen.append(values(x))
-        return (3.0, 1.0, 2.0)[len(seen) - 1]
-
-    monkeypatch.setattr(data, "nll", nll)
-    fitted = fit(PeerConfig(name="maf", steps=20), data)
-    assert torch.equal(fitted.values(x), seen[1]) and not torch.equal(seen[1], seen[2])
+    (fitted,) = fit(PeerConfig(name="kde"), data)
+    assert data.nll(fitted.values) == fitted.nll
+    assert fitted.nll <= data.nll(lambda x: peers.kernels(rows, 0.7, x))
 
 
 @pytest.mark.parametrize("name", ["maf", "nsf"])
@@ -321,20 +307,19 @@ def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
     monkeypatch.setattr(peers, "EVERY", 20)
     monkeypatch.setattr(peers, "RATE", 3e-3)
     data, config = behind(table), PeerConfig(name=name, steps=60)
-    fitted = fit(config, data)
-    assert [point.step for point in fitted.curve] == [0, 20, 40, 60]
-    assert data.nll(fitted.values) == min(point.nll for point in fitted.curve)
-    assert fitted.curve[-1].nll < fitted.curve[0].nll
-    again = fit(config, data)
-    assert [p.nll for p in again.curve] == [p.nll for p in fitted.curve]
+    tried = fit(config, data)
+    assert [one.step for one in tried] == [0, 20, 40, 60]
+    assert all(data.nll(one.values) == one.nll for one in tried), "weights of the validation"
+    assert tried[-1].nll < tried[0].nll
+    assert [one.nll for one in fit(config, data)] == [one.nll for one in tried]
 
 
 def test_a_flow_ends_with_its_seconds(table, monkeypatch):
     """A step takes a second of this clock."""
     monkeypatch.setattr("time.perf_counter", count().__next__)
-    fitted = fit(PeerConfig(name="maf", seconds=30), behind(table))
-    seconds = [point.seconds for point in fitted.curve]
-    assert seconds == [point.step for point in fitted.curve]
+    tried = fit(PeerConfig(name="maf", seconds=30), behind(table))
+    seconds = [one.seconds for one in tried]
+    assert seconds == [one.step for one in tried]
     assert seconds[0] == 0 and seconds[-1] == 30 and len(seconds) == peers.VALIDATIONS + 1
 
 
@@ -344,4 +329,4 @@ def test_a_flow_ends_with_its_seconds(table, monkeypatch):
 def test_data_that_are_too_many_or_too_wide_are_left_out(table, monkeypatch, limit, names):
     monkeypatch.setattr(peers, limit, 9)
     for name in names:
-        assert fit(PeerConfig(name=name), behind(table)) is None
+        assert fit(PeerConfig(name=name), behind(table)) == []

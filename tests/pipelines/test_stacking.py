@@ -9,7 +9,7 @@ from ebflow import objectives
 from ebflow.architectures import dense
 from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.randomness import RowGenerator
-from pipelines.paper.stages.stack import DECAY, Member, Stack
+from pipelines.paper.stack import DECAY, Member, Stack
 from tests.library.conftest import double_precision  # noqa: F401
 
 STEPS = 12

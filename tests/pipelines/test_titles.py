@@ -8,5 +8,5 @@ def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():
     for name, experiment in EXPERIMENTS.items():
         sources = {"sources": ("a.parquet", "b.parquet")} if name == "tables" else {}
         config = PaperConfig(experiment=name, **sources)
-        titles = [one.title for one in experiment.placed(config)]
+        titles = [one.title for one in experiment.all_cells(config)]
         assert len(set(titles)) == len(titles), name

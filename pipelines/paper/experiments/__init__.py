@@ -7,7 +7,7 @@ Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, a
 __all__ = ["EXPERIMENTS"]
 
 from pipelines.paper.experiments.cell import Experiment
-from pipelines.paper.experiments.phases.experiment import PHASES
+from pipelines.paper.experiments.phases import PHASES
 from pipelines.paper.experiments.rivals import RIVALS
 from pipelines.paper.experiments.runtime import RUNTIME
 from pipelines.paper.experiments.scores import ANCHOR, SCORES

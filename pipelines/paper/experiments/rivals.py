@@ -1,8 +1,8 @@
 """Ways to train the likelihood of linear layers, all for the same seconds on the same machine.
 
-Every method trains the same net, with and without whitening, at the same learning rates, of which
-the best by the mean validation NLL over seeds is told. Whatever is trained, the NLL is exact, of
-the map from data to latent.
+Every method trains the same network, with and without whitening, at the same learning rates. The
+table has the rate with the best mean validation NLL over seeds. For every method the NLL is the
+exact one of the map from data to latent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,17 @@ from pipelines.config import (
 )
 from pipelines.config.recipes import for_source
 from pipelines.paper.config import PEERS, PaperConfig
-from pipelines.paper.experiments import compared
-from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.settings import EVERY, base
+from pipelines.paper.experiments import equal_time
+from pipelines.paper.experiments.cell import (
+    EVERY,
+    IMAGE_OPTIONS,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Row,
+    base,
+)
 from pipelines.training.architectures import load
 from pipelines.training.learned_inverses import inverse_error
 
@@ -29,12 +37,9 @@ SECONDS = 10.0
 LENGTH = 40_000
 RATES = (5e-4, 1.5e-3, 5e-3)
 SMOKE_RATE = RATES[1]
-SIGMA = 0.1
-"""Noise of denoising score matching, beside the anchor."""
 
 DENSE = ModelConfig(depth=2, activation="spline")
 INVERSES = DENSE.changed(linear="learned_inverse")
-
 METHODS: dict[str, tuple[str, ModelConfig]] = {
     "ml": ("ml", DENSE),
     "relative": ("relative_ml", DENSE),
@@ -45,19 +50,18 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
     "dsm": ("dsm", DENSE),
     "ssm_vr": ("ssm_vr", DENSE),
 }
-"""Objective and net of the methods that train a flow."""
+"""Objective and network of the methods that train a flow."""
 
 PREPROCESSINGS = {
-    "white": PreprocessConfig(normalize="whiten", shrinkage=compared.SHRINKAGE),
+    "white": PreprocessConfig(normalize="whiten", shrinkage=equal_time.SHRINKAGE),
     "plain": PreprocessConfig(normalize="standardize"),
 }
-"""Preprocessing: whitened, or every element standardized alone."""
 
 SOURCE = "digits"
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a method, preprocessing and rate, and one a peer."""
+    """Yields one cell per method, preprocessing and rate, and one per peer."""
     names = dict.fromkeys(("ml", *config.methods))
     smoke = config.scale == "smoke"
     rates = (SMOKE_RATE,) if smoke else RATES
@@ -67,10 +71,10 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     for name in [name for name in names if name in PEERS]:
-        where = "white" if name in compared.WHITENED else "plain"
-        labels = {"method": name, "data": where, "lr": ""}
+        preprocessing = "white" if name in equal_time.WHITENED else "plain"
+        labels = {"method": name, "data": preprocessing, "lr": ""}
         flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
-        yield compared.peer(config, labels, name, flow, SECONDS)
+        yield equal_time.peer(config, labels, name, flow, SECONDS)
 
 
 def _flow(
@@ -85,45 +89,44 @@ def _flow(
     return flow.changed(
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
-        objective=ObjectiveConfig.of(objective, sigma=SIGMA, every=EVERY),
+        objective=ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
         anchor=AnchorConfig(tolerance=0.2),
     )
 
 
-def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
-    """Returns one row a method, preprocessing and seed, at the rate that is best by validation.
+def rows(finished: Sequence[Finished]) -> list[Row]:
+    """Returns one row per method, preprocessing and seed, at the rate that is best by validation.
 
-    A rate counts only if no seed of it diverged. The gain is over ``ml`` behind the whitening,
-    test row by test row.
+    A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data.
     """
-    ways: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    for row in compared.measured(cells, folders):
-        method, preprocessing, rate = row["labels"].values()
-        ways.setdefault((method, preprocessing), {}).setdefault(rate, []).append(row)
-    seeds = len({cell.seed for cell in cells})
-    found = []
+    ways: dict[tuple[str, str], dict[str, list[Finished]]] = {}
+    for one in equal_time.suitable(finished):
+        method, preprocessing, rate = one.cell.labels.values()
+        ways.setdefault((method, preprocessing), {}).setdefault(rate, []).append(one)
+    seeds = len({one.cell.seed for one in finished})
+    best: list[Finished] = []
     for rates in ways.values():
-        whole = [rows for rows in rates.values() if len(rows) == seeds]
-        found += map(_shown, min(whole, key=_nll, default=()))
-    return compared.with_gains(found, {"method": "ml", "data": "white"})
+        complete = [trainings for trainings in rates.values() if len(trainings) == seeds]
+        best += min(complete, key=_validation_nll, default=[])
+    gains = equal_time.with_gains(best, {"method": "ml", "data": "white"})
+    return [_shown(one, row) for one, row in zip(best, gains, strict=True)]
 
 
-def _nll(rows: Sequence[Row]) -> float:
-    """Returns the mean validation NLL over seeds."""
-    return float(np.mean([row["best/val_nll"] for row in rows]))
+def _validation_nll(trainings: Sequence[Finished]) -> float:
+    return float(np.mean([one.row["best/val_nll"] for one in trainings]))
 
 
-def _shown(row: Row) -> Row:
-    """Returns a row with its step time, of what is trained by steps, and its inverse's error.
+def _shown(one: Finished, row: Row) -> Row:
+    """Returns a row with its step time and the error of its inverse.
 
-    And without the mixture beside it, which has rows of its own.
+    The mixture that a training has beside it is left out, because it has rows of its own.
     """
     shown = {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-    stepless = row["labels"]["method"] in ("gmm", "kde")
+    method = one.cell.labels["method"]
     step = 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
-    shown["time/step_ms"] = None if stepless else step
-    if row["labels"]["method"] in METHODS:
-        error = inverse_error(load(row[compared.FOLDERS][0] / "checkpoint"))
+    shown["time/step_ms"] = None if method in ("gmm", "kde") else step
+    if method in METHODS:
+        error = inverse_error(load(one.folders[0] / "checkpoint"))
         shown["inverse/percent"] = None if error is None else 100 * error
     return shown
 
@@ -145,7 +148,7 @@ RIVALS = Experiment(
         Column("gain", "gain", 2, error="gain_se"),
     ),
     rows=rows,
-    figures=lambda rows, folders: {
-        "rivals": compared.drawn(rows, lambda method, data, lr: (f"{data} data", method))
+    figures=lambda rows, finished: {
+        "rivals": equal_time.curves(rows, lambda method, data, lr: (f"{data} data", method))
     },
 )

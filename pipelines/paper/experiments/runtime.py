@@ -1,8 +1,8 @@
-r"""The time of a training step against D: dense nets and CNNs, every objective.
+r"""The time of a training step against D: dense networks and CNNs, every objective.
 
-Over large sizes a step takes about :math:`t = e^a D^b`: b is near 2 where matrix products of a
-batch dominate, and near 3 where factorizations do. A line is fitted to
-:math:`\log t = a + b \log D`. An objective with the lesser b overtakes the other at a *crossover*.
+For large sizes a step takes about :math:`t = e^a D^b`: b is near 2 if matrix products of a batch
+dominate, and near 3 if factorizations do. A line is fitted to :math:`\log t = a + b \log D`. An
+objective with the smaller b overtakes the other at a *crossover*.
 """
 
 import json
@@ -15,19 +15,19 @@ from scipy import stats
 
 from ebflow.objectives import OBJECTIVES
 from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.stages.steps import ANCHORED
+from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Experiment, Finished, Row
+from pipelines.paper.steps import ANCHORED
 from pipelines.reporting.statistics import Confidence
 from pipelines.reporting.style import Captioned, panels
 
 LEAST = 256
-"""The least D that exponents are fitted to: below, a step has a floor that is no power of D."""
+"""The smallest D of the fit: below, a step has a minimum time that is no power of D."""
 
 Times = Mapping[int, float]
 """Step times in milliseconds by D."""
 
 Kind = tuple[str, int, str]
-"""Net, channels and variant; to a dense net colours are only more pixels."""
+"""Network, channels and variant. A dense network sees colours as further pixels."""
 
 KINDS: dict[Kind, tuple[int, ...]] = {
     ("FC", 1, "plain"): (8, 16, 28, 40, 56),
@@ -37,7 +37,7 @@ KINDS: dict[Kind, tuple[int, ...]] = {
     ("CNN", 1, "circular"): (28,),
     ("CNN", 3, "circular"): (32,),
 }
-"""Sides of the images; variants are timed at the one that the table shows."""
+"""Sides of the images; variants are timed at the side that the table shows."""
 
 SMOKE = (8, 12, 16)
 
@@ -46,22 +46,20 @@ PUBLISHED = {
     ("CNN", 1): {"ml": 3300, "sml": 2400},
     ("CNN", 3): {"ml": 50000, "sml": 33000},
 }
-"""Milliseconds at 28×28, or 3×32×32, read off the paper's figure; its GPU is not stated."""
-
-COLOURS = {name: f"C{i - 1}" if i else "black" for i, name in enumerate(OBJECTIVES)}
-"""Colours in the figure, by objective; an anchored one is dotted."""
+"""Milliseconds at 28×28, or 3×32×32, read off the paper's figure, which does not name its GPU."""
 
 SHOWN = {1: 28, 3: 32}
+"""Side of the images in the table, by channels."""
+
 METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST} on"
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
-
 Timings = dict[str, dict[int, dict[str, Any]]]
-"""What the stage measured, by objective and D."""
+"""The stage's measurements, by objective and D."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a net and size."""
+    """Yields one cell per network and size."""
     for (net, channels, variant), sides in KINDS.items():
         for side in SMOKE[-len(sides) :] if config.scale == "smoke" else sides:
             labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
@@ -72,51 +70,51 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             yield Cell(labels, steps, method=METHOD)
 
 
-def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
-    """Returns for each net, kind of images and objective how its step times grow with D."""
+def rows(finished: Sequence[Finished]) -> list[Row]:
+    """Returns the growth of step times with D, per network, kind of images and objective."""
     kinds: dict[Kind, Timings] = {}
-    for cell, (folder,) in zip(cells, folders, strict=True):
-        kind = kinds.setdefault((cell.config.net, cell.config.channels, cell.config.variant), {})
-        for timing in json.loads((folder / "timings.json").read_text()):
-            kind.setdefault(timing["label"], {})[timing["size"]] = timing
-    provenance = cells[0].provenance()
-    return [{**provenance, **row} for kind in kinds for row in _rows(kind, kinds)]
+    for one in finished:
+        config = one.cell.config
+        timings = kinds.setdefault((config.net, config.channels, config.variant), {})
+        for timing in json.loads((one.folders[0] / "timings.json").read_text()):
+            timings.setdefault(timing["label"], {})[timing["size"]] = timing
+    provenance = finished[0].cell.provenance()
+    return [{**provenance, **_row(kind, label, kinds)} for kind in kinds for label in kinds[kind]]
 
 
-def _rows(kind: Kind, kinds: Mapping[Kind, Timings]) -> Iterator[Row]:
+def _row(kind: Kind, label: str, kinds: Mapping[Kind, Timings]) -> Row:
     (net, channels, variant), plain = kind, kind[-1] == "plain"
-    paper = channels * SHOWN[channels] ** 2
-    size = min(paper, max(kinds[kind]["ml"]))
+    timings, exact = kinds[kind][label], kinds[kind]["ml"]
+    published_size = channels * SHOWN[channels] ** 2
+    size = min(published_size, max(exact))
+    times, exact_times = ({d: one["ms"] for d, one in of.items()} for of in (timings, exact))
+    fit = exponent(times)
+    value, low, high = fit.interval() if fit else (None, None, None)
+    ms, peak = (
+        timings[size][name] if size in timings else None for name in ("ms", "peak_fraction")
+    )
     reference = kinds[net, channels, "plain"]["ml"].get(size)
-    times = {
-        label: {size: timing["ms"] for size, timing in found.items()}
-        for label, found in kinds[kind].items()
-    }
-    for label, found in times.items():
-        fit, shown = exponent(found), kinds[kind][label].get(size)
-        value, low, high = fit.interval() if fit else (None, None, None)
-        peak = shown and shown["peak_fraction"]
-        known = PUBLISHED[net, channels].get(label) if plain and size == paper else None
-        yield {
-            "labels": {"net": net if plain else f"{net} {variant}",
-                       "images": "grey" if channels == 1 else "colour", "objective": label},
-            "published": {} if known is None else {"time/step_ms": known},
-            "exponent": value,
-            "exponent/low": low,
-            "exponent/high": high,
-            "exponent/se": fit and (high - value) / NORMAL,
-            "crossover": crossover(found, times["ml"]) if plain and label != "ml" else None,
-            "time/step_ms": shown and shown["ms"],
-            "peak_percent": peak and 100 * peak,
-            "ml_ratio": shown and reference and reference["ms"] / shown["ms"],
-            "sizes": [list(pair) for pair in found.items()],
-        }  # fmt: skip
+    number = PUBLISHED[net, channels].get(label) if plain and size == published_size else None
+    return {
+        "labels": {"net": net if plain else f"{net} {variant}",
+                   "images": "grey" if channels == 1 else "colour", "objective": label},
+        "published": {} if number is None else {"time/step_ms": number},
+        "exponent": value,
+        "exponent/low": low,
+        "exponent/high": high,
+        "exponent/se": fit and (high - value) / NORMAL,
+        "crossover": crossover(times, exact_times) if plain and label != "ml" else None,
+        "time/step_ms": ms,
+        "peak_percent": peak and 100 * peak,
+        "ml_ratio": ms and reference and reference["ms"] / ms,
+        "sizes": [list(pair) for pair in times.items()],
+    }  # fmt: skip
 
 
 def exponent(times: Times) -> Confidence | None:
     """Returns the exponent b; None below three sizes.
 
-    Its interval takes what is off the line for independent noise, though some of it is curvature.
+    Its interval treats deviations from the line as independent noise, though some are curvature.
     """
     rows = [(size, ms) for size, ms in times.items() if size >= LEAST]
     if len(rows) < 3:
@@ -142,23 +140,24 @@ def crossover(times: Times, reference: Times) -> float | None:
     return float(np.exp(np.interp(0.0, leads[pair], np.log(sizes[pair]))))
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
-    """Returns step times against D, a panel a net and kind of images."""
-    shown: dict[str, list[Row]] = {}
+def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
+    """Returns step times against D, one panel per network and kind of images."""
+    kinds: dict[str, list[Row]] = {}
     for row in rows:
         net, images, _ = row["labels"].values()
         if len(row["sizes"]) > 1:
-            shown.setdefault(f"{net}, {images}", []).append(row)
-    figure, axes = panels(len(shown), 10, 3.8, sharey=True)
-    for axis, (kind, found) in zip(axes, shown.items(), strict=True):
-        for row in found:
+            kinds.setdefault(f"{net}, {images}", []).append(row)
+    colours = {name: f"C{i - 1}" if i else "black" for i, name in enumerate(OBJECTIVES)}
+    figure, axes = panels(len(kinds), 10, 3.8, sharey=True)
+    for axis, (kind, group) in zip(axes, kinds.items(), strict=True):
+        for row in group:
             sizes, times = np.array(row["sizes"]).T
             name = row["labels"]["objective"]
-            base = name.removesuffix(ANCHORED)
-            style = {"color": COLOURS[base], "ls": "-" if name == base else ":", "lw": 1.2}
-            axis.plot(sizes, times, marker=".", label=name, **style)
+            objective = name.removesuffix(ANCHORED)
+            style = {"color": colours[objective], "ls": "-" if name == objective else ":"}
+            axis.plot(sizes, times, marker=".", label=name, lw=1.2, **style)
         axis.set(xscale="log", yscale="log", xlabel="D", title=kind)
-        ticks = sorted({size for row in found for size, _ in row["sizes"]})
+        ticks = sorted({size for row in group for size, _ in row["sizes"]})
         axis.set_xticks(ticks, [str(int(tick)) for tick in ticks], rotation=45)
         axis.minorticks_off()
     axes[0].set_ylabel("step time (ms)")

@@ -1,7 +1,7 @@
-"""Tables: the recipe beside other packages' densities, table by table, at equal seconds; and what
-was removed from them, put back by flows that were trained without it.
+"""Experiments on tables.
 
-Each seed of the former splits the rows anew.
+``TABLES``: the recipe beside densities of other packages, table by table, at equal seconds. Each
+seed splits the rows anew. ``MISSING``: removed entries, imputed by flows trained without them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +14,18 @@ from ebflow.errors import BadInput
 from pipelines.config.recipes import tabular
 from pipelines.config.source import overlap
 from pipelines.paper.config import FillConfig, PaperConfig
-from pipelines.paper.experiments.cell import IMAGE_OPTIONS, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.compared import LOG_PROBS, measured, peer, with_gain
-from pipelines.paper.experiments.settings import base, bounds, data
+from pipelines.paper.experiments.cell import (
+    IMAGE_OPTIONS,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Row,
+    base,
+    data,
+    limits,
+)
+from pipelines.paper.experiments.equal_time import gain, peer, suitable, with_curve
 from pipelines.reporting.statistics import student
 
 SECONDS = 30.0
@@ -26,71 +35,70 @@ PEERS = ("gmm", "maf", "nsf")
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a table and density.
-
-    Raises:
-        BadInput: if there is no table, or two are called alike.
-    """
-    if not config.sources:
-        raise BadInput("--sources: found none, expected .parquet files of tables")
-    names = [Path(source).stem for source in config.sources]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise BadInput(f"--sources: found two tables called {twice}, expected names of their own")
-    for source, name in zip(config.sources, names, strict=True):
+    """Yields one cell per table and density."""
+    for source, name in zip(config.sources, _names(config.sources), strict=True):
         flow = base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=tabular)
         flow = flow.changed(data={"seed": seed})
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
         for other in PEERS:
-            labels = {"table": name, "density": other}
-            yield peer(config, labels, other, flow, SECONDS)
+            yield peer(config, {"table": name, "density": other}, other, flow, SECONDS)
 
 
-def rows(cells: Sequence[Cell], folders: Sequence[Folders]) -> list[Row]:
-    """Returns one row a table and seed: the NLL of every density, and the recipe's lead.
+def _names(sources: Sequence[str]) -> list[str]:
+    """Returns the names of the tables; raises BadInput if there is none, or two are equal."""
+    if not sources:
+        raise BadInput("--sources: found none, expected .parquet files of tables")
+    names = [Path(source).stem for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise BadInput(f"--sources: found two tables called {twice}, expected names of their own")
+    return names
 
-    That is over the best peer by the mean test NLL over seeds, test row by test row.
+
+def rows(finished: Sequence[Finished]) -> list[Row]:
+    """Returns one row per table and seed: the NLL of every density, and the recipe's lead.
+
+    The lead is over the best peer by the mean test NLL over seeds, test row by test row.
     """
-    tables: dict[str, dict[int, dict[str, Row]]] = {}
-    for row in measured(cells, folders):
-        table, density = row["labels"].values()
-        tables.setdefault(table, {}).setdefault(row["seed"], {})[density] = row
-    overlaps = {cell.labels["table"]: overlap(cell.data) for cell in cells if cell.measure}
-    return [
-        row
-        for table, seeds in tables.items()
-        for row in _rows(table, [*seeds.values()], overlaps[table])
-    ]
+    tables: dict[str, dict[int, dict[str, Finished]]] = {}
+    for one in suitable(finished):
+        table, density = one.cell.labels.values()
+        tables.setdefault(table, {}).setdefault(one.cell.seed, {})[density] = one
+    return [row for table, seeds in tables.items() for row in _rows(table, [*seeds.values()])]
 
 
-def _rows(table: str, seeds: Sequence[Mapping[str, Row]], overlap: float) -> Iterator[Row]:
-    """Yields the rows of a table, of the seeds that the recipe has."""
-    nlls = [{name: row["test/nll"] for name, row in found.items()} for found in seeds]
+def _rows(table: str, seeds: Sequence[Mapping[str, Finished]]) -> Iterator[Row]:
+    """Yields the rows of a table, of the seeds whose recipe did not diverge."""
+    nlls = [{name: one.row["test/nll"] for name, one in found.items()} for found in seeds]
     means = pd.DataFrame(nlls).mean().drop(RECIPE, errors="ignore")
     best = None if means.empty else means.idxmin()
-    whole = [found for found in seeds if RECIPE in found]
-    leads = [found[RECIPE][LOG_PROBS] - found[best][LOG_PROBS] for found in whole if best in found]
-    for found in whole:
-        shown = with_gain(found[RECIPE], found.get(best), "lead")
-        shown |= {"labels": {"table": table, "ahead": _ahead(leads, best, overlap)}, "best": best}
-        for name, row in found.items():
-            shown |= {name: row["test/nll"], f"{name}/se": row["test/nll_se"],
-                      f"{name}/seconds": row["time/train_s"]}  # fmt: skip
-        yield {**shown, "gaussian": found[RECIPE]["baseline/gaussian_nll"], "overlap": overlap}
+    complete = [found for found in seeds if RECIPE in found]
+    shared = overlap(next(iter(seeds[0].values())).cell.data)
+    leads = [
+        found[RECIPE].log_probs - found[best].log_probs for found in complete if best in found
+    ]
+    for found in complete:
+        recipe = found[RECIPE]
+        row = {**with_curve(recipe), **gain(recipe, found.get(best), "lead")}
+        row |= {"labels": {"table": table, "ahead": _ahead(leads, best, shared)}, "best": best}
+        for name, one in found.items():
+            row |= {name: one.row["test/nll"], f"{name}/se": one.row["test/nll_se"],
+                    f"{name}/seconds": one.row["time/train_s"]}  # fmt: skip
+        yield {**row, "gaussian": recipe.row["baseline/gaussian_nll"], "overlap": shared}
 
 
 def _ahead(leads: Sequence[np.ndarray], best: str | None, overlap: float) -> str:
-    """Returns which density is ahead; ``not told`` if the interval of the lead holds 0.
+    """Returns the density that is ahead; "not decided" if the interval of the lead holds 0.
 
-    It is over seeds, or over the test rows of a single one.
+    The interval is over seeds, or over the test rows of a single seed.
     """
     if not leads:
         return ""
-    alone = len(leads) == 1
-    units = leads[0] if alone else [lead.mean() for lead in leads]
-    _, low, high = student(units, overlap=0.0 if alone else overlap).interval()
+    single = len(leads) == 1
+    units = leads[0] if single else [lead.mean() for lead in leads]
+    _, low, high = student(units, overlap=0.0 if single else overlap).interval()
     if low <= 0 <= high:
-        return "not told"
+        return "not decided"
     return RECIPE if low > 0 else best
 
 
@@ -103,8 +111,7 @@ TABLES = Experiment(
     uses=IMAGE_OPTIONS - {"source"} | {"sources"},
     cells=cells,
     columns=(
-        Column(RECIPE, RECIPE, 2, interval=False),
-        *(Column(name, name, 2, interval=False) for name in PEERS),
+        *(Column(name, name, 2, interval=False) for name in (RECIPE, *PEERS)),
         Column("gaussian", "Gaussian", 2, interval=False),
         Column("lead", "lead", 2, error="lead_se"),
     ),
@@ -112,17 +119,14 @@ TABLES = Experiment(
 )
 
 BUNDLED = ("breast-cancer", "wine", "diabetes")
-"""The tables if no others are given."""
-
-FILL_SECONDS, FILL_LENGTH = 60.0, 6_000
-OVER_MEAN = "study/lead_over_gaussian_mean"
+"""The default tables of ``MISSING``."""
 
 
 def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a table."""
-    limits = bounds(config, cpu=FILL_SECONDS, full=FILL_LENGTH)
+    """Yields one cell per table."""
+    bounds = limits(config, cpu=60.0, full=6_000)
     fill = FillConfig(
-        seed=seed, threads=config.threads, seconds=limits["max_seconds"], steps=limits["steps"]
+        seed=seed, threads=config.threads, seconds=bounds["max_seconds"], steps=bounds["steps"]
     )
     method = f"ebflow.fit, {fill.share:.0%} of the entries removed"
     for source in config.sources or BUNDLED:
@@ -131,10 +135,10 @@ def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
 
 
 MISSING = Experiment(
-    about="CRPS of removed entries (columns' standard deviations): a flow's draws, a Gaussian's "
-    "draws, its conditional mean",
+    about="CRPS of removed entries (columns' standard deviations): a flow's samples, a Gaussian's "
+    "samples, its conditional mean",
     legend="a fifth of all entries removed at random, in training and in testing; Gaussian: of "
-    "greatest likelihood given what is left; lead: the flow's over its draws and over its mean, "
+    "greatest likelihood given what is left; lead: the flow's over its samples and over its mean, "
     "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
     uses=frozenset(("sources", "seconds", "rows", "validation", "test", "seeds", "threads")),
     cells=filled,
@@ -143,6 +147,9 @@ MISSING = Experiment(
         Column("study/crps_gaussian", "Gaussian", 3, interval=False),
         Column("study/crps_gaussian_mean", "its mean", 3, interval=False),
         Column("study/lead_over_gaussian", "lead", 3, interval=False),
-        Column(OVER_MEAN, "over mean", 3, error=f"{OVER_MEAN}_se"),
+        Column(
+            "study/lead_over_gaussian_mean",
+            "over mean", 3, error="study/lead_over_gaussian_mean_se",
+        ),
     ),
-)
+)  # fmt: skip

@@ -1,11 +1,9 @@
-"""Densities that are known: three in the plane by every objective, how far a flow stays from the
-truth.
+"""Densities in the plane: the divergence of each objective's flow from the truth.
 
-In the plane every objective has the same target, the density smoothed by σ = 0.375: denoising
-score matching smooths by itself, the others are shown noised rows. At scale ``full`` the settings
-are the paper's; at the others they are this project's, the same for all objectives but for what
-score matching needs. There scores are matched in some steps only, and denoising leaves most of the
-noise to the rows, which the steps between are shown too.
+Every objective has the same target, the density smoothed by σ = 0.375. Denoising score matching
+smooths by itself; the other objectives see noised rows. Scale ``full`` has the paper's settings.
+The other scales have this project's: scores are matched in some steps only, and denoising leaves
+most of the noise to the rows, because the steps between see the same rows.
 """
 
 import math
@@ -14,35 +12,43 @@ from itertools import product
 
 import numpy as np
 
-from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
+from pipelines.config import (
+    AnchorConfig,
+    DensityConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PreprocessConfig,
+)
 from pipelines.paper.config import DivergeConfig, PaperConfig
-from pipelines.paper.experiments import cell
-from pipelines.paper.experiments.cell import STEPS, Cell, Column, Experiment, Folders, Row
-from pipelines.paper.experiments.settings import EVERY, OBJECTIVES, PLAIN, RAW, base
+from pipelines.paper.experiments.cell import (
+    EVERY,
+    STEPS,
+    Cell,
+    Column,
+    Experiment,
+    Finished,
+    Row,
+    base,
+)
+from pipelines.paper.experiments.table import OBJECTIVES
 from pipelines.reporting.style import Captioned, panels
 
 SIGMA = 0.375
 SECONDS = 20.0
-WEIGHTS = {"ssm_vr": SIGMA**2}
-"""The recipe's factors of score matching beside an anchor of weight 1, where they are not the
-default."""
 
-OWN = 0.05
-"""The recipe's noise of denoising score matching, of which rows have the rest."""
+OWN_SIGMA = 0.05
+"""The recipe's noise of denoising score matching; the rows have the rest."""
 
-BOUND = 2.0
-"""The recipe's bound of log-scales: free ones make a loss infinite, or a stray point cost much."""
-
-FEW = {"samples": 1_000, "resolution": 40}
-"""What is measured at scale ``smoke``."""
+SMOKE = {"samples": 1_000, "resolution": 40}
+"""Options of the measurement at scale ``smoke``."""
 
 LENGTHS = {"sine": (2_048, 50_001), "swirl": (2_048, 50_001), "checkerboard": (10_000, 100_001)}
 """Published batch sizes and steps, by density."""
 
 USUAL = {"lr": 1e-4, "clip": 10.0, "optimizer": "adam", "shift": "elu", "norm": None}
-"""Published learning rate, norm of the gradient at most, optimizer, activation of the networks for
-shifts (those for scales have ``swish``) and normalization of dense layers, if not told otherwise.
-"""
+"""Published learning rate, bound of the gradient's norm, optimizer, activation of the networks for
+shifts (those for scales have ``swish``) and normalization of dense layers; ``PUBLISHED`` has the
+exceptions."""
 
 PUBLISHED = {
     ("sine", "ml"): {"lr": 5e-4, "clip": 1.0, "shift": "swish"},
@@ -59,49 +65,48 @@ PUBLISHED = {
     ("checkerboard", "dsm"): {"optimizer": "adamw"},
     ("checkerboard", "fd_ssm"): {"norm": "weight"},
 }
-"""Published otherwise, by density and objective."""
+"""Published exceptions, by density and objective."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell a density and objective: the paper's settings or the recipe's."""
-    size = FEW if config.scale == "smoke" else {}
-    made = _paper if config.scale == "full" else _recipe
+    """Yields each density and objective, by the paper's settings or the recipe's."""
+    settings = _published if config.scale == "full" else _recipe
     common = {"cpu": SECONDS, "recipe": DensityConfig, "validate_every": 500, "threads": 1}
     for density, objective in product(LENGTHS, OBJECTIVES.values()):
-        given = base(config, seed, density, full=LENGTHS[density][1], **common)
-        flow = made(given, density, objective)
+        flow = base(config, seed, density, full=LENGTHS[density][1], **common)
+        flow = settings(flow, density, objective)
         own = flow.objective.options.get("sigma", 0.0)
         flow = flow.changed(train={"noise": math.sqrt(SIGMA**2 - own**2)})
+        size = SMOKE if config.scale == "smoke" else {}
         measure = DivergeConfig(density=density, sigma=SIGMA, **size)
         yield Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
 
 
-def _paper(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
-    paper = USUAL | PUBLISHED.get((density, objective), {})
-    shift, norm = paper.pop("shift"), paper.pop("norm")
+def _published(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
+    train = USUAL | PUBLISHED.get((density, objective), {})
+    shift, norm = train.pop("shift"), train.pop("norm")
+    train |= {"batch_size": LENGTHS[density][0], "schedule": "constant", "warmup": 0.0}
     return flow.changed(
         objective=ObjectiveConfig.of(objective, sigma=SIGMA),
-        preprocess=RAW.changed(logit=None),
+        preprocess=PreprocessConfig(normalize="none", logit=None),
         model=ModelConfig(architecture="coupling", shift_activation=shift, norm=norm),
-        anchor=PLAIN,
-        train={
-            **paper, "batch_size": LENGTHS[density][0], "schedule": "constant", "warmup": 0.0,
-            "dtype": "float64",
-        },
-    )  # fmt: skip
+        anchor=AnchorConfig(weight=0.0),
+        train=train | {"dtype": "float64"},
+    )
 
 
 def _recipe(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
-    weight = WEIGHTS.get(objective)
+    weight = SIGMA**2 if objective == "ssm_vr" else None
     return flow.changed(
-        objective=ObjectiveConfig.of(objective, sigma=OWN, every=EVERY, weight=weight),
+        objective=ObjectiveConfig.of(objective, sigma=OWN_SIGMA, every=EVERY, weight=weight),
         preprocess={"logit": None, "match_after": False},
-        model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=BOUND),
+        # Free log-scales make a loss infinite, or a stray point too expensive.
+        model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=2.0),
         train={"batch_size": 256, "lr": 1e-2, "warmup": 0.25, "clip": 1.0, "ema_decay": 0.99},
     )
 
 
-def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captioned]:
+def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
     """Returns the densities of the first seed's flows beside the true ones."""
     figure, axes = panels(1 + len(OBJECTIVES), 9.6, 5.1, down=len(LENGTHS))
     places = dict(zip(product(LENGTHS, ("truth", *OBJECTIVES.values())), axes.flat, strict=True))
@@ -109,13 +114,13 @@ def figures(rows: Sequence[Row], folders: Sequence[Folders]) -> dict[str, Captio
         axis.set(xticks=[], yticks=[])
         axis.grid(visible=False)
     look = {"origin": "lower", "cmap": "magma", "interpolation": "bilinear"}
-    for row, (_, measured) in cell.first_seed(rows, folders):
-        density, objective = row["labels"].values()
-        arrays = np.load(measured / "arrays.npz")
+    for one in (one for one in finished if one.cell.seed == finished[0].cell.seed):
+        density, objective = one.cell.labels.values()
+        arrays = np.load(one.folders[-1] / "arrays.npz")
         brightest = np.exp(arrays["truth"].max())
         for name, key in (("truth", "truth"), (objective, "model")):
             places[density, name].imshow(np.exp(arrays[key]), vmin=0, vmax=brightest, **look)
-        places[density, objective].set_xlabel(f"KL {row['study/kl']:.3f}")
+        places[density, objective].set_xlabel(f"KL {one.row['study/kl']:.3f}")
     for axis, title in zip(axes[0], ("truth", *OBJECTIVES), strict=True):
         axis.set_title(title)
     for axis, density in zip(axes[:, 0], LENGTHS, strict=True):

@@ -16,7 +16,7 @@ import torch
 
 from ebflow.architectures import glow
 from pipelines.paper.config import StepsConfig
-from pipelines.paper.stages.steps import Subject, net
+from pipelines.paper.steps import Subject, net
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -6,7 +6,7 @@ from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.stages.steps import USELESS, Subject, benchmark, labels, net, step_flops
+from pipelines.paper.steps import USELESS, Subject, benchmark, labels, net, step_flops
 
 CONVOLUTIONAL = set(OBJECTIVES) - set(USELESS)
 VARIANTS = [
@@ -41,7 +41,7 @@ def test_nets_of_growing_images(kind, variant, expected):
 
 
 def test_every_net_of_a_short_run_can_be_made():
-    for cell in EXPERIMENTS["runtime"].placed(PaperConfig(experiment="runtime", scale="smoke")):
+    for cell in EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke")):
         assert net(cell.config).event_shape and labels(cell.config)
 
 

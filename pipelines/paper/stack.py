@@ -1,9 +1,8 @@
-"""From prepared data to many small nets that were trained at once, measured on the way.
+"""From prepared data to many small networks that are trained at once, with their measurements.
 
-What is a product of one net is one of all. Of a net of a few thousand weights a step is hundreds
-of calls of a few microseconds each. Stacked, the nets share the calls; the numbers of each are
-those of a training of its own, up to rounding: nets see nothing of each other, and one that
-becomes non-finite stays alone with it.
+A step of one small network is hundreds of calls of a few microseconds each. Stacked, the networks
+share the calls. The numbers of each are those of a training of its own, up to rounding: networks
+do not see each other, and one that becomes non-finite affects no other.
 """
 
 import copy
@@ -37,7 +36,7 @@ NETS = "nets.parquet"
 BATCH = 100
 
 DECAY = 0.99
-"""Of the averages of the weights: used as min(0.99, (1 + t)/(10 + t)) at update t."""
+"""Decay of the averages of the weights; min(0.99, (1 + t)/(10 + t)) at update t."""
 
 PREPROCESSINGS = {
     "whitened": PreprocessConfig(shrinkage=1e-3),
@@ -50,24 +49,23 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
     "centred": {"centred": True},
     "learned": {"activation": "spline"},
 }
-"""Options of the net."""
+"""Options of the network."""
 
 
 def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
-    """Writes ``nets.parquet``, which ``train`` returns."""
+    """Writes ``nets.parquet``, the table of ``train``."""
     nets = train(config, begin(config, config.threads, data, run, "training"))
     nets.to_parquet(run.output / NETS)
     run.log_metrics({"study/trainings": len(nets)})
 
 
 def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
-    """Returns nets of every preprocessing, start and rate, and what was measured of them.
+    """Returns networks of every preprocessing, start and rate, with their measurements.
 
-    The columns ``part``, ``width`` (D), ``activation``, ``objective``, ``preprocessing``,
-    ``start`` and ``rate`` are what nets of other seeds share. ``steps`` are those of the looks;
-    ``nll`` (nats) and ``mass`` (squared latent mean an element) are of validation rows at each,
-    inf where they are not finite. ``gaussian`` is the Gaussian's validation NLL; ``gain`` how far
-    its mean test NLL is above that of the best look by validation, NaN if there is none.
+    ``width`` is D, ``steps`` are those of the looks. ``nll`` (nats) and ``mass`` (squared latent
+    mean per element) are measured on validation rows at each look, inf if not finite.
+    ``gaussian`` is the Gaussian's validation NLL. ``gain`` is how far the mean test NLL of the
+    best look by validation is below the Gaussian's; NaN if no look was finite.
     """
     chains = {
         name: fitted(ChainConfig(chain=PREPROCESSINGS[name]), dataset)
@@ -77,7 +75,7 @@ def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
     test, width = reference(dataset.split("test")), dataset.split("train").width
     nets, members = [], []
     for name, (sign, bias), rate in product(chains, config.starts, config.rates):
-        net = {"preprocessing": name, "start": named(sign, bias), "rate": rate}
+        net = {"preprocessing": name, "start": start_name(sign, bias), "rate": rate}
         nets.append({**net, "nll": [], "mass": [], "gain": math.nan})
         flow = dense((width,), sign=sign, bias=bias, **ACTIVATIONS[config.activation])
         members.append(Member(flow, rate, config.preprocessings.index(name)))
@@ -91,14 +89,14 @@ def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
     shared = {
         **config.model_dump(include={"part", "activation", "seed"}),
         "width": width,
-        "objective": config.trained_by,
+        "objective": config.objective_label,
         "gaussian": -float(reference(dataset.split("validation")).mean()),
     }
     return pd.DataFrame([{**shared, **net, "steps": list(config.looks)} for net in nets])
 
 
-def named(sign: int, bias: float) -> str:
-    """Returns how a start is told: the sign of the identity, and every offset."""
+def start_name(sign: int, bias: float) -> str:
+    """Returns the name of a start: the sign of the identity, and every offset."""
     return f"{sign:+d}, {bias:g}"
 
 
@@ -110,7 +108,7 @@ def _objective(config: ObjectiveConfig) -> Objective:
 
 
 def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa: ANN401
-    """Returns −log p(x) of one net of a stack, whose log-determinants no cache may hold."""
+    """Returns −log p(x) without the cache of log-determinants, which would mix the networks."""
     linear = (layer for layer in density.layers if layer.constant_jacobian)
     return density.at(x).energy - sum(layer.volume(layer.weight) for layer in linear)
 
@@ -118,48 +116,36 @@ def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa:
 def _batches(
     config: StackConfig, dataset: Dataset, chains: Mapping[str, Preprocessing]
 ) -> Iterator[tuple[Tensor, RowGenerator]]:
-    """Yields for every step, and once more, a batch by every preprocessing, and the noise."""
+    """Yields a batch by every preprocessing, and the noise, ``steps`` + 1 times."""
     split, seed = dataset.split("train"), config.seed
     shuffled = split.shuffled(BATCH, seed=seed)
     flows = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
     for step in range(config.steps + 1):
         x = next(shuffled).x
+        noise = RowGenerator(seed, "dequantize", step)
         with torch.no_grad():
-            found = [
-                flow.preprocess(x, generator=RowGenerator(seed, "dequantize", step))
-                for flow in flows
-            ]
-        yield torch.stack(found), RowGenerator(seed, "train", step)
+            batches = [flow.preprocess(x, generator=noise) for flow in flows]
+        yield torch.stack(batches), RowGenerator(seed, "train", step)
 
 
 @torch.no_grad()
 def _look(net: dict[str, Any], flow: Flow, dataset: Dataset, gaussian: Tensor) -> None:
-    """Measures a net; its gain over the Gaussian's test log-densities too if it is the best."""
+    """Measures a network; also its gain over the Gaussian's test values if it is the best look."""
     split = dataset.split("validation")
-    nll = _finite(-float(log_probs(flow, split).mean()))
+    nll = -float(log_probs(flow, split).mean())
     latent = flow.to_latent(torch.cat([batch.x for batch in split.batches(1000)]))
-    mass = _finite(latent_statistics(latent)["latent/mean_norm2"])
+    mass = latent_statistics(latent)["latent/mean_norm2"]
     if math.isfinite(nll) and nll <= min(net["nll"], default=nll):
         net["gain"] = float((log_probs(flow, dataset.split("test")) - gaussian).numpy().mean())
-    net["nll"].append(nll)
-    net["mass"].append(mass / split.width)
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
+    net["nll"].append(nll if math.isfinite(nll) else math.inf)
+    net["mass"].append((mass if math.isfinite(mass) else math.inf) / split.width)
 
 
 Weights = Mapping[str, Tensor]
 
 
 class Member(NamedTuple):
-    """One of the nets that are trained.
-
-    Attributes:
-        flow: The net as it starts; its layers are those of the others.
-        rate: The learning rate of Adam.
-        batch: The place of its rows among the batches of a step.
-    """
+    """A network at its start, Adam's learning rate, and the place of its rows in a step."""
 
     flow: Flow
     rate: float
@@ -167,16 +153,10 @@ class Member(NamedTuple):
 
 
 class Stack:
-    """Creates the trainings of flows by Adam under a cosine, with averaged weights.
+    """Trainings of flows with equal layers by Adam under a cosine, with averaged weights.
 
-    A step costs what those of all nets cost, without their overheads: 1/2 to 1/3 of them at
-    D = 64, nothing less at D = 784.
-
-    Arguments:
-        members: The nets.
-        objective: What is minimized; it may not draw but from its generator, which is a
-            ``RowGenerator``.
-        steps: The steps of the schedule.
+    A step costs 1/2 to 1/3 of separate steps at D = 64, and as much as they at D = 784. The
+    objective may use no random numbers but those of its ``RowGenerator``.
     """
 
     def __init__(self, members: Sequence[Member], objective: Objective, *, steps: int) -> None:
@@ -194,11 +174,9 @@ class Stack:
         self.step, self.steps = 0, steps
 
     def train_step(self, batches: Tensor, generator: RowGenerator) -> Tensor:
-        """Does one step of every net; returns their mean losses before it, with shape (N,).
+        """Does one step of every network; returns their mean losses before it, with shape (N,).
 
-        Arguments:
-            batches: Batches of rows, with shape (K, B, *event).
-            generator: Where random numbers come from, the same ones for every net.
+        ``batches`` has shape (K, B, *event). All networks share the generator's numbers.
         """
         progress = Progress(self.step, self.step / self.steps)
         for group in self._optimizer.param_groups:
@@ -207,22 +185,21 @@ class Stack:
         weights = {name: torch.stack([net[name] for net in self._nets]) for name in self._nets[0]}
 
         def loss(weights: Weights, buffers: Weights, place: Tensor) -> Tensor:
-            x = batches.index_select(0, place.view(1))[0]
-            given = (x, None, generator, progress)
-            return functional_call(self._modules[0], (weights, buffers), given)[0].mean()
+            inputs = (batches.index_select(0, place.view(1))[0], None, generator, progress)
+            return functional_call(self._modules[0], (weights, buffers), inputs)[0].mean()
 
         losses = vmap(loss)(weights, self._buffers, self._places)
         losses.sum().backward()
         self._optimizer.step()
         decay = min(DECAY, (1 + self.step) / (10 + self.step))
         for net, averages in zip(self._nets, self._averages, strict=True):
-            for average, now in zip(averages, net.values(), strict=True):
-                average.lerp_(now.detach(), 1 - decay)
+            for average, weight in zip(averages, net.values(), strict=True):
+                average.lerp_(weight.detach(), 1 - decay)
         self.step += 1
         return losses.detach()
 
     def flows(self) -> Iterator[Flow]:
-        """Yields the nets with their averaged weights, in the order of the members."""
+        """Yields the networks with their averaged weights, in the order of the members."""
         for module, averages in zip(self._modules, self._averages, strict=True):
             flow = copy.deepcopy(module.flow)
             for parameter, average in zip(flow.parameters(), averages, strict=True):

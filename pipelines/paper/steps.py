@@ -1,9 +1,9 @@
-"""The time of a training step of every objective on one net, beside this machine's peak.
+"""The time of a training step of every objective on one network, beside this machine's peak.
 
-A step is loss, backward and fused Adam on a batch that is already preprocessed. Objectives are
-timed in turn, round after round, so that a slow spell of the machine meets them alike; the least
-time of each is reported. They share the flow's weights, optimizer and anchor, whose values do not
-change what a step costs: memory is that of one training.
+A step is loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn,
+round after round, so that slow phases of the machine affect them alike. The minimum of each is
+reported. They share the flow's weights, optimizer and anchor, which do not change the cost of a
+step, so that memory is that of one training.
 """
 
 import itertools
@@ -29,10 +29,10 @@ from pipelines.paper.config import StepsConfig
 from pipelines.tracking.run import StageRun
 
 ANCHORED = " + anchor"
-"""What follows the name of an objective beside an anchor of weight 1."""
+"""Suffix of an objective beside an anchor of weight 1."""
 
 INTERVAL = 100
-"""Steps between refreshes of an anchor; no refresh is timed with a step."""
+"""Steps between refreshes of an anchor; a step's time includes this share of a refresh."""
 
 BURST = 5
 """Steps of an objective at a time."""
@@ -41,24 +41,20 @@ Step = Callable[[], Tensor]
 """Does one training step, and returns the loss."""
 
 BESIDE = ("dsm", "ssm")
-"""Objectives that are timed beside an anchor too, of dense layers."""
+"""Objectives of dense layers that are timed beside an anchor too."""
 
 USELESS = ("relative_ml", "exact_sm")
-"""What is of no use to a convolution: the one is ml there, the other has D tangents."""
+"""Objectives without use for convolutions: the first equals ml, the second has D tangents."""
 
 VARIED = {"FC": ("ml", "lazy_ml", "dsm"), "CNN": ("ml", "dsm")}
-"""The objectives of variants of a net."""
+"""The objectives of variants of a network."""
 
 
 def steps(config: StepsConfig, *, run: StageRun) -> None:
-    """Writes ``timings.json``, objective by objective.
-
-    It is to be the only stage that runs.
-    """
+    """Writes ``timings.json``, objective by objective. No other stage may run meanwhile."""
     run.log_params(config.model_dump())
     torch.set_num_threads(config.threads)
-    peak = measured_peak()
-    rows = benchmark(net(config), labels(config), peak=peak, seconds=config.seconds)
+    rows = benchmark(net(config), labels(config), peak=measured_peak(), seconds=config.seconds)
     (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
     run.log_metrics(
         {f"time/step_ms/{row['label'].replace(' + ', '_')}": row["ms"] for row in rows}
@@ -78,7 +74,7 @@ def net(config: StepsConfig) -> Flow:
 
 
 def labels(config: StepsConfig) -> list[str]:
-    """Returns the objectives that are timed."""
+    """Returns the objectives to time."""
     names = tuple(OBJECTIVES) if config.variant == "plain" else VARIED[config.net]
     if config.net == "CNN":
         return [name for name in names if name not in USELESS]
@@ -91,47 +87,40 @@ def benchmark(
 ) -> list[dict[str, Any]]:
     """Returns the timings of objectives.
 
-    Each has ``size`` (D), ``label`` (the objective, with ``ANCHORED`` if it is), ``ms`` (the least
-    step time, with 1/100 of a refresh of the anchor) and ``peak_fraction`` (FLOP of the step over
-    the least time times the peak; None where they are not counted).
-
-    Arguments:
-        flow: What is trained.
-        labels: The objectives, with ``ANCHORED`` behind some.
-        peak: This machine's matrix-product peak in FLOP/s (``measured_peak``).
-        batch: The batch size B.
-        seconds: Least time given to every objective; slow ones get at least 5 steps.
+    Each has ``size`` (D), ``label``, ``ms`` (the minimum step time) and ``peak_fraction`` (FLOP of
+    the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted). Slow
+    objectives do at least 5 steps.
     """
     subject = Subject(flow)
     refreshed = [label for label in labels if subject.anchor_of(label)]
-    refresh = _least({"": subject.anchor.refresh}, seconds)[""] if refreshed else 0.0
+    refresh = _minimum({"": subject.anchor.refresh}, seconds)[""] if refreshed else 0.0
     steps = {label: subject.stepper(label, batch) for label in labels}
     flops = {label: step_flops(flow, label, batch, step) for label, step in steps.items()}
-    found = []
-    for label, least in _least(steps, seconds, BURST).items():
-        spent = least + (refresh / INTERVAL if label in refreshed else 0.0)
+    rows = []
+    for label, minimum in _minimum(steps, seconds, BURST).items():
+        spent = minimum + (refresh / INTERVAL if label in refreshed else 0.0)
         fraction = None if flops[label] is None else flops[label] / (spent * peak)
         size = math.prod(flow.event_shape)
-        found.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction})
-    return found
+        rows.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction})
+    return rows
 
 
-def _least(
+def _minimum(
     actions: Mapping[str, Callable[[], object]], seconds: float, burst: int = 1
 ) -> dict[str, float]:
-    """Returns the least time of each, which are done in turn until each has had its seconds."""
+    """Returns the minimum time of each action; they take turns until each has had its seconds."""
     times: dict[str, list[float]] = {name: [] for name in actions}
-    while due := [name for name, found in times.items() if not found or sum(found) < seconds]:
+    while due := [name for name, spent in times.items() if not spent or sum(spent) < seconds]:
         for name in due:
             for _ in range(burst):
-                began = time.perf_counter()
+                start = time.perf_counter()
                 actions[name]()
-                times[name].append(time.perf_counter() - began)
-    return {name: min(found) for name, found in times.items()}
+                times[name].append(time.perf_counter() - start)
+    return {name: min(spent) for name, spent in times.items()}
 
 
 class Subject:
-    """Creates the optimizer and the anchor that the steps of all objectives share."""
+    """A flow with the optimizer and the anchor that the steps of all objectives share."""
 
     def __init__(self, flow: Flow) -> None:
         self.flow, self.parameters = flow, list(flow.parameters())
@@ -139,14 +128,15 @@ class Subject:
         self.anchor = Anchor(flow, interval=10**9)
 
     def anchor_of(self, label: str) -> Anchor | None:
-        """Returns the anchor, if the steps of an objective refresh it from time to time."""
+        """Returns the anchor if the objective has one."""
         return self.anchor if label == "lazy_ml" or label.endswith(ANCHORED) else None
 
     def stepper(self, label: str, batch: int) -> Step:
-        """Returns a training step of an objective, by batches of a size."""
+        """Returns a training step of an objective."""
         module, count = LossModule(self.flow, self._loss(label)), itertools.count()
-        noise, drawn = RowGenerator(0, "benchmark", label), generator(0, "benchmark", label)
-        x = torch.randn(batch, *self.flow.event_shape, generator=drawn)
+        noise = RowGenerator(0, "benchmark", label)
+        rows = generator(0, "benchmark", label)
+        x = torch.randn(batch, *self.flow.event_shape, generator=rows)
 
         def step() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
@@ -165,15 +155,15 @@ class Subject:
 
 
 def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
-    """Does a step; returns its FLOP, element-wise work left out.
+    """Does a step; returns its FLOP without element-wise work.
 
-    PyTorch counts matrix products and convolutions. Added are, for every layer of n coordinates,
+    PyTorch counts matrix products and convolutions. For every layer of n coordinates this adds
     LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
     triangular solutions of ``sml`` (2 B n²). For zero padding ``ml`` eliminates a convolution by
-    strips of rows (``bijections.convolution``), each with one inverse more.
+    strips of rows (``bijections.convolution``), each with one more inverse.
 
-    None of convolutions by ``sml``, which solves in float64, and by ``ml`` of circular ones, by
-    Fourier transforms and small complex blocks.
+    Returns None for convolutions by ``sml``, which solves in float64, and for circular ones by
+    ``ml``, which has Fourier transforms and small complex blocks.
     """
     with FlopCounterMode(display=False) as counter:
         step()
@@ -200,6 +190,6 @@ def _strips(layer: Convolution) -> list[int]:
 
 def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3) -> float:
     """Returns the best float32 matrix product of this machine in FLOP/s, over square sizes."""
-    squares = {size: [torch.randn(size, size) for _ in range(3)] for size in sizes}
-    products = {size: partial(torch.mm, a, b, out=out) for size, (a, b, out) in squares.items()}
-    return max(2 * size**3 / least for size, least in _least(products, seconds).items())
+    squares = {n: [torch.randn(n, n) for _ in range(3)] for n in sizes}
+    products = {n: partial(torch.mm, a, b, out=out) for n, (a, b, out) in squares.items()}
+    return max(2 * n**3 / least for n, least in _minimum(products, seconds).items())
