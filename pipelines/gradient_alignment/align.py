@@ -67,14 +67,6 @@ ATTRIBUTIONS = (
 They are a table and no claims: claims share Holm's correction with the study's own questions.
 """
 
-SHARED = {
-    True: "points, a judge and classifiers of its own; the split of the rows and all flows are "
-    "those of the first, so that intervals are of these alone",
-    False: "a split of the rows, flows, points, a judge and classifiers of its own; intervals "
-    "allow for the overlap of splits of the same rows (Nadeau and Bengio, 2003)",
-}
-"""The parts that differ between seeds, by ``Scale.shared``."""
-
 
 def align(
     config: AlignmentConfig,
@@ -98,21 +90,22 @@ def align(
     first = models(config)
     arrays = [dict(np.load(folder / "arrays.npz")) for folder in measured[: len(first)]]
     shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
-    whole = study(first, outcomes, arrays, width=width, overlap=overlap)
+    measurements = study(first, outcomes, arrays, width=width, overlap=overlap)
     reference = {
         name: student([one[name] for one in quality], overlap=overlap).interval()
         for name in quality[0]
     }
+    diagnoses = ((name, measurements.diagnosis(name)) for name in measurements.models)
     Result(
         title="Gradient alignment",
-        intro=intro(config, whole),
-        conclusion=conclude(whole, quality),
-        headline=_by_model("Models", whole, BRIEF, NOTE),
-        facts=whole.diagnoses,
-        sections=[*plots(figures(whole, shape)), *tables(whole, reference)],
-        metrics=metrics(whole, reference),
+        intro=intro(config, measurements),
+        conclusion=conclude(measurements, quality),
+        headline=_by_model("Models", measurements, BRIEF, NOTE),
+        facts=dict(filter(lambda fact: fact[1], diagnoses)),
+        sections=[*plots(figures(measurements, shape)), *tables(measurements, reference)],
+        metrics=metrics(measurements, reference),
         values={
-            "models": [entry(whole, name) for name in whole.models],
+            "models": [entry(measurements, name) for name in measurements.models],
             "reference": {name: one._asdict() for name, one in reference.items()},
         },
     ).save(config, run)
@@ -129,8 +122,8 @@ def metrics(study: Study, reference: Mapping[str, Interval]) -> dict[str, float]
     """Returns every model's means and the reference's, as in MLflow."""
     means = {
         f"{name}/{metric}": study.interval(metric, name).value
-        for name, numbers in study.numbers.items()
-        for metric in numbers
+        for name in study.models
+        for metric in study.metrics(name)
     } | {name: interval.value for name, interval in reference.items()}
     return {f"study/{name.replace(' ', '_')}": mean for name, mean in means.items()}
 
@@ -143,10 +136,10 @@ def entry(study: Study, name: str) -> dict[str, Any]:
         "about": model.about,
         "regularizer": model.classifier.regularizer.name,
         "weight": model.classifier.regularizer.weight,
-        "seeds": study.seeds,
-        "diagnosis": study.diagnoses.get(name, ""),
+        "seeds": len(study.seeds),
+        "diagnosis": study.diagnosis(name),
         "metrics": {
-            metric: study.interval(metric, name)._asdict() for metric in study.numbers[name]
+            metric: study.interval(metric, name)._asdict() for metric in study.metrics(name)
         },
     }
 
@@ -154,14 +147,17 @@ def entry(study: Study, name: str) -> dict[str, Any]:
 def intro(config: AlignmentConfig, study: Study) -> str:
     """Returns the introduction of the page."""
     network = study.models[BASELINE].classifier.network.name
+    own = "points, judge and classifiers"
+    seeds = f"seeds, each with its own split, flows, {own}; they allow for overlapping splits"
+    if SCALES[config.scale].shared:
+        seeds = f"seeds, each with its own {own}; all share the split and the flows of the first"
     return (
-        f"Classifiers ({network}) of {config.data.source} and the "
-        "gradients of their true-class logits, which are scores of an implicit class-conditional "
-        "density, beside the exact scores of reference flows of the data smoothed by noise of "
-        f"{config.noise:g}. A1 is the cosine with the score of the class, A2 that of the "
-        "marginals, A3 that of class-mean-centred gradients, which no shift of the logits moves. "
-        "A1 is told over that of the baseline with a class-blind density on every logit. A seed "
-        f"has {SHARED[SCALES[config.scale].shared]}. Intervals are over seeds."
+        f"Gradients of the true-class logits of classifiers ({network}) of {config.data.source}, "
+        "which are scores of an implicit class-conditional density, beside the exact scores of "
+        f"reference flows of the data smoothed by noise of {config.noise:g}. A1 is the cosine "
+        "with the score of the class, A2 that of the marginals, A3 that of class-mean-centred "
+        "gradients, which no shift of the logits moves. A1 is compared with that of the baseline "
+        f"with a class-blind density on every logit. Intervals are over {seeds}."
     )
 
 
@@ -208,7 +204,7 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
 
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
     """Returns a table with a row for each model, without columns that no model has."""
-    measured = {metric for numbers in study.numbers.values() for metric in numbers}
+    measured = {metric for name in study.models for metric in study.metrics(name)}
     known = [column for column in columns if column.metric in measured]
     rows = [
         (name, *(plus_minus(study.interval(c.metric, name), c.digits) for c in known))
@@ -220,7 +216,7 @@ def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) ->
 def _settings(study: Study) -> Table:
     rows = [
         (name, model.about, f"{model.classifier.regularizer.weight:.3g}",
-         study.diagnoses.get(name, ""))
+         study.diagnosis(name))
         for name, model in study.models.items()
     ]  # fmt: skip
     return Table("What the models are", ("model", "about", "λ", "diagnosis"), rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,47 +15,55 @@ FEWEST = 8
 """The least number of sound trainings whose order is judged."""
 
 
+Outcome = Mapping[str, Any]
+"""The ``numbers`` of a model with a seed, none if it diverged, and its ``diagnosis``."""
+
+
 @dataclass(frozen=True)
 class Study:
     """The measured models.
 
     Attributes:
         models: The models with the first seed, by name.
-        numbers: Each model's metrics, an array over seeds each; NaN for a seed that diverged.
-        diagnoses: The first diagnosis of a model that collapsed or diverged with some seed.
+        seeds: The outcomes of all models, seed by seed.
         arrays: Images, gradients and ascended pictures of the first seed, by model.
-        seeds: The number of seeds.
         width: The dimensions of the data.
         overlap: Test rows over training rows if seeds split the same rows; else 0.
     """
 
     models: Mapping[str, Model]
-    numbers: Mapping[str, Mapping[str, np.ndarray]]
-    diagnoses: Mapping[str, str]
+    seeds: Sequence[Mapping[str, Outcome]]
     arrays: Mapping[str, Mapping[str, np.ndarray]]
-    seeds: int
     width: int
     overlap: float = 0.0
 
     def values(self, metric: str, model: str) -> np.ndarray:
-        """Returns a metric of a model seed by seed."""
-        return self.numbers[model].get(metric, np.full(self.seeds, np.nan))
+        """Returns a metric of a model seed by seed; NaN if it diverged or lacks the metric."""
+        return np.array([seed[model]["numbers"].get(metric, np.nan) for seed in self.seeds])
 
     def interval(self, metric: str, model: str) -> Interval:
         """Returns the mean of a metric over seeds with Student's 95 % interval."""
         return student(self.values(metric, model), overlap=self.overlap).interval()
 
+    def metrics(self, model: str) -> list[str]:
+        """Returns the names of a model's metrics."""
+        return sorted({metric for seed in self.seeds for metric in seed[model]["numbers"]})
+
+    def diagnosis(self, model: str) -> str:
+        """Returns the first diagnosis of a collapse or divergence; empty if there is none."""
+        return next(filter(None, (seed[model]["diagnosis"] for seed in self.seeds)), "")
+
     @property
     def trainings(self) -> list[str]:
         """The names of sound models that were trained, not shifted; none if they are too few."""
         sound = [name for name, model in self.models.items()
-                 if model.shift.name == "none" and name not in self.diagnoses]  # fmt: skip
+                 if model.shift.name == "none" and not self.diagnosis(name)]  # fmt: skip
         return sound if len(sound) >= FEWEST else []
 
 
 def study(
     models: Sequence[Model],
-    outcomes: Sequence[Mapping[str, Any]],
+    outcomes: Sequence[Outcome],
     arrays: Sequence[Mapping[str, np.ndarray]],
     *,
     width: int,
@@ -64,31 +73,20 @@ def study(
 
     Arguments:
         models: The models with the first seed.
-        outcomes: ``numbers`` and ``diagnosis`` of all models with the first seed, then the next.
+        outcomes: The outcomes of all models with the first seed, then with the next.
         arrays: The arrays of the models with the first seed.
         width: The dimensions of the data.
         overlap: Test rows over training rows if seeds split the same rows; else 0.
     """
     names = [model.name for model in models]
-    seeds = {name: outcomes[k :: len(names)] for k, name in enumerate(names)}
-    numbers = {name: _over_seeds([one["numbers"] for one in own]) for name, own in seeds.items()}
-    for shift, blind in BLIND.items():
-        gauge = numbers.get(blind, {}).get("A1")
-        for metrics in numbers.values():
-            if gauge is not None and "A1" in metrics:
-                metrics[f"A1/over {shift}"] = metrics["A1"] - gauge
-    first = {name: next(filter(None, (one["diagnosis"] for one in own)), "")
-             for name, own in seeds.items()}  # fmt: skip
-    diagnoses = {name: diagnosis for name, diagnosis in first.items() if diagnosis}
+    starts = range(0, len(outcomes), len(names))
+    seeds = [dict(zip(names, outcomes[k : k + len(names)], strict=True)) for k in starts]
+    for (shift, blind), seed in product(BLIND.items(), seeds):
+        for numbers in [one["numbers"] for one in seed.values()]:
+            if blind in seed and "A1" in numbers.keys() & seed[blind]["numbers"].keys():
+                numbers[f"A1/over {shift}"] = numbers["A1"] - seed[blind]["numbers"]["A1"]
     by_name = dict(zip(names, models, strict=True))
-    pictures = dict(zip(names, arrays, strict=True))
-    count = len(outcomes) // len(names)
-    return Study(by_name, numbers, diagnoses, pictures, count, width, overlap)
-
-
-def _over_seeds(seeds: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    metrics = sorted({metric for numbers in seeds for metric in numbers})
-    return {m: np.array([numbers.get(m, np.nan) for numbers in seeds]) for m in metrics}
+    return Study(by_name, seeds, dict(zip(names, arrays, strict=True)), width, overlap)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
     """Returns the figures of examples with a shape, by name."""
     made = {}
     for name, (pairs, caption) in PLANES.items():
-        known = [pair for pair in pairs if _drawn(study, *pair)]
+        known = [pair for pair in pairs if _measured(study, *pair)]
         if known:
             made[name] = _plane(study, known, caption, gauge=name == "gauge")
     pictures = {name: study.arrays[name] for name in PICTURED
@@ -66,11 +66,11 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
     return made
 
 
-def _drawn(study: Study, *metrics: str) -> list[str]:
-    """Returns the models in planes of metrics that all seeds have."""
+def _measured(study: Study, *metrics: str) -> list[str]:
+    """Returns the models to draw, which have the metrics with all seeds."""
     values = {name: [study.values(metric, name) for metric in metrics]
               for name in COLOURS if name in study.models}  # fmt: skip
-    return [name for name, found in values.items() if np.isfinite(found).all()]
+    return [name for name, own in values.items() if np.isfinite(own).all()]
 
 
 def _plane(
@@ -79,7 +79,7 @@ def _plane(
     """Draws the models by pairs of metrics, one panel each."""
     figure, axes = panels(len(pairs), 3 + 3 * len(pairs), 4, squeeze=False)
     for axis, (x, y) in zip(axes[0], pairs, strict=True):
-        for name in _drawn(study, x, y):
+        for name in _measured(study, x, y):
             (at, dx), (height, dy) = (_bar(study.interval(metric, name)) for metric in (x, y))
             axis.errorbar(at, height, xerr=dx, yerr=dy, fmt="o", color=COLOURS[name], label=name)
         axis.set(xlabel=x, ylabel=y)

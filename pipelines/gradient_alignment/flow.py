@@ -24,13 +24,13 @@ from pipelines.training.preprocessing import CHAIN, fitted
 SHARD_ROWS = 65536
 
 
-def flow(config: FlowConfig, data: Path, whole: Path | None = None, *, run: StageRun) -> None:
+def flow(config: FlowConfig, data: Path, all_rows: Path | None = None, *, run: StageRun) -> None:
     """Writes ``checkpoint/``, the best by validation; resumes from the last checkpoint.
 
     Arguments:
         config: The rows, their noise and the training.
         data: The prepared data.
-        whole: The trained flow of all rows, from which training starts; None: a new flow.
+        all_rows: The trained flow of all rows, from which training starts; None: a new flow.
     """
     training, folder = config.training, run.work / "data"
     run.log_params(config.model_dump())
@@ -38,9 +38,9 @@ def flow(config: FlowConfig, data: Path, whole: Path | None = None, *, run: Stag
     folder.mkdir()
     manifest = smoothed(config, Dataset(data), folder)
     run.log_input(manifest, "training")
-    if whole is None:
+    if all_rows is None:
         fitted(training.chain, Dataset(folder)).save(run.work / CHAIN)
-    start = run.work / CHAIN if whole is None else whole / "checkpoint"
+    start = run.work / CHAIN if all_rows is None else all_rows / "checkpoint"
     summary = fit(training, folder, start, run.work, run.reporter, here=True)
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

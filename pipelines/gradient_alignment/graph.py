@@ -89,8 +89,8 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
 def _base(config: AlignmentConfig, source: Source) -> list[Artefact]:
     """Returns the data, the flows of the reference, and the flow of all rows."""
     data = prepare(config.data, [source])
-    whole = _flow(config, data)
-    return [data, flows(config, data, whole), whole]
+    all_rows = _flow(config, data)
+    return [data, flows(config, data, all_rows), all_rows]
 
 
 def _flow(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
@@ -122,15 +122,15 @@ def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
 
 
 @subgraph()
-def flows(config: AlignmentConfig, data: Artefact, whole: Artefact) -> list[Artefact]:
+def flows(config: AlignmentConfig, data: Artefact, all_rows: Artefact) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows."""
     classes, scale = Manifest.load(data.path).classes, SCALES[config.scale]
     conditional = config.reference.conditional
     if conditional is None:
         conditional = classes <= MOST_FLOWS and scale.conditional
     if not conditional:
-        return [whole]
-    start = [whole] if scale.classes else []
+        return [all_rows]
+    start = [all_rows] if scale.classes else []
     return [_flow(config, data, *start, label=label) for label in range(classes)]
 
 

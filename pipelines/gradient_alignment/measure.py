@@ -217,8 +217,9 @@ def _robustness(subject: Subject) -> Results:
     if directions.shape[1] == width:
         return {}
     generator = subject.generator("manifold")
-    found = saliency.off_manifold(subject.network, x, directions, noise * width**0.5, generator)
-    return {"off-manifold": found}
+    size = noise * width**0.5
+    ratio = saliency.off_manifold(subject.network, x, directions, size, generator)
+    return {"off-manifold": ratio}
 
 
 def _perturbation(subject: Subject) -> Results:

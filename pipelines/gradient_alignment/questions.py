@@ -193,10 +193,10 @@ WOULD_CHANGE = (
     "Data on which a class-blind density is a bad one of every class: there the gauge gives less, "
     "and A1 has more to say.",
     "A reference nearer to the truth than these flows, whose Bayes accuracy and log-density are "
-    "told: A3 is the cosine with a difference of their scores.",
+    "in a table: A3 is the cosine with a difference of their scores.",
     "Other strengths λ of score matching and of its control, which are compared at one, the "
     "recommended.",
-    "A regularizer that is told the other classes' scores at a point, and so could fit the "
+    "A regularizer that knows the other classes' scores at a point, and so could fit the "
     "centred score itself.",
 )
 

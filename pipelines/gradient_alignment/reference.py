@@ -19,7 +19,7 @@ from pipelines.training.stage_reports import begin, write_metrics
 
 
 def reference(
-    config: MeasureConfig, data: Path, trained: Sequence[Path], whole: Path, *, run: StageRun
+    config: MeasureConfig, data: Path, trained: Sequence[Path], all_rows: Path, *, run: StageRun
 ) -> None:
     """Writes flows, points with their scores, class-blind densities and ``evaluation.json``.
 
@@ -27,7 +27,7 @@ def reference(
         config: The points, and the noise that smooths.
         data: The prepared data.
         trained: The trained flow of each class in turn, or that of all rows alone.
-        whole: The trained flow of all rows.
+        all_rows: The trained flow of all rows.
     """
     dataset = begin(config, config.threads, data, run, "testing")
     labels = dataset.split("train").labels()
@@ -40,19 +40,19 @@ def reference(
     scores = densities.at(test.noisy)
     points.write_points(run.output, test, scores, densities.priors)
     quality = _quality(test, scores, train, densities.at(train.noisy))
-    _write_blind(dataset, config.noise, whole, run.output)
+    _write_blind(dataset, config.noise, all_rows, run.output)
     x = test.noisy
     for name, density in points.open_blind(run.output, config.device).items():
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
     write_metrics(quality, run)
 
 
-def _write_blind(dataset: Dataset, noise: float, whole: Path, output: Path) -> None:
+def _write_blind(dataset: Dataset, noise: float, all_rows: Path, output: Path) -> None:
     """Writes the pooled Gaussian of all rows, and the flow of all rows."""
     gaussian = pooled(points.unit_rows(dataset.split("train")), noise)
     spec = {"width": gaussian.size, "normalize": "none"}
     Preprocessing([], spec, base=gaussian).save(output / points.GAUSSIAN)
-    shutil.copytree(whole / "checkpoint", output / points.FLOW)
+    shutil.copytree(all_rows / "checkpoint", output / points.FLOW)
 
 
 def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:

@@ -87,7 +87,7 @@ def test_a_linear_logit_has_neither_infidelity_nor_sensitivity(subject):
 def test_every_metric_is_documented(subject):
     values = {name: one for name, one in measured(subject).items() if isinstance(one, float)}
     values["trace/training"] = 1.0  # of the training, not of the measurement
-    metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).numbers[BASELINE]
+    metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).metrics(BASELINE)
     page = (Path(__file__).parents[3] / "docs" / "guide" / "results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
