@@ -111,16 +111,13 @@ COMMANDS: dict[str, Command | Study] = {
     "score": Command(
         "pipelines.inference.commands:score", "log-densities of rows, and how unlikely they are"
     ),
-    "sample": Command("pipelines.inference.commands:sample", "draw rows from a trained flow"),
+    "sample": Command("pipelines.inference.commands:sample", "sample rows from a trained flow"),
     "impute": Command(
-        "pipelines.inference.commands:impute", "fill in what rows lack by draws, given the rest"
+        "pipelines.inference.commands:impute", "sample missing values given the observed ones"
     ),
     "export": Command(
         "pipelines.inference.commands:export",
         "write a flow as a graph, to use without ebflow",
-    ),
-    "serve": Command(
-        "pipelines.inference.commands:serve", "serve a trained flow by MLflow, on this machine"
     ),
     "runs": Command("pipelines.cli.runs:run", "list all runs in the terminal"),
     "ui": Command("pipelines.cli.ui:run", "look at all runs in MLflow"),

@@ -1,6 +1,6 @@
-"""The commands about a trained flow: what each is told, and the module that carries it out.
+"""The commands on a trained flow, and their options.
 
-Options are parsed and checked before that is imported, so that help and bad input cost no torch.
+Options are checked before the module of a command is imported, because that imports torch.
 """
 
 import os
@@ -14,10 +14,9 @@ import tyro
 
 from ebflow.errors import BadInput
 from pipelines.cli.parsing import parse
-from pipelines.tracking.server import check_port
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
-"""How the files of a graph end, by their format."""
+"""Suffixes of files by the format of their graph."""
 
 ONNX = ("onnx", "onnxruntime", "onnxscript")
 """Packages that the format needs."""
@@ -25,7 +24,7 @@ ONNX = ("onnx", "onnxruntime", "onnxscript")
 
 @dataclass(frozen=True)
 class OfModel:
-    """What every command is told."""
+    """Options of every command."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"""
@@ -33,100 +32,86 @@ class OfModel:
 
 @dataclass(frozen=True)
 class OfRows(OfModel):
-    """What every command is told that answers about rows of a source."""
+    """Options of every command that reads rows."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """source of the rows: all that --data.source of `ebflow run density` takes"""
+    """the rows: any source that --data.source of `ebflow run density` takes"""
     output: Path
-    """Parquet file for what comes out"""
+    """Parquet file to write"""
     seed: int = 0
-    """where the dequantization noise of integers comes from, and draws"""
+    """seed of samples, and of the dequantization noise of integers"""
     workers: int | None = None
-    """processes of Ray Data, of one core each; None: this one, or with RAY_ADDRESS all it gives"""
+    """tasks of Ray at a time, one core each; None: this process, or the cluster at RAY_ADDRESS"""
     dry_run: bool = False
-    """tell what would be answered; write nothing"""
+    """print the rows and columns; write nothing"""
 
 
 @dataclass(frozen=True)
 class Score(OfRows):
     """Scores rows by a trained flow, in the order of the source.
 
-    The output has the columns log_prob (nats, of the raw data), bits_per_dim (of integer data),
-    and of a flow that `ebflow run density` trained: rank, the number of training rows (of 10,000
-    at most) that are as unlikely or more so; p_value, (1 + rank) / (1 + training rows), too small
-    if the flow over-fits; and p_value_test, the same among the test rows, which is exact. Columns
-    are matched by name, arrays by position. Interrupted, the same command goes on where it
-    stopped. With RAY_ADDRESS set, a cluster scores.
+    The output has the columns log_prob (nats, of the raw data) and bits_per_dim (integer data).
+    A flow trained by `ebflow run density` adds rank, the number of training rows (10,000 at most)
+    that are at least as unlikely; p_value, (1 + rank) / (1 + training rows), which is too small
+    if the flow overfits; and p_value_test, the same for test rows, which is exact. Columns are
+    matched by name, arrays by position. If RAY_ADDRESS is set, a cluster scores.
     """
 
 
 @dataclass(frozen=True)
 class Impute(OfRows):
-    """Fills in the missing entries of a table, nulls and NaN, by draws given the rest of the row.
+    """Samples missing values (nulls and NaN) of a table given the observed ones, by MCMC.
 
-    The output has every row as often as it is drawn, in the columns and types of the data that
-    the flow was trained on: entries that are there stay as they are; a conditional flow's
-    contexts must be whole, and stand behind. Beside them stand _row (its
-    number in the source), _draw, and of its Markov chains _acceptance (the share of steps by which
-    they moved) and _r_hat (near 1 if the draws have forgotten where they began; rows above 1.1 are
-    drawn again by more steps, in the end with leapfrogs). Complete rows have 1 and 1. Interrupted,
-    the same command goes on where it stopped.
+    The output has --draws copies of every row, in the columns and types of the data that the flow
+    was trained on, and then the contexts of a conditional flow, which must be complete. Observed
+    values stay as they are. Further columns are _row (the number in the source), _draw,
+    _acceptance (the share of steps by which the row's Markov chains moved) and _r_hat (near 1 if
+    the chains have mixed; rows above 1.1 are resampled with more steps, and then by Hamiltonian
+    Monte Carlo). Complete rows have 1 and 1.
     """
 
     draws: int = 5
-    """draws of each row"""
+    """samples of each row"""
     steps: int = 40
-    """steps of every chain, an even number"""
+    """steps of each Markov chain, an even number"""
 
 
 @dataclass(frozen=True)
 class Sample(OfModel):
-    """Draws rows from a trained flow, in the columns and types of the data that it was trained on.
+    """Samples rows from a trained flow, in the columns and types of its training data.
 
-    Integers are integers. A conditional flow's rows have their contexts' columns behind: those of
-    a file, row by row, or one that is typed. The first rows are the same however many are drawn.
+    Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
+    row by row, or one that is typed. The first rows do not depend on the number of rows.
     """
 
     output: Path
-    """Parquet file for the rows"""
+    """Parquet file to write"""
     rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
-    """how many, of each row of a file of contexts; None: 1000, or one of each"""
+    """number of rows, for each row of a file of contexts; None: 1000, or one for each"""
     context: tuple[str, ...] = ()
-    """of a conditional flow: a file that has its contexts' columns, or name=value of each"""
+    """of a conditional flow: a file with the columns of its contexts, or name=value of each"""
     seed: int = 0
-    """where they come from"""
+    """seed of the samples"""
     dry_run: bool = False
-    """tell what would be drawn; write nothing"""
+    """print the number of rows and the columns; write nothing"""
 
 
 @dataclass(frozen=True)
 class Export(OfModel):
-    """Writes a trained flow as a graph that programs without ebflow load: rows to log-densities.
+    """Writes a trained flow as a graph from rows to log-densities, to use without ebflow.
 
-    The input x holds rows of raw data in the flow's type, in its order of columns, any number of
-    them; the output log-densities in nats, preprocessing included. Of integers there is an input
-    noise, uniform on [0, 1): average over draws of it. A conditional flow has an input context, a
-    row of it for every row of x, categories one-hot. Nothing is checked by the graph.
-    The file is written if its log-densities of 1,000 samples are the flow's, to 1e-5 of them or,
-    where rounding to the flow's type does more, to 4 times that.
+    The input x holds any number of rows of raw data, in the flow's type and order of columns. The
+    output has log-densities in nats, preprocessing included. Integer data need an input noise,
+    uniform on [0, 1): average over several. A conditional flow needs an input context, a row for
+    every row of x, with one-hot categories. The graph checks nothing. The file is written only if
+    its log-densities of 1,000 samples agree with the flow's to 1e-5, or to 4 times the rounding of
+    the flow's type if that is more.
     """
 
     format: Literal["torch-export", "onnx"]
     """torch-export: for torch.export.load, ends in .pt2; onnx: for any runtime, ends in .onnx"""
     output: Path
     """the file"""
-
-
-@dataclass(frozen=True)
-class Serve(OfModel):
-    """Serves log-densities on this machine (127.0.0.1) until Ctrl-C, by MLflow's scoring server.
-
-    It answers POST /invocations, of {"dataframe_split": {"columns": [...], "data": [[...]]}} for a
-    table, whose columns are found by their names, and of {"instances": [[...]]} for arrays.
-    """
-
-    port: int = 5001
-    """port, 1 … 65535"""
 
 
 def score(words: Sequence[str]) -> int:
@@ -139,7 +124,7 @@ def score(words: Sequence[str]) -> int:
 
 
 def impute(words: Sequence[str]) -> int:
-    """Fills in a table."""
+    """Imputes a table."""
     options = parse(Impute, words, "ebflow impute")
     _check_least("--draws", options.draws)
     if options.steps < 4 or options.steps % 2:
@@ -151,7 +136,7 @@ def impute(words: Sequence[str]) -> int:
 
 
 def sample(words: Sequence[str]) -> int:
-    """Draws rows."""
+    """Samples rows."""
     options = parse(Sample, words, "ebflow sample")
     _check_least("--rows", options.rows)
     _check_output(options.output)
@@ -173,15 +158,6 @@ def export(words: Sequence[str]) -> int:
     from pipelines.inference import exporting
 
     return exporting.run(options)
-
-
-def serve(words: Sequence[str]) -> int:
-    """Serves a model until Ctrl-C."""
-    options = parse(Serve, words, "ebflow serve")
-    check_port(options.port)
-    from pipelines.inference import serving
-
-    return serving.run(options)
 
 
 def _check_rows(options: OfRows) -> None:

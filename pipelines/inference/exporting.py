@@ -1,4 +1,4 @@
-"""``ebflow export``: a trained flow as a file of a graph, which needs no ebflow."""
+"""``ebflow export``: the log-density of a flow as a graph in a file, to use without ebflow."""
 
 import copy
 import json
@@ -8,28 +8,93 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ebflow import __version__
+from ebflow.bijections.weighted import fixed_weights
+from ebflow.flow import Flow
 from ebflow.randomness import RowGenerator, uniform
 from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.errors import StageFailed
-from pipelines.inference import graphs
 from pipelines.inference.commands import Export
-from pipelines.inference.contexts import spread
-from pipelines.inference.graphs import Graph
 from pipelines.inference.models import Model, opened
+from pipelines.inference.sampling import spread
 from pipelines.store.files import drafted
 
 Call = Callable[[Mapping[str, Tensor]], Tensor]
-"""What gives log-densities of inputs by their names."""
+"""A function from inputs by their names to log-densities."""
+
+TRACED = 3
+"""Rows of the example that is traced."""
 
 ROWS = 1000
-"""Samples whose log-densities are compared before the file is there."""
+"""Samples whose log-densities are compared before the file is written."""
 
 TOLERANCE = 1e-5
-"""Of a difference, in units of max(1, |log p|), where rounding does less."""
+"""Largest difference in units of max(1, |log p|), unless rounding alone is larger."""
+
+
+class Graph(nn.Module):
+    """The log-density of a flow as one graph of tensors.
+
+    It has the preprocessing, the layers and the base, log Z as a constant, and any number of rows.
+    It checks nothing: if the flow would refuse a row, the log-density is NaN. Integers take an
+    input ``noise``, uniform on [0, 1); the mean over the noise is a lower bound of the log-mass.
+    A conditional flow takes a context for every row, with one-hot columns of categories.
+
+    Arguments:
+        flow: The flow; put in evaluation mode, its parameters frozen.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow.eval().requires_grad_(False)
+        with fixed_weights(flow):
+            self.log_normalizer = nn.Buffer(flow.log_normalizer().detach().clone())
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, in the flow's type.
+
+        ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
+        """
+        first = self.flow.dequantizer
+        noisy = first is not None and first.noisy
+        return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy
+
+    @property
+    def dtype(self) -> str:
+        """The name of the flow's type."""
+        return str(self.flow.dtype).removeprefix("torch.")
+
+    def forward(
+        self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """Returns log p in nats with shape (N,)."""
+        if self.flow.dequantizer is not None:
+            zero = torch.zeros((), dtype=self.flow.dtype)
+            x = self.flow.dequantizer.add_noise(x, zero, zero if noise is None else noise)
+        if context is not None:  # so that the tracer sees as many as rows
+            context = context.expand(x.shape[0], -1)
+        return -self.flow(context).at(x).energy - self.log_normalizer
+
+
+@torch.no_grad()
+def traced(graph: Graph) -> torch.export.ExportedProgram:
+    """Returns the traced graph, whose first dimension is free.
+
+    Raises:
+        RuntimeError: By PyTorch, if a layer decides by values of its input what it computes.
+    """
+    flow, rows = graph.flow, torch.export.Dim("rows")
+    shapes = {name: flow.event_shape for name in graph.inputs}
+    if "context" in shapes:
+        shapes["context"] = (flow.context,)
+    example = {
+        name: torch.zeros(TRACED, *shape, dtype=flow.dtype) for name, shape in shapes.items()
+    }
+    return torch.export.export(graph, (), example, dynamic_shapes=dict.fromkeys(shapes, {0: rows}))
 
 
 def run(options: Export) -> int:
@@ -41,7 +106,7 @@ def run(options: Export) -> int:
 
 
 def _exported(model: Model, options: Export) -> str:
-    """Writes the file; returns a line on what it takes, and one on how it was checked."""
+    """Writes the file; returns a line about its inputs, and one about the check."""
     graph, context = Graph(model.flow), spread(model, ROWS)
     with drafted(options.output) as draft:
         try:
@@ -62,13 +127,13 @@ def _exported(model: Model, options: Export) -> str:
 
 
 def _lacking(error: RuntimeError) -> str:
-    """Returns the operator that a format cannot hold, or else what was said."""
+    """Returns the operator that a format lacks, or else the start of the message."""
     operator = re.search(r"\b(aten|prims)[.:]+\w+", str(error))
     return f"operator {operator[0]}" if operator else str(error).strip().splitlines()[0][:200]
 
 
 def _about(model: Model, graph: Graph) -> str:
-    """Returns what goes into the file about its inputs and its output, as JSON."""
+    """Returns the description of inputs and output that goes into the file, as JSON."""
     about = {"ebflow": __version__, "output": "log-density (nats)", "inputs": graph.inputs}
     for name, columns in (("columns", model.columns), ("context", model.context)):
         about |= {name: columns.to_dict()} if columns else {}
@@ -78,10 +143,9 @@ def _about(model: Model, graph: Graph) -> str:
 
 @torch.no_grad()
 def _differences(called: Call, graph: Graph, context: Tensor | None) -> tuple[float, float]:
-    """Returns how far the graph, and the flow's own rounding, are from the flow, over samples.
+    """Returns the largest differences of the graph and of float64 from the flow over samples.
 
-    Both in units of max(1, |log p|), the largest of all rows; rounding is the difference from the
-    flow in float64.
+    In units of max(1, |log p|); the difference of float64 is that of rounding.
     """
     flow = graph.flow
     context = None if context is None else context.to(flow.device, flow.dtype)
@@ -101,7 +165,7 @@ def _differences(called: Call, graph: Graph, context: Tensor | None) -> tuple[fl
 
 def _torch_export(graph: Graph, about: str, path: Path) -> Call:
     with path.open("wb") as file:
-        torch.export.save(graphs.export(graph), file, extra_files={"ebflow.json": about})
+        torch.export.save(traced(graph), file, extra_files={"ebflow.json": about})
     with path.open("rb") as file:
         module = torch.export.load(file).module()
     return lambda inputs: module(**inputs)
@@ -111,11 +175,11 @@ def _onnx(graph: Graph, about: str, path: Path) -> Call:
     import onnxruntime
 
     names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
-    # It tells that it finds no torchvision.
+    # The exporter warns that it does not find torchvision.
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
-    made = torch.onnx.export(graphs.export(graph), (), dynamo=True, verbose=False, **names)
-    made.model.metadata_props["ebflow"] = about
-    made.save(path, external_data=False)
+    program = torch.onnx.export(traced(graph), (), dynamo=True, verbose=False, **names)
+    program.model.metadata_props["ebflow"] = about
+    program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def call(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -126,4 +190,4 @@ def _onnx(graph: Graph, about: str, path: Path) -> Call:
 
 
 FORMATS = {"torch-export": _torch_export, "onnx": _onnx}
-"""How a graph is written in each format, and what the file computes."""
+"""By format, the function that writes a graph and returns the function in the file."""

@@ -50,11 +50,6 @@ def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     return model.model_uri
 
 
-def save_model(folder: Path, checkpoint: Path, examples: Examples) -> None:
-    """Writes into a new folder what ``log_model`` logs."""
-    mlflow.pyfunc.save_model(folder, **_parts(checkpoint, examples))
-
-
 def _parts(checkpoint: Path, examples: Examples) -> dict[str, Any]:
     outputs = Schema([TensorSpec(np.dtype("float64"), (-1,))])
     return {

@@ -1,5 +1,6 @@
 """A small trained flow of a table, as a run leaves one."""
 
+import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,7 +9,11 @@ import pytest
 import ebflow
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.inference.models import opened
 from pipelines.inference.reference import Reference
+from pipelines.inference.sampling import samples, spread
+from pipelines.inference.tables import examples
+from pipelines.tracking.models import _parts
 from pipelines.training.trainers import _columns
 
 NAMES = ("height", "weight", "count", "smoker")
@@ -95,3 +100,15 @@ def untrained(folder, **options):
     flow.columns = _columns(manifest)
     ebflow.save(flow, folder / "checkpoint")
     return folder
+
+
+def examples_of(model):
+    """Four samples in the form of an example of an MLflow model."""
+    return examples(model, *next(samples(model, 4, 0, spread(model, 4))))
+
+
+def save_mlflow(model, folder):
+    """Writes the MLflow model of a run's folder; loads it."""
+    with opened(str(model)) as named:
+        mlflow.pyfunc.save_model(folder, **_parts(named.folder, examples_of(named)))
+    return mlflow.pyfunc.load_model(str(folder))

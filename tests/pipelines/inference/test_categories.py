@@ -1,6 +1,5 @@
 """Categories among the data of a flow: scores, samples and imputations in the source's types."""
 
-import mlflow
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,13 +9,10 @@ import ebflow as library
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.inference.models import opened
 from pipelines.inference.reference import Reference
-from pipelines.inference.serving import samples
-from pipelines.tracking.models import save_model
 
 from ..trainers import build
-from .conftest import grouped
+from .conftest import grouped, save_mlflow
 
 OPTIONS = {"train": {"steps": 300, "batch_size": 128, "validate_every": 100, "lr": 0.01},
            "model": {"architecture": "dense"}}  # fmt: skip
@@ -105,9 +101,7 @@ def test_missing_levels_are_drawn(ebflow, trained, tmp_path):
 
 
 def test_mlflow_knows_them(ebflow, trained, new, tmp_path):
-    with opened(str(trained)) as model:
-        save_model(tmp_path / "model", model.folder, samples(model))
-    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    loaded = save_mlflow(trained, tmp_path / "model")
     kinds = {one.name: one.type.name for one in loaded.metadata.get_input_schema().inputs}
     assert kinds == {"height": "double", "weight": "double", "group": "string", "ward": "string"}
     frame = pq.read_table(new).to_pandas().astype({"ward": str})

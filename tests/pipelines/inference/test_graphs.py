@@ -9,7 +9,7 @@ from ebflow.bijections import Dequantize
 from ebflow.bijections.activations import Elementwise
 from ebflow.randomness import RowGenerator, generator, uniform
 from ebflow.tables.rows import Rows
-from pipelines.inference import graphs
+from pipelines.inference.exporting import Graph, traced
 from tests.library.conftest import double_precision  # noqa: F401
 
 
@@ -55,9 +55,9 @@ KINDS = {
 def test_a_graph_gives_the_flows_log_density_for_any_number_of_rows(kind):
     name, options = KINDS[kind]
     flow, x = flow_of(name, **options)
-    graph = graphs.Graph(flow)
+    graph = Graph(flow)
     assert graph.inputs == ("x", "noise")
-    called = graphs.export(graph).module()
+    called = traced(graph).module()
     for rows in (x, x[:1]):
         noise = uniform(rows.shape, rows, RowGenerator(3, "noise"))
         expected = flow.log_prob(rows, generator=RowGenerator(3, "noise"))
@@ -71,10 +71,10 @@ def test_reals_take_no_noise_and_a_mixture_is_a_base():
     base = ebflow.GaussianMixture(torch.ones(2), torch.tensor([[-1.0, 0], [1, 0]]), torch.ones(2))
     flow = ebflow.architectures.dense((2,), depth=1, base=base)
     flow = flow.preprocessed(preprocessing.fit(Rows(x)))
-    graph = graphs.Graph(flow)
+    graph = Graph(flow)
     assert graph.inputs == ("x",)
     x = x.to(flow.device, flow.dtype)
-    torch.testing.assert_close(graphs.export(graph).module()(x=x), flow.log_prob(x))
+    torch.testing.assert_close(traced(graph).module()(x=x), flow.log_prob(x))
 
 
 def test_a_layer_that_decides_by_values_cannot_be_traced():
@@ -89,7 +89,7 @@ def test_a_layer_that_decides_by_values_cannot_be_traced():
             return y
 
     with pytest.raises(RuntimeError):
-        graphs.export(graphs.Graph(ebflow.Flow((3,), [Deciding()])))
+        traced(Graph(ebflow.Flow((3,), [Deciding()])))
 
 
 @pytest.mark.parametrize("name", ["dense", "coupling", "autoregressive"])
@@ -99,10 +99,10 @@ def test_a_conditional_flow_takes_a_context_for_every_row(name):
     for weight in flow.parameters():
         torch.nn.init.normal_(weight, std=0.3, generator=draw)
     flow.standardize_context(torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.5]))
-    graph = graphs.Graph(flow)
+    graph = Graph(flow)
     assert graph.inputs == ("x", "context")
     x, context = torch.randn(50, 3, generator=draw), torch.randn(50, 2, generator=draw)
-    found = graphs.export(graph).module()(x=x, context=context)
+    found = traced(graph).module()(x=x, context=context)
     torch.testing.assert_close(found, flow(context).log_prob(x))
     assert (found - flow(context + 1).log_prob(x)).abs().max() > 0.01
 

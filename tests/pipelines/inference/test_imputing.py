@@ -47,7 +47,7 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
         expected = before[name][rows["_row"]].to_numpy()[kept].astype(float)
         np.testing.assert_array_equal(rows[name].to_numpy()[kept].astype(float), expected)
         assert rows[name].notna().all()
-    assert "rows          12, 9 of which lacked entries" in result.text
+    assert "rows          12, 9 of which had missing values" in result.text
     values = rows.groupby("_row")["height"].nunique()
     assert ((values == 3) == before["height"].isna()).all() and values.isin([1, 3]).all()
     assert (rows["_r_hat"] != 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()

@@ -7,10 +7,11 @@ import pytest
 
 from ebflow.errors import BadInput
 from pipelines.inference.models import opened
-from pipelines.inference.serving import as_mlflow, samples
 from pipelines.tracking.models import log_model, register
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
+
+from .conftest import examples_of
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def registered(tracking_home, model):
     tracker = connect("tests", "key")
     run = StageRun(tracker.client, tracker.start("run", {}))
     with opened(str(model)) as named:
-        log_model(run, named.folder, samples(named))
+        log_model(run, named.folder, examples_of(named))
     register(run.id, "people", "champion")
     return "models:/people@champion"
 
@@ -32,13 +33,6 @@ def test_all_names_mean_one_flow(registered, model, people_file, ebflow, tmp_pat
         assert (result.code, result.err) == (0, []), result
         tables.append(pq.read_table(output))
     assert all(table.equals(tables[0]) for table in tables)
-
-
-def test_a_registered_model_is_served_as_it_is(registered, tmp_path):
-    with opened(registered) as found:
-        folder = as_mlflow(found, tmp_path / "unused")
-        assert "MLmodel" in {path.name for path in folder.iterdir()}
-    assert not (tmp_path / "unused").exists()
 
 
 @pytest.mark.parametrize("name", ["models:/people@nobody", "models:/people/7", "models:/none@x"])

@@ -1,10 +1,8 @@
-"""Scores: right, the same however they are asked for, and resumable."""
+"""Scores: right, and the same however they are computed."""
 
 import math
 import os
 import re
-import signal
-import time
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rich.progress import Progress
 
 import ebflow as library
 from ebflow.errors import BadInput
@@ -20,8 +17,7 @@ from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import open_source
-from pipelines.inference import REFERENCE
-from pipelines.inference.blocks import Question, answer
+from pipelines.inference import REFERENCE, scoring
 from pipelines.inference.matching import match
 from pipelines.inference.models import opened
 from pipelines.inference.reference import Reference, p_values, ranks
@@ -167,54 +163,14 @@ def test_arrays_are_matched_by_position(ebflow, expected, model, people_file, tm
     assert pq.read_table(tmp_path / "s.parquet").equals(expected)
 
 
-class Interrupted:
-    """Scores, until it has scored so many blocks; counts them."""
+def test_an_interrupted_score_leaves_nothing(ebflow, model, people_file, tmp_path, monkeypatch):
+    def interrupted(*where, **options):
+        raise KeyboardInterrupt
 
-    __name__ = scores.__name__
-
-    def __init__(self, most=10):
-        self.most, self.scored = most, 0
-
-    def __call__(self, *where, **options):
-        if self.scored == self.most:
-            raise KeyboardInterrupt
-        self.scored += 1
-        return scores(*where, **options)
-
-
-@pytest.fixture
-def asked(model, people_file, tmp_path):
-    """Asks for scores in ten blocks; returns the file."""
-
-    def ask(scorer):
-        question = Question(named, str(people_file), scorer, {"seed": 0}, 100)
-        answer(question, output, None, Progress(disable=True))
-        return output
-
-    output = tmp_path / "blocks.parquet"
-    with opened(str(model)) as named:
-        yield ask
-
-
-def test_interrupted_equals_uninterrupted(asked, tmp_path):
-    output = asked(scores)
-    whole = output.read_bytes()
-    output.unlink()
-    with pytest.raises(KeyboardInterrupt):
-        asked(Interrupted(4))
-    assert not output.exists()
-    rest = Interrupted()
-    assert asked(rest).read_bytes() == whole and rest.scored == 6
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocks.parquet", "new.parquet"]
-
-
-def test_other_blocks_are_not_gone_on_from(asked, people_file):
-    with pytest.raises(KeyboardInterrupt):
-        asked(Interrupted(4))
-    pq.write_table(people(1_000, seed=9), people_file)
-    again = Interrupted()
-    asked(again)
-    assert again.scored == 10
+    monkeypatch.setattr(scoring, "scores", interrupted)
+    result = ebflow("score", model, people_file, "--output", tmp_path / "s.parquet")
+    assert result.code != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -328,24 +284,8 @@ def many(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_data_gives_the_same_bits(many):
+def test_tasks_of_ray_give_the_same_bits(many):
     many.run(*many.score, "two.parquet", "--workers", 2)
-    assert (many.root / "one.parquet").read_bytes() == (many.root / "two.parquet").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_killed_score_goes_on(many):
-    killed = many.start(*many.score, "two.parquet")
-    first = many.root / ".two.parquet.blocks" / "00000000.parquet"
-    while not first.exists() and killed.poll() is None:
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert first.exists() and not (many.root / "two.parquet").exists()
-    made = first.stat().st_ino
-    again = many.start(*many.score, "two.parquet")
-    assert first.stat().st_ino == made
-    assert again.wait() == 0
     assert (many.root / "one.parquet").read_bytes() == (many.root / "two.parquet").read_bytes()
 
 
@@ -358,6 +298,6 @@ def test_two_nodes_give_the_numbers_of_one(model, tmp_path):
     with Cluster() as cluster, cluster.nodes(1, 1):
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
         store.run(*words, "two.parquet", RAY_ADDRESS=f"127.0.0.1:{cluster.port}", **token)
-        assert len(cluster.used("_map_task")) == 2
+        assert len(cluster.used("_block")) == 2
     assert pq.read_metadata(tmp_path / "two.parquet").num_rows == 1_000_000
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
