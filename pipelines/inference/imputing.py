@@ -14,7 +14,7 @@ from ebflow.randomness import generator
 from pipelines.data.reader import Reader
 from pipelines.inference import matching, rows, tables
 from pipelines.inference.commands import Impute
-from pipelines.inference.models import Model, opened
+from pipelines.inference.models import Model
 
 ROWS = 250
 """Rows of a block."""
@@ -26,10 +26,8 @@ ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
 def run(options: Impute) -> int:
     """Imputes a table."""
     settings = {"draws": options.draws, "steps": options.steps, "seed": options.seed}
-    with opened(options.model) as model:
-        job = rows.Job(model, options.data, imputations, settings, ROWS)
-        _check(job)
-        return rows.run(job, options, _report)
+    job = rows.Job(options.model, options.data, imputations, settings, ROWS)
+    return rows.run(job, options, _report, _check)
 
 
 def imputations(
@@ -50,15 +48,15 @@ def imputations(
     return table
 
 
-def _check(job: rows.Job) -> None:
+def _check(model: Model, reader: Reader) -> None:
     """Raises BadInput for images, and for columns whose names the output needs."""
-    reader = job.reader
-    if reader.levels is not None or len(job.model.flow.event_shape) != 1:
-        raise BadInput(f"{reader.label}: found images, expected a table of numbers")
+    if reader.levels is not None or len(model.flow.event_shape) != 1:
+        raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if clash := set(ADDED) & set(reader.layout.reads):
         raise BadInput(
-            f"{reader.label}: found column {min(clash)}, which the output has for itself, "
-            "expected another name"
+            file=reader.label,
+            found=f"column {min(clash)}, which the output adds",
+            expected="another name",
         )
 
 

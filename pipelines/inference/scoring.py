@@ -13,7 +13,7 @@ from ebflow.tables.rows import Rows
 from pipelines.data.reader import Reader
 from pipelines.inference import matching, rows
 from pipelines.inference.commands import Score
-from pipelines.inference.models import Model, opened
+from pipelines.inference.models import Model
 from pipelines.inference.reference import p_values, ranks
 
 ROWS = 16_384
@@ -25,9 +25,8 @@ LOW = 0.05
 
 def run(options: Score) -> int:
     """Scores a source."""
-    with opened(options.model) as model:
-        job = rows.Job(model, options.data, scores, {"seed": options.seed}, ROWS)
-        return rows.run(job, options, _report)
+    job = rows.Job(options.model, options.data, scores, {"seed": options.seed}, ROWS)
+    return rows.run(job, options, _report)
 
 
 def scores(model: Model, reader: Reader, first: int, last: int, *, seed: int) -> pa.Table:
