@@ -1,4 +1,4 @@
-"""``ebflow tune PIPELINE``: from words to a search, and what the user sees of it."""
+"""``ebflow tune density``: from the command line to a search."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from pipelines.cli.parsing import Recipe, Running, parse, starting_point
 from pipelines.cli.run import CarryOut, carry_out, run_of
 from pipelines.config import DensityConfig
 from pipelines.config.files import explain
-from tuning.config import TuneConfig
-from tuning.density.config import DensitySearch, DensityTune
+from tuning.config import SearchConfig, TuneConfig
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
@@ -21,23 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(Recipe):
-    """Searches settings of the density pipeline that give a lower NLL than a configuration.
+    """Searches options of the density pipeline that give a lower NLL than a default.
 
-    That configuration, the *base*, is what the options of `ebflow run density` make; it is the
-    first trial. What is not searched over stays as it is there. A trial is a training of the
-    base's length with one thread, if not told otherwise, so that a machine of two cores runs two
-    at a time; one that falls behind others is stopped early. The best are then trained again,
-    beside the base, with several seeds: the lowest mean NLL on rows that no trial saw names the
-    winner, which the test rows compare with the base. `best.yaml` is for `ebflow run density
-    --config`. Interrupted, the same command goes on.
+    The *default* is the configuration of `ebflow run density` with the same options; it is the
+    first trial. Options that are not searched stay as they are there. A trial trains as long as
+    the default, with one thread unless --train.threads says otherwise; Ray Tune stops it early if
+    it falls behind the others. The best trials and the default are then trained again with
+    several seeds. The lowest mean NLL on rows that no trial saw decides the winner, and the test
+    rows compare it with the default. `best.yaml` is for `ebflow run density --config`. After an
+    interruption the same command resumes the search.
     """
 
-    search: Annotated[DensitySearch, tyro.conf.arg(name="")] = DensitySearch()
+    search: Annotated[SearchConfig, tyro.conf.arg(name="")] = SearchConfig()
     resume: bool = False
-    """go on with an interrupted search, and refuse to begin one"""
+    """resume an interrupted search; it is an error if there is none"""
 
 
-def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
+def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
     """Returns the options of ``ebflow tune density``, and the search's configuration.
 
     Raises:
@@ -46,55 +45,47 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, DensityTune]:
     """
     base, recipe = starting_point(words, _one_thread)
     options = parse(Tune, words, "ebflow tune density", Tune(config=base, recipe=recipe))
-    return options, _searched(DensityTune, options)
+    try:
+        return options, TuneConfig(search=options.search, base=options.config)
+    except ValidationError as error:
+        raise BadInput(explain(error, prefix="--", root=DensityConfig)) from None
 
 
 def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
 
 
-def _searched(kind: type[TuneConfig], options: Tune) -> TuneConfig:
-    try:
-        return kind(search=options.search, base=options.config)
-    except ValidationError as error:
-        raise BadInput(explain(error, prefix="--", root=type(options.config))) from None
-
-
 def search(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
-    """Searches here; errors as in ``_check_begun``, returns what ``carry_out`` does."""
+    """Searches on this machine; with ``--resume`` an interrupted search must exist."""
     if options.resume:
-        _check_begun(run)
+        _check_interrupted(run)
     return carry_out(run, options, line)
 
 
 def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
-    """Searches settings of the density pipeline."""
+    """Searches options of the density pipeline."""
     options, config = parse_tune(words)
+    from tuning.graph import TUNE
+
+    words = ("tune", "density", *words)
+    run = run_of(TUNE, config, options, words, recipe=options.recipe)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    carry_out(_run(config, options, words, recipe=options.recipe), options, line)
+    carry_out(run, options, line)
     return 0
 
 
-def _run(
-    config: TuneConfig, options: Running, words: Sequence[str], recipe: str | None = None
-) -> "Run":
-    from tuning.pipeline import pipeline
-
-    made = pipeline(config)
-    words = (*made.name.split("-", 1), *words)
-    return run_of(made, config, options, words, recipe=recipe)
-
-
-def _check_begun(run: "Run") -> None:
-    """Raises BadInput if there is no search to go on with, and none that has ended."""
+def _check_interrupted(run: "Run") -> None:
+    """Raises BadInput unless the search was interrupted, or has ended."""
     from pipelines.engine import runner
     from pipelines.engine.checks import check
-    from tuning.records import begun
+    from tuning.search import interrupted
 
     inputs = check(run)
     ended = runner.plan(run, inputs).get("search") == "cached"
-    if not ended and not begun(inputs[1]):
+    if not ended and not interrupted(inputs[1]):
         raise BadInput(
-            "--resume: found no search by this command that was interrupted, expected one (leave "
-            "--resume out to begin)"
+            option="--resume",
+            found="no search by this command that was interrupted",
+            expected="one",
+            hint="Without --resume the command starts a search.",
         )

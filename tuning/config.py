@@ -1,47 +1,87 @@
-"""What every search can be told, whatever its trials train."""
+"""The options of ``ebflow tune density``, besides those of ``ebflow run density``."""
 
-from pydantic import Field
+from typing import Literal
 
-from pipelines.config import Section
-from pipelines.data.splits import SELECTION
+from pydantic import Field, ValidationError, model_validator
 
-SPLITS = {"select": SELECTION, "test": "test"}
-"""Rows by the prefix of their numbers: the first name the winner, the others compare it."""
+from pipelines.config import DensityConfig, Section, Training
+from pipelines.config.files import for_objective, merge
+from pipelines.config.objective import Objective
+
+Subject = Literal[
+    "architecture", "anchor", "objective", "stabilisation", "optimization", "preprocessing"
+]
+
+VALIDATE_EVERY = 250
+"""Steps between validations of a trial at most: Tune stops a trial only after a validation."""
 
 
 class SearchConfig(Section):
-    """The search, besides what its trials have in common."""
+    """The search."""
 
-    trials: int = Field(24, ge=1, description="trials; the first is the base itself")
+    trials: int = Field(24, ge=1, description="trials; the first is the default itself")
     max_concurrent: int | None = Field(
         None,
         ge=1,
-        description="trials at a time at most; None: as many as this machine has room for, or on "
-        "a cluster, which may grow for them, as many as random",
+        description="trials at a time at most; None: as many as fit on this machine, or on a "
+        "cluster, which may grow for them, as many as random",
     )
     time_budget: float | None = Field(
-        None, gt=0, description="seconds after which trials are stopped, s; None: no bound"
+        None, gt=0, description="seconds after which all trials are stopped, s; None: no limit"
     )
-    top: int = Field(3, ge=1, description="best trials that are trained again, beside the base")
-    over: tuple[str, ...]
-    grace: float = Field(
-        0.2, gt=0, le=1, description="share of its training that every trial gets"
+    top: int = Field(3, ge=1, description="best trials that are trained again, with the default")
+    over: tuple[Subject, ...] = Field(
+        ("anchor", "objective", "stabilisation", "optimization"),
+        min_length=1,
+        description="subjects whose options are searched",
+    )
+    objectives: tuple[Objective, ...] = Field(
+        (), description="objectives to choose from, besides the default's own"
+    )
+    seeds: int = Field(
+        3, ge=1, description="seeds of the trainings after the search; no trial uses them"
     )
     random: int = Field(
         8,
         ge=1,
-        description="first trials: the base, then the base with one subject at random, in turn; "
-        "what follows is proposed from what earlier ones gave",
+        description="first trials: the default, then the default with one subject at random, in "
+        "turn; the results of earlier trials decide the later ones",
     )
 
 
 class TuneConfig(Section):
-    """A search around a pipeline."""
+    """A search around the density pipeline."""
 
-    search: SearchConfig
-    base: Section
+    search: SearchConfig = SearchConfig()
+    base: DensityConfig = DensityConfig()
 
     @property
     def name(self) -> str:
-        """What the run is called: as one of the pipeline."""
+        """The name of the run: that of the density pipeline's."""
         return self.base.name
+
+    @property
+    def start(self) -> Training:
+        """The training of the first trial: the default, validated often enough to be stopped."""
+        every = min(VALIDATE_EVERY, self.base.train.validate_every)
+        return self.base.training.changed(train={"validate_every": every})
+
+    @model_validator(mode="after")
+    def _objectives_suit_the_base(self) -> "TuneConfig":
+        for name in self.search.objectives:
+            try:
+                with_objective(self.base.training, name)
+            except ValidationError as error:
+                first = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"objectives: found {name}; {first}") from None
+        return self
+
+
+def with_objective(base: Training, name: str) -> Training:
+    """Returns a training with another objective, and those of its options that it uses.
+
+    Raises:
+        ValidationError: If the rest of the training does not suit it.
+    """
+    fields = merge(for_objective(base, name).model_dump(), {"objective": {"name": name}})
+    return Training.model_validate(fields)

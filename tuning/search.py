@@ -1,15 +1,15 @@
-"""The search itself: Optuna proposes, ASHA stops what falls behind, Ray Tune runs the trials.
+"""The stage that searches: Optuna proposes, ASHA stops what falls behind, Ray Tune runs trials.
 
 Sources: Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba, Sano, Yanase,
 Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperparameter Tuning (Li,
 Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.samplers import TPESampler
@@ -17,191 +17,118 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from ebflow.errors import BadInput, NonFinite
+from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.config.changes import changes
-from pipelines.engine.demand import own
-from pipelines.errors import StageFailed, failure
-from pipelines.store.files import drafted
-from pipelines.tracking.reporter import Reporter
-from tuning import records
-from tuning.callback import FAILURE, KILLED, TrialRecorder
-from tuning.config import SearchConfig
-from tuning.problem import Goal, Killed, Problem
-from tuning.records import Record
-from tuning.suggest import Suggest
+from pipelines.cluster.connection import DRIVER
+from pipelines.config import Training, canonical
+from pipelines.data.manifest import Manifest
+from pipelines.engine.demand import Needs, own
+from pipelines.errors import StageFailed
+from pipelines.tracking.run import StageRun
+from tuning.config import TuneConfig
+from tuning.runs import TrialRuns
+from tuning.space import first_points
+from tuning.trials import Outcome, explain, outcome, propose, save, train
 
-TUNE, SCHEDULER = "tune", "scheduler"
+STATE = "experiment_state-*.json"
+"""Files of an experiment of Ray Tune that has started."""
+
 SEEDS = 2**31
+
+GRACE = 0.2
+"""Share of its training that every trial gets."""
+
 REDUCTION = 3
-"""One in so many trials goes on beyond the grace, and again later."""
+"""Factor of ASHA: one in so many trials is trained beyond the grace, and again later."""
 
 FAILURES = 2
-"""How often a trial whose process or node is lost goes on from its checkpoint."""
+"""Times that a trial resumes from its checkpoint after its process or node was lost."""
 
 
-def search(
-    problem: Problem, inputs: Sequence[Path], work: Path, reporter: Reporter
-) -> list[Record]:
-    """Runs the trials that have not ended, and returns the records of all.
+def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
+    """Writes ``trials.json``, the outcomes of all trials.
 
-    What goes on after a kill: Tune's experiment and Optuna's history from Ray's own state in
-    ``work`` (pickles that Ray wrote there and reads), trials from their checkpoints. Proposals
-    are a function of the seed and of what earlier trials gave; the random ones of the seed alone.
-
-    Arguments:
-        problem: What is searched.
-        inputs: The folders that trials read, prepared data first.
-        work: Where the state of the search and the trials' folders are.
-        reporter: Shows how far the search is.
+    After a kill Ray Tune resumes from its own files in ``work``, and trials from their
+    checkpoints. Proposals depend on the seed and on the results of earlier trials.
 
     Raises:
-        BadInput: If no trial ever fits on this machine.
+        BadInput: If no trial has started.
         StageFailed: If every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config, goals, root = problem.search, problem.goals, work / records.TRIALS
-    scheduler = Halving(config, goals[0], work / SCHEDULER)
-    recorder = TrialRecorder(work, reporter, config.trials, goals, scheduler.keep)
-    tune.run(
-        partial(trial, problem=problem, inputs=inputs, root=root),
-        name=TUNE,
-        storage_path=str(work),
-        num_samples=config.trials,
-        search_alg=searcher(problem),
-        scheduler=scheduler if len(goals) == 1 else None,
-        resources_per_trial={kind.lower(): need for kind, need in problem.needs.items()},
-        max_concurrent_trials=concurrency(problem, this_machine()),
-        time_budget_s=config.time_budget,
-        max_failures=FAILURES,
-        reuse_actors=True,
-        raise_on_failed_trial=False,
-        resume=any((work / TUNE).glob("experiment_state-*.json")),
-        callbacks=[recorder],
-        verbose=0,
-    )
-    return _read(root)
-
-
-def _read(root: Path) -> list[Record]:
-    """Returns the records of all trials; raises StageFailed if every one failed."""
-    found = records.read(root)
-    failed = [record for record in found if record.state == records.FAILED]
-    if len(failed) == len(found):
-        raise StageFailed(f"every trial failed, the first: {failed[0].reason}")
-    return found
-
-
-def trial(job: dict[str, Any], problem: Problem, inputs: Sequence[Path], root: Path) -> None:
-    """Trains, in a process that the next trial uses again.
-
-    A trial that Tune stops early ends in a report. One that a rule ends, or that diverges, counts
-    as the worst in every goal, so that no more like it are proposed; its record keeps what it had
-    reached. What else goes wrong is raised, and Tune tries the trial again from its checkpoint.
-
-    Arguments:
-        job: ``number`` and ``config`` of the trial.
-        problem: What it is a trial of.
-        inputs: The folders that trials read, prepared data first.
-        root: The folder of all trials.
-    """
-    folder = records.folder(root, job["number"])
-    folder.mkdir(parents=True, exist_ok=True)
-    worst = {goal.name: goal.worst for goal in problem.goals}
+    run.log_params(config.model_dump())
+    run.log_input(Manifest.load(data), "training")
+    TrialRuns.search, TrialRuns.base = run, config.start
+    results = _tuner(config, data, run).fit()
     try:
-        config = type(problem.base).model_validate(job["config"])
-        problem.train(config, [store.present(path) for path in inputs], folder)
-    except Killed as rule:
-        tune.report(worst | {KILLED: str(rule)})
-    except (BadInput, NonFinite) as error:
-        tune.report(worst | {FAILURE: str(failure(error))})
-    except Exception as error:  # noqa: BLE001  (told, and raised again)
-        records.tell_reason(root, job["number"], str(failure(error)))
+        trials = outcomes(config, list(results))
+    except BadInput:
+        store.forget(run.work / experiment(config))  # there is nothing to resume
         raise
+    save(run.output, trials)
+    states = Counter(trial.state for trial in trials)
+    run.log_metrics({f"trials/{state}": count for state, count in sorted(states.items())})
+    run.log_artifacts(run.output)
 
 
-class Halving(ASHAScheduler):
-    """ASHA over the share of the training, whose state Tune itself does not keep.
-
-    Arguments:
-        config: The search; its grace is used.
-        goal: By what trials are compared.
-        file: Where the state is kept.
-    """
-
-    def __init__(self, config: SearchConfig, goal: Goal, file: Path) -> None:
-        super().__init__(
-            time_attr="share",
-            metric=goal.name,
-            mode=goal.mode,
-            max_t=1,
-            grace_period=config.grace,
-            reduction_factor=REDUCTION,
-        )
-        self.file = file
-        if file.exists():
-            self.restore(str(file))
-
-    def keep(self) -> None:
-        """Writes the state to the file, whole or not at all."""
-        with drafted(self.file) as draft:
-            self.save(str(draft))
-
-
-Machine = Mapping[str, float]
-"""CPUs and GPUs of a machine, by kind."""
-
-
-def this_machine() -> Machine | None:
-    """Returns what an embedded Ray has; None where there is a cluster, which may grow."""
-    if not environment.embedded():
-        return None
-    import torch
-
-    return {"CPU": environment.cpus(), "GPU": torch.cuda.device_count()}
+def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
+    """Returns a new experiment of Ray Tune, or the one that was interrupted."""
+    needs = {kind.lower(): amount for kind, amount in trial_needs(config.start).items()}
+    one = partial(train, data=data, work=run.work / "trials", search=run)
+    trainable = tune.with_resources(one, needs)
+    name = experiment(config)
+    if any((run.work / name).glob(STATE)):
+        return tune.Tuner.restore(str(run.work / name), trainable, resume_errored=True)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            num_samples=config.search.trials,
+            search_alg=searcher(config),
+            scheduler=ASHAScheduler(
+                time_attr="share",
+                metric="nll",
+                mode="min",
+                max_t=1,
+                grace_period=GRACE,
+                reduction_factor=REDUCTION,
+            ),
+            max_concurrent_trials=concurrency(config, this_machine()),
+            time_budget_s=config.search.time_budget,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=str(run.work),
+            failure_config=tune.FailureConfig(max_failures=FAILURES),
+            callbacks=[TrialRuns()],
+            verbose=0,
+        ),
+    )
 
 
-def concurrency(problem: Problem, machine: Machine | None) -> int:
-    """Returns how many trials are to be in Ray's queue at a time.
-
-    A cluster may grow, so that all trials that need no result of others are there at once.
-
-    Arguments:
-        problem: Its ``max_concurrent`` is a bound, ``random`` the number of those trials.
-        machine: What this machine has, where it is all that there is; None: a cluster.
-
-    Raises:
-        BadInput: If not a single trial fits on this machine, as it would wait for ever.
-    """
-    search, needs = problem.search, own(problem.base)
-    if machine is None:
-        return search.max_concurrent or search.random
-    for kind, need in needs.items():
-        if need > machine.get(kind, 0):
-            raise BadInput(
-                f"found a trial that needs {need:g} {kind}s, expected at most the "
-                f"{machine.get(kind, 0):g} that there are, as it would wait for ever: "
-                f"{problem.smaller}"
-            )
-    room = min(machine[kind] // need for kind, need in needs.items())
-    return int(min(room, search.max_concurrent or room))
+def experiment(config: TuneConfig) -> str:
+    """Returns the name of Ray Tune's experiment, which is a folder in that of the stage's work."""
+    return f"tune-{hashlib.sha256(canonical(config).encode()).hexdigest()[:20]}"
 
 
-def searcher(problem: Problem) -> OptunaSearch:
-    """Returns Optuna's tree-structured Parzen estimator, and what it starts with."""
-    seed = generator(problem.base.seed, "search").initial_seed() % SEEDS
-    names, modes = zip(*((goal.name, goal.mode) for goal in problem.goals), strict=True)
-    several = len(names) > 1
+def interrupted(config: TuneConfig) -> bool:
+    """Returns True if there is a search with this configuration that has not ended."""
+    return any((store.home() / "work").rglob(f"{experiment(config)}/{STATE}"))
+
+
+def searcher(config: TuneConfig) -> OptunaSearch:
+    """Returns Optuna's tree-structured Parzen estimator, with the first trials."""
+    base, options = config.start, config.search
     return OptunaSearch(
-        partial(_proposal, problem),
-        metric=list(names) if several else names[0],
-        mode=list(modes) if several else modes[0],
-        points_to_evaluate=_first(problem),
+        partial(propose, base=base, search=options),
+        metric="nll",
+        mode="min",
+        points_to_evaluate=first_points(base, options),
         sampler=TPESampler(
-            seed=seed,
-            n_startup_trials=problem.search.random,
+            seed=generator(base.seed, "search").initial_seed() % SEEDS,
+            n_startup_trials=options.random,
             multivariate=True,
             group=True,
             constant_liar=True,
@@ -209,26 +136,59 @@ def searcher(problem: Problem) -> OptunaSearch:
     )
 
 
-def _first(problem: Problem) -> list[dict[str, Any]]:
-    """Returns the parameters of the first trials, less those that are drawn at random.
+def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome]:
+    """Returns the outcomes of the trials that have reported, by their numbers.
 
-    The base is the first. Each of the others leaves one subject open: few draws of everything at
-    once are better than a base that somebody has chosen.
+    Raises:
+        BadInput: If no trial has started.
+        StageFailed: If every trial failed.
     """
-    start = Suggest()
-    problem.propose(start)
-    turns = itertools.islice(itertools.cycle(start.names.values()), problem.search.random - 1)
-    left = [{k: v for k, v in start.params.items() if k not in open_ones} for open_ones in turns]
-    return [start.params, *left]
+    reported = [one for one in results if one.config]
+    trials = [outcome(config.start, r.config, r.metrics, explain(r.error)) for r in reported]
+    reasons = [trial.reason for trial in trials]
+    reasons += [explain(one.error) for one in results if one.error and not one.config]
+    if not reasons:
+        raise BadInput(
+            option="--time-budget",
+            found=f"{config.search.time_budget:g} s, in which no trial started",
+            expected="a longer time",
+        )
+    if all(reasons):
+        raise StageFailed(f"every trial failed, the first: {reasons[0]}")
+    return sorted(trials, key=lambda trial: trial.number)
 
 
-def _proposal(problem: Problem, trial: optuna.Trial) -> dict[str, Any]:
-    """Returns what a trial is told, besides what all are."""
-    ask = Suggest(trial)
-    found = problem.propose(ask)
-    return {
-        "number": trial.number,
-        "config": found.model_dump(mode="json"),
-        "changes": changes(problem.base, found),
-        "params": ask.params,
-    }
+def trial_needs(training: Training) -> Needs:
+    """Returns what Ray reserves for a trial: its own process, or the driver of its workers."""
+    return DRIVER if training.cluster.workers > 1 else own(training)
+
+
+def this_machine() -> dict[str, float] | None:
+    """Returns the CPUs and GPUs of an embedded Ray; None for a cluster, which may grow."""
+    if not environment.embedded():
+        return None
+    import torch
+
+    return {"CPU": environment.cpus(), "GPU": torch.cuda.device_count()}
+
+
+def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
+    """Returns the number of trials that are in Ray's queue at a time.
+
+    A cluster may grow. So all trials that need no results of others are in its queue at once.
+
+    Raises:
+        BadInput: If not a single trial fits on this machine, as it would wait forever.
+    """
+    options, needs = config.search, own(config.start)
+    if machine is None:
+        return options.max_concurrent or options.random
+    for kind, need in needs.items():
+        if need > machine.get(kind, 0):
+            raise BadInput(
+                found=f"a trial that needs {need:g} {kind}s",
+                expected=f"at most the {machine.get(kind, 0):g} of this machine",
+                hint="Lower --train.threads or --cluster.workers, or set --cluster.gpu False.",
+            )
+    fitting = min(machine[kind] // need for kind, need in needs.items())
+    return int(min(fitting, options.max_concurrent or fitting))

@@ -1,167 +1,98 @@
-"""What is trained again with fresh seeds, and who won, on rows that the search never saw."""
+"""The verdict of a search: the best trials, trained again with fresh seeds, and the default."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
+from pandas import DataFrame
 
 from ebflow.errors import NonFinite
-from pipelines.config import Section
+from pipelines.config import DensityConfig, Training
 from pipelines.reporting.result import plus_minus
 from pipelines.reporting.statistics import Interval, student
-from tuning.problem import Goal, Problem
-from tuning.records import BASE, FINISHED, Record
+from tuning.config import TuneConfig
+from tuning.trials import DEFAULT, FINISHED, Outcome
+
+SPLITS = {"select": "selection", "test": "test"}
+"""Splits of the rows that no trial sees: the first decides the winner, the other compares it."""
 
 
-@dataclass(frozen=True)
-class Retraining:
-    """One training: of which trial's configuration, and its configuration with its seed."""
-
-    number: int
-    config: Section
-
-    @property
-    def title(self) -> str:
-        """What tells its runs from those of the others."""
-        name = "base" if self.number == BASE else f"trial {self.number:03d}"
-        return f"{name}, seed {self.config.seed}"
-
-
-def chosen(top: int, goals: Sequence[Goal], found: Sequence[Record]) -> list[Record]:
-    """Returns the best trials besides the base; of several goals, of those that none beats."""
-    done = [record for record in found if record.state == FINISHED and record.number != BASE]
-    others = sorted(done, key=lambda record: (goals[0].of(record.scores), record.number))
-    return (unbeaten(others, goals) if len(goals) > 1 else others)[:top]
+def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, int], Training]:
+    """Returns the trainings after the search, by the number of a trial and a fresh seed."""
+    finished = [trial for trial in trials if trial.state == FINISHED and trial.number != DEFAULT]
+    best = sorted(finished, key=lambda trial: (trial.nll, trial.number))[: config.search.top]
+    chosen = {DEFAULT: config.base.training}
+    chosen |= {trial.number: whole(config.base, trial) for trial in best}
+    first = config.base.seed + 1
+    return {
+        (number, seed): training.changed(seed=seed).once
+        for number, training in chosen.items()
+        for seed in range(first, first + config.search.seeds)
+    }
 
 
-def trainings(problem: Problem, found: Sequence[Record]) -> list[Retraining]:
-    """Returns the trainings that follow trials, setting by setting; the base's come first."""
-    base = problem.base
-    best = chosen(problem.search.top, problem.goals, found)
-    settings = {BASE: base, **{record.number: problem.of(record) for record in best}}
-    seeds = range(base.seed + 1, base.seed + 1 + problem.seeds)
-    return [
-        Retraining(number, setting.changed(seed=seed))
-        for number, setting in settings.items()
-        for seed in seeds
-    ]
+def whole(base: DensityConfig, trial: Outcome) -> Training:
+    """Returns the training of a trial, validated as often as the user's own."""
+    training = Training.model_validate(trial.training)
+    return training.changed(train={"validate_every": base.train.validate_every})
 
 
-def unbeaten(records: Sequence[Record], goals: Sequence[Goal]) -> list[Record]:
-    """Returns the trials than which no other is as good in all goals and better in one."""
-    costs = {id(record): [goal.of(record.scores) for goal in goals] for record in records}
-    return [
-        record for record in records
-        if not any(_beats(costs[id(other)], costs[id(record)]) for other in records)
-    ]  # fmt: skip
-
-
-def _beats(one: list[float], other: list[float]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-@dataclass
-class Setting:
-    """A trial's configuration, trained again with several seeds.
-
-    Attributes:
-        number: Of the trial.
-        scores: By split and goal what each seed gave.
-        lost: How a training diverged; empty if none did.
-    """
-
-    number: int
-    scores: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
-    lost: str = ""
-
-    def mean(self, split: str, goal: Goal) -> float:
-        """Returns the mean over seeds."""
-        return float(np.mean(list(self.scores[split][goal.name].values())))
-
-
-Outcome = Mapping[str, Mapping[str, float]] | str
-"""Of a training: its numbers by split and goal, or how it diverged."""
-
-
-def settings(found: Iterable[tuple[int, int, Outcome]]) -> list[Setting]:
-    """Gathers the trainings of each trial's configuration: its number, a seed, the outcome."""
-    made: dict[int, Setting] = {}
-    for number, seed, outcome in found:
-        setting = made.setdefault(number, Setting(number))
-        if isinstance(outcome, str):
-            setting.lost = setting.lost or outcome
-            continue
-        for split, goals in outcome.items():
-            for goal, value in goals.items():
-                setting.scores.setdefault(split, {}).setdefault(goal, {})[seed] = value
-    return [*made.values()]
+def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
+    """Returns the user's configuration with the winner's options; it holds out no selection."""
+    names = set(Training.model_fields) - {"seed", "cluster"}
+    options = {name: getattr(whole(base, winner), name) for name in names}
+    return base.changed(**options, data={"selection": None}, name=f"{base.name}-best")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the search found.
+    """The verdict of a search.
 
     Attributes:
-        winner: Trial of the best mean of the first goal on the selection rows.
-        gains: By goal, by how much its mean on the test rows is better than the base's, paired by
-            seed; empty if the base won or diverged.
-        line: The same in words.
+        winner: The trial with the lowest mean NLL of the selection rows.
+        line: The comparison with the default, in words.
+        gain: Mean difference of the NLLs of the test rows, default minus winner, in nats; None if
+            the default won or diverged.
     """
 
     winner: int
     line: str
-    gains: Mapping[str, Interval] = field(default_factory=dict)
+    gain: Interval | None = None
 
 
-def decide(goals: Sequence[Goal], found: Sequence[Setting]) -> Verdict:
-    """Names the winner by the selection rows, and compares it with the base on the test rows.
+def decide(scores: DataFrame) -> Verdict:
+    """Names the winner by the selection rows, and compares it with the default on the test rows.
 
-    The first goal names the winner. A setting of which a training diverged does not win, nor one
-    whose mean of another goal is worse than the base's by more than its margin. The gain in a goal
-    is the mean over seeds s of base(s) - winner(s), or the other way round if it is to be large,
-    with its t interval: neither split was seen by the search, and the test rows had no part in
-    naming the winner.
+    A setting of which a training diverged does not win. The gain is the mean over seeds s of
+    NLL_default(s) - NLL_winner(s), with Student's interval.
+
+    Arguments:
+        scores: A row per training: ``number`` of the trial, ``seed``, NLL by split, and how it
+            ``diverged``, which is empty if it did not.
 
     Raises:
         NonFinite: If trainings of all settings diverged.
     """
-    whole = [setting for setting in found if not setting.lost]
-    if not whole:
-        raise NonFinite(f"trainings of every setting diverged, the first: {found[0].lost}")
-    base = next(setting for setting in found if setting.number == BASE)
-    fair = whole if base.lost else [one for one in whole if _within(goals, one, base)]
-    best = min(fair, key=lambda one: (goals[0].cost(one.mean("select", goals[0])), one.number))
-    if best is base:
-        return Verdict(BASE, "no setting was better than the default: it stays")
-    if base.lost:
-        return Verdict(best.number, f"the default diverged ({base.lost})")
-    gains = {goal.name: student(_gains(goal, base, best)).interval() for goal in goals}
-    lines = [_line(goal, gains[goal.name], several=len(goals) > 1) for goal in goals]
-    return Verdict(best.number, "; ".join(lines), gains)
+    diverged = scores[scores.diverged != ""].groupby("number").diverged.first()
+    sound = scores[~scores.number.isin(diverged.index)]
+    if sound.empty:
+        raise NonFinite(f"trainings of every setting diverged, the first: {diverged.iloc[0]}")
+    winner = int(sound.groupby("number").select.mean().idxmin())
+    if winner == DEFAULT:
+        return Verdict(DEFAULT, "no setting was better than the default")
+    if DEFAULT in diverged:
+        return Verdict(winner, f"the default diverged ({diverged[DEFAULT]})")
+    test = sound.pivot(index="seed", columns="number", values="test")
+    gain = student(test[DEFAULT] - test[winner]).interval()
+    return Verdict(winner, _line(gain), gain)
 
 
-def _within(goals: Sequence[Goal], one: Setting, base: Setting) -> bool:
-    """Whether a setting is worse than the base by no more than the margins."""
-    means = [(goal, one.mean("select", goal), base.mean("select", goal))
-             for goal in goals if goal.margin is not None]  # fmt: skip
-    return all(goal.cost(new) - goal.cost(old) <= goal.margin for goal, new, old in means)
-
-
-def _gains(goal: Goal, base: Setting, best: Setting) -> list[float]:
-    old, new = (setting.scores["test"][goal.name] for setting in (base, best))
-    return [goal.cost(old[seed]) - goal.cost(new[seed]) for seed in sorted(new)]
-
-
-def _line(goal: Goal, gain: Interval, *, several: bool) -> str:
-    name = f"{goal.text}: " if several else ""
-    unit = f" {goal.unit}" if goal.unit else ""
+def _line(gain: Interval) -> str:
     if math.isnan(gain.high):
-        value = goal.formatted(gain.value)
-        return f"{name}better by {value}{unit} for one seed, which shows no interval"
+        return f"better by {gain.value:.2f} nats with one seed, which gives no interval"
     if gain.low > 0:
-        return f"{name}better than the default by {plus_minus(gain, goal.digits)}{unit}"
+        return f"better than the default by {plus_minus(gain, 2)} nats"
     if gain.high < 0:
         worse = Interval(-gain.value, -gain.high, -gain.low)
-        return f"{name}worse than the default by {plus_minus(worse, goal.digits)}{unit}"
-    return f"{name}no difference from the default shown: {plus_minus(gain, goal.digits)}{unit}"
+        return f"worse than the default by {plus_minus(worse, 2)} nats"
+    return f"no difference from the default shown: {plus_minus(gain, 2)} nats"

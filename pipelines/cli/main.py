@@ -106,7 +106,7 @@ COMMANDS: dict[str, Command | Study] = {
     **{f"run {study.name}": study for study in STUDIES},
     "submit": Command("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": Command(
-        "tuning.command:density", "search settings of the density pipeline that pay"
+        "tuning.command:density", "search options of the density pipeline that lower the NLL"
     ),
     "score": Command(
         "pipelines.inference.commands:score", "log-densities of rows, and how unlikely they are"

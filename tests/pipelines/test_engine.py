@@ -65,7 +65,7 @@ from pipelines.paper.config import StepsConfig
 from pipelines.sample_complexity import graph as sample_complexity
 from pipelines.tracking.tracker import connect
 from tests.pipelines.stages import CALLS, ERRORS
-from tuning import pipeline as search
+from tuning import graph as search
 
 redun_namespace = "ebflow"
 STAGES = ("write", "double")

@@ -12,7 +12,7 @@ from pipelines.engine.keys import data_digest
 from pipelines.gradient_alignment.graph import align
 from pipelines.paper.graph import compare
 from pipelines.sample_complexity.graph import conclude, learn
-from tuning.pipeline import verdict
+from tuning import graph as search
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +114,7 @@ def test_an_import_that_hides_what_is_run_is_refused(library, line):
 
 STAGES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in [*ROOT.glob("pipelines/*/stages/*.py"), *ROOT.glob("tuning/stages/*.py")]
+    for path in ROOT.glob("pipelines/*/stages/*.py")
     if path.stem != "__init__"
 ) + [
     f"pipelines.{package}.{name}"
@@ -124,7 +124,7 @@ STAGES = sorted(
         ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
     )
     for name in names
-]
+] + ["tuning.search", "tuning.report"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -150,9 +150,9 @@ def test_the_stages_are_found():
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),
-        ("tuning.stages.search", "tuning.density.space"),
-        ("tuning.stages.search", "pipelines.training.loop"),
-        ("tuning.stages.verdict", "tuning.results"),
+        ("tuning.search", "tuning.space"),
+        ("tuning.search", "pipelines.training.loop"),
+        ("tuning.report", "tuning.verdict"),
     ],
 )
 def test_a_stage_follows_what_it_imports(stage, module):
@@ -183,9 +183,9 @@ def test_the_stages_that_read_packaged_data_say_so():
 
 
 def test_the_stages_that_fill_templates_say_so():
-    found = [*ROOT.glob("pipelines/**/*.j2"), *ROOT.glob("tuning/**/*.j2")]
+    found = ROOT.glob("pipelines/**/*.j2")
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in found}
-    stages = (report, compare, align, conclude, verdict)
+    stages = (report, compare, align, conclude, search.report)
     assert packages == {name for one in stages for name in one.data}
     assert all("pipelines.reporting" in one.data for one in stages)
 

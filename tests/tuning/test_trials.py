@@ -1,0 +1,107 @@
+"""Trials: their number at a time, their reports, and what is wrong if there are none."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ebflow.errors import BadInput
+from pipelines.cluster import environment
+from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
+from pipelines.engine import Artefact, Source
+from pipelines.engine.keys import key_of
+from pipelines.errors import StageFailed
+from pipelines.store import Record
+from tuning import graph
+from tuning.config import SearchConfig, TuneConfig
+from tuning.search import concurrency, outcomes, trial_needs
+from tuning.trials import Listener
+
+HERE = {"CPU": 4, "GPU": 1}
+
+
+def searched(threads=1, most=None, **cluster):
+    base = DensityConfig(train=TrainConfig(threads=threads), cluster=ClusterConfig(**cluster))
+    return TuneConfig(search=SearchConfig(max_concurrent=most), base=base)
+
+
+ROOM = {
+    "a thread each": (searched(), HERE, 4),
+    "as many as are allowed": (searched(most=1), HERE, 1),
+    "no more than fit": (searched(most=9), HERE, 4),
+    "two threads": (searched(2), HERE, 2),
+    "workers": (searched(workers=2), HERE, 2),
+    "a GPU": (searched(gpu=True), HERE, 1),
+    "memory, which counts on clusters alone": (searched(memory=64), HERE, 4),
+    "a cluster that may grow": (searched(99, workers=8), None, 8),
+    "a cluster, and a bound": (searched(most=20), None, 20),
+}
+
+
+@pytest.mark.parametrize("config, machine, expected", ROOM.values(), ids=ROOM)
+def test_trials_at_a_time(config, machine, expected, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: machine is not None)
+    assert concurrency(config, machine) == expected
+
+
+NEVER = {
+    "threads": (searched(5), HERE, "needs 5 CPUs, .* the 4 of"),
+    "workers": (searched(2, workers=4), HERE, "needs 8 CPUs, .* the 4 of"),
+    "GPUs": (searched(gpu=True, workers=2), HERE, "needs 2 GPUs, .* the 1 of"),
+    "no GPU": (searched(gpu=True), {"CPU": 2}, "needs 1 GPUs, .* the 0 of"),
+}
+
+
+@pytest.mark.parametrize("config, machine, line", NEVER.values(), ids=NEVER)
+def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(config, machine, line):
+    with pytest.raises(BadInput, match=f"{line}.* Lower --train.threads or --cluster.workers"):
+        concurrency(config, machine)
+
+
+def test_a_driver_leaves_the_cpus_to_its_workers():
+    assert trial_needs(searched(2).start) == {"CPU": 2}
+    assert trial_needs(searched(2, workers=2).start)["CPU"] == 0
+
+
+def unknown(**more):
+    return SimpleNamespace(config=None, metrics={}, error=None, **more)
+
+
+@pytest.mark.parametrize("results", [[], [unknown()]], ids=["none", "one in the queue"])
+def test_a_time_in_which_no_trial_starts_is_one_line(results):
+    config = TuneConfig(search=SearchConfig(time_budget=0.5))
+    with pytest.raises(BadInput, match="--time-budget: found 0.5 s, in which no trial started"):
+        outcomes(config, results)
+
+
+def test_if_every_trial_failed_the_first_reason_is_raised():
+    lost = SimpleNamespace(config=None, metrics={}, error=RuntimeError("disk full"))
+    with pytest.raises(StageFailed, match="every trial failed, the first: .*disk full"):
+        outcomes(TuneConfig(), [lost])
+
+
+def validated(step, nll):
+    metrics = {"val/nll": nll, "time/train_s": float(step)}
+    return {"kind": "validate", "step": step, "share": step / 10, "metrics": metrics}
+
+
+def test_a_trial_reports_its_least_nll_after_validations():
+    reports = []
+    listener = Listener(reports.append, SimpleNamespace(log_rows=lambda rows: None))
+    listener([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
+    listener([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
+    listener([validated(5, 6.0)])
+    found = [(row["nll"], row["step"], row["share"]) for row in reports]
+    assert found == [(4.0, 3, 0.3), (4.0, 5, 0.5)]
+
+
+def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):
+    """The id of the MLflow run that prepared them is no part of it."""
+
+    def key(run_id):
+        data = Artefact("prepare", "key", Record("digest", 1, run_id))
+        monkeypatch.setattr(graph, "prepare", lambda *words: data)
+        expression = graph.tune(config, (Source("here", "digest"), config))["search"]
+        return key_of(*expression.args)
+
+    config = TuneConfig()
+    assert key("one run") == key("another run")

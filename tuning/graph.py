@@ -1,0 +1,109 @@
+"""The pipeline of a search: its stages, and how they depend on each other.
+
+::
+
+    source ──> prepare ──> search ──> preprocess ──> train ──> evaluate ──┐
+                  │           │└────> preprocess ──> train ──> evaluate ──┼──> report
+                  │           │└────> …                                 ──┘      ↑
+                  └───────────┴──────────────────────────────────────────────────┘
+
+The default and the best trials are trained again, each with several seeds. The search sees neither
+the selection rows, which decide the winner, nor the test rows.
+"""
+
+from pathlib import Path
+
+from ebflow.errors import BadInput
+from pipelines.config import Training
+from pipelines.config.source import examined, held_out
+from pipelines.density.checks import check as check_density
+from pipelines.density.graph import evaluate, prepare, preprocess, train
+from pipelines.engine import Artefact, Source, Stage
+from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.tasks import gather_cells, subgraph
+from pipelines.reporting.method import method, short_loss
+from tuning.config import TuneConfig
+from tuning.search import concurrency, this_machine
+from tuning.space import Suggest, space
+from tuning.trials import load
+from tuning.verdict import trainings
+
+search = Stage("tuning.search", needs={"CPU": 0}, follows=True)
+report = Stage("tuning.report", data=["pipelines.reporting"])
+
+Inputs = tuple[Source, TuneConfig]
+"""The data, and the search with rows for selection."""
+
+
+def check(config: TuneConfig) -> Inputs:
+    """Returns the inputs of the graph; raises BadInput."""
+    held = config.changed(base=held_out(config.base))
+    source = check_density(held.base)
+    suggest = Suggest()
+    space(suggest, held.start, held.search)
+    if not suggest.params:
+        subjects = " ".join(config.search.over)
+        raise BadInput(
+            option="--over",
+            found=f"{subjects}, of which {short_loss(held.start)} has no parameter",
+            expected="others",
+        )
+    concurrency(held, this_machine())
+    return source, held
+
+
+def examine(config: TuneConfig) -> None:
+    """Reads the data; raises BadInput at the first thing wrong with them."""
+    examined(held_out(config.base).data)
+
+
+def tune(config: TuneConfig, inputs: Inputs) -> dict[str, Artefact]:
+    """Returns the artefacts by name, as expressions of redun."""
+    source, held = inputs
+    data = prepare(held.base.data, [source])
+    trials = search(held, [data])
+    return {"data": data, "search": trials, "report": again(config, held, data, trials)}
+
+
+@subgraph()
+def again(config: TuneConfig, held: TuneConfig, data: Artefact, trials: Artefact) -> Artefact:
+    """Trains the default and the best trials again, and returns the report; all as expressions.
+
+    A training that fails stops no other; one that diverges is part of the report.
+    """
+    cells = gather_cells(
+        _cell(held, training, f"trial {number}, seed {seed}", data)
+        for (number, seed), training in trainings(held, load(trials.path)).items()
+    )
+    return report(config, [data, trials, cells])
+
+
+def _cell(held: TuneConfig, training: Training, title: str, data: Artefact) -> list[Artefact]:
+    """Returns a training and its evaluation."""
+    chain = preprocess(training.chain, [data])
+    trained = train(training, [data, chain], title)
+    return [evaluate(held.base.evaluate, [data, chain, trained], title)]
+
+
+def describe(config: TuneConfig) -> Description:
+    """Returns the subjects of the search, and the default."""
+    start, options, data = config.start, config.search, Path(config.base.data.source).stem
+    losses = dict.fromkeys([short_loss(start), *options.objectives])
+    return Description(
+        parts=(
+            *([data] if data not in config.name else []),
+            " ".join(losses),
+            f"{options.trials} trials",
+        ),
+        about=f"A search over {', '.join(options.over)} on **{data}**, from: {method(start)}.",
+        tags={"ebflow.data": data, "ebflow.objective": start.objective.name},
+    )
+
+
+TUNE = Pipeline(
+    name="tune-density",
+    check=check,
+    examine=examine,
+    graph=tune,
+    describe=describe,
+)

@@ -1,0 +1,217 @@
+"""The stage that reports a search: its verdict, figures and tables.
+
+Source of the importances: PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
+Arbitrary Subspaces (Watanabe, Bansal, Hutter, 2023), arXiv:2304.10255.
+"""
+
+import json
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib import pyplot
+from optuna.exceptions import ExperimentalWarning
+from optuna.importance import get_param_importances
+from optuna.study import Study
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.visualization import matplotlib as plotting
+from pandas import DataFrame
+
+from pipelines.config.files import dump
+from pipelines.data.manifest import Manifest
+from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.method import short_loss
+from pipelines.reporting.result import Plot, Result, Table, plus_minus
+from pipelines.reporting.statistics import Interval, student
+from pipelines.tracking.run import StageRun
+from tuning.config import TuneConfig
+from tuning.space import Suggest, space
+from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load
+from tuning.verdict import SPLITS, Verdict, best_config, decide, trainings
+
+SHOWN = 4
+"""Number of parameters whose values are shown."""
+
+EARLY = {"constraints": (1.0,)}
+"""Marks a trial that ended early: for Optuna it is infeasible, gray and never the best."""
+
+
+def report(
+    config: TuneConfig,
+    data: Path,
+    searched: Path,
+    evaluations: Sequence[Sequence[Path] | str],
+    *,
+    run: StageRun,
+) -> None:
+    """Writes the result of a search, ``best.yaml`` and ``trials.json``.
+
+    Arguments:
+        config: The search.
+        data: The prepared folder.
+        searched: The folder of the search.
+        evaluations: For each training after it the folder of its evaluation, or how it diverged.
+        run: The MLflow run of the stage.
+    """
+    trials = load(searched)
+    scores = DataFrame(
+        {"number": number, "seed": seed, **_score(evaluation)}
+        for (number, seed), evaluation in zip(trainings(config, trials), evaluations, strict=True)
+    )
+    verdict = decide(scores)
+    winner = next(trial for trial in trials if trial.number == verdict.winner)
+    (run.output / "best.yaml").write_text(dump(best_config(config.base, winner)))
+    shutil.copy(searched / FILE, run.output)
+    result(config, trials, scores, verdict, Manifest.load(data).counts).save(config, run)
+
+
+def _score(evaluation: Sequence[Path] | str) -> dict[str, Any]:
+    if isinstance(evaluation, str):
+        return {"diverged": evaluation, **dict.fromkeys(SPLITS)}
+    numbers = json.loads((evaluation[0] / "evaluation.json").read_text())
+    return {"diverged": "", **{split: numbers[f"{split}/nll"] for split in SPLITS}}
+
+
+def result(
+    config: TuneConfig,
+    trials: Sequence[Outcome],
+    scores: DataFrame,
+    verdict: Verdict,
+    counts: Mapping[str, int],
+) -> Result:
+    """Returns the result of a search, given the NLLs after it and the rows of each split."""
+    by_number = {trial.number: trial for trial in trials}
+    states = Counter(trial.state for trial in trials)
+    tally = ", ".join(f"{count} {state}" for state, count in states.items())
+    lost = scores.number[scores.diverged != ""]
+    sound = scores[~scores.number.isin(lost)]
+    means = {
+        number: {split: student(rows[split]).interval() for split in SPLITS}
+        for number, rows in sound.groupby("number")
+    }
+    names = {"default": means.get(DEFAULT, {}), "winner": means[verdict.winner]}
+    retrained = [by_number[number] for number in scores.number.unique()]
+    differing = {one.name: f"differs in {_text(one.changes)}" for one in retrained if one.changes}
+    return Result(
+        title=f"{config.name}: {len(trials)} trials",
+        intro=_intro(config, counts),
+        conclusion=Conclusion((f"{by_number[verdict.winner].name} wins: {verdict.line}.",)),
+        headline=_retrained(retrained, means, verdict.winner),
+        facts={**differing, "states": tally},
+        sections=[*plots(config, trials), _all_trials(trials)],
+        metrics={
+            f"{split}/nll/{name}": mean.value
+            for name, splits in names.items()
+            for split, mean in splits.items()
+        },
+        values={
+            "verdict": verdict.line,
+            "winner": verdict.winner,
+            "gain": None if verdict.gain is None else verdict.gain._asdict(),
+            "scores": scores.to_dict("records"),
+            "tried": [_without(trial, "params", "training") for trial in trials],
+            "rows": dict(counts),
+        },
+    )
+
+
+def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
+    options = config.search
+    return (
+        f"A search over {', '.join(options.over)} from {short_loss(config.start)}. The default "
+        f"and the best {options.top} finished trials were trained again with {options.seeds} "
+        f"fresh seeds each. The winner has the lowest mean NLL of the {counts['selection']} "
+        f"selection rows. Winner and default are compared on the {counts['test']} test rows, "
+        "paired by seed. No trial saw these rows."
+    )
+
+
+def _retrained(
+    trials: Sequence[Outcome], means: Mapping[int, Mapping[str, Interval]], winner: int
+) -> Table:
+    """Returns the settings that were trained again; a star marks the winner."""
+    rows = []
+    for trial in trials:
+        cells = ["diverged", ""]
+        if trial.number in means:
+            cells = [plus_minus(mean, 2) for mean in means[trial.number].values()]
+        rows.append((trial.name + (" *" if trial.number == winner else ""), *cells))
+    note = "Mean over seeds in nats per row, ± half its 95 % interval. *: the winner."
+    headings = ("", *(f"{rows} NLL" for rows in SPLITS.values()))
+    return Table("Trained again", headings, rows, note)
+
+
+def _text(changes: Mapping[str, Any]) -> str:
+    texts = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in changes.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def _all_trials(trials: Sequence[Outcome]) -> Table:
+    rows = [
+        (
+            trial.name,
+            "" if trial.nll is None else f"{trial.nll:.2f}",
+            trial.state + (f": {trial.reason}" if trial.reason else ""),
+            f"{trial.share:.0%}",
+            f"{trial.seconds:.0f}",
+            _text(trial.changes),
+        )
+        for trial in sorted(trials, key=lambda trial: (trial.nll is None, trial.nll))
+    ]
+    return Table("Trials", ("", "validation NLL", "state", "done", "s", "differs in"), rows)
+
+
+def _without(trial: Outcome, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(trial).items() if name not in names}
+
+
+def plots(config: TuneConfig, trials: Sequence[Outcome]) -> Iterator[Plot]:
+    """Yields Optuna's history and, if trials differ, importances and slices."""
+    known = study(config, trials)
+    values = [trial.value for trial in known.get_trials() if trial.value is not None]
+    roomy = pyplot.rc_context({"figure.constrained_layout.use": True})
+    with roomy, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if values:
+            axes = plotting.plot_optimization_history(known, target_name="NLL (nats)")
+            caption = "Validation NLL of every trial; gray trials ended early."
+            yield _plot("history", "History", axes, caption)
+        if len(set(values)) >= SHOWN:
+            axes = plotting.plot_param_importances(known, target_name="NLL (nats)")
+            caption = "Share of the variance of the validation NLL by parameter (PED-ANOVA)."
+            yield _plot("importance", "Importances", axes, caption)
+            names = [*get_param_importances(known)][:SHOWN]
+            axes = plotting.plot_slice(known, names, target_name="NLL (nats)")
+            yield _plot("slices", "Values", axes, "Validation NLL by the values of parameters.")
+
+
+def _plot(name: str, title: str, axes: Any, caption: str) -> Plot:  # noqa: ANN401
+    figure = np.atleast_1d(axes)[0].figure
+    pyplot.close(figure)
+    return Plot(name, figure, caption, title)
+
+
+def study(config: TuneConfig, trials: Sequence[Outcome]) -> Study:
+    """Returns the trials as a study of Optuna."""
+    created = optuna.create_study()
+    created.add_trials([_frozen(config, trial) for trial in trials])
+    return created
+
+
+def _frozen(config: TuneConfig, trial: Outcome) -> FrozenTrial:
+    if trial.nll is None:
+        return create_trial(state=TrialState.FAIL)
+    fixed = FixedTrial(trial.params, trial.number)
+    space(Suggest(fixed), config.start, config.search)
+    return create_trial(
+        value=trial.nll,
+        params=trial.params,
+        distributions=fixed.distributions,
+        system_attrs={} if trial.state == FINISHED else EARLY,
+    )

@@ -1,1 +1,0 @@
-"""Stages of a search: each a function from a configuration and folders to a new folder."""
