@@ -12,7 +12,7 @@ from pipelines.reporting.method import method, short_loss
 from pipelines.tracking import metrics_log
 from pipelines.tracking.notes import NOTE, note
 from pipelines.tracking.run import StageRun
-from tuning.trials import FAILED, FINISHED, PRUNED, STOPPED, explain, find, outcome
+from tuning.trials import FAILED, FINISHED, PRUNED, STOPPED, TRIALS, explain, find, outcome
 
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FAILED"}
 
@@ -49,8 +49,7 @@ class TrialRuns(tune.Callback):
         best = min(trial.last_result.get("nll", math.inf) for trial in trials)
         leader = f", best {best:.2f}" if math.isfinite(best) else ""
         text = f"{len(ended)} of {self.count} trials{leader}"
-        row = metrics_log.row("search", 0, done / self.count, text=text)
-        metrics_log.append(self.search.work / metrics_log.FILE, [row])
+        self.search.reporter.progress(done / self.count, text)
 
     def on_trial_complete(self, trial: Trial, **_: object) -> None:
         """Ends the run of a trial that has finished or was stopped early."""
@@ -81,6 +80,9 @@ class TrialRuns(tune.Callback):
             return
         error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
         ended = outcome(self.base, trial.config, trial.last_result, error)
+        # A trial that Ray Tune stops may end before its last metrics are sent.
+        file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
+        run.complete(metrics_log.standing(metrics_log.read(file)))
         tags = {"ebflow.state": ended.state, "ebflow.done": f"{ended.share:.0%}"}
         run.set_tags(tags | ({"ebflow.error": ended.reason} if ended.reason else {}))
         run.log_metrics({"trial/nll": ended.nll, "trial/seconds": ended.seconds})

@@ -30,7 +30,7 @@ from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.runs import TrialRuns
 from tuning.space import first_points
-from tuning.trials import Outcome, explain, outcome, propose, save, train
+from tuning.trials import TRIALS, Outcome, explain, outcome, propose, save, train
 
 STATE = "experiment_state-*.json"
 """Files of an experiment of Ray Tune that has started."""
@@ -76,7 +76,7 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
 def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     """Returns a new experiment of Ray Tune, or the one that was interrupted."""
     needs = {kind.lower(): amount for kind, amount in trial_needs(config.start).items()}
-    one = partial(train, data=data, work=run.work / "trials", search=run)
+    one = partial(train, data=data, work=run.work / TRIALS, search=run)
     trainable = tune.with_resources(one, needs)
     name = experiment(config)
     if any((run.work / name).glob(STATE)):

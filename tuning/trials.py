@@ -13,12 +13,14 @@ from ray.exceptions import RayActorError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.errors import BadInput, NonFinite
+from pipelines import store
 from pipelines.config import Training
 from pipelines.config.changes import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure, innermost
 from pipelines.store.files import write_json
 from pipelines.tracking import metrics_log
+from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import fit
 from pipelines.training.preprocessing import CHAIN, fitted
@@ -27,6 +29,9 @@ from tuning.space import Suggest, space
 
 FILE = "trials.json"
 """Name of the file that has the outcomes of all trials."""
+
+TRIALS = "trials"
+"""Folder of the trials' checkpoints, in that of the search's work."""
 
 DEFAULT = 0
 """The number of the trial that is the default itself."""
@@ -54,11 +59,14 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     folder = work / trial_id
     folder.mkdir(parents=True, exist_ok=True)
     tune.report({"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0})
-    listener = Listener(tune.report if one else _from_controller(), find(search, trial_id))
+    listener = Listener(tune.report if one else _from_controller())
+    reporter = Reporter(folder / metrics_log.FILE, find(search, trial_id), listener=listener)
+    listener(metrics_log.read(reporter.file))
     try:
-        listener(metrics_log.read(folder / metrics_log.FILE)[0])
+        data = store.present(data)
         fitted(training.chain, Dataset(data)).save(folder / CHAIN)
-        fit(training.once, data, folder / CHAIN, folder, here=one, listener=listener)
+        store.upload(folder / CHAIN)
+        fit(training.once, data, folder / CHAIN, folder, reporter, here=one)
     except (BadInput, NonFinite) as error:
         tune.report({"nll": math.inf, "share": 0.0, "reason": str(failure(error))})
 
@@ -77,13 +85,12 @@ def _from_controller() -> Report:
 
 
 class Listener:
-    """Reports to Ray Tune after validations, and sends all metrics to the trial's MLflow run."""
+    """Reports to Ray Tune after validations."""
 
-    def __init__(self, report: Report, run: StageRun) -> None:
-        self.report, self.run, self.best = report, run, math.inf
+    def __init__(self, report: Report) -> None:
+        self.report, self.best = report, math.inf
 
     def __call__(self, rows: Sequence[metrics_log.Row]) -> None:
-        self.run.log_rows(rows)
         validations = [row for row in rows if row["kind"] == "validate"]
         if not validations:
             return

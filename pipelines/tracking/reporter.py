@@ -70,8 +70,8 @@ class Reporter:
             metrics_log.append(self.file, rows)
             for row in rows:
                 self._show(row)
-            self.listener(rows)
             self._send(rows)
+            self.listener(rows)
         if keep:
             store.upload(self.file)
 

@@ -235,7 +235,9 @@ def test_a_trial_whose_process_dies_resumes(tmp_path):
     trials = [child for child in psutil.Process(process.pid).children(recursive=True)
               if "ImplicitFunc" in " ".join(child.cmdline())]  # fmt: skip
     trials[0].kill()
-    wait_for(lambda: any('"resume"' in path.read_text() for path in metrics_files(store)), process)
+    wait_for(
+        lambda: any('"restart"' in path.read_text() for path in metrics_files(store)), process
+    )
     ended(process)
     summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
     assert {trial["state"] for trial in summary["tried"]} <= {"finished", "pruned"}

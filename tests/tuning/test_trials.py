@@ -86,7 +86,7 @@ def validated(step, nll):
 
 def test_a_trial_reports_its_least_nll_after_validations():
     reports = []
-    listener = Listener(reports.append, SimpleNamespace(log_rows=lambda rows: None))
+    listener = Listener(reports.append)
     listener([validated(1, 5.0), validated(2, 4.0), validated(3, 7.0)])
     listener([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
     listener([validated(5, 6.0)])
