@@ -112,19 +112,23 @@ def test_an_import_that_hides_what_is_run_is_refused(library, line):
         digest("lib.a")
 
 
-STAGES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in ROOT.glob("pipelines/*/stages/*.py")
-    if path.stem != "__init__"
-) + [
-    f"pipelines.{package}.{name}"
-    for package, names in (
-        ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
-        ("paper", ("compare", "diverge", "fill", "peer", "stack", "steps")),
-        ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
+STAGES = (
+    sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in ROOT.glob("pipelines/*/stages/*.py")
+        if path.stem != "__init__"
     )
-    for name in names
-] + ["tuning.search", "tuning.report"]
+    + [
+        f"pipelines.{package}.{name}"
+        for package, names in (
+            ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
+            ("paper", ("compare", "diverge", "fill", "peer", "stack", "steps")),
+            ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
+        )
+        for name in names
+    ]
+    + ["tuning.search", "tuning.report"]
+)
 
 
 @pytest.mark.parametrize("stage", STAGES)
