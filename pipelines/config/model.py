@@ -10,12 +10,10 @@ from pipelines.config.section import Section
 class ModelConfig(Section):
     """The flow. What is None is the architecture's own, or the recipe's for it."""
 
-    architecture: Literal[
-        "dense", "convolutional", "glow", "coupling", "autoregressive", "structured"
-    ] = Field(
+    architecture: Literal["dense", "convolutional", "glow", "coupling", "autoregressive"] = Field(
         "dense",
         description="named architecture: dense for rows, convolutional and glow for images, "
-        "coupling, autoregressive and structured (masked layers) for few dimensions",
+        "coupling and autoregressive for few dimensions",
     )
     base: Literal["normal", "mixture"] = Field(
         "normal",
@@ -91,7 +89,4 @@ class ModelConfig(Section):
     )
     mixing: Literal["rotation", "reversal"] | None = Field(
         None, description="how the dense layers between autoregressive ones start"
-    )
-    structure: Literal["full", "tril", "triu", "trilu"] | None = Field(
-        None, description="mask of structured's linear layers"
     )

@@ -12,9 +12,9 @@ from pipelines.data.manifest import Manifest
 from pipelines.store.files import write_json
 from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
+from pipelines.training.guards import HUNG
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN
-from pipelines.training.watchdog import HUNG
 
 
 def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) -> None:

@@ -30,8 +30,8 @@ from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerCon
 from pipelines.gradient_alignment.points import unit_rows
 from pipelines.training.augment import AUGMENTATIONS, Augmentation
 from pipelines.training.checkpoint_parts import flatten, unflatten
+from pipelines.training.losses import falling
 from pipelines.training.resumable import ResumableTraining, plain, state_of
-from pipelines.training.schedules import falling
 
 PACE = 50
 """Steps between events within an epoch."""

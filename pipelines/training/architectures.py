@@ -1,85 +1,110 @@
-"""Forms of flows that the paper's experiments compare, beside the library's.
+r"""The architectures, with rival dense layers beside the library's.
 
-Importing this module adds ``structured`` to ``ebflow.architectures``, and learned inverses and LU
-factors to its dense layers.
+``DenseLU`` has W = P L U, where P is a fixed permutation, L has a diagonal of ones, and U one of
+:math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D), and W is
+always invertible. Every invertible matrix has such factors for some P; training keeps the P and
+the signs of the start.
+
+Importing this module adds ``linear="lu"`` and ``linear="learned_inverse"`` to
+``architectures.dense``.
 """
 
-__all__ = ["ARCHITECTURES", "load", "structured"]
+__all__ = ["ARCHITECTURES", "DenseLU", "load"]
 
-import math
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn import functional as F
 
 import pipelines.training.learned_inverses  # noqa: F401  (adds a form of dense layers)
 from ebflow import checkpoint
-from ebflow.architectures import ARCHITECTURES
-from ebflow.architectures.parts import conditioned, finished, flattened
-from ebflow.bases import Base
-from ebflow.bijections import ActNorm, Dense, SmoothLeakyReLU
+from ebflow.architectures import ARCHITECTURES, LINEAR
+from ebflow.bijections import ConstantJacobian, Linearization
+from ebflow.bijections.base import ConstantLinearization, hold
 from ebflow.flow import Flow
-from ebflow.randomness import generator as derive
-from pipelines.training.triangular import Triangle  # and adds another form
 
 
 def load(folder: str | Path) -> Flow:
-    """Returns the flow of a checkpoint, of any of these forms."""
+    """Returns the flow of a checkpoint, with layers of any of these forms."""
     return checkpoint.load(folder)
 
 
-def structured(
-    shape: Sequence[int] = (10,),
-    *,
-    depth: int = 10,
-    structure: str = "full",
-    alpha: float = 0.3,
-    generator: torch.Generator | None = None,
-    context: int = 0,
-    base: Base | None = None,
-    dtype: torch.dtype | None = None,
-) -> Flow:
-    """Creates blocks of a matrix, a smooth leaky ReLU and ``ActNorm``: the paper's 10-D model.
+class DenseLU(ConstantJacobian):
+    """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
 
-    A matrix follows the last of ``depth`` blocks. The model compares full matrices with triangular
-    ones. With D elements, ``full``, ``tril`` and ``triu`` have
-    (``depth`` + 1) D² weights, of which a triangle uses D (D + 1) / 2, and ``trilu`` twice as
-    many. Matrices start orthogonal, triangles as parts of orthogonal ones.
+    A product is two GEMMs of 2 B D² FLOP, by L and by U, whose masks, O(D²), are applied once for
+    all products at the same points. ``inverse`` solves two triangular systems in float64, O(D²) a
+    row.
 
-    Source: Chao et al. (2023), arXiv:2305.15267. Its code multiplies rows from the right, so its
-    ``tril`` is ``triu`` here.
+    Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    arXiv:1807.03039, for 1×1 convolutions.
 
     Arguments:
-        depth: The number of blocks.
-        structure: ``full``, ``tril``, ``triu``, or ``trilu``: two matrices in the place of one,
-            ``triu`` and then ``tril``, which starts with ones.
-        alpha: The slope of the activations at −∞.
+        weight: W at the start, with shape (D, D).
+        bias: b, with shape (D,).
     """
-    size = math.prod(shape)
-    matrices = partial(_matrices, size, structure, generator or derive(0, "weights"))
-    layers = flattened(shape)
-    for _ in range(depth):
-        layers += [*matrices(), SmoothLeakyReLU(alpha), ActNorm((size,))]
-        layers += conditioned((size,), context, generator)
-    layers += matrices()
-    return finished(structured, layers, locals())
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
+        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
+        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
+
+    def extra_repr(self) -> str:
+        """Names the size."""
+        return f"({len(self.bias)},)"
+
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """L and U."""
+        eye = torch.eye(len(self.bias)).to(self.lower)
+        diagonal = torch.diag(self.sign * self.log_scale.exp())
+        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns P L U x + b."""
+        return self._act(x, self.factors) + self.bias
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns P L U v."""
+        return self._act(v, self.factors)
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns Uᵀ Lᵀ Pᵀ s."""
+        return self._adjoint(s, self.factors)
+
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``, its factors masked once."""
+        factors = self.factors
+        maps = (partial(f, factors=factors) for f in (self._act, self._adjoint))
+        return ConstantLinearization(self._act(x, factors) + self.bias, *maps)
+
+    def log_det(self) -> Tensor:
+        """Returns Σ ℓ."""
+        return self.log_scale.sum()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solves P L U x + b = y."""
+        lower, upper = (factor.double() for factor in self.factors)
+        z = self._unordered((y - self.bias).double()).reshape(-1, len(self.bias)).mT
+        z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)
+
+    def _act(self, v: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+        lower, upper = factors
+        return F.linear(F.linear(v, upper), lower)[..., self.order]
+
+    def _adjoint(self, s: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+        lower, upper = factors
+        return self._unordered(s) @ lower @ upper
+
+    def _unordered(self, y: Tensor) -> Tensor:
+        """Returns Pᵀ y."""
+        return y[..., self.order.argsort()]
 
 
-def _matrices(size: int, structure: str, generator: torch.Generator) -> list[Dense]:
-    weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
-    if structure != "trilu":
-        return [_matrix(weight, structure)]
-    return [_matrix(weight, "triu"), _matrix(torch.ones(size, size), "tril")]
-
-
-def _matrix(weight: Tensor, structure: str) -> Dense:
-    layer = Dense(weight, None)
-    if structure != "full":
-        parametrize.register_parametrization(layer, "weight", Triangle(structure))
-    return layer
-
-
-ARCHITECTURES["structured"] = structured
+LINEAR["lu"] = DenseLU

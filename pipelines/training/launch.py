@@ -2,13 +2,19 @@
 
 import math
 import os
+import sys
+import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
+import torch.distributed
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -18,15 +24,16 @@ from pipelines.config import Training
 from pipelines.errors import in_one_line
 from pipelines.tracking.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
+from pipelines.training.guards import hung
 from pipelines.training.loop import WorkerContext, train
-from pipelines.training.rendezvous import FileRendezvous
-from pipelines.training.watchdog import hung
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 PLACE_S = 10 * 365 * 86_400
 """How long workers wait for their places: a node that boots slowly is no failed start, and a place
 in Ray's queue is not given up."""
+
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
@@ -139,3 +146,47 @@ def launch(config: Training, job: dict[str, Any], reporter: Reporter) -> dict[st
         ),
     )
     return trainer.fit().return_value
+
+
+@dataclass
+class FileRendezvous(TorchConfig):
+    """Configures gloo, or NCCL for workers with GPUs, over loopback.
+
+    Workers on one machine meet by a file: the TCP store of torch listens on every interface.
+
+    Arguments:
+        folder: Where the file of the meeting goes; all workers see it.
+    """
+
+    folder: str = ""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """Ray Train's hooks at the start and the end of workers."""
+        return _FileBackend
+
+
+class _FileBackend(Backend):
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
+        world = len(worker_group)
+        path = Path(backend_config.folder) / f"meeting-{uuid.uuid4().hex}"
+        meeting = (_join, backend_config.backend, path, world)
+        ranks = range(world if world > 1 else 0)
+        ray.get([worker_group.execute_single_async(rank, *meeting, rank) for rank in ranks])
+
+    def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
+        worker_group.execute_async(_leave)
+
+
+def _join(backend: str, path: Path, world: int, rank: int) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
+    torch.distributed.init_process_group(
+        backend, init_method=f"file://{path}", rank=rank, world_size=world
+    )
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

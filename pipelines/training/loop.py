@@ -22,11 +22,10 @@ from pipelines.data.dataset import Dataset
 from pipelines.tracking import metrics_log
 from pipelines.tracking.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.interruption import defer_sigint
+from pipelines.training.guards import Watchdog, defer_sigint, hung
 from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
 from pipelines.training.sharding import shard_weights
 from pipelines.training.trainers import build
-from pipelines.training.watchdog import Watchdog, hung
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints below that of the training."""

@@ -33,7 +33,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "coupling": ("depth", "hidden", "activation", "shift_activation", "bound", "norm", "bins"),
     "dense": (*LAYERS, "linear"),
     "glow": ("depth", "levels", "hidden", "activation"),
-    "structured": ("depth", "alpha", "structure"),
 }
 """The options of a configuration that each architecture has."""
 

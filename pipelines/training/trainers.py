@@ -22,9 +22,8 @@ from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, Augmentation, composed, noised
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.learned_inverses import RIVALS
-from pipelines.training.losses import StabilizedLoss
+from pipelines.training.losses import StabilizedLoss, epochs, geometric, multistep
 from pipelines.training.nets import net
-from pipelines.training.schedules import epochs, geometric, multistep
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip

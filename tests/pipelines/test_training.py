@@ -39,8 +39,8 @@ from pipelines.gradient_alignment.classifier_training import ClassifierTraining
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter
-from pipelines.training import interruption, launch, loop, trainers
-from pipelines.training.interruption import defer_sigint
+from pipelines.training import guards, launch, loop, trainers
+from pipelines.training.guards import defer_sigint
 from pipelines.training.launch import Reports
 from pipelines.training.loop import Recorder, WorkerContext, alone
 from pipelines.training.preprocessing import baseline, fitted
@@ -380,7 +380,7 @@ def test_a_second_interruption_does_not_wait():
 
 
 def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
-    monkeypatch.setattr(interruption, "HELD_S", 0.01)
+    monkeypatch.setattr(guards, "HELD_S", 0.01)
     with pytest.raises(KeyboardInterrupt), defer_sigint():
         signal.raise_signal(signal.SIGINT)
         for _ in range(1000):

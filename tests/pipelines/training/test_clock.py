@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.training.clock import Clock
+from pipelines.training.resumable import Clock
 
 
 def test_times_add_up(turn):

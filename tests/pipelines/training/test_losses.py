@@ -12,7 +12,7 @@ from ebflow.loss import Progress
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.training.losses import StabilizedLoss as Loss
-from pipelines.training.schedules import epochs, falling, geometric, multistep
+from pipelines.training.losses import epochs, falling, geometric, multistep
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 from tests.library.flows import FLOWS, contexts, net

@@ -9,8 +9,8 @@ from ebflow.checkpoint import read, write
 from ebflow.errors import BadInput
 from ebflow.loss import warmed
 from pipelines.training.augment import FlipAndShift
+from pipelines.training.losses import geometric, multistep
 from pipelines.training.resumable import resume, save_training
-from pipelines.training.schedules import geometric, multistep
 
 from .cases import same, states, trainer
 
