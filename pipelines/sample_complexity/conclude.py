@@ -33,8 +33,5 @@ def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: 
             "study/cpu_s": seconds,
             "study/cpu_s_a_cell": seconds / len(cells),
         },
-        values={
-            "exponents": [one.summary for one in slopes],
-            "seeds": {"study": config.seed},
-        },
+        values={"exponents": [one.summary for one in slopes], "seeds": {"study": config.seed}},
     ).save(config, run)

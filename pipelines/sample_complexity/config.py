@@ -12,7 +12,7 @@ EPSILON = 0.35
 DELTAS = (0.02, 0.05, 0.2, 0.1)
 """The masses δ of the quantile errors; m* uses the last."""
 
-NEAREST = 4 * EPSILON / DELTAS[-1] ** 0.5
+NEAREST = round(4 * EPSILON / DELTAS[-1] ** 0.5, 2)
 """The R/σ at which the weight η of the far mode is δ: nearer modes are too heavy."""
 
 ONCE = AfterValidator(lambda values: tuple(sorted(set(values))))

@@ -67,7 +67,7 @@ def test_the_far_mode_is_never_heavier_than_the_mass_beyond_the_quantile():
     """Nearer modes are heavier: at R/σ = 12 a quantile would see eight times the weight."""
     found = at_scale("cpu").changed(grid={"radii": (6.0, 12.0, 24.0)})
     assert {cell.rarity for cell in of(NetworkCell, found, panel="varied")} == {1, 2, 4}
-    assert worst_eta(NEAREST, EPSILON) == pytest.approx(DELTAS[-1])
+    assert worst_eta(NEAREST, EPSILON) == pytest.approx(DELTAS[-1], rel=0.01)
 
 
 def test_options_override_the_scale_and_are_sorted():

@@ -15,7 +15,14 @@ CONFIG = at_scale("cpu")
 SIZES, LENGTHS = CONFIG.distributions.sizes, CONFIG.distributions.lengths
 SETS, LEVELS = 16, CONFIG.distributions.levels + 1
 ETAS = CONFIG.distributions.etas[0], CONFIG.distributions.etas[-1]
-DEFAULTS = {"drift": 0.0, "blind": True, "rise": 0.5, "likelier": 20.0, "wrong": 0.5, "told": True}
+DEFAULTS = {
+    "drift": 0.0,
+    "blind": True,
+    "rise": 0.5,
+    "likelier": 20.0,
+    "wrong": 0.5,
+    "follows": True,
+}
 
 
 def rows(**options):
@@ -27,12 +34,12 @@ def rows(**options):
         rise: By how much that raises mean square at the noise where it does most, as a logarithm.
         likelier: By how much −log q of networks of the fewest samples falls in training, nats.
         wrong: By how much their errors grow in it, as a logarithm.
-        told: Whether without a mode W2 falls as the error does.
+        follows: True if without a mode W2 falls as the error does.
     """
     return pd.concat(networks(eta, **{**DEFAULTS, **options}) for eta in (0.0, *ETAS))
 
 
-def networks(eta, drift, blind, rise, likelier, wrong, told):
+def networks(eta, drift, blind, rise, likelier, wrong, follows):
     rng = np.random.default_rng(int(1e4 * eta))
     shape = np.meshgrid(np.arange(SETS), SIZES, LENGTHS, indexing="ij")
     seed, m, step = (part.ravel() for part in shape)
@@ -44,7 +51,7 @@ def networks(eta, drift, blind, rise, likelier, wrong, told):
     mode = np.exp(mode) if eta else np.ones(len(m))
     both = mode if not blind else np.ones(len(m))
     by_level = np.ones(LEVELS) * (np.arange(LEVELS) == parting(CONFIG))
-    w2 = (mean * mode if eta else usual) if told else rng.normal(size=len(m))
+    w2 = (mean * mode if eta else usual) if follows else rng.normal(size=len(m))
     return pd.DataFrame({
         "panel": "truths", "learner": "residual networks", "distribution": "digits", "size": 64,
         "eta": eta, "m": m, "seed": seed, "step": step, "sigma_l2": mean, "sigma_d_0.1": tail,
@@ -67,7 +74,7 @@ def verdicts(part, **options):
     return set(found)
 
 
-def test_errors_that_fall_alike_are_told_to():
+def test_errors_that_fall_alike_do_so_by_the_claim():
     assert verdicts("ratio of both errors is the same") == {"holds"}
     assert verdicts("ratio of both errors is the same", drift=0.2) == {"does not hold"}
 
@@ -94,10 +101,10 @@ def test_orders_of_both_errors_are_compared_within_a_training_set():
     assert verdicts("order networks alike", blind=False) == {"holds"}
     assert verdicts("order networks alike") == {"does not hold"}
     assert verdicts("the less sliced W2") == {"holds"}
-    assert "holds" not in verdicts("the less sliced W2", told=False)
+    assert "holds" not in verdicts("the less sliced W2", follows=False)
 
 
-def test_power_is_told_where_correlations_can_be():
+def test_power_is_computed_where_correlations_can_be():
     asked = chain(*_about_images(CONFIG, rows()))
     regions = [asking.expected for asking, _ in asked if "rank correlation" in asking.quantity]
     assert regions and all(region.low + region.margin <= 1 for region in regions)
@@ -112,7 +119,7 @@ def test_memorizing_networks_have_likelier_samples_and_larger_errors_or_not():
     assert verdicts("error grows", wrong=-0.3) == {"does not hold"}
 
 
-def test_no_effect_is_told_from_nothing_alone():
+def test_every_effect_has_a_margin():
     assert not {c.expected for c in claims()} & {"more than 0", "less than 0"}
 
 

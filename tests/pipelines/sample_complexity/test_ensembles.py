@@ -22,7 +22,7 @@ def fit(ensemble, sets, *, steps, **options):
         pass
 
 
-def drawn(instance, sets, n, seed=1):
+def sampled(instance, sets, n, seed=1):
     clean, z, _ = instance.sample(sets * n, generator=generator(seed))
     return [t.view(sets, n, -1) for t in (clean, z)]
 
@@ -72,7 +72,7 @@ def test_a_batch_has_the_first_samples_of_its_set():
 @pytest.mark.parametrize("noise", ["once", "fresh"])
 def test_the_score_is_learned_from_many_samples_and_not_from_few(noise):
     truth = gaussian(2)
-    clean, z = drawn(truth, 1, 4096)
+    clean, z = sampled(truth, 1, 4096)
     net = ensemble(2, size=2, radius=1.0)
     sets = training_sets(clean, [0, 0], [4, 4096], z if noise == "once" else None)
     fit(net, sets, generator=generator(2), least=truth.sigma, steps=300, rows=64)
@@ -100,7 +100,7 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
 
 def test_networks_learn_the_scores_of_a_range_of_levels():
     truth = gaussian()
-    clean, _ = drawn(truth, 1, 2048)
+    clean, _ = sampled(truth, 1, 2048)
     net = ensemble(1, radius=1.0)
     sets = training_sets(clean, [0], [2048])
     fit(net, sets, generator=generator(7), least=HALF, highest=4.0, steps=400)
