@@ -275,10 +275,9 @@ def _normalizer(
         values, vectors = torch.linalg.eigh(moments.correlations(moments.variance))
         values = (1 - shrinkage) * values + shrinkage
     if not _regular(values, dtype):
-        raise SingularCovariance(
-            "shrinkage: found a singular covariance of the training split (features that "
-            "depend linearly on others, or fewer rows than features), expected shrinkage > 0"
-        )
+        found = "a singular covariance of the training split (features that depend linearly on "
+        found += "others, or fewer rows than features)"
+        raise SingularCovariance(option="shrinkage", found=found, expected="shrinkage > 0")
     if normalize == "whiten":
         return [standard, Dense(vectors * values.rsqrt() @ vectors.mT, None, trainable=False)]
     # R = (Q Λ^½) (Q Λ^½)ᵀ, and a QR of the transpose has its Cholesky factor, to full precision.

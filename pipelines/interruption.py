@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in order: once, and with no second try of what that breaks."""
+"""Ctrl-C and SIGTERM stop a command in order."""
 
 import signal
 import threading
@@ -11,16 +11,16 @@ _interrupted = threading.Event()
 
 
 def interrupted() -> bool:
-    """Whether the command is ending because it was told to."""
+    """True if the command is stopping because of a signal."""
     return _interrupted.is_set()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lets the first signal raise KeyboardInterrupt in the main thread.
+    """Raises KeyboardInterrupt in the main thread at the first signal.
 
-    Of those that follow, SIGTERM is passed over: `timeout` sends it to a command and again to all
-    of its group. Ctrl-C ends what has not ended yet.
+    A later SIGTERM is ignored: `timeout` sends one to the command, and another one to its group.
+    A later Ctrl-C interrupts the clean-up.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,25 +1,27 @@
 """``ebflow tune density``: from the command line to a search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
-from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import Recipe, Running, parse, starting_point
-from pipelines.cli.run import CarryOut, carry_out, run_of
-from pipelines.config import DensityConfig
-from pipelines.config.files import explain
+from pipelines.cli.options import RecipeOptions, RunOptions, Typed, from_recipe, typed
+from pipelines.cli.run import CarryOut, execute, run_of
+from pipelines.config import DensityConfig, recipes
+from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
 
 
+Searched = TypeVar("Searched")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Tune(Recipe):
+class Tune(RecipeOptions[Typed], Generic[Typed, Searched]):
     """Searches options of the density pipeline that give a lower NLL than a default.
 
     The *default* is the configuration of `ebflow run density` with the same options; it is the
@@ -31,7 +33,7 @@ class Tune(Recipe):
     interruption the same command resumes the search.
     """
 
-    search: Annotated[SearchConfig, tyro.conf.arg(name="")] = SearchConfig()
+    search: Annotated[Searched, tyro.conf.arg(name="")]
     resume: bool = False
     """resume an interrupted search; it is an error if there is none"""
 
@@ -41,28 +43,28 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
 
     Raises:
         BadInput: Naming the option or key, what was found, and what was expected.
-        SystemExit: With code 0, after ``--help``.
+        SystemExit: After ``--help``, or an option that tyro cannot parse.
     """
-    base, recipe = starting_point(words, _one_thread)
-    options = parse(Tune, words, "ebflow tune density", Tune(config=base, recipe=recipe))
-    try:
-        return options, TuneConfig(search=options.search, base=options.config)
-    except ValidationError as error:
-        raise BadInput(explain(error, prefix="--", root=DensityConfig)) from None
+    kind = Tune[typed(_one_thread(recipes.digits())), typed(SearchConfig())]
+    options = tyro.cli(kind, prog="ebflow tune density", args=words)
+    base, recipe = from_recipe(options, _one_thread)
+    search = checked(SearchConfig, options.search)
+    config = checked(TuneConfig, {"search": search, "base": base})
+    return replace(options, recipe=recipe), config
 
 
 def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
 
 
-def search(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
+def search(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
     """Searches on this machine; with ``--resume`` an interrupted search must exist."""
     if options.resume:
         _check_interrupted(run)
-    return carry_out(run, options, line)
+    return execute(run, options, line)
 
 
-def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
+def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
     """Searches options of the density pipeline."""
     options, config = parse_tune(words)
     from tuning.graph import TUNE
@@ -70,7 +72,7 @@ def density(words: Sequence[str], carry_out: CarryOut = search) -> int:
     words = ("tune", "density", *words)
     run = run_of(TUNE, config, options, words, recipe=options.recipe)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    carry_out(run, options, line)
+    (carry_out or search)(run, options, line)
     return 0
 
 

@@ -25,7 +25,6 @@ from ebflow.errors import BadInput
 from pipelines.data.arrays import array_table
 from pipelines.data.images import planes
 from pipelines.data.named import benchmark_file
-from pipelines.errors import flat
 from pipelines.store.files import drafted
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def fetch(name: str) -> Path:
         with drafted(path) as draft:
             _write(draft, BENCHMARKS[name](datasets, path.parent))
     except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(f"{name}: cannot be fetched ({flat(error)[:300]})") from None
+        raise BadInput(f"{name}: cannot be fetched ({str(error)[:300]})") from None
     return path
 
 

@@ -9,7 +9,6 @@ import tyro
 from rich.table import Table
 
 from pipelines.cli import benchmarks
-from pipelines.cli.parsing import parse
 from pipelines.data.files import FORMATS
 from pipelines.data.named import SOURCES
 from pipelines.reporting.terminal import terminal
@@ -22,7 +21,7 @@ class List:
 
 def named(words: Sequence[str]) -> int:
     """Lists the named data sets."""
-    parse(List, words, "ebflow data list")
+    tyro.cli(List, prog="ebflow data list", args=words)
     table = Table("name", "rows", "shape", "what", "from where")
     for name, source in SOURCES.items():
         shape = "×".join(map(str, source.shape))
@@ -44,7 +43,7 @@ class Fetch:
 
 def fetch(words: Sequence[str]) -> int:
     """Downloads a data set and says where it lies."""
-    path = benchmarks.fetch(parse(Fetch, words, "ebflow data fetch").name)
+    path = benchmarks.fetch(tyro.cli(Fetch, prog="ebflow data fetch", args=words).name)
     print(f"fetched into {path}")
     return 0
 
@@ -65,7 +64,7 @@ class Tables:
 
 def tables(words: Sequence[str]) -> int:
     """Writes the tables, and a line on each."""
-    options = parse(Tables, words, "ebflow data tables")
+    options = tyro.cli(Tables, prog="ebflow data tables", args=words)
     from pipelines.paper.packages import write
 
     for line in write(options.downloads, options.output):

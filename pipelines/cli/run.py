@@ -1,18 +1,23 @@
-"""``ebflow run PIPELINE``: from words to results, and what the user sees of them.
+"""``ebflow run PIPELINE``: from options to results.
 
-What is done with the run that the words ask for may also be to send it elsewhere (``submit.py``).
+A caller may also do something else with the run, as ``ebflow submit`` does.
 """
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.parsing import Running, parse_density, parse_study
-from pipelines.cli.studies import Study
-from pipelines.config import Section
+import tyro
+
+from ebflow.errors import BadInput
+from pipelines.cli.options import RecipeOptions, RunOptions, Typed, from_recipe, of_study, typed
+from pipelines.config import recipes
 from pipelines.config.files import dump
+from pipelines.config.section import Section
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
@@ -20,15 +25,102 @@ if TYPE_CHECKING:
     from pipelines.engine.pipeline import Pipeline, Run
 
 
-CarryOut = Callable[["Run", Running, str], Mapping[str, Any]]
-"""What is done with a run, from it, its options and a line on what was chosen: as `carry_out`."""
+CarryOut = Callable[["Run", RunOptions, str], Mapping[str, Any]]
+"""Carries out a run, given its options and a line about it, as :func:`carry_out` does."""
+
+MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
+"""Names of registered models and of their versions."""
 
 
-def carry_out(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
-    """Runs a pipeline here, or tells what it would run, after a line on what was chosen.
+@dataclass(frozen=True, kw_only=True)
+class DensityOptions(RecipeOptions[Typed]):
+    """Trains, evaluates and tracks an energy-based flow on a data set.
+
+    Options go over the configuration file, which goes over the recipe. An objective other than
+    theirs takes only those of their options that it uses.
+    """
+
+    register: str | None = None
+    """register the trained flow as a model of this name in MLflow"""
+    alias: str | None = None
+    """alias of the registered version, such as champion"""
+
+
+def density(words: Sequence[str], carry_out: "CarryOut | None" = None) -> int:
+    """Runs the density pipeline."""
+    kind = DensityOptions[typed(recipes.digits())]
+    options = tyro.cli(kind, prog="ebflow run density", args=words)
+    check_names(options.register, options.alias)
+    config, recipe = from_recipe(options)
+    from pipelines.density.graph import DENSITY
+
+    run = run_of(DENSITY, config, options, ("run", "density", *words), recipe=recipe)
+    line = f"recipe {recipe} (--recipe chooses another)"
+    summary = (carry_out or execute)(run, options, line)
+    if summary and options.register:
+        from pipelines.tracking.models import register
+
+        name = register(summary["mlflow_run_id"], options.register, options.alias)
+        terminal().print(f"registered    {name}", soft_wrap=True)
+    return 0
+
+
+def check_names(model: str | None, alias: str | None) -> None:
+    """Raises BadInput unless MLflow takes the names, and an alias has a model."""
+    if model is not None and not MODEL.fullmatch(model):
+        expected = "letters, digits, '.', '_' and '-'"
+        raise BadInput(option="--register", found=repr(model), expected=expected)
+    if alias is None:
+        return
+    if model is None:
+        raise BadInput(option="--alias", found=f"{alias!r} without --register", expected="both")
+    if not ALIAS.fullmatch(alias):
+        expected = "letters, digits, '_' and '-', and neither latest nor a version such as v1"
+        raise BadInput(option="--alias", found=repr(alias), expected=expected)
+
+
+def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None) -> int:
+    """Runs the study whose pipeline is ``graph``, as ``module:name``."""
+    pipeline: Pipeline = resolve_name(graph)
+    kind = RunOptions[typed(pipeline.config())]
+    about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
+    options = tyro.cli(kind, prog=prog, description=about, args=words)
+    config = of_study(options, pipeline.config)
+    run = run_of(pipeline, config, options, ("run", pipeline.name, *words))
+    (carry_out or execute)(run, options, f"{run.name} at scale {config.scale}")
+    return 0
+
+
+def run_of(
+    pipeline: "Pipeline",
+    config: Section,
+    options: RunOptions,
+    words: Sequence[str],
+    recipe: str | None = None,
+) -> "Run":
+    """Returns the run of a command, whose words start with ``run`` or ``tune``."""
+    from pipelines.engine.pipeline import Run
+    from pipelines.engine.retries import Retries
+
+    name, folder = config.name or config.experiment, words[1] if words[0] == "run" else words[0]
+    return Run(
+        pipeline=pipeline,
+        name=name,
+        config=config,
+        output=options.output or Path("runs") / folder / name,
+        command=shlex.join(["ebflow", *words]),
+        recipe=recipe,
+        force=options.force,
+        retries=Retries(options.retries, options.retry_pause),
+    )
+
+
+def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
+    """Runs a pipeline here, or prints its plan, after a line about it.
 
     Returns:
-        The summary; nothing where there is none, as of a dry run.
+        The summary; nothing after a dry run.
     """
     from pipelines.engine import runner
     from pipelines.engine.checks import check
@@ -50,58 +142,3 @@ def carry_out(run: "Run", options: Running, line: str) -> Mapping[str, Any]:
         raise
     run.pipeline.show(console, summary)
     return summary
-
-
-def density(words: Sequence[str], carry_out: CarryOut = carry_out) -> int:
-    """Runs the density pipeline."""
-    options = parse_density(words)
-    from pipelines.density.graph import DENSITY
-
-    words = ("run", "density", *words)
-    run = run_of(DENSITY, options.config, options, words, recipe=options.recipe)
-    summary = carry_out(run, options, f"recipe {options.recipe} (--recipe chooses another)")
-    if summary and options.register:
-        _register(summary["mlflow_run_id"], options.register, options.alias)
-    return 0
-
-
-def _register(run_id: str, name: str, alias: str | None) -> None:
-    from pipelines.tracking.models import register
-
-    registered = register(run_id, name, alias)
-    terminal().print(f"registered    {registered}", soft_wrap=True)
-
-
-def study(words: Sequence[str], study: Study, carry_out: CarryOut = carry_out) -> int:
-    """Runs a study."""
-    options = parse_study(words, study)
-    config = options.config
-    name = config.name or config.experiment
-    run = run_of(resolve_name(study.graph), config, options, ("run", study.name, *words), name)
-    carry_out(run, options, f"{name} at scale {config.scale}")
-    return 0
-
-
-def run_of(
-    pipeline: "Pipeline",
-    config: Section,
-    options: Running,
-    words: Sequence[str],
-    name: str | None = None,
-    recipe: str | None = None,
-) -> "Run":
-    """Returns the run that a command asks for, whose words begin with ``run`` or ``tune``."""
-    from pipelines.engine import Retries
-    from pipelines.engine.pipeline import Run
-
-    name, folder = name or config.name, words[1] if words[0] == "run" else words[0]
-    return Run(
-        pipeline=pipeline,
-        name=name,
-        config=config,
-        output=options.output or Path("runs") / folder / name,
-        command=shlex.join(["ebflow", *words]),
-        recipe=recipe,
-        force=options.force,
-        retries=Retries(options.retries, options.retry_pause),
-    )

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import tyro
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import parse
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Runs:
 
 def run(words: Sequence[str]) -> int:
     """Prints the table."""
-    options = parse(Runs, words, "ebflow runs")
+    options = tyro.cli(Runs, prog="ebflow runs", args=words)
     if options.limit < 1:
         raise BadInput(f"--limit: found {options.limit}, expected at least 1")
     from pipelines.tracking import history

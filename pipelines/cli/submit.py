@@ -7,23 +7,23 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import Running
+from pipelines.cli.options import RunOptions
 from pipelines.cluster import job
 from pipelines.config.files import dump
-from pipelines.errors import StageFailed, flat
+from pipelines.config.section import Section
+from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 from pipelines.store.urls import without_password
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-    from pipelines.cli.main import Command
     from pipelines.engine.pipeline import Run
 
 DETACHED = 130
@@ -59,31 +59,40 @@ def run(words: Sequence[str]) -> int:
         if rest[0].startswith("-"):
             return 0
     pipeline = rest[: 1 + (rest[:1] == ["tune"])]
-    command, options = _command(pipeline), rest[len(pipeline) :]
+    run_here, options = _command(pipeline), rest[len(pipeline) :]
     if ours.manifest:
-        return command.run(options, carry_out=_print_manifest)
+        return run_here(options, carry_out=_print_manifest)
     submission = Submission(ours.address, shlex.join(["ebflow", "submit", *words]))
-    command.run(options, carry_out=submission)
+    run_here(options, carry_out=submission)
     return submission.code
 
 
-def _command(pipeline: Sequence[str]) -> "Command":
-    """Returns the command that does here what is asked; raises BadInput if there is none."""
-    from pipelines.cli.main import COMMANDS
+def _command(pipeline: Sequence[str]) -> Callable[..., int]:
+    """Returns the function that runs a pipeline on this machine.
 
-    known = {name.removeprefix("run "): command for name, command in COMMANDS.items()
-             if name.startswith(("run ", "tune "))}  # fmt: skip
+    Raises:
+        BadInput: If there is no such pipeline.
+    """
+    from pipelines.cli.main import COMMANDS, command
+
+    known = {name.removeprefix("run "): name
+             for name in COMMANDS if name.startswith(("run ", "tune "))}  # fmt: skip
     if " ".join(pipeline) not in known:
         found = f"pipeline {' '.join(pipeline)!r}" if pipeline else "no pipeline"
-        raise BadInput(f"submit: found {found}, expected one of {', '.join(known)}")
-    return known[" ".join(pipeline)]
+        raise BadInput(option="submit", found=found, expected=f"one of {', '.join(known)}")
+    return command(known[" ".join(pipeline)])
 
 
-def _print_manifest(run: "Run", options: Running, line: str) -> dict[str, Any]:
+def _print_manifest(run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
     from pipelines.cluster.kuberay import manifest
 
-    print(manifest(run, options.config), end="")
+    print(manifest(run, resolved(run)), end="")
     return {}
+
+
+def resolved(run: "Run") -> Section:
+    """Returns the configuration to send; the options of a search stay in its command."""
+    return getattr(run.config, "base", run.config)
 
 
 class Submission:
@@ -97,15 +106,15 @@ class Submission:
     def __init__(self, address: str | None, again: str) -> None:
         self.address, self.again, self.code = address, again, 0
 
-    def __call__(self, run: "Run", options: Running, line: str) -> dict[str, Any]:
+    def __call__(self, run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
         """Submits a run and follows the job; what it finds out is told by the job."""
         command = job.entrypoint(run, {**job.environment(), **job.provenance()})
         console = terminal(soft_wrap=True)
         console.print(line)
         if options.dry_run:
-            console.print(f"{dump(options.config)}{command}")
+            console.print(f"{dump(resolved(run))}{command}")
         else:
-            self.code = self._follow(run, dump(options.config), command, console)
+            self.code = self._follow(run, dump(resolved(run)), command, console)
         return {}
 
     def _follow(self, run: "Run", config: str, command: str, console: Console) -> int:
@@ -122,7 +131,7 @@ class Submission:
         except KeyboardInterrupt:
             why = "detached"
         except (ClientError, OSError, RuntimeError) as error:
-            why = f"the dashboard went away ({flat(error)})"
+            why = f"the dashboard went away ({error})"
         console.print(f"{why}; job {identity} goes on")
         return DETACHED
 
@@ -134,7 +143,7 @@ def _connect(address: str | None) -> "JobSubmissionClient":
         BadInput: If there is no such address, nothing answers, or it asks for another token.
     """
     if not (address or "").startswith(("http://", "https://")):
-        raise BadInput(f"--address: found {address}, expected http://HEAD:8265")
+        raise BadInput(option="--address", found=address or "None", expected="http://HEAD:8265")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -146,10 +155,11 @@ def _connect(address: str | None) -> "JobSubmissionClient":
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         found = "another token" if "Authentication failed" in str(error) else "no token"
-        raise BadInput(f"{TOKEN}: found {found}, expected that of {shown}") from None
+        raise BadInput(option=TOKEN, found=found, expected=f"that of {shown}") from None
     except (ConnectionError, RuntimeError) as error:
         line = str(error).partition("\n")[0]
-        raise BadInput(f"--address: found {shown}, where no cluster answers ({line})") from None
+        found = f"{shown}, where no cluster answers ({line})"
+        raise BadInput(option="--address", found=found) from None
 
 
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import tyro
+
 from pipelines import store
-from pipelines.cli.parsing import parse
 from pipelines.store.paths import user_cache
 from pipelines.store.urls import without_password
 from pipelines.tracking.server import check_port, served
@@ -20,7 +21,7 @@ class Ui:
 
 def run(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
-    port = parse(Ui, words, "ebflow ui").port
+    port = tyro.cli(Ui, prog="ebflow ui", args=words).port
     check_port(port)
     from pipelines.tracking import backend, history
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from ebflow.marginals import Bounds
 
 
+BOUNDS = "--preprocess.bounds"
+
+
 class DataConfig(Section):
     """Which data, and how its rows are split."""
 
@@ -137,17 +140,13 @@ class PreprocessConfig(Section):
             try:
                 low, high = (float(end) if end else None for end in ends)
             except ValueError:
-                raise BadInput(
-                    f"--preprocess.bounds: found {text!r}, expected NAME:LOW:HIGH with numbers, "
-                    "one of them perhaps empty"
-                ) from None
+                expected = "NAME:LOW:HIGH with numbers, one of them perhaps empty"
+                raise BadInput(option=BOUNDS, found=repr(text), expected=expected) from None
             if None not in (low, high) and not low < high:
-                raise BadInput(f"--preprocess.bounds: found {text!r}, expected LOW below HIGH")
+                raise BadInput(option=BOUNDS, found=repr(text), expected="LOW below HIGH")
             if name not in columns:
-                known = ", ".join(columns)
-                raise BadInput(
-                    f"--preprocess.bounds: found column {name!r}, expected one of {known}"
-                )
+                expected = f"one of {', '.join(columns)}"
+                raise BadInput(option=BOUNDS, found=f"column {name!r}", expected=expected)
             found[list(columns).index(name)] = low, high
         return found
 

@@ -1,7 +1,7 @@
-"""Configurations as YAML files, and what is wrong with one in one line."""
+"""Configurations as dictionaries and YAML files, and the errors of their values."""
 
-import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,125 +9,110 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, Section, yaml_files
-from pipelines.config.section import NAMED
-from pipelines.config.yaml_files import shown
+from pipelines.config.section import Section
 
 Configuration = TypeVar("Configuration", bound=Section)
 
-MOST_CHARACTERS = 60
-"""Of a key that a message shows as it is."""
+MOST_CHARACTERS = 1 << 18
+"""A configuration has some kB; one that names ten thousand columns is shorter than this."""
+
+NO_YAML = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    ValueError,
+)
+"""Errors of PyYAML for files that are not YAML, or hold no plain values."""
 
 
 def dump(config: Section) -> str:
-    """Returns the configuration as YAML that :func:`load` reads back."""
+    """Returns a configuration as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load(path: Path, base: Configuration) -> Configuration:
-    """Reads a YAML file; what it leaves out is taken from ``base``, if its objective uses it.
+def read(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.
 
     Raises:
-        BadInput: If it cannot be read, is not a mapping, or a key or value is not allowed.
+        BadInput: If the file cannot be read, is too long, or is no mapping in YAML.
     """
-    found = yaml_files.read(path)
-    _check_keys(path, found, type(base), "")
-    merged = merge(for_objective(base, _objective(found)).model_dump(), found)
     try:
-        return type(base).model_validate(merged)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+        fields = yaml.safe_load(text) if len(text) <= MOST_CHARACTERS else text
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
+    except NO_YAML as error:
+        raise BadInput(f"not YAML ({error})", file=path) from None
+    if len(text) > MOST_CHARACTERS:
+        raise BadInput(file=path, found="a long file", expected=f"{MOST_CHARACTERS} characters")
+    if not isinstance(fields, dict):
+        raise BadInput(file=path, found=type(fields).__name__, expected="a mapping of sections")
+    return fields
+
+
+def checked(
+    kind: type[Configuration], fields: Mapping[str, Any], file: Path | None = None
+) -> Configuration:
+    """Returns the configuration that has these fields, which come from the options or a file.
+
+    Raises:
+        BadInput: At the first wrong field.
+    """
+    try:
+        return kind.model_validate(fields)
     except ValidationError as error:
-        raise BadInput(explain(error, prefix=f"{path}, key ", root=type(base))) from None
+        raise bad_input(error, kind, file) from None
 
 
-def for_objective(base: Configuration, name: str | None) -> Configuration:
-    """Returns what to start from if ``name`` is to be the objective: without others' options."""
-    if name is None:
-        return base
+def overlaid(
+    base: Configuration, fields: Mapping[str, Any], file: Path | None = None
+) -> Configuration:
+    """Returns a configuration with other values of some fields; errors as in :func:`checked`.
+
+    If they name another objective, it takes only those options of the base that it uses.
+    """
+    objective = fields.get("objective")
+    if isinstance(objective, Mapping) and "name" in objective:
+        base = for_objective(base, objective["name"])
+    return checked(type(base), merge(base.model_dump(), fields), file)
+
+
+def for_objective(base: Configuration, name: str) -> Configuration:
+    """Returns a configuration without options of its objective that another one does not use."""
     return base.changed(objective=base.objective.kept_by(name))
 
 
-def _objective(found: dict[str, Any]) -> str | None:
-    return found.get("objective", {}).get("name")
-
-
-def peek(path: Path) -> dict[str, Any]:
-    """Returns what a YAML file says of data and :func:`load` may refuse; errors as there."""
-    data = yaml_files.read(path).get("data")
-    return data if isinstance(data, dict) else {}
-
-
-def _check_keys(path: Path, found: dict[str, Any], section: type[Section], prefix: str) -> None:
-    for key, value in found.items():
-        field = section.model_fields.get(key)
-        if field is None:
-            raise BadInput(f"{path}: unknown key {prefix}{_named(key)}{_similar(key, section)}")
-        inner = field.annotation
-        if not _is_section(inner):
-            continue
-        if not isinstance(value, dict):
-            raise BadInput(f"{path}, key {prefix}{key}: found {shown(value)}, expected a mapping")
-        _check_keys(path, value, inner, f"{prefix}{key}.")
-
-
-def _named(key: object) -> str:
-    plain = isinstance(key, str) and key.isidentifier() and len(key) <= MOST_CHARACTERS
-    return key if plain else shown(key)
-
-
-def _similar(key: object, section: type[Section]) -> str:
-    near = difflib.get_close_matches(_named(key), section.model_fields, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def merge(base: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """Returns nested fields with those of ``found`` in place of the base's."""
+def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested dictionaries with the values of ``fields`` in place of the base's."""
     merged = dict(base)
-    for key, value in found.items():
+    for key, value in fields.items():
         inner = base.get(key)
-        merged[key] = merge(inner, value) if isinstance(inner, dict) else value
+        nested = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(inner, value) if nested else value
     return merged
 
 
-def explain(error: ValidationError, *, prefix: str, root: type[Section] = DensityConfig) -> str:
-    """Returns the first problem as one line: where, what was found, what was expected.
-
-    Arguments:
-        error: What pydantic found.
-        prefix: Goes before the dotted name of the field: ``FILE, key ``, or ``--`` for options,
-            which are spelled as such.
-        root: The configuration whose sections the options have in front of them.
-    """
+def bad_input(error: ValidationError, kind: type[Section], file: Path | None = None) -> BadInput:
+    """Returns the first error of a configuration of a kind, as the error of an option or a key."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(_names(first["loc"], error.title, root))
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        name, _, rest = text.partition(":")
-        where, text = ".".join(filter(None, [where, name])), rest.strip()
+    cause = first.get("ctx", {}).get("error")
+    if cause is None:
+        problem = BadInput(found=repr(first["input"]), hint=first["msg"])
     else:
-        named = first["type"] == "string_pattern_mismatch"
-        text = f"found {shown(first['input'])}, {_expected(NAMED if named else text)}"
-    return f"{prefix}{where.replace('_', '-') if prefix == '--' else where}: {text}"
+        problem = cause if isinstance(cause, BadInput) else BadInput(str(cause))
+    name = ".".join([*_names(kind, first["loc"]), *filter(None, [problem.option])])
+    typed = f"--{name.replace('_', '-')}" if name else None
+    return replace(problem, file=file, option=name if file else typed)
 
 
-def _expected(message: str) -> str:
-    return "expected " + message.removeprefix("Input should ").removeprefix("be ")
-
-
-def _names(location: tuple[int | str, ...], title: str, root: type[Section]) -> Iterator[str]:
-    section: Any = root
-    inside = (n for n, f in root.model_fields.items() if _title(f.annotation) == title)
-    for name in (*inside, *location):
-        if not _is_section(section):
+def _names(kind: object, location: tuple[int | str, ...]) -> Iterator[str]:
+    """Yields the names of a field and of its sections, without the parts of its value."""
+    for name in location:
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
             return
         yield str(name)
-        field = section.model_fields.get(str(name))
-        section = field.annotation if field else None
-
-
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
-def _title(annotation: object) -> str | None:
-    """Returns what pydantic calls a section in its errors."""
-    return annotation.__name__ if _is_section(annotation) else None
+        field = kind.model_fields.get(str(name))
+        kind = field.annotation if field else None

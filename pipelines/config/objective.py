@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ebflow import recipes
+from ebflow.errors import BadInput
 from pipelines.config.section import Section
 
 Objective = Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
@@ -114,18 +115,18 @@ class ObjectiveConfig(Section):
         for name, users in USERS.items():
             found, expected = getattr(self, name), getattr(default, name)
             if found != expected:
-                raise ValueError(
-                    f"{name}: found {found}, which {self.name} does not use, expected {expected} "
-                    f"(its default; it is for {', '.join(users)})"
+                raise BadInput(
+                    option=name,
+                    found=f"{found}, which {self.name} does not use",
+                    expected=f"{expected} (its default; it is for {', '.join(users)})",
                 )
         return self
 
     @model_validator(mode="after")
     def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
         if self.levels > 1 and self.sigma_end is None:
-            raise ValueError(
-                f"sigma_end: found None with {self.levels} levels, expected the noise of the last"
-            )
+            found = f"None with {self.levels} levels"
+            raise BadInput(option="sigma_end", found=found, expected="the noise of the last")
         return self
 
 

@@ -145,7 +145,8 @@ def named(name: str, source: str | None = None) -> DensityConfig:
         BadInput: If there is no such recipe.
     """
     if name not in RECIPES:
-        raise BadInput(f"--recipe: found {name!r}, expected one of {', '.join(RECIPES)}")
+        expected = f"one of {', '.join(RECIPES)}"
+        raise BadInput(option="--recipe", found=repr(name), expected=expected)
     recipe = RECIPES[name]()
     return recipe if source is None else _on(recipe, source)
 

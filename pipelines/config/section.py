@@ -1,7 +1,7 @@
 """Sections of a configuration: frozen models whose fields explain themselves.
 
-Field documentation is what ``--help`` shows. A field marked :data:`UNKEYED` changes no number, so
-it is no part of the key by which a finished stage is found again.
+``--help`` shows the description of each field. A field marked :data:`UNKEYED` changes no number,
+so it is not part of the keys of cached stages.
 """
 
 import json
@@ -12,22 +12,19 @@ from pydantic import BaseModel, ConfigDict
 UNKEYED = {"keyed": False}
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
-"""What a run may be called: files and folders are."""
-
-NAMED = "1 to 200 letters, digits, '.', '_' and '-', the first of them a letter or a digit"
-"""The same in words."""
+"""Names of runs: they are names of files and folders, too."""
 
 Size = int | float
-"""A split's size: a number of rows (a whole number) or a share of all rows (between 0 and 1)."""
+"""The size of a split: a number of rows, or a share of all rows (between 0 and 1)."""
 
 
 class Section(BaseModel):
-    """Frozen; an unknown key is an error; no infinities, no NaN."""
+    """A frozen part of a configuration; unknown keys, infinities and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def changed(self, **values: Any) -> Self:  # noqa: ANN401
-        """Returns it with other values, unchecked; a dictionary changes a section's own."""
+        """Returns a copy with other values, unchecked; a dictionary changes an inner section."""
         inner = {
             name: getattr(self, name).changed(**value)
             for name, value in values.items()
@@ -37,16 +34,16 @@ class Section(BaseModel):
 
 
 class Threaded:
-    """Beside :class:`Section`: of a stage that computes with ``threads`` threads."""
+    """A section of a stage that computes with ``threads`` threads."""
 
     @property
     def needs(self) -> dict[str, float]:
-        """The CPU cores that it keeps busy."""
+        """The CPU cores that the stage uses."""
         return {"CPU": self.threads}
 
 
 def canonical(section: Section) -> str:
-    """Returns canonical JSON of what decides the numbers: the keyed fields, sorted."""
+    """Returns the fields that decide the results, sorted, as JSON."""
     return json.dumps(_keyed(section), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -56,3 +53,28 @@ def _keyed(value: object) -> object:
     fields = type(value).model_fields.items()
     keyed = [name for name, field in fields if field.json_schema_extra != UNKEYED]
     return {name: _keyed(getattr(value, name)) for name in keyed}
+
+
+def changes(base: Section, other: Section, prefix: str = "") -> dict[str, Any]:
+    """Returns the values of ``other`` that differ from those of ``base``, by dotted names."""
+    changed: dict[str, Any] = {}
+    for name in type(base).model_fields:
+        old, new = getattr(base, name), getattr(other, name)
+        if isinstance(new, Section):
+            changed |= changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            changed[f"{prefix}{name}"] = new
+    return changed
+
+
+def described(subject: str, base: Section, other: Section, ignored: tuple[str, ...]) -> str:
+    """Returns a subject with its changes, as ``dsm on dense (train.lr 0.01, model.depth 2)``.
+
+    Fields whose names start with one of ``ignored`` are left out.
+    """
+    texts = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in changes(base, other).items()
+        if not name.startswith(ignored)
+    ]
+    return f"{subject} ({', '.join(texts)})" if texts else subject

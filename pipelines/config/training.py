@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from ebflow.errors import BadInput
 from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
@@ -81,46 +82,36 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for problem in self._problems():
-            raise ValueError(problem)
+        for option, found, expected in self._problems():
+            raise BadInput(option=option, found=found, expected=expected)
         return self
 
-    def _problems(self) -> Iterator[str]:
-        """Yields which options do not go with others, as ``name: found …, expected …``."""
+    def _problems(self) -> Iterator[tuple[str, str, str]]:
+        """Yields options that do not suit others: name, what was found, what was expected."""
         objective, train, cluster = self.objective, self.train, self.cluster
         name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
         anchored = self.anchor.weight
         if name not in LIKELIHOOD and not (self.objective_weight or anchored or biased):
-            yield "objective.weight: found 0 with no anchor, expected above 0"
+            yield "objective.weight", "0 with no anchor", "above 0"
         if objective.every > 1 and not anchored:
-            yield f"objective.every: found {objective.every} without an anchor, expected 1"
+            yield "objective.every", f"{objective.every} without an anchor", "1"
         if name == "relative_ml" and biased:
-            yield (
-                "objective.name: found 'relative_ml' with low_energy or latent_mean, whose "
-                "gradients are not relative ones, expected another objective or neither"
-            )
+            found = "'relative_ml' with low_energy or latent_mean, which have other gradients"
+            yield "objective.name", found, "another objective or neither"
         if name in DIFFERENCES and train.dtype != "float64" and train.precision != "highest":
-            yield (
-                f"train.precision: found {train.precision} with {name}, which subtracts energies, "
-                "expected highest"
-            )
+            found = f"{train.precision} with {name}, which subtracts energies"
+            yield "train.precision", found, "highest"
         if train.precision == "bfloat16" and train.dtype == "float64":
-            yield (
-                "train.precision: found bfloat16 with float64, which is not cast, expected highest"
-            )
+            yield "train.precision", "bfloat16 with float64, which is not cast", "highest"
         if train.batch_size % (cluster.workers * train.accumulate):
-            times = f" times train.accumulate = {train.accumulate}" if train.accumulate > 1 else ""
-            yield (
-                f"train.batch_size: found {train.batch_size}, "
-                f"expected a multiple of cluster.workers = {cluster.workers}{times}"
-            )
+            times = f" × --train.accumulate = {train.accumulate}" if train.accumulate > 1 else ""
+            multiple = f"a multiple of --cluster.workers = {cluster.workers}{times}"
+            yield "train.batch_size", f"{train.batch_size}", multiple
         if train.accumulate > 1 and self.stabilise.latent_mean:
-            yield (
-                f"train.accumulate: found {train.accumulate} with stabilise.latent_mean, "
-                "which is of the whole batch, expected 1"
-            )
+            found = f"{train.accumulate} with the latent mean of a whole batch"
+            yield "train.accumulate", found, "1, or --stabilise.latent-mean 0"
         if cluster.split and cluster.workers == 1:
-            yield "cluster.split: found True with one worker, expected False"
+            yield "cluster.split", "True with one worker", "False"
 
 
 class EvaluateConfig(Section):

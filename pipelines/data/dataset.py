@@ -52,7 +52,8 @@ class Dataset:
         """
         if name not in self.manifest.counts:
             names = ", ".join(self.manifest.counts)
-            raise BadInput(f"{self.folder}: found no split {name!r}, expected one of {names}")
+            found, expected = f"no split {name!r}", f"one of {names}"
+            raise BadInput(file=self.folder, found=found, expected=expected)
         if name not in self._splits:
             split: Split = StoredSplit(self, name)
             if name in self.manifest.incomplete:
@@ -76,16 +77,18 @@ class Dataset:
             with reading(path):
                 found = sha256(path)
             if found != shard.sha256:
-                raise BadInput(f"{path}: found SHA-256 {found}, expected {shard.sha256} (changed)")
+                expected = f"{shard.sha256} (changed)"
+                raise BadInput(file=path, found=f"SHA-256 {found}", expected=expected)
             self._verified.add(shard)
         return read_shard(path, column, self.manifest.schema, shard.rows)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.file
         if not path.is_file():
-            raise BadInput(f"{path}: no such file, expected a shard of {shard.rows} rows")
+            raise BadInput("no such file", file=path, expected=f"a shard of {shard.rows} rows")
         if (size := path.stat().st_size) != shard.bytes:
-            raise BadInput(f"{path}: found {size} bytes, expected {shard.bytes} (changed)")
+            expected = f"{shard.bytes} (changed)"
+            raise BadInput(file=path, found=f"{size} bytes", expected=expected)
 
 
 class StoredSplit(Split):
@@ -138,11 +141,10 @@ class StoredSplit(Split):
         """
         folder, classes = self.dataset.folder, self.manifest.classes
         if classes is None:
-            raise BadInput(f"{folder}: found data without classes, expected some (label)")
+            found, expected = "data without classes", "some (--data.label)"
+            raise BadInput(file=folder, found=found, expected=expected)
         labels = np.concatenate([a for s in self.shards for a in self.dataset.arrays(s, "label")])
         for label in labels[(labels < 0) | (labels >= classes)][:1]:
-            raise BadInput(
-                f"{folder}: found class {label}, expected one of the training rows', "
-                f"0 … {classes - 1}"
-            )
+            expected = f"one of the training rows', 0 … {classes - 1}"
+            raise BadInput(file=folder, found=f"class {label}", expected=expected)
         return torch.from_numpy(labels)

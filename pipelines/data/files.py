@@ -84,7 +84,8 @@ class Part(NamedTuple):
             if stop == last:
                 return
         if start != self.rows:
-            raise BadInput(f"{self.label}: found {start} rows, expected {self.rows} (its footer)")
+            expected = f"{self.rows} (its footer)"
+            raise BadInput(file=self.label, found=f"{start} rows", expected=expected)
 
 
 def _part(path: Path, kind: str, schema: pa.Schema, rows: int, read: Read) -> Part:
@@ -185,10 +186,8 @@ def _counted(path: Path, types: Sequence[tuple[str, pa.DataType]]) -> int:
 def _check_header(path: Path, names: Sequence[str]) -> None:
     with suppress(pa.ArrowInvalid):
         pa.array(names).cast(pa.float64())
-        raise BadInput(
-            f"{path}: found numbers in the first line, expected names of columns: put a line of "
-            "names before it"
-        )
+        found, hint = "numbers in the first line", "Put a line of names before it"
+        raise BadInput(file=path, found=found, expected="names of columns", hint=hint)
 
 
 def _check_first_lines(path: Path) -> None:
@@ -208,10 +207,8 @@ def _check_first_lines(path: Path) -> None:
 
 
 def _other_csv(path: Path, found: str, expected: str, options: str) -> BadInput:
-    return BadInput(
-        f"{path}: found {found}, expected {expected}: "
-        f"pandas.read_csv(path, {options}).to_csv(new, index=False) converts it"
-    )
+    hint = f"pandas.read_csv(path, {options}).to_csv(new, index=False) converts it"
+    return BadInput(file=path, found=found, expected=expected, hint=hint)
 
 
 def _npy(path: Path) -> Part:
@@ -219,17 +216,15 @@ def _npy(path: Path) -> Part:
     with reading(path, "NumPy", also=(ValueError, EOFError)):
         array = np.load(path, mmap_mode="r")
     if array.dtype.kind not in "buif" or not array.ndim:
-        raise BadInput(
-            f"{path}: found an array of shape {array.shape} and type {array.dtype}, expected rows "
-            "of numbers: np.asarray(rows, dtype=float) makes one"
-        )
+        found = f"an array of shape {array.shape} and type {array.dtype}"
+        hint = "np.asarray(rows, dtype=float) makes one"
+        raise BadInput(file=path, found=found, expected="rows of numbers", hint=hint)
     rows = array[:, None] if array.ndim == 1 else array
     kind, levels = rows.dtype.kind, 256 if rows.dtype == np.uint8 else None
     if kind != "f" and levels is None and rows.ndim > 2:
-        raise BadInput(
-            f"{path}: found examples of shape {rows.shape[1:]} and type {rows.dtype}, expected "
-            "uint8 levels or reals: rows.astype('uint8') or rows.astype('float32') converts them"
-        )
+        found = f"examples of shape {rows.shape[1:]} and type {rows.dtype}"
+        hint = "rows.astype('uint8') or rows.astype('float32') converts them"
+        raise BadInput(file=path, found=found, expected="uint8 levels or reals", hint=hint)
     dtype = "float64" if rows.dtype.itemsize > 4 else "float32"
     if kind != "f":
         dtype = "uint8" if kind == "b" else rows.dtype.name

@@ -69,7 +69,7 @@ def image_folder(folder: Path, side: int | None) -> tuple[Part, tuple[str, ...]]
         found = planes(_decoded(file) if side is None else _scaled(file, side, first.mode))
         if found.shape != shape:
             expected = f"{_describe(shape)} as in {files[0]}, or data.resize SIDE for all"
-            raise BadInput(f"{file}: found {_describe(found.shape)}, expected {expected}")
+            raise BadInput(file=file, found=_describe(found.shape), expected=expected)
         return found
 
     def batch(names: Sequence[str], rows: slice) -> pa.RecordBatch:
@@ -115,9 +115,8 @@ def _decoded(file: Path, modes: Collection[str] = PLAIN) -> "Image":
             image.load()
     if image.mode not in modes:
         advice = ": data.resize SIDE converts it" if image.mode in CONVERTIBLE else ""
-        raise BadInput(
-            f"{file}: found mode {image.mode}, expected L (grey of 8 bits) or RGB{advice}"
-        )
+        expected = f"L (grey of 8 bits) or RGB{advice}"
+        raise BadInput(file=file, found=f"mode {image.mode}", expected=expected)
     return image
 
 

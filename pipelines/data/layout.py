@@ -107,18 +107,18 @@ def choose(
     if label is not None and LABEL not in names:
         context = [label if name == LABEL else name for name in context]
     if label is not None and label in context:
-        source.expect_type("label", label, _is_class, "classes (integers or text)")
+        source.expect_type("--data.label", label, _is_class, "classes (integers or text)")
     elif label is not None:
-        source.expect_type("label", label, pa.types.is_integer, "integer classes")
+        source.expect_type("--data.label", label, pa.types.is_integer, "integer classes")
     if split is not None:
-        source.expect_type("split_column", split, _is_text, "names of splits")
+        source.expect_type("--data.split-column", split, _is_text, "names of splits")
     elif SPLIT in names and _is_text(schema.field(SPLIT).type):
         split = SPLIT
     taken = {split: "names of splits (split_column)"}
-    source.expect_free("context", context, taken, "data")
+    source.expect_free("--data.context", context, taken, "data")
     taken |= {label: "the classes (label)"} | dict.fromkeys(context, "a context")
     chosen = source.candidates(taken) if columns is None else columns
-    source.expect_free("columns", chosen, taken, "features")
+    source.expect_free("--data.columns", chosen, taken, "features")
     types = {name: schema.field(name).type for name in {*chosen, *context, label} - {None}}
     alone = len(chosen) == 1 and pa.types.is_fixed_size_list(types[chosen[0]])
     return Layout(
@@ -151,16 +151,19 @@ class _Source(NamedTuple):
     def check_names(self, used: Collection[str | None]) -> None:
         """Raises BadInput at a used name that cannot be printed, or that two columns have."""
         if not self.schema.names:
-            raise BadInput(f"{self.file}: found no column, expected at least one")
+            raise BadInput(file=self.file, found="no column", expected="at least one")
         for name, count in Counter(n for n in self.schema.names if n in used).items():
-            where = f"{self.file}, column {name!r}"
             if not name.isprintable() or not name:
                 raise BadInput(
-                    f"{where}: expected a name of printable characters: {ADVICE}, or write the "
-                    "file without its index, df.to_csv(path, index=False)"
+                    file=self.file,
+                    column=name,
+                    expected="a name of printable characters",
+                    hint=f"{ADVICE}, or write the file without its index, "
+                    "df.to_csv(path, index=False)",
                 )
             if count > 1:
-                raise BadInput(f"{where}: found {count} of this name, expected one")
+                found = f"{count} of this name"
+                raise BadInput(file=self.file, column=name, found=found, expected="one")
 
     def expect_type(
         self, option: str, name: str, right: Callable[[pa.DataType], bool], expected: str
@@ -168,8 +171,8 @@ class _Source(NamedTuple):
         """Raises BadInput unless an option names a column of the right type."""
         self._expect(option, name, f"one with {expected} of")
         if not right(kind := self.schema.field(name).type):
-            found = f"found {type_name(kind)}, expected {expected}"
-            raise BadInput(f"{self.file}, column {name!r}: {found}")
+            found = type_name(kind)
+            raise BadInput(file=self.file, column=name, found=found, expected=expected)
 
     def expect_free(
         self, option: str, names: Sequence[str], taken: Mapping[str | None, str], expected: str
@@ -177,17 +180,18 @@ class _Source(NamedTuple):
         """Raises BadInput unless an option names different columns that have no other role."""
         for name, count in Counter(names).items():
             if count > 1:
-                raise BadInput(f"{option}: found {name} {count} times, expected once")
+                found = f"{name} {count} times"
+                raise BadInput(option=option, found=found, expected="once")
             self._expect(option, name, "one of")
             if name in taken:
-                raise BadInput(f"{option}: found {name}, {taken[name]}, expected {expected}")
+                found = f"{name}, {taken[name]}"
+                raise BadInput(option=option, found=found, expected=expected)
 
     def _expect(self, option: str, name: str, expected: str) -> None:
         if name not in self.schema.names:
-            raise BadInput(
-                f"{self.file}, column {name!r}: {ABSENT}, expected {expected} "
-                f"{listed(self.schema.names)}: choose others by {option}"
-            )
+            expected = f"{expected} {listed(self.schema.names)}"
+            hint = f"Choose others by {option}"
+            raise BadInput(ABSENT, file=self.file, column=name, expected=expected, hint=hint)
 
     def candidates(self, taken: Mapping[str | None, str]) -> Sequence[str]:
         """Returns the columns of the data, if the user does not choose them."""
@@ -195,15 +199,15 @@ class _Source(NamedTuple):
         if len(arrays) == 1 or "image" in arrays:
             return ["image" if "image" in arrays else arrays[0]]
         if arrays:
-            raise BadInput(
-                f"{self.file}: found {len(arrays)} fixed-size lists ({listed(arrays)}), "
-                f"expected one: {ADVICE}"
-            )
+            found = f"{len(arrays)} fixed-size lists ({listed(arrays)})"
+            raise BadInput(file=self.file, found=found, expected="one", hint=ADVICE)
         names = [n for n in self.schema.names if n not in taken and not n.startswith(INDEX)]
         if not names:
             raise BadInput(
-                f"{self.file}: found only {listed(self.schema.names)}, expected a column without "
-                "another role: choose others by context"
+                file=self.file,
+                found=f"only {listed(self.schema.names)}",
+                expected="a column without another role",
+                hint="Choose others by --data.context",
             )
         return names
 
@@ -220,7 +224,7 @@ class _Source(NamedTuple):
 
     def units(self, names: Iterable[str]) -> dict[str, str]:
         """Returns the units of measurement of columns that have one."""
-        pairs = ((n, _metadata(self.schema.field(n), f"{self.file}, column {n!r}")) for n in names)
+        pairs = ((name, _metadata(self.schema.field(name), self.file, name)) for name in names)
         return {name: metadata.unit for name, metadata in pairs if metadata.unit}
 
     def list_type(self, name: str) -> ListType:
@@ -228,18 +232,16 @@ class _Source(NamedTuple):
         kind, where = self.schema.field(name).type, f"{self.file}, schema metadata"
         value, width = kind.value_type, kind.list_size
         if value not in DTYPES or width < 1:
-            raise BadInput(
-                f"{self.file}, column {name!r}: found a fixed-size list of {width} {value}, "
-                "expected one or more uint8, float or double"
-            )
+            found, expected = f"a fixed-size list of {width} {value}", "uint8, float or double"
+            raise BadInput(file=self.file, column=name, found=found, expected=expected)
         metadata, dtype = _metadata(self.schema, where), DTYPES[value]
         shape, levels = metadata.shape or (width,), metadata.levels
         if math.prod(shape) != width:
-            found = f"found {shape} with {math.prod(shape)} values"
-            raise BadInput(f"{where}, key 'shape': {found}, expected {width} as in the data")
+            found, expected = f"{shape} with {math.prod(shape)} values", f"{width} as in the data"
+            raise BadInput(file=where, option="key 'shape'", found=found, expected=expected)
         if dtype != "uint8" and levels is not None:
-            found = f"found {levels} with {dtype} data"
-            raise BadInput(f"{where}, key 'levels': {found}, expected none but of uint8 lists")
+            found, expected = f"{levels} with {dtype} data", "none but of uint8 lists"
+            raise BadInput(file=where, option="key 'levels'", found=found, expected=expected)
         return ListType(shape, dtype, (levels or 256) if dtype == "uint8" else None)
 
 
@@ -253,13 +255,13 @@ class _Metadata(BaseModel):
     unit: Annotated[str, Field(max_length=60, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]+$")] | None = None
 
 
-def _metadata(owner: pa.Schema | pa.Field, where: str) -> _Metadata:
+def _metadata(owner: pa.Schema | pa.Field, file: str, column: str | None = None) -> _Metadata:
     pairs = (owner.metadata or {}).items()
     texts = {k.decode(errors="replace"): v.decode(errors="replace") for k, v in pairs}
     try:
         return _Metadata.model_validate(texts)
     except ValidationError as error:
-        raise BadInput(f"{where}{first_error(error)}") from None
+        raise first_error(error, file, column) from None
 
 
 def expect_alike(first: Layout, other: Layout, *, first_file: str, file: str) -> None:
@@ -267,7 +269,8 @@ def expect_alike(first: Layout, other: Layout, *, first_file: str, file: str) ->
     one, two = _facts(first), _facts(other)
     for key in sorted(one.keys() | two.keys()):
         if (found := two.get(key, ABSENT)) != (expected := one.get(key, ABSENT)):
-            raise BadInput(f"{file}, {key}: found {found}, expected {expected} as in {first_file}")
+            expected = f"{expected} as in {first_file}"
+            raise BadInput(file=file, option=key, found=found, expected=expected)
 
 
 def _facts(layout: Layout) -> dict[str, object]:

@@ -152,17 +152,16 @@ class Manifest(Record):
         try:
             manifest = cls.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
-            raise BadInput(f"{path}: no such file, expected the manifest of a data set") from None
+            expected = "the manifest of a data set"
+            raise BadInput("no such file", file=path, expected=expected) from None
         except OSError as error:
-            raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
+            raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
         except ValidationError as error:
-            raise BadInput(f"{path}{first_error(error)}") from None
+            raise first_error(error, path) from None
         rows: Counter[str] = Counter()
         for shard in manifest.shards:
             rows[shard.split] += shard.rows
         if rows != manifest.counts:
-            raise BadInput(
-                f"{path}, key 'counts': found {short(manifest.counts)}, expected {short(rows)}, "
-                "the rows of the shards"
-            )
+            found, expected = short(manifest.counts), f"{short(rows)}, the rows of the shards"
+            raise BadInput(file=path, option="key 'counts'", found=found, expected=expected)
         return manifest

@@ -33,10 +33,8 @@ class Place(NamedTuple):
         """Returns the error about the value in a row of the batch."""
         shown = repr(value[:LONGEST]) if isinstance(value, str) else value
         found = "null" if value is None else shown
-        return BadInput(
-            f"{self.file}, column {name!r}, row {self.first + row}: found {found}, "
-            f"expected {expected}"
-        )
+        place = {"file": self.file, "column": name, "row": self.first + row}
+        return BadInput(**place, found=found, expected=expected)
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
@@ -59,15 +57,15 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def first_error(error: ValidationError) -> str:
-    """Returns the end of a message about the first error; a wrong version goes before others."""
+def first_error(error: ValidationError, file: object, column: str | None = None) -> BadInput:
+    """Returns the first error in the keys of a file; a wrong version goes before others."""
     errors = error.errors(include_url=False, include_context=False)
     problem = next((one for one in errors if one["loc"] == ("version",)), errors[0])
-    expected = re.sub("^Input should", "expected it to", problem["msg"])
     if not problem["loc"]:
-        return f": found no manifest of a data set ({expected})"
-    value = "" if problem["type"] == "missing" else f"found {short(problem['input'])}, "
-    return f", key {'.'.join(map(str, problem['loc']))[:LONGEST]!r}: {value}{expected}"
+        return BadInput(file=file, found="no manifest of a data set", hint=problem["msg"])
+    key = f"key {'.'.join(map(str, problem['loc']))[:LONGEST]!r}"
+    found = None if problem["type"] == "missing" else short(problem["input"])
+    return BadInput(file=file, column=column, option=key, found=found, hint=problem["msg"])
 
 
 @contextmanager
@@ -101,11 +99,11 @@ def reading(
     except BadInput:
         raise
     except PermissionError:
-        raise BadInput(f"{path}: cannot be read (permission denied)") from None
+        raise BadInput("cannot be read (permission denied)", file=path) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, *also) as error:
         text = " ".join(str(error).split())
     # Arrow reports a null in place of a fixed-size list as an empty list, numbered from 1.
     if null := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
         place, expected = Place(str(path), first), f"a list of {null[1]}"
         raise place.bad(int(null[2]) - 1, column, None, expected)
-    raise BadInput(f"{path}: corrupt, or no {kind} file ({text[:200]})")
+    raise BadInput(f"corrupt, or no {kind} file ({text[:200]})", file=path)

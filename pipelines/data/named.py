@@ -52,10 +52,8 @@ class NamedSource(NamedTuple):
         """
         if self.table is None:
             if not (path := benchmark_file(name)).is_file():
-                raise BadInput(
-                    f"{name}: found no {path}, expected it there: run ebflow data fetch {name}, "
-                    "or set EBFLOW_DATA to the folder that has it"
-                )
+                hint = f"Run ebflow data fetch {name}, or set EBFLOW_DATA to the folder with it"
+                raise BadInput(file=name, found=f"no {path}", hint=hint)
             return parquet(path)
         table = _read(self.table)
 

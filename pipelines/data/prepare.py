@@ -123,10 +123,8 @@ class _Training:
                 raise self._bad(layout.label, f"no row of class {k}", f"all classes 0 … {last}")
 
     def _bad(self, name: str, found: str, expected: str) -> BadInput:
-        return BadInput(
-            f"{self.reader.label}, column {name!r}: found {found} in all {self.rows} training "
-            f"rows, expected {expected}"
-        )
+        found = f"{found} in all {self.rows} training rows"
+        return BadInput(file=self.reader.label, column=name, found=found, expected=expected)
 
     def context_record(self) -> Context | None:
         """Returns the manifest's description of the contexts."""

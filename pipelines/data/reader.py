@@ -196,9 +196,8 @@ class Reader:
         """
         named, column = self.named_counts, self.layout.split
         if not named.train:
-            raise BadInput(
-                f"{self.label}, column {column!r}: found no training row, expected some"
-            )
+            found = "no training row"
+            raise BadInput(file=self.label, column=column, found=found, expected="some")
         sizes = {"validation": validation, "test": test, SELECTION: selection}
         for (split, size), default in zip(sizes.items(), (*self.sizes, None), strict=True):
             if size is None:
@@ -220,9 +219,11 @@ class Reader:
             left = int((of_split & ~self.incomplete).sum())
             if left < min(2, counts.of(split)):
                 raise BadInput(
-                    f"{self.label}: found {left} of {counts.of(split)} {split} rows without a "
-                    "missing value, expected at least 2, whose likelihood is exact: name complete "
-                    f"rows for {split} in a column split, or use more rows or fewer columns"
+                    file=self.label,
+                    found=f"{left} of {counts.of(split)} {split} rows without a missing value",
+                    expected="at least 2, whose likelihood is exact",
+                    hint=f"Name complete rows for {split} in a column split, or use more rows or "
+                    "fewer columns",
                 )
             codes[of_split & self.incomplete] = -1
         return codes

@@ -50,12 +50,15 @@ def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
             data = data.confirmed(batch)
         context = given and _classes_sorted(given.finish(), layout)
     if data is not None and not data.width:
-        raise BadInput(f"{label}: found no column whose values vary, expected some")
+        raise BadInput(file=label, found="no column whose values vary", expected="some")
     for column in context or ():
         if column.dropped:
             raise BadInput(
-                f"{label}, column {column.name!r}: {column.describe()}, expected a context whose "
-                "values vary: choose others by context"
+                column.describe(),
+                file=label,
+                column=column.name,
+                expected="a context whose values vary",
+                hint="Choose others by --data.context",
             )
     return Schemas(data, context)
 

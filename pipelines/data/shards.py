@@ -118,10 +118,9 @@ def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> Sequenc
     """
     with reading(path, column=column), pq.ParquetFile(path) as file:
         if not file.schema_arrow.equals(schema) or file.metadata.num_rows != rows:
-            raise BadInput(
-                f"{path}: found {_described(file.schema_arrow, file.metadata.num_rows)}, "
-                f"expected {_described(schema, rows)} (manifest)"
-            )
+            found = _described(file.schema_arrow, file.metadata.num_rows)
+            expected = f"{_described(schema, rows)} (manifest)"
+            raise BadInput(file=path, found=found, expected=expected)
         chunks = file.read([column])[column].chunks
         if not pa.types.is_fixed_size_list(schema.field(column).type):
             return [chunk.to_numpy() for chunk in chunks]

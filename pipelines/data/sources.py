@@ -16,6 +16,8 @@ from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas
 
+SOURCE = "--data.source"
+
 
 class Source(NamedTuple):
     """A source whose columns have not been chosen.
@@ -62,7 +64,8 @@ class Source(NamedTuple):
             remark = f"classes 0, 1, … are the folders {', '.join(self.folders)}"
             layout = replace(layout, remarks=(*layout.remarks, remark))
         if not any(part.rows for part in self.parts):
-            raise BadInput(f"{self.label}: found 0 rows, expected at least 4 (to split them)")
+            expected = "at least 4 (to split them)"
+            raise BadInput(file=self.label, found="0 rows", expected=expected)
         beside = (self.sizes, self.resize)
         return Reader(self.name, self.label, self.parts, layout, missing, known, *beside)
 
@@ -101,8 +104,10 @@ def find_source(source: str | Path, resize: int | None = None) -> Source:
         found = _at(source, resize)
     if resize != found.resize:
         raise BadInput(
-            f"data.resize: found {resize} for {found.label}, expected None: only a folder of "
-            "images is resized"
+            option="--data.resize",
+            found=f"{resize} for {found.label}",
+            expected="None",
+            hint="Only a folder of images is resized",
         )
     return found
 
@@ -111,24 +116,26 @@ def _at(source: str | Path, resize: int | None) -> Source:
     """Opens a path."""
     head, slash, _ = str(source).partition("/")
     if slash and head.endswith(":") and urlsplit(head).scheme:
-        raise BadInput(
-            f"source: found a URL ({head}//…), expected a path: a file or folder of this machine"
-        )
+        expected = "a path: a file or folder of this machine"
+        raise BadInput(option=SOURCE, found=f"a URL ({head}//…)", expected=expected)
     path = Path(source)
     name, is_folder = path.resolve().stem, path.is_dir()
     files = sorted(path.glob("[!._]*.parquet")) if is_folder else [path]
     if is_folder and not files and (images := image_folder(path, resize)) is not None:
         return Source(name, str(path), images[:1], resize=resize, folders=images[1])
     if (path / "manifest.json").exists():
-        raise BadInput(f"{path}: found a prepared data set, expected raw data to prepare")
+        expected = "raw data to prepare"
+        raise BadInput(file=path, found="a prepared data set", expected=expected)
     if not files:
-        raise BadInput(f"{path}: found no file that ends in .parquet, .png or .jpg in this folder")
+        raise BadInput(file=path, found="no file that ends in .parquet, .png or .jpg")
     if not is_folder and path.suffix not in FORMATS:
         raise BadInput(
-            f"source: found {str(source)!r}, expected one of {', '.join(SOURCES)}, "
-            f"a path that ends in {', '.join(FORMATS)}, or a folder of .parquet files or of .png "
-            "or .jpg images; pandas converts other files: df.to_parquet(path)"
+            option=SOURCE,
+            found=repr(str(source)),
+            expected=f"one of {', '.join(SOURCES)}, a path that ends in {', '.join(FORMATS)}, or "
+            "a folder of .parquet files or of .png or .jpg images",
+            hint="pandas converts other files: df.to_parquet(path)",
         )
     if not path.exists():
-        raise BadInput(f"{path}: no such file or folder, expected data")
+        raise BadInput("no such file or folder", file=path, expected="data")
     return Source(name, str(path), tuple(FORMATS[file.suffix](file) for file in files))

@@ -72,7 +72,8 @@ def split_counts(
     """
     total = sum(named)
     if rows is not None and not (type(rows) is int and 1 <= rows <= total):
-        raise BadInput(f"rows: found {rows!r}, expected 1 … {total} (the rows of {label})")
+        expected = f"1 … {total} (the rows of {label})"
+        raise BadInput(option="--data.rows", found=repr(rows), expected=expected)
     sizes = {"validation": validation, "test": test, SELECTION: selection}
     used = total if rows is None else rows
     held_out = {name: _rows(name, size, used) for name, size in sizes.items()}
@@ -82,17 +83,16 @@ def split_counts(
     if train < MINIMUM:
         selected = f", {counts.selection} for selection" if counts.selection else ""
         raise BadInput(
-            f"{label}: found {sum(counts)} row{'s' * (sum(counts) != 1)}, expected at least "
-            f"{sum(counts[1:]) + MINIMUM}: {counts.validation} for validation{selected}, "
-            f"{counts.test} for test and {MINIMUM} for training"
+            file=label,
+            found=f"{sum(counts)} row{'s' * (sum(counts) != 1)}",
+            expected=f"at least {sum(counts[1:]) + MINIMUM}: {counts.validation} for validation"
+            f"{selected}, {counts.test} for test and {MINIMUM} for training",
         )
     wanted = counts._replace(train=train + sampled)
     for split, count, most in zip(named._fields, wanted, named, strict=True):
         if most and count > most:
-            raise BadInput(
-                f"{label}: found {count} rows wanted for {split}, expected at most {most} "
-                "(the source fixes its splits)"
-            )
+            expected = f"at most {most} (the source fixes its splits)"
+            raise BadInput(file=label, found=f"{count} rows wanted for {split}", expected=expected)
     return counts
 
 
@@ -104,10 +104,8 @@ def _rows(name: str, size: int | float | None, used: int) -> int:
         return size
     if isinstance(size, float) and 0 < size < 1:
         return max(1, round(used * size))
-    raise BadInput(
-        f"{name}: found {size!r}, expected a whole number of rows of at least 1, "
-        "or a fraction between 0 and 1"
-    )
+    expected = "a whole number of rows of at least 1, or a fraction between 0 and 1"
+    raise BadInput(option=f"--data.{name}", found=repr(size), expected=expected)
 
 
 def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:

@@ -26,73 +26,68 @@ def check(config: DensityConfig) -> Source:
     counts = counted(reader, config.data)
     batch = config.train.batch_size
     if batch > counts.train:
-        raise BadInput(
-            f"train.batch_size: found {batch}, expected at most {counts.train} (the training rows "
-            f"of {reader.label})"
-        )
+        most = f"at most {counts.train} (the training rows of {reader.label})"
+        raise BadInput(option="--train.batch-size", found=batch, expected=most)
     for problem in _problems(config, reader, counts.train):
-        raise BadInput(problem)
+        raise problem
     config.preprocess.bounded(reader.features)
     _check_model(config.model, reader.shape, reader.context_width)
     return Source(config.data.source, reader.digest)
 
 
-def _problems(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
+def _problems(config: DensityConfig, reader: Reader, rows: int) -> Iterator[BadInput]:
     """Yields which options do not suit the data and their number of training rows."""
     yield from _of_rows(config, reader, rows)
     if reader.levels is not None:
         yield from _of_levels(config, reader.levels)
     name, found = config.objective.name, config.model.linear
     if name in LEARNED_INVERSE and found != "learned_inverse":
-        yield f"model.linear: found {found} with {name}, expected learned_inverse, of a dense flow"
+        expected = "learned_inverse, of a dense flow"
+        yield BadInput(option="--model.linear", found=f"{found} with {name}", expected=expected)
     yield from _of_gpus(config.cluster)
 
 
-def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[str]:
+def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[BadInput]:
     objective, preprocess, width = config.objective, config.preprocess, reader.width
     size = rows * width * np.dtype(reader.dtype).itemsize
     if config.data.missing == "impute" and size > BUDGET:
-        yield (
-            f"data.missing: found impute with {size} bytes of training rows, expected at most "
-            f"{BUDGET}, which are held in memory: use drop, fewer data.rows or data.columns"
+        yield BadInput(
+            option="--data.missing",
+            found=f"impute with {size} bytes of training rows",
+            expected=f"at most {BUDGET}, which are held in memory",
+            hint="Use drop, fewer --data.rows or --data.columns",
         )
     if config.train.augment != "none" and len(reader.shape) not in (2, 3):
-        yield (
-            f"train.augment: found {config.train.augment} for examples of shape {reader.shape}, "
-            "expected images of shape (H, W) or (C, H, W)"
+        yield BadInput(
+            option="--train.augment",
+            found=f"{config.train.augment} for examples of shape {reader.shape}",
+            expected="images of shape (H, W) or (C, H, W)",
         )
     if objective.directions == "orthogonal" and objective.slices > width:
-        yield (
-            f"objective.slices: found {objective.slices}, expected at most {width} orthogonal "
-            "directions (the number of features)"
-        )
+        most = f"at most {width} orthogonal directions (the number of features)"
+        yield BadInput(option="--objective.slices", found=objective.slices, expected=most)
     if preprocess.normalize == "whiten" and preprocess.shrinkage == 0 and rows <= width:
-        yield (
-            f"preprocess.shrinkage: found 0 with {rows} training rows of {width} features, whose "
-            "covariance is singular, expected shrinkage above 0"
-        )
+        found = f"0 with {rows} training rows of {width} features, whose covariance is singular"
+        yield BadInput(option="--preprocess.shrinkage", found=found, expected="above 0")
 
 
-def _of_levels(config: DensityConfig, levels: int) -> Iterator[str]:
+def _of_levels(config: DensityConfig, levels: int) -> Iterator[BadInput]:
     """Yields what is for real numbers alone; and a margin that the last level is rounded to."""
-    preprocess, train = config.preprocess, config.train
+    preprocess, train, data = config.preprocess, config.train, f"data of {levels} integer levels"
     if train.noise:
-        yield f"train.noise: found {train.noise:g} for data of {levels} integer levels, expected 0"
+        found = f"{train.noise:g} for {data}"
+        yield BadInput(option="--train.noise", found=found, expected="0")
     for name in ("grids", "tails", "bounds"):
         if found := getattr(preprocess, name):
-            yield (
-                f"preprocess.{name}: found {found} for data of {levels} integer levels, expected "
-                "columns of real numbers"
-            )
+            option, found = f"--preprocess.{name}", f"{found} for {data}"
+            yield BadInput(option=option, found=found, expected="columns of real numbers")
     least = LEAST_MARGIN[train.dtype]
     if preprocess.logit is not None and preprocess.logit < least:
-        yield (
-            f"preprocess.logit: found {preprocess.logit:g}, which {train.dtype} rounds away, "
-            f"expected at least {least:g}"
-        )
+        found = f"{preprocess.logit:g}, which {train.dtype} rounds away"
+        yield BadInput(option="--preprocess.logit", found=found, expected=f"at least {least:g}")
 
 
-def _of_gpus(config: ClusterConfig) -> Iterator[str]:
+def _of_gpus(config: ClusterConfig) -> Iterator[BadInput]:
     """Yields if this machine lacks the GPUs; a cluster's are the cluster's to grant."""
     if not config.gpu or "RAY_ADDRESS" in os.environ:
         return
@@ -100,9 +95,9 @@ def _of_gpus(config: ClusterConfig) -> Iterator[str]:
 
     found = torch.cuda.device_count()
     if found < config.workers:
-        yield (
-            f"cluster.gpu: found {found} GPUs in this machine, expected one for each of "
-            f"cluster.workers = {config.workers}"
+        expected = f"one for each of --cluster.workers = {config.workers}"
+        yield BadInput(
+            option="--cluster.gpu", found=f"{found} GPUs in this machine", expected=expected
         )
 
 

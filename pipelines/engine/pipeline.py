@@ -54,6 +54,7 @@ class Pipeline:
         metrics: From a summary to the metrics of MLflow's run of the pipeline.
         log: Logs to that run, from the artefacts and the folder, anything besides configuration,
             metrics and files of results.
+        config: The class of its configuration; its docstring is the start of the help.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Pipeline:
     show: Callable[[Console, Mapping[str, Any]], None] = renderers.show
     metrics: Callable[[Mapping[str, Any]], Mapping[str, float | None]] = result.metrics
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
+    config: type[Section] = Section
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.demand import Needs, threads_of
@@ -144,6 +142,8 @@ def call(work: Work, *, context: Context, again: bool = False) -> Artefact:
         if made is None:
             if context.force and not again:
                 store.forget(work.folder)
+            import torch  # a dry run needs none of it
+
             # A process that Ray reuses has the threads of its last stage.
             torch.set_num_threads(threads_of(work.needs))
             made = _make(work, context)

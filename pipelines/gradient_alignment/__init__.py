@@ -1,1 +1,1 @@
-"""The study of gradient alignment: its configuration, models, measurements and figures."""
+"""Are the gradients of classifiers scores? Claims with and without regularizers."""

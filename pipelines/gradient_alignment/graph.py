@@ -147,6 +147,7 @@ def describe(config: AlignmentConfig) -> Description:
 
 ALIGNMENT = Pipeline(
     name="gradient-alignment",
+    config=AlignmentConfig,
     check=check,
     examine=lambda config: examined(config.data),
     graph=alignment,

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import tyro
 
 from ebflow.errors import BadInput
-from pipelines.cli.parsing import parse
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx"}
 """Suffixes of files by the format of their graph."""
@@ -116,7 +115,7 @@ class Export(OfModel):
 
 def score(words: Sequence[str]) -> int:
     """Scores a source."""
-    options = parse(Score, words, "ebflow score")
+    options = tyro.cli(Score, prog="ebflow score", args=words)
     _check_rows(options)
     from pipelines.inference import scoring
 
@@ -125,7 +124,7 @@ def score(words: Sequence[str]) -> int:
 
 def impute(words: Sequence[str]) -> int:
     """Imputes a table."""
-    options = parse(Impute, words, "ebflow impute")
+    options = tyro.cli(Impute, prog="ebflow impute", args=words)
     _check_least("--draws", options.draws)
     if options.steps < 4 or options.steps % 2:
         raise BadInput(f"--steps: found {options.steps}, expected an even number of at least 4")
@@ -137,7 +136,7 @@ def impute(words: Sequence[str]) -> int:
 
 def sample(words: Sequence[str]) -> int:
     """Samples rows."""
-    options = parse(Sample, words, "ebflow sample")
+    options = tyro.cli(Sample, prog="ebflow sample", args=words)
     _check_least("--rows", options.rows)
     _check_output(options.output)
     from pipelines.inference import sampling
@@ -147,7 +146,7 @@ def sample(words: Sequence[str]) -> int:
 
 def export(words: Sequence[str]) -> int:
     """Writes a graph."""
-    options = parse(Export, words, "ebflow export")
+    options = tyro.cli(Export, prog="ebflow export", args=words)
     _check_output(options.output, SUFFIXES[options.format])
     missing = [name for name in ONNX if find_spec(name) is None]
     if options.format == "onnx" and missing:

@@ -9,15 +9,14 @@
                      └───> …                                ──┘
 """
 
-import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ebflow.errors import BadInput
 from ebflow.recipes import MOST_COLUMNS
 from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.source import counted, examined, opened
-from pipelines.config.spelling import spelled
 from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
@@ -52,7 +51,7 @@ def check(config: PaperConfig) -> Sources:
     read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
     for cell in read:
         for problem in _problems(config, cell):
-            raise BadInput(problem)
+            raise problem
     return {cell.data.source: _source(cell) for cell in read}
 
 
@@ -70,11 +69,13 @@ def _source(cell: Cell) -> Source:
 
 def _worded(error: BadInput, cell: Cell) -> BadInput:
     """Returns what the density pipeline refuses, by the options that this one has."""
-    message = DATA.sub(r"--\1", spelled(str(error)))
-    place = f"in the cell {' '.join(cell.labels.values())}"
-    if SET.search(message):
-        place += ", whose settings are the experiment's: choose other data"
-    return BadInput(f"{message} ({place})")
+    option, hint = error.option or "", f"This is the cell {' '.join(cell.labels.values())}"
+    if option in SHARED:
+        option = option.replace("data.", "")
+    elif option:
+        hint += ", whose settings are the experiment's: choose other data"
+    hints = ". ".join(filter(None, [error.hint, hint]))
+    return replace(error, option=option or None, hint=hints)
 
 
 def examine(config: PaperConfig) -> None:
@@ -87,11 +88,8 @@ def examine(config: PaperConfig) -> None:
             raise _worded(error, cell) from None
 
 
-DATA = re.compile(r"--data\.(source|rows|validation|test)\b")
+SHARED = ("--data.source", "--data.rows", "--data.validation", "--data.test")
 """Options of the density pipeline that this one has too, without their section."""
-
-SET = re.compile(r"--[a-z]+\.[a-z]")
-"""Options of the density pipeline that only an experiment sets."""
 
 
 def _check_options(config: PaperConfig) -> None:
@@ -102,32 +100,29 @@ def _check_options(config: PaperConfig) -> None:
         if name not in uses and found != field.default:
             shown = "another than the default" if isinstance(found, Section) else found
             shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-            raise BadInput(
-                f"--{name}: found {shown}, which experiment {config.experiment} does not use, "
-                "expected it left out"
-            )
+            found = f"{shown}, which experiment {config.experiment} does not use"
+            raise BadInput(option=f"--{name}", found=found, expected="it left out")
 
 
-def _problems(config: PaperConfig, cell: Cell) -> Iterator[str]:
+def _problems(config: PaperConfig, cell: Cell) -> Iterator[BadInput]:
     """Yields where a cell does not suit the workers, or the data the experiment."""
     named, workers = " ".join(cell.labels.values()), config.cluster.workers
     if cell.measure and cell.config.train.batch_size % workers:
-        yield (
-            f"--cluster.workers: found {workers}, expected a divisor of the batch size "
-            f"{cell.config.train.batch_size} of {named}"
-        )
+        divisor = f"a divisor of the batch size {cell.config.train.batch_size} of {named}"
+        yield BadInput(option="--cluster.workers", found=workers, expected=divisor)
     reader = open_source(cell.data.source)
     shape, real = reader.shape, reader.levels is None and len(reader.shape) == 1
-    found = f"found examples of shape {shape}"
+    found = f"examples of shape {shape} in {named}"
     if config.experiment == "table" and not is_picture(shape):
-        yield f"--source: {found}, expected images"
+        yield BadInput(option="--source", found=found, expected="images")
     if config.experiment == "tables" and (len(shape) > 1 or shape[0] > MOST_COLUMNS):
-        yield f"--sources: {found} in {named}, expected rows of at most {MOST_COLUMNS} columns"
+        most = f"rows of at most {MOST_COLUMNS} columns"
+        yield BadInput(option="--sources", found=found, expected=most)
     if config.experiment == "missing" and not real:
-        yield f"--sources: {found} in {named}, expected rows of real numbers"
+        yield BadInput(option="--sources", found=found, expected="rows of real numbers")
     colours = {"grey": 1, "colour": 3}[config.images]
     if config.experiment == "table" and (1, 1, *shape)[-3] != colours:
-        yield f"--images: {found} for {config.images}, expected images of {colours} colours"
+        yield BadInput(option="--images", found=found, expected=f"images of {colours} colours")
 
 
 def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
@@ -169,6 +164,7 @@ def describe(config: PaperConfig) -> Description:
 
 PAPER = Pipeline(
     name="paper",
+    config=PaperConfig,
     check=check,
     examine=examine,
     graph=paper,

@@ -1,7 +1,7 @@
 """How a flow was trained: one line for a person, and a few words."""
 
 from pipelines.config import LIKELIHOOD, ModelConfig, Training
-from pipelines.config.changes import described
+from pipelines.config.section import described
 from pipelines.training.nets import options
 
 APART = ("seed", "cluster.", "objective.name", "model.architecture")

@@ -1,1 +1,1 @@
-"""The study of sample complexity: its configuration, cells, measurements and figures."""
+"""How many samples a score needs: exponents and claims."""

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from pipelines.config.files import merge
 from pipelines.config.section import NAME, UNKEYED, Section
 
 EPSILON = 0.35
@@ -98,10 +99,16 @@ class ComplexityConfig(Section):
     learners: LearnersConfig = LearnersConfig()
     distributions: DistributionsConfig = DistributionsConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _at_scale(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Returns the fields, completed by the defaults of their scale."""
+        return merge(SCALES.get(str(fields.get("scale")), {}), fields)
+
 
 def at_scale(scale: str) -> ComplexityConfig:
     """Returns the configuration of a scale."""
-    return ComplexityConfig(scale=scale, **SCALES[scale])
+    return ComplexityConfig(scale=scale)
 
 
 SCALES: dict[str, dict[str, Any]] = {

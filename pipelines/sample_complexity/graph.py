@@ -34,6 +34,7 @@ def describe(config: ComplexityConfig) -> Description:
 
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
+    config=ComplexityConfig,
     check=lambda config: None,
     examine=lambda config: None,
     graph=sample_complexity,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from ebflow.errors import BadInput
-from pipelines.errors import StageFailed, flat
+from pipelines.errors import StageFailed
 from pipelines.store.urls import without_password
 
 VARIABLE = "EBFLOW_STORAGE"
@@ -61,7 +61,7 @@ def check(*folders: Path) -> None:
         bucket = "" if isinstance(files, LocalFileSystem) else root.partition("/")[0]
         found = files.get_file_info(bucket or root).type
     except OSError as error:
-        line = flat(error)[:300]
+        line = str(error)[:300]
         raise BadInput(f"{VARIABLE}: found {location('')} ({line}), {EXPECTED}") from None
     if bucket and found is FileType.NotFound:
         raise BadInput(f"{VARIABLE}: found no bucket {bucket}, expected one that was made before")
@@ -84,7 +84,7 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StageFailed(f"{VARIABLE}: {location('')}: {flat(error)[:300]}") from error
+        raise StageFailed(f"{VARIABLE}: {location('')}: {str(error)[:300]}") from error
 
 
 def put(path: Path, name: str) -> None:

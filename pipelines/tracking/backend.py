@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.errors import StageFailed, flat, innermost
+from pipelines.errors import StageFailed, root
 from pipelines.store.urls import is_url, without_password
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def mlflow_errors() -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
             raise
-        shown = without_password(uri())
-        line = flat(innermost(error)).partition(". ")[0][:300]
-        line = line.replace(f"request to {shown} failed: ", "")
-        raise StageFailed(f"MLflow at {shown}: {line}") from error
+        raise StageFailed(f"MLflow at {without_password(uri())}: {root(error)}") from error
 
 
 def is_permanent(error: "MlflowException") -> bool:

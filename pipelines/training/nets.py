@@ -46,10 +46,9 @@ def options(model: ModelConfig) -> dict[str, Any]:
     found = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
     for name, value in found.items():
         if name not in OPTIONS[model.architecture]:
-            raise BadInput(
-                f"model.{name}: found {value!r}, which {model.architecture} does not have, "
-                "expected None"
-            )
+            option = f"--model.{name.replace('_', '-')}"
+            found = f"{value!r}, which {model.architecture} does not have"
+            raise BadInput(option=option, found=found, expected="None")
     return completed(model.architecture, found)
 
 
@@ -89,8 +88,8 @@ def net(
     try:
         return architecture(event, **options(model), **shared)
     except ValueError as error:
-        line = f"model.architecture: found {model.architecture} for examples of shape"
-        raise BadInput(f"{line} {tuple(shape)}: {error}") from None
+        found = f"{model.architecture} for examples of shape {tuple(shape)}"
+        raise BadInput(option="--model.architecture", found=found, hint=str(error)) from None
 
 
 def _base(name: str, mixture: "Base | None") -> "Base":
@@ -109,7 +108,8 @@ def _event(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
         return (math.prod(shape),)
     if len(shape) not in (2, 3):
         raise BadInput(
-            f"model.architecture: found {architecture} for examples of shape {tuple(shape)}, "
-            "expected images of shape (H, W) or (C, H, W)"
+            option="--model.architecture",
+            found=f"{architecture} for examples of shape {tuple(shape)}",
+            expected="images of shape (H, W) or (C, H, W)",
         )
     return (1, *shape) if len(shape) == 2 else tuple(shape)

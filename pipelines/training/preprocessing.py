@@ -5,12 +5,14 @@ done once for all trainings that share it. So is a mixture of Gaussians behind i
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ebflow import mixtures, preprocessing
+from ebflow.errors import BadInput
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import ChainConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
@@ -29,15 +31,17 @@ MIXTURE = "mixture.safetensors"
 def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow, and its base if that is a mixture."""
     options = config.chain
-    chain = preprocessing.fit(
-        dataset.split("train"),
-        **options.model_dump(exclude={"logit", "bounds", "match_after"}),
-        margin=options.logit,
-        bounds=options.bounded(names(dataset)),
-        seed=config.seed,
-        names=names(dataset),
-        dtype=getattr(torch, config.dtype),
-    )
+    bounds = options.bounded(names(dataset))
+    with _named_options():
+        chain = preprocessing.fit(
+            dataset.split("train"),
+            **options.model_dump(exclude={"logit", "bounds", "match_after"}),
+            margin=options.logit,
+            bounds=bounds,
+            seed=config.seed,
+            names=names(dataset),
+            dtype=getattr(torch, config.dtype),
+        )
     if not config.mixture:
         return chain
     given = dataset.split("train").context_width
@@ -62,10 +66,21 @@ def baseline(dataset: Dataset, options: PreprocessConfig) -> Preprocessing:
     train = dataset.split("train")
     chain = {"margin": options.logit, "scale": options.scale, "grids": options.grids}
     chain["names"] = names(dataset)
+    with _named_options():
+        try:
+            return preprocessing.fit(train, **chain)
+        except SingularCovariance:
+            return preprocessing.fit(train, shrinkage=None, **chain)
+
+
+@contextmanager
+def _named_options() -> Iterator[None]:
+    """Names the option of the command line in errors about an argument of the library."""
     try:
-        return preprocessing.fit(train, **chain)
-    except SingularCovariance:
-        return preprocessing.fit(train, shrinkage=None, **chain)
+        yield
+    except BadInput as error:
+        section = "train" if error.option == "dtype" else "preprocess"
+        raise dataclasses.replace(error, option=f"--{section}.{error.option}") from None
 
 
 def behind(dataset: Dataset, chain: Preprocessing, seed: int) -> list[Tensor]:

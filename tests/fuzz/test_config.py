@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config.files import dump, load, peek
+from pipelines.config.files import dump, overlaid, read
 
 from .campaign import cases, hunt, refused
 from .yamls import BASES, changed, monsters, spoilt
@@ -20,10 +20,9 @@ def test_files(count, tmp_path):
         path.write_bytes(text)
         messages = []
         with refused(str(path), messages):
-            peek(path)
-            config = load(path, BASES[name])
+            config = overlaid(BASES[name], read(path), path)
             again.write_text(dump(config))
-            assert load(again, BASES[name]) == config
+            assert overlaid(BASES[name], read(again), again) == config
         return messages or None
 
     hunt(config_files, changed() | spoilt() | monsters(), count)

@@ -121,25 +121,7 @@ def _spoil(draw, text):
     return text[:at] + put + rest
 
 
-def _billion(depth, width):
-    lines = ["a0: &a0 [x, x, x]"]
-    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * width)}]" for k in range(1, depth)]
-    return "\n".join(lines)
-
-
-def _merges(depth):
-    lines = ["a0: &a0 {k0: 1}"]
-    lines += [f"a{k}: &a{k} {{<<: [*a{k - 1}, *a{k - 1}], k{k}: 1}}" for k in range(1, depth)]
-    return "\n".join(lines)
-
-
 MONSTERS = {
-    "bomb as a key": lambda n: _billion(n, 9),
-    "bomb as a value": lambda n: f"seed: {_inline(n)}",
-    "bomb as a section": lambda n: f"train: {_inline(n)}",
-    "bomb as a list": lambda n: f"data: {{columns: {_inline(n)}}}",
-    "bomb in a size": lambda n: f"data: {{validation: {_inline(n)}}}",
-    "bomb of merges": _merges,
     "itself": lambda n: "train: &a [*a]",
     "itself as a section": lambda n: "train: &a {lr: *a, train: *a}",
     "itself as a key": lambda n: "&a ? *a : 1",
@@ -157,14 +139,6 @@ MONSTERS = {
     "a key twice": lambda n: "train: {lr: 1, lr: 2}\n",
     "too large": lambda n: "# x\n" * 100_000 * n,
 }
-
-
-def _inline(depth):
-    """Returns a list that is 9 times as long, and deep, at every step."""
-    text = "&a0 [x, x]"
-    for k in range(1, depth):
-        text = f"&a{k} [{text}, " + ", ".join([f"*a{k - 1}"] * 8) + "]"
-    return text
 
 
 @st.composite

@@ -114,9 +114,10 @@ class Result(NamedTuple):
 
     @property
     def refusal(self):
-        """The one line of a command that was refused."""
-        assert self.code == 2 and len(self.err) == 1, self.err
-        return self.err[0]
+        """The message of a command that was refused: one line, or a box of tyro's."""
+        assert self.code == 2, self.err
+        assert len(self.err) == 1 or "For full helptext" in " ".join(self.err), self.err
+        return " ".join(" ".join(self.err).split())
 
 
 @pytest.fixture

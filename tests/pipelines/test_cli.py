@@ -33,30 +33,22 @@ def test_help_lists_the_commands(ebflow):
     "command",
     ["run density", "runs", "ui", "data list", "data fetch", "data tables", "export"],
 )
-def test_every_command_has_help(command, ebflow, capsys):
-    with pytest.raises(SystemExit) as stop:
-        ebflow(*command.split(), "--help")
-    assert stop.value.code == 0
-    assert f"usage: ebflow {command}" in capsys.readouterr().out
+def test_every_command_has_help(command, ebflow):
+    result = ebflow(*command.split(), "--help")
+    assert result.code == 0 and f"usage: ebflow {command}" in result.text
 
 
-UNREAD = ("--help", "submit --help", "run density --help", "data list", "no-such-command")
-
-
-@pytest.mark.parametrize("command", UNREAD)
-def test_nobody_needs_to_read_what_is_printed(command):
+@pytest.mark.parametrize("command", ["run density --help", "data list"])
+def test_a_closed_pipe_gives_no_traceback(command):
     words = [sys.executable, "-m", "pipelines.cli", *command.split()]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         printed = process.stderr.read().decode()
-    expected = (2, "ebflow: found command") if command == UNREAD[-1] else (0, "")
-    assert (process.returncode, printed[: len("ebflow: found command")]) == expected
+    assert (process.returncode, printed) == (1, "")
 
 
-def test_every_recipe_and_every_kind_of_file_is_told(ebflow, capsys):
-    with pytest.raises(SystemExit):
-        ebflow("run", "density", "--help")
-    printed = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
+def test_help_lists_recipes_and_kinds_of_files(ebflow):
+    printed = unboxed(ebflow("run", "density", "--help"))
     assert f"to start from ({', '.join(RECIPES)})" in printed
     listed = re.sub(r"\s+", " ", ebflow("data", "list").text)
     assert f"or the path of a file ({', '.join(FORMATS)})" in listed
@@ -66,10 +58,13 @@ def test_version(ebflow):
     assert ebflow("--version").text == f"ebflow {version('ebflow')}\n"
 
 
-def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow, capsys):
-    with pytest.raises(SystemExit):
-        ebflow("run", "density", "--help")
-    printed = re.sub(r"[│\s]+", " ", capsys.readouterr().out.replace("|", " "))
+def unboxed(result):
+    """Returns a help text in one line, without its boxes."""
+    return re.sub(r"[│\s]+", " ", result.text.replace("|", " "))
+
+
+def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
+    printed = unboxed(ebflow("run", "density", "--help"))
     assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", printed)
     assert "--workers INT" in printed
     assert "(default: cosine)" in printed
@@ -89,12 +84,11 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, text, home
     words = command.format(table=tabular_file).split()
     code = (
         "import sys; from pipelines.cli.main import main\n"
-        f"try: main({words!r})\n"
-        "except SystemExit: pass\n"
+        f"main({words!r})\n"
         "print(sorted({'torch', 'ray', 'mlflow', 'redun', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == str(expected)
+    assert str(expected) in done.stdout.splitlines()
     assert text in done.stdout and not home.exists()
 
 
@@ -111,7 +105,7 @@ def without(module, *words):
     ("module", "command"),
     [
         ("tyro", "run density"),
-        ("pydantic", "no-such-command"),
+        ("pydantic", "runs"),
         ("mlflow", "ui"),
         ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
     ],

@@ -4,7 +4,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.cli.parsing import check_names
+from pipelines.cli.run import check_names
 from pipelines.tracking.models import log_model, register
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
@@ -13,7 +13,7 @@ from .conftest import NO_RAY, QUICK
 
 BAD = {
     "slash": ("--register a/b", "--register: found 'a/b', expected letters, digits, '.', '_'"),
-    "no name": ("--register  --alias a", "--register: found no value"),
+    "no name": ("--register  --alias a", "Missing value for argument '--register'"),
     "alone": ("--alias champion", "--alias: found 'champion' without --register, expected both"),
     "latest": ("--register a --alias Latest", "--alias: found 'Latest', expected letters"),
     "version": ("--register a --alias v12", "--alias: found 'v12', expected letters"),

@@ -1,4 +1,4 @@
-"""A study is a room of its own and an entry of a table: all else follows from these."""
+"""A study is a package and a line of the registry; its command follows from these."""
 
 from pkgutil import resolve_name
 from types import SimpleNamespace
@@ -8,71 +8,59 @@ import pytest
 from pydantic import Field
 
 from pipelines.cli import main
-from pipelines.cli.studies import STUDIES, Study
-from pipelines.config import NAME, Section
+from pipelines.cli.studies import STUDIES
+from pipelines.config.section import NAME, Section
 
 
 class ToyConfig(Section):
-    """What the toy study is told."""
+    """Counts toys."""
 
     scale: Literal["smoke", "cpu"] = Field("cpu", description="how long it takes")
     name: str = Field("toy", pattern=NAME, description="name of the run")
     points: int = Field(100, ge=1, description="points that are measured")
 
 
-def at_scale(scale):
-    return ToyConfig(scale=scale, points={"smoke": 5, "cpu": 100}[scale])
+GRAPH = SimpleNamespace(name="toy", config=ToyConfig)
 
 
-GRAPH = SimpleNamespace(name="toy")
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    """Enters a study whose room is this module."""
-    study = Study("toy", f"{__name__}:GRAPH", f"{__name__}:at_scale", "toys", "Counts toys.")
-    monkeypatch.setitem(main.COMMANDS, "run toy", study)
-    return study
+    """Registers a study whose pipeline is in this module."""
+    monkeypatch.setitem(STUDIES, "toy", f"{__name__}:GRAPH")
+    monkeypatch.setitem(main.COMMANDS, "run toy", (f"{__name__}:GRAPH", ""))
 
 
-def carried_out(study, *words):
-    """Returns a run, its options and a line on what was chosen, of the words of a command."""
-    found = []
-    study.run(words, carry_out=lambda *given: found.extend(given))
-    return found
+def carried_out(*words):
+    """Returns the run, its options and the line about it."""
+    calls = []
+    main.command("run toy")(words, carry_out=lambda *call: calls.append(call))
+    return calls[0]
 
 
-def test_an_entry_makes_a_command(toy, ebflow, capsys):
+def test_a_line_of_the_registry_makes_a_command(ebflow):
     assert "ebflow run toy" in ebflow("--help").text
-    with pytest.raises(SystemExit):
-        ebflow("run", "toy", "--help")
-    printed = capsys.readouterr().out
+    printed = ebflow("run", "toy", "--help").text
     for text in ("usage: ebflow run toy", "Counts toys.", "points that are measured", "--force",
                  "folder for the results"):  # fmt: skip
         assert text in printed
-    assert "unknown --pionts" in ebflow("run", "toy", "--pionts", "3").err[0]
-    line = "--points: found 0, expected greater than or equal to 1"
-    assert line in ebflow("run", "toy", "--points", "0").err[0]
+    assert "Unrecognized options: --pionts" in ebflow("run", "toy", "--pionts", "3").refusal
+    line = "--points: found 0. Input should be greater than or equal to 1"
+    assert line in ebflow("run", "toy", "--points", "0").refusal
+    assert "invalid choice 'huge'" in ebflow("run", "toy", "--scale", "huge").refusal
 
 
-def test_options_go_over_a_file_which_goes_over_a_scale(toy, tmp_path):
-    run, options, line = carried_out(toy, "--scale", "smoke", "--force")
-    assert run.config == at_scale("smoke") and run.pipeline is GRAPH and options.force
-    assert line == "toy at scale smoke"
-    assert str(run.output) == "runs/toy/toy" and run.command == (
-        "ebflow run toy --scale smoke --force"
-    )
+def test_options_go_over_a_file(tmp_path):
+    run, options, line = carried_out("--scale", "smoke", "--force")
+    assert run.config == ToyConfig(scale="smoke") and run.pipeline is GRAPH and options.force
+    assert line == "toy at scale smoke" and str(run.output) == "runs/toy/toy"
+    assert run.command == "ebflow run toy --scale smoke --force"
     (tmp_path / "toy.yaml").write_text("points: 7\nname: mine\n")
     words = ("--scale", "smoke", "--config", str(tmp_path / "toy.yaml"))
-    assert carried_out(toy, *words)[0].config == at_scale("smoke").changed(points=7, name="mine")
-    assert carried_out(toy, *words, "--points", "8")[0].config.points == 8
+    assert carried_out(*words)[0].config == ToyConfig(scale="smoke", points=7, name="mine")
+    assert carried_out(*words, "--points", "8")[0].config.points == 8
 
 
-def test_a_scale_that_is_none_is_told(toy, ebflow):
-    assert "--scale: found 'huge', expected" in ebflow("run", "toy", "--scale", "huge").err[0]
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
-def test_what_an_entry_names_is_there(study):
-    found = resolve_name(study.graph)
-    assert found.name == study.name and study.base().scale == "cpu"
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "toy"])
+def test_the_registered_pipelines_exist(name):
+    pipeline = resolve_name(STUDIES[name])
+    assert pipeline.name == name and pipeline.config().scale == "cpu"

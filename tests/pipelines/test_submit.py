@@ -205,7 +205,7 @@ def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
     result = ebflow("run", "paper", "--config", path, "--dry-run")
     assert result.code == 0 and result.out[0] == "toy at scale smoke"
     path.write_text("experimnt: toy")
-    assert "unknown key experimnt" in ebflow("run", "paper", "--config", path).err[0]
+    assert ", experimnt: found 'toy'" in ebflow("run", "paper", "--config", path).err[0]
 
 
 def test_what_is_set_here_holds_there(home, ebflow, monkeypatch):

@@ -18,7 +18,7 @@ import ebflow
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.data.prepare import prepare
-from pipelines.errors import StageFailed, flat
+from pipelines.errors import StageFailed, in_one_line
 from pipelines.tracking import history, metrics_log
 from pipelines.tracking import run as logged
 from pipelines.tracking.models import log_model
@@ -363,35 +363,13 @@ def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StageFailed) as caught:
         connect("tests", "key")
-    assert str(caught.value) == (
-        "MLflow at http://127.0.0.1:9: Failed to establish a new connection: "
-        "[Errno 111] Connection refused"
-    )
+    assert str(caught.value) == "MLflow at http://127.0.0.1:9: [Errno 111] Connection refused"
 
 
-POOL = "HTTPConnectionPool(host='h', port=5000)"
-REASONS = {
-    "refused": (f"NewConnectionError(\"{POOL}: [Errno 111] refused\")", "[Errno 111] refused"),
-    "answered": ("ResponseError('too many 503 error responses')", "too many 503 error responses"),
-    "certificate": ("SSLError(SSLCertVerificationError(1, '[SSL] failed (_ssl.c:1)'))",
-                    "[SSL] failed (_ssl.c:1)"),
-    "late": (f"ReadTimeoutError(\"{POOL}: Read timed out. (read timeout=20)\")",
-             "Read timed out. (read timeout=20)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("cause", "reason"), REASONS.values(), ids=REASONS)
-def test_a_request_that_failed_is_told_by_its_server_and_the_reason(cause, reason):
-    told = f"API request to http://me:secret@h:5000/api failed with exception {POOL}: Max retries"
-    line = flat(f"{told} exceeded with url: /api (Caused by {cause}). To wait longer, set X")
-    assert line == f"request to http://h:5000 failed: {reason}"
-
-
-@pytest.mark.timeout(20)
-def test_the_reason_of_a_request_that_never_ends_is_found_at_once():
-    told = "API request to http://h:1/x failed with exception "
-    assert flat(told + "Caused by A((): , " * 2_000).startswith("request to http://h:1 failed:")
-    assert flat(told + "odd") == "request to http://h:1 failed: odd"
+def test_a_failed_request_shows_no_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@h:5000")
+    error = MlflowException("API request to http://me:secret@h:5000/api failed")
+    assert "API request to http://h:5000/api failed" in in_one_line(error)
 
 
 def test_the_model_is_code_without_pickle_named_after_its_run(tracker, tmp_path):

@@ -4,10 +4,10 @@ import optuna
 import pytest
 import torch
 from optuna.trial import FixedTrial
+from pipelines.config.changes import changes
 
 from ebflow.randomness import generator
 from pipelines.config import LIKELIHOOD, DensityConfig, ModelConfig, ObjectiveConfig, Training
-from pipelines.config.changes import changes
 from pipelines.config.recipes import RECIPES
 from pipelines.training.nets import net
 from tuning.config import SearchConfig, TuneConfig

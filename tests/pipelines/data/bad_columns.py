@@ -62,7 +62,7 @@ def variable_length_lists(path):
 
 @COLUMNS.add
 def list_of_int64(path):
-    message = r"column 'image': found a fixed-size list of 6 int64, expected one or more uint8, fl"
+    message = r"column 'image': found a fixed-size list of 6 int64, expected uint8, fl"
     return bad_file(path, {"image": lists(images(), "int64")}), {}, message
 
 
@@ -93,7 +93,7 @@ def list_chosen_among_scalars(path):
 
 @COLUMNS.add
 def missing_column(path):
-    message = r"bad.parquet, column .z.: no such column, expected one of a, b, c: choose others by"
+    message = r"bad.parquet, column .z.: no such column, expected one of a, b, c. Choose others by"
     return bad_file(path, table()), {"columns": ["a", "z"]}, message
 
 
@@ -129,7 +129,7 @@ def shape_not_json(path):
     return (
         _image_with(path, shape="2x3"),
         {},
-        r"metadata, key 'shape': found \"2x3\", Invalid JSON",
+        r"metadata, key 'shape': found \"2x3\". Invalid JSON",
     )
 
 
@@ -138,7 +138,7 @@ def shape_not_a_list(path):
     return (
         _image_with(path, shape="6"),
         {},
-        r"metadata, key 'shape': found 6, expected it to be a valid tuple",
+        r"metadata, key 'shape': found 6. Input should be a valid tuple",
     )
 
 
@@ -147,7 +147,7 @@ def shape_negative(path):
     return (
         _image_with(path, shape="[-2, -3]"),
         {},
-        r"metadata, key 'shape.0': found -2, expected it to be greater",
+        r"metadata, key 'shape.0': found -2. Input should be greater",
     )
 
 
@@ -156,7 +156,7 @@ def levels_too_many(path):
     return (
         _image_with(path, levels="300"),
         {},
-        r"metadata, key 'levels': found 300, expected it to be less",
+        r"metadata, key 'levels': found 300. Input should be less",
     )
 
 

@@ -19,7 +19,9 @@ def regions(rows=60):
 
 @CONTEXTS.add
 def context_that_is_absent(path):
-    message = r"bad.parquet, column 'age': no such column, expected one of a, b, c: .* by context"
+    message = (
+        r"bad.parquet, column 'age': no such column, expected one of a, b, c. .*--data.context"
+    )
     return bad_file(path, table()), {"context": ["age"]}, message
 
 
@@ -30,7 +32,7 @@ def context_named_twice(path):
 
 @CONTEXTS.add
 def context_of_all_columns(path):
-    message = r"found only a, b, c, expected a column without another role: .* by context"
+    message = r"found only a, b, c, expected a column without another role. .* by --data.context"
     return bad_file(path, table()), {"context": ["a", "b", "c"]}, message
 
 

@@ -46,19 +46,19 @@ def manifest_is_a_folder(path):
 @FOLDERS.add
 def manifest_not_json(path):
     (path / "manifest.json").write_text("{'name': 1}")
-    return r"manifest.json: found no manifest of a data set \(Invalid JSON"
+    return r"manifest.json: found no manifest of a data set. Invalid JSON"
 
 
 @FOLDERS.add
 def manifest_not_text(path):
     (path / "manifest.json").write_bytes(b"\xff\xfe\x00")
-    return r"manifest.json: found no manifest of a data set \(Invalid JSON"
+    return r"manifest.json: found no manifest of a data set. Invalid JSON"
 
 
 @FOLDERS.add
 def manifest_a_list(path):
     (path / "manifest.json").write_text("[1, 2]")
-    return r"manifest.json: found no manifest of a data set \(expected it to be an object"
+    return r"manifest.json: found no manifest of a data set. Input should be an object"
 
 
 @FOLDERS.add
@@ -67,38 +67,38 @@ def manifest_key_missing(path):
     found = json.loads(file.read_text())
     del found["levels"]
     file.write_text(json.dumps(found))
-    return r"manifest.json, key 'levels': Field required"
+    return r"manifest.json, key 'levels'. Field required"
 
 
 @FOLDERS.add
 def manifest_key_unknown(path):
     _edit(path, colour="red")
-    return r"manifest.json, key 'colour': found \"red\", Extra inputs"
+    return r"manifest.json, key 'colour': found \"red\". Extra inputs"
 
 
 @FOLDERS.add
 def manifest_of_another_version(path):
     _edit(path, version=99, colour="red")
-    return r"manifest.json, key 'version': found 99, expected it to be 6"
+    return r"manifest.json, key 'version': found 99. Input should be 6"
 
 
 @FOLDERS.add
 def manifest_of_wrong_type(path):
     _edit(path, shape="8x8")
-    return r"manifest.json, key 'shape': found \"8x8\", expected it to be a valid array"
+    return r"manifest.json, key 'shape': found \"8x8\". Input should be a valid array"
 
 
 @FOLDERS.add
 def manifest_dtype_unknown(path):
     _edit(path, dtype="float16")
-    return r"key 'dtype': found \"float16\", expected it to be 'uint8', 'float32' or 'float64'"
+    return r"key 'dtype': found \"float16\". Input should be 'uint8', 'float32' or 'float64'"
 
 
 @FOLDERS.add
 def manifest_statistics_nan(path):
     nan = [float("nan")]
     _edit(path, statistics={"mean": nan, "std": nan, "min": nan, "max": nan})
-    return r"key 'statistics.mean.0': found NaN, expected it to be a finite number"
+    return r"key 'statistics.mean.0': found NaN. Input should be a finite number"
 
 
 @FOLDERS.add
@@ -110,7 +110,7 @@ def manifest_shape_changed(path):
 @FOLDERS.add
 def manifest_without_shards(path):
     _edit(path, shards=[])
-    return r"manifest.json, key 'shards': found \[\], Tuple should have at least 1 item"
+    return r"manifest.json, key 'shards': found \[\]. Tuple should have at least 1 item"
 
 
 @FOLDERS.add
@@ -118,19 +118,19 @@ def shard_key_missing(path):
     found = json.loads((path / "manifest.json").read_text())["shards"]
     del found[0]["sha256"]
     _edit(path, shards=found)
-    return r"key 'shards.0.sha256': Field required"
+    return r"key 'shards.0.sha256'. Field required"
 
 
 @FOLDERS.add
 def shard_outside_folder(path):
     _edit_shard(path, file="../../secret.parquet")
-    return r"key 'shards.0.file': found \"../../secret.parquet\", String should match"
+    return r"key 'shards.0.file': found \"../../secret.parquet\". String should match"
 
 
 @FOLDERS.add
 def shard_outside_folder_by_dots(path):
     _edit_shard(path, file="..")
-    return r"key 'shards.0.file': found \"..\", String should match pattern"
+    return r"key 'shards.0.file': found \"..\". String should match pattern"
 
 
 @FOLDERS.add

@@ -30,7 +30,7 @@ def csv_without_names(path):
 
 @FORMATS.add
 def csv_between_semicolons(path):
-    message = r"bad.csv: found columns between semicolons, expected commas: pandas.read_csv"
+    message = r"bad.csv: found columns between semicolons, expected commas. pandas.read_csv"
     return text(path, "a;b\n1;2\n"), {}, message
 
 
@@ -42,13 +42,13 @@ def csv_between_semicolons_with_decimal_commas(path):
 
 @FORMATS.add
 def csv_in_utf16(path):
-    message = r"bad.csv: found another encoding, expected UTF-8: .* or 'utf-16'\).to_csv"
+    message = r"bad.csv: found another encoding, expected UTF-8. .* or 'utf-16'\).to_csv"
     return text(path, lines("1,2", "3,4").encode("utf-16")), {}, message
 
 
 @FORMATS.add
 def csv_with_names_in_latin_1(path):
-    message = r"bad.csv: found another encoding, expected UTF-8: .* encoding='latin-1'"
+    message = r"bad.csv: found another encoding, expected UTF-8. .*encoding='latin-1'"
     return text(path, "größe,b\n1,2\n".encode("latin-1")), {}, message
 
 

@@ -121,7 +121,7 @@ def one_class(path):
 
 @IMAGES.add
 def a_named_source_is_not_resized(path):
-    message = r"data.resize: found 4 for digits, expected None: only a folder"
+    message = r"data.resize: found 4 for digits, expected None. Only a folder"
     return "digits", {"resize": 4}, message
 
 

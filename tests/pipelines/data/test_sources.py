@@ -45,7 +45,7 @@ def test_bundled_source_has_its_rows(name):
 def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypatch):
     monkeypatch.setenv("EBFLOW_DATA", str(tmp_path))
     for use in (lambda: fingerprint(name), lambda: prepare(name, tmp_path / "out")):
-        with pytest.raises(BadInput, match=f"{name}: found no .* run ebflow data fetch {name}"):
+        with pytest.raises(BadInput, match=f"{name}: found no .* Run ebflow data fetch {name}"):
             use()
 
 

@@ -147,8 +147,8 @@ CASES = {
     "no such column": (
         ORDER,
         {"split_column": "part"},
-        r"column 'part': no such column, expected one with names of splits of a, b, c, split: "
-        r"choose others by split_column",
+        r"column 'part': no such column, expected one with names of splits of a, b, c, split. "
+        r"Choose others by --data.split-column",
     ),
     "numbers": (
         ORDER,
@@ -200,6 +200,6 @@ def test_a_unit_that_cannot_be_shown_is_one_line(unit, tmp_path):
     fields = [pa.field("a", pa.float64(), metadata={b"unit": unit})]
     file = tmp_path / "in.parquet"
     pq.write_table(pa.table({"a": np.arange(60.0)}, pa.schema(fields)), file)
-    with pytest.raises(BadInput, match=r"in.parquet, column 'a', key 'unit': found .*") as caught:
+    with pytest.raises(BadInput, match=r"in.parquet, key 'unit', column 'a': found .*") as caught:
         open_source(file)
     assert str(caught.value).isprintable()

@@ -8,8 +8,7 @@ import torch
 from ebflow.complexity.closed_forms import worst_eta
 from ebflow.complexity.truths import NAMES, load
 from ebflow.randomness import generator
-from pipelines.cli.main import COMMANDS
-from pipelines.cli.parsing import parse_study
+from pipelines.cli.main import command
 from pipelines.sample_complexity import data_like
 from pipelines.sample_complexity.cells import (
     DenoiserCell,
@@ -72,8 +71,9 @@ def test_the_far_mode_is_never_heavier_than_the_mass_beyond_the_quantile():
 
 def test_options_override_the_scale_and_are_sorted():
     words = ["--scale", "smoke", "--learners.width", "7", "--grid.dims", "4", "2", "2"]
-    found = parse_study(words, COMMANDS["run sample-complexity"]).config
-    assert found == SMOKE.changed(learners={"width": 7}, grid={"dims": (2, 4)})
+    runs = []
+    command("run sample-complexity")(words, carry_out=lambda run, *_: runs.append(run))
+    assert runs[0].config == SMOKE.changed(learners={"width": 7}, grid={"dims": (2, 4)})
 
 
 INVALID = {

@@ -1,0 +1,120 @@
+"""The options of ``ebflow run``, and the configuration that they make.
+
+tyro parses the command line once. A configuration's options are parsed to a dictionary of those
+that were typed. They go over the configuration file, which goes over a recipe's defaults.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypedDict, TypeVar
+
+import tyro
+from pydantic.fields import FieldInfo
+
+from ebflow.errors import BadInput
+from pipelines.config import recipes
+from pipelines.config.data import DataConfig
+from pipelines.config.files import Configuration, checked, merge, overlaid, read
+from pipelines.config.objective import ObjectiveConfig
+from pipelines.config.section import Section
+from pipelines.config.training import DensityConfig
+
+RECIPE = (
+    f"named configuration to start from ({', '.join(recipes.RECIPES)}); by default the one for "
+    "the source: digits for digits, images or large for images, tabular or wide for columns of "
+    "numbers, by their size; the defaults below are those of digits"
+)
+
+Typed = TypeVar("Typed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Generic[Typed]):
+    """The options of every run."""
+
+    output: Path | None = None
+    """folder for the results; None: runs/PIPELINE/NAME"""
+    force: bool = False
+    """run every stage again"""
+    retries: int = 2
+    """times that a stage is run again after a failure of a disk, the network or a node"""
+    retry_pause: float = 5.0
+    """seconds before the first of them; each following pause is twice as long"""
+    dry_run: bool = False
+    """print the configuration and which stages would run; write nothing"""
+    file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
+    typed: Annotated[Typed, tyro.conf.arg(name="")]
+
+    def in_file(self) -> dict[str, Any]:
+        """Returns the fields of the configuration file."""
+        return read(self.file) if self.file else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(RunOptions[Typed]):
+    """The options of a run that starts from a recipe of the density pipeline."""
+
+    recipe: Annotated[str | None, tyro.conf.arg(help=RECIPE)] = None
+
+
+def typed(defaults: Section) -> Any:  # noqa: ANN401
+    """Returns the type of a dictionary that has the typed options of a configuration.
+
+    ``--help`` shows the given defaults.
+    """
+    kind = type(defaults)
+    options = {n: _option(f, getattr(defaults, n)) for n, f in kind.model_fields.items()}
+    return TypedDict(kind.__name__, options, total=False)  # type: ignore[operator]
+
+
+def _option(field: FieldInfo, default: object) -> Any:  # noqa: ANN401
+    if isinstance(default, Section):
+        return typed(default)
+    shown = tyro.conf.arg(help=field.description, help_behavior_hint=f"(default: {default})")
+    return Annotated[field.annotation, *field.metadata, shown]
+
+
+def from_recipe(
+    options: RecipeOptions, adapt: Callable[[DensityConfig], DensityConfig] = lambda recipe: recipe
+) -> tuple[DensityConfig, str]:
+    """Returns the configuration, and the name of the recipe that it starts from.
+
+    Arguments:
+        options: The parsed options.
+        adapt: Changes the recipe, before a file or an option does.
+
+    Raises:
+        BadInput: If there is no such recipe, file or data set, or a value is not allowed.
+    """
+    in_file = options.in_file()
+    recipe, name = _recipe(merge(in_file, options.typed), options.recipe)
+    config = overlaid(adapt(recipe), in_file, options.file)
+    return overlaid(config, options.typed), name
+
+
+def _recipe(fields: dict[str, Any], name: str | None) -> tuple[DensityConfig, str]:
+    """Returns the recipe of a name, or else the one for the data of a configuration's fields."""
+    data = _section(DataConfig, fields, "data")
+    if name is None:
+        objective = _section(ObjectiveConfig, fields, "objective")
+        named = "name" in objective.model_fields_set
+        return recipes.for_source(data, objective.name if named else None)
+    own = "source" not in data.model_fields_set
+    return recipes.named(name, None if own else data.source), name
+
+
+def _section(kind: type[Configuration], fields: dict[str, Any], name: str) -> Configuration:
+    """Returns a section; its defaults if it is wrong, which is reported later."""
+    try:
+        return checked(kind, fields.get(name, {}))
+    except BadInput:
+        return kind()
+
+
+def of_study(options: RunOptions, kind: type[Section]) -> Section:
+    """Returns the configuration of a study; errors as in :func:`from_recipe`."""
+    in_file = options.in_file()
+    checked(kind, in_file, options.file)
+    return checked(kind, merge(in_file, options.typed))
