@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from pipelines.config.changes import changes
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -16,6 +15,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import Training
+from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure, innermost
 from pipelines.store.files import write_json

@@ -7,11 +7,11 @@ import mlflow
 import psutil
 import pytest
 import yaml
-from pipelines.config.changes import changes
 
 from pipelines.cli import main
 from pipelines.cluster import environment
 from pipelines.config import Training
+from pipelines.config.section import changes
 from tuning.command import parse_tune
 from tuning.search import searcher
 

@@ -4,11 +4,11 @@ import optuna
 import pytest
 import torch
 from optuna.trial import FixedTrial
-from pipelines.config.changes import changes
 
 from ebflow.randomness import generator
 from pipelines.config import LIKELIHOOD, DensityConfig, ModelConfig, ObjectiveConfig, Training
 from pipelines.config.recipes import RECIPES
+from pipelines.config.section import changes
 from pipelines.training.nets import net
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import searcher
