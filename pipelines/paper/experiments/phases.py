@@ -27,9 +27,9 @@ from pipelines.paper.experiments.cell import (
     Row,
     data,
 )
-from pipelines.paper.experiments.phases_claims import (
+from pipelines.paper.experiments.phases_claims import DIGITS, conclude
+from pipelines.paper.experiments.phases_rule import (
     ACTIVATIONS,
-    DIGITS,
     EARLY,
     FAST,
     LOST,
@@ -40,7 +40,6 @@ from pipelines.paper.experiments.phases_claims import (
     SLOW,
     STARTS,
     WIDE,
-    conclude,
     judged,
     pair,
     where,

@@ -1,58 +1,28 @@
-"""Claims about the networks of ``phases``: which lose mass, from what, and a rule to predict it.
+"""Claims about the networks of ``phases``; the bounds of all claims were fixed before the runs."""
 
-The order parameter is the squared norm of the latents' mean, which is zero at the truth: half of
-it, in nats, is the gain of moving the last offset alone. The rule is one threshold of one
-quantity of the first steps, chosen on half of the map's cells and judged on the other half and on
-larger images. The bounds of all claims were fixed before the runs.
-"""
+from collections.abc import Iterator, Mapping
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-
-import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.tree import DecisionTreeClassifier
 
-from ebflow.randomness import generator
 from pipelines.config import DataConfig
 from pipelines.config.source import overlap
+from pipelines.paper.experiments import phases_rule as rules
+from pipelines.paper.experiments.phases_rule import (
+    ACTIVATIONS,
+    FAST,
+    PLAIN,
+    PUBLISHED,
+    SLOW,
+    Rule,
+    pair,
+    where,
+)
 from pipelines.paper.stack import start_name
 from pipelines.reporting.claims import Check, Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
 
-MAP, WIDE, PAIRS = "map", "wide", "pairs"
-"""Parts of the experiment."""
-
-ACTIVATIONS = ("published", "centred", "learned")
 DIGITS = DataConfig(source="digits")
-SLOW, FAST = 1e-3, 4e-3
-"""Learning rates of the map."""
-
-STARTS = tuple(product((1, -1), (0.0, 1.0)))
-PUBLISHED, PLAIN = (-1, 1.0), (1, 0.0)
-"""The published start, and the identity: sign and offset."""
-
-EARLY = (0, 25)
-"""Steps at which the rule's quantities are measured."""
-
-LOST = 0.25
-"""Squared latent mean per element above which mass is missing: an eighth of a nat per element."""
-
-RISEN = 1.1
-"""Ratio of the last mean to the smallest one. A large mean below this ratio is still falling, from
-a distant start: mass is not lost but not yet found."""
-
-GROUP = ["part", "width", "preprocessing", "activation", "objective", "start", "rate"]
-"""The columns that a network shares with those of other seeds: a cell of the map."""
-
-ENDS = ["lost", "end"]
-"""The columns of a cell's outcome."""
-
-LEAST, MOST = 1e-6, 1e6
-"""Bounds of quantities; a network that became non-finite has the upper one."""
 
 MARGIN = 1.0
 """Nats on digits that matter: a hundredth of the Gaussian's NLL."""
@@ -64,147 +34,15 @@ SPARED = 0.1
 """Difference of shares of lost trainings that matters."""
 
 
-def judged(nets: pd.DataFrame) -> pd.DataFrame:
-    """Returns networks, as ``stack.train`` measures them, with their outcome.
-
-    ``kind`` is ``dsm``, ``ssm`` or ``ml``. ``end`` is the last squared latent mean per element,
-    ``best`` the smallest NLL of a look. ``lost`` networks miss mass at the end, and more than at
-    their best look; ``late`` ones miss mass, but less and less.
-    """
-    end = nets["mass"].map(lambda mass: mass[-1])
-    risen = end > RISEN * nets["mass"].map(min)
-    ends = {"end": end, "lost": (end > LOST) & risen, "late": (end > LOST) & ~risen}
-    return nets.assign(**ends, best=nets["nll"].map(min), kind=nets["objective"].str[:3])
-
-
-def where(nets: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """Returns the networks whose columns have these values."""
-    return nets[(nets[[*values]] == pd.Series(values)).all(axis=1)]
-
-
-def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
-    """Returns the networks of a pair by seed, at the start and rate with the best mean NLL."""
-    ways = where(nets, part=PAIRS, activation=activation).groupby(["start", "rate"], sort=False)
-    best = ways["best"].mean().idxmin()
-    return ways.get_group(best).sort_values("seed", kind="stable")
-
-
-def quantities(nets: pd.DataFrame) -> pd.DataFrame:
-    """Returns the quantities of a rule, per element and on validation rows."""
-    early, over = f"after {EARLY[1]} steps", f"over {EARLY[1]} steps"
-    mass, mass_then = (_at(nets, "mass", step) for step in EARLY)
-    nll, nll_then = ((_at(nets, "nll", step) - nets["gaussian"]) / nets["width"] for step in EARLY)
-    columns = {
-        "squared latent mean at the start": mass,
-        f"squared latent mean {early}": mass_then,
-        f"its growth {over}": mass_then / mass.clip(lower=LEAST),
-        "NLL above the Gaussian's at the start": nll,
-        f"NLL above the Gaussian's {early}": nll_then,
-        f"NLL's rise {over}": nll_then - nll,
-    }
-    return pd.DataFrame(columns).fillna(MOST).clip(-MOST, MOST)
-
-
-def _at(nets: pd.DataFrame, name: str, step: int) -> pd.Series:
-    """Returns a measurement of every network at a look."""
-    looks = zip(nets[name], nets["steps"], strict=True)
-    return pd.Series(
-        [values[list(steps).index(step)] for values, steps in looks], nets.index, float
-    )
-
-
-def map_cells(nets: pd.DataFrame) -> pd.DataFrame:
-    """Returns means over seeds, cell by cell; ``lost`` is True if half of the seeds lost mass."""
-    columns = nets[[*GROUP, *ENDS]].join(quantities(nets))
-    means = columns.groupby(GROUP, sort=False).mean().reset_index()
-    return means.assign(lost=means["lost"] >= 0.5)
-
-
-def halves(nets: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Returns the cells to choose a rule on, the other half, and those of larger images.
-
-    The halves are random, the same ones in every run.
-    """
-    mapped, wide = (map_cells(nets[nets["part"] == part]) for part in (MAP, WIDE))
-    order = np.random.default_rng(generator(0, "phases", "halves").initial_seed())
-    first, second = np.array_split(order.permutation(len(mapped)), 2)
-    return mapped.iloc[first], mapped.iloc[second], wide
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Mass is lost if a quantity is above a threshold, or below it.
-
-    Attributes:
-        quantity: A column of ``quantities``.
-        threshold: The threshold, per element.
-        above: True if mass is lost above it.
-    """
-
-    quantity: str
-    threshold: float
-    above: bool
-
-    def counts(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Returns the cells that it predicts (``right``) of ``all``; index: True if lost."""
-        predicted = (cells[self.quantity] > self.threshold) == self.above
-        right = (predicted == cells["lost"]).groupby(cells["lost"])
-        return right.agg(right="sum", all="count").reindex([True, False], fill_value=0)
-
-    def __str__(self) -> str:
-        side = "above" if self.above else "below"
-        return f"{self.quantity} {side} {self.threshold:.3g}"
-
-
-def choose(seen: pd.DataFrame, *names: str) -> Rule | None:
-    """Returns the rule that separates the cells best; None without both outcomes.
-
-    It is a tree of one node by scikit-learn, in which both outcomes count alike.
-
-    Arguments:
-        seen: The cells.
-        names: The quantities to choose from; default: all.
-    """
-    if seen["lost"].nunique() < 2:
-        return None
-    values = seen[[*names]] if names else seen.drop(columns=[*GROUP, *ENDS])
-    tree = DecisionTreeClassifier(max_depth=1, class_weight="balanced", random_state=0)
-    root = tree.fit(values.to_numpy(), seen["lost"]).tree_
-    if root.feature[0] < 0:
-        return None
-    above = bool(root.value[root.children_right[0]][0, 1] > 0.5)
-    return Rule(values.columns[root.feature[0]], float(root.threshold[0]), above)
-
-
-def choose_each(seen: pd.DataFrame) -> list[Rule]:
-    """Returns the best rule of every quantity by itself; none without both outcomes."""
-    names = seen.columns.difference([*GROUP, *ENDS], sort=False)
-    return [rule for rule in (choose(seen, name) for name in names) if rule]
-
-
-def accuracy(counts: pd.DataFrame) -> Confidence | None:
-    """Returns the mean share of predicted cells over both outcomes; None without both.
-
-    Each share is Agresti and Coull's, two more right and two more wrong: the interval has a width
-    even if all are right.
-    """
-    if not counts["all"].all():
-        return None
-    count = counts["all"] + 4
-    share = (counts["right"] + 2) / count
-    se = math.sqrt((share * (1 - share) / count).sum()) / 2
-    return Confidence(float(share.mean()), se, int(counts["all"].sum()) - 2)
-
-
 def conclude(nets: pd.DataFrame) -> Conclusion:
     """Returns findings, claims and checks."""
-    chosen, other, wide = halves(nets)
-    rule, each = choose(chosen), choose_each(chosen)
+    chosen, other, wide = rules.halves(nets)
+    rule = rules.choose(chosen)
     measured = [
         *_pair_claims(nets),
-        *(_rarer(where(nets, part=MAP), *one) for one in RARER),
-        _rule_claim(rule, each, other, "in cells of the map that it has not seen"),
-        _rule_claim(rule, each, wide, "at the larger D"),
+        *(_rarer(where(nets, part=rules.MAP), *one) for one in RARER),
+        _rule_claim(rule, other, "in cells of the map that it has not seen"),
+        _rule_claim(rule, wide, "at the larger D"),
     ]
     findings, checks = tuple(_findings(nets, rule)), tuple(_checks(nets))
     return Conclusion(findings, tuple(decide(measured)), checks, CHANGES)
@@ -303,9 +141,7 @@ def _rarer(
     return question, _over_splits(shares[more[0]] - shares[less[0]])
 
 
-def _rule_claim(
-    rule: Rule | None, each: Sequence[Rule], unseen: pd.DataFrame, on: str
-) -> Measured:
+def _rule_claim(rule: Rule | None, unseen: pd.DataFrame, on: str) -> Measured:
     note = (
         "One threshold of one quantity, chosen on a random half of the map's cells. The mean of "
         "the shares of lost and of held cells that it predicts; a coin has 0.5. A cell is lost "
@@ -316,21 +152,19 @@ def _rule_claim(
         plain = (counts["right"] / counts["all"]).mean(skipna=False)
         note += (
             " Predicted: {} of {} lost, {} of {} held".format(*counts.to_numpy().flat)
-            + f", {plain:.2f} plainly; by Agresti and Coull two more of each share are "
-            "right and two more wrong. Each quantity by a threshold of its own: "
-            + "; ".join(f"{one} {_estimate(one, unseen)}" for one in each)
-            + "."
+            + f", {plain:.2f} plainly; by Agresti and Coull two more of each share are right and "
+            "two more wrong."
         )
     question = Question(
         f"A rule from the first steps tells which trainings lose mass {on}",
         "balanced accuracy", above(FAIR, margin=BETTER), note=note,
     )  # fmt: skip
-    return question, accuracy(counts) if rule else None
+    return question, rules.accuracy(counts) if rule else None
 
 
 def _estimate(rule: Rule, cells: pd.DataFrame) -> str:
     """Returns the balanced accuracy of a rule with its interval."""
-    mean = accuracy(rule.counts(cells))
+    mean = rules.accuracy(rule.counts(cells))
     return "{:.2f} [{:.2f}, {:.2f}]".format(*mean.interval()) if mean else "not measured"
 
 
@@ -342,7 +176,7 @@ def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
         f"ends {centred} the Gaussian on digits with a centred activation and {learned} it with a "
         f"learned one; exact likelihood of the published net ends {exact} it."
     )
-    shares = 100 * where(nets, part=MAP).groupby(["kind", "activation"])["lost"].mean()
+    shares = 100 * where(nets, part=rules.MAP).groupby(["kind", "activation"])["lost"].mean()
     denoising, sliced = (
         ", ".join(f"{shares[kind, name]:.0f} % {name}" for name in ACTIVATIONS)
         for kind in ("dsm", "ssm")
@@ -355,7 +189,7 @@ def _findings(nets: pd.DataFrame, rule: Rule | None) -> Iterator[str]:
     if rule is None:
         yield "Too few trainings lost mass, or too few kept it, for a rule."
         return
-    chosen, other, wide = (_estimate(rule, cells) for cells in halves(nets))
+    chosen, other, wide = (_estimate(rule, cells) for cells in rules.halves(nets))
     yield (
         f"The single quantity that predicts it best on half of the cells at D = 64 is the {rule} "
         f"per element: it has a balanced accuracy of {chosen} on these, of {other} on the other "
@@ -372,7 +206,7 @@ CHANGES = (
     "Other data, deeper nets or convolutions: none were tried, and all seeds split the same "
     "digits.",
     f"Another order parameter, or another bound of it: mass counts as lost where the squared "
-    f"latent mean ends above {LOST:g} an element and {RISEN:g} times its least.",
+    f"latent mean ends above {rules.LOST:g} an element and {rules.RISEN:g} times its least.",
     "At the larger D one seed, one preprocessing and two starts were tried.",
     "Other rates, if the best of a pair is the smallest or the largest of four.",
 )

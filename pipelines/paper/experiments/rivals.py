@@ -1,37 +1,129 @@
-"""Ways to train the likelihood of linear layers, all for the same seconds on the same machine.
+"""Trainings compared at equal seconds: peers, gains over a reference, curves; and ``RIVALS``.
 
-Every method trains the same network, with and without whitening, at the same learning rates. The
-table has the rate with the best mean validation NLL over seeds. For every method the NLL is the
-exact one of the map from data to latent.
+``RIVALS`` trains the likelihood of linear layers in several ways. Every method trains the same
+network, with and without whitening, at the same learning rates. The table has the rate with the
+best mean validation NLL over seeds. For every method the NLL is the exact one of the map from
+data to latent.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
 
 from pipelines.config import (
     AnchorConfig,
+    ChainConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
 )
 from pipelines.config.recipes import for_source
-from pipelines.paper.config import PEERS, PaperConfig
-from pipelines.paper.experiments import equal_time
-from pipelines.paper.experiments.cell import (
-    EVERY,
-    IMAGE_OPTIONS,
-    Cell,
-    Column,
-    Experiment,
-    Finished,
-    Row,
-    base,
-)
+from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
+from pipelines.paper.experiments import cell
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.reporting.statistics import student
+from pipelines.reporting.style import Captioned, panels
 from pipelines.training.architectures import load
 from pipelines.training.learned_inverses import inverse_error
+
+WHITENED = ("kde",)
+"""Peers that are fitted to whitened data; the others are fitted to standardized data."""
+
+SHRINKAGE = 0.01
+"""Shrinkage of the whitening."""
+
+DASHES = ("-", "--", "-.", ":")
+
+
+def peer(
+    config: PaperConfig, labels: Mapping[str, str], name: str, flow: DensityConfig, seconds: float
+) -> Cell:
+    """Returns the cell of a peer that has the data and seconds of a flow.
+
+    Its preprocessing dequantizes as the flow's does, so that both are densities of the same rows.
+    The configuration's ``seconds`` replace ``seconds``.
+    """
+    options = {"seconds": config.seconds or seconds, "threads": config.threads}
+    if config.scale == "smoke":
+        options["steps"] = cell.SMOKE_STEPS
+    changes = {"normalize": "standardize", "shrinkage": 0.0, "tails": False}
+    if name in WHITENED:
+        changes |= {"normalize": "whiten", "shrinkage": SHRINKAGE}
+    chain = ChainConfig(
+        seed=flow.seed, chain=flow.preprocess.changed(**changes), threads=config.threads
+    )
+    fitted = PeerConfig(name=name, seed=flow.seed, **options)
+    return Cell(labels, fitted, flow.seed, flow.data, chain, method=name)
+
+
+def with_curve(one: Finished) -> Row:
+    """Returns a cell's row with its validations."""
+    return {**one.row, "curve": one.curve}
+
+
+def suitable(finished: Sequence[Finished]) -> list[Finished]:
+    """Returns the cells without the peers that do not suit the data."""
+    return [one for one in finished if "test/nll" in one.row]
+
+
+def with_gains(
+    finished: Sequence[Finished], reference: Mapping[str, str], *shared: str
+) -> list[Row]:
+    """Returns the cells' rows, each with its gain over the cell with the labels ``reference``.
+
+    A cell shares the seed and the labels named ``shared`` with its reference.
+    """
+
+    def key(one: Finished) -> tuple[object, ...]:
+        return (one.cell.seed, *(one.cell.labels[name] for name in shared))
+
+    references = {
+        key(one): one for one in finished if reference.items() <= one.cell.labels.items()
+    }
+    return [{**with_curve(one), **gain(one, references.get(key(one)))} for one in finished]
+
+
+def gain(one: Finished, reference: Finished | None, name: str = "gain") -> dict[str, float]:
+    """Returns the mean gain in log-density over a reference on the same test rows."""
+    if reference is None:
+        return {}
+    mean = student(one.log_probs - reference.log_probs)
+    return {name: mean.value, f"{name}_se": mean.se}
+
+
+def curves(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Captioned:
+    """Returns a figure of the first seed's best validation NLL so far against training seconds.
+
+    ``place`` maps the labels of a row to the title of its panel and the name of its line.
+    """
+    trainings: dict[str, dict[str, Sequence[Sequence[float]]]] = {}
+    for row in (row for row in rows if row["seed"] == rows[0]["seed"]):
+        title, name = place(*row["labels"].values())
+        trainings.setdefault(title, {})[name] = row["curve"]
+    count = len(trainings)
+    figure, axes = panels(count, 5 * count, 4.6, sharex=True, sharey=True, squeeze=False)
+    ends = []
+    for axis, (title, lines) in zip(axes[0], trainings.items(), strict=True):
+        for index, (name, points) in enumerate(lines.items()):
+            seconds, nll = np.array(points).T
+            best = np.minimum.accumulate(nll)
+            style = {"color": f"C{index % 10}", "ls": DASHES[index % len(DASHES)], "lw": 1.3}
+            axis.plot(seconds, best, marker="." if len(best) < 12 else None, label=name, **style)
+            ends.append(best[-1])
+        axis.set(title=title, xlabel="training (s)")
+        axis.legend(fontsize=7)
+    axes[0, 0].set(ylabel="validation NLL, best so far (nats)", ylim=_limits(ends))
+    return figure, "Of the first seed: the best validation NLL so far."
+
+
+def _limits(ends: Sequence[float]) -> tuple[float, float]:
+    """Returns limits that show the ends of trainings rather than their starts."""
+    low, high = min(ends), float(np.quantile(ends, 0.8))
+    spread = max(high - low, 0.02 * abs(low), 1e-3)
+    return low - 0.15 * spread, high + 1.5 * spread
+
 
 SECONDS = 10.0
 LENGTH = 40_000
@@ -53,7 +145,7 @@ METHODS: dict[str, tuple[str, ModelConfig]] = {
 """Objective and network of the methods that train a flow."""
 
 PREPROCESSINGS = {
-    "white": PreprocessConfig(normalize="whiten", shrinkage=equal_time.SHRINKAGE),
+    "white": PreprocessConfig(normalize="whiten", shrinkage=SHRINKAGE),
     "plain": PreprocessConfig(normalize="standardize"),
 }
 
@@ -71,17 +163,17 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     for name in [name for name in names if name in PEERS]:
-        preprocessing = "white" if name in equal_time.WHITENED else "plain"
+        preprocessing = "white" if name in WHITENED else "plain"
         labels = {"method": name, "data": preprocessing, "lr": ""}
         flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
-        yield equal_time.peer(config, labels, name, flow, SECONDS)
+        yield peer(config, labels, name, flow, SECONDS)
 
 
 def _flow(
     config: PaperConfig, seed: int, name: str, preprocessing: str, rate: float
 ) -> DensityConfig:
     objective, model = METHODS[name]
-    flow = base(
+    flow = cell.base(
         config, seed, SOURCE, cpu=SECONDS, full=LENGTH, recipe=DensityConfig,
         batch_size=100, lr=rate, validate_every=100,
     )  # fmt: skip
@@ -89,7 +181,7 @@ def _flow(
     return flow.changed(
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
-        objective=ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
+        objective=ObjectiveConfig.of(objective, sigma=0.1, every=cell.EVERY),
         anchor=AnchorConfig(tolerance=0.2),
     )
 
@@ -100,7 +192,7 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data.
     """
     ways: dict[tuple[str, str], dict[str, list[Finished]]] = {}
-    for one in equal_time.suitable(finished):
+    for one in suitable(finished):
         method, preprocessing, rate = one.cell.labels.values()
         ways.setdefault((method, preprocessing), {}).setdefault(rate, []).append(one)
     seeds = len({one.cell.seed for one in finished})
@@ -108,7 +200,7 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     for rates in ways.values():
         complete = [trainings for trainings in rates.values() if len(trainings) == seeds]
         best += min(complete, key=_validation_nll, default=[])
-    gains = equal_time.with_gains(best, {"method": "ml", "data": "white"})
+    gains = with_gains(best, {"method": "ml", "data": "white"})
     return [_shown(one, row) for one, row in zip(best, gains, strict=True)]
 
 
@@ -138,7 +230,7 @@ RIVALS = Experiment(
     "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm, kde: other packages' "
     "densities, without those that are not for so many rows or columns",
     source=SOURCE,
-    uses=IMAGE_OPTIONS | {"methods"},
+    uses=cell.IMAGE_OPTIONS | {"methods"},
     cells=cells,
     columns=(
         Column("time/train_s", "s", 0, interval=False),
@@ -149,6 +241,6 @@ RIVALS = Experiment(
     ),
     rows=rows,
     figures=lambda rows, finished: {
-        "rivals": equal_time.curves(rows, lambda method, data, lr: (f"{data} data", method))
+        "rivals": curves(rows, lambda method, data, lr: (f"{data} data", method))
     },
 )

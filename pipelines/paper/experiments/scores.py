@@ -13,18 +13,9 @@ from functools import partial
 from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments import table
-from pipelines.paper.experiments.cell import (
-    EVERY,
-    STEPS,
-    Cell,
-    Column,
-    Experiment,
-    Finished,
-    Row,
-    base,
-)
-from pipelines.paper.experiments.equal_time import curves, with_gains
+from pipelines.paper.experiments import cell, table
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.paper.experiments.rivals import curves, with_gains
 
 LENGTH = 40_000
 BESIDE_SIGMA, ALONE_SIGMA = 0.1, 0.3
@@ -57,8 +48,10 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     for net, (activation, objective, normalizer) in _pairs(WAYS):
         alone = normalizer == "none"
         start = ALONE_START if alone else {}
-        common = base(config, seed, "mnist", cpu=100.0, full=LENGTH, recipe=RECIPES[net], **start)
-        options = {"sigma": ALONE_SIGMA} if alone else {"sigma": BESIDE_SIGMA, "every": EVERY}
+        common = cell.base(
+            config, seed, "mnist", cpu=100.0, full=LENGTH, recipe=RECIPES[net], **start
+        )
+        options = {"sigma": ALONE_SIGMA} if alone else {"sigma": BESIDE_SIGMA, "every": cell.EVERY}
         flow = common.changed(
             model={"activation": ACTIVATIONS[activation], "hidden": 0 if net == "conv" else None},
             objective=ObjectiveConfig.of(objective, **options),
@@ -76,13 +69,13 @@ def _pairs(ways: dict[str, tuple]) -> Iterator[tuple[str, tuple]]:
 SCORES = Experiment(
     about="score matching with learned activations for equal seconds: exact test NLL (nats)",
     legend="f: the activation, leaky is the published one; log Z lazy: an anchor beside the "
-    f"scores, matched in one of {EVERY} steps, or the lazy likelihood itself; none: neither "
+    f"scores, matched in one of {cell.EVERY} steps, or the lazy likelihood itself; none: neither "
     "determinant nor inverse at any step; gain over lazy_ml of the same net, row by row; ±: 95 %, "
     "over seeds, or test rows of one seed",
     source="mnist",
     cells=cells,
     columns=(
-        STEPS,
+        cell.STEPS,
         Column("test/nll", "NLL", 1, "baseline/{}_nll", error="test/nll_se"),
         Column("gain", "gain", 2, error="gain_se"),
     ),
@@ -113,7 +106,7 @@ VARIED = {
 
 def varied(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and way, with one option changed at a time."""
-    common = partial(base, config, seed, "mnist", cpu=40.0, full=LENGTH, lr=2e-3)
+    common = partial(cell.base, config, seed, "mnist", cpu=40.0, full=LENGTH, lr=2e-3)
     for net, (objective, changed) in _pairs(VARIED):
         sigma, interval = changed.get("sigma", BESIDE_SIGMA), changed.get("interval")
         weight = changed.get("weight", 1.0) * sigma**2 if objective == "dsm" else None
@@ -146,7 +139,7 @@ ANCHOR = Experiment(
     source="mnist",
     cells=varied,
     columns=(
-        STEPS,
+        cell.STEPS,
         Column("end", "end", 1, interval=False),
         Column("test/nll", "NLL", 1, "baseline/{}_nll", error="test/nll_se"),
         Column("gain", "gain", 1, error="gain_se"),

@@ -11,16 +11,8 @@ from pipelines.config import (
     PreprocessConfig,
 )
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments.cell import (
-    EVERY,
-    IMAGE_OPTIONS,
-    NLL,
-    STEPS,
-    Cell,
-    Column,
-    Experiment,
-    base,
-)
+from pipelines.paper.experiments import cell
+from pipelines.paper.experiments.cell import Cell, Column, Experiment
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
@@ -104,7 +96,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     last fall. They run also with a schedule *squeezed* into their length.
     """
     kind = config.images
-    common = base(config, seed, SOURCES[kind], cpu=20, full=EPOCHS * EPOCH[kind])
+    common = cell.base(config, seed, SOURCES[kind], cpu=20, full=EPOCHS * EPOCH[kind])
     epochs = {"paper": EPOCH[kind], "squeezed": None}
     if config.scale == "full":
         del epochs["squeezed"]
@@ -124,7 +116,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
 def _recipe(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:
     return common.changed(
         model=NETS[net],
-        objective=ObjectiveConfig.of(objective, sigma=0.1, every=EVERY),
+        objective=ObjectiveConfig.of(objective, sigma=0.1, every=cell.EVERY),
         train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
     )
 
@@ -162,15 +154,15 @@ TABLE = Experiment(
     legend="paper: the published settings, the learning rate falling every "
     f"{EPOCH['grey']} steps ({EPOCH['colour']} of colour images); squeezed: the same with all "
     "falls in the training's length; recipe: whitened, FC of three layers; scores matched in one "
-    f"of {EVERY} steps beside an anchor in all",
+    f"of {cell.EVERY} steps beside an anchor in all",
     note="MNIST (CIFAR-10 with --images colour), at the paper's length of training, on a GPU",
     source="mnist",
-    uses=IMAGE_OPTIONS | {"images"},
+    uses=cell.IMAGE_OPTIONS | {"images"},
     cells=cells,
     columns=(
-        STEPS,
+        cell.STEPS,
         Column("train/steps_per_s", "steps/s", interval=False),
         Column("test/bpd", "bpd", 2, "baseline/{}_bpd", interval=False),
-        NLL,
+        cell.NLL,
     ),
 )

@@ -14,18 +14,9 @@ from ebflow.errors import BadInput
 from pipelines.config.recipes import tabular
 from pipelines.config.source import overlap
 from pipelines.paper.config import FillConfig, PaperConfig
-from pipelines.paper.experiments.cell import (
-    IMAGE_OPTIONS,
-    Cell,
-    Column,
-    Experiment,
-    Finished,
-    Row,
-    base,
-    data,
-    limits,
-)
-from pipelines.paper.experiments.equal_time import gain, peer, suitable, with_curve
+from pipelines.paper.experiments import cell
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.paper.experiments.rivals import gain, peer, suitable, with_curve
 from pipelines.reporting.statistics import student
 
 SECONDS = 30.0
@@ -37,7 +28,7 @@ PEERS = ("gmm", "maf", "nsf")
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per table and density."""
     for source, name in zip(config.sources, _names(config.sources), strict=True):
-        flow = base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=tabular)
+        flow = cell.base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=tabular)
         flow = flow.changed(data={"seed": seed})
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
         for other in PEERS:
@@ -108,7 +99,7 @@ TABLES = Experiment(
     "lead: the recipe's over the best of them, row by row; ±: 95 %, over seeds, each with a split "
     "of its own (as Nadeau and Bengio, 2003), or test rows of one seed; ahead: which is, where "
     "that leaves out 0",
-    uses=IMAGE_OPTIONS - {"source"} | {"sources"},
+    uses=cell.IMAGE_OPTIONS - {"source"} | {"sources"},
     cells=cells,
     columns=(
         *(Column(name, name, 2, interval=False) for name in (RECIPE, *PEERS)),
@@ -124,14 +115,14 @@ BUNDLED = ("breast-cancer", "wine", "diabetes")
 
 def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per table."""
-    bounds = limits(config, cpu=60.0, full=6_000)
+    bounds = cell.limits(config, cpu=60.0, full=6_000)
     fill = FillConfig(
         seed=seed, threads=config.threads, seconds=bounds["max_seconds"], steps=bounds["steps"]
     )
     method = f"ebflow.fit, {fill.share:.0%} of the entries removed"
     for source in config.sources or BUNDLED:
         labels = {"table": Path(source).stem}
-        yield Cell(labels, fill, seed, data(config, source), method=method)
+        yield Cell(labels, fill, seed, cell.data(config, source), method=method)
 
 
 MISSING = Experiment(

@@ -20,16 +20,8 @@ from pipelines.config import (
     PreprocessConfig,
 )
 from pipelines.paper.config import DivergeConfig, PaperConfig
-from pipelines.paper.experiments.cell import (
-    EVERY,
-    STEPS,
-    Cell,
-    Column,
-    Experiment,
-    Finished,
-    Row,
-    base,
-)
+from pipelines.paper.experiments import cell
+from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.experiments.table import OBJECTIVES
 from pipelines.reporting.style import Captioned, panels
 
@@ -73,7 +65,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     settings = _published if config.scale == "full" else _recipe
     common = {"cpu": SECONDS, "recipe": DensityConfig, "validate_every": 500, "threads": 1}
     for density, objective in product(LENGTHS, OBJECTIVES.values()):
-        flow = base(config, seed, density, full=LENGTHS[density][1], **common)
+        flow = cell.base(config, seed, density, full=LENGTHS[density][1], **common)
         flow = settings(flow, density, objective)
         own = flow.objective.options.get("sigma", 0.0)
         flow = flow.changed(train={"noise": math.sqrt(SIGMA**2 - own**2)})
@@ -98,7 +90,7 @@ def _published(flow: DensityConfig, density: str, objective: str) -> DensityConf
 def _recipe(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
     weight = SIGMA**2 if objective == "ssm_vr" else None
     return flow.changed(
-        objective=ObjectiveConfig.of(objective, sigma=OWN_SIGMA, every=EVERY, weight=weight),
+        objective=ObjectiveConfig.of(objective, sigma=OWN_SIGMA, every=cell.EVERY, weight=weight),
         preprocess={"logit": None, "match_after": False},
         # Free log-scales make a loss infinite, or a stray point too expensive.
         model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=2.0),
@@ -131,11 +123,11 @@ def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Capt
 TOY = Experiment(
     about="divergences from smoothed densities; KLD: the paper's code's, E[p log p − log q]",
     legend="Gaussian base throughout (the paper's code: Laplace at evaluation); below scale full "
-    f"scores are matched in one of {EVERY} steps beside an anchor in all",
+    f"scores are matched in one of {cell.EVERY} steps beside an anchor in all",
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(
-        STEPS,
+        cell.STEPS,
         Column("study/kl_repository", "KLD", 2, interval=False),
         Column("study/fisher", "Fisher", 2),
         Column("study/kl", "KL (nats)", 4),
