@@ -16,11 +16,11 @@ import numpy as np
 from ebflow.errors import BadInput
 from ebflow.files import replaced
 from pipelines.data.manifest import Context, Manifest, Statistics
+from pipelines.data.moments import Moments
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import ShardWriter, shard_schema
 from pipelines.data.sources import open_source
 from pipelines.data.splits import Counts, describe
-from pipelines.moments import Moments
 
 
 def prepare(

@@ -13,8 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.density.likelihoods import lines
-from pipelines.reporting.pictures import show_tiles
-from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, wrapped
+from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles, wrapped
 from pipelines.tracking.metrics_log import Row, curve
 
 BINS = 40

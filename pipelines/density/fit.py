@@ -17,7 +17,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.density import goodness
 from pipelines.density.goodness import Difference
-from pipelines.reporting.pictures import is_picture
+from pipelines.reporting.style import is_picture
 
 ROWS = 1000
 """Most test rows that are compared with as many samples."""

@@ -6,10 +6,9 @@ import numpy as np
 
 from pipelines.gradient_alignment.comparisons import Study
 from pipelines.gradient_alignment.models import BASELINE, BLIND
-from pipelines.reporting.pictures import is_picture, show_tiles, tiles
 from pipelines.reporting.statistics import Interval
 from pipelines.reporting.style import BASELINE as ORANGE
-from pipelines.reporting.style import DATA, FLOW, Captioned, panels
+from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, show_tiles, tiles
 
 Arrays = Mapping[str, np.ndarray]
 """Images, gradients and ascended pictures of a model."""

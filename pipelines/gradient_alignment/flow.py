@@ -12,11 +12,11 @@ from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.data.manifest import Manifest, Statistics
+from pipelines.data.moments import Moments
 from pipelines.data.shards import Shard, ShardWriter, shard_schema
 from pipelines.data.splits import SPLITS
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.points import unit_rows
-from pipelines.moments import Moments
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN, fitted

@@ -27,7 +27,7 @@ from pipelines.paper import config as configs
 from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
 from pipelines.paper.experiments import EXPERIMENTS
 from pipelines.paper.experiments.cell import Cell
-from pipelines.reporting.pictures import is_picture
+from pipelines.reporting.style import is_picture
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,

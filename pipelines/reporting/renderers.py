@@ -1,18 +1,25 @@
-"""A result on a terminal, and in Markdown for the description of its MLflow run."""
+"""A result on a terminal, in Markdown (the description of its MLflow run) and as a page."""
 
+import base64
+import platform
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from pipelines.cluster.environment import cpus
 from pipelines.reporting.claims import Check, Claim
 from pipelines.reporting.result import Result
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
+from pipelines.tracking.provenance import code
 
-APART = ("config", "summary")
-"""Files of every run, which are not listed."""
+CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
 def show(console: Console, summary: Mapping[str, Any]) -> None:
@@ -81,3 +88,40 @@ def _paragraphs(result: Result) -> Iterator[str]:
         ]
         yield notes.table(("claim", "number [95 %]", "expected", "verdict"), rows)
     yield " ".join(result.conclusion.would_change)
+
+
+def page(result: Result, images: Mapping[str, Path], *, command: str, config: str) -> str:
+    """Returns the page of a result, in HTML that needs no other file.
+
+    Arguments:
+        result: The result.
+        images: PNG files by the names of the plots.
+        command: The command that reproduces it.
+        config: The configuration as YAML.
+    """
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    encoded = {name: base64.b64encode(path.read_bytes()).decode() for name, path in images.items()}
+    values = {"result": result, "command": command, "created": _created(), "config": config}
+    return environment.get_template("page.html.j2").render(images=encoded, **values)
+
+
+def _created() -> str:
+    """Returns the time, the code and the machine."""
+    versions = code()
+    commit = versions["commit"] or ""
+    text = f", commit {commit[:12]}{'+' if commit.endswith('+') else ''}" if commit else ""
+    time = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{time} by ebflow {versions['ebflow']}{text}, torch {versions['torch']}, {machine()}"
+
+
+@cache
+def machine() -> str:
+    """Returns the cores of this machine and their model."""
+    info = Path("/proc/cpuinfo")
+    model = CPU.search(info.read_text()) if info.exists() else None
+    return f"{cpus()} × {model[1] if model else platform.machine()}"

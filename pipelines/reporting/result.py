@@ -115,7 +115,7 @@ class Result:
 
     def save(self, config: Section, run: "StageRun") -> None:
         """Writes the result into a stage's output, and logs it to the stage's MLflow run."""
-        from pipelines.reporting.pages import page
+        from pipelines.reporting.renderers import page
         from pipelines.reporting.style import draw
 
         run.log_params(config.model_dump())

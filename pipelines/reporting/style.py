@@ -1,19 +1,23 @@
-"""How figures look: lines are told apart by their styles, so in greys too."""
+"""The style of figures: lines differ by their styles, so that greys suffice."""
 
+import math
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 Captioned = tuple[Figure, str]
-"""A figure, and what it shows in one or two sentences."""
+"""A figure and its caption of one or two sentences."""
+
+MOST_TILES = 64
 
 FLOW, DATA, BASELINE, LIGHT = "#1f5fa8", "#6b6b6b", "#c2491d", "#c8c8c8"
 STYLE = {
@@ -61,3 +65,39 @@ class _AtWords(textwrap.TextWrapper):
 def wrapped(name: str, width: int) -> str:
     """Returns a name on two lines at most, broken at spaces and underscores; the end may go."""
     return _AtWords(width, max_lines=2, placeholder="…").fill(name)
+
+
+def is_picture(shape: Sequence[int]) -> bool:
+    """Returns True if a shape is (H, W), (1, H, W) or (3, H, W)."""
+    found = _picture(shape)
+    return len(found) == 2 or found[:-2] == (3,)
+
+
+def show_tiles(axis: Axes, images: np.ndarray, shape: Sequence[int], across: int = 0) -> None:
+    """Draws images as tiles.
+
+    Arguments:
+        axis: Where.
+        images: Values in [0, 1], with shape (N, D).
+        shape: The shape of one, (H, W) or (C, H, W).
+        across: Tiles in a row; 0: as many as fill a square, of 64 at most.
+    """
+    across = across or min(math.isqrt(MOST_TILES), math.isqrt(len(images)))
+    axis.imshow(tiles(images, shape, across), cmap="gray", vmin=0, vmax=1)
+    axis.axis("off")
+
+
+def tiles(images: np.ndarray, shape: Sequence[int], across: int) -> np.ndarray:
+    """Returns the first images in at most ``across`` rows of ``across``, with NaN between them."""
+    *colours, height, width = _picture(shape)
+    down = min(across, math.ceil(len(images) / across))
+    images = images[: across * down].reshape(-1, *_picture(shape)).clip(0, 1)
+    padded = np.full((down * across, height + 1, width + 1, *colours), np.nan)
+    padded[: len(images), :height, :width] = np.moveaxis(images, 1, -1) if colours else images
+    grid = padded.reshape(down, across, *padded.shape[1:]).swapaxes(1, 2)
+    return grid.reshape(down * (height + 1), across * (width + 1), *colours)[:-1, :-1]
+
+
+def _picture(shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns (height, width), or (3, height, width) of colours."""
+    return tuple(size for size in shape if size > 1)

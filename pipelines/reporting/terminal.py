@@ -1,6 +1,6 @@
 """The terminal, on which text stands as it is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -35,15 +35,3 @@ def table(
     for line in lines:
         made.add_row(*line)
     return made
-
-
-def show_run(
-    console: Console, summary: Mapping[str, Any], lines: Mapping[str, str], **more: str
-) -> None:
-    """Prints lines by their names: those given, the stages, more, and where everything is."""
-    stages = ", ".join(f"{stage} {status}" for stage, status in summary["stages"].items())
-    texts = {**lines, "stages": stages, **more, "figures": summary["figures"],
-            "report": summary["report"], "to look": "ebflow ui"}  # fmt: skip
-    width = max(map(len, texts))
-    for name, text in texts.items():
-        console.print(f"{name:<{width}} {text}", soft_wrap=True)

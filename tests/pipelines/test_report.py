@@ -23,7 +23,7 @@ from pipelines.density import fit
 from pipelines.density.figures import curves, samples
 from pipelines.density.fit import is_image, names
 from pipelines.density.report import result
-from pipelines.reporting.pages import page
+from pipelines.reporting.renderers import page
 from pipelines.reporting.style import wrapped
 
 NUMBERS = {

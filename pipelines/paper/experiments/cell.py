@@ -19,7 +19,7 @@ from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.method import method
-from pipelines.reporting.pages import machine
+from pipelines.reporting.renderers import machine
 from pipelines.reporting.style import Captioned
 from pipelines.tracking import metrics_log
 
