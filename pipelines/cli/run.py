@@ -19,6 +19,7 @@ from pipelines.config import recipes
 from pipelines.config.files import dump
 from pipelines.config.section import Section
 from pipelines.errors import StageFailed
+from pipelines.reporting.renderers import show
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
@@ -140,5 +141,5 @@ def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
     except StageFailed as error:
         error.log = runner.log_file(run)
         raise
-    run.pipeline.show(console, summary)
+    show(console, summary)
     return summary

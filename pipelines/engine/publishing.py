@@ -15,7 +15,8 @@ from pipelines.engine import Artefact
 from pipelines.engine.checks import reported
 from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import Tracked
-from pipelines.reporting.result import parameters
+from pipelines.reporting.renderers import markdown
+from pipelines.reporting.result import metrics, parameters
 from pipelines.store import storage
 from pipelines.store.files import write_json
 from pipelines.tracking.notes import NOTE, note
@@ -40,11 +41,11 @@ def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
         for entry in left:
             _replace(draft / entry, run.output / entry)
     if made is not None:
-        made.log_metrics(run.pipeline.metrics(summary))
+        made.log_metrics(metrics(found))
         made.log_params(parameters(found))
         _log(run, outcome, made, left)
         about = run.pipeline.describe(run.config).about
-        made.set_tags({NOTE: note(about, run.command, run.pipeline.conclude(summary))})
+        made.set_tags({NOTE: note(about, run.command, markdown(summary))})
     stages = {stage: str(status) for stage, status in outcome.statuses.items()}
     return {**summary, "stages": stages, "files": files}
 

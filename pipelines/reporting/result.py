@@ -8,7 +8,7 @@ The last stage of a pipeline creates one ``Result`` and saves it::
 
 That writes ``summary.json``, ``figures/*.png`` and ``report.html``. The pipeline's graph returns
 artefacts by name, ``{"report": …}`` among them. Everything that users see of a result is rendered
-by ``renderers.show``, ``renderers.markdown`` and ``pages.page``.
+by ``renderers.py``: on a terminal, in Markdown and as a page.
 """
 
 import json
@@ -165,16 +165,15 @@ def publish(artefacts: "Mapping[str, Artefact]", folder: Path) -> dict[str, Any]
 
 def metrics(summary: Mapping[str, Any]) -> dict[str, float | None]:
     """Returns the metrics of a summary."""
-    return {name: summary[name] for name in summary.get("metrics", ())}
+    return {name: summary[name] for name in summary["metrics"]}
 
 
 def parameters(summary: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers of a summary that are not metrics."""
-    metrics = summary.get("metrics", summary)
     return {
         name: value
         for name, value in summary.items()
-        if isinstance(value, int | float) and name not in metrics
+        if isinstance(value, int | float) and name not in summary["metrics"]
     }
 
 

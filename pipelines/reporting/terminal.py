@@ -1,4 +1,4 @@
-"""The terminal, on which text stands as it is."""
+"""The terminal, which prints text as it is."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,29 +9,26 @@ from rich.table import Table
 
 
 def terminal(**options: Any) -> Console:  # noqa: ANN401
-    """Returns a console that reads no markup into what it prints.
+    """Returns a console that prints text as it is.
 
     Paths, column names and errors have brackets and colons, which rich would take for markup and
-    emoji: it would drop them, or raise.
+    emoji.
     """
     return Console(highlight=False, markup=False, emoji=False, **options)
 
 
-def table(
-    headings: Sequence[str], lines: Iterable[Sequence[Any]], wrap: bool = False, title: str = ""
-) -> Table:
-    """Returns a table, the first column to the left, all others to the right and on one line.
+def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], *, wrap: bool = False) -> Table:
+    """Returns a table, whose first column is aligned to the left, and all others to the right.
 
     Arguments:
-        headings: Of its columns.
-        lines: Its cells, of which text stands as it is.
-        wrap: Whether the others may have several lines, too, where there is too little room.
-        title: What stands above it.
+        headings: The headings of its columns.
+        lines: The cells.
+        wrap: True if other columns than the first may take several lines, too.
     """
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for k, heading in enumerate(headings):
         side: Any = "right" if k else "left"
-        made.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)
+        grid.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)
     for line in lines:
-        made.add_row(*line)
-    return made
+        grid.add_row(*line)
+    return grid

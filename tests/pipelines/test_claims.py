@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting import claims, studies
-from pipelines.reporting.result import Table
+from pipelines.reporting import claims
+from pipelines.reporting.renderers import markdown, show
+from pipelines.reporting.result import Result, Table, plots
 from pipelines.reporting.statistics import above, below, student, within
 from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import terminal
@@ -43,10 +44,16 @@ def test_digits_beyond_the_interval_are_not_told(numbers, expected):
     assert claims.Claim("It grows.", "holds", "slope", *numbers).estimate == expected
 
 
+def summary_of(conclusion):
+    """Returns the summary of a run with a conclusion."""
+    named = {"name": "mine", "stages": {}, "files": {}}
+    return {**Result(title="A study", conclusion=conclusion).summary(), **named}
+
+
 def test_a_terminal_shows_claims_numbers_and_verdicts():
     console = terminal(width=80, file=io.StringIO())
     long = claims.Claim("It stays as it was.", "holds", "a number whose name is long " * 3, 2.05)
-    claims.show(console, asdict(claims.Conclusion((), (SLOPE, UNDECIDED, long), (), ())))
+    show(console, summary_of(claims.Conclusion((), (SLOPE, UNDECIDED, long), (), ())))
     text = console.file.getvalue()
     assert "It grows." in text and " 2.05 [1.93, 2.17]" in text and "not decided" in text
     assert "It stays as it was." in text and "…" not in text
@@ -116,18 +123,18 @@ def conclusion():
 
 
 def test_a_conclusion_is_read_from_a_summary(conclusion):
-    summary = json.loads(json.dumps(asdict(conclusion))) | {"name": "a run"}
+    summary = json.loads(json.dumps(summary_of(conclusion)))
     assert claims.Conclusion.read(summary) == conclusion
-    text = claims.conclude(summary)
+    text = markdown(summary)
     assert text.startswith("It is & stays so.\n\n| claim |") and text.endswith("More seeds.")
     assert "| It stays. | change 0.20 [-0.05, 0.45] | -0.5 to 0.5 | holds |" in text
 
 
 def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion):
     console = terminal(width=90, file=io.StringIO())
-    claims.show(console, asdict(conclusion))
+    show(console, summary_of(conclusion))
     text = console.file.getvalue()
-    assert text.startswith("It is & stays so.") and "instrument: 1 failed, 1 passed" in text
+    assert "It is & stays so." in text and "instrument: 1 failed, 1 passed" in text
     assert "failed: Sums agree. (0.1, expected less than 0.001)" in text and "commute" not in text
 
 
@@ -135,11 +142,10 @@ def test_a_terminal_shows_findings_claims_and_the_checks_that_failed(conclusion)
 def page(tmp_path, conclusion):
     """A page with one figure and one table."""
     tables = [Table("Errors", ("m", "error"), [("16", "0.35")])]
-    run = SimpleNamespace(log_params=id, log_artifacts=id, output=tmp_path)
-    studies.write(
-        run, PaperConfig(), "A study", "What & how.", conclusion,
-        {"scaling": (panels()[0], "m against R.")}, tables, {},
-    )  # fmt: skip
+    run = SimpleNamespace(log_params=id, log_artifacts=id, output=tmp_path, command="")
+    sections = [*plots({"scaling": (panels()[0], "m against R.")}), *tables]
+    result = Result(title="A study", intro="What & how.", conclusion=conclusion, sections=sections)
+    result.save(PaperConfig(), run)
     return (tmp_path / "report.html").read_text()
 
 

@@ -2,23 +2,25 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting import claims, studies
-from pipelines.reporting.result import Table
+from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.renderers import markdown, show
+from pipelines.reporting.result import Result, Table, metrics, parameters, plots, publish
 from pipelines.reporting.style import STYLE, draw, panels, save
-from pipelines.reporting.terminal import show_run, table, terminal
+from pipelines.reporting.terminal import table, terminal
 
 
 class Run:
     """A run that remembers what is logged."""
 
     def __init__(self, output):
-        self.output, self.logged = output, []
+        self.output, self.logged, self.command = output, [], ""
 
     def log_params(self, params):
         self.params = params
@@ -34,33 +36,62 @@ def test_figures_are_drawn_in_the_projects_style(tmp_path):
     assert (tmp_path / "figures" / "one.png").stat().st_size > 1_000
 
 
-def test_a_study_leaves_a_page_figures_and_numbers(tmp_path):
+RESULT = Result(
+    title="A study",
+    intro="What & how.",
+    conclusion=Conclusion(("It grows.",), (), (), ("More seeds.",)),
+    warnings=["few seeds"],
+    headline=Table("", ["net", "error"], [["dense", "0.5"]], "Mean error."),
+    facts={"a long name": "x" * 60},
+    metrics={"study/cost": 3.0},
+    values={"rows": [1, 2], "seeds": 5},
+)
+
+
+def test_a_result_is_read_from_its_summary():
+    found = Result.read(json.loads(json.dumps(RESULT.summary())))
+    assert found == replace(RESULT, intro="")
+
+
+def test_a_result_is_saved_and_published(tmp_path):
     made, left = tmp_path / "made", tmp_path / "left"
     made.mkdir(), left.mkdir()
-    run, conclusion = Run(made), claims.Conclusion(("It grows.",), (), (), ("More seeds.",))
-    tables = [Table("Errors", ("m", "error"), [("16", "0.35")])]
-    studies.write(
-        run, PaperConfig(), "A study", "What & how.", conclusion,
-        {"scaling": (panels()[0], "m against R.")}, tables, {"cost": 3},
-    )  # fmt: skip
+    run = Run(made)
+    sections = [*plots({"scaling": (panels()[0], "m against R.")}),
+                Table("Errors", ("m", "error"), [("16", "0.35")])]  # fmt: skip
+    replace(RESULT, sections=sections).save(PaperConfig(), run)
     assert run.params["experiment"] == "table" and run.logged == [("made", None)]
-    found = claims.publish(SimpleNamespace(path=made), left)
-    assert found == {"cost": 3, **json.loads(json.dumps(vars(conclusion)))}
+    found = publish({"report": SimpleNamespace(path=made)}, left)
+    assert Result.read(found) == replace(RESULT, intro="")
+    assert (metrics(found), parameters(found)) == ({"study/cost": 3.0}, {"seeds": 5})
     page = (left / "report.html").read_text()
     for part in ("What &amp; how.", "It grows.", '<figure id="scaling">', "m against R.", "0.35"):
         assert part in page
-    assert [path.name for path in (left / "figures").iterdir()] == ["scaling.png"]
+    assert {path.name for path in left.rglob("*")} == {"figures", "scaling.png", "report.html"}
 
 
-def test_where_everything_is_stands_last_in_one_column():
+def test_a_result_in_markdown():
+    assert markdown(RESULT.summary()).split("\n\n") == [
+        "Warning: few seeds",
+        "It grows.",
+        "| net | error |\n| --- | ---: |\n| dense | 0.5 |",
+        "Mean error.",
+        "More seeds.",
+    ]
+
+
+def test_a_result_on_a_terminal():
     console = terminal(width=40, file=io.StringIO())
-    summary = {"stages": {"train": "ran", "report": "cached"}, "figures": "f", "report": "r"}
-    show_run(console, summary, {"a long name": "x" * 60}, best="b")
-    assert console.file.getvalue().splitlines() == [
+    stages = {"train": "ran", "report": "cached"}
+    files = {"best": "b", "report": "r"}
+    show(console, {**RESULT.summary(), "name": "mine", "stages": stages, "files": files})
+    lines = console.file.getvalue().splitlines()
+    assert lines[:2] == ["mine: A study", "It grows."]
+    assert lines[-6:] == [
+        "warning 1   few seeds",
         "a long name " + "x" * 60,
         "stages      train ran, report cached",
         "best        b",
-        "figures     f",
         "report      r",
         "to look     ebflow ui",
     ]
