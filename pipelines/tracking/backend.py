@@ -1,4 +1,4 @@
-"""Where the runs are kept: MLflow's store, embedded or behind a server.
+"""MLflow's tracking URI: of the embedded store, or of a server.
 
 Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
 """
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 EXISTS = "RESOURCE_ALREADY_EXISTS"
-"""Error of what another has made meanwhile."""
+"""The error code of something that another process has created first."""
 
-LASTING = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""Errors that no second try mends."""
+PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""Error codes of requests that fail at every try."""
 
 
 @contextmanager
@@ -38,38 +38,40 @@ def mlflow_errors() -> Iterator[None]:
 
 
 def is_permanent(error: "MlflowException") -> bool:
-    """Whether the store will refuse the same again."""
-    return error.error_code in LASTING
+    """True if MLflow will refuse the same request again."""
+    return error.error_code in PERMANENT
 
 
 def uri() -> str:
-    """Returns the URI of the store that is in use.
+    """Returns the tracking URI in use.
 
     Raises:
-        BadInput: If ``MLFLOW_TRACKING_URI`` is a path, or less.
+        BadInput: If ``MLFLOW_TRACKING_URI`` is no URL.
     """
     found = os.environ.get(VARIABLE) or store_uri()
     if not is_url(found) and found != "databricks":
         raise BadInput(
-            f"{VARIABLE}: found {without_password(found)}, expected the URL of an MLflow server, "
-            "as http://HOST:5000, or none, for the runs to be kept in EBFLOW_HOME"
+            option=VARIABLE,
+            found=without_password(found),
+            expected="the URL of an MLflow server, as http://HOST:5000, or none, for the runs to "
+            "be kept in EBFLOW_HOME",
         )
     return found
 
 
 def database() -> Path:
-    """Returns the file of the embedded store."""
+    """Returns the file of the embedded MLflow's database."""
     return store.home() / "mlflow.db"
 
 
 def store_uri() -> str:
-    """Returns the URI of the embedded store."""
+    """Returns the tracking URI of the embedded MLflow."""
     return f"sqlite:///{database()}"
 
 
 @contextmanager
 def default_store(uri: str) -> Iterator[None]:
-    """Points MLflow's fluent functions at a store for a while."""
+    """Sets the tracking URI of MLflow's fluent functions for a block."""
     import mlflow
 
     before = os.environ.get(VARIABLE)

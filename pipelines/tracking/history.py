@@ -27,7 +27,9 @@ def opened() -> MlflowClient:
         BadInput: If there is none yet.
     """
     if backend.uri() == backend.store_uri() and not backend.database().exists():
-        raise BadInput(f"{store.home()}: found no runs, expected those of `ebflow run density`")
+        raise BadInput(
+            file=store.home(), found="no runs", expected="those of `ebflow run density`"
+        )
     return MlflowClient(backend.uri())
 
 
@@ -53,7 +55,7 @@ def newest(
         best = sorted(measured, key=lambda run: run.data.metrics[metric])
         runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
     if not runs:
-        raise BadInput(f"{without_password(backend.uri())}: found no runs")
+        raise BadInput(file=without_password(backend.uri()), found="no runs")
     return runs
 
 
@@ -81,7 +83,8 @@ def _experiments(client: MlflowClient, name: str | None) -> list[str]:
     if name is None:
         return list(ids.values())
     if name not in ids:
-        raise BadInput(f"--experiment: found {name!r}, expected one of {', '.join(sorted(ids))}")
+        expected = f"one of {', '.join(sorted(ids))}"
+        raise BadInput(option="--experiment", found=repr(name), expected=expected)
     return [ids[name]]
 
 
@@ -90,5 +93,6 @@ def _check_metric(runs: Iterable[Run], metric: str) -> None:
     names = sorted({name for run in runs for name in run.data.metrics})
     if metric not in names:
         near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
-        expected = f"such as {', '.join(near)}" if near else "but no run has any"
-        raise BadInput(f"--best-by: found {metric!r}, expected a metric of these runs, {expected}")
+        such = f"such as {', '.join(near)}" if near else "but no run has any"
+        expected = f"a metric of these runs, {such}"
+        raise BadInput(option="--best-by", found=repr(metric), expected=expected)

@@ -7,11 +7,11 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class Refused(MlflowException, ValueError):
-    """A ``ValueError`` of the flow, whose line a scoring server tells."""
+    """A ``ValueError`` of the flow, whose message a scoring server returns."""
 
 
 class LogDensity(PythonModel):
-    """Gives the exact log-density of raw examples, in nats."""
+    """A model that predicts the exact log-density of raw examples, in nats."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Loads the flow, preprocessing included."""

@@ -25,7 +25,7 @@ TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "O": Dat
 """Types of columns in a signature, by the kind of their dtype; others are doubles."""
 
 REFUSED = re.compile("[/:.%\"']")
-"""What MLflow takes in no name of a model."""
+"""Characters that MLflow does not allow in the name of a model."""
 
 Examples = pd.DataFrame | np.ndarray
 """A few rows of raw data: a table's by the names of their columns, or with shape (N, *event)."""
@@ -37,7 +37,7 @@ def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     The model has the name of its run. It is code and safetensors: no pickle.
 
     Arguments:
-        run: Where it goes.
+        run: The run that gets it.
         checkpoint: Folder of the checkpoint.
         examples: A few rows.
 
@@ -76,17 +76,17 @@ def _kind(column: pd.Series) -> DataType | Array:
 
 
 def _requirements() -> list[str]:
-    """Returns what the library, which goes with the model as code, needs of other packages."""
+    """Returns the packages that the library needs, whose code is part of the model."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in NEEDED]
 
 
 def register(run_id: str, name: str, alias: str | None) -> str:
-    """Makes the model that a run logged a version of ``name``, unless it is one already.
+    """Registers the model of a run as a version of ``name``, unless it is one already.
 
     Arguments:
         run_id: The run of a pipeline.
-        name: Name of the registered model, made if need be.
-        alias: Name that is to point to this version.
+        name: Name of the registered model, which is created if it does not exist.
+        alias: Alias of this version, or None.
 
     Returns:
         The version and the URI by which MLflow loads it.
@@ -101,7 +101,7 @@ def register(run_id: str, name: str, alias: str | None) -> str:
 
 
 def _version(client: MlflowClient, run_id: str, name: str) -> ModelVersion:
-    _make(client, name)
+    _create(client, name)
     found = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
     if found:
         return found[0]
@@ -111,8 +111,8 @@ def _version(client: MlflowClient, run_id: str, name: str) -> ModelVersion:
     )
 
 
-def _make(client: MlflowClient, name: str) -> None:
-    """Makes the registered model, unless it is there."""
+def _create(client: MlflowClient, name: str) -> None:
+    """Creates the registered model, unless it exists."""
     try:
         client.create_registered_model(name)
     except MlflowException as error:

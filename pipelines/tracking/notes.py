@@ -1,4 +1,4 @@
-"""The description of a run in MLflow, in Markdown: what it is, what came out, how to repeat it."""
+"""The description of a run in MLflow, in Markdown: subject, results and command."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ def note(about: str, command: str, results: str = "") -> str:
     """Returns the description.
 
     Arguments:
-        about: What the run is; Markdown.
+        about: The subject of the run.
         command: The command that reproduces it.
-        results: What came out of it; Markdown, empty while it runs.
+        results: The results; empty while it runs.
     """
     again = f"To reproduce it:\n\n```sh\n{command}\n```" if command else ""
     return "\n\n".join(filter(None, (about, results, again)))

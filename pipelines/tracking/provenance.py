@@ -1,4 +1,4 @@
-"""Which code is running."""
+"""The versions and the commit of the running code."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def code() -> dict[str, str | None]:
     """Returns the versions of ebflow and torch, and ebflow's git commit.
 
     The commit ends in ``+`` if tracked files of the packages differ from it. Outside a checkout
-    it is what ``EBFLOW_COMMIT`` says, or None.
+    it is ``EBFLOW_COMMIT``, or None.
     """
     return {"ebflow": __version__, "torch": version("torch"), "commit": _commit()}
 
@@ -29,7 +29,7 @@ def _commit() -> str | None:
 
 
 def _git(*words: str) -> str | None:
-    """Returns what git tells of this file's folder, or None if it is no checkout of git."""
+    """Returns the output of git in this file's folder; None outside a checkout."""
     folder = Path(__file__).parent
     try:
         completed = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is logged to a run."""
+"""An MLflow run, to which a stage or a pipeline logs."""
 
 import json
 import logging
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -17,9 +17,12 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.backend import is_permanent
 
+if TYPE_CHECKING:
+    from pipelines.tracking.reporter import Reporter
+
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
-"""Tags of a run that its children do not share."""
+"""Beginnings of the tags of a run that its children do not share."""
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
@@ -30,20 +33,23 @@ PAUSES_S = (1.0, 2.0, 4.0)
 
 
 class StageRun:
-    """One MLflow run: what a stage or a pipeline logs goes here.
+    """An MLflow run of a stage or a pipeline.
 
     Arguments:
-        client: Client of the store.
+        client: The client of MLflow.
         id: Id of the run.
 
     Attributes:
-        command: What reproduces it; empty where nobody said.
-        output: Of a stage: the new folder that it fills.
-        work: Of a stage: its folder that outlives a failure.
+        command: The command that reproduces it, or empty.
+        output: The new folder that a stage fills.
+        work: The folder of a stage that outlives a failure.
+        reporter: Reports the progress and the metrics of a stage.
+        final: The finite final metrics.
     """
 
     output: Path
     work: Path
+    reporter: "Reporter"
 
     def __init__(self, client: MlflowClient, id: str) -> None:
         self.client, self.id, self.command = client, id, ""
@@ -56,10 +62,10 @@ class StageRun:
             self._send(params=some)
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Logs final metrics, of which those that are finite, and keeps them as ``final``."""
-        known = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
-        self.final |= known
-        self.log_rows([{"step": 0, "time": time.time(), "metrics": known}])
+        """Logs those final metrics that are finite."""
+        finite = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
+        self.final |= finite
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": finite}])
 
     def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs metrics with their steps and times (seconds since 1970)."""
@@ -89,12 +95,16 @@ class StageRun:
             self._send(metrics=some)
 
     def renew(self) -> None:
-        """Goes on as a new run, alike but without metrics; this one ends as failed."""
+        """Continues as a new run without metrics; the old run ends as failed."""
         old = self.client.get_run(self.id)
         tags, name = old.data.tags, old.info.run_name
         kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
         made = self.client.create_run(old.info.experiment_id, run_name=name, tags=kept)
-        self.client.set_tag(self.id, "ebflow.discarded", f"went back; {made.info.run_id} goes on")
+        self.client.set_tag(
+            self.id,
+            "ebflow.discarded",
+            f"the training went back; run {made.info.run_id} has the curve",
+        )
         self.client.set_terminated(self.id, "FAILED")
         self.id = made.info.run_id
         parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
@@ -119,33 +129,28 @@ class StageRun:
         self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
     def log_artifacts(self, path: Path, folder: str | None = None) -> None:
-        """Logs a file, or what is in a folder."""
+        """Logs a file, or the files of a folder."""
         if path.is_dir():
             self.client.log_artifacts(self.id, str(path), folder)
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
     @contextmanager
-    def watching(self, node: str | None = None) -> Iterator[None]:
-        """Logs use of processors, memory, disk, network and GPUs as ``system/…`` meanwhile.
+    def watching(self) -> Iterator[None]:
+        """Logs the use of processors, memory, disk, network and GPUs as ``system/…``.
 
-        Costs less than 1 % of a core. Ends early where the store goes away. What is seen at once
-        is logged at once: a training may end before the monitor's first interval does.
-
-        Arguments:
-            node: What this machine is called where there are several: ``system/NODE/…``.
+        Costs less than 1 % of a core. The first sample is logged at once: a training may end
+        before the monitor's first interval does.
         """
         monitor = SystemMetricsMonitor(
             self.id,
             sampling_interval=SAMPLE_S,
-            node_id=node,
             tracking_uri=self.client.tracking_uri,
         )
         monitor.collect_metrics()
-        prefix = f"system/{node}/" if node else "system/"
-        seen = {prefix + name: value for name, value in monitor.aggregate_metrics().items()}
-        with suppress(MlflowException):  # no training ends for it
-            self.log_rows([{"step": 0, "time": time.time(), "metrics": seen}])
+        first = {f"system/{k}": value for k, value in monitor.aggregate_metrics().items()}
+        with suppress(MlflowException):  # an outage of MLflow ends no training
+            self.log_rows([{"step": 0, "time": time.time(), "metrics": first}])
         monitor.start()
         try:
             yield
@@ -157,9 +162,9 @@ class StageRun:
         self._send(tags=_tags(tags))
 
     def _send(self, **batch: Sequence[Any]) -> None:
-        """Logs a batch; tries again, after a pause, where the store is away or overrun.
+        """Logs a batch; tries again, after a pause, if MLflow is away or overloaded.
 
-        A batch that arrived while its answer did not does no harm: equal points are kept once.
+        Equal points are stored once, so a batch may arrive twice.
         """
         for pause in PAUSES_S:
             try:

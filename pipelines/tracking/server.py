@@ -16,8 +16,8 @@ from pipelines.errors import StageFailed
 def served(words: Sequence[str], port: int, log_file: Path) -> int:
     """Runs a server of MLflow on loopback until Ctrl-C, in a process group that is then ended.
 
-    It tells the file all, and answers only requests whose ``Host`` is this machine's loopback, as
-    MLflow does by default.
+    Its output goes to the file. It answers only requests whose ``Host`` is this machine's
+    loopback, as MLflow does by default.
 
     Raises:
         StageFailed: If it ends by itself.
@@ -44,10 +44,11 @@ def served(words: Sequence[str], port: int, log_file: Path) -> int:
 def check_port(port: int) -> None:
     """Raises BadInput unless a server of this machine can have the port."""
     if not 1 <= port <= 65535:
-        raise BadInput(f"--port: found {port}, expected 1 … 65535")
+        raise BadInput(option="--port", found=port, expected="1 … 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise BadInput(f"--port: found {port}, which is taken ({error.strerror})") from None
+            found = f"{port}, which is taken ({error.strerror})"
+            raise BadInput(option="--port", found=found) from None

@@ -1,4 +1,4 @@
-"""A pipeline is a run; each stage that runs is a child of it."""
+"""The runs of an experiment: one of each pipeline run, with its stages as children."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -19,15 +19,15 @@ from pipelines.tracking.run import StageRun
 
 @dataclass(frozen=True)
 class Tracker:
-    """One experiment of a tracking store; goes to other processes as it is.
+    """An experiment in MLflow; other processes may use a copy.
 
     Arguments:
-        uri: Where the store is.
+        uri: The tracking URI.
         experiment: Id of the experiment.
-        key: The pipeline's key, on all its runs as tag ``ebflow.pipeline_key``.
-        home: Id of the store that the runs come from, on all of them as tag ``ebflow.store``:
-            another store's runs of an equal pipeline are not this one's to end or to show.
-        system: More tags of all its runs: the pipeline's name, the user, the code.
+        key: The pipeline's key, the tag ``ebflow.pipeline_key`` of all its runs.
+        home: Id of the store of artefacts, the tag ``ebflow.store`` of all its runs: runs of an
+            equal pipeline in another store are neither ended nor shown.
+        system: Further tags of all its runs: the pipeline's name, the user, the code.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class Tracker:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """The client of the store."""
+        """The client of MLflow."""
         return MlflowClient(self.uri)
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
@@ -48,10 +48,10 @@ class Tracker:
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
 
     def reclaim(self, key: str | None = None) -> None:
-        """Marks as killed what killed processes left running: the pipeline's lock is to be held.
+        """Marks the runs that killed processes left running; the caller holds their lock.
 
         Arguments:
-            key: Of the stage, if only that one's lock is.
+            key: Key of a stage whose runs are marked; None: those of the whole pipeline.
         """
         condition = f" AND tags.`ebflow.key` = '{key}'" if key else ""
         for run in self._runs(f"attributes.status = 'RUNNING'{condition}"):
@@ -59,7 +59,7 @@ class Tracker:
 
     @contextmanager
     def run(self, run_id: str) -> Iterator["StageRun"]:
-        """Gives a run its true end: finished, failed or killed."""
+        """Ends a run as finished, failed or killed."""
         run, status = StageRun(self.client, run_id), "KILLED"
         try:
             yield run
@@ -72,7 +72,7 @@ class Tracker:
 
     @contextmanager
     def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
-        """Tracks a stage as a child of the pipeline's run, by its title if any; hold its lock."""
+        """Tracks a stage as a child of the pipeline's run; the caller holds the stage's lock."""
         self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
@@ -86,7 +86,7 @@ class Tracker:
         except MlflowException as error:
             if status == "FINISHED":
                 raise
-            log.warning("run %s ended %s, which MLflow was not told: %s", run_id, status, error)
+            log.warning("run %s ended %s, but MLflow did not take it: %s", run_id, status, error)
 
     def _runs(self, condition: str) -> list[Any]:
         own = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
@@ -94,17 +94,15 @@ class Tracker:
 
 
 def connect(experiment: str, key: str) -> Tracker:
-    """Opens the tracking store, making it if need be, once for all processes."""
+    """Returns the tracker of an experiment; one process at a time creates MLflow's database."""
     place = uri()
     with mlflow_errors(), store.lock("mlflow"):
-        made = _experiment(MlflowClient(place), experiment)
-        return Tracker(place, made, key, store.identity(), _system(experiment))
+        experiment_id = _experiment(MlflowClient(place), experiment)
+        return Tracker(place, experiment_id, key, store.identity(), _system(experiment))
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
-    """Returns the id of an experiment, made unless it is there; others who share a server may make
-    it at once.
-    """
+    """Returns the id of an experiment; creates it, unless another process does so first."""
     if (found := client.get_experiment_by_name(name)) is not None:
         return found.experiment_id
     embedded = client.tracking_uri == store_uri()
@@ -119,14 +117,15 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def _system(experiment: str) -> dict[str, str]:
     """Returns MLflow's own tags, which only its fluent functions would set, and the pipeline."""
-    known = code()
-    commit = {} if known["commit"] is None else {"mlflow.source.git.commit": known["commit"]}
+    versions = code()
+    commit = versions["commit"]
+    commit_tag = {} if commit is None else {"mlflow.source.git.commit": commit}
     return {
         "ebflow.pipeline": experiment,
         "mlflow.user": psutil.Process().username(),
-        "mlflow.source.name": f"ebflow {known['ebflow']}",
+        "mlflow.source.name": f"ebflow {versions['ebflow']}",
         "mlflow.source.type": "LOCAL",
-        **commit,
+        **commit_tag,
     }
 
 

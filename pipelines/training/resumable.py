@@ -265,7 +265,8 @@ def _read_for(training: ResumableTraining, folder: str | Path) -> Checkpoint:
         with _fits(folder):
             actual = saved.state.get("training", {}).get(name)
         if actual != expected:
-            raise BadInput(f"{folder}: found a training with {name} {actual}, expected {expected}")
+            found = f"a training with {name} {actual}"
+            raise BadInput(file=folder, found=found, expected=expected)
     return saved
 
 
@@ -274,4 +275,4 @@ def _fits(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except UNFIT as error:
-        raise BadInput(f"{folder}: does not fit this training: {error!r}") from error
+        raise BadInput(f"does not fit this training: {error!r}", file=folder) from error
