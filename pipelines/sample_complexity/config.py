@@ -106,17 +106,11 @@ class ComplexityConfig(Section):
         return merge(SCALES.get(str(fields.get("scale")), {}), fields)
 
 
-def at_scale(scale: str) -> ComplexityConfig:
-    """Returns the configuration of a scale."""
-    return ComplexityConfig(scale=scale)
-
-
 SCALES: dict[str, dict[str, Any]] = {
     "smoke": {
         "grid": {
-            "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4),
-            "rarities": (1.0, 2.0, 4.0), "widths": (8, 16, 24), "depths": (1, 2, 3),
-            "seeds": 4, "cell_seeds": 4,
+            "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
+            "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4, "cell_seeds": 4,
         },
         "learners": {
             "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100),
@@ -131,9 +125,8 @@ SCALES: dict[str, dict[str, Any]] = {
     "cpu": {},
     "full": {
         "grid": {
-            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0),
-            "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128),
-            "seeds": 96, "cell_seeds": 12,
+            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "seeds": 96,
+            "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128), "cell_seeds": 12,
         },
         "learners": {
             "width": 64, "depth": 3, "steps": 4000, "sampler_lengths": (2000, 6000, 20_000),

@@ -17,12 +17,12 @@ from pipelines.sample_complexity.cells import (
     cells,
     title,
 )
-from pipelines.sample_complexity.config import DELTAS, EPSILON, NEAREST, at_scale
+from pipelines.sample_complexity.config import DELTAS, EPSILON, NEAREST, ComplexityConfig
 from pipelines.sample_complexity.far_mode import FIRST, RATIO, REACH
 from pipelines.sample_complexity.learn import MEASURES
 from pipelines.sample_complexity.rows import geometric, matrix, where
 
-SMOKE = at_scale("smoke")
+SMOKE = ComplexityConfig(scale="smoke")
 
 
 def of(kind, config=SMOKE, **fields):
@@ -32,13 +32,13 @@ def of(kind, config=SMOKE, **fields):
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
 def test_cells_differ_and_so_do_their_titles(scale):
-    found = cells(at_scale(scale))
+    found = cells(ComplexityConfig(scale=scale))
     assert len(set(found)) == len({title(cell) for cell in found}) == len(found)
     assert {type(cell) for cell in found} == set(MEASURES)
 
 
 def test_the_grid_is_the_configured_one():
-    config = at_scale("cpu")
+    config = ComplexityConfig(scale="cpu")
     for noise in ("once", "fresh"):
         line = of(NetworkCell, config, size=1, noise=noise)
         assert {cell.ratio for cell in line} == {8, 16, 32, 64}
@@ -50,12 +50,12 @@ def test_the_grid_is_the_configured_one():
 
 
 def test_the_distributions_are_the_packaged_ones():
-    assert set(at_scale("full").distributions.names) == set(NAMES)
+    assert set(ComplexityConfig(scale="full").distributions.names) == set(NAMES)
 
 
 def test_one_quantity_is_varied_at_a_time():
     usual = {"width": 32, "depth": 2, "rarity": 1.0}
-    found = of(NetworkCell, at_scale("cpu"), panel="varied")
+    found = of(NetworkCell, ComplexityConfig(scale="cpu"), panel="varied")
     for cell in found:
         assert sum(getattr(cell, name) != value for name, value in usual.items()) <= 1
     for name in usual:
@@ -64,7 +64,7 @@ def test_one_quantity_is_varied_at_a_time():
 
 def test_the_far_mode_is_never_heavier_than_the_mass_beyond_the_quantile():
     """Nearer modes are heavier: at R/σ = 12 a quantile would see eight times the weight."""
-    found = at_scale("cpu").changed(grid={"radii": (6.0, 12.0, 24.0)})
+    found = ComplexityConfig(scale="cpu").changed(grid={"radii": (6.0, 12.0, 24.0)})
     assert {cell.rarity for cell in of(NetworkCell, found, panel="varied")} == {1, 2, 4}
     assert worst_eta(NEAREST, EPSILON) == pytest.approx(DELTAS[-1], rel=0.01)
 

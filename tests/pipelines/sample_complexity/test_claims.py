@@ -8,10 +8,10 @@ import pandas as pd
 
 from pipelines.reporting.claims import decide
 from pipelines.sample_complexity.claims import _about_images, learned, parting
-from pipelines.sample_complexity.config import at_scale
+from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.rows import family
 
-CONFIG = at_scale("cpu")
+CONFIG = ComplexityConfig(scale="cpu")
 SIZES, LENGTHS = CONFIG.distributions.sizes, CONFIG.distributions.lengths
 SETS, LEVELS = 16, CONFIG.distributions.levels + 1
 ETAS = CONFIG.distributions.etas[0], CONFIG.distributions.etas[-1]

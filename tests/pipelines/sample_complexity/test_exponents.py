@@ -9,7 +9,7 @@ import pytest
 from pipelines.reporting.claims import decide
 from pipelines.reporting.statistics import Interval
 from pipelines.sample_complexity import exponents
-from pipelines.sample_complexity.config import DELTAS, at_scale
+from pipelines.sample_complexity.config import DELTAS, ComplexityConfig
 from pipelines.sample_complexity.exponents import (
     FRESH,
     NETWORKS,
@@ -149,7 +149,7 @@ def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
         "m": np.tile(sizes, 9), "seed": np.repeat(np.arange(9), len(sizes)),
         "sigma_l2": columns["sigma_d_0.1"], **columns,
     })  # fmt: skip
-    by_name = {one.against: one for one in series(at_scale("cpu"))}
+    by_name = {one.against: one for one in series(ComplexityConfig(scale="cpu"))}
     for name, quantity, expected in (("1/ε", "m*_D", 2), ("1/ε", "m*_L2", 2), ("1/δ", "m*_D", 1)):
         found = exponent(by_name[name], quantity, rows, seed=0)
         assert found.slope.value == pytest.approx(expected, abs=0.1)

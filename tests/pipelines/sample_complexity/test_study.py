@@ -12,14 +12,14 @@ import pytest
 from pipelines.sample_complexity import figures, tables
 from pipelines.sample_complexity.cells import cells
 from pipelines.sample_complexity.conclude import conclude
-from pipelines.sample_complexity.config import at_scale
+from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.learn import learn
 
 from ..conftest import NO_RAY, Store
 from ..untracked import Untracked
 from .test_cells import TINY, smaller
 
-SMOKE = at_scale("smoke")
+SMOKE = ComplexityConfig(scale="smoke")
 
 
 @pytest.fixture(scope="module")
