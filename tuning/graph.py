@@ -28,7 +28,7 @@ from tuning.space import Suggest, space
 from tuning.trials import load
 from tuning.verdict import trainings
 
-search = Stage("tuning.search", needs={"CPU": 0}, follows=True)
+search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
 report = Stage("tuning.report", data=["pipelines.reporting"])
 
 Inputs = tuple[Source, TuneConfig]

@@ -24,7 +24,7 @@ from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training, canonical
 from pipelines.data.manifest import Manifest
-from pipelines.engine.demand import Needs, own
+from pipelines.engine.resources import Needs, needs_from_config
 from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
@@ -160,7 +160,7 @@ def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome
 
 def trial_needs(training: Training) -> Needs:
     """Returns what Ray reserves for a trial: its own process, or the driver of its workers."""
-    return DRIVER if training.cluster.workers > 1 else own(training)
+    return DRIVER if training.cluster.workers > 1 else needs_from_config(training)
 
 
 def this_machine() -> dict[str, float] | None:
@@ -180,7 +180,7 @@ def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
     Raises:
         BadInput: If not a single trial fits on this machine, as it would wait forever.
     """
-    options, needs = config.search, own(config.start)
+    options, needs = config.search, needs_from_config(config.start)
     if machine is None:
         return options.max_concurrent or options.random
     for kind, need in needs.items():

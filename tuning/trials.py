@@ -63,7 +63,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     reporter = Reporter(folder / metrics_log.FILE, find(search, trial_id), listener=listener)
     listener(metrics_log.read(reporter.file))
     try:
-        data = store.present(data)
+        data = store.ensure_local(data)
         fitted(training.chain, Dataset(data)).save(folder / CHAIN)
         store.upload(folder / CHAIN)
         fit(training.once, data, folder / CHAIN, folder, reporter, here=one)

@@ -19,7 +19,7 @@ from pipelines.config.files import dump
 from pipelines.config.section import Section
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
-from pipelines.store.urls import without_password
+from pipelines.store.paths import without_password
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

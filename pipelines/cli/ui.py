@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import tyro
 
 from pipelines import store
-from pipelines.store.paths import user_cache
-from pipelines.store.urls import without_password
+from pipelines.store.paths import user_cache, without_password
 from pipelines.tracking.server import check_port, served
 
 

@@ -1,37 +1,34 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
-import fcntl
 import logging
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.messages import Messages
 from pipelines.config import ClusterConfig
-from pipelines.errors import StageFailed, failure
-from pipelines.store import storage
-from pipelines.store.urls import without_password
+from pipelines.errors import StageFailed
+from pipelines.store import bucket
+from pipelines.store.paths import without_password
 
 PREFIX = "ebflow-ray-"
 FORWARDED = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
 SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
-PROBE_S = 120.0
 
 DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
-"""What a process that launches workers takes beside them, with Ray Train's own processes.
+"""Resources of a process that starts workers by Ray Train, with Ray Train's own processes.
 
-Were it any part of a CPU, workers that need all CPUs would wait for ever. The memory keeps those
-that wait for their workers from filling a node.
+With any part of a CPU, workers that need all CPUs would wait forever. The memory limits how many
+such processes wait for their workers on one node.
 """
 
 
@@ -40,16 +37,12 @@ class Connection:
     """A connection to Ray.
 
     Attributes:
-        folder: Of an embedded Ray's sockets and logs, short as sockets' paths must be.
-        node: The one whose store is this process's, where nodes have stores of their own.
+        folder: Sockets and logs of an embedded Ray; a short path, as sockets need.
         messages: Brings messages about jobs to this process; it ends with this.
-        in_use: The file whose lock marks the folder as in use; the system frees it at a kill.
     """
 
     folder: Path | None = None
-    node: str | None = None
     messages: Messages | None = None
-    in_use: TextIO | None = None
 
 
 def start() -> Connection:
@@ -58,7 +51,6 @@ def start() -> Connection:
     It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
 
     Raises:
-        BadInput: If a node of the cluster does not see the store.
         StageFailed: If the cluster cannot be reached.
     """
     import ray
@@ -76,20 +68,15 @@ def _joined() -> Connection:
     _reach(os.environ["RAY_ADDRESS"])
     runtime_env = {"env_vars": _environment()}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
-    _probe(store.identity())
-    if not storage.used():
-        return Connection(messages=Messages())
-    return Connection(node=ray.get_runtime_context().get_node_id(), messages=Messages())
+    return Connection(messages=Messages())
 
 
 def _embedded() -> Connection:
     import ray
 
-    _sweep()
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
-    in_use = _in_use(Path(folder))
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     cores = environment.cpus()
     ray.init(
         address="local",
@@ -100,23 +87,22 @@ def _embedded() -> Connection:
         _memory=cores * DRIVER["memory"],
         _temp_dir=folder,
     )
-    return Connection(Path(folder), in_use=in_use, messages=Messages())
+    return Connection(Path(folder), messages=Messages())
 
 
-def launched(config: ClusterConfig) -> bool:
-    """Whether the workers of a training are processes of their own, started by Ray Train.
+def uses_ray_train(config: ClusterConfig) -> bool:
+    """True if Ray Train starts the workers of a training as processes of their own.
 
-    A lone one on this machine is not: it trains in the process of its stage, and what replaces a
-    worker is the stage's next attempt. One that has a GPU is: what ran before in a stage's process
-    may have settled which GPUs it sees.
+    A lone worker on this machine trains in the process of its stage, whose next attempt replaces
+    it. A worker with a GPU does not: an earlier stage in that process may have set its GPUs.
     """
     return config.workers > 1 or config.gpu or not environment.embedded()
 
 
 def largest_node() -> float:
-    """Returns the CPUs of the node that has most of them now, at least one.
+    """Returns the CPUs of the largest node, at least one.
 
-    Cost: where no node has any, as in a cluster that is scaled to zero, waits until one has come.
+    If no node has any, as in a cluster that is scaled to zero, it waits for a node.
     """
     import ray
 
@@ -133,7 +119,7 @@ def _most_cpus() -> float:
 
 
 def cancel(running: Sequence[Any]) -> None:
-    """Interrupts the given tasks, and gives them a little time to end well."""
+    """Interrupts tasks, and gives them some seconds to save their work."""
     import ray
 
     unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1] if running else []
@@ -144,7 +130,7 @@ def cancel(running: Sequence[Any]) -> None:
 
 
 def leave(connection: Connection) -> None:
-    """Leaves Ray, and ends it where it is this process's own."""
+    """Disconnects from Ray, and shuts it down if it is embedded."""
     import ray
 
     ray.shutdown()
@@ -153,7 +139,7 @@ def leave(connection: Connection) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raises StageFailed at once where Ray would wait for long."""
+    """Raises StageFailed at once if nothing answers; Ray would wait for a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -163,59 +149,10 @@ def _reach(address: str) -> None:
         raise StageFailed(f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}") from None
 
 
-def _probe(identity: str) -> None:
-    """Looks at the store from every node, and raises what the first that misses it says.
-
-    Raises:
-        StageFailed: If a node does not answer.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    look = ray.remote(num_cpus=0, max_retries=0)(store.expect)
-    nodes = {}
-    for node in (node for node in ray.nodes() if node["Alive"]):
-        place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        looking = look.options(scheduling_strategy=place).remote(identity)
-        nodes[looking] = node["NodeManagerHostname"]
-    _, silent = ray.wait(list(nodes), num_returns=len(nodes), timeout=PROBE_S)
-    if silent:
-        raise StageFailed(
-            f"node {nodes[silent[0]]}: found no answer within {PROBE_S:g} s, expected a look at "
-            "the store: see `ray status`, and restart the node or remove it"
-        )
-    try:
-        ray.get(list(nodes))
-    except ray.exceptions.RayError as error:
-        raise failure(error) from None
-
-
-def _sweep() -> None:
-    """Removes the folders that killed drivers left.
-
-    A lock marks those in use: containers that share ``/tmp`` do not see each other's processes.
-    """
-    for folder in Path("/tmp").glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            _in_use(folder, "r+").close()
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _in_use(folder: Path, mode: str = "w") -> TextIO:
-    """Marks a folder as in use; raises BlockingIOError if another driver uses it."""
-    stream = (folder / "in-use").open(mode)
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        raise
-    return stream
-
-
 def _environment() -> dict[str, str]:
-    """Returns what stages and workers on a cluster are told of this process's environment.
+    """Returns the variables of this process that stages and workers on a cluster get.
 
-    Ray shows it in its dashboard: passwords and tokens are left to the nodes' own environment.
+    Ray's dashboard shows them, so nodes must have passwords and tokens in their own environment.
     """
     kept = {
         name: value
@@ -223,7 +160,7 @@ def _environment() -> dict[str, str]:
         if (name.startswith(FORWARDED) or name in environment.SETTINGS)
         and not _secret(name, value)
     }
-    shared = {storage.VARIABLE: storage.url()} if storage.used() else {}
+    shared = {bucket.VARIABLE: bucket.url()} if bucket.used() else {}
     return {"EBFLOW_HOME": str(store.home()), **shared, **kept}
 
 

@@ -1,7 +1,7 @@
 """The environment of Ray and MLflow: loopback only, no telemetry, no noise.
 
-Call :func:`prepare` before either is imported. What the user has set is left as it is. Workers
-that Ray starts inherit huge, kept pages for large gradients: glibc reads this at their start.
+Call :func:`prepare` before either is imported. Variables that the user has set stay. Workers that
+Ray starts inherit the settings of glibc, which reads them at their start.
 """
 
 import os
@@ -14,7 +14,7 @@ HUGE_PAGES = ":".join(
         "glibc.malloc.trim_threshold=4294967296",
     )
 )
-"""Memory of a freed D×D gradient, in huge pages, is kept for the next step, not faulted anew."""
+"""Keeps the memory of a freed D×D gradient, in huge pages, for the next step."""
 
 LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """At 0, Ray binds every port to loopback, on Linux too."""
@@ -43,7 +43,7 @@ SETTINGS = {
 
 
 def prepare(*, embed: bool = True) -> None:
-    """Sets what is not set yet; for an embedded Ray too, unless a cluster is named or meant."""
+    """Sets variables that are not set; those of an embedded Ray unless there is a cluster."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if embed and "RAY_ADDRESS" not in os.environ:
@@ -58,14 +58,14 @@ def cpus() -> int:
 
 
 def embedded() -> bool:
-    """Whether Ray is embedded in this machine, in the driver and in what it starts."""
+    """True in the driver of an embedded Ray, and in the processes that it starts."""
     return os.environ.get(LOOPBACK_ALONE) == "0"
 
 
 def _embed_ray() -> None:
-    """Binds an embedded Ray to loopback, behind a token that only it knows."""
+    """Binds an embedded Ray to loopback, behind a random token."""
     os.environ[LOOPBACK_ALONE] = "0"
     os.environ["RAY_AUTH_MODE"] = "token"
-    # This machine tells nobody that it will be taken away.
+    # No cloud announces that it takes this machine away.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 FILE = "deploy/rayjob.yaml"
 CONFIG = f"/etc/ebflow/{job.CONFIG}"
-"""Where the head finds the configuration."""
+"""The path of the configuration on the head."""
 
 MOST = 47
-"""Characters of a job's name."""
+"""Characters of a job's name at most: KubeRay adds to it."""
 
 
 def manifest(run: "Run", config: Section) -> str:
     """Returns the resolved configuration and the job that reads it, as YAML.
 
-    The image's code runs. KubeRay starts the cluster and, when the job has ended, ends it.
+    The code of the image runs. KubeRay starts the cluster, and deletes it after the job.
 
     Arguments:
         run: The run.
-        config: What its options go over.
+        config: The resolved configuration, over which the typed options go.
 
     Raises:
-        BadInput: If the run's name is too long for KubeRay, which names more after the job.
+        BadInput: If the run's name is too long for KubeRay.
     """
     text = (job.checkout() / FILE).read_text()
     settings = job.environment()
@@ -55,10 +55,12 @@ def _home(text: str) -> str:
 
 
 def _name(*parts: str) -> str:
-    """Returns a name that Kubernetes takes, one's own among those who share a namespace."""
+    """Returns a valid name in Kubernetes, which contains the user's name."""
     name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
     if len(name) > MOST:
-        raise BadInput(f"--name: found {parts[-1]}, of which the job's name {name} has "
-                       f"{len(name)} characters, expected at most the {MOST} that KubeRay "
-                       "takes")  # fmt: skip
+        raise BadInput(
+            option="--name",
+            found=f"{parts[-1]}, of which the job's name {name} has {len(name)} characters",
+            expected=f"at most the {MOST} that KubeRay takes",
+        )
     return name

@@ -1,4 +1,4 @@
-"""Where what Ray, MLflow and redun have to say goes: into a file, not to the user."""
+"""Logs of Ray, MLflow and redun: into a file, not to the terminal."""
 
 import logging
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Sends all logs and warnings to a file, at level INFO; appends to it.
+    """Appends all logs and warnings to a file, at level INFO.
 
-    What a full disk does not take is lost, and stops nothing.
+    If the disk is full, logs are lost, and nothing else fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)

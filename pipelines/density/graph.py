@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config import DensityConfig
 from pipelines.config.source import examined
 from pipelines.density.checks import check
-from pipelines.engine import Artefact, Source, Stage, of_training, own
+from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.inference import REFERENCE
 from pipelines.reporting import result
@@ -29,8 +29,8 @@ EXAMPLES = 4
 """Rows of the example in the MLflow model."""
 
 prepare = Stage("pipelines.density.prepare", executor="driver")
-preprocess = Stage("pipelines.density.preprocess", needs=own)
-train = Stage("pipelines.density.train", needs=of_training)
+preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)
+train = Stage("pipelines.density.train", needs=needs_of_training)
 evaluate = Stage("pipelines.density.evaluate")
 report = Stage("pipelines.density.report", data=["pipelines.reporting"])
 

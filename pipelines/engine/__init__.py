@@ -5,7 +5,7 @@ of its inputs (``keys.py``). Stages that the store has not run as tasks of Ray, 
 first of them. redun is imported by ``tasks.py``, ``executors.py`` and ``evaluation.py`` alone.
 """
 
-from pipelines.engine.demand import ALONE, of_training, own
+from pipelines.engine.resources import WHOLE_NODE, needs_from_config, needs_of_training
 from pipelines.engine.retries import Retries
 from pipelines.engine.stages import Context, Stage
 from pipelines.engine.values import Artefact, Source

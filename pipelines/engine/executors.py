@@ -20,8 +20,8 @@ from redun.scheduler import Job
 
 from pipelines import store
 from pipelines.cluster.connection import Connection, cancel, leave, start
-from pipelines.engine.demand import reserved
-from pipelines.engine.retries import passing
+from pipelines.engine.resources import ray_options
+from pipelines.engine.retries import is_transient
 from pipelines.engine.stages import Stage, Work, call
 from pipelines.engine.values import Artefact, Expected
 from pipelines.errors import failure, in_one_line
@@ -117,9 +117,9 @@ class StageExecutor(StoreExecutor):
 
     def _warn_if_corrupt(self, stage: str, key: str) -> None:
         with suppress(OSError):
-            if not self.force and store.kept(stage, key):
+            if not self.force and store.has_record(stage, key):
                 place = store.location(store.artefact(stage, key))
-                self.engine.progress.tell(stage, f"{place}: {store.HARMED}; it is made again")
+                self.engine.progress.tell(stage, f"{place}: {store.CORRUPT}; it is made again")
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.started(stage, key)
@@ -155,7 +155,7 @@ class StageExecutor(StoreExecutor):
     def _to_try_again(self, number: int, error: BaseException) -> bool:
         """True if an error may pass; stages that are interrupted fail too."""
         stopping = interrupted() or self.stopped.is_set()
-        return number < self.engine.retries.count and not stopping and passing(error)
+        return number < self.engine.retries.count and not stopping and is_transient(error)
 
     def _again(self, work: Work, number: int) -> None:
         if not self.stopped.is_set():
@@ -204,7 +204,7 @@ class RayExecutor(StageExecutor):
     def _start(self, work: Work, settings: dict[str, Any]) -> Future[Artefact]:
         connection = self.connect().result()
         _take_back_sigterm()
-        options = reserved(work.needs) | _place(work.stage, connection)
+        options = ray_options(work.needs) | _place(work.stage)
         settings |= {"context": replace(settings["context"], show=connection.messages)}
         reference = _remote_call().options(**options).remote(work, **settings)
         self._listen(connection)
@@ -260,13 +260,15 @@ def _remote_call() -> Any:  # noqa: ANN401
     return ray.remote(max_retries=0)(call)
 
 
-def _place(stage: Stage, connection: Connection) -> dict[str, Any]:
-    """Returns the options of a stage that runs on the driver's node."""
-    if connection.node is None or not stage.follows:
+def _place(stage: Stage) -> dict[str, Any]:
+    """Returns the options of Ray that put a stage on the driver's node, if it must run there."""
+    if not stage.on_driver_node:
         return {}
+    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(connection.node, soft=False)}
+    node = ray.get_runtime_context().get_node_id()
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 log = logging.getLogger("ebflow.engine")

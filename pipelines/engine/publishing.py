@@ -17,7 +17,7 @@ from pipelines.engine.pipeline import Run
 from pipelines.engine.tracked import Tracked
 from pipelines.reporting.renderers import markdown
 from pipelines.reporting.result import metrics, parameters
-from pipelines.store import storage
+from pipelines.store import bucket
 from pipelines.store.files import write_json
 from pipelines.tracking.notes import NOTE, note
 
@@ -98,10 +98,10 @@ def _log(run: Run, outcome: "Outcome", made: "StageRun", left: Iterable[str]) ->
 def upload(run: Run) -> str:
     """Copies the results to the storage; returns their place there."""
     name = f"runs/{run.pipeline.name}/{run.name}"
-    with store.lock(f"results-{run.pipeline.name}-{run.name}"), storage.reaching():
-        storage.remove(name)
-        storage.put(run.output, name)
-    return storage.location(name)
+    with store.lock(f"results-{run.pipeline.name}-{run.name}"), bucket.bucket_errors():
+        bucket.remove(name)
+        bucket.put(run.output, name)
+    return bucket.place(name)
 
 
 def announce(run: Run, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Which failures of a stage may pass by themselves, and how often it is tried again."""
+"""Retries of stages: their number, and the failures that may pass."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from pipelines.tracking.backend import is_permanent
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a stage is tried again.
+    """The retries of a stage.
 
     Arguments:
-        count: Times at most.
+        count: The number at most.
         pause: Seconds before the first; each pause is twice the one before.
 
     Raises:
@@ -26,15 +26,15 @@ class Retries:
     def __post_init__(self) -> None:
         for option, value in (("--retries", self.count), ("--retry-pause", self.pause)):
             if not 0 <= value < math.inf:
-                raise BadInput(f"{option}: found {value}, expected a number of at least 0")
+                raise BadInput(option=option, found=value, expected="a number of at least 0")
 
     def before(self, number: int) -> float:
         """Returns the pause before a retry, in seconds; the first has the number 0."""
         return self.pause * 2**number
 
 
-def passing(error: BaseException) -> bool:
-    """Whether a failure may pass: of a disk, of the network, of MLflow, or a lost node.
+def is_transient(error: BaseException) -> bool:
+    """True if a failure may pass: of a disk, of the network, of MLflow, or a lost node.
 
     Bad input and divergence do not pass, nor a training whose workers were restarted in vain.
     """

@@ -16,7 +16,7 @@ from pipelines.engine.pipeline import Run
 from pipelines.engine.publishing import announce, publish, upload
 from pipelines.engine.tracked import Tracked
 from pipelines.reporting.progress import Progress
-from pipelines.store import storage
+from pipelines.store import bucket
 from pipelines.tracking.backend import mlflow_errors
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage whether it would run or is cached; writes nothing."""
     from pipelines.engine import evaluation
 
-    with storage.reaching():
+    with bucket.bucket_errors():
         found = evaluation.plan(run.pipeline.graph(run.config, inputs), force=run.force)
     others = {} if found.value is not None else {"others": "depend on the results of these"}
     return {stage: _planned(status) for stage, status in found.statuses.items()} | others
@@ -62,7 +62,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             progress.started("track", "")
             summary = publish(run, outcome, tracked)
             progress.finished("track", "")
-            if storage.used():
+            if bucket.used():
                 console.print(f"results also at {upload(run)}", soft_wrap=True)
             return summary
 

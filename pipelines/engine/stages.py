@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.demand import Needs, threads_of
 from pipelines.engine.keys import code_digest, data_digest, key_of
+from pipelines.engine.resources import Needs, threads_of
 from pipelines.engine.values import Artefact
 from pipelines.errors import StageFailed
 from pipelines.tracking import metrics_log
@@ -55,8 +55,8 @@ class Stage:
     Arguments:
         module: Its full name. Its code, and that of all that it imports, is part of the key.
         executor: ``ray``, or ``driver``: the process of the command, which sees the user's files.
-        needs: The resources it reserves (:mod:`pipelines.engine.demand`).
-        follows: True if it follows workers or trials of its own, at the store of the driver.
+        needs: The resources it reserves (:mod:`pipelines.engine.resources`).
+        on_driver_node: True if it runs on the driver's node, where its work folder stays.
         data: Packages with files that its code reads, as templates of its page; their content is
             part of the key.
     """
@@ -65,7 +65,7 @@ class Stage:
     _: KW_ONLY
     executor: str = "ray"
     needs: Needs | Callable[[Any], Needs] = field(default_factory=lambda: {"CPU": 1})
-    follows: bool = False
+    on_driver_node: bool = False
     data: Sequence[str] = ()
 
     @property
@@ -135,10 +135,10 @@ def call(work: Work, *, context: Context, again: bool = False) -> Artefact:
         BadInput: If this process does not see the store.
         StageFailed: If the code is another than in the driver: it was edited during the run.
     """
-    store.expect(context.tracker.home)
+    store.require_same_store(context.tracker.home)
     name, key = work.stage.name, work.key
     with store.lock(f"{name}-{key}"):
-        made = None if context.force else store.record(name, key)
+        made = None if context.force else store.find(name, key)
         if made is None:
             if context.force and not again:
                 store.forget(work.folder)

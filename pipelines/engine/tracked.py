@@ -9,7 +9,7 @@ from rich.console import Console
 from pipelines import store
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Context
-from pipelines.store.urls import without_password
+from pipelines.store.paths import without_password
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:

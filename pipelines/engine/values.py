@@ -21,7 +21,7 @@ class Source:
 
 
 class Artefact:
-    """The folder that a stage wrote: known by its content, valid while that is unchanged.
+    """The folder that a stage wrote, known by its content.
 
     Arguments:
         stage: Name of the stage.
@@ -34,22 +34,22 @@ class Artefact:
 
     @classmethod
     def stored(cls, stage: str, key: str) -> "Artefact | None":
-        """Returns that of a key if the store has it, whole and unchanged, else None."""
-        record = store.record(stage, key)
+        """Returns the artefact of a key if the store has it unchanged, else None."""
+        record = store.find(stage, key)
         return None if record is None else cls(stage, key, record)
 
     @property
     def path(self) -> Path:
-        """The folder; with a storage it is copied to this machine's store if need be.
+        """The folder in this machine's store; from a bucket it is copied if need be.
 
         Raises:
-            BadInput: If the storage has not what was stored.
+            BadInput: If the artefact in the bucket is corrupt.
         """
-        return store.present(store.artefact(self.stage, self.key))
+        return store.ensure_local(store.artefact(self.stage, self.key))
 
     @property
     def location(self) -> str:
-        """Where all nodes see it: a path, or a URL."""
+        """The place at which all nodes see it: a path, or a URL."""
         return store.location(store.artefact(self.stage, self.key))
 
 

@@ -23,7 +23,7 @@ from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, Stage, own
+from pipelines.engine import Artefact, Source, Stage, needs_from_config
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import FAILED, fail, gather, subgraph
 from pipelines.gradient_alignment.classifiers import check_shape
@@ -40,10 +40,10 @@ from pipelines.gradient_alignment.models import (
 
 PACKAGE = "pipelines.gradient_alignment"
 
-flow = Stage(f"{PACKAGE}.flow", needs=own)
-reference = Stage(f"{PACKAGE}.reference", needs=own)
-classify = Stage(f"{PACKAGE}.classify", needs=own)
-measure = Stage(f"{PACKAGE}.measure", needs=own)
+flow = Stage(f"{PACKAGE}.flow", needs=needs_from_config)
+reference = Stage(f"{PACKAGE}.reference", needs=needs_from_config)
+classify = Stage(f"{PACKAGE}.classify", needs=needs_from_config)
+measure = Stage(f"{PACKAGE}.measure", needs=needs_from_config)
 align = Stage(f"{PACKAGE}.align", data=["pipelines.reporting"])
 
 MOST_FLOWS = 20

@@ -20,7 +20,7 @@ from pipelines.config.source import counted, examined, opened
 from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.engine import ALONE, Artefact, Source, Stage, own
+from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import gather_cells
 from pipelines.paper import config as configs
@@ -32,10 +32,10 @@ from pipelines.reporting.style import is_picture
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
     configs.DivergeConfig: Stage("pipelines.paper.diverge"),
-    FillConfig: Stage("pipelines.paper.fill", needs=own),
-    PeerConfig: Stage("pipelines.paper.peer", needs=own),
-    configs.StackConfig: Stage("pipelines.paper.stack", needs=own),
-    configs.StepsConfig: Stage("pipelines.paper.steps", needs=ALONE),
+    FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
+    PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
+    configs.StackConfig: Stage("pipelines.paper.stack", needs=needs_from_config),
+    configs.StepsConfig: Stage("pipelines.paper.steps", needs=WHOLE_NODE),
 }
 """Stages that measure, by the type of their configuration."""
 

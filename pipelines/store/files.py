@@ -1,16 +1,18 @@
-"""Files that readers see complete: text and JSON."""
+"""Files that readers see complete, and locks among processes."""
 
-__all__ = ["drafted", "write_json", "write_text"]
+__all__ = ["drafted", "lock", "write_bytes", "write_json", "write_text"]
 
+import fcntl
 import json
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ebflow.files import move
+from pipelines.store.paths import home
 
 
 @contextmanager
@@ -28,10 +30,15 @@ def drafted(final: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file; readers always get the old or the complete new one."""
+    with drafted(path) as draft:
+        draft.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file; readers always get the old or the complete new one."""
-    with drafted(path) as draft:
-        draft.write_text(text)
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
@@ -45,3 +52,22 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds a lock among all processes that share the store; a process that dies frees it.
+
+    Arguments:
+        name: A file name.
+        waiting: Called once if another process holds it.
+    """
+    path = home() / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

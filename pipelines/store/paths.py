@@ -1,17 +1,17 @@
-"""Where things are in the store, and what they are called on the storage."""
+"""Paths in the store, and URLs where paths are expected."""
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
-from pipelines.store import storage
-from pipelines.store.urls import is_url, without_password
 
 ARTEFACTS = "artefacts"
 
 
 def home() -> Path:
-    """Returns the absolute path of the store; makes nothing.
+    """Returns the absolute path of the store; creates nothing.
 
     Raises:
         BadInput: If ``EBFLOW_HOME`` is a URL.
@@ -19,8 +19,10 @@ def home() -> Path:
     place = os.environ.get("EBFLOW_HOME") or "runs/.store"
     if is_url(place):
         raise BadInput(
-            f"EBFLOW_HOME: found {without_password(place)}, expected a folder; a bucket is named "
-            f"by {storage.VARIABLE}, beside a folder on each node"
+            option="EBFLOW_HOME",
+            found=without_password(place),
+            expected="a folder",
+            hint="A bucket is named by EBFLOW_STORAGE, beside a folder on each node",
         )
     return Path(place).absolute()
 
@@ -31,20 +33,24 @@ def artefact(stage: str, key: str) -> Path:
 
 
 def work(stage: str, key: str) -> Path:
-    """Returns the folder that an unfinished stage goes on from."""
+    """Returns the folder of a stage that has not finished."""
     return home() / "work" / stage / key
 
 
-def location(path: Path) -> str:
-    """Returns where all nodes see what has a path in the store: a path, or a URL."""
-    return storage.location(name(path)) if storage.used() else str(path)
-
-
-def name(path: Path) -> str:
-    """Returns the name on the storage of what has a path in the store."""
-    return "/".join(path.relative_to(home()).parts)
-
-
 def user_cache() -> Path:
-    """Returns the folder of what the user's processes need not make twice; makes nothing."""
+    """Returns the folder of files that the user's processes share; creates nothing."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ebflow"
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL, such as ``s3://bucket/data``, rather than a path."""
+    head, slash, _ = place.partition("/")
+    return bool(slash and head.endswith(":") and urlsplit(head).scheme)
+
+
+def without_password(url: str) -> str:
+    """Returns a URL that may be shown: without user, password, query and fragment.
+
+    Not by ``urlsplit``: it raises at brackets, and ``urlunsplit`` loses slashes of a database's.
+    """
+    return re.sub(r"//[^/?#]*@", "//", url).partition("?")[0].partition("#")[0]

@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.store.urls import without_password
+from pipelines.store.paths import without_password
 from pipelines.tracking import backend
 
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"

@@ -63,7 +63,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         BadInput: One of several may be alone in what it sees of store and data. The others wait
             for it, until Ray ends them all because it failed.
     """
-    here = {name: str(store.present(Path(job[name]))) for name in ("data", "start")}
+    here = {name: str(store.ensure_local(Path(job[name]))) for name in ("data", "start")}
     place = launched()
     try:
         return train({**job, **here}, place)

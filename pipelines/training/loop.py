@@ -15,7 +15,7 @@ from ebflow.checkpoint import check, load
 from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
 from pipelines import store
-from pipelines.cluster.connection import launched
+from pipelines.cluster.connection import uses_ray_train
 from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
@@ -79,7 +79,7 @@ def fit(
             on.
         work: Folder of the checkpoints.
         reporter: Reports the metrics.
-        here: True if a lone worker trains in this process; None: as ``launched`` has it.
+        here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
 
     Returns:
         As :meth:`Recorder.finish`, and ``began``.
@@ -89,7 +89,7 @@ def fit(
         NonFinite: If a loss or likelihood was not finite, and the training was not to be tried
             again, or had no validation before.
     """
-    here = not launched(config.cluster) if here is None else here
+    here = not uses_ray_train(config.cluster) if here is None else here
     job = {"config": config.model_dump(mode="json"), "store": store.identity()}
     job |= {"data": str(data), "start": str(start), "work": str(work)}
     if here:
@@ -110,7 +110,7 @@ def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> No
     Raises:
         BadInput: If one has been damaged since it was written.
     """
-    store.download_entries(work / CHECKPOINTS)
+    store.download(work / CHECKPOINTS)
     for name, step in steps.items():
         shutil.copytree(Checkpoints(work / CHECKPOINTS).path(step), output / name)
         check(output / name)
@@ -126,7 +126,7 @@ def train(job: dict[str, Any], place: WorkerContext) -> dict[str, Any]:
         place: Where the worker stands.
     """
     if not embedded():
-        store.expect(job["store"])
+        store.require_same_store(job["store"])
     config = Training.model_validate(job["config"])
     torch.set_num_threads(config.train.threads)
     data, start, work = (Path(job[name]) for name in ("data", "start", "work"))
@@ -204,7 +204,7 @@ def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "R
     """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
-        store.download_entries(checkpoints.folder)
+        store.download(checkpoints.folder)
     trainer.wait()
     found, why = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
     step = int(trainer.agreed(-1 if found is None else found))
@@ -265,7 +265,7 @@ class Recorder:
         self._report(keep=True)
         self.checkpoints.save(self.trainer)
         if self.trainer.shard[0] == 0:
-            store.upload_entries(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
+            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:

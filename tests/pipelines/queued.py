@@ -1,6 +1,6 @@
 """Tasks in the queue of the Ray that a run embeds; prints what ran beside what.
 
-A process of its own: Ray reads its environment where it is imported.
+A process of its needs_from_config: Ray reads its environment where it is imported.
 """
 
 import json
@@ -16,9 +16,9 @@ CORES = environment.cpus()
 def begin(needs, body, *words):
     import ray
 
-    from pipelines.engine.demand import reserved
+    from pipelines.engine.resources import ray_options
 
-    return ray.remote(**reserved(needs), max_retries=0)(body).remote(*words)
+    return ray.remote(**ray_options(needs), max_retries=0)(body).remote(*words)
 
 
 def hold(folder, name):

@@ -3,7 +3,6 @@
 No Ray: the stages run in the driver.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -41,7 +40,7 @@ from pipelines.config import (
 from pipelines.density import graph as density
 from pipelines.density.checks import check as check_density
 from pipelines.engine import (
-    ALONE,
+    WHOLE_NODE,
     Artefact,
     Context,
     Retries,
@@ -51,9 +50,9 @@ from pipelines.engine import (
     executors,
     keys,
 )
-from pipelines.engine.demand import own, reserved
 from pipelines.engine.evaluation import Engine, Status, plan
-from pipelines.engine.executors import RayExecutor, StageExecutor, _place
+from pipelines.engine.executors import RayExecutor, StageExecutor
+from pipelines.engine.resources import needs_from_config, ray_options
 from pipelines.engine.stages import Work
 from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
@@ -451,7 +450,7 @@ def test_each_stage_that_ran_is_a_child_run(engine):
     assert set(children) == {"write", "double"}
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     key = children["write"].data.tags["ebflow.key"]
-    assert store.record("write", key).run_id == children["write"].info.run_id
+    assert store.find("write", key).run_id == children["write"].info.run_id
     note = children["write"].data.tags["mlflow.note.content"]
     assert note.startswith("Stage `write`. Of a test.\n\n")
     assert note.endswith("\n\nTo reproduce it:\n\n```sh\nebflow run tests\n```")
@@ -462,15 +461,6 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     home.rename(tmp_path / "moved")
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "moved"))
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
-
-
-def test_a_search_is_where_the_driver_has_its_store():
-    """On a cluster whose nodes share no disk, the driver reads the records of trials there."""
-    assert _place(search.search, Connection()) == {}
-    shared = Connection(node="a" * 56)
-    assert _place(density.evaluate, shared) == {}
-    strategy = _place(search.search, shared)["scheduling_strategy"]
-    assert (strategy.node_id, strategy.soft) == ("a" * 56, False)
 
 
 @pytest.fixture
@@ -627,7 +617,7 @@ NEEDS = {
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
-    "a benchmark": (paper.MEASURES[StepsConfig], None, ALONE),
+    "a benchmark": (paper.MEASURES[StepsConfig], None, WHOLE_NODE),
     "a GPU": (gradient_alignment.measure, MeasureConfig(gpu=True), {"CPU": 1, "GPU": 1}),
 }
 
@@ -636,17 +626,6 @@ NEEDS = {
 def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: True)
     assert Work(stage, config).needs == needs
-
-
-def test_a_node_that_does_not_answer_is_named(monkeypatch):
-    nodes = [{"NodeID": name * 56, "NodeManagerHostname": name, "Alive": name != "c"}
-             for name in "abc"]  # fmt: skip
-    look = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda identity: object()))
-    monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: look)
-    monkeypatch.setattr(ray, "wait", lambda looks, **_: (looks[:1], looks[1:]))
-    with pytest.raises(StageFailed, match="node b: found no answer within 120 s, expected a look"):
-        connection._probe("the store's id")
 
 
 def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
@@ -668,16 +647,16 @@ def test_a_clusters_trainings_are_launched(monkeypatch):
 def test_the_memory_of_a_trial_is_reserved_where_others_share_a_node(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
     trial = Training(cluster=ClusterConfig(memory=2))
-    assert own(trial) == {"CPU": 1} | ({} if alone else {"memory": 2 * 2**30})
+    assert needs_from_config(trial) == {"CPU": 1} | ({} if alone else {"memory": 2 * 2**30})
 
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
     monkeypatch.setattr(connection, "largest_node", lambda: 2.0)
-    given = [reserved(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, ALONE)]
+    given = [ray_options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
     assert given == [1, 2 if alone else 3, 0, 2]
-    assert reserved({"CPU": 1, "GPU": 2})["num_gpus"] == 2
+    assert ray_options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
 
 
 def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
@@ -689,7 +668,7 @@ def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
     monkeypatch.setattr(ray, "get", lambda _: nodes.append(worker))
     wake = SimpleNamespace(remote=lambda: None)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
-    assert reserved(ALONE)["num_cpus"] == 16
+    assert ray_options(WHOLE_NODE)["num_cpus"] == 16
 
 
 def test_a_stage_has_the_threads_that_it_declares(engine):
@@ -712,7 +691,7 @@ def test_data_that_change_before_they_are_prepared_are_refused(engine, tabular_f
     pq.write_table(table.slice(1), file)
     with pytest.raises(BadInput, match="rows.parquet: found other data than when the run start"):
         engine().run(density.prepare(config.data, [source]))
-    assert store.record("prepare", "*") is None
+    assert store.find("prepare", "*") is None
 
 
 def test_stages_share_one_remote_function(monkeypatch):
@@ -737,17 +716,3 @@ def test_stages_share_one_remote_function(monkeypatch):
     executor.stop()
     executors._remote_call.cache_clear()
     assert len(made) == 1
-
-
-def test_a_folder_that_a_driver_in_another_container_uses_stays():
-    """Containers that share a disk do not see each other's processes."""
-    folders = [Path(f"/tmp/{connection.PREFIX}99999999-{name}") for name in ("used", "left")]
-    for folder in folders:
-        folder.mkdir()
-    with (folders[0] / "in-use").open("w") as stream:
-        (folders[1] / "in-use").touch()
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        connection._sweep()
-        assert [folder.exists() for folder in folders] == [True, False]
-    connection._sweep()
-    assert not folders[0].exists()

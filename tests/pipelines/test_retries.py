@@ -6,7 +6,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, TaskCancelledError, Wo
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines.engine import Retries
-from pipelines.engine.retries import passing
+from pipelines.engine.retries import is_transient
 from pipelines.errors import Diverged, StageFailed
 
 
@@ -27,20 +27,20 @@ LASTING = [BadInput("x"), NonFinite("x"), Diverged("x"), StageFailed("x"), ZeroD
 
 @pytest.mark.parametrize("error", PASSING, ids=repr)
 def test_disks_networks_and_nodes_pass(error):
-    assert passing(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize("error", LASTING, ids=repr)
 def test_bad_input_and_divergence_do_not(error):
-    assert not passing(error) and not passing(Wrapped(error))
+    assert not is_transient(error) and not is_transient(Wrapped(error))
 
 
 def test_what_is_wrapped_counts():
-    assert passing(Wrapped(Wrapped(OSError())))
+    assert is_transient(Wrapped(Wrapped(OSError())))
 
 
 def test_a_training_whose_workers_were_restarted_in_vain_does_not_pass():
-    assert not passing(Wrapped(ActorDiedError()))
+    assert not is_transient(Wrapped(ActorDiedError()))
 
 
 def test_pauses_double():

@@ -165,10 +165,10 @@ def test_a_pickle_or_a_call_as_the_configuration(text, bomb, tmp_path):
 def test_a_pickle_in_the_store(bomb, home):
     store.artefact("train", "key").mkdir(parents=True)
     store.artefact("train", "key").with_suffix(".json").write_bytes(bomb)
-    assert store.record("train", "key") is None
+    assert store.find("train", "key") is None
     (home / "id").write_bytes(bomb)
     with pytest.raises(BadInput, match="another store"):
-        store.expect("id")
+        store.require_same_store("id")
     with pytest.raises(BadInput, match="id: found a damaged file, expected the 32 hexadecimal"):
         store.identity()
 

@@ -6,7 +6,7 @@ import pytest
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.store import storage
+from pipelines.store import bucket as remote
 
 from .buckets import KEYS, GoogleBuckets
 
@@ -61,24 +61,24 @@ def made(node):
 
 def test_what_a_node_made_another_finds(node, made):
     home = node("two")
-    assert store.record("stage", "key") == made
+    assert store.find("stage", "key") == made
     assert not home.exists()
-    path = store.present(store.artefact("stage", "key"))
+    path = store.ensure_local(store.artefact("stage", "key"))
     assert path.is_relative_to(home) and store.digest(path) == made.digest
     assert (path / "inner" / "deep.txt").read_text() == "deep"
 
 
 def test_a_file_in_an_artefact_brings_the_whole(node, made):
     node("two")
-    path = store.present(store.artefact("stage", "key") / "a")
+    path = store.ensure_local(store.artefact("stage", "key") / "a")
     assert path.read_text() == "a" and (path.parent / "b").read_text() == "bb"
 
 
 def test_what_is_there_is_not_copied_again(node, made):
     node("two")
-    path = store.present(store.artefact("stage", "key"))
+    path = store.ensure_local(store.artefact("stage", "key"))
     before = path.stat().st_ino
-    assert store.present(path).stat().st_ino == before
+    assert store.ensure_local(path).stat().st_ino == before
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_what_is_there_is_not_copied_again(node, made):
 def test_a_copy_that_was_harmed_is_copied_again(harm, node, made):
     for name in ("one", "two"):
         node(name)
-        path = store.present(store.artefact("stage", "key"))
+        path = store.ensure_local(store.artefact("stage", "key"))
         harm(path)
-        assert store.digest(store.present(path)) == made.digest
+        assert store.digest(store.ensure_local(path)) == made.digest
 
 
 def test_what_is_made_again_replaces_the_copies(node, made):
     node("two")
-    store.present(store.artefact("stage", "key"))
+    store.ensure_local(store.artefact("stage", "key"))
     again = store.commit("stage", "key", folder(node("one"), c="c"), run_id="later")
     node("two")
-    assert store.record("stage", "key") == again
-    path = store.present(store.artefact("stage", "key"))
+    assert store.find("stage", "key") == again
+    path = store.ensure_local(store.artefact("stage", "key"))
     assert sorted(p.name for p in path.iterdir()) == ["c", "inner"]
 
 
@@ -107,28 +107,31 @@ def test_an_artefact_that_lost_files_has_no_record(change, node, made):
     content = f"artefacts/stage/key/{made.digest}"
     match change:
         case "gone":
-            storage.remove(f"{content}/a")
+            remote.remove(f"{content}/a")
         case "shorter":
-            storage.write(f"{content}/b", b"b")
+            remote.write_shared(store.home() / f"{content}/b", b"b")
         case _:
-            storage.remove(content)
-    assert store.record("stage", "key") is None
+            remote.remove(content)
+    assert store.find("stage", "key") is None
 
 
 @pytest.mark.parametrize("change", ["changed", "all gone"])
 def test_what_is_damaged_is_one_line_and_made_again(change, node, made):
     content = f"artefacts/stage/key/{made.digest}"
-    storage.write(f"{content}/b", b"BB") if change == "changed" else storage.remove(content)
+    if change == "changed":
+        remote.write_shared(store.home() / f"{content}/b", b"BB")
+    else:
+        remote.remove(content)
     home = node("two")
     with pytest.raises(BadInput, match="artefacts/stage/key: found files that are missing or"):
-        store.present(store.artefact("stage", "key"))
-    assert store.record("stage", "key") is None
+        store.ensure_local(store.artefact("stage", "key"))
+    assert store.find("stage", "key") is None
     assert list((home / "artefacts" / "stage").iterdir()) == []
 
 
 def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
     """Who copies sees the old content go; the new record is not taken for a damaged one."""
-    fetch = storage.fetch
+    fetch = remote.fetch
 
     def late(name, path):
         store.commit("stage", "key", folder(node("one"), a="c"), run_id="later")
@@ -137,22 +140,22 @@ def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
 
     node("two")
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "fetch", late)
+        patch.setattr(remote, "fetch", late)
         with pytest.raises(OSError, match="was made again while it was copied"):
-            store.present(store.artefact("stage", "key"))
-    assert store.record("stage", "key").run_id == "later"
-    assert (store.present(store.artefact("stage", "key")) / "a").read_text() == "c"
+            store.ensure_local(store.artefact("stage", "key"))
+    assert store.find("stage", "key").run_id == "later"
+    assert (store.ensure_local(store.artefact("stage", "key")) / "a").read_text() == "c"
 
 
 def cut(monkeypatch):
     """Lets the storage take the first of what comes, and then no more."""
-    put = storage.put
+    put = remote.put
 
     def half(path, name):
         put(path, name)
         raise OSError("no more")
 
-    monkeypatch.setattr(storage, "put", half)
+    monkeypatch.setattr(remote, "put", half)
 
 
 def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
@@ -161,9 +164,9 @@ def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
         cut(patch)
         with pytest.raises(OSError, match="no more"):
             store.commit("stage", "key", folder(node("one"), a="c"), run_id="later")
-    assert store.record("stage", "key") == made
+    assert store.find("stage", "key") == made
     node("two")
-    assert (store.present(store.artefact("stage", "key")) / "b").read_text() == "bb"
+    assert (store.ensure_local(store.artefact("stage", "key")) / "b").read_text() == "bb"
 
 
 def work_of(home, **texts):
@@ -183,10 +186,10 @@ def test_work_goes_on_elsewhere(node):
     work = work_of(node("one"), step1="1")
     (work / "rows").write_text("row")
     store.upload(work / "rows")
-    store.upload_entries(work, work / "step1")
+    store.mirror(work, work / "step1")
     node("two")
     own = store.work("train", "key")
-    store.download_entries(own)
+    store.download(own)
     assert states(own) == {"step1": "1"} and (own / "rows").read_text() == "row"
     assert len(list(own.iterdir())) == 2
 
@@ -195,39 +198,15 @@ def test_a_mirror_follows(node):
     """What is gone goes; what was written anew, though as long, replaces what was there."""
     node("one")
     work = work_of(store.home(), step1="1")
-    store.upload_entries(work, work / "step1")
+    store.mirror(work, work / "step1")
     work_of(store.home(), step2="2")
-    store.upload_entries(work, work / "step2")
+    store.mirror(work, work / "step2")
     store.evict(work / "step1")
     work_of(store.home(), step2="3")
-    store.upload_entries(work, work / "step2")
+    store.mirror(work, work / "step2")
     node("two")
-    store.download_entries(store.work("train", "key"))
+    store.download(store.work("train", "key"))
     assert states(store.work("train", "key")) == {"step2": "3"}
-
-
-@pytest.mark.parametrize("where", ["put", "write"])
-def test_who_is_killed_while_keeping_leaves_what_was_kept(where, node, monkeypatch):
-    node("one")
-    work = work_of(store.home(), last="1")
-    store.upload(work / "last")
-    work_of(store.home(), last="2")
-    with monkeypatch.context() as patch:
-        if where == "put":
-            cut(patch)
-        else:
-            patch.setattr(storage, "write", lambda name, content: 1 / 0)
-        with pytest.raises((OSError, ZeroDivisionError)):
-            store.upload(work / "last")
-    node("two")
-    store.download(store.work("train", "key") / "last")
-    assert states(store.work("train", "key")) == {"last": "1"}
-    node("one")
-    store.upload(work / "last")
-    node("two")
-    store.download(store.work("train", "key") / "last")
-    assert states(store.work("train", "key")) == {"last": "2"}
-    assert len(storage.names("work/train/key/last")) == 1
 
 
 def test_what_a_node_has_of_an_earlier_life_goes(node):
@@ -250,7 +229,7 @@ def test_what_is_forgotten_is_gone_everywhere(node):
     (work / "state").write_text("1")
     store.upload(work)
     store.forget(work)
-    assert not work.exists() and storage.size("work/train/key") == 0
+    assert not work.exists() and remote.size("work/train/key") == 0
     store.forget(work)
 
 
@@ -258,19 +237,19 @@ def test_nodes_know_their_store(node, monkeypatch, tmp_path):
     node("one").mkdir(parents=True)
     identity = store.identity()
     node("two")
-    store.expect(identity)
+    store.require_same_store(identity)
     assert not store.home().exists()
     with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .* on node"):
-        store.expect("0" * 32)
+        store.require_same_store("0" * 32)
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/elsewhere")
     with pytest.raises(BadInput, match="EBFLOW_STORAGE: found no store at .*elsewhere on node"):
-        store.expect(identity)
+        store.require_same_store(identity)
 
 
 def test_a_storage_that_answers_is_left_alone(node, tmp_path):
     node("one")
-    storage.check()
-    assert storage.names("") == [] and not (tmp_path / "shared").exists()
+    remote.check()
+    assert remote._names("") == [] and not (tmp_path / "shared").exists()
 
 
 WRONG = {
@@ -306,14 +285,14 @@ def test_a_missing_bucket_is_one_line(bucket, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EBFLOW_STORAGE", bucket.url.replace("ebflow-tests", "nowhere"))
     with pytest.raises(BadInput, match="found no bucket nowhere, expected one that was made"):
-        storage.check()
+        remote.check()
 
 
 def test_a_file_as_storage_is_one_line(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/file")
     with pytest.raises(BadInput, match="EBFLOW_STORAGE: found the file "):
-        storage.check()
+        remote.check()
 
 
 @pytest.mark.parametrize("place", ["store", "store/inner", "here/runs/density/digits", ""])

@@ -1,5 +1,6 @@
 """The store: whole artefacts or none, changes noticed, one worker a key."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import store
+from pipelines.store import artefacts
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def test_commit_moves_the_folder_and_records_it(made, home):
     folder, record = made
     assert not (home / "draft").exists()
     assert (folder / "inner" / "b.txt").read_text() == "b"
-    assert store.record("stage", "key") == record
+    assert store.find("stage", "key") == record
     assert record == store.Record(store.digest(folder), 2, "run")
 
 
@@ -34,7 +36,7 @@ def test_commit_replaces_what_was_there(made, home):
     (home / "draft" / "c.txt").write_text("c")
     store.commit("stage", "key", home / "draft", run_id="later")
     assert [path.name for path in folder.iterdir()] == ["c.txt"]
-    assert store.record("stage", "key").run_id == "later"
+    assert store.find("stage", "key").run_id == "later"
 
 
 def test_an_equal_artefact_stays_for_those_who_read_it(made, home):
@@ -44,7 +46,7 @@ def test_an_equal_artefact_stays_for_those_who_read_it(made, home):
         (home / "draft" / path.relative_to(folder)).write_text(path.read_text())
     inode = folder.stat().st_ino
     assert store.commit("stage", "key", home / "draft", run_id="later").digest == record.digest
-    assert folder.stat().st_ino == inode and store.record("stage", "key").run_id == "later"
+    assert folder.stat().st_ino == inode and store.find("stage", "key").run_id == "later"
 
 
 def test_a_kill_while_the_id_is_written_leaves_none(home, monkeypatch):
@@ -62,7 +64,7 @@ def test_a_kill_while_the_id_is_written_leaves_none(home, monkeypatch):
 
 
 def test_no_artefact_has_no_record(home):
-    assert store.record("stage", "key") is None
+    assert store.find("stage", "key") is None
     assert not home.exists()
 
 
@@ -75,10 +77,30 @@ CHANGES = {
 }
 
 
+def test_a_hit_reads_no_file_and_a_copy_of_the_store_is_as_good(made, monkeypatch):
+    """Times of a copy may differ: then the content decides."""
+    folder, record = made
+    (folder / "a.txt").touch()
+    assert store.find("stage", "key") == record
+    os.utime(folder / "a.txt", ns=(0, record.files["a.txt"][1]))
+    monkeypatch.setattr(artefacts, "digest", lambda folder: pytest.fail("read"))
+    assert store.find("stage", "key") == record
+
+
+def test_verify_finds_what_sizes_and_times_do_not_show(made, ebflow):
+    folder, record = made
+    assert ebflow("store", "verify").code == 0
+    (folder / "a.txt").write_text("A")
+    os.utime(folder / "a.txt", ns=(0, record.files["a.txt"][1]))
+    assert store.find("stage", "key") == record
+    ended = ebflow("store", "verify")
+    assert ended.code == 1 and ended.out[0] == str(folder)
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_changed_artefact_has_no_record(made, change):
     change(made[0])
-    assert store.record("stage", "key") is None
+    assert store.find("stage", "key") is None
 
 
 def test_the_digest_does_not_depend_on_the_place(made, tmp_path):

@@ -1,0 +1,192 @@
+"""Finished artefacts: folders that are complete, each with a record of its content beside it."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ebflow.errors import BadInput
+from ebflow.files import move, previous
+from pipelines.store import bucket
+from pipelines.store.files import lock, write_text
+from pipelines.store.paths import ARTEFACTS, artefact, home
+
+CORRUPT = "found files that are missing or changed, expected what was stored"
+"""The message about an artefact whose content is not that of its record."""
+
+Stamps = dict[str, list[int]]
+"""Size in bytes and modification time in nanoseconds of each file, by its path."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a finished artefact.
+
+    Attributes:
+        digest: The SHA-256 of its content.
+        size: Its bytes.
+        run_id: Its MLflow run.
+        files: The stamps of its files on the node that committed it.
+    """
+
+    digest: str
+    size: int
+    run_id: str
+    files: Stamps = field(default_factory=dict, compare=False)
+
+
+def digest(folder: Path) -> str:
+    """Returns the SHA-256 over names and content of all files below a folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(folder)
+    total = hashlib.sha256()
+    for path in _files(folder):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()
+
+
+def find(stage: str, key: str) -> Record | None:
+    """Returns the record of an artefact if that is complete and unchanged, else None.
+
+    Sizes and modification times are compared with the record; where only times differ, as in a
+    copy of the store, all files are read. In a bucket, sizes are compared.
+    """
+    final = artefact(stage, key)
+    record = _record(final)
+    if record is None:
+        return None
+    if bucket.used():
+        return record if bucket.size(_copy(final, record)) == record.size else None
+    return record if _unchanged(final, record) else None
+
+
+def _unchanged(final: Path, record: Record) -> bool:
+    stamps = _stamps(final)
+    same_sizes = {name: size for name, (size, _) in stamps.items()} == {
+        name: size for name, (size, _) in record.files.items()
+    }
+    return same_sizes and (stamps == record.files or digest(final) == record.digest)
+
+
+def has_record(stage: str, key: str) -> bool:
+    """True if an artefact was finished, even if it is corrupt now."""
+    return bucket.read_shared(_beside(artefact(stage, key))) is not None
+
+
+def corrupt() -> Iterator[Path]:
+    """Yields the artefacts of this machine's store that are corrupt; reads every file."""
+    for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
+        record, final = _parsed(path.read_bytes()), path.with_suffix("")
+        if final.is_dir() or not bucket.used():
+            if record is None or not final.is_dir() or digest(final) != record.digest:
+                yield final
+
+
+def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
+    """Moves a finished folder to its place in the store and records it.
+
+    An artefact of the same content stays, as others may be reading it. Folder and record are on
+    the disk before they have their names, and in the bucket, if there is one, before its record.
+
+    Raises:
+        OSError: If the disk or the bucket does not take it; then there is no new record.
+    """
+    final = artefact(stage, key)
+    record = _moved(folder, final, run_id)
+    if bucket.used():
+        bucket.put(final, _copy(final, record))
+        bucket.upload(_beside(final))
+        bucket.remove_others(bucket.name(final), record.digest)
+    return record
+
+
+def ensure_local(path: Path) -> Path:
+    """Returns a path below an artefact, once this machine's store has the artefact.
+
+    Raises:
+        BadInput: If the artefact in the bucket is corrupt; the same command recomputes it.
+    """
+    if bucket.used():
+        _, stage, key, *_ = path.relative_to(home()).parts
+        with lock(f"copy-{stage}-{key}"):
+            final = artefact(stage, key)
+            record = _record(final)
+            if record is None or not final.is_dir() or digest(final) != record.digest:
+                _fetch(final, record)
+    return path
+
+
+def _fetch(final: Path, record: Record | None) -> None:
+    """Copies an artefact from the bucket; removes a record whose artefact is corrupt."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
+        draft = Path(folder) / final.name
+        if record is not None and bucket.size(_copy(final, record)):
+            bucket.fetch(_copy(final, record), draft)
+        if record is not None and draft.is_dir() and digest(draft) == record.digest:
+            _moved(draft, final, record.run_id)
+            return
+    if _record(final) != record:
+        raise OSError(f"{bucket.location(final)}: was made again while it was copied")
+    bucket.remove(bucket.name(_beside(final)))
+    hint = "The same command makes it again"
+    raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
+
+
+def _moved(folder: Path, final: Path, run_id: str) -> Record:
+    """Moves a folder to its final place on this machine; returns its new record."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    content = digest(folder)
+    if not final.is_dir() or digest(final) != content:
+        _beside(final).unlink(missing_ok=True)
+        shutil.rmtree(previous(final), ignore_errors=True)
+        if final.exists():
+            final.rename(previous(final))
+        move(folder, final)
+        shutil.rmtree(previous(final), ignore_errors=True)
+    stamps = _stamps(final)
+    record = Record(content, sum(size for size, _ in stamps.values()), run_id, stamps)
+    write_text(_beside(final), json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def _record(final: Path) -> Record | None:
+    content = bucket.read_shared(_beside(final))
+    return None if content is None else _parsed(content)
+
+
+def _parsed(content: bytes) -> Record | None:
+    try:
+        return Record(**json.loads(content))
+    except (TypeError, ValueError):
+        return None
+
+
+def _beside(final: Path) -> Path:
+    """Returns the file of an artefact's record."""
+    return final.with_suffix(".json")
+
+
+def _copy(final: Path, record: Record) -> str:
+    """Returns the name of an artefact's content in the bucket, where each content has its own."""
+    return f"{bucket.name(final)}/{record.digest}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _stamps(folder: Path) -> Stamps:
+    return {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
+        for path in _files(folder)
+    }
