@@ -19,7 +19,6 @@ from pipelines.config import recipes
 from pipelines.config.files import dump
 from pipelines.config.section import Section
 from pipelines.errors import StageFailed
-from pipelines.reporting.renderers import show
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
@@ -125,6 +124,7 @@ def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
     """
     from pipelines.engine import runner
     from pipelines.engine.checks import check
+    from pipelines.reporting.renderers import show
 
     inputs, console = check(run), terminal()
     console.print(line)

@@ -1,4 +1,4 @@
-"""What of a configuration is checked against its data and this machine before anything runs."""
+"""Checks of a configuration with its data and this machine, before anything runs."""
 
 import os
 from collections.abc import Iterator

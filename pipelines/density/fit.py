@@ -1,4 +1,4 @@
-"""How well a trained flow fits the test rows: samples beside them, latents, the least likely."""
+"""The fit of a trained flow to the test rows: samples, latents, the least likely rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ ROWS = 1000
 """Most test rows that are compared with as many samples."""
 
 TILES = 64
-"""Samples of pictures, which are looked at alone."""
+"""Samples of images, which are only shown."""
 
 WIDEST = 100
-"""Most columns that are compared in pairs, and drawn: those that differ most."""
+"""Most columns that are compared in pairs and shown: those that differ most."""
 
 
 COMPARED = {
@@ -35,7 +35,7 @@ COMPARED = {
     "rows": "rows, energy distance",
     "latents": "latents, distance of the PIT from uniform",
 }
-"""What test rows and samples are compared in, from single columns to whole rows, and how."""
+"""Comparisons of test rows and samples, from single columns to whole rows."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Unlikely:
 def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     """Compares random test rows with samples; O(n²) in rows, at most ``ROWS``.
 
-    Of a conditional flow there is a sample for every row, given its context: bounds are then too
-    wide rather than too narrow.
+    A conditional flow gives one sample for every row, given its context; the bounds are then
+    conservative.
     """
     split = dataset.split("test")
     x, context = next(split.shuffled(min(len(split), ROWS), seed=seed))
@@ -94,8 +94,8 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     pit, picture = _transformed(density, x, seed), is_image(dataset.manifest)
     count = TILES if picture and pit is not None else ROWS
     shape = () if density.batch_shape else (count,)
-    drawn = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
-    y = drawn[drawn.isfinite().all(1)]
+    sampled = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
+    y = sampled[sampled.isfinite().all(1)]
     permuted, apart, chosen = generator(seed, "permutations"), {}, []
     if not picture:
         apart["columns"] = goodness.compared(goodness.columns, x, y, permuted)
@@ -107,11 +107,11 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
         apart["rows"] = goodness.compared(goodness.rows, x, y, permuted)
     if pit is not None:
         apart["latents"] = goodness.uniform(pit)
-    return Fit(x, y, len(drawn) - len(y), pit, apart, tuple(chosen))
+    return Fit(x, y, len(sampled) - len(y), pit, apart, tuple(chosen))
 
 
 def is_image(manifest: Manifest) -> bool:
-    """Returns whether rows are shown as pictures."""
+    """Returns True if rows are shown as images."""
     return manifest.levels is not None and is_picture(manifest.shape)
 
 

@@ -1,4 +1,4 @@
-r"""Goodness of fit: how samples of a density differ from data, and its latents from their law.
+r"""Goodness of fit: differences between samples and data, and between latents and N(0, I).
 
 Of two samples, of n and m rows:
 
@@ -9,9 +9,9 @@ Of two samples, of n and m rows:
 * whole rows by the energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|`, in columns divided
   by their pooled deviations.
 
-Each is asked again of ``PERMUTATIONS`` random partitions of the pooled rows into n and m, which
-are as likely as the true one if both samples have one law: the largest of K columns or pairs is
-beside the largest of K. That needs no assumption, whatever ties there are.
+Each is computed again for ``PERMUTATIONS`` random partitions of the pooled rows into n and m,
+which are as likely as the true one if both samples have one distribution. The largest of K columns
+or pairs is compared with the largest of K. That needs no assumption, with or without ties.
 
 Where latents are to be N(0, I), the probability integral transform of a row is
 :math:`F_{\chi^2_D}(\|u\|^2)`, uniform on (0, 1) for a true flow: near 1 are rows that lie further
@@ -102,7 +102,7 @@ def rows(pooled: Tensor, first: Tensor) -> Tensor:
 
 
 def radii(u: Tensor) -> Tensor:
-    """Returns F(‖u‖²) with shape (N,), F the law of χ² of D degrees, of latents (N, *latent)."""
+    """Returns F(‖u‖²) of latents (N, *latent), with shape (N,); F: χ² with D degrees."""
     squares = u.flatten(1).double().square()
     return torch.from_numpy(stats.chi2(squares.shape[1]).cdf(squares.sum(1).numpy()))
 

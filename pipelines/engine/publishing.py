@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +15,23 @@ from pipelines.config.files import dump
 from pipelines.engine import Artefact
 from pipelines.engine.checks import reported
 from pipelines.engine.pipeline import Run
-from pipelines.engine.tracked import Tracked
+from pipelines.engine.stages import Context
 from pipelines.reporting.renderers import markdown
 from pipelines.reporting.result import metrics, parameters
 from pipelines.store import bucket
 from pipelines.store.files import write_json
+from pipelines.store.paths import without_password
 from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
     from pipelines.engine.evaluation import Outcome
     from pipelines.tracking.run import StageRun
+    from pipelines.tracking.tracker import Tracker
 
 
-def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
+def publish(run: Run, outcome: "Outcome", tracked: "Tracked") -> dict[str, Any]:
     """Writes the folder of results and logs it to MLflow; returns the summary."""
-    run_id, made = tracked.run_id(_keys(outcome)), tracked.made
+    run_id, created = tracked.run_id(_keys(outcome)), tracked.created
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
         draft = Path(name)
@@ -40,12 +43,12 @@ def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
         left = sorted(entry.name for entry in draft.iterdir())
         for entry in left:
             _replace(draft / entry, run.output / entry)
-    if made is not None:
-        made.log_metrics(metrics(found))
-        made.log_params(parameters(found))
-        _log(run, outcome, made, left)
+    if created is not None:
+        created.log_metrics(metrics(found))
+        created.log_params(parameters(found))
+        _log(run, outcome, created, left)
         about = run.pipeline.describe(run.config).about
-        made.set_tags({NOTE: note(about, run.command, markdown(summary))})
+        created.set_tags({NOTE: note(about, run.command, markdown(summary))})
     stages = {stage: str(status) for stage, status in outcome.statuses.items()}
     return {**summary, "stages": stages, "files": files}
 
@@ -84,15 +87,15 @@ def _replace(new: Path, old: Path) -> None:
     new.replace(old)
 
 
-def _log(run: Run, outcome: "Outcome", made: "StageRun", left: Iterable[str]) -> None:
+def _log(run: Run, outcome: "Outcome", created: "StageRun", left: Iterable[str]) -> None:
     """Logs stages, configuration and files to MLflow; the model has the checkpoint."""
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
-    made.set_tags(_keys(outcome))
-    made.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
-    made.log_params(run.config.model_dump())
-    run.pipeline.log(outcome.value, run.output, made)
+    created.set_tags(_keys(outcome))
+    created.set_tags({f"ebflow.stage.{stage}": _joined(run_id) for stage, run_id in runs.items()})
+    created.log_params(run.config.model_dump())
+    run.pipeline.log(outcome.value, run.output, created)
     for path in (run.output / name for name in left if name != "checkpoint"):
-        made.log_artifacts(path, path.name if path.is_dir() else None)
+        created.log_artifacts(path, path.name if path.is_dir() else None)
 
 
 def upload(run: Run) -> str:
@@ -118,3 +121,71 @@ def announce(run: Run, console: Console) -> None:
 
 def _json(config: Section) -> Any:  # noqa: ANN401
     return config.model_dump(mode="json")
+
+
+class Tracked:
+    """The MLflow run of a pipeline, created when the first stage runs.
+
+    Arguments:
+        run: The run of the pipeline.
+        key: Its key.
+        stack: Ends the MLflow run.
+        console: The console that prints its id.
+    """
+
+    def __init__(self, run: Run, key: str, stack: ExitStack, console: Console) -> None:
+        self.run, self.key, self.stack, self.console = run, key, stack, console
+        self.created: StageRun | None = None
+
+    def context(self) -> Context:
+        """Creates the run; returns the context of its stages."""
+        tracker = self._connect()
+        self.created = self._start(tracker)
+        return Context(tracker, self.created.id, self.run.command, self.run.force)
+
+    def run_id(self, keys: Mapping[str, str]) -> str:
+        """Returns the id of the run; if all is cached, that of an earlier, equal command.
+
+        Arguments:
+            keys: Tags that name the run's artefacts.
+        """
+        if self.created is not None:
+            return self.created.id
+        from pipelines.tracking import history
+
+        tracker = self._connect()
+        tags = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity(), **keys}
+        own = {**tags, "ebflow.role": "pipeline"}
+        runs = history.tagged(tracker.client, self.run.pipeline.name, own)
+        finished = (run.info.run_id for run in runs if run.info.status == "FINISHED")
+        return next(finished, None) or self.context().parent
+
+    def _connect(self) -> "Tracker":
+        from pipelines.tracking.tracker import connect
+
+        tracker = connect(self.run.pipeline.name, self.key)
+        tracker.reclaim()
+        return tracker
+
+    def _start(self, tracker: "Tracker") -> "StageRun":
+        run = self.run
+        description = run.pipeline.describe(run.config)
+        recipe = {"ebflow.recipe": run.recipe} if run.recipe else {}
+        tags = {
+            "ebflow.role": "pipeline",
+            "ebflow.name": run.name,
+            NOTE: note(description.about, run.command),
+            **recipe,
+            **description.tags,
+        }
+        run_id = tracker.start(_title(run, description.parts), tags)
+        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
+        self.console.print(line, soft_wrap=True)
+        return self.stack.enter_context(tracker.run(run_id))
+
+
+def _title(run: Run, parts: Iterable[str]) -> str:
+    """Returns the name in MLflow, with each word once."""
+    names = dict.fromkeys([run.name, *parts])
+    recipe = [f"recipe {run.recipe}"] if run.recipe and run.recipe not in names else []
+    return " · ".join([*names, *recipe])

@@ -1,4 +1,4 @@
-"""What is asked of a trained flow: scores, samples, what is missing, a graph, a service."""
+"""Commands on a trained flow: score, sample, impute, export."""
 
 REFERENCE = "reference.safetensors"
 """File of log-densities of known rows in the folder of a checkpoint: see ``reference``."""

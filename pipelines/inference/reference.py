@@ -1,10 +1,10 @@
-r"""How unlikely a row is, beside rows whose log-densities are known.
+r"""Log-densities of training and test rows, and the ranks and p-values of other rows.
 
 Among n known log-densities, of which r are at most that of a row x, the rank of x is r and its
-p-value is :math:`(1 + r) / (1 + n)`: that of the test that x is one more row of the same law,
-which refuses the least likely ones. Among rows that training has not seen it is exact, whatever
-the flow: a new row has a p-value up to α with probability at most α. Among the training rows,
-which are mostly more, it resolves finer, and is too small as far as the flow over-fits.
+p-value is :math:`(1 + r) / (1 + n)`. It tests if x is another row of the same distribution, and
+rejects the least likely rows. With rows that training has not seen it is exact for every flow: a
+new row has a p-value up to α with probability at most α. Training rows, which are mostly more,
+give a finer resolution, and p-values that are too small if the flow overfits.
 
 Source: Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005), conformal
 prediction, with the log-density as the score.

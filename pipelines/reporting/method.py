@@ -1,11 +1,11 @@
-"""How a flow was trained: one line for a person, and a few words."""
+"""Short descriptions of a training."""
 
 from pipelines.config import LIKELIHOOD, ModelConfig, Training
 from pipelines.config.section import described
 from pipelines.training.nets import options
 
 APART = ("seed", "cluster.", "objective.name", "model.architecture")
-"""What the line leaves out, or begins with."""
+"""Settings that are not in the list of changes."""
 
 
 def method(config: Training) -> str:

@@ -1,15 +1,13 @@
-r"""Estimates, and what a study may conclude from few independent units: seeds, training sets.
+r"""Estimates and tests from few independent units, such as seeds or training sets.
 
-An estimate is told as its *confidence distribution*, :math:`\hat\theta + \text{se} \cdot t_\nu`:
-its quantiles are the ends of intervals, and its mass on the wrong side of a bound is a one-sided
-p-value. The standard error is that of a mean, or a bootstrap's over units, of which whatever was
-measured stays together.
+An estimate is a *confidence distribution*, :math:`\hat\theta + \text{se} \cdot t_\nu`. Its
+quantiles are the ends of intervals. Its mass on the wrong side of a bound is a one-sided p-value.
+The standard error is that of a mean, or of a bootstrap over units.
 
-What is asked is whether :math:`\theta` lies in a region that was fixed beforehand; that of an
-effect ends at the least one that matters, and not at zero. *Inside* is shown by two one-sided
-tests (TOST; one, where the region has one end), *outside* by one. Both p are doubled, so that a p
-of at most 0.05 says that the interval of 95 % is inside, or outside, and an interval that is
-merely wide says neither.
+A test asks if :math:`\theta` lies in a region that was fixed beforehand. The region of an effect
+ends at the smallest effect that matters, not at zero. Two one-sided tests show *inside* (TOST; one
+test if the region has one end), one test shows *outside*. Both p are doubled: if p is at most
+0.05, the interval of 95 % is inside, or outside. A wide interval shows neither.
 
 Source: A comparison of the two one-sided tests procedure and the power approach (Schuirmann,
 1987); Confidence distribution (Xie, Singh, 2013); A simple sequentially rejective multiple test
@@ -29,10 +27,10 @@ import scipy
 from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
-"""Of a bootstrap: a standard error to 2 %."""
+"""Resamples of a bootstrap, for a standard error to 2 %."""
 
 SHARES = (np.arange(2000) + 0.5) / 2000
-"""Of a law, over whose quantiles is averaged."""
+"""Probabilities of the quantiles over which a distribution is averaged."""
 
 
 class Interval(NamedTuple):
@@ -78,7 +76,7 @@ class Confidence:
 
 
 def student(values: ArrayLike, *, overlap: float = 0.0) -> Confidence:
-    r"""Returns the mean of values, one a unit.
+    r"""Returns the mean of values, one for each unit.
 
     Units that split the same rows anew are not independent, as their training rows overlap. With
     the correlation :math:`n_\text{test} / (n_\text{test} + n_\text{train})` between two of n such
@@ -109,7 +107,6 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def bootstrap(
     statistic: Callable[..., float],
     *samples: ArrayLike,
-    paired: bool = True,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Confidence:
@@ -119,48 +116,42 @@ def bootstrap(
 
     Arguments:
         statistic: From samples to a number; called ``resamples`` times.
-        *samples: Arrays whose first axis is the units; all else of a unit stays together.
-        paired: Whether a unit is the same in all samples, or each has units of its own.
-        seed: Where the draws come from.
+        *samples: Arrays whose first axis is the same units; all values of a unit stay together.
+        seed: Seed of the resamples.
         resamples: Their number.
 
     Raises:
-        ValueError: If paired samples have unlike numbers of units, or the statistic of a draw
-            is not finite.
+        ValueError: If samples have different numbers of units, or the statistic of a resample is
+            not finite.
     """
     arrays = [np.asarray(sample) for sample in samples]
-    counts = [len(array) for array in arrays]
-    if paired and len(set(counts)) > 1:
+    units = len(arrays[0])
+    if len({len(array) for array in arrays}) > 1:
+        counts = [len(array) for array in arrays]
         raise ValueError(f"samples: found {counts} units, expected as many in each")
     value = float(statistic(*arrays))
-    if min(counts) < 2:
+    if units < 2:
         return Confidence(value, math.nan, 0)
     rng = np.random.default_rng(seed)
-    draws = (zip(arrays, _units(counts, rng, paired), strict=True) for _ in range(resamples))
-    drawn = np.array([statistic(*(array[rows] for array, rows in draw)) for draw in draws])
-    if not np.isfinite(drawn).all():
+    chosen = (rng.integers(units, size=units) for _ in range(resamples))
+    values = np.array([statistic(*(array[rows] for array in arrays)) for rows in chosen])
+    if not np.isfinite(values).all():
         raise ValueError(
-            f"statistic: found {(~np.isfinite(drawn)).sum()} of {resamples} resampled values that "
-            "are not finite, expected none"
+            f"statistic: found {(~np.isfinite(values)).sum()} of {resamples} resampled values "
+            "that are not finite, expected none"
         )
-    few = min(counts)
-    return Confidence(value, float(drawn.std(ddof=1)) * math.sqrt(few / (few - 1)), few - 1)
-
-
-def _units(counts: Sequence[int], rng: np.random.Generator, paired: bool) -> list[np.ndarray]:
-    """Returns the numbers of units drawn with replacement, for each sample."""
-    chosen = [rng.integers(count, size=count) for count in counts[: 1 if paired else None]]
-    return chosen * (len(counts) if paired else 1)
+    se = float(values.std(ddof=1)) * math.sqrt(units / (units - 1))
+    return Confidence(value, se, units - 1)
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where a number is claimed to be, fixed before it is measured.
+    """The expected range of a number, fixed before it is measured.
 
     Attributes:
         low: The lower end; −∞ without one.
         high: The upper end; ∞ without one.
-        margin: How far inside of the ends the power is told.
+        margin: The distance from the ends at which the power is computed.
     """
 
     low: float
@@ -189,8 +180,8 @@ class Region:
         That is in the middle of ``within``. NaN of a single unit.
 
         Arguments:
-            found: Whose standard error and units are taken.
-            level: Of the doubled p; of a study of n claims 0.05 / n is on the safe side.
+            found: The estimate, for its standard error and units.
+            level: The level of the doubled p; 0.05 / n for a study of n claims is conservative.
         """
         if not found.se > 0:
             return math.nan if math.isnan(found.se) else 1.0
@@ -213,12 +204,12 @@ def _doubled(p: float) -> float:
 
 
 def above(bound: float, *, margin: float | None = None) -> Region:
-    """Returns θ > ``bound``; power is told at ``bound`` + ``margin``, by default |``bound``|."""
+    """Returns θ > ``bound``; by default the margin is |``bound``|."""
     return Region(bound, math.inf, _margin(bound, margin))
 
 
 def below(bound: float, *, margin: float | None = None) -> Region:
-    """Returns θ < ``bound``; power is told at ``bound`` − ``margin``, by default |``bound``|."""
+    """Returns θ < ``bound``; by default the margin is |``bound``|."""
     return Region(-math.inf, bound, _margin(bound, margin))
 
 

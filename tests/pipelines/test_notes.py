@@ -6,7 +6,7 @@ from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
-from pipelines.engine.tracked import _title
+from pipelines.engine.publishing import _title
 from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import describe
