@@ -58,9 +58,14 @@ def _one_thread(recipe: DensityConfig) -> DensityConfig:
 
 
 def search(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
-    """Searches on this machine; with ``--resume`` an interrupted search must exist."""
-    if options.resume:
-        _check_interrupted(run)
+    """Searches on this machine; with ``--resume`` there must be something to resume."""
+    if options.resume and not _has_started(run):
+        raise BadInput(
+            option="--resume",
+            found="no search by this command that was interrupted",
+            expected="one",
+            hint="Without --resume the command starts a search.",
+        )
     return execute(run, options, line)
 
 
@@ -76,18 +81,11 @@ def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
     return 0
 
 
-def _check_interrupted(run: "Run") -> None:
-    """Raises BadInput unless the search was interrupted, or has ended."""
+def _has_started(run: "Run") -> bool:
+    """Returns True if the search was interrupted, or has ended."""
     from pipelines.engine import runner
     from pipelines.engine.checks import check
     from tuning.search import interrupted
 
     inputs = check(run)
-    ended = runner.plan(run, inputs).get("search") == "cached"
-    if not ended and not interrupted(inputs[1]):
-        raise BadInput(
-            option="--resume",
-            found="no search by this command that was interrupted",
-            expected="one",
-            hint="Without --resume the command starts a search.",
-        )
+    return interrupted(inputs[1]) or runner.plan(run, inputs).get("search") == "cached"

@@ -20,12 +20,6 @@ class SearchConfig(Section):
     """The search."""
 
     trials: int = Field(24, ge=1, description="trials; the first is the default itself")
-    max_concurrent: int | None = Field(
-        None,
-        ge=1,
-        description="trials at a time at most; None: as many as fit on this machine, or on a "
-        "cluster, which may grow for them, as many as random",
-    )
     time_budget: float | None = Field(
         None, gt=0, description="seconds after which all trials are stopped, s; None: no limit"
     )
@@ -45,7 +39,8 @@ class SearchConfig(Section):
         8,
         ge=1,
         description="first trials: the default, then the default with one subject at random, in "
-        "turn; the results of earlier trials decide the later ones",
+        "turn; on a cluster so many are trained at a time. Results of earlier trials decide the "
+        "later ones",
     )
 
 

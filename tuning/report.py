@@ -52,12 +52,7 @@ def report(
 ) -> None:
     """Writes the result of a search, ``best.yaml`` and ``trials.json``.
 
-    Arguments:
-        config: The search.
-        data: The prepared folder.
-        searched: The folder of the search.
-        evaluations: For each training after it the folder of its evaluation, or how it diverged.
-        run: The MLflow run of the stage.
+    ``evaluations``: for each training after it the folder of its evaluation, or how it diverged.
     """
     trials = load(searched)
     scores = DataFrame(
@@ -115,7 +110,7 @@ def result(
             "winner": verdict.winner,
             "gain": None if verdict.gain is None else verdict.gain._asdict(),
             "scores": scores.to_dict("records"),
-            "tried": [_without(trial, "params", "training") for trial in trials],
+            "tried": [_numbers(trial) for trial in trials],
             "rows": dict(counts),
         },
     )
@@ -167,8 +162,8 @@ def _all_trials(trials: Sequence[Outcome]) -> Table:
     return Table("Trials", ("", "validation NLL", "state", "done", "s", "differs in"), rows)
 
 
-def _without(trial: Outcome, *names: str) -> dict[str, Any]:
-    return {name: value for name, value in asdict(trial).items() if name not in names}
+def _numbers(trial: Outcome) -> dict[str, Any]:
+    return {k: v for k, v in asdict(trial).items() if k not in ("params", "training")}
 
 
 def plots(config: TuneConfig, trials: Sequence[Outcome]) -> Iterator[Plot]:

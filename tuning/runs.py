@@ -57,7 +57,8 @@ class TrialRuns(tune.Callback):
 
     def on_trial_error(self, trial: Trial, **_: object) -> None:
         """Ends the run of a trial that has failed; its error is stored only later."""
-        find(self.search, trial.trial_id).end("FAILED")
+        if run := find(self.search, trial.trial_id):  # None: its node was lost before it started
+            run.end("FAILED")
 
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that still ran when the time was up, too."""

@@ -180,9 +180,9 @@ def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
     Raises:
         BadInput: If not a single trial fits on this machine, as it would wait forever.
     """
-    options, needs = config.search, needs_from_config(config.start)
+    needs = needs_from_config(config.start)
     if machine is None:
-        return options.max_concurrent or options.random
+        return config.search.random
     for kind, need in needs.items():
         if need > machine.get(kind, 0):
             raise BadInput(
@@ -190,5 +190,4 @@ def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
                 expected=f"at most the {machine.get(kind, 0):g} of this machine",
                 hint="Lower --train.threads or --cluster.workers, or set --cluster.gpu False.",
             )
-    fitting = min(machine[kind] // need for kind, need in needs.items())
-    return int(min(fitting, options.max_concurrent or fitting))
+    return int(min(machine[kind] // need for kind, need in needs.items()))

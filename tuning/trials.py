@@ -9,7 +9,6 @@ from typing import Any
 
 import optuna
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.errors import BadInput, NonFinite
@@ -17,7 +16,7 @@ from pipelines import store
 from pipelines.config import Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
-from pipelines.errors import failure, innermost
+from pipelines.errors import failure
 from pipelines.store.files import write_json
 from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter
@@ -35,6 +34,9 @@ TRIALS = "trials"
 
 DEFAULT = 0
 """The number of the trial that is the default itself."""
+
+OWN = ("number", "training")
+"""Names in a trial's ``config`` in Ray Tune that are no parameters of the space."""
 
 FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
 
@@ -91,15 +93,12 @@ class Listener:
         self.report, self.best = report, math.inf
 
     def __call__(self, rows: Sequence[metrics_log.Row]) -> None:
-        validations = [row for row in rows if row["kind"] == "validate"]
-        if not validations:
-            return
-        last = validations[-1]
-        self.best = min(self.best, *(row["metrics"]["val/nll"] for row in validations))
-        seconds = last["metrics"]["time/train_s"]
-        self.report(
-            {"nll": self.best, "step": last["step"], "seconds": seconds, "share": last["share"]}
-        )
+        for row in rows:
+            if row["kind"] == "validate":
+                self.best = min(self.best, row["metrics"]["val/nll"])
+                seconds = row["metrics"]["time/train_s"]
+                progress = {"step": row["step"], "seconds": seconds, "share": row["share"]}
+                self.report({"nll": self.best, **progress})
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def outcome(
     base: Training, config: Mapping[str, Any], metrics: Mapping[str, Any], reason: str
 ) -> Outcome:
     """Returns the outcome of a trial, from its ``config`` in Ray Tune and its last report."""
-    params = {name: config[name] for name in config.keys() - {"number", "training"}}
+    params = {name: value for name, value in config.items() if name not in OWN}
     reason, nll = reason or metrics.get("reason", ""), metrics.get("nll", math.inf)
     return Outcome(
         number=config["number"],
@@ -167,11 +166,7 @@ def _state(metrics: Mapping[str, Any], *, failed: bool) -> str:
 
 def explain(error: BaseException | None) -> str:
     """Returns why a trial failed, in one line; empty without an error."""
-    if error is None:
-        return ""
-    if isinstance(innermost(error), RayActorError):
-        return "the process of the trial died: killed, or out of memory"
-    return str(failure(error))
+    return "" if error is None else str(failure(error))
 
 
 def save(folder: Path, trials: Sequence[Outcome]) -> None:

@@ -188,7 +188,7 @@ def test_every_pipeline_can_be_submitted_and_reads_what_is_sent(name, afar, ebfl
 
 def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path):
     """What a search is told beside its base is no part of the file."""
-    words = ["--train.steps", "60", "--trials", "7", "--random", "3", "--max-concurrent", "5",
+    words = ["--train.steps", "60", "--trials", "7", "--random", "3", "--top", "5",
              "--over", "preprocessing", "optimization"]  # fmt: skip
     result = ebflow("submit", "tune", "density", "--dry-run", "--resume", *words)
     line = last_line(result)

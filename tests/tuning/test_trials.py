@@ -11,7 +11,7 @@ from pipelines.engine import Artefact, Source
 from pipelines.engine.keys import key_of
 from pipelines.errors import StageFailed
 from pipelines.store import Record
-from tuning import graph
+from tuning import graph, runs
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import concurrency, outcomes, trial_needs
 from tuning.trials import Listener
@@ -19,21 +19,18 @@ from tuning.trials import Listener
 HERE = {"CPU": 4, "GPU": 1}
 
 
-def searched(threads=1, most=None, **cluster):
+def searched(threads=1, **cluster):
     base = DensityConfig(train=TrainConfig(threads=threads), cluster=ClusterConfig(**cluster))
-    return TuneConfig(search=SearchConfig(max_concurrent=most), base=base)
+    return TuneConfig(base=base)
 
 
 ROOM = {
     "a thread each": (searched(), HERE, 4),
-    "as many as are allowed": (searched(most=1), HERE, 1),
-    "no more than fit": (searched(most=9), HERE, 4),
     "two threads": (searched(2), HERE, 2),
     "workers": (searched(workers=2), HERE, 2),
     "a GPU": (searched(gpu=True), HERE, 1),
     "memory, which counts on clusters alone": (searched(memory=64), HERE, 4),
     "a cluster that may grow": (searched(99, workers=8), None, 8),
-    "a cluster, and a bound": (searched(most=20), None, 20),
 }
 
 
@@ -91,7 +88,13 @@ def test_a_trial_reports_its_least_nll_after_validations():
     listener([{"kind": "log", "step": 4, "share": 0.4, "metrics": {}}])
     listener([validated(5, 6.0)])
     found = [(row["nll"], row["step"], row["share"]) for row in reports]
-    assert found == [(4.0, 3, 0.3), (4.0, 5, 0.5)]
+    assert found == [(5.0, 1, 0.1), (4.0, 2, 0.2), (4.0, 3, 0.3), (4.0, 5, 0.5)]
+
+
+def test_a_trial_whose_node_is_lost_before_it_starts_does_not_end_the_search(monkeypatch):
+    monkeypatch.setattr(runs, "find", lambda search, trial_id: None)
+    monkeypatch.setattr(runs.TrialRuns, "search", None, raising=False)
+    runs.TrialRuns().on_trial_error(trial=SimpleNamespace(trial_id="lost"))
 
 
 def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):
