@@ -70,9 +70,11 @@ class StoreExecutor(Executor):
         self.results[work.key].add_done_callback(partial(self._hand_on, job))
 
     def _stored(self, work: Work) -> Artefact | None:
+        """Returns the artefact of a stage if the store has it."""
+        name, record = work.stage.name, None
         with suppress(OSError):  # the stage asks the store again, with retries
-            return None if self.force else Artefact.stored(work.stage.name, work.key)
-        return None
+            record = None if self.force else store.find(name, work.key)
+        return record and Artefact(name, work.key, record)
 
     @abstractmethod
     def _run(self, work: Work) -> None:

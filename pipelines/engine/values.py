@@ -32,12 +32,6 @@ class Artefact:
     def __init__(self, stage: str, key: str, record: store.Record) -> None:
         self.stage, self.key, self.record = stage, key, record
 
-    @classmethod
-    def stored(cls, stage: str, key: str) -> "Artefact | None":
-        """Returns the artefact of a key if the store has it unchanged, else None."""
-        record = store.find(stage, key)
-        return None if record is None else cls(stage, key, record)
-
     @property
     def path(self) -> Path:
         """The folder in this machine's store; from a bucket it is copied if need be.

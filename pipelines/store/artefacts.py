@@ -47,10 +47,10 @@ def digest(folder: Path) -> str:
     if not folder.is_dir():
         raise FileNotFoundError(folder)
     total = hashlib.sha256()
-    for path in _files(folder):
-        with path.open("rb") as stream:
+    for name in _stamps(folder):
+        with (folder / name).open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+        total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
 
 
@@ -71,10 +71,10 @@ def find(stage: str, key: str) -> Record | None:
 
 def _unchanged(final: Path, record: Record) -> bool:
     stamps = _stamps(final)
-    same_sizes = {name: size for name, (size, _) in stamps.items()} == {
-        name: size for name, (size, _) in record.files.items()
-    }
-    return same_sizes and (stamps == record.files or digest(final) == record.digest)
+    sizes, recorded = (
+        {name: size for name, (size, _) in files.items()} for files in (stamps, record.files)
+    )
+    return sizes == recorded and (stamps == record.files or digest(final) == record.digest)
 
 
 def has_record(stage: str, key: str) -> bool:
@@ -85,7 +85,8 @@ def has_record(stage: str, key: str) -> bool:
 def corrupt() -> Iterator[Path]:
     """Yields the artefacts of this machine's store that are corrupt; reads every file."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
-        record, final = _parsed(path.read_bytes()), path.with_suffix("")
+        final = path.with_suffix("")
+        record = _record(final)
         if final.is_dir() or not bucket.used():
             if record is None or not final.is_dir() or digest(final) != record.digest:
                 yield final
@@ -160,13 +161,10 @@ def _moved(folder: Path, final: Path, run_id: str) -> Record:
 
 
 def _record(final: Path) -> Record | None:
+    """Returns the record of an artefact; None if there is none, or no valid one."""
     content = bucket.read_shared(_beside(final))
-    return None if content is None else _parsed(content)
-
-
-def _parsed(content: bytes) -> Record | None:
     try:
-        return Record(**json.loads(content))
+        return None if content is None else Record(**json.loads(content))
     except (TypeError, ValueError):
         return None
 
@@ -181,12 +179,10 @@ def _copy(final: Path, record: Record) -> str:
     return f"{bucket.name(final)}/{record.digest}"
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
 def _stamps(folder: Path) -> Stamps:
+    """Returns the stamps of all files below a folder, in order of their paths."""
+    stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(folder).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
-        for path in _files(folder)
+        path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
+        for path, stat in stats.items()
     }

@@ -61,10 +61,10 @@ class Remote(Store):
             **more,
         }
 
-    def submit(self, *words, **more):
+    def submit(self, *words, pipeline="density", **more):
         """Returns the exit code, and what is printed."""
         address = ("--address", self.cluster.address)
-        process = self.start("submit", "density", *address, *words, **more)
+        process = self.start("submit", pipeline, *address, *words, **more)
         out, err = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, err
 
@@ -235,3 +235,19 @@ def test_nodes_that_share_a_bucket_alone_give_these_numbers(
     assert store.summary()["artefacts"]["train"].startswith("s3://")
     assert any("validation NLL" in line for line in out.splitlines() if line[:6] == "train:")
     assert not [*(store.home / "work").glob("*/*")]
+
+
+def test_gradient_alignment_runs_on_nodes_that_share_a_bucket_alone(
+    cluster, bucket, server, tmp_path
+):
+    """Its trainings run on nodes that are not the driver's, and read their own metrics."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    store = Remote(folder, cluster)
+    unshared = alone_at(store.home)
+    with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
+        settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
+        words = ("--scale", "smoke")
+        code, out, err = store.submit(*words, pipeline="gradient-alignment", **settings)
+    assert (code, err) == (0, ""), out + err
+    assert bucket.names("runs/gradient-alignment")
