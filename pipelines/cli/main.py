@@ -121,5 +121,5 @@ def _help(name: str) -> str:
     target, line = COMMANDS[name]
     if line:
         return line
-    about = import_module(target.partition(":")[0].rpartition(".")[0]).__doc__ or ""
-    return about.partition("\n")[0].rstrip(".")
+    package = import_module(target.partition(":")[0].rpartition(".")[0])
+    return (package.__doc__ or "").partition("\n")[0].rstrip(".")

@@ -88,7 +88,8 @@ def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None)
     options = tyro.cli(kind, prog=prog, description=about, args=words)
     config = of_study(options, pipeline.config)
     run = run_of(pipeline, config, options, ("run", pipeline.name, *words))
-    (carry_out or execute)(run, options, f"{run.name} at scale {config.scale}")
+    scale = f" at scale {config.scale}" if hasattr(config, "scale") else ""
+    (carry_out or execute)(run, options, f"{run.name}{scale}")
     return 0
 
 
@@ -103,7 +104,8 @@ def run_of(
     from pipelines.engine.pipeline import Run
     from pipelines.engine.retries import Retries
 
-    name, folder = config.name or config.experiment, words[1] if words[0] == "run" else words[0]
+    name = config.name or config.experiment
+    folder = words[1] if words[0] == "run" else words[0]
     return Run(
         pipeline=pipeline,
         name=name,

@@ -48,10 +48,10 @@ class Pipeline:
     """
 
     name: str
-    check: Callable[[Any], Any]
-    examine: Callable[[Any], None]
     graph: Callable[[Any, Any], Any]
     describe: Callable[[Any], Description]
+    check: Callable[[Any], Any] = lambda config: None
+    examine: Callable[[Any], None] = lambda config: None
     publish: Callable[[Any, Path], dict[str, Any]] = result.publish
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
     config: type[Section] = Section
