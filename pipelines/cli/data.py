@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from pipelines.cli import benchmarks
+from pipelines.data import benchmarks
 from pipelines.data.files import FORMATS
 from pipelines.data.named import SOURCES
 from pipelines.reporting.terminal import terminal

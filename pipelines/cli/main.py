@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "impute": ("pipelines.inference.commands:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.commands:export", "write a flow for programs without ebflow"),
     "runs": ("pipelines.cli.runs:run", "list all runs in the terminal"),
-    "ui": ("pipelines.cli.ui:run", "show all runs in MLflow"),
+    "ui": ("pipelines.cli.runs:ui", "show all runs in MLflow"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
     "store verify": ("pipelines.cli.store:verify", "find corrupt artefacts in the store"),

@@ -1,4 +1,4 @@
-"""``ebflow runs``: the runs that MLflow keeps, as a table."""
+"""``ebflow runs`` and ``ebflow ui``: the runs that MLflow has, as a table and as its pages."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ebflow.errors import BadInput
+from pipelines import store
 from pipelines.reporting.terminal import terminal
+from pipelines.store.paths import user_cache, without_password
+from pipelines.tracking.server import check_port, served
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,11 +41,19 @@ class Runs:
     """also show the stages of each run"""
 
 
+@dataclass(frozen=True)
+class Ui:
+    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C."""
+
+    port: int = 5000
+    """port, 1 … 65535"""
+
+
 def run(words: Sequence[str]) -> int:
     """Prints the table."""
     options = tyro.cli(Runs, prog="ebflow runs", args=words)
     if options.limit < 1:
-        raise BadInput(f"--limit: found {options.limit}, expected at least 1")
+        raise BadInput(option="--limit", found=options.limit, expected="at least 1")
     from pipelines.tracking import history
     from pipelines.tracking.backend import mlflow_errors
 
@@ -56,6 +67,24 @@ def run(words: Sequence[str]) -> int:
         ]
     terminal().print(_table(families, options.best_by))
     return 0
+
+
+def ui(words: Sequence[str]) -> int:
+    """Serves MLflow until Ctrl-C."""
+    port = tyro.cli(Ui, prog="ebflow ui", args=words).port
+    check_port(port)
+    from pipelines.tracking import backend, history
+
+    if (uri := backend.uri()) != backend.store_uri():
+        shown = without_password(uri)
+        print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
+        return 0
+    history.opened()
+    address = f"http://127.0.0.1:{port}"
+    print(f"MLflow at {address} (Ctrl-C ends it)")
+    server = ["server", "--workers", "1", "--backend-store-uri", uri]
+    server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
+    return served(server, port, user_cache() / "ui.log")  # the store may be another's
 
 
 def _table(families: "Sequence[Family]", best_by: str | None) -> Table:

@@ -11,5 +11,10 @@ from pipelines.config.objective import (
     StabiliseConfig,
 )
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
-from pipelines.config.train import ClusterConfig, TrainConfig
-from pipelines.config.training import DensityConfig, EvaluateConfig, Training
+from pipelines.config.training import (
+    ClusterConfig,
+    DensityConfig,
+    EvaluateConfig,
+    TrainConfig,
+    Training,
+)

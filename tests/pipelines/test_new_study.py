@@ -10,6 +10,7 @@ import pytest
 import pipelines
 from pipelines.cli import main
 from pipelines.cli.studies import STUDIES
+from pipelines.engine import keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "study.md"
 FILES = re.compile(r"`pipelines/circle/(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
@@ -24,6 +25,13 @@ def circle(tmp_path, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(code)
     monkeypatch.setattr(pipelines, "__path__", [*pipelines.__path__, str(tmp_path / "added")])
+    path = keys._path
+
+    def path_of(module):
+        added = tmp_path.joinpath("added", *module.split(".")[1:]).with_suffix(".py")
+        return added if added.is_file() else path(module)
+
+    monkeypatch.setattr(keys, "_path", path_of)
     ((name, graph),) = LINE.findall(PAGE.read_text())
     monkeypatch.setitem(STUDIES, name, graph)
     monkeypatch.setitem(main.COMMANDS, f"run {name}", (graph, ""))

@@ -50,20 +50,20 @@ def fetch(name: str) -> Path:
         BadInput: if torchvision is not installed, or the download fails.
     """
     if name not in BENCHMARKS:
-        raise BadInput(f"found data set {name!r}, expected one of {', '.join(BENCHMARKS)}")
+        expected = f"one of {', '.join(BENCHMARKS)}"
+        raise BadInput(found=f"data set {name!r}", expected=expected)
     try:
         from torchvision import datasets
     except ImportError:
-        raise BadInput(
-            f"{name}: found no torchvision, which fetches it: pip install 'ebflow[vision]'"
-        ) from None
+        hint = "pip install 'ebflow[vision]'"
+        raise BadInput(file=name, found="no torchvision, which fetches it", hint=hint) from None
     path = benchmark_file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with drafted(path) as draft:
             _write(draft, BENCHMARKS[name](datasets, path.parent))
     except (OSError, RuntimeError, ImportError) as error:
-        raise BadInput(f"{name}: cannot be fetched ({str(error)[:300]})") from None
+        raise BadInput(f"cannot be fetched ({str(error)[:300]})", file=name) from None
     return path
 
 
