@@ -122,9 +122,11 @@ def _batches(
     flows = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
     for step in range(config.steps + 1):
         x = next(shuffled).x
-        noise = RowGenerator(seed, "dequantize", step)
-        with torch.no_grad():
-            batches = [flow.preprocess(x, generator=noise) for flow in flows]
+        with torch.no_grad():  # a generator for each flow: its calls are counted
+            batches = [
+                flow.preprocess(x, generator=RowGenerator(seed, "dequantize", step))
+                for flow in flows
+            ]
         yield torch.stack(batches), RowGenerator(seed, "train", step)
 
 

@@ -325,6 +325,13 @@ def test_a_stack_is_reproducible_and_its_seeds_differ(digits):
     assert len({nll[-1] for nll in (*nets["nll"], *other["nll"])}) == 8
 
 
+def test_a_net_does_not_depend_on_the_other_preprocessing(digits):
+    both = SHORT.model_copy(update={"preprocessings": ("whitened", "plain")})
+    nets = train(both, Dataset(digits)).query("preprocessing == 'plain'")
+    for found, alone in zip(nets["nll"], train(SHORT, Dataset(digits))["nll"], strict=True):
+        assert found == pytest.approx(alone, rel=1e-5)
+
+
 def test_exact_likelihood_in_a_stack_falls(digits):
     exact = SHORT.model_copy(update={"objective": ObjectiveConfig(name="ml"), "rates": (1e-2,)})
     assert all(nll[-1] < nll[0] for nll in train(exact, Dataset(digits))["nll"])
