@@ -72,7 +72,6 @@ def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
 
 LIGHT = {
     "run density --help": ([], "usage: ebflow run density"),
-    "runs": ([], ""),
     "run density --data.source {table} --dry-run": (["redun"], "evaluate   run\n"),
     "run sample-complexity --scale smoke --dry-run": (["redun"], "conclude   run"),
 }
