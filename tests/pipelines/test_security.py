@@ -19,8 +19,8 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster import connection
 from pipelines.cluster.job import checkout
-from pipelines.config import DensityConfig, Training
-from pipelines.config.files import load as load_config
+from pipelines.config import Training
+from pipelines.config.files import read as read_config
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
@@ -159,7 +159,7 @@ def test_a_pickle_or_a_call_as_the_configuration(text, bomb, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_bytes(bomb if text is None else text.format(path=tmp_path / "loaded").encode())
     with pytest.raises(BadInput, match="config.yaml"):
-        load_config(path, DensityConfig())
+        read_config(path)
 
 
 def test_a_pickle_in_the_store(bomb, home):
@@ -222,7 +222,7 @@ def test_a_url_is_no_store(place, home, ebflow, monkeypatch):
     monkeypatch.setenv("EBFLOW_HOME", place)
     for words in (("run", "density"), ("ui",)):
         result = ebflow(*words)
-        assert "bucket/store, expected a folder; a bucket is named by" in result.refusal
+        assert "bucket/store, expected a folder. A bucket is named by" in result.refusal
         assert SECRET not in result.refusal
     assert not list(Path.cwd().iterdir())
 
