@@ -71,14 +71,14 @@ def main(words: Sequence[str] | None = None) -> int:
     except StageFailed as error:
         log = f"log: {error.log}; " if error.log else ""
         again = shlex.join(["ebflow", *words])
-        return _stop(FAILED, f"{error} ({log}once mended, resume by: {again})")
+        return _stop(FAILED, f"{error} ({log}fix the cause, then resume with: {again})")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         return FAILED
     except OSError as error:
         return _stop(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
     except KeyboardInterrupt:
-        return _stop(INTERRUPTED, f"interrupted; resume by: {shlex.join(['ebflow', *words])}")
+        return _stop(INTERRUPTED, f"interrupted; resume with: {shlex.join(['ebflow', *words])}")
 
 
 def _stop(code: int, line: str) -> int:

@@ -210,7 +210,7 @@ def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "R
     step = int(trainer.agreed(-1 if found is None else found))
     if step >= 0:
         resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
-        why = why or f"goes on from step {step}"
+        why = why or f"resumes from step {step}"
     return Recorder(trainer, work, place, why)
 
 

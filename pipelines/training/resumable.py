@@ -195,7 +195,7 @@ class Checkpoints:
                 break
         if not corrupt:
             return newest, ""
-        resumes = "begins anew" if newest is None else f"goes on from step {newest}"
+        resumes = "starts again" if newest is None else f"resumes from step {newest}"
         return newest, f"{'; '.join(corrupt)}; training {resumes}"
 
     def _check(self, step: int) -> None:

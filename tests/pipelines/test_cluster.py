@@ -157,7 +157,7 @@ def test_a_job_that_fails_is_one_line(cluster, tmp_path):
         code, out, err = store.submit(*words)
     assert code == 1 and len(err.splitlines()) == 1, err
     assert re.search(r"job ebflow-digits-\w+ ended failed", err)
-    assert "go on with: ebflow submit density" in err
+    assert "resume with: ebflow submit density" in err
     assert "found a loss of" in out
 
 

@@ -331,7 +331,7 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
     assert again.step == 9 and again.state.best_step == 0
     assert again.best.state["progress"]["step"] == 0
     (row,) = loop._resumed(build(config, dataset), tmp_path, lone(tmp_path)).rows
-    assert (row["kind"], row["note"]) == (metrics_log.RESTARTED, "goes on from step 9")
+    assert (row["kind"], row["note"]) == (metrics_log.RESTARTED, "resumes from step 9")
 
 
 def interrupting(trainer, step):

@@ -59,7 +59,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(whole, small):
     code, _, err = end(process)
     assert code == 1 and len(err) == 1, err
     assert re.search("No space left on device|disk is full", err[0]), err
-    assert "go on with: ebflow run density" in err[0]
+    assert "resume with: ebflow run density" in err[0]
     (small.home / "filler").unlink()
     since = time.time()
     ends_well(start(small, "--retries", "0"))
@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
     (warning,) = (line for line in out if ": corrupt" in line)
     assert f"{newest / name}: corrupt" in warning
     step = before.name.removeprefix("step-")
-    assert warning.endswith(f"training goes on from step {step}")
+    assert warning.endswith(f"training resumes from step {step}")
     same(store, whole)
     noted(
         10,

@@ -112,7 +112,7 @@ def interrupted(store, interrupt):
     code, _, err = end(process)
     command = shlex.join(["ebflow", "run", "density", *map(str, LONG)])
     assert code == 130
-    assert err == [f"ebflow: interrupted; to go on from where it stopped: {command}"]
+    assert err == [f"ebflow: interrupted; resume with: {command}"]
     assert dict(runs(store)) == {
         "digits": "KILLED",
         "prepare": "FINISHED",

@@ -59,7 +59,7 @@ def test_from_a_damaged_one_the_one_before_is_taken_and_told(checkpoints, traini
     step, message = checkpoints.newest()
     assert step == 2 and "\n" not in message
     assert f"step-4/{name}: corrupt" in message
-    assert message.endswith("training goes on from step 2")
+    assert message.endswith("training resumes from step 2")
 
 
 def test_one_whose_best_is_damaged_or_gone_is_not_gone_on_from(checkpoints, training):
