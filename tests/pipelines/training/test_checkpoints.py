@@ -66,7 +66,7 @@ def test_one_whose_best_is_damaged_or_gone_is_not_gone_on_from(checkpoints, trai
     save(checkpoints, training, (0, 0), (2, 2), (4, 2))
     damage(checkpoints, 2)
     step, message = checkpoints.newest()
-    assert step is None and message.endswith("training begins anew")
+    assert step is None and message.endswith("training starts again")
     save(checkpoints, training, (2, 2), (4, 2), (6, 6))
     assert checkpoints.newest() == (6, "")
     (checkpoints.path(6) / "state.json").unlink()
