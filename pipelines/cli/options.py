@@ -114,7 +114,11 @@ def _section(kind: type[Configuration], fields: dict[str, Any], name: str) -> Co
 
 
 def of_study(options: RunOptions, kind: type[Section]) -> Section:
-    """Returns the configuration of a study; errors as in :func:`from_recipe`."""
+    """Returns the configuration of a study; errors as in :func:`from_recipe`.
+
+    Options go over the configuration file, which goes over the defaults of the scale.
+    """
     in_file = options.in_file()
-    checked(kind, in_file, options.file)
-    return checked(kind, merge(in_file, options.typed))
+    fields = merge(in_file, options.typed)
+    base = checked(kind, {name: fields[name] for name in ("scale",) if name in fields})
+    return overlaid(overlaid(base, in_file, options.file), options.typed)

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ebflow.errors import BadInput
 from ebflow.recipes import MOST_COLUMNS
-from pipelines.config import DensityConfig, EvaluateConfig, Section
+from pipelines.config import DensityConfig, EvaluateConfig, Section, Training
+from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
@@ -47,7 +50,10 @@ Sources = dict[str, Source]
 def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
     _check_options(config)
-    placed = EXPERIMENTS[config.experiment].all_cells(config)
+    try:
+        placed = EXPERIMENTS[config.experiment].all_cells(config)
+    except ValidationError as error:  # options that do not suit the settings of a cell
+        raise bad_input(error, Training) from None
     read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
     for cell in read:
         for problem in _problems(config, cell):
@@ -105,11 +111,8 @@ def _check_options(config: PaperConfig) -> None:
 
 
 def _problems(config: PaperConfig, cell: Cell) -> Iterator[BadInput]:
-    """Yields where a cell does not suit the workers, or the data the experiment."""
-    named, workers = " ".join(cell.labels.values()), config.cluster.workers
-    if cell.measure and cell.config.train.batch_size % workers:
-        divisor = f"a divisor of the batch size {cell.config.train.batch_size} of {named}"
-        yield BadInput(option="--cluster.workers", found=workers, expected=divisor)
+    """Yields the data that do not suit the experiment."""
+    named = " ".join(cell.labels.values())
     reader = open_source(cell.data.source)
     shape, real = reader.shape, reader.levels is None and len(reader.shape) == 1
     found = f"examples of shape {shape} in {named}"

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.tracking.backend import EXISTS, mlflow_errors, store_uri, uri
+from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
 
@@ -97,6 +97,8 @@ def connect(experiment: str, key: str) -> Tracker:
     """Returns the tracker of an experiment; one process at a time creates MLflow's database."""
     place = uri()
     with mlflow_errors(), store.lock("mlflow"):
+        if place == store_uri():
+            database().touch()  # SQLite would let only its owner write to it
         experiment_id = _experiment(MlflowClient(place), experiment)
         return Tracker(place, experiment_id, key, store.identity(), _system(experiment))
 

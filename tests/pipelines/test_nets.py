@@ -116,8 +116,8 @@ def test_images_are_channels_first(shape, event):
 
 
 BAD = {
-    "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel_size: found 3"),
-    "a norm of another": (ModelConfig(norm="weight"), (64,), "model.norm: found 'weight'"),
+    "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel-size: found 3"),
+    "a norm of another": (ModelConfig(norm="weight"), (64,), "model.norm: found '?weight"),
     "shifts of splines": (
         ModelConfig(architecture="coupling", bins=4, shift_activation="elu"),
         (2,),

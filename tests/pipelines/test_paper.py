@@ -284,7 +284,7 @@ REFUSED = {
     "--images": ("--experiment", "scores", "--source", "digits", "--images", "colour"),
     "--seeds": ("--experiment", "runtime", "--seeds", "3"),
     "--cluster": ("--experiment", "runtime", "--workers", "2"),
-    "--cluster.workers": ("--source", "digits", "--workers", "3"),
+    "--train.batch-size": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
     "--methods": ("--experiment", "scores", "--source", "digits", "--methods", "maf"),
     "--sources": ("--experiment", "tables", "--sources", "digits"),
@@ -331,10 +331,10 @@ def test_options_are_told_as_this_command_has_them(home, ebflow):
     result = ebflow("run", "paper", "--source", "digits", "--rows", "99999")
     assert result.refusal.startswith("ebflow: --rows: found 99999")
     result = ebflow("run", "paper", "--source", "digits", "--rows", "80")
-    assert "(in the cell FC paper ml)" in result.refusal
+    assert "This is the cell FC paper ml" in result.refusal
     result = ebflow("run", "paper", "--experiment", "tables", "--sources", "wine")
-    assert result.err[0].endswith("(in the cell wine recipe, whose settings are the experiment's: "
-                                  "choose other data)")  # fmt: skip
+    assert result.err[0].endswith("This is the cell wine recipe, whose settings are the "
+                                  "experiment's: choose other data")  # fmt: skip
     result = ebflow("run", "paper", "--experiment", "toy", "--methods", "maf", "gmm")
     assert result.err[0].startswith("ebflow: --methods: found maf gmm, which experiment toy does "
                                     "not use")  # fmt: skip

@@ -1,6 +1,7 @@
 """MLflow, a real embedded store: states, metrics that wait, inputs, the model."""
 
 import json
+import os
 import re
 import threading
 import time
@@ -105,6 +106,15 @@ def test_two_stores_that_share_a_server_may_make_an_experiment_at_once(tracker, 
 
     monkeypatch.setattr(MlflowClient, "get_experiment_by_name", too_early)
     assert connect("tests", "another").experiment == tracker.experiment
+
+
+def test_a_group_that_shares_a_store_may_write_to_its_database(home):
+    before = os.umask(0o002)
+    try:
+        connect("tests", "key")
+    finally:
+        os.umask(before)
+    assert (home / "mlflow.db").stat().st_mode & 0o060 == 0o060
 
 
 def test_stages_of_a_kind_may_start_at_once(tracker):

@@ -93,9 +93,7 @@ def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
 
 
 def test_a_missing_column_of_classes_is_told(tmp_path):
-    message = (
-        r"column 'kind': no such column, expected one with integer cl.* of image, label.*by label"
-    )
+    message = r"column 'kind': no such column, expected one with integer cl.* of image, label"
     with pytest.raises(BadInput, match=message):
         open_source(labelled(tmp_path), label="kind")
     with pytest.raises(

@@ -218,7 +218,7 @@ def test_units_must_agree(ebflow, tmp_path):
         ),
         (("{model}", "{data}", "--output", "no/s.parquet"), "expected one: make it"),
         (("{model}", "{data}", "--output", "s.parquet", "--workers", "0"), "--workers: found 0"),
-        (("{model}", "--output", "s.parquet"), "ebflow score: expected also DATA the rows"),
+        (("{model}", "--output", "s.parquet"), "Missing from ebflow score"),
         (("models:/none@me", "{data}", "--output", "s.parquet"), "found no runs"),
     ],
 )
