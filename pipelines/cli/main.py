@@ -43,7 +43,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
     "store verify": ("pipelines.cli.store:verify", "find corrupt artefacts in the store"),
-    "data tables": ("pipelines.cli.data:tables", "write tables from downloaded packages"),
 }
 """The function of each command, as ``module:name``, and its line of help.
 

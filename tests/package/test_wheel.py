@@ -44,7 +44,7 @@ def test_the_command_tells_what_it_is(words, bare):
     assert (done.returncode, done.stderr) == (0, "") and "ebflow" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run density", "tune density", "runs", "data tables"])
+@pytest.mark.parametrize("command", ["run density", "tune density", "runs", "data fetch"])
 def test_the_command_tells_what_it_lacks(command, bare):
     done = run(bare / "ebflow", *command.split(), cwd=bare)
     assert (done.returncode, done.stdout) == (2, "")

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ebflow.errors import BadInput
-from pipelines.data import benchmarks
-from pipelines.data.benchmarks import fetch
+from pipelines.cli import benchmarks
+from pipelines.cli.benchmarks import fetch
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 

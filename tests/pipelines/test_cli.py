@@ -31,7 +31,7 @@ def test_help_lists_the_commands(ebflow):
 
 @pytest.mark.parametrize(
     "command",
-    ["run density", "runs", "ui", "data list", "data fetch", "data tables", "export"],
+    ["run density", "runs", "ui", "data list", "data fetch", "export"],
 )
 def test_every_command_has_help(command, ebflow):
     result = ebflow(*command.split(), "--help")

