@@ -131,11 +131,11 @@ def test_values_that_are_not_finite_are_named(value):
     c, x = torch.tensor([[0.0, 1.0], [value, 2.0]]), torch.zeros(2, 3)
     for call in (flow(c).sample, flow(c).sample_and_log_prob, flow(c).rsample,
                  *(partial(getattr(flow(c), name), x) for name in SCORES)):  # fmt: skip
-        with pytest.raises(ValueError, match=f"context, row 1, feature 0: found {value},"):
+        with pytest.raises(ValueError, match=f"context, feature 0, row 1: found {value},"):
             call()
     x[1, 2] = value
     for name in SCORES:
-        with pytest.raises(ValueError, match=f"x, row 1, feature 2: found {value}, expected"):
+        with pytest.raises(ValueError, match=f"x, feature 2, row 1: found {value}, expected"):
             getattr(flow(c[:1]), name)(x)
 
 
