@@ -30,9 +30,13 @@ def failure(error: BaseException) -> BadInput | StageFailed:
 def in_one_line(error: BaseException) -> str:
     """Returns kind and message of the error behind another one, in one line."""
     cause = innermost(error)
+    return f"{type(cause).__name__}: {printable(without_login(str(cause)))}"[:400]
+
+
+def without_login(text: str) -> str:
+    """Returns a text without the user and password of MLflow's URL, which MLflow prints."""
     login, at, _ = os.environ.get("MLFLOW_TRACKING_URI", "").partition("//")[2].rpartition("@")
-    text = str(cause).replace(f"{login}@", "") if at else str(cause)  # MLflow prints the URL
-    return f"{type(cause).__name__}: {printable(text)}"[:400]
+    return text.replace(f"{login}@", "") if at else text
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -30,7 +30,7 @@ from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.runs import TrialRuns
 from tuning.space import first_points
-from tuning.trials import TRIALS, Outcome, explain, outcome, propose, save, train
+from tuning.trials import DEFAULT, TRIALS, Outcome, explain, outcome, propose, save, train
 
 STATE = "experiment_state-*.json"
 """Files of an experiment of Ray Tune that has started."""
@@ -155,6 +155,8 @@ def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome
         )
     if all(reasons):
         raise StageFailed(f"every trial failed, the first: {reasons[0]}")
+    if all(trial.number != DEFAULT for trial in trials):
+        raise StageFailed("the trial of the default, to which others are compared, never reported")
     return sorted(trials, key=lambda trial: trial.number)
 
 

@@ -120,5 +120,6 @@ def of_study(options: RunOptions, kind: type[Section]) -> Section:
     """
     in_file = options.in_file()
     fields = merge(in_file, options.typed)
-    base = checked(kind, {name: fields[name] for name in ("scale",) if name in fields})
+    file = None if "scale" in options.typed else options.file
+    base = checked(kind, {name: fields[name] for name in ("scale",) if name in fields}, file)
     return overlaid(overlaid(base, in_file, options.file), options.typed)

@@ -75,7 +75,8 @@ def overlaid(
     If they name another objective, it takes only those options of the base that it uses.
     """
     objective = fields.get("objective")
-    if isinstance(objective, Mapping) and "name" in objective:
+    has_objective = "objective" in type(base).model_fields
+    if has_objective and isinstance(objective, Mapping) and "name" in objective:
         base = for_objective(base, objective["name"])
     return checked(type(base), merge(base.model_dump(), fields), file)
 

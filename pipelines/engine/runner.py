@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,5 +99,6 @@ def _without_empty_store() -> Iterator[None]:
         if fresh and {path.name for path in (home / "artefacts").glob("*")} <= {"prepare"}:
             shutil.rmtree(home, ignore_errors=True)
             if parent_is_new:
-                parent.rmdir()
+                with suppress(OSError):  # another process may have written there
+                    parent.rmdir()
         raise

@@ -111,14 +111,17 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
 
 
 def ensure_local(path: Path) -> Path:
-    """Returns a path below an artefact, once this machine's store has the artefact.
+    """Returns a path below an artefact or a work folder, once this machine's store has it.
 
     Raises:
         BadInput: If the artefact in the bucket is corrupt; the same command recomputes it.
     """
     if bucket.used():
-        _, stage, key, *_ = path.relative_to(home()).parts
+        kind, stage, key, *_ = path.relative_to(home()).parts
         with lock(f"copy-{stage}-{key}"):
+            if kind != ARTEFACTS:
+                bucket.download(path)
+                return path
             final = artefact(stage, key)
             record = _record(final)
             if record is None or not final.is_dir() or digest(final) != record.digest:

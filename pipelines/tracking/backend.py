@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.errors import StageFailed, root
+from pipelines.errors import StageFailed, root, without_login
 from pipelines.store.paths import is_url, without_password
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def mlflow_errors() -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
             raise
-        raise StageFailed(f"MLflow at {without_password(uri())}: {root(error)}") from error
+        reason = without_login(str(root(error)))
+        raise StageFailed(f"MLflow at {without_password(uri())}: {reason}") from error
 
 
 def is_permanent(error: "MlflowException") -> bool:

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipelines.data.manifest import Manifest
+from pipelines.errors import in_one_line
 from pipelines.tracking.backend import is_permanent
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
 """Beginnings of the tags of a run that its children do not share."""
+
+LOOKS = 5
+"""The most times that a run is completed."""
 
 MOST_METRICS = 1000
 MOST_PARAMS = 100
@@ -83,16 +87,25 @@ class StageRun:
             self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
 
     def complete(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Logs those metrics of the rows that the run does not have, and waits for it."""
+        """Logs those metrics of the rows that the run does not have, and waits for it.
+
+        A batch that is still on its way can undo a part of another that has the same points, so
+        the run is looked at again after points were missing.
+        """
         points = _points(rows)
+        for _ in range(LOOKS):
+            if not (missing := self._missing(points)):
+                return
+            for some in _chunks(missing, MOST_METRICS):
+                self._send(metrics=some)
+
+    def _missing(self, points: Sequence[Metric]) -> list[Metric]:
         present = {
             (name, point.step)
             for name in {point.key for point in points}
             for point in self.client.get_metric_history(self.id, name)
         }
-        missing = [point for point in points if (point.key, point.step) not in present]
-        for some in _chunks(missing, MOST_METRICS):
-            self._send(metrics=some)
+        return [point for point in points if (point.key, point.step) not in present]
 
     def renew(self) -> None:
         """Continues as a new run without metrics; the old run ends as failed."""
@@ -172,7 +185,8 @@ class StageRun:
             except MlflowException as error:
                 if is_permanent(error):
                     raise
-                log.warning("MLflow did not take a batch, tried again in %g s: %s", pause, error)
+                reason = in_one_line(error)
+                log.warning("MLflow took no batch, tried again in %g s: %s", pause, reason)
                 time.sleep(pause)
         return self.client.log_batch(self.id, **batch)
 

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
+from pipelines.errors import in_one_line
 from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -86,7 +87,8 @@ class Tracker:
         except MlflowException as error:
             if status == "FINISHED":
                 raise
-            log.warning("run %s ended %s, but MLflow did not take it: %s", run_id, status, error)
+            reason = in_one_line(error)
+            log.warning("run %s ended %s, but MLflow did not take it: %s", run_id, status, reason)
 
     def _runs(self, condition: str) -> list[Any]:
         own = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"

@@ -74,6 +74,18 @@ def test_a_file_in_an_artefact_brings_the_whole(node, made):
     assert path.read_text() == "a" and (path.parent / "b").read_text() == "bb"
 
 
+def test_a_file_of_unfinished_work_is_copied_too(node):
+    node("one")
+    path = store.work("search", "key") / "trials" / "1" / "chain"
+    path.parent.mkdir(parents=True)
+    path.write_text("chain")
+    store.upload(path)
+    node("two")
+    assert (
+        store.ensure_local(store.work("search", "key") / "trials/1/chain").read_text() == "chain"
+    )
+
+
 def test_what_is_there_is_not_copied_again(node, made):
     node("two")
     path = store.ensure_local(store.artefact("stage", "key"))

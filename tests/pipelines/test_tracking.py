@@ -376,6 +376,13 @@ def test_a_store_that_cannot_be_reached_is_one_line(home, monkeypatch):
     assert str(caught.value) == "MLflow at http://127.0.0.1:9: [Errno 111] Connection refused"
 
 
+def test_an_error_of_the_client_shows_no_password(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:99999")
+    with pytest.raises(StageFailed) as caught:
+        connect("tests", "key")
+    assert "http://127.0.0.1:99999" in str(caught.value) and "secret" not in str(caught.value)
+
+
 def test_a_failed_request_shows_no_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@h:5000")
     error = MlflowException("API request to http://me:secret@h:5000/api failed")

@@ -76,6 +76,14 @@ def test_if_every_trial_failed_the_first_reason_is_raised():
         outcomes(TuneConfig(), [lost])
 
 
+def test_a_search_whose_default_never_reported_is_not_finished():
+    config = TuneConfig()
+    fields = {"number": 1, "training": config.start.model_dump(mode="json")}
+    ended = SimpleNamespace(config=fields, metrics={"nll": 1.0, "share": 1.0}, error=None)
+    with pytest.raises(StageFailed, match="the trial of the default"):
+        outcomes(config, [ended])
+
+
 def validated(step, nll):
     metrics = {"val/nll": nll, "time/train_s": float(step)}
     return {"kind": "validate", "step": step, "share": step / 10, "metrics": metrics}

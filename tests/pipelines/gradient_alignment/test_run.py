@@ -44,6 +44,16 @@ def test_bad_input_is_told_in_one_line(home, ebflow, two_classes, options, line)
     assert re.search(line, found.refusal)
 
 
+def test_a_configuration_of_another_pipeline_is_refused(home, ebflow, tmp_path):
+    path = tmp_path / "other.yaml"
+    path.write_text("objective: {name: dsm}")
+    result = ebflow("run", "gradient-alignment", "--config", path)
+    assert result.refusal.startswith(f"ebflow: {path}, objective: ")
+    path.write_text("scale: nope")
+    result = ebflow("run", "gradient-alignment", "--config", path)
+    assert result.refusal.startswith(f"ebflow: {path}, scale: found 'nope'")
+
+
 def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
     table = pa.table({"a": np.linspace(0, 1, 300), "b": np.linspace(0, 1, 300) ** 2,
                       "label": np.arange(300) % 2})  # fmt: skip
