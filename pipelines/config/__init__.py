@@ -1,4 +1,4 @@
-"""What a pipeline can be told: one file a subject."""
+"""The configuration of pipelines, one file for each subject."""
 
 from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig

@@ -16,7 +16,7 @@ BOUNDS = "--preprocess.bounds"
 
 
 class DataConfig(Section):
-    """Which data, and how its rows are split."""
+    """The source of the data, and the splits of its rows."""
 
     source: str = Field(
         "digits",
@@ -152,7 +152,7 @@ class PreprocessConfig(Section):
 
 
 class ChainConfig(Threaded, Section):
-    """What the fitted chain in front of a flow depends on, besides the data."""
+    """The settings of the preprocessing that is fitted in front of a flow."""
 
     seed: int = Field(0, ge=0, description="seed of the dequantization noise of the fit")
     chain: PreprocessConfig = PreprocessConfig()

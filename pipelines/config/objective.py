@@ -1,4 +1,4 @@
-"""What a training minimizes: an objective, its anchor, further remedies."""
+"""The loss of a training: an objective, its anchor, and further terms."""
 
 from typing import Any, Literal
 
@@ -35,11 +35,11 @@ USERS: dict[str, tuple[str, ...]] = {
     "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
     "every": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
 }
-"""Which objectives use an option of an objective; for any other it stays at its default."""
+"""The objectives that use an option; for all others it stays at its default."""
 
 
 class ObjectiveConfig(Section):
-    """What a step minimizes, besides the anchor."""
+    """The objective that a step minimizes, besides the anchor."""
 
     name: Literal[Objective, "self_normalizing", "free_form"] = Field(
         "dsm", description="objective"

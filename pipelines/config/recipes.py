@@ -179,7 +179,7 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
 
 
 def _is_of(stem: str) -> bool:
-    """Whether a file is called like the data of the recipe that is called like it."""
+    """True if a file has the name of a recipe, and of that recipe's data."""
     return stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem
 
 

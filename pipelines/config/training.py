@@ -99,7 +99,7 @@ class TrainConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where the training runs."""
+    """The workers of a training."""
 
     workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(
         1, ge=1, description="data-parallel training processes"
@@ -147,7 +147,7 @@ class Training(Section):
 
     @property
     def chain(self) -> ChainConfig:
-        """What stands in front of the flow, as it is fitted."""
+        """The configuration of the preprocessing that is fitted before the training."""
         train = self.train
         return ChainConfig(
             seed=self.seed,
@@ -159,7 +159,7 @@ class Training(Section):
 
     @property
     def objective_weight(self) -> float:
-        """The factor of the objective; left open, what brings it to the size of the anchor.
+        """The factor of the objective; by default it brings the objective to the size of the anchor.
 
         Denoising score matching is of the size D / σ²; with several noises its losses are weighed
         by σ² already. The sliced forms have the size of the squared score, which whitening makes
@@ -181,12 +181,12 @@ class Training(Section):
 
     @property
     def needs(self) -> dict[str, float]:
-        """What its workers keep busy, all together."""
+        """The resources that all workers need together."""
         return {kind: self.cluster.workers * n for kind, n in self.of_a_worker.items()}
 
     @property
     def of_a_worker(self) -> dict[str, float]:
-        """What one of them does: the threads that compute, or that feed its GPU."""
+        """The resources of a worker: its threads compute, or feed its GPU."""
         gpus, memory = int(self.cluster.gpu), self.cluster.memory * GIB
         needs = {"CPU": self.train.threads, "GPU": gpus, "memory": memory}
         return {kind: amount for kind, amount in needs.items() if amount}

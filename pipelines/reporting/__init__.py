@@ -1,1 +1,1 @@
-"""What a person reads of a run: progress, names, figures, claims and pages."""
+"""The parts of a run that people read: progress, names, figures, claims and pages."""

@@ -1,1 +1,1 @@
-"""How many samples a score needs: exponents and claims."""
+"""The study of the number of samples that a score needs: exponents and claims."""

@@ -43,7 +43,7 @@ def user_cache() -> Path:
 
 
 def is_url(place: str) -> bool:
-    """Whether a place is a URL, such as ``s3://bucket/data``, rather than a path."""
+    """True if a place is a URL, such as ``s3://bucket/data``, rather than a path."""
     head, slash, _ = place.partition("/")
     return bool(slash and head.endswith(":") and urlsplit(head).scheme)
 

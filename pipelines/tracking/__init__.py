@@ -1,1 +1,1 @@
-"""What a run reports: to MLflow, to the user's terminal, and to a file of its artefact."""
+"""The reports of a run: to MLflow, to the user's terminal, and to a file of its artefact."""

@@ -30,8 +30,7 @@ from pipelines.training.loop import WorkerContext, train
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 PLACE_S = 10 * 365 * 86_400
-"""How long workers wait for their places: a node that boots slowly is no failed start, and a place
-in Ray's queue is not given up."""
+"""Seconds that workers wait for their resources. A node that boots slowly is no failed start."""
 
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
@@ -120,14 +119,14 @@ def launch(config: Training, job: dict[str, Any], reporter: Reporter) -> dict[st
 
     Arguments:
         config: What to train.
-        job: As workers are told (:func:`pipelines.training.loop.train`).
+        job: The arguments of :func:`pipelines.training.loop.train`.
         reporter: Reports the metrics, from Ray Train's controller, which is on this node.
 
     Returns:
         ``error``, or what the loop returns.
     """
     work = Path(job["work"])
-    # What Ray itself can see: a process that answers no more.
+    # Ray restarts a worker that does not answer for so long.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
     trainer = ray.train.torch.TorchTrainer(

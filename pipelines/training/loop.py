@@ -1,4 +1,4 @@
-"""The loop around a trainer: checkpoints, what is told, a watchdog; here or in Ray's workers."""
+"""The loop around a trainer: checkpoints, reports, a watchdog; here or in Ray's workers."""
 
 import shutil
 import time
@@ -215,10 +215,10 @@ def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "R
 
 
 def row(trainer: ResumableTraining, event: Event) -> metrics_log.Row:
-    """Returns what a trainer told just now, as a row of its file."""
+    """Returns an event of a trainer as a row of its file."""
     share = 1.0 if trainer.verdict else min(1.0, trainer.progress)
-    told = {"note": event.note, "metrics": event.metrics, "text": event.text}
-    return metrics_log.row(event.kind, trainer.step, share, **told)
+    fields = {"note": event.note, "metrics": event.metrics, "text": event.text}
+    return metrics_log.row(event.kind, trainer.step, share, **fields)
 
 
 class Recorder:

@@ -1,6 +1,6 @@
 """From a model's configuration and the shape of the data to a flow.
 
-The library is imported by who makes a flow: what is only told of one costs no torch.
+Functions that create a flow import the library themselves: the others need no torch.
 """
 
 import math
@@ -53,7 +53,7 @@ def options(model: ModelConfig) -> dict[str, Any]:
 
 
 def fits(model: ModelConfig) -> bool:
-    """Whether there is such a flow for examples of any shape; of others :func:`net` tells."""
+    """True if the architecture has flows of every shape; for others :func:`net` may raise."""
     return model.architecture in ("dense", "autoregressive")
 
 

@@ -1,4 +1,4 @@
-"""What stands in front of a flow, fitted to the training split: the preprocessing's chain.
+"""The preprocessing in front of a flow, fitted to the training split.
 
 Fitting costs O(N D²) for the moments and O(D³) for the whitening: seconds at D = 3072, so it is
 done once for all trainings that share it. So is a mixture of Gaussians behind it.

@@ -1,4 +1,4 @@
-"""What stages report: the data that they begin with, how far they are, and metrics at the end."""
+"""Reports of stages: their data at the start, and their metrics at the end."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,18 +12,18 @@ from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
 Progress = Callable[[float, str], None]
-"""Reports the share of a stage that is done, and what it does now."""
+"""Reports the share of a stage that is done, and its present activity."""
 
 
 def begin(config: Section, threads: int, data: Path, run: StageRun, context: str) -> Dataset:
-    """Returns prepared data, of which a stage's run is told, as of its configuration.
+    """Returns prepared data; logs them and the configuration to the run of a stage.
 
     Arguments:
-        config: The stage's.
-        threads: That it computes with.
+        config: The configuration of the stage.
+        threads: The threads of its computations.
         data: The folder of the data.
         run: The stage's run.
-        context: What they are for: ``training`` or ``testing``.
+        context: The use of the data: ``training`` or ``testing``.
     """
     torch.set_num_threads(threads)
     run.log_params(config.model_dump())
@@ -33,6 +33,6 @@ def begin(config: Section, threads: int, data: Path, run: StageRun, context: str
 
 
 def write_metrics(metrics: Mapping[str, float], run: StageRun, **more: Any) -> None:  # noqa: ANN401
-    """Writes metrics, and what else is given, into ``evaluation.json``, and tells the run them."""
+    """Writes metrics and further values to ``evaluation.json``; logs the metrics to the run."""
     write_json(run.output / "evaluation.json", {**more, **metrics})
     run.log_metrics(metrics)

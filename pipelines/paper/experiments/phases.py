@@ -1,4 +1,4 @@
-"""Where training by scores alone loses mass: a map of starts, rates, activations and objectives.
+"""The experiment ``phases``: a map of the trainings that lose mass by scores alone.
 
 The *map* crosses activation, start, preprocessing, learning rate and objective at D = 64. At the D
 of larger images it has fewer starts, whitened data and the first seed alone. The *pairs* are fewer
