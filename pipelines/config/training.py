@@ -159,7 +159,7 @@ class Training(Section):
 
     @property
     def objective_weight(self) -> float:
-        """The factor of the objective; by default it brings the objective to the size of the anchor.
+        """The factor of the objective; by default it gives it the size of the anchor.
 
         Denoising score matching is of the size D / σ²; with several noises its losses are weighed
         by σ² already. The sliced forms have the size of the squared score, which whitening makes
