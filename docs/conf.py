@@ -1,4 +1,4 @@
-"""How the site is built: `make docs`."""
+"""The configuration of the site, which `make docs` builds."""
 
 import re
 
