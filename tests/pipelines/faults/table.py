@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-HEAD = ("fault", "what happens", "recovery", "steps done again")
+HEAD = ("fault", "what happens", "recovery", "steps repeated")
 
 
 def table(folder):
