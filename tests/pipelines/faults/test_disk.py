@@ -67,7 +67,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(whole, small):
     noted(
         9,
         "disk full while training",
-        "ends with one line; once there is space the same command goes on",
+        "ends with one line; once there is space the same command resumes",
         small,
         hit,
         since,
@@ -106,7 +106,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
     noted(
         10,
         "last checkpoint truncated, or a bit of it turned",
-        "told; the one before is taken",
+        "reported; the one before is used",
         store,
         killed[1],
         since,

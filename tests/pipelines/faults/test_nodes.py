@@ -60,7 +60,7 @@ def test_a_lost_node_is_replaced_by_another(whole, cluster, tmp_path):
     noted(
         3,
         "SIGKILL of a raylet and its workers (a node of two)",
-        "the other node goes on from the last checkpoint",
+        "the other node resumes from the last checkpoint",
         store,
         hit,
     )

@@ -43,7 +43,7 @@ def test_a_killed_worker_is_replaced(pair, tmp_path):
     noted(
         1,
         "SIGKILL of one of two training workers",
-        "a new worker goes on from the last checkpoint",
+        "a new worker resumes from the last checkpoint",
         store,
         hit,
     )
@@ -79,7 +79,7 @@ def test_a_killed_stage_is_tried_again(whole, tmp_path):
     noted(
         2,
         "SIGKILL of the process that a stage runs in, and a lone worker with it",
-        "the stage is tried again, and goes on from the last checkpoint",
+        "the stage is tried again, and resumes from the last checkpoint",
         store,
         hit,
     )
@@ -97,7 +97,7 @@ def test_a_killed_driver_goes_on(whole, killed, tmp_path):
     noted(
         4,
         "SIGKILL of the driver",
-        "the same command goes on from the last checkpoint",
+        "the same command resumes from the last checkpoint",
         store,
         killed[1],
         since,

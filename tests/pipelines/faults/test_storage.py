@@ -33,7 +33,7 @@ def test_a_lost_disk_goes_on_from_the_bucket(whole, bucket, tmp_path):
     noted(
         17,
         "SIGKILL of the driver, and its disk lost (`EBFLOW_STORAGE`)",
-        "the same command goes on, on another machine, from the last checkpoint in the bucket",
+        "the command resumes on another machine from the last checkpoint in the bucket",
         store,
         hit,
         since,
