@@ -21,7 +21,6 @@ from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import gather_cells, subgraph
-from pipelines.reporting.method import method, short_loss
 from tuning.config import TuneConfig
 from tuning.search import concurrency, this_machine
 from tuning.space import Suggest, space
@@ -45,7 +44,7 @@ def check(config: TuneConfig) -> Inputs:
         subjects = " ".join(config.search.over)
         raise BadInput(
             option="--over",
-            found=f"{subjects}, of which {short_loss(held.start)} has no parameter",
+            found=f"{subjects}, of which {held.start.short_loss} has no parameter",
             expected="others",
         )
     concurrency(held, this_machine())
@@ -88,14 +87,14 @@ def _cell(held: TuneConfig, training: Training, title: str, data: Artefact) -> l
 def describe(config: TuneConfig) -> Description:
     """Returns the subjects of the search, and the default."""
     start, options, data = config.start, config.search, Path(config.base.data.source).stem
-    losses = dict.fromkeys([short_loss(start), *options.objectives])
+    losses = dict.fromkeys([start.short_loss, *options.objectives])
     return Description(
         parts=(
             *([data] if data not in config.name else []),
             " ".join(losses),
             f"{options.trials} trials",
         ),
-        about=f"A search over {', '.join(options.over)} on **{data}**, from: {method(start)}.",
+        about=f"A search over {', '.join(options.over)} on **{data}**, from: {start.method}.",
         tags={"ebflow.data": data, "ebflow.objective": start.objective.name},
     )
 

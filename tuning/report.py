@@ -26,7 +26,6 @@ from pandas import DataFrame
 from pipelines.config.files import dump
 from pipelines.data.manifest import Manifest
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.method import short_loss
 from pipelines.reporting.result import Plot, Result, Table, plus_minus
 from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
@@ -119,7 +118,7 @@ def result(
 def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
     options = config.search
     return (
-        f"A search over {', '.join(options.over)} from {short_loss(config.start)}. The default "
+        f"A search over {', '.join(options.over)} from {config.start.short_loss}. The default "
         f"and the best {options.top} finished trials were trained again with {options.seeds} "
         f"fresh seeds each. The winner has the lowest mean NLL of the {counts['selection']} "
         f"selection rows. Winner and default are compared on the {counts['test']} test rows, "

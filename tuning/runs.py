@@ -8,7 +8,6 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from pipelines.config import Training
-from pipelines.reporting.method import method, short_loss
 from pipelines.tracking import metrics_log
 from pipelines.tracking.notes import NOTE, note
 from pipelines.tracking.run import StageRun
@@ -68,11 +67,11 @@ class TrialRuns(tune.Callback):
     def _create(self, trial: Trial) -> StageRun:
         number, fields = trial.config["number"], trial.config["training"]
         training = Training.model_validate(fields)
-        name = f"trial {number:03d} {short_loss(training)}{'' if number else ' default'}"
+        name = f"trial {number:03d} {training.short_loss}{'' if number else ' default'}"
         tags = {"ebflow.trial": str(number), "ebflow.trial_id": trial.trial_id}
         run = self.search.child(name, tags)
         run.log_params(fields)
-        run.set_tags({NOTE: note(f"Trial {number} of a search: {method(training)}.", "")})
+        run.set_tags({NOTE: note(f"Trial {number} of a search: {training.method}.", "")})
         return run
 
     def _end(self, trial: Trial) -> None:

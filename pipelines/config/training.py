@@ -16,7 +16,10 @@ from pipelines.config.objective import (
     ObjectiveConfig,
     StabiliseConfig,
 )
-from pipelines.config.section import NAME, UNKEYED, Section
+from pipelines.config.section import NAME, UNKEYED, Section, described
+
+IN_SUBJECT = ("seed", "cluster.", "objective.name", "model.architecture")
+"""Settings that are not listed as changes of a method."""
 
 SLICED_WEIGHT = 0.01
 GIB = 2**30
@@ -173,6 +176,22 @@ class Training(Section):
         if not self.anchor.weight or objective.levels > 1:
             return 1.0
         return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
+
+    @property
+    def method(self) -> str:
+        """The objective, the architecture, and all options that are not at their defaults."""
+        subject = f"{self.objective.name} on {self.model.architecture}"
+        return described(subject, Training(), self, IN_SUBJECT)
+
+    @property
+    def short_loss(self) -> str:
+        """The objective, its noise and the anchor beside it, as ``dsm σ 0.3 + anchor``."""
+        objective, used = self.objective, self.objective.options
+        noise = f" σ {used['sigma']:.3g}" if "sigma" in used else ""
+        if used.get("sigma_end") is not None:
+            noise += f" … {used['sigma_end']:.3g}"
+        anchored = objective.name not in LIKELIHOOD and self.anchor.weight
+        return objective.name + noise + (" + anchor" if anchored else "")
 
     @property
     def once(self) -> Self:

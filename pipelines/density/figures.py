@@ -1,6 +1,7 @@
 """Figures of the report: curves of training, likelihoods, samples beside test rows."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.density.likelihoods import lines
-from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles, wrapped
+from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles
 from pipelines.tracking.metrics_log import Row, curve
 
 BINS = 40
@@ -181,7 +182,7 @@ def _columns(titles: Sequence[str], fit: Fit) -> Figure:
         axis.text(1.02, 0.3 - strip, text, fontsize=8, va="center", weight=weight)
     axis.text(1.02, 1.05, "distance", fontsize=8, va="center")
     axis.set_yticks([0.3 - k for k in range(len(shown))])
-    axis.set_yticklabels([wrapped(titles[k], LABEL) for k in shown], fontsize=8)
+    axis.set_yticklabels([_wrapped(titles[k], LABEL) for k in shown], fontsize=8)
     axis.set(xlim=(-0.01, 1.13), ylim=(0.6 - len(shown), 1.25), xticks=[])
     axis.grid(visible=False)
     axis.tick_params(length=0)
@@ -189,6 +190,11 @@ def _columns(titles: Sequence[str], fit: Fit) -> Figure:
     handles = [Patch(color=LIGHT, label="test rows"), Line2D([], [], color=FLOW, label="samples")]
     axis.legend(handles=handles, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
     return figure
+
+
+def _wrapped(name: str, width: int) -> str:
+    """Returns a name on two lines at most."""
+    return textwrap.fill(name, width, max_lines=2, placeholder="…")
 
 
 def _strip(axis: Axes, base: float, x: np.ndarray, y: np.ndarray) -> None:
@@ -218,8 +224,8 @@ def _pairs(titles: Sequence[str], fit: Fit) -> Figure:
     places = places.flatten()
     for axis, (i, j) in zip(places, worst, strict=False):
         _scatter(axis, fit.x[:, [i, j]].numpy(), fit.y[:, [i, j]].numpy())
-        axis.set_xlabel(wrapped(titles[i], 30), fontsize=7)
-        axis.set_ylabel(wrapped(titles[j], 30), fontsize=7)
+        axis.set_xlabel(_wrapped(titles[i], 30), fontsize=7)
+        axis.set_ylabel(_wrapped(titles[j], 30), fontsize=7)
     for axis in places[len(worst) :]:
         axis.axis("off")
     handles = places[0].get_legend_handles_labels()

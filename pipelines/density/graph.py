@@ -11,7 +11,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.config import DensityConfig
 from pipelines.config.source import examined
@@ -19,8 +19,7 @@ from pipelines.density.checks import check
 from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.inference import REFERENCE
-from pipelines.reporting import result
-from pipelines.reporting.method import method, short_loss, short_net
+from pipelines.training.nets import options
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -49,10 +48,12 @@ def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
 
 def describe(config: DensityConfig) -> Description:
     """Returns loss, network and data (if the name does not have them), and the method."""
-    data, network = Path(config.data.source).stem, short_net(config.model)
+    data, network = Path(config.data.source).stem, config.model.architecture
+    if depth := options(config.model).get("depth"):
+        network += f"-{depth}"
     return Description(
-        parts=(*([data] if data not in config.name else []), short_loss(config), network),
-        about=f"An energy-based flow of **{data}**, trained by {method(config)}.",
+        parts=(*([data] if data not in config.name else []), config.short_loss, network),
+        about=f"An energy-based flow of **{data}**, trained by {config.method}.",
         tags={
             "ebflow.data": data,
             "ebflow.net": network,
@@ -62,11 +63,10 @@ def describe(config: DensityConfig) -> Description:
     )
 
 
-def publish(artefacts: Artefacts, folder: Path) -> dict[str, Any]:
-    """Copies report and checkpoint into a folder; returns the summary."""
+def add_files(artefacts: Artefacts, folder: Path) -> None:
+    """Copies the checkpoint into the folder of results."""
     shutil.copytree(artefacts["training"].path / "checkpoint", folder / "checkpoint")
     shutil.copy(artefacts["evaluation"].path / REFERENCE, folder / "checkpoint")
-    return result.publish(artefacts, folder)
 
 
 def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:
@@ -88,6 +88,6 @@ DENSITY = Pipeline(
     examine=lambda config: examined(config.data),
     graph=density,
     describe=describe,
-    publish=publish,
+    add_files=add_files,
     log=log,
 )

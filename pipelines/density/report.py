@@ -17,7 +17,6 @@ from pipelines.density.evaluate import LOG_PROBS
 from pipelines.density.figures import curves, samples
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.method import method
 from pipelines.reporting.result import Plot, Result, Table
 from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
@@ -100,7 +99,7 @@ def result(
             "data": _data(manifest),
             "splits": manifest.assignment,
             **_columns(columns),
-            "trained by": method(config),
+            "trained by": config.method,
             **_training(numbers, training["verdict"]),
         },
         sections=[*_sections(manifest, numbers, compared, differences, least, figures)],
@@ -110,7 +109,7 @@ def result(
             "verdict": training["verdict"],
             "columns": columns,
             "fit": differences,
-            "method": method(config),
+            "method": config.method,
             "splits": manifest.assignment,
             "seeds": {"data": config.data.seed, "training": config.seed},
         },

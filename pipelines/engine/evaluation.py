@@ -22,7 +22,7 @@ from pipelines.engine.values import Artefact, Unmade
 from pipelines.errors import StageFailed, failure
 
 if TYPE_CHECKING:
-    from pipelines.reporting.progress import Progress
+    from pipelines.reporting.terminal import Progress
 
 HISTORY = ".redun"
 """The folder of redun's database among the results of a run: ``redun --config .redun log``."""

@@ -121,7 +121,7 @@ class StageExecutor(StoreExecutor):
         with suppress(OSError):
             if not self.force and store.has_record(stage, key):
                 place = store.location(store.artefact(stage, key))
-                self.engine.progress.tell(stage, f"{place}: {store.CORRUPT}; it is made again")
+                self.engine.progress.note(stage, f"{place}: {store.CORRUPT}; it is made again")
 
     def _tell(self, stage: str, key: str) -> None:
         self.engine.progress.started(stage, key)
@@ -152,7 +152,8 @@ class StageExecutor(StoreExecutor):
         timer = threading.Timer(pause, self._again, [work, number + 1])
         timer.daemon = True
         timer.start()
-        self.engine.progress.retried(work.stage.name, in_one_line(error), pause)
+        failed = f"{in_one_line(error)}; tried again in {pause:g} s"
+        self.engine.progress.note(work.stage.name, failed)
 
     def _to_try_again(self, number: int, error: BaseException) -> bool:
         """True if an error may pass; stages that are interrupted fail too."""

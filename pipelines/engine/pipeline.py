@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.config import Section
 from pipelines.engine.keys import key_of
 from pipelines.engine.retries import Retries
-from pipelines.reporting import result
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -40,8 +39,7 @@ class Pipeline:
         graph: Returns artefacts by name, as expressions of redun, from a configuration and its
             inputs. The artefact ``report`` has the result (:mod:`pipelines.reporting.result`).
         describe: Returns the description of a run of a configuration.
-        publish: Fills a new folder from the artefacts, and returns the content of
-            ``summary.json``.
+        add_files: Copies files of the artefacts into the folder of results, besides the report's.
         log: Logs anything besides configuration, metrics and files to the MLflow run, from the
             artefacts and the folder of results.
         config: The class of its configuration; its docstring is the start of the help.
@@ -52,7 +50,7 @@ class Pipeline:
     describe: Callable[[Any], Description]
     check: Callable[[Any], Any] = lambda config: None
     examine: Callable[[Any], None] = lambda config: None
-    publish: Callable[[Any, Path], dict[str, Any]] = result.publish
+    add_files: Callable[[Any, Path], None] = lambda artefacts, folder: None
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
     config: type[Section] = Section
 

@@ -1,5 +1,6 @@
 """From the value of a pipeline's graph to its results: one folder, and its MLflow run."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,6 @@ from pipelines.engine.checks import reported
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Context
 from pipelines.reporting.renderers import markdown
-from pipelines.reporting.result import metrics, parameters
 from pipelines.store import bucket
 from pipelines.store.files import write_json
 from pipelines.store.paths import without_password
@@ -35,7 +35,10 @@ def publish(run: Run, outcome: "Outcome", tracked: "Tracked") -> dict[str, Any]:
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as name:
         draft = Path(name)
-        found = run.pipeline.publish(outcome.value, draft)
+        shutil.copytree(outcome.value["report"].path, draft, dirs_exist_ok=True)
+        found = json.loads((draft / "summary.json").read_text())
+        (draft / "summary.json").unlink()
+        run.pipeline.add_files(outcome.value, draft)
         files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
         summary = {**found, **files, **_known(run, outcome), "mlflow_run_id": run_id}
         (draft / "config.yaml").write_text(dump(run.config))
@@ -44,8 +47,10 @@ def publish(run: Run, outcome: "Outcome", tracked: "Tracked") -> dict[str, Any]:
         for entry in left:
             _replace(draft / entry, run.output / entry)
     if created is not None:
-        created.log_metrics(metrics(found))
-        created.log_params(parameters(found))
+        metrics = {name: found[name] for name in found["metrics"]}
+        numbers = {name: n for name, n in found.items() if isinstance(n, int | float)}
+        created.log_metrics(metrics)
+        created.log_params({name: n for name, n in numbers.items() if name not in metrics})
         _log(run, outcome, created, left)
         about = run.pipeline.describe(run.config).about
         created.set_tags({NOTE: note(about, run.command, markdown(summary))})

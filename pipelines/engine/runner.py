@@ -14,7 +14,7 @@ from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.engine.pipeline import Run
 from pipelines.engine.publishing import Tracked, announce, publish, upload
-from pipelines.reporting.progress import Progress
+from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
 from pipelines.tracking.backend import mlflow_errors
 

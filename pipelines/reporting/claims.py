@@ -7,11 +7,9 @@ break is a check of the instrument, and no claim.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
-
-from pydantic import TypeAdapter
 
 from pipelines.reporting.statistics import Confidence, Region, holm
 
@@ -179,7 +177,9 @@ class Conclusion:
     checks: tuple[Check, ...] = ()
     would_change: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, summary: Mapping[str, Any]) -> "Conclusion":
-        """Returns the conclusion of a study's summary."""
-        return TypeAdapter(cls).validate_python(summary)
+    def summary(self) -> dict[str, Any]:
+        """Returns the conclusion for ``summary.json``, each claim and check with its text."""
+        return asdict(self) | {
+            "claims": [asdict(claim) | {"estimate": claim.estimate} for claim in self.claims],
+            "checks": [asdict(check) | {"verdict": check.verdict} for check in self.checks],
+        }

@@ -1,4 +1,7 @@
-"""A result on a terminal, in Markdown (the description of its MLflow run) and as a page."""
+"""A result on a terminal, in Markdown (the description of its MLflow run) and as a page.
+
+Terminal and Markdown show the content of ``summary.json``; the page has tables and plots, too.
+"""
 
 import base64
 import platform
@@ -8,39 +11,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import jinja2
 from rich.console import Console
 
 from pipelines.cluster.environment import cpus
-from pipelines.reporting.claims import Check, Claim
-from pipelines.reporting.result import Result
 from pipelines.reporting.terminal import table
 from pipelines.tracking import notes
 from pipelines.tracking.provenance import code
 
+if TYPE_CHECKING:
+    from pipelines.reporting.result import Result
+
+Summary = Mapping[str, Any]
+
 CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
-def show(console: Console, summary: Mapping[str, Any]) -> None:
+def show(console: Console, summary: Summary) -> None:
     """Prints the result of a run, and where everything is.
 
     Arguments:
         console: The terminal.
-        summary: The content of ``summary.json``, and ``stages`` with their states.
+        summary: The content of ``summary.json``, ``files``, and ``stages`` with their states.
     """
-    result = Result.read(summary)
-    console.print(f"{summary['name']}: {result.title}")
-    for finding in result.conclusion.findings:
+    console.print(f"{summary['name']}: {summary['title']}")
+    for finding in summary["findings"]:
         console.print(finding)
-    if result.headline is not None:
-        _show_table(console, result.headline.headings, result.headline.rows)
-        console.print(result.headline.note)
-    if result.conclusion.claims:
-        _show_claims(console, result.conclusion.claims, result.conclusion.checks)
+    if headline := summary["headline"]:
+        _show_table(console, headline["headings"], headline["rows"])
+        console.print(headline["note"])
+    if summary["claims"]:
+        _show_claims(console, summary)
     stages = ", ".join(f"{stage} {state}" for stage, state in summary["stages"].items())
-    warnings = {f"warning {k}": text for k, text in enumerate(result.warnings, 1)}
-    lines = {**warnings, **result.facts, "stages": stages, **summary["files"]}
+    warnings = {f"warning {k}": text for k, text in enumerate(summary["warnings"], 1)}
+    lines = {**warnings, **summary["facts"], "stages": stages, **summary["files"]}
     lines["to look"] = "ebflow ui"
     width = max(map(len, lines))
     for name, text in lines.items():
@@ -54,43 +60,44 @@ def _show_table(console: Console, headings: Sequence[str], rows: Sequence[Sequen
     console.print(table(headings, rows, wrap=True) if narrow else wide)
 
 
-def _show_claims(console: Console, claims: Sequence[Claim], checks: Sequence[Check]) -> None:
+def _show_claims(console: Console, summary: Summary) -> None:
     """Prints claims, the number of checks by verdict, and the checks that did not pass."""
     rows = [
-        (claim.claim, f"{claim.quantity}\n{claim.estimate}".strip(), claim.verdict)
-        for claim in claims
+        (claim["claim"], f"{claim['quantity']}\n{claim['estimate']}".strip(), claim["verdict"])
+        for claim in summary["claims"]
     ]
     console.print(table(("claim", "number [95 %]", "verdict"), rows, wrap=True))
-    counts = Counter(check.verdict for check in checks)
+    counts = Counter(check["verdict"] for check in summary["checks"])
     line = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
     console.print(f"checks of the instrument: {line or 'none'}")
-    for check in checks:
-        if not check.passed:
-            value = "" if check.value is None else f"{check.value:.3g}, "
-            console.print(f"  {check.verdict}: {check.check} ({value}expected {check.expected})")
+    for check in summary["checks"]:
+        if not check["passed"]:
+            value = "" if check["value"] is None else f"{check['value']:.3g}, "
+            text = f"{check['check']} ({value}expected {check['expected']})"
+            console.print(f"  {check['verdict']}: {text}")
 
 
-def markdown(summary: Mapping[str, Any]) -> str:
+def markdown(summary: Summary) -> str:
     """Returns warnings, findings, main table and claims."""
-    return "\n\n".join(filter(None, _paragraphs(Result.read(summary))))
+    return "\n\n".join(filter(None, _paragraphs(summary)))
 
 
-def _paragraphs(result: Result) -> Iterator[str]:
-    yield from (f"Warning: {text}" for text in result.warnings)
-    yield " ".join(result.conclusion.findings)
-    if result.headline is not None:
-        yield notes.table(result.headline.headings, result.headline.rows)
-        yield result.headline.note
-    if result.conclusion.claims:
+def _paragraphs(summary: Summary) -> Iterator[str]:
+    yield from (f"Warning: {text}" for text in summary["warnings"])
+    yield " ".join(summary["findings"])
+    if headline := summary["headline"]:
+        yield notes.table(headline["headings"], headline["rows"])
+        yield headline["note"]
+    if summary["claims"]:
         rows = [
-            (claim.claim, f"{claim.quantity} {claim.estimate}", claim.expected, claim.verdict)
-            for claim in result.conclusion.claims
+            (one["claim"], f"{one['quantity']} {one['estimate']}", one["expected"], one["verdict"])
+            for one in summary["claims"]
         ]
         yield notes.table(("claim", "number [95 %]", "expected", "verdict"), rows)
-    yield " ".join(result.conclusion.would_change)
+    yield " ".join(summary["would_change"])
 
 
-def page(result: Result, images: Mapping[str, Path], *, command: str, config: str) -> str:
+def page(result: "Result", images: Mapping[str, Path], *, command: str, config: str) -> str:
     """Returns the page of a result, in HTML that needs no other file.
 
     Arguments:
@@ -99,8 +106,6 @@ def page(result: Result, images: Mapping[str, Path], *, command: str, config: st
         command: The command that reproduces it.
         config: The configuration as YAML.
     """
-    import jinja2
-
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True

@@ -1,4 +1,4 @@
-"""The result of a pipeline, in a form that can be shown.
+"""The result of a pipeline.
 
 The last stage of a pipeline creates one ``Result`` and saves it::
 
@@ -7,34 +7,28 @@ The last stage of a pipeline creates one ``Result`` and saves it::
     )
 
 That writes ``summary.json``, ``figures/*.png`` and ``report.html``. The pipeline's graph returns
-artefacts by name, ``{"report": …}`` among them. Everything that users see of a result is rendered
-by ``renderers.py``: on a terminal, in Markdown and as a page.
+artefacts by name, ``{"report": …}`` among them. ``renderers.py`` shows the content of
+``summary.json`` on a terminal and in Markdown.
 """
 
-import json
 import math
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.renderers import page
 from pipelines.store.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipelines.engine import Artefact
     from pipelines.tracking.run import StageRun
 
 NUMBER = re.compile(r"[-−+]?\d")
-
-FILE = "summary.json"
-"""Name of the file that has the result."""
 
 
 @dataclass(frozen=True)
@@ -108,21 +102,18 @@ class Result:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def plots(self) -> list[Plot]:
-        """The plots of the page."""
-        return [section for section in self.sections if isinstance(section, Plot)]
-
     def save(self, config: Section, run: "StageRun") -> None:
         """Writes the result into a stage's output, and logs it to the stage's MLflow run."""
-        from pipelines.reporting.renderers import page
-        from pipelines.reporting.style import draw
-
         run.log_params(config.model_dump())
-        images = draw({plot.name: plot.figure for plot in self.plots}, run.output)
+        (run.output / "figures").mkdir()
+        images = {}
+        for section in self.sections:
+            if isinstance(section, Plot):
+                images[section.name] = run.output / "figures" / f"{section.name}.png"
+                section.figure.savefig(images[section.name])
         html = page(self, images, command=run.command, config=dump(config))
         (run.output / "report.html").write_text(html)
-        write_json(run.output / FILE, self.summary())
+        write_json(run.output / "summary.json", self.summary())
         run.log_artifacts(run.output)
 
     def summary(self) -> dict[str, Any]:
@@ -130,51 +121,13 @@ class Result:
         return {
             **self.values,
             **self.metrics,
-            **asdict(self.conclusion),
+            **self.conclusion.summary(),
             "warnings": list(self.warnings),
             "title": self.title,
             "headline": None if self.headline is None else asdict(self.headline),
             "facts": dict(self.facts),
             "metrics": list(self.metrics),
         }
-
-    @classmethod
-    def read(cls, summary: Mapping[str, Any]) -> "Result":
-        """Returns the result of a summary, without introduction and sections."""
-        values = dict(summary)
-        metrics = {name: values.pop(name) for name in values.pop("metrics")}
-        conclusion = {name: values.pop(name) for name in Conclusion.__dataclass_fields__}
-        headline = values.pop("headline")
-        return cls(
-            title=values.pop("title"),
-            conclusion=Conclusion.read(conclusion),
-            warnings=values.pop("warnings"),
-            headline=None if headline is None else Table(**headline),
-            facts=values.pop("facts"),
-            metrics=metrics,
-            values=values,
-        )
-
-
-def publish(artefacts: "Mapping[str, Artefact]", folder: Path) -> dict[str, Any]:
-    """Copies a pipeline's report into a folder, without the summary, which is returned."""
-    report = artefacts["report"].path
-    shutil.copytree(report, folder, ignore=shutil.ignore_patterns(FILE), dirs_exist_ok=True)
-    return json.loads((report / FILE).read_text())
-
-
-def metrics(summary: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns the metrics of a summary."""
-    return {name: summary[name] for name in summary["metrics"]}
-
-
-def parameters(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers of a summary that are not metrics."""
-    return {
-        name: value
-        for name, value in summary.items()
-        if isinstance(value, int | float) and name not in summary["metrics"]
-    }
 
 
 def plus_minus(found: Sequence[float | None], digits: int) -> str:

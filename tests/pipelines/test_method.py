@@ -3,22 +3,21 @@
 from pydantic_core import PydanticUndefined
 
 from pipelines.config import ObjectiveConfig, Section, TrainConfig, Training, recipes
-from pipelines.reporting import method as flows
 
 
 def test_what_is_at_its_default_is_not_told():
-    assert flows.method(Training()) == "dsm on dense"
+    assert Training().method == "dsm on dense"
 
 
 def test_the_default_recipe():
-    assert flows.method(recipes.digits()) == (
+    assert recipes.digits().method == (
         "lazy_ml on dense (preprocess.shrinkage None, anchor.tolerance 0.2)"
     )
 
 
 def test_seeds_and_where_a_training_runs_are_not_told():
     config = Training(seed=3).changed(cluster={"workers": 2})
-    assert flows.method(config) == "dsm on dense"
+    assert config.method == "dsm on dense"
 
 
 def test_options_are_told_as_they_are_typed():
@@ -26,7 +25,7 @@ def test_options_are_told_as_they_are_typed():
         objective=ObjectiveConfig(name="taylor_sm", estimator="taylor"),
         train=TrainConfig(optimizer="rmsprop", lr=1e-4, noise=0.1 + 0.2),
     )
-    assert flows.method(config) == (
+    assert config.method == (
         "taylor_sm on dense (objective.estimator taylor, train.optimizer rmsprop, "
         "train.lr 0.0001, train.noise 0.3)"
     )
@@ -53,4 +52,4 @@ def test_no_option_is_forgotten():
     for place in places(Training):
         if place[0] not in {"seed", "cluster"}:
             other = differing(Training(), place)
-            assert flows.method(other) != flows.method(Training()), place
+            assert other.method != Training().method, place

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config import DensityConfig, ModelConfig, ObjectiveConfig
+from pipelines.config import DensityConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
@@ -10,7 +10,6 @@ from pipelines.engine.publishing import _title
 from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import describe
-from pipelines.reporting.method import short_loss, short_net
 from pipelines.tracking.notes import note, numbers, table
 
 LOSSES = {
@@ -23,13 +22,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("title, objective", LOSSES.items(), ids=LOSSES)
 def test_a_loss_has_a_short_name(title, objective):
-    assert short_loss(DensityConfig(objective=objective)) == title
-
-
-def test_a_net_has_a_short_name():
-    assert short_net(ModelConfig()) == "dense-3"
-    assert short_net(ModelConfig(architecture="convolutional")) == "convolutional-3"
-    assert short_net(ModelConfig(architecture="glow")) == "glow"
+    assert DensityConfig(objective=objective).short_loss == title
 
 
 def titled(config, recipe):
@@ -53,6 +46,8 @@ def test_what_runs_may_be_found_by():
         "ebflow.objective": "ssm",
         "ebflow.seed": "3",
     }
+    glow = config.changed(model={"architecture": "glow"})
+    assert graph.describe(glow).tags["ebflow.net"] == "glow"
 
 
 def test_a_description_in_markdown():

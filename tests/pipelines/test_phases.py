@@ -37,7 +37,7 @@ from pipelines.paper.experiments.phases_rule import (
 from pipelines.paper.stack import NETS, stack, start_name, train
 from pipelines.reporting.claims import decide
 from pipelines.reporting.renderers import markdown
-from pipelines.reporting.result import FILE, Result, plots
+from pipelines.reporting.result import Result, plots
 
 from .untracked import Untracked
 
@@ -369,7 +369,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     page = (output / "report.html").read_text()
     assert page.index(conclusion.findings[0][:40]) < page.index("<h2>Claims</h2>")
     assert page.index("What would change") > page.index("<h2>map</h2>")
-    summary = json.loads((output / FILE).read_text())
+    summary = json.loads((output / "summary.json").read_text())
     assert conclusion.findings[2] in markdown(summary)
 
 

@@ -12,9 +12,8 @@ from pipelines.cluster.messages import Messages
 from pipelines.config import ChainConfig
 from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
-from pipelines.reporting import progress
-from pipelines.reporting.progress import Progress
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting import terminal as shown_on
+from pipelines.reporting.terminal import Progress, terminal
 from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter
 
@@ -86,7 +85,7 @@ def terminal_shown():
 
 
 def test_a_lone_job_shows_its_news(terminal_shown, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_S", -1.0)
+    monkeypatch.setattr(shown_on, "LINE_S", -1.0)
     terminal_shown.started("train", "a")
     terminal_shown.report("train", "a", 0.5, "step 50", "it gets worse")
     terminal_shown.finished("train", "a")

@@ -24,7 +24,6 @@ from pipelines.density.figures import curves, samples
 from pipelines.density.fit import is_image, names
 from pipelines.density.report import result
 from pipelines.reporting.renderers import page
-from pipelines.reporting.style import wrapped
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
@@ -291,10 +290,3 @@ def test_the_result_is_said_in_words(reported, gain, error, text):
     changed = {**NUMBERS, "test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
     html = reported.page(numbers=changed)
     assert text in " ".join(html.split())
-
-
-def test_names_are_wrapped_at_words():
-    assert wrapped("short", 10) == "short"
-    assert wrapped("mean daily_temperature of", 12) == "mean daily_\ntemperature…"
-    assert wrapped("one_two_three", 8) == "one_two_\nthree"
-    assert wrapped("x" * 50, 10) == "x" * 10 + "\n…"

@@ -18,7 +18,6 @@ from pipelines.config.recipes import mnist9k_dense
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.method import method
 from pipelines.reporting.renderers import machine
 from pipelines.reporting.style import Captioned
 from pipelines.tracking import metrics_log
@@ -67,7 +66,7 @@ class Cell:
     def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
         """Returns the training of a flow, measured by its likelihood unless ``more`` differs."""
         fields = {"chain": config.training.chain, "measure": config.evaluate, **more}
-        return cls(labels, config.once, config.seed, config.data, method=method(config), **fields)
+        return cls(labels, config.once, config.seed, config.data, method=config.method, **fields)
 
     @property
     def title(self) -> str:
