@@ -1,4 +1,8 @@
-"""From the cells of an experiment to its table, figures and page, beside published numbers."""
+"""From the cells of an experiment to its table, figures and page, beside published numbers.
+
+Source of settings and published numbers: Training Energy-Based Normalizing Flow with
+Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, and its code.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,12 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebflow.errors import NonFinite
+from pipelines.paper.cell import NORMAL, Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import NORMAL, Cell, Column, Finished, Row
+from pipelines.paper.phases import PHASES
+from pipelines.paper.rivals import RIVALS
+from pipelines.paper.runtime import RUNTIME
+from pipelines.paper.scores import ANCHOR, SCORES
+from pipelines.paper.table import COLOUR_TABLE, TABLE
+from pipelines.paper.tables import MISSING, TABLES
+from pipelines.paper.toy import TOY
 from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table": TABLE,
+    "colour-table": COLOUR_TABLE,
+    "toy": TOY,
+    "runtime": RUNTIME,
+    "rivals": RIVALS,
+    "scores": SCORES,
+    "tables": TABLES,
+    "phases": PHASES,
+    "missing": MISSING,
+    "anchor": ANCHOR,
+}
 
 INTRO = (
     "NLL is in nats an example, in units of the raw data. Below scale full published and measured "
@@ -81,12 +104,23 @@ class Line:
         values = [row.get(column.metric) for row in self.rows]
         if None in values:
             return UNKNOWN
-        interval = student(values, overlap=self.first.get("overlap", 0.0)).interval()
-        error = self.first.get(column.error)
+        value, low, high = student(values, overlap=self.first.get("overlap", 0.0)).interval()
+        error = self.first.get(f"{column.metric}_se")
         if len(values) == 1 and error is not None:
-            half = NORMAL * error
-            return Interval(interval.value, interval.value - half, interval.value + half)
-        return interval if column.interval else UNKNOWN._replace(value=interval.value)
+            low, high = value - NORMAL * error, value + NORMAL * error
+        return Interval(value, low, high) if column.interval else UNKNOWN._replace(value=value)
+
+    def cells(self, columns: Sequence[Column]) -> tuple[str, ...]:
+        """Returns labels and values as text; "diverged" as the last value of one that diverged."""
+        texts = [plus_minus(self.value(column), column.digits) for column in columns]
+        if "diverged" in self.first:
+            texts[-1] = "diverged"
+        return (*self.first["labels"].values(), *texts)
+
+    def published(self, column: Column) -> str:
+        """Returns the published number as text, with the digits of a column."""
+        number = self.first["published"]
+        return "" if number is None else f"{number:.{column.digits}f}"
 
 
 def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
@@ -99,61 +133,45 @@ def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
 
 def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
     """Yields the best of each baseline that the rows have."""
+    metrics = [column.metric for column in columns if column.metric.startswith("test/")]
     for baseline, (label, method) in BASELINES.items():
-        keys = {c.metric: c.baseline.format(baseline) for c in columns if c.baseline}
+        keys = {metric: metric.replace("test/", f"baseline/{baseline}_") for metric in metrics}
         measured = [row for row in rows if keys and row.keys() >= {*keys.values()}]
         if measured:
             best = min(measured, key=lambda row: [row[key] for key in keys.values()])
             first, *others = best["labels"]
-            labels = {first: label, **dict.fromkeys(others, "")}
-            values = {metric: best[key] for metric, key in keys.items()}
             yield {
-                "labels": labels, "published": {}, "data": best["data"], "method": method, **values
-            }  # fmt: skip
+                "labels": {first: label, **dict.fromkeys(others, "")},
+                "published": None,
+                "data": best["data"],
+                "method": method,
+                **{metric: best[key] for metric, key in keys.items()},
+            }
 
 
 def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     """Returns the numbers of all lines beside the published ones, without empty columns."""
     experiment = EXPERIMENTS[config.experiment]
     lines = summarize(experiment.columns, rows)
-    texts = {
-        column: [plus_minus(line.value(column), column.digits) for line in lines]
-        for column in experiment.columns
-    }
-    shown = {column: values for column, values in texts.items() if any(values)} or texts
-    last = [*shown][-1]
-    shown[last] = [
-        "diverged" if "diverged" in line.first else text
-        for line, text in zip(lines, shown[last], strict=True)
-    ]
-    labels = lines[0].first["labels"]
-    columns = [
-        *((name, *(line.first["labels"][name] for line in lines)) for name in labels),
-        *((column.heading, *values) for column, values in shown.items()),
-    ]
-    published = [line.first["published"].get(last.metric) for line in lines]
-    if any(published):
-        numbers = ("" if one is None else f"{one:.{last.digits}f}" for one in published)
-        columns.append(("paper", *numbers))
-    headings, *cells = zip(*columns, strict=True)
-    return Table(experiment.about, headings, cells, _caption(config, rows))
+    columns = [c for c in experiment.columns if any(row.get(c.metric) is not None for row in rows)]
+    columns = columns or experiment.columns
+    headings = (*lines[0].first["labels"], *(column.heading for column in columns))
+    cells = [line.cells(columns) for line in lines]
+    if any(row["published"] for row in rows):
+        headings = (*headings, "paper")
+        cells = [
+            (*texts, line.published(columns[-1])) for texts, line in zip(cells, lines, strict=True)
+        ]
+    data = ", ".join(dict.fromkeys(row["data"] for row in rows))
+    seeds = len({row["seed"] for row in rows})
+    here = f"measured: {data}, scale {config.scale}, {rows[0]['machine']}, seeds: {seeds}"
+    return Table(experiment.about, headings, cells, f"{experiment.legend}.\n{here}.")
 
 
 def settings(rows: Sequence[Row]) -> Table:
     """Returns data, number of seeds and training of each line."""
-    lines = summarize((), rows)
     cells = [
         (line.name, line.first["data"], str(len(line.rows)), line.first["method"])
-        for line in lines
+        for line in summarize((), rows)
     ]
     return Table("Settings", ("", "data", "seeds", "training"), cells)
-
-
-def _caption(config: PaperConfig, rows: Sequence[Row]) -> str:
-    experiment = EXPERIMENTS[config.experiment]
-    seeds = len({row["seed"] for row in rows})
-    repeats = "1 seed" if seeds == 1 else f"{seeds} seeds, mean ± 95 % interval"
-    data = ", ".join(dict.fromkeys(row["data"] for row in rows))
-    here = f"measured: {data}, scale {config.scale}, {rows[0]['machine']}, {repeats}"
-    paper = f"paper: {experiment.note}" if experiment.note else ""
-    return ".\n".join(filter(None, (experiment.legend, here, paper))) + "."

@@ -8,7 +8,16 @@ from pipelines.config import ClusterConfig, ObjectiveConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
 
 Name = Literal[
-    "table", "toy", "runtime", "rivals", "scores", "tables", "phases", "missing", "anchor"
+    "table",
+    "colour-table",
+    "toy",
+    "runtime",
+    "rivals",
+    "scores",
+    "tables",
+    "phases",
+    "missing",
+    "anchor",
 ]
 
 Peer = Literal["maf", "nsf", "gmm", "kde"]
@@ -16,23 +25,21 @@ Peer = Literal["maf", "nsf", "gmm", "kde"]
 PEERS: tuple[str, ...] = get_args(Peer)
 """Densities of other packages."""
 
-Method = Literal["ml", "relative", "lazy_ml", "lu", "selfnorm", "freeform", "dsm", "ssm_vr", Peer]
-
-METHODS: tuple[Method, ...] = get_args(Method)
-
 
 class StepsConfig(Section):
-    """Timed training steps of every objective on one network.
+    """Timed training steps of several objectives on one network.
 
     Attributes:
         net: Two dense layers, or six convolutions.
         variant: Another activation of dense layers, or padding of convolutions.
+        objectives: Their names; with ``steps.ANCHORED`` behind it, one beside an anchor.
         side: Height and width of the images, a multiple of 4.
         seconds: Minimum time per objective.
     """
 
     net: Literal["FC", "CNN"] = "FC"
     variant: Literal["plain", "spline", "circular"] = "plain"
+    objectives: tuple[str, ...] = ()
     channels: int = 1
     side: int = 28
     seconds: float = 1.0
@@ -50,7 +57,7 @@ class StackConfig(Threaded, Section):
         looks: Steps at which the networks are measured.
     """
 
-    part: Literal["map", "wide", "pairs"] = "map"
+    part: Literal["map", "pairs"] = "map"
     activation: Literal["published", "centred", "learned"] = "published"
     objective: ObjectiveConfig = ObjectiveConfig()
     preprocessings: tuple[Literal["whitened", "plain"], ...] = ("whitened",)
@@ -69,10 +76,9 @@ class StackConfig(Threaded, Section):
 
 
 class DivergeConfig(Section):
-    """Divergences of a flow from an exact density in the plane, smoothed by ``sigma``."""
+    """Divergences of a flow from an exact density in the plane."""
 
     density: Literal["sine", "swirl", "checkerboard"] = "sine"
-    sigma: float = 0.375
     samples: int = 10_000
     resolution: int = 120
 
@@ -81,34 +87,25 @@ class FillConfig(Threaded, Section):
     """Entries removed from a table and imputed by a flow trained without them.
 
     Attributes:
-        share: Share of the entries that are removed.
-        draws: Samples per test row.
-        seconds: Training seconds; None: no limit but ``steps``.
+        seconds: Training seconds without validations; None: no limit but ``steps``.
+        steps: Maximum number of training steps.
     """
 
-    share: float = 0.2
-    draws: int = 20
-    seconds: float | None = None
-    steps: int = 6_000
     seed: int = 0
+    seconds: float | None = None
+    steps: int = 1_000_000
     threads: int = 1
 
 
-class PeerConfig(Threaded, Section):
+class PeerConfig(FillConfig):
     """A density of another package, fitted as its users do.
 
     Attributes:
         name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, their
             number chosen by validation; ``kde``: Gaussian kernels, their width by validation.
-        seconds: Training seconds without validations; None: no limit but ``steps``.
-        steps: Maximum number of steps of ``maf`` and ``nsf``.
     """
 
     name: Peer = "gmm"
-    seed: int = 0
-    seconds: float | None = None
-    steps: int = 1_000_000
-    threads: int = 1
 
 
 class PaperConfig(Section):
@@ -116,7 +113,8 @@ class PaperConfig(Section):
 
     experiment: Name = Field(
         "table",
-        description="table: NLL by network and objective; toy: divergences from three densities "
+        description="table: NLL by network and objective on grey images; colour-table: on colour "
+        "images; toy: divergences from three densities "
         "in the plane; runtime: step times against D; rivals: other ways to train linear layers "
         "for the same time; scores: score matching with learned activations, beside the anchor "
         "and alone; tables: the recipe beside densities of other packages; phases: where training "
@@ -146,15 +144,6 @@ class PaperConfig(Section):
         (),
         description="the tables of tables and missing: .parquet files, or names of data sets",
         json_schema_extra=UNKEYED,
-    )
-    methods: tuple[Method, ...] = Field(
-        METHODS,
-        min_length=1,
-        description="the methods of rivals, beside ml; maf, nsf, gmm and kde are densities of "
-        "other packages",
-    )
-    images: Literal["grey", "colour"] = Field(
-        "grey", description="half of the table: MNIST's settings and numbers, or CIFAR-10's"
     )
     seconds: float | None = Field(
         None, gt=0, description="training seconds of a cell at scale cpu; None: the experiment's"

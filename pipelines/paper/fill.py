@@ -22,6 +22,12 @@ from pipelines.paper.config import FillConfig
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import Progress, begin, write_metrics
 
+SHARE = 0.2
+"""Share of the entries that are removed."""
+
+DRAWS = 20
+"""Samples per test row."""
+
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
@@ -48,17 +54,17 @@ def scores(config: FillConfig, rows: Mapping[str, Tensor], report: Progress) -> 
         flow,
         observed["test"],
         generator=generator(config.seed, "fill", "flow"),
-        draws=config.draws,
+        draws=DRAWS,
         progress=lambda share: report((1 + share) / 2, "imputes the test rows"),
     )
     mean, scale = rows["train"].mean(0), rows["train"].std(0)
     y, z = ((x - mean) / scale for x in (rows["test"], observed["test"]))
     gaussian = fit_gaussian((observed["train"] - mean) / scale)
-    completion = Completion(gaussian, z.repeat_interleave(config.draws, 0))
+    completion = Completion(gaussian, z.repeat_interleave(DRAWS, 0))
     samples = completion.sample(generator(config.seed, "fill", "gaussian"))
     errors = {
         "flow": crps((imputed.draws - mean) / scale, y),
-        "gaussian": crps(samples.view(len(z), config.draws, -1), y),
+        "gaussian": crps(samples.view(len(z), DRAWS, -1), y),
         "gaussian_mean": (Completion(gaussian, z).means - y).abs(),
     }
     removed = z.isnan()
@@ -74,7 +80,7 @@ def scores(config: FillConfig, rows: Mapping[str, Tensor], report: Progress) -> 
 
 def _without_entries(config: FillConfig, x: Tensor, split: str) -> Tensor:
     noise = generator(config.seed, "fill", split)
-    return x.masked_fill(uniform(x.shape, x, noise) < config.share, torch.nan)
+    return x.masked_fill(uniform(x.shape, x, noise) < SHARE, torch.nan)
 
 
 def _lead(over: str, errors: Mapping[str, Tensor], removed: Tensor) -> dict[str, float]:

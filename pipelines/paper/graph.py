@@ -5,36 +5,34 @@
     source ──> prepare ──> preprocess ──> train ──> measure ──┐
                      │              ├───> train ──> measure ──┼──> compare
                      │              └───> peer ───────────────┤
-                     ├───> stack (many nets at once) ─────────┤
+                     ├───> stack (many networks at once) ─────┤
                      └───> …                                ──┘
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from ebflow.recipes import MOST_COLUMNS
 from pipelines.config import DensityConfig, EvaluateConfig, Section, Training
 from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
-from pipelines.data.sources import open_source
 from pipelines.density.checks import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import gather_cells
 from pipelines.paper import config as configs
+from pipelines.paper.cell import Cell
+from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig
-from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.experiments.cell import Cell
-from pipelines.reporting.style import is_picture
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
-    configs.DivergeConfig: Stage("pipelines.paper.diverge"),
+    configs.DivergeConfig: Stage("pipelines.paper.toy"),
     FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
     PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
     configs.StackConfig: Stage("pipelines.paper.stack", needs=needs_from_config),
@@ -51,81 +49,60 @@ def check(config: PaperConfig) -> Sources:
     """Checks every cell; returns the sources of data by their locations."""
     _check_options(config)
     try:
-        placed = EXPERIMENTS[config.experiment].all_cells(config)
+        cells = EXPERIMENTS[config.experiment].all_cells(config)
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error, Training) from None
-    read = [c for c in placed if c.data and not isinstance(c.config, PeerConfig)]
-    for cell in read:
-        for problem in _problems(config, cell):
-            raise problem
-    return {cell.data.source: _source(cell) for cell in read}
-
-
-def _source(cell: Cell) -> Source:
-    """Returns the source of a cell's data; errors as in ``check_density``, for the cell."""
-    try:
-        if isinstance(cell.config, FillConfig):
-            reader = opened(cell.data)
-            counted(reader, cell.data)
-            return Source(cell.data.source, reader.digest)
-        return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
-    except BadInput as error:
-        raise _worded(error, cell) from None
-
-
-def _worded(error: BadInput, cell: Cell) -> BadInput:
-    """Returns what the density pipeline refuses, by the options that this one has."""
-    option, hint = error.option or "", f"This is the cell {' '.join(cell.labels.values())}"
-    if option in SHARED:
-        option = option.replace("data.", "")
-    elif option:
-        hint += ", whose settings are the experiment's: choose other data"
-    hints = ". ".join(filter(None, [error.hint, hint]))
-    return replace(error, option=option or None, hint=hints)
+    read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
+    return {cell.data.source: _source(config, cell) for cell in read}
 
 
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].all_cells(config)
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
-        try:
+        with _naming(cell):
             examined(cell.data)
-        except BadInput as error:
-            raise _worded(error, cell) from None
-
-
-SHARED = ("--data.source", "--data.rows", "--data.validation", "--data.test")
-"""Options of the density pipeline that this one has too, without their section."""
 
 
 def _check_options(config: PaperConfig) -> None:
     """Raises BadInput if an option is set that the experiment does not use."""
     uses = EXPERIMENTS[config.experiment].uses | {"experiment", "scale", "name"}
     for name, field in PaperConfig.model_fields.items():
-        found = getattr(config, name)
-        if name not in uses and found != field.default:
-            shown = "another than the default" if isinstance(found, Section) else found
-            shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-            found = f"{shown}, which experiment {config.experiment} does not use"
-            raise BadInput(option=f"--{name}", found=found, expected="it left out")
+        if name not in uses and getattr(config, name) != field.default:
+            raise BadInput(
+                f"experiment {config.experiment} does not use it", option=f"--{name}",
+                hint="Leave it out",
+            )  # fmt: skip
 
 
-def _problems(config: PaperConfig, cell: Cell) -> Iterator[BadInput]:
-    """Yields the data that do not suit the experiment."""
-    named = " ".join(cell.labels.values())
-    reader = open_source(cell.data.source)
-    shape, real = reader.shape, reader.levels is None and len(reader.shape) == 1
-    found = f"examples of shape {shape} in {named}"
-    if config.experiment == "table" and not is_picture(shape):
-        yield BadInput(option="--source", found=found, expected="images")
-    if config.experiment == "tables" and (len(shape) > 1 or shape[0] > MOST_COLUMNS):
-        most = f"rows of at most {MOST_COLUMNS} columns"
-        yield BadInput(option="--sources", found=found, expected=most)
-    if config.experiment == "missing" and not real:
-        yield BadInput(option="--sources", found=found, expected="rows of real numbers")
-    colours = {"grey": 1, "colour": 3}[config.images]
-    if config.experiment == "table" and (1, 1, *shape)[-3] != colours:
-        yield BadInput(option="--images", found=found, expected=f"images of {colours} colours")
+def _source(config: PaperConfig, cell: Cell) -> Source:
+    """Returns the source of a cell's data; raises BadInput if they do not suit it."""
+    experiment = EXPERIMENTS[config.experiment]
+    with _naming(cell):
+        reader = opened(cell.data)
+        if not experiment.suits(reader):
+            raise BadInput(
+                option="--source" if "source" in experiment.uses else "--sources",
+                found=f"examples of shape {reader.shape}",
+                expected=experiment.expected,
+            )
+        if isinstance(cell.config, FillConfig):
+            counted(reader, cell.data)
+            return Source(cell.data.source, reader.digest)
+        return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
+
+
+@contextmanager
+def _naming(cell: Cell) -> Iterator[None]:
+    """Adds a cell to errors of the density pipeline, and names the options of this one."""
+    try:
+        yield
+    except BadInput as error:
+        name = (error.option or "").removeprefix("--data.")
+        option = f"--{name}" if name in PaperConfig.model_fields else error.option
+        hint = f"This is the cell {cell.title}, whose other settings are the experiment's"
+        hints = ". ".join(filter(None, [error.hint, hint]))
+        raise replace(error, option=option, hint=hints) from None
 
 
 def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:

@@ -37,9 +37,6 @@ from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import CHAIN
 from pipelines.training.stage_reports import begin, write_metrics
 
-WIDEST, MOST = 100, 20_000
-"""Maximum number of elements of a row, except for mixtures; maximum number of kernels."""
-
 FLOWS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
 RATE, BATCH = 1e-3, 256
@@ -73,30 +70,32 @@ class Candidate(NamedTuple):
 
 
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
-    """Writes ``evaluation.json``, the rows' log-densities and the curve of validations.
-
-    ``evaluation.json`` is empty if the data are too many or too wide for the peer.
-    """
+    """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
     dataset = begin(config, config.threads, data, run, "training")
     behind = Preprocessed(dataset, Preprocessing.load(preprocessed / CHAIN))
     tried = fit(config, behind)
-    if tried:
-        best = min(tried, key=lambda one: one.nll)
-        write_metrics(_measured(behind, tried, best, run.output), run, method=best.method)
-    else:
-        write_metrics({}, run)
+    for one in tried:
+        metrics = {"val/nll": one.nll, "time/train_s": one.seconds}
+        row = metrics_log.row("validate", one.step, 1.0, metrics=metrics)
+        metrics_log.append(run.output / metrics_log.FILE, [row])
+    best = min(tried, key=lambda one: one.nll)
+    rows = {split: behind.log_probs(split, best.values) for split in ("test", "validation")}
+    np.savez(run.output / LOG_PROBS, **{split: values.numpy() for split, values in rows.items()})
+    metrics = {
+        "time/train_s": tried[-1].seconds,
+        "train/steps": tried[-1].step,
+        **likelihood("test/", rows["test"], behind.width),
+        **likelihood("best/val_", rows["validation"], behind.width),
+    }
+    write_metrics(metrics, run, method=best.method)
 
 
-class Preprocessed(NamedTuple):
-    """Prepared data and a fitted preprocessing."""
+class Preprocessed:
+    """Prepared data behind a fitted preprocessing."""
 
-    dataset: Dataset
-    chain: Preprocessing
-
-    @property
-    def width(self) -> int:
-        """The number of elements of a row."""
-        return self.dataset.manifest.width
+    def __init__(self, dataset: Dataset, chain: Preprocessing) -> None:
+        self.dataset, self.chain = dataset, chain
+        self.width = dataset.manifest.width
 
     def rows(self, split: str, seed: int = 0) -> Tensor:
         """Returns a split in float64, preprocessed, with shape (N, D)."""
@@ -141,15 +140,13 @@ class _Values(Base):
 
 
 def fit(config: PeerConfig, data: Preprocessed) -> list[Candidate]:
-    """Returns all candidates; none if rows are too wide or too many for a peer.
+    """Returns all candidates.
 
     Raises:
         NonFinite: if a loss of a flow is infinite or NaN.
     """
-    many = config.name == "kde" and len(data.dataset.split("train")) > MOST
-    if config.name != "gmm" and (data.width > WIDEST or many):
-        return []
-    return list({"gmm": _mixtures, "kde": _kernels}.get(config.name, _flows)(config, data))
+    fits = {"gmm": _mixtures, "kde": _kernels, "maf": _flows, "nsf": _flows}
+    return list(fits[config.name](config, data))
 
 
 def _flows(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
@@ -199,8 +196,8 @@ def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
         spent += time.perf_counter() - start
         values = partial(_mixture_values, mixture)
         nll = data.nll(values)
-        method = f"GaussianMixture, full covariances, {number} of {NUMBERS} components"
-        yield Candidate(nll, number, spent, values, f"scikit-learn {method}")
+        method = f"scikit-learn GaussianMixture, {number} of {NUMBERS} full covariances"
+        yield Candidate(nll, number, spent, values, method)
         best, stale = min(best, nll), 0 if nll < best else stale + 1
         if stale == PATIENCE or spent >= limit:
             return
@@ -230,21 +227,3 @@ def kernels(rows: Tensor, width: float, x: Tensor) -> Tensor:
     parts = x.split(max(1, PAIRS // count))
     squares = (torch.cdist(part, rows).square() for part in parts)
     return torch.cat([(-0.5 / width**2 * s).logsumexp(1) for s in squares]) - constant
-
-
-def _measured(
-    data: Preprocessed, tried: Sequence[Candidate], best: Candidate, output: Path
-) -> dict[str, float]:
-    """Returns the likelihoods, as ``evaluate`` names them; writes those of rows, and the curve."""
-    rows = {split: data.log_probs(split, best.values) for split in ("test", "validation")}
-    np.savez(output / LOG_PROBS, **{split: values.numpy() for split, values in rows.items()})
-    for one in tried:
-        metrics = {"val/nll": one.nll, "time/train_s": one.seconds}
-        row = metrics_log.row("validate", one.step, 1.0, metrics=metrics)
-        metrics_log.append(output / metrics_log.FILE, [row])
-    return {
-        "time/train_s": tried[-1].seconds,
-        "train/steps": tried[-1].step,
-        **likelihood("test/", rows["test"], data.width),
-        **likelihood("best/val_", rows["validation"], data.width),
-    }

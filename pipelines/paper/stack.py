@@ -25,7 +25,7 @@ from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.objectives import OBJECTIVES, Objective
 from ebflow.preprocessing import Preprocessing, density
 from ebflow.randomness import RowGenerator
-from pipelines.config import ChainConfig, ObjectiveConfig, PreprocessConfig
+from pipelines.config import ChainConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
 from pipelines.paper.config import StackConfig
 from pipelines.tracking.run import StageRun
@@ -79,7 +79,7 @@ def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
         nets.append({**net, "nll": [], "mass": [], "gain": math.nan})
         flow = dense((width,), sign=sign, bias=bias, **ACTIVATIONS[config.activation])
         members.append(Member(flow, rate, config.preprocessings.index(name)))
-    trained = Stack(members, _objective(config.objective), steps=config.steps)
+    trained = Stack(members, _objective(config), steps=config.steps)
     for step, (batches, noise) in enumerate(_batches(config, dataset, chains)):
         if step in config.looks:
             for net, flow in zip(nets, trained.flows(), strict=True):
@@ -100,11 +100,10 @@ def start_name(sign: int, bias: float) -> str:
     return f"{sign:+d}, {bias:g}"
 
 
-def _objective(config: ObjectiveConfig) -> Objective:
-    if config.name == "ml":
-        return _ml
-    sigma = {"sigma": config.sigma} if config.name == "dsm" else {}
-    return partial(OBJECTIVES[config.name], **sigma)
+def _objective(config: StackConfig) -> Objective:
+    name = config.objective.name
+    options = {"sigma": config.objective.sigma} if name == "dsm" else {}
+    return _ml if name == "ml" else partial(OBJECTIVES[name], **options)
 
 
 def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa: ANN401
@@ -143,9 +142,6 @@ def _look(net: dict[str, Any], flow: Flow, dataset: Dataset, gaussian: Tensor) -
     net["mass"].append((mass if math.isfinite(mass) else math.inf) / split.width)
 
 
-Weights = Mapping[str, Tensor]
-
-
 class Member(NamedTuple):
     """A network at its start, Adam's learning rate, and the place of its rows in a step."""
 
@@ -166,11 +162,9 @@ class Stack:
         self._nets = [dict(module.named_parameters()) for module in self._modules]
         self._averages = [[p.detach().clone() for p in net.values()] for net in self._nets]
         self._buffers = stack_module_state(self._modules)[1]
-        groups: dict[float, list[Tensor]] = {}
-        for member, net in zip(members, self._nets, strict=True):
-            groups.setdefault(member.rate, []).extend(net.values())
+        self._rates = [member.rate for member in members]
         self._optimizer = torch.optim.Adam(
-            [{"params": net, "lr": rate, "rate": rate} for rate, net in groups.items()], fused=True
+            [{"params": [*net.values()]} for net in self._nets], fused=True
         )
         self._places = torch.tensor([member.batch for member in members])
         self.step, self.steps = 0, steps
@@ -181,12 +175,12 @@ class Stack:
         ``batches`` has shape (K, B, *event). All networks share the generator's numbers.
         """
         progress = Progress(self.step, self.step / self.steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["rate"] * cosine(progress.share)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * cosine(progress.share)
         self._optimizer.zero_grad()
         weights = {name: torch.stack([net[name] for net in self._nets]) for name in self._nets[0]}
 
-        def loss(weights: Weights, buffers: Weights, place: Tensor) -> Tensor:
+        def loss(weights: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor) -> Tensor:
             inputs = (batches.index_select(0, place.view(1))[0], None, generator, progress)
             return functional_call(self._modules[0], (weights, buffers), inputs)[0].mean()
 

@@ -40,21 +40,13 @@ BURST = 5
 Step = Callable[[], Tensor]
 """Does one training step, and returns the loss."""
 
-BESIDE = ("dsm", "ssm")
-"""Objectives of dense layers that are timed beside an anchor too."""
-
-USELESS = ("relative_ml", "exact_sm")
-"""Objectives without use for convolutions: the first equals ml, the second has D tangents."""
-
-VARIED = {"FC": ("ml", "lazy_ml", "dsm"), "CNN": ("ml", "dsm")}
-"""The objectives of variants of a network."""
-
 
 def steps(config: StepsConfig, *, run: StageRun) -> None:
     """Writes ``timings.json``, objective by objective. No other stage may run meanwhile."""
     run.log_params(config.model_dump())
     torch.set_num_threads(config.threads)
-    rows = benchmark(net(config), labels(config), peak=measured_peak(), seconds=config.seconds)
+    peak = measured_peak()
+    rows = benchmark(net(config), config.objectives, peak=peak, seconds=config.seconds)
     (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
     run.log_metrics(
         {f"time/step_ms/{row['label'].replace(' + ', '_')}": row["ms"] for row in rows}
@@ -71,15 +63,6 @@ def net(config: StepsConfig) -> Flow:
     padding = "zero" if plain else config.variant
     shape = (config.channels, config.side, config.side)
     return convolutional(shape, kernel_size=7, padding=padding, **options)
-
-
-def labels(config: StepsConfig) -> list[str]:
-    """Returns the objectives to time."""
-    names = tuple(OBJECTIVES) if config.variant == "plain" else VARIED[config.net]
-    if config.net == "CNN":
-        return [name for name in names if name not in USELESS]
-    anchored = {name: [name, f"{name}{ANCHORED}"] for name in BESIDE}
-    return [label for name in names for label in anchored.get(name, [name])]
 
 
 def benchmark(
@@ -157,35 +140,19 @@ class Subject:
 def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
     """Does a step; returns its FLOP without element-wise work.
 
-    PyTorch counts matrix products and convolutions. For every layer of n coordinates this adds
-    LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
-    triangular solutions of ``sml`` (2 B n²). For zero padding ``ml`` eliminates a convolution by
-    strips of rows (``bijections.convolution``), each with one more inverse.
-
-    Returns None for convolutions by ``sml``, which solves in float64, and for circular ones by
-    ``ml``, which has Fourier transforms and small complex blocks.
+    PyTorch counts matrix products and convolutions. For every dense layer of n coordinates this
+    adds LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
+    triangular solutions of ``sml`` (2 B n²). Returns None for convolutions by ``ml`` and ``sml``.
     """
     with FlopCounterMode(display=False) as counter:
         step()
-    count, name = counter.get_total_flops(), label.removesuffix(ANCHORED)
-    convolutions = [layer for layer in flow.layers if isinstance(layer, Convolution)]
-    if not convolutions:
-        sizes = [len(layer.weight) for layer in flow.layers if isinstance(layer, Dense)]
-        cubic = {"ml": 8 / 3, "sml": 2 / 3}.get(name, 0.0)
-        solved = 2 * batch if name == "sml" else 0
-        return count + sum(cubic * n**3 + solved * n**2 for n in sizes)
-    circular = any(layer.padding == "circular" for layer in convolutions)
-    if name == "sml" or (name == "ml" and circular):
+    name = label.removesuffix(ANCHORED)
+    cubic = {"ml": 8 / 3, "sml": 2 / 3}.get(name, 0.0)
+    if cubic and any(isinstance(layer, Convolution) for layer in flow.layers):
         return None
-    strips = [n for layer in convolutions for n in _strips(layer)]
-    return count + (sum(14 / 3 * n**3 for n in strips) if name == "ml" else 0)
-
-
-def _strips(layer: Convolution) -> list[int]:
-    """Returns the coordinates of the strips of rows by which a layer is eliminated."""
-    (channels, height, width), side = layer.event_shape, layer.weight.shape[-1]
-    rows = max(1, side // 2)
-    return [min(rows, height - row) * width * channels for row in range(0, height, rows)]
+    solved = 2 * batch if name == "sml" else 0
+    sizes = [len(layer.weight) for layer in flow.layers if isinstance(layer, Dense)]
+    return counter.get_total_flops() + sum(cubic * n**3 + solved * n**2 for n in sizes)
 
 
 def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3) -> float:

@@ -10,17 +10,12 @@ import torch
 from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.randomness import generator
-from ebflow.toy import SMOOTHED, parzen, sine
+from ebflow.toy import SMOOTHED
 from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
-from pipelines.paper.diverge import (
-    diverge,
-    fisher_divergence,
-    kl_divergence,
-    repository_kld,
-)
+from pipelines.paper.toy import EXTENT, fisher_divergence, kl_divergence, toy
 from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
@@ -42,7 +37,7 @@ def measured(folder, data, config=CONFIG):
     output = folder / "output"
     output.mkdir()
     run = Untracked(output)
-    diverge(config, data, folder, run=run)
+    toy(config, data, folder, run=run)
     metrics = json.loads((output / "evaluation.json").read_text())
     assert metrics == run.metrics
     return metrics, np.load(output / "arrays.npz")
@@ -85,21 +80,10 @@ def test_it_is_the_averaged_flow_and_not_the_best(trained):
     assert arrays["model"][0, 0] != pytest.approx(raw, rel=1e-4)
 
 
-def test_the_repositorys_number_is_its_own(trained, data):
-    """A Parzen density of the clean test points, at the same points with noise."""
-    numbers, _ = trained.stage
-    clean = Dataset(data).split("test").tensor()[:800].double()
-    x = clean + 0.375 * torch.randn(clean.shape, generator=generator(9))
-    expected = repository_kld(parzen(clean, 0.375), trained.trainer.averaged, x)
-    found, error = numbers["study/kl_repository"], numbers["study/kl_repository_se"]
-    assert abs(found - expected.value) < 5 * np.hypot(expected.se, error)
-    assert found > numbers["study/kl"] + 3
-
-
 def test_pictures_hold_densities_with_their_axes_the_right_way(trained):
     """The truth integrates to 1, and is dark where a square is missing."""
     _, arrays = trained.stage
-    pixel = (2 * float(arrays["extent"]) / 60) ** 2
+    pixel = (2 * EXTENT / 60) ** 2
     assert np.exp(arrays["truth"]).sum() * pixel == pytest.approx(1, abs=1e-3)
     assert np.exp(arrays["model"]).sum() * pixel == pytest.approx(1, abs=0.1)
 
@@ -121,11 +105,3 @@ def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
     expected = float(np.log(2 * np.pi)) + 12 + 0.375**2 - float(entropy.mean())
     error = np.hypot(numbers["study/kl_se"], float(entropy.std()) / np.sqrt(KNOWN))
     assert abs(numbers["study/kl"] - expected) < 5 * error
-
-
-def test_the_repositorys_kld_is_no_divergence():
-    """It is 4.4 for a perfect model of the sine, as the official code would have it."""
-    p, draws = SMOOTHED["sine"](0.375, dtype=torch.float64), generator(0)
-    x = sine(5_000, generator=draws, dtype=torch.float64)
-    x = x + 0.375 * torch.randn(x.shape, generator=draws, dtype=torch.float64)
-    assert repository_kld(p, p, x).value == pytest.approx(4.40, abs=0.02)

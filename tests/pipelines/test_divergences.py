@@ -11,8 +11,8 @@ from ebflow.errors import NonFinite
 from ebflow.estimates import Estimate
 from ebflow.randomness import generator as derive
 from ebflow.toy import checkerboard, smoothed_sine
-from pipelines.paper.diverge import fisher_divergence, kl_divergence
 from pipelines.paper.fill import crps
+from pipelines.paper.toy import fisher_divergence, kl_divergence
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 

@@ -122,7 +122,7 @@ STAGES = (
         f"pipelines.{package}.{name}"
         for package, names in (
             ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
-            ("paper", ("compare", "diverge", "fill", "peer", "stack", "steps")),
+            ("paper", ("compare", "fill", "peer", "stack", "steps", "toy")),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names
@@ -148,7 +148,7 @@ def test_the_stages_are_found():
         ("pipelines.density.train", "pipelines.training.nets"),
         ("pipelines.density.report", "pipelines.density.likelihoods"),
         ("pipelines.paper.peer", "pipelines.data.dataset"),
-        ("pipelines.paper.compare", "pipelines.paper.experiments.scores"),
+        ("pipelines.paper.compare", "pipelines.paper.scores"),
         ("pipelines.paper.fill", "ebflow.train"),
         ("pipelines.paper.steps", "ebflow.anchor"),
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),

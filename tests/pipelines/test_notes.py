@@ -65,7 +65,7 @@ def test_a_description_in_markdown():
 ROW = {
     "labels": {"net": "FC", "settings": "recipe", "objective": "dsm"},
     "seed": 0,
-    "published": {},
+    "published": None,
     "data": "digits",
     "machine": "2 cores",
     "method": "",

@@ -1,7 +1,7 @@
 """What tells runs apart by their names."""
 
+from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments import EXPERIMENTS
 
 
 def test_cells_of_every_experiment_of_the_paper_have_titles_of_their_own():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.paper.experiments.runtime import LEAST, crossover, exponent
+from pipelines.paper.runtime import LEAST, crossover, exponent
 
 SIZES = (64, 256, 784, 1536, 3072)
 

@@ -3,33 +3,24 @@
 import pytest
 
 from ebflow.architectures import convolutional, dense
-from ebflow.objectives import OBJECTIVES
+from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.paper.experiments import EXPERIMENTS
-from pipelines.paper.steps import USELESS, Subject, benchmark, labels, net, step_flops
-
-CONVOLUTIONAL = set(OBJECTIVES) - set(USELESS)
-VARIANTS = [
-    ("FC", "plain", {*OBJECTIVES, "dsm + anchor", "ssm + anchor"}),
-    ("FC", "spline", {"ml", "lazy_ml", "dsm", "dsm + anchor"}),
-    ("CNN", "plain", CONVOLUTIONAL),
-    ("CNN", "circular", {"ml", "dsm"}),
-]
+from pipelines.paper.runtime import KINDS
+from pipelines.paper.steps import Subject, benchmark, net, step_flops
 
 
-@pytest.mark.parametrize("kind, variant, expected", VARIANTS)
-def test_every_objective_of_a_net_steps(kind, variant, expected):
-    config = StepsConfig(net=kind, variant=variant, side=12)
-    assert set(labels(config)) == expected
-    subject = Subject(net(config))
-    for label in labels(config):
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_objective_of_a_net_steps(kind):
+    name, channels, variant = kind
+    subject = Subject(net(StepsConfig(net=name, channels=channels, variant=variant, side=12)))
+    for label in KINDS[kind][1]:
         step = subject.stepper(label, 2)
         step()
         step()
 
 
-@pytest.mark.parametrize("kind, variant, expected", VARIANTS)
-def test_nets_of_growing_images(kind, variant, expected):
+@pytest.mark.parametrize("kind, variant", [kind[::2] for kind in KINDS], ids=str)
+def test_nets_of_growing_images(kind, variant):
     for side in (12, 16):
         flow = net(StepsConfig(net=kind, variant=variant, channels=3, side=side))
         assert flow.event_shape == ((3, side, side) if kind == "CNN" else (3 * side**2,))
@@ -42,7 +33,7 @@ def test_nets_of_growing_images(kind, variant, expected):
 
 def test_every_net_of_a_short_run_can_be_made():
     for cell in EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke")):
-        assert net(cell.config).event_shape and labels(cell.config)
+        assert net(cell.config).event_shape and cell.config.objectives
 
 
 @pytest.mark.parametrize("made", [lambda: dense((8,)), lambda: convolutional((1, 4, 4))])

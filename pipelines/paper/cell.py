@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from pipelines.config import ChainConfig, DataConfig, DensityConfig, Section
 from pipelines.config.recipes import mnist9k_dense
+from pipelines.data.reader import Reader
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.renderers import machine
+from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned
 from pipelines.tracking import metrics_log
 
@@ -50,7 +52,7 @@ class Cell:
         chain: The preprocessing, if it is fitted by a stage of its own.
         measure: The configuration of the stage that measures a flow.
         method: One line about the training.
-        published: Published numbers by metric.
+        published: The published number of the last column.
     """
 
     labels: Mapping[str, str]
@@ -60,7 +62,7 @@ class Cell:
     chain: ChainConfig | None = None
     measure: Section | None = None
     method: str = ""
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: float | None = None
 
     @classmethod
     def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
@@ -78,7 +80,7 @@ class Cell:
         return {
             "labels": dict(self.labels),
             "seed": self.seed,
-            "published": dict(self.published),
+            "published": self.published,
             "data": Path(self.data.source).stem if self.data else "random",
             "machine": machine(),
             "method": self.method,
@@ -94,11 +96,11 @@ class Finished:
 
     @cached_property
     def row(self) -> Row:
-        """Provenance and metrics; without metrics if the data do not suit the cell."""
-        metrics = _read(self.folders[0] / "training.json")["metrics"] if self.cell.measure else {}
-        return {
-            **self.cell.provenance(), **metrics, **_read(self.folders[-1] / "evaluation.json")
-        }  # fmt: skip
+        """Provenance and metrics."""
+        row = self.cell.provenance()
+        if self.cell.measure:
+            row |= json.loads((self.folders[0] / "training.json").read_text())["metrics"]
+        return row | json.loads((self.folders[-1] / "evaluation.json").read_text())
 
     @property
     def log_probs(self) -> np.ndarray:
@@ -112,34 +114,33 @@ class Finished:
         metrics = (row["metrics"] for row in metrics_log.curve(rows, "validate"))
         return [[one["time/train_s"], one["val/nll"]] for one in metrics]
 
+    def compared(self, reference: "Finished | None", name: str = "gain") -> Row:
+        """Returns the row with its curve and its mean gain over a reference, by test rows."""
+        row = {**self.row, "curve": self.curve}
+        if reference is not None:
+            gain = student(self.log_probs - reference.log_probs)
+            row |= {name: gain.value, f"{name}_se": gain.se}
+        return row
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
 
-
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A metric in the table.
 
     Attributes:
-        metric: Its key in a row.
+        metric: Its key in a row; its standard error over test rows has the key ``METRIC_se``.
         heading: The heading, with its unit.
         digits: Decimals.
-        baseline: The key of the same metric of a baseline, with ``{}`` for the baseline's name.
-        interval: True if the table shows the interval over several seeds.
-        error: The key of its standard error over test rows, shown if there is one seed.
+        interval: True if the table shows the interval over seeds, or over rows of a single seed.
     """
 
     metric: str
     heading: str
     digits: int = 1
-    baseline: str | None = None
     interval: bool = True
-    error: str | None = None
 
 
 STEPS = Column("train/steps", "steps", 0, interval=False)
-NLL = Column("test/nll", "NLL", 1, "baseline/{}_nll")
+NLL = Column("test/nll", "NLL")
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,9 @@ class Experiment:
         legend: The settings that a reader of the table has to know.
         cells: Returns the cells of a seed.
         columns: The metrics of the table, after the labels.
-        note: The origin of published numbers.
         source: The paper's data set of images; None if the experiment has its own data.
+        expected: The data that suit it.
+        suits: Returns True if data suit it.
         uses: The options of ``PaperConfig`` that it uses, besides experiment, scale and name.
         seeds: The number of seeds by scale, if the user asks for none; default 1.
         rows: Returns the rows of the table; default: one per cell.
@@ -164,8 +166,9 @@ class Experiment:
     legend: str
     cells: Callable[[PaperConfig, int], Iterable[Cell]]
     columns: tuple[Column, ...]
-    note: str = ""
     source: str | None = None
+    expected: str = ""
+    suits: Callable[[Reader], bool] = lambda reader: True
     uses: frozenset[str] = IMAGE_OPTIONS
     seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda finished: [

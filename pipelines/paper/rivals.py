@@ -1,29 +1,30 @@
-"""Trainings compared at equal seconds: peers, gains over a reference, curves; and ``RIVALS``.
+"""Linear layers trained by likelihood in several ways, at equal seconds.
 
-``RIVALS`` trains the likelihood of linear layers in several ways. Every method trains the same
-network, with and without whitening, at the same learning rates. The table has the rate with the
-best mean validation NLL over seeds. For every method the NLL is the exact one of the map from
-data to latent.
+Every method trains the same network, with and without whitening, at the same learning rates. The
+table has the rate with the best mean validation NLL over seeds. For every method the NLL is the
+exact one of the map from data to latent. Beside them stand densities of other packages, *peers*.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
+import pandas as pd
 
 from pipelines.config import (
     AnchorConfig,
     ChainConfig,
+    DataConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
 )
 from pipelines.config.recipes import for_source
+from pipelines.config.source import counted, opened
+from pipelines.paper import cell
+from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
-from pipelines.paper.experiments import cell
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned, panels
 from pipelines.training.architectures import load
 from pipelines.training.learned_inverses import inverse_error
@@ -33,6 +34,9 @@ WHITENED = ("kde",)
 
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""
+
+WIDEST, MOST_KERNELS = 100, 20_000
+"""Maximum number of elements of a row, except for mixtures; maximum number of kernels."""
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -58,16 +62,6 @@ def peer(
     return Cell(labels, fitted, flow.seed, flow.data, chain, method=name)
 
 
-def with_curve(one: Finished) -> Row:
-    """Returns a cell's row with its validations."""
-    return {**one.row, "curve": one.curve}
-
-
-def suitable(finished: Sequence[Finished]) -> list[Finished]:
-    """Returns the cells without the peers that do not suit the data."""
-    return [one for one in finished if "test/nll" in one.row]
-
-
 def with_gains(
     finished: Sequence[Finished], reference: Mapping[str, str], *shared: str
 ) -> list[Row]:
@@ -82,15 +76,7 @@ def with_gains(
     references = {
         key(one): one for one in finished if reference.items() <= one.cell.labels.items()
     }
-    return [{**with_curve(one), **gain(one, references.get(key(one)))} for one in finished]
-
-
-def gain(one: Finished, reference: Finished | None, name: str = "gain") -> dict[str, float]:
-    """Returns the mean gain in log-density over a reference on the same test rows."""
-    if reference is None:
-        return {}
-    mean = student(one.log_probs - reference.log_probs)
-    return {name: mean.value, f"{name}_se": mean.se}
+    return [one.compared(references.get(key(one))) for one in finished]
 
 
 def curves(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Captioned:
@@ -110,19 +96,16 @@ def curves(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Captio
             seconds, nll = np.array(points).T
             best = np.minimum.accumulate(nll)
             style = {"color": f"C{index % 10}", "ls": DASHES[index % len(DASHES)], "lw": 1.3}
-            axis.plot(seconds, best, marker="." if len(best) < 12 else None, label=name, **style)
+            axis.plot(seconds, best, label=name, **style)
             ends.append(best[-1])
         axis.set(title=title, xlabel="training (s)")
         axis.legend(fontsize=7)
-    axes[0, 0].set(ylabel="validation NLL, best so far (nats)", ylim=_limits(ends))
-    return figure, "Of the first seed: the best validation NLL so far."
-
-
-def _limits(ends: Sequence[float]) -> tuple[float, float]:
-    """Returns limits that show the ends of trainings rather than their starts."""
+    # The limits show the ends of trainings rather than their starts.
     low, high = min(ends), float(np.quantile(ends, 0.8))
     spread = max(high - low, 0.02 * abs(low), 1e-3)
-    return low - 0.15 * spread, high + 1.5 * spread
+    axes[0, 0].set_ylim(low - 0.15 * spread, high + 1.5 * spread)
+    axes[0, 0].set_ylabel("validation NLL, best so far (nats)")
+    return figure, "Of the first seed: the best validation NLL so far."
 
 
 SECONDS = 10.0
@@ -149,24 +132,27 @@ PREPROCESSINGS = {
     "plain": PreprocessConfig(normalize="standardize"),
 }
 
-SOURCE = "digits"
-
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per method, preprocessing and rate, and one per peer."""
-    names = dict.fromkeys(("ml", *config.methods))
     smoke = config.scale == "smoke"
     rates = (SMOKE_RATE,) if smoke else RATES
     preprocessings = ("white",) if smoke else PREPROCESSINGS
-    flows = [name for name in names if name in METHODS]
-    for name, preprocessing, rate in product(flows, preprocessings, rates):
+    for name, preprocessing, rate in product(METHODS, preprocessings, rates):
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
-    for name in [name for name in names if name in PEERS]:
-        preprocessing = "white" if name in WHITENED else "plain"
-        labels = {"method": name, "data": preprocessing, "lr": ""}
-        flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
+    flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
+    for name in _peers(flow.data):
+        labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
         yield peer(config, labels, name, flow, SECONDS)
+
+
+def _peers(data: DataConfig) -> list[str]:
+    """Returns the peers that are for so many rows and columns."""
+    reader = opened(data)
+    if reader.width > WIDEST:
+        return ["gmm"]
+    return [name for name in PEERS if name != "kde" or counted(reader, data).train <= MOST_KERNELS]
 
 
 def _flow(
@@ -174,7 +160,7 @@ def _flow(
 ) -> DensityConfig:
     objective, model = METHODS[name]
     flow = cell.base(
-        config, seed, SOURCE, cpu=SECONDS, full=LENGTH, recipe=DensityConfig,
+        config, seed, "digits", cpu=SECONDS, full=LENGTH, recipe=DensityConfig,
         batch_size=100, lr=rate, validate_every=100,
     )  # fmt: skip
     grids = for_source(flow.data)[0].preprocess.grids
@@ -191,36 +177,23 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
 
     A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data.
     """
-    ways: dict[tuple[str, str], dict[str, list[Finished]]] = {}
-    for one in suitable(finished):
-        method, preprocessing, rate = one.cell.labels.values()
-        ways.setdefault((method, preprocessing), {}).setdefault(rate, []).append(one)
-    seeds = len({one.cell.seed for one in finished})
-    best: list[Finished] = []
-    for rates in ways.values():
-        complete = [trainings for trainings in rates.values() if len(trainings) == seeds]
-        best += min(complete, key=_validation_nll, default=[])
-    gains = with_gains(best, {"method": "ml", "data": "white"})
-    return [_shown(one, row) for one, row in zip(best, gains, strict=True)]
+    nlls = pd.Series(
+        {(*one.cell.labels.values(), one.cell.seed): one.row["best/val_nll"] for one in finished}
+    )
+    means = nlls.unstack().mean(axis=1, skipna=False).dropna()
+    best = {*means.groupby(level=[0, 1]).idxmin()}
+    chosen = [one for one in finished if tuple(one.cell.labels.values()) in best]
+    gains = with_gains(chosen, {"method": "ml", "data": "white"})
+    return [{**row, **_costs(one)} for one, row in zip(chosen, gains, strict=True)]
 
 
-def _validation_nll(trainings: Sequence[Finished]) -> float:
-    return float(np.mean([one.row["best/val_nll"] for one in trainings]))
-
-
-def _shown(one: Finished, row: Row) -> Row:
-    """Returns a row with its step time and the error of its inverse.
-
-    The mixture that a training has beside it is left out, because it has rows of its own.
-    """
-    shown = {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-    method = one.cell.labels["method"]
-    step = 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
-    shown["time/step_ms"] = None if method in ("gmm", "kde") else step
-    if method in METHODS:
-        error = inverse_error(load(one.folders[0] / "checkpoint"))
-        shown["inverse/percent"] = None if error is None else 100 * error
-    return shown
+def _costs(one: Finished) -> Row:
+    """Returns the time of a step, and the error of a learned inverse."""
+    if one.cell.labels["method"] in ("gmm", "kde"):
+        return {}
+    step = 1e3 * one.row["time/train_s"] / max(one.row["train/steps"], 1)
+    error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
+    return {"time/step_ms": step, "inverse/percent": None if error is None else 100 * error}
 
 
 RIVALS = Experiment(
@@ -229,15 +202,14 @@ RIVALS = Experiment(
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
     "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm, kde: other packages' "
     "densities, without those that are not for so many rows or columns",
-    source=SOURCE,
-    uses=cell.IMAGE_OPTIONS | {"methods"},
+    source="digits",
     cells=cells,
     columns=(
         Column("time/train_s", "s", 0, interval=False),
         Column("time/step_ms", "ms", 1, interval=False),
         Column("inverse/percent", "R (%)", 1, interval=False),
-        Column("test/nll", "NLL", 2, "baseline/{}_nll", error="test/nll_se"),
-        Column("gain", "gain", 2, error="gain_se"),
+        Column("test/nll", "NLL", 2),
+        Column("gain", "gain", 2),
     ),
     rows=rows,
     figures=lambda rows, finished: {

@@ -12,10 +12,10 @@ from functools import partial
 
 from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig
 from pipelines.config.recipes import mnist9k, mnist9k_dense
+from pipelines.paper import cell, table
+from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.experiments import cell, table
-from pipelines.paper.experiments.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.experiments.rivals import curves, with_gains
+from pipelines.paper.rivals import curves, with_gains
 
 LENGTH = 40_000
 BESIDE_SIGMA, ALONE_SIGMA = 0.1, 0.3
@@ -29,23 +29,24 @@ falling rate does not always bring it back. Smaller networks stand larger steps 
 RECIPES = {"dense": mnist9k_dense, "conv": mnist9k}
 ACTIVATIONS = {"spline": "spline", "leaky": "smooth_leaky_relu"}
 
-BOTH = (
+WAYS = (
     ("spline", "lazy_ml", "lazy"),
     ("spline", "dsm", "lazy"),
     ("spline", "ssm_vr", "lazy"),
     ("spline", "dsm", "none"),
     ("spline", "ssm_vr", "none"),
 )
-WAYS = {"dense": (*BOTH, ("leaky", "ml", "exact")), "conv": BOTH}
-"""Activation, objective and log Z during training, by network. log Z is ``lazy`` (the anchor's, or
-the lazy likelihood's own), ``exact`` or ``none``."""
+"""Activation, objective and log Z during training. log Z is ``lazy`` (the anchor's, or the lazy
+likelihood's own), ``exact`` or ``none``."""
 
-REFERENCE = dict(zip(("f", "objective", "log Z"), BOTH[0], strict=True))
+PUBLISHED = ("leaky", "ml", "exact")
+"""The published activation by exact likelihood, of dense layers alone."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and way."""
-    for net, (activation, objective, normalizer) in _pairs(WAYS):
+    ways = [*(("dense", *way) for way in (*WAYS, PUBLISHED)), *(("conv", *way) for way in WAYS)]
+    for net, activation, objective, normalizer in ways:
         alone = normalizer == "none"
         start = ALONE_START if alone else {}
         common = cell.base(
@@ -61,11 +62,6 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         yield Cell.of_flow(labels, flow)
 
 
-def _pairs(ways: dict[str, tuple]) -> Iterator[tuple[str, tuple]]:
-    """Yields each network with each of its ways."""
-    return ((net, way) for net, found in ways.items() for way in found)
-
-
 SCORES = Experiment(
     about="score matching with learned activations for equal seconds: exact test NLL (nats)",
     legend="f: the activation, leaky is the published one; log Z lazy: an anchor beside the "
@@ -76,10 +72,10 @@ SCORES = Experiment(
     cells=cells,
     columns=(
         cell.STEPS,
-        Column("test/nll", "NLL", 1, "baseline/{}_nll", error="test/nll_se"),
-        Column("gain", "gain", 2, error="gain_se"),
+        cell.NLL,
+        Column("gain", "gain", 2),
     ),
-    rows=lambda finished: with_gains(finished, REFERENCE, "net"),
+    rows=lambda finished: with_gains(finished, {"objective": "lazy_ml"}, "net"),
 )
 
 USUAL = 100
@@ -90,24 +86,22 @@ NETS = {"dense": table.NETS["FC"].changed(depth=2), "conv": table.NETS["CNN"]}
 CHANGES = {"interval": "K = {:g}", "weight": "w = {:g} σ²", "sigma": "σ = {:g}"}
 """Options that change, and their labels: K, the weight of matching scores over σ², and σ."""
 
-SHORT = tuple((objective, {}) for objective in ("ml", "lazy_ml", "dsm", "ssm_vr"))
-VARIED = {
-    "dense": (
-        *SHORT,
-        ("relative_ml", {}),
-        *((name, {"interval": k}) for name in ("lazy_ml", "dsm") for k in (20, 100, 500)),
-        *(("dsm", {"weight": weight}) for weight in (0.1, 10.0)),
-        *(("dsm", {"sigma": sigma}) for sigma in (0.03, 0.3)),
-    ),
-    "conv": SHORT,
-}
-"""Objective and changed options, by network."""
+SHORT = tuple((objective, "", 0.0) for objective in ("ml", "lazy_ml", "dsm", "ssm_vr"))
+VARIED = (
+    *(("dense", *way) for way in (*SHORT, ("relative_ml", "", 0.0))),
+    *(("dense", name, "interval", k) for name in ("lazy_ml", "dsm") for k in (20, 100, 500)),
+    *(("dense", "dsm", "weight", weight) for weight in (0.1, 10.0)),
+    *(("dense", "dsm", "sigma", sigma) for sigma in (0.03, 0.3)),
+    *(("conv", *way) for way in SHORT),
+)
+"""Network, objective, and the option that changes, if any, with its value."""
 
 
 def varied(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and way, with one option changed at a time."""
     common = partial(cell.base, config, seed, "mnist", cpu=40.0, full=LENGTH, lr=2e-3)
-    for net, (objective, changed) in _pairs(VARIED):
+    for net, objective, option, value in VARIED:
+        changed = {option: value}
         sigma, interval = changed.get("sigma", BESIDE_SIGMA), changed.get("interval")
         weight = changed.get("weight", 1.0) * sigma**2 if objective == "dsm" else None
         flow = common(validate_every=30 if objective == "ml" else 100).changed(
@@ -115,7 +109,7 @@ def varied(config: PaperConfig, seed: int) -> Iterator[Cell]:
             objective=ObjectiveConfig.of(objective, sigma=sigma, weight=weight),
             anchor=AnchorConfig(interval=interval or USUAL, tolerance=None if interval else 0.2),
         )
-        label = ", ".join(CHANGES[name].format(value) for name, value in changed.items())
+        label = CHANGES[option].format(value) if option else ""
         yield Cell.of_flow({"net": net, "objective": objective, "changed": label}, flow)
 
 
@@ -141,8 +135,8 @@ ANCHOR = Experiment(
     columns=(
         cell.STEPS,
         Column("end", "end", 1, interval=False),
-        Column("test/nll", "NLL", 1, "baseline/{}_nll", error="test/nll_se"),
-        Column("gain", "gain", 1, error="gain_se"),
+        cell.NLL,
+        Column("gain", "gain"),
     ),
     rows=rows,
     figures=lambda rows, finished: {"anchor": curves(rows, _place)},
