@@ -20,7 +20,7 @@ Name = Literal[
     "anchor",
 ]
 
-Peer = Literal["maf", "nsf", "gmm", "kde"]
+Peer = Literal["maf", "nsf", "gmm"]
 
 PEERS: tuple[str, ...] = get_args(Peer)
 """Densities of other packages."""
@@ -88,7 +88,6 @@ class FillConfig(Threaded, Section):
 
     Attributes:
         seconds: Training seconds without validations; None: no limit but ``steps``.
-        steps: Maximum number of training steps.
     """
 
     seed: int = 0
@@ -102,10 +101,11 @@ class PeerConfig(FillConfig):
 
     Attributes:
         name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, their
-            number chosen by validation; ``kde``: Gaussian kernels, their width by validation.
+            number chosen by validation.
     """
 
     name: Peer = "gmm"
+    seconds: float = 30.0
 
 
 class PaperConfig(Section):

@@ -3,8 +3,7 @@
 A peer sees data behind the preprocessing of a flow: the same dequantization, by the same noise,
 and the same logit. Its likelihood is in units of the raw data. ``maf`` and ``nsf`` are zuko's
 masked autoregressive flows, affine and rational-quadratic, of the sizes in zuko's README. ``gmm``
-is scikit-learn's mixture of Gaussians with full covariances, and ``kde`` a Gaussian at every
-training row; validation chooses the number of Gaussians, and the width.
+is scikit-learn's mixture of Gaussians with full covariances, whose number validation chooses.
 """
 
 import copy
@@ -42,18 +41,11 @@ SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
 RATE, BATCH = 1e-3, 256
 
 VALIDATIONS = 20
-"""Validations of a training that is limited by time."""
-
-EVERY = 100
-"""Steps between validations of a training that is limited by steps alone."""
+"""Validations of a flow in the seconds of its training."""
 
 NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 PATIENCE = 2
 """Numbers of Gaussians without an improvement after which no larger one is tried."""
-
-WIDTHS = torch.logspace(-1.5, 0.25, 15, dtype=torch.float64).tolist()
-PAIRS = 1 << 22
-"""Maximum number of pairs of rows and kernels at a time."""
 
 Values = Callable[[Tensor], Tensor]
 """From preprocessed rows, with shape (B, D), to their log-densities, with shape (B,)."""
@@ -145,8 +137,7 @@ def fit(config: PeerConfig, data: Preprocessed) -> list[Candidate]:
     Raises:
         NonFinite: if a loss of a flow is infinite or NaN.
     """
-    fits = {"gmm": _mixtures, "kde": _kernels, "maf": _flows, "nsf": _flows}
-    return list(fits[config.name](config, data))
+    return list((_mixtures if config.name == "gmm" else _flows)(config, data))
 
 
 def _flows(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
@@ -158,14 +149,13 @@ def _flows(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
         f"zuko {config.name.upper()}, {SIZES}, Adam {RATE:g}, batch {BATCH}, best by validation"
     )
     optimizer = torch.optim.Adam(flow.parameters(), lr=RATE)
-    limit, spent, due = config.seconds or math.inf, 0.0, 0.0
-    batches = data.batches(config.seed)
+    spent, due, batches = 0.0, 0.0, data.batches(config.seed)
     for step in range(config.steps + 1):
-        over = spent >= limit or step == config.steps
-        if over or (spent >= due if config.seconds else step % EVERY == 0):
+        over = spent >= config.seconds or step == config.steps
+        if over or spent >= due:
             values = partial(_log_prob, copy.deepcopy(flow))
             yield Candidate(data.nll(values), step, spent, values, method)
-            due += limit / VALIDATIONS
+            due += config.seconds / VALIDATIONS
         if over:
             return
         start = time.perf_counter()
@@ -185,7 +175,7 @@ def _log_prob(flow: zuko.flows.Flow, x: Tensor) -> Tensor:
 
 def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
     """Yields mixtures of more and more Gaussians within the seconds, at least one."""
-    rows, limit = data.rows("train", config.seed).numpy(), config.seconds or math.inf
+    rows = data.rows("train", config.seed).numpy()
     spent, best, stale = 0.0, math.inf, 0
     for number in [k for k in NUMBERS if k <= len(rows)]:
         start = time.perf_counter()
@@ -199,31 +189,9 @@ def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
         method = f"scikit-learn GaussianMixture, {number} of {NUMBERS} full covariances"
         yield Candidate(nll, number, spent, values, method)
         best, stale = min(best, nll), 0 if nll < best else stale + 1
-        if stale == PATIENCE or spent >= limit:
+        if stale == PATIENCE or spent >= config.seconds:
             return
 
 
 def _mixture_values(mixture: GaussianMixture, x: Tensor) -> Tensor:
     return torch.from_numpy(mixture.score_samples(x.numpy()))
-
-
-def _kernels(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
-    """Yields the kernels of the best width, in whitened units."""
-    start, rows = time.perf_counter(), data.rows("train", config.seed)
-    nlls = {width: data.nll(partial(kernels, rows, width)) for width in WIDTHS}
-    best = min(nlls, key=nlls.__getitem__)
-    method = f"Gaussian kernels of width {best:.3g} in whitened units, of {len(WIDTHS)} widths"
-    spent = time.perf_counter() - start
-    yield Candidate(nlls[best], 1, spent, partial(kernels, rows, best), method)
-
-
-def kernels(rows: Tensor, width: float, x: Tensor) -> Tensor:
-    """Returns the log-density of Gaussians of a width at rows with shape (N, D).
-
-    The trees of scikit-learn's KernelDensity lose its digits in some dozen dimensions.
-    """
-    count, size = rows.shape
-    constant = math.log(count) + size * (math.log(width) + 0.5 * math.log(2 * math.pi))
-    parts = x.split(max(1, PAIRS // count))
-    squares = (torch.cdist(part, rows).square() for part in parts)
-    return torch.cat([(-0.5 / width**2 * s).logsumexp(1) for s in squares]) - constant

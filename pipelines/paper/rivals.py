@@ -14,14 +14,13 @@ import pandas as pd
 from pipelines.config import (
     AnchorConfig,
     ChainConfig,
-    DataConfig,
     DensityConfig,
     ModelConfig,
     ObjectiveConfig,
     PreprocessConfig,
 )
 from pipelines.config.recipes import for_source
-from pipelines.config.source import counted, opened
+from pipelines.config.source import opened
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
@@ -29,14 +28,11 @@ from pipelines.reporting.style import Captioned, panels
 from pipelines.training.architectures import load
 from pipelines.training.learned_inverses import inverse_error
 
-WHITENED = ("kde",)
-"""Peers that are fitted to whitened data; the others are fitted to standardized data."""
-
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""
 
-WIDEST, MOST_KERNELS = 100, 20_000
-"""Maximum number of elements of a row, except for mixtures; maximum number of kernels."""
+WIDEST = 100
+"""Maximum number of elements of a row for the flows of other packages."""
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -53,8 +49,6 @@ def peer(
     if config.scale == "smoke":
         options["steps"] = cell.SMOKE_STEPS
     changes = {"normalize": "standardize", "shrinkage": 0.0, "tails": False}
-    if name in WHITENED:
-        changes |= {"normalize": "whiten", "shrinkage": SHRINKAGE}
     chain = ChainConfig(
         seed=flow.seed, chain=flow.preprocess.changed(**changes), threads=config.threads
     )
@@ -142,17 +136,8 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
-    for name in _peers(flow.data):
-        labels = {"method": name, "data": "white" if name in WHITENED else "plain", "lr": ""}
-        yield peer(config, labels, name, flow, SECONDS)
-
-
-def _peers(data: DataConfig) -> list[str]:
-    """Returns the peers that are for so many rows and columns."""
-    reader = opened(data)
-    if reader.width > WIDEST:
-        return ["gmm"]
-    return [name for name in PEERS if name != "kde" or counted(reader, data).train <= MOST_KERNELS]
+    for name in PEERS if opened(flow.data).width <= WIDEST else ("gmm",):
+        yield peer(config, {"method": name, "data": "plain", "lr": ""}, name, flow, SECONDS)
 
 
 def _flow(
@@ -189,7 +174,7 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
 
 def _costs(one: Finished) -> Row:
     """Returns the time of a step, and the error of a learned inverse."""
-    if one.cell.labels["method"] in ("gmm", "kde"):
+    if one.cell.labels["method"] == "gmm":
         return {}
     step = 1e3 * one.row["time/train_s"] / max(one.row["train/steps"], 1)
     error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
@@ -200,8 +185,8 @@ RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
     legend="white: whitened, plain: standardized data; lr: of the same rates the best by "
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
-    "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm, kde: other packages' "
-    "densities, without those that are not for so many rows or columns",
+    "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other packages' "
+    "densities, of which maf and nsf are not for so many columns",
     source="digits",
     cells=cells,
     columns=(
