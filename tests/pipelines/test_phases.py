@@ -137,8 +137,8 @@ def test_a_rule_is_the_best_threshold_of_one_quantity():
     found = claims.choose(seen)
     assert found.quantity == start and found.above
     assert LOST / 2 < found.threshold < 2 * LOST
-    assert found.accuracy(unseen).value > 0.85
-    assert replace(found, above=False).accuracy(unseen).value < 0.15
+    assert found.accuracy(unseen).value > 0.8
+    assert replace(found, above=False).accuracy(unseen).value < 0.2
 
 
 RULE = claims.Rule("quantity", 0.0, above=True)
@@ -281,13 +281,15 @@ def test_the_figure_shows_every_net():
 def test_a_square_is_the_mean_over_seeds_black_if_one_broke_dotted_if_it_still_falls():
     squares = [("a", 1, 10.0), ("a", 2, math.inf), ("b", 1, 1.0), ("b", 2, 9.0)]
     nets = [
-        net(activation=name, start=start, rate=rate, seed=seed, mass=(9.0, 9.0, m if seed else 1))
+        net(
+            activation=name, start=start, rate=rate, seed=seed, mass=(9.0, 9.0, m if seed else 0.1)
+        )
         for name, (start, rate, m), seed in product(claims.ACTIVATIONS, squares, (0, 1))
     ]
     axis = figure(framed(nets)).axes[0]
     shade = axis.collections[0].get_array()
     assert shade.mask.tolist() == [[False, True], [False, False]]
-    assert shade[0, 0] == pytest.approx(0.5) and shade[1, 0] == 0
+    assert shade[0, 0] == pytest.approx(0) and shade[1, 0] == pytest.approx(-0.5)
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["whitened  a", "whitened  b"]
     (dots,) = axis.lines
     assert [*zip(dots.get_xdata(), dots.get_ydata(), strict=True)] == [(0.5, 1.5), (1.5, 1.5)]

@@ -99,7 +99,7 @@ def made(tmp_path):
 
 def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     rows = RIVALS.rows(made)
-    assert [row["labels"]["lr"] for row in rows] == ["0.0015"] * 8 + [""] * 2
+    assert [row["labels"]["lr"] for row in rows] == 2 * [*["0.0015"] * 4, ""]
     by = {(*row["labels"].values(), row["seed"]): row for row in rows}
     best = by["selfnorm", "white", "0.0015", 1]
     assert best["gain"] == pytest.approx(1.0) and best["gain_se"] == pytest.approx(0.0)
