@@ -21,7 +21,7 @@ from pipelines.paper.phases import figure
 from pipelines.paper.phases_claims import LOST, MAP, PAIRS, PLAIN, PUBLISHED, judged
 from pipelines.paper.stack import NETS, stack, start_name, train
 from pipelines.reporting.claims import decide
-from pipelines.reporting.result import FILE, Result, plots
+from pipelines.reporting.result import Result, plots
 
 from .untracked import Untracked
 
@@ -363,7 +363,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
         sections=plots(PHASES.figures(rows, finished)), values={"rows": rows},
     ).save(CONFIG, Untracked(output))  # fmt: skip
     assert conclusion.claims[0].claim in (output / "report.html").read_text()
-    assert len(json.loads((output / FILE).read_text())["claims"]) == 10
+    assert len(json.loads((output / "summary.json").read_text())["claims"]) == 10
 
 
 matplotlib.use("Agg")
