@@ -1,25 +1,14 @@
 r"""Fooling: classifiers with other gradients and the same predictions.
 
 A scalar g added to every logit changes neither posteriors nor losses nor loss-gradients, and adds
-:math:`\nabla g` to every logit-gradient. With a unit pattern t,
-
-=============  ==========================================  ================  ===============
-``linear``     :math:`g = a\, t \cdot x`                   ∇g = a t          Δg = 0
-``quadratic``  :math:`g = -\tfrac{a}{2} \|x - t\|^2`       ∇g = −a (x − t)   Δg = −a D
-``sine``       :math:`g = a \sin(w \cdot x)`               ‖∇g‖ ≤ a ‖w‖      Δg = −‖w‖² g
-=============  ==========================================  ================  ===============
-
-A *ripple* changes loss-gradients, unlike a shift: :math:`\delta \sin(w \cdot x / \delta)` on one
-logit changes a loss by δ at most, because a loss changes by less than a logit, and its gradient by
-up to ‖w‖. ``target_gradient`` trains a pattern into the weights.
+:math:`\nabla g` to every logit-gradient: with a unit pattern t and g = a t·x, whatever one likes.
+``target_gradient`` trains a pattern into the weights.
 
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["SHIFTS", "invariants", "linear", "quadratic", "ripple", "shifted",
-           "sine", "stripes", "target_gradient"]  # fmt: skip
+__all__ = ["invariants", "linear", "shifted", "stripes", "target_gradient"]
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -41,39 +30,9 @@ def linear(pattern: Tensor, size: float) -> Shift:
     return lambda x: size * (x @ pattern)
 
 
-def quadratic(pattern: Tensor, size: float) -> Shift:
-    """Returns g = −a ‖x − t‖² / 2."""
-    return lambda x: -size / 2 * (x - pattern).square().sum(1)
-
-
-def sine(pattern: Tensor, size: float) -> Shift:
-    """Returns g = a sin(w·x) with w = 2π t."""
-    return lambda x: size * torch.sin(2 * math.pi * (x @ pattern))
-
-
-SHIFTS: dict[str, Callable[..., Shift]] = {f.__name__: f for f in (linear, quadratic, sine)}
-"""Shifts of all logits by name, as functions of a pattern and a size."""
-
-
 def shifted(network: Classifier, shift: Shift) -> Classifier:
     """Returns f_i + g."""
     return lambda x: network(x) + shift(x).unsqueeze(1)
-
-
-def ripple(
-    network: Classifier, pattern: Tensor, *, size: float, delta: float = 1e-3
-) -> Classifier:
-    """Returns the classifier with δ sin(w·x/δ) on its first logit; w is ``size`` × ``pattern``.
-
-    Its argument is of order ‖w‖/δ: in float32 its phase is rounded to about 1e-7 ‖w‖/δ.
-    """
-
-    def rippled(x: Tensor) -> Tensor:
-        logits = network(x)
-        wave = delta * torch.sin(size / delta * (x @ pattern))
-        return torch.cat([logits[:, :1] + wave.unsqueeze(1), logits[:, 1:]], 1)
-
-    return rippled
 
 
 def stripes(shape: Sequence[int]) -> Tensor:

@@ -33,7 +33,7 @@ Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Inte
 """
 
 __all__ = ["REGULARIZERS", "anti_score_matching", "centred", "disguise", "equivalent_strength",
-           "gradient_norm", "score_matching", "signal_to_noise", "smallest_trace"]  # fmt: skip
+           "gradient_norm", "score_matching", "smallest_trace"]  # fmt: skip
 
 from collections.abc import Callable
 
@@ -154,24 +154,3 @@ def smallest_trace(width: int, noise: float) -> float:
     most D/s². A lower trace is a collapse: spikes at training points, narrower than the noise.
     """
     return -width / noise**2
-
-
-def signal_to_noise(
-    density: LogDensity,
-    x: Tensor,
-    *,
-    generator: torch.Generator,
-    estimator: str,
-    directions: str = "rademacher",
-    slices: int = 1,
-    step: float = 0.03,
-    repeats: int = 16,
-) -> float:
-    """Returns |mean h| over points, over the mean standard deviation of h at a point.
-
-    Arguments as in ``score_matching``; ``repeats``: the number of estimates h at a point.
-    """
-    u = draw_directions(directions, repeats * slices, x, generator)
-    traces = ESTIMATORS[estimator](density, x, u, step)[1].detach()
-    means = traces.view(-1, slices, len(x)).mean(1)
-    return float(means.mean().abs() / means.var(0).mean().sqrt())

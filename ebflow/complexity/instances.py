@@ -1,21 +1,17 @@
-r"""Distributions whose scores are hard to learn in mean square, in closed form.
+r"""A distribution whose score is hard to learn in mean square, in closed form.
 
 Noise of standard deviation :math:`\sigma` smooths the distribution of :math:`x_0`. The score s of
 :math:`x = x_0 + \sigma z` is learned by regression on :math:`y = -z / \sigma`, because it is the
 conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
 :math:`x \to e^{t} x`, with :math:`\sigma^2 = e^{2t} - 1`.
 
-*A far mode.* :math:`x_0 \sim (1 - \eta) N(0, \tau^2 I) + \eta N(R e_1, \tau^2 I)`, with
+:math:`x_0 \sim (1 - \eta) N(0, \tau^2 I) + \eta N(R e_1, \tau^2 I)`, with
 :math:`V = \tau^2 + \sigma^2`. Without a sample of the far mode, R looks like −R, and
 
 .. math:: \sigma \sqrt{E \|\hat s - s\|^2} = \sqrt\eta\, R \sigma / V
 
-both if the mode is missed and if it is put on the wrong side. ERM over the two sides errs with
-probability :math:`\tfrac12 (1 - \eta)^m`.
-
-*A step.* The truth is N(0, V) and a competitor's score, :math:`-x/V + S\,\mathrm{sigmoid}(S(x -
-t))`, differs from it beyond t: :math:`E \|\hat s - s\|^2 \approx S^2 \bar\Phi(t)` at V = 1, and
-without a sample beyond t ERM errs with probability ½.
+both if the mode is missed and if it is put on the wrong side. Empirical risk minimization over the
+two sides errs with probability :math:`\tfrac12 (1 - \eta)^m`.
 
 Instances here have :math:`\tau = \sigma = \sqrt{1/2}`, so V = 1 and only R/σ matters.
 
@@ -23,8 +19,9 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["Instance", "Score", "Stratified", "far_mode", "gaussian", "step_score"]
+__all__ = ["HALF", "Instance", "Score", "Stratified", "far_mode", "worst_eta"]
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +32,9 @@ from torch import Tensor
 
 from ..bases import GaussianMixture
 from ..randomness import normal
-from .closed_forms import HALF
+
+HALF = math.sqrt(0.5)
+"""The noise σ and the standard deviation τ of a mode, so that V = τ² + σ² = 1."""
 
 Score = Callable[[Tensor], Tensor]
 """A function from x with shape (B, D) to s(x) with shape (B, D)."""
@@ -105,17 +104,14 @@ def far_mode(
     return Instance(GaussianMixture(weights, means, torch.full_like(weights, HALF**2)))
 
 
-def gaussian(size: int = 1) -> Instance:
-    """Returns N(0, τ² I): the easy truth."""
-    one = torch.ones(1, dtype=torch.float64)
-    return Instance(GaussianMixture(one, one.new_zeros(1, size), HALF**2 * one))
+def worst_eta(ratio: float, epsilon: float) -> float:
+    """Returns the η at which a missed mode costs exactly 2 ε: ∝ (σ/R)².
 
-
-def step_score(height: float, at: float) -> Score:
-    """Returns −x + S sigmoid(S (x − t)): a competitor of the score of N(0, 1) on the line.
-
-    Arguments:
-        height: S, the height of the step.
-        at: t, the place of the step.
+    Raises:
+        ValueError: if η ≥ 1, because R is too small.
     """
-    return lambda x: height * torch.sigmoid(height * (x - at)) - x
+    eta = 16 * epsilon**2 / ratio**2
+    if eta >= 1:
+        raise ValueError(f"ratio: found {ratio} with epsilon {epsilon}, which needs a weight of "
+                         f"{eta:.3g}, expected one below 1")  # fmt: skip
+    return eta

@@ -48,24 +48,10 @@ COLUMNS = (
 )
 """The columns of the table of models."""
 
-BRIEF = tuple(column for column in COLUMNS if column.metric in (
-    "accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw",
-))  # fmt: skip
-"""The columns on a terminal."""
+BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
+"""The metrics on a terminal."""
 
 NOTE = "Means over seeds ± 95 % intervals."
-
-ATTRIBUTIONS = (
-    Column("infidelity", "infidelity", 4),
-    Column("infidelity/relative", "infidelity, relative", 4),
-    Column("sensitivity", "sensitivity", 4),
-    Column("randomized/last", "randomized last layer"),
-    Column("randomized/all", "randomized network"),
-)
-"""Known metrics of the gradient as an attribution; less is better.
-
-They are a table and no claims: claims share Holm's correction with the study's own questions.
-"""
 
 
 def align(
@@ -100,7 +86,9 @@ def align(
         title="Gradient alignment",
         intro=intro(config, measurements),
         conclusion=conclude(measurements, quality),
-        headline=_by_model("Models", measurements, BRIEF, NOTE),
+        headline=_by_model(
+            "Models", measurements, [one for one in COLUMNS if one.metric in BRIEF], NOTE
+        ),
         facts=dict(filter(lambda fact: fact[1], diagnoses)),
         sections=[*plots(figures(measurements, shape)), *tables(measurements, reference)],
         metrics=metrics(measurements, reference),
@@ -184,14 +172,12 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
             "the logarithm, and the logarithm of the mean, which outliers dominate. Means over "
             "seeds ± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
         ),
-        _by_model(
-            "Known metrics of the logit-gradient as an attribution",
-            study,
-            ATTRIBUTIONS,
-            "Means over seeds ± 95 % intervals, of noisy test points. Randomized: rank "
-            "correlation of magnitudes with those of a network with new random parameters.",
+        Table(
+            "What the models are",
+            ("model", "about", "λ", "diagnosis"),
+            [(name, model.about, f"{model.classifier.regularizer.weight:.3g}",
+              study.diagnosis(name)) for name, model in study.models.items()],
         ),
-        _settings(study),
         Table(
             "Reference flows and class-blind densities",
             ("quantity", "value"),
@@ -211,12 +197,3 @@ def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) ->
         for name in study.models
     ]
     return Table(title, ("model", *(column.heading for column in known)), rows, note)
-
-
-def _settings(study: Study) -> Table:
-    rows = [
-        (name, model.about, f"{model.classifier.regularizer.weight:.3g}",
-         study.diagnosis(name))
-        for name, model in study.models.items()
-    ]  # fmt: skip
-    return Table("What the models are", ("model", "about", "λ", "diagnosis"), rows)

@@ -71,12 +71,8 @@ def study(
 ) -> Study:
     """Returns the study of models, and adds A1 over that of the class-blind models.
 
-    Arguments:
-        models: The models with the first seed.
-        outcomes: The outcomes of all models with the first seed, then with the next.
-        arrays: The arrays of the models with the first seed.
-        width: The dimensions of the data.
-        overlap: Test rows over training rows if seeds split the same rows; else 0.
+    Arguments as in ``Study``, as lists: outcomes of all models with the first seed, then with the
+    next; models and their arrays with the first seed alone.
     """
     names = [model.name for model in models]
     starts = range(0, len(outcomes), len(names))

@@ -15,8 +15,8 @@ SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 class NetworkConfig(Section):
     """The architecture of a classifier."""
 
-    name: Literal["mlp", "cnn", "resnet18"] = "mlp"
-    hidden: int | None = None  # width of the first layer; None: 256, 32 or 64 by architecture
+    name: Literal["mlp", "cnn"] = "mlp"
+    hidden: int = 256  # width of the first layer
 
 
 class RegularizerConfig(Section):
@@ -46,24 +46,7 @@ class RegularizerConfig(Section):
         return {name: getattr(self, name) for name in arguments if hasattr(self, name)}
 
 
-class Computing(Section):
-    """The resources of a stage."""
-
-    threads: int = 1
-    gpu: bool = False
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """The resources that Ray reserves."""
-        return {"CPU": self.threads, **({"GPU": 1} if self.gpu else {})}
-
-    @property
-    def device(self) -> str:
-        """The device of the tensors."""
-        return "cuda" if self.gpu else "cpu"
-
-
-class ClassifierConfig(Computing):
+class ClassifierConfig(Section):
     """The training of a classifier on rows in [0, 1]."""
 
     seed: int = 0
@@ -71,12 +54,8 @@ class ClassifierConfig(Computing):
     regularizer: RegularizerConfig = RegularizerConfig()
     epochs: int = 50
     batch_size: int = 128
-    optimizer: Literal["adam", "sgd"] = "adam"  # sgd has momentum 0.9
-    lr: float = 2e-3
-    weight_decay: float = 0.0
-    schedule: Literal["cosine", "steps"] = "cosine"  # steps: a tenth at 1/2 and at 3/4
+    lr: float = 2e-3  # the first rate of Adam; it falls as a cosine
     noise: float = 0.1  # standard deviation of noise on rows, fresh at every step
-    augment: Literal["none", "flip", "cifar10"] = "none"  # random changes before the noise
     clip: float | None = None  # largest norm of the parameters' gradient
     smoothing: float = 0.1  # noise of the smoothed data, whose trace has a floor
 
@@ -89,24 +68,18 @@ class FlowConfig(Section):
     copies: int = 16  # copies of each row, each with noise of its own
     training: Training = Training()
 
-    @property
-    def needs(self) -> dict[str, float]:
-        """The resources that Ray reserves."""
-        return self.training.needs
-
 
 class ShiftConfig(Section):
     """A function that is added to the logits of a trained classifier.
 
-    It is the log-density of a class-blind ``gaussian`` or ``flow``, or a pattern; a ``ripple`` is
-    on one logit.
+    It is the log-density of a class-blind ``gaussian`` or ``flow``, or ``linear``: a pattern.
     """
 
-    name: Literal["none", "gaussian", "flow", "linear", "quadratic", "sine", "ripple"] = "none"
-    size: float = 100.0  # factor of a pattern
+    name: Literal["none", "gaussian", "flow", "linear"] = "none"
+    size: float = 100.0  # factor of the pattern
 
 
-class MeasureConfig(Computing):
+class MeasureConfig(Section):
     """The measurements of a classifier at noisy test points."""
 
     noise: float = 0.1  # of the points, and of the reference
@@ -117,7 +90,6 @@ class MeasureConfig(Computing):
     rate: float = 0.1  # rate of the ascent
     estimators: bool = False  # measure the trace estimators too, which takes exact Hessians
     seed: int = 0
-    threads: int = Field(1, json_schema_extra=UNKEYED)
 
 
 class ReferenceConfig(Section):
@@ -136,11 +108,10 @@ class ReferenceConfig(Section):
 class AlignmentConfig(Section):
     """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
-    scale: Literal["smoke", "cpu", "images", "full"] = Field(
+    scale: Literal["smoke", "cpu", "images"] = Field(
         "cpu",
         description="smoke: a few models, seconds each; cpu: a perceptron, all models, less than "
-        "15 minutes on two cores; images: a small convolutional network, for 28×28 images; full: "
-        "ResNet-18 and the paper's training, on GPUs",
+        "15 minutes on two cores; images: a small convolutional network, for 28×28 images",
     )
     name: str = Field(
         "alignment", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
@@ -153,7 +124,7 @@ class AlignmentConfig(Section):
         0,
         ge=0,
         description="the first seed; each seed has its own split, flows, points, judge and "
-        "classifiers (scales images and full: the split and flows of the first)",
+        "classifiers (scale images: the split and flows of the first)",
     )
     seeds: int | None = Field(
         None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke, else 3"
@@ -165,4 +136,3 @@ class AlignmentConfig(Section):
         "None: the scale's",
     )
     reference: ReferenceConfig = ReferenceConfig()
-    gpu: bool = Field(False, description="train and measure on GPUs")

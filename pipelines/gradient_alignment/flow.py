@@ -16,7 +16,7 @@ from pipelines.data.moments import Moments
 from pipelines.data.shards import Shard, ShardWriter, shard_schema
 from pipelines.data.splits import SPLITS
 from pipelines.gradient_alignment.config import FlowConfig
-from pipelines.gradient_alignment.points import unit_rows
+from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN, fitted
@@ -72,18 +72,11 @@ def smoothed(config: FlowConfig, dataset: Dataset, folder: Path) -> Manifest:
         shards += writer.close()
         counts[split] = config.copies * len(x)
     manifest = Manifest(
-        name=source.name,
-        source=source.source,
-        shape=source.shape,
-        dtype="float32",
-        levels=None,
-        columns=None,
-        counts=counts,
-        shards=tuple(shards),
-        statistics=Statistics(**moments.summary()),
-        seed=config.training.seed,
+        name=source.name, source=source.source, shape=source.shape, dtype="float32", levels=None,
+        columns=None, counts=counts, shards=tuple(shards),
+        statistics=Statistics(**moments.summary()), seed=config.training.seed,
         assignment=f"{source.assignment}; smoothed",
-    )
+    )  # fmt: skip
     manifest.save(folder)
     return manifest
 

@@ -11,19 +11,17 @@ of the first, and the flow of a class starts from that of all rows. A classifier
 together with the baseline of its seed and an independently trained judge.
 """
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-import torch
 from redun.scheduler import catch_all
 
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, Stage, needs_from_config
+from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import FAILED, fail, gather, subgraph
 from pipelines.gradient_alignment.classifiers import check_shape
@@ -40,10 +38,10 @@ from pipelines.gradient_alignment.models import (
 
 PACKAGE = "pipelines.gradient_alignment"
 
-flow = Stage(f"{PACKAGE}.flow", needs=needs_from_config)
-reference = Stage(f"{PACKAGE}.reference", needs=needs_from_config)
-classify = Stage(f"{PACKAGE}.classify", needs=needs_from_config)
-measure = Stage(f"{PACKAGE}.measure", needs=needs_from_config)
+flow = Stage(f"{PACKAGE}.flow", needs=lambda config: config.training.needs)
+reference = Stage(f"{PACKAGE}.reference")
+classify = Stage(f"{PACKAGE}.classify")
+measure = Stage(f"{PACKAGE}.measure")
 align = Stage(f"{PACKAGE}.align", data=["pipelines.reporting"])
 
 MOST_FLOWS = 20
@@ -67,8 +65,6 @@ def check(config: AlignmentConfig) -> Source:
             found=f"{counts.train} training rows",
             expected=f"at least the {plain.batch_size} of a batch",
         )
-    if config.gpu and "RAY_ADDRESS" not in os.environ and not torch.cuda.is_available():
-        raise BadInput(option="--gpu", found="no GPU in this machine", expected="one")
     return Source(data.source, reader.digest)
 
 

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.integrate import trapezoid
 
-from ebflow.alignment import fooling, metrics
+from ebflow.alignment import explanations, fooling, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.bijections.base import products
@@ -19,20 +18,20 @@ from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
 from pipelines.data.manifest import Manifest
-from pipelines.gradient_alignment import classifiers, points, saliency
+from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
-from pipelines.gradient_alignment.points import Points, own_log_probs
+from pipelines.gradient_alignment.reference import (
+    Points,
+    open_blind,
+    open_reference,
+    own_log_probs,
+    read_points,
+)
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Fractions of pixels that are replaced, as in the paper's code."""
-
-UNTRAINED = range(2000, 2003)
-"""Seeds of networks with random parameters, in addition to the study's seed."""
-
-ATTRIBUTED = 300
-"""The most points at which attributions are judged."""
 
 ESTIMATED = 100
 """Points at which the trace estimators are measured, and estimates at each."""
@@ -61,7 +60,6 @@ class Subject:
         scores: The scores of the reference there.
         reference: The reference.
         blind: The class-blind densities by name.
-        randomized: Copies with random parameters in the ``last`` layer or in ``all``.
     """
 
     config: MeasureConfig
@@ -73,11 +71,10 @@ class Subject:
     scores: Scores
     reference: Reference
     blind: Mapping[str, Normalized]
-    randomized: Mapping[str, Sequence[Classifier]]
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Returns the source of random numbers for a purpose."""
-        return derive(self.config.seed, *purpose, device=self.config.device)
+        return derive(self.config.seed, *purpose)
 
 
 def measure(
@@ -91,7 +88,7 @@ def measure(
         reference: The reference and the class-blind densities.
         trained: The classifier, the baseline of its seed, and the judge.
     """
-    manifest = begin(config, config.threads, data, run, "testing").manifest
+    manifest = begin(config, 1, data, run, "testing").manifest
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
@@ -108,15 +105,10 @@ def measure(
 def _subject(
     config: MeasureConfig, manifest: Manifest, reference: Path, trained: Sequence[Path]
 ) -> Subject:
-    device, data = config.device, (manifest.shape, manifest.classes)
-    networks = [classifiers.load(folder, *data).to(device) for folder in trained]
-    seeds = (seed + config.seed for seed in UNTRAINED)
-    fresh = [classifiers.load(trained[0], *data, random=seed).to(device) for seed in seeds]
-    randomized = {"last": [saliency.with_last_of(networks[0], one) for one in fresh], "all": fresh}
+    networks = [classifiers.load(one, manifest.shape, manifest.classes) for one in trained]
     return Subject(
-        config, *networks, manifest.shape, *points.read_points(reference, device),
-        points.open_reference(reference, device), points.open_blind(reference, device),
-        randomized,
+        config, *networks, manifest.shape, *read_points(reference), open_reference(reference),
+        open_blind(reference),
     )  # fmt: skip
 
 
@@ -129,8 +121,7 @@ def measured(subject: Subject) -> Results:
     """
     shifted = _shifted(subject)
     parts: list[Callable[[Subject], Results]] = [
-        _alignment, attribution, _robustness, _perturbation, _ratios, _ascent, _pictures,
-        _changes,
+        _alignment, _robustness, _perturbation, _ratios, _ascent, _pictures, _changes,
     ]  # fmt: skip
     if subject.config.estimators:
         parts.append(_estimators)
@@ -138,19 +129,15 @@ def measured(subject: Subject) -> Results:
 
 
 def _shifted(subject: Subject) -> Subject:
-    """Returns the subject with the shift on the logits of its network and its random copies."""
-    shift = subject.config.shift
-    if shift.name == "none":
+    """Returns the subject with the shift on the logits of its network."""
+    config = subject.config.shift
+    if config.name == "none":
         return subject
-    pattern = fooling.stripes(subject.shape)
-    if shift.name in subject.blind:
-        change = partial(fooling.shifted, shift=subject.blind[shift.name].log_prob)
-    elif shift.name == "ripple":
-        change = partial(fooling.ripple, pattern=pattern, size=shift.size)
+    if config.name in subject.blind:
+        shift = subject.blind[config.name].log_prob
     else:
-        change = partial(fooling.shifted, shift=fooling.SHIFTS[shift.name](pattern, shift.size))
-    copies = {kind: list(map(change, some)) for kind, some in subject.randomized.items()}
-    return replace(subject, network=change(subject.network), randomized=copies)
+        shift = fooling.linear(fooling.stripes(subject.shape), config.size)
+    return replace(subject, network=fooling.shifted(subject.network, shift))
 
 
 def _alignment(subject: Subject) -> Results:
@@ -189,36 +176,17 @@ def _trace(subject: Subject) -> float:
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 
 
-def attribution(subject: Subject) -> Results:
-    """Returns metrics of the literature for the gradient as an attribution."""
-    x, labels = subject.points.noisy[:ATTRIBUTED], subject.points.labels[:ATTRIBUTED]
-    gradient = saliency.logit_gradient(subject.network, x, labels)
-    error, change = (
-        saliency.infidelity(subject.network, x, labels, attribution, subject.config.noise,
-                            subject.generator("infidelity"))
-        for attribution in (gradient, torch.zeros_like(gradient))
-    )  # fmt: skip
-    nearby = saliency.sensitivity(subject.network, x, labels, subject.generator("sensitivity"))
-    numbers = {"infidelity": float(error), "infidelity/relative": float(error / change),
-               "sensitivity": nearby}  # fmt: skip
-    for kind, networks in subject.randomized.items():
-        others = (saliency.logit_gradient(other, x, labels) for other in networks)
-        ranks = [saliency.rank_correlation(gradient.abs(), other.abs()) for other in others]
-        numbers[f"randomized/{kind}"] = float(np.mean(ranks))
-    return numbers
-
-
 def _robustness(subject: Subject) -> Results:
     """Returns the robustness of clean images; nothing if every direction is on the manifold."""
     x, noise, gaussian = subject.points.clean, subject.config.noise, subject.blind["gaussian"]
     width = x.shape[1]
-    of_noise = noise**2 * torch.eye(width, device=x.device)
-    directions = saliency.principal(gaussian.covariances[0] - of_noise)
+    of_noise = noise**2 * torch.eye(width)
+    directions = explanations.principal(gaussian.covariances[0] - of_noise)
     if directions.shape[1] == width:
         return {}
     generator = subject.generator("manifold")
     size = noise * width**0.5
-    ratio = saliency.off_manifold(subject.network, x, directions, size, generator)
+    ratio = explanations.off_manifold(subject.network, x, directions, size, generator)
     return {"off-manifold": ratio}
 
 
@@ -226,18 +194,18 @@ def _perturbation(subject: Subject) -> Results:
     """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
     x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
     gradients = metrics.gradients(subject.network, x, labels)
-    pixels = saliency.saliency(x, shape)
+    pixels = explanations.saliency(x, shape)
     saliencies = {
-        "raw": saliency.saliency(gradients.own, shape),
-        "centred": saliency.saliency(gradients.centred, shape),
-        "magnitude": saliency.saliency(x - x.mean(1, keepdim=True), shape),
+        "raw": explanations.saliency(gradients.own, shape),
+        "centred": explanations.saliency(gradients.centred, shape),
+        "magnitude": explanations.saliency(x - x.mean(1, keepdim=True), shape),
         "random": uniform(pixels.shape, pixels, subject.generator("random saliency")),
     }
     judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     numbers: Results = {}
     for judge, network in judges.items():
         for name, salience in saliencies.items():
-            curve = saliency.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
+            curve = explanations.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
             area = float(trapezoid(curve, FRACTIONS))
             numbers[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
     return numbers
@@ -248,7 +216,7 @@ def _ratios(subject: Subject) -> Results:
     x, labels, numbers = subject.points.clean, subject.points.labels, {}
     for index, sigma in enumerate(SIGMAS):
         generator = subject.generator("ratio", index)
-        mean, log = saliency.density_ratio(subject.network, x, labels, sigma, generator)
+        mean, log = explanations.density_ratio(subject.network, x, labels, sigma, generator)
         numbers[f"log mean ratio/{sigma:g}"] = float(mean)
         numbers[f"mean log ratio/{sigma:g}"] = float(log.value)
     return numbers
@@ -259,7 +227,7 @@ def _ascent(subject: Subject) -> Results:
     config = subject.config
     labels = subject.points.labels[: config.samples]
     width = subject.points.clean.shape[1]
-    pictures = saliency.maximize(
+    pictures = explanations.maximize(
         subject.network, labels, width=width, generator=subject.generator("ascent"),
         steps=config.ascent, rate=config.rate,
     )  # fmt: skip
@@ -267,7 +235,7 @@ def _ascent(subject: Subject) -> Results:
     return {
         "GAN-test": accuracy(subject.judge, pictures, labels),
         "samples/log density": float(log_density.mean()),
-        "samples": pictures[:PICTURES].cpu().numpy(),
+        "samples": pictures[:PICTURES].numpy(),
     }
 
 
@@ -278,7 +246,7 @@ def _pictures(subject: Subject) -> Results:
     x = points.clean[firsts]
     gradients = metrics.gradients(subject.network, x, points.labels[firsts])
     arrays = {"images": x, "gradients": gradients.own, "centred": gradients.centred}
-    return {name: values.cpu().numpy() for name, values in arrays.items()}
+    return {name: values.numpy() for name, values in arrays.items()}
 
 
 def _changes(subject: Subject) -> Results:

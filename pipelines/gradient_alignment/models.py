@@ -53,8 +53,8 @@ class Model:
     shift: ShiftConfig = ShiftConfig()
 
 
-def _shifted(name: str, about: str, shift: str, size: float = 100.0) -> Model:
-    return Model(name, f"the baseline and {about}", shift=ShiftConfig(name=shift, size=size))
+def _shifted(name: str, about: str, shift: str) -> Model:
+    return Model(name, f"the baseline and {about}", shift=ShiftConfig(name=shift))
 
 
 def _trained(name: str, about: str, regularizer: RegularizerConfig, **training: float) -> Model:
@@ -102,11 +102,8 @@ MODELS = {model.name: model for model in (
     _trained("code-score", "score matching, official code", CODE_SCORE),
     _trained("code-control", "gradient norm at code-score's strength", control(CODE_SCORE)),
     _shifted("fool-shift", "100 t·x on every logit", "linear"),
-    _shifted("fool-quadratic", "−50 ‖x − t‖² on every logit", "quadratic"),
-    _shifted("fool-sine", "50 sin(2π t·x) on every logit", "sine", 50.0),
     _trained("fool-weights", "a target gradient trained into the weights",
              RegularizerConfig(name="fool", weight=1e-2)),
-    _shifted("fool-ripple", "a ripple on one logit", "ripple", 1000.0),
     _trained("collapse", "score matching without noise and penalty, λ = 1",
              RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 )}  # fmt: skip
@@ -178,20 +175,6 @@ SCALES: dict[str, Scale] = {
         measure=MeasureConfig(points=500, samples=100, ascent=200),
         shared=True,
     ),
-    "full": Scale(
-        (*IMAGES, "paper-anti"),
-        3,
-        ClassifierConfig(
-            network=NetworkConfig(name="resnet18"), epochs=200, optimizer="sgd", lr=0.1,
-            weight_decay=5e-4, schedule="steps", augment="cifar10", threads=4,
-        ),
-        FlowConfig(training=DENSE.changed(
-            model=ModelConfig(depth=2, alpha=0.8),
-            train={"steps": 40_000, "validate_every": 1000, "lr": 5e-4},
-        ), copies=1),
-        measure=MeasureConfig(),
-        shared=True,
-    ),
 }  # fmt: skip
 
 
@@ -218,7 +201,7 @@ def _as_trained(model: Model, plain: ClassifierConfig) -> Model:
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:
     return SCALES[config.scale].classifier.changed(
-        noise=config.noise, smoothing=config.noise, seed=config.seed, gpu=config.gpu
+        noise=config.noise, smoothing=config.noise, seed=config.seed
     )
 
 
@@ -255,15 +238,10 @@ def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig
         label=label,
         noise=config.noise,
         copies=config.reference.copies or flow.copies,
-        training={
-            "seed": config.seed,
-            "cluster": {"gpu": config.gpu and config.scale == "full"},
-        },
+        training={"seed": config.seed},
     )
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:
     """Returns the measurements of a run, whose points are those of the reference."""
-    return SCALES[config.scale].measure.changed(
-        noise=config.noise, gpu=config.gpu, seed=config.seed
-    )
+    return SCALES[config.scale].measure.changed(noise=config.noise, seed=config.seed)

@@ -1,21 +1,115 @@
-"""Evaluates trained flows at noisy test points: the reference and the class-blind densities."""
+"""Evaluates trained flows at noisy test points, and stores both as files.
+
+The flows are the reference, with which gradients are compared, and the class-blind densities.
+"""
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ebflow.alignment.metrics import dsm, of_label
-from ebflow.alignment.reference import Reference, Scores, pooled
+from ebflow.alignment.reference import Normalized, Reference, Scores, pooled
 from ebflow.checkpoint import load
+from ebflow.files import save_tensors
 from ebflow.preprocessing import Preprocessing
-from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import points
+from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
+from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.gradient_alignment.config import MeasureConfig
-from pipelines.gradient_alignment.points import Points, own_log_probs
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
+
+FLOWS, POINTS = "flows", "points.safetensors"
+"""Files of the reference."""
+
+GAUSSIAN, FLOW = "gaussian.safetensors", "flow"
+"""Files of the class-blind densities, which can be added to all logits of any classifier."""
+
+
+def unit_rows(split: StoredSplit) -> Tensor:
+    """Returns rows (N, D) in [0, 1]: levels over the largest one, or scaled by the range.
+
+    The range of real features is that of training rows; some test rows may lie outside.
+    """
+    x, statistics = split.tensor().float(), split.manifest.statistics
+    if split.levels is not None:
+        return x / (split.levels - 1)
+    least, most = (torch.tensor(s, dtype=x.dtype) for s in (statistics.min, statistics.max))
+    spread = most - least
+    return (x - least) / torch.where(spread > 0, spread, 1.0)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Labelled points of a split, with noise.
+
+    Attributes:
+        clean: x in [0, 1] with shape (N, D).
+        noise: ε with shape (N, D).
+        sigma: s.
+        labels: Their classes with shape (N,).
+    """
+
+    clean: Tensor
+    noise: Tensor
+    sigma: float
+    labels: Tensor
+
+    @property
+    def noisy(self) -> Tensor:
+        """x + s ε."""
+        return torch.add(self.clean, self.noise, alpha=self.sigma)
+
+
+def of_split(config: MeasureConfig, dataset: Dataset, split: str) -> Points:
+    """Returns rows of a split in their order; a random part if it has more than configured."""
+    rows = dataset.split(split)
+    order = torch.randperm(len(rows), generator=derive(config.seed, "rows", split))
+    chosen = order[: config.points].sort().values
+    x, labels = unit_rows(rows)[chosen], rows.labels()[chosen]
+    noise = normal(x.shape, x, derive(config.seed, "points", split))
+    return Points(x, noise, config.noise, labels)
+
+
+def write_points(folder: Path, points: Points, scores: Scores, priors: Tensor) -> None:
+    """Writes the points and the reference's scores there."""
+    sigma = torch.tensor(points.sigma, dtype=torch.float64)
+    tensors = {**vars(points), **vars(scores), "sigma": sigma, "priors": priors}
+    save_tensors({name: t for name, t in tensors.items() if t is not None}, folder / POINTS)
+
+
+def read_points(folder: Path) -> tuple[Points, Scores]:
+    """Returns the points and the reference's scores there."""
+    stored = load_file(folder / POINTS)
+    sigma = float(stored["sigma"])
+    names = ("marginal", "classes", "posterior", "log_probs")
+    scores = Scores(*map(stored.get, names))
+    return Points(stored["clean"], stored["noise"], sigma, stored["labels"]), scores
+
+
+def open_reference(folder: Path) -> Reference:
+    """Returns the reference flows, with the priors of their classes."""
+    priors = load_file(folder / POINTS)["priors"]
+    flows = [load(folder / FLOWS / str(k)) for k in range(len(priors))]
+    return Reference(flows, priors)
+
+
+def open_blind(folder: Path) -> dict[str, Normalized]:
+    """Returns the class-blind densities: ``gaussian`` and ``flow``."""
+    flow = load(folder / FLOW)
+    gaussian = Preprocessing.load(folder / GAUSSIAN).base.to(torch.float32)
+    return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
+
+
+def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
+    """Returns the log-density of each point's class, or of all rows, with shape (B,)."""
+    own = torch.zeros_like(labels) if scores.classes is None else labels
+    return scores.log_probs.gather(1, own.unsqueeze(1)).squeeze(1)
 
 
 def reference(
@@ -29,30 +123,30 @@ def reference(
         trained: The trained flow of each class in turn, or that of all rows alone.
         all_rows: The trained flow of all rows.
     """
-    dataset = begin(config, config.threads, data, run, "testing")
+    dataset = begin(config, 1, data, run, "testing")
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
-        shutil.copytree(folder / "checkpoint", run.output / points.FLOWS / str(index))
-    flows = [load(folder / "checkpoint").to(config.device) for folder in trained]
+        shutil.copytree(folder / "checkpoint", run.output / FLOWS / str(index))
+    flows = [load(folder / "checkpoint") for folder in trained]
     densities = Reference(flows, priors)
-    test, train = (points.of_split(config, dataset, split) for split in ("test", "train"))
+    test, train = (of_split(config, dataset, split) for split in ("test", "train"))
     scores = densities.at(test.noisy)
-    points.write_points(run.output, test, scores, densities.priors)
+    write_points(run.output, test, scores, densities.priors)
     quality = _quality(test, scores, train, densities.at(train.noisy))
     _write_blind(dataset, config.noise, all_rows, run.output)
     x = test.noisy
-    for name, density in points.open_blind(run.output, config.device).items():
+    for name, density in open_blind(run.output).items():
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
     write_metrics(quality, run)
 
 
 def _write_blind(dataset: Dataset, noise: float, all_rows: Path, output: Path) -> None:
     """Writes the pooled Gaussian of all rows, and the flow of all rows."""
-    gaussian = pooled(points.unit_rows(dataset.split("train")), noise)
+    gaussian = pooled(unit_rows(dataset.split("train")), noise)
     spec = {"width": gaussian.size, "normalize": "none"}
-    Preprocessing([], spec, base=gaussian).save(output / points.GAUSSIAN)
-    shutil.copytree(all_rows / "checkpoint", output / points.FLOW)
+    Preprocessing([], spec, base=gaussian).save(output / GAUSSIAN)
+    shutil.copytree(all_rows / "checkpoint", output / FLOW)
 
 
 def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:

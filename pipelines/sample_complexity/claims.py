@@ -1,4 +1,4 @@
-"""The claims of the study, the numbers that decide them, and a check of the sampler.
+"""The claims of the study, the numbers that decide them, and checks of the instrument.
 
 A unit is a training set, nested in m, with all networks that learned from it. Its networks of
 every m and length of training are its *family*: they differ far more than networks of equal m do,
@@ -20,6 +20,7 @@ from ebflow.complexity.samplers import ladder
 from pipelines.reporting.claims import Check, Claim, Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import (
     Confidence,
+    Region,
     above,
     below,
     bootstrap,
@@ -28,8 +29,13 @@ from pipelines.reporting.statistics import (
     within,
 )
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import DELTA, LEARNERS, LEAST, WIDEST
-from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents
+from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST
+from pipelines.sample_complexity.exponents import (
+    NETWORKS,
+    Exponent,
+    about_exponents,
+    closed_forms,
+)
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SAME = 0.15
@@ -62,16 +68,14 @@ OUTCOMES = {
     "excess": "−log q",
     "far_error": "error of the mode's weight",
 }
-FAMILY = "over the networks of a training set, of every m and length of training"
+FAMILY = "rank correlation over the networks of a training set, of every m and length of training"
 
 WOULD_CHANGE = (
-    "Data with rare modes of their own: these distributions have the modes of a mixture of few "
-    "components, and those that were added.",
+    "Data with rare modes of their own: a mixture of few components has none but those added.",
     "Networks that are trained until the training set alone limits them: at the largest m the "
     "number of steps does, too.",
-    "Other families of networks: within a training set ranks are over m and the length of "
-    "training, which change both errors alike.",
-    "Another architecture, or a longer training of it.",
+    "Other networks: within a training set ranks are over m and the length of training, which "
+    "change both errors alike.",
     "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
@@ -79,17 +83,17 @@ WOULD_CHANGE = (
 def conclusion(
     config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
 ) -> Conclusion:
-    """Returns claims and a check; the trainings of scale smoke are too short to judge them."""
+    """Returns claims and checks; the trainings of scale smoke are too short to judge them."""
     groups = _about_images(config, rows)
     measured = [*chain(*groups), *about_exponents(exponents), *_sampling(rows), _fresh(rows)]
-    check = _sampler(rows)
+    checks = [_sampler(rows), *closed_forms(exponents)]
     if config.scale == "smoke":
         measured = [(question, None) for question, _ in measured]
-        check = replace(check, passed=None)
+        checks = [replace(check, passed=None) for check in checks]
     claims = decide(measured)
     starts = accumulate(map(len, groups[:-1]), initial=0)
     findings = tuple("; ".join(map(_sentence, claims[at : at + 2])) + "." for at in starts)
-    return Conclusion(findings, tuple(claims), (check,), WOULD_CHANGE)
+    return Conclusion(findings, tuple(claims), tuple(checks), WOULD_CHANGE)
 
 
 def _sentence(claim: Claim) -> str:
@@ -97,15 +101,27 @@ def _sentence(claim: Claim) -> str:
     return f"{claim.claim} ({claim.verdict}{value})"
 
 
-def learned(rows: pd.DataFrame, eta: float, net: str = "residual") -> pd.DataFrame:
+def _mean(
+    claim: str,
+    quantity: str,
+    expected: Region,
+    values: np.ndarray,
+    figure: str | None,
+    note: str = "mean over training sets",
+) -> Measured:
+    """Returns a claim on the mean of values, one of each training set."""
+    return Question(claim, quantity, expected, figure=figure, note=note), student(values)
+
+
+def learned(rows: pd.DataFrame, eta: float) -> pd.DataFrame:
     """Returns the rows of networks, with an added mode of this weight; 0: without."""
-    return where(rows, learner=LEARNERS[net], eta=eta)
+    return where(rows, learner=LEARNER, eta=eta)
 
 
 def _about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
     """Returns three groups of claims; the first two of each group are the findings."""
-    etas = config.distributions.etas
-    rows = where(rows, distribution=config.distributions.names[0])
+    etas = config.distribution.etas
+    rows = where(rows, panel="truths")
     plain, *rare = (learned(rows, eta) for eta in (0.0, *etas))
     apart, orders = list(_alike(trained(plain))), list(_predicted(plain))
     if etas:
@@ -118,29 +134,28 @@ def _parted(
     config: ComplexityConfig, plain: pd.DataFrame, rare: list[pd.DataFrame]
 ) -> Iterator[Measured]:
     """Compares the effects of the lightest and the heaviest mode on both errors."""
-    sizes, etas, place = config.distributions.sizes, config.distributions.etas, parting(config)
+    sizes, etas, place = config.distribution.sizes, config.distribution.etas, parting(config)
     quantity = "rise of mean square over that of the quantile error, as a logarithm"
-    shown = {
-        "figure": "dose",
-        "note": "against networks of the distribution without it, paired by training set",
-    }
-    yield Question(
+    note = "against networks of the distribution without it, paired by training set"
+    yield _mean(
         f"At σ = {PARTING:g} a mode of weight η = {etas[-1]:g} raises mean square more than the "
-        f"quantile, m = {sizes[-1]:,}", quantity, above(SAME), **shown,
-    ), student(rise(plain, rare[-1], sizes[-1])[:, place])  # fmt: skip
-    yield Question(
+        f"quantile, m = {sizes[-1]:,}", quantity, above(SAME),
+        rise(plain, rare[-1], sizes[-1])[:, place], "dose", note,
+    )  # fmt: skip
+    yield _mean(
         f"Over all levels it does so too, m = {sizes[0]:,}",
-        "the same of roots of means of squares over levels", above(SAME), **shown,
-    ), student(rise(plain, rare[-1], sizes[0], levels=False))  # fmt: skip
-    yield Question(
+        "the same of roots of means of squares over levels", above(SAME),
+        rise(plain, rare[-1], sizes[0], levels=False), "dose", note,
+    )  # fmt: skip
+    yield _mean(
         f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {sizes[0]:,}",
-        quantity, below(SAME), **shown,
-    ), student(rise(plain, rare[0], sizes[0])[:, place])  # fmt: skip
+        quantity, below(SAME), rise(plain, rare[0], sizes[0])[:, place], "dose", note,
+    )  # fmt: skip
 
 
 def parting(config: ComplexityConfig) -> int:
     """Returns the index of the level that is nearest to ``PARTING``."""
-    levels = np.log(ladder(WIDEST, LEAST, config.distributions.levels))
+    levels = np.log(ladder(WIDEST, LEAST, config.distribution.levels))
     return int(np.abs(levels - np.log(PARTING)).argmin())
 
 
@@ -187,7 +202,7 @@ def _largest_change(rows: pd.DataFrame, mean: str, tail: str) -> Confidence | No
 
 def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]:
     """Compares the orders of both errors: if they are alike, both predict samples equally well."""
-    place = parting(config)
+    place, eta = parting(config), config.distribution.etas[-1]
     pairs = {
         "over all levels": [family(rows, name) for name in ("levels_l2", "levels_q")],
         f"at σ = {PARTING:g}": [
@@ -195,44 +210,45 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
         ],
     }
     for levels, errors in pairs.items():
-        yield Question(
-            f"With a mode of weight η = {config.distributions.etas[-1]:g}, mean square and "
-            f"quantile order networks alike, {levels}: ranks are correlated by more than "
-            f"{ALIKE:g}", f"rank correlation {FAMILY}", above(ALIKE, margin=SHOWS - ALIKE),
-            figure="families", note="mean over training sets",
-        ), student(rank_correlation(*errors))  # fmt: skip
+        yield _mean(
+            f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
+            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY,
+            above(ALIKE, margin=SHOWS - ALIKE), rank_correlation(*errors), "families",
+        )  # fmt: skip
 
 
 def _predicted(rows: pd.DataFrame) -> Iterator[Measured]:
     error = family(rows, "levels_l2")
     for outcome in ("w2", "tv", "excess"):
-        yield Question(
+        yield _mean(
             f"Without it, the less the error, the less {OUTCOMES[outcome]}: ranks are "
-            f"correlated by more than {RANKS:g}", f"rank correlation {FAMILY}", above(RANKS),
-            figure="families", note="mean over training sets; mean square over all levels",
-        ), student(rank_correlation(family(rows, outcome), error))  # fmt: skip
+            f"correlated by more than {RANKS:g}", FAMILY, above(RANKS),
+            rank_correlation(family(rows, outcome), error), "families",
+            "mean over training sets; mean square over all levels",
+        )  # fmt: skip
 
 
 def _memorized(rows: pd.DataFrame) -> Iterator[Measured]:
     m, steps = (sorted(rows[name].unique()) for name in ("m", "step"))
     few, many = (where(rows, m=size) for size in (m[0], m[-1]))
     span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
-    yield Question(
+    yield _mean(
         f"{m[0]:,} samples are memorized", "share of samples that are copies at the end",
-        above(COPIES), figure="memory",
-        note="nearer to a training sample than all but 1 % of true samples are",
-    ), student(family(few, "copied")[:, -1])  # fmt: skip
+        above(COPIES), family(few, "copied")[:, -1], "memory",
+        "nearer to a training sample than all but 1 % of true samples are",
+    )  # fmt: skip
     for name in ("levels_l2", "levels_q"):
-        yield Question(
+        yield _mean(
             f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
-            "its change over all levels, as a logarithm", above(SAME), figure="memory",
-            note="paired by network",
-        ), student(np.log(_remaining(few, name)))  # fmt: skip
-    yield Question(
+            "its change over all levels, as a logarithm", above(SAME),
+            np.log(_remaining(few, name)), "memory", "paired by network",
+        )  # fmt: skip
+    yield _mean(
         f"Meanwhile −log q of samples falls more than that of m = {m[-1]:,}: {span}",
         "share that is left of what it is above true samples', less that of the largest m",
-        below(-SAME), figure="memory", note="paired by training set",
-    ), student(_remaining(few, "excess") - _remaining(many, "excess"))  # fmt: skip
+        below(-SAME), _remaining(few, "excess") - _remaining(many, "excess"), "memory",
+        "paired by training set",
+    )  # fmt: skip
 
 
 def _remaining(rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -247,14 +263,14 @@ def _sampling(rows: pd.DataFrame) -> Iterator[Measured]:
     names = {"tv": "total variation", "w2": "W2"}
     for outcome, error in (("tv", "levels_q"), ("tv", "levels_d"), ("w2", "levels_q")):
         distances, tail = family(networks, outcome), family(networks, error)
-        gain = rank_correlation(distances, tail) - rank_correlation(distances, mean)
         sets, count = distances.shape
-        yield Question(
+        yield _mean(
             f"With a far mode on the line the {names[outcome]} of samples follows the "
             f"{PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
-            f"difference of rank correlations {FAMILY}", above(RANKS), figure="sampling",
-            note=f"mean over {sets} training sets as they come, of {count} networks each",
-        ), student(gain)  # fmt: skip
+            f"difference of {FAMILY}", above(RANKS),
+            rank_correlation(distances, tail) - rank_correlation(distances, mean), "sampling",
+            f"mean over {sets} training sets as they come, of {count} networks each",
+        )  # fmt: skip
 
 
 def _fresh(rows: pd.DataFrame) -> Measured:
@@ -263,11 +279,12 @@ def _fresh(rows: pd.DataFrame) -> Measured:
     once, fresh = (where(networks, learner=name) for name in NETWORKS)
     gaps = np.log(once["sigma_l2_bulk"].to_numpy()) - np.log(fresh["sigma_l2_bulk"].to_numpy())
     seeds = fresh["seed"].to_numpy()
-    return Question(
+    return _mean(
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
-        above(BETTER), note="mean over all m and R/σ, paired by training set",
-    ), student([gaps[seeds == seed].mean() for seed in np.unique(seeds)])  # fmt: skip
+        above(BETTER), np.array([gaps[seeds == seed].mean() for seed in np.unique(seeds)]), None,
+        "mean over all m and R/σ, paired by training set",
+    )  # fmt: skip
 
 
 def _sampler(rows: pd.DataFrame) -> Check:

@@ -1,9 +1,15 @@
-"""The options of the study of sample complexity, and their values at each scale."""
+"""The options of the study, their values at each scale, and its cells.
 
+Each stage ``learn`` samples, fits and measures one cell.
+"""
+
+from collections.abc import Iterator
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from ebflow.complexity.instances import worst_eta
 from pipelines.config.files import merge
 from pipelines.config.section import NAME, UNKEYED, Section
 
@@ -23,17 +29,13 @@ Numbers = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
 Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
 Name = Literal["digits", "mnist", "patches"]
-Names = Annotated[
-    tuple[Name, ...],
-    Field(min_length=1),
-    AfterValidator(lambda names: tuple(dict.fromkeys(names))),
-]
 LENGTHS = "training steps after which networks are measured"
 
 
 class GridConfig(Section):
     """Distributions with a far mode: the values that are varied, and the repetitions."""
 
+    trials: int = Field(200, ge=2, description="training sets of the finite class at each R/σ")
     radii: Radii = Field(
         (8.0, 16.0, 32.0, 64.0), description="R/σ, the distance of the far mode over σ"
     )
@@ -62,13 +64,11 @@ class LearnersConfig(Section):
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
 
 
-class DistributionsConfig(Section):
-    """Distributions fitted to images, and the denoisers that learn them."""
+class DistributionConfig(Section):
+    """A distribution fitted to images, and the denoisers that learn it."""
 
-    names: Names = Field(("digits",), description="distributions; claims are about the first")
-    etas: Shares = Field(
-        (0.0005, 0.005, 0.05), description="weights η of a mode that is added to each"
-    )
+    name: Name = Field("digits", description="the distribution")
+    etas: Shares = Field((0.0005, 0.005, 0.05), description="weights η of a mode that is added")
     sizes: Counts = Field((100, 1000, 10_000, 100_000), min_length=2, description="samples m")
     seeds: int = Field(8, ge=1, description="training sets")
     cell_seeds: int = Field(4, ge=1, description="training sets per stage")
@@ -76,11 +76,6 @@ class DistributionsConfig(Section):
     blocks: int = Field(3, ge=1, description="blocks of the residual networks")
     lengths: Counts = Field((300, 1000, 3000), min_length=2, description=LENGTHS)
     batch: int = Field(64, ge=1, description="samples per step")
-    unet_sizes: Counts = Field((100, 10_000), min_length=2, description="samples m of U-Nets")
-    unet_seeds: int = Field(4, ge=0, description="training sets of U-Nets; 0: no U-Nets")
-    unet_channels: int = Field(16, ge=1, description="channels of U-Nets")
-    unet_steps: int = Field(2000, ge=1, description="training steps of U-Nets")
-    unet_batch: int = Field(32, ge=1, description="samples per step of U-Nets")
     samples: int = Field(1000, ge=100, description="samples of each network")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
 
@@ -88,8 +83,8 @@ class DistributionsConfig(Section):
 class ComplexityConfig(Section):
     """The study of sample complexity."""
 
-    scale: Literal["smoke", "cpu", "full"] = Field(
-        "cpu", description="size of the study: a minute, 10 minutes on two cores, or a cluster"
+    scale: Literal["smoke", "cpu"] = Field(
+        "cpu", description="size of the study: a minute, or 10 minutes on two cores"
     )
     name: str = Field(
         "study", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
@@ -97,59 +92,182 @@ class ComplexityConfig(Section):
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     grid: GridConfig = GridConfig()
     learners: LearnersConfig = LearnersConfig()
-    distributions: DistributionsConfig = DistributionsConfig()
+    distribution: DistributionConfig = DistributionConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _at_scale(cls, fields: dict[str, Any]) -> dict[str, Any]:
         """Returns the fields, completed by the defaults of their scale."""
-        return merge(SCALES.get(str(fields.get("scale")), {}), fields)
+        return merge(SMOKE, fields) if fields.get("scale") == "smoke" else fields
 
 
-SCALES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "grid": {
-            "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
-            "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4, "cell_seeds": 4,
-        },
-        "learners": {
-            "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100),
-            "sampler_seeds": 2, "samples": 2000, "levels": 20,
-        },
-        "distributions": {
-            "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
-            "blocks": 1, "lengths": (10, 20), "unet_sizes": (30, 100), "unet_seeds": 2,
-            "unet_channels": 2, "unet_steps": 10, "samples": 100, "levels": 5,
-        },
+SMOKE: dict[str, Any] = {
+    "grid": {
+        "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
+        "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4, "cell_seeds": 4,
     },
-    "cpu": {},
-    "full": {
-        "grid": {
-            "radii": (8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0), "seeds": 96,
-            "dims": (1, 2, 4, 8, 16, 32, 64), "widths": (16, 32, 64, 128), "cell_seeds": 12,
-        },
-        "learners": {
-            "width": 64, "depth": 3, "steps": 4000, "sampler_lengths": (2000, 6000, 20_000),
-            "sampler_seeds": 48, "samples": 50_000, "levels": 160,
-        },
-        "distributions": {
-            "names": ("digits", "mnist", "patches"),
-            "sizes": (100, 316, 1000, 3162, 10_000, 31_623, 100_000), "seeds": 32,
-            "width": 256, "blocks": 4, "lengths": (2000, 6000, 20_000), "batch": 128,
-            "unet_sizes": (100, 1000, 10_000, 100_000), "unet_seeds": 8, "unet_channels": 32,
-            "unet_steps": 5000, "unet_batch": 128, "samples": 5000, "levels": 40,
-        },
+    "learners": {
+        "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100), "sampler_seeds": 2,
+        "samples": 2000, "levels": 20,
+    },
+    "distribution": {
+        "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
+        "blocks": 1, "lengths": (10, 20), "samples": 100, "levels": 5,
     },
 }  # fmt: skip
-"""Differences from the defaults."""
+"""The defaults of scale smoke that differ from those of scale cpu."""
 
 TITLE = "How many samples a score needs"
 INTRO = (
     "A distribution with a bulk and a far mode of weight η at a distance R, smoothed by noise σ. "
-    "Networks learn its score from m samples; their error is measured in mean square (σ L2) and "
-    "at the (1 − δ)-quantile (σ Dᵟ). m* is the m from which on the median error over training "
-    "sets stays at or below ε. The far mode has the weight at which missing it costs 2 ε in mean "
-    "square, so η falls as (σ/R)². Beside it: distributions fitted to images, whose scores are "
-    "exact at every noise level, with an added rare mode and without, and denoisers that learn "
-    "all noise levels at once. Claims are about shapes, not constants."
+    "A finite class and networks learn its score from m samples; their error is measured in mean "
+    "square (σ L2) and at the (1 − δ)-quantile (σ Dᵟ). m* is the m from which on the median error "
+    "over training sets stays at or below ε. The far mode has the weight at which missing it "
+    "costs 2 ε in mean square, so η falls as (σ/R)². Beside it: a distribution fitted to images, "
+    "whose scores are exact at every noise level, with an added rare mode and without, and "
+    "denoisers that learn all noise levels at once. Claims are about shapes, not constants."
 )
+
+FURTHER = 2
+"""Index of the R/σ at which the dimension of networks varies: there the far mode decides, not
+the bulk, of which networks learn more in more dimensions.
+"""
+
+SAMPLER_SIZES = (64, 256, 1024, 4096)
+SAMPLER_SEEDS = 4
+"""The m of networks for all noise levels, and their training sets per cell."""
+
+
+class Cell(Section):
+    """Training sets ``first`` … ``first + count - 1`` of one setting."""
+
+    seed: int
+    first: int = 0
+    count: int
+
+
+class FiniteCell(Cell):
+    """Empirical risk minimization over a finite class, for a distribution with a far mode."""
+
+    ratio: float
+
+
+class LearnerCell(Cell):
+    """Networks trained on a distribution with a far mode."""
+
+    ratio: float
+    size: int = 1
+    width: int
+    depth: int
+    batch: int
+
+
+class NetworkCell(LearnerCell):
+    """Networks for one noise level, with one noise vector per sample or fresh ones.
+
+    ``rarity`` is the far mode's weight as a multiple of its usual one.
+    """
+
+    noise: Literal["once", "fresh"] = "fresh"
+    panel: Literal["networks", "varied"] = "networks"
+    rarity: float = 1.0
+    steps: int
+
+
+class SamplerCell(LearnerCell):
+    """Networks for all noise levels, and samples by the reverse diffusion."""
+
+    sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
+    samples: int
+    levels: int
+
+
+class DenoiserCell(Cell):
+    """Networks for all noise levels of a distribution fitted to images.
+
+    ``eta`` is the weight of a mode that is added; 0: none.
+    """
+
+    distribution: Name
+    eta: float
+    sizes: tuple[int, ...]
+    width: int
+    blocks: int
+    lengths: tuple[int, ...]
+    batch: int
+    samples: int
+    levels: int
+
+
+def cells(config: ComplexityConfig) -> list[Cell]:
+    """Returns all cells, the slowest first."""
+    finite = [FiniteCell(seed=config.seed, count=config.grid.trials, ratio=ratio)
+              for ratio in config.grid.radii]  # fmt: skip
+    return [*_denoisers(config), *_samplers(config), *finite, *_networks(config)]
+
+
+def middle(config: ComplexityConfig, index: int = 1) -> float:
+    """Returns the R/σ at which other quantities vary."""
+    radii = config.grid.radii
+    return radii[min(index, len(radii) - 1)]
+
+
+def _parts(count: int, size: int) -> list[dict[str, int]]:
+    """Returns the first training set and the number of sets of each cell."""
+    return [{"first": k, "count": min(size, count - k)} for k in range(0, count, size)]
+
+
+def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
+    options = config.distribution
+    common = options.model_dump(include={*DenoiserCell.model_fields} - {"count"})
+    for eta, part in product((0.0, *options.etas), _parts(options.seeds, options.cell_seeds)):
+        yield DenoiserCell(seed=config.seed, distribution=options.name, eta=eta, **common, **part)
+
+
+def _learners(config: ComplexityConfig) -> dict[str, Any]:
+    """Returns the usual fields of a ``LearnerCell``."""
+    own = config.learners.model_dump(include={"width", "depth", "batch"})
+    return {"seed": config.seed, "ratio": middle(config), **own}
+
+
+def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
+    options = config.learners
+    own = {"width": 2 * options.width, "sizes": SAMPLER_SIZES, "lengths": options.sampler_lengths}
+    common = _learners(config) | own | options.model_dump(include={"samples", "levels"})
+    for part in _parts(options.sampler_seeds, SAMPLER_SEEDS):
+        yield SamplerCell(**common, **part)
+
+
+def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
+    grid, options = config.grid, config.learners
+    changes = [
+        *({"ratio": ratio, "noise": noise}
+          for ratio in grid.radii[::-1] for noise in ("fresh", "once")),
+        *({"ratio": middle(config, FURTHER), "size": d} for d in grid.dims if d > 1),
+        *({"panel": "varied", "width": width} for width in grid.widths),
+        *({"panel": "varied", "depth": depth} for depth in grid.depths if depth != options.depth),
+        *({"panel": "varied", "rarity": rarity} for rarity in _rarities(config)),
+    ]  # fmt: skip
+    common = _learners(config) | {"steps": options.steps}
+    for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
+        yield NetworkCell(**common | change, **part)
+
+
+def _rarities(config: ComplexityConfig) -> list[float]:
+    """Returns unusual weights of the far mode that are below δ, so not visible to a quantile."""
+    usual = worst_eta(middle(config), EPSILON)
+    return [x for x in config.grid.rarities if x != 1 and x * usual < DELTAS[-1]]
+
+
+TITLED = ("distribution", "ratio", "size", "width", "depth", "rarity", "eta", "noise",
+          "panel", "first")  # fmt: skip
+"""Fields in which cells of one kind differ."""
+
+
+def title(cell: Cell) -> str:
+    """Returns the kind of a cell and its values, as ``network, ratio 8, …, first 10``."""
+    values = {name: getattr(cell, name, None) for name in TITLED}
+    texts = (f"{name} {value if isinstance(value, str) else f'{value:g}'}"
+             for name, value in values.items() if value is not None)  # fmt: skip
+    return ", ".join([type(cell).__name__.removesuffix("Cell").lower(), *texts])

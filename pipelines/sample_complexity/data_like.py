@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import mixture_distances
+from ebflow.complexity.denoisers import PreconditionedDenoisers, ResidualNetwork
 from ebflow.complexity.errors import Denoiser, measures, over_levels
 from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.cells import DenoiserCell
-from pipelines.sample_complexity.ensembles import PreconditionedDenoisers, ResidualNetwork, UNet
+from pipelines.sample_complexity.config import DenoiserCell
 from pipelines.sample_complexity.rows import frame
 from pipelines.sample_complexity.training import TrainingSets, train
 
@@ -48,25 +48,22 @@ CHUNK = 10_000
 NEAR = 0.01
 """The share of true samples that are as near to a training sample as copies are."""
 
-RATES = {"residual": 2e-3, "unet": 5e-3}
-"""The initial learning rates."""
+RATE = 2e-3
+"""The initial learning rate."""
 
-LEARNERS = {"residual": "residual networks", "unet": "U-Nets"}
-MISSING = "the distribution without the mode"
+LEARNER, MISSING = "residual networks", "the distribution without the mode"
 """Names in the column ``learner``."""
 
 
 def denoisers(cell: DenoiserCell) -> pd.DataFrame:
-    """Returns errors and samples of all networks and, beside residual ones, of exact scores."""
+    """Returns errors and samples of all networks, and samples by the exact score."""
     plain = load(cell.distribution)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
     true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
     measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels), true)
-    parts = [*_trained(measure)]
-    if cell.net == "residual":
-        parts += _floors(measure)
-        if cell.eta:
-            parts.append(_without_mode(measure, plain))
+    parts = [*_trained(measure), *_floors(measure)]
+    if cell.eta:
+        parts.append(_without_mode(measure, plain))
     constants = {
         "panel": "truths", "distribution": cell.distribution, "size": truth.clean.size,
         "eta": cell.eta,
@@ -157,8 +154,8 @@ def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
     sets = _training_sets(cell, measure.truth)
     ensemble = _untrained(cell, sets)
     training = train(
-        ensemble, sets, generator=_noise(cell, f"train {cell.net}"), lengths=cell.lengths,
-        least=LEAST, highest=WIDEST, rows=cell.batch, lr=RATES[cell.net],
+        ensemble, sets, generator=_noise(cell, "train residual"), lengths=cell.lengths,
+        least=LEAST, highest=WIDEST, rows=cell.batch, lr=RATE,
     )  # fmt: skip
     own = [sets.of(network) for network in range(ensemble.count)]
     near = [distances(measure.true, training_set).quantile(NEAR) for training_set in own]
@@ -169,7 +166,7 @@ def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
         errors = measure.errors(
             lambda x, sigma: ensemble.denoise(x.float(), sigma), sets.columns["seed"].tolist()
         )
-        yield {"learner": LEARNERS[cell.net], "step": step, "copied": copied, **sets.columns,
+        yield {"learner": LEARNER, "step": step, "copied": copied, **sets.columns,
                **errors, **measure.quality(x)}  # fmt: skip
 
 
@@ -201,12 +198,10 @@ def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:
 
 def _untrained(cell: DenoiserCell, sets: TrainingSets) -> PreconditionedDenoisers:
     count, size = len(sets.owner), sets.clean.shape[2]
-    noise = _noise(cell, f"start {cell.net}")
-    if cell.net == "unet":
-        networks = [UNet(size, cell.width, noise) for _ in range(count)]
-    else:
-        networks = [ResidualNetwork(size, cell.width, cell.blocks, noise) for _ in range(count)]
-    return PreconditionedDenoisers(networks)
+    noise = _noise(cell, "start residual")
+    return PreconditionedDenoisers(
+        [ResidualNetwork(size, cell.width, cell.blocks, noise) for _ in range(count)]
+    )
 
 
 def distances(x: Tensor, training: Tensor) -> Tensor:

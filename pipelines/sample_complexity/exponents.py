@@ -12,19 +12,23 @@ not cross ε on the grid counts as the end of the grid.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from pipelines.reporting.claims import Measured, Question
+from pipelines.reporting.claims import Check, Measured, Question
 from pipelines.reporting.statistics import Confidence, Interval, Region, above, within
-from pipelines.sample_complexity.cells import FURTHER, middle
-from pipelines.sample_complexity.config import DELTAS, EPSILON, ComplexityConfig
+from pipelines.sample_complexity.config import (
+    DELTAS,
+    EPSILON,
+    FURTHER,
+    ComplexityConfig,
+    middle,
+)
 from pipelines.sample_complexity.rows import matrix, where
 
+FINITE = "finite class"
 NETWORKS = ("networks, noise once", "networks, noise fresh")
 FRESH = NETWORKS[-1]
 
@@ -34,14 +38,14 @@ ERRORS = {"m*_L2": "sigma_l2", "m*_D": f"sigma_d_{DELTAS[-1]:g}"}
 EPSILONS = (0.35, 0.25, 0.18, 0.12)
 """The ε of the exponent in 1/ε."""
 
-RESAMPLES = 1000
+RESAMPLES, BATCH = 1000, 50
 
 HALF = 0.5
 """Exponents are different if they differ by more than this."""
 
 CLAIMS: dict[str, tuple[str, Region, str, str]] = {
     "R/σ": ("{learner}, need as many samples at any R/σ", within(HALF), "scaling", ""),
-    "d": ("networks need samples as the dimension", within(HALF, of=1.0), "scaling",
+    "d": ("networks need samples as the dimension", within(HALF, of=1.0), "varied",
           "the bound has d times the number of weights, which grows with d too"),
     "η": ("networks need as many samples at any weight η below δ", within(HALF), "varied",
           "at one R/σ"),
@@ -57,6 +61,10 @@ CLAIMS: dict[str, tuple[str, Region, str, str]] = {
 There are no claims about exponents in mean square, where the chance of a far sample decides, nor
 in 1/ε: at scale cpu their intervals are as wide as the regions.
 """
+
+
+CLOSED_FORMS = {"m*_L2": (2.0, 0.4), "m*_D": (0.0, 0.3)}
+"""The exponents of m* in R/σ that the theorem implies for a finite class, and tolerances."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,7 @@ def series(config: ComplexityConfig) -> list[Series]:
           for key in usual),
         Series("1/ε", FRESH, "networks", None, {**line, "ratio": here}),
         Series("1/δ", FRESH, "networks", None, {**line, "ratio": here}),
+        Series("R/σ", FINITE, "finite", "ratio", line),
     ]  # fmt: skip
 
 
@@ -227,21 +236,11 @@ def _confidence(slopes: np.ndarray, units: int) -> Confidence:
 def _resample(
     errors: np.ndarray, sizes: Sequence[int], epsilon: float, seed: Sequence[int]
 ) -> np.ndarray:
-    """Returns m* of resampled training sets, with shape (resamples,)."""
-    bootstrap = stats.bootstrap(
-        (np.arange(len(errors)),), partial(_of_resample, errors, sizes, epsilon),
-        n_resamples=RESAMPLES, rng=np.random.default_rng(seed), method="percentile",
-        vectorized=True, batch=100,
-    )  # fmt: skip
-    return bootstrap.bootstrap_distribution
-
-
-def _of_resample(
-    errors: np.ndarray, sizes: Sequence[int], epsilon: float, sets: np.ndarray, axis: int
-) -> np.ndarray:
-    """Returns m* of some of the training sets, at most the end of the grid."""
-    assert axis == -1
-    return np.minimum(crossing(errors[sets], sizes, epsilon), sizes[-1])
+    """Returns m* of resampled training sets, at most the end of the grid."""
+    rng, count = np.random.default_rng(seed), len(errors)
+    batches = (rng.integers(count, size=(BATCH, count)) for _ in range(0, RESAMPLES, BATCH))
+    m = [crossing(errors[chosen], sizes, epsilon) for chosen in batches]
+    return np.minimum(np.concatenate(m), sizes[-1])
 
 
 def about_exponents(exponents: Sequence[Exponent]) -> Iterator[Measured]:
@@ -260,3 +259,19 @@ def about_exponents(exponents: Sequence[Exponent]) -> Iterator[Measured]:
         "exponent of m*_L2 in R/σ less that of m*_D", above(HALF), figure="scaling",
         note="the far mode has the weight at which missing it costs 2 ε; the same networks",
     ), pair["m*_L2"].minus(pair["m*_D"]) if len(pair) > 1 else None  # fmt: skip
+
+
+def closed_forms(exponents: Sequence[Exponent]) -> list[Check]:
+    """Returns checks of the theorem for a finite class, in which only a far sample decides."""
+    names = {"m*_L2": "In mean square", "m*_D": "At a quantile"}
+    return [
+        Check.of(
+            f"{names[one.quantity]} a finite class needs samples as (R/σ) to the power {power:g}",
+            f"exponent of {one.quantity} in R/σ", one.slope and one.slope.value,
+            within(tolerance, of=power),
+            "Gupta, Parulekar, Price and Xun (2023): a lower bound in mean square, an upper bound "
+            "at a quantile.",
+        )
+        for one in exponents if one.series.learner == FINITE
+        for power, tolerance in (CLOSED_FORMS[one.quantity],)
+    ]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Networks that learn a bulk with a far mode: errors of their scores, and their samples."""
+"""A bulk with a far mode: errors of a finite class and of networks, and the networks' samples."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pandas as pd
@@ -9,19 +9,31 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import errors, mixture_distances
-from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.instances import Instance, far_mode
+from ebflow.complexity.classes import cumulative_losses, erm, far_class
+from ebflow.complexity.denoisers import RectifiedDenoisers
+from ebflow.complexity.instances import Instance, far_mode, worst_eta
 from ebflow.complexity.samplers import NoisyScore, ladder, reverse_sde
 from ebflow.complexity.truths import Truth
 from ebflow.randomness import generator as derive
-from pipelines.sample_complexity.cells import LearnerCell, NetworkCell, SamplerCell
-from pipelines.sample_complexity.config import DELTAS, EPSILON
-from pipelines.sample_complexity.ensembles import RectifiedDenoisers
+from pipelines.sample_complexity.config import (
+    DELTAS,
+    EPSILON,
+    FiniteCell,
+    LearnerCell,
+    NetworkCell,
+    SamplerCell,
+)
 from pipelines.sample_complexity.rows import frame, geometric
 from pipelines.sample_complexity.training import TrainingSets, train
 
-FIRST, RATIO, REACH = 7, 2.0, 3.0
-"""The grid of m: from 7 on, doubled each time, to 3 over the far mode's weight.
+OF_CLASS = (2, 1.1, 4.0)
+"""The grid of m of the finite class: the first, the ratio, and the end over the inverse of η.
+
+The end is eight times as large as the m at which a far sample decides.
+"""
+
+OF_NETWORKS = (7, 2.0, 3.0)
+"""The grid of m of networks.
 
 With R/σ in powers of 2, log 2/η, where half of the sets have a far sample, lies at the same place
 between two of its points.
@@ -40,9 +52,39 @@ CHUNK = 500
 """Samples of each network that are computed at once."""
 
 
+def grid(of: tuple[int, float, float], ratio: float) -> list[int]:
+    """Returns the m of a learner at an R/σ."""
+    first, step, reach = of
+    return geometric(first, reach / worst_eta(ratio, EPSILON), step)
+
+
+def finite(cell: FiniteCell) -> pd.DataFrame:
+    """Returns the errors of what a finite class learns, for every m and training set."""
+    eta, sizes = worst_eta(cell.ratio, EPSILON), grid(OF_CLASS, cell.ratio)
+    truth = far_mode(cell.ratio, eta)
+    scores = [hypothesis.score for hypothesis in far_class(truth)]
+    test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
+    exact = truth.smoothed.score(test.noisy)
+    gaps = torch.stack([score(test.noisy) - exact for score in scores])
+    of_each = errors.summary(truth.sigma * gaps.norm(dim=-1), test, DELTAS)
+    parts = []
+    for index in range(cell.first, cell.first + cell.count):
+        noise = derive(cell.seed, "finite class", f"{cell.ratio:g}", index)
+        clean, z, component = truth.sample(sizes[-1], generator=noise)
+        losses = cumulative_losses(scores, *truth.noisy(clean, z), sizes)
+        chosen = erm(losses, generator=noise)
+        far = component.cumsum(0)[torch.tensor(sizes) - 1]
+        parts.append(frame({
+            "panel": "finite", "learner": "finite class", "ratio": cell.ratio, "size": 1,
+            "eta": eta, "m": sizes, "seed": index, "n_far": far,
+            **{name: values[chosen] for name, values in of_each.items()},
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
 def networks(cell: NetworkCell) -> pd.DataFrame:
     """Returns the errors of networks of one noise level, for every m and training set."""
-    sizes = geometric(FIRST, REACH / worst_eta(cell.ratio, EPSILON), RATIO)
+    sizes = grid(OF_NETWORKS, cell.ratio)
     seeds = torch.arange(cell.first, cell.first + cell.count)
     groups = seeds.split(max(1, AT_ONCE // len(sizes)))
     parts = [_group(cell, sizes, int(group[0]), len(group)) for group in groups]
@@ -93,12 +135,8 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
 
     Beside the networks: samples by the exact score, and samples of the distribution itself.
     """
-    truth = far_mode(
-        cell.ratio, worst_eta(cell.ratio, EPSILON), size=cell.size, dtype=torch.float32
-    )
-    levels = ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
-    sampler = Sampler(cell, truth, levels)
-    name = f"samplers {cell.ratio:g} {cell.size}"
+    sampler, name = Sampler(cell), f"samplers {cell.ratio:g} {cell.size}"
+    truth, levels = sampler.truth, sampler.levels
     sample = partial(_training_set, cell, truth, max(cell.sizes), name, once=False)
     sets = TrainingSets.sampled(sample, cell.first, cell.count, cell.sizes)
     noise = derive(cell.seed, name, "train", cell.first)
@@ -122,17 +160,21 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The reverse diffusion of a cell, and its measurements.
-
-    Attributes:
-        cell: The cell.
-        truth: The distribution.
-        levels: The noise levels, the largest first.
-    """
+    """The reverse diffusion of a cell, and its measurements."""
 
     cell: SamplerCell
-    truth: Instance
-    levels: list[float]
+
+    @cached_property
+    def truth(self) -> Instance:
+        """The distribution."""
+        eta = worst_eta(self.cell.ratio, EPSILON)
+        return far_mode(self.cell.ratio, eta, size=self.cell.size, dtype=torch.float32)
+
+    @cached_property
+    def levels(self) -> list[float]:
+        """The noise levels, the largest first."""
+        least = self.truth.sigma
+        return ladder(WIDEST * self.cell.ratio * least, least, self.cell.levels)
 
     def samples(self, score: NoisyScore, name: str, networks: int = 0) -> Tensor:
         """Returns samples with shape (E, n, d) of E networks, or of one score for every set."""
@@ -149,14 +191,14 @@ class Sampler:
 
     def errors(self, ensemble: RectifiedDenoisers) -> dict[str, Tensor]:
         """Returns the errors at the least noise, and those over all levels."""
-        delta, found = DELTAS[-1], []
+        delta, by_level = DELTAS[-1], []
         for sigma in self.levels:
             level = Instance(self.truth.clean, sigma)
             test = level.stratified(TEST, generator=derive(self.cell.seed, "test"))
             gaps = ensemble.score(test.noisy, sigma) - level.smoothed.score(test.noisy)
             deltas = (*DELTAS, delta / len(self.levels))
-            found.append(errors.summary(sigma * gaps.norm(dim=-1), test, deltas))
-        return found[-1] | errors.over_levels(found, delta)
+            by_level.append(errors.summary(sigma * gaps.norm(dim=-1), test, deltas))
+        return by_level[-1] | errors.over_levels(by_level, delta)
 
     def rows(self, x: Tensor, **columns: Any) -> pd.DataFrame:  # noqa: ANN401
         """Returns a row for each of E samples with shape (E, n, d), with their distances."""

@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
 from pipelines.sample_complexity.claims import PREDICTORS, at_size, learned, rise
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.data_like import LEAST, MISSING, WIDEST
-from pipelines.sample_complexity.exponents import FRESH, NETWORKS, Exponent
+from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SERIES = {
-    "scaling": [*(("R/σ", learner) for learner in NETWORKS), ("d", FRESH)],
-    "varied": [(against, FRESH) for against in ("1/ε", "1/δ", "η", "width", "depth")],
+    "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
+    "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ", "η", "width", "depth")],
 }
 """Panels of figures of m*: the quantity on the axis, and the learner."""
 
@@ -36,6 +35,9 @@ MEASURED = {
 }
 """Axes of columns of denoisers."""
 
+LINE = {"levels_l2": "σ L2 over all levels", "levels_q": "σ Dᵟ over all levels"}
+"""Axes of the errors on the line."""
+
 OF_SAMPLES = ("excess", "tv", "w2")
 """Columns that samples by the exact score have too."""
 
@@ -44,15 +46,15 @@ SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
 """Colors of m, the smallest first."""
 
 CAPTIONS = {
-    "scaling": "Networks with a far mode: samples from which on the error stays below ε, with "
-    "bootstrap intervals, and fitted powers with their exponents.",
-    "varied": "Networks on the line, at one R/σ: samples from which on the error stays below ε, "
-    "against ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, and "
-    "the networks' width and depth.",
+    "scaling": "A far mode, learned by a finite class and by networks: samples from which on the "
+    "error stays below ε, with bootstrap intervals, and fitted powers with their exponents.",
+    "varied": "Networks at one R/σ: samples from which on the error stays below ε, against the "
+    "dimension, ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, "
+    "and the networks' width and depth.",
     "sampling": "Networks for all noise levels, after three lengths of training, and the reverse "
     "SDE: total variation and W2 of samples against the score's error in mean square (left) and "
-    "at the quantile (right), over all levels of the sampler. Red: training sets without a far "
-    "sample. Lines: the exact score by the same sampler, and true samples.",
+    "at the quantile (right), over all levels of the sampler: darker, more samples; larger, "
+    "longer training. Lines: the exact score by the same sampler, and true samples.",
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
     "added mode and without: errors over all levels in mean square and at the quantile, the share "
     "of samples that are copies of training samples, and distances of samples; means over "
@@ -73,7 +75,7 @@ def figures(
     config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
 ) -> dict[str, Captioned]:
     """Returns the figures by name."""
-    images = where(rows, distribution=config.distributions.names[0])
+    images = where(rows, panel="truths")
     drawn = {
         **{name: _crossings(places, exponents) for name, places in SERIES.items()},
         "sampling": _sampling(where(rows, panel="samplers")),
@@ -87,9 +89,9 @@ def figures(
 
 def _crossings(places: Sequence[tuple[str, str]], exponents: Sequence[Exponent]) -> Figure:
     """Draws m* with its intervals, and the fitted powers."""
-    down = -(-len(places) // 3)
+    down = len(places) // 3
     figure, axes = panels(3, 12.6, 3.2 * down, down=down, squeeze=False)
-    for axis, (against, learner) in zip(axes.flat, places, strict=False):
+    for axis, (against, learner) in zip(axes.flat, places, strict=True):
         name = AXES.get(against, against)
         axis.set(xscale="log", yscale="log", xlabel=name, ylabel="m*", title=learner)
         for one in exponents:
@@ -98,8 +100,6 @@ def _crossings(places: Sequence[tuple[str, str]], exponents: Sequence[Exponent])
         axis.minorticks_off()
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
-    for axis in axes.flat[len(places) :]:
-        axis.axis("off")
     return figure
 
 
@@ -116,40 +116,35 @@ def _crossing(axis: Axes, one: Exponent) -> None:
 
 
 def _sampling(rows: pd.DataFrame) -> Figure:
+    figure, axes = panels(2, 8.4, 7.0, down=2)
     networks = where(rows, learner="networks")
-    columns = {"levels_l2": "σ L2 over all levels", "levels_q": "σ Dᵟ over all levels"}
     outcomes = {"tv": "total variation", "w2": "W2"}
-    seen = {"far samples seen": (networks["n_far"] > 0, FLOW),
-            "none seen; size: m": (networks["n_far"] == 0, BASELINE)}  # fmt: skip
-    figure, grid = panels(2, 8.4, 7.0, down=2)
-    for axis, (outcome, column) in zip(grid.flat, product(outcomes, columns), strict=True):
-        for label, (chosen, color) in seen.items():
-            some = networks[chosen]
-            sizes = 12 + 8 * np.log2(some["m"].to_numpy(float) / networks["m"].min())
-            axis.scatter(some[column], some[outcome], s=sizes, c=color, alpha=0.7, label=label)
+    for axis, (outcome, error) in zip(axes.flat, product(outcomes, LINE), strict=True):
+        _scatter(axis, networks, error, outcome)
         for learner, style in (("exact score", "--"), ("true samples", ":")):
             floor = where(rows, learner=learner)[outcome].mean()
             axis.axhline(floor, color="black", ls=style, lw=0.8, label=learner)
-        axis.set(xscale="log", yscale="log", xlabel=columns[column], ylabel=outcomes[outcome])
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            side.set_minor_formatter(NullFormatter())
-    grid[0, 0].legend(fontsize=7)
+        axis.set(xscale="log", yscale="log", xlabel=LINE[error], ylabel=outcomes[outcome])
+    axes[0, 0].legend(fontsize=7)
     return figure
+
+
+def _scatter(axis: Axes, networks: pd.DataFrame, error: str, outcome: str) -> None:
+    """Draws a distance of samples against an error: darker, more samples; larger, longer."""
+    for (m, some), color in zip(networks.groupby("m"), SHADES, strict=False):
+        x, y = _scaled(some, error, family(some, error)), family(some, outcome)
+        areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
+        axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
 
 
 def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(3, 12.6, 6.4, down=2)
     networks = {f"η = {eta:g}" if eta else "no mode": learned(rows, eta)
-                for eta in (0.0, *config.distributions.etas)}  # fmt: skip
-    networks["U-Net"] = learned(rows, 0.0, "unet")
+                for eta in (0.0, *config.distribution.etas)}  # fmt: skip
     for axis, (column, name) in zip(axes.flat, MEASURED.items(), strict=True):
         for (label, some), style in zip(networks.items(), cycle(STYLES), strict=False):
-            if len(some):
-                values, m = matrix(trained(some), column)
-                color = "black" if label == "U-Net" else FLOW
-                _spread(axis, m, _scaled(some, column, values), label, ls=style, color=color)
+            values, m = matrix(trained(some), column)
+            _spread(axis, m, _scaled(some, column, values), label, ls=style, color=FLOW)
         _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="m", ylabel=name)
     axes[0, 0].legend(fontsize=7)
@@ -175,9 +170,9 @@ def _floor(axis: Axes, rows: pd.DataFrame, column: str, eta: float) -> None:
 
 
 def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
-    etas, sizes = config.distributions.etas, config.distributions.sizes
+    etas, sizes = config.distribution.etas, config.distribution.sizes
     figure, axes = panels(max(1, len(etas)), 12.6, 3.4, squeeze=False, sharey=True)
-    plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distributions.levels)
+    plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distribution.levels)
     bulk = at_size(plain, "by_level_l2", sizes[0]).mean(0)
     for axis, eta in zip(axes[0], etas, strict=False):
         for m, color in zip(sizes, SHADES, strict=False):
@@ -195,14 +190,10 @@ def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
 
 def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(4, 14.0, 6.2, down=2)
-    ends = (0.0, max((0.0, *config.distributions.etas)))
+    ends = (0.0, max((0.0, *config.distribution.etas)))
     places = product(ends, ("w2", "tv"), ("levels_l2", "levels_q"))
     for axis, (eta, outcome, error) in zip(axes.flat, places, strict=True):
-        groups = learned(rows, eta).groupby("m")
-        for (m, some), color in zip(groups, SHADES, strict=False):
-            x, y = _scaled(some, error, family(some, error)), family(some, outcome)
-            areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
-            axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
+        _scatter(axis, learned(rows, eta), error, outcome)
         _floor(axis, rows, outcome, eta)
         axis.set(xlabel=f"{PREDICTORS[error]} over levels / √D", ylabel=MEASURED[outcome],
                  title=f"η = {eta:g}")  # fmt: skip
@@ -212,10 +203,9 @@ def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
 
 def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(4, 14.0, 3.2)
-    lengths = config.distributions.lengths
+    lengths = config.distribution.lengths
     for axis, column in zip(axes, ("levels_l2", "copied", "excess", "w2"), strict=True):
-        groups = learned(rows, 0.0).groupby("m")
-        for (m, some), color in zip(groups, SHADES, strict=False):
+        for (m, some), color in zip(learned(rows, 0.0).groupby("m"), SHADES, strict=False):
             values = _scaled(some, column, family(some, column))
             _spread(axis, lengths, values, f"m = {m:,}", color=color)
         _floor(axis, rows, column, 0.0)

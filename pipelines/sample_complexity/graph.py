@@ -10,8 +10,7 @@
 from pipelines.engine import Artefact, Stage
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.tasks import gather_cells
-from pipelines.sample_complexity.cells import cells, title
-from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
+from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig, cells, title
 
 learn = Stage("pipelines.sample_complexity.learn", data=["ebflow.complexity.fitted"])
 conclude = Stage("pipelines.sample_complexity.conclude", data=["pipelines.reporting"])
@@ -35,8 +34,6 @@ def describe(config: ComplexityConfig) -> Description:
 SAMPLE_COMPLEXITY = Pipeline(
     name="sample-complexity",
     config=ComplexityConfig,
-    check=lambda config: None,
-    examine=lambda config: None,
     graph=sample_complexity,
     describe=describe,
 )

@@ -6,22 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.sample_complexity import cells
+from pipelines.sample_complexity import config
 from pipelines.sample_complexity.data_like import denoisers
-from pipelines.sample_complexity.far_mode import networks, samplers
+from pipelines.sample_complexity.far_mode import finite, networks, samplers
 from pipelines.sample_complexity.rows import FILE
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import write_metrics
 
-MEASURES: dict[type[cells.Cell], Callable[[Any], pd.DataFrame]] = {
-    cells.NetworkCell: networks,
-    cells.SamplerCell: samplers,
-    cells.DenoiserCell: denoisers,
+MEASURES: dict[type[config.Cell], Callable[[Any], pd.DataFrame]] = {
+    config.FiniteCell: finite,
+    config.NetworkCell: networks,
+    config.SamplerCell: samplers,
+    config.DenoiserCell: denoisers,
 }
 """Functions from a cell to its rows."""
 
 
-def learn(cell: cells.Cell, *, run: StageRun) -> None:
+def learn(cell: config.Cell, *, run: StageRun) -> None:
     """Writes ``rows.parquet``, and the processor time in s into ``evaluation.json``."""
     run.log_params({"kind": type(cell).__name__, **cell.model_dump()})
     start = time.process_time()

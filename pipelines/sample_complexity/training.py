@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ebflow.complexity.denoisers import Ensemble
 from ebflow.randomness import normal, uniform
-from pipelines.sample_complexity.ensembles import Ensemble
 
 
 class TrainingSets(NamedTuple):

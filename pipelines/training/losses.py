@@ -13,7 +13,7 @@ If scores are matched in every n-th step only, the mean weight of the first term
 likelihood.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -110,11 +110,6 @@ def geometric(start: float, end: float) -> Schedule:
 def multistep(gamma: float, milestones: int) -> Schedule:
     """Returns a schedule that multiplies by ``gamma`` at ``milestones`` equal steps to the end."""
     return lambda progress: gamma ** min(int(progress * milestones), milestones)
-
-
-def falling(gamma: float, at: Sequence[float]) -> Schedule:
-    """Returns a schedule that multiplies by ``gamma`` at each of some progresses."""
-    return lambda progress: gamma ** sum(progress >= when for when in at)
 
 
 def epochs(gamma: float, length: int, count: int) -> Callable[[int], float]:

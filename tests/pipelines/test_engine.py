@@ -56,8 +56,6 @@ from pipelines.engine.resources import needs_from_config, ray_options
 from pipelines.engine.stages import Work
 from pipelines.engine.tasks import gather_cells
 from pipelines.errors import StageFailed
-from pipelines.gradient_alignment import graph as gradient_alignment
-from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
 from pipelines.paper.config import StepsConfig
@@ -623,7 +621,6 @@ NEEDS = {
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
     "a benchmark": (paper.MEASURES[StepsConfig], None, WHOLE_NODE),
-    "a GPU": (gradient_alignment.measure, MeasureConfig(gpu=True), {"CPU": 1, "GPU": 1}),
 }
 
 

@@ -34,7 +34,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.engine.retries import is_transient
 from pipelines.errors import failure
-from pipelines.gradient_alignment.classifier_training import ClassifierTraining
+from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter

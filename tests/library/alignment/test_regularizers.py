@@ -10,7 +10,6 @@ from ebflow.alignment.regularizers import (
     equivalent_strength,
     gradient_norm,
     score_matching,
-    signal_to_noise,
     smallest_trace,
 )
 from ebflow.density import EnergyFunction
@@ -116,14 +115,3 @@ def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():
     density = EnergyFunction(lambda x: x.square().sum(1) / (2 * s**2))
     trace = float(density.score_and_laplacian(points())[1].detach().mean())
     assert trace == pytest.approx(smallest_trace(SIZE, s))
-
-
-def test_signal_to_noise():
-    """Of quadratic f with Gaussian directions: 12 / √(2 · 9 · 4 / K), and 4‖g‖²/σ² beside it."""
-    density, gradient = quadratic()
-    x, draws = torch.zeros(500, SIZE), {"generator": derive(3), "directions": "gaussian"}
-    found = signal_to_noise(density, x, estimator="hutchinson", slices=2, repeats=64, **draws)
-    assert found == pytest.approx(12 / 36**0.5, rel=0.05)
-    low = signal_to_noise(density, x, estimator="taylor", step=0.01, repeats=64, **draws)
-    noise = (4e4 * gradient.square().sum() + 72).sqrt()
-    assert low == pytest.approx(float(12 / noise), abs=4.5 / (500 * 64) ** 0.5)

@@ -9,14 +9,10 @@ from scipy.stats import norm
 
 from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors
-from ebflow.complexity.closed_forms import (
-    HALF,
-    chance_of_error,
-    step_height,
-    worst_eta,
-)
-from ebflow.complexity.instances import far_mode, gaussian, step_score
+from ebflow.complexity.instances import HALF, far_mode, worst_eta
 from ebflow.randomness import generator
+
+from .cases import gaussian
 
 
 def test_the_score_is_the_closed_form():
@@ -92,24 +88,3 @@ def test_test_points_are_of_every_component_alike():
     assert torch.bincount(test.component).tolist() == [10, 10]
     assert float(test.weights.sum()) == pytest.approx(1)
     assert float(test.weights[test.component == 1].sum()) == pytest.approx(1e-6)
-
-
-@pytest.mark.parametrize("at", [1.5, 2.5, 3.5])
-def test_a_step_costs_about_epsilon_beyond_where_it_stands(at):
-    """σ² L2² by an integral: ε² less what the ramp of the sigmoid costs, 4 to 35 %."""
-    height = step_height(at, 0.5)
-    step = step_score(height, at)
-
-    def square(x):
-        point = torch.tensor([[x]])
-        return float((step(point) + point) ** 2) * norm.pdf(x)
-
-    mean = quad(square, -10, 12, points=[at], limit=400)[0]
-    assert 0.65 < HALF**2 * mean / 0.25 < 1
-    far = torch.tensor([[at - 20 / height], [at + 20 / height]])
-    torch.testing.assert_close(step(far) + far, torch.tensor([[0.0], [height]]))
-
-
-def test_the_chance_of_an_error_starts_at_a_guess():
-    assert chance_of_error(0, 0.1) == 0.5
-    assert chance_of_error(100, 0.01) == pytest.approx(0.5 * math.exp(-1.005034), rel=1e-5)

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from ebflow.complexity import mixture_distances
-from ebflow.complexity.instances import far_mode, gaussian
+from ebflow.complexity.instances import far_mode
 from ebflow.complexity.samplers import ladder, probability_flow, reverse_sde
 from ebflow.complexity.truths import Truth
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator
+
+from .cases import gaussian
 
 
 def flow(score, shape, like, *, levels, generator):

@@ -13,7 +13,7 @@ from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.flow import smoothed
-from pipelines.gradient_alignment.points import unit_rows
+from pipelines.gradient_alignment.reference import unit_rows
 
 from .bad_folders import replace_shard
 from .parquet import images, lists, table, write

@@ -47,16 +47,15 @@ def test_every_seed_has_its_own_split_flows_points_judge_and_classifiers():
         assert split == k + 3 and independent == 1000 + k
 
 
-@pytest.mark.parametrize("scale", ["images", "full"])
-def test_seeds_share_data_if_flows_are_expensive(scale):
-    found = replicates(AlignmentConfig(scale=scale, seed=6))
+def test_seeds_share_data_if_flows_are_expensive():
+    found = replicates(AlignmentConfig(scale="images", seed=6))
     assert [one.data.seed for one in found] == [6] * 3 and [one.seed for one in found] == [6, 7, 8]
 
 
 @pytest.mark.parametrize(
     ("scale", "shape", "other"),
     [("cpu", (8, 8), "cnn"), ("cpu", (13,), "mlp"), ("cpu", (3, 9, 9), "mlp"),
-     ("images", (28, 28), "mlp"), ("full", (3, 32, 32), "mlp")],
+     ("images", (28, 28), "mlp")],
 )  # fmt: skip
 def test_the_judge_has_another_architecture(scale, shape, other):
     network = judge(AlignmentConfig(scale=scale), shape).network
@@ -86,13 +85,6 @@ def test_published_settings_and_recommended_ones():
     assert trained["score"].regularizer.floor == 1.5
     assert trained["score-free"].regularizer.stability == 0
     assert trained["collapse"].noise == 0
-    full = by_name(scale="full")["score"].classifier
-    assert (full.network.name, full.epochs, full.optimizer, full.lr) == (
-        "resnet18",
-        200,
-        "sgd",
-        0.1,
-    )
     images = by_name(scale="images", noise=0.2)["score"].classifier
     assert (images.network.name, images.epochs, images.noise) == ("cnn", 2, 0.2)
 

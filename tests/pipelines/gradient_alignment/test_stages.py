@@ -10,10 +10,10 @@ from ebflow.checkpoint import load, save
 from ebflow.train import Trainer
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import classifiers, classify, flow, measure, points, reference
-from pipelines.gradient_alignment.classifier_training import ClassifierTraining
+from pipelines.gradient_alignment import classifiers, classify, flow, measure, reference
+from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
-from pipelines.gradient_alignment.points import unit_rows
+from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.tracking import metrics_log
 from pipelines.training import loop
 from pipelines.training.resumable import Checkpoints
@@ -164,7 +164,7 @@ def test_every_seed_has_its_own_points_if_there_are_more_rows(digits):
     dataset = Dataset(digits)
 
     def chosen(count, seed):
-        return points.of_split(MeasureConfig(points=count, seed=seed), dataset, "test")
+        return reference.of_split(MeasureConfig(points=count, seed=seed), dataset, "test")
 
     first, again, other = (chosen(50, seed) for seed in (0, 0, 1))
     rows = unit_rows(dataset.split("test"))

@@ -5,20 +5,24 @@ import pandas as pd
 import pytest
 import torch
 
-from ebflow.complexity.closed_forms import worst_eta
-from ebflow.complexity.truths import NAMES, load
+from ebflow.complexity.instances import worst_eta
+from ebflow.complexity.truths import load
 from ebflow.randomness import generator
 from pipelines.cli.main import command
 from pipelines.sample_complexity import data_like
-from pipelines.sample_complexity.cells import (
+from pipelines.sample_complexity.config import (
+    DELTAS,
+    EPSILON,
+    NEAREST,
+    ComplexityConfig,
     DenoiserCell,
+    FiniteCell,
     NetworkCell,
     SamplerCell,
     cells,
     title,
 )
-from pipelines.sample_complexity.config import DELTAS, EPSILON, NEAREST, ComplexityConfig
-from pipelines.sample_complexity.far_mode import FIRST, RATIO, REACH
+from pipelines.sample_complexity.far_mode import OF_NETWORKS, grid
 from pipelines.sample_complexity.learn import MEASURES
 from pipelines.sample_complexity.rows import geometric, matrix, where
 
@@ -30,7 +34,7 @@ def of(kind, config=SMOKE, **fields):
     return [c for c in chosen if all(getattr(c, name) == v for name, v in fields.items())]
 
 
-@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
+@pytest.mark.parametrize("scale", ["smoke", "cpu"])
 def test_cells_differ_and_so_do_their_titles(scale):
     found = cells(ComplexityConfig(scale=scale))
     assert len(set(found)) == len({title(cell) for cell in found}) == len(found)
@@ -47,10 +51,6 @@ def test_the_grid_is_the_configured_one():
             assert seeds == [(0, 10), (10, 10), (20, 10)]
     assert {cell.size for cell in of(NetworkCell, config, ratio=32.0)} == {1, 2, 4, 8}
     assert {cell.eta for cell in of(DenoiserCell, config)} == {0, 5e-4, 5e-3, 5e-2}
-
-
-def test_the_distributions_are_the_packaged_ones():
-    assert set(ComplexityConfig(scale="full").distributions.names) == set(NAMES)
 
 
 def test_one_quantity_is_varied_at_a_time():
@@ -79,7 +79,7 @@ def test_options_override_the_scale_and_are_sorted():
 INVALID = {
     "--grid.radii": ("--grid.radii", "8", "x"),
     "radii": ("--grid.radii", "1", "8"),
-    "etas": ("--distributions.etas", "0", "1"),
+    "etas": ("--distribution.etas", "0", "1"),
 }
 
 
@@ -106,6 +106,7 @@ def smaller(cell, **fields):
 
 
 TINY = {
+    FiniteCell: {"ratio": 8.0},
     NetworkCell: {"steps": 5},
     SamplerCell: {"sizes": (8, 16), "lengths": (2, 5), "samples": 100, "levels": 3},
     DenoiserCell: {"lengths": (1, 3), "levels": 2},
@@ -126,7 +127,7 @@ def test_a_cell_has_the_same_rows_again(kind):
 def test_rows_of_networks_count_far_samples_and_errors():
     cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=5, count=3)
     rows = MEASURES[NetworkCell](cell)
-    sizes = geometric(FIRST, REACH / rows["eta"][0], RATIO)
+    sizes = grid(OF_NETWORKS, 8.0)
     assert len(rows) == 3 * len(sizes)
     for seed in range(3):
         some = where(rows, seed=seed)
@@ -135,6 +136,21 @@ def test_rows_of_networks_count_far_samples_and_errors():
         assert counts == sorted(counts) and all(n <= m for n, m in zip(counts, sizes, strict=True))
     both = np.hypot(rows["sigma_l2_bulk"], rows["sigma_l2_far"])
     np.testing.assert_allclose(rows["sigma_l2"], both, rtol=1e-5)
+
+
+def test_a_finite_class_errs_as_the_closed_form_says():
+    """Without a far sample it guesses one of five places, four of which cost 2 ε.
+
+    From 100 samples on, which decide the place of the bulk. Of 200 sets; 4 binomial standard
+    deviations are let pass.
+    """
+    rows = MEASURES[FiniteCell](FiniteCell(seed=3, count=200, ratio=16.0)).query("m >= 100")
+    errors, sizes = matrix(rows, "sigma_l2")
+    expected = 0.8 * (1 - rows["eta"].iloc[0]) ** np.array(sizes)
+    spread = np.sqrt(expected * (1 - expected) / 200)
+    assert (abs((errors > EPSILON).mean(0) - expected) < 4 * spread).all()
+    tail, _ = matrix(rows, "sigma_d_0.1")
+    assert np.median(tail, 0).max() < 0.1 * EPSILON
 
 
 def test_a_training_set_is_the_same_in_any_cell():
@@ -188,7 +204,7 @@ def test_each_training_set_has_its_own_test_points():
 
 
 def test_measuring_during_training_does_not_change_its_end():
-    cell = smaller(of(DenoiserCell, eta=0.0, net="residual")[0], lengths=(2, 6), levels=2)
+    cell = smaller(of(DenoiserCell, eta=0.0)[0], lengths=(2, 6), levels=2)
     rows = MEASURES[DenoiserCell](cell)
     whole = MEASURES[DenoiserCell](cell.model_copy(update={"lengths": (6,)}))
     networks, whole = (where(found, learner="residual networks") for found in (rows, whole))

@@ -12,9 +12,9 @@ from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.rows import family
 
 CONFIG = ComplexityConfig(scale="cpu")
-SIZES, LENGTHS = CONFIG.distributions.sizes, CONFIG.distributions.lengths
-SETS, LEVELS = 16, CONFIG.distributions.levels + 1
-ETAS = CONFIG.distributions.etas[0], CONFIG.distributions.etas[-1]
+SIZES, LENGTHS = CONFIG.distribution.sizes, CONFIG.distribution.lengths
+SETS, LEVELS = 16, CONFIG.distribution.levels + 1
+ETAS = CONFIG.distribution.etas[0], CONFIG.distribution.etas[-1]
 DEFAULTS = {
     "drift": 0.0,
     "blind": True,

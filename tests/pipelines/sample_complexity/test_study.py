@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.sample_complexity import figures, tables
-from pipelines.sample_complexity.cells import cells
-from pipelines.sample_complexity.conclude import conclude
-from pipelines.sample_complexity.config import ComplexityConfig
+from pipelines.sample_complexity import figures
+from pipelines.sample_complexity.conclude import _means, conclude
+from pipelines.sample_complexity.config import ComplexityConfig, cells
 from pipelines.sample_complexity.learn import learn
 
 from ..conftest import NO_RAY, Store
@@ -46,13 +45,13 @@ def test_the_results_have_one_row_for_each_network(study):
     keys = ["panel", "learner", "ratio", "size", "eta", "distribution", "m", "step", "seed",
             "width", "depth", "rarity"]  # fmt: skip
     assert not rows.duplicated(keys).any()
-    assert set(rows["panel"]) == {"networks", "samplers", "truths", "varied"}
+    assert set(rows["panel"]) == {"finite", "networks", "samplers", "truths", "varied"}
 
 
 @pytest.mark.system
 def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study / "summary.json").read_text())
-    assert len(numbers["exponents"]) == 15
+    assert len(numbers["exponents"]) == 17
     against = {one["against"] for one in numbers["exponents"]}
     assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
@@ -62,7 +61,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
         assert claim["verdict"] == "not decided at this size"
         assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
-    assert [check["passed"] for check in numbers["checks"]] == [None]
+    assert [check["passed"] for check in numbers["checks"]] == [None] * 3
     seconds = numbers["study/cells"] * numbers["study/cpu_s_a_cell"]
     assert numbers["study/cpu_s"] == pytest.approx(seconds)
 
@@ -83,7 +82,7 @@ def test_means_have_a_line_for_each_group_and_no_missing_values():
         "m": pd.array([1000, 1000, None], "Int64"),
     })  # fmt: skip
     keys = {"distribution": "distribution", "eta": "η", "m": "m"}
-    found = tables._means("Distributions", rows, keys, {"w2": "sliced W2"}, "")
+    found = _means("Distributions", rows, keys, {"w2": "sliced W2"}, "")
     assert found.headings == ("distribution", "η", "m", "sliced W2")
     assert found.rows == [("digits", "0", "1,000", "1.5"), ("digits", "0.05", "", "")]
 

@@ -12,7 +12,7 @@ from ebflow.loss import Progress
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.training.losses import StabilizedLoss as Loss
-from pipelines.training.losses import epochs, falling, geometric, multistep
+from pipelines.training.losses import epochs, geometric, multistep
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 from tests.library.flows import FLOWS, contexts, net
@@ -184,9 +184,3 @@ def test_epochs_fall_at_their_ends_and_stay():
     factor = epochs(0.5, 10, 2)
     for step, value in {0: 1, 9: 1, 10: 0.5, 19: 0.5, 20: 0.25, 1000: 0.25}.items():
         assert factor(step) == value
-
-
-def test_falling_at_given_progresses():
-    factor = falling(0.1, (0.5, 0.75))
-    for progress, value in {0.0: 1, 0.49: 1, 0.5: 0.1, 0.74: 0.1, 0.75: 0.01, 1.0: 0.01}.items():
-        assert factor(progress) == pytest.approx(value)

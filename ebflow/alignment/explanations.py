@@ -9,29 +9,24 @@ of a judge on the result is better the higher it is. *Activity maximization* cli
 noise of the same length across them.
 
 Sources: Srinivas, Fleuret (2021), arXiv:2006.09128 (perturbation, ratios, pictures); Srinivas,
-Bordt, Lakkaraju (2023), arXiv:2305.19101 (robustness); Yeh et al. (2019), arXiv:1901.09392
-(infidelity, sensitivity); Adebayo et al. (2018), arXiv:1810.03292 (random parameters).
+Bordt, Lakkaraju (2023), arXiv:2305.19101 (robustness).
 """
 
-import copy
+__all__ = ["density_ratio", "maximize", "off_manifold", "perturbed_accuracies", "principal",
+           "saliency"]  # fmt: skip
+
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from captum import metrics as captum
-from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebflow.alignment.logit import Classifier, ClassLogit, accuracy, less_mean
-from ebflow.estimates import Estimate
-from ebflow.randomness import normal, uniform
+from ..estimates import Estimate
+from ..randomness import normal
+from .logit import Classifier, ClassLogit, accuracy, less_mean
 
 VARIANCE = 0.95
 """Share of the data's variance on the manifold."""
-
-SAMPLES = 10
-"""Perturbations of a point, as captum's default."""
 
 
 def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
@@ -126,61 +121,3 @@ def off_manifold(
         for part in (on, noise - on)
     ]
     return float(changes[0] / changes[1])
-
-
-def logit_gradient(network: Classifier, x: Tensor, labels: Tensor) -> Tensor:
-    """Returns ∇f_y with shape (B, D)."""
-    return ClassLogit(network, labels).score(x).detach()
-
-
-def infidelity(
-    network: Classifier,
-    x: Tensor,
-    labels: Tensor,
-    attribution: Tensor,
-    sigma: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Returns the mean squared error of u · attribution as the change of f_y by noise u."""
-
-    def perturbed(inputs: Tensor) -> tuple[Tensor, Tensor]:
-        u = sigma * normal(inputs.shape, inputs, generator)
-        return u, inputs - u
-
-    errors = captum.infidelity(
-        network, perturbed, x, attribution, target=labels, n_perturb_samples=SAMPLES
-    )
-    return errors.mean()
-
-
-def sensitivity(
-    network: Classifier, x: Tensor, labels: Tensor, generator: torch.Generator
-) -> float:
-    """Returns the largest relative change of ∇f_y near a point, in the mean over points."""
-
-    def perturbed(inputs: Tensor, radius: float) -> Tensor:
-        return inputs + radius * (2 * uniform(inputs.shape, inputs, generator) - 1)
-
-    def explained(inputs: Tensor | tuple[Tensor], target: Tensor) -> tuple[Tensor]:
-        (rows,) = (inputs,) if isinstance(inputs, Tensor) else inputs
-        return (logit_gradient(network, rows, target),)
-
-    changes = captum.sensitivity_max(
-        explained, x, perturbed, n_perturb_samples=SAMPLES, target=labels
-    )
-    return float(changes.mean())
-
-
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Returns the mean of Spearman's rank correlation over rows with shape (B, D)."""
-    pairs = zip(a.cpu().numpy(), b.cpu().numpy(), strict=True)
-    return float(np.mean([spearmanr(*pair).statistic for pair in pairs]))
-
-
-def with_last_of(network: nn.Module, other: nn.Module) -> nn.Module:
-    """Returns a copy of a network with the parameters of its last layer from another."""
-    result, state = copy.deepcopy(network), other.state_dict()
-    layer = [*state][-1].rpartition(".")[0]
-    last = {name: value for name, value in state.items() if name.rpartition(".")[0] == layer}
-    result.load_state_dict(result.state_dict() | last)
-    return result

@@ -5,19 +5,17 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.fooling import linear, shifted
-from ebflow.errors import NonFinite
-from ebflow.randomness import generator as derive
-from pipelines.gradient_alignment.classifiers import cnn, mlp
-from pipelines.gradient_alignment.saliency import (
+from ebflow.alignment.explanations import (
     density_ratio,
     maximize,
     off_manifold,
     perturbed_accuracies,
     principal,
     saliency,
-    with_last_of,
 )
+from ebflow.alignment.fooling import linear, shifted
+from ebflow.errors import NonFinite
+from ebflow.randomness import generator as derive
 from tests.library.bijections.cases import seeded
 
 
@@ -122,12 +120,3 @@ def test_no_shift_of_the_logits_moves_the_robustness(plane):
     moved = shifted(network, linear(basis[:, 5], 100.0))
     pair = [off_manifold(f, x, basis[:, :2], 0.1, seeded()) for f in (network, moved)]
     assert pair[0] == pytest.approx(pair[1])
-
-
-@pytest.mark.parametrize("create", [mlp, cnn])
-def test_the_last_layer_alone_is_replaced(create):
-    one, other = (create((8, 8), 3, hidden=8, generator=derive(seed)) for seed in (0, 1))
-    mixed, x = with_last_of(one, other), torch.rand(4, 64)
-    torch.testing.assert_close(mixed[:-1](x), one[:-1](x))
-    assert mixed[-1].weight.equal(other[-1].weight) and mixed[-1].bias.equal(other[-1].bias)
-    assert not one[-1].weight.equal(other[-1].weight)

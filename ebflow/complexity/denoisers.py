@@ -1,13 +1,13 @@
-r"""Ensembles: many denoisers D(x, σ), the mean of :math:`x_0` given x, at once.
+r"""Ensembles: many networks that denoise, D(x, σ), the mean of :math:`x_0` given x, at once.
 
-All E networks are one module: a layer is one batched matrix product, or one convolution of E
-groups. The score is :math:`s = (D - x)/\sigma^2`.
+All E networks are one module: a layer is one batched matrix product. The score is
+:math:`s = (D - x)/\sigma^2`.
 
 Source: Elucidating the Design Space of Diffusion-Based Generative Models (Karras, Aittala, Aila,
-Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise; U-Net:
-Convolutional Networks for Biomedical Image Segmentation (Ronneberger, Fischer, Brox, 2015),
-arXiv:1505.04597.
+Laine, 2022), arXiv:2206.00364, for scales, weights of the loss and the input of the noise.
 """
+
+__all__ = ["Ensemble", "PreconditionedDenoisers", "RectifiedDenoisers", "ResidualNetwork"]
 
 import math
 from abc import ABC, abstractmethod
@@ -20,8 +20,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ebflow.complexity.closed_forms import HALF
-from ebflow.networks import started
+from ..networks import started
+from .instances import HALF
 
 WAVES = 16
 """The number of frequencies that encode the noise level."""
@@ -135,72 +135,35 @@ class PreconditionedDenoisers(Ensemble):
         return 1 / sigma**2 + 1
 
 
-class _Block(nn.Module):
-    """h + B silu(A norm(h) + C e), with a norm without weights; B is 0 at the start."""
-
-    def __init__(self, up: nn.Module, down: nn.Module, generator: torch.Generator) -> None:
-        super().__init__()
-        self.up, self.down = started(up, generator), _zero(down)
-        self.conditioning = started(skip_init(nn.Linear, 2 * WAVES, len(up.weight)), generator)
-
-    def forward(self, h: Tensor, waves: Tensor) -> Tensor:
-        level = self.conditioning(waves)
-        level = level.view(*level.shape, *[1] * (h.ndim - 2))
-        normed = F.layer_norm(h, h.shape[1:])
-        return h + self.down(F.silu(self.up(normed) + level))
-
-
 class ResidualNetwork(nn.Module):
-    """Blocks of dense layers."""
+    """Residual blocks of dense layers."""
 
     def __init__(self, size: int, width: int, blocks: int, generator: torch.Generator) -> None:
         super().__init__()
         self.first = started(skip_init(nn.Linear, size, width), generator)
         self.last = _zero(skip_init(nn.Linear, width, size))
-        pairs = [[skip_init(nn.Linear, width, width, bias=False) for _ in range(2)]
-                 for _ in range(blocks)]  # fmt: skip
-        self.blocks = nn.ModuleList(_Block(*pair, generator) for pair in pairs)
+        self.blocks = nn.ModuleList(_Block(width, generator) for _ in range(blocks))
 
     def forward(self, x: Tensor, waves: Tensor) -> Tensor:
+        """Returns F for ``x`` with shape (B, d) and the waves of their noise levels."""
         h = self.first(x)
         for block in self.blocks:
             h = block(h, waves)
         return self.last(h)
 
 
-class UNet(nn.Module):
-    """One block on pixels, two on averages of 2×2 pixels, and one on pixels again.
+class _Block(nn.Module):
+    """h + B silu(A norm(h) + C e), with a norm without weights; B is 0 at the start."""
 
-    Averages have twice as many channels. The last block also reads the output of the first. Data
-    are square images of one channel and an even side.
-    """
-
-    def __init__(self, size: int, width: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        side = math.isqrt(size)
-        self.images = nn.Unflatten(1, (1, side, side))
-        self.first = started(_convolution(1, width), generator)
-        self.wider = started(_convolution(width, 2 * width, 1), generator)
-        self.narrower = started(_convolution(2 * width, width, 1), generator)
-        self.joined = started(_convolution(2 * width, width, 1), generator)
-        self.blocks = nn.ModuleList(
-            _Block(_convolution(channels, channels), _convolution(channels, channels), generator)
-            for channels in (width, 2 * width, 2 * width, width)
-        )
-        self.last = _zero(_convolution(width, 1))
+        self.up = started(skip_init(nn.Linear, width, width, bias=False), generator)
+        self.down = _zero(skip_init(nn.Linear, width, width, bias=False))
+        self.conditioning = started(skip_init(nn.Linear, 2 * WAVES, width), generator)
 
-    def forward(self, x: Tensor, waves: Tensor) -> Tensor:
-        first, second, third, fourth = self.blocks
-        fine = first(self.first(self.images(x)), waves)
-        coarse = self.wider(F.avg_pool2d(fine, 2))
-        coarse = third(second(coarse, waves), waves)
-        wide = F.interpolate(self.narrower(coarse), scale_factor=2)
-        h = fourth(self.joined(torch.cat([fine, wide], 1)), waves)
-        return self.last(F.silu(h)).flatten(1)
-
-
-def _convolution(inputs: int, outputs: int, side: int = 3) -> nn.Module:
-    return skip_init(nn.Conv2d, inputs, outputs, side, padding=side // 2, bias=False)
+    def forward(self, h: Tensor, waves: Tensor) -> Tensor:
+        normed = F.layer_norm(h, h.shape[1:])
+        return h + self.down(F.silu(self.up(normed) + self.conditioning(waves)))
 
 
 def _zero(layer: nn.Module) -> nn.Module:
