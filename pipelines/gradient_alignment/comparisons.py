@@ -57,7 +57,7 @@ class Study:
     def trainings(self) -> list[str]:
         """The names of sound models that were trained, not shifted; none if they are too few."""
         sound = [name for name, model in self.models.items()
-                 if model.shift.name == "none" and not self.diagnosis(name)]  # fmt: skip
+                 if model.shift == "none" and not self.diagnosis(name)]  # fmt: skip
         return sound if len(sound) >= FEWEST else []
 
 

@@ -69,21 +69,18 @@ class FlowConfig(Section):
     training: Training = Training()
 
 
-class ShiftConfig(Section):
-    """A function that is added to the logits of a trained classifier.
+Shift = Literal["none", "gaussian", "flow", "pattern"]
+"""A function that is added to the logits of a trained classifier.
 
-    It is the log-density of a class-blind ``gaussian`` or ``flow``, or ``linear``: a pattern.
-    """
-
-    name: Literal["none", "gaussian", "flow", "linear"] = "none"
-    size: float = 100.0  # factor of the pattern
+It is the log-density of a class-blind ``gaussian`` or ``flow``, or 100 times a ``pattern``.
+"""
 
 
 class MeasureConfig(Section):
     """The measurements of a classifier at noisy test points."""
 
     noise: float = 0.1  # of the points, and of the reference
-    shift: ShiftConfig = ShiftConfig()
+    shift: Shift = "none"
     points: int = 1000  # the most test points
     samples: int = 200  # pictures of activity maximization
     ascent: int = 500  # steps of each
@@ -98,7 +95,7 @@ class ReferenceConfig(Section):
     conditional: bool | None = Field(
         None,
         description="train a flow for each class; False: one flow of all rows, which gives A2 "
-        "alone; None: each class if there are at most 20, one flow at scale smoke",
+        "alone; None: each class, one flow at scale smoke",
     )
     copies: int | None = Field(
         None, ge=1, description="noisy copies of a row for their training; None: the scale's"

@@ -44,9 +44,6 @@ classify = Stage(f"{PACKAGE}.classify")
 measure = Stage(f"{PACKAGE}.measure")
 align = Stage(f"{PACKAGE}.align", data=["pipelines.reporting"])
 
-MOST_FLOWS = 20
-"""The most classes that each have a flow by default."""
-
 
 def check(config: AlignmentConfig) -> Source:
     """Returns the data's source; raises BadInput for data or options that the study cannot use."""
@@ -120,13 +117,10 @@ def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
 @subgraph()
 def flows(config: AlignmentConfig, data: Artefact, all_rows: Artefact) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows."""
-    classes, scale = Manifest.load(data.path).classes, SCALES[config.scale]
-    conditional = config.reference.conditional
-    if conditional is None:
-        conditional = classes <= MOST_FLOWS and scale.conditional
-    if not conditional:
+    scale, conditional = SCALES[config.scale], config.reference.conditional
+    if not (scale.conditional if conditional is None else conditional):
         return [all_rows]
-    start = [all_rows] if scale.classes else []
+    start, classes = [all_rows] if scale.classes else [], Manifest.load(data.path).classes
     return [_flow(config, data, *start, label=label) for label in range(classes)]
 
 

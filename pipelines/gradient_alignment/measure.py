@@ -33,6 +33,9 @@ from pipelines.training.stage_reports import begin
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Fractions of pixels that are replaced, as in the paper's code."""
 
+PATTERN = 100.0
+"""The length of the gradient of a pattern on every logit."""
+
 ESTIMATED = 100
 """Points at which the trace estimators are measured, and estimates at each."""
 
@@ -130,13 +133,11 @@ def measured(subject: Subject) -> Results:
 
 def _shifted(subject: Subject) -> Subject:
     """Returns the subject with the shift on the logits of its network."""
-    config = subject.config.shift
-    if config.name == "none":
+    name = subject.config.shift
+    if name == "none":
         return subject
-    if config.name in subject.blind:
-        shift = subject.blind[config.name].log_prob
-    else:
-        shift = fooling.linear(fooling.stripes(subject.shape), config.size)
+    pattern = fooling.linear(fooling.stripes(subject.shape), PATTERN)
+    shift = pattern if name == "pattern" else subject.blind[name].log_prob
     return replace(subject, network=fooling.shifted(subject.network, shift))
 
 

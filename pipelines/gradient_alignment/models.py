@@ -14,7 +14,7 @@ from pipelines.gradient_alignment.config import (
     MeasureConfig,
     NetworkConfig,
     RegularizerConfig,
-    ShiftConfig,
+    Shift,
 )
 
 BASELINE = "baseline"
@@ -50,11 +50,7 @@ class Model:
     name: str
     about: str
     classifier: ClassifierConfig = ClassifierConfig()
-    shift: ShiftConfig = ShiftConfig()
-
-
-def _shifted(name: str, about: str, shift: str) -> Model:
-    return Model(name, f"the baseline and {about}", shift=ShiftConfig(name=shift))
+    shift: Shift = "none"
 
 
 def _trained(name: str, about: str, regularizer: RegularizerConfig, **training: float) -> Model:
@@ -83,8 +79,10 @@ CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
 MODELS = {model.name: model for model in (
     Model(BASELINE, "cross-entropy alone"),
-    _shifted(BLIND["gaussian"], "a class-blind Gaussian's log-density on every logit", "gaussian"),
-    _shifted(BLIND["flow"], "a class-blind flow's log-density on every logit", "flow"),
+    Model(BLIND["gaussian"], "the baseline and log p of a class-blind Gaussian on every logit",
+          shift="gaussian"),
+    Model(BLIND["flow"], "the baseline and log p of a class-blind flow on every logit",
+          shift="flow"),
     _trained("score", "score matching, recommended", SCORE, clip=CLIP),
     _trained("score-free", "the same without the stability penalty", SCORE.changed(stability=0.0),
              clip=CLIP),
@@ -101,7 +99,7 @@ MODELS = {model.name: model for model in (
     _trained("paper-anti", "anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
     _trained("code-score", "score matching, official code", CODE_SCORE),
     _trained("code-control", "gradient norm at code-score's strength", control(CODE_SCORE)),
-    _shifted("fool-shift", "100 t·x on every logit", "linear"),
+    Model("fool-shift", "the baseline and 100 t·x on every logit", shift="pattern"),
     _trained("fool-weights", "a target gradient trained into the weights",
              RegularizerConfig(name="fool", weight=1e-2)),
     _trained("collapse", "score matching without noise and penalty, λ = 1",
@@ -140,7 +138,7 @@ class Scale:
         flow: The training of a flow. Too few noisy copies of a row let the flow learn them.
         classes: The training of a class's flow, from the flow of all rows; None: as ``flow``.
         measure: The measurements.
-        conditional: Train a flow for each class, if there are not too many.
+        conditional: Train a flow for each class.
         shared: All seeds share data and flows, because flows are expensive.
     """
 

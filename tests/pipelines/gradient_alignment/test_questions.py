@@ -30,7 +30,7 @@ NUMBERS = {
     "collapse": {"accuracy": 0.2, "trace/training": -1e5},
 }  # fmt: skip
 
-TRAINED = [name for name, model in by_name().items() if model.shift.name == "none"]
+TRAINED = [name for name, model in by_name().items() if model.shift == "none"]
 
 PIXELS = "PP/own/raw"
 
