@@ -17,7 +17,7 @@ from ebflow.errors import NonFinite
 from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import uniform
-from pipelines.data.manifest import Manifest
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
 from pipelines.gradient_alignment.reference import (
@@ -91,11 +91,11 @@ def measure(
         reference: The reference and the class-blind densities.
         trained: The classifier, the baseline of its seed, and the judge.
     """
-    manifest = begin(config, 1, data, run, "testing").manifest
+    dataset = begin(config, 1, data, run, "testing")
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
-        subject = _subject(config, manifest, reference, trained)
+        subject = _subject(config, dataset, reference, trained)
         results = measured(subject) | {"trace/training": outcome["trace"]}
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in results.items() if name not in arrays}
@@ -106,13 +106,14 @@ def measure(
 
 
 def _subject(
-    config: MeasureConfig, manifest: Manifest, reference: Path, trained: Sequence[Path]
+    config: MeasureConfig, dataset: Dataset, reference: Path, trained: Sequence[Path]
 ) -> Subject:
-    networks = [classifiers.load(one, manifest.shape, manifest.classes) for one in trained]
+    shape, classes = dataset.manifest.shape, dataset.manifest.classes
+    networks = [classifiers.load(folder, shape, classes) for folder in trained]
+    blind = open_blind(reference, dataset, config.noise)
     return Subject(
-        config, *networks, manifest.shape, *read_points(reference), open_reference(reference),
-        open_blind(reference),
-    )  # fmt: skip
+        config, *networks, shape, *read_points(reference), open_reference(reference), blind
+    )
 
 
 @products("highest")

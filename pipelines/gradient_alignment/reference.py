@@ -16,7 +16,6 @@ from ebflow.alignment.metrics import dsm, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores, pooled
 from ebflow.checkpoint import load
 from ebflow.files import save_tensors
-from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
@@ -24,11 +23,8 @@ from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.tracking.run import StageRun
 from pipelines.training.stage_reports import begin, write_metrics
 
-FLOWS, POINTS = "flows", "points.safetensors"
-"""Files of the reference."""
-
-GAUSSIAN, FLOW = "gaussian.safetensors", "flow"
-"""Files of the class-blind densities, which can be added to all logits of any classifier."""
+FLOWS, FLOW, POINTS = "flows", "flow", "points.safetensors"
+"""Files of the reference: the flows of classes, that of all rows, and the points."""
 
 
 def unit_rows(split: StoredSplit) -> Tensor:
@@ -99,11 +95,13 @@ def open_reference(folder: Path) -> Reference:
     return Reference(flows, priors)
 
 
-def open_blind(folder: Path) -> dict[str, Normalized]:
-    """Returns the class-blind densities: ``gaussian`` and ``flow``."""
-    flow = load(folder / FLOW)
-    gaussian = Preprocessing.load(folder / GAUSSIAN).base.to(torch.float32)
-    return {"gaussian": gaussian, "flow": flow.requires_grad_(False)}
+def open_blind(folder: Path, dataset: Dataset, noise: float) -> dict[str, Normalized]:
+    """Returns the class-blind densities, which can be added to all logits of any classifier.
+
+    They are the pooled ``gaussian`` of all training rows, and the ``flow`` of all rows.
+    """
+    gaussian = pooled(unit_rows(dataset.split("train")), noise)
+    return {"gaussian": gaussian, "flow": load(folder / FLOW).requires_grad_(False)}
 
 
 def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
@@ -134,19 +132,11 @@ def reference(
     scores = densities.at(test.noisy)
     write_points(run.output, test, scores, densities.priors)
     quality = _quality(test, scores, train, densities.at(train.noisy))
-    _write_blind(dataset, config.noise, all_rows, run.output)
+    shutil.copytree(all_rows / "checkpoint", run.output / FLOW)
     x = test.noisy
-    for name, density in open_blind(run.output).items():
+    for name, density in open_blind(run.output, dataset, config.noise).items():
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
     write_metrics(quality, run)
-
-
-def _write_blind(dataset: Dataset, noise: float, all_rows: Path, output: Path) -> None:
-    """Writes the pooled Gaussian of all rows, and the flow of all rows."""
-    gaussian = pooled(unit_rows(dataset.split("train")), noise)
-    spec = {"width": gaussian.size, "normalize": "none"}
-    Preprocessing([], spec, base=gaussian).save(output / GAUSSIAN)
-    shutil.copytree(all_rows / "checkpoint", output / FLOW)
 
 
 def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:
