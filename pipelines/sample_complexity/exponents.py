@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reporting.claims import Check, Measured, Question
-from pipelines.reporting.statistics import Confidence, Interval, Region, above, within
+from pipelines.reporting.statistics import Confidence, Region, above, within
 from pipelines.sample_complexity.config import (
     DELTAS,
     EPSILON,
@@ -61,7 +61,6 @@ CLAIMS: dict[str, tuple[str, Region, str, str]] = {
 There are no claims about exponents in mean square, where the chance of a far sample decides, nor
 in 1/ε: at scale cpu their intervals are as wide as the regions.
 """
-
 
 CLOSED_FORMS = {"m*_L2": (2.0, 0.4), "m*_D": (0.0, 0.3)}
 """The exponents of m* in R/σ that the theorem implies for a finite class, and tolerances."""
@@ -114,16 +113,15 @@ class Exponent:
     Attributes:
         series: The rows.
         quantity: ``m*_L2`` or ``m*_D``.
-        values: The values of the other quantity.
-        crossings: m* at each value, with its interval; infinite if the error does not cross ε.
+        crossings: m* at each value, with columns ``at``, ``value``, ``low`` and ``high``; infinite
+            if the error does not cross ε.
         slopes: b, followed by b of every resample; empty if fewer than three values cross.
         units: The number of training sets.
     """
 
     series: Series
     quantity: str
-    values: tuple[float, ...]
-    crossings: list[Interval]
+    crossings: pd.DataFrame
     slopes: np.ndarray
     units: int
 
@@ -140,9 +138,8 @@ class Exponent:
 
     @property
     def points(self) -> pd.DataFrame:
-        """The crossings, with columns ``at``, ``value``, ``low`` and ``high``."""
-        points = pd.DataFrame(self.crossings).assign(at=self.values)
-        return points[np.isfinite(points["value"])]
+        """The crossings that are finite."""
+        return self.crossings[np.isfinite(self.crossings["value"])]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -176,12 +173,12 @@ def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Ex
         for index, pair in enumerate(pairs)
     ])  # fmt: skip
     low, high = np.quantile(resampled, (0.025, 0.975), axis=1, method="inverted_cdf")
-    crossings = [Interval(*map(float, three)) for three in zip(m, low, high, strict=True)]
+    crossings = pd.DataFrame({"value": m, "low": low, "high": high, "at": values})
     crosses = np.isfinite(m)
     slopes = np.empty(0)
     if crosses.sum() >= 3:
         slopes = slope(np.array(values)[crosses], np.column_stack([m, resampled])[crosses])
-    return Exponent(one, quantity, values, crossings, slopes, min(map(len, errors)))
+    return Exponent(one, quantity, crossings, slopes, min(map(len, errors)))
 
 
 def _errors(

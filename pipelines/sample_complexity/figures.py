@@ -108,7 +108,8 @@ def _crossing(axis: Axes, one: Exponent) -> None:
     at, m = one.points["at"], one.points["value"]
     reach = np.abs(one.points[["low", "high"]].sub(m, axis=0)).to_numpy().T
     axis.errorbar(at, m, reach, fmt="o", ms=4, color=color, capsize=2, lw=1)
-    axis.set_xticks(one.values, [f"{round(value, 1):g}" for value in one.values])
+    values = one.crossings["at"]
+    axis.set_xticks(values, [f"{round(value, 1):g}" for value in values])
     if one.slope:
         slope = one.slope.value
         line = np.exp(np.log(m).mean() + slope * (np.log(at) - np.log(at).mean()))

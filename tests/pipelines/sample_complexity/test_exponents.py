@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from pipelines.reporting.claims import decide
-from pipelines.reporting.statistics import Interval
 from pipelines.sample_complexity import exponents
 from pipelines.sample_complexity.config import DELTAS, ComplexityConfig
 from pipelines.sample_complexity.exponents import (
@@ -81,8 +80,8 @@ def test_a_mode_of_weight_r_to_the_minus_two_has_exponent_two_in_mean_square_alo
     rows = far_mode_rows(trials=1000)
     mean, quantile = (exponent(RADII, name, rows, seed=0) for name in ("m*_L2", "m*_D"))
     assert mean.slope.value == pytest.approx(2, abs=0.15)
-    for value, m in zip(mean.values, mean.crossings, strict=True):
-        assert m.value == pytest.approx(math.log(2) * value**2 / 2, rel=0.2)
+    at, m = mean.crossings["at"].to_numpy(), mean.crossings["value"].to_numpy()
+    assert m == pytest.approx(math.log(2) * at**2 / 2, rel=0.2)
     assert quantile.slope.interval() == pytest.approx((0, 0, 0), abs=1e-9)
     entry = mean.summary
     assert set(entry) >= {"quantity", "against", "learner", "slope", "low", "high", "points"}
@@ -106,7 +105,7 @@ def test_values_that_do_not_cross_are_left_out_and_too_few_have_no_slope():
     rows = far_mode_rows((8, 16, 32))
     rows["sigma_l2"] = np.where(rows["ratio"] == 8, 1.0, 0.0)
     found = exponent(RADII, "m*_L2", rows, seed=0)
-    assert found.crossings[0].value == math.inf and found.slope is None
+    assert found.crossings["value"][0] == math.inf and found.slope is None
     assert found.minus(exponent(RADII, "m*_D", rows, seed=0)) is None
 
 
@@ -157,12 +156,12 @@ def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
 
 def made(quantity, learner, value_and_se):
     """Returns an exponent and its standard error, of two resamples of 24 training sets."""
-    points = [Interval(10.0, 8.0, 12.0) for _ in range(4)]
+    points = pd.DataFrame({"at": [8.0, 16.0, 32.0, 64.0], "value": 10.0, "low": 8.0, "high": 12.0})
     value, se = value_and_se or (0, 0)
     away = se * (23 / 48) ** 0.5
     slopes = [value, value + away, value - away] if value_and_se else []
     one = Series("R/σ", learner, "networks", "ratio")
-    return Exponent(one, quantity, (8.0, 16.0, 32.0, 64.0), points, np.array(slopes), 24)
+    return Exponent(one, quantity, points, np.array(slopes), 24)
 
 
 @pytest.mark.parametrize(
