@@ -16,7 +16,7 @@ from pathlib import Path
 from ebflow.errors import BadInput
 from pipelines.config import Training
 from pipelines.config.source import examined, held_out
-from pipelines.density.checks import check as check_density
+from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.pipeline import Description, Pipeline

@@ -1,7 +1,6 @@
 """The command line: ``ebflow COMMAND``, with all commands in ``COMMANDS``.
 
-A command's module is imported when the command is called, so that help and bad input do not wait
-for torch.
+A command's module is imported when the command is called, because some import torch.
 """
 
 import os
@@ -34,10 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     **{f"run {name}": (graph, "") for name, graph in STUDIES.items()},
     "submit": ("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": ("tuning.command:density", "search settings of the density pipeline"),
-    "score": ("pipelines.inference.commands:score", "log-densities of rows, and their ranks"),
-    "sample": ("pipelines.inference.commands:sample", "sample rows from a trained flow"),
-    "impute": ("pipelines.inference.commands:impute", "sample missing values, given the others"),
-    "export": ("pipelines.inference.commands:export", "write a flow for programs without ebflow"),
+    "score": ("pipelines.inference.rows:score", "log-densities of rows, and their ranks"),
+    "sample": ("pipelines.inference.sampling:sample", "sample rows from a trained flow"),
+    "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
+    "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),
     "runs": ("pipelines.cli.runs:run", "list all runs in the terminal"),
     "ui": ("pipelines.cli.runs:ui", "show all runs in MLflow"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),

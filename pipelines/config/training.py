@@ -11,6 +11,7 @@ from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
 from pipelines.config.model import ModelConfig
 from pipelines.config.objective import (
     DIFFERENCES,
+    LEARNED_INVERSE,
     LIKELIHOOD,
     AnchorConfig,
     ObjectiveConfig,
@@ -221,6 +222,9 @@ class Training(Section):
         objective, train, cluster = self.objective, self.train, self.cluster
         name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
         anchored = self.anchor.weight
+        if name in LEARNED_INVERSE and self.model.linear != "learned_inverse":
+            found = f"{self.model.linear} with {name}"
+            yield "model.linear", found, "learned_inverse, of a dense flow"
         if name not in LIKELIHOOD and not (self.objective_weight or anchored or biased):
             yield "objective.weight", "0 with no anchor", "above 0"
         if objective.every > 1 and not anchored:

@@ -1,8 +1,23 @@
-"""From a trained flow to its exact likelihood, beside that of a Gaussian and of a mixture."""
+r"""From a trained flow to its exact likelihood, beside that of a Gaussian and of a mixture.
+
+A flow given classes alone is a classifier by Bayes' rule, with the classes' shares :math:`\pi`
+among the training rows:
+
+.. math:: p(k \mid x) = \frac{\pi_k \, p(x \mid k)}{\sum_j \pi_j \, p(x \mid j)}
+
+Its *calibration error* is the mean over test rows of the difference between the accuracy and the
+mean probability of the likeliest class, of all rows in the row's bin of that probability.
+
+Source: Obtaining Well Calibrated Probabilities Using Bayesian Binning (Naeini, Cooper, Hauskrecht,
+2015), AAAI, for the expected calibration error.
+"""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +26,9 @@ from torch import Tensor
 from ebflow.evaluation import Likelihood, log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing, density
+from ebflow.tables.batches import Batch, Batched
 from pipelines.config import EvaluateConfig
 from pipelines.data.dataset import Dataset
-from pipelines.density import classifier
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.inference.reference import Reference
 from pipelines.tracking.run import StageRun
@@ -22,53 +37,53 @@ from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
 from pipelines.training.stage_reports import write_metrics
 
 LOG_PROBS = "log_probs.npz"
-"""File of the flow's log-densities of every row, by split; of the training split ``ROWS``."""
+"""File of the flow's log-densities of every row, by split; of the training split a sample."""
+
+POSTERIORS = "posteriors.npz"
+"""File of log p(k | x) and the classes of test rows, of a flow given classes alone."""
+
+BINS = 10
 
 
 def evaluate(
     config: EvaluateConfig, data: Path, preprocessed: Path, trained: Path, *, run: StageRun
 ) -> None:
-    """Writes ``evaluation.json``: likelihoods of the flow and of what is beside it.
+    """Writes ``evaluation.json``, the likelihoods of the flow and of the baselines.
 
-    And ``log_probs.npz``, the flow's log-density of every row, by split, of random rows of the
-    training split; ``reference.safetensors``, those beside which a row is scored; and of a flow
-    given classes ``posteriors.npz``, what it makes of test rows by Bayes' rule.
+    Further files are ``log_probs.npz``, ``reference.safetensors`` with the log-densities that
+    new rows are compared with, and ``posteriors.npz``.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
-    the same dequantization and logit. Where its covariance is singular it gets the preprocessing's
+    the same dequantization and logit. If its covariance is singular, it gets the preprocessing's
     shrinkage, or a least one: ``baseline/gaussian_shrinkage``. A mixture of Gaussians stands
-    behind the same. Of data with contexts, the Gaussian is a linear regression on them, and the
-    mixture, over both, is conditioned on them. All are evaluated with the same draws.
+    behind the same. If there are contexts, the Gaussian is a linear regression on them, and the
+    mixture, fitted to both, is conditioned on them. All are evaluated with the same noise.
     """
     torch.set_num_threads(1)
     run.log_params({"evaluate": config.model_dump()})
     dataset, options = Dataset(data), config.model_dump()
     run.log_input(dataset.manifest, "testing")
-    flow = load(trained / "checkpoint")
-    densities = {"flow": flow, **_baselines(preprocessed)}
-    metrics, known = json.loads((preprocessed / NUMBERS).read_text()), {}
+    flow, files = load(trained / "checkpoint"), {"gaussian": GAUSSIAN, "mixture": MIXTURE}
+    densities = {"flow": flow}
+    for name, file in files.items():
+        densities[name] = density(Preprocessing.load(preprocessed / file))
+    metrics, of_flow = json.loads((preprocessed / NUMBERS).read_text()), {}
     for name in SPLITS:
         if name in dataset.manifest.counts:
             split = dataset.split(name)
-            found = {what: log_probs(each, split, **options) for what, each in densities.items()}
+            found = {what: log_probs(one, split, **options) for what, one in densities.items()}
             metrics |= _compared(found, name, split.width)
-            known[name] = found["flow"].numpy()
-    metrics |= classifier.measured(densities, dataset, run.output, options)
+            of_flow[name] = found["flow"].numpy()
+    metrics |= _classified(densities, dataset, run.output, options)
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(run.output, trained / "checkpoint")
-    np.savez(run.output / LOG_PROBS, **known, train=reference.train.numpy())
+    np.savez(run.output / LOG_PROBS, **of_flow, train=reference.train.numpy())
     write_metrics(metrics, run)
 
 
-def _baselines(preprocessed: Path) -> dict[str, Flow]:
-    """Returns the baselines by name."""
-    files = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
-    return {name: density(Preprocessing.load(preprocessed / files[name])) for name in files}
-
-
 def _compared(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:
-    """Returns the metrics of log-densities of a split by density, how the flow differs too."""
+    """Returns the metrics of log-densities by density, and of the flow's gain over the others."""
     metrics, at = {}, prefix("flow", split)
     for what, values in found.items():
         metrics |= likelihood(prefix(what, split), values, width)
@@ -82,3 +97,86 @@ def likelihood(prefix: str, found: Tensor, width: int) -> dict[str, float]:
     """Returns the metrics of log-densities with shape (N,) of rows of a width."""
     score = Likelihood.of(found, width)
     return {f"{prefix}{key}": getattr(score, key) for key in ("nll", "nll_se", "bpd")}
+
+
+def _classified(
+    densities: Mapping[str, Flow], dataset: Dataset, output: Path, options: Mapping[str, Any]
+) -> dict[str, float]:
+    """Returns the metrics of each density's classifier on test rows; writes ``POSTERIORS``.
+
+    There are none unless classes are the only context.
+    """
+    context = dataset.manifest.context
+    if context is None or context.label is None or len(context.columns) > 1:
+        return {}
+    test, shares, metrics = dataset.split("test"), torch.tensor(context.mean), {}
+    labels = test.labels()
+    for name, one in densities.items():
+        posteriors = log_posteriors(one, test, shares, **options)
+        numbers = measures(posteriors, labels)
+        metrics |= {f"{prefix(name)}{key}": value for key, value in numbers.items()}
+        if name == "flow":
+            arrays = {"log_posteriors": posteriors.numpy(), "labels": labels.numpy()}
+            np.savez(output / POSTERIORS, **arrays)
+    return metrics
+
+
+@dataclass(frozen=True)
+class _InContext:
+    """A split, all of whose rows get the same context, with shape (C,)."""
+
+    split: Batched
+    context: Tensor
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yields the rows in order."""
+        for x, _ in self.split.batches(size):
+            yield Batch(x, self.context.expand(len(x), -1))
+
+
+def log_posteriors(flow: Flow, split: Batched, shares: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
+    """Returns log p(k | x) of every row of a split, with shape (N, K); K evaluations of it.
+
+    Arguments:
+        flow: A flow whose context is one of K classes, one-hot.
+        split: The rows.
+        shares: π, with shape (K,).
+        options: Those of ``log_probs``; the noise of a row is the same for all classes.
+    """
+    one_hot = torch.eye(len(shares), dtype=torch.float64)
+    columns = [log_probs(flow, _InContext(split, context), **options) for context in one_hot]
+    return (torch.stack(columns, 1) + shares.double().log()).log_softmax(1)
+
+
+def binned(log_posteriors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorts rows into ``BINS`` bins of the probability of their likeliest class.
+
+    Returns:
+        The mean probability of that class in each bin that has rows, the share of rows of which
+        it is the class, and their number; each with shape (M,).
+    """
+    top, likeliest = log_posteriors.exp().max(1)
+    bins = (top * BINS).long().clamp(max=BINS - 1)
+    parts = torch.stack([torch.ones_like(top), top, (likeliest == labels).double()]).double()
+    sums = torch.zeros(3, BINS, dtype=torch.float64).index_add(1, bins, parts)
+    count, confidence, right = sums[:, sums[0] > 0]
+    return confidence / count, right / count, count.long()
+
+
+def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
+    """Returns measures of log p(k | x) with shape (N, K), of rows of classes with shape (N,).
+
+    ``accuracy`` (share), ``log_loss`` (nats), both with their standard errors ``…_se``, NaN of a
+    single row, and ``calibration_error``.
+    """
+    rows = {
+        "accuracy": (log_posteriors.argmax(1) == labels).double(),
+        "log_loss": -log_posteriors.gather(1, labels[:, None])[:, 0],
+    }
+    metrics = {}
+    for name, values in rows.items():
+        spread = float(values.std()) if len(values) > 1 else math.nan
+        metrics |= {name: float(values.mean()), f"{name}_se": spread / math.sqrt(len(values))}
+    confidence, accuracies, count = binned(log_posteriors, labels)
+    gaps = ((confidence - accuracies).abs() * count).sum()
+    return {**metrics, "calibration_error": float(gaps / len(labels))}

@@ -3,8 +3,10 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.data.manifest import Manifest
+from pipelines.density.evaluate import binned
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.density.likelihoods import lines
 from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles
@@ -23,25 +26,25 @@ LABEL = 36
 """Characters of a line of a column's name."""
 
 Rows = Sequence[Row]
-Known = Mapping[str, np.ndarray]
 
 
 def curves(
-    rows: Rows, numbers: Mapping[str, float], fit: Fit, log_probs: Known
+    rows: Rows, numbers: Mapping[str, float], fit: Fit, log_probs: Mapping[str, np.ndarray]
 ) -> dict[str, Figure]:
     """Returns the figures by name.
 
     Arguments:
-        rows: What the training logged.
-        numbers: What the evaluation found.
+        rows: The metrics over steps of the training.
+        numbers: The metrics of the evaluation.
         fit: Test rows beside samples.
         log_probs: The log-densities of ``train`` and ``test`` rows in nats.
     """
-    return {
-        "training": _training(rows, numbers),
-        "likelihood": _likelihood(log_probs, fit),
-        "diagnosis": _diagnosis(rows),
-    }
+    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
+    _histogram(axes[0, 0], log_probs["test"], log_probs["train"])
+    if fit.pit is not None:
+        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
+    training, diagnosis = _training(rows, numbers), _diagnosis(rows)
+    return {"training": training, "likelihood": figure, "diagnosis": diagnosis}
 
 
 def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
@@ -68,17 +71,8 @@ def _limits(nll: Sequence[float], baselines: Sequence[float]) -> tuple[float, fl
     return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 
-def _likelihood(log_probs: Known, fit: Fit) -> Figure:
-    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
-    _histogram(axes[0, 0], log_probs)
-    if fit.pit is not None:
-        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
-    return figure
-
-
-def _histogram(axis: Axes, log_probs: Known) -> None:
+def _histogram(axis: Axes, test: np.ndarray, train: np.ndarray) -> None:
     """Draws log-densities; those below the 0.2 % of the test rows are in the first bin."""
-    test, train = log_probs["test"], log_probs["train"]
     low, high = np.quantile(test, 0.002), max(test.max(), train.max())
     edges, of_test, of_train = histograms(test, train, low, high)
     axis.stairs(of_test, edges, fill=True, color=LIGHT, label="test rows")
@@ -137,6 +131,22 @@ def _series(rows: Rows, kind: str, *names: str) -> list[list[float]]:
     return [steps, *([row["metrics"][name] for row in found] for name in names)]
 
 
+def classes(file: Path) -> Figure:
+    """Returns accuracy over probability, and the number of rows, from posteriors of test rows."""
+    with np.load(file) as arrays:
+        posteriors, labels = (torch.from_numpy(arrays[k]) for k in ("log_posteriors", "labels"))
+    confidence, accuracy, count = binned(posteriors, labels)
+    figure, (left, right) = panels(2)
+    error = (accuracy * (1 - accuracy) / count).sqrt()
+    left.plot([0, 1], [0, 1], color="black", lw=0.8, label="calibrated")
+    left.errorbar(confidence, accuracy, error, marker="o", capsize=3, label="flow")
+    left.set(xlabel="probability of the likeliest class", ylabel="accuracy", ylim=(-0.05, 1.05))
+    left.legend()
+    right.bar(confidence, count, 0.06)
+    right.set(xlabel="probability of the likeliest class", ylabel="test rows", yscale="log")
+    return figure
+
+
 def samples(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> dict[str, Figure]:
     """Returns the figures of samples by name.
 
@@ -146,26 +156,23 @@ def samples(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> dict[str
         least: The least likely test rows.
     """
     if is_image(manifest):
-        return {"samples": _pictures(manifest, fit), "unlikely": _unlikely(manifest, least)}
+        return _pictures(manifest, fit, np.stack([row.x for row in least]))
     found = {"columns": _columns(names(manifest), fit)}
     if "pairs" in fit.apart:
         found["pairs"] = _pairs(names(manifest), fit)
     return found
 
 
-def _pictures(manifest: Manifest, fit: Fit) -> Figure:
+def _pictures(manifest: Manifest, fit: Fit, least: np.ndarray) -> dict[str, Figure]:
+    """Returns test images beside samples, and the least likely images."""
+    white = manifest.levels - 1
     figure, axes = panels(2, height=4.2)
     for axis, images, title in zip(axes, (fit.x, fit.y), ("test data", "samples"), strict=True):
-        show_tiles(axis, images.numpy() / (manifest.levels - 1), manifest.shape)
+        show_tiles(axis, images.numpy() / white, manifest.shape)
         axis.set_title(title)
-    return figure
-
-
-def _unlikely(manifest: Manifest, least: Sequence[Unlikely]) -> Figure:
-    images = np.stack([row.x for row in least]) / (manifest.levels - 1)
-    figure, axis = panels(height=1.1)
-    show_tiles(axis, images, manifest.shape, len(images))
-    return figure
+    unlikely, axis = panels(height=1.1)
+    show_tiles(axis, least / white, manifest.shape, len(least))
+    return {"samples": figure, "unlikely": unlikely}
 
 
 def _columns(titles: Sequence[str], fit: Fit) -> Figure:

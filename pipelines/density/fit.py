@@ -1,22 +1,42 @@
-"""The fit of a trained flow to the test rows: samples, latents, the least likely rows."""
+r"""The fit of a trained flow to the test rows: samples, latents, the least likely rows.
 
-from collections.abc import Sequence
+Two samples of n and m rows are compared by
+
+* columns: the Kolmogorov-Smirnov distance, :math:`\sup_t |F_x(t) - F_y(t)|`;
+* pairs of columns: on the grid of both columns' pooled quartiles, the total variation distance of
+  the joint histograms less the larger one of the two columns', so what neither column shows;
+* whole rows: the energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|`, in columns divided
+  by their pooled standard deviations.
+
+Each is computed again for ``PERMUTATIONS`` random partitions of the pooled rows into n and m,
+which are as likely as the true one if both samples have one distribution. The largest of K columns
+or pairs is compared with the largest of K. That needs no assumption, with or without ties.
+
+If latents are to be N(0, I), the probability integral transform of a row is
+:math:`F_{\chi^2_D}(\|u\|^2)`, uniform on (0, 1) for a true flow. Rows near 1 are further out than
+the flow predicts.
+
+Sources: Energy statistics: A class of statistics based on distances (Székely, Rizzo, 2013),
+Journal of Statistical Planning and Inference 143; Testing Statistical Hypotheses (Lehmann, Romano,
+2005), chapter 15, for permutations.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow.dataset
 import torch
+from scipy import stats
 from torch import Tensor
+from torch.nn import functional as F
 
 from ebflow.bases import StandardNormal
-from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
 from ebflow.randomness import ContentGenerator, generator
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
-from pipelines.density import goodness
-from pipelines.density.goodness import Difference
 from pipelines.reporting.style import is_picture
 
 ROWS = 1000
@@ -28,6 +48,11 @@ TILES = 64
 WIDEST = 100
 """Most columns that are compared in pairs and shown: those that differ most."""
 
+PERMUTATIONS = 99
+LEVEL = 0.95
+
+CELLS = 4
+"""Cells of a column in the histograms of pairs."""
 
 COMPARED = {
     "columns": "columns, Kolmogorov-Smirnov distance",
@@ -39,19 +64,38 @@ COMPARED = {
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Distances, and their size by chance.
+
+    Attributes:
+        values: The distances.
+        bound: The largest distance is below it with probability 0.95 if there is no difference.
+        p_value: The probability of a largest distance of at least this size.
+    """
+
+    values: Tensor
+    bound: float
+    p_value: float
+
+    @property
+    def largest(self) -> float:
+        """The largest distance."""
+        return float(self.values.max())
+
+
+@dataclass(frozen=True)
 class Fit:
     """Test rows beside samples.
 
     Attributes:
         x: Random test rows with shape (n, D), in raw units.
         y: Samples with shape (m, D).
-        lost: Samples that are not finite, and left out.
-        pit: The probability integral transform of the rows' latents with shape (n,); None where
+        lost: The number of samples that are not finite, and left out.
+        pit: The probability integral transform of the rows' latents with shape (n,); None if
             the base is not N(0, I).
-        apart: How they differ in what of ``COMPARED`` was compared: of pictures the rows, if their
-            latents have no transform; of tables columns, their pairs if there are several, and
-            rows; latents where they have a transform.
-        chosen: The columns, by number, that are in pairs.
+        apart: The differences by their names in ``COMPARED``. Tables have columns, pairs if there
+            are several columns, and rows; pictures have rows if ``pit`` is None.
+        chosen: The numbers of the columns that are in pairs.
     """
 
     x: Tensor
@@ -90,23 +134,24 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     """
     split = dataset.split("test")
     x, context = next(split.shuffled(min(len(split), ROWS), seed=seed))
-    density = flow(context)
-    pit, picture = _transformed(density, x, seed), is_image(dataset.manifest)
+    density, picture, pit = flow(context), is_image(dataset.manifest), None
+    if isinstance(density.base, StandardNormal):
+        pit = radii(density.to_latent(x, generator=ContentGenerator(seed)))
     count = TILES if picture and pit is not None else ROWS
     shape = () if density.batch_shape else (count,)
     sampled = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
     y = sampled[sampled.isfinite().all(1)]
     permuted, apart, chosen = generator(seed, "permutations"), {}, []
     if not picture:
-        apart["columns"] = goodness.compared(goodness.columns, x, y, permuted)
+        apart["columns"] = compared(columns, x, y, permuted)
         order = apart["columns"].values.argsort(descending=True, stable=True)
         chosen = order[:WIDEST].sort().values.tolist()
     if len(chosen) > 1:
-        apart["pairs"] = goodness.compared(goodness.pairs, x[:, chosen], y[:, chosen], permuted)
+        apart["pairs"] = compared(pairs, x[:, chosen], y[:, chosen], permuted)
     if not picture or pit is None:
-        apart["rows"] = goodness.compared(goodness.rows, x, y, permuted)
+        apart["rows"] = compared(rows, x, y, permuted)
     if pit is not None:
-        apart["latents"] = goodness.uniform(pit)
+        apart["latents"] = uniform(pit)
     return Fit(x, y, len(sampled) - len(y), pit, apart, tuple(chosen))
 
 
@@ -116,25 +161,14 @@ def is_image(manifest: Manifest) -> bool:
 
 
 def names(manifest: Manifest) -> list[str]:
-    """Returns the names of all columns with their units; x[0], x[1], … of rows without."""
+    """Returns the names of all columns with their units; x[0], x[1], … of rows without names."""
     if manifest.columns is not None:
         return manifest.columns.labels
     return [f"x[{k}]" for k in range(manifest.width)]
 
 
-def _transformed(density: FlowDistribution, x: Tensor, seed: int) -> Tensor | None:
-    if not isinstance(density.base, StandardNormal):
-        return None
-    return goodness.radii(density.to_latent(x, generator=ContentGenerator(seed)))
-
-
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns what was measured, and where it differs most, from single columns to whole rows.
-
-    Arguments:
-        fit: What was measured.
-        names: Of all columns.
-    """
+    """Returns the differences, and the columns that differ most, by their names."""
     where = {}
     if "columns" in fit.apart:
         where["columns"] = names[int(fit.apart["columns"].values.argmax())]
@@ -156,13 +190,7 @@ def worst_pairs(fit: Fit, count: int) -> list[tuple[int, int]]:
 
 
 def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[Unlikely]:
-    """Returns the least likely test rows, the least first.
-
-    Arguments:
-        dataset: The data.
-        log_probs: Of all test rows, in their order.
-        count: How many at most.
-    """
+    """Returns the least likely test rows, the least first, given all log-densities in order."""
     places = np.argsort(log_probs, kind="stable")[:count]
     files = [str(dataset.folder / shard.file) for shard in dataset.manifest.of("test")]
     found = pyarrow.dataset.dataset(files).take(places, columns=["row", "x"]).to_pylist()
@@ -170,3 +198,95 @@ def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[U
         Unlikely(one["row"], float(log_probs[place]), np.array(one["x"]))
         for place, one in zip(places, found, strict=True)
     ]
+
+
+Distances = Callable[[Tensor, Tensor], Tensor]
+"""A function of pooled rows with shape (n + m, D) and of P partitions, each a mask of the first
+sample, (P, n + m). It returns the distances of each partition, with shape (P, …)."""
+
+
+def compared(distances: Distances, x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
+    """Compares two samples, and random partitions of them.
+
+    Arguments:
+        distances: ``columns``, ``pairs`` or ``rows``.
+        x: A sample with shape (n, D).
+        y: Another with shape (m, D).
+        generator: The source of the permutations.
+    """
+    pooled = torch.cat([x, y]).double()
+    true = torch.arange(len(pooled)) < len(x)
+    orders = (torch.randperm(len(pooled), generator=generator) for _ in range(PERMUTATIONS))
+    values = distances(pooled, torch.stack([true, *(true[order] for order in orders)]))
+    largest = values.flatten(1).amax(1)
+    p_value = (largest >= largest[0]).double().mean()
+    return Difference(values[0], float(largest[1:].quantile(LEVEL)), float(p_value))
+
+
+def columns(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns the distances of columns, with shape (P, D). O(P D (n + m))."""
+    weights, distances = _weights(first), []
+    for column in pooled.mT:
+        values, order = column.sort()
+        last = torch.cat([values[1:] > values[:-1], torch.tensor([True])])  # of equal values
+        distances.append(weights[:, order].cumsum(1)[:, last].abs().amax(1))
+    return torch.stack(distances, 1)
+
+
+def pairs(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns the distances of pairs beyond their columns, (P, D, D), 0 on the diagonal.
+
+    One product of O(D² n) for each partition.
+    """
+    hot = F.one_hot(_cells(pooled), CELLS).flatten(1).float()
+    total = hot.mT @ hot
+    return torch.stack([_excess(hot[one], total, len(pooled)) for one in first])
+
+
+def rows(pooled: Tensor, first: Tensor) -> Tensor:
+    """Returns the distance of whole rows, with shape (P, 1). O((n + m)² (D + P))."""
+    scaled = pooled / pooled.std(0).clamp_min(torch.finfo(pooled.dtype).tiny)
+    weights = _weights(first).to(scaled)
+    return -((weights @ torch.cdist(scaled, scaled)) * weights).sum(1, keepdim=True)
+
+
+def _weights(first: Tensor) -> Tensor:
+    """Returns 1/n for the rows of the first sample, −1/m for the others, (P, n + m)."""
+    n = first[0].sum()
+    return first / n - (~first) / (first.shape[1] - n)
+
+
+def _cells(pooled: Tensor) -> Tensor:
+    """Returns the quarter of its column that the middle rank of each value is in."""
+    values = pooled.mT.contiguous()
+    ordered = values.sort().values
+    ends = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (sum(ends) * CELLS // (2 * len(pooled))).clamp_max(CELLS - 1).mT
+
+
+def _excess(hot: Tensor, total: Tensor, count: int) -> Tensor:
+    """Returns the differences of pairs of columns beyond the columns', with shape (D, D).
+
+    Arguments:
+        hot: The cells of the first sample's rows, one-hot, (n, D · CELLS).
+        total: The joint histograms of all rows, (D · CELLS, D · CELLS).
+        count: The number of all rows.
+    """
+    n, own = len(hot), hot.mT @ hot
+    apart = (own / n - (total - own) / (count - n)).abs()
+    joint = 0.5 * apart.unflatten(0, (-1, CELLS)).unflatten(2, (-1, CELLS)).sum((1, 3))
+    alone = joint.diagonal()
+    return joint - torch.maximum(alone[:, None], alone)
+
+
+def radii(u: Tensor) -> Tensor:
+    """Returns F(‖u‖²) of latents (N, *latent), with shape (N,); F: χ² with D degrees."""
+    squares = u.flatten(1).double().square()
+    return torch.from_numpy(stats.chi2(squares.shape[1]).cdf(squares.sum(1).numpy()))
+
+
+def uniform(values: Tensor) -> Difference:
+    """Returns the Kolmogorov-Smirnov distance of numbers with shape (N,) from U(0, 1)."""
+    found = stats.ks_1samp(values.double().numpy(), stats.uniform.cdf)
+    bound = stats.kstwo.ppf(LEVEL, len(values))
+    return Difference(torch.tensor([found.statistic]), float(bound), float(found.pvalue))

@@ -1,4 +1,4 @@
-"""The density pipeline: its stages, and how they depend on each other.
+"""The density pipeline: its checks, its stages, and how they depend on each other.
 
 ::
 
@@ -8,24 +8,35 @@
                   └─────────────────────────┴──────────┴────────────┘
 """
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.config import DensityConfig
-from pipelines.config.source import examined
-from pipelines.density.checks import check
+import numpy as np
+
+from ebflow.errors import BadInput
+from ebflow.recipes import BUDGET
+from pipelines.config import ClusterConfig, DensityConfig, ModelConfig
+from pipelines.config.source import counted, examined, opened
+from pipelines.data.reader import Reader
 from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.inference import REFERENCE
-from pipelines.training.nets import options
+from pipelines.training.nets import fits, net, options
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
 
 EXAMPLES = 4
 """Rows of the example in the MLflow model."""
+
+LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
+"""Least margin of the logit, so that the last level is not rounded to 1."""
+
+Problem = tuple[str, object, str]
+"""An option, its value, and what was expected."""
 
 prepare = Stage("pipelines.density.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)
@@ -42,8 +53,89 @@ def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
     preprocessed = preprocess(config.training.chain, [data])
     trained = train(config.training, [data, preprocessed])
     evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
-    made = {"data": data, "chain": preprocessed, "training": trained, "evaluation": evaluated}
-    return {**made, "report": report(config, [*made.values()])}
+    inputs = {"data": data, "chain": preprocessed, "training": trained, "evaluation": evaluated}
+    return {**inputs, "report": report(config, [*inputs.values()])}
+
+
+def check(config: DensityConfig) -> Source:
+    """Returns the data's source; checks the configuration with the data and this machine.
+
+    Raises:
+        BadInput: Naming the option or file, what was found, and what was expected.
+    """
+    reader = opened(config.data)
+    rows = counted(reader, config.data).train
+    of_data = chain(_of_rows(config, reader, rows), _of_levels(config, reader.levels))
+    for option, found, expected in chain(of_data, _of_gpus(config.cluster)):
+        raise BadInput(option=option, found=found, expected=expected)
+    config.preprocess.bounded(reader.features)
+    _check_model(config.model, reader.shape, reader.context_width)
+    return Source(config.data.source, reader.digest)
+
+
+def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[Problem]:
+    """Yields options that do not suit the data and their number of training rows."""
+    objective, preprocess, width = config.objective, config.preprocess, reader.width
+    batch, augment = config.train.batch_size, config.train.augment
+    size = rows * width * np.dtype(reader.dtype).itemsize
+    if batch > rows:
+        most = f"at most {rows} (the training rows of {reader.label})"
+        yield "--train.batch-size", batch, most
+    if config.data.missing == "impute" and size > BUDGET:
+        found = f"impute with {size} bytes of training rows"
+        remedy = "use drop, fewer --data.rows or --data.columns"
+        yield "--data.missing", found, f"at most {BUDGET}, which are held in memory: {remedy}"
+    if augment != "none" and len(reader.shape) not in (2, 3):
+        found = f"{augment} for examples of shape {reader.shape}"
+        yield "--train.augment", found, "images of shape (H, W) or (C, H, W)"
+    if objective.directions == "orthogonal" and objective.slices > width:
+        most = f"at most {width} orthogonal directions (the number of features)"
+        yield "--objective.slices", objective.slices, most
+    if preprocess.normalize == "whiten" and preprocess.shrinkage == 0 and rows <= width:
+        found = f"0 with {rows} training rows of {width} features, whose covariance is singular"
+        yield "--preprocess.shrinkage", found, "above 0"
+
+
+def _of_levels(config: DensityConfig, levels: int | None) -> Iterator[Problem]:
+    """Yields options that are not for integer data; and a margin that is rounded away."""
+    if levels is None:
+        return
+    preprocess, train, data = config.preprocess, config.train, f"data of {levels} integer levels"
+    if train.noise:
+        yield "--train.noise", f"{train.noise:g} for {data}", "0"
+    for name in ("grids", "tails", "bounds"):
+        if value := getattr(preprocess, name):
+            yield f"--preprocess.{name}", f"{value} for {data}", "columns of real numbers"
+    least = LEAST_MARGIN[train.dtype]
+    if preprocess.logit is not None and preprocess.logit < least:
+        found = f"{preprocess.logit:g}, which {train.dtype} rounds away"
+        yield "--preprocess.logit", found, f"at least {least:g}"
+
+
+def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
+    """Yields the option if this machine lacks GPUs; a cluster grants its own."""
+    if not config.gpu or "RAY_ADDRESS" in os.environ:
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if found < config.workers:
+        expected = f"one for each of --cluster.workers = {config.workers}"
+        yield "--cluster.gpu", f"{found} GPUs in this machine", expected
+
+
+def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> None:
+    """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
+    options(model)
+    if fits(model):
+        return
+    import torch
+
+    from ebflow.randomness import generator
+
+    weights = generator(0, "check")
+    model = model.changed(base="normal")
+    net(model, shape, context=context, generator=weights, dtype=torch.float32)
 
 
 def describe(config: DensityConfig) -> Description:
@@ -65,6 +157,8 @@ def describe(config: DensityConfig) -> Description:
 
 def add_files(artefacts: Artefacts, folder: Path) -> None:
     """Copies the checkpoint into the folder of results."""
+    from pipelines.inference.reference import REFERENCE
+
     shutil.copytree(artefacts["training"].path / "checkpoint", folder / "checkpoint")
     shutil.copy(artefacts["evaluation"].path / REFERENCE, folder / "checkpoint")
 

@@ -10,7 +10,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.data.splits import SELECTION
 
 HEADINGS = ("", "test NLL", "bits/dim", "flow − this", "validation NLL")
-"""Headings of ``cells``."""
+"""Headings of ``Line.cells``."""
 
 BASELINES = {"gaussian": "gain", "mixture": "gain_over_mixture"}
 """Names of the baselines in metrics, and of the flow's gain over each."""
@@ -54,8 +54,17 @@ class Line:
     nll_se: float | None
     bpd: float
     val_nll: float
-    difference: float | None = None
-    difference_se: float | None = None
+    difference: float | None
+    difference_se: float | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line of a table with ``HEADINGS``."""
+        difference = ""
+        if self.difference is not None:
+            difference = with_error(self.difference, self.difference_se, "+.2f")
+        nll = with_error(self.nll, self.nll_se)
+        return self.name, nll, f"{self.bpd:.3f}", difference, f"{self.val_nll:.2f}"
 
     @property
     def compared(self) -> str:
@@ -75,7 +84,31 @@ class Line:
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
     """Returns the lines of the flow and of the baselines, from the metrics of an evaluation."""
-    return [_line(density, numbers) for density in ("flow", *BASELINES)]
+    found = []
+    for density, name in _names(numbers).items():
+        at, gain = prefix(density), numbers.get(f"test/{BASELINES.get(density)}")
+        line = Line(
+            density=density,
+            name=name,
+            nll=numbers[f"{at}nll"],
+            nll_se=numbers[f"{at}nll_se"],
+            bpd=numbers[f"{at}bpd"],
+            val_nll=numbers[f"{prefix(density, 'validation')}nll"],
+            difference=None if gain is None else -gain,
+            difference_se=numbers.get(f"test/{BASELINES.get(density)}_se"),
+        )
+        found.append(line)
+    return found
+
+
+def _names(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the names of the densities for people, by those in metrics."""
+    given = " given the context" if numbers["baseline/contexts"] else ""
+    count = int(numbers["baseline/mixture_components"])
+    kind = "" if numbers["baseline/mixture_full"] else "diagonal "
+    mixture = f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}"
+    gaussian = "full-covariance Gaussian"
+    return {"flow": "flow", "gaussian": gaussian + given, "mixture": mixture + given}
 
 
 def better(numbers: Mapping[str, Any]) -> Line:
@@ -83,49 +116,19 @@ def better(numbers: Mapping[str, Any]) -> Line:
     return min(lines(numbers)[1:], key=lambda line: line.nll)
 
 
-def cells(line: Line) -> tuple[str, ...]:
-    """Returns a line of the table with ``HEADINGS``."""
-    difference = ""
-    if line.difference is not None:
-        difference = _with_error(line.difference, line.difference_se, "+.2f")
-    nll = _with_error(line.nll, line.nll_se)
-    return line.name, nll, f"{line.bpd:.3f}", difference, f"{line.val_nll:.2f}"
-
-
 def classified(density: str, numbers: Mapping[str, Any]) -> tuple[str, str, str]:
     """Returns accuracy, log loss and calibration error of a density's classifier."""
     at = prefix(density)
     accuracy, loss = (
-        _with_error(numbers[at + key], numbers[f"{at}{key}_se"], ".4f")
+        with_error(numbers[at + key], numbers[f"{at}{key}_se"], ".4f")
         for key in ("accuracy", "log_loss")
     )
     return accuracy, loss, f"{numbers[f'{at}calibration_error']:.4f}"
 
 
-def _with_error(value: float, error: float | None, form: str = ".2f") -> str:
+def with_error(value: float, error: float | None, form: str = ".2f") -> str:
     """Returns a number and its standard error, which a single row does not have."""
     return f"{value:{form}}" + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
-
-
-def _line(density: str, numbers: Mapping[str, Any]) -> Line:
-    at = prefix(density)
-    found = {key: numbers[f"{at}{key}"] for key in ("nll", "nll_se", "bpd")}
-    found["val_nll"] = numbers[f"{prefix(density, 'validation')}nll"]
-    if gain := BASELINES.get(density):
-        found["difference"] = -numbers[f"test/{gain}"]
-        found["difference_se"] = numbers[f"test/{gain}_se"]
-    return Line(density, _name(density, numbers), **found)
-
-
-def _name(density: str, numbers: Mapping[str, Any]) -> str:
-    given = " given the context" if numbers["baseline/contexts"] else ""
-    if density == "flow":
-        return "flow"
-    if density == "gaussian":
-        return f"full-covariance Gaussian{given}"
-    count = int(numbers["baseline/mixture_components"])
-    kind = "" if numbers["baseline/mixture_full"] else "diagonal "
-    return f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}{given}"
 
 
 def warnings(
@@ -140,22 +143,15 @@ def warnings(
     rival = better(numbers)
     error = rival.difference_se
     if error is not None and rival.difference > max(error, LEAST):
-        remedies = ", or ".join(_remedies(model, manifest.width))
-        yield (
-            f"the flow is worse than a {rival.name}, by {rival.difference:.2f} ± "
-            f"{error:.2f} nats: {remedies}"
-        )
+        remedies = ["train for longer (--train.steps, --train.max-seconds)"]
+        if model.base != "mixture":
+            remedies.append("start from the mixture (--model.base mixture)")
+        if model.architecture != "coupling" and manifest.width > 1:
+            remedies.append("try couplings (--model.architecture coupling)")
+        apart = f"{rival.difference:.2f} ± {error:.2f} nats"
+        yield f"the flow is worse than a {rival.name}, by {apart}: {', or '.join(remedies)}"
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (
             f"{numbers['test/bpd']:.3g} bits/dim: the flow is worse than a uniform one over "
             f"{manifest.levels} levels. With few training rows raise --preprocess.shrinkage"
         )
-
-
-def _remedies(model: ModelConfig, width: int) -> Iterator[str]:
-    """Yields options that may help; couplings need two features."""
-    yield "train for longer (--train.steps, --train.max-seconds)"
-    if model.base != "mixture":
-        yield "start from the mixture (--model.base mixture)"
-    if model.architecture != "coupling" and width > 1:
-        yield "try couplings (--model.architecture coupling)"

@@ -1,4 +1,4 @@
-"""From everything that was measured to the result: numbers, figures, tables and a page."""
+"""From the artefacts of the pipeline to its result: numbers, figures, tables and a page."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
-from pipelines.density import classifier, fit, likelihoods
-from pipelines.density.evaluate import LOG_PROBS
-from pipelines.density.figures import curves, samples
+from pipelines.density import fit, likelihoods
+from pipelines.density.evaluate import LOG_PROBS, POSTERIORS
+from pipelines.density.figures import classes, curves, samples
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
@@ -29,6 +29,34 @@ METRICS = ("test/nll", "test/", "best/", "select/")
 NAMED = 8
 """Most columns that a line names; ``summary.json`` has all."""
 
+NOTE = (
+    "NLL in nats ± its standard error over the test rows. Flow − this: the mean difference per "
+    "row; below 0 the flow is better. The mixture is fitted by expectation maximization after "
+    "the Gaussian's whitening, its size chosen on the validation split."
+)
+LIKELIHOOD = (
+    "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
+    "the first bin has the least likely rows."
+)
+PIT = (
+    " Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
+    "are further out than the flow predicts."
+)
+SAMPLED_COLUMNS = (
+    "each over 99 % of its test rows and a little more; the outermost bins have all values "
+    "beyond. The number is the Kolmogorov-Smirnov distance, with a star if it is beyond chance "
+    "among all columns."
+)
+DIAGNOSIS = (
+    "The latents of a perfect model have mean 0 and variance 1 in every direction. Score matching "
+    "alone does not notice a direction that diverges; the likelihood does."
+)
+CLASSES = (
+    "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
+    "training rows. The calibration error is the mean difference between probability and "
+    "accuracy over bins of the probability."
+)
+
 
 def report(
     config: DensityConfig,
@@ -42,19 +70,20 @@ def report(
     """Writes the result of the density pipeline."""
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    rows = metrics_log.read(trained / metrics_log.FILE)
     compared = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
-    with np.load(evaluated / LOG_PROBS) as known:
-        log_probs = {split: known[split] for split in ("train", "test")}
+    with np.load(evaluated / LOG_PROBS) as arrays:
+        log_probs = {split: arrays[split] for split in ("train", "test")}
     least = fit.unlikely(dataset, log_probs["test"])
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
-    columns = json.loads((preprocessed / COLUMNS).read_text())
-    figures = curves(rows, numbers, compared, log_probs) | classifier.figures(evaluated)
+    rows = metrics_log.read(trained / metrics_log.FILE)
+    figures = curves(rows, numbers, compared, log_probs)
     figures |= samples(dataset.manifest, compared, least)
-    result(config, dataset.manifest, numbers, training, columns, compared, least, figures).save(
-        config, run
-    )
+    if (evaluated / POSTERIORS).exists():
+        figures["classes"] = classes(evaluated / POSTERIORS)
+    steps = json.loads((preprocessed / COLUMNS).read_text())
+    parts = (numbers, training, steps, compared, least, figures)
+    result(config, dataset.manifest, *parts).save(config, run)
 
 
 def result(
@@ -62,7 +91,7 @@ def result(
     manifest: Manifest,
     numbers: Mapping[str, Any],
     training: Mapping[str, Any],
-    columns: Mapping[str, Any],
+    steps: Mapping[str, Any],
     compared: Fit,
     least: Sequence[Unlikely],
     figures: Mapping[str, Any],
@@ -74,7 +103,7 @@ def result(
         manifest: The manifest of the data.
         numbers: The metrics of training and evaluation.
         training: ``verdict`` and ``warnings`` of the training.
-        columns: The preprocessing of a table's columns.
+        steps: The preprocessing of a table's columns.
         compared: Test rows and samples.
         least: The least likely test rows.
         figures: Figures by their names.
@@ -82,33 +111,24 @@ def result(
     names = [name for start in METRICS for name in numbers if name.startswith(start)]
     lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)
     finding = f"The flow's negative log-likelihood of the test rows is {rival.compared}."
-    differences = fit.lines(compared, fit.names(manifest))
-    warnings = [
-        *training["warnings"],
-        *likelihoods.warnings(numbers, manifest, config.model),
-        *compared.warnings,
-        *manifest.warnings,
-    ]
     return Result(
         title=f"Density of {manifest.name}",
         conclusion=Conclusion((finding,)),
-        warnings=warnings,
-        headline=Table("", likelihoods.HEADINGS, [*map(likelihoods.cells, lines)], NOTE),
-        facts={
-            **_classifier(numbers),
-            "data": _data(manifest),
-            "splits": manifest.assignment,
-            **_columns(columns),
-            "trained by": config.method,
-            **_training(numbers, training["verdict"]),
-        },
-        sections=[*_sections(manifest, numbers, compared, differences, least, figures)],
+        warnings=[
+            *training["warnings"],
+            *likelihoods.warnings(numbers, manifest, config.model),
+            *compared.warnings,
+            *manifest.warnings,
+        ],
+        headline=Table("", likelihoods.HEADINGS, [line.cells for line in lines], NOTE),
+        facts=_facts(config, manifest, numbers, training["verdict"], steps),
+        sections=[*_sections(manifest, numbers, compared, least, figures)],
         metrics={name: numbers[name] for name in names},
         values={
             **{name: value for name, value in sorted(numbers.items()) if name not in names},
             "verdict": training["verdict"],
-            "columns": columns,
-            "fit": differences,
+            "columns": steps,
+            "fit": fit.lines(compared, fit.names(manifest)),
             "method": config.method,
             "splits": manifest.assignment,
             "seeds": {"data": config.data.seed, "training": config.seed},
@@ -116,38 +136,34 @@ def result(
     )
 
 
-NOTE = (
-    "NLL in nats ± its standard error over the test rows. Flow − this: the mean difference per "
-    "row; below 0 the flow is better. The mixture is fitted by expectation maximization after "
-    "the Gaussian's whitening, its size chosen on the validation split."
-)
-
-
-def _data(manifest: Manifest) -> str:
-    """Returns the numbers of rows, and their width."""
+def _facts(
+    config: DensityConfig,
+    manifest: Manifest,
+    numbers: Mapping[str, Any],
+    verdict: str,
+    steps: Mapping[str, Any],
+) -> dict[str, str]:
+    """Returns lines on classifier, data, preprocessing and training."""
+    facts = {}
+    if "test/accuracy" in numbers:
+        accuracy, loss, error = likelihoods.classified("flow", numbers)
+        text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
+        facts["classifier"] = f"{text}, by Bayes' rule"
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     shape = f"shape {' × '.join(map(str, manifest.shape))}"
     width = f"{manifest.columns.width} columns" if manifest.columns else shape
-    return f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}"
-
-
-def _training(numbers: Mapping[str, Any], verdict: str) -> dict[str, str]:
-    """Returns why training ended, its speed, and the share of its time outside of steps."""
     speed = f"{numbers['train/steps_per_s']:.0f} steps/s"
     took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
+    best = f"best at step {numbers['train/best_step']}"
     return {
-        "training": f"{verdict}; {speed} ({took}; best at step {numbers['train/best_step']})",
+        **facts,
+        "data": f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}",
+        "splits": manifest.assignment,
+        **_columns(steps),
+        "trained by": config.method,
+        "training": f"{verdict}; {speed} ({took}; {best})",
         "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",
     }
-
-
-def _classifier(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a line on the flow's classifier, if it has one."""
-    if "test/accuracy" not in numbers:
-        return {}
-    accuracy, loss, error = likelihoods.classified("flow", numbers)
-    text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
-    return {"classifier": f"{text}, by Bayes' rule"}
 
 
 def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
@@ -172,7 +188,6 @@ def _sections(
     manifest: Manifest,
     numbers: Mapping[str, Any],
     compared: Fit,
-    differences: Sequence[Mapping[str, Any]],
     least: Sequence[Unlikely],
     figures: Mapping[str, Any],
 ) -> Iterator[Table | Plot]:
@@ -184,8 +199,8 @@ def _sections(
     yield plot(
         "training", "Exact validation NLL of the averaged weights, in raw-data units.", "Training"
     )
-    yield _fit(compared, differences)
-    yield plot("likelihood", LIKELIHOOD if compared.pit is None else f"{LIKELIHOOD} {PIT}")
+    yield _fit(compared, fit.names(manifest))
+    yield plot("likelihood", LIKELIHOOD + ("" if compared.pit is None else PIT))
     if is_image(manifest):
         rows = ", ".join(f"{row.row} ({row.log_prob:.1f})" for row in least)
         caption = f"Row of the source, from 0, and log-density in nats: {rows}."
@@ -193,14 +208,17 @@ def _sections(
     else:
         yield _least_likely(manifest, least)
     if "classes" in figures:
-        yield _classes(numbers)
+        lines = likelihoods.lines(numbers)
+        rows = [(line.name, *likelihoods.classified(line.density, numbers)) for line in lines]
+        headings = ("", "accuracy", "log loss (nats)", "calibration error")
+        yield Table("Classes", headings, rows, CLASSES)
         yield plot("classes", "Accuracy of the most likely class by its probability.")
     if "samples" in figures:
         yield plot("samples", "Exact samples, by the inverse of the flow.", "Samples")
     else:
         few = len(compared.chosen) < manifest.width
         which = f"The {len(compared.chosen)} columns that differ most" if few else "All columns"
-        yield plot("columns", f"{which}, {COLUMNS_CAPTION}", "Samples")
+        yield plot("columns", f"{which}, {SAMPLED_COLUMNS}", "Samples")
     if "pairs" in figures:
         yield plot("pairs", "The pairs of columns that differ most beyond their single columns.")
     yield plot("diagnosis", DIAGNOSIS, "Diagnosis")
@@ -208,26 +226,7 @@ def _sections(
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
 
 
-LIKELIHOOD = (
-    "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
-    "the first bin has the least likely rows."
-)
-PIT = (
-    "Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
-    "are further out than the flow predicts."
-)
-COLUMNS_CAPTION = (
-    "each over 99 % of its test rows and a little more; the outermost bins have all values "
-    "beyond. The number is the Kolmogorov-Smirnov distance, with a star if it is beyond chance "
-    "among all columns."
-)
-DIAGNOSIS = (
-    "The latents of a perfect model have mean 0 and variance 1 in every direction. Score matching "
-    "alone does not notice a direction that diverges; the likelihood does."
-)
-
-
-def _fit(compared: Fit, differences: Sequence[Mapping[str, Any]]) -> Table:
+def _fit(compared: Fit, names: Sequence[str]) -> Table:
     """Returns the table of differences between test rows and samples."""
     sampled = {"rows", "columns"} & compared.apart.keys()
     beside = f" and {len(compared.y)} samples" if sampled else ""
@@ -244,23 +243,21 @@ def _fit(compared: Fit, differences: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         (f"{line['what']}{line['where'] and ', most at '}{line['where']}",
          *(f"{line[key]:.3g}" for key in ("value", "bound", "p_value")))
-        for line in differences
+        for line in fit.lines(compared, names)
     ]  # fmt: skip
     return Table("Fit", ("compared", "distance", "by chance below", "p"), rows, note)
 
 
 def _least_likely(manifest: Manifest, least: Sequence[Unlikely]) -> Table:
     """Returns the least likely test rows as columns; a star marks values beyond training rows."""
-    rows = np.stack([row.x for row in least])
-    known = manifest.statistics
     columns = manifest.columns.modelled if manifest.columns else [None] * manifest.width
-    outside = (rows < np.array(known.min)) | (rows > np.array(known.max))
-    lines = [
-        (name, *(_text(value, column) + " *" * bool(out) for value, out in pairs))
-        for name, column, pairs in zip(
-            fit.names(manifest), columns, np.stack([rows.T, outside.T], -1).tolist(), strict=True
-        )
-    ]
+    ranges = zip(manifest.statistics.min, manifest.statistics.max, strict=True)
+    lines = []
+    for k, (name, (low, high)) in enumerate(zip(fit.names(manifest), ranges, strict=True)):
+        values = [float(row.x[k]) for row in least]
+        stars = ["" if low <= value <= high else " *" for value in values]
+        texts = [_text(value, columns[k]) for value in values]
+        lines.append((name, *map("".join, zip(texts, stars, strict=True))))
     headings = ("row of the source, from 0", *(str(row.row) for row in least))
     densities = ("log-density (nats)", *(f"{row.log_prob:.2f}" for row in least))
     note = "In the units of the source. *: outside the range of the training rows."
@@ -274,17 +271,3 @@ def _text(value: float, column: Column | None) -> str:
         found = series.values[0]
         return str(series.levels[found] if series.kind == "category" else found)
     return str(int(value)) if float(value).is_integer() else f"{value:.4g}"
-
-
-def _classes(numbers: Mapping[str, Any]) -> Table:
-    """Returns accuracy, log loss and calibration error of the densities' classifiers."""
-    rows = [
-        (line.name, *likelihoods.classified(line.density, numbers))
-        for line in likelihoods.lines(numbers)
-    ]
-    note = (
-        "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
-        "training rows. The calibration error is the mean difference between probability and "
-        "accuracy over bins of the probability."
-    )
-    return Table("Classes", ("", "accuracy", "log loss (nats)", "calibration error"), rows, note)

@@ -18,15 +18,15 @@ from pipelines.training.preprocessing import CHAIN
 
 
 def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) -> None:
-    """Writes ``checkpoint/`` (the best by validation), ``last/``, the rows and ``training.json``.
+    """Writes ``checkpoint/`` (the best by validation), ``last/``, metrics and ``training.json``.
 
     Raises:
-        NonFinite: If a loss or likelihood was not finite, and the training was not to be tried
-            again, or had no validation before; the last good checkpoint stays.
+        NonFinite: If a loss or likelihood was not finite, and the configuration forbids a retry,
+            or no validation came before; the last good checkpoint stays.
     """
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
-    began = time.time()
+    started = time.time()
     # On a cluster the workers may be elsewhere.
     with run.watching() if embedded() else nullcontext():
         try:
@@ -39,7 +39,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     )
     run.log_artifacts(run.output / "checkpoint", "checkpoint")
     shutil.copy(run.work / metrics_log.FILE, run.output)
-    summary = _summary(result, result["began"] - began, time.time() - began)
+    summary = _summary(result, result["began"] - started, time.time() - started)
     write_json(run.output / "training.json", summary)
     run.log_metrics(summary["metrics"])
     run.set_tags({"ebflow.verdict": summary["verdict"]})

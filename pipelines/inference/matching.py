@@ -1,6 +1,6 @@
-"""A source for a trained flow: columns by their names, arrays by position, checked."""
+"""A source of rows for a trained flow: columns by their names, arrays by position, checked."""
 
-__all__ = ["context_codes", "match", "rows", "summary"]
+__all__ = ["batch", "context_codes", "match", "summary"]
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,25 +30,24 @@ def match(source: str | Path, model: Model) -> Reader:
     of a folder are scaled as those of the model.
 
     Raises:
-        BadInput: if there is no such source, or its columns are not the model's.
+        BadInput: If there is no such source, or its columns are not the model's.
     """
     folder = Path(source).is_dir() and source not in SOURCES
     found = find_source(source, model.arrays.get("resize") if folder else None)
-    known, columns = Schemas(model.columns, model.context), None
-    context = [] if known.context is None else [c.name for c in known.context.modelled]
-    if known.data is not None:
+    data, columns = model.columns, None
+    context = [] if model.context is None else model.context.features
+    if data is not None:
         if not context and all(part.positional for part in found.parts):
-            found = found._replace(parts=tuple(_named(p, known.data) for p in found.parts))
+            found = found._replace(parts=tuple(_named(part, data) for part in found.parts))
         present = set(found.parts[0].schema.names)
-        useful = (c for c in known.data if c.terms or not c.dropped)
-        columns = [c.name for c in useful if not c.dropped or c.name in present]
-    needed = [c.name for c in known.data.modelled] if known.data else []
+        columns = [c.name for c in data if not c.dropped or (c.terms and c.name in present)]
     for part in found.parts:
-        _expect(part, [*needed, *context])
-    reader = found.reader(columns, context=context, known=known)
-    if model.columns is None:
+        _expect(part, [*(data.features if data else ()), *context])
+    schemas = Schemas(data, model.context)
+    reader = found.reader(columns, context=context, known=schemas)
+    if data is None:
         reader = _as_array(reader, model)
-    _check_units(reader, known)
+    _check_units(reader, schemas)
     return reader
 
 
@@ -60,7 +59,7 @@ def summary(reader: Reader) -> str:
     return f"{rows}; columns not used: {unused}" if unused else rows
 
 
-def rows(reader: Reader, first: int, last: int, *, missing: bool = False) -> Batch:
+def batch(reader: Reader, first: int, last: int, *, missing: bool = False) -> Batch:
     """Returns rows ``first`` … ``last`` − 1 of a source, and their contexts.
 
     Missing values of real data are NaN if they are allowed.
@@ -73,12 +72,12 @@ def context_codes(source: str | Path, columns: Columns) -> np.ndarray:
     """Returns the numbers of a source's columns of contexts, with shape (N, K).
 
     Raises:
-        BadInput: if a column is missing, or a value is not one of its column's.
+        BadInput: If a column is missing, or a value is not one of its column's.
     """
-    names, codes = [column.name for column in columns.modelled], [np.empty((0, columns.width))]
+    codes = [np.empty((0, columns.width))]
     for part in find_source(source).parts:
-        _expect(part, names)
-        codes += [encoded(columns, *each) for each in part.batches(names, 1 << 20)]
+        _expect(part, columns.features)
+        codes += [encoded(columns, *each) for each in part.batches(columns.features, 1 << 20)]
     return np.concatenate(codes)
 
 
@@ -86,18 +85,21 @@ def _expect(part: Part, names: Sequence[str]) -> None:
     """Raises BadInput if a file lacks columns."""
     if lacking := [name for name in names if name not in part.schema.names]:
         raise BadInput(
-            f"{part.label}: found no column {', '.join(lacking[:8])}, expected all columns of the "
-            f"flow: {listed(names)}"
+            file=part.label,
+            found=f"no column {', '.join(lacking[:8])}",
+            expected=f"all columns of the flow: {listed(names)}",
         )
 
 
 def _named(part: Part, columns: Columns) -> Part:
     """Returns rows without names whose columns have those of a table, by their positions."""
     own = part.schema.names
-    names = [c.name for c in (columns if len(own) == len(columns) else columns.modelled)]
+    names = columns.names if len(own) == len(columns) else columns.features
     if len(own) != len(names):
         raise BadInput(
-            f"{part.label}: found {len(own)} values a row, expected {len(names)}: {listed(names)}"
+            file=part.label,
+            found=f"{len(own)} values a row",
+            expected=f"{len(names)}: {listed(names)}",
         )
     places = dict(zip(names, own, strict=True))
 
@@ -111,31 +113,27 @@ def _named(part: Part, columns: Columns) -> Part:
 
 def _as_array(reader: Reader, model: Model) -> Reader:
     """Returns a source for a model of rows without names, which have its width and levels."""
-    width, levels = math.prod(model.flow.event_shape), model.arrays.get("levels")
     if reader.layout.lists is None:
         types = reader.layout.types
         numbers = (Column(name, "number", str(types[name])) for name in reader.layout.columns)
-        schemas = reader.schemas._replace(data=Columns(numbers, "arrow"))
-        reader = replace(reader, known=schemas)
-    if reader.width != width:
-        raise BadInput(
-            f"{reader.label}: found {reader.width} values a row, expected {width}, as of "
-            f"{model.label}"
-        )
-    if reader.levels != levels:
-        kinds = [f"{n} integer levels" if n else "real numbers" for n in (reader.levels, levels)]
-        raise BadInput(
-            f"{reader.label}: found {kinds[0]}, expected {kinds[1]}, as of {model.label}"
-        )
+        known = reader.schemas._replace(data=Columns(numbers, "arrow"))
+        reader = replace(reader, known=known)
+    kinds = [f"{n} integer levels" if n else "real numbers"
+             for n in (reader.levels, model.arrays.get("levels"))]  # fmt: skip
+    widths = [f"{n} values a row" for n in (reader.width, math.prod(model.flow.event_shape))]
+    for found, expected in (widths, kinds):
+        if found != expected:
+            raise BadInput(
+                file=reader.label, found=found, expected=f"{expected}, as of {model.label}"
+            )
     return reader
 
 
-def _check_units(reader: Reader, known: Schemas) -> None:
+def _check_units(reader: Reader, schemas: Schemas) -> None:
     """Raises BadInput if a column has another unit of measurement than the flow's."""
-    units = {column.name: column.unit for each in known for column in each or ()}
+    units = {column.name: column.unit for each in schemas for column in each or ()}
     for name, unit in reader.layout.units.items():
         if units.get(name) not in (None, unit):
-            raise BadInput(
-                f"{reader.label}, column {name!r}: found the unit {unit}, expected {units[name]}: "
-                "convert it"
-            )
+            place = {"file": reader.label, "column": name}
+            found, expected = f"the unit {unit}", units[name]
+            raise BadInput(**place, found=found, expected=expected, hint="Convert it")

@@ -1,4 +1,4 @@
-"""A trained flow as a command names it: a run's folder, a checkpoint, or a registered model."""
+"""A trained flow by its name: the folder of a run, a checkpoint, or a registered model."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from ebflow import checkpoint
 from ebflow.errors import BadInput
@@ -16,13 +18,17 @@ from pipelines.inference.reference import Reference
 
 REGISTERED = "models:/"
 
+MODEL_HELP = "folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"
+ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help=MODEL_HELP)]
+"""The first argument of every command."""
+
 
 @dataclass(frozen=True)
 class Model:
-    """A trained flow, and what is known of the data that it was trained on.
+    """A trained flow, and the description of the data that it was trained on.
 
     Arguments:
-        label: What the user called it, for messages.
+        label: Its name in messages.
         folder: The folder of its checkpoint.
     """
 
@@ -36,7 +42,7 @@ class Model:
 
     @cached_property
     def reference(self) -> Reference | None:
-        """The log-densities of training rows; None of a flow that no pipeline trained."""
+        """The log-densities of training rows; None if no pipeline trained the flow."""
         return Reference.load(self.folder)
 
     @property
@@ -57,26 +63,28 @@ class Model:
 
 @contextmanager
 def opened(name: str) -> Iterator[Model]:
-    """Gives the model of a name, whose files are there meanwhile.
+    """Yields the model of a name; its files exist until the end of the context.
 
     Raises:
-        BadInput: If there is none, it is damaged, or it has contexts without names.
+        BadInput: If there is none, it is corrupt, or it has contexts without names.
     """
     with tempfile.TemporaryDirectory(prefix="ebflow-model-") as scratch:
         registered = name.startswith(REGISTERED)
-        folder = downloaded(name, Path(scratch)) / "artifacts" if registered else Path(name)
-        model = Model(name, found(folder, name))
+        folder = _downloaded(name, scratch) / "artifacts" if registered else Path(name)
+        model = Model(name, checkpoint_folder(folder, name))
         if model.flow.context and model.context is None:
             raise BadInput(
-                f"{name}: found a conditional flow whose contexts have no names, expected "
-                "one trained on a frame of contexts, or by ebflow run density --data.context: use "
-                "ebflow.load and log_prob(x, context=c)"
+                file=name,
+                found="a conditional flow whose contexts have no names",
+                expected="one trained on a frame of contexts, or by ebflow run density "
+                "--data.context",
+                hint="Use ebflow.load and log_prob(x, context=c)",
             )
         yield model
 
 
-def found(folder: Path, label: str) -> Path:
-    """Returns the folder of the checkpoint of a run's folder, or of its own.
+def checkpoint_folder(folder: Path, label: str) -> Path:
+    """Returns the folder of a checkpoint: that of a run's folder, or the folder itself.
 
     Raises:
         BadInput: If there is none.
@@ -85,17 +93,15 @@ def found(folder: Path, label: str) -> Path:
         if (place / "state.json").is_file():
             return place
     raise BadInput(
-        f"MODEL: found {label!r}, expected the folder of a run (runs/density/NAME) or of a "
-        "checkpoint, or a registered model (models:/NAME@ALIAS or models:/NAME/VERSION)"
+        option="MODEL",
+        found=repr(label),
+        expected="the folder of a run (runs/density/NAME) or of a checkpoint, or a registered "
+        "model (models:/NAME@ALIAS or models:/NAME/VERSION)",
     )
 
 
-def downloaded(name: str, folder: Path) -> Path:
-    """Returns the folder of a registered model's files, from the store that is in use.
-
-    Raises:
-        BadInput: If there is no such model.
-    """
+def _downloaded(name: str, folder: str) -> Path:
+    """Returns the folder of a registered model's files."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -105,12 +111,13 @@ def downloaded(name: str, folder: Path) -> Path:
     history.opened()
     with mlflow_errors(), default_store(uri()):
         try:
-            return Path(mlflow.artifacts.download_artifacts(name, dst_path=str(folder)))
+            return Path(mlflow.artifacts.download_artifacts(name, dst_path=folder))
         except MlflowException as error:
             if not is_permanent(error):
                 raise
-            line = " ".join(str(error).split())[:200]
             raise BadInput(
-                f"MODEL: found {name}, expected a registered model: {line} "
-                "(ebflow run density --register NAME --alias ALIAS makes one)"
+                option="MODEL",
+                found=name,
+                expected=f"a registered model: {' '.join(str(error).split())[:200]}",
+                hint="ebflow run density --register NAME --alias ALIAS makes one",
             ) from None

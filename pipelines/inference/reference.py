@@ -8,9 +8,6 @@ give a finer resolution, and p-values that are too small if the flow overfits.
 
 Source: Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005), conformal
 prediction, with the log-density as the score.
-
-The log-densities lie beside a checkpoint's weights, and name them: those of other weights are
-refused.
 """
 
 from dataclasses import dataclass
@@ -27,7 +24,9 @@ from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
 from ebflow.tables.batches import Split
 from ebflow.tables.rows import Rows
-from pipelines.inference import REFERENCE
+
+REFERENCE = "reference.safetensors"
+"""File of the log-densities beside a checkpoint's weights; it has the SHA-256 of the weights."""
 
 ROWS = 10_000
 """Most rows of a split."""
@@ -49,9 +48,14 @@ class Reference:
     def of(cls, flow: Flow, train: Split, test: Split, *, batch_size: int = 1000) -> "Reference":
         """Measures random rows of a training and of a test split, at most ``ROWS`` of each.
 
-        With one draw of the dequantization noise, as rows are scored.
+        The dequantization noise is that of scores.
         """
-        return cls(*(_measured(flow, split, batch_size) for split in (train, test)))
+        found = []
+        for split in (train, test):
+            x, context = next(split.shuffled(min(len(split), ROWS), seed=0))
+            rows = Rows(x, context, levels=split.levels)
+            found.append(log_probs(flow, rows, batch_size=batch_size).sort().values)
+        return cls(*found)
 
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
@@ -60,28 +64,23 @@ class Reference:
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Reference | None":
-        """Returns what lies beside a checkpoint; None where nothing does.
+        """Returns the log-densities beside a checkpoint; None if there are none.
 
         Raises:
-            BadInput: if it is damaged, or of other weights.
+            BadInput: If the file is corrupt, or of other weights.
         """
         path = checkpoint / REFERENCE
         if not path.is_file():
             return None
         try:
-            known, metadata = load_tensors(path)
-            found, state = cls(known["train"], known["test"]), metadata["state"]
+            tensors, metadata = load_tensors(path)
+            found, state = cls(tensors["train"], tensors["test"]), metadata["state"]
         except (SafetensorError, LookupError) as error:
-            raise BadInput(f"{path} is corrupt ({error}); expected safetensors") from error
+            raise BadInput(f"is corrupt ({error})", file=path, expected="safetensors") from error
         if state != identity(checkpoint):
-            raise BadInput(f"{path}: found log-densities of other weights, expected these ones'")
+            problem = "log-densities of other weights"
+            raise BadInput(file=path, found=problem, expected="those of the checkpoint")
         return found
-
-
-def _measured(flow: Flow, split: Split, batch_size: int) -> Tensor:
-    x, context = next(split.shuffled(min(len(split), ROWS), seed=0))
-    found = log_probs(flow, Rows(x, context, levels=split.levels), batch_size=batch_size)
-    return found.sort().values
 
 
 def ranks(known: Tensor, log_probs: Tensor) -> Tensor:

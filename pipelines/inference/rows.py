@@ -1,112 +1,242 @@
-"""A function applied to all rows of a source, a block at a time: here, or by tasks of Ray.
+"""``ebflow score`` and ``ebflow impute``: tables about all rows of a source, block by block.
 
-Every process uses one thread and loads the same model, so the results are the same to the bit.
+A block is computed in this process or in a task of Ray. Every process uses one thread and loads
+the same model, so the results are the same to the bit.
 """
 
+import math
 import os
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
+import tyro
 from rich.console import Console
 from rich.progress import Progress
 
+from ebflow.errors import BadInput
+from ebflow.evaluation import log_probs
+from ebflow.imputation import MIXED
+from ebflow.imputation import impute as imputed_rows
+from ebflow.randomness import generator
+from ebflow.tables.rows import Rows
 from pipelines.cluster import connection
 from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.errors import failure
-from pipelines.inference.commands import OfRows
-from pipelines.inference.matching import match, summary
-from pipelines.inference.models import REGISTERED, Model, opened
-from pipelines.inference.tables import write
+from pipelines.inference import tables
+from pipelines.inference.matching import batch, match, summary
+from pipelines.inference.models import REGISTERED, Model, ModelName, opened
+from pipelines.inference.reference import p_values, ranks
 from pipelines.reporting.terminal import terminal
 
 MOST_TASKS = 100
 """Tasks of Ray at a time, if the user does not limit them; a cluster starts nodes for them."""
 
-Function = Callable[..., pa.Table]
-"""From a model, a reader, the numbers ``first`` and ``last`` of rows (without the last one) and
-options to a table."""
+LOW = 0.05
+"""The p-value up to which rows are counted as unlikely."""
+
+ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
+"""Columns of imputed rows in addition to those of the data."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A function and the rows that it is applied to, all by their names.
+class Command:
+    """A command that reads rows, and its options."""
 
-    Arguments:
-        model: Name of the trained flow.
-        source: Name of the source.
-        function: The function.
-        options: Further arguments of it.
-        size: Rows of a block.
+    model: ModelName
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """the rows: any source that --data.source of `ebflow run density` takes"""
+    output: Path
+    """Parquet file to write"""
+    seed: int = 0
+    """seed of samples, and of the dequantization noise of integers"""
+    workers: int | None = None
+    """tasks of Ray at a time, one core each; None: this process, or the cluster at RAY_ADDRESS"""
+    dry_run: bool = False
+    """print the rows and columns; write nothing"""
+
+    SIZE: ClassVar[int]
+    """Rows of a block."""
+
+    def check(self, model: Model, reader: Reader) -> None:
+        """Raises BadInput if the command is not for the model or the source."""
+
+    @abstractmethod
+    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
+        """Returns the table about the rows ``first`` … ``last`` − 1."""
+
+    @abstractmethod
+    def report(self, console: Console) -> None:
+        """Prints a summary of the output."""
+
+
+@dataclass(frozen=True)
+class Score(Command):
+    """Scores rows by a trained flow, in the order of the source.
+
+    The output has the columns log_prob (nats, of the raw data) and bits_per_dim (integer data).
+    A flow trained by `ebflow run density` adds rank, the number of training rows (10,000 at most)
+    that are at least as unlikely; p_value, (1 + rank) / (1 + training rows), which is too small
+    if the flow overfits; and p_value_test, the same for test rows, which is exact. Columns are
+    matched by name, arrays by position. If RAY_ADDRESS is set, a cluster scores.
     """
 
-    model: str
-    source: str
-    function: Function
-    options: Mapping[str, Any]
-    size: int
+    SIZE: ClassVar[int] = 16_384
 
-    def block(self, number: int, model: Model, reader: Reader) -> pa.Table:
-        """Returns the table of a block."""
-        first = number * self.size
-        last = min(first + self.size, reader.rows)
-        return self.function(model, reader, first, last, **self.options)
+    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
+        """Returns the scores; if the flow overflows, the log-density is −∞."""
+        rows = Rows(*batch(reader, first, last), levels=reader.levels)
+        nats = log_probs(model.flow, rows, seed=self.seed)
+        nats = nats.where(~nats.isnan(), -math.inf)
+        columns = {"log_prob": nats}
+        if rows.levels is not None:
+            columns["bits_per_dim"] = -nats / (rows.width * math.log(2))
+        if model.reference is not None:
+            train, test = model.reference.train, model.reference.test
+            columns["rank"], columns["p_value"] = ranks(train, nats), p_values(train, nats)
+            columns["p_value_test"] = p_values(test, nats)
+        return pa.table({name: column.numpy() for name, column in columns.items()})
+
+    def report(self, console: Console) -> None:
+        """Prints the mean log-density, and how many rows are unlikely."""
+        scores = pq.read_table(self.output)
+        console.print(f"mean log p    {pc.mean(scores['log_prob']).as_py():.4f} nats")
+        if "p_value_test" not in scores.column_names:
+            console.print(
+                "p-values      none: the checkpoint lacks log-densities of training rows"
+            )
+            return
+        for name in ("p_value", "p_value_test"):
+            low = pc.sum(pc.less_equal(scores[name], LOW)).as_py()
+            console.print(f"{name:<13} {low} of {len(scores)} rows have at most {LOW}")
 
 
-def run(
-    job: Job,
-    options: OfRows,
-    report: Callable[[Console, Path], None],
-    check: Callable[[Model, Reader], None] = lambda model, reader: None,
-) -> int:
-    """Writes the table of all rows into the output; returns the exit code.
+@dataclass(frozen=True)
+class Impute(Command):
+    """Samples missing values (nulls and NaN) of a table given the observed ones, by MCMC.
 
-    Arguments:
-        job: The function and the rows.
-        options: Options of the command.
-        report: Prints a summary of the output.
-        check: Raises BadInput if the function is not for the model or the source.
+    The output has --draws copies of every row, in the columns and types of the data that the flow
+    was trained on, and then the contexts of a conditional flow, which must be complete. Observed
+    values stay as they are. Further columns are _row (the number in the source), _draw,
+    _acceptance (the share of steps by which the row's Markov chains moved) and _r_hat (near 1 if
+    the chains have mixed; rows above 1.1 are resampled with more steps, and then by Hamiltonian
+    Monte Carlo). Complete rows have 1 and 1.
     """
+
+    draws: int = 5
+    """samples of each row"""
+    steps: int = 40
+    """steps of each Markov chain, an even number"""
+
+    SIZE: ClassVar[int] = 250
+
+    def check(self, model: Model, reader: Reader) -> None:
+        """Raises BadInput for images, and for columns whose names the output needs."""
+        if reader.levels is not None or len(model.flow.event_shape) != 1:
+            raise BadInput(file=reader.label, found="images", expected="a table of numbers")
+        if clash := set(ADDED) & set(reader.layout.reads):
+            found = f"column {min(clash)}, which the output adds"
+            raise BadInput(file=reader.label, found=found, expected="another name")
+
+    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
+        """Returns samples, those of a row together."""
+        x, context = batch(reader, first, last, missing=True)
+        chains = {"draws": self.draws, "steps": self.steps, "warmup": self.steps // 2}
+        noise = generator(self.seed, "impute", first)
+        imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
+        contexts = None if context is None else context.repeat_interleave(self.draws, 0)
+        table = tables.table(model, imputed.draws.flatten(0, 1), contexts)
+        of_rows = (torch.arange(first, last), imputed.acceptance, imputed.r_hat)
+        number, acceptance, r_hat = (t.repeat_interleave(self.draws) for t in of_rows)
+        draw = torch.arange(self.draws).repeat(last - first)
+        added = zip(ADDED, (number, draw, acceptance, r_hat), strict=True)
+        for place, (name, values) in enumerate(added):
+            table = table.add_column(place, name, pa.array(values.numpy()))
+        return table
+
+    def report(self, console: Console) -> None:
+        """Prints how many rows had missing values, and how well their chains have mixed."""
+        rows = pq.read_table(self.output, columns=list(ADDED)).to_pandas().drop_duplicates("_row")
+        imputed = rows[rows["_r_hat"] != 1]
+        console.print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
+        if not len(imputed):
+            return
+        apart = int((imputed["_r_hat"] > MIXED).sum())
+        console.print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
+        console.print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
+        if apart:
+            console.print(f"warning       {apart} rows have R̂ above {MIXED}: give more --steps")
+
+
+def score(words: Sequence[str]) -> int:
+    """Scores a source."""
+    return _run(tyro.cli(Score, prog="ebflow score", args=words))
+
+
+def impute(words: Sequence[str]) -> int:
+    """Imputes a table."""
+    command = tyro.cli(Impute, prog="ebflow impute", args=words)
+    if command.draws < 1:
+        raise BadInput(option="--draws", found=command.draws, expected="at least 1")
+    if command.steps < 4 or command.steps % 2:
+        expected = "an even number of at least 4"
+        raise BadInput(option="--steps", found=command.steps, expected=expected)
+    return _run(command)
+
+
+def _run(command: Command) -> int:
+    """Writes the table about all rows into the output; returns the exit code."""
+    tables.check_output(command.output)
+    if command.workers is not None and command.workers < 1:
+        raise BadInput(option="--workers", found=command.workers, expected="at least 1")
     console = terminal(soft_wrap=True)
-    with opened(job.model) as model:
-        reader = match(job.source, model)
-        check(model, reader)
+    with opened(command.model) as model:
+        reader = match(command.data, model)
+        command.check(model, reader)
         console.print(summary(reader))
-        if options.dry_run:
+        if command.dry_run:
             return 0
-        count = -(-reader.rows // job.size)
-        if options.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
+        starts = range(0, reader.rows, command.SIZE)
+        if command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
             torch.set_num_threads(1)
-            tables = (job.block(number, model, reader) for number in range(count))
+            blocks = (_block(command, first, model, reader) for first in starts)
         else:
-            tables = _on_ray(job, count, options.workers or MOST_TASKS)
+            blocks = _on_ray(command, starts)
         with Progress(console=console, disable=not console.is_terminal) as progress:
-            shown = iter(progress.track(tables, count, description="rows"))
-            first = next(shown)
-            write(options.output, first.schema, chain([first], shown))
-    report(console, options.output)
-    console.print(f"written to    {options.output}")
+            shown = iter(progress.track(blocks, len(starts), description="rows"))
+            table = next(shown)
+            tables.write(command.output, table.schema, chain([table], shown))
+    command.report(console)
+    console.print(f"written to    {command.output}")
     return 0
 
 
-def _on_ray(job: Job, count: int, workers: int) -> Iterator[pa.Table]:
-    """Yields the tables of the blocks in their order, from so many tasks at a time."""
+def _block(command: Command, first: int, model: Model, reader: Reader) -> pa.Table:
+    last = min(first + command.SIZE, reader.rows)
+    return command.table(model, reader, first, last)
+
+
+def _on_ray(command: Command, starts: Sequence[int]) -> Iterator[pa.Table]:
+    """Yields the tables of the blocks in their order, from tasks of Ray."""
     import ray
 
     session = connection.start()
     try:
-        task, running = ray.remote(num_cpus=1)(_block), deque()
-        for number in range(count):
-            if len(running) == workers:
+        task, running = ray.remote(num_cpus=1)(_remote_block), deque()
+        for first in starts:
+            if len(running) == (command.workers or MOST_TASKS):
                 yield ray.get(running.popleft())
-            running.append(task.remote(_absolute(job), number))
+            running.append(task.remote(_absolute(command), first))
         while running:
             yield ray.get(running.popleft())
     except ray.exceptions.RayError as error:
@@ -115,22 +245,25 @@ def _on_ray(job: Job, count: int, workers: int) -> Iterator[pa.Table]:
         connection.leave(session)
 
 
-def _absolute(job: Job) -> Job:
-    """Returns a job with absolute paths; tasks have another working directory."""
-    source = job.source if job.source in SOURCES else str(Path(job.source).absolute())
-    model = job.model if job.model.startswith(REGISTERED) else str(Path(job.model).absolute())
-    return replace(job, model=model, source=source)
+def _absolute(command: Command) -> Command:
+    """Returns a command with absolute paths; tasks have another working directory."""
+    model, data = command.model, command.data
+    return replace(
+        command,
+        model=model if model.startswith(REGISTERED) else str(Path(model).absolute()),
+        data=data if data in SOURCES else str(Path(data).absolute()),
+    )
 
 
-def _block(job: Job, number: int) -> pa.Table:
+def _remote_block(command: Command, first: int) -> pa.Table:
     """Returns the table of a block, in a task of Ray."""
     torch.set_num_threads(1)
-    return job.block(number, *_loaded(job.model, job.source))
+    return _block(command, first, *_loaded(command.model, command.data))
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, source: str) -> tuple[Model, Reader]:
+def _loaded(name: str, source: str) -> tuple[Model, Reader]:
     """Returns a model and a source, opened once in a process."""
-    with opened(model) as found:
-        _ = found.flow, found.reference  # a registered model's files are deleted afterwards
-        return found, match(source, found)
+    with opened(name) as model:
+        _ = model.flow, model.reference  # a registered model's files are deleted afterwards
+        return model, match(source, model)

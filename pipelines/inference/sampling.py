@@ -1,40 +1,69 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count as count_from
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 import torch
+import tyro
 from torch import Tensor
 
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator, normal
-from ebflow.tables import Columns
 from ebflow.tables.batches import Batch
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
 from pipelines.inference import tables
-from pipelines.inference.commands import Sample
 from pipelines.inference.matching import context_codes
-from pipelines.inference.models import Model, opened
-from pipelines.inference.tables import codes_of
+from pipelines.inference.models import Model, ModelName, opened
 
 ROWS = 10_000
 """Rows that are sampled at a time."""
 
 
-def run(options: Sample) -> int:
+@dataclass(frozen=True)
+class Sample:
+    """Samples rows from a trained flow, in the columns and types of its training data.
+
+    Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
+    row by row, or one that is typed. The first rows do not depend on the number of rows.
+    """
+
+    model: ModelName
+    output: Path
+    """Parquet file to write"""
+    rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
+    """number of rows, for each row of a file of contexts; None: 1000, or one for each"""
+    context: tuple[str, ...] = ()
+    """of a conditional flow: a file with the columns of its contexts, or name=value of each"""
+    seed: int = 0
+    """seed of the samples"""
+    dry_run: bool = False
+    """print the number of rows and the columns; write nothing"""
+
+    @property
+    def file(self) -> str | None:
+        """The file of contexts."""
+        return self.context[0] if len(self.context) == 1 and "=" not in self.context[0] else None
+
+
+def sample(words: Sequence[str]) -> int:
     """Samples rows."""
+    options = tyro.cli(Sample, prog="ebflow sample", args=words)
+    if options.rows is not None and options.rows < 1:
+        raise BadInput(option="--rows", found=options.rows, expected="at least 1")
+    tables.check_output(options.output)
     with opened(options.model) as model:
-        context, kinds = parse_contexts(options.context, model), tables.schema(model)
-        each = options.rows or (1 if in_file(options.context) else 1000)
+        context, kinds = _contexts(options, model), tables.schema(model)
+        each = options.rows or (1 if options.file else 1000)
         count = each if context is None else each * len(context)
         print(f"{count} rows of {', '.join(kinds.names)}")
         if options.dry_run:
             return 0
-        batches = samples(model, count, options.seed, context)
-        numbered = zip(count_from(0, ROWS), batches, strict=False)
-        rows = (tables.table(model, *batch, first=first) for first, batch in numbered)
+        batches = enumerate(samples(model, count, options.seed, context))
+        rows = (tables.table(model, *batch, first=k * ROWS) for k, batch in batches)
         tables.write(options.output, kinds, rows)
     print(f"written to    {options.output}")
     return 0
@@ -53,53 +82,32 @@ def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -
     for first in range(0, rows, ROWS):
         numbers = torch.arange(first, min(first + ROWS, rows))
         noise = RowGenerator(seed, "sample", first=first)
-        given = None if context is None else context[numbers * len(context) // rows]
-        shape = len(numbers) if given is None else ()
-        yield Batch(model.flow(given).sample_tensor(shape, generator=noise), given)
+        contexts = None if context is None else context[numbers * len(context) // rows]
+        shape = len(numbers) if contexts is None else ()
+        yield Batch(model.flow(contexts).sample_tensor(shape, generator=noise), contexts)
 
 
-def in_file(words: Sequence[str]) -> bool:
-    """Returns True if the words are the name of a file of contexts."""
-    return len(words) == 1 and "=" not in words[0]
-
-
-def parse_contexts(words: Sequence[str], model: Model) -> Tensor | None:
+def _contexts(options: Sample, model: Model) -> Tensor | None:
     """Returns the contexts of ``--context``, (M, C); None for a flow without contexts.
-
-    Arguments:
-        words: A file, or ``name=value`` of every column.
-        model: The flow.
 
     Raises:
         BadInput: If a column is missing or unknown, or a value is not a known level.
     """
-    if model.context is None:
+    words, columns = options.context, model.context
+    if columns is None:
         if words:
-            raise BadInput(
-                option="--context",
-                found=words[0],
-                expected=f"none: {model.label} is not conditional",
-            )
+            expected = f"none: {model.label} is not conditional"
+            raise BadInput(option="--context", found=words[0], expected=expected)
         return None
-    columns = model.context
-    if in_file(words):
-        codes = context_codes(words[0], columns)
-    else:
-        codes = encoded(columns, _typed(words, columns), Place("--context", 0))
-    return torch.from_numpy(columns.one_hot(codes))
-
-
-def _typed(words: Sequence[str], columns: Columns) -> pa.Table:
-    """Returns the table of one row from ``name=value`` of its columns."""
+    if options.file:
+        return torch.from_numpy(columns.one_hot(context_codes(options.file, columns)))
     typed = dict(word.partition("=")[::2] for word in words)
-    names = [column.name for column in columns.modelled]
-    if typed.keys() != set(names):
-        raise BadInput(
-            option="--context",
-            found=" ".join(words) or "nothing",
-            expected=f"a file, or name=value of {', '.join(names)}",
-        )
-    return pa.table({name: [value] for name, value in typed.items()})
+    if typed.keys() != set(columns.features):
+        found = " ".join(words) or "nothing"
+        expected = f"a file, or name=value of {', '.join(columns.features)}"
+        raise BadInput(option="--context", found=found, expected=expected)
+    row = pa.table({name: [value] for name, value in typed.items()})
+    return torch.from_numpy(columns.one_hot(encoded(columns, row, Place("--context", 0))))
 
 
 def spread(model: Model, count: int) -> Tensor | None:
@@ -113,4 +121,4 @@ def spread(model: Model, count: int) -> Tensor | None:
     like = torch.zeros((), dtype=flow.dtype)
     noise = normal((count, flow.context), like, RowGenerator(0, "context"))
     contexts = (flow.context_mean + noise / flow.context_scale).double().numpy()
-    return torch.from_numpy(model.context.one_hot(codes_of(model.context, contexts)))
+    return torch.from_numpy(model.context.one_hot(tables.codes_of(model.context, contexts)))

@@ -1,8 +1,9 @@
 """Rows of a trained flow as tables, in the columns and types of its data."""
 
-__all__ = ["codes_of", "examples", "schema", "table", "write"]
+__all__ = ["check_output", "codes_of", "examples", "schema", "table", "write"]
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from ebflow.errors import BadInput
 from ebflow.tables import Columns
 from pipelines.data.arrays import array_table
 from pipelines.errors import StageFailed
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def schema(model: Model) -> pa.Schema:
-    """Returns the columns and types of a model's data, and behind them those of its contexts."""
+    """Returns the columns and types of a model's data, followed by those of its contexts."""
     rows, context = torch.zeros(0, *model.flow.event_shape), torch.zeros(0, model.flow.context)
     return table(model, rows, context if model.context else None).schema
 
@@ -39,11 +41,11 @@ def table(
     Arguments:
         model: The model.
         rows: The rows.
-        context: Their contexts with shape (N, C), whose columns come behind.
+        context: Their contexts with shape (N, C); their columns follow.
         first: The number of the first row, from which identifiers are numbered.
 
     Raises:
-        StageFailed: if a row is not finite.
+        StageFailed: If a row is not finite.
     """
     x = rows.flatten(1).double().numpy()
     if not np.isfinite(x).all():
@@ -52,17 +54,16 @@ def table(
     if context is None or model.context is None:
         return found
     beside = _decoded(model.context, codes_of(model.context, context.double().numpy()))
-    for name in beside.column_names:
-        found = found.append_column(beside.schema.field(name), beside[name])
+    for field, column in zip(beside.schema, beside.columns, strict=True):
+        found = found.append_column(field, column)
     return found
 
 
 def codes_of(columns: Columns, context: np.ndarray) -> np.ndarray:
     """Returns the numbers (N, K) of contexts (N, C): the codes of the likeliest levels."""
-    sizes = [c.size if c.kind == "category" else 1 for c in columns.modelled]
-    parts = np.split(context, np.cumsum(sizes)[:-1], axis=1)
-    pairs = zip(columns.modelled, parts, strict=True)
-    return np.stack([x.argmax(1) if c.kind == "category" else x[:, 0] for c, x in pairs], 1)
+    ends = np.cumsum([size or 1 for size in columns.sizes])[:-1]
+    parts = zip(columns.sizes, np.split(context, ends, axis=1), strict=True)
+    return np.stack([part.argmax(1) if size else part[:, 0] for size, part in parts], 1)
 
 
 def _decoded(columns: Columns, x: np.ndarray, first: int = 0) -> pa.Table:
@@ -96,14 +97,14 @@ def _as_table(frame: Any) -> pa.Table:  # noqa: ANN401
 
 def _arrays(model: Model, x: np.ndarray) -> pa.Table:
     """Returns rows without names as columns x1 … xD, or as one column of fixed-size lists."""
-    known = model.arrays
-    dtype = known.get("dtype") or str(model.flow.dtype).removeprefix("torch.")
-    shape, name = known.get("shape") or model.flow.event_shape, known.get("column")
+    notes = model.arrays
+    dtype = notes.get("dtype") or str(model.flow.dtype).removeprefix("torch.")
+    shape, name = notes.get("shape") or model.flow.event_shape, notes.get("column")
     if np.issubdtype(dtype, np.integer):
-        x = np.clip(np.round(x), *(getattr(np.iinfo(dtype), end) for end in ("min", "max")))
+        x = np.clip(np.round(x), np.iinfo(dtype).min, np.iinfo(dtype).max)
     x = x.astype(dtype).reshape(len(x), *shape)
     one_list = name is not None or len(shape) > 1
-    return array_table(x, known.get("levels"), one_list=one_list, name=name or "image")
+    return array_table(x, notes.get("levels"), one_list=one_list, name=name or "image")
 
 
 def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFrame | np.ndarray":
@@ -116,16 +117,30 @@ def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFram
         if len(found.columns) > 1:
             return np.stack([column.to_numpy() for column in found.columns], 1)
         return np.stack(found[0].to_numpy())
-    fields = [field.with_type(_plain(field.type)) for field in found.schema]
+    as_text = (pa.types.is_dictionary, pa.types.is_temporal)
+    fields = [
+        field.with_type(pa.string()) if any(kind(field.type) for kind in as_text) else field
+        for field in found.schema
+    ]
     return found.cast(pa.schema(fields)).to_pandas()
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_dictionary(kind) or pa.types.is_temporal(kind) else kind
+def check_output(output: Path, suffix: str = ".parquet") -> None:
+    """Raises BadInput unless a file with the suffix can be written there."""
+    folder = output.absolute().parent
+    found, expected = None, ""
+    if output.suffix != suffix or output.is_dir():
+        found, expected = output, f"a file that ends in {suffix}"
+    elif not folder.is_dir():
+        found, expected = f"no folder {folder}", "one: make it"
+    elif not os.access(folder, os.W_OK):
+        found, expected = f"{folder}, where one may not write", "another"
+    if found:
+        raise BadInput(option="--output", found=found, expected=expected)
 
 
-def write(output: Path, kinds: pa.Schema, tables: Iterable[pa.Table]) -> None:
+def write(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Writes tables of one schema into a file, which is complete or absent."""
-    with drafted(output) as draft, pq.ParquetWriter(draft, kinds) as writer:
+    with drafted(output) as draft, pq.ParquetWriter(draft, schema) as writer:
         for each in tables:
             writer.write_table(each)

@@ -20,7 +20,7 @@ from ebflow.errors import BadInput
 from pipelines.config import DensityConfig, EvaluateConfig, Section, Training
 from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
-from pipelines.density.checks import check as check_density
+from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.engine.pipeline import Description, Pipeline

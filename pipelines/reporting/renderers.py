@@ -7,7 +7,7 @@ import base64
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,9 @@ def show(console: Console, summary: Summary) -> None:
     for finding in summary["findings"]:
         console.print(finding)
     if headline := summary["headline"]:
-        _show_table(console, headline["headings"], headline["rows"])
+        wide = table(headline["headings"], headline["rows"])
+        narrow = console.measure(wide).minimum > console.width
+        console.print(table(headline["headings"], headline["rows"], wrap=True) if narrow else wide)
         console.print(headline["note"])
     if summary["claims"]:
         _show_claims(console, summary)
@@ -51,13 +53,6 @@ def show(console: Console, summary: Summary) -> None:
     width = max(map(len, lines))
     for name, text in lines.items():
         console.print(f"{name:<{width}} {text}", soft_wrap=True)
-
-
-def _show_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table; cells take several lines only if the terminal is too narrow."""
-    wide = table(headings, rows)
-    narrow = console.measure(wide).minimum > console.width
-    console.print(table(headings, rows, wrap=True) if narrow else wide)
 
 
 def _show_claims(console: Console, summary: Summary) -> None:

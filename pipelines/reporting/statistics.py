@@ -105,42 +105,32 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    statistic: Callable[..., float],
-    *samples: ArrayLike,
-    seed: int = 0,
+    statistic: Callable[[np.ndarray], float], values: ArrayLike, *, seed: int = 0,
     resamples: int = RESAMPLES,
-) -> Confidence:
+) -> Confidence:  # fmt: skip
     """Returns a statistic with the standard error of a bootstrap over independent units.
 
     The interval is symmetric: take a skewed statistic by its logarithm.
 
     Arguments:
-        statistic: From samples to a number; called ``resamples`` times.
-        *samples: Arrays whose first axis is the same units; all values of a unit stay together.
+        statistic: A function of values to a number; called ``resamples`` times.
+        values: An array whose first axis is the units.
         seed: Seed of the resamples.
         resamples: Their number.
-
-    Raises:
-        ValueError: If samples have different numbers of units, or the statistic of a resample is
-            not finite.
     """
-    arrays = [np.asarray(sample) for sample in samples]
-    units = len(arrays[0])
-    if len({len(array) for array in arrays}) > 1:
-        counts = [len(array) for array in arrays]
-        raise ValueError(f"samples: found {counts} units, expected as many in each")
-    value = float(statistic(*arrays))
+    values = np.asarray(values)
+    value, units = float(statistic(values)), len(values)
     if units < 2:
         return Confidence(value, math.nan, 0)
-    rng = np.random.default_rng(seed)
-    chosen = (rng.integers(units, size=units) for _ in range(resamples))
-    values = np.array([statistic(*(array[rows] for array in arrays)) for rows in chosen])
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"statistic: found {(~np.isfinite(values)).sum()} of {resamples} resampled values "
-            "that are not finite, expected none"
-        )
-    se = float(values.std(ddof=1)) * math.sqrt(units / (units - 1))
+    found = scipy.stats.bootstrap(
+        (np.arange(units),),
+        lambda chosen: statistic(values[chosen]),
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    se = float(found.bootstrap_distribution.std(ddof=1)) * math.sqrt(units / (units - 1))
     return Confidence(value, se, units - 1)
 
 
@@ -160,11 +150,13 @@ class Region:
 
     def inside(self, found: Confidence) -> float:
         """Returns p for θ inside: of TOST, doubled; NaN of a single unit."""
-        return _doubled(max(found.below(self.low), 1 - found.below(self.high)))
+        p = max(found.below(self.low), 1 - found.below(self.high))
+        return float(np.minimum(1.0, 2 * p))
 
     def outside(self, found: Confidence) -> float:
         """Returns p for θ outside, doubled; NaN of a single unit."""
-        return _doubled(min(1 - found.below(self.low), found.below(self.high)))
+        p = min(1 - found.below(self.low), found.below(self.high))
+        return float(np.minimum(1.0, 2 * p))
 
     def worst(self, values: np.ndarray) -> float:
         """Returns the value that is the furthest from where it should be."""
@@ -197,10 +189,6 @@ class Region:
         if math.isinf(self.low):
             return f"less than {self.high:g}"
         return f"{self.low:g} to {self.high:g}"
-
-
-def _doubled(p: float) -> float:
-    return p if math.isnan(p) else min(1.0, 2 * p)
 
 
 def above(bound: float, *, margin: float | None = None) -> Region:

@@ -26,7 +26,6 @@ from pipelines.config import (
     recipes,
 )
 from pipelines.config.files import dump, overlaid, read
-from pipelines.density.checks import check
 from pipelines.training.learned_inverses import RIVALS
 
 ALL = {**OBJECTIVES, **RIVALS}
@@ -227,18 +226,13 @@ def test_only_commands_know_the_command_line():
         assert room == "cli" or "from pipelines.cli" not in file.read_text(), file
 
 
-def test_inverses_are_learned_where_there_are_some():
-    config = recipes.digits().model_copy(update={"objective": ObjectiveConfig(name="free_form")})
-    with pytest.raises(
-        BadInput, match="--model.linear: found None with free_form, expected learn"
-    ):
-        check(config)
-    assert check(changed(config, "model", linear="learned_inverse")).location == "digits"
-
-
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
+        (
+            {"objective": {"name": "free_form"}},
+            "model.linear: found None with free_form, expected learned_inverse",
+        ),
         ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
         ({"train": {"accumulate": 3}}, "expected a multiple of --cluster.workers = 1 ×"),
         (

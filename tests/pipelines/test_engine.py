@@ -38,7 +38,7 @@ from pipelines.config import (
     Training,
 )
 from pipelines.density import graph as density
-from pipelines.density.checks import check as check_density
+from pipelines.density.graph import check as check_density
 from pipelines.engine import (
     WHOLE_NODE,
     Artefact,

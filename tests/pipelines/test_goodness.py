@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from ebflow.randomness import generator
-from pipelines.density import goodness
+from pipelines.density import fit
 from tests.library.conftest import double_precision  # noqa: F401
 
 
@@ -25,7 +25,7 @@ def test_columns_have_scipys_distances_ties_included():
     x[:, 1], y[:, 1] = x[:, 1].round(), y[:, 1].round()
     x[:, 2], y[:, 2] = 0, (y[:, 2] > 0).double()
     expected = [stats.ks_2samp(x[:, k].numpy(), y[:, k].numpy()).statistic for k in range(3)]
-    found = goodness.compared(goodness.columns, x, y, permuted())
+    found = fit.compared(fit.columns, x, y, permuted())
     torch.testing.assert_close(found.values, torch.tensor(expected, dtype=torch.float64))
     assert found.largest == max(expected)
 
@@ -35,7 +35,7 @@ def test_rows_have_the_energy_distance():
     scale = torch.cat([x, y]).std(0)
     one, two = (x / scale).numpy(), (y / scale).numpy()
     expected = 2 * cdist(one, two).mean() - cdist(one, one).mean() - cdist(two, two).mean()
-    found = goodness.compared(goodness.rows, x, y, permuted())
+    found = fit.compared(fit.rows, x, y, permuted())
     assert found.largest == pytest.approx(expected, rel=1e-9)
     assert found.largest > found.bound and found.p_value == 0.01
 
@@ -43,44 +43,44 @@ def test_rows_have_the_energy_distance():
 def test_a_pair_shows_what_its_columns_do_not():
     x, y = drawn(2000, 4, "x"), drawn(2000, 4, "y")
     y[:, 3] = 0.9 * y[:, 0] + math.sqrt(1 - 0.81) * y[:, 3]
-    found = goodness.compared(goodness.pairs, x, y, permuted())
+    found = fit.compared(fit.pairs, x, y, permuted())
     assert divmod(int(found.values.argmax()), 4) in [(0, 3), (3, 0)]
     assert found.largest > 2 * found.bound and found.p_value == 0.01
     torch.testing.assert_close(found.values, found.values.mT)
     assert not found.values.diagonal().any()
-    columns = goodness.compared(goodness.columns, x, y, permuted())
+    columns = fit.compared(fit.columns, x, y, permuted())
     assert columns.largest < columns.bound
 
 
 def test_a_column_that_moved_is_not_the_fault_of_its_pairs():
     x, y = drawn(2000, 3, "x"), drawn(2000, 3, "y")
     y[:, 1] += 5
-    assert goodness.compared(goodness.columns, x, y, permuted()).values.argmax() == 1
-    found = goodness.compared(goodness.pairs, x, y, permuted())
+    assert fit.compared(fit.columns, x, y, permuted()).values.argmax() == 1
+    found = fit.compared(fit.pairs, x, y, permuted())
     assert found.largest < found.bound
 
 
-@pytest.mark.parametrize("distances", [goodness.columns, goodness.pairs, goodness.rows])
+@pytest.mark.parametrize("distances", [fit.columns, fit.pairs, fit.rows])
 def test_equal_laws_are_told_apart_once_in_twenty(distances):
     """Of 100 true nulls, more than 13 beyond the bound have probability 0.0005."""
     alarms = 0
     for seed in range(100):
         x, y = drawn(30, 3, "x", seed), drawn(40, 3, "y", seed)
-        found = goodness.compared(distances, x, y, generator(seed, "permutations"))
+        found = fit.compared(distances, x, y, generator(seed, "permutations"))
         alarms += found.largest > found.bound
     assert alarms <= 13
 
 
 def test_the_same_permutations_give_the_same_numbers():
     x, y = drawn(30, 3, "x"), drawn(40, 3, "y")
-    one, two = (goodness.compared(goodness.pairs, x, y, permuted()) for _ in range(2))
+    one, two = (fit.compared(fit.pairs, x, y, permuted()) for _ in range(2))
     assert (one.bound, one.p_value) == (two.bound, two.p_value)
 
 
 def test_latents_of_a_true_flow_have_a_uniform_transform():
     u = drawn(500, 6, "u").view(500, 2, 3)
-    found = goodness.radii(u)
+    found = fit.radii(u)
     expected = stats.chi2(6).cdf(u.flatten(1).square().sum(1).numpy())
     torch.testing.assert_close(found, torch.from_numpy(expected))
-    assert goodness.uniform(found).p_value > 0.01
-    assert goodness.uniform(goodness.radii(1.2 * u)).p_value < 1e-6
+    assert fit.uniform(found).p_value > 0.01
+    assert fit.uniform(fit.radii(1.2 * u)).p_value < 1e-6

@@ -8,7 +8,7 @@ from ebflow.errors import BadInput
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.density.checks import check
+from pipelines.density.graph import check
 
 from .conftest import Store
 from .trainers import build
@@ -40,7 +40,7 @@ def test_a_training_draws_what_rows_lack(file, tmp_path, monkeypatch):
 
 
 def test_rows_that_memory_does_not_hold_are_not_imputed(file, monkeypatch):
-    monkeypatch.setattr("pipelines.density.checks.BUDGET", 1_000)
+    monkeypatch.setattr("pipelines.density.graph.BUDGET", 1_000)
     data = {"source": str(file), "missing": "impute"}
     check(DensityConfig(data={**data, "missing": "drop"}, **OPTIONS))
     with pytest.raises(BadInput, match="data.missing: found impute with 5760 bytes of training"):

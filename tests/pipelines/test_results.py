@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines.config import ModelConfig
-from pipelines.density.likelihoods import better, cells, lines
+from pipelines.density.likelihoods import better, lines
 from pipelines.density.likelihoods import warnings as found
 
 GOOD = {
@@ -28,7 +28,7 @@ def doubts(manifest=IMAGES, model=None, **numbers):
 
 
 def table(numbers):
-    return [cells(line) for line in lines(numbers)]
+    return [line.cells for line in lines(numbers)]
 
 
 def test_a_good_run_has_none():

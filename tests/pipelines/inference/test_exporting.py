@@ -15,8 +15,8 @@ import ebflow
 from ebflow.bijections.activations import Elementwise
 from ebflow.randomness import RowGenerator, uniform
 from pipelines.errors import StageFailed
-from pipelines.inference import commands, exporting
-from pipelines.inference.models import Model, found
+from pipelines.inference import exporting
+from pipelines.inference.models import Model, checkpoint_folder
 
 from .conftest import CONTEXT, NAMES
 
@@ -70,7 +70,7 @@ def program():
 def scored_elsewhere(program, folder, kind, inputs):
     """Loads a file in that program; returns log-densities and what the file says."""
     np.savez(folder / "given.npz", **{name: value.numpy() for name, value in inputs.items()})
-    names = (f"flow{commands.SUFFIXES[kind]}", "given.npz", "out.npy")
+    names = (f"flow{exporting.FORMATS[kind][0]}", "given.npz", "out.npy")
     request = [kind, *(str(folder / name) for name in names)]
     print(json.dumps(request), file=program.stdin, flush=True)
     about = json.loads(program.stdout.readline())
@@ -83,11 +83,11 @@ def test_a_file_scores_as_the_flow_does(
     request, kind, what, ebflow, tracking_home, tmp_path, program
 ):
     folder = request.getfixturevalue("image_model" if what == "images" else "conditional")
-    output = tmp_path / f"flow{commands.SUFFIXES[kind]}"
+    output = tmp_path / f"flow{exporting.FORMATS[kind][0]}"
     done = ebflow("export", folder, "--format", kind, "--output", output)
     assert (done.code, done.err) == (0, [])
     assert [line.split()[0] for line in done.out] == ["takes", "checked", "written"]
-    flow = Model("", found(folder, "")).flow
+    flow = Model("", checkpoint_folder(folder, "")).flow
     context = None if what == "images" else flow.context_mean.expand(1_000, -1).clone()
     x = flow(context).sample_tensor(
         1_000 if context is None else (), generator=RowGenerator(5, "rows")
@@ -137,7 +137,7 @@ def test_refusals(ebflow, tracking_home, conditional, words, line):
 
 
 def test_onnx_names_what_is_not_installed(ebflow, conditional, monkeypatch, tmp_path):
-    monkeypatch.setattr(commands, "find_spec", lambda name: None)
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     words = "--format", "onnx", "--output", tmp_path / "flow.onnx"
     done = ebflow("export", conditional, *words)
     assert re.search(r"no onnx, onnxruntime, onnxscript, .*ebflow\[export\]", done.refusal)
@@ -180,7 +180,7 @@ def test_a_graph_that_gives_other_numbers_is_not_left(tmp_path, monkeypatch):
         path.write_text(about)
         return lambda given: given["x"].sum(1)
 
-    monkeypatch.setitem(exporting.FORMATS, "torch-export", wrong)
+    monkeypatch.setitem(exporting.FORMATS, "torch-export", (".pt2", wrong))
     with pytest.raises(StageFailed, match="differ from the flow's by"):
         written("torch-export", Rounding(), tmp_path)
     assert not list(tmp_path.iterdir())
@@ -189,5 +189,5 @@ def test_a_graph_that_gives_other_numbers_is_not_left(tmp_path, monkeypatch):
 def written(kind, layer, folder):
     model = Model("m", folder)
     model.__dict__["flow"] = ebflow.Flow((3,), [layer])
-    output = folder / f"flow{commands.SUFFIXES[kind]}"
-    exporting._exported(model, commands.Export("m", kind, output))
+    output = folder / f"flow{exporting.FORMATS[kind][0]}"
+    exporting._exported(model, exporting.Export("m", kind, output))

@@ -9,7 +9,7 @@ import pytest
 import ebflow as library
 from pipelines.inference.matching import match
 from pipelines.inference.models import opened
-from pipelines.inference.scoring import scores
+from pipelines.inference.rows import Score
 
 from .conftest import NAMES, grouped, people, save_mlflow
 
@@ -31,7 +31,7 @@ def expected(model, rows, tmp_path):
     rows.to_parquet(tmp_path / "rows.parquet")
     with opened(str(model)) as named:
         reader = match(tmp_path / "rows.parquet", named)
-        return scores(named, reader, 0, 40, seed=0)["log_prob"].to_numpy()
+        return Score("", "", None).table(named, reader, 0, 40)["log_prob"].to_numpy()
 
 
 def test_a_prediction_is_a_score(loaded, rows, expected):
@@ -81,7 +81,9 @@ def test_the_signature_names_columns(loaded):
 def test_images_are_arrays(image_model, tmp_path):
     with opened(str(image_model)) as named:
         found = match("digits", named).window(0, 5).x
-        expected = scores(named, match("digits", named), 0, 5, seed=0)["log_prob"].to_numpy()
+        expected = (
+            Score("", "", None).table(named, match("digits", named), 0, 5)["log_prob"].to_numpy()
+        )
     loaded = save_mlflow(image_model, tmp_path / "model")
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
     with pytest.raises(Exception, match="shape"):
@@ -105,7 +107,7 @@ def test_contexts_are_columns(conditional, tmp_path):
 def test_images_of_classes_are_a_column(class_model, tmp_path):
     with opened(str(class_model)) as named:
         found = match("digits", named)
-        expected = scores(named, found, 0, 5, seed=0)["log_prob"].to_numpy()
+        expected = Score("", "", None).table(named, found, 0, 5)["log_prob"].to_numpy()
         x, labels, _ = found.window(0, 5)
     rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
     loaded = save_mlflow(class_model, tmp_path / "model")

@@ -17,11 +17,10 @@ from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import open_source
-from pipelines.inference import REFERENCE, scoring
 from pipelines.inference.matching import match
 from pipelines.inference.models import opened
-from pipelines.inference.reference import Reference, p_values, ranks
-from pipelines.inference.scoring import scores
+from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
+from pipelines.inference.rows import Score
 
 from ..conftest import Store
 from ..nodes import Cluster
@@ -167,7 +166,7 @@ def test_an_interrupted_score_leaves_nothing(ebflow, model, people_file, tmp_pat
     def interrupted(*where, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scoring, "scores", interrupted)
+    monkeypatch.setattr(Score, "table", interrupted)
     result = ebflow("score", model, people_file, "--output", tmp_path / "s.parquet")
     assert result.code != 0
     assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]
@@ -248,7 +247,7 @@ def test_integer_data_have_bits_a_dimension_and_noise_by_row(ebflow, image_model
     bits, nats = (found[name].to_numpy() for name in ("bits_per_dim", "log_prob"))
     np.testing.assert_allclose(bits, -nats / (64 * math.log(2)))
     with opened(str(image_model)) as named:
-        part = scores(named, match("digits", named), 700, 720, seed=0)
+        part = Score("", "", None).table(named, match("digits", named), 700, 720)
     np.testing.assert_allclose(part["log_prob"].to_numpy(), nats[700:720], rtol=1e-5)
     assert "p_value" not in found.column_names
 
@@ -298,6 +297,6 @@ def test_two_nodes_give_the_numbers_of_one(model, tmp_path):
     with Cluster() as cluster, cluster.nodes(1, 1):
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
         store.run(*words, "two.parquet", RAY_ADDRESS=f"127.0.0.1:{cluster.port}", **token)
-        assert len(cluster.used("_block")) == 2
+        assert len(cluster.used("_remote_block")) == 2
     assert pq.read_metadata(tmp_path / "two.parquet").num_rows == 1_000_000
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
