@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from pipelines.config import ClusterConfig, ObjectiveConfig
+from pipelines.config import ClusterConfig, ModelConfig, ObjectiveConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
 
 Name = Literal[
@@ -30,18 +30,14 @@ class StepsConfig(Section):
     """Timed training steps of several objectives on one network.
 
     Attributes:
-        net: Two dense layers, or six convolutions.
-        variant: Another activation of dense layers, or padding of convolutions.
-        objectives: Their names; with ``steps.ANCHORED`` behind it, one beside an anchor.
-        side: Height and width of the images, a multiple of 4.
+        shape: The shape of an example.
+        objectives: Their names; with ``runtime.ANCHORED`` behind it, one beside an anchor.
         seconds: Minimum time per objective.
     """
 
-    net: Literal["FC", "CNN"] = "FC"
-    variant: Literal["plain", "spline", "circular"] = "plain"
+    model: ModelConfig = ModelConfig()
+    shape: tuple[int, ...] = (784,)
     objectives: tuple[str, ...] = ()
-    channels: int = 1
-    side: int = 28
     seconds: float = 1.0
     threads: int = 2
 

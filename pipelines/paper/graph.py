@@ -36,7 +36,7 @@ MEASURES: dict[type[Section], Stage] = {
     FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
     PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
     configs.StackConfig: Stage("pipelines.paper.stack", needs=needs_from_config),
-    configs.StepsConfig: Stage("pipelines.paper.steps", needs=WHOLE_NODE),
+    configs.StepsConfig: Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
 }
 """Stages that measure, by the type of their configuration."""
 

@@ -3,20 +3,41 @@ r"""The time of a training step against D: dense networks and CNNs, every object
 For large sizes a step takes about :math:`t = e^a D^b`: b is near 2 if matrix products of a batch
 dominate, and near 3 if factorizations do. A line is fitted to :math:`\log t = a + b \log D`. An
 objective with the smaller b overtakes the other at a *crossover*.
+
+The stage ``runtime`` measures the steps on one network, beside this machine's peak. A step is
+loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn, round after
+round, so that slow phases of the machine affect them alike. The minimum of each is reported. They
+share the flow's weights, optimizer and anchor, which do not change the cost of a step, so that
+memory is that of one training.
 """
 
+import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from ebflow.objectives import OBJECTIVES
+from ebflow.anchor import Anchor
+from ebflow.bijections import Convolution, Dense
+from ebflow.flow import Flow
+from ebflow.loss import Loss, LossModule, Progress
+from ebflow.objectives import OBJECTIVES, lazy_ml
+from ebflow.randomness import RowGenerator, generator
+from pipelines.config import ModelConfig
 from pipelines.paper.cell import NORMAL, Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.paper.steps import ANCHORED
 from pipelines.reporting.statistics import Confidence
+from pipelines.tracking.run import StageRun
+from pipelines.training import nets
 
 LEAST = 256
 """The smallest D of the fit: below, a step has a minimum time that is no power of D."""
@@ -24,20 +45,41 @@ LEAST = 256
 Times = Mapping[int, float]
 """Step times in milliseconds by D."""
 
+ANCHORED = " + anchor"
+"""Suffix of an objective beside an anchor of weight 1."""
+
+INTERVAL = 100
+"""Steps between refreshes of an anchor; a step's time includes this share of a refresh."""
+
+BURST = 5
+"""Steps of an objective at a time."""
+
+Step = Callable[[], Tensor]
+"""Does one training step, and returns the loss."""
+
+LEAKY = {"depth": 2, "activation": "smooth_leaky_relu", "noise": 0.1, "calibrated": False}
+FC = ModelConfig(**LEAKY)
+CNN = ModelConfig(architecture="convolutional", kernel_size=7, hidden=0, sign=-1, **LEAKY)
+
 DENSE = tuple(OBJECTIVES) + tuple(f"{name}{ANCHORED}" for name in ("dsm", "ssm"))
 CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name not in ("relative_ml", "exact_sm"))
 """Without relative_ml, which equals ml there, and exact_sm, which has D tangents."""
 
-KINDS: dict[tuple[str, int, str], tuple[tuple[int, ...], tuple[str, ...]]] = {
-    ("FC", 1, "plain"): ((8, 16, 28, 40, 56), DENSE),
-    ("CNN", 1, "plain"): ((16, 28, 40), CONVOLUTIONAL),
-    ("CNN", 3, "plain"): ((16, 24, 32), CONVOLUTIONAL),
-    ("FC", 1, "spline"): ((28,), ("ml", "lazy_ml", "dsm", f"dsm{ANCHORED}")),
-    ("CNN", 1, "circular"): ((28,), ("ml", "dsm")),
-    ("CNN", 3, "circular"): ((32,), ("ml", "dsm")),
+SPLINE, CIRCULAR = FC.changed(activation="spline"), CNN.changed(padding="circular")
+KINDS: dict[tuple[str, str], tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]] = {
+    ("FC", "grey"): (FC, (8, 16, 28, 40, 56), DENSE),
+    ("CNN", "grey"): (CNN, (16, 28, 40), CONVOLUTIONAL),
+    ("CNN", "colour"): (CNN, (16, 24, 32), CONVOLUTIONAL),
+    ("FC spline", "grey"): (SPLINE, (28,), ("ml", "lazy_ml", "dsm", f"dsm{ANCHORED}")),
+    ("CNN circular", "grey"): (CIRCULAR, (28,), ("ml", "dsm")),
+    ("CNN circular", "colour"): (CIRCULAR, (32,), ("ml", "dsm")),
 }
-"""Sides of the images and objectives, by network, channels and variant. A dense network sees
-colours as further pixels. Variants are timed at the side that the table shows."""
+"""Network, sides of the images and objectives, by names of network and images. The last ones are
+timed at the side that the table shows."""
+
+CHANNELS = {"grey": 1, "colour": 3}
+SHOWN = {"grey": 28 * 28, "colour": 3 * 32 * 32}
+"""D of the images in the table."""
 
 SMOKE = (8, 12, 16)
 
@@ -48,62 +90,165 @@ PUBLISHED = {
 }
 """Milliseconds by network and D, read off the paper's figure, which does not name its GPU."""
 
-SHOWN = {1: 28, 3: 32}
-"""Side of the images in the table, by channels."""
-
 METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST} on"
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and size."""
-    for (net, channels, variant), (sides, objectives) in KINDS.items():
+    for (net, images), (model, sides, objectives) in KINDS.items():
         for side in SMOKE[-len(sides) :] if config.scale == "smoke" else sides:
-            labels = {"net": net, "variant": variant, "images": f"{channels}×{side}×{side}"}
+            shape = (CHANNELS[images], side, side)
             steps = StepsConfig(
-                net=net, channels=channels, variant=variant, objectives=objectives, side=side,
-                threads=config.threads, seconds=SECONDS[config.scale],
-            )  # fmt: skip
+                model=model,
+                shape=(math.prod(shape),) if model.architecture == "dense" else shape,
+                objectives=objectives,
+                seconds=SECONDS[config.scale],
+                threads=config.threads,
+            )
+            labels = {"net": net, "images": images, "side": str(side)}
             yield Cell(labels, steps, method=METHOD)
+
+
+def runtime(config: StepsConfig, *, run: StageRun) -> None:
+    """Writes ``timings.json``, objective by objective. No other stage may run meanwhile."""
+    run.log_params(config.model_dump())
+    torch.set_num_threads(config.threads)
+    weights = generator(0, "benchmark")
+    flow = nets.net(config.model, config.shape, generator=weights, dtype=torch.float32)
+    rows = benchmark(flow, config.objectives, peak=measured_peak(), seconds=config.seconds)
+    (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
+    run.log_metrics(
+        {f"time/step_ms/{row['label'].replace(' + ', '_')}": row["ms"] for row in rows}
+    )
+
+
+def benchmark(
+    flow: Flow, labels: Sequence[str], *, peak: float, batch: int = 100, seconds: float = 2.0
+) -> list[dict[str, Any]]:
+    """Returns the timings of objectives.
+
+    Each has ``size`` (D), ``label``, ``ms`` (the minimum step time) and ``peak_fraction`` (FLOP of
+    the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted). Slow
+    objectives do at least 5 steps.
+    """
+    subject = Subject(flow)
+    refreshed = [label for label in labels if subject.anchor_of(label)]
+    refresh = _minimum({"": subject.anchor.refresh}, seconds)[""] if refreshed else 0.0
+    steps = {label: subject.stepper(label, batch) for label in labels}
+    flops = {label: step_flops(flow, label, batch, step) for label, step in steps.items()}
+    rows = []
+    for label, minimum in _minimum(steps, seconds, BURST).items():
+        spent = minimum + (refresh / INTERVAL if label in refreshed else 0.0)
+        fraction = None if flops[label] is None else flops[label] / (spent * peak)
+        size = math.prod(flow.event_shape)
+        rows.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction})
+    return rows
+
+
+def _minimum(
+    actions: Mapping[str, Callable[[], object]], seconds: float, burst: int = 1
+) -> dict[str, float]:
+    """Returns the minimum time of each action; they take turns until each has had its seconds."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    while due := [name for name, spent in times.items() if not spent or sum(spent) < seconds]:
+        for name in due:
+            for _ in range(burst):
+                start = time.perf_counter()
+                actions[name]()
+                times[name].append(time.perf_counter() - start)
+    return {name: min(spent) for name, spent in times.items()}
+
+
+class Subject:
+    """A flow with the optimizer and the anchor that the steps of all objectives share."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow, self.parameters = flow, list(flow.parameters())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-6, fused=True)
+        self.anchor = Anchor(flow, interval=10**9)
+
+    def anchor_of(self, label: str) -> Anchor | None:
+        """Returns the anchor if the objective has one."""
+        return self.anchor if label == "lazy_ml" or label.endswith(ANCHORED) else None
+
+    def stepper(self, label: str, batch: int) -> Step:
+        """Returns a training step of an objective."""
+        module, count = LossModule(self.flow, self._loss(label)), itertools.count()
+        noise = RowGenerator(0, "benchmark", label)
+        rows = generator(0, "benchmark", label)
+        x = torch.randn(batch, *self.flow.event_shape, generator=rows)
+
+        def step() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            value: Tensor = module(x, None, noise, Progress(next(count)))[0].mean()
+            value.backward(inputs=self.parameters)
+            self.optimizer.step()
+            return value.detach()
+
+        return step
+
+    def _loss(self, label: str) -> Loss:
+        anchor, name = self.anchor_of(label), label.removesuffix(ANCHORED)
+        if name == "lazy_ml":
+            return Loss(partial(lazy_ml, anchor=anchor), anchor=anchor)
+        return Loss(OBJECTIVES[name], anchor=anchor, anchor_weight=float(anchor is not None))
+
+
+def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
+    """Does a step; returns its FLOP without element-wise work.
+
+    PyTorch counts matrix products and convolutions. For every dense layer of n coordinates this
+    adds LU (2/3 n³) of ``ml`` and ``sml``, the inverse for the gradient of ``ml`` (2 n³), and the
+    triangular solutions of ``sml`` (2 B n²). Returns None for convolutions by ``ml`` and ``sml``.
+    """
+    with FlopCounterMode(display=False) as counter:
+        step()
+    name = label.removesuffix(ANCHORED)
+    cubic = {"ml": 8 / 3, "sml": 2 / 3}.get(name, 0.0)
+    if cubic and any(isinstance(layer, Convolution) for layer in flow.layers):
+        return None
+    solved = 2 * batch if name == "sml" else 0
+    sizes = [len(layer.weight) for layer in flow.layers if isinstance(layer, Dense)]
+    return counter.get_total_flops() + sum(cubic * n**3 + solved * n**2 for n in sizes)
+
+
+def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3) -> float:
+    """Returns the best float32 matrix product of this machine in FLOP/s, over square sizes."""
+    squares = {n: [torch.randn(n, n) for _ in range(3)] for n in sizes}
+    products = {n: partial(torch.mm, a, b, out=out) for n, (a, b, out) in squares.items()}
+    return max(2 * n**3 / least for n, least in _minimum(products, seconds).items())
 
 
 def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns the growth of step times with D, per network, kind of images and objective."""
-    kind = ["net", "channels", "variant"]
-    timings = pd.concat(
-        pd.read_json(one.folders[0] / "timings.json").assign(
-            **one.cell.config.model_dump(include={*kind})
-        )
-        for one in finished
-    )
-    shared = finished[0].cell.provenance()
-    rows = []
-    for _, group in timings.groupby(kind, sort=False):
+    frames = []
+    for one in finished:
+        net, images, _ = one.cell.labels.values()
+        timings = pd.read_json(one.folders[0] / "timings.json")
+        frames.append(timings.assign(net=net, images=images))
+    shared, rows = finished[0].cell.provenance(), []
+    for (net, images), group in pd.concat(frames).groupby(["net", "images"], sort=False):
         exact = group[group["label"] == "ml"]
-        rows += [
-            {**shared, **_row(steps, exact)} for _, steps in group.groupby("label", sort=False)
-        ]
+        for objective, steps in group.groupby("label", sort=False):
+            labels = {"net": net, "images": images, "objective": objective}
+            rows.append({**shared, "labels": labels, **_row(labels, steps, exact)})
     return rows
 
 
-def _row(steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
-    """Returns the row of an objective on a kind of network, beside exact likelihood."""
-    first, plain = steps.iloc[0], steps["variant"].iloc[0] == "plain"
-    size = min(first["channels"] * SHOWN[first["channels"]] ** 2, steps["size"].max())
+def _row(labels: Mapping[str, str], steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
+    """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
+    net, images, objective = labels.values()
+    size = min(SHOWN[images], steps["size"].max())
     shown = steps.set_index("size").loc[size]
     times, exact_times = (dict(zip(one["size"], one["ms"], strict=True)) for one in (steps, exact))
     fit, peak = exponent(times), shown["peak_fraction"]
-    published = PUBLISHED.get((first["net"], size), {}) if plain else {}
+    alone = len(times) == 1 or objective == "ml"
     return {
-        "labels": {
-            "net": first["net"] if plain else f"{first['net']} {first['variant']}",
-            "images": "grey" if first["channels"] == 1 else "colour",
-            "objective": first["label"],
-        },
-        "published": published.get(first["label"]),
+        "published": PUBLISHED.get((net, size), {}).get(objective),
         "exponent": fit and fit.value,
         "exponent_se": fit and (fit.interval().high - fit.value) / NORMAL,
-        "crossover": crossover(times, exact_times) if plain and first["label"] != "ml" else None,
+        "crossover": None if alone else crossover(times, exact_times),
         "time/step_ms": shown["ms"],
         "peak_percent": None if pd.isna(peak) else 100 * peak,
         "times": [list(pair) for pair in times.items()],

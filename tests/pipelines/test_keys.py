@@ -122,7 +122,7 @@ STAGES = (
         f"pipelines.{package}.{name}"
         for package, names in (
             ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
-            ("paper", ("compare", "fill", "peer", "stack", "steps", "toy")),
+            ("paper", ("compare", "fill", "peer", "runtime", "stack", "toy")),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names
@@ -150,7 +150,7 @@ def test_the_stages_are_found():
         ("pipelines.paper.peer", "pipelines.data.dataset"),
         ("pipelines.paper.compare", "pipelines.paper.scores"),
         ("pipelines.paper.fill", "ebflow.train"),
-        ("pipelines.paper.steps", "ebflow.anchor"),
+        ("pipelines.paper.runtime", "ebflow.anchor"),
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),

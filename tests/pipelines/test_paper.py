@@ -198,7 +198,7 @@ def timed(folder, scale):
     cells = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale=scale))
     finished = []
     for index, cell in enumerate(cells):
-        size = cell.config.channels * cell.config.side**2
+        size = math.prod(cell.config.shape)
         finished.append(Finished(cell, [folder / str(index)]))
         finished[-1].folders[0].mkdir()
         made = [

@@ -8,7 +8,7 @@ from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
-from pipelines.paper.steps import ANCHORED, Subject, measured_peak, step_flops
+from pipelines.paper.runtime import ANCHORED, Subject, measured_peak, step_flops
 
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2

@@ -14,9 +14,8 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from ebflow.architectures import glow
-from pipelines.paper.config import StepsConfig
-from pipelines.paper.steps import Subject, net
+from ebflow.architectures import dense, glow
+from pipelines.paper.runtime import Subject
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -53,7 +52,7 @@ def memory_of(labels):
     A step by ``dsm`` comes first, so that each of them finds Adam's moments in memory.
     """
     torch.set_num_threads(os.cpu_count())
-    subject = Subject(net(StepsConfig(net="FC", channels=3, side=64)))
+    subject = Subject(dense((3 * 64 * 64,), noise=0.1, generator=seeded()))
     for label in ("dsm", *labels):
         moved(subject, label, BATCH)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT

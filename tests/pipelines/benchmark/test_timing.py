@@ -1,39 +1,43 @@
 """The benchmark's steps are those of training; its figures fit each other. No time is asserted."""
 
+import math
+
 import pytest
+import torch
 
 from ebflow.architectures import convolutional, dense
+from ebflow.randomness import generator
 from pipelines.paper.compare import EXPERIMENTS
-from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.paper.runtime import KINDS
-from pipelines.paper.steps import Subject, benchmark, net, step_flops
+from pipelines.paper.config import PaperConfig
+from pipelines.paper.runtime import Subject, benchmark, step_flops
+from pipelines.training.nets import net
+
+CELLS = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke"))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_objective_of_a_net_steps(kind):
-    name, channels, variant = kind
-    subject = Subject(net(StepsConfig(net=name, channels=channels, variant=variant, side=12)))
-    for label in KINDS[kind][1]:
+def made_of(config):
+    return net(config.model, config.shape, generator=generator(0), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("cell", CELLS[:1] + CELLS[3:4] + CELLS[9:], ids=lambda cell: cell.title)
+def test_every_objective_of_a_net_steps(cell):
+    subject = Subject(made_of(cell.config))
+    for label in cell.config.objectives:
         step = subject.stepper(label, 2)
         step()
         step()
 
 
-@pytest.mark.parametrize("kind, variant", [kind[::2] for kind in KINDS], ids=str)
-def test_nets_of_growing_images(kind, variant):
-    for side in (12, 16):
-        flow = net(StepsConfig(net=kind, variant=variant, channels=3, side=side))
-        assert flow.event_shape == ((3, side, side) if kind == "CNN" else (3 * side**2,))
+def test_nets_are_those_of_their_names():
+    for cell in CELLS:
+        flow, (name, images, side) = made_of(cell.config), cell.labels.values()
+        channels = 1 if images == "grey" else 3
+        assert math.prod(flow.event_shape) == channels * int(side) ** 2
         kinds = {type(layer).__name__ for layer in flow.layers}
-        assert ("MonotoneSpline" in kinds) == (variant == "spline")
+        assert ("MonotoneSpline" in kinds) == ("spline" in name)
         paddings = {getattr(layer, "padding", None) for layer in flow.layers} - {None}
-        zero = "zero" if variant == "plain" else variant
-        assert paddings == ({zero} if kind == "CNN" else set())
-
-
-def test_every_net_of_a_short_run_can_be_made():
-    for cell in EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke")):
-        assert net(cell.config).event_shape and cell.config.objectives
+        padding = "circular" if "circular" in name else "zero"
+        assert paddings == ({padding} if "CNN" in name else set())
 
 
 @pytest.mark.parametrize("made", [lambda: dense((8,)), lambda: convolutional((1, 4, 4))])
