@@ -6,9 +6,9 @@ the same model, so the results are the same to the bit.
 
 import math
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -50,7 +50,7 @@ ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(ABC):
     """A command that reads rows, and its options."""
 
     model: ModelName
@@ -67,9 +67,6 @@ class Command:
 
     SIZE: ClassVar[int]
     """Rows of a block."""
-
-    def check(self, model: Model, reader: Reader) -> None:
-        """Raises BadInput if the command is not for the model or the source."""
 
     @abstractmethod
     def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
@@ -140,14 +137,6 @@ class Impute(Command):
 
     SIZE: ClassVar[int] = 250
 
-    def check(self, model: Model, reader: Reader) -> None:
-        """Raises BadInput for images, and for columns whose names the output needs."""
-        if reader.levels is not None or len(model.flow.event_shape) != 1:
-            raise BadInput(file=reader.label, found="images", expected="a table of numbers")
-        if clash := set(ADDED) & set(reader.layout.reads):
-            found = f"column {min(clash)}, which the output adds"
-            raise BadInput(file=reader.label, found=found, expected="another name")
-
     def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
         """Returns samples, those of a row together."""
         x, context = batch(reader, first, last, missing=True)
@@ -191,18 +180,29 @@ def impute(words: Sequence[str]) -> int:
     if command.steps < 4 or command.steps % 2:
         expected = "an even number of at least 4"
         raise BadInput(option="--steps", found=command.steps, expected=expected)
-    return _run(command)
+    return _run(command, check=_check_imputable)
 
 
-def _run(command: Command) -> int:
-    """Writes the table about all rows into the output; returns the exit code."""
+def _check_imputable(model: Model, reader: Reader) -> None:
+    """Raises BadInput for images, and for columns whose names the output needs."""
+    if reader.levels is not None or len(model.flow.event_shape) != 1:
+        raise BadInput(file=reader.label, found="images", expected="a table of numbers")
+    if clash := set(ADDED) & set(reader.layout.reads):
+        found = f"column {min(clash)}, which the output adds"
+        raise BadInput(file=reader.label, found=found, expected="another name")
+
+
+def _run(
+    command: Command, check: Callable[[Model, Reader], None] = lambda model, reader: None
+) -> int:
+    """Writes the table about all rows into the output, after a check; returns the exit code."""
     tables.check_output(command.output)
     if command.workers is not None and command.workers < 1:
         raise BadInput(option="--workers", found=command.workers, expected="at least 1")
     console = terminal(soft_wrap=True)
     with opened(command.model) as model:
         reader = match(command.data, model)
-        command.check(model, reader)
+        check(model, reader)
         console.print(summary(reader))
         if command.dry_run:
             return 0

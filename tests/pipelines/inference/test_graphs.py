@@ -6,7 +6,6 @@ import torch
 import ebflow
 from ebflow import preprocessing
 from ebflow.bijections import Dequantize
-from ebflow.bijections.activations import Elementwise
 from ebflow.randomness import RowGenerator, generator, uniform
 from ebflow.tables.rows import Rows
 from pipelines.inference.exporting import Graph, traced
@@ -75,21 +74,6 @@ def test_reals_take_no_noise_and_a_mixture_is_a_base():
     assert graph.inputs == ("x",)
     x = x.to(flow.device, flow.dtype)
     torch.testing.assert_close(traced(graph).module()(x=x), flow.log_prob(x))
-
-
-def test_a_layer_that_decides_by_values_cannot_be_traced():
-    class Deciding(Elementwise):
-        def value(self, x):
-            return 2 * x if x.sum() > 0 else x
-
-        def derivatives(self, x, order):
-            return (torch.ones_like(x),) * order
-
-        def inverse(self, y):
-            return y
-
-    with pytest.raises(RuntimeError):
-        traced(Graph(ebflow.Flow((3,), [Deciding()])))
 
 
 @pytest.mark.parametrize("name", ["dense", "coupling", "autoregressive"])
