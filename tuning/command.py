@@ -84,8 +84,7 @@ def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
 def _has_started(run: "Run") -> bool:
     """Returns True if the search was interrupted, or has ended."""
     from pipelines.engine import runner
-    from pipelines.engine.checks import check
     from tuning.search import interrupted
 
-    inputs = check(run)
+    inputs = runner.check(run)
     return interrupted(inputs[1]) or runner.plan(run, inputs).get("search") == "cached"

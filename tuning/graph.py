@@ -19,8 +19,8 @@ from pipelines.config.source import examined, held_out
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine import Artefact, Source, Stage
+from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.engine.tasks import gather_cells, subgraph
 from tuning.config import TuneConfig
 from tuning.search import concurrency, this_machine
 from tuning.space import Suggest, space

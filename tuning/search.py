@@ -24,7 +24,7 @@ from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training, canonical
 from pipelines.data.manifest import Manifest
-from pipelines.engine.resources import Needs, needs_from_config
+from pipelines.engine.stages import Needs, needs_from_config
 from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pkgutil import resolve_name
 
 from ebflow.errors import BadInput, printable
-from pipelines.cli.studies import STUDIES
 from pipelines.cluster import environment
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
@@ -28,6 +27,13 @@ MISSING = (
     'pip install "ebflow[system]"'
 )
 
+STUDIES = {
+    "paper": "pipelines.paper.graph:PAPER",
+    "gradient-alignment": "pipelines.gradient_alignment.graph:ALIGNMENT",
+    "sample-complexity": "pipelines.sample_complexity.graph:SAMPLE_COMPLEXITY",
+}
+"""The studies that ``ebflow run`` knows: the name of each, and its pipeline as ``module:name``."""
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "run density": ("pipelines.cli.run:density", "train, evaluate and report a flow on data"),
     **{f"run {name}": (graph, "") for name, graph in STUDIES.items()},
@@ -41,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ui": ("pipelines.cli.runs:ui", "show all runs in MLflow"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
-    "store verify": ("pipelines.cli.store:verify", "find corrupt artefacts in the store"),
+    "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
 }
 """The function of each command, as ``module:name``, and its line of help.
 
@@ -74,7 +80,8 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         return FAILED
     except OSError as error:
-        return _stop(FAILED, f"{error.strerror or error}: {error.filename or 'no file'}")
+        file = f": {error.filename}" if error.filename else ""
+        return _stop(FAILED, f"{error.strerror or error}{file}")
     except KeyboardInterrupt:
         return _stop(INTERRUPTED, f"interrupted; resume with: {shlex.join(['ebflow', *words])}")
 

@@ -120,6 +120,13 @@ def of_study(options: RunOptions, kind: type[Section]) -> Section:
     """
     in_file = options.in_file()
     fields = merge(in_file, options.typed)
+    if in_file.get("scale", fields.get("scale")) != fields.get("scale"):
+        raise BadInput(
+            option="--scale",
+            found=f"{fields['scale']} with {options.file}, which has scale {in_file['scale']}",
+            expected="one scale",
+            hint="Leave out --config, whose values would replace those of the scale",
+        )
     file = None if "scale" in options.typed else options.file
     base = checked(kind, {name: fields[name] for name in ("scale",) if name in fields}, file)
     return overlaid(overlaid(base, in_file, options.file), options.typed)

@@ -101,8 +101,7 @@ def run_of(
     recipe: str | None = None,
 ) -> "Run":
     """Returns the run of a command, whose words start with ``run`` or ``tune``."""
-    from pipelines.engine.pipeline import Run
-    from pipelines.engine.retries import Retries
+    from pipelines.engine.pipeline import Retries, Run
 
     name = config.name or config.experiment
     folder = words[1] if words[0] == "run" else words[0]
@@ -125,10 +124,9 @@ def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
         The summary; nothing after a dry run.
     """
     from pipelines.engine import runner
-    from pipelines.engine.checks import check
     from pipelines.reporting.renderers import show
 
-    inputs, console = check(run), terminal()
+    inputs, console = runner.check(run), terminal()
     console.print(line)
     if options.dry_run:
         planned = runner.plan(run, inputs)

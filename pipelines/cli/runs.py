@@ -1,8 +1,10 @@
-"""``ebflow runs`` and ``ebflow ui``: the runs that MLflow has, as a table and as its pages."""
+"""``ebflow runs|ui|store verify``: the runs that MLflow has, and the artefacts of the store."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
@@ -13,13 +15,11 @@ from rich.text import Text
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.reporting.terminal import terminal
-from pipelines.store.paths import user_cache, without_password
+from pipelines.store.files import without_password
 from pipelines.tracking.server import check_port, served
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-    Family = tuple[Run, Sequence[Run]]
 
 SHOWN = ("test/nll", "test/bpd")
 COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "yellow"}
@@ -37,8 +37,6 @@ class Runs:
     """only runs of this experiment, such as density; None: all"""
     limit: int = 20
     """runs at most"""
-    children: bool = False
-    """also show the stages of each run"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,15 @@ class Ui:
 
     port: int = 5000
     """port, 1 … 65535"""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Reads all artefacts of the store and lists those that are corrupt.
+
+    A run compares only sizes and modification times. It recomputes corrupt artefacts once they
+    are deleted.
+    """
 
 
 def run(words: Sequence[str]) -> int:
@@ -62,10 +69,7 @@ def run(words: Sequence[str]) -> int:
         runs = history.newest(
             client, experiment=options.experiment, limit=options.limit, metric=options.best_by
         )
-        families = [
-            (found, history.children(client, found) if options.children else []) for found in runs
-        ]
-    terminal().print(_table(families, options.best_by))
+    terminal().print(_table(runs, options.best_by))
     return 0
 
 
@@ -84,10 +88,22 @@ def ui(words: Sequence[str]) -> int:
     print(f"MLflow at {address} (Ctrl-C ends it)")
     server = ["server", "--workers", "1", "--backend-store-uri", uri]
     server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    return served(server, port, user_cache() / "ui.log")  # the store may be another's
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return served(server, port, cache / "ebflow" / "ui.log")  # the store may be read-only
 
 
-def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
+def verify(words: Sequence[str]) -> int:
+    """Prints the places of corrupt artefacts; returns 1 if there are any."""
+    tyro.cli(Verify, prog="ebflow store verify", args=words)
+    console, found = terminal(), list(store.corrupt())
+    for place in found:
+        console.print(place, soft_wrap=True)
+    where = store.location(store.home())
+    console.print(f"{len(found)} corrupt artefacts in {where}", soft_wrap=True)
+    return 1 if found else 0
+
+
+def _table(runs: "Sequence[Run]", best_by: str | None) -> Table:
     metrics = tuple(dict.fromkeys(filter(None, (best_by, *SHOWN))))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("started", min_width=11)
@@ -97,19 +113,17 @@ def _table(families: "Sequence[Family]", best_by: str | None) -> Table:
     for name in metrics:
         table.add_column(name, justify="right", min_width=max(7, len(name)))
     table.add_column("id", min_width=ID_LENGTH)
-    for parent, stages in families:
-        table.add_row(*_row(parent, "", metrics))
-        for stage in stages:
-            table.add_row(*_row(stage, "  ", metrics), style="dim")
+    for run in runs:
+        table.add_row(*_row(run, metrics))
     return table
 
 
-def _row(run: "Run", indent: str, metrics: Sequence[str]) -> Iterator[str | Text]:
+def _row(run: "Run", metrics: Sequence[str]) -> Iterator[str | Text]:
     from pipelines.tracking.history import label
 
     tags, status = run.data.tags, run.info.status
     yield f"{datetime.fromtimestamp(run.info.start_time / 1000):%m-%d %H:%M}"
-    yield indent + label(run)
+    yield label(run)
     yield tags.get("ebflow.data", "")
     yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
     yield Text(status.lower(), COLOURS.get(status, "default"))

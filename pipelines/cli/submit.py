@@ -6,8 +6,10 @@ import logging
 import os
 import secrets
 import shlex
+import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,19 +18,18 @@ from ebflow.errors import BadInput
 from pipelines.cli.options import RunOptions
 from pipelines.cluster import job
 from pipelines.config.files import dump
-from pipelines.config.section import Section
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
-from pipelines.store.paths import without_password
+from pipelines.store.files import without_password
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobSubmissionClient
 
     from pipelines.engine.pipeline import Run
 
 DETACHED = 130
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
-"""Loggers of Ray that tell how the checkout is packed and sent."""
+"""Loggers of Ray that report how the checkout is packed and sent."""
 
 POLL_S = 0.5
 TOKEN = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
@@ -38,7 +39,7 @@ HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of e
 
 Runs a pipeline, or a search, on a Ray cluster, as a job that outlives this command: sends the
 checkout (without what .gitignore names) and the resolved configuration, and shows what the job
-tells. Ctrl-C leaves the job alone. The cluster's token is RAY_AUTH_TOKEN, or in
+prints. Ctrl-C leaves the job alone. The cluster's token is RAY_AUTH_TOKEN, or in
 ~/.ray/auth_token. EBFLOW_HOME, EBFLOW_STORAGE, EBFLOW_DATA and MLFLOW_TRACKING_URI hold for the
 job where they are set here. Data that only the cluster sees need --recipe, which is otherwise
 chosen by their columns.
@@ -49,7 +50,7 @@ chosen by their columns.
 
 
 def run(words: Sequence[str]) -> int:
-    """Submits a pipeline and follows it; returns the job's exit code."""
+    """Submits a pipeline and follows it; exits with the job's exit code."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
     parser.add_argument("--manifest", action="store_true")
@@ -59,12 +60,10 @@ def run(words: Sequence[str]) -> int:
         if rest[0].startswith("-"):
             return 0
     pipeline = rest[: 1 + (rest[:1] == ["tune"])]
-    run_here, options = _command(pipeline), rest[len(pipeline) :]
-    if ours.manifest:
-        return run_here(options, carry_out=_print_manifest)
-    submission = Submission(ours.address, shlex.join(["ebflow", "submit", *words]))
-    run_here(options, carry_out=submission)
-    return submission.code
+    again = shlex.join(["ebflow", "submit", *words])
+    submit = partial(_submit, address=ours.address, again=again)
+    carry_out = _print_manifest if ours.manifest else submit
+    return _command(pipeline)(rest[len(pipeline) :], carry_out=carry_out)
 
 
 def _command(pipeline: Sequence[str]) -> Callable[..., int]:
@@ -83,57 +82,40 @@ def _command(pipeline: Sequence[str]) -> Callable[..., int]:
     return command(known[" ".join(pipeline)])
 
 
-def _print_manifest(run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
-    from pipelines.cluster.kuberay import manifest
+def _resolved(run: "Run") -> str:
+    """Returns the configuration to send; the options of a search stay in its command."""
+    return dump(getattr(run.config, "base", run.config))
 
-    print(manifest(run, resolved(run)), end="")
+
+def _print_manifest(run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
+    print(job.manifest(run, _resolved(run)), end="")
     return {}
 
 
-def resolved(run: "Run") -> Section:
-    """Returns the configuration to send; the options of a search stay in its command."""
-    return getattr(run.config, "base", run.config)
+def _submit(
+    run: "Run", options: RunOptions, line: str, *, address: str | None, again: str
+) -> dict[str, Any]:
+    """Submits a run and follows the job; bad input that the job finds is printed by the job."""
+    from pipelines.tracking.provenance import code
 
-
-class Submission:
-    """Sends a run to a cluster instead of carrying it out.
-
-    Arguments:
-        address: The cluster's.
-        again: The command that submits it.
-    """
-
-    def __init__(self, address: str | None, again: str) -> None:
-        self.address, self.again, self.code = address, again, 0
-
-    def __call__(self, run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
-        """Submits a run and follows the job; what it finds out is told by the job."""
-        command = job.entrypoint(run, {**job.environment(), **job.provenance()})
-        console = terminal(soft_wrap=True)
-        console.print(line)
-        if options.dry_run:
-            console.print(f"{dump(resolved(run))}{command}")
-        else:
-            self.code = self._follow(run, dump(resolved(run)), command, console)
+    commit = code()["commit"]
+    settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
+    command, config, console = job.entrypoint(run, settings), _resolved(run), terminal()
+    console.print(line, soft_wrap=True)
+    if options.dry_run:
+        console.print(f"{config}{command}", soft_wrap=True)
         return {}
-
-    def _follow(self, run: "Run", config: str, command: str, console: Console) -> int:
-        client = _connect(self.address)
-        identity = _send(client, run, config, command)
-        for line in _how(client.get_address(), identity, self.again):
-            console.print(line)
-        from aiohttp import ClientError
-
-        try:
-            return _followed(client, identity)
-        except StageFailed:
-            raise
-        except KeyboardInterrupt:
-            why = "detached"
-        except (ClientError, OSError, RuntimeError) as error:
-            why = f"the dashboard went away ({error})"
-        console.print(f"{why}; job {identity} goes on")
-        return DETACHED
+    client = _connect(address)
+    identity = _send(client, run, config, command)
+    place = f"--address {client.get_address()} {identity}"
+    for text in (
+        f"job     {identity}",
+        f"follow  ray job logs --follow {place}",
+        f"stop    ray job stop {place}",
+        f"resume  {again}",
+    ):
+        console.print(text, soft_wrap=True)
+    sys.exit(_follow(client, identity, console))
 
 
 def _connect(address: str | None) -> "JobSubmissionClient":
@@ -157,14 +139,17 @@ def _connect(address: str | None) -> "JobSubmissionClient":
         found = "another token" if "Authentication failed" in str(error) else "no token"
         raise BadInput(option=TOKEN, found=found, expected=f"that of {shown}") from None
     except (ConnectionError, RuntimeError) as error:
-        line = str(error).partition("\n")[0]
-        found = f"{shown}, where no cluster answers ({line})"
+        found = f"{shown}, where no cluster answers ({_first_line(error)})"
         raise BadInput(option="--address", found=found) from None
+
+
+def _first_line(message: object) -> str:
+    return str(message or "").partition("\n")[0]
 
 
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
     """Returns the identity of the job."""
-    with job.packed({job.CONFIG: config}) as folder:
+    with job.packed(config) as folder:
         try:
             return client.submit_job(
                 entrypoint=command,
@@ -173,42 +158,35 @@ def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) 
                 metadata={"pipeline": run.pipeline.name, "name": run.name},
             )
         except RuntimeError as error:
-            line = str(error).partition("\n")[0]
-            raise StageFailed(f"the cluster did not take the job: {line}") from error
+            line = f"the cluster did not take the job: {_first_line(error)}"
+            raise StageFailed(line) from error
 
 
-def _how(address: str, identity: str, again: str) -> list[str]:
-    place = f"--address {address} {identity}"
-    return [
-        f"job     {identity}",
-        f"follow  ray job logs --follow {place}",
-        f"stop    ray job stop {place}",
-        f"resume  {again}",
-    ]
-
-
-def _followed(client: "JobSubmissionClient", identity: str) -> int:
-    """Prints what a job tells until it ends; returns its exit code.
+def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> int:
+    """Prints what a job prints until it ends; returns its exit code, or that of a detached job.
 
     Raises:
-        StageFailed: If it failed otherwise than by bad input, which it told.
+        StageFailed: If it failed otherwise than by bad input, which it printed.
     """
-    asyncio.run(_print_logs(client, identity))
-    while not (found := client.get_job_info(identity)).status.is_terminal():
-        time.sleep(POLL_S)
-    code = _exit_code(found)
+    from aiohttp import ClientError
+
+    try:
+        asyncio.run(_print_logs(client, identity))
+        while not (info := client.get_job_info(identity)).status.is_terminal():
+            time.sleep(POLL_S)
+    except (ClientError, KeyboardInterrupt, OSError, RuntimeError) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        why = "detached" if interrupted else f"the dashboard went away ({error})"
+        console.print(f"{why}; job {identity} goes on", soft_wrap=True)
+        return DETACHED
+    succeeded = info.status.value == "SUCCEEDED"
+    code = info.driver_exit_code if info.driver_exit_code is not None else int(not succeeded)
     if code not in (0, 2):
-        line = (found.message or "").partition("\n")[0]
-        raise StageFailed(f"job {identity} ended {found.status.value.lower()}: {line}")
+        status = f"job {identity} ended {info.status.value.lower()}"
+        raise StageFailed(f"{status}: {_first_line(info.message)}")
     return code
 
 
 async def _print_logs(client: "JobSubmissionClient", identity: str) -> None:
     async for text in client.tail_job_logs(identity):
         print(text, end="", flush=True)
-
-
-def _exit_code(found: "JobDetails") -> int:
-    if found.driver_exit_code is not None:
-        return found.driver_exit_code
-    return 0 if found.status.value == "SUCCEEDED" else 1

@@ -16,7 +16,7 @@ from pipelines.cluster.messages import Messages
 from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed
 from pipelines.store import bucket
-from pipelines.store.paths import without_password
+from pipelines.store.files import without_password
 
 PREFIX = "ebflow-ray-"
 FORWARDED = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
@@ -46,48 +46,61 @@ class Connection:
 
 
 def start() -> Connection:
-    """Connects to Ray; an embedded one has memory for as many drivers as this machine has cores.
+    """Connects to the cluster at ``RAY_ADDRESS``, or starts an embedded Ray.
 
-    It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
+    An embedded Ray that a busy machine does not start within Ray's 30 s is started once more.
 
     Raises:
         StageFailed: If the cluster cannot be reached.
     """
-    import ray
-
+    if "RAY_ADDRESS" in os.environ:
+        return _joined()
     try:
-        return _joined() if "RAY_ADDRESS" in os.environ else _embedded()
-    except BaseException:
-        ray.shutdown()
-        raise
+        return _embedded()
+    except Exception as error:
+        if type(error) is not Exception:  # Ray's time-out has no type of its own
+            raise
+        log.warning("Ray did not start, and is started again", exc_info=error)
+        return _embedded()
 
 
 def _joined() -> Connection:
-    import ray
-
     _reach(os.environ["RAY_ADDRESS"])
-    runtime_env = {"env_vars": _environment()}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
-    return Connection(messages=Messages())
+    return _connected(runtime_env={"env_vars": _environment()})
 
 
 def _embedded() -> Connection:
-    import ray
+    """Starts Ray with memory for as many drivers as this machine has cores.
 
+    It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
+    """
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
-    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
     cores = environment.cpus()
-    ray.init(
-        address="local",
-        num_cpus=cores,
-        include_dashboard=True,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _memory=cores * DRIVER["memory"],
-        _temp_dir=folder,
-    )
-    return Connection(Path(folder), messages=Messages())
+    try:
+        return _connected(
+            folder,
+            address="local",
+            num_cpus=cores,
+            include_dashboard=True,
+            _memory=cores * DRIVER["memory"],
+            _temp_dir=str(folder),
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _connected(folder: Path | None = None, **options: Any) -> Connection:  # noqa: ANN401
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        return Connection(folder, Messages())
+    except BaseException:
+        ray.shutdown()
+        raise
 
 
 def uses_ray_train(config: ClusterConfig) -> bool:
@@ -106,16 +119,12 @@ def largest_node() -> float:
     """
     import ray
 
-    if not (found := _most_cpus()):
+    def most() -> float:
+        return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+
+    if not most():
         ray.get(ray.remote(num_cpus=1)(lambda: None).remote())
-        found = _most_cpus()
-    return max(1.0, found)
-
-
-def _most_cpus() -> float:
-    import ray
-
-    return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+    return max(1.0, most())
 
 
 def cancel(running: Sequence[Any]) -> None:
@@ -141,12 +150,12 @@ def leave(connection: Connection) -> None:
 def _reach(address: str) -> None:
     """Raises StageFailed at once if nothing answers; Ray would wait for a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), REACH_S).close()
-    except OSError as error:
-        raise StageFailed(f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}") from None
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), REACH_S).close()
+        except OSError as error:
+            line = f"Ray at RAY_ADDRESS = {address} cannot be reached: {error}"
+            raise StageFailed(line) from None
 
 
 def _environment() -> dict[str, str]:
@@ -154,15 +163,15 @@ def _environment() -> dict[str, str]:
 
     Ray's dashboard shows them, so nodes must have passwords and tokens in their own environment.
     """
-    kept = {
+    forwarded = {
         name: value
         for name, value in os.environ.items()
         if (name.startswith(FORWARDED) or name in environment.SETTINGS)
-        and not _secret(name, value)
+        and not any(word in name for word in SECRET)
+        and without_password(value) == value
     }
     shared = {bucket.VARIABLE: bucket.url()} if bucket.used() else {}
-    return {"EBFLOW_HOME": str(store.home()), **shared, **kept}
+    return {"EBFLOW_HOME": str(store.home()), **shared, **forwarded}
 
 
-def _secret(name: str, value: str) -> bool:
-    return any(word in name for word in SECRET) or without_password(value) != value
+log = logging.getLogger("ebflow.cluster")

@@ -7,12 +7,9 @@ Ray starts inherit the settings of glibc, which reads them at their start.
 import os
 import secrets
 
-HUGE_PAGES = ":".join(
-    (
-        "glibc.malloc.hugetlb=1",
-        "glibc.malloc.mmap_threshold=1073741824",
-        "glibc.malloc.trim_threshold=4294967296",
-    )
+HUGE_PAGES = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:"
+    "glibc.malloc.trim_threshold=4294967296"
 )
 """Keeps the memory of a freed D×D gradient, in huge pages, for the next step."""
 
@@ -31,7 +28,6 @@ SETTINGS = {
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_UV_AUTO_DETECT": "false",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
@@ -43,11 +39,18 @@ SETTINGS = {
 
 
 def prepare(*, embed: bool = True) -> None:
-    """Sets variables that are not set; those of an embedded Ray unless there is a cluster."""
+    """Sets variables that are not set.
+
+    Unless there is a cluster, it binds an embedded Ray to loopback, behind a random token.
+    """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if embed and "RAY_ADDRESS" not in os.environ:
-        _embed_ray()
+        os.environ[LOOPBACK_ALONE] = "0"
+        os.environ["RAY_AUTH_MODE"] = "token"
+        # No cloud announces that it takes this machine away.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def cpus() -> int:
@@ -60,12 +63,3 @@ def cpus() -> int:
 def embedded() -> bool:
     """True in the driver of an embedded Ray, and in the processes that it starts."""
     return os.environ.get(LOOPBACK_ALONE) == "0"
-
-
-def _embed_ray() -> None:
-    """Binds an embedded Ray to loopback, behind a random token."""
-    os.environ[LOOPBACK_ALONE] = "0"
-    os.environ["RAY_AUTH_MODE"] = "token"
-    # No cloud announces that it takes this machine away.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -1,17 +1,24 @@
-"""A run as a job of a cluster: its command, its environment and its files."""
+"""A run as a job of a cluster: its command, its environment, its files, its KubeRay ``RayJob``."""
 
+import getpass
+import json
 import os
+import re
 import shlex
 import tempfile
 from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
+from textwrap import indent
 from typing import TYPE_CHECKING
+
+import yaml
 
 from ebflow.errors import BadInput
 from pipelines.store import bucket
-from pipelines.store.paths import without_password
+from pipelines.store.files import without_password
 from pipelines.tracking.backend import uri as tracking_uri
 
 if TYPE_CHECKING:
@@ -25,6 +32,12 @@ SENT = ("EBFLOW_DATA", "EBFLOW_HOME", bucket.VARIABLE, "MLFLOW_TRACKING_URI")
 
 STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on every node}"'
 """The store of the nodes, in the syntax of their shell."""
+
+MANIFEST = "deploy/rayjob.yaml"
+"""Template of the job for Kubernetes."""
+
+MOST = 47
+"""Characters of a job's name at most: KubeRay adds to it."""
 
 
 def entrypoint(
@@ -42,21 +55,32 @@ def entrypoint(
         BadInput: If ``--output`` is a relative path, as the job's folder is deleted.
     """
     _, *pipeline = shlex.split(run.command)[:3]
-    given, rest = _parser().parse_known_args(shlex.split(run.command)[3:])
+    replaced, rest = _parser().parse_known_args(shlex.split(run.command)[3:])
     recipe = ["--recipe", run.recipe] if run.recipe else []
     words = ["python", "-m", "pipelines.cli", *pipeline, "--config", config, *recipe, *rest]
     set_first = ["env", *(f"{name}={value}" for name, value in settings.items())]
     command = shlex.join([*(set_first if settings else []), *words])
-    return f"{command} --output {_output(run, given.output, home)}"
+    return f"{command} --output {_output(run, replaced.output, home)}"
 
 
 def _parser() -> ArgumentParser:
     """Returns a parser of the options that the job gets in another form."""
-    made = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--config", "--output", "--recipe"):
-        made.add_argument(name, nargs="?")
-    made.add_argument("--dry-run", "--dry_run", action=BooleanOptionalAction)
-    return made
+        parser.add_argument(name, nargs="?")
+    parser.add_argument("--dry-run", "--dry_run", action=BooleanOptionalAction)
+    return parser
+
+
+def _output(run: "Run", typed: str | None, home: str) -> str:
+    """Returns the folder of results on the cluster, quoted."""
+    if typed is None:
+        named = os.environ.get("EBFLOW_HOME")
+        return f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
+    if not Path(typed).is_absolute():
+        expected = "an absolute path on storage that all nodes share"
+        raise BadInput(option="--output", found=typed, expected=expected)
+    return shlex.quote(typed)
 
 
 def environment() -> dict[str, str]:
@@ -66,38 +90,17 @@ def environment() -> dict[str, str]:
         BadInput: If one holds a password, which Ray's dashboard would show, or the tracking
             server is no URL.
     """
-    found = {name: os.environ[name] for name in SENT if os.environ.get(name)}
+    variables = {name: os.environ[name] for name in SENT if os.environ.get(name)}
     if bucket.used():
         bucket.url()
-    uri = tracking_uri() if "MLFLOW_TRACKING_URI" in found else ""
+    uri = tracking_uri() if "MLFLOW_TRACKING_URI" in variables else ""
     if without_password(uri) != uri:
         raise BadInput(
             option="MLFLOW_TRACKING_URI",
             found="a password or a query, which Ray's dashboard would show",
             expected="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set on the nodes",
         )
-    return found
-
-
-def provenance() -> dict[str, str]:
-    """Returns the variable with the commit of the code that is sent with a job."""
-    from pipelines.tracking.provenance import code
-
-    commit = code()["commit"]
-    return {"EBFLOW_COMMIT": commit} if commit else {}
-
-
-def _output(run: "Run", given: str | None, home: str) -> str:
-    if given is None:
-        named = os.environ.get("EBFLOW_HOME")
-        return f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
-    if not Path(given).is_absolute():
-        raise BadInput(
-            option="--output",
-            found=given,
-            expected="an absolute path on storage that all nodes share",
-        )
-    return shlex.quote(given)
+    return variables
 
 
 def checkout() -> Path:
@@ -108,15 +111,14 @@ def checkout() -> Path:
     """
     root = Path(__file__).parents[2]
     if not (root / "pyproject.toml").is_file():
-        raise BadInput(
-            file=root, found="an installed ebflow", expected="a checkout, to send its code"
-        )
+        expected = "a checkout, to send its code"
+        raise BadInput(file=root, found="an installed ebflow", expected=expected)
     return root
 
 
 @contextmanager
-def packed(files: Mapping[str, str]) -> Iterator[Path]:
-    """Yields a folder for Ray to pack: links to the checkout, and ``files`` by their names.
+def packed(config: str) -> Iterator[Path]:
+    """Yields a folder for Ray to pack: links to the checkout, and the resolved configuration.
 
     Ray follows the links, and leaves out files that a ``.gitignore`` names.
     """
@@ -124,6 +126,46 @@ def packed(files: Mapping[str, str]) -> Iterator[Path]:
         folder = Path(name)
         for entry in checkout().iterdir():
             (folder / entry.name).symlink_to(entry)
-        for file, text in files.items():
-            (folder / file).write_text(text)
+        (folder / CONFIG).write_text(config)
         yield folder
+
+
+def manifest(run: "Run", config: str) -> str:
+    """Returns the resolved configuration and the job that reads it, as YAML for Kubernetes.
+
+    The code of the image runs. KubeRay starts the cluster, and deletes it after the job.
+
+    Arguments:
+        run: The run.
+        config: The resolved configuration, over which the typed options go.
+
+    Raises:
+        BadInput: If the run's name is too long for KubeRay.
+    """
+    text = (checkout() / MANIFEST).read_text()
+    place = {"config": f"/etc/ebflow/{CONFIG}", "home": _home(text)}
+    return Template(text).substitute(
+        name=_name(run),
+        config=indent(config, " " * 4).strip(),
+        command=json.dumps(entrypoint(run, environment(), **place)),
+    )
+
+
+def _home(text: str) -> str:
+    """Returns the store of the head's environment."""
+    cluster = list(yaml.safe_load_all(text))[1]["spec"]["rayClusterSpec"]
+    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    return next(entry["value"] for entry in container["env"] if entry["name"] == "EBFLOW_HOME")
+
+
+def _name(run: "Run") -> str:
+    """Returns a valid name in Kubernetes, which contains the user's name."""
+    words = f"ebflow-{getpass.getuser()}-{run.name}"
+    name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    if len(name) > MOST:
+        raise BadInput(
+            option="--name",
+            found=f"{run.name}, of which the job's name {name} has {len(name)} characters",
+            expected=f"at most the {MOST} that KubeRay takes",
+        )
+    return name

@@ -3,18 +3,24 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from ebflow.errors import BadInput
+from ebflow.errors import HALF, BadInput
 from pipelines.config.section import Section
 
 Configuration = TypeVar("Configuration", bound=Section)
 
 MOST_CHARACTERS = 1 << 18
 """A configuration has some kB; one that names ten thousand columns is shorter than this."""
+
+SHORT = Repr()
+"""Shows wrong values; a few aliases in YAML can name a billion of them."""
+
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, HALF, HALF
 
 NO_YAML = (
     yaml.YAMLError,
@@ -101,7 +107,7 @@ def bad_input(error: ValidationError, kind: type[Section], file: Path | None = N
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if cause is None:
-        problem = BadInput(found=repr(first["input"]), hint=first["msg"])
+        problem = BadInput(found=SHORT.repr(first["input"]), hint=first["msg"])
     else:
         problem = cause if isinstance(cause, BadInput) else BadInput(str(cause))
     name = ".".join([*_names(kind, first["loc"]), *filter(None, [problem.option])])

@@ -1,16 +1,13 @@
-"""Keys of stages: a hash of a stage's code, its configuration and the content of its inputs."""
+"""Digests of code: of a module, and of all of ours that it imports, without importing it."""
 
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
-
-from pipelines.config import Section, canonical
-from pipelines.engine.values import Artefact, Source
 
 OURS = ("ebflow", "pipelines", "tuning")
 
@@ -27,32 +24,14 @@ Import = tuple[int, str, tuple[str, ...]]
 """The dots before a module, the module, and the names that are imported from it."""
 
 
-def key_of(*values: Any) -> str:  # noqa: ANN401
-    """Returns a hash of the content of values, 20 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(content(values)).encode()).hexdigest()[:20]
-
-
-def content(value: Any) -> Any:  # noqa: ANN401
-    """Returns what of a value decides the results of a stage that reads it, for JSON."""
-    if isinstance(value, Section):
-        return [type(value).__name__, canonical(value)]
-    if isinstance(value, Artefact):
-        return [value.stage, value.record.digest]
-    if isinstance(value, Source):
-        return value.digest
-    if isinstance(value, list | tuple):
-        return [content(item) for item in value]
-    if isinstance(value, dict):
-        return {name: content(item) for name, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"{type(value).__name__}: expected a configuration, an artefact or a source")
-
-
-def code_digest(module: str) -> str:
+def code_digest(module: str, data: Sequence[str] = ()) -> str:
     """Returns a SHA-256 of the code of a module and of all of ours that it imports, in turn.
 
     Comments, docstrings and help texts are no part of it. No module is imported.
+
+    Arguments:
+        module: Its full name.
+        data: Packages whose files that are no Python are part of it, too.
 
     Raises:
         ImportError: If a module imports a name from a package that resolves names lazily: the
@@ -60,25 +39,28 @@ def code_digest(module: str) -> str:
     """
     todo, digests = [module], {}
     while todo:
-        module = todo.pop()
-        if module not in digests:
-            path = _path(module)
-            if path is None:
-                raise ModuleNotFoundError(module)
-            digests[module], imports = _parsed(path, _stamp(path))
-            todo += _imported(module, path, imports)
-    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
+        name = todo.pop()
+        if name not in digests:
+            path = _existing(name)
+            digests[name], imports = _parsed(path, _stamp(path))
+            todo += _imported(name, path, imports)
+    files = [_data_digest(package) for package in data]
+    return hashlib.sha256(json.dumps([sorted(digests.items()), files]).encode()).hexdigest()
 
 
-def data_digest(package: str) -> str:
+def _data_digest(package: str) -> str:
     """Returns a SHA-256 of the files of a package that are no Python, and of their names."""
-    path, total = _path(package), hashlib.sha256()
-    if path is None:
-        raise ModuleNotFoundError(package)
-    for file in sorted(path.parent.iterdir()):
+    total = hashlib.sha256()
+    for file in sorted(_existing(package).parent.iterdir()):
         if file.is_file() and file.suffix != ".py":
             total.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return total.hexdigest()
+
+
+def _existing(module: str) -> Path:
+    if (path := _path(module)) is None:
+        raise ModuleNotFoundError(module)
+    return path
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -1,13 +1,14 @@
 """A pipeline, and a run of it as the user asks for it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebflow.errors import BadInput
 from pipelines.config import Section
-from pipelines.engine.keys import key_of
-from pipelines.engine.retries import Retries
+from pipelines.engine.stages import key_of
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -53,6 +54,31 @@ class Pipeline:
     add_files: Callable[[Any, Path], None] = lambda artefacts, folder: None
     log: Callable[[Any, Path, "StageRun"], None] = lambda artefacts, folder, run: None
     config: type[Section] = Section
+
+
+@dataclass(frozen=True)
+class Retries:
+    """The retries of a stage.
+
+    Arguments:
+        count: The number at most.
+        pause: Seconds before the first; each pause is twice the one before.
+
+    Raises:
+        BadInput: If one of them is negative or not finite.
+    """
+
+    count: int = 2
+    pause: float = 5.0
+
+    def __post_init__(self) -> None:
+        for option, value in (("--retries", self.count), ("--retry-pause", self.pause)):
+            if not 0 <= value < math.inf:
+                raise BadInput(option=option, found=value, expected="a number of at least 0")
+
+    def before(self, number: int) -> float:
+        """Returns the pause before a retry, in seconds; the first has the number 0."""
+        return self.pause * 2**number
 
 
 @dataclass(frozen=True)

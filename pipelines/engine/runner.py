@@ -1,11 +1,14 @@
-"""One run of a pipeline: planned, or executed and left in one folder."""
+"""One run of a pipeline: checked, planned, or executed and left in one folder."""
 
 import hashlib
+import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -13,29 +16,81 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.engine.pipeline import Run
-from pipelines.engine.publishing import Tracked, announce, publish, upload
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
-from pipelines.tracking.backend import mlflow_errors
+from pipelines.store.files import is_url, without_password
+from pipelines.tracking import backend
 
-if TYPE_CHECKING:
-    from pipelines.engine.evaluation import Status
+OURS = ("checkpoint", "figures", "report.html", "config.yaml")
+"""Names that results have; a folder with one of them but without a summary is not of a run."""
+
+
+def check(run: Run) -> Any:  # noqa: ANN401
+    """Checks a run without writing anything; returns the inputs of its graph.
+
+    Raises:
+        BadInput: At the first option, variable or file that is wrong.
+    """
+    if is_url(str(run.output)):
+        raise _no_folder("--output", without_password(str(run.output)))
+    for option, folder in (("--output", run.output), ("EBFLOW_HOME", store.home())):
+        _check_writable(option, folder)
+    _earlier_config(run.output)
+    backend.uri()
+    if bucket.used():
+        bucket.check(store.home(), run.output)
+    if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise BadInput(
+            option="MLFLOW_TRACKING_URI",
+            found="none on a cluster (RAY_ADDRESS)",
+            expected="an MLflow server that all nodes reach",
+        )
+    return run.pipeline.check(run.config)
+
+
+def _no_folder(option: str, found: str) -> BadInput:
+    return BadInput(option=option, found=found, expected="a folder")
+
+
+def _check_writable(option: str, folder: Path) -> None:
+    """Raises BadInput unless the folder, or the nearest that exists above it, is writable."""
+    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not near.is_dir():
+        raise _no_folder(option, f"the file {near}")
+    try:
+        with tempfile.TemporaryFile(dir=near):
+            pass
+    except OSError as error:
+        found = f"{near}, where one may not write ({error.strerror})"
+        raise _no_folder(option, found) from None
+
+
+def _earlier_config(output: Path) -> Any:  # noqa: ANN401
+    """Returns the configuration of the results that a folder has; None if it has none.
+
+    Raises:
+        BadInput: If it has files of such names that are no results.
+    """
+    summary = output / "summary.json"
+    wrong = next((output / name for name in OURS if (output / name).exists()), None)
+    if summary.exists():
+        try:
+            return json.loads(summary.read_text())["config"]
+        except (KeyError, RecursionError, TypeError, ValueError):
+            wrong = summary
+    if wrong is not None:
+        found = f"{wrong}, which no run left"
+        raise BadInput(option="--output", found=found, expected="none")
+    return None
 
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
-    """Returns for each stage whether it would run or is cached; writes nothing."""
-    from pipelines.engine import evaluation
+    """Returns for each stage if it would run or is cached; writes nothing."""
+    from pipelines.engine import graphs
 
-    with bucket.bucket_errors():
-        found = evaluation.plan(run.pipeline.graph(run.config, inputs), force=run.force)
+    found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
     others = {} if found.value is not None else {"others": "depend on the results of these"}
-    return {stage: _planned(status) for stage, status in found.statuses.items()} | others
-
-
-def _planned(status: "Status") -> str:
-    if status.ran and status.cached:
-        return f"{status.ran} run, others cached"
-    return "run" if status.ran else "cached"
+    return {stage: status.text("run") for stage, status in found.statuses.items()} | others
 
 
 def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
@@ -44,26 +99,35 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     Returns:
         The summary, as in ``summary.json``.
     """
-    from pipelines.engine.evaluation import Engine
+    from pipelines.engine.attempts import Attempts
+    from pipelines.engine.graphs import evaluate
+    from pipelines.engine.publishing import Tracked, publish
 
     key = run.key(inputs)
     with _without_empty_store(), writing(log_file(run)), _locked(run, key, console):
-        with mlflow_errors(), ExitStack() as stack:
+        with backend.mlflow_errors(), ExitStack() as stack:
             tracked = Tracked(run, key, stack, console)
             progress = stack.enter_context(Progress(console))
-            engine = Engine(
-                open_context=tracked.context,
-                progress=progress,
-                force=run.force,
-                retries=run.retries,
-            )
-            outcome = engine.run(run.pipeline.graph(run.config, inputs), run.output)
+            graph = run.pipeline.graph(run.config, inputs)
+            with Attempts(
+                tracked.context, progress, retries=run.retries, force=run.force
+            ) as attempts:
+                outcome = evaluate(graph, attempts, force=run.force, output=run.output)
             progress.started("track", "")
             summary = publish(run, outcome, tracked)
             progress.finished("track", "")
             if bucket.used():
-                console.print(f"results also at {upload(run)}", soft_wrap=True)
+                console.print(f"results also at {_upload(run)}", soft_wrap=True)
             return summary
+
+
+def _upload(run: Run) -> str:
+    """Copies the results to the bucket; returns their place there."""
+    name = f"runs/{run.pipeline.name}/{run.name}"
+    with store.lock(f"results-{run.pipeline.name}-{run.name}"):
+        bucket.remove(name)
+        bucket.put(run.output, name)
+    return bucket.place(name)
 
 
 def log_file(run: Run) -> Path:
@@ -84,7 +148,11 @@ def _locked(run: Run, key: str, console: Console) -> Iterator[None]:
         store.lock(f"run-{key}", waiting=wait("runs the same pipeline")),
         store.lock(f"output-{place[:20]}", waiting=wait(f"writes to {run.output}")),
     ):
-        announce(run, console)
+        if _earlier_config(run.output) not in (None, run.config.model_dump(mode="json")):
+            console.print(
+                f"{run.output}: will be replaced; it has the results of another configuration, "
+                "which the store and MLflow keep (choose another place by --name or --output)"
+            )
         yield
 
 

@@ -1,45 +1,80 @@
-"""A stage: as a graph declares it, and as it runs: under its lock, in its folders, tracked."""
+"""Stages as graphs declare them: their inputs, their keys, and the resources that they reserve."""
 
 import hashlib
-import shutil
-import uuid
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property, partial
-from importlib import import_module
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.engine.keys import code_digest, data_digest, key_of
-from pipelines.engine.resources import Needs, threads_of
-from pipelines.engine.values import Artefact
-from pipelines.errors import StageFailed
-from pipelines.tracking import metrics_log
-from pipelines.tracking.notes import NOTE, note, numbers
+from pipelines.cluster import connection, environment
+from pipelines.config import Section, canonical
+from pipelines.engine.keys import code_digest
 
-if TYPE_CHECKING:
-    from pipelines.tracking.tracker import Tracker
+Needs = Mapping[str, float]
+"""Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes), by which Ray places tasks, starts nodes."""
+
+WHOLE_NODE: Needs = {"CPU": math.inf}
+"""All CPUs of a node, for a benchmark that nothing may disturb."""
 
 
-@dataclass(frozen=True)
-class Context:
-    """Settings of a run that reach its stages and change no result.
+def needs_from_config(config: Any) -> Needs:  # noqa: ANN401
+    """Returns the resources that a configuration names; memory counts only on a cluster."""
+    needs = config.needs
+    if environment.embedded():
+        return {kind: amount for kind, amount in needs.items() if kind != "memory"}
+    return needs
+
+
+def needs_of_training(config: Any) -> Needs:  # noqa: ANN401
+    """Returns the resources of a training in the process of its stage."""
+    if connection.uses_ray_train(config.cluster):
+        return connection.DRIVER
+    return needs_from_config(config)
+
+
+class Source:
+    """Data outside the store: known by its content, read at its location.
+
+    Sources and artefacts are no dataclasses: redun would take those apart.
 
     Arguments:
-        tracker: The experiment in MLflow.
-        parent: The MLflow run of the pipeline.
-        command: The command that reproduces it.
-        force: True if stages run again that are finished.
-        show: Shows how far a job is: its stage and key, the share that is done, text and note.
+        location: Name or path.
+        digest: SHA-256 of the content.
     """
 
-    tracker: "Tracker"
-    parent: str
-    command: str
-    force: bool
-    show: Callable[[str, str, float, str, str], None] = lambda *message: None
+    def __init__(self, location: str, digest: str) -> None:
+        self.location, self.digest = location, digest
+
+
+class Artefact:
+    """The folder that a stage wrote, known by its content.
+
+    Arguments:
+        stage: Name of the stage.
+        key: Its key in the store.
+        record: What the store recorded of it.
+    """
+
+    def __init__(self, stage: str, key: str, record: store.Record) -> None:
+        self.stage, self.key, self.record = stage, key, record
+
+    @property
+    def path(self) -> Path:
+        """The folder in this machine's store; from a bucket it is copied if need be.
+
+        Raises:
+            BadInput: If the artefact in the bucket is corrupt.
+        """
+        return store.ensure_local(store.artefact(self.stage, self.key))
+
+    @property
+    def location(self) -> str:
+        """The place at which all nodes see it: a path, or a URL."""
+        return store.location(store.artefact(self.stage, self.key))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +90,7 @@ class Stage:
     Arguments:
         module: Its full name. Its code, and that of all that it imports, is part of the key.
         executor: ``ray``, or ``driver``: the process of the command, which sees the user's files.
-        needs: The resources it reserves (:mod:`pipelines.engine.resources`).
+        needs: The resources it reserves, or a function from its configuration to them.
         on_driver_node: True if it runs on the driver's node, where its work folder stays.
         data: Packages with files that its code reads, as templates of its page; their content is
             part of the key.
@@ -76,16 +111,11 @@ class Stage:
     @cached_property
     def version(self) -> str:
         """The digest of its code when the run first needed it."""
-        return self.current_version()
-
-    def current_version(self) -> str:
-        """Returns the digest of its code as it is now."""
-        read = [self.module, code_digest(self.module), *map(data_digest, self.data)]
-        return hashlib.sha256("".join(read).encode()).hexdigest()
+        return code_digest(self.module, self.data)
 
     def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
         """Returns the expression of its artefact."""
-        from pipelines.engine.tasks import task_of
+        from pipelines.engine.graphs import task_of  # workers do not need redun
 
         return task_of(self)(*words, **more)
 
@@ -123,83 +153,23 @@ class Work:
         return store.work(self.stage.name, self.key)
 
 
-def call(work: Work, *, context: Context, again: bool = False) -> Artefact:
-    """Runs a stage, unless another process has just finished it.
-
-    Arguments:
-        work: The stage and its arguments, with the version of its code in the driver.
-        context: Settings of the run.
-        again: True if an attempt of the same run has failed, whose work is resumed.
-
-    Raises:
-        BadInput: If this process does not see the store.
-        StageFailed: If the code is another than in the driver: it was edited during the run.
-    """
-    store.require_same_store(context.tracker.home)
-    name, key = work.stage.name, work.key
-    with store.lock(f"{name}-{key}"):
-        made = None if context.force else store.find(name, key)
-        if made is None:
-            if context.force and not again:
-                store.forget(work.folder)
-            import torch  # a dry run needs none of it
-
-            # A process that Ray reuses has the threads of its last stage.
-            torch.set_num_threads(threads_of(work.needs))
-            made = _make(work, context)
-        return Artefact(name, key, made)
+def key_of(*values: Any) -> str:  # noqa: ANN401
+    """Returns a hash of the content of values, 20 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content(values)).encode()).hexdigest()[:20]
 
 
-def _check_code(stage: Stage) -> None:
-    """Raises StageFailed if the code is another than that in the key."""
-    if stage.current_version() != stage.version:
-        raise StageFailed(
-            f"stage {stage.name}: found other code than when the run started, expected the same "
-            "until the run is over: repeat the command"
-        )
-
-
-def _places(found: Any) -> Any:  # noqa: ANN401
-    """Returns what a stage reads, with folders instead of artefacts."""
-    if isinstance(found, Artefact):
-        return found.path
-    if isinstance(found, list | tuple):
-        return type(found)(_places(one) for one in found)
-    return found
-
-
-def _make(work: Work, context: Context) -> store.Record:
-    """Runs a stage in new folders and commits its output."""
-    stage, key, folder = work.stage, work.key, work.folder
-    from pipelines.tracking.reporter import Reporter
-
-    _check_code(stage)
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"output-{uuid.uuid4().hex}"
-    output.mkdir()
-    body = import_module(stage.module)
-    about = f"Stage `{stage.name}`. {body.__doc__}"
-    try:
-        with context.tracker.stage(
-            stage.name, key, parent=context.parent, title=work.title
-        ) as run:
-            run.command, run.output, run.work = context.command, output, folder
-            show = partial(context.show, stage.name, key)
-            run.reporter = Reporter(folder / metrics_log.FILE, run, show)
-            run.reporter.progress(0.0, "")
-            run.set_tags({NOTE: note(about, run.command)})
-            getattr(body, stage.name)(work.config, *_places(work.inputs), run=run)
-            _check_code(stage)
-            record = store.commit(stage.name, key, output, run_id=run.id)
-            text = note(about, run.command, numbers(run.final))
-            place = store.location(store.artefact(stage.name, key))
-            run.set_tags({NOTE: text, "ebflow.artefact": place})
-    except BadInput:
-        shutil.rmtree(output, ignore_errors=True)
-        if {path.name for path in folder.iterdir()} <= {metrics_log.FILE}:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(output, ignore_errors=True)
-    store.forget(folder)
-    return record
+def content(value: Any) -> Any:  # noqa: ANN401
+    """Returns what of a value decides the results of a stage that reads it, for JSON."""
+    if isinstance(value, Section):
+        return [type(value).__name__, canonical(value)]
+    if isinstance(value, Artefact):
+        return [value.stage, value.record.digest]
+    if isinstance(value, Source):
+        return value.digest
+    if isinstance(value, list | tuple):
+        return [content(item) for item in value]
+    if isinstance(value, dict):
+        return {name: content(item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__}: expected a configuration, an artefact or a source")

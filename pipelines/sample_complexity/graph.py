@@ -8,8 +8,8 @@
 """
 
 from pipelines.engine import Artefact, Stage
+from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.engine.tasks import gather_cells
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig, cells, title
 
 learn = Stage("pipelines.sample_complexity.learn", data=["ebflow.complexity.fitted"])

@@ -7,6 +7,7 @@ unless there is a bucket, holds
 * ``artefacts/STAGE/KEY.json``: its record: SHA-256, sizes, modification times, MLflow run;
 * ``work/STAGE/KEY/``: the files from which an unfinished stage resumes;
 * ``locks/``: locks of keys, which the operating system frees when a process dies;
+* ``ids/``: empty files, named by the random ids of the store;
 * ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
 With a bucket (``bucket.py``) each node has a store of its own, at the same path. A stage reads and
@@ -14,6 +15,11 @@ writes on its node; its artefact and its checkpoints go to the bucket, from whic
 Locks hold on a node: that of the driver keeps equal pipelines apart.
 """
 
+import socket
+import uuid
+
+from ebflow.errors import BadInput
+from pipelines.store import bucket
 from pipelines.store.artefacts import (
     CORRUPT,
     Record,
@@ -25,6 +31,35 @@ from pipelines.store.artefacts import (
     has_record,
 )
 from pipelines.store.bucket import download, evict, forget, location, mirror, upload
-from pipelines.store.files import lock
-from pipelines.store.identity import identity, require_same_store
-from pipelines.store.paths import artefact, home, work
+from pipelines.store.files import artefact, home, lock, work
+
+IDS = "ids"
+"""Two drivers may create an id at the same moment; both are ids of the store."""
+
+
+def identity() -> str:
+    """Returns a random id by which nodes know that they share this store; creates the first."""
+    ids = bucket.names(IDS)
+    if not ids:
+        ids = [uuid.uuid4().hex]
+        bucket.write(f"{IDS}/{ids[0]}", b"")
+    return ids[0]
+
+
+def require_same_store(identity: str) -> None:
+    """Checks that this process sees the store of an id; writes nothing.
+
+    Raises:
+        BadInput: If it does not, with the name of the machine.
+    """
+    try:
+        ids = bucket.names(IDS)
+    except OSError:
+        ids = []
+    if identity not in ids:
+        other, node = "another" if ids else "no", socket.gethostname()
+        raise BadInput(
+            option=bucket.VARIABLE if bucket.used() else "EBFLOW_HOME",
+            found=f"{other} store at {location(home())} on node {node}",
+            expected="the one that the other nodes share",
+        )

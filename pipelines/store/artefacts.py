@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ebflow.errors import BadInput
-from ebflow.files import move, previous
+from ebflow.files import move, previous, sha256
 from pipelines.store import bucket
-from pipelines.store.files import lock, write_text
-from pipelines.store.paths import ARTEFACTS, artefact, home
+from pipelines.store.files import ARTEFACTS, artefact, home, lock, write_text
 
 CORRUPT = "found files that are missing or changed, expected what was stored"
 """The message about an artefact whose content is not that of its record."""
@@ -29,7 +28,7 @@ class Record:
         digest: The SHA-256 of its content.
         size: Its bytes.
         run_id: Its MLflow run.
-        files: The stamps of its files on the node that committed it.
+        files: The stamps of its files on the node that wrote the record.
     """
 
     digest: str
@@ -48,9 +47,7 @@ def digest(folder: Path) -> str:
         raise FileNotFoundError(folder)
     total = hashlib.sha256()
     for name in _stamps(folder):
-        with (folder / name).open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{name}\0{content}\n".encode())
+        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
     return total.hexdigest()
 
 
@@ -65,7 +62,7 @@ def find(stage: str, key: str) -> Record | None:
     if record is None:
         return None
     if bucket.used():
-        return record if bucket.size(_copy(final, record)) == record.size else None
+        return record if bucket.size(_content(final, record)) == record.size else None
     return record if _unchanged(final, record) else None
 
 
@@ -79,17 +76,22 @@ def _unchanged(final: Path, record: Record) -> bool:
 
 def has_record(stage: str, key: str) -> bool:
     """True if an artefact was finished, even if it is corrupt now."""
-    return bucket.read_shared(_beside(artefact(stage, key))) is not None
+    return _record(artefact(stage, key)) is not None
 
 
-def corrupt() -> Iterator[Path]:
-    """Yields the artefacts of this machine's store that are corrupt; reads every file."""
+def corrupt() -> Iterator[str]:
+    """Yields the places of corrupt artefacts, here and in the bucket; reads all files."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
         final = path.with_suffix("")
-        record = _record(final)
-        if final.is_dir() or not bucket.used():
-            if record is None or not final.is_dir() or digest(final) != record.digest:
-                yield final
+        record = _record(final, local=True)
+        if record is None or not final.is_dir() or digest(final) != record.digest:
+            yield str(final)
+    for stage in bucket.names(ARTEFACTS) if bucket.used() else ():
+        for name in bucket.names(f"{ARTEFACTS}/{stage}"):
+            final = artefact(stage, name.removesuffix(".json"))
+            with tempfile.TemporaryDirectory() as folder:
+                if name.endswith(".json") and not _fetched(final, Path(folder) / "copy"):
+                    yield bucket.location(final)
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
@@ -104,46 +106,12 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     final = artefact(stage, key)
     record = _moved(folder, final, run_id)
     if bucket.used():
-        bucket.put(final, _copy(final, record))
+        bucket.put(final, _content(final, record))
         bucket.upload(_beside(final))
-        bucket.remove_others(bucket.name(final), record.digest)
+        for other in bucket.names(bucket.name(final)):
+            if other != record.digest:
+                bucket.remove(f"{bucket.name(final)}/{other}")
     return record
-
-
-def ensure_local(path: Path) -> Path:
-    """Returns a path below an artefact or a work folder, once this machine's store has it.
-
-    Raises:
-        BadInput: If the artefact in the bucket is corrupt; the same command recomputes it.
-    """
-    if bucket.used():
-        kind, stage, key, *_ = path.relative_to(home()).parts
-        with lock(f"copy-{stage}-{key}"):
-            if kind != ARTEFACTS:
-                bucket.download(path)
-                return path
-            final = artefact(stage, key)
-            record = _record(final)
-            if record is None or not final.is_dir() or digest(final) != record.digest:
-                _fetch(final, record)
-    return path
-
-
-def _fetch(final: Path, record: Record | None) -> None:
-    """Copies an artefact from the bucket; removes a record whose artefact is corrupt."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
-        draft = Path(folder) / final.name
-        if record is not None and bucket.size(_copy(final, record)):
-            bucket.fetch(_copy(final, record), draft)
-        if record is not None and draft.is_dir() and digest(draft) == record.digest:
-            _moved(draft, final, record.run_id)
-            return
-    if _record(final) != record:
-        raise OSError(f"{bucket.location(final)}: was made again while it was copied")
-    bucket.remove(bucket.name(_beside(final)))
-    hint = "The same command makes it again"
-    raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
 
 
 def _moved(folder: Path, final: Path, run_id: str) -> Record:
@@ -163,9 +131,61 @@ def _moved(folder: Path, final: Path, run_id: str) -> Record:
     return record
 
 
-def _record(final: Path) -> Record | None:
-    """Returns the record of an artefact; None if there is none, or no valid one."""
-    content = bucket.read_shared(_beside(final))
+def ensure_local(path: Path) -> Path:
+    """Returns a path below an artefact or a work folder, once this machine's store has it.
+
+    Raises:
+        BadInput: If the artefact in the bucket is corrupt; the same command recomputes it.
+    """
+    if bucket.used():
+        kind, stage, key, *_ = path.relative_to(home()).parts
+        with lock(f"copy-{stage}-{key}"):
+            if kind == ARTEFACTS:
+                _copy(artefact(stage, key))
+            else:
+                bucket.download(path)
+    return path
+
+
+def _copy(final: Path) -> None:
+    """Copies an artefact from the bucket, unless this machine has its content."""
+    record, copied = _record(final), _record(final, local=True)
+    if record and copied and copied.digest == record.digest:
+        if final.is_dir() and _unchanged(final, copied):
+            return
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
+        draft = Path(folder) / final.name
+        if fetched := _fetched(final, draft):
+            _moved(draft, final, fetched.run_id)
+            return
+    if _record(final) != record:
+        raise OSError(f"{bucket.location(final)}: was made again while it was copied")
+    bucket.remove(bucket.name(_beside(final)))
+    hint = "The same command makes it again"
+    raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
+
+
+def _fetched(final: Path, draft: Path) -> Record | None:
+    """Copies an artefact from the bucket; returns its record, or None if that is not of it."""
+    record = _record(final)
+    if record is not None:
+        bucket.fetch(_content(final, record), draft)
+    return record if record and draft.is_dir() and digest(draft) == record.digest else None
+
+
+def _record(final: Path, *, local: bool = False) -> Record | None:
+    """Returns the record of an artefact; None if there is no valid one.
+
+    Arguments:
+        final: The artefact's folder.
+        local: True for this machine's record, if the one that all nodes see is in a bucket.
+    """
+    beside = _beside(final)
+    if bucket.used() and not local:
+        content = bucket.read(bucket.name(beside))
+    else:
+        content = beside.read_bytes() if beside.exists() else None
     try:
         return None if content is None else Record(**json.loads(content))
     except (TypeError, ValueError):
@@ -177,7 +197,7 @@ def _beside(final: Path) -> Path:
     return final.with_suffix(".json")
 
 
-def _copy(final: Path, record: Record) -> str:
+def _content(final: Path, record: Record) -> str:
     """Returns the name of an artefact's content in the bucket, where each content has its own."""
     return f"{bucket.name(final)}/{record.digest}"
 

@@ -3,23 +3,26 @@
 ``EBFLOW_STORAGE`` (``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER``, ``file:///FOLDER``) holds
 finished artefacts, checkpoints of unfinished trainings and results, under the names that they have
 in a store. A stage reads and writes in the store of its own node. Without a bucket, the functions
-that move files between store and bucket do nothing.
+that move files between store and bucket do nothing, and all nodes see the store itself.
 """
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
+from pyarrow.fs import (
+    FileInfo,
+    FileSelector,
+    FileSystem,
+    FileType,
+    LocalFileSystem,
+    SubTreeFileSystem,
+    copy_files,
+)
 
 from ebflow.errors import BadInput
-from pipelines.errors import StageFailed
-from pipelines.store.files import write_bytes
-from pipelines.store.paths import home, without_password
+from pipelines.store.files import home, remove_local, without_password
 
 VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
@@ -31,20 +34,15 @@ def used() -> bool:
 
 
 def url() -> str:
-    """Returns its URL.
-
-    Raises:
-        BadInput: If the URL has a user or a password, except Google's ``anonymous``.
-    """
-    found = os.environ[VARIABLE]
-    if "@" in found.replace("gs://anonymous@", "", 1):
-        raise BadInput(
-            option=VARIABLE,
-            found="a user in its URL, or a password, which Ray's dashboard would show",
-            expected="them where the cloud's own tools look for them on every node, as "
+    """Returns its URL; raises BadInput if that has a user or a password."""
+    place = os.environ[VARIABLE]
+    if "@" in place.replace("gs://anonymous@", "", 1):
+        raise _refused(
+            "a user in its URL, or a password, which Ray's dashboard would show",
+            "them where the cloud's own tools look for them on every node, as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
-    return found
+    return place
 
 
 def name(path: Path) -> str:
@@ -69,31 +67,23 @@ def check(*folders: Path) -> None:
         BadInput: If its URL is none, has a password, or nothing answers.
     """
     try:
-        files, root = _open(url())
-        named = "" if isinstance(files, LocalFileSystem) else root.partition("/")[0]
-        found = files.get_file_info(named or root).type
+        files = _opened(url())
+        root, local = files.base_path.rstrip("/"), isinstance(files.base_fs, LocalFileSystem)
+        bucket = root if local else root.partition("/")[0]
+        found = files.base_fs.get_file_info(bucket).type
     except OSError as error:
         raise _refused(f"{place('')} ({str(error)[:300]})") from None
-    if named and found is FileType.NotFound:
-        raise _refused(f"no bucket {named}", "one that was made before")
+    if found is FileType.NotFound and not local:
+        raise _refused(f"no bucket {bucket}", "one that was made before")
     if found is FileType.File:
         raise _refused(f"the file {place('')}")
-    for folder in () if named else map(Path.absolute, folders):
+    for folder in map(Path.absolute, folders) if local else ():
         if Path(root).is_relative_to(folder) or folder.is_relative_to(root):
             raise _refused(place(""), f"a folder apart from {folder}")
 
 
 def _refused(found: str, expected: str = EXPECTED) -> BadInput:
     return BadInput(option=VARIABLE, found=found, expected=expected)
-
-
-@contextmanager
-def bucket_errors() -> Iterator[None]:
-    """Raises StageFailed with one line if the bucket cannot be reached."""
-    try:
-        yield
-    except OSError as error:
-        raise StageFailed(f"{VARIABLE}: {place('')}: {str(error)[:300]}") from error
 
 
 def upload(path: Path) -> None:
@@ -108,7 +98,7 @@ def download(path: Path) -> None:
     The copy of a node may be of an earlier life of the work.
     """
     if used():
-        _remove_local(path)
+        remove_local(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         fetch(name(path), path)
 
@@ -116,7 +106,7 @@ def download(path: Path) -> None:
 def mirror(folder: Path, fresh: Path) -> None:
     """Makes a folder in the bucket like that of the store, where ``fresh`` is a new entry."""
     if used():
-        there, here = set(_names(name(folder))), {path.name for path in folder.iterdir()}
+        there, here = set(names(name(folder))), {path.name for path in folder.iterdir()}
         for entry in {fresh.name} | here - there:
             upload(folder / entry)
         for entry in there - here:
@@ -126,103 +116,79 @@ def mirror(folder: Path, fresh: Path) -> None:
 def evict(folder: Path) -> None:
     """Removes a folder from this node if it is in the bucket."""
     if used():
-        _remove_local(folder)
+        remove_local(folder)
 
 
 def forget(path: Path) -> None:
     """Removes a file or folder from this node, and from the bucket."""
-    _remove_local(path)
+    remove_local(path)
     if used():
         remove(name(path))
 
 
-def read_shared(path: Path) -> bytes | None:
-    """Returns the content of a small file that all nodes share; None if there is none."""
-    if not used():
-        return path.read_bytes() if path.exists() else None
-    files, source = _at(name(path))
+def read(name: str) -> bytes | None:
+    """Returns the content of a small file that all nodes see; None if there is none."""
     try:
-        with files.open_input_stream(source) as stream:
+        with _files().open_input_stream(name) as stream:
             return stream.read()
     except FileNotFoundError:
         return None
 
 
-def write_shared(path: Path, content: bytes) -> None:
-    """Writes a small file that all nodes share, completely or not at all."""
-    if not used():
-        write_bytes(path, content)
-        return
-    files, target = _at(name(path))
-    files.create_dir(target.rpartition("/")[0])
-    with files.open_output_stream(target) as stream:
+def write(name: str, content: bytes) -> None:
+    """Writes a small file that all nodes see."""
+    _files().create_dir(name.rpartition("/")[0])
+    with _files().open_output_stream(name) as stream:
         stream.write(content)
 
 
 def put(path: Path, name: str) -> None:
     """Copies a file, or a folder with all below it, to a name."""
-    files, target = _at(name)
-    files.create_dir(target if path.is_dir() else target.rpartition("/")[0])
-    copy_files(str(path), target, destination_filesystem=files, use_threads=False)
+    _files().create_dir(name if path.is_dir() else name.rpartition("/")[0])
+    copy_files(str(path), name, destination_filesystem=_files(), use_threads=False)
 
 
 def fetch(name: str, path: Path) -> None:
     """Copies the files of a name, if there are any, to a path where nothing is yet."""
-    files, source = _at(name)
-    found = files.get_file_info(source).type
+    found = _files().get_file_info(name).type
     if found is FileType.Directory:
         path.mkdir()
     if found is not FileType.NotFound:
-        copy_files(source, str(path), source_filesystem=files)
-
-
-def size(name: str) -> int:
-    """Returns the bytes of all objects below a name; 0 if there are none."""
-    files, where = _at(name)
-    below = files.get_file_info(FileSelector(where, allow_not_found=True, recursive=True))
-    return sum(inner.size for inner in below if inner.is_file)
+        copy_files(name, str(path), source_filesystem=_files())
 
 
 def remove(name: str) -> None:
     """Removes a name, with all below it, if it is there."""
-    files, where = _at(name)
-    found = files.get_file_info(where).type
+    found = _files().get_file_info(name).type
     if found is FileType.Directory:
-        files.delete_dir(where)
+        _files().delete_dir(name)
     elif found is FileType.File:
-        files.delete_file(where)
+        _files().delete_file(name)
 
 
-def remove_others(name: str, kept: str) -> None:
-    """Removes all that is directly below a name but one."""
-    for other in _names(name):
-        if other != kept:
-            remove(f"{name}/{other}")
+def size(name: str) -> int:
+    """Returns the bytes of all files below a name; 0 if there are none."""
+    return sum(inner.size for inner in _below(name) if inner.is_file)
 
 
-def _names(name: str) -> list[str]:
+def names(name: str) -> list[str]:
     """Returns the names directly below a name."""
-    files, where = _at(name)
-    found = files.get_file_info(FileSelector(where, allow_not_found=True, recursive=True))
-    return sorted({PurePosixPath(inner.path).relative_to(where).parts[0] for inner in found})
+    return sorted({PurePosixPath(i.path).relative_to(name).parts[0] for i in _below(name)})
 
 
-def _remove_local(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _below(name: str) -> list[FileInfo]:
+    return _files().get_file_info(FileSelector(name, allow_not_found=True, recursive=True))
 
 
-def _at(name: str) -> tuple[FileSystem, str]:
-    files, root = _open(url())
-    return files, f"{root}/{name}".rstrip("/")
+def _files() -> SubTreeFileSystem:
+    """Returns the files that all nodes see: those of the bucket, or of the store."""
+    return _opened(url()) if used() else SubTreeFileSystem(str(home()), LocalFileSystem())
 
 
 @cache
-def _open(found: str) -> tuple[FileSystem, str]:
+def _opened(place: str) -> SubTreeFileSystem:
     try:
-        files, root = FileSystem.from_uri(found)
+        files, root = FileSystem.from_uri(place)
     except pa.ArrowInvalid:
-        raise _refused(place("")) from None
-    return files, root.rstrip("/")
+        raise _refused(without_password(place)) from None
+    return SubTreeFileSystem(root, files)

@@ -1,18 +1,63 @@
-"""Files that readers see complete, and locks among processes."""
-
-__all__ = ["drafted", "lock", "write_bytes", "write_json", "write_text"]
+"""Paths in the store, files that readers see complete, and locks among processes."""
 
 import fcntl
 import json
 import math
+import os
+import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from ebflow.errors import BadInput
 from ebflow.files import move
-from pipelines.store.paths import home
+
+ARTEFACTS = "artefacts"
+
+
+def home() -> Path:
+    """Returns the absolute path of the store; creates nothing.
+
+    Raises:
+        BadInput: If ``EBFLOW_HOME`` is a URL.
+    """
+    place = os.environ.get("EBFLOW_HOME") or "runs/.store"
+    if is_url(place):
+        raise BadInput(
+            option="EBFLOW_HOME",
+            found=without_password(place),
+            expected="a folder",
+            hint="A bucket is named by EBFLOW_STORAGE, beside a folder on each node",
+        )
+    return Path(place).absolute()
+
+
+def artefact(stage: str, key: str) -> Path:
+    """Returns the folder of a stage's finished artefact."""
+    return home() / ARTEFACTS / stage / key
+
+
+def work(stage: str, key: str) -> Path:
+    """Returns the folder of a stage that has not finished."""
+    return home() / "work" / stage / key
+
+
+def is_url(place: str) -> bool:
+    """True if a place is a URL, such as ``s3://bucket/data``, rather than a path."""
+    head, slash, _ = place.partition("/")
+    return bool(slash and head.endswith(":") and urlsplit(head).scheme)
+
+
+def without_password(url: str) -> str:
+    """Returns a URL that may be shown: without user, password, query and fragment.
+
+    Not by ``urlsplit``: it raises at brackets, and ``urlunsplit`` loses slashes of a database's.
+    """
+    return re.sub(r"//[^/?#]*@", "//", url).partition("?")[0].partition("#")[0]
 
 
 @contextmanager
@@ -30,15 +75,10 @@ def drafted(final: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file; readers always get the old or the complete new one."""
-    with drafted(path) as draft:
-        draft.write_bytes(content)
-
-
 def write_text(path: Path, text: str) -> None:
     """Writes a text file; readers always get the old or the complete new one."""
-    write_bytes(path, text.encode())
+    with drafted(path) as draft:
+        draft.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
@@ -52,6 +92,14 @@ def _finite(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def remove_local(path: Path) -> None:
+    """Removes a file, or a folder with all below it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

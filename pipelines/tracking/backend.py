@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.errors import StageFailed, root, without_login
-from pipelines.store.paths import is_url, without_password
+from pipelines.store.files import is_url, without_password
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException

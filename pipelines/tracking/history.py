@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.store.paths import without_password
+from pipelines.store.files import without_password
 from pipelines.tracking import backend
 
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
@@ -64,13 +64,6 @@ def tagged(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Se
     place = client.get_experiment_by_name(experiment)
     condition = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
     return client.search_runs([place.experiment_id], condition) if place else []
-
-
-def children(client: MlflowClient, run: Run) -> list[Run]:
-    """Returns the stages of a run, or the trials of a search, in the order of their start."""
-    condition = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
-    runs = client.search_runs([run.info.experiment_id], condition, max_results=MOST)
-    return sorted(runs, key=lambda child: child.info.start_time)
 
 
 def label(run: Run) -> str:

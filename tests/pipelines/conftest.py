@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +24,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.cli import main
-from pipelines.engine import evaluation
-from pipelines.engine.executors import StageExecutor
+from pipelines.engine import attempts
+from pipelines.engine.calls import call
 from pipelines.tracking import tracker
 
 from .buckets import Buckets
@@ -132,14 +134,28 @@ def ebflow(capsys):
     return run
 
 
+class Here:
+    """In place of Ray: stages run in this process, one at a time."""
+
+    def __init__(self, show):
+        self.lock, self.connected = threading.Lock(), Future()
+        self.connected.set_result(None)
+
+    def connect(self):
+        return self.connected
+
+    def call(self, work, **settings):
+        with self.lock:
+            return call(work, **settings)
+
+    def stop(self):
+        pass
+
+
 @pytest.fixture
 def without_ray(monkeypatch):
-    """Stages run in this process, one by one, as those of the driver do."""
-
-    def here(name, host, **_):
-        return StageExecutor(name, host)
-
-    monkeypatch.setattr(evaluation, "RayExecutor", here)
+    """Stages run in this process, in threads."""
+    monkeypatch.setattr(attempts, "Ray", Here)
 
 
 class Store:

@@ -16,9 +16,12 @@ CORES = environment.cpus()
 def begin(needs, body, *words):
     import ray
 
-    from pipelines.engine.resources import ray_options
+    from pipelines.engine import Stage
+    from pipelines.engine.attempts import ray_options
+    from pipelines.engine.stages import Work
 
-    return ray.remote(**ray_options(needs), max_retries=0)(body).remote(*words)
+    options = ray_options(Work(Stage("any", needs=needs), None))
+    return ray.remote(**options, max_retries=0)(body).remote(*words)
 
 
 def hold(folder, name):

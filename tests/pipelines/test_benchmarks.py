@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ebflow.errors import BadInput
-from pipelines.cli import benchmarks
-from pipelines.cli.benchmarks import fetch
+from pipelines.cli import data as benchmarks
+from pipelines.cli.data import fetched as fetch
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 

@@ -25,7 +25,7 @@ from pipelines.config import (
     canonical,
     recipes,
 )
-from pipelines.config.files import dump, overlaid, read
+from pipelines.config.files import checked, dump, overlaid, read
 from pipelines.training.learned_inverses import RIVALS
 
 ALL = {**OBJECTIVES, **RIVALS}
@@ -217,6 +217,24 @@ def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
     assert load(path, recipes.paper()).objective == ObjectiveConfig(name="fd_ssm")
     found = parsed("--recipe", "paper", "--objective.name", "ssm")[0]
     assert found == changed(recipes.paper(), "objective", name="ssm", sigma=0.3)
+
+
+def test_a_message_does_not_show_all_that_aliases_name():
+    """Six lines of YAML can name a million values, whose texts take minutes."""
+
+    class Value:
+        shown = 0
+
+        def __repr__(self):
+            Value.shown += 1
+            return "x"
+
+    values = [Value()]
+    for _ in range(5):
+        values = [values] * 10
+    with pytest.raises(BadInput, match="--seed: found"):
+        checked(DensityConfig, {"seed": values})
+    assert Value.shown < 100
 
 
 def test_only_commands_know_the_command_line():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,22 +39,12 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import (
-    WHOLE_NODE,
-    Artefact,
-    Context,
-    Retries,
-    Source,
-    Stage,
-    evaluation,
-    executors,
-    keys,
-)
-from pipelines.engine.evaluation import Engine, Status, plan
-from pipelines.engine.executors import RayExecutor, StageExecutor
-from pipelines.engine.resources import needs_from_config, ray_options
-from pipelines.engine.stages import Work
-from pipelines.engine.tasks import gather_cells
+from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, attempts, graphs, keys
+from pipelines.engine.attempts import Attempts, Ray, ray_options
+from pipelines.engine.calls import Context
+from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
+from pipelines.engine.pipeline import Retries
+from pipelines.engine.stages import Work, needs_from_config
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
@@ -100,12 +90,13 @@ class Silent:
     def report(self, *message):
         pass
 
-    def tell(self, stage, note):
-        NOTES.append((stage, note))
-
-    def retried(self, stage, error, pause):
+    def note(self, stage, text):
         """The cause of a failure is gone once it has been told twice."""
-        RETRIED.append((stage, error, pause))
+        error, again, pause = text.partition("; tried again in ")
+        if not again:
+            NOTES.append((stage, text))
+            return
+        RETRIED.append((stage, error, float(pause.removesuffix(" s"))))
         if len(RETRIED) == 2:
             ERRORS.clear()
 
@@ -114,8 +105,20 @@ class Silent:
 def records(tmp_path_factory):
     """An empty database of redun, which takes longer to make than most stages here."""
     folder = tmp_path_factory.mktemp("records")
-    evaluation._scheduler(folder / "redun.db")
+    graphs._scheduler(folder / "redun.db", graphs.StoreExecutor(None, force=False))
     return folder
+
+
+class Engine:
+    """Evaluates graphs as a run does."""
+
+    def __init__(self, open_context, progress, force=False, retries=NONE):
+        self.words = (open_context, progress)
+        self.options = {"force": force, "retries": retries}
+
+    def run(self, graph, output=None):
+        with Attempts(*self.words, **self.options) as started:
+            return evaluate(graph, started, force=self.options["force"], output=output)
 
 
 @pytest.fixture
@@ -126,7 +129,7 @@ def engine(tracking_home, without_ray, records, monkeypatch):
             shutil.copytree(records, made, dirs_exist_ok=True)
             yield made
 
-    monkeypatch.setattr(evaluation, "tempfile", SimpleNamespace(TemporaryDirectory=folder))
+    monkeypatch.setattr(graphs, "tempfile", SimpleNamespace(TemporaryDirectory=folder))
 
     def make(force=False, retries=NONE):
         def context():
@@ -155,7 +158,8 @@ def test_a_graph_runs_once(engine):
     assert ran(engine, graph()) == set()
 
 
-def test_others_run_while_one_waits_to_be_tried_again(engine):
+def test_others_run_while_one_waits_to_be_tried_again(engine, monkeypatch):
+    monkeypatch.setitem(vars(write), "executor", "ray")
     ERRORS["write"] = OSError(28, "full")
     found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend(None)])
     assert (found.value[1].path / "value.txt").read_text() == "mended"
@@ -281,7 +285,15 @@ def test_what_another_process_made_meanwhile_is_taken(engine, home, monkeypatch)
     """The stage looks again under its lock, after the driver has seen nothing."""
     engine().run(graph())
     CALLS.clear()
-    monkeypatch.setattr(StageExecutor, "_stored", lambda *_: None)
+    find, asked = store.find, set()
+
+    def late(stage, key):
+        if key in asked:
+            return find(stage, key)
+        asked.add(key)
+        return None
+
+    monkeypatch.setattr(store, "find", late)
     engine().run(graph())
     assert not CALLS
 
@@ -303,7 +315,7 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
 def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
     def planned(graph, **options):
         found = plan(graph, **options).statuses
-        return {name: str(status) for name, status in found.items()}
+        return {name: status.text() for name, status in found.items()}
 
     neither = {"write": "ran", "double": "ran"}
     before = set(home.rglob("*"))
@@ -461,75 +473,67 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
+QUIET = SimpleNamespace(deliver=lambda *_: None)
+LEFT = "left"
+
+
 @pytest.fixture
 def rays(monkeypatch):
-    """What is done with Ray, and the thread that does it; the first start fails."""
-    executors.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
+    """What is done with Ray, and the thread that does it."""
+    attempts.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 
     def start():
         done.append(("start", threading.current_thread()))
-        if len(done) == 1:
-            raise OSError("no space")
-        return Connection()
+        return Connection(messages=QUIET)
 
-    monkeypatch.setattr(executors, "start", start)
+    monkeypatch.setattr(attempts, "start", start)
     monkeypatch.setattr(
-        executors, "leave", lambda _: done.append(("leave", threading.current_thread()))
+        attempts, "leave", lambda _: done.append((LEFT, threading.current_thread()))
     )
     return done
 
 
-def test_ray_starts_again_after_a_failure_and_is_kept_until_it_is_left(rays):
-    """Its processes end with the thread that started them, and a retry's thread ends at once."""
-    executor = RayExecutor("ray", NO_ENGINE)
-    executor.stopped.set()  # nothing is tried again but the start
-    executor.connect()
-    for _ in range(2):  # other stages that are ready try no start of their own
-        with pytest.raises(OSError, match="no space"):
-            executor.connect().result()
-    with ThreadPoolExecutor(1) as retry:
-        retry.submit(executor._again, None, 1).result()
-    assert executor.connect().result() == Connection()
+def test_one_thread_starts_ray_and_leaves_it(rays):
+    """Its processes end with the thread that started them, and a stage's thread ends before."""
+    executor = Ray(None)
+    with ThreadPoolExecutor(1) as stage:
+        stage.submit(executor.connect).result().result()
     executor.stop()
-    executors.RAY.submit(int).result()
-    assert [what for what, _ in rays] == ["start", "start", "leave"]
+    attempts.RAY.submit(int).result()
+    assert [what for what, _ in rays] == ["start", LEFT]
     assert len({thread for _, thread in rays}) == 1 and rays[0][1].is_alive()
 
 
 def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monkeypatch):
     """Else the thread that holds it keeps the process from ending."""
-    rays.append("no failure")
 
     def interrupted(running):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(executors, "cancel", interrupted)
-    executor = RayExecutor("ray", NO_ENGINE)
+    monkeypatch.setattr(attempts, "cancel", interrupted)
+    executor = Ray(None)
     executor.connect().result()
     executor.running.append("a stage")
     with pytest.raises(KeyboardInterrupt):
         executor.stop()
-    executors.RAY.submit(int).result()
-    assert rays[-1][0] == "leave"
+    attempts.RAY.submit(int).result()
+    assert rays[-1][0] == LEFT
 
-
-NO_ENGINE = SimpleNamespace(force=False, progress=SimpleNamespace(report=None))
 
 LEAVING = """
 import time
-from types import SimpleNamespace
 from pipelines.cluster import environment
 environment.prepare()
 import ray
-from pipelines.engine import executors
-executor = executors.RayExecutor("ray", SimpleNamespace(force=False))
+from pipelines.engine import attempts
+executor = attempts.Ray(None)
 executor.connect().result()
 executor.running += map(ray.put, range(1000))
 kept = list(executor.running)
 executor.stop()
 del executor
-left = executors.RAY.submit(int)
+left = attempts.RAY.submit(int)
 while not left.done():
     kept and kept.pop()
     time.sleep(0.001)
@@ -544,21 +548,6 @@ def test_references_that_are_dropped_while_ray_is_left_end_no_process(tmp_path):
         [sys.executable, "-c", LEAVING], env=place, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
-
-
-def test_a_start_of_ray_that_fails_is_tried_again(engine, monkeypatch):
-    """As what fails in a stage is: the scheduler would end at what is raised to it."""
-    failures = [OSError(28, "full")]
-
-    class Late(StageExecutor):
-        def _start(self, *words):
-            if failures:
-                raise failures.pop()
-            return super()._start(*words)
-
-    monkeypatch.setattr(evaluation, "StageExecutor", Late)
-    assert engine(retries=Retries(1, 0.01)).run(graph()).statuses["write"] == Status(ran=1)
-    assert [stage for stage, *_ in RETRIED] == ["write"]
 
 
 def test_a_store_that_does_not_answer_the_driver_is_asked_by_the_stage(engine, monkeypatch):
@@ -584,30 +573,26 @@ def test_a_stage_whose_end_cannot_be_told_has_ended(engine, monkeypatch):
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
     began = threading.Event()
-    monkeypatch.setattr(executors, "start", lambda **_: began.set() or Connection())
-    monkeypatch.setattr(executors, "leave", lambda _: None)
-    engine = Engine(open_context=lambda: began.wait(10), progress=None)
-    engine.ray = RayExecutor("ray", engine)
-    assert engine.context
-    engine.ray.stop()
+    monkeypatch.setattr(attempts, "start", lambda: began.set() or Connection(messages=QUIET))
+    monkeypatch.setattr(attempts, "leave", lambda _: None)
+    context = Context(None, "", "", force=False)
+    with Attempts(lambda: began.wait(10) and context, Silent(), retries=NONE) as started:
+        assert started._context().tracker is None
 
 
 def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     """Leaving goes on beside what is done after the last stage."""
     ends = threading.Event()
-    monkeypatch.setattr(executors, "start", lambda **_: Connection())
-    monkeypatch.setattr(executors, "leave", lambda _: ends.wait(10))
-    first, second = (
-        RayExecutor("ray", NO_ENGINE),
-        RayExecutor("ray", NO_ENGINE),
-    )
+    monkeypatch.setattr(attempts, "start", lambda: Connection(messages=QUIET))
+    monkeypatch.setattr(attempts, "leave", lambda _: ends.wait(10))
+    first, second = Ray(None), Ray(None)
     first.connect().result()
     first.stop()
     again = second.connect()
     with pytest.raises(TimeoutError):
         again.result(timeout=0.2)
     ends.set()
-    assert again.result(timeout=10) == Connection()
+    assert again.result(timeout=10) == Connection(messages=QUIET)
     second.stop()
 
 
@@ -640,6 +625,28 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 
+@pytest.mark.parametrize(
+    ("error", "starts"), [(Exception("The current node timed out"), 2), (ValueError("no"), 1)]
+)
+def test_ray_starts_again_where_a_busy_machine_was_too_slow(error, starts, home, monkeypatch):
+    calls = []
+
+    def init(**options):
+        calls.append(options["_temp_dir"])
+        if len(calls) == 1:
+            raise error
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(connection, "Messages", lambda: None)
+    if starts == 1:
+        with pytest.raises(ValueError, match="no"):
+            connection.start()
+    else:
+        connection.leave(connection.start())
+    assert len(set(calls)) == starts and not any(Path(folder).exists() for folder in calls)
+
+
 def test_a_clusters_trainings_are_launched(monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: False)
     assert Work(density.train, Training()).needs == DRIVER
@@ -652,13 +659,17 @@ def test_the_memory_of_a_trial_is_reserved_where_others_share_a_node(alone, monk
     assert needs_from_config(trial) == {"CPU": 1} | ({} if alone else {"memory": 2 * 2**30})
 
 
+def options(needs):
+    return ray_options(Work(Stage("any", needs=needs), None))
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
-    monkeypatch.setattr(connection, "largest_node", lambda: 2.0)
-    given = [ray_options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
+    monkeypatch.setattr(attempts, "largest_node", lambda: 2.0)
+    given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
     assert given == [1, 2 if alone else 3, 0, 2]
-    assert ray_options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
+    assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
 
 
 def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
@@ -670,7 +681,7 @@ def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
     monkeypatch.setattr(ray, "get", lambda _: nodes.append(worker))
     wake = SimpleNamespace(remote=lambda: None)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
-    assert ray_options(WHOLE_NODE)["num_cpus"] == 16
+    assert options(WHOLE_NODE)["num_cpus"] == 16
 
 
 def test_a_stage_has_the_threads_that_it_declares(engine):
@@ -703,19 +714,18 @@ def test_stages_share_one_remote_function(monkeypatch):
 
     def remote(*_, **__):
         made.append(SimpleNamespace(options=lambda **_: made[0], remote=lambda *_, **__: made[0]))
-        made[0].future = Future
+        made[0].future = lambda: SimpleNamespace(result=lambda: None)
         return lambda function: made[-1]
 
     monkeypatch.setattr(ray, "remote", remote)
-    messages = SimpleNamespace(deliver=lambda *_: None)
-    monkeypatch.setattr(executors, "start", lambda **_: Connection(messages=messages))
-    monkeypatch.setattr(executors, "leave", lambda _: None)
-    monkeypatch.setattr(executors, "cancel", lambda _: None)
-    executors._remote_call.cache_clear()
-    executor = RayExecutor("ray", NO_ENGINE)
+    monkeypatch.setattr(attempts, "start", lambda: Connection(messages=QUIET))
+    monkeypatch.setattr(attempts, "leave", lambda _: None)
+    monkeypatch.setattr(attempts, "cancel", lambda _: None)
+    attempts._remote_call.cache_clear()
+    executor = Ray(None)
     for _ in range(2):
-        settings = {"context": Context(None, "", "", force=False)}
-        executor._start(Work(density.train, Training()), settings)
+        context = Context(None, "", "", force=False)
+        executor.call(Work(density.train, Training()), context=context, again=False)
     executor.stop()
-    executors._remote_call.cache_clear()
+    attempts._remote_call.cache_clear()
     assert len(made) == 1

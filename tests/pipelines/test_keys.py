@@ -8,7 +8,6 @@ import pytest
 from pipelines.density.graph import report
 from pipelines.engine import Stage, keys
 from pipelines.engine.keys import code_digest as digest
-from pipelines.engine.keys import data_digest
 from pipelines.gradient_alignment.graph import align
 from pipelines.paper.graph import compare
 from pipelines.sample_complexity.graph import conclude, learn
@@ -178,7 +177,7 @@ def test_a_change_of_the_data_that_the_code_reads_counts(library):
     (library / "inner" / "law.safetensors").write_bytes(b"2")
     assert len({before, added, version()}) == 3
     with pytest.raises(ModuleNotFoundError, match="lib.none"):
-        data_digest("lib.none")
+        digest("lib.a", ["lib.none"])
 
 
 def test_the_stages_that_read_packaged_data_say_so():

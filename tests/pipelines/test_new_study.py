@@ -9,7 +9,7 @@ import pytest
 
 import pipelines
 from pipelines.cli import main
-from pipelines.cli.studies import STUDIES
+from pipelines.cli.main import STUDIES
 from pipelines.engine import keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "study.md"

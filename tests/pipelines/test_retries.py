@@ -5,8 +5,8 @@ from mlflow.exceptions import MlflowException
 from ray.exceptions import ActorDiedError, NodeDiedError, TaskCancelledError, WorkerCrashedError
 
 from ebflow.errors import BadInput, NonFinite
-from pipelines.engine import Retries
-from pipelines.engine.retries import is_transient
+from pipelines.engine.attempts import is_transient
+from pipelines.engine.pipeline import Retries
 from pipelines.errors import Diverged, StageFailed
 
 

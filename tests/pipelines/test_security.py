@@ -166,11 +166,6 @@ def test_a_pickle_in_the_store(bomb, home):
     store.artefact("train", "key").mkdir(parents=True)
     store.artefact("train", "key").with_suffix(".json").write_bytes(bomb)
     assert store.find("train", "key") is None
-    (home / "id").write_bytes(bomb)
-    with pytest.raises(BadInput, match="another store"):
-        store.require_same_store("id")
-    with pytest.raises(BadInput, match="id: found a damaged file, expected the 32 hexadecimal"):
-        store.identity()
 
 
 def test_a_pickle_as_rows(bomb, tmp_path):
@@ -195,11 +190,10 @@ def test_a_pickle_as_an_earlier_summary(bomb, home, ebflow):
 
 @pytest.mark.slow
 def test_pickles_in_place_of_all_that_a_run_left(bomb, digits, tmp_path):
-    """Every file but databases and the store's id; the run is made anew, with equal numbers."""
+    """Every file but databases; the run is made anew, with equal numbers."""
     again = digits.copy(tmp_path / "again")
     shutil.rmtree(again.root / "runs")
     left = [path for path in again.root.rglob("*") if path.is_file() and path.suffix != ".db"]
-    left = [path for path in left if path != again.home / "id"]
     assert {"state.json", "manifest.json", "metrics.jsonl"} <= {path.name for path in left}
     for path in left:
         path.write_bytes(bomb)

@@ -1,11 +1,13 @@
 """Stores of nodes that share no disk: what one made another finds, by a folder and by buckets."""
 
 import re
+import uuid
 
 import pytest
 
 from ebflow.errors import BadInput
 from pipelines import store
+from pipelines.store import artefacts
 from pipelines.store import bucket as remote
 
 from .buckets import KEYS, GoogleBuckets
@@ -93,6 +95,20 @@ def test_what_is_there_is_not_copied_again(node, made):
     assert store.ensure_local(path).stat().st_ino == before
 
 
+def test_a_copy_that_did_not_change_is_not_read(node, made, monkeypatch):
+    node("two")
+    path = store.ensure_local(store.artefact("stage", "key"))
+    monkeypatch.setattr(artefacts, "digest", lambda folder: pytest.fail("read"))
+    assert (store.ensure_local(path) / "a").read_text() == "a"
+
+
+def test_verify_reads_the_bucket_too(node, made, ebflow):
+    assert ebflow("store", "verify").code == 0
+    remote.put(store.artefact("stage", "key") / "a", f"artefacts/stage/key/{made.digest}/b")
+    ended = ebflow("store", "verify")
+    assert ended.code == 1 and ended.out[0] == store.location(store.artefact("stage", "key"))
+
+
 @pytest.mark.parametrize(
     "harm", [lambda p: (p / "a").write_text("A"), lambda p: (p / "b").unlink()]
 )
@@ -121,7 +137,7 @@ def test_an_artefact_that_lost_files_has_no_record(change, node, made):
         case "gone":
             remote.remove(f"{content}/a")
         case "shorter":
-            remote.write_shared(store.home() / f"{content}/b", b"b")
+            remote.write(f"{content}/b", b"b")
         case _:
             remote.remove(content)
     assert store.find("stage", "key") is None
@@ -131,7 +147,7 @@ def test_an_artefact_that_lost_files_has_no_record(change, node, made):
 def test_what_is_damaged_is_one_line_and_made_again(change, node, made):
     content = f"artefacts/stage/key/{made.digest}"
     if change == "changed":
-        remote.write_shared(store.home() / f"{content}/b", b"BB")
+        remote.write(f"{content}/b", b"BB")
     else:
         remote.remove(content)
     home = node("two")
@@ -258,10 +274,30 @@ def test_nodes_know_their_store(node, monkeypatch, tmp_path):
         store.require_same_store(identity)
 
 
+def test_drivers_that_meet_at_a_new_bucket_share_it(node, monkeypatch):
+    """Each looks before the other has written its id."""
+    identities, look = {}, uuid.uuid4
+
+    def meanwhile():
+        monkeypatch.setattr(uuid, "uuid4", look)
+        node("two")
+        identities["two"] = store.identity()
+        node("one")
+        return look()
+
+    monkeypatch.setattr(uuid, "uuid4", meanwhile)
+    node("one")
+    identities["one"] = store.identity()
+    for name in ("one", "two"):
+        for identity in identities.values():
+            node(name)
+            store.require_same_store(identity)
+
+
 def test_a_storage_that_answers_is_left_alone(node, tmp_path):
     node("one")
     remote.check()
-    assert remote._names("") == [] and not (tmp_path / "shared").exists()
+    assert remote.names("") == [] and not (tmp_path / "shared").exists()
 
 
 WRONG = {

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -47,20 +46,6 @@ def test_an_equal_artefact_stays_for_those_who_read_it(made, home):
     inode = folder.stat().st_ino
     assert store.commit("stage", "key", home / "draft", run_id="later").digest == record.digest
     assert folder.stat().st_ino == inode and store.find("stage", "key").run_id == "later"
-
-
-def test_a_kill_while_the_id_is_written_leaves_none(home, monkeypatch):
-    """Half of one would be told as damaged for good."""
-
-    def torn(path, content):
-        path.write_text(content.decode()[:7])
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as killed:
-        killed.setattr(Path, "write_bytes", torn)
-        with pytest.raises(KeyboardInterrupt):
-            store.identity()
-    assert len(store.identity()) == 32
 
 
 def test_no_artefact_has_no_record(home):

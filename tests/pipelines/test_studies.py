@@ -7,8 +7,9 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
+from ebflow.errors import BadInput
 from pipelines.cli import main
-from pipelines.cli.studies import STUDIES
+from pipelines.cli.main import STUDIES
 from pipelines.config.section import NAME, Section
 
 
@@ -58,6 +59,16 @@ def test_options_go_over_a_file(tmp_path):
     words = ("--scale", "smoke", "--config", str(tmp_path / "toy.yaml"))
     assert carried_out(*words)[0].config == ToyConfig(scale="smoke", points=7, name="mine")
     assert carried_out(*words, "--points", "8")[0].config.points == 8
+
+
+def test_a_file_of_another_scale_is_refused(tmp_path):
+    """A file that a run left has all values of its scale, which would replace those of this."""
+    file = tmp_path / "toy.yaml"
+    file.write_text("scale: smoke\npoints: 7\n")
+    with pytest.raises(BadInput, match="--scale: found cpu with .*toy.yaml, which has scale smok"):
+        carried_out("--scale", "cpu", "--config", str(file))
+    for words in ((), ("--scale", "smoke")):
+        assert carried_out(*words, "--config", str(file))[0].config.points == 7
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "toy"])

@@ -264,7 +264,7 @@ def test_the_package_is_the_checkout_without_what_git_ignores(tmp_path):
     ignored.mkdir(parents=True)
     try:
         (ignored / "large.bin").write_text("large")
-        with packed({"submitted.yaml": "seed: 1\n"}) as folder:
+        with packed("seed: 1\n") as folder:
             create_package(
                 str(folder), tmp_path / "p.zip", include_gitignore=True, excludes=[".git"]
             )

@@ -32,7 +32,7 @@ from pipelines.config import (
 )
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.engine.retries import is_transient
+from pipelines.engine.attempts import is_transient
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import ClassifierConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.store.paths import is_url, without_password
+from pipelines.store.files import is_url, without_password
 
 SHOWN = {
     "http://me:secret@host:5000/path": "http://host:5000/path",

@@ -8,7 +8,7 @@ from ebflow.errors import BadInput
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
 from pipelines.engine import Artefact, Source
-from pipelines.engine.keys import key_of
+from pipelines.engine.stages import key_of
 from pipelines.errors import StageFailed
 from pipelines.store import Record
 from tuning import graph, runs

@@ -117,7 +117,7 @@ def test_a_killed_study_resumes_with_identical_tables(tmp_path):
     ]
     assert results[0] == results[1]
     again = whole.run(*words, **NO_RAY)
-    assert f"learn 0 ran, {total} cached" in again or "conclude cached" in again
+    assert "learn cached" in again or "conclude cached" in again
 
 
 @pytest.mark.slow

@@ -1,0 +1,270 @@
+"""Graphs of stages: the functions that put them together, and their evaluation by redun.
+
+redun caches nothing, as the store is the only cache.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import redun.logging
+from redun import Scheduler, task
+from redun.config import Config
+from redun.executors.base import Executor
+from redun.scheduler import Job, catch, catch_all
+from redun.task import Task
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.engine.stages import Artefact, Stage, Work
+from pipelines.errors import Diverged, StageFailed, failure
+
+HISTORY = ".redun"
+"""The folder of redun's database among the results of a run: ``redun --config .redun log``."""
+
+EXECUTOR = "store"
+
+FAILED = (BadInput, StageFailed)
+"""Errors of a stage that fails."""
+
+subgraph = partial(task, namespace="ebflow", cache=False)
+"""Declares a function that returns a part of a graph from finished artefacts."""
+
+
+@cache
+def task_of(stage: Stage) -> Task:
+    """Returns the redun task of a stage, whose name has the package of the stage."""
+    return task(
+        name=stage.name,
+        namespace=stage.module.rpartition(".")[0],
+        version=stage.version,
+        cache=False,
+        config_args=["title"],
+        executor=EXECUTOR,
+        stage=stage,
+    )(_signature)
+
+
+def _signature(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
+    """The signature of every stage; the executor runs the stage's module instead."""
+    raise NotImplementedError
+
+
+def gather_cells(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list:
+    """Returns the artefacts of each cell, or how a cell diverged, as an expression.
+
+    A cell that fails stops no other.
+    """
+    found = [catch(gather(cell), Diverged, diverged) for cell in cells]
+    return catch_all(found, FAILED, fail)
+
+
+@subgraph()
+def gather(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
+    """Returns the artefacts of a cell, once all of them are there."""
+    return stages
+
+
+@subgraph()
+def diverged(error: Diverged) -> str:
+    """Returns the message of a cell that diverged, in place of its artefacts."""
+    return str(error)
+
+
+@subgraph()
+def fail(results: list) -> None:
+    """Raises the first failure of a cell, when all other cells are done."""
+    errors = [cell for cell in results if isinstance(cell, Exception)]
+    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
+    raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The number of jobs of a stage that ran, and of those that the store had."""
+
+    ran: int = 0
+    cached: int = 0
+
+    def text(self, ran: str = "ran") -> str:
+        """Returns the numbers; where there is only one kind of jobs, its word."""
+        if self.ran and self.cached:
+            return f"{self.ran} {ran}, {self.cached} cached"
+        return ran if self.ran else "cached"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of an evaluation.
+
+    Arguments:
+        value: The value of the graph, with artefacts in place of expressions.
+        statuses: The statuses of its stages by their names, in the order of their start.
+    """
+
+    value: Any
+    statuses: dict[str, Status]
+
+    @property
+    def artefacts(self) -> list[Artefact]:
+        """All artefacts of the value, once each."""
+        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
+
+
+def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
+    if isinstance(value, Artefact):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _artefacts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _artefacts(item)
+
+
+class StoreExecutor(Executor):
+    """Finds stages in the store; those that are not there it starts, each once.
+
+    Arguments:
+        start: Starts a stage; returns the future of its artefact.
+        force: True if it finds nothing.
+
+    Attributes:
+        statuses: The statuses of the stages by their names, in the order of their start.
+    """
+
+    def __init__(self, start: Callable[[Work], Future[Artefact]], *, force: bool) -> None:
+        super().__init__(EXECUTOR)
+        self.start_stage, self.force = start, force
+        self.results: dict[str, Future[Artefact]] = {}
+        self.statuses: dict[str, Status] = {}
+
+    def submit(self, job: Job) -> None:
+        """Finds or starts the stage of a job, unless it has come up before."""
+        args, kwargs = job.args
+        work = Work(job.get_option("stage"), *args, **kwargs)
+        name, record = work.stage.name, None
+        if work.key not in self.results:
+            with suppress(OSError):  # the stage asks the store again, with retries
+                record = None if self.force else store.find(name, work.key)
+            status = self.statuses.get(name, Status())
+            if record:
+                self.statuses[name] = replace(status, cached=status.cached + 1)
+                self.results[work.key] = _finished(Artefact(name, work.key, record))
+            else:
+                self.statuses[name] = replace(status, ran=status.ran + 1)
+                self.results[work.key] = self.start_stage(work)
+        self.results[work.key].add_done_callback(partial(self._hand_on, job))
+
+    def _hand_on(self, job: Job, future: Future[Artefact]) -> None:
+        """Passes the result of a stage to redun."""
+        assert self._scheduler is not None
+        if error := future.exception():
+            self._scheduler.reject_job(job, failure(error))
+        else:
+            self._scheduler.done_job(job, future.result())
+
+
+def _finished(artefact: Artefact) -> Future[Artefact]:
+    future: Future[Artefact] = Future()
+    future.set_result(artefact)
+    return future
+
+
+def evaluate(
+    graph: Any,  # noqa: ANN401
+    start: Callable[[Work], Future[Artefact]],
+    *,
+    force: bool = False,
+    output: Path | None = None,
+) -> Outcome:
+    """Evaluates a graph: an expression of redun, or a nest of them.
+
+    Arguments:
+        graph: The graph.
+        start: Starts a stage that the store does not have.
+        force: True if all stages run again.
+        output: The folder of results, which gets redun's database as the history of the run.
+
+    Raises:
+        KeyboardInterrupt: At Ctrl-C.
+        BadInput: As a stage raised it; then there is no history.
+        StageFailed: If a stage failed; its cause is the stage's error.
+    """
+    executor = StoreExecutor(start, force=force)
+    try:
+        with _history(output) as database:
+            value = _scheduler(database, executor).run(graph)
+    except SystemExit as stop:
+        raise KeyboardInterrupt from stop
+    except (BadInput, StageFailed):
+        raise
+    except _Unmade:
+        value = None
+    except Exception as error:
+        log.exception("the pipeline failed")
+        raise failure(error) from error
+    return Outcome(value, executor.statuses)
+
+
+@contextmanager
+def _history(output: Path | None) -> Iterator[Path]:
+    """Yields the file of redun's database; copies it to the results unless the input is bad.
+
+    redun writes to a temporary folder, as SQLite must not be on a network's disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
+        database = Path(folder) / "redun.db"
+        try:
+            yield database
+        except BadInput:
+            output = None
+            raise
+        finally:
+            if output is not None:
+                with suppress(OSError):  # a history that a full disk does not take fails no run
+                    (output / HISTORY).mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(database, output / HISTORY / database.name)
+
+
+def _scheduler(database: Path, executor: StoreExecutor) -> Scheduler:
+    redun.logging.logger.removeHandler(redun.logging.log_handler)
+    scheduler = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
+    scheduler.add_executor(executor)
+    scheduler.load(migrate=True)
+    return scheduler
+
+
+class _Unmade(Exception):
+    """Raised in a dry run if the graph itself depends on the content of a missing artefact."""
+
+
+class _Expected(Artefact):
+    """An artefact that a run would make; it has no folder yet."""
+
+    @property
+    def path(self) -> Path:
+        raise _Unmade
+
+
+def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
+    """Evaluates a graph without running a stage: a stage has run if it would.
+
+    The value is None if the graph depends on the content of an artefact that is not there; then
+    the stages that follow from it are not among the statuses.
+    """
+    return evaluate(graph, _expect, force=force)
+
+
+def _expect(work: Work) -> Future[Artefact]:
+    record = store.Record(digest=work.key, size=0, run_id="")
+    return _finished(_Expected(work.stage.name, work.key, record))
+
+
+log = logging.getLogger("ebflow.engine")
