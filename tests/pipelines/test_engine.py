@@ -39,7 +39,7 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, attempts, graphs, keys
+from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, attempts, calls, graphs, keys
 from pipelines.engine.attempts import Attempts, Ray, ray_options
 from pipelines.engine.calls import Context
 from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
@@ -159,7 +159,10 @@ def test_a_graph_runs_once(engine):
 
 
 def test_others_run_while_one_waits_to_be_tried_again(engine, monkeypatch):
+    waits, real = threading.Event(), calls.call
     monkeypatch.setitem(vars(write), "executor", "ray")
+    monkeypatch.setattr(Silent, "note", lambda *_: waits.set())
+    monkeypatch.setattr(attempts, "call", lambda *w, **more: waits.wait(60) and real(*w, **more))
     ERRORS["write"] = OSError(28, "full")
     found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend(None)])
     assert (found.value[1].path / "value.txt").read_text() == "mended"
