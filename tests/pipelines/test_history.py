@@ -58,14 +58,10 @@ def test_what_is_no_database_of_mlflow_is_one_line(home, ebflow):
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_table_fits_the_terminal(tracked, ebflow, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    result = ebflow("runs", "--children")
+    result = ebflow("runs")
     assert max(map(len, result.out)) <= columns
     for name in ("first", "test/nll", "test/bpd", "finished"):
         assert name in result.text
-
-
-def test_stages_are_listed_under_their_run(tracked, ebflow):
-    assert names(ebflow("runs", "--children")) == ["third", "second", "train", "first", "train"]
 
 
 def test_the_best_come_first_and_what_was_not_measured_not_at_all(tracked, ebflow):
