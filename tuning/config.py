@@ -1,12 +1,15 @@
 """The options of ``ebflow tune density``, besides those of ``ebflow run density``."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from pipelines.config import DensityConfig, Section, Training
-from pipelines.config.files import for_objective, merge
-from pipelines.config.objective import Objective
+from pipelines.config import DensityConfig, LearnedInverse, Section, Training
+from pipelines.config.files import overlaid
+from pipelines.config.objective import OBJECTIVES
+
+Name = Literal[tuple(n for n, kind in OBJECTIVES.items() if kind is not LearnedInverse)]
+"""The objectives of any flow."""
 
 Subject = Literal[
     "architecture", "anchor", "objective", "stabilisation", "optimization", "preprocessing"
@@ -29,7 +32,7 @@ class SearchConfig(Section):
         min_length=1,
         description="subjects whose options are searched",
     )
-    objectives: tuple[Objective, ...] = Field(
+    objectives: tuple[Name, ...] = Field(
         (), description="objectives to choose from, besides the default's own"
     )
     seeds: int = Field(
@@ -62,21 +65,16 @@ class TuneConfig(Section):
         return self.base.training.changed(train={"validate_every": every})
 
     @model_validator(mode="after")
-    def _objectives_suit_the_base(self) -> "TuneConfig":
+    def _objectives_suit_the_base(self) -> Self:
         for name in self.search.objectives:
-            try:
-                with_objective(self.base.training, name)
-            except ValidationError as error:
-                first = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise ValueError(f"objectives: found {name}; {first}") from None
+            with_objective(self.base.training, name)
         return self
 
 
 def with_objective(base: Training, name: str) -> Training:
-    """Returns a training with another objective, and those of its options that it uses.
+    """Returns a training with another objective, and those of its options that it has.
 
     Raises:
-        ValidationError: If the rest of the training does not suit it.
+        BadInput: If the rest of the training does not suit it.
     """
-    fields = merge(for_objective(base, name).model_dump(), {"objective": {"name": name}})
-    return Training.model_validate(fields)
+    return overlaid(base, {"objective": {"name": name}})

@@ -13,8 +13,8 @@ from typing import Any
 from optuna.trial import BaseTrial
 
 from ebflow.architectures import ACTIVATIONS
-from pipelines.config import LIKELIHOOD, ModelConfig, Training
-from pipelines.config.objective import ObjectiveConfig
+from pipelines.config import Dsm, Model, ScoreMatching, Training
+from pipelines.config.model import MODELS
 from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import options
 from tuning.config import SearchConfig, Subject, with_objective
@@ -97,8 +97,15 @@ OPTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 """By architecture and option: the method of :class:`Suggest`, and the ends or values."""
 
+OBJECTIVE_OPTIONS = {
+    "epsilon": ("log", 0.01, 1.0),
+    "step": ("log", 0.003, 0.3),
+    "slices": ("whole", 1, 4),
+}
+"""The same for options of objectives, besides the noise of dsm."""
 
-def model_options(model: ModelConfig) -> dict[str, Any]:
+
+def model_options(model: Model) -> dict[str, Any]:
     """Returns all options of an architecture, with its own defaults."""
     parameters = inspect.signature(ARCHITECTURES[model.architecture]).parameters
     return {**{name: option.default for name, option in parameters.items()}, **options(model)}
@@ -110,7 +117,7 @@ def _architecture(suggest: Suggest, start: Training) -> Training:
     name = suggest.choice("model.architecture", own.architecture, *suited)
     base = suggest.choice("model.base", own.base, "normal", "mixture")
     same = name == own.architecture
-    model = own.changed(base=base) if same else ModelConfig(architecture=name, base=base)
+    model = own.changed(base=base) if same else MODELS[name](base=base)
     for option, (kind, *values) in OPTIONS.get(name, {}).items():
         before = model_options(own)[option] if same else values[0]
         value = getattr(suggest, kind)(f"model.{option} of {name}", before, *values)
@@ -122,7 +129,7 @@ def _architecture(suggest: Suggest, start: Training) -> Training:
 
 def _anchor(suggest: Suggest, start: Training) -> Training:
     own, weight, changed = start.anchor, start.anchor.weight, {}
-    scores = start.objective.name not in LIKELIHOOD
+    scores = isinstance(start.objective, ScoreMatching)
     if scores and not weight:
         weight = float(suggest.choice("anchored", False, True))
     if scores and weight:
@@ -134,21 +141,18 @@ def _anchor(suggest: Suggest, start: Training) -> Training:
 
 
 def _objective(suggest: Suggest, start: Training) -> Training:
-    own, changed = start.objective, {}
-    if "sigma" in own.options:
-        changed |= _noise(suggest, own)
-    if "epsilon" in own.options:
-        changed["epsilon"] = suggest.log("objective.epsilon", own.epsilon, 0.01, 1.0)
-    if "step" in own.options:
-        changed["step"] = suggest.log("objective.step", own.step, 0.003, 0.3)
-    if "slices" in own.options:
-        changed["slices"] = suggest.whole("objective.slices", own.slices, 1, 4)
-    if own.name not in LIKELIHOOD and start.anchor.weight:
+    own = start.objective
+    changed = _noise(suggest, own) if isinstance(own, Dsm) else {}
+    for option, (kind, low, high) in OBJECTIVE_OPTIONS.items():
+        if hasattr(own, option):
+            before = getattr(own, option)
+            changed[option] = getattr(suggest, kind)(f"objective.{option}", before, low, high)
+    if isinstance(own, ScoreMatching) and start.anchor.weight:
         changed["every"] = suggest.choice("objective.every", own.every, 1, 2, 5, 10)
     return start.changed(objective=changed)
 
 
-def _noise(suggest: Suggest, own: ObjectiveConfig) -> dict[str, Any]:
+def _noise(suggest: Suggest, own: Dsm) -> dict[str, Any]:
     """Asks for the noise: constant, changing over the training, or with several levels."""
     kind = "constant" if own.sigma_end is None else "annealed"
     kind = "levels" if own.levels > 1 else kind

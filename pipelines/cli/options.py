@@ -7,7 +7,7 @@ that were typed. They go over the configuration file, which goes over a recipe's
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
 
 import tyro
 from pydantic.fields import FieldInfo
@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 from ebflow.errors import BadInput
 from pipelines.config import recipes
 from pipelines.config.data import DataConfig
-from pipelines.config.files import Configuration, checked, merge, overlaid, read
-from pipelines.config.objective import ObjectiveConfig
-from pipelines.config.section import Section
+from pipelines.config.files import checked, merge, overlaid, read
+from pipelines.config.objective import OBJECTIVES
+from pipelines.config.section import Section, kinds
 from pipelines.config.training import DensityConfig
 
 RECIPE = (
@@ -70,9 +70,33 @@ def typed(defaults: Section) -> Any:  # noqa: ANN401
 
 
 def _option(field: FieldInfo, default: object) -> Any:  # noqa: ANN401
+    if kinds(field):
+        return _of_union(field, default)
     if isinstance(default, Section):
         return typed(default)
-    shown = tyro.conf.arg(help=field.description, help_behavior_hint=f"(default: {default})")
+    return _described(field, field.description, default)
+
+
+def _of_union(field: FieldInfo, default: Section) -> Any:  # noqa: ANN401
+    """Returns the type of a dictionary that has the options of all classes of a union.
+
+    pydantic refuses options of other classes than the chosen one.
+    """
+    tag, classes = field.discriminator, kinds(field)
+    hint = f"(default: {getattr(default, tag)})"
+    named = tyro.conf.arg(help=field.description, help_behavior_hint=hint)
+    options = {tag: Annotated[Literal[*classes], named]}
+    for kind in classes.values():
+        for name, own in kind.model_fields.items():
+            users = [user for user, one in classes.items() if name in one.model_fields]
+            prefix = f"{', '.join(users)}: " if len(users) < len(classes) else ""
+            shown = getattr(default, name, own.default)
+            options.setdefault(name, _described(own, f"{prefix}{own.description}", shown))
+    return TypedDict(type(default).__name__, options, total=False)  # type: ignore[operator]
+
+
+def _described(field: FieldInfo, text: str | None, default: object) -> Any:  # noqa: ANN401
+    shown = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})")
     return Annotated[field.annotation, *field.metadata, shown]
 
 
@@ -96,21 +120,16 @@ def from_recipe(
 
 def _recipe(fields: dict[str, Any], name: str | None) -> tuple[DensityConfig, str]:
     """Returns the recipe of a name, or else the one for the data of a configuration's fields."""
-    data = _section(DataConfig, fields, "data")
+    try:
+        data = checked(DataConfig, fields.get("data", {}))
+    except BadInput:  # raised later, with the option or file that is wrong
+        data = DataConfig()
     if name is None:
-        objective = _section(ObjectiveConfig, fields, "objective")
-        named = "name" in objective.model_fields_set
-        return recipes.for_source(data, objective.name if named else None)
+        objective = fields.get("objective")
+        named = isinstance(objective, dict) and objective.get("name")
+        return recipes.for_source(data, named if named in OBJECTIVES else None)
     own = "source" not in data.model_fields_set
     return recipes.named(name, None if own else data.source), name
-
-
-def _section(kind: type[Configuration], fields: dict[str, Any], name: str) -> Configuration:
-    """Returns a section; its defaults if it is wrong, which is reported later."""
-    try:
-        return checked(kind, fields.get(name, {}))
-    except BadInput:
-        return kind()
 
 
 def of_study(options: RunOptions, kind: type[Section]) -> Section:

@@ -1,14 +1,18 @@
 """The configuration of pipelines, one file for each subject."""
 
 from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
-from pipelines.config.model import ModelConfig
+from pipelines.config.model import Autoregressive, Convolutional, Coupling, Dense, Glow, Model
 from pipelines.config.objective import (
-    LEARNED_INVERSE,
-    LIKELIHOOD,
-    USERS,
     AnchorConfig,
-    ObjectiveConfig,
+    Dsm,
+    FdSsm,
+    LearnedInverse,
+    Likelihood,
+    Objective,
+    ScoreMatching,
+    Ssm,
     StabiliseConfig,
+    TaylorSm,
 )
 from pipelines.config.section import NAME, UNKEYED, Section, canonical
 from pipelines.config.training import (

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import HALF, BadInput
-from pipelines.config.section import Section
+from pipelines.config.section import Section, kinds
 
 Configuration = TypeVar("Configuration", bound=Section)
 
@@ -78,18 +78,17 @@ def overlaid(
 ) -> Configuration:
     """Returns a configuration with other values of some fields; errors as in :func:`checked`.
 
-    If they name another objective, it takes only those options of the base that it uses.
+    If they name another objective or architecture, it takes only those options of the base that
+    it has.
     """
-    objective = fields.get("objective")
-    has_objective = "objective" in type(base).model_fields
-    if has_objective and isinstance(objective, Mapping) and "name" in objective:
-        base = for_objective(base, objective["name"])
-    return checked(type(base), merge(base.model_dump(), fields), file)
-
-
-def for_objective(base: Configuration, name: str) -> Configuration:
-    """Returns a configuration without options of its objective that another one does not use."""
-    return base.changed(objective=base.objective.kept_by(name))
+    own = base.model_dump()
+    for name, field in type(base).model_fields.items():
+        inner, classes = fields.get(name), kinds(field)
+        chosen = inner.get(field.discriminator) if isinstance(inner, Mapping) else None
+        if isinstance(chosen, str) and chosen in classes:
+            options = classes[chosen].model_fields
+            own[name] = {key: own[name][key] for key in own[name] if key in options}
+    return checked(type(base), merge(own, fields), file)
 
 
 def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,21 +104,32 @@ def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
 def bad_input(error: ValidationError, kind: type[Section], file: Path | None = None) -> BadInput:
     """Returns the first error of a configuration of a kind, as the error of an option or a key."""
     first = error.errors(include_url=False)[0]
-    cause = first.get("ctx", {}).get("error")
-    if cause is None:
-        problem = BadInput(found=SHORT.repr(first["input"]), hint=first["msg"])
+    context, names = first.get("ctx", {}), list(_names(kind, first["loc"]))
+    if first["type"] == "union_tag_invalid":
+        names.append(context["discriminator"].strip("'"))
+        problem = BadInput(found=SHORT.repr(context["tag"]), expected=context["expected_tags"])
+    elif first["type"] == "extra_forbidden" and len(names) < len(first["loc"]):  # in a union
+        found = f"{SHORT.repr(first['input'])}, which {first['loc'][-2]} does not have"
+        problem = BadInput(found=found, expected="no such option")
+    elif isinstance(context.get("error"), BadInput):
+        problem = context["error"]
     else:
-        problem = cause if isinstance(cause, BadInput) else BadInput(str(cause))
-    name = ".".join([*_names(kind, first["loc"]), *filter(None, [problem.option])])
+        problem = BadInput(found=SHORT.repr(first["input"]), hint=first["msg"])
+    name = ".".join([*names, *filter(None, [problem.option])])
     typed = f"--{name.replace('_', '-')}" if name else None
     return replace(problem, file=file, option=name if file else typed)
 
 
-def _names(kind: object, location: tuple[int | str, ...]) -> Iterator[str]:
+def _names(kind: type[Section], location: tuple[int | str, ...]) -> Iterator[str]:
     """Yields the names of a field and of its sections, without the parts of its value."""
-    for name in location:
-        if not (isinstance(kind, type) and issubclass(kind, Section)):
-            return
+    parts = iter(location)
+    for name in parts:
         yield str(name)
         field = kind.model_fields.get(str(name))
-        kind = field.annotation if field else None
+        if field is None:
+            return
+        kind = field.annotation
+        if kinds(field):  # the next part is the name of the class
+            kind = kinds(field).get(str(next(parts, None)))
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            return

@@ -1,20 +1,19 @@
-"""The flow."""
+"""The flow: one class of options for each architecture."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
-from pipelines.config.section import Section
+from pipelines.config.section import Section, kinds
+
+Activation = Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"]
 
 
-class ModelConfig(Section):
-    """The flow. What is None is the architecture's own, or the recipe's for it."""
+class Model(Section):
+    """Options of every architecture. None stands for the recipe's or the architecture's own."""
 
-    architecture: Literal["dense", "convolutional", "glow", "coupling", "autoregressive"] = Field(
-        "dense",
-        description="named architecture: dense for rows, convolutional and glow for images, "
-        "coupling and autoregressive for few dimensions",
-    )
+    architecture: str
     base: Literal["normal", "mixture"] = Field(
         "normal",
         description="density of the latents; mixture: of Gaussians, trained on from its fit by EM "
@@ -26,11 +25,11 @@ class ModelConfig(Section):
         le=64,
         description="linear layers (dense), autoregressive ones, or layers of a block or level",
     )
-    linear: Literal["full", "lu", "learned_inverse"] | None = Field(
-        None,
-        description="linear layers of dense: full, factorized (lu), or with an inverse that is "
-        "learned beside them",
-    )
+
+
+class Layers(Model):
+    """Linear layers between learned monotone activations."""
+
     alpha: float | None = Field(
         None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
     )
@@ -46,6 +45,39 @@ class ModelConfig(Section):
     calibrated: bool | None = Field(
         None, description="scale later layers so that whitened data start near the Gaussian"
     )
+    activation: Activation | None = Field(
+        None,
+        description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
+        "learned; of the couplings' networks: swish, elu or leaky_relu",
+    )
+
+
+class Dense(Layers):
+    """Matrices."""
+
+    architecture: Literal["dense"] = "dense"
+    linear: Literal["full", "lu", "learned_inverse"] | None = Field(
+        None,
+        description="linear layers: full, factorized (lu), or with an inverse that is learned "
+        "beside them",
+    )
+
+
+class Networks(Model):
+    """Couplings or masked layers, whose parameters come from networks."""
+
+    hidden: int | None = Field(
+        None,
+        ge=0,
+        description="width of the networks of couplings and autoregressive layers; of "
+        "convolutional: that of a coupling behind every convolution, 0: no couplings",
+    )
+
+
+class Convolutional(Layers, Networks):
+    """Convolutions of images, with couplings behind them."""
+
+    architecture: Literal["convolutional"] = "convolutional"
     kernel_size: int | None = Field(None, ge=1, description="odd side of a convolution's kernel")
     padding: Literal["zero", "circular"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
@@ -55,38 +87,51 @@ class ModelConfig(Section):
         ge=1,
         description="image sizes of convolutional; residual blocks of autoregressive's networks",
     )
-    levels: int | None = Field(None, ge=1, description="image sizes of glow")
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
-    hidden: int | None = Field(
-        None,
-        ge=0,
-        description="width of the networks of couplings and autoregressive layers; of "
-        "convolutional: that of a coupling behind every convolution, 0: no couplings",
+
+
+class Glow(Networks):
+    """Couplings and 1×1 convolutions of images of several sizes."""
+
+    architecture: Literal["glow"] = "glow"
+    levels: int | None = Field(None, ge=1, description="image sizes")
+    activation: Activation | None = Field(None, description="swish, elu or leaky_relu")
+
+
+class Coupling(Networks):
+    """Couplings of rows."""
+
+    architecture: Literal["coupling"] = "coupling"
+    activation: Activation | None = Field(None, description="swish, elu or leaky_relu")
+    shift_activation: Activation | None = Field(
+        None, description="that of the networks for shifts; None: that of the others"
     )
-    activation: Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"] | None = (
-        Field(
-            None,
-            description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
-            "learned; of the couplings' networks: swish, elu or leaky_relu",
-        )
-    )
-    cells: int | None = Field(None, ge=2, description="cells of a spline's grid, an even number")
-    shift_activation: Literal["swish", "elu", "leaky_relu"] | None = Field(
-        None, description="of coupling's networks for shifts; None: that of the others"
-    )
-    bound: float | None = Field(
-        None,
-        gt=0,
-        description="bound of the log-scales of coupling's couplings; None: free",
-    )
+    bound: float | None = Field(None, gt=0, description="bound of the log-scales; None: free")
     norm: Literal["spectral", "weight"] | None = Field(
-        None, description="coupling's dense layers: of spectral norm 1, or rows of trained lengths"
+        None, description="dense layers: of spectral norm 1, or rows of trained lengths"
     )
-    bins: int | None = Field(
-        None,
-        ge=2,
-        description="bins of the splines of coupling and autoregressive; None: affine",
-    )
+    bins: int | None = Field(None, ge=2, description="bins of the splines; None: affine")
+
+
+class Autoregressive(Networks):
+    """Masked networks of rows, and dense layers between them."""
+
+    architecture: Literal["autoregressive"] = "autoregressive"
+    blocks: int | None = Field(None, ge=1, description="residual blocks of the networks")
+    bins: int | None = Field(None, ge=2, description="bins of the splines; None: affine")
     mixing: Literal["rotation", "reversal"] | None = Field(
-        None, description="how the dense layers between autoregressive ones start"
+        None, description="start of the dense layers between autoregressive ones"
     )
+
+
+AnyModel = Annotated[
+    Dense | Convolutional | Glow | Coupling | Autoregressive,
+    Field(
+        discriminator="architecture",
+        description="named architecture: dense for rows, convolutional and glow for images, "
+        "coupling and autoregressive for few dimensions",
+    ),
+]
+"""The classes of models by ``architecture``: an option of another architecture is an error."""
+
+MODELS: dict[str, type[Model]] = kinds(FieldInfo.from_annotation(AnyModel))

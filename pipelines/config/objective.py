@@ -1,85 +1,50 @@
-"""The loss of a training: an objective, its anchor, and further terms."""
+"""The loss of a training: an objective, its anchor, and further terms.
 
-from typing import Any, Literal
+Each kind of objective is a class of options: an option of another objective is an error.
+"""
+
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
 
-from ebflow import recipes
 from ebflow.errors import BadInput
-from pipelines.config.section import Section
-
-Objective = Literal["ml", "lazy_ml", "relative_ml", "sml", "dsm", "exact_sm", "ssm", "ssm_vr",
-                    "fd_ssm", "taylor_sm"]  # fmt: skip
-"""The objectives of any flow."""
-
-LEARNED_INVERSE = ("self_normalizing", "free_form")
-"""The objectives that learn the inverses of linear layers."""
-
-LIKELIHOOD = (*recipes.LIKELIHOOD, *LEARNED_INVERSE)
-"""The objectives that are a likelihood; all others match scores, and may have an anchor."""
-
-DIFFERENCES = ("fd_ssm", "taylor_sm")
-"""The objectives that subtract energies of near points."""
-
-USERS: dict[str, tuple[str, ...]] = {
-    "sigma": ("dsm",),
-    "sigma_end": ("dsm",),
-    "levels": ("dsm",),
-    "antithetic": ("dsm",),
-    "epsilon": ("fd_ssm",),
-    "slices": ("ssm", "ssm_vr", "taylor_sm"),
-    "directions": ("ssm", "ssm_vr", "taylor_sm"),
-    "estimator": ("taylor_sm",),
-    "step": ("taylor_sm",),
-    "reconstruction": LEARNED_INVERSE,
-    "weight": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
-    "every": ("dsm", "exact_sm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"),
-}
-"""The objectives that use an option; for all others it stays at its default."""
+from pipelines.config.section import Section, kinds
 
 
-class ObjectiveConfig(Section):
-    """The objective that a step minimizes, besides the anchor."""
+class Objective(Section):
+    """The function that a step minimizes, besides the anchor."""
 
-    name: Literal[Objective, "self_normalizing", "free_form"] = Field(
-        "dsm", description="objective"
-    )
-    sigma: float = Field(0.3, gt=0, description="noise of dsm, in units of the matched data")
-    sigma_end: float | None = Field(
-        None,
-        gt=0,
-        description="noise of dsm at the end of training, geometrically from sigma, or of the "
-        "last of several levels; None: sigma throughout",
-    )
-    levels: int = Field(
-        1,
-        ge=1,
-        description="noise levels of dsm from sigma to sigma-end, of which every example draws "
-        "one (losses weighed by the squared noise); 1: the same noise for all",
-    )
-    antithetic: bool = Field(
-        False, description="dsm at noises of both signs: less variance, twice the cost"
-    )
-    epsilon: float = Field(0.1, gt=0, description="step of fd_ssm, in units of the matched data")
-    slices: int = Field(
-        1, ge=1, description="random directions an example of ssm, ssm_vr, taylor_sm"
-    )
-    directions: Literal["rademacher", "gaussian", "sphere", "orthogonal"] = Field(
-        "rademacher", description="law of these directions"
-    )
-    estimator: Literal["taylor", "taylor_cv", "two_sided"] = Field(
-        "taylor_cv",
-        description="trace of taylor_sm: one-sided, with its control variate, or two-sided",
-    )
-    step: float = Field(
-        0.03, gt=0, description="step of taylor_sm, in units of the matched data, times √D in norm"
-    )
-    reconstruction: float = Field(
-        2.0,
-        gt=0,
-        description="factor of the squared error of inverses that self_normalizing and free_form "
-        "learn",
-    )
+    name: str
+
+    @classmethod
+    def of(cls, name: str, **options: Any) -> "Objective":  # noqa: ANN401
+        """Returns the objective of that name, with those of the options that it has."""
+        kind = OBJECTIVES[name]
+        return kind(name=name, **{k: v for k, v in options.items() if k in kind.model_fields})
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options that are arguments of its function in :mod:`ebflow.objectives`."""
+        return self.model_dump(exclude={"name", "weight", "every"})
+
+
+class Likelihood(Objective):
+    """A likelihood, which needs no anchor."""
+
+    name: Literal["ml", "lazy_ml", "relative_ml", "sml"] = "ml"
+
+
+class LearnedInverse(Likelihood):
+    """A likelihood whose linear layers learn their inverses."""
+
+    name: Literal["self_normalizing", "free_form"] = "self_normalizing"
+
+
+class ScoreMatching(Objective):
+    """Score matching with the exact trace; the base of its other forms."""
+
+    name: Literal["exact_sm"] = "exact_sm"
     weight: float | None = Field(
         None,
         ge=0,
@@ -93,41 +58,85 @@ class ObjectiveConfig(Section):
         "cheap as lazy_ml's",
     )
 
-    @classmethod
-    def of(cls, name: str, **options: Any) -> "ObjectiveConfig":  # noqa: ANN401
-        """Returns the objective of that name with those of the ``options`` that it uses."""
-        return cls(name=name, **{key: options[key] for key in options if name in USERS[key]})
+    @property
+    def weight_beside_anchor(self) -> float:
+        """The default factor beside an anchor, which gives both terms a similar size.
 
-    def kept_by(self, name: str) -> "ObjectiveConfig":
-        """Returns this with all that another objective does not use at its default."""
-        unused = [option for option, users in USERS.items() if name not in users]
-        fields = type(self).model_fields
-        return self.model_copy(update={option: fields[option].default for option in unused})
+        Most forms have the size of the squared score, which whitening makes D, and a heavy tail:
+        with a small factor they do not outweigh the anchor.
+        """
+        return 0.01
+
+
+class Dsm(ScoreMatching):
+    """Denoising score matching."""
+
+    name: Literal["dsm"] = "dsm"
+    sigma: float = Field(0.3, gt=0, description="noise, in units of the matched data")
+    sigma_end: float | None = Field(
+        None,
+        gt=0,
+        description="noise at the end of training, geometrically from sigma, or of the last of "
+        "several levels; None: sigma throughout",
+    )
+    levels: int = Field(
+        1,
+        ge=1,
+        description="noise levels from sigma to sigma-end, one sampled for each example (losses "
+        "weighted by the squared noise); 1: the same noise for all",
+    )
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options that this objective uses."""
-        return {name: getattr(self, name) for name, users in USERS.items() if self.name in users}
+    def weight_beside_anchor(self) -> float:
+        """The default factor: the loss has the size D / σ²; levels are weighted by σ² already."""
+        return self.sigma**2 if self.levels == 1 else 1.0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The noise, or all levels of it as a tuple."""
+        if self.levels == 1:
+            return {"sigma": self.sigma}
+        ratio, last = self.sigma_end / self.sigma, self.levels - 1
+        return {"sigma": tuple(self.sigma * ratio ** (k / last) for k in range(self.levels))}
 
     @model_validator(mode="after")
-    def _what_is_set_is_used(self) -> "ObjectiveConfig":
-        default = self.kept_by(self.name)
-        for name, users in USERS.items():
-            found, expected = getattr(self, name), getattr(default, name)
-            if found != expected:
-                raise BadInput(
-                    option=name,
-                    found=f"{found}, which {self.name} does not use",
-                    expected=f"{expected} (its default; it is for {', '.join(users)})",
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _a_ladder_has_two_ends(self) -> "ObjectiveConfig":
+    def _levels_have_two_ends(self) -> Self:
         if self.levels > 1 and self.sigma_end is None:
             found = f"None with {self.levels} levels"
             raise BadInput(option="sigma_end", found=found, expected="the noise of the last")
         return self
+
+
+class FdSsm(ScoreMatching):
+    """Sliced score matching by finite differences."""
+
+    name: Literal["fd_ssm"] = "fd_ssm"
+    epsilon: float = Field(0.1, gt=0, description="step, in units of the matched data")
+
+
+class Ssm(ScoreMatching):
+    """Sliced score matching."""
+
+    name: Literal["ssm", "ssm_vr"] = "ssm"
+    slices: int = Field(1, ge=1, description="random directions per example")
+
+
+class TaylorSm(Ssm):
+    """Sliced score matching by differences of energies."""
+
+    name: Literal["taylor_sm"] = "taylor_sm"
+    step: float = Field(
+        0.03, gt=0, description="step, in units of the matched data, times √D in norm"
+    )
+
+
+AnyObjective = Annotated[
+    Likelihood | LearnedInverse | ScoreMatching | Dsm | FdSsm | Ssm | TaylorSm,
+    Field(discriminator="name", description="objective"),
+]
+"""The classes of objectives by ``name``."""
+
+OBJECTIVES: dict[str, type[Objective]] = kinds(FieldInfo.from_annotation(AnyObjective))
 
 
 class AnchorConfig(Section):
@@ -140,12 +149,10 @@ class AnchorConfig(Section):
     weight: float = Field(
         1.0, ge=0, description="factor of the anchor beside score matching; 0: none"
     )
-    clean: bool = Field(False, description="take the anchor of dsm at the data without noise")
     interval: int = Field(100, ge=1, description="steps between refreshes at most")
     tolerance: float | None = Field(
         0.1, gt=0, description="drift that brings a refresh forward (share); None: interval alone"
     )
-    check_every: int = Field(5, ge=1, description="steps between probes of the drift")
 
 
 class StabiliseConfig(Section):

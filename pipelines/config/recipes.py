@@ -12,12 +12,14 @@ from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
+    Dense,
     DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
+    Dsm,
+    Likelihood,
     PreprocessConfig,
     TrainConfig,
 )
+from pipelines.config.model import MODELS
 from pipelines.config.source import opened
 from pipelines.data.named import SOURCES
 
@@ -53,7 +55,7 @@ def mnist9k_dense() -> DensityConfig:
     return mnist9k().changed(
         name="mnist9k-dense",
         preprocess=PreprocessConfig(shrinkage=1e-3),
-        model=ModelConfig(),
+        model=Dense(),
         anchor=AnchorConfig(tolerance=0.2),
         train={"lr": 1.5e-3, "warmup": 0.02},
     )
@@ -91,10 +93,8 @@ def paper() -> DensityConfig:
     return mnist9k_dense().changed(
         name="paper",
         preprocess=PreprocessConfig(normalize="none", scale=0.5),
-        model=ModelConfig(
-            activation="smooth_leaky_relu", depth=2, sign=-1, bias=1.0, calibrated=False
-        ),
-        objective=ObjectiveConfig(name="dsm", sigma=1.0),
+        model=Dense(activation="smooth_leaky_relu", depth=2, sign=-1, bias=1.0, calibrated=False),
+        objective=Dsm(sigma=1.0),
         anchor=AnchorConfig(weight=0.0),
         train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
     )
@@ -116,8 +116,8 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
             tails=recipe.columns,
             gaussianize=recipe.gaussianize,
         ),
-        model=ModelConfig(architecture=recipe.architecture, base=recipe.base, **changed),
-        objective=ObjectiveConfig(name="lazy_ml"),
+        model=MODELS[recipe.architecture](base=recipe.base, **changed),
+        objective=Likelihood(name="lazy_ml"),
         anchor=AnchorConfig(interval=recipe.interval, tolerance=recipe.tolerance),
         train=TrainConfig(
             steps=max(20_000, recipe.steps),

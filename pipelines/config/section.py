@@ -5,9 +5,10 @@ so it is not part of the keys of cached stages.
 """
 
 import json
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 UNKEYED = {"keyed": False}
 
@@ -31,6 +32,17 @@ class Section(BaseModel):
             if isinstance(value, dict)
         }
         return self.model_copy(update=values | inner)
+
+
+def kinds(field: FieldInfo) -> dict[str, type[Section]]:
+    """Returns the classes of a discriminated union by their names; of other fields none."""
+    if not field.discriminator:
+        return {}
+    return {
+        name: kind
+        for kind in get_args(field.annotation)
+        for name in get_args(kind.model_fields[field.discriminator].annotation)
+    }
 
 
 class Threaded:
@@ -58,8 +70,8 @@ def _keyed(value: object) -> object:
 def changes(base: Section, other: Section, prefix: str = "") -> dict[str, Any]:
     """Returns the values of ``other`` that differ from those of ``base``, by dotted names."""
     changed: dict[str, Any] = {}
-    for name in type(base).model_fields:
-        old, new = getattr(base, name), getattr(other, name)
+    for name, field in type(other).model_fields.items():
+        old, new = getattr(base, name, field.default), getattr(other, name)
         if isinstance(new, Section):
             changed |= changes(old, new, f"{prefix}{name}.")
         elif old != new:

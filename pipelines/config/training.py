@@ -8,21 +8,23 @@ from pydantic import Field, model_validator
 
 from ebflow.errors import BadInput
 from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
-from pipelines.config.model import ModelConfig
+from pipelines.config.model import AnyModel, Dense
 from pipelines.config.objective import (
-    DIFFERENCES,
-    LEARNED_INVERSE,
-    LIKELIHOOD,
     AnchorConfig,
-    ObjectiveConfig,
+    AnyObjective,
+    Dsm,
+    FdSsm,
+    LearnedInverse,
+    ScoreMatching,
     StabiliseConfig,
+    TaylorSm,
 )
 from pipelines.config.section import NAME, UNKEYED, Section, described
 
-IN_SUBJECT = ("seed", "cluster.", "objective.name", "model.architecture")
+IN_SUBJECT = ("seed", "cluster.", "objective.name", "model.architecture", "name", "data.",
+              "evaluate.")  # fmt: skip
 """Settings that are not listed as changes of a method."""
 
-SLICED_WEIGHT = 0.01
 GIB = 2**30
 
 
@@ -142,8 +144,8 @@ class Training(Section):
 
     seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
     preprocess: PreprocessConfig = PreprocessConfig()
-    model: ModelConfig = ModelConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    model: AnyModel = Dense()
+    objective: AnyObjective = Dsm()
     anchor: AnchorConfig = AnchorConfig()
     stabilise: StabiliseConfig = StabiliseConfig()
     train: TrainConfig = TrainConfig()
@@ -163,20 +165,13 @@ class Training(Section):
 
     @property
     def objective_weight(self) -> float:
-        """The factor of the objective; by default it gives it the size of the anchor.
-
-        Denoising score matching is of the size D / σ²; with several noises its losses are weighed
-        by σ² already. The sliced forms have the size of the squared score, which whitening makes
-        D, and a heavy tail: 0.01 keeps it from the anchor.
-        """
+        """The factor of the objective; by default it gives it the size of the anchor."""
         objective = self.objective
-        if objective.name in LIKELIHOOD:
+        if not isinstance(objective, ScoreMatching):
             return 1.0
         if objective.weight is not None:
             return objective.weight
-        if not self.anchor.weight or objective.levels > 1:
-            return 1.0
-        return objective.sigma**2 if objective.name == "dsm" else SLICED_WEIGHT
+        return objective.weight_beside_anchor if self.anchor.weight else 1.0
 
     @property
     def method(self) -> str:
@@ -187,11 +182,11 @@ class Training(Section):
     @property
     def short_loss(self) -> str:
         """The objective, its noise and the anchor beside it, as ``dsm σ 0.3 + anchor``."""
-        objective, used = self.objective, self.objective.options
-        noise = f" σ {used['sigma']:.3g}" if "sigma" in used else ""
-        if used.get("sigma_end") is not None:
-            noise += f" … {used['sigma_end']:.3g}"
-        anchored = objective.name not in LIKELIHOOD and self.anchor.weight
+        objective = self.objective
+        noise = f" σ {objective.sigma:.3g}" if isinstance(objective, Dsm) else ""
+        if noise and objective.sigma_end is not None:
+            noise += f" … {objective.sigma_end:.3g}"
+        anchored = isinstance(objective, ScoreMatching) and self.anchor.weight
         return objective.name + noise + (" + anchor" if anchored else "")
 
     @property
@@ -221,18 +216,19 @@ class Training(Section):
         """Yields options that do not suit others: name, what was found, what was expected."""
         objective, train, cluster = self.objective, self.train, self.cluster
         name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
-        anchored = self.anchor.weight
-        if name in LEARNED_INVERSE and self.model.linear != "learned_inverse":
-            found = f"{self.model.linear} with {name}"
-            yield "model.linear", found, "learned_inverse, of a dense flow"
-        if name not in LIKELIHOOD and not (self.objective_weight or anchored or biased):
+        anchored, matching = self.anchor.weight, isinstance(objective, ScoreMatching)
+        linear = getattr(self.model, "linear", None)
+        if isinstance(objective, LearnedInverse) and linear != "learned_inverse":
+            yield "model.linear", f"{linear} with {name}", "learned_inverse, of a dense flow"
+        if not (self.objective_weight or anchored or biased):
             yield "objective.weight", "0 with no anchor", "above 0"
-        if objective.every > 1 and not anchored:
+        if matching and objective.every > 1 and not anchored:
             yield "objective.every", f"{objective.every} without an anchor", "1"
         if name == "relative_ml" and biased:
             found = "'relative_ml' with low_energy or latent_mean, which have other gradients"
             yield "objective.name", found, "another objective or neither"
-        if name in DIFFERENCES and train.dtype != "float64" and train.precision != "highest":
+        subtracts = isinstance(objective, FdSsm | TaylorSm)
+        if subtracts and train.dtype != "float64" and train.precision != "highest":
             found = f"{train.precision} with {name}, which subtracts energies"
             yield "train.precision", found, "highest"
         if train.precision == "bfloat16" and train.dtype == "float64":
@@ -252,9 +248,6 @@ class EvaluateConfig(Section):
     """The test."""
 
     draws: int = Field(1, ge=1, description="dequantization draws an example")
-    importance_weighted: bool = Field(
-        False, description="log-mean-exp over the draws (a tighter bound) instead of their mean"
-    )
     batch_size: int = Field(
         1000, ge=1, description="examples at a time", json_schema_extra=UNKEYED
     )

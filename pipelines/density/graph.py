@@ -19,7 +19,7 @@ import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
-from pipelines.config import ClusterConfig, DensityConfig, ModelConfig
+from pipelines.config import ClusterConfig, DensityConfig, Model
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.reader import Reader
 from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
@@ -75,7 +75,7 @@ def check(config: DensityConfig) -> Source:
 
 def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[Problem]:
     """Yields options that do not suit the data and their number of training rows."""
-    objective, preprocess, width = config.objective, config.preprocess, reader.width
+    preprocess, width = config.preprocess, reader.width
     batch, augment = config.train.batch_size, config.train.augment
     size = rows * width * np.dtype(reader.dtype).itemsize
     if batch > rows:
@@ -88,9 +88,6 @@ def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[Probl
     if augment != "none" and len(reader.shape) not in (2, 3):
         found = f"{augment} for examples of shape {reader.shape}"
         yield "--train.augment", found, "images of shape (H, W) or (C, H, W)"
-    if objective.directions == "orthogonal" and objective.slices > width:
-        most = f"at most {width} orthogonal directions (the number of features)"
-        yield "--objective.slices", objective.slices, most
     if preprocess.normalize == "whiten" and preprocess.shrinkage == 0 and rows <= width:
         found = f"0 with {rows} training rows of {width} features, whose covariance is singular"
         yield "--preprocess.shrinkage", found, "above 0"
@@ -124,9 +121,8 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
         yield "--cluster.gpu", f"{found} GPUs in this machine", expected
 
 
-def _check_model(model: ModelConfig, shape: tuple[int, ...], context: int) -> None:
-    """Raises BadInput if the architecture lacks an option that is set, or is not for the shape."""
-    options(model)
+def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
+    """Raises BadInput if the architecture is not for the shape."""
     if fits(model):
         return
     import torch

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.config import ModelConfig
+from pipelines.config import Model
 from pipelines.data.manifest import Manifest
 from pipelines.data.splits import SELECTION
 
@@ -131,9 +131,7 @@ def with_error(value: float, error: float | None, form: str = ".2f") -> str:
     return f"{value:{form}}" + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
 
 
-def warnings(
-    numbers: Mapping[str, float], manifest: Manifest, model: ModelConfig
-) -> Iterator[str]:
+def warnings(numbers: Mapping[str, float], manifest: Manifest, model: Model) -> Iterator[str]:
     """Yields problems that a reader must not miss, from the metrics of training and evaluation."""
     if numbers["train/best_step"] == 0:
         yield (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ebflow.alignment.regularizers import disguise, equivalent_strength
 from ebflow.errors import BadInput
-from pipelines.config import ModelConfig, ObjectiveConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.config import Dense, Likelihood, PreprocessConfig, TrainConfig, Training
 from pipelines.config.recipes import mnist9k
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
@@ -112,8 +112,8 @@ IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnor
 
 DENSE = Training(
     preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
-    model=ModelConfig(depth=2, activation="spline"),
-    objective=ObjectiveConfig(name="lazy_ml"),
+    model=Dense(depth=2, activation="spline"),
+    objective=Likelihood(name="lazy_ml"),
     train=TrainConfig(lr=4e-3, steps=1000, validate_every=50),
 )
 """A flow of rows that starts near the Gaussian of its rows."""

@@ -4,7 +4,9 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from pipelines.config import ClusterConfig, ModelConfig, ObjectiveConfig
+from pipelines.config import ClusterConfig, Dense, Dsm
+from pipelines.config.model import AnyModel
+from pipelines.config.objective import AnyObjective
 from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
 
 Name = Literal[
@@ -35,7 +37,7 @@ class StepsConfig(Section):
         seconds: Minimum time per objective.
     """
 
-    model: ModelConfig = ModelConfig()
+    model: AnyModel = Dense()
     shape: tuple[int, ...] = (784,)
     objectives: tuple[str, ...] = ()
     seconds: float = 1.0
@@ -55,7 +57,7 @@ class StackConfig(Threaded, Section):
 
     part: Literal["map", "pairs"] = "map"
     activation: Literal["published", "centred", "learned"] = "published"
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: AnyObjective = Dsm()
     preprocessings: tuple[Literal["whitened", "plain"], ...] = ("whitened",)
     starts: tuple[tuple[Literal[-1, 1], float], ...] = ((1, 0.0),)
     rates: tuple[float, ...] = (1e-3,)
@@ -67,8 +69,8 @@ class StackConfig(Threaded, Section):
     @property
     def objective_label(self) -> str:
         """The objective with its noise."""
-        name = self.objective.name
-        return f"{name} {self.objective.sigma:g}" if name == "dsm" else name
+        objective = self.objective
+        return f"dsm {objective.sigma:g}" if isinstance(objective, Dsm) else objective.name
 
 
 class DivergeConfig(Section):

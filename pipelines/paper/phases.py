@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from pipelines.config import ObjectiveConfig
+from pipelines.config import Dsm, Likelihood, Ssm
 from pipelines.paper import phases_claims as claims
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StackConfig
@@ -24,11 +24,11 @@ from pipelines.paper.stack import NETS
 from pipelines.reporting.style import panels
 
 SCORES = (
-    *(ObjectiveConfig(name="dsm", sigma=sigma) for sigma in (0.1, 0.3, 1.0)),
-    ObjectiveConfig(name="ssm"),
-    ObjectiveConfig(name="ssm_vr"),
+    *(Dsm(sigma=sigma) for sigma in (0.1, 0.3, 1.0)),
+    Ssm(),
+    Ssm(name="ssm_vr"),
 )
-DENOISING, LIKELIHOOD = SCORES[1], ObjectiveConfig(name="ml")
+DENOISING, LIKELIHOOD = SCORES[1], Likelihood()
 """Objectives of the pairs."""
 
 STEPS = {

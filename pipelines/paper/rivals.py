@@ -14,9 +14,9 @@ import pandas as pd
 from pipelines.config import (
     AnchorConfig,
     ChainConfig,
+    Dense,
     DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
+    Objective,
     PreprocessConfig,
 )
 from pipelines.config.recipes import for_source
@@ -107,9 +107,9 @@ LENGTH = 40_000
 RATES = (5e-4, 1.5e-3, 5e-3)
 SMOKE_RATE = RATES[1]
 
-DENSE = ModelConfig(depth=2, activation="spline")
+DENSE = Dense(depth=2, activation="spline")
 INVERSES = DENSE.changed(linear="learned_inverse")
-METHODS: dict[str, tuple[str, ModelConfig]] = {
+METHODS: dict[str, tuple[str, Dense]] = {
     "ml": ("ml", DENSE),
     "relative": ("relative_ml", DENSE),
     "lazy_ml": ("lazy_ml", DENSE),
@@ -152,7 +152,7 @@ def _flow(
     return flow.changed(
         preprocess=PREPROCESSINGS[preprocessing].changed(grids=grids),
         model=model,
-        objective=ObjectiveConfig.of(objective, sigma=0.1, every=cell.EVERY),
+        objective=Objective.of(objective, sigma=0.1, every=cell.EVERY),
         anchor=AnchorConfig(tolerance=0.2),
     )
 

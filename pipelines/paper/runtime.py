@@ -32,7 +32,7 @@ from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
 from ebflow.randomness import RowGenerator, generator
-from pipelines.config import ModelConfig
+from pipelines.config.model import MODELS, Model
 from pipelines.paper.cell import NORMAL, Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.reporting.statistics import Confidence
@@ -58,15 +58,15 @@ Step = Callable[[], Tensor]
 """Does one training step, and returns the loss."""
 
 LEAKY = {"depth": 2, "activation": "smooth_leaky_relu", "noise": 0.1, "calibrated": False}
-FC = ModelConfig(**LEAKY)
-CNN = ModelConfig(architecture="convolutional", kernel_size=7, hidden=0, sign=-1, **LEAKY)
+FC = MODELS["dense"](**LEAKY)
+CNN = MODELS["convolutional"](kernel_size=7, hidden=0, sign=-1, **LEAKY)
 
 DENSE = tuple(OBJECTIVES) + tuple(f"{name}{ANCHORED}" for name in ("dsm", "ssm"))
 CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name not in ("relative_ml", "exact_sm"))
 """Without relative_ml, which equals ml there, and exact_sm, which has D tangents."""
 
 SPLINE, CIRCULAR = FC.changed(activation="spline"), CNN.changed(padding="circular")
-KINDS: dict[tuple[str, str], tuple[ModelConfig, tuple[int, ...], tuple[str, ...]]] = {
+KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {
     ("FC", "grey"): (FC, (8, 16, 28, 40, 56), DENSE),
     ("CNN", "grey"): (CNN, (16, 28, 40), CONVOLUTIONAL),
     ("CNN", "colour"): (CNN, (16, 24, 32), CONVOLUTIONAL),

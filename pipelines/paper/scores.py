@@ -10,7 +10,7 @@ scores beside it at a time: the interval K of refreshes, the weight, the noise.
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pipelines.config import LIKELIHOOD, AnchorConfig, ObjectiveConfig
+from pipelines.config import AnchorConfig, Objective, ScoreMatching
 from pipelines.config.recipes import mnist9k, mnist9k_dense
 from pipelines.paper import cell, table
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
@@ -47,15 +47,15 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and way."""
     ways = [*(("dense", *way) for way in (*WAYS, PUBLISHED)), *(("conv", *way) for way in WAYS)]
     for net, activation, objective, normalizer in ways:
-        alone = normalizer == "none"
+        alone, uncoupled = normalizer == "none", {"hidden": 0} if net == "conv" else {}
         start = ALONE_START if alone else {}
         common = cell.base(
             config, seed, "mnist", cpu=100.0, full=LENGTH, recipe=RECIPES[net], **start
         )
         options = {"sigma": ALONE_SIGMA} if alone else {"sigma": BESIDE_SIGMA, "every": cell.EVERY}
         flow = common.changed(
-            model={"activation": ACTIVATIONS[activation], "hidden": 0 if net == "conv" else None},
-            objective=ObjectiveConfig.of(objective, **options),
+            model={"activation": ACTIVATIONS[activation]} | uncoupled,
+            objective=Objective.of(objective, **options),
             anchor=AnchorConfig(weight=0.0) if alone else common.anchor,
         )
         labels = {"net": net, "f": activation, "objective": objective, "log Z": normalizer}
@@ -106,7 +106,7 @@ def varied(config: PaperConfig, seed: int) -> Iterator[Cell]:
         weight = changed.get("weight", 1.0) * sigma**2 if objective == "dsm" else None
         flow = common(validate_every=30 if objective == "ml" else 100).changed(
             model=NETS[net],
-            objective=ObjectiveConfig.of(objective, sigma=sigma, weight=weight),
+            objective=Objective.of(objective, sigma=sigma, weight=weight),
             anchor=AnchorConfig(interval=interval or USUAL, tolerance=None if interval else 0.2),
         )
         label = CHANGES[option].format(value) if option else ""
@@ -121,7 +121,8 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
 
 def _place(net: str, objective: str, changed: str) -> tuple[str, str]:
     """Returns the panel and the line of a training in the figure."""
-    kind = "likelihood" if objective in LIKELIHOOD else "scores"
+    matching = isinstance(Objective.of(objective), ScoreMatching)
+    kind = "scores" if matching else "likelihood"
     return f"dense, {kind}" if net == "dense" else net, f"{objective} {changed}"
 
 

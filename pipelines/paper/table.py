@@ -6,9 +6,10 @@ from itertools import product
 
 from pipelines.config import (
     AnchorConfig,
+    Convolutional,
+    Dense,
     DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
+    Objective,
     PreprocessConfig,
 )
 from pipelines.paper import cell
@@ -27,10 +28,8 @@ OTHERS = {
 
 LEAKY = {"activation": "smooth_leaky_relu", "calibrated": True}
 NETS = {
-    "FC": ModelConfig(depth=3, **LEAKY),
-    "CNN": ModelConfig(
-        architecture="convolutional", depth=2, kernel_size=7, hidden=0, sign=1, **LEAKY
-    ),
+    "FC": Dense(depth=3, **LEAKY),
+    "CNN": Convolutional(depth=2, kernel_size=7, hidden=0, sign=1, **LEAKY),
 }
 
 NUMBERS = {
@@ -100,7 +99,7 @@ def _cells(source: str, kind: str, config: PaperConfig, seed: int) -> Iterator[C
 def _recipe(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:
     return common.changed(
         model=NETS[net],
-        objective=ObjectiveConfig.of(objective, sigma=0.1, every=cell.EVERY),
+        objective=Objective.of(objective, sigma=0.1, every=cell.EVERY),
         train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
     )
 
@@ -120,7 +119,7 @@ def _published(
     return common.changed(
         preprocess=PreprocessConfig(normalize="none", scale=0.75 if cnn else 0.5),
         model=NETS[net].changed(sign=-1, calibrated=False, **model),
-        objective=ObjectiveConfig.of(objective, sigma=noise, epsilon=noise),
+        objective=Objective.of(objective, sigma=noise, epsilon=noise),
         anchor=AnchorConfig(weight=0.0),
         stabilise={"low_energy": LOW_ENERGY.get(objective, 0.0) if colour else 0.0},
         train={

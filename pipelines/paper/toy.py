@@ -31,9 +31,9 @@ from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED
 from pipelines.config import (
     AnchorConfig,
+    Coupling,
     DensityConfig,
-    ModelConfig,
-    ObjectiveConfig,
+    Objective,
     PreprocessConfig,
 )
 from pipelines.paper import cell
@@ -93,7 +93,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     for density, objective in product(LENGTHS, OBJECTIVES.values()):
         flow = cell.base(config, seed, density, full=LENGTHS[density][1], **common)
         flow = settings(flow, density, objective)
-        own = flow.objective.options.get("sigma", 0.0)
+        own = getattr(flow.objective, "sigma", 0.0)
         flow = flow.changed(train={"noise": math.sqrt(SIGMA**2 - own**2)})
         size = SMOKE if config.scale == "smoke" else {}
         measure = DivergeConfig(density=density, **size)
@@ -105,9 +105,9 @@ def _published(flow: DensityConfig, density: str, objective: str) -> DensityConf
     shift, norm = train.pop("shift"), train.pop("norm")
     train |= {"batch_size": LENGTHS[density][0], "schedule": "constant", "warmup": 0.0}
     return flow.changed(
-        objective=ObjectiveConfig.of(objective, sigma=SIGMA),
+        objective=Objective.of(objective, sigma=SIGMA),
         preprocess=PreprocessConfig(normalize="none", logit=None),
-        model=ModelConfig(architecture="coupling", shift_activation=shift, norm=norm),
+        model=Coupling(shift_activation=shift, norm=norm),
         anchor=AnchorConfig(weight=0.0),
         train=train | {"dtype": "float64"},
     )
@@ -116,10 +116,10 @@ def _published(flow: DensityConfig, density: str, objective: str) -> DensityConf
 def _recipe(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
     weight = SIGMA**2 if objective == "ssm_vr" else None
     return flow.changed(
-        objective=ObjectiveConfig.of(objective, sigma=OWN_SIGMA, every=cell.EVERY, weight=weight),
+        objective=Objective.of(objective, sigma=OWN_SIGMA, every=cell.EVERY, weight=weight),
         preprocess={"logit": None, "match_after": False},
         # Free log-scales make a loss infinite, or a stray point too expensive.
-        model=ModelConfig(architecture="coupling", depth=6, hidden=32, bound=2.0),
+        model=Coupling(depth=6, hidden=32, bound=2.0),
         train={"batch_size": 256, "lr": 1e-2, "warmup": 0.25, "clip": 1.0, "ema_decay": 0.99},
     )
 

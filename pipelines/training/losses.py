@@ -5,8 +5,7 @@ r"""The loss of the pipelines: an objective, its anchor, further terms, and sche
 
 with the low-energy weight :math:`\lambda` (biased: it does not vanish at the truth) and the
 latent-mean weight :math:`\mu` on the batch mean of the latents (it vanishes at the truth). E and u
-are those of the points of the objective, so these terms cost no further matrix product, unless the
-anchor is taken at the clean data.
+are those of the points of the objective, so these terms cost no further matrix product.
 
 If scores are matched in every n-th step only, the mean weight of the first term is
 :math:`w_o / n`. In the steps between, the other terms are taken at the data, at the cost of a
@@ -33,8 +32,6 @@ class StabilizedLoss(Loss):
     Arguments:
         every: n, the steps from one in which the objective is computed to the next.
         annealed: Hyperparameters of the objective, by name, as functions of progress.
-        anchor_clean: Whether the anchor is taken at the data instead of the objective's points:
-            one more forward and backward pass for DSM, and no smoothing by σ.
         low_energy: λ.
         latent_mean: μ.
         finish: The last share of training, which is exact maximum likelihood.
@@ -42,7 +39,6 @@ class StabilizedLoss(Loss):
 
     every: int = 1
     annealed: Mapping[str, Schedule] = field(default_factory=dict)
-    anchor_clean: bool = False
     low_energy: float = 0.0
     latent_mean: float = 0.0
     finish: float = 0.0
@@ -66,9 +62,7 @@ class StabilizedLoss(Loss):
             options = self.hyperparameters(progress.share)
             loss = self.weighted_objective(recorded, x, generator, **options)
         if self.anchor_weight or self.low_energy or self.latent_mean:
-            clean = self.anchor_clean
-            at = density.at(x) if clean else recorded.at_data(x)
-            loss = loss + self._further_terms(at, len(x))
+            loss = loss + self._further_terms(recorded.at_data(x), len(x))
         return loss, recorded.last_at_data(x)
 
     def hyperparameters(self, share: float) -> dict[str, float]:

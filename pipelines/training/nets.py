@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
 from ebflow.recipes import IMAGES, completed
-from pipelines.config import ModelConfig
+from pipelines.config import Model
 
 if TYPE_CHECKING:
     import torch
@@ -17,48 +17,20 @@ if TYPE_CHECKING:
     from ebflow.bases import Base
     from ebflow.flow import Flow
 
-LAYERS = ("depth", "alpha", "residual", "centred", "sign", "bias", "noise", "calibrated",
-          "activation", "cells")  # fmt: skip
 
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "autoregressive": ("depth", "hidden", "blocks", "bins", "mixing"),
-    "convolutional": (
-        *LAYERS,
-        "kernel_size",
-        "padding",
-        "blocks",
-        "spectral_norm",
-        "hidden",
-    ),
-    "coupling": ("depth", "hidden", "activation", "shift_activation", "bound", "norm", "bins"),
-    "dense": (*LAYERS, "linear"),
-    "glow": ("depth", "levels", "hidden", "activation"),
-}
-"""The options of a configuration that each architecture has."""
+def options(model: Model) -> dict[str, Any]:
+    """Returns the options that the architecture is called with."""
+    options = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
+    return completed(model.architecture, options)
 
 
-def options(model: ModelConfig) -> dict[str, Any]:
-    """Returns the options that the architecture is called with.
-
-    Raises:
-        BadInput: If one is set that the architecture does not have.
-    """
-    found = model.model_dump(exclude={"architecture", "base"}, exclude_none=True)
-    for name, value in found.items():
-        if name not in OPTIONS[model.architecture]:
-            option = f"--model.{name.replace('_', '-')}"
-            found = f"{value!r}, which {model.architecture} does not have"
-            raise BadInput(option=option, found=found, expected="None")
-    return completed(model.architecture, found)
-
-
-def fits(model: ModelConfig) -> bool:
+def fits(model: Model) -> bool:
     """True if the architecture has flows of every shape; for others :func:`net` may raise."""
     return model.architecture in ("dense", "autoregressive")
 
 
 def net(
-    model: ModelConfig,
+    model: Model,
     shape: Sequence[int],
     *,
     mixture: "Base | None" = None,

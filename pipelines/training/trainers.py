@@ -15,7 +15,7 @@ from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.tables import Columns
-from pipelines.config import LIKELIHOOD, ObjectiveConfig, TrainConfig, Training
+from pipelines.config import Dsm, Objective, ScoreMatching, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
@@ -29,8 +29,8 @@ ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay"
          "patience", "log_every", "precision", "retry"}  # fmt: skip
 """Options of a training that are arguments of the trainer by the same names."""
 
-OF_THE_LOSS = ("sigma_end", "levels", "weight", "every")
-"""Options of an objective that are no argument of its function."""
+CHECK_EVERY = 5
+"""Steps between probes of the anchor's drift."""
 
 
 def build(
@@ -107,39 +107,34 @@ def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
 
 def _loss(config: Training, matched: Flow) -> StabilizedLoss:
     rule, objective = config.anchor, config.objective
-    falls = objective.sigma_end is not None and objective.levels == 1
-    lazy = objective.name == "lazy_ml"
-    weight = 0.0 if objective.name in LIKELIHOOD else rule.weight
+    matching = isinstance(objective, ScoreMatching)
+    falls = isinstance(objective, Dsm) and objective.sigma_end and objective.levels == 1
+    weight = rule.weight if matching else 0.0
     anchor = Anchor(
         matched,
         interval=rule.interval,
         tolerance=rule.tolerance,
-        check_every=rule.check_every,
+        check_every=CHECK_EVERY,
         seed=config.seed,
     )
     return StabilizedLoss(
         _objective(objective, anchor),
         weight=config.objective_weight,
-        every=objective.every,
+        every=objective.every if matching else 1,
         annealed={"sigma": geometric(objective.sigma, objective.sigma_end)} if falls else {},
-        anchor=anchor if weight or lazy else None,
+        anchor=anchor if weight or objective.name == "lazy_ml" else None,
         anchor_weight=weight,
-        anchor_clean=rule.clean,
         low_energy=config.stabilise.low_energy,
         latent_mean=config.stabilise.latent_mean,
         finish=config.stabilise.finish,
     )
 
 
-def _objective(config: ObjectiveConfig, anchor: Anchor) -> objectives.Objective:
-    function = {**objectives.OBJECTIVES, **RIVALS}[config.name]
-    if config.name == "lazy_ml":
+def _objective(objective: Objective, anchor: Anchor) -> objectives.Objective:
+    function = {**objectives.OBJECTIVES, **RIVALS}[objective.name]
+    if objective.name == "lazy_ml":
         return partial(function, anchor=anchor)
-    given = {name: value for name, value in config.options.items() if name not in OF_THE_LOSS}
-    if config.levels > 1:
-        level = geometric(config.sigma, config.sigma_end)
-        given["sigma"] = tuple(level(k / (config.levels - 1)) for k in range(config.levels))
-    return partial(function, **given)
+    return partial(function, **objective.arguments)
 
 
 def _rate(config: TrainConfig, width: int) -> float:

@@ -1,6 +1,7 @@
 """Configurations: reading, writing, precedence, keys."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,24 +12,26 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from ebflow.objectives import OBJECTIVES
+from ebflow.objectives import OBJECTIVES as FUNCTIONS
 from pipelines.cli.options import from_recipe, typed
 from pipelines.cli.run import DensityOptions
 from pipelines.config import (
-    USERS,
     DataConfig,
     DensityConfig,
-    ObjectiveConfig,
+    Dsm,
+    FdSsm,
+    Likelihood,
+    Objective,
     PreprocessConfig,
+    Ssm,
     TrainConfig,
     Training,
     canonical,
     recipes,
 )
 from pipelines.config.files import checked, dump, overlaid, read
+from pipelines.config.objective import OBJECTIVES
 from pipelines.training.learned_inverses import RIVALS
-
-ALL = {**OBJECTIVES, **RIVALS}
 
 
 def parsed(*words):
@@ -101,7 +104,7 @@ def test_what_changes_numbers_changes_the_key(section, fields):
 
 def test_differences_in_double_precision_may_have_any_setting():
     train = TrainConfig(dtype="float64", precision="high")
-    assert DensityConfig(objective=ObjectiveConfig(name="fd_ssm"), train=train).train == train
+    assert DensityConfig(objective=FdSsm(), train=train).train == train
 
 
 def test_the_key_does_not_depend_on_how_equal_values_were_made():
@@ -176,47 +179,55 @@ def test_bounds_that_are_none(text, words):
         PreprocessConfig(bounds=(text,)).bounded(("a",))
 
 
-def test_every_option_of_an_objective_has_users():
-    """A function's arguments are its options, but for those of the loss around it."""
-    assert set(USERS) == set(ObjectiveConfig.model_fields) - {"name"}
-    for name, function in ALL.items():
-        taken = set(inspect.signature(function).parameters) & set(USERS)
-        used = {option for option, users in USERS.items() if name in users}
-        assert used - {"sigma_end", "levels", "weight", "every"} == taken, name
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_options_of_an_objective_are_arguments_of_its_function(name):
+    taken = inspect.signature({**FUNCTIONS, **RIVALS}[name]).parameters
+    assert Objective.of(name).arguments.keys() <= taken.keys()
 
 
-def other(option):
-    """Returns an allowed value of an option of an objective that is not its default."""
-    words = {"directions": "sphere", "estimator": "taylor", "antithetic": True, "weight": 2.0}
-    return words.get(option, 3)
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"objective": {"name": "ssm", "sigma": 0.3}},
+            "--objective.sigma: found 0.3, which ssm does not have",
+        ),
+        (
+            {"model": {"architecture": "glow", "linear": "lu"}},
+            "--model.linear: found 'lu', which glow does not have",
+        ),
+        (
+            {"objective": {"name": "foo"}},
+            "--objective.name: found 'foo', expected 'ml'",
+        ),
+        ({"objective": {"name": "dsm", "sigma": -1}}, "--objective.sigma: found -1. Input should"),
+    ],
+)
+def test_options_of_a_union_that_are_wrong(fields, line):
+    with pytest.raises(BadInput, match=re.escape(line)):
+        overlaid(DensityConfig(), fields)
 
 
-@pytest.mark.parametrize("option", USERS)
-@pytest.mark.parametrize("name", ALL)
-def test_an_option_is_taken_where_it_is_used_and_refused_elsewhere(name, option):
-    fields = {"name": name, option: other(option)}
-    if option == "levels" and name in USERS[option]:
-        fields["sigma_end"] = 0.1
-    if name in USERS[option]:
-        assert ObjectiveConfig(**fields).options[option] == other(option)
-    else:
-        with pytest.raises(ValueError, match=f"{option}: found .* {name} does not use, expected"):
-            ObjectiveConfig(**fields)
-    assert ObjectiveConfig.of(**fields).name == name
+def test_help_names_the_objectives_that_have_an_option(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "--objective.slices INT ssm, ssm_vr, taylor_sm: random directions" in text
+    assert "--model.linear {None,full,lu,learned_inverse} dense: linear layers" in text
 
 
 def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("objective: {name: dsm, sigma: 0.7, weight: 3.0}\n")
     words = ["--config", str(path)]
-    assert parsed(*words)[0].objective == ObjectiveConfig(sigma=0.7, weight=3.0)
+    assert parsed(*words)[0].objective == Dsm(sigma=0.7, weight=3.0)
     found = parsed(*words, "--objective.name", "ssm")[0].objective
-    assert found == ObjectiveConfig(name="ssm", weight=3.0)
-    assert parsed(*words, "--objective.name=ml")[0].objective.options == {}
+    assert found == Ssm(weight=3.0)
+    assert parsed(*words, "--objective.name=ml")[0].objective == Likelihood()
     path.write_text("objective: {name: fd_ssm}\n")
-    assert load(path, recipes.paper()).objective == ObjectiveConfig(name="fd_ssm")
+    assert load(path, recipes.paper()).objective == FdSsm()
     found = parsed("--recipe", "paper", "--objective.name", "ssm")[0]
-    assert found == changed(recipes.paper(), "objective", name="ssm", sigma=0.3)
+    assert found == recipes.paper().changed(objective=Ssm())
 
 
 def test_a_message_does_not_show_all_that_aliases_name():

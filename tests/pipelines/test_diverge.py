@@ -11,7 +11,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.randomness import generator
 from ebflow.toy import SMOOTHED
-from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.config import PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
@@ -48,7 +48,7 @@ def trained(tmp_path_factory, data):
     """A short training: its trainer, whose averaged weights are not its last, and the stage's."""
     folder = tmp_path_factory.mktemp("trained")
     config = Training(
-        model=ModelConfig(architecture="coupling", depth=2, hidden=8),
+        model=Coupling(depth=2, hidden=8),
         preprocess=PreprocessConfig(normalize="none", logit=None),
         train=TrainConfig(steps=30, lr=1e-2, noise=0.375, validate_every=30),
     )

@@ -2,7 +2,7 @@
 
 from pydantic_core import PydanticUndefined
 
-from pipelines.config import ObjectiveConfig, Section, TrainConfig, Training, recipes
+from pipelines.config import Section, TaylorSm, TrainConfig, Training, recipes
 
 
 def test_what_is_at_its_default_is_not_told():
@@ -22,11 +22,11 @@ def test_seeds_and_where_a_training_runs_are_not_told():
 
 def test_options_are_told_as_they_are_typed():
     config = Training(
-        objective=ObjectiveConfig(name="taylor_sm", estimator="taylor"),
+        objective=TaylorSm(step=0.1),
         train=TrainConfig(optimizer="rmsprop", lr=1e-4, noise=0.1 + 0.2),
     )
     assert config.method == (
-        "taylor_sm on dense (objective.estimator taylor, train.optimizer rmsprop, "
+        "taylor_sm on dense (objective.step 0.1, train.optimizer rmsprop, "
         "train.lr 0.0001, train.noise 0.3)"
     )
 

@@ -9,26 +9,31 @@ import torch
 from ebflow.checkpoint import load
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
-from pipelines.config import ModelConfig, PreprocessConfig, TrainConfig, Training
+from pipelines.config import (
+    Autoregressive,
+    Convolutional,
+    Coupling,
+    Dense,
+    Glow,
+    PreprocessConfig,
+    TrainConfig,
+    Training,
+)
+from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.training.architectures import ARCHITECTURES
-from pipelines.training.nets import OPTIONS, fits, net, options
+from pipelines.training.nets import fits, net, options
 from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
 IMAGES = {
-    "dense": ModelConfig(),
-    "zero padding": ModelConfig(architecture="convolutional", kernel_size=3, blocks=2),
-    "circular padding": ModelConfig(
-        architecture="convolutional", kernel_size=3, blocks=2, padding="circular"
-    ),
-    "glow": ModelConfig(architecture="glow", depth=1, hidden=4, activation="swish"),
-    "splines of every pixel": ModelConfig(
-        architecture="convolutional", kernel_size=3, activation="spline", cells=2
-    ),
-    "autoregressive": ModelConfig(architecture="autoregressive", depth=2, hidden=8, bins=4),
+    "dense": Dense(),
+    "convolutions": Convolutional(kernel_size=3, blocks=2),
+    "glow": Glow(depth=1, hidden=4, activation="swish"),
+    "splines of every pixel": Convolutional(kernel_size=3, activation="spline"),
+    "autoregressive": Autoregressive(depth=2, hidden=8, bins=4),
 }
 
 
@@ -67,42 +72,42 @@ def test_images_train_and_come_back(name, given, dataset, classes, tmp_path):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_options_of_an_architecture_are_its_arguments(name):
     taken = inspect.signature(ARCHITECTURES[name]).parameters
-    assert {*OPTIONS[name], "base"} == ModelConfig.model_fields.keys() & taken
-    assert OPTIONS.keys() == ARCHITECTURES.keys()
+    assert {*MODELS[name].model_fields} - {"architecture"} <= taken.keys()
+    assert MODELS.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (1, 1), (2, 3)])
 @pytest.mark.parametrize("options", [{}, {"mixing": "reversal"}, {"bins": 2}])
 def test_what_is_said_to_fit_is_built(shape, options):
-    model = ModelConfig(architecture="autoregressive", **options)
+    model = Autoregressive(**options)
     assert fits(model) and built(model, shape).event_shape == (math.prod(shape),)
 
 
 def test_one_element_has_no_halves():
-    model = ModelConfig(architecture="coupling", depth=1)
+    model = Coupling(depth=1)
     assert not fits(model)
     with pytest.raises(BadInput, match="expected at least two elements"):
         built(model, (1,))
 
 
 def test_open_options_are_the_recipe_and_set_ones_win():
-    assert options(ModelConfig()) == {"depth": 3, "activation": "spline"}
+    assert options(Dense()) == {"depth": 3, "activation": "spline"}
     leaky = {"activation": "smooth_leaky_relu", "depth": 2, "calibrated": False}
-    assert options(ModelConfig(depth=2, calibrated=False)) == leaky
-    assert options(ModelConfig(alpha=0.5))["calibrated"]
-    normed = ModelConfig(architecture="convolutional", spectral_norm=True, residual=True)
+    assert options(Dense(depth=2, calibrated=False)) == leaky
+    assert options(Dense(alpha=0.5))["calibrated"]
+    normed = Convolutional(spectral_norm=True, residual=True)
     assert "calibrated" not in options(normed) and options(normed)["kernel_size"] == 3
 
 
 def test_rows_for_few_dimensions():
-    assert built(ModelConfig(architecture="coupling", depth=2), (2,)).event_shape == (2,)
+    assert built(Coupling(depth=2), (2,)).event_shape == (2,)
 
 
 def test_coupling_has_its_own_options():
-    made = built(ModelConfig(architecture="coupling", depth=1, shift_activation="elu"), (2,))
+    made = built(Coupling(depth=1, shift_activation="elu"), (2,))
     assert made.spec["options"]["shift_activation"] == "elu"
     for norm in ("spectral", "weight"):
-        made = built(ModelConfig(architecture="coupling", depth=1, norm=norm), (2,))
+        made = built(Coupling(depth=1, norm=norm), (2,))
         assert made.spec["options"]["norm"] == norm
 
 
@@ -111,26 +116,24 @@ def test_coupling_has_its_own_options():
     [((28, 28), (1, 28, 28)), ((1, 28, 28), (1, 28, 28)), ((3, 32, 32), (3, 32, 32))],
 )
 def test_images_are_channels_first(shape, event):
-    model = ModelConfig(architecture="convolutional", kernel_size=3)
+    model = Convolutional(kernel_size=3)
     assert built(model, shape).event_shape == event
 
 
 BAD = {
-    "an option of another": (ModelConfig(kernel_size=3), (64,), "model.kernel-size: found 3"),
-    "a norm of another": (ModelConfig(norm="weight"), (64,), "model.norm: found '?weight"),
     "shifts of splines": (
-        ModelConfig(architecture="coupling", bins=4, shift_activation="elu"),
+        Coupling(bins=4, shift_activation="elu"),
         (2,),
         "found coupling .*shift_activation: found 'elu', expected None with bins",
     ),
-    "rows for images": (ModelConfig(architecture="glow"), (64,), "expected images of shape"),
+    "rows for images": (Glow(), (64,), "expected images of shape"),
     "an odd side": (
-        ModelConfig(architecture="convolutional", kernel_size=3, blocks=2),
+        Convolutional(kernel_size=3, blocks=2),
         (1, 7, 7),
         r"found convolutional for examples of shape \(1, 7, 7\)",
     ),
     "an even kernel": (
-        ModelConfig(architecture="convolutional", kernel_size=4),
+        Convolutional(kernel_size=4),
         (1, 8, 8),
         "model.architecture: found convolutional",
     ),

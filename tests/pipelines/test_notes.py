@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.config import DensityConfig, ObjectiveConfig
+from pipelines.config import DensityConfig, Dsm, Likelihood, Ssm
 from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
@@ -13,10 +13,10 @@ from pipelines.paper.graph import describe
 from pipelines.tracking.notes import note, numbers, table
 
 LOSSES = {
-    "dsm σ 0.3 + anchor": ObjectiveConfig(),
-    "dsm σ 1 … 0.01 + anchor": ObjectiveConfig(sigma=1.0, sigma_end=0.01),
-    "ssm + anchor": ObjectiveConfig(name="ssm"),
-    "ml": ObjectiveConfig(name="ml"),
+    "dsm σ 0.3 + anchor": Dsm(),
+    "dsm σ 1 … 0.01 + anchor": Dsm(sigma=1.0, sigma_end=0.01),
+    "ssm + anchor": Ssm(),
+    "ml": Likelihood(),
 }
 
 
@@ -39,7 +39,7 @@ def test_a_title_says_each_thing_once():
 
 
 def test_what_runs_may_be_found_by():
-    config = DensityConfig(seed=3, objective=ObjectiveConfig(name="ssm"))
+    config = DensityConfig(seed=3, objective=Ssm())
     assert graph.describe(config).tags == {
         "ebflow.data": "digits",
         "ebflow.net": "dense-3",

@@ -77,10 +77,11 @@ def test_every_published_setting(key):
     experiment = "table" if images == "grey" else "colour-table"
     config = PaperConfig(experiment=experiment, source="digits", scale="full")
     flow = by_name(config)[net, "paper", objective, 0].config
-    noise = flow.objective.options.get("sigma", flow.objective.options.get("epsilon"))
+    noise = getattr(flow.objective, "sigma", getattr(flow.objective, "epsilon", None))
     found = (
         flow.train.gamma, flow.train.milestones + 1, flow.train.weight_decay, flow.train.clip,
-        noise, flow.stabilise.low_energy, bool(flow.model.spectral_norm), flow.preprocess.scale,
+        noise, flow.stabilise.low_energy, bool(getattr(flow.model, "spectral_norm", False)),
+        flow.preprocess.scale,
     )  # fmt: skip
     assert found == pytest.approx(SETTINGS[key])
     colour = images == "colour"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import ObjectiveConfig
+from pipelines.config import Dsm, Likelihood, Objective
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper import phases_claims as claims
@@ -303,7 +303,7 @@ def digits(tmp_path_factory):
 
 
 SHORT = StackConfig(
-    objective=ObjectiveConfig(name="dsm", sigma=0.3), preprocessings=("plain",),
+    objective=Dsm(sigma=0.3), preprocessings=("plain",),
     starts=(PLAIN, PUBLISHED), rates=(1e-3, 1e-2), seed=3, steps=4, looks=(0, 2, 4),
 )  # fmt: skip
 
@@ -324,7 +324,7 @@ def test_a_net_does_not_depend_on_the_other_preprocessing(digits):
 
 
 def test_exact_likelihood_in_a_stack_falls(digits):
-    exact = SHORT.model_copy(update={"objective": ObjectiveConfig(name="ml"), "rates": (1e-2,)})
+    exact = SHORT.model_copy(update={"objective": Likelihood(), "rates": (1e-2,)})
     assert all(nll[-1] < nll[0] for nll in train(exact, Dataset(digits))["nll"])
 
 
@@ -341,7 +341,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
             }
             looks = (*claims.EARLY, 26)
             changes |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
-            changes |= {"objective": ObjectiveConfig(name=objective)}
+            changes |= {"objective": Objective.of(objective)}
             config = SHORT.model_copy(update=changes)
             folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
             folder.mkdir()

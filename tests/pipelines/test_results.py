@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines.config import ModelConfig
+from pipelines.config import Dense
 from pipelines.density.likelihoods import better, lines
 from pipelines.density.likelihoods import warnings as found
 
@@ -24,7 +24,7 @@ ONE = SimpleNamespace(levels=None, width=1)
 
 
 def doubts(manifest=IMAGES, model=None, **numbers):
-    return list(found({**GOOD, **numbers}, manifest, model or ModelConfig()))
+    return list(found({**GOOD, **numbers}, manifest, model or Dense()))
 
 
 def table(numbers):
@@ -56,7 +56,7 @@ def test_worse_than_the_better_baseline_is_told_with_what_to_try(numbers, name):
 
 
 def test_what_is_so_already_is_not_named():
-    (doubt,) = doubts(model=ModelConfig(base="mixture"), **MIXTURE)
+    (doubt,) = doubts(model=Dense(base="mixture"), **MIXTURE)
     assert "--model.base" not in doubt and "coupling" in doubt
 
 

@@ -3,7 +3,6 @@
 import signal
 import time
 from types import SimpleNamespace
-from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +18,20 @@ from ebflow.history import Event
 from ebflow.randomness import RowGenerator
 from pipelines.cluster import environment
 from pipelines.config import (
-    LEARNED_INVERSE,
-    LIKELIHOOD,
     AnchorConfig,
     ClusterConfig,
-    ModelConfig,
-    ObjectiveConfig,
+    Dense,
+    Dsm,
+    LearnedInverse,
+    Objective,
     PreprocessConfig,
+    ScoreMatching,
+    Ssm,
     StabiliseConfig,
     TrainConfig,
     Training,
 )
+from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.engine.attempts import is_transient
@@ -47,7 +49,6 @@ from pipelines.training.resumable import Checkpoints, resume, save_training
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
-OBJECTIVES = get_args(ObjectiveConfig.model_fields["name"].annotation)
 
 
 @pytest.fixture(scope="module")
@@ -80,52 +81,36 @@ def finished(config, dataset):
 
 def linear(objective):
     """Returns the kind of dense layers that an objective needs."""
-    return "learned_inverse" if objective in LEARNED_INVERSE else "full"
+    return "learned_inverse" if OBJECTIVES[objective] is LearnedInverse else "full"
 
 
 CONFIGS = {
     **{
-        name: {"objective": ObjectiveConfig(name=name), "model": ModelConfig(linear=linear(name))}
+        name: {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
         for name in OBJECTIVES
     },
-    "annealed noise": {"objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1)},
-    "noise ladder": {
-        "objective": ObjectiveConfig(sigma=1.0, sigma_end=0.1, levels=4, antithetic=True)
-    },
-    **{
-        f"{name}, {directions}": {
-            "objective": ObjectiveConfig(name=name, directions=directions, slices=2)
-        }
-        for name, directions in (
-            ("ssm", "gaussian"),
-            ("ssm_vr", "sphere"),
-            ("taylor_sm", "orthogonal"),
-        )
-    },
-    **{
-        kind: {"objective": ObjectiveConfig(name="taylor_sm", estimator=kind)}
-        for kind in ("taylor", "two_sided")
-    },
+    "annealed noise": {"objective": Dsm(sigma=1.0, sigma_end=0.1)},
+    "noise ladder": {"objective": Dsm(sigma=1.0, sigma_end=0.1, levels=4)},
     "no anchor": {"anchor": AnchorConfig(weight=0)},
-    "clean anchor": {"anchor": AnchorConfig(clean=True, tolerance=None, interval=2)},
+    "anchor by interval": {"anchor": AnchorConfig(tolerance=None, interval=2)},
     "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
     "raw": {"preprocess": PreprocessConfig(normalize="none", logit=None)},
     "scores in raw units": {
         "preprocess": PreprocessConfig(match_after=False),
-        "objective": ObjectiveConfig(name="ssm"),
+        "objective": Ssm(),
     },
     **{
         f"{name} beyond the logit": {
             "preprocess": PreprocessConfig(match_after=False),
-            "objective": ObjectiveConfig(name=name),
+            "objective": Objective.of(name),
             "train": SHORT.model_copy(update={"dtype": "float32", "lr": 1e-4}),
         }
         for name in ("dsm", "fd_ssm", "taylor_sm", "sml")
     },
     "images moved": {"train": SHORT.model_copy(update={"augment": "cifar10"})},
     "noise in raw units": {"preprocess": PreprocessConfig(match_after=False, logit=None)},
-    "deep and residual": {"model": ModelConfig(depth=4, residual=True, noise=0.1)},
-    "negative start": {"model": ModelConfig(sign=-1, bias=1.0, calibrated=False)},
+    "deep and residual": {"model": Dense(depth=4, residual=True, noise=0.1)},
+    "negative start": {"model": Dense(sign=-1, bias=1.0, calibrated=False)},
     **{
         kind: {"train": SHORT.model_copy(update={"optimizer": kind, "lr": 1e-4, "clip": 1.0})}
         for kind in ("adam", "adamw", "rmsprop", "sgd")
@@ -202,8 +187,8 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
-        loss = build(Training(train=SHORT, objective=ObjectiveConfig(name=name)), dataset).loss
-        matching = name not in LIKELIHOOD
+        loss = build(Training(train=SHORT, objective=Objective.of(name)), dataset).loss
+        matching = issubclass(OBJECTIVES[name], ScoreMatching)
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
         assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name
 
@@ -211,7 +196,7 @@ def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
 def test_the_loss_weights_what_the_configuration_says(dataset):
     config = Training(
         train=SHORT,
-        objective=ObjectiveConfig(weight=0.5),
+        objective=Dsm(weight=0.5),
         stabilise=StabiliseConfig(low_energy=0.1, latent_mean=0.2),
     )
     loss = build(config, dataset).loss
@@ -220,25 +205,21 @@ def test_the_loss_weights_what_the_configuration_says(dataset):
 
 def options(**fields):
     """Returns what the objective of a configuration is called with, and what is annealed."""
-    loss = trainers._loss(Training(objective=ObjectiveConfig(**fields)), dense((4,)))
+    loss = trainers._loss(Training(objective={"name": "dsm"} | fields), dense((4,)))
     return loss.objective.keywords, loss
 
 
 def test_noise_is_one_number_annealed_or_a_ladder():
     found, loss = options(sigma=0.5)
-    assert found == {"sigma": 0.5, "antithetic": False} and not loss.annealed
+    assert found == {"sigma": 0.5} and not loss.annealed
     _, loss = options(sigma=1.0, sigma_end=0.01)
     assert loss.hyperparameters(0.5) == {"sigma": pytest.approx(0.1)}
-    found, loss = options(sigma=1.0, sigma_end=0.01, levels=3, antithetic=True)
-    assert found == {"sigma": pytest.approx((1.0, 0.1, 0.01)), "antithetic": True}
-    assert not loss.annealed
+    found, loss = options(sigma=1.0, sigma_end=0.01, levels=3)
+    assert found == {"sigma": pytest.approx((1.0, 0.1, 0.01))} and not loss.annealed
 
 
-def test_slices_have_the_directions_of_the_configuration():
-    fields = dict(slices=3, directions="sphere", estimator="two_sided", step=0.1)
-    assert options(name="taylor_sm", **fields)[0] == fields
-    fields = dict(slices=3, directions="sphere", weight=2.0)
-    assert options(name="ssm", **fields)[0] == {"slices": 3, "directions": "sphere"}
+def test_options_of_an_objective_are_arguments_of_its_function_but_for_the_weight():
+    assert options(name="taylor_sm", slices=3, step=0.1)[0] == {"slices": 3, "step": 0.1}
     found, loss = options(name="exact_sm", weight=2.0)
     assert found == {} and not loss.annealed and loss.weight == 2.0
 
@@ -559,7 +540,7 @@ def given(tmp_path_factory, tabular_file):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_given_a_context(name, given):
-    fields = {"objective": ObjectiveConfig(name=name), "model": ModelConfig(linear=linear(name))}
+    fields = {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
     trainer, _ = finished(Training(train=SHORT, **fields), given)
     split = given.split("validation")
     found = trainer.flow.log_prob(split.tensor(), context=split.resident.context)

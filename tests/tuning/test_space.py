@@ -6,7 +6,8 @@ import torch
 from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
-from pipelines.config import LIKELIHOOD, DensityConfig, ModelConfig, ObjectiveConfig, Training
+from pipelines.config import Coupling, DensityConfig, Dsm, Likelihood, Objective, Training
+from pipelines.config.objective import OBJECTIVES
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes
 from pipelines.training.nets import net
@@ -14,14 +15,13 @@ from tuning.config import SearchConfig, TuneConfig
 from tuning.search import searcher
 from tuning.space import COLUMNS, IMAGES, SUBJECTS, Suggest, space
 
-NAMES = ObjectiveConfig.model_fields["name"].annotation.__args__
 EVERYTHING = SearchConfig(over=tuple(SUBJECTS))
 SAMPLES = 30
 
 
 def named(name, recipe="digits", anchored=True):
     base = RECIPES[recipe]().training
-    update = {"objective": ObjectiveConfig(name=name)}
+    update = {"objective": Objective.of(name)}
     if not anchored:
         update["anchor"] = base.anchor.model_copy(update={"weight": 0.0})
     return base.model_copy(update=update)
@@ -41,7 +41,7 @@ def quiet():
 
 
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "alone"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_proposal_is_a_configuration(name, anchored):
     for config, params in sampled(named(name, anchored=anchored)):
         assert Training.model_validate(config.model_dump()) == config
@@ -64,7 +64,7 @@ def test_the_default_is_a_point_of_the_space(recipe):
 
 def test_a_range_is_widened_to_contain_the_default():
     base = named("dsm")
-    far = base.model_copy(update={"objective": ObjectiveConfig(sigma=7.0)})
+    far = base.model_copy(update={"objective": Dsm(sigma=7.0)})
     suggest = Suggest()
     space(suggest, far, EVERYTHING)
     assert suggest.params["objective.sigma"] == 7.0
@@ -92,7 +92,7 @@ OPTIONS = {
 def test_only_options_of_the_objective_are_asked_for(name):
     used, unused = OPTIONS[name]
     assert used <= params_of(name) and not unused & params_of(name)
-    if name in LIKELIHOOD:
+    if issubclass(OBJECTIVES[name], Likelihood):
         assert "objective.every" not in params_of(name)
 
 
@@ -138,7 +138,7 @@ def test_architectures_suit_the_data_and_every_network_can_be_created(recipe):
 
 
 def test_a_network_that_stays_keeps_its_options():
-    model = ModelConfig(architecture="coupling", depth=2, bound=1.5)
+    model = Coupling(depth=2, bound=1.5)
     base = named("dsm", "tabular").model_copy(update={"model": model})
     models = [config.model for config, _ in sampled(base, SearchConfig(over=("architecture",)))]
     bounds = {(m.bins, m.bound) for m in models if m.architecture == "coupling"}

@@ -71,13 +71,6 @@ def test_terms_add_up(objective, given):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_a_clean_anchor_is_taken_at_the_data():
-    flow, x = setting()
-    loss = Loss(objectives.dsm, anchor=refreshed(flow), anchor_weight=1.0, anchor_clean=True)
-    expected = objectives.dsm(flow, x, generator=derive(0)) - flow.log_prob(x)
-    torch.testing.assert_close(called(loss, flow, x), expected, **CLOSE)
-
-
 @pytest.mark.parametrize("share", [0.0, 0.69, 0.7, 1.0])
 def test_finishing_is_exact_likelihood_and_nothing_else(share):
     flow, x = setting()
@@ -133,15 +126,6 @@ def test_terms_cost_no_product_of_matrices(objective, terms):
         if loss.anchor is not None:
             loss.anchor.follow(0)
     assert products(rich, flow, x, parameters) == products(plain, flow, x, parameters) > 0
-
-
-def test_a_clean_anchor_costs_one_likelihood_more():
-    flow, x = setting()
-    parameters = list(flow.parameters())
-    plain, clean = (loss_of(flow, "dsm", **o) for o in ({}, dict(anchor={}, anchor_clean=True)))
-    clean.anchor.follow(0)
-    found = products(clean, flow, x, parameters) - products(plain, flow, x, parameters)
-    assert found == 5 * (2 * len(x) * 4 * 4)
 
 
 def test_the_energy_of_pairs_is_that_of_the_first_points():
