@@ -1,21 +1,16 @@
 """``ebflow tune density``: from the command line to a search."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from ebflow.errors import BadInput
-from pipelines.cli.options import RecipeOptions, RunOptions, Typed, from_recipe, typed
+from pipelines.cli.options import RecipeOptions, Typed, from_recipe, typed
 from pipelines.cli.run import CarryOut, execute, run_of
 from pipelines.config import DensityConfig, recipes
 from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
-
-if TYPE_CHECKING:
-    from pipelines.engine.pipeline import Run
-
 
 Searched = TypeVar("Searched")
 
@@ -34,8 +29,6 @@ class Tune(RecipeOptions[Typed], Generic[Typed, Searched]):
     """
 
     search: Annotated[Searched, tyro.conf.arg(name="")]
-    resume: bool = False
-    """resume an interrupted search; it is an error if there is none"""
 
 
 def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
@@ -57,18 +50,6 @@ def _one_thread(recipe: DensityConfig) -> DensityConfig:
     return recipe.changed(train={"threads": 1})
 
 
-def search(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
-    """Searches on this machine; with ``--resume`` there must be something to resume."""
-    if options.resume and not _has_started(run):
-        raise BadInput(
-            option="--resume",
-            found="no search by this command that was interrupted",
-            expected="one",
-            hint="Without --resume the command starts a search.",
-        )
-    return execute(run, options, line)
-
-
 def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
     """Searches options of the density pipeline."""
     options, config = parse_tune(words)
@@ -77,14 +58,5 @@ def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
     words = ("tune", "density", *words)
     run = run_of(TUNE, config, options, words, recipe=options.recipe)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    (carry_out or search)(run, options, line)
+    (carry_out or execute)(run, options, line)
     return 0
-
-
-def _has_started(run: "Run") -> bool:
-    """Returns True if the search was interrupted, or has ended."""
-    from pipelines.engine import runner
-    from tuning.search import interrupted
-
-    inputs = runner.check(run)
-    return interrupted(inputs[1]) or runner.plan(run, inputs).get("search") == "cached"

@@ -1,9 +1,11 @@
 """The options of ``ebflow tune density``, besides those of ``ebflow run density``."""
 
+from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from ebflow.errors import BadInput
 from pipelines.config import DensityConfig, LearnedInverse, Section, Training
 from pipelines.config.files import overlaid
 from pipelines.config.objective import OBJECTIVES
@@ -67,7 +69,10 @@ class TuneConfig(Section):
     @model_validator(mode="after")
     def _objectives_suit_the_base(self) -> Self:
         for name in self.search.objectives:
-            with_objective(self.base.training, name)
+            try:
+                with_objective(self.base.training, name)
+            except BadInput as error:
+                raise replace(error, option="objectives") from None
         return self
 
 

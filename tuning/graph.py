@@ -24,8 +24,7 @@ from pipelines.engine.pipeline import Description, Pipeline
 from tuning.config import TuneConfig
 from tuning.search import concurrency, this_machine
 from tuning.space import Suggest, space
-from tuning.trials import load
-from tuning.verdict import trainings
+from tuning.trials import load, trainings
 
 search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
 report = Stage("tuning.report", data=["pipelines.reporting"])

@@ -5,11 +5,12 @@ Arbitrary Subspaces (Watanabe, Bansal, Hutter, 2023), arXiv:2304.10255.
 """
 
 import json
+import math
 import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as plotting
 from pandas import DataFrame
 
+from ebflow.errors import NonFinite
+from pipelines.config import DensityConfig, Training
 from pipelines.config.files import dump
 from pipelines.data.manifest import Manifest
 from pipelines.reporting.claims import Conclusion
@@ -31,8 +34,10 @@ from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.space import Suggest, space
-from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load
-from tuning.verdict import SPLITS, Verdict, best_config, decide, trainings
+from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load, trainings, whole
+
+SPLITS = {"select": "selection", "test": "test"}
+"""Splits of the rows that no trial sees: the first decides the winner, the other compares it."""
 
 SHOWN = 4
 """Number of parameters whose values are shown."""
@@ -70,6 +75,67 @@ def _score(evaluation: Sequence[Path] | str) -> dict[str, Any]:
         return {"diverged": evaluation, **dict.fromkeys(SPLITS)}
     numbers = json.loads((evaluation[0] / "evaluation.json").read_text())
     return {"diverged": "", **{split: numbers[f"{split}/nll"] for split in SPLITS}}
+
+
+def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
+    """Returns the user's configuration with the winner's options; it holds out no selection."""
+    names = set(Training.model_fields) - {"seed", "cluster"}
+    options = {name: getattr(whole(base, winner), name) for name in names}
+    return base.changed(**options, data={"selection": None}, name=f"{base.name}-best")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict of a search.
+
+    Attributes:
+        winner: The trial with the lowest mean NLL of the selection rows.
+        line: The comparison with the default, in words.
+        gain: Mean difference of the NLLs of the test rows, default minus winner, in nats; None if
+            the default won or diverged.
+    """
+
+    winner: int
+    line: str
+    gain: Interval | None = None
+
+
+def decide(scores: DataFrame) -> Verdict:
+    """Names the winner by the selection rows, and compares it with the default on the test rows.
+
+    A setting of which a training diverged does not win. The gain is the mean over seeds s of
+    NLL_default(s) - NLL_winner(s), with Student's interval.
+
+    Arguments:
+        scores: A row per training: ``number`` of the trial, ``seed``, NLL by split, and how it
+            ``diverged``, which is empty if it did not.
+
+    Raises:
+        NonFinite: If trainings of all settings diverged.
+    """
+    diverged = scores[scores.diverged != ""].groupby("number").diverged.first()
+    sound = scores[~scores.number.isin(diverged.index)]
+    if sound.empty:
+        raise NonFinite(f"trainings of every setting diverged, the first: {diverged.iloc[0]}")
+    winner = int(sound.groupby("number").select.mean().idxmin())
+    if winner == DEFAULT:
+        return Verdict(DEFAULT, "no setting was better than the default")
+    if DEFAULT in diverged:
+        return Verdict(winner, f"the default diverged ({diverged[DEFAULT]})")
+    test = sound.pivot(index="seed", columns="number", values="test")
+    gain = student(test[DEFAULT] - test[winner]).interval()
+    return Verdict(winner, _line(gain), gain)
+
+
+def _line(gain: Interval) -> str:
+    if math.isnan(gain.high):
+        return f"better by {gain.value:.2f} nats with one seed, which gives no interval"
+    if gain.low > 0:
+        return f"better than the default by {plus_minus(gain, 2)} nats"
+    if gain.high < 0:
+        worse = Interval(-gain.value, -gain.high, -gain.low)
+        return f"worse than the default by {plus_minus(worse, 2)} nats"
+    return f"no difference from the default shown: {plus_minus(gain, 2)} nats"
 
 
 def result(

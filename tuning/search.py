@@ -5,7 +5,6 @@ Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperpara
 Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -22,18 +21,30 @@ from ebflow.randomness import generator
 from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
-from pipelines.config import Training, canonical
+from pipelines.config import Training
 from pipelines.data.manifest import Manifest
 from pipelines.engine.stages import Needs, needs_from_config
 from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
-from tuning.runs import TrialRuns
 from tuning.space import first_points
-from tuning.trials import DEFAULT, TRIALS, Outcome, explain, outcome, propose, save, train
+from tuning.trials import (
+    DEFAULT,
+    TRIALS,
+    Outcome,
+    TrialRuns,
+    explain,
+    outcome,
+    propose,
+    save,
+    train,
+)
+
+EXPERIMENT = "tune"
+"""The name of Ray Tune's experiment, a folder in that of the stage's work."""
 
 STATE = "experiment_state-*.json"
-"""Files of an experiment of Ray Tune that has started."""
+"""Files of an experiment that has started."""
 
 SEEDS = 2**31
 
@@ -65,7 +76,7 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     try:
         trials = outcomes(config, list(results))
     except BadInput:
-        store.forget(run.work / experiment(config))  # there is nothing to resume
+        store.forget(run.work / EXPERIMENT)  # there is nothing to resume
         raise
     save(run.output, trials)
     states = Counter(trial.state for trial in trials)
@@ -78,9 +89,9 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     needs = {kind.lower(): amount for kind, amount in trial_needs(config.start).items()}
     one = partial(train, data=data, work=run.work / TRIALS, search=run)
     trainable = tune.with_resources(one, needs)
-    name = experiment(config)
-    if any((run.work / name).glob(STATE)):
-        return tune.Tuner.restore(str(run.work / name), trainable, resume_errored=True)
+    folder = run.work / EXPERIMENT
+    if any(folder.glob(STATE)):
+        return tune.Tuner.restore(str(folder), trainable, resume_errored=True)
     return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -99,23 +110,13 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=name,
+            name=EXPERIMENT,
             storage_path=str(run.work),
             failure_config=tune.FailureConfig(max_failures=FAILURES),
             callbacks=[TrialRuns()],
             verbose=0,
         ),
     )
-
-
-def experiment(config: TuneConfig) -> str:
-    """Returns the name of Ray Tune's experiment, which is a folder in that of the stage's work."""
-    return f"tune-{hashlib.sha256(canonical(config).encode()).hexdigest()[:20]}"
-
-
-def interrupted(config: TuneConfig) -> bool:
-    """Returns True if there is a search with this configuration that has not ended."""
-    return any((store.home() / "work").rglob(f"{experiment(config)}/{STATE}"))
 
 
 def searcher(config: TuneConfig) -> OptunaSearch:
@@ -188,6 +189,7 @@ def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
     for kind, need in needs.items():
         if need > machine.get(kind, 0):
             raise BadInput(
+                option="--cluster.gpu" if kind == "GPU" else "--train.threads",
                 found=f"a trial that needs {need:g} {kind}s",
                 expected=f"at most the {machine.get(kind, 0):g} of this machine",
                 hint="Lower --train.threads or --cluster.workers, or set --cluster.gpu False.",

@@ -1,29 +1,31 @@
-"""A trial of a search: its training, which reports to Ray Tune, and its outcome."""
+"""A trial of a search: its training, which reports to Ray Tune, its MLflow run and its outcome."""
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
-from pipelines.config import Training
+from pipelines.config import DensityConfig, Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
 from pipelines.store.files import write_json
 from pipelines.tracking import metrics_log
+from pipelines.tracking.notes import NOTE, note
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import fit
 from pipelines.training.preprocessing import CHAIN, fitted
-from tuning.config import SearchConfig
+from tuning.config import SearchConfig, TuneConfig
 from tuning.space import Suggest, space
 
 FILE = "trials.json"
@@ -39,6 +41,9 @@ OWN = ("number", "training")
 """Names in a trial's ``config`` in Ray Tune that are no parameters of the space."""
 
 FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
+
+STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FAILED"}
+"""The status of a trial's MLflow run, by its state."""
 
 Report = Callable[[dict[str, Any]], None]
 """Reports ``nll`` (the least so far), ``step``, ``seconds`` and ``share`` to Ray Tune."""
@@ -60,7 +65,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     trial_id, one = tune.get_context().get_trial_id(), training.cluster.workers == 1
     folder = work / trial_id
     folder.mkdir(parents=True, exist_ok=True)
-    tune.report({"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0})
+    tune.report({"nll": math.inf, **_progress([])})
     listener = Listener(tune.report if one else _from_controller())
     reporter = Reporter(folder / metrics_log.FILE, find(search, trial_id), listener=listener)
     listener(metrics_log.read(reporter.file))
@@ -70,7 +75,10 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
         store.upload(folder / CHAIN)
         fit(training.once, data, folder / CHAIN, folder, reporter, here=one)
     except (BadInput, NonFinite) as error:
-        tune.report({"nll": math.inf, "share": 0.0, "reason": str(failure(error))})
+        reached = _progress(metrics_log.read(reporter.file))
+        # Without a share done, ASHA compares the trial with no other.
+        failed = {"nll": math.inf, "share": 0.0, "reason": str(failure(error))}
+        tune.report(reached | failed)
 
 
 def find(search: StageRun, trial_id: str) -> StageRun | None:
@@ -96,9 +104,93 @@ class Listener:
         for row in rows:
             if row["kind"] == "validate":
                 self.best = min(self.best, row["metrics"]["val/nll"])
-                seconds = row["metrics"]["time/train_s"]
-                progress = {"step": row["step"], "seconds": seconds, "share": row["share"]}
-                self.report({"nll": self.best, **progress})
+                self.report({"nll": self.best, **_progress([row])})
+
+
+def _progress(rows: Sequence[metrics_log.Row]) -> dict[str, Any]:
+    """Returns step, seconds and share of the last validation; zeros if there was none."""
+    validations = metrics_log.curve(rows, "validate")
+    if not validations:
+        return {"step": 0, "seconds": 0.0, "share": 0.0}
+    last = validations[-1]
+    seconds = last["metrics"]["time/train_s"]
+    return {"step": last["step"], "seconds": seconds, "share": last["share"]}
+
+
+class TrialRuns(tune.Callback):
+    """Starts and ends the run of each trial, and shows how far the search is.
+
+    ``Tuner.restore`` unpickles its callbacks. So everything that belongs to this process, and not
+    to the experiment, is an attribute of the class.
+
+    Attributes:
+        search: The run of the search.
+        base: The training of the default.
+    """
+
+    search: ClassVar[StageRun]
+    base: ClassVar[Training]
+
+    def setup(self, *, total_num_samples: int, **_: object) -> None:
+        """Notes the number of trials."""
+        self.count = total_num_samples
+
+    def on_trial_start(self, trial: Trial, **_: object) -> None:
+        """Creates the run of a trial, or resumes it."""
+        run = find(self.search, trial.trial_id) or self._create(trial)
+        self.search.adopt(run.id)
+        run.begin()
+
+    def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
+        """Shows how far the search is."""
+        ended = [trial for trial in trials if trial.is_finished()]
+        running = [trial.last_result for trial in trials if not trial.is_finished()]
+        done = len(ended) + sum(result.get("share", 0.0) for result in running)
+        best = min(trial.last_result.get("nll", math.inf) for trial in trials)
+        leader = f", best {best:.2f}" if math.isfinite(best) else ""
+        text = f"{len(ended)} of {self.count} trials{leader}"
+        self.search.reporter.progress(done / self.count, text)
+
+    def on_trial_complete(self, trial: Trial, **_: object) -> None:
+        """Ends the run of a trial that has finished or was stopped early."""
+        self._end(trial)
+
+    def on_trial_error(self, trial: Trial, **_: object) -> None:
+        """Ends the run of a trial that has failed; its error is stored only later."""
+        if run := find(self.search, trial.trial_id):  # None: its node was lost before it started
+            run.end("FAILED")
+
+    def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
+        """Ends the runs of all trials: those that still ran when the time was up, too."""
+        for trial in trials:
+            self._end(trial)
+
+    def _create(self, trial: Trial) -> StageRun:
+        number, fields = trial.config["number"], trial.config["training"]
+        training = Training.model_validate(fields)
+        name = f"trial {number:03d} {training.short_loss}{'' if number else ' default'}"
+        tags = {"ebflow.trial": str(number), "ebflow.trial_id": trial.trial_id}
+        run = self.search.child(name, tags)
+        run.log_params(fields)
+        run.set_tags({NOTE: note(f"Trial {number} of a search: {training.method}.", "")})
+        return run
+
+    def _end(self, trial: Trial) -> None:
+        run = find(self.search, trial.trial_id)
+        if run is None:  # the trial has never started
+            return
+        error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
+        ended = outcome(self.base, trial.config, trial.last_result, error)
+        # A trial that Ray Tune stops may end before its last metrics are sent.
+        file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
+        if not file.exists():  # it ran on a node that shares only a bucket with this one
+            store.download(file)
+        run.complete(metrics_log.standing(metrics_log.read(file)))
+        tags = {"ebflow.state": ended.state, "ebflow.done": f"{ended.share:.0%}"}
+        run.set_tags(tags | ({"ebflow.error": ended.reason} if ended.reason else {}))
+        run.log_metrics({"trial/nll": ended.nll, "trial/seconds": ended.seconds})
+        self.search.adopt(run.id)
+        run.end(STATUS[ended.state])
 
 
 @dataclass(frozen=True)
@@ -177,3 +269,23 @@ def save(folder: Path, trials: Sequence[Outcome]) -> None:
 def load(folder: Path) -> list[Outcome]:
     """Returns the outcomes of a search, by their numbers."""
     return [Outcome(**fields) for fields in json.loads((folder / FILE).read_text())]
+
+
+def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, int], Training]:
+    """Returns the trainings after the search, by the number of a trial and a fresh seed."""
+    finished = [trial for trial in trials if trial.state == FINISHED and trial.number != DEFAULT]
+    best = sorted(finished, key=lambda trial: (trial.nll, trial.number))[: config.search.top]
+    chosen = {DEFAULT: config.base.training}
+    chosen |= {trial.number: whole(config.base, trial) for trial in best}
+    first = config.base.seed + 1
+    return {
+        (number, seed): training.changed(seed=seed).once
+        for number, training in chosen.items()
+        for seed in range(first, first + config.search.seeds)
+    }
+
+
+def whole(base: DensityConfig, trial: Outcome) -> Training:
+    """Returns the training of a trial, validated as often as the user's own."""
+    training = Training.model_validate(trial.training)
+    return training.changed(train={"validate_every": base.train.validate_every})

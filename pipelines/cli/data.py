@@ -1,9 +1,6 @@
 """``ebflow data list|fetch``: the named data sets, and benchmarks of images as Parquet files.
 
-Splits are those of EBFlow's experiments: the last 10,000 training images of MNIST and CIFAR are
-for validation. Of STL-10 and CelebA, EBFlow validates and tests on training images; here these
-are images of the authors' other parts. Images of another size are scaled by Pillow's antialiased
-bilinear filter.
+Splits are those of EBFlow's experiments: the last 10,000 training images are for validation.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
@@ -15,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,19 +22,12 @@ from rich.table import Table
 from ebflow.errors import BadInput
 from pipelines.data.arrays import array_table
 from pipelines.data.files import FORMATS
-from pipelines.data.images import planes
 from pipelines.data.named import SOURCES, benchmark_file
 from pipelines.reporting.terminal import terminal
 from pipelines.store.files import drafted
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SIDE = 64
-"""The side of a scaled image."""
-
 HELD_OUT = 10_000
-"""Training images of MNIST and CIFAR that are for validation."""
+"""Training images that are for validation."""
 
 CHUNK = 1000
 """Images of a row group."""
@@ -70,7 +60,7 @@ class Fetch:
     """Downloads a benchmark's files into the folder EBFLOW_DATA (~/.cache/ebflow/data)."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """mnist, cifar10, cifar100, stl10 or celeba"""
+    """mnist, cifar10 or cifar100"""
 
 
 def fetch(words: Sequence[str]) -> int:
@@ -148,35 +138,6 @@ def _cifar(
     return _parts(*pairs)
 
 
-def _stl10(datasets: ModuleType, folder: Path) -> Iterator[Part]:
-    for part, splits in (("train", ("train",)), ("test", ("validation", "test"))):
-        images = datasets.STL10(folder, split=part, download=True)
-        rows = len(images) // len(splits)
-        for k, split in enumerate(splits):
-            pairs = [images[row] for row in range(k * rows, (k + 1) * rows)]
-            yield split, np.stack([_scaled(image) for image, _ in pairs]), [c for _, c in pairs]
-
-
-def _celeba(datasets: ModuleType, folder: Path) -> Iterator[Part]:
-    """Yields the first images of each part; their class is always 0."""
-    parts = (("train", "train", 5), ("valid", "validation", 1), ("test", "test", 1))
-    for part, split, chunks in parts:
-        images = datasets.CelebA(folder, split=part, download=True)
-        for k in range(chunks):
-            rows = range(k * CHUNK, (k + 1) * CHUNK)
-            yield split, np.stack([_scaled(images[row][0]) for row in rows]), [0] * CHUNK
-
-
-def _scaled(image: "Image") -> np.ndarray:
-    """Returns an image with its shorter side scaled to 64, cut to 64×64 in the middle."""
-    from PIL.Image import Resampling
-
-    width, height = (side * SIDE // min(image.size) for side in image.size)
-    left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
-    image = image.resize((width, height), Resampling.BILINEAR)
-    return planes(image.crop((left, top, left + SIDE, top + SIDE)))
-
-
 BENCHMARKS: dict[str, Callable[[ModuleType, Path], Iterator[Part]]] = {
     "mnist": _mnist,
     "cifar10": partial(
@@ -196,7 +157,5 @@ BENCHMARKS: dict[str, Callable[[ModuleType, Path], Iterator[Part]]] = {
         ["cifar-100-binary/train.bin", "cifar-100-binary/test.bin"],
         2,
     ),
-    "stl10": _stl10,
-    "celeba": _celeba,
 }
 """The functions that download benchmarks and yield their images, by torchvision's module."""

@@ -14,9 +14,6 @@ from pipelines.config.section import Section, kinds
 
 Configuration = TypeVar("Configuration", bound=Section)
 
-MOST_CHARACTERS = 1 << 18
-"""A configuration has some kB; one that names ten thousand columns is shorter than this."""
-
 SHORT = Repr()
 """Shows wrong values; a few aliases in YAML can name a billion of them."""
 
@@ -42,18 +39,14 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file.
 
     Raises:
-        BadInput: If the file cannot be read, is too long, or is no mapping in YAML.
+        BadInput: If the file cannot be read, or is no mapping in YAML.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MOST_CHARACTERS + 1)
-        fields = yaml.safe_load(text) if len(text) <= MOST_CHARACTERS else text
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
     except NO_YAML as error:
         raise BadInput(f"not YAML ({error})", file=path) from None
-    if len(text) > MOST_CHARACTERS:
-        raise BadInput(file=path, found="a long file", expected=f"{MOST_CHARACTERS} characters")
     if not isinstance(fields, dict):
         raise BadInput(file=path, found=type(fields).__name__, expected="a mapping of sections")
     return fields

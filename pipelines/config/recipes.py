@@ -5,6 +5,7 @@ Defaults are those of :mod:`ebflow.recipes`.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ebflow import recipes
@@ -21,33 +22,33 @@ from pipelines.config import (
 )
 from pipelines.config.model import MODELS
 from pipelines.config.source import opened
-from pipelines.data.named import SOURCES
 
 MANY = 100_000
 """Rows assumed by a recipe that is chosen by name: enough for the largest batch."""
 
+LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
+    "images": ((1, 28, 28), 256),
+    "large": ((3, 32, 32), 256),
+    "tabular": ((8,), None),
+    "wide": ((100,), None),
+    "dense": ((64,), 256),
+}
+"""The recipes of the library, each by the shape and the integer levels of typical data."""
+
 
 def digits() -> DensityConfig:
     """Handwritten digits, 8×8, bundled with scikit-learn: learned activations, lazy likelihood."""
-    return dense().changed(
+    return _library("dense").changed(
         name="digits",
         data=DataConfig(source="digits"),
         train={"steps": 6000, "max_seconds": None, "validate_every": 250, "threads": 1},
     )
 
 
-def images() -> DensityConfig:
-    """Images: nine 3×3 convolutions, behind each a learned activation a pixel and a coupling.
-
-    Whitening would mix neighbouring pixels, on whose order convolutions rely.
-    """
-    return configured(recipes.recipe((1, 28, 28), rows=MANY, levels=256))
-
-
 def mnist9k() -> DensityConfig:
     """The recipe for images, on 9,000 rows of MNIST."""
     data = DataConfig(source="mnist9k.parquet", validation=1000, test=1000)
-    return images().changed(name="mnist9k", data=data)
+    return _library("images").changed(name="mnist9k", data=data)
 
 
 def mnist9k_dense() -> DensityConfig:
@@ -61,33 +62,6 @@ def mnist9k_dense() -> DensityConfig:
     )
 
 
-def large() -> DensityConfig:
-    """Images of more than 1,024 values: whitened, each direction made normal, one dense layer.
-
-    A few minutes of one core are enough for few steps of a larger network only.
-    """
-    return configured(recipes.recipe((3, 32, 32), rows=MANY, levels=256))
-
-
-def tabular() -> DensityConfig:
-    """Up to 64 columns of real numbers: autoregressive splines, dense layers between them.
-
-    Columns on grids are dequantized, bounds and tails fitted, columns standardized: their own
-    axes mean something.
-    """
-    return configured(recipes.recipe((8,), rows=MANY))
-
-
-def wide() -> DensityConfig:
-    """More columns, or one: whitening, dense layers above a mixture of Gaussians."""
-    return configured(recipes.recipe((100,), rows=MANY))
-
-
-def dense() -> DensityConfig:
-    """Flat rows of integers: whitening, dense layers, learned activations."""
-    return configured(recipes.recipe((64,), rows=MANY, levels=256))
-
-
 def paper() -> DensityConfig:
     """The published settings on images: plain DSM, RMSprop, no whitening, no anchor."""
     return mnist9k_dense().changed(
@@ -98,6 +72,12 @@ def paper() -> DensityConfig:
         anchor=AnchorConfig(weight=0.0),
         train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
     )
+
+
+def _library(name: str) -> DensityConfig:
+    """Returns a recipe of the library."""
+    shape, levels = LIBRARY[name]
+    return configured(recipes.recipe(shape, rows=MANY, levels=levels))
 
 
 def configured(recipe: recipes.Recipe) -> DensityConfig:
@@ -133,8 +113,11 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
 
 
 RECIPES: dict[str, Callable[[], DensityConfig]] = {
-    recipe.__name__: recipe
-    for recipe in (digits, images, mnist9k, mnist9k_dense, large, tabular, wide, dense, paper)
+    "digits": digits,
+    "mnist9k": mnist9k,
+    "mnist9k_dense": mnist9k_dense,
+    "paper": paper,
+    **{name: partial(_library, name) for name in LIBRARY},
 }
 
 
@@ -159,11 +142,8 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
     Raises:
         BadInput: If there is no such data set, or its columns do not make one.
     """
-    source, stem = data.source, Path(data.source).stem
-    if source in SOURCES and source in RECIPES:
-        return RECIPES[source](), source
-    reader = opened(data)
-    if _is_of(stem):
+    stem, reader = Path(data.source).stem, opened(data)
+    if stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem:
         base, suited = RECIPES[stem](), stem
     else:
         recipe = recipes.recipe(
@@ -175,12 +155,7 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
         )
         base, suited = configured(recipe), recipe.name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
-    return _on(base, source).changed(name=name), suited
-
-
-def _is_of(stem: str) -> bool:
-    """True if a file has the name of a recipe, and of that recipe's data."""
-    return stem in RECIPES and Path(RECIPES[stem]().data.source).stem == stem
+    return _on(base, data.source).changed(name=name), suited
 
 
 def _on(recipe: DensityConfig, source: str) -> DensityConfig:

@@ -67,10 +67,10 @@ class TrainConfig(Section):
         description="of multistep: steps from one fall to the next, however long the training "
         "is; None: the falls are spread over it",
     )
-    augment: Literal["none", "flip", "cifar10", "stl10"] = Field(
+    augment: Literal["none", "flip", "cifar10"] = Field(
         "none",
         description="random changes of training images: mirrored (flip), or also shifted as the "
-        "paper does for CIFAR-10 or STL-10",
+        "paper does for CIFAR-10",
     )
     noise: float = Field(
         0.0,

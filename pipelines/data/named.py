@@ -202,18 +202,4 @@ SOURCES: dict[str, NamedSource] = {
     "cifar100": NamedSource(
         None, 60_000, (3, 32, 32), "photographs, 100 classes, RGB", KRIZHEVSKY
     ),
-    "stl10": NamedSource(
-        None,
-        13_000,
-        (3, 64, 64),
-        "photographs of ten kinds of things, RGB, scaled from 96×96",
-        "labelled part of STL-10 (Coates, Ng and Lee, 2011); half of its test images validate",
-    ),
-    "celeba": NamedSource(
-        None,
-        7_000,
-        (3, 64, 64),
-        "faces, RGB, scaled and cut from 178×218",
-        "the first images of each part of CelebA (Liu, Luo, Wang and Tang, 2015)",
-    ),
 }

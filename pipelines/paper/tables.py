@@ -11,7 +11,7 @@ import pandas as pd
 
 from ebflow.errors import BadInput
 from ebflow.recipes import MOST_COLUMNS
-from pipelines.config.recipes import tabular
+from pipelines.config.recipes import RECIPES
 from pipelines.config.source import overlap
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
@@ -27,7 +27,7 @@ PEERS = ("gmm", "maf", "nsf")
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per table and density."""
     for source, name in zip(config.sources, _names(config.sources), strict=True):
-        flow = cell.base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=tabular)
+        flow = cell.base(config, seed, source, cpu=SECONDS, full=LENGTH, recipe=RECIPES["tabular"])
         flow = flow.changed(data={"seed": seed})
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
         for other in PEERS:

@@ -2,15 +2,13 @@ r"""Random changes of training rows: flips and small shifts of images, and noise
 
 An augmentation is a function of raw rows and a generator. Row i of a batch of images is mirrored
 with probability 1/2 and shifted by :math:`(\delta_x, \delta_y)` pixels, edges repeated:
-:math:`\delta = q \, \mathrm{round}(t)` with t uniform on [−reach, reach] and a unit q. A shift by
-parts of a pixel interpolates bilinearly and rounds to the nearest level, so that integers stay
-integers. *Noise* of standard deviation σ, fresh at every step, makes of the data's density p the
-smoothed one, :math:`p * N(0, \sigma^2 I)`.
+:math:`\delta = \mathrm{round}(t)` with t uniform on [−reach, reach]. Values are rounded to the
+nearest level, so that integers stay integers. *Noise* of standard deviation σ, fresh at every
+step, makes of the data's density p the smoothed one, :math:`p * N(0, \sigma^2 I)`.
 
 Official EBFlow trains CIFAR-10 on images mirrored, padded by 2, moved by up to 4 % of the 36
-pixels, cropped to 32 and mirrored again: a reach of 1.44 whole pixels. STL-10 is treated so at 96
-pixels (padded by 4, reach 4.16) and then scaled to 64: here, where the data are of 64, the same
-shifts have the unit 2/3. A second mirroring changes no law, since shifts are symmetric.
+pixels, cropped to 32 and mirrored again: a reach of 1.44 pixels. A second mirroring changes no
+distribution, since shifts are symmetric.
 
 Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
@@ -34,15 +32,14 @@ class FlipAndShift:
 
     Arguments:
         shape: The shape of an image, (C, H, W) or (H, W).
-        reach: The largest shift, in units, before rounding to a whole number of them.
-        unit: The unit of a shift, in pixels.
+        reach: The largest shift in pixels, before rounding to a whole number of them.
     """
 
-    def __init__(self, shape: Sequence[int], *, reach: float = 0.0, unit: float = 1.0) -> None:
+    def __init__(self, shape: Sequence[int], *, reach: float = 0.0) -> None:
         if len(shape) not in (2, 3):
             raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W) or (H, W)")
         self.shape = (1, *shape)[-3:]
-        self.reach, self.unit = reach, unit
+        self.reach = reach
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with shape (B, D), every row changed on its own."""
@@ -55,7 +52,7 @@ class FlipAndShift:
     def _maps(self, images: Tensor, generator: Generator) -> Tensor:
         """Returns affine maps from new to old coordinates in [−1, 1], with shape (B, 2, 3)."""
         u = uniform((len(images), 3), images, generator)
-        pixels = self.unit * torch.round((2 * u[:, 1:] - 1) * self.reach)
+        pixels = torch.round((2 * u[:, 1:] - 1) * self.reach)
         maps = images.new_zeros(len(images), 2, 3)
         maps[:, 0, 0] = torch.where(u[:, 0] < 0.5, -1, 1)
         maps[:, 1, 1] = 1
@@ -76,6 +73,5 @@ def composed(*parts: Augmentation) -> Augmentation:
 AUGMENTATIONS: dict[str, Callable[[Sequence[int]], Augmentation]] = {
     "flip": FlipAndShift,
     "cifar10": partial(FlipAndShift, reach=0.04 * 36),
-    "stl10": partial(FlipAndShift, reach=0.04 * 104, unit=2 / 3),
 }
 """Augmentations by name, as functions of the shape of an image."""

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from ebflow.errors import BadInput
 from pipelines.cli import data as benchmarks
@@ -19,10 +18,6 @@ from pipelines.data.prepare import prepare
 
 def levels(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def pictures(images):
-    return [(Image.fromarray(image), k % 10) for k, image in enumerate(images)]
 
 
 class Torchvision:
@@ -42,12 +37,6 @@ class Torchvision:
             path = Path(folder) / "cifar-10-batches-bin" / f"{name}.bin"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(np.hstack([levels(10, 1) % 10, levels(10, 3072, seed=k)]).tobytes())
-
-    def STL10(self, folder, split, download):
-        return pictures(levels(10 if split == "train" else 8, 96, 96, 3))
-
-    def CelebA(self, folder, split, download):
-        return pictures(levels(70, 218, 178, 3, seed=len(split)))
 
 
 @pytest.fixture(autouse=True)
@@ -81,23 +70,6 @@ def test_cifar_has_the_images_and_the_last_label(tmp_path):
     assert table["split"].to_pylist() == ["train"] * 30 + ["validation"] * 20 + ["test"] * 10
     np.testing.assert_array_equal(table["image"][57].as_py(), levels(10, 3072, seed=5)[7])
     assert table["label"].to_pylist()[50:] == (levels(10, 1) % 10)[:, 0].tolist()
-
-
-def test_stl10_is_scaled_and_its_test_images_are_halved(tmp_path):
-    table = pq.read_table(fetch("stl10"))
-    assert table["split"].to_pylist() == ["train"] * 10 + ["validation"] * 4 + ["test"] * 4
-    image = Image.fromarray(levels(10, 96, 96, 3)[3]).resize((64, 64), Image.Resampling.BILINEAR)
-    found = np.reshape(table["image"][3].as_py(), (3, 64, 64)).transpose(1, 2, 0)
-    np.testing.assert_array_equal(found, np.asarray(image))
-
-
-def test_celeba_takes_the_first_of_each_part_scaled_and_cut(tmp_path):
-    table = pq.read_table(fetch("celeba"))
-    assert table["split"].to_pylist() == ["train"] * 35 + ["validation"] * 7 + ["test"] * 7
-    image = Image.fromarray(levels(70, 218, 178, 3, seed=5)[6])
-    scaled = np.asarray(image.resize((64, 78), Image.Resampling.BILINEAR))[7:71]
-    found = np.reshape(table["image"][41].as_py(), (3, 64, 64)).transpose(1, 2, 0)
-    np.testing.assert_array_equal(found, scaled)
 
 
 def test_unknown_benchmark():

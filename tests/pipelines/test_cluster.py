@@ -1,5 +1,6 @@
 """Jobs on real clusters of several raylets: what they compute, and what a user is told."""
 
+import json
 import os
 import re
 import secrets
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from ebflow.checkpoint import read
 from pipelines.tracking import metrics_log
 
-from .buckets import KEYS
+from .buckets import BUCKET, KEYS
 from .conftest import Store
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import BIN, ROOT, Cluster
@@ -64,7 +66,7 @@ class Remote(Store):
     def submit(self, *words, pipeline="density", **more):
         """Returns the exit code, and what is printed."""
         address = ("--address", self.cluster.address)
-        process = self.start("submit", pipeline, *address, *words, **more)
+        process = self.start("submit", *pipeline.split(), *address, *words, **more)
         out, err = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out, err
 
@@ -215,18 +217,29 @@ def test_a_node_that_misses_the_store_is_named(cluster, tmp_path):
     assert f"EBFLOW_HOME: found no store at {store.home} on node" in out
 
 
-def test_nodes_that_share_a_bucket_alone_give_these_numbers(
-    cluster, alone, bucket, server, tmp_path
-):
-    """Either worker has a store of its own, and the driver's is a third."""
+@pytest.fixture
+def apart(cluster, bucket, server, tmp_path):
+    """Returns a function that submits a pipeline to two nodes that share only a bucket.
+
+    Either node has a store of its own, and the driver's is a third.
+    """
     folder = tmp_path / "here"
     folder.mkdir()
     store = Remote(folder, cluster)
     unshared = alone_at(store.home)
-    with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
-        settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
-        code, out, err = store.submit(*WORDS, **settings)
-    assert (code, err) == (0, ""), out + err
+
+    def submit(*words, pipeline="density"):
+        with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
+            settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
+            code, out, err = store.submit(*words, pipeline=pipeline, **settings)
+        assert (code, err) == (0, ""), out + err
+        return store, out
+
+    return submit
+
+
+def test_nodes_that_share_a_bucket_alone_give_these_numbers(alone, apart, bucket):
+    store, out = apart(*WORDS)
     same(store, alone)
     report("two nodes, one bucket", store)
     place = f"{bucket.url.partition('?')[0]}/runs/density/digits"
@@ -237,17 +250,27 @@ def test_nodes_that_share_a_bucket_alone_give_these_numbers(
     assert not [*(store.home / "work").glob("*/*")]
 
 
-def test_gradient_alignment_runs_on_nodes_that_share_a_bucket_alone(
-    cluster, bucket, server, tmp_path
-):
+def test_gradient_alignment_runs_on_nodes_that_share_a_bucket_alone(apart, bucket):
     """Its trainings run on nodes that are not the driver's, and read their own metrics."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    store = Remote(folder, cluster)
-    unshared = alone_at(store.home)
-    with cluster.nodes(1, before=unshared), cluster.nodes(1, before=unshared):
-        settings = {**bucket.environment, "MLFLOW_TRACKING_URI": server.uri}
-        words = ("--scale", "smoke")
-        code, out, err = store.submit(*words, pipeline="gradient-alignment", **settings)
-    assert (code, err) == (0, ""), out + err
+    apart("--scale", "smoke", pipeline="gradient-alignment")
     assert bucket.names("runs/gradient-alignment")
+
+
+def test_a_search_on_nodes_that_share_a_bucket_alone_has_all_trials_and_curves(
+    apart, bucket, server
+):
+    words = ("--train.steps", "60", "--train.validate-every", "20", "--trials", "3")
+    apart(*words, "--random", "3", "--top", "1", "--seeds", "1", pipeline="tune density")
+    path = f"{BUCKET}/runs/runs/tune/digits/summary.json"
+    summary = json.loads(bucket.files.open_input_stream(path).read())
+    tried = {trial["number"]: trial for trial in summary["tried"]}
+    assert {trial["state"] for trial in tried.values()} <= {"finished", "pruned"}
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("tune-density").experiment_id
+    runs = client.search_runs([experiment], "tags.`ebflow.trial` != ''")
+    assert sorted(int(run.data.tags["ebflow.trial"]) for run in runs) == [0, 1, 2]
+    for run in runs:
+        trial = tried[int(run.data.tags["ebflow.trial"])]
+        points = client.get_metric_history(run.info.run_id, "val/nll")
+        assert max(point.step for point in points) == trial["step"] > 0
+        assert min(point.value for point in points) == trial["nll"]

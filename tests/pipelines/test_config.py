@@ -53,13 +53,13 @@ def test_yaml_round_trip(name, tmp_path):
     config = recipes.named(name)
     path = tmp_path / "config.yaml"
     path.write_text(dump(config))
-    assert load(path, recipes.tabular()) == config
+    assert load(path, recipes.named("tabular")) == config
 
 
 def test_what_a_file_leaves_out_comes_from_the_base(tmp_path):
     path = tmp_path / "part.yaml"
     path.write_text("train: {lr: 1e-2}\n")
-    base = recipes.tabular()
+    base = recipes.named("tabular")
     assert load(path, base) == changed(base, "train", lr=1e-2)
 
 
@@ -69,7 +69,7 @@ def test_options_go_over_the_file_which_goes_over_the_recipe(tmp_path):
     words = ["--recipe", "tabular", "--config", str(path), "--train.steps", "9"]
     config = parsed(*words)[0]
     assert (config.train.lr, config.train.steps, config.seed) == (0.5, 9, 3)
-    assert config.preprocess == recipes.tabular().preprocess
+    assert config.preprocess == recipes.named("tabular").preprocess
 
 
 def test_the_file_of_an_earlier_run_reproduces_its_configuration(tmp_path):
@@ -139,7 +139,7 @@ def test_a_wide_table_starts_as_a_mixture(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
     config, name = recipes.for_source(DataConfig(source=str(tmp_path / "wide.parquet")))
     assert name == "wide" and config.training.chain.mixture
-    assert not recipes.tabular().training.chain.mixture
+    assert not recipes.named("tabular").training.chain.mixture
 
 
 def test_one_column_given_others_gets_a_net_for_one(tmp_path):

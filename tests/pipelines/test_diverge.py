@@ -11,7 +11,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import Checkpoint, write
 from ebflow.randomness import generator
 from ebflow.toy import SMOOTHED
-from pipelines.config import PreprocessConfig, TrainConfig, Training
+from pipelines.config import Coupling, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig

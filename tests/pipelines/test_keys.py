@@ -155,7 +155,7 @@ def test_the_stages_are_found():
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),
         ("tuning.search", "tuning.space"),
         ("tuning.search", "pipelines.training.loop"),
-        ("tuning.report", "tuning.verdict"),
+        ("tuning.report", "tuning.trials"),
     ],
 )
 def test_a_stage_follows_what_it_imports(stage, module):

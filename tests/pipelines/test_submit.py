@@ -190,9 +190,8 @@ def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path
     """What a search is told beside its base is no part of the file."""
     words = ["--train.steps", "60", "--trials", "7", "--random", "3", "--top", "5",
              "--over", "preprocessing", "optimization"]  # fmt: skip
-    result = ebflow("submit", "tune", "density", "--dry-run", "--resume", *words)
+    result = ebflow("submit", "tune", "density", "--dry-run", *words)
     line = last_line(result)
-    assert " --resume " in line
     path = tmp_path / "submitted.yaml"
     path.write_text("\n".join(result.out[1:-1]))
     sent = shlex.split(line.partition(" tune density ")[2].replace("submitted.yaml", str(path)))

@@ -6,10 +6,9 @@ from pandas import DataFrame
 
 from pipelines.config.recipes import digits
 from tuning.config import SearchConfig, TuneConfig
-from tuning.report import plots, result
+from tuning.report import decide, plots, result
 from tuning.space import SUBJECTS
 from tuning.trials import FAILED, FINISHED, PRUNED, outcome, propose
-from tuning.verdict import decide
 
 CONFIG = TuneConfig(search=SearchConfig(over=tuple(SUBJECTS)), base=digits())
 TRIALS = 12

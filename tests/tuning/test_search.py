@@ -147,7 +147,7 @@ def test_the_best_is_a_configuration_of_the_pipeline(searched, seed, home, ebflo
 
 
 @pytest.mark.system
-def test_the_same_command_again_runs_nothing(searched, seed, monkeypatch, ebflow):
+def test_the_same_command_again_runs_nothing(searched, monkeypatch, ebflow):
     monkeypatch.chdir(searched.root)
     monkeypatch.setenv("EBFLOW_HOME", str(searched.home))
     result = ebflow(*searched.words, "--dry-run")
@@ -155,9 +155,6 @@ def test_the_same_command_again_runs_nothing(searched, seed, monkeypatch, ebflow
         [stage, "cached"]
         for stage in ("prepare", "search", "preprocess", "train", "evaluate", "report")
     ]
-    assert ebflow(*searched.words, "--resume", "--dry-run").code == 0
-    other = ebflow(*searched.words[:-1], seed + 1, "--resume", "--dry-run")
-    assert "--resume: found no search by this command" in other.refusal
 
 
 @pytest.mark.slow
@@ -213,7 +210,7 @@ def test_a_killed_search_resumes_and_runs_no_finished_trial_again(tmp_path):
     process.communicate()
     before = trial_runs(store)
     over = {n: run for n, run in before.items() if run.info.status in ("FINISHED", "KILLED")}
-    ended(store.start("tune", "density", *LONG, "--resume"))
+    ended(store.start("tune", "density", *LONG))
     summary = json.loads((store.root / "runs" / "tune" / "digits" / "summary.json").read_text())
     assert [trial["number"] for trial in summary["tried"]] == [0, 1, 2, 3]
     after = trial_runs(store)
@@ -267,13 +264,11 @@ def test_a_time_budget_in_which_no_trial_starts_is_one_line(tmp_path):
 
 LINES = {
     "no trials": ("--trials 0", "--trials: found 0. Input should be greater than or equal to 1"),
-    "no number": ("--trials many", "Error parsing --trials: invalid literal"),
-    "no seeds": ("--seeds 0", "--seeds: found 0. Input should be greater"),
     "unknown subject": ("--over sigma", "'sigma'"),
     "unknown objective": ("--objectives gan", "'gan'"),
     "an objective that the base does not suit": (
         "--objectives relative_ml --stabilise.low-energy 0.1",
-        "objectives: found relative_ml; objective.name: found 'relative_ml' with low_energy",
+        "--objectives: found 'relative_ml' with low_energy",
     ),
     "a trial that never fits": (
         f"--train.threads {4 * environment.cpus()}",
@@ -283,12 +278,7 @@ LINES = {
         "--over anchor --objective.name ml",
         "--over: found anchor, of which ml has no parameter, expected others",
     ),
-    "nothing to resume": ("--resume", "--resume: found no search by this command"),
     "too few rows": ("--data.selection 1600", "1600 for selection"),
-    "an option of the pipeline": (
-        "--train.lr -1",
-        "--train.lr: found -1.0. Input should",
-    ),
 }
 
 

@@ -1,20 +1,24 @@
 """Trials: their number at a time, their reports, and what is wrong if there are none."""
 
+import shutil
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from ebflow.errors import BadInput
+from ebflow.errors import BadInput, NonFinite
+from pipelines import store
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
 from pipelines.engine import Artefact, Source
 from pipelines.engine.stages import key_of
 from pipelines.errors import StageFailed
 from pipelines.store import Record
-from tuning import graph, runs
+from pipelines.tracking import metrics_log
+from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import concurrency, outcomes, trial_needs
-from tuning.trials import Listener
+from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, train
 
 HERE = {"CPU": 4, "GPU": 1}
 
@@ -86,7 +90,7 @@ def test_a_search_whose_default_never_reported_is_not_finished():
 
 def validated(step, nll):
     metrics = {"val/nll": nll, "time/train_s": float(step)}
-    return {"kind": "validate", "step": step, "share": step / 10, "metrics": metrics}
+    return metrics_log.row("validate", step, step / 10, metrics=metrics)
 
 
 def test_a_trial_reports_its_least_nll_after_validations():
@@ -100,9 +104,51 @@ def test_a_trial_reports_its_least_nll_after_validations():
 
 
 def test_a_trial_whose_node_is_lost_before_it_starts_does_not_end_the_search(monkeypatch):
-    monkeypatch.setattr(runs, "find", lambda search, trial_id: None)
-    monkeypatch.setattr(runs.TrialRuns, "search", None, raising=False)
-    runs.TrialRuns().on_trial_error(trial=SimpleNamespace(trial_id="lost"))
+    monkeypatch.setattr(trials, "find", lambda search, trial_id: None)
+    monkeypatch.setattr(TrialRuns, "search", None, raising=False)
+    TrialRuns().on_trial_error(trial=SimpleNamespace(trial_id="lost"))
+
+
+def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
+    work, completed = store.home() / "work", []
+    file = work / TRIALS / "one" / metrics_log.FILE
+    file.parent.mkdir(parents=True)
+    metrics_log.append(file, [validated(1, 5.0), validated(2, 4.0)])
+    store.upload(file)
+    shutil.rmtree(work)
+    search = SimpleNamespace(work=work, adopt=lambda run_id: None)
+    run = Mock(id="run", complete=completed.extend)
+    monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
+    monkeypatch.setattr(TrialRuns, "search", search, raising=False)
+    monkeypatch.setattr(TrialRuns, "base", TuneConfig().start, raising=False)
+    fields = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
+    trial = SimpleNamespace(trial_id="one", config=fields, status="TERMINATED", last_result={},
+                            get_pickled_error=lambda: None)  # fmt: skip
+    TrialRuns().on_trial_complete(trial)
+    assert [row["step"] for row in completed] == [1, 2]
+
+
+def test_a_diverged_trial_keeps_its_step_and_seconds(tmp_path, monkeypatch):
+    reports = []
+    context = SimpleNamespace(get_trial_id=lambda: "one")
+    tune = SimpleNamespace(report=reports.append, get_context=lambda: context)
+
+    def fit(training, data, chain, folder, reporter, **options):
+        reporter.log([validated(3, 5.0)])
+        raise NonFinite("step 4: the loss is nan")
+
+    monkeypatch.setattr(trials, "tune", tune)
+    for name in ("find", "fitted", "Dataset"):
+        monkeypatch.setattr(trials, name, Mock(return_value=None))
+    monkeypatch.setattr(trials, "fitted", Mock())
+    monkeypatch.setattr(trials, "fit", fit)
+    proposal = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
+    train(proposal, data=tmp_path, work=tmp_path / "work", search=None)
+    found = outcome(TuneConfig().start, proposal, reports[-1], "")
+    assert (found.state, found.nll, found.step, found.seconds) == (FAILED, None, 3, 3.0)
+    assert "step 4: the loss is nan" in found.reason
 
 
 def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):

@@ -9,8 +9,8 @@ from ebflow.errors import NonFinite
 from pipelines.config import DensityConfig, TrainConfig
 from pipelines.reporting.result import plus_minus
 from tuning.config import SearchConfig, TuneConfig
-from tuning.trials import FAILED, FINISHED, PRUNED, Outcome, load, save
-from tuning.verdict import best_config, decide, trainings
+from tuning.report import best_config, decide
+from tuning.trials import FAILED, FINISHED, PRUNED, Outcome, load, save, trainings
 
 BASE = DensityConfig(train=TrainConfig(validate_every=1000))
 
