@@ -48,13 +48,13 @@ class DataConfig(Section):
     label: str | None = Field(
         None,
         min_length=1,
-        description="column of integer classes, kept beside the data; None: none",
+        description="column of integer classes, stored beside the data; None: none",
     )
     context: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="columns that the density is given, numbers or categories (text, one-hot): "
-        "p(x | c); label: the column of classes, which may be text then; None: none",
+        description="columns of the context c of p(x | c): numbers or categories (text, one-hot); "
+        "label: the column of classes, which may be text then; None: none",
     )
     split_column: str | None = Field(
         None,
@@ -64,20 +64,20 @@ class DataConfig(Section):
     )
     held_out: Literal["random", "last"] = Field(
         "random",
-        description="which training rows become those of splits that the source does not name: "
-        "random ones, or the last in its order (test rows, and before them validation rows)",
+        description="rows of splits that the source does not name: random ones, or its last rows "
+        "(test rows, and before them validation rows)",
     )
     missing: Literal["drop", "impute"] | None = Field(
         None,
-        description="what is done with rows of a table that lack an entry (null or NaN): drop "
-        "leaves them out; impute keeps them in training and draws the entries, again and again, "
-        "from the flow that is being trained; None: they are refused",
+        description="treatment of rows of a table with a missing value (null or NaN): drop leaves "
+        "them out; impute trains on them, with values sampled again and again from the flow; "
+        "None: they are an error",
     )
     resize: int | None = Field(
         None,
         ge=2,
         description="side to which a folder's images are scaled and cut, in the colours of the "
-        "first one, what is transparent over white; None: they are of one size",
+        "first one, transparency over white; None: all have one size",
     )
     seed: int = Field(0, ge=0, description="seed of the split")
 
@@ -100,7 +100,7 @@ class PreprocessConfig(Section):
         ge=0,
         le=1,
         description="share of the identity in the correlations that are whitened; None: the one "
-        "whose Gaussian is likeliest on rows left out",
+        "whose Gaussian is likeliest on held-out rows",
     )
     grids: bool = Field(
         False,
@@ -110,8 +110,8 @@ class PreprocessConfig(Section):
     tails: bool = Field(
         False,
         description="fit bounds and tails of a table's columns on training rows: a logit or "
-        "logarithm at bounds, Johnson's S_U for heavy or skewed tails, each where rows left out "
-        "are likelier for it",
+        "logarithm at bounds, Johnson's S_U for heavy or skewed tails, each if it makes held-out "
+        "rows likelier",
     )
     bounds: tuple[str, ...] | None = Field(
         None,
@@ -121,8 +121,8 @@ class PreprocessConfig(Section):
     )
     gaussianize: bool = Field(
         False,
-        description="behind the whitening, carry directions with heavy or skewed tails near "
-        "normal ones by Johnson's S_U, each where rows left out are likelier for it",
+        description="after the whitening, transform directions with heavy or skewed tails to "
+        "near normal by Johnson's S_U, each if it makes held-out rows likelier",
     )
     match_after: bool = Field(
         True, description="match scores after preprocessing (else in raw data units)"

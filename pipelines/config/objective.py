@@ -48,7 +48,7 @@ class ScoreMatching(Objective):
     weight: float | None = Field(
         None,
         ge=0,
-        description="factor of score matching; None: 1 where there is no anchor; beside one, σ² "
+        description="factor of score matching; None: 1 without an anchor; beside one, σ² "
         "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
     )
     every: int = Field(

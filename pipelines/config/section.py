@@ -26,6 +26,7 @@ class Section(BaseModel):
 
     def changed(self, **values: Any) -> Self:  # noqa: ANN401
         """Returns a copy with other values, unchecked; a dictionary changes an inner section."""
+        assert values.keys() <= type(self).model_fields.keys(), values
         inner = {
             name: getattr(self, name).changed(**value)
             for name, value in values.items()

@@ -76,8 +76,8 @@ class TrainConfig(Section):
         0.0,
         ge=0,
         description="standard deviation of noise on every training row, in raw units and fresh "
-        "at every step: what is learnt is the density smoothed by it (likelihoods are of rows "
-        "without)",
+        "at every step: the flow learns the density smoothed by it (likelihoods are of rows "
+        "without noise)",
     )
     clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
@@ -89,9 +89,9 @@ class TrainConfig(Section):
     )
     retry: bool = Field(
         True,
-        description="where a loss or a likelihood is not finite, go on from the best validation "
-        "with a quarter of the learning rate, once, and end with that one if it happens again; "
-        "else the run fails",
+        description="if a loss or a likelihood is not finite, resume from the best validation "
+        "with a quarter of the learning rate, and stop at the best one if it happens again; else "
+        "the run fails",
     )
     log_every: int = Field(50, ge=1, description="steps between logged metrics")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format")
@@ -247,11 +247,11 @@ class Training(Section):
 class EvaluateConfig(Section):
     """The test."""
 
-    draws: int = Field(1, ge=1, description="dequantization draws an example")
+    draws: int = Field(1, ge=1, description="dequantization samples per example")
     batch_size: int = Field(
         1000, ge=1, description="examples at a time", json_schema_extra=UNKEYED
     )
-    seed: int = Field(0, ge=0, description="seed of the draws")
+    seed: int = Field(0, ge=0, description="seed of these samples")
 
 
 class DensityConfig(Training):

@@ -1,7 +1,7 @@
 """Files of rows: Parquet, Arrow IPC, CSV with a header, and arrays of NumPy.
 
 A file opens as a ``Part``: its schema, its number of rows, and a reader of record batches that
-keeps little of the file in memory. We read Parquet with ``ParquetFile``: the scanner of
+holds little of the file in memory. We read Parquet with ``ParquetFile``: the scanner of
 ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
 """
 

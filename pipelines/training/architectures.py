@@ -2,8 +2,8 @@ r"""The architectures, with rival dense layers beside the library's.
 
 ``DenseLU`` has W = P L U, where P is a fixed permutation, L has a diagonal of ones, and U one of
 :math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D), and W is
-always invertible. Every invertible matrix has such factors for some P; training keeps the P and
-the signs of the start.
+always invertible. Every invertible matrix has such factors for some P; training does not change
+P and the signs.
 
 Importing this module adds ``linear="lu"`` and ``linear="learned_inverse"`` to
 ``architectures.dense``.

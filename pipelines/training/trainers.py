@@ -96,7 +96,7 @@ def _columns(manifest: Manifest) -> Columns:
 
 
 def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
-    """Returns what is done to training rows at every step: images are moved, then noised."""
+    """Returns the changes of training rows at every step: images are moved, then noised."""
     parts: list[Augmentation] = []
     if config.augment != "none":
         parts.append(AUGMENTATIONS[config.augment](shape))
