@@ -126,7 +126,7 @@ def _recipe(fields: dict[str, Any], name: str | None) -> tuple[DensityConfig, st
         data = DataConfig()
     if name is None:
         objective = fields.get("objective")
-        named = isinstance(objective, dict) and objective.get("name")
+        named = str(objective.get("name")) if isinstance(objective, dict) else None
         return recipes.for_source(data, named if named in OBJECTIVES else None)
     own = "source" not in data.model_fields_set
     return recipes.named(name, None if own else data.source), name

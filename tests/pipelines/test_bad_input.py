@@ -128,6 +128,7 @@ FILES = {
         "objective: {name: x}\n",
         ", objective.name: found 'x', expected 'ml', ",
     ),
+    "a list for a name": ("objective: {name: [1]}\n", ", objective.name: found '[1]', expected"),
     "half a ladder": (
         "objective: {name: dsm, levels: 2}\n",
         ", objective.sigma_end: found None with 2 levels, expected the noise of the last",
