@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import BaseTrial
 
 from ebflow.architectures import ACTIVATIONS
-from pipelines.config import Dsm, Model, ScoreMatching, Training
+from pipelines.config import Coupling, Dsm, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
 from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import options
@@ -121,7 +121,8 @@ def _architecture(suggest: Suggest, start: Training) -> Training:
     for option, (kind, *values) in OPTIONS.get(name, {}).items():
         before = model_options(own)[option] if same else values[0]
         value = getattr(suggest, kind)(f"model.{option} of {name}", before, *values)
-        if option == "bins" and value != model.bins:  # these are for other couplings
+        if isinstance(model, Coupling) and option == "bins" and value != model.bins:
+            # These are for other couplings.
             model = model.changed(bound=None, shift_activation=None)
         model = model.changed(**{option: value})
     return start.changed(model=model)
