@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import BaseTrial
 
 from ebflow.architectures import ACTIVATIONS
-from pipelines.config import Coupling, Dsm, Model, ScoreMatching, Training
+from pipelines.config import Coupling, Dsm, LearnedInverse, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
 from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import options
@@ -113,6 +113,8 @@ def model_options(model: Model) -> dict[str, Any]:
 
 def _architecture(suggest: Suggest, start: Training) -> Training:
     own = start.model
+    if isinstance(start.objective, LearnedInverse):  # for dense layers of one kind alone
+        return start
     suited = COLUMNS if start.preprocess.logit is None else IMAGES
     name = suggest.choice("model.architecture", own.architecture, *suited)
     base = suggest.choice("model.base", own.base, "normal", "mixture")

@@ -187,7 +187,8 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
-        loss = build(Training(train=SHORT, objective=Objective.of(name)), dataset).loss
+        parts = {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
+        loss = build(Training(train=SHORT, **parts), dataset).loss
         matching = issubclass(OBJECTIVES[name], ScoreMatching)
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
         assert (loss.anchor is not None) == (matching or name == "lazy_ml"), name

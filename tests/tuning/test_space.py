@@ -6,7 +6,15 @@ import torch
 from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
-from pipelines.config import Coupling, DensityConfig, Dsm, Likelihood, Objective, Training
+from pipelines.config import (
+    Coupling,
+    DensityConfig,
+    Dsm,
+    LearnedInverse,
+    Likelihood,
+    Objective,
+    Training,
+)
 from pipelines.config.objective import OBJECTIVES
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes
@@ -22,6 +30,8 @@ SAMPLES = 30
 def named(name, recipe="digits", anchored=True):
     base = RECIPES[recipe]().training
     update = {"objective": Objective.of(name)}
+    if isinstance(update["objective"], LearnedInverse):
+        update["model"] = base.model.changed(linear="learned_inverse")
     if not anchored:
         update["anchor"] = base.anchor.model_copy(update={"weight": 0.0})
     return base.model_copy(update=update)
