@@ -261,7 +261,7 @@ def test_a_search_on_nodes_that_share_a_bucket_alone_has_all_trials_and_curves(
 ):
     words = ("--train.steps", "60", "--train.validate-every", "20", "--trials", "3")
     apart(*words, "--random", "3", "--top", "1", "--seeds", "1", pipeline="tune density")
-    path = f"{BUCKET}/runs/runs/tune/digits/summary.json"
+    path = f"{BUCKET}/runs/runs/tune-density/digits/summary.json"
     summary = json.loads(bucket.files.open_input_stream(path).read())
     tried = {trial["number"]: trial for trial in summary["tried"]}
     assert {trial["state"] for trial in tried.values()} <= {"finished", "pruned"}
