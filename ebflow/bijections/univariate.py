@@ -27,6 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+PART = 1 << 18
+"""Parameters of splines processed at once: a megabyte in float32, about a core's cache."""
+
 LEAST = math.log(1e-3)
 """Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes."""
 
@@ -142,10 +145,19 @@ class Spline(Univariate):
     def _bins(self, t: Tensor, h: Tensor, axis: int) -> tuple[_Bin, Tensor]:
         """Returns the bins of ``t``, points of an axis (0: x, 1: y), and a mask of those inside.
 
-        Points outside have the bin of the nearest end. Only sizes are computed of every bin.
+        Points outside have the bin of the nearest end.
         """
+        rows = max(1, PART // max(h[:1].numel(), 1))
+        parts = [
+            self._of_part(*part, axis) for part in zip(t.split(rows), h.split(rows), strict=True)
+        ]
+        bins = parts[0] if len(parts) == 1 else _Bin(*map(torch.cat, zip(*parts, strict=True)))
+        return bins, t.abs() <= self.bound
+
+    def _of_part(self, t: Tensor, h: Tensor, axis: int) -> _Bin:
+        """Returns the bins of some rows. Only sizes are computed of every bin."""
         K, h = self.bins, h.movedim(2, -1)
-        sizes = _bounded(h[..., : 2 * K], LEAST / 2).exp().unflatten(-1, (2, K))
+        sizes = _bounded(h[..., : 2 * K], LEAST / 2).exp_().unflatten(-1, (2, K))
         ends = sizes.cumsum(-1)
         scale = 2 * self.bound / ends[..., -1]
         with torch.no_grad():
@@ -155,8 +167,8 @@ class Spline(Univariate):
         size, end = (each.gather(-1, pair).squeeze(-1) for each in (sizes, ends))
         start = (end - size) * scale - self.bound
         slope = F.pad(h[..., 2 * K :], (1, 1)).gather(-1, torch.cat([k, k + 1], -1))
-        parts = (start, size * scale, _bounded(slope, LEAST).exp())
-        return _Bin(*(end for part in parts for end in part.unbind(-1))), t.abs() <= self.bound
+        pairs = (start, size * scale, _bounded(slope, LEAST).exp_())
+        return _Bin(*(end for pair in pairs for end in pair.unbind(-1)))
 
 
 def _bounded(h: Tensor, bound: float) -> Tensor:
