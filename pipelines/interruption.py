@@ -1,11 +1,24 @@
-"""Ctrl-C and SIGTERM stop a command in order."""
+"""Ctrl-C and SIGTERM stop a command in order; a hung worker ends itself.
 
+A training that is interrupted finishes its step, after which it can be saved.
+"""
+
+import _thread
+import faulthandler
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+HELD_S = 10.0
+"""Less than an interrupted stage is given to end (``cluster/connection.py``)."""
+
+HUNG = "hung-*.txt"
+"""Files with the stacks of hung workers."""
 
 _interrupted = threading.Event()
 
@@ -39,3 +52,75 @@ def _interrupt(number: int, _: object) -> None:
         return
     _interrupted.set()
     raise KeyboardInterrupt
+
+
+@contextmanager
+def defer_sigint() -> Iterator[Callable[[], bool]]:
+    """Defers a SIGINT of Ray to a stage; yields a function that is True if there was one.
+
+    KeyboardInterrupt is raised at the end of the block, after ``HELD_S``, or at the next
+    interruption, whichever is first. Only the main thread gets signals: others defer nothing.
+    """
+    came, last = threading.Event(), threading.Timer(HELD_S, _thread.interrupt_main)
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+
+    def interrupt(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+        last.start()
+
+    last.daemon = True
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield came.is_set
+    finally:
+        last.cancel()
+        signal.signal(signal.SIGINT, before)
+    if came.is_set():
+        raise KeyboardInterrupt
+
+
+class Watchdog:
+    """Ends this process, without waiting for its threads, if it is not fed for a while.
+
+    Before that it writes the stacks of all threads into ``stacks-RANK.txt``. It does not need the
+    interpreter, which a hung call may hold.
+
+    Arguments:
+        work: Folder of that file.
+        rank: Rank of this worker.
+        seconds: Seconds until the first feeding, and from one to the next.
+    """
+
+    def __init__(self, work: Path, rank: int, seconds: float) -> None:
+        self.seconds, self.path = seconds, work / f"stacks-{rank}.txt"
+        self.file = self.path.open("w")
+
+    def __enter__(self) -> Self:
+        self.feed()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+
+    def feed(self) -> None:
+        """Starts to wait anew."""
+        faulthandler.dump_traceback_later(self.seconds, exit=True, file=self.file)
+
+
+def hung(work: Path, rank: int) -> str:
+    """Returns a line on a worker that its watchdog ended; empty if there was none.
+
+    The file of stacks is renamed to ``hung-N-rank-RANK.txt``, so that it is reported once.
+    """
+    path = work / f"stacks-{rank}.txt"
+    if not path.exists() or not path.stat().st_size:
+        return ""
+    kept = work / f"hung-{len(list(work.glob(HUNG))) + 1}-rank-{rank}.txt"
+    path.rename(kept)
+    return f"hung, and was ended; {kept.name} says where its threads were"

@@ -15,8 +15,8 @@ from optuna.trial import BaseTrial
 from ebflow.architectures import ACTIVATIONS
 from pipelines.config import Coupling, Dsm, LearnedInverse, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
-from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import options
+from pipelines.training.rivals import ARCHITECTURES
 from tuning.config import SearchConfig, Subject, with_objective
 
 

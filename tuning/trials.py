@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import optuna
+from mlflow.exceptions import MlflowException
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from ebflow.errors import BadInput, NonFinite
-from pipelines import store
+from pipelines import metrics_log, store
 from pipelines.config import DensityConfig, Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
 from pipelines.store.files import write_json
-from pipelines.tracking import metrics_log
-from pipelines.tracking.notes import NOTE, note
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import fit
@@ -60,6 +59,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
 
     A trial that diverges reports an infinite NLL, so that Optuna proposes no more like it. Other
     errors are raised, and Ray Tune starts the trial again from its last checkpoint in ``work``.
+    MLflow gets what it lacks of the curve when the trial has ended, from the search.
     """
     training = Training.model_validate(proposal["training"])
     trial_id, one = tune.get_context().get_trial_id(), training.cluster.workers == 1
@@ -67,7 +67,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     folder.mkdir(parents=True, exist_ok=True)
     tune.report({"nll": math.inf, **_progress([])})
     listener = Listener(tune.report if one else _from_controller())
-    reporter = Reporter(folder / metrics_log.FILE, find(search, trial_id), listener=listener)
+    reporter = Reporter(folder / metrics_log.FILE, _run(search, trial_id), listener=listener)
     listener(metrics_log.read(reporter.file))
     try:
         data = store.ensure_local(data)
@@ -79,6 +79,17 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
         # Without a share done, ASHA compares the trial with no other.
         failed = {"nll": math.inf, "share": 0.0, "reason": str(failure(error))}
         tune.report(reached | failed)
+    finally:
+        store.evict(folder)  # of a node that has a bucket
+
+
+def _run(search: StageRun, trial_id: str) -> StageRun | None:
+    """Returns the run of a trial; None if MLflow is away, which ends no trial."""
+    try:
+        return find(search, trial_id)
+    except MlflowException as error:
+        log.warning("the curve of trial %s will be complete only at its end: %s", trial_id, error)
+        return None
 
 
 def find(search: StageRun, trial_id: str) -> StageRun | None:
@@ -138,8 +149,8 @@ class TrialRuns(tune.Callback):
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Creates the run of a trial, or resumes it."""
         run = find(self.search, trial.trial_id) or self._create(trial)
-        self.search.adopt(run.id)
-        run.begin()
+        self._adopt(run)
+        run.client.update_run(run.id, "RUNNING")
 
     def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
         """Shows how far the search is."""
@@ -158,12 +169,16 @@ class TrialRuns(tune.Callback):
     def on_trial_error(self, trial: Trial, **_: object) -> None:
         """Ends the run of a trial that has failed; its error is stored only later."""
         if run := find(self.search, trial.trial_id):  # None: its node was lost before it started
-            run.end("FAILED")
+            run.client.set_terminated(run.id, "FAILED")
 
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that still ran when the time was up, too."""
         for trial in trials:
             self._end(trial)
+
+    def _adopt(self, run: StageRun) -> None:
+        """Puts a trial below this attempt of the search."""
+        run.set_tags({"mlflow.parentRunId": self.search.id})
 
     def _create(self, trial: Trial) -> StageRun:
         number, fields = trial.config["number"], trial.config["training"]
@@ -172,7 +187,7 @@ class TrialRuns(tune.Callback):
         tags = {"ebflow.trial": str(number), "ebflow.trial_id": trial.trial_id}
         run = self.search.child(name, tags)
         run.log_params(fields)
-        run.set_tags({NOTE: note(f"Trial {number} of a search: {training.method}.", "")})
+        run.describe(f"Trial {number} of a search: {training.method}.")
         return run
 
     def _end(self, trial: Trial) -> None:
@@ -181,16 +196,13 @@ class TrialRuns(tune.Callback):
             return
         error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
         ended = outcome(self.base, trial.config, trial.last_result, error)
-        # A trial that Ray Tune stops may end before its last metrics are sent.
-        file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
-        if not file.exists():  # it ran on a node that shares only a bucket with this one
-            store.download(file)
-        run.complete(metrics_log.standing(metrics_log.read(file)))
+        # A trial does not wait for MLflow, which may be away when it ends.
+        Reporter(self.search.work / TRIALS / trial.trial_id / metrics_log.FILE, run).finish()
         tags = {"ebflow.state": ended.state, "ebflow.done": f"{ended.share:.0%}"}
         run.set_tags(tags | ({"ebflow.error": ended.reason} if ended.reason else {}))
         run.log_metrics({"trial/nll": ended.nll, "trial/seconds": ended.seconds})
-        self.search.adopt(run.id)
-        run.end(STATUS[ended.state])
+        self._adopt(run)
+        run.client.set_terminated(run.id, STATUS[ended.state])
 
 
 @dataclass(frozen=True)

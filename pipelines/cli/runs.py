@@ -16,7 +16,7 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.reporting.terminal import terminal
 from pipelines.store.files import without_password
-from pipelines.tracking.server import check_port, served
+from pipelines.tracking import backend
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -62,9 +62,8 @@ def run(words: Sequence[str]) -> int:
     if options.limit < 1:
         raise BadInput(option="--limit", found=options.limit, expected="at least 1")
     from pipelines.tracking import history
-    from pipelines.tracking.backend import mlflow_errors
 
-    with mlflow_errors():
+    with backend.mlflow_errors():
         client = history.opened()
         runs = history.newest(
             client, experiment=options.experiment, limit=options.limit, metric=options.best_by
@@ -76,20 +75,18 @@ def run(words: Sequence[str]) -> int:
 def ui(words: Sequence[str]) -> int:
     """Serves MLflow until Ctrl-C."""
     port = tyro.cli(Ui, prog="ebflow ui", args=words).port
-    check_port(port)
-    from pipelines.tracking import backend, history
+    backend.check_port(port)
+    from pipelines.tracking import history
 
     if (uri := backend.uri()) != backend.store_uri():
         shown = without_password(uri)
         print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
         return 0
     history.opened()
-    address = f"http://127.0.0.1:{port}"
-    print(f"MLflow at {address} (Ctrl-C ends it)")
-    server = ["server", "--workers", "1", "--backend-store-uri", uri]
-    server += ["--artifacts-destination", str(store.home() / "mlartifacts")]
+    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return served(server, port, cache / "ebflow" / "ui.log")  # the store may be read-only
+    backend.serve(port, cache / "ebflow" / "ui.log")  # the store may be read-only
+    return 0
 
 
 def verify(words: Sequence[str]) -> int:

@@ -32,9 +32,8 @@ from pipelines.data.dataset import Dataset
 from pipelines.density.likelihoods import BASELINES, SPLITS, prefix
 from pipelines.inference.reference import Reference
 from pipelines.tracking.run import StageRun
-from pipelines.training.architectures import load
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
-from pipelines.training.stage_reports import write_metrics
+from pipelines.training.rivals import load
 
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split; of the training split a sample."""
@@ -79,7 +78,7 @@ def evaluate(
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(run.output, trained / "checkpoint")
     np.savez(run.output / LOG_PROBS, **of_flow, train=reference.train.numpy())
-    write_metrics(metrics, run)
+    run.write_metrics(metrics)
 
 
 def _compared(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:

@@ -17,8 +17,8 @@ from pipelines.data.manifest import Manifest
 from pipelines.density.evaluate import binned
 from pipelines.density.fit import WIDEST, Fit, Unlikely, is_image, names, worst_pairs
 from pipelines.density.likelihoods import lines
+from pipelines.metrics_log import Row, curve
 from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles
-from pipelines.tracking.metrics_log import Row, curve
 
 BINS = 40
 PAIRS = 6

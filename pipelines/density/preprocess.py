@@ -8,7 +8,6 @@ from pipelines.config import ChainConfig
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training import preprocessing
-from pipelines.training.stage_reports import begin
 
 
 def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
@@ -22,7 +21,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     Raises:
         BadInput: If the data cannot be standardized or whitened.
     """
-    dataset, report = begin(config, config.threads, data, run, "training"), run.reporter.progress
+    dataset, report = run.open(config, data), run.reporter.progress
     report(0.0, "fits the chain")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)

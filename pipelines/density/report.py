@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ebflow.tables import Column
+from pipelines import metrics_log
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
@@ -18,10 +19,9 @@ from pipelines.density.figures import classes, curves, samples
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
-from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
-from pipelines.training.architectures import load
 from pipelines.training.preprocessing import COLUMNS
+from pipelines.training.rivals import load
 
 METRICS = ("test/nll", "test/", "best/", "select/")
 """Beginnings of the numbers that are metrics of the pipeline's MLflow run, in their order."""

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from pipelines import metrics_log
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.data.manifest import Manifest
+from pipelines.interruption import HUNG
 from pipelines.store.files import write_json
-from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
-from pipelines.training.guards import HUNG
 from pipelines.training.loop import export_checkpoints, fit
 from pipelines.training.preprocessing import CHAIN
 
@@ -34,6 +34,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
         finally:
             for path in run.work.glob(HUNG):
                 run.log_artifacts(path, "hung")
+    run.reporter.finish()
     export_checkpoints(
         run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output
     )

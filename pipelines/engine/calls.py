@@ -10,12 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ebflow.errors import BadInput
-from pipelines import store
+from pipelines import metrics_log, store
 from pipelines.engine.keys import code_digest
 from pipelines.engine.stages import Artefact, Stage, Work
 from pipelines.errors import StageFailed
-from pipelines.tracking import metrics_log
-from pipelines.tracking.notes import NOTE, note, numbers
 
 if TYPE_CHECKING:
     from pipelines.tracking.tracker import Tracker
@@ -85,19 +83,19 @@ def _make(work: Work, context: Context) -> store.Record:
     about = f"Stage `{stage.name}`. {body.__doc__}"
     try:
         with context.tracker.stage(
-            stage.name, key, parent=context.parent, title=work.title
+            stage.name, key, parent=context.parent, title=work.title, command=context.command
         ) as run:
-            run.command, run.output, run.work = context.command, output, folder
+            run.output, run.work = output, folder
             show = partial(context.show, stage.name, key)
             run.reporter = Reporter(folder / metrics_log.FILE, run, show)
             run.reporter.progress(0.0, "")
-            run.set_tags({NOTE: note(about, run.command)})
+            run.describe(about)
             getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
             _check_code(stage)
             record = store.commit(stage.name, key, output, run_id=run.id)
-            text = note(about, run.command, numbers(run.final))
+            run.describe(about)
             place = store.location(store.artefact(stage.name, key))
-            run.set_tags({NOTE: text, "ebflow.artefact": place})
+            run.set_tags({"ebflow.artefact": place})
     except BadInput:
         shutil.rmtree(output, ignore_errors=True)
         if {path.name for path in folder.iterdir()} <= {metrics_log.FILE}:
@@ -105,6 +103,8 @@ def _make(work: Work, context: Context) -> store.Record:
         raise
     finally:
         shutil.rmtree(output, ignore_errors=True)
+        if not stage.on_driver_node:  # its next attempt, perhaps elsewhere, reads the bucket
+            store.evict(folder)
     store.forget(folder)
     return record
 

@@ -12,8 +12,7 @@ from typing import Any
 OURS = ("ebflow", "pipelines", "tuning")
 
 INFRASTRUCTURE = tuple(
-    f"pipelines.{name}"
-    for name in ("cluster", "engine", "errors", "store", "tracking", "training.stage_reports")
+    f"pipelines.{name}" for name in ("cluster", "engine", "errors", "store", "tracking")
 )
 """Modules that carry data and compute none: a change of them leaves finished stages valid."""
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from pipelines import store
 from pipelines.config.files import dump
 from pipelines.engine.calls import Context
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Artefact
 from pipelines.reporting.renderers import markdown
 from pipelines.store.files import without_password, write_json
-from pipelines.tracking.notes import NOTE, note
 
 if TYPE_CHECKING:
     from pipelines.engine.graphs import Outcome
@@ -45,14 +43,14 @@ class Tracked:
         tags = {
             "ebflow.role": "pipeline",
             "ebflow.name": run.name,
-            NOTE: note(description.about, run.command),
             **({"ebflow.recipe": run.recipe} if run.recipe else {}),
             **description.tags,
         }
         run_id = tracker.start(_title(run, description.parts), tags)
         line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
         self.console.print(line, soft_wrap=True)
-        self.created = self.stack.enter_context(tracker.run(run_id))
+        self.created = self.stack.enter_context(tracker.run(run_id, run.command))
+        self.created.describe(description.about)
         return Context(tracker, run_id, run.command, run.force)
 
     def run_id(self, keys: Mapping[str, str]) -> str:
@@ -63,14 +61,8 @@ class Tracked:
         """
         if self.created is not None:
             return self.created.id
-        from pipelines.tracking import history
-
-        client = self._connect().client
-        tags = {"ebflow.pipeline_key": self.key, "ebflow.store": store.identity(), **keys}
-        own = {**tags, "ebflow.role": "pipeline"}
-        runs = history.tagged(client, self.run.pipeline.name, own)
-        finished = (run.info.run_id for run in runs if run.info.status == "FINISHED")
-        return next(finished, None) or self.context().parent
+        runs = self._connect().runs("FINISHED", {"ebflow.role": "pipeline", **keys})
+        return runs[0].info.run_id if runs else self.context().parent
 
     def _connect(self) -> "Tracker":
         from pipelines.tracking.tracker import connect
@@ -114,7 +106,7 @@ def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
         tracked.created.log_metrics(metrics)
         tracked.created.log_params({name: n for name, n in numbers.items() if name not in metrics})
         about = run.pipeline.describe(run.config).about
-        tracked.created.set_tags({NOTE: note(about, run.command, markdown(summary))})
+        tracked.created.describe(about, markdown(summary))
     stages = {stage: status.text() for stage, status in outcome.statuses.items()}
     return {**summary, "stages": stages, "files": files}
 

@@ -8,6 +8,7 @@ without it. The regularizer sees the same points as the cross-entropy and shares
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -31,10 +32,8 @@ from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerCon
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training.checkpoint_parts import flatten, unflatten
 from pipelines.training.loop import alone, run_with_checkpoints
-from pipelines.training.resumable import ResumableTraining, plain, state_of
-from pipelines.training.stage_reports import begin
+from pipelines.training.resumable import ResumableTraining, flatten, state_of, unflatten
 
 PACE = 50
 """Steps between events within an epoch."""
@@ -56,7 +55,7 @@ def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     A training that diverges keeps its last weights and its diagnosis. One that collapses
     continues and is diagnosed. Products and convolutions have full float32 precision.
     """
-    dataset = begin(config, 1, data, run, "training")
+    dataset = run.open(config, data)
     manifest, splits = dataset.manifest, map(dataset.split, ("train", "validation"))
     training = ClassifierTraining(
         config,
@@ -152,7 +151,7 @@ class ClassifierTraining(ResumableTraining):
             if self.step == self.config.epochs:
                 self.state.verdict = f"ended after {self.step} epochs"
             message = f"epoch {self.step}, validation accuracy {validated:.3f}"
-            yield Event("validate", self.step, metrics, text=message)
+            yield Event("validate", self.step, metrics, text=message, share=self.progress)
 
     def probe(self) -> dict[str, float]:
         """Returns the mean trace and the mean norm of the gradient at the first training rows."""
@@ -169,7 +168,7 @@ class ClassifierTraining(ResumableTraining):
     def pack(self) -> Checkpoint:
         """Returns all that an exact resume needs."""
         tensors, groups = flatten(self.optimizer.state_dict())
-        state = {"flow": {}, "training": self.identity, "progress": plain(self.state),
+        state = {"flow": {}, "training": self.identity, "progress": asdict(self.state),
                  "optimizer": groups, "clock": self.clock.totals}  # fmt: skip
         return Checkpoint(self.network.state_dict(), state, optimizer=tensors)
 
@@ -190,7 +189,7 @@ class ClassifierTraining(ResumableTraining):
         terms = []
         for index, rows in enumerate(batches):
             if index and index % PACE == 0:
-                yield Event("log", epoch, {}, text=f"epoch {epoch + 1}")
+                yield Event("log", epoch, {}, text=f"epoch {epoch + 1}", share=self.progress)
             with self.clock("step"):
                 terms.append(self._step(rows, index, len(batches)))
         means = torch.stack(terms).mean(0)

@@ -42,6 +42,7 @@ def flow(config: FlowConfig, data: Path, all_rows: Path | None = None, *, run: S
         fitted(training.chain, Dataset(folder)).save(run.work / CHAIN)
     start = run.work / CHAIN if all_rows is None else all_rows / "checkpoint"
     summary = fit(training, folder, start, run.work, run.reporter, here=True)
+    run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})
 

@@ -28,7 +28,6 @@ from pipelines.gradient_alignment.reference import (
     read_points,
 )
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import begin
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
 """Fractions of pixels that are replaced, as in the paper's code."""
@@ -91,7 +90,7 @@ def measure(
         reference: The reference and the class-blind densities.
         trained: The classifier, the baseline of its seed, and the judge.
     """
-    dataset = begin(config, 1, data, run, "testing")
+    dataset = run.open(config, data, "testing")
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):

@@ -21,7 +21,6 @@ from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import begin, write_metrics
 
 FLOWS, FLOW, POINTS = "flows", "flow", "points.safetensors"
 """Files of the reference: the flows of classes, that of all rows, and the points."""
@@ -121,7 +120,7 @@ def reference(
         trained: The trained flow of each class in turn, or that of all rows alone.
         all_rows: The trained flow of all rows.
     """
-    dataset = begin(config, 1, data, run, "testing")
+    dataset = run.open(config, data, "testing")
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):
@@ -136,7 +135,7 @@ def reference(
     x = test.noisy
     for name, density in open_blind(run.output, dataset, config.noise).items():
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
-    write_metrics(quality, run)
+    run.write_metrics(quality)
 
 
 def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipelines import metrics_log
 from pipelines.config import ChainConfig, DataConfig, DensityConfig, Section
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.data.reader import Reader
@@ -22,7 +23,6 @@ from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.renderers import machine
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned
-from pipelines.tracking import metrics_log
 
 IMAGE_OPTIONS = frozenset(
     ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")

@@ -7,7 +7,7 @@ distribution. Samples are judged by the continuous ranked probability score of a
 column's standard deviations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ from ebflow.randomness import generator, uniform
 from ebflow.tables.completion import Completion, fit_gaussian
 from pipelines.paper.config import FillConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import Progress, begin, write_metrics
+
+Report = Callable[[float, str], None]
+"""Reports the share that is done, and what is done now."""
 
 SHARE = 0.2
 """Share of the entries that are removed."""
@@ -31,13 +33,13 @@ DRAWS = 20
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
-    dataset = begin(config, config.threads, data, run, "training")
+    dataset = run.open(config, data)
     splits = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in splits}
-    write_metrics(scores(config, rows, run.reporter.progress), run)
+    run.write_metrics(scores(config, rows, run.reporter.progress))
 
 
-def scores(config: FillConfig, rows: Mapping[str, Tensor], report: Progress) -> dict[str, float]:
+def scores(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> dict[str, float]:
     """Returns scores and leads, from complete rows of every split, with shape (N, D)."""
     observed = {name: _without_entries(config, x, name) for name, x in rows.items()}
     flow = fit(

@@ -28,13 +28,12 @@ from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator, generator
+from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.density.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
-from pipelines.tracking import metrics_log
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import CHAIN
-from pipelines.training.stage_reports import begin, write_metrics
 
 FLOWS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
@@ -63,7 +62,7 @@ class Candidate(NamedTuple):
 
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
-    dataset = begin(config, config.threads, data, run, "training")
+    dataset = run.open(config, data)
     behind = Preprocessed(dataset, Preprocessing.load(preprocessed / CHAIN))
     tried = fit(config, behind)
     for one in tried:
@@ -79,7 +78,7 @@ def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -
         **likelihood("test/", rows["test"], behind.width),
         **likelihood("best/val_", rows["validation"], behind.width),
     }
-    write_metrics(metrics, run, method=best.method)
+    run.write_metrics(metrics, method=best.method)
 
 
 class Preprocessed:

@@ -25,8 +25,7 @@ from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
 from pipelines.reporting.style import Captioned, panels
-from pipelines.training.architectures import load
-from pipelines.training.learned_inverses import inverse_error
+from pipelines.training.rivals import inverse_error, load
 
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""

@@ -30,7 +30,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.paper.config import StackConfig
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import baseline, fitted
-from pipelines.training.stage_reports import begin
 
 NETS = "nets.parquet"
 BATCH = 100
@@ -54,7 +53,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 
 def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``nets.parquet``, the table of ``train``."""
-    nets = train(config, begin(config, config.threads, data, run, "training"))
+    nets = train(config, run.open(config, data))
     nets.to_parquet(run.output / NETS)
     run.log_metrics({"study/trainings": len(nets)})
 

@@ -42,7 +42,6 @@ from pipelines.paper.config import DivergeConfig, PaperConfig
 from pipelines.paper.table import OBJECTIVES
 from pipelines.reporting.style import Captioned, panels
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import begin, write_metrics
 
 SIGMA = 0.375
 
@@ -133,7 +132,7 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
     The flow has the averaged weights at the end of training: validation, by data without noise,
     would choose another one.
     """
-    begin(config, 1, data, run, "testing")
+    run.open(config, data, "testing")
     flow = load(trained / "last")
     truth = SMOOTHED[config.density](SIGMA, dtype=torch.float64)
     noise = generator(0, "diverge", config.density)
@@ -143,7 +142,7 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
     for name, divergence in {"kl": kl_divergence, "fisher": fisher_divergence}.items():
         found = divergence(truth, flow, x)
         metrics |= {f"study/{name}": found.value, f"study/{name}_se": found.se}
-    write_metrics(metrics, run)
+    run.write_metrics(metrics)
     pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
     np.savez(run.output / "arrays.npz", **pictures)
 

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from pipelines.cluster.environment import cpus
 from pipelines.reporting.terminal import table
-from pipelines.tracking import notes
 from pipelines.tracking.provenance import code
 
 if TYPE_CHECKING:
@@ -81,15 +80,21 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
     yield from (f"Warning: {text}" for text in summary["warnings"])
     yield " ".join(summary["findings"])
     if headline := summary["headline"]:
-        yield notes.table(headline["headings"], headline["rows"])
+        yield _markdown_table(headline["headings"], headline["rows"])
         yield headline["note"]
     if summary["claims"]:
         rows = [
             (one["claim"], f"{one['quantity']} {one['estimate']}", one["expected"], one["verdict"])
             for one in summary["claims"]
         ]
-        yield notes.table(("claim", "number [95 %]", "expected", "verdict"), rows)
+        yield _markdown_table(("claim", "number [95 %]", "expected", "verdict"), rows)
     yield " ".join(summary["would_change"])
+
+
+def _markdown_table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown, the first column to the left and all others to the right."""
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
 
 
 def page(result: "Result", images: Mapping[str, Path], *, command: str, config: str) -> str:

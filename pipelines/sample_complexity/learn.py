@@ -11,7 +11,6 @@ from pipelines.sample_complexity.data_like import denoisers
 from pipelines.sample_complexity.far_mode import finite, networks, samplers
 from pipelines.sample_complexity.rows import FILE
 from pipelines.tracking.run import StageRun
-from pipelines.training.stage_reports import write_metrics
 
 MEASURES: dict[type[config.Cell], Callable[[Any], pd.DataFrame]] = {
     config.FiniteCell: finite,
@@ -29,4 +28,4 @@ def learn(cell: config.Cell, *, run: StageRun) -> None:
     rows = MEASURES[type(cell)](cell)
     rows.to_parquet(run.output / FILE)
     seconds = time.process_time() - start
-    write_metrics({"study/rows": len(rows), "study/cpu_s": seconds}, run)
+    run.write_metrics({"study/rows": len(rows), "study/cpu_s": seconds})

@@ -1,13 +1,18 @@
-"""MLflow's tracking URI: of the embedded store, or of a server.
+"""MLflow's tracking URI, of the embedded store or of a server; its errors; and its pages.
 
 Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under ``EBFLOW_HOME``.
 """
 
 import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -50,7 +55,7 @@ def uri() -> str:
         BadInput: If ``MLFLOW_TRACKING_URI`` is no URL.
     """
     found = os.environ.get(VARIABLE) or store_uri()
-    if not is_url(found) and found != "databricks":
+    if found != "databricks" and not (is_url(found) and _has_place(found)):
         raise BadInput(
             option=VARIABLE,
             found=without_password(found),
@@ -58,6 +63,16 @@ def uri() -> str:
             "be kept in EBFLOW_HOME",
         )
     return found
+
+
+def _has_place(url: str) -> bool:
+    """True unless a server's host or port is malformed; URLs of databases are SQLAlchemy's."""
+    if not url.startswith("http"):
+        return True
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def database() -> Path:
@@ -81,3 +96,45 @@ def default_store(uri: str) -> Iterator[None]:
         yield
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def serve(port: int, log_file: Path) -> None:
+    """Serves the embedded MLflow on loopback until Ctrl-C; its output goes to the file.
+
+    Raises:
+        StageFailed: If the server ends by itself.
+    """
+    words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--backend-store-uri", store_uri()]
+    words += ["--artifacts-destination", str(store.home() / "mlartifacts")]
+    # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as file:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *words],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env={**os.environ, "PATH": places},
+        )
+    try:
+        code = server.wait()
+        raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
+    except KeyboardInterrupt:
+        pass
+    finally:  # its children would survive a signal to it alone
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def check_port(port: int) -> None:
+    """Raises BadInput unless a server of this machine can have the port."""
+    if not 1 <= port <= 65535:
+        raise BadInput(option="--port", found=port, expected="1 … 65535")
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        found = f"{port}, which is taken ({os.strerror(error.errno)})"
+        raise BadInput(option="--port", found=found) from None

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -47,45 +47,32 @@ def newest(
     Raises:
         BadInput: If there is no such experiment, no run in it, or none with the metric.
     """
-    places = _experiments(client, experiment)
-    runs = list(client.search_runs(places, NO_PARENT, max_results=MOST if metric else limit))
-    if metric is not None:
-        _check_metric(runs, metric)
-        measured = (run for run in runs if metric in run.data.metrics)
-        best = sorted(measured, key=lambda run: run.data.metrics[metric])
-        runs = (best[::-1] if GREATEST.search(metric) else best)[:limit]
+    ids = {one.name: one.experiment_id for one in client.search_experiments()}
+    if experiment is not None and experiment not in ids:
+        expected = f"one of {', '.join(sorted(ids))}"
+        raise BadInput(option="--experiment", found=repr(experiment), expected=expected)
+    places = list(ids.values()) if experiment is None else [ids[experiment]]
+    direction = "DESC" if metric and GREATEST.search(metric) else "ASC"
+    order = [f"metrics.`{metric}` {direction}"] if metric else None
+    runs = list(client.search_runs(places, NO_PARENT, max_results=limit, order_by=order))
     if not runs:
         raise BadInput(file=without_password(backend.uri()), found="no runs")
-    return runs
+    if metric is None:
+        return runs
+    if metric not in runs[0].data.metrics:
+        raise _unknown(metric, client.search_runs(places, NO_PARENT, max_results=MOST))
+    return [run for run in runs if metric in run.data.metrics]
 
 
-def tagged(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Sequence[Run]:
-    """Returns the runs of an experiment that have some tags, the newest first."""
-    place = client.get_experiment_by_name(experiment)
-    condition = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-    return client.search_runs([place.experiment_id], condition) if place else []
+def _unknown(metric: str, runs: Sequence[Run]) -> BadInput:
+    """Returns the error of a metric that no run has; it names the nearest that one has."""
+    names = sorted({name for run in runs for name in run.data.metrics})
+    near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
+    such = f"such as {', '.join(near)}" if near else "but no run has any"
+    expected = f"a metric of these runs, {such}"
+    return BadInput(option="--best-by", found=repr(metric), expected=expected)
 
 
 def label(run: Run) -> str:
     """Returns the short name of a run."""
     return run.data.tags.get("ebflow.name", run.info.run_name)
-
-
-def _experiments(client: MlflowClient, name: str | None) -> list[str]:
-    ids = {one.name: one.experiment_id for one in client.search_experiments()}
-    if name is None:
-        return list(ids.values())
-    if name not in ids:
-        expected = f"one of {', '.join(sorted(ids))}"
-        raise BadInput(option="--experiment", found=repr(name), expected=expected)
-    return [ids[name]]
-
-
-def _check_metric(runs: Iterable[Run], metric: str) -> None:
-    """Raises BadInput if no run has a metric; names the nearest that one has."""
-    names = sorted({name for run in runs for name in run.data.metrics})
-    if metric not in names:
-        near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
-        such = f"such as {', '.join(near)}" if near else "but no run has any"
-        expected = f"a metric of these runs, {such}"
-        raise BadInput(option="--best-by", found=repr(metric), expected=expected)

@@ -9,7 +9,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -58,7 +57,8 @@ def _parts(checkpoint: Path, examples: Examples) -> dict[str, Any]:
         "signature": ModelSignature(_inputs(examples), outputs),
         "input_example": examples,
         "code_paths": [str(Path(ebflow.__file__).parent)],
-        "pip_requirements": _requirements(),
+        # The code of the library is part of the model.
+        "pip_requirements": [f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
     }
 
 
@@ -75,11 +75,6 @@ def _kind(column: pd.Series) -> DataType | Array:
     return TYPES.get(column.dtype.kind, DataType.double)
 
 
-def _requirements() -> list[str]:
-    """Returns the packages that the library needs, whose code is part of the model."""
-    return [f"{name}=={version(name).partition('+')[0]}" for name in NEEDED]
-
-
 def register(run_id: str, name: str, alias: str | None) -> str:
     """Registers the model of a run as a version of ``name``, unless it is one already.
 
@@ -93,28 +88,19 @@ def register(run_id: str, name: str, alias: str | None) -> str:
     """
     client = MlflowClient(uri())
     with mlflow_errors(), default_store(client.tracking_uri):
-        version = _version(client, run_id, name).version
-        if alias is None:
-            return f"{name}, version {version}: models:/{name}/{version}"
-        client.set_registered_model_alias(name, alias, version)
-        return f"{name}, version {version}: models:/{name}@{alias}"
-
-
-def _version(client: MlflowClient, run_id: str, name: str) -> ModelVersion:
-    _create(client, name)
-    found = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run_id]
-    if found:
-        return found[0]
-    model = client.get_run(run_id).outputs.model_outputs[0].model_id
-    return client.create_model_version(
-        name, f"models:/{model}", run_id=run_id, model_id=model, await_creation_for=None
-    )
-
-
-def _create(client: MlflowClient, name: str) -> None:
-    """Creates the registered model, unless it exists."""
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != EXISTS:
-            raise
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != EXISTS:
+                raise
+        versions = client.search_model_versions(f"name = '{name}'")
+        found = next((v.version for v in versions if v.run_id == run_id), None)
+        if found is None:
+            model = client.get_run(run_id).outputs.model_outputs[0].model_id
+            found = client.create_model_version(
+                name, f"models:/{model}", run_id, model_id=model, await_creation_for=None
+            ).version
+        if alias is not None:
+            client.set_registered_model_alias(name, alias, found)
+    place = f"{name}/{found}" if alias is None else f"{name}@{alias}"
+    return f"{name}, version {found}: models:/{place}"

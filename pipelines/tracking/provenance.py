@@ -30,11 +30,8 @@ def _commit() -> str | None:
 
 def _git(*words: str) -> str | None:
     """Returns the output of git in this file's folder; None outside a checkout."""
-    folder = Path(__file__).parent
+    command = ["git", "-C", str(Path(__file__).parent), *words]
     try:
-        completed = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True
-        )
+        return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return completed.stdout.strip()

@@ -2,26 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines import store
-from pipelines.tracking import metrics_log
-from pipelines.tracking.metrics_log import Row
+from pipelines import metrics_log, store
+from pipelines.metrics_log import Row
 from pipelines.tracking.run import StageRun
 
 REPORT_S = 1.0
 
 Show = Callable[[float, str, str], None]
 """Shows the share of a stage that is done, what it does now, and a note, which may be empty."""
-
-
-def show_nothing(share: float, text: str, note: str) -> None:
-    """Shows a stage's progress to nobody."""
-
-
-def ignore(rows: Sequence[Row]) -> None:
-    """Listens to rows, and does nothing with them."""
 
 
 class Reporter:
@@ -42,16 +33,15 @@ class Reporter:
         self,
         file: Path,
         run: StageRun | None = None,
-        show: Show = show_nothing,
-        listener: Callable[[Sequence[Row]], None] = ignore,
+        show: Show = lambda share, text, note: None,
+        listener: Callable[[Sequence[Row]], None] = lambda rows: None,
     ) -> None:
         self.file, self.run, self.show, self.listener = file, run, show, listener
         self.shown, self.shown_at = "", -math.inf
         self.warned, self.nll = False, math.nan
-        self.sent: dict[str, int] = {}
         store.download(file)
-        if rows := metrics_log.standing(metrics_log.read(file)):
-            self._send(rows)
+        if run is not None:
+            run.send(metrics_log.standing(metrics_log.read(file)))
 
     def progress(self, share: float, text: str, note: str = "") -> None:
         """Shows the share that is done: once a second at most, unless text or note are new."""
@@ -70,7 +60,8 @@ class Reporter:
             metrics_log.append(self.file, rows)
             for row in rows:
                 self._show(row)
-            self._send(rows)
+            if self.run is not None:
+                self.run.send(rows)
             self.listener(rows)
         if keep:
             store.upload(self.file)
@@ -80,24 +71,19 @@ class Reporter:
         rows = metrics_log.read(self.file)
         step, share = (rows[-1]["step"], rows[-1]["share"]) if rows else (0, 0.0)
         self.log([metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)])
+        if self.run is not None:
+            self.run.send_tags(metrics_log.failures(metrics_log.read(self.file)))
 
     def finish(self) -> None:
-        """Sends what MLflow lacks of the rows that stand, and waits for it.
-
-        If the training went back, a new run gets them: MLflow removes no points.
+        """Sends what MLflow lacks of the curve that stands, and waits for it.
 
         Raises:
             MlflowException: If MLflow cannot be reached.
         """
         rows = metrics_log.read(self.file)
-        if self.run is None or not rows:
-            return
-        if any(row["kind"] == metrics_log.WENT_BACK for row in rows):
-            self.run.renew()
+        if self.run is not None and rows:
             self.run.complete(metrics_log.standing(rows))
-        else:
-            self.run.complete(metrics_log.first_reports(rows))
-        self.run.set_tags(metrics_log.failures(rows))
+            self.run.set_tags(metrics_log.failures(rows))
 
     def _show(self, row: Row) -> None:
         """Shows a row; of the notes of validations, the first."""
@@ -107,16 +93,3 @@ class Reporter:
         note = "" if validated and self.warned else row["note"]
         self.warned = self.warned or bool(validated and note)
         self.progress(row["share"], text, note)
-
-    def _send(self, rows: Iterable[Row]) -> None:
-        if self.run is not None:
-            failed = any(row["kind"] == metrics_log.FAILURE for row in rows)
-            tags = metrics_log.failures(metrics_log.read(self.file)) if failed else {}
-            self.run.send(list(self._new(rows)), tags)
-
-    def _new(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yields the rows beyond the last one sent of their kind: a restart repeats some."""
-        for row in rows:
-            if row["step"] > self.sent.get(row["kind"], -1):
-                self.sent[row["kind"]] = row["step"]
-                yield row

@@ -1,7 +1,6 @@
 """An MLflow run, to which a stage or a pipeline logs."""
 
 import json
-import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,12 +13,16 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from pipelines.config import Section
+from pipelines.data.dataset import Dataset as PreparedData
 from pipelines.data.manifest import Manifest
-from pipelines.errors import in_one_line
-from pipelines.tracking.backend import is_permanent
+from pipelines.store.files import write_json
 
 if TYPE_CHECKING:
     from pipelines.tracking.reporter import Reporter
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
 
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
@@ -33,7 +36,6 @@ MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 2.0
-PAUSES_S = (1.0, 2.0, 4.0)
 
 
 class StageRun:
@@ -42,89 +44,45 @@ class StageRun:
     Arguments:
         client: The client of MLflow.
         id: Id of the run.
+        command: The command that reproduces it, or empty.
 
     Attributes:
-        command: The command that reproduces it, or empty.
         output: The new folder that a stage fills.
         work: The folder of a stage that outlives a failure.
         reporter: Reports the progress and the metrics of a stage.
         final: The finite final metrics.
+        sent: The last step sent of each kind of rows.
     """
 
     output: Path
     work: Path
     reporter: "Reporter"
 
-    def __init__(self, client: MlflowClient, id: str) -> None:
-        self.client, self.id, self.command = client, id, ""
+    def __init__(self, client: MlflowClient, id: str, command: str = "") -> None:
+        self.client, self.id, self.command = client, id, command
         self.final: dict[str, float] = {}
+        self.sent: dict[str, int] = {}
+
+    # Inputs and results
+
+    def open(self, config: Section, data: Path, context: str = "training") -> PreparedData:
+        """Returns prepared data; logs them and the configuration of the stage.
+
+        Arguments:
+            config: The configuration.
+            data: The folder of the data.
+            context: The use of the data: ``training`` or ``testing``.
+        """
+        self.log_params(config.model_dump())
+        dataset = PreparedData(data)
+        self.log_input(dataset.manifest, context)
+        return dataset
 
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
         params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
         for some in _chunks(params, MOST_PARAMS):
-            self._send(params=some)
-
-    def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
-        """Logs those final metrics that are finite."""
-        finite = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
-        self.final |= finite
-        self.log_rows([{"step": 0, "time": time.time(), "metrics": finite}])
-
-    def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Logs metrics with their steps and times (seconds since 1970)."""
-        for some in _chunks(_points(rows), MOST_METRICS):
-            self._send(metrics=some)
-
-    def send(self, rows: Iterable[Mapping[str, Any]], tags: Mapping[str, str]) -> None:
-        """Logs rows and tags from a thread of the client, and does not wait for it.
-
-        What does not arrive is lost here; ``complete`` sends the rows again.
-        """
-        for some in _chunks(_points(rows), MOST_METRICS):
-            self.client.log_batch(self.id, metrics=some, synchronous=False)
-        if tags:
-            self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
-
-    def complete(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Logs those metrics of the rows that the run does not have, and waits for it.
-
-        A batch that is still on its way can undo a part of another that has the same points, so
-        the run is looked at again after points were missing.
-        """
-        points = _points(rows)
-        for _ in range(LOOKS):
-            if not (missing := self._missing(points)):
-                return
-            for some in _chunks(missing, MOST_METRICS):
-                self._send(metrics=some)
-
-    def _missing(self, points: Sequence[Metric]) -> list[Metric]:
-        present = {
-            (name, point.step)
-            for name in {point.key for point in points}
-            for point in self.client.get_metric_history(self.id, name)
-        }
-        return [point for point in points if (point.key, point.step) not in present]
-
-    def renew(self) -> None:
-        """Continues as a new run without metrics; the old run ends as failed."""
-        old = self.client.get_run(self.id)
-        tags, name = old.data.tags, old.info.run_name
-        kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
-        made = self.client.create_run(old.info.experiment_id, run_name=name, tags=kept)
-        self.client.set_tag(
-            self.id,
-            "ebflow.discarded",
-            f"the training went back; run {made.info.run_id} has the curve",
-        )
-        self.client.set_terminated(self.id, "FAILED")
-        self.id = made.info.run_id
-        parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
-        if parent and stage:
-            self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
-        self.log_params(old.data.params)
-        self.client.log_inputs(self.id, old.inputs.dataset_inputs)
+            self.client.log_batch(self.id, params=some)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
         """Logs a prepared data set as an input of the run."""
@@ -141,12 +99,111 @@ class StageRun:
         tags = [InputTag("mlflow.data.context", context)]
         self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
+    def write_metrics(self, metrics: Mapping[str, float], **more: Any) -> None:  # noqa: ANN401
+        """Writes metrics and further values to ``evaluation.json``; logs the metrics."""
+        write_json(self.output / "evaluation.json", {**more, **metrics})
+        self.log_metrics(metrics)
+
+    def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
+        """Logs those final metrics that are finite."""
+        finite = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
+        self.final |= finite
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": finite}])
+
     def log_artifacts(self, path: Path, folder: str | None = None) -> None:
         """Logs a file, or the files of a folder."""
         if path.is_dir():
             self.client.log_artifacts(self.id, str(path), folder)
         else:
             self.client.log_artifact(self.id, str(path), folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self.client.log_batch(self.id, tags=_tags(tags))
+
+    def describe(self, about: str, results: str | None = None) -> None:
+        """Sets the description that MLflow shows: subject, results and command, in Markdown.
+
+        Arguments:
+            about: The subject of the run.
+            results: The results; None: a table of the final metrics, if there are any.
+        """
+        if results is None and self.final:
+            lines = (f"| `{name}` | {value:.6g} |" for name, value in sorted(self.final.items()))
+            results = "\n".join(("| metric | value |", "| --- | ---: |", *lines))
+        again = f"To reproduce it:\n\n```sh\n{self.command}\n```" if self.command else ""
+        self.set_tags({NOTE: "\n\n".join(filter(None, (about, results, again)))})
+
+    # The curve of a training
+
+    def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Logs metrics with their steps and times (seconds since 1970)."""
+        for some in _chunks(_points(rows), MOST_METRICS):
+            self.client.log_batch(self.id, metrics=some)
+
+    def send(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Logs rows of a training from a thread of the client, and does not wait for it.
+
+        Rows up to the last one sent of their kind are left out: a restart repeats some. What does
+        not arrive is lost here; ``complete`` sends it again.
+        """
+        new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
+        self.sent |= {row["kind"]: row["step"] for row in new}
+        for some in _chunks(_points(new), MOST_METRICS):
+            self.client.log_batch(self.id, metrics=some, synchronous=False)
+
+    def send_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags from a thread of the client, and does not wait for it."""
+        self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
+
+    def complete(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Logs what the run lacks of a curve, and waits for it.
+
+        MLflow removes no points: if the run has others, which a restart took back, a new run gets
+        the curve. A batch that is still on its way can refuse another that has the same points,
+        or be refused, so the run is looked at again after points were missing.
+        """
+        points = _points(rows)
+        for look in range(1, LOOKS + 1):
+            present = self._points_of({point.key for point in points})
+            if not _is_part(present, points):
+                self.renew()
+                present = []
+            places = {(point.key, point.step) for point in present}
+            missing = [point for point in points if (point.key, point.step) not in places]
+            if not missing:
+                return
+            try:
+                for some in _chunks(missing, MOST_METRICS):
+                    self.client.log_batch(self.id, metrics=some)
+            except MlflowException:
+                if look == LOOKS:
+                    raise
+
+    def _points_of(self, names: Iterable[str]) -> list[Metric]:
+        """Returns the points of metrics in the run."""
+        return [p for name in names for p in self.client.get_metric_history(self.id, name)]
+
+    def renew(self) -> None:
+        """Continues as a new run, without the curve; the old run ends as failed."""
+        old = self.client.get_run(self.id)
+        tags, name = old.data.tags, old.info.run_name
+        kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
+        made = self.client.create_run(old.info.experiment_id, run_name=name, tags=kept)
+        reason = f"points were taken back; run {made.info.run_id} has the curve"
+        self.client.set_tag(self.id, "ebflow.discarded", reason)
+        self.client.set_terminated(self.id, "FAILED")
+        self.id = made.info.run_id
+        parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
+        if parent and stage:
+            self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
+        self.log_params(old.data.params)
+        self.client.log_inputs(self.id, old.inputs.dataset_inputs)
+        for name in old.data.metrics:
+            if name.startswith("system/"):
+                points = self.client.get_metric_history(old.info.run_id, name)
+                for some in _chunks(points, MOST_METRICS):
+                    self.client.log_batch(self.id, metrics=some)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -170,25 +227,7 @@ class StageRun:
         finally:
             monitor.finish()
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
-        self._send(tags=_tags(tags))
-
-    def _send(self, **batch: Sequence[Any]) -> None:
-        """Logs a batch; tries again, after a pause, if MLflow is away or overloaded.
-
-        Equal points are stored once, so a batch may arrive twice.
-        """
-        for pause in PAUSES_S:
-            try:
-                return self.client.log_batch(self.id, **batch)
-            except MlflowException as error:
-                if is_permanent(error):
-                    raise
-                reason = in_one_line(error)
-                log.warning("MLflow took no batch, tried again in %g s: %s", pause, reason)
-                time.sleep(pause)
-        return self.client.log_batch(self.id, **batch)
+    # Runs below this one
 
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""
@@ -198,25 +237,28 @@ class StageRun:
         made = self.client.create_run(me.info.experiment_id, run_name=name, tags=tags)
         return StageRun(self.client, made.info.run_id)
 
-    def adopt(self, run_id: str) -> None:
-        """Puts a run below this one."""
-        self.client.set_tag(run_id, "mlflow.parentRunId", self.id)
-
-    def begin(self) -> None:
-        """Lets a run that had ended go on."""
-        self.client.update_run(self.id, "RUNNING")
-
-    def end(self, status: str) -> None:
-        """Gives the run its true end: ``FINISHED``, ``KILLED`` or ``FAILED``."""
-        self.client.set_terminated(self.id, status)
-
 
 def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
+    """Returns the finite metrics of rows; MLflow would return others changed."""
     return [
         Metric(name, float(value), int(row["time"] * 1000), row["step"])
         for row in rows
         for name, value in row["metrics"].items()
+        if math.isfinite(value)
     ]
+
+
+def _is_part(some: Iterable[Metric], curve: Sequence[Metric]) -> bool:
+    """True if points are of a curve. Times and speeds differ if a restart repeats a step."""
+    places = {(point.key, point.step) for point in curve}
+    values = {(point.key, point.step, point.value) for point in curve}
+    for point in some:
+        timed = point.key.startswith("time/") or point.key.endswith("_per_s")
+        if (point.key, point.step) not in places:
+            return False
+        if not timed and (point.key, point.step, point.value) not in values:
+            return False
+    return True
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
@@ -234,6 +276,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-log = logging.getLogger("ebflow.tracking")

@@ -1,18 +1,16 @@
 """The runs of an experiment: one of each pipeline run, with its stages as children."""
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import psutil
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.errors import in_one_line
 from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -42,11 +40,21 @@ class Tracker:
         """The client of MLflow."""
         return MlflowClient(self.uri)
 
+    @property
+    def _own(self) -> dict[str, str]:
+        return {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
+
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run and returns its id."""
-        own = {"ebflow.pipeline_key": self.key, "ebflow.store": self.home}
-        tags = {**self.system, **own, **tags}
+        tags = {**self.system, **self._own, **tags}
         return self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id
+
+    def runs(self, status: str, tags: Mapping[str, str]) -> Sequence[Run]:
+        """Returns the runs of the pipeline in a state that have some tags, the newest first."""
+        found = {**self._own, **tags}.items()
+        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in found]
+        conditions.append(f"attributes.status = '{status}'")
+        return self.client.search_runs([self.experiment], " AND ".join(conditions))
 
     def reclaim(self, key: str | None = None) -> None:
         """Marks the runs that killed processes left running; the caller holds their lock.
@@ -54,49 +62,42 @@ class Tracker:
         Arguments:
             key: Key of a stage whose runs are marked; None: those of the whole pipeline.
         """
-        condition = f" AND tags.`ebflow.key` = '{key}'" if key else ""
-        for run in self._runs(f"attributes.status = 'RUNNING'{condition}"):
+        for run in self.runs("RUNNING", {"ebflow.key": key} if key else {}):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
     @contextmanager
-    def run(self, run_id: str) -> Iterator["StageRun"]:
+    def run(self, run_id: str, command: str = "") -> Iterator[StageRun]:
         """Ends a run as finished, failed or killed."""
-        run, status = StageRun(self.client, run_id), "KILLED"
+        run = StageRun(self.client, run_id, command)
         try:
             yield run
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
+        except BaseException as error:
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            with suppress(MlflowException):  # the first error is the one to report
+                self.client.set_terminated(run.id, status)
             raise
-        finally:
-            self._end(run.id, status)
+        self.client.set_terminated(run.id, "FINISHED")
 
     @contextmanager
-    def stage(self, stage: str, key: str, *, parent: str, title: str = "") -> Iterator["StageRun"]:
+    def stage(
+        self, stage: str, key: str, *, parent: str, title: str = "", command: str = ""
+    ) -> Iterator[StageRun]:
         """Tracks a stage as a child of the pipeline's run; the caller holds the stage's lock."""
         self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
         StageRun(self.client, parent).set_tags({f"ebflow.stage.{stage}": run_id})
-        with self.run(run_id) as run:
+        with self.run(run_id, command) as run:
             yield run
-
-    def _end(self, run_id: str, status: str) -> None:
-        try:
-            self.client.set_terminated(run_id, status)
-        except MlflowException as error:
-            if status == "FINISHED":
-                raise
-            reason = in_one_line(error)
-            log.warning("run %s ended %s, but MLflow did not take it: %s", run_id, status, reason)
-
-    def _runs(self, condition: str) -> list[Any]:
-        own = f"tags.`ebflow.pipeline_key` = '{self.key}' AND tags.`ebflow.store` = '{self.home}'"
-        return self.client.search_runs([self.experiment], f"{own} AND {condition}")
 
 
 def connect(experiment: str, key: str) -> Tracker:
-    """Returns the tracker of an experiment; one process at a time creates MLflow's database."""
+    """Returns the tracker of an experiment; one process at a time creates MLflow's database.
+
+    Arguments:
+        experiment: Its name, that of the pipeline.
+        key: The pipeline's key.
+    """
     place = uri()
     with mlflow_errors(), store.lock("mlflow"):
         if place == store_uri():
@@ -131,6 +132,3 @@ def _system(experiment: str) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         **commit_tag,
     }
-
-
-log = logging.getLogger("ebflow.tracking")

@@ -1,9 +1,10 @@
 """The training of a flow on one worker or several, which resumes from its checkpoints."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ebflow.bijections.base import products
-from ebflow.checkpoint import Checkpoint, columns_of, spec_of
+from ebflow.checkpoint import PARTS, Checkpoint, columns_of, spec_of
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
 from ebflow.history import Event
@@ -19,8 +20,13 @@ from ebflow.loss import LossFunction, LossModule, Progress
 from ebflow.tables.batches import Batch
 from ebflow.train import Trainer
 from pipelines.training.augment import Augmentation
-from pipelines.training.checkpoint_parts import copied, flatten, parameter_of, unflatten
-from pipelines.training.resumable import ResumableTraining, plain, state_of
+from pipelines.training.resumable import (
+    ResumableTraining,
+    flatten,
+    parameter_of,
+    state_of,
+    unflatten,
+)
 from pipelines.training.sharding import distributed, full, is_sharded, unsharded, unsynchronized
 
 PACE = 10
@@ -36,7 +42,7 @@ class FlowTraining(Trainer, ResumableTraining):
         dataset: Data with splits ``train`` and ``validation``.
         loss: The loss, as of :class:`~ebflow.train.Trainer`.
         accumulate: Parts of a worker's batch, one after another: fewer rows are in memory at a
-            time, and the step is the same up to rounding.
+            time, and the step is the same up to rounding. Not for a loss with a latent mean.
         augment: A function from raw training rows and a generator to the rows to train on;
             validation uses the rows as they are.
         clip: The largest norm of the gradient; None: no clipping.
@@ -68,9 +74,6 @@ class FlowTraining(Trainer, ResumableTraining):
         config: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        if accumulate > 1 and getattr(loss, "latent_mean", 0):
-            raise ValueError(f"accumulate: found {accumulate} with latent_mean, expected 1: a "
-                             "mean over the batch is not the mean of its parts'")  # fmt: skip
         ResumableTraining.__init__(self, shard)
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.decay, self.watch, self.precision = decay, watch, precision
@@ -229,7 +232,7 @@ class FlowTraining(Trainer, ResumableTraining):
             "flow": spec_of(self.flow),
             "columns": columns_of(self.flow),
             "training": self.identity,
-            "progress": plain(self.state),
+            "progress": asdict(self.state),
             "epoch": self.step * self.batch_size // len(self.dataset.split("train")),
             "config": self.config,
             "optimizer": groups,
@@ -264,11 +267,11 @@ class FlowTraining(Trainer, ResumableTraining):
     def snapshot(self) -> Checkpoint:
         """Returns a copy of everything that changes during training, in the CPU's memory."""
         with self.clock("checkpoint"):
-            return copied(self.pack())
+            return _copied(self.pack())
 
     def restore(self, snapshot: Checkpoint) -> None:
         """Restores a snapshot, but not its clock; the snapshot stays as it is."""
-        saved = copied(snapshot)
+        saved = _copied(snapshot)
         self.unpack(replace(saved, state={**saved.state, "clock": self.clock.totals}))
 
     def remember(self) -> None:
@@ -280,6 +283,15 @@ class FlowTraining(Trainer, ResumableTraining):
     def _parts_with_state(self) -> tuple[tuple[str, Any], ...]:
         """Parts that have tensors of their own, by the prefix of their names."""
         return (("anchor.", self.anchor), ("missing.", self.filling))
+
+
+def _copied(checkpoint: Checkpoint) -> Checkpoint:
+    """Returns a copy in the CPU's memory, without shared tensors."""
+    parts = {
+        name: {k: t.detach().to("cpu", copy=True) for k, t in getattr(checkpoint, name).items()}
+        for name in PARTS
+    }
+    return Checkpoint(**parts, state=copy.deepcopy(checkpoint.state))
 
 
 def _extracted(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.errors import in_one_line
-from pipelines.tracking.metrics_log import Row
+from pipelines.interruption import hung
+from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.guards import hung
 from pipelines.training.loop import WorkerContext, train
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
@@ -36,6 +37,77 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 START_LIMIT = 5
 """Starts of workers that may fail before the training does."""
+
+
+def launch(
+    config: Training, data: Path, start: Path, work: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Trains by Ray Train, in processes of its own.
+
+    Arguments and result are those of :func:`pipelines.training.loop.fit`. Ray Train's controller,
+    which is on this node, calls the reporter.
+    """
+    # Ray restarts a worker that does not answer for so long.
+    os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
+    os.environ[PLACE_TIMEOUT] = str(PLACE_S)
+    paths = {"data": str(data), "start": str(start), "work": str(work)}
+    trainer = ray.train.torch.TorchTrainer(
+        worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"), "store": store.identity(), **paths,
+        },
+        torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
+        scaling_config=_scaling(config),
+        run_config=ray.train.RunConfig(
+            name="ray",
+            storage_path=str(work),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
+            ),
+            callbacks=[Reports(work, reporter)],
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )  # fmt: skip
+    result = trainer.fit().return_value
+    if "error" in result:
+        raise result["error"]
+    return result
+
+
+def _scaling(config: Training) -> ray.train.ScalingConfig:
+    """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
+    workers, needs = config.cluster.workers, config.of_a_worker
+    if embedded():
+        needs.pop("memory", None)
+        share = math.floor(1e4 * largest_node() / workers) / 1e4
+        needs["CPU"] = min(needs["CPU"], share)
+    return ray.train.ScalingConfig(
+        num_workers=workers, use_gpu=config.cluster.gpu, resources_per_worker=needs
+    )
+
+
+def worker(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains; returns the result, or ``error``: what no restart would mend.
+
+    Raises:
+        BadInput: One of several may be alone in what it sees of store and data. The others wait
+            for it, until Ray ends them all because it failed.
+    """
+    place, work = launched(), Path(job["work"])
+    try:
+        if not embedded():
+            store.require_same_store(job["store"])
+        data, start = (store.ensure_local(Path(job[name])) for name in ("data", "start"))
+        return train(Training.model_validate(job["config"]), data, start, work, place)
+    except NonFinite as error:  # alike on all
+        return {"error": error}
+    except BadInput as error:
+        if place.shard[1] > 1:
+            raise
+        return {"error": error}
+    finally:
+        with suppress(OSError):  # it is empty if checkpoints are in a bucket alone
+            work.rmdir()
 
 
 def launched() -> WorkerContext:
@@ -53,25 +125,6 @@ def _report(rows: Sequence[Row], keep: bool) -> None:
     ray.train.report({"rows": rows, "keep": keep})
     if keep:  # Ray Train takes the next report only when it has this one
         ray.train.report({"rows": [], "keep": False})
-
-
-def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains; returns how it ended, or ``error``: what no restart would mend.
-
-    Raises:
-        BadInput: One of several may be alone in what it sees of store and data. The others wait
-            for it, until Ray ends them all because it failed.
-    """
-    here = {name: str(store.ensure_local(Path(job[name]))) for name in ("data", "start")}
-    place = launched()
-    try:
-        return train({**job, **here}, place)
-    except NonFinite as error:  # alike on all
-        return {"error": error}
-    except BadInput as error:
-        if place.shard[1] > 1:
-            raise
-        return {"error": error}
 
 
 class Reports(ray.train.UserCallback):
@@ -102,56 +155,11 @@ class Reports(ray.train.UserCallback):
         self.reporter.log(metrics[0]["rows"], keep=metrics[0]["keep"])
 
 
-def _scaling(config: Training) -> ray.train.ScalingConfig:
-    """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
-    workers, needs = config.cluster.workers, config.of_a_worker
-    if embedded():
-        needs.pop("memory", None)
-        share = math.floor(1e4 * largest_node() / workers) / 1e4
-        needs["CPU"] = min(needs["CPU"], share)
-    return ray.train.ScalingConfig(
-        num_workers=workers, use_gpu=config.cluster.gpu, resources_per_worker=needs
-    )
-
-
-def launch(config: Training, job: dict[str, Any], reporter: Reporter) -> dict[str, Any]:
-    """Trains by Ray Train, in processes of its own.
-
-    Arguments:
-        config: What to train.
-        job: The arguments of :func:`pipelines.training.loop.train`.
-        reporter: Reports the metrics, from Ray Train's controller, which is on this node.
-
-    Returns:
-        ``error``, or what the loop returns.
-    """
-    work = Path(job["work"])
-    # Ray restarts a worker that does not answer for so long.
-    os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
-    os.environ[PLACE_TIMEOUT] = str(PLACE_S)
-    trainer = ray.train.torch.TorchTrainer(
-        worker,
-        train_loop_config=job,
-        torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
-        scaling_config=_scaling(config),
-        run_config=ray.train.RunConfig(
-            name="ray",
-            storage_path=str(work),
-            failure_config=ray.train.FailureConfig(
-                max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
-            ),
-            callbacks=[Reports(work, reporter)],
-            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
-        ),
-    )
-    return trainer.fit().return_value
-
-
 @dataclass
 class FileRendezvous(TorchConfig):
-    """Configures gloo, or NCCL for workers with GPUs, over loopback.
+    """Lets workers on one machine meet by a file, and talk over loopback.
 
-    Workers on one machine meet by a file: the TCP store of torch listens on every interface.
+    The TCP store of torch would listen on every interface.
 
     Arguments:
         folder: Where the file of the meeting goes; all workers see it.
@@ -170,20 +178,17 @@ class _FileBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         world = len(worker_group)
-        path = Path(backend_config.folder) / f"meeting-{uuid.uuid4().hex}"
-        meeting = (_join, backend_config.backend, path, world)
+        meeting = f"file://{backend_config.folder}/meeting-{uuid.uuid4().hex}"
         ranks = range(world if world > 1 else 0)
-        ray.get([worker_group.execute_single_async(rank, *meeting, rank) for rank in ranks])
+        ray.get([worker_group.execute_single_async(k, _join, meeting, k, world) for k in ranks])
 
     def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         worker_group.execute_async(_leave)
 
 
-def _join(backend: str, path: Path, world: int, rank: int) -> None:
+def _join(meeting: str, rank: int, world: int) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
-    torch.distributed.init_process_group(
-        backend, init_method=f"file://{path}", rank=rank, world_size=world
-    )
+    torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)
 
 
 def _leave() -> None:

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import nn
 
 from ebflow.checkpoint import check, load
 from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
-from pipelines import store
+from pipelines import metrics_log, store
 from pipelines.cluster.connection import uses_ray_train
-from pipelines.cluster.environment import embedded
 from pipelines.config import ClusterConfig, Training
 from pipelines.data.dataset import Dataset
-from pipelines.tracking import metrics_log
-from pipelines.tracking.metrics_log import Row
+from pipelines.interruption import Watchdog, defer_sigint, hung
+from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.guards import Watchdog, defer_sigint, hung
-from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
+from pipelines.training.resumable import Checkpoints, ResumableTraining
 from pipelines.training.sharding import shard_weights
 from pipelines.training.trainers import build
 
@@ -33,22 +32,19 @@ CHECKPOINTS = "checkpoints"
 REPORT_S = 1.0
 SAVE_S = 20.0
 
-Report = Callable[[Sequence[Row], bool], None]
-"""Reports rows; the flag is True if a checkpoint follows (:meth:`Reporter.log`)."""
-
 
 @dataclass(frozen=True)
 class WorkerContext:
     """A worker's place among the others; by default it is alone, in the process of its stage.
 
     Arguments:
-        report: Reports rows; all workers do so alike.
+        report: Reports rows, as :meth:`Reporter.log` does; all workers do so alike.
         shard: Its rank, and how many there are.
         local_rank: Its rank on its node.
         device: Its GPU, if it has one.
     """
 
-    report: Report
+    report: Callable[[Sequence[Row], bool], None]
     shard: tuple[int, int] = (0, 1)
     local_rank: int = 0
     device: torch.device = torch.device("cuda", 0)
@@ -78,11 +74,11 @@ def fit(
         start: The file of the fitted chain; or the folder of a checkpoint, whose flow is trained
             on.
         work: Folder of the checkpoints.
-        reporter: Reports the metrics.
+        reporter: Reports the metrics; the caller finishes it.
         here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
 
     Returns:
-        As :meth:`Recorder.finish`, and ``began``.
+        As :func:`run_with_checkpoints`.
 
     Raises:
         BadInput: If a worker does not see the store, or what is to be read there.
@@ -90,18 +86,11 @@ def fit(
             again, or had no validation before.
     """
     here = not uses_ray_train(config.cluster) if here is None else here
-    job = {"config": config.model_dump(mode="json"), "store": store.identity()}
-    job |= {"data": str(data), "start": str(start), "work": str(work)}
     if here:
-        result = train(job, alone(reporter, work))
-    else:
-        from pipelines.training.launch import launch
+        return train(config, data, start, work, alone(reporter, work))
+    from pipelines.training.launch import launch
 
-        result = launch(config, job, reporter)
-    if "error" in result:
-        raise result["error"]
-    reporter.finish()
-    return result
+    return launch(config, data, start, work, reporter)
 
 
 def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> None:
@@ -116,20 +105,11 @@ def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> No
         check(output / name)
 
 
-def train(job: dict[str, Any], place: WorkerContext) -> dict[str, Any]:
-    """Trains a flow as one worker; returns as :func:`run_with_checkpoints`.
-
-    Arguments:
-        job: ``config`` (fields of :class:`Training`), ``data`` (the prepared folder), ``start``
-            (as of :func:`fit`), ``work`` (where checkpoints are) and ``store`` (the id of the
-            store that all of them lie in).
-        place: Where the worker stands.
-    """
-    if not embedded():
-        store.require_same_store(job["store"])
-    config = Training.model_validate(job["config"])
+def train(
+    config: Training, data: Path, start: Path, work: Path, place: WorkerContext
+) -> dict[str, Any]:
+    """Trains a flow as one worker; arguments and result are those of :func:`fit`."""
     torch.set_num_threads(config.train.threads)
-    data, start, work = (Path(job[name]) for name in ("data", "start", "work"))
 
     def made() -> ResumableTraining:
         return build(
@@ -149,6 +129,8 @@ def run_with_checkpoints(
 ) -> dict[str, Any]:
     """Trains, from the last sound checkpoint on if there is one.
 
+    A lone worker that is interrupted saves a checkpoint first.
+
     Arguments:
         made: Makes the training.
         work: Where checkpoints and rows go.
@@ -156,15 +138,28 @@ def run_with_checkpoints(
         patience: Seconds without an event after which the process is ended.
 
     Returns:
-        As :meth:`Recorder.finish`, and ``began``.
+        As :meth:`Recorder.finish`, and ``began``, the time at which its loop started.
     """
     work.mkdir(parents=True, exist_ok=True)
-    with Watchdog(work, place.shard[0], patience) as watchdog:
-        recorder = _resumed(made(), work, place)
-        ended = {"began": time.time(), **_run(recorder, watchdog)}
-    if place.local_rank == 0:
-        store.evict(work / CHECKPOINTS)
-    return ended
+    try:
+        with Watchdog(work, place.shard[0], patience) as watchdog:
+            recorder, began = _resumed(made(), work, place), time.time()
+            with defer_sigint() as interrupted:
+                if recorder.lone:
+                    recorder.trainer.between = partial(_heed, interrupted, recorder)
+                for event in recorder.trainer.run():
+                    recorder.take(event)
+                    watchdog.feed()
+                return {"began": began, **recorder.finish()}
+    finally:
+        if place.local_rank == 0:
+            store.evict(work / CHECKPOINTS)
+
+
+def _heed(interrupted: Callable[[], bool], recorder: "Recorder") -> None:
+    if interrupted():
+        recorder.save()
+        raise KeyboardInterrupt
 
 
 def _device(config: ClusterConfig, place: WorkerContext) -> torch.device:
@@ -172,24 +167,6 @@ def _device(config: ClusterConfig, place: WorkerContext) -> torch.device:
         return torch.device("cpu")
     torch.cuda.set_device(place.device)
     return place.device
-
-
-def _run(recorder: "Recorder", watchdog: Watchdog) -> dict[str, Any]:
-    """Trains to the end; a lone worker that is interrupted saves a checkpoint first."""
-    trainer = recorder.trainer
-    with defer_sigint() as interrupted:
-        if recorder.lone:
-            trainer.between = partial(_heed, interrupted, recorder)
-        for event in trainer.run():
-            recorder.take(event)
-            watchdog.feed()
-        return recorder.finish()
-
-
-def _heed(interrupted: Callable[[], bool], recorder: "Recorder") -> None:
-    if interrupted():
-        recorder.save()
-        raise KeyboardInterrupt
 
 
 def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
@@ -205,20 +182,14 @@ def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "R
     checkpoints = Checkpoints(work / CHECKPOINTS)
     if place.local_rank == 0:
         store.download(checkpoints.folder)
-    trainer.wait()
-    found, why = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
-    step = int(trainer.agreed(-1 if found is None else found))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    newest, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
+    step = int(trainer.agreed(-1 if newest is None else newest))
     if step >= 0:
-        resume(trainer, checkpoints.path(step), best=checkpoints.best(step))
-        why = why or f"resumes from step {step}"
-    return Recorder(trainer, work, place, why)
-
-
-def row(trainer: ResumableTraining, event: Event) -> metrics_log.Row:
-    """Returns an event of a trainer as a row of its file."""
-    share = 1.0 if trainer.verdict else min(1.0, trainer.progress)
-    fields = {"note": event.note, "metrics": event.metrics, "text": event.text}
-    return metrics_log.row(event.kind, trainer.step, share, **fields)
+        checkpoints.resume(trainer, step)
+        note = note or f"resumes from step {step}"
+    return Recorder(trainer, work, place, note)
 
 
 class Recorder:
@@ -240,16 +211,18 @@ class Recorder:
         self.trainer, self.place = trainer, place
         self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints = Checkpoints(work / CHECKPOINTS)
-        restarted = Event(metrics_log.RESTARTED, trainer.step, {}, note=note)
-        self.rows = [row(trainer, restarted)] if trainer.step or note else []
+        self.rows: list[Row] = []
         self.reported = self.saved = time.monotonic()
+        if trainer.step or note:
+            share = min(1.0, trainer.progress)
+            self.rows.append(metrics_log.row(metrics_log.RESTARTED, trainer.step, share, note))
 
     def take(self, event: Event) -> None:
         """Takes an event; reports it, with those before it, when it is time.
 
         The last one is left to :meth:`finish`.
         """
-        self.rows.append(row(self.trainer, event))
+        self.rows.append({**vars(event), "time": time.time()})
         validated = event.kind == "validate"
         if self.trainer.verdict:
             return

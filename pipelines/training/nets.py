@@ -1,6 +1,6 @@
 """From a model's configuration and the shape of the data to a flow.
 
-Functions that create a flow import the library themselves: the others need no torch.
+What needs torch imports it itself: the command line reads this module first.
 """
 
 import math
@@ -51,14 +51,13 @@ def net(
     Raises:
         BadInput: If the architecture is not for such a shape.
     """
-    from pipelines.training.architectures import ARCHITECTURES
+    from pipelines.training.rivals import ARCHITECTURES
 
     event = _event(model.architecture, shape)
     architecture = ARCHITECTURES[model.architecture]
-    base = _base(model.base, mixture)
-    shared = {"base": base, "context": context, "generator": generator, "dtype": dtype}
+    shared = {"context": context, "generator": generator, "dtype": dtype}
     try:
-        return architecture(event, **options(model), **shared)
+        return architecture(event, base=_base(model.base, mixture), **options(model), **shared)
     except ValueError as error:
         found = f"{model.architecture} for examples of shape {tuple(shape)}"
         raise BadInput(option="--model.architecture", found=found, hint=str(error)) from None

@@ -5,18 +5,17 @@ between them. A resumed training gives the same bits as one that never stopped. 
 are those of one training: the last two and the best, any of which may be corrupt.
 """
 
-import math
 import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 
 from ebflow.checkpoint import UNFIT, Checkpoint, check, read, write
 from ebflow.errors import BadInput
@@ -40,11 +39,11 @@ class Clock:
     def __call__(self, name: str) -> Iterator[None]:
         """Measures a block."""
         outer, self._inner = self._inner, 0.0
-        begin = time.perf_counter()
+        start = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - begin
+            spent = time.perf_counter() - start
             self.totals[name] = self.total(name) + spent - self._inner
             self._inner = outer + spent
 
@@ -53,7 +52,7 @@ class Clock:
         return self.totals.get(name, 0.0)
 
     def restore(self, totals: dict[str, float]) -> None:
-        """Resumes from the totals of an earlier clock; laps begin now."""
+        """Resumes from the totals of an earlier clock; laps start now."""
         self.totals = {name: float(seconds) for name, seconds in totals.items()}
         self._laps = dict(self.totals)
 
@@ -117,31 +116,6 @@ class ResumableTraining(ABC):
         torch.distributed.broadcast(shared, 0)
         return float(shared)
 
-    def wait(self) -> None:
-        """Waits until all workers are here."""
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
-
-
-def plain(state: State) -> dict[str, Any]:
-    """Returns a state JSON-able: None for numbers that are not finite."""
-    return {
-        key: {k: _finite(v) for k, v in value.items()} if key == "best" else _finite(value)
-        for key, value in asdict(state).items()
-    }
-
-
-def state_of(plain: dict[str, Any]) -> State:
-    """Returns the state that :func:`plain` made JSON-able."""
-    best = {name: value for name, value in plain["best"].items() if value is not None}
-    loss = math.nan if plain["train_loss"] is None else plain["train_loss"]
-    lowest = math.inf if plain["lowest"] is None else plain["lowest"]
-    return State(**{**plain, "best": Validation(**best), "train_loss": loss, "lowest": lowest})
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
 
 class Checkpoints:
     """The checkpoints of one training, by their steps; one process writes at a time.
@@ -160,10 +134,6 @@ class Checkpoints:
         """Returns the folder of the checkpoint of a step."""
         return self.folder / f"step-{step}"
 
-    def best(self, step: int) -> Path:
-        """Returns the folder of the best checkpoint by validation up to a step's."""
-        return self.path(read(self.path(step), only=()).state["progress"]["best_step"])
-
     def save(self, training: ResumableTraining) -> None:
         """Writes a checkpoint, and removes those that are not needed any more.
 
@@ -179,30 +149,34 @@ class Checkpoints:
     def newest(self) -> tuple[int | None, str]:
         """Returns the latest step from which a training can resume, None if there is none.
 
-        Reads all of it, and of the best checkpoint before it, once.
+        Reads all of it, and of the best checkpoint before it, once. Removes corrupt ones after it,
+        so that they count for none of the latest.
 
         Returns:
-            The step; and one line on corrupt checkpoints after it, empty if there are none.
+            The step; and one line on corrupt checkpoints, empty if there are none.
         """
-        newest, corrupt = None, []
+        corrupt = []
         for step in sorted(self._steps(), reverse=True):
             try:
-                self._check(step)
+                best = check(self.path(step))["progress"]["best_step"]
+                if best != step:
+                    check(self.path(best))
             except BadInput as error:
                 corrupt.append(str(error))
+                shutil.rmtree(self.path(step))
             else:
-                newest = step
-                break
-        if not corrupt:
-            return newest, ""
-        resumes = "starts again" if newest is None else f"resumes from step {newest}"
-        return newest, f"{'; '.join(corrupt)}; training {resumes}"
+                line = f"{'; '.join(corrupt)}; training resumes from step {step}"
+                return step, line if corrupt else ""
+        return None, f"{'; '.join(corrupt)}; training starts again" if corrupt else ""
 
-    def _check(self, step: int) -> None:
-        """Raises BadInput unless a step's checkpoint, and the best one up to it, are intact."""
-        best = check(self.path(step))["progress"]["best_step"]
-        if best != step:
-            check(self.path(best))
+    def resume(self, training: ResumableTraining, step: int) -> None:
+        """Resumes a training from a step, with the best validation before it."""
+        best = self._best(step)
+        resume(training, self.path(step), best=self.path(best))
+
+    def _best(self, step: int) -> int:
+        """Returns the step of the best checkpoint by validation up to a step's."""
+        return read(self.path(step), only=()).state["progress"]["best_step"]
 
     def _prune(self, step: int) -> None:
         """Removes checkpoints that the latest do not need, and those of later steps."""
@@ -210,7 +184,7 @@ class Checkpoints:
         needed = set(latest)
         for other in latest:
             with suppress(BadInput):
-                needed.add(read(self.path(other), only=()).state["progress"]["best_step"])
+                needed.add(self._best(other))
         paths = {self.path(s) for s in needed}
         for path in self.folder.iterdir():
             if path not in paths:
@@ -243,36 +217,57 @@ def resume(
     Raises:
         BadInput: if it is corrupt, of other data, or does not fit this training.
     """
-    saved = _read_for(training, folder)
-    with _fits(folder):
-        step, best_step = (saved.state["progress"][name] for name in ("step", "best_step"))
-    if best is not None and best_step != step:
-        other = _read_for(training, best)
-        with _fits(best):
-            if other.state["progress"]["step"] == best_step:
-                training.unpack(other)
-                training.remember()
-    with _fits(folder):
-        training.unpack(saved)
-        if best_step == step:
-            training.remember()
+    progress = read(folder, only=()).state.get("progress") or {}
+    if best is not None and progress.get("best_step") != progress.get("step"):
+        _unpack(training, best)
+        training.remember()
+    _unpack(training, folder)
+    if training.state.best_step == training.step:
+        training.remember()
 
 
-def _read_for(training: ResumableTraining, folder: str | Path) -> Checkpoint:
-    """Returns a checkpoint of a training with the same data and seed."""
-    saved = read(folder)
-    for name, expected in training.identity.items():
-        with _fits(folder):
-            actual = saved.state.get("training", {}).get(name)
-        if actual != expected:
-            found = f"a training with {name} {actual}"
-            raise BadInput(file=folder, found=found, expected=expected)
-    return saved
-
-
-@contextmanager
-def _fits(folder: str | Path) -> Iterator[None]:
+def _unpack(training: ResumableTraining, folder: str | Path) -> None:
+    """Restores a checkpoint of an equal training."""
     try:
-        yield
+        saved = read(folder)
+        for name, expected in training.identity.items():
+            actual = saved.state.get("training", {}).get(name)
+            if actual != expected:
+                found = f"a training with {name} {actual}"
+                raise BadInput(file=folder, found=found, expected=expected)
+        training.unpack(saved)
+    except BadInput:
+        raise
     except UNFIT as error:
         raise BadInput(f"does not fit this training: {error!r}", file=folder) from error
+
+
+# The parts of a checkpoint
+
+
+def state_of(progress: dict[str, Any]) -> State:
+    """Returns the state that ``asdict`` made JSON-able."""
+    return State(**{**progress, "best": Validation(**progress["best"])})
+
+
+def flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Returns the tensors of an optimizer's state by name, and its parameter groups."""
+    tensors = {
+        f"optimizer.{index}.{name}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for name, value in values.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the optimizer's state of which ``flatten`` returned the parts."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        state.setdefault(parameter_of(key), {})[key.split(".", 2)[2]] = value
+    return {"state": state, "param_groups": groups}
+
+
+def parameter_of(key: str) -> int:
+    """Returns the number of the parameter that has a tensor of the optimizer's state."""
+    return int(key.split(".", 2)[1])

@@ -21,9 +21,9 @@ from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import AUGMENTATIONS, Augmentation, composed, noised
 from pipelines.training.flow_training import FlowTraining
-from pipelines.training.learned_inverses import RIVALS
 from pipelines.training.losses import StabilizedLoss, epochs, geometric, multistep
 from pipelines.training.nets import net
+from pipelines.training.rivals import RIVALS
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
@@ -58,7 +58,7 @@ def build(
         dataset,
         loss=loss,
         watch=loss.hyperparameters,
-        optimizer=partial(_optimizer, train, flow, _rate(train, dataset.split("train").width)),
+        optimizer=partial(_optimizer, train, flow, dataset.split("train").width),
         schedule=_schedule(train),
         decay=_decay(train),
         augment=_augment(train, dataset.split("train").shape),
@@ -137,21 +137,18 @@ def _objective(objective: Objective, anchor: Anchor) -> objectives.Objective:
     return partial(function, **objective.arguments)
 
 
-def _rate(config: TrainConfig, width: int) -> float:
-    """Returns the learning rate for events of ``width`` elements."""
-    return config.lr * math.sqrt((config.lr_width or width) / width)
-
-
 def _optimizer(
-    config: TrainConfig, flow: Flow, rate: float, parameters: Iterable[nn.Parameter]
+    config: TrainConfig, flow: Flow, width: int, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
+    """Returns the optimizer; its learning rate is for events of ``width`` elements."""
     kinds = {
         "adam": partial(torch.optim.Adam, fused=True),
         "adamw": partial(adamw, flow),
         "rmsprop": torch.optim.RMSprop,
         "sgd": partial(torch.optim.SGD, fused=True),
     }
-    return kinds[config.optimizer](parameters, lr=rate, weight_decay=config.weight_decay)
+    lr = config.lr * math.sqrt((config.lr_width or width) / width)
+    return kinds[config.optimizer](parameters, lr=lr, weight_decay=config.weight_decay)
 
 
 def _schedule(config: TrainConfig) -> Schedule:

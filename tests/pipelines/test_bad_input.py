@@ -207,7 +207,9 @@ def test_where_nothing_can_be_written(home, ebflow, monkeypatch, words):
     refused(result, "EBFLOW_HOME: found /proc, where one may not write", home)
 
 
-@pytest.mark.parametrize("place", ["garbage", "localhost:5000", "runs/mlflow"])
+@pytest.mark.parametrize(
+    "place", ["garbage", "localhost:5000", "runs/mlflow", "http://[::1", "http://h:port"]
+)
 @pytest.mark.parametrize("words", ["run density", "submit density --dry-run", "runs", "ui"])
 def test_a_tracking_server_is_a_url(home, ebflow, monkeypatch, place, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place)

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from ebflow.checkpoint import read
-from pipelines.tracking import metrics_log
+from pipelines import metrics_log
 
 from .buckets import BUCKET, KEYS
 from .conftest import Store

@@ -31,7 +31,7 @@ from pipelines.config import (
 )
 from pipelines.config.files import checked, dump, overlaid, read
 from pipelines.config.objective import OBJECTIVES
-from pipelines.training.learned_inverses import RIVALS
+from pipelines.training.rivals import RIVALS
 
 
 def parsed(*words):

@@ -315,6 +315,17 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
     assert (again.value[1].path / "value.txt").read_text() == "6"
 
 
+def test_a_stage_that_fails_leaves_nothing_on_a_node_that_has_a_bucket(
+    engine, home, monkeypatch, tmp_path
+):
+    """It may be tried again on another node, and copies its checkpoints from the bucket."""
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    ERRORS["write"] = OSError("disk")
+    with pytest.raises(StageFailed, match="disk"):
+        engine().run(graph())
+    assert not list((home / "work").glob("write/*"))
+
+
 def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
     def planned(graph, **options):
         found = plan(graph, **options).statuses

@@ -58,9 +58,9 @@ def test_a_loss_that_is_not_finite_stops_a_run_without_a_retry(tmp_path):
     assert not (store.root / "runs").exists()
 
 
-def test_ray_listens_on_loopback_alone(tmp_path):
+def test_ray_and_its_workers_listen_on_loopback_alone(tmp_path):
     store = Store(tmp_path)
-    process = store.start("run", "density", *LONG)
+    process = store.start("run", "density", *LONG, "--workers", "2")
     training_of(store)
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")

@@ -146,6 +146,7 @@ def test_the_stages_are_found():
         ("pipelines.density.train", "pipelines.config.training"),
         ("pipelines.density.train", "pipelines.training.nets"),
         ("pipelines.density.report", "pipelines.density.likelihoods"),
+        ("pipelines.density.report", "pipelines.metrics_log"),
         ("pipelines.paper.peer", "pipelines.data.dataset"),
         ("pipelines.paper.compare", "pipelines.paper.scores"),
         ("pipelines.paper.fill", "ebflow.train"),
@@ -160,7 +161,7 @@ def test_the_stages_are_found():
 )
 def test_a_stage_follows_what_it_imports(stage, module):
     assert module in closure(stage)
-    carriers = ("pipelines.store", "pipelines.training.stage_reports")
+    carriers = ("pipelines.store", "pipelines.tracking")
     assert not [name for name in closure(stage) if name.startswith(carriers)]
 
 

@@ -12,12 +12,12 @@ from ebflow.bijections import Dense
 from ebflow.loss import Loss
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.training.architectures import load
-from pipelines.training.learned_inverses import (
+from pipelines.training.rivals import (
     RIVALS,
     DenseWithInverse,
     free_form,
     inverse_error,
+    load,
     self_normalizing,
 )
 from tests.library.bijections.cases import matrix, seeded, stirred
@@ -99,7 +99,7 @@ def test_free_form_has_the_gradient_of_the_log_determinant_over_all_directions()
     """√D times the unit vectors have the mean outer product I."""
     layer = DenseWithInverse(matrix(SIZE), None)
     x, v = points(SIZE), math.sqrt(SIZE) * torch.eye(SIZE)
-    _, log_det, error = layer.free_form(x, v)
+    _, log_det, error = layer.reconstruct(x, v)
     (found,) = torch.autograd.grad(log_det.mean(), layer.weight, retain_graph=True)
     torch.testing.assert_close(found, torch.linalg.inv(layer.weight.detach()).mT, **CLOSE)
     assert float(error.detach().max()) < 1e-20

@@ -1,6 +1,5 @@
 """From the configuration of a model to a flow that trains and comes back from its checkpoint."""
 
-import inspect
 import math
 
 import pytest
@@ -22,9 +21,9 @@ from pipelines.config import (
 from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.training.architectures import ARCHITECTURES
 from pipelines.training.nets import fits, net, options
 from pipelines.training.resumable import save_training
+from pipelines.training.rivals import ARCHITECTURES
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)

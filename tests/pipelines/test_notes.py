@@ -10,7 +10,6 @@ from pipelines.engine.publishing import _title
 from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import describe
-from pipelines.tracking.notes import note, numbers, table
 
 LOSSES = {
     "dsm σ 0.3 + anchor": Dsm(),
@@ -48,18 +47,6 @@ def test_what_runs_may_be_found_by():
     }
     glow = config.changed(model={"architecture": "glow"})
     assert graph.describe(glow).tags["ebflow.net"] == "glow"
-
-
-def test_a_description_in_markdown():
-    assert table(("a", "b"), [("x", "1")]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
-    assert numbers({"b": 2.0, "a": 1 / 3}).splitlines()[2:] == [
-        "| `a` | 0.333333 |",
-        "| `b` | 2 |",
-    ]
-    assert numbers({}) == ""
-    assert note("What.", "ebflow run x", "Told.") == (
-        "What.\n\nTold.\n\nTo reproduce it:\n\n```sh\nebflow run x\n```"
-    )
 
 
 ROW = {

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import RayError
 
+from pipelines import metrics_log
 from pipelines.cluster.messages import Messages
 from pipelines.config import ChainConfig
 from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
 from pipelines.reporting import terminal as shown_on
 from pipelines.reporting.terminal import Progress, terminal
-from pipelines.tracking import metrics_log
 from pipelines.tracking.reporter import Reporter
 
 from .untracked import Untracked

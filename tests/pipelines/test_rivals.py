@@ -15,6 +15,7 @@ import ebflow
 from ebflow import preprocessing
 from ebflow.architectures import dense
 from ebflow.errors import BadInput
+from pipelines import metrics_log as logged
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
@@ -26,7 +27,6 @@ from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.graph import check
 from pipelines.paper.peer import Preprocessed, fit
 from pipelines.reporting.statistics import student
-from pipelines.tracking import metrics_log as logged
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
 RIVALS, SCORES, TABLES, ANCHOR = (

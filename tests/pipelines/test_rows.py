@@ -1,6 +1,6 @@
 """The file of metrics."""
 
-from pipelines.tracking import metrics_log
+from pipelines import metrics_log
 
 
 def row(step, kind="log", **metrics):

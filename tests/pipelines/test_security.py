@@ -16,7 +16,7 @@ import pytest
 
 from ebflow.checkpoint import load, read
 from ebflow.errors import BadInput
-from pipelines import store
+from pipelines import metrics_log, store
 from pipelines.cluster import connection
 from pipelines.cluster.job import checkout
 from pipelines.config import Training
@@ -25,7 +25,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
-from pipelines.tracking import metrics_log
 from pipelines.training.resumable import save_training
 from tests.pipelines.trainers import build
 

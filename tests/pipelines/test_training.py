@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import ray.train.torch
 import torch
+from mlflow.exceptions import MlflowException
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.errors import BadInput, NonFinite
 from ebflow.history import Event
 from ebflow.randomness import RowGenerator
+from pipelines import interruption, metrics_log
 from pipelines.cluster import environment
 from pipelines.config import (
     AnchorConfig,
@@ -38,10 +40,9 @@ from pipelines.engine.attempts import is_transient
 from pipelines.errors import failure
 from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import ClassifierConfig
-from pipelines.tracking import metrics_log
+from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
-from pipelines.training import guards, launch, loop, trainers
-from pipelines.training.guards import defer_sigint
+from pipelines.training import launch, loop, trainers
 from pipelines.training.launch import Reports
 from pipelines.training.loop import Recorder, WorkerContext, alone
 from pipelines.training.preprocessing import baseline, fitted
@@ -360,7 +361,7 @@ def test_a_second_interruption_does_not_wait():
 
 
 def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
-    monkeypatch.setattr(guards, "HELD_S", 0.01)
+    monkeypatch.setattr(interruption, "HELD_S", 0.01)
     with pytest.raises(KeyboardInterrupt), defer_sigint():
         signal.raise_signal(signal.SIGINT)
         for _ in range(1000):
@@ -409,6 +410,25 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     assert again["steps"] == 12
     rows = rows_of(work)
     assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESTARTED]
+
+
+class Away:
+    """The run of a stage whose server is away."""
+
+    def send(self, rows):
+        pass
+
+    def complete(self, rows):
+        raise MlflowException("away")
+
+
+def test_a_training_ends_while_mlflow_is_away(dataset, home, tmp_path):
+    config, chain = Training(train=SHORT), tmp_path / "chain.safetensors"
+    fitted(config.chain, dataset).save(chain)
+    reporter = Reporter(tmp_path / metrics_log.FILE, Away())
+    loop.fit(config, dataset.folder, chain, tmp_path, reporter, here=True)
+    with pytest.raises(MlflowException, match="away"):
+        reporter.finish()
 
 
 def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp_path):
@@ -474,12 +494,14 @@ def test_between_reports_rows_gather(tmp_path):
 def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypatch, tmp_path):
     """What it returned, Ray would hold until the others, which wait for it, are through."""
 
-    def train(job, place):
+    def train(*words):
         raise error
 
     monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
     monkeypatch.setattr(launch, "train", train)
-    job = {"data": str(tmp_path), "start": str(tmp_path)}
+    monkeypatch.setattr(launch, "embedded", lambda: True)
+    job = dict.fromkeys(("data", "start"), str(tmp_path)) | {"work": str(tmp_path / "work")}
+    job["config"] = Training().model_dump(mode="json")
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):
             launch.worker(job)

@@ -4,7 +4,7 @@ import torch
 
 import ebflow
 from ebflow.architectures import dense
-from pipelines.training.architectures import DenseLU, load
+from pipelines.training.rivals import DenseLU, load
 from tests.library import reference
 from tests.library.bijections.cases import rotation, seeded, stirred
 from tests.library.conftest import double_precision  # noqa: F401

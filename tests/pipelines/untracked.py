@@ -1,10 +1,11 @@
 """Runs of stages that no server keeps."""
 
-from pipelines.tracking import metrics_log
+from pipelines import metrics_log
 from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import StageRun
 
 
-class Untracked:
+class Untracked(StageRun):
     """A stage's run that keeps what is logged."""
 
     def __init__(self, output=None, work=None):

@@ -5,16 +5,18 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from ebflow.errors import BadInput, NonFinite
-from pipelines import store
+from pipelines import metrics_log, store
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
 from pipelines.engine import Artefact, Source
 from pipelines.engine.stages import key_of
 from pipelines.errors import StageFailed
 from pipelines.store import Record
-from pipelines.tracking import metrics_log
+from pipelines.tracking.run import StageRun
+from pipelines.tracking.tracker import connect
 from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import concurrency, outcomes, trial_needs
@@ -118,7 +120,7 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     metrics_log.append(file, [validated(1, 5.0), validated(2, 4.0)])
     store.upload(file)
     shutil.rmtree(work)
-    search = SimpleNamespace(work=work, adopt=lambda run_id: None)
+    search = SimpleNamespace(work=work, id="search")
     run = Mock(id="run", complete=completed.extend)
     monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
@@ -149,6 +151,50 @@ def test_a_diverged_trial_keeps_its_step_and_seconds(tmp_path, monkeypatch):
     found = outcome(TuneConfig().start, proposal, reports[-1], "")
     assert (found.state, found.nll, found.step, found.seconds) == (FAILED, None, 3, 3.0)
     assert "step 4: the loss is nan" in found.reason
+
+
+def test_mlflow_may_be_away_while_a_trial_starts(monkeypatch, tmp_path):
+    trained = []
+
+    def away(run_id):
+        raise MlflowException("away")
+
+    context, chain = SimpleNamespace(get_trial_id=lambda: "a"), SimpleNamespace(save=print)
+    monkeypatch.setattr(trials.tune, "report", lambda metrics: None)
+    monkeypatch.setattr(trials.tune, "get_context", lambda: context)
+    monkeypatch.setattr(trials, "fitted", lambda config, dataset: chain)
+    monkeypatch.setattr(trials, "Dataset", lambda data: None)
+    monkeypatch.setattr(trials, "fit", lambda *words, here: trained.append(words))
+    search = SimpleNamespace(id="search", client=SimpleNamespace(get_run=away))
+    proposal = {"training": searched().start.model_dump(mode="json")}
+    trials.train(proposal, data=tmp_path, work=tmp_path, search=search)
+    assert len(trained) == 1
+
+
+def test_a_trial_that_ended_without_mlflow_is_completed_by_the_search(tracking_home, monkeypatch):
+    tracker = connect("tests", "key")
+    search = StageRun(tracker.client, tracker.start("search", {}))
+    search.work = tracking_home
+    folder = tracking_home / trials.TRIALS / "a"
+    folder.mkdir(parents=True)
+    metrics_log.append(
+        folder / metrics_log.FILE, [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
+    )
+    monkeypatch.setattr(TrialRuns, "search", search, raising=False)
+    monkeypatch.setattr(TrialRuns, "base", searched().start, raising=False)
+    fields = {"number": 0, "training": searched().start.model_dump(mode="json")}
+    trial = SimpleNamespace(
+        trial_id="a",
+        config=fields,
+        status="TERMINATED",
+        last_result={"nll": 2.0, "share": 1.0, "done": True},
+    )
+    callback = TrialRuns()
+    callback.on_trial_start(trial=trial)
+    callback.on_trial_complete(trial=trial)
+    run = trials.find(search, "a")
+    found = tracker.client.get_run(run.id)
+    assert (found.info.status, found.data.metrics["val/nll"]) == ("FINISHED", 2.0)
 
 
 def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):

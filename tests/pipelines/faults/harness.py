@@ -11,7 +11,7 @@ import mlflow
 import psutil
 
 from ebflow.checkpoint import read
-from pipelines.tracking import metrics_log
+from pipelines import metrics_log
 
 STEPS = 1200
 LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.log-every", "25")

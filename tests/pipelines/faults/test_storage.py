@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines.tracking import metrics_log
+from pipelines import metrics_log
 
 from ..conftest import Store
 from .harness import artefact, end, ends_well, noted, same, start, training_of, wait

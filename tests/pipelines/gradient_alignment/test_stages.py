@@ -8,13 +8,13 @@ import torch
 from ebflow.architectures import dense
 from ebflow.checkpoint import load, save
 from ebflow.train import Trainer
+from pipelines import metrics_log
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers, classify, flow, measure, reference
 from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
 from pipelines.gradient_alignment.reference import unit_rows
-from pipelines.tracking import metrics_log
 from pipelines.training import loop
 from pipelines.training.resumable import Checkpoints
 

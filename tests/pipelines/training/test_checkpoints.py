@@ -67,10 +67,20 @@ def test_one_whose_best_is_damaged_or_gone_is_not_gone_on_from(checkpoints, trai
     damage(checkpoints, 2)
     step, message = checkpoints.newest()
     assert step is None and message.endswith("training starts again")
-    save(checkpoints, training, (2, 2), (4, 2), (6, 6))
+    save(checkpoints, training, (4, 4), (6, 6))
     assert checkpoints.newest() == (6, "")
     (checkpoints.path(6) / "state.json").unlink()
     assert checkpoints.newest()[0] == 4
+
+
+def test_a_corrupt_one_does_not_push_out_a_sound_one(checkpoints, training):
+    """As one that was half uploaded when its node was lost."""
+    save(checkpoints, training, (2, 2), (4, 4))
+    damage(checkpoints, 4)
+    assert checkpoints.newest()[0] == 2
+    save(checkpoints, training, (5, 5))
+    damage(checkpoints, 5)
+    assert checkpoints.newest()[0] == 2
 
 
 def test_what_is_beyond_the_present_step_goes(checkpoints, training):

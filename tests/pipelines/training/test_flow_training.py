@@ -255,11 +255,6 @@ def test_fewer_rows_are_seen_at_a_time(digits):
     assert rows == [16] * 4
 
 
-def test_a_mean_over_the_batch_is_not_of_parts(digits):
-    with pytest.raises(ValueError, match="accumulate: found 2 with latent_mean"):
-        trainer(digits, accumulate=2, loss=dict(latent_mean=1.0))
-
-
 def conditional(size=300, **options):
     """Returns a training of rows in memory, x ~ N(c, 1), given contexts."""
     c = torch.randn(size, 1, generator=seeded(1))

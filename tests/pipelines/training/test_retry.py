@@ -131,7 +131,7 @@ def test_a_training_that_was_killed_comes_to_the_same(digits, tmp_path, at):
         if len(events) == at:
             break
     again, (step, _) = made(digits, 13), kept.newest()
-    resume(again, kept.path(step), best=kept.best(step))
+    kept.resume(again, step)
     list(again.run())
     same(again, ended(digits))
 
@@ -149,19 +149,6 @@ def test_one_between_two_validations_remembers_the_best(digits, tmp_path):
     resume(again, tmp_path / "last", best=tmp_path / "best")
     assert again.step == 11 and again.best.state["progress"]["step"] == 10
     assert ("resume", 10) in kinds(again.run())
-
-
-def test_a_best_of_another_training_is_not_gone_back_to(digits, tmp_path):
-    """One that was saved later, as where the best is written more often than the last."""
-    training = made(digits)
-    for event in training.run():
-        if event.best and event.step in (5, 15):
-            save_training(training, tmp_path / "best")
-        if event.kind == "log" and event.step == 10:
-            save_training(training, tmp_path / "last")
-    again = made(digits)
-    resume(again, tmp_path / "last", best=tmp_path / "best")
-    assert again.step == 10 and again.state.best_step == 5 and again.best is None
 
 
 def test_without_a_finite_start_it_fails_with_one_line(digits):

@@ -1,9 +1,10 @@
-"""The file that a training appends its metrics to: one JSON object a line.
+"""The rows that a training reports, their file, and the curve that stands after restarts.
 
 A row has ``kind`` (``log``, ``validate``, ``failure`` of workers, ``restart`` where a worker
 resumes, or ``resume`` where a training went back from a loss that was not finite), ``step``,
 ``share`` (of the training that is done), ``time`` (seconds since 1970), ``metrics``, ``note``
 (a line for the user, mostly empty) and ``text`` (the progress, if step and NLL do not say it).
+All but the time are those of an :class:`~ebflow.history.Event`.
 """
 
 import json
@@ -29,10 +30,10 @@ def row(kind: str, step: int, share: float, note: str = "", **more: Any) -> Row:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Appends rows, in one piece where the disk has room for it.
+    """Appends rows to a file, one JSON object a line.
 
     Raises:
-        OSError: If it has not; a row may be left torn.
+        OSError: If the disk is full; a row may be left torn.
     """
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     with path.open("ab", buffering=0) as stream:
@@ -61,7 +62,7 @@ def read(path: Path) -> list[Row]:
 
 
 def curve(rows: Iterable[Row], kind: str) -> list[Row]:
-    """Returns the rows of a kind by rising step, less those that a restart took back."""
+    """Returns the standing rows of a kind."""
     return [row for row in standing(rows) if row["kind"] == kind]
 
 
@@ -74,14 +75,6 @@ def standing(rows: Iterable[Row]) -> list[Row]:
         elif row["kind"] != FAILURE:
             kept[row["step"], row["kind"]] = row
     return [kept[place] for place in sorted(kept)]
-
-
-def first_reports(rows: Sequence[Row]) -> list[Row]:
-    """Returns the standing rows as they were first reported, before restarts repeated them."""
-    first: dict[tuple[int, str], Row] = {}
-    for row in rows:
-        first.setdefault((row["step"], row["kind"]), row)
-    return [first[row["step"], row["kind"]] for row in standing(rows)]
 
 
 def failures(rows: Sequence[Row]) -> dict[str, str]:

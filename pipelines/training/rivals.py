@@ -1,0 +1,270 @@
+r"""Rivals of lazily refreshed normalizers: factorized dense layers, and learned inverses.
+
+``DenseLU`` has W = P L U, where P is a fixed permutation, L has a diagonal of ones, and U one of
+:math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D).
+
+``DenseWithInverse`` has a second matrix R beside W. A *reconstruction loss*
+
+.. math:: r(x) = \| R W x - x \|^2
+
+draws R to :math:`W^{-1}`. Then the gradient :math:`W^{-\top}` of :math:`\log |\det W|` needs no
+factorization. With δ the gradients of the loss by y = W x as columns, it is
+
+* by **self-normalization** :math:`R^\top` itself. R then also descends the negative log-likelihood
+  of the layer whose inverse is R, with Wᵀ in the place of :math:`R^{-\top}`:
+
+  .. math:: \nabla_W = \delta x^\top - R^\top, \qquad
+      \nabla_R = -W^\top \delta \, (W x)^\top + W^\top;
+
+* by the **free-form** surrogate the mean of :math:`v \, (R v)^\top` over directions v with
+  :math:`E[v v^\top] = I`. R is trained by the reconstruction alone.
+
+Both are exact, the second in the mean, if :math:`R = W^{-1}`. The gradient of the reconstruction
+stops at x. All other log-determinants, and the likelihoods that are reported, are exact.
+
+Importing this module adds ``linear="lu"`` and ``linear="learned_inverse"`` to
+``architectures.dense``.
+
+Sources:
+    Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
+    arXiv:1807.03039, for P L U.
+    Self Normalizing Flows (Keller, Peters, Jaini, Hoogeboom, Forré, Welling, 2021),
+    arXiv:2011.07248. Its code halves both gradients beside an r of weight 1, and sets an r that
+    is NaN to 0, unlike here.
+    Free-form Flows: Make Any Architecture a Normalizing Flow (Draxler, Sorrenson, Zimmermann,
+    Rousselot, Köthe, 2024), arXiv:2310.16624, for whole networks; here for each linear layer.
+"""
+
+__all__ = ["ARCHITECTURES", "RIVALS", "DenseLU", "DenseWithInverse", "free_form", "inverse_error",
+           "load", "self_normalizing"]  # fmt: skip
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ebflow import checkpoint
+from ebflow.architectures import ARCHITECTURES, LINEAR
+from ebflow.bijections import ConstantJacobian, Dense, Linearization
+from ebflow.bijections.base import ConstantLinearization, as_autocast, hold
+from ebflow.distribution import FlowDistribution
+from ebflow.flow import Flow
+from ebflow.randomness import Generator, rademacher
+
+Three = tuple[Tensor, Tensor, Tensor]
+"""W x, a zero stand-in for log |det W| with shape (B,), and r(x)."""
+
+
+def load(folder: str | Path) -> Flow:
+    """Returns the flow of a checkpoint, with layers of any of these forms."""
+    return checkpoint.load(folder)
+
+
+class DenseLU(ConstantJacobian):
+    """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
+
+    A product is two GEMMs of 2 B D² FLOP, by L and by U, whose masks, O(D²), are applied once for
+    all products at the same points. ``inverse`` solves two triangular systems in float64, O(D²) a
+    row. Training keeps the P and the signs of the start.
+
+    Arguments:
+        weight: W at the start, with shape (D, D).
+        bias: b, with shape (D,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
+        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
+        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
+
+    def extra_repr(self) -> str:
+        """Names the size."""
+        return f"({len(self.bias)},)"
+
+    @property
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """L and U."""
+        eye = torch.eye(len(self.bias)).to(self.lower)
+        diagonal = torch.diag(self.sign * self.log_scale.exp())
+        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns P L U x + b."""
+        return self.linear(x) + self.bias
+
+    def linear(self, v: Tensor) -> Tensor:
+        """Returns P L U v."""
+        return self._act(v, self.factors)
+
+    def transpose(self, s: Tensor) -> Tensor:
+        """Returns Uᵀ Lᵀ Pᵀ s."""
+        return self._adjoint(s, self.factors)
+
+    def linearize(self, x: Tensor) -> Linearization:
+        """Returns this layer at ``x``, its factors masked once."""
+        factors = self.factors
+        maps = (partial(f, factors=factors) for f in (self._act, self._adjoint))
+        return ConstantLinearization(self._act(x, factors) + self.bias, *maps)
+
+    def log_det(self) -> Tensor:
+        """Returns Σ ℓ."""
+        return self.log_scale.sum()
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """Solves P L U x + b = y."""
+        lower, upper = (factor.double() for factor in self.factors)
+        z = self._unordered((y - self.bias).double()).reshape(-1, len(self.bias)).mT
+        z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)
+
+    def _act(self, v: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+        lower, upper = factors
+        return F.linear(F.linear(v, upper), lower)[..., self.order]
+
+    def _adjoint(self, s: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+        lower, upper = factors
+        return self._unordered(s) @ lower @ upper
+
+    def _unordered(self, y: Tensor) -> Tensor:
+        """Returns Pᵀ y."""
+        return y[..., self.order.argsort()]
+
+
+class DenseWithInverse(Dense):
+    """Creates y = W x + b with a learned R near W⁻¹, which starts as W⁻¹.
+
+    Likelihoods and samples do not use R.
+
+    Arguments:
+        weight: W, with shape (D, D).
+        bias: b, with shape (D,), or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias)
+        self.reverse = nn.Parameter(torch.linalg.inv(weight.double()).to(weight.dtype))
+
+    def volume_parameters(self) -> list[nn.Parameter]:
+        """Returns W, unless it is frozen."""
+        return [p for p in super().volume_parameters() if p is not self.reverse]
+
+    def reconstruct(self, x: Tensor, v: Tensor | None = None) -> Three:
+        """Returns y, a zero stand-in for log |det W| with shape (B,), and r(x).
+
+        Their backward gives the gradients of W and R above, in six GEMMs forward and backward; in
+        eight with directions.
+
+        Arguments:
+            x: The points, with shape (B, D).
+            v: A direction for each, for the free-form surrogate; None: self-normalization.
+        """
+        parts = (x, self.weight, self.reverse)
+        y, *rest = _Reconstruct.apply(*as_autocast(*parts if v is None else (*parts, v)))
+        return (y if self.bias is None else y + self.bias), *rest
+
+    @torch.no_grad()
+    def inverse_error(self) -> float:
+        """Returns ‖R W − I‖ / √D: the root of r over D, for x ~ N(0, I) in the mean."""
+        product = self.reverse.double() @ self.weight.double()
+        return float((product - torch.eye(len(product)).to(product)).norm() / len(product) ** 0.5)
+
+
+class _Reconstruct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, reverse: Tensor, *v: Tensor) -> Three:  # noqa: ANN401
+        z = F.linear(x, weight)
+        residual = F.linear(z, reverse) - x
+        directions = [part for one in v for part in (one, F.linear(one, reverse))]
+        ctx.save_for_backward(x, z, residual, weight, reverse, *directions)
+        return z, x.new_zeros(len(x)), residual.square().sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        """Returns the gradients by x, W and R, as the module's docstring has them."""
+        delta, by_log_det, by_error = grads
+        x, z, residual, weight, reverse, *directions = ctx.saved_tensors
+        pull = 2 * by_error.unsqueeze(1) * residual
+        grad_x = delta @ weight
+        if directions:
+            v, reversed_v = directions
+            left = torch.cat([delta + pull @ reverse, by_log_det.unsqueeze(1) * v])
+            return grad_x, left.mT @ torch.cat([x, reversed_v]), pull.mT @ z, None
+        count = float(by_log_det.sum())  # −1 for a mean negative log-likelihood
+        grad_weight = torch.addmm(reverse.mT, (delta + pull @ reverse).mT, x, beta=count)
+        grad_reverse = torch.addmm(weight.mT, (pull - grad_x).mT, z, beta=-count)
+        return grad_x, grad_weight, grad_reverse
+
+
+LINEAR |= {"lu": DenseLU, "learned_inverse": DenseWithInverse}
+
+
+def self_normalizing(
+    density: FlowDistribution,
+    x: Tensor,
+    *,
+    generator: Generator,  # noqa: ARG001
+    reconstruction: float = 2.0,
+) -> Tensor:
+    """Returns E(x) + λ Σ r, whose backward has each layer's Rᵀ in the place of W⁻ᵀ.
+
+    r is the squared error with which a layer's R undoes W. It is exact maximum likelihood if
+    every R is W⁻¹. The value lacks log Z. Costs 6L GEMMs, no inverse and no determinant.
+
+    Arguments:
+        density: The density of a flow.
+        x: The data, with shape (B, D).
+        generator: Not used.
+        reconstruction: λ; the official code has 1 beside half of the other gradients.
+    """
+    return _loss(density, x, None, reconstruction)
+
+
+def free_form(
+    density: FlowDistribution, x: Tensor, *, generator: Generator, reconstruction: float = 2.0
+) -> Tensor:
+    """Returns E(x) + λ Σ r, whose backward has v (R v)ᵀ in the place of every W⁻ᵀ.
+
+    v are independent signs for each example and layer. It is unbiased for maximum likelihood if
+    every R is W⁻¹, with the mean of ``self_normalizing`` and a larger variance. This is free-form
+    training of each linear layer; that of a whole network has the variance of all its layers.
+    Costs 8L GEMMs. Arguments as there.
+    """
+    return _loss(density, x, generator, reconstruction)
+
+
+def _loss(
+    density: FlowDistribution, x: Tensor, generator: Generator | None, reconstruction: float
+) -> Tensor:
+    """Returns E(x) + λ Σ r; with directions of a generator, if there is one."""
+    log_dets: Tensor | float = 0.0
+    errors: Tensor | float = 0.0
+    for layer in density.layers:
+        if isinstance(layer, DenseWithInverse):
+            v = None if generator is None else rademacher(x.shape, x, generator)
+            x, log_det, error = layer.reconstruct(x, v)
+            errors = errors + error
+        elif (
+            layer.constant_jacobian
+            and layer.unwrapped.lazy
+            and layer.unwrapped.volume_parameters()
+        ):
+            raise ValueError(f"layer: found {type(layer).__name__}, expected a learned inverse")
+        else:
+            x, log_det = layer.forward_and_log_det(x)
+        log_dets = log_dets + log_det
+    return density.base.energy(x) - log_dets + reconstruction * errors
+
+
+RIVALS = {function.__name__: function for function in (self_normalizing, free_form)}
+
+
+def inverse_error(flow: Flow) -> float | None:
+    """Returns the largest ‖R W − I‖ / √D of a flow's layers; None without a learned inverse."""
+    layers = [layer for layer in flow.layers if isinstance(layer, DenseWithInverse)]
+    return max((layer.inverse_error() for layer in layers), default=None)
