@@ -202,6 +202,7 @@ def test_what_a_restarted_training_repeats_is_sent_once(tracker, run, reporter):
     timed = {**row(2), "metrics": {"log/x": 1.0, "time/train_s": 1.0}}
     again = {**timed, "metrics": {"log/x": 1.0, "time/train_s": 2.0}}
     reporter.log([row(1), timed, row(2, "validate")])
+    arrived(tracker, run, "validate/x", [2])
     reporter.log([row(1, metrics_log.RESTARTED), again, row(3), row(2, "validate")])
     first = run.id
     reporter.finish()
