@@ -1,6 +1,7 @@
 """A trial of a search: its training, which reports to Ray Tune, its MLflow run and its outcome."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -301,3 +302,6 @@ def whole(base: DensityConfig, trial: Outcome) -> Training:
     """Returns the training of a trial, validated as often as the user's own."""
     training = Training.model_validate(trial.training)
     return training.changed(train={"validate_every": base.train.validate_every})
+
+
+log = logging.getLogger("ebflow.tuning")

@@ -1,5 +1,6 @@
 """From the configuration of a model to a flow that trains and comes back from its checkpoint."""
 
+import inspect
 import math
 
 import pytest
