@@ -1,6 +1,5 @@
 """Clusters of no node, that grow by what Ray sees of the demand: Ray's own autoscaler decides."""
 
-import itertools
 import threading
 import time
 
@@ -84,16 +83,16 @@ def empty(growing):
 def test_all_ready_cells_bring_up_all_nodes_and_use_them(empty, tmp_path):
     store = Away(tmp_path, empty)
     with Counted(empty) as nodes:
-        out = store.run("run", "sample-complexity", "--scale", "smoke")
+        store.run("run", "sample-complexity", "--scale", "smoke")
     assert nodes.most == 3
     assert len(empty.used() - {HEAD_ID}) == 3
-    assert "wait for room" in out
     empty.wait(1)
 
 
-def test_a_training_waits_for_its_nodes_and_says_so(empty, tmp_path):
-    out = Away(tmp_path, empty).run("run", "density", *WORDS, "--workers", "2")
-    assert "train: the training waits for 2 CPUs, of which" in out
+def test_a_training_waits_for_its_nodes(empty, tmp_path):
+    with Counted(empty) as nodes:
+        out = Away(tmp_path, empty).run("run", "density", *WORDS, "--workers", "2")
+    assert nodes.most >= 2
     assert "train: done in" in out
 
 
@@ -112,20 +111,25 @@ def test_workers_wait_for_the_memory_that_they_reserve(tmp_path):
         process = store.start(
             "run", "density", *WORDS, "--workers", "2", "--cluster.memory", "2.3"
         )
-        lines = iter(process.stdout.readline, "")
-        (told,) = itertools.islice((line for line in lines if "waits for" in line), 1)
-        with cluster.nodes(4, words=room):
-            out, err = process.communicate(timeout=PATIENCE_S)
-    assert "the training waits for 4.6 GiB of memory, of which 4.45 are free" in told
+        finish_with_another_node(process, lambda: cluster.nodes(4, words=room))
+
+
+def finish_with_another_node(process, node):
+    """Asserts that a training waits for a second node, and ends well once there is one."""
+    lines = iter(process.stdout.readline, "")
+    assert any(line.startswith("train: started") for line in lines)
+    time.sleep(20)
+    assert process.poll() is None
+    with node():
+        out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, "")
     assert "train: done in" in out
 
 
 def test_a_search_starts_without_a_node(empty, tmp_path):
     with Counted(empty) as nodes:
-        out = Away(tmp_path, empty).run(*SEARCH)
+        Away(tmp_path, empty).run(*SEARCH)
     assert nodes.most == 3
-    assert "search: a trial waits for 1 CPUs, of which 0 are free" in out
 
 
 def test_a_search_can_be_submitted(empty, tmp_path):
@@ -140,11 +144,4 @@ def test_a_node_that_boots_slowly_is_no_failed_start(tmp_path):
         store = Away(tmp_path, cluster)
         process = store.start("run", "density", *WORDS, "--workers", "2",
                               RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="0.5")  # fmt: skip
-        lines = iter(process.stdout.readline, "")
-        assert any("train: the training waits for 2 CPUs" in line for line in lines)
-        time.sleep(20)
-        assert process.poll() is None
-        with cluster.nodes(1):
-            out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, "")
-    assert "train: done in" in out
+        finish_with_another_node(process, lambda: cluster.nodes(1))
