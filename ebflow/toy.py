@@ -1,4 +1,4 @@
-r"""Toy distributions in the plane, and one in ten dimensions, with their samplers.
+r"""Toy distributions in the plane, with their samplers.
 
 With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
 
@@ -6,12 +6,9 @@ With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
 * swirl: :math:`\tfrac{5}{6} (t \cos t + 1 - u_1 / 2, \; -t \sin t + 2 - u_2 / 2)` with
   :math:`t = 3 \pi \sqrt u`, one and a half turns;
 * checkerboard: uniform on the eight squares of side 3 and even :math:`i + j` among the cells
-  :math:`[3i, 3i + 3) \times [3j, 3j + 3)`, :math:`-2 \le i, j \le 1`;
-* multimodal10: :math:`y_0 = n_0`, :math:`y_i = \tanh(5 n_i) (y_{i-1} + 2^{i+1})`, i = 1 … 9: 512
-  modes, at distances that double from feature to feature;
-* ring: eight Gaussians of standard deviation 1/2 on the circle of radius 4.
+  :math:`[3i, 3i + 3) \times [3j, 3j + 3)`, :math:`-2 \le i, j \le 1`.
 
-``SMOOTHED`` has the first three with noise of N(0, σ² I). Given the uniform variables, each is
+``SMOOTHED`` has them with noise of N(0, σ² I). Given the uniform variables, each is
 Gaussian, and Gauss-Legendre's rule turns the integral over them into a mixture of Gaussians. Its
 nodes are at most about σ apart, so that its error on the support is negligible. Far beyond, the
 tail is that of the outermost nodes.
@@ -20,7 +17,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "multimodal10", "parzen", "ring", "sine",
+__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "parzen", "sine",
            "smoothed_checkerboard", "smoothed_sine", "smoothed_swirl",
            "swirl"]  # fmt: skip
 
@@ -61,26 +58,6 @@ def checkerboard(
     return SIDE * torch.stack([x, y], 1)
 
 
-def multimodal10(
-    n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Returns samples with shape (n, 10); few lie between the 512 modes."""
-    z = normal((n, 10), _like(generator, dtype), generator)
-    columns = [z[:, 0]]
-    for i in range(1, 10):
-        columns.append(torch.tanh(5 * z[:, i]) * (columns[-1] + 2.0 ** (i + 1)))
-    return torch.stack(columns, 1)
-
-
-def ring(
-    modes: int = 8, *, radius: float = 4.0, tau: float = 0.5, dtype: torch.dtype | None = None
-) -> GaussianMixture:
-    """Returns equal Gaussians of standard deviation τ on a circle in the plane, as a mixture."""
-    angles = torch.arange(modes, dtype=dtype or torch.get_default_dtype()) * (2 * math.pi / modes)
-    means = radius * torch.stack([angles.cos(), angles.sin()], 1)
-    return GaussianMixture(torch.ones_like(angles), means, torch.full_like(angles, tau**2))
-
-
 def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
     """Returns the distribution of ``sine`` + σ n: variances σ² and σ² + 1 along the wave."""
     a, weights = _rule(-2, 2, 24 / sigma, dtype)
@@ -119,7 +96,9 @@ def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> Ga
 
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    f.__name__: f for f in (sine, swirl, checkerboard, multimodal10)
+    "sine": sine,
+    "swirl": swirl,
+    "checkerboard": checkerboard,
 }
 """Functions of n, ``generator`` and ``dtype``."""
 

@@ -98,13 +98,10 @@ def _toy(name: str) -> pa.Table:
     import torch
 
     from ebflow.randomness import generator
-    from ebflow.toy import SAMPLERS, ring
+    from ebflow.toy import SAMPLERS
 
     random = generator(0, "toy", name)
-    if name == "ring":
-        x = ring(dtype=torch.float64).sample(TOY, generator=random)
-    else:
-        x = SAMPLERS[name](TOY, generator=random, dtype=torch.float64)
+    x = SAMPLERS[name](TOY, generator=random, dtype=torch.float64)
     return array_table(x.numpy(), one_list=False)
 
 
@@ -114,9 +111,8 @@ TOY, HELD_OUT = 70_000, 10_000
 EBFLOW = "sampled here with a fixed seed by the formula of EBFlow (Chao et al., 2023)"
 
 
-def _sampled(name: str, width: int, description: str, provenance: str = EBFLOW) -> NamedSource:
-    table = partial(_toy, name)
-    return NamedSource(table, TOY, (width,), description, provenance, HELD_OUT, HELD_OUT)
+def _sampled(name: str, description: str) -> NamedSource:
+    return NamedSource(partial(_toy, name), TOY, (2,), description, EBFLOW, HELD_OUT, HELD_OUT)
 
 
 def _photographs(size: int) -> NamedSource:
@@ -162,13 +158,9 @@ SOURCES: dict[str, NamedSource] = {
         250,
         250,
     ),
-    "sine": _sampled("sine", 2, "points along a noisy sine wave"),
-    "swirl": _sampled("swirl", 2, "points on an arm of a spiral"),
-    "checkerboard": _sampled("checkerboard", 2, "points on eight squares of a board"),
-    "multimodal10": _sampled("multimodal10", 10, "512 modes at doubling distances"),
-    "eight-gaussians": _sampled(
-        "ring", 2, "a mixture of eight Gaussians on a circle", "sampled here with a fixed seed"
-    ),
+    "sine": _sampled("sine", "points along a noisy sine wave"),
+    "swirl": _sampled("swirl", "points on an arm of a spiral"),
+    "checkerboard": _sampled("checkerboard", "points on eight squares of a board"),
     "breast-cancer": _of_columns(
         tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
         569,

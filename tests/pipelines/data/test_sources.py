@@ -49,7 +49,7 @@ def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypat
             use()
 
 
-@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard", "multimodal10"])
+@pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard"])
 def test_toy_sources_are_samples_in_named_columns(name):
     reader = open_source(name)
     assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.width))
@@ -63,7 +63,7 @@ def test_toy_sources_are_samples_in_named_columns(name):
 
 
 def test_toy_sources_are_prepared_as_tables(tmp_path):
-    manifest = prepare("eight-gaussians", tmp_path / "out", rows=900, validation=50, test=50)
+    manifest = prepare("swirl", tmp_path / "out", rows=900, validation=50, test=50)
     assert [(c.name, c.dtype) for c in manifest.columns] == [("x1", "double"), ("x2", "double")]
     assert (manifest.levels, manifest.dtype) == (None, "float64")
     assert manifest.counts == {"train": 800, "validation": 50, "test": 50}
