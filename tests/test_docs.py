@@ -64,6 +64,8 @@ def test_a_command_is_understood(words):
 @pytest.mark.parametrize("page", MEASUREMENTS, ids=lambda page: page.stem)
 def test_a_page_of_measurements_begins_with_findings_and_ends_with_what_would_change_them(page):
     text = page.read_text()
-    findings = text.split("\n## ")[0]
-    assert len(re.findall("^[*] ", findings, re.MULTILINE)) == 3
+    first, second = (
+        len(re.findall("^[*] ", part, re.MULTILINE)) for part in text.split("\n\n")[1:3]
+    )
+    assert first == 3 or (first, second) == (0, 3)  # a conclusion may come before the findings
     assert text.rpartition("\n## ")[2].startswith("What would change")
