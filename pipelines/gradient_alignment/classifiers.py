@@ -30,7 +30,7 @@ DIVERGED = "diverged"
 
 
 def mlp(
-    shape: Sequence[int], classes: int, *, hidden: int = 256, generator: torch.Generator
+    shape: Sequence[int], classes: int, *, hidden: int, generator: torch.Generator
 ) -> nn.Module:
     """Returns a multilayer perceptron of two hidden layers."""
     return perceptron(
@@ -40,7 +40,7 @@ def mlp(
 
 
 def cnn(
-    shape: Sequence[int], classes: int, *, hidden: int = 32, generator: torch.Generator
+    shape: Sequence[int], classes: int, *, hidden: int, generator: torch.Generator
 ) -> nn.Module:
     """Returns two 3×3 convolutions, each followed by average pooling, and two dense layers.
 
@@ -79,9 +79,8 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
 
 def network(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
     """Returns the untrained classifier."""
-    options = {} if config.hidden is None else {"hidden": config.hidden}
     generator = derive(seed, "classifier")
-    return CLASSIFIERS[config.name](shape, classes, **options, generator=generator)
+    return CLASSIFIERS[config.name](shape, classes, hidden=config.hidden, generator=generator)
 
 
 def save(folder: Path, config: NetworkConfig, trained: nn.Module) -> None:

@@ -40,7 +40,8 @@ MEASURES: dict[type[Section], Stage] = {
 }
 """Stages that measure, by the type of their configuration."""
 
-compare = Stage("pipelines.paper.compare", data=["pipelines.reporting"])
+# Cells depend on their data, so the stage opens the sources of the user.
+compare = Stage("pipelines.paper.compare", executor="driver", data=["pipelines.reporting"])
 
 Sources = dict[str, Source]
 

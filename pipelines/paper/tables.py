@@ -123,7 +123,7 @@ MISSING = Experiment(
     "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
     expected="rows of real numbers",
     suits=lambda reader: len(reader.shape) == 1 and reader.levels is None,
-    uses=frozenset(("sources", "seconds", "rows", "validation", "test", "seeds", "threads")),
+    uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
     cells=filled,
     columns=(
         Column("study/crps_flow", "flow", 3, interval=False),

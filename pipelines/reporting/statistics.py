@@ -117,6 +117,9 @@ def bootstrap(
         values: An array whose first axis is the units.
         seed: Seed of the resamples.
         resamples: Their number.
+
+    Raises:
+        ValueError: If the statistic of a resample is not finite.
     """
     values = np.asarray(values)
     value, units = float(statistic(values)), len(values)
@@ -130,7 +133,13 @@ def bootstrap(
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    se = float(found.bootstrap_distribution.std(ddof=1)) * math.sqrt(units / (units - 1))
+    resampled = found.bootstrap_distribution
+    if not np.isfinite(resampled).all():
+        raise ValueError(
+            f"statistic: found {(~np.isfinite(resampled)).sum()} of {resamples} resampled values "
+            "that are not finite, expected none"
+        )
+    se = float(resampled.std(ddof=1)) * math.sqrt(units / (units - 1))
     return Confidence(value, se, units - 1)
 
 

@@ -12,6 +12,7 @@ from pipelines.config import ClusterConfig
 from pipelines.paper.cell import Column, Finished
 from pipelines.paper.compare import EXPERIMENTS, diverged, headline, settings, summarize
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.graph import check, compare
 from pipelines.reporting.terminal import table, terminal
 
 from .conftest import NO_RAY, Store
@@ -330,6 +331,17 @@ def test_every_cell_has_its_own_data():
     experiment = EXPERIMENTS["toy"]
     made = rows(experiment, experiment.all_cells(PaperConfig(experiment="toy")))
     assert [line[1] for line in settings(made).rows].count("swirl") == 5
+
+
+def test_missing_uses_the_first_seed():
+    config = PaperConfig(experiment="missing", scale="smoke", seed=3, sources=("wine",))
+    check(config)
+    assert [cell.seed for cell in EXPERIMENTS["missing"].all_cells(config)] == [3]
+
+
+def test_the_comparison_runs_where_the_users_files_are():
+    """The cells of some experiments depend on their data, which other nodes may not have."""
+    assert compare.executor == "driver"
 
 
 def test_options_are_told_as_this_command_has_them(home, ebflow):

@@ -69,7 +69,7 @@ def trained(folder, nll, *, steps=100, error=0.0, peer=False, values=None):
     if peer:
         scores |= {"method": "m", "train/steps": steps, "time/train_s": 10.0}
     else:
-        scores["baseline/gaussian_nll"] = 9.0
+        scores |= {"baseline/gaussian_nll": 9.0, "baseline/mixture_nll": 6.0}
         (made[0] / "training.json").write_text(json.dumps({"metrics": metrics}))
         flow = dense((2,), linear="learned_inverse")
         flow.layers[0].reverse.data.mul_(1 + error)
@@ -109,6 +109,8 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(rows)
     assert set(RIVALS.figures(rows, made)) == {"rivals"}
+    names = [line.name.partition(",")[0] for line in summarize(RIVALS.columns, rows)]
+    assert names.count("Gaussian") == names.count("gmm") == 1 and "mixture" not in names
 
 
 @pytest.mark.parametrize("seed", [0, 3])

@@ -118,6 +118,11 @@ def test_what_a_unit_has_stays_together():
     assert bootstrap(np.mean, clusters).se == pytest.approx(student(clusters[:, 0]).se, rel=0.1)
 
 
+def test_a_statistic_that_is_not_finite_in_a_resample_is_an_error():
+    with pytest.raises(ValueError, match=r"statistic: found \d+ of 2000 resampled values"):
+        bootstrap(lambda values: 1.0 if values.any() else math.nan, [0, 0, 1])
+
+
 def test_holm():
     assert holm([0.01, 0.04, math.nan, 0.03])[:2] == pytest.approx([0.03, 0.06])
     assert math.isnan(holm([0.01, math.nan])[1]) and holm([0.01, math.nan])[0] == 0.01
