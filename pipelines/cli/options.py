@@ -4,10 +4,11 @@ tyro parses the command line once. A configuration's options are parsed to a dic
 that were typed. They go over the configuration file, which goes over a recipe's defaults.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar, Union
 
 import tyro
 from pydantic.fields import FieldInfo
@@ -86,13 +87,28 @@ def _of_union(field: FieldInfo, default: Section) -> Any:  # noqa: ANN401
     hint = f"(default: {getattr(default, tag)})"
     named = tyro.conf.arg(help=field.description, help_behavior_hint=hint)
     options = {tag: Annotated[Literal[*classes], named]}
-    for kind in classes.values():
-        for name, own in kind.model_fields.items():
-            users = [user for user, one in classes.items() if name in one.model_fields]
-            prefix = f"{', '.join(users)}: " if len(users) < len(classes) else ""
-            shown = getattr(default, name, own.default)
-            options.setdefault(name, _described(own, f"{prefix}{own.description}", shown))
+    for name in dict.fromkeys(name for kind in classes.values() for name in kind.model_fields):
+        fields = {
+            user: kind.model_fields[name]
+            for user, kind in classes.items()
+            if name in kind.model_fields
+        }
+        first = next(iter(fields.values()))
+        shown = getattr(default, name, first.default)
+        merged = copy(first)
+        merged.annotation = Union[*(own.annotation for own in fields.values())]
+        options.setdefault(name, _described(merged, _text(fields, classes), shown))
     return TypedDict(type(default).__name__, options, total=False)  # type: ignore[operator]
+
+
+def _text(fields: Mapping[str, FieldInfo], classes: Collection[str]) -> str:
+    """Returns the descriptions of an option, each with the names of the classes that have it."""
+    users: dict[str, list[str]] = {}
+    for user, own in fields.items():
+        users.setdefault(str(own.description), []).append(user)
+    if len(users) == 1 and len(fields) == len(classes):
+        return next(iter(users))
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in users.items())
 
 
 def _described(field: FieldInfo, text: str | None, default: object) -> Any:  # noqa: ANN401
@@ -114,8 +130,7 @@ def from_recipe(
     """
     in_file = options.in_file()
     recipe, name = _recipe(merge(in_file, options.typed), options.recipe)
-    config = overlaid(adapt(recipe), in_file, options.file)
-    return overlaid(config, options.typed), name
+    return overlaid(adapt(recipe), in_file, options.file, options.typed), name
 
 
 def _recipe(fields: dict[str, Any], name: str | None) -> tuple[DensityConfig, str]:
@@ -148,4 +163,4 @@ def of_study(options: RunOptions, kind: type[Section]) -> Section:
         )
     file = None if "scale" in options.typed else options.file
     base = checked(kind, {name: fields[name] for name in ("scale",) if name in fields}, file)
-    return overlaid(overlaid(base, in_file, options.file), options.typed)
+    return overlaid(base, in_file, options.file, options.typed)

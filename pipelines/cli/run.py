@@ -37,8 +37,8 @@ ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
 class DensityOptions(RecipeOptions[Typed]):
     """Trains, evaluates and tracks an energy-based flow on a data set.
 
-    Options go over the configuration file, which goes over the recipe. An objective other than
-    theirs takes only those of their options that it uses.
+    Options go over the configuration file, which goes over the recipe. Another objective or
+    architecture than theirs takes only those of their options that it has.
     """
 
     register: str | None = None

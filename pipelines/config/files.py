@@ -1,18 +1,22 @@
 """Configurations as dictionaries and YAML files, and the errors of their values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from reprlib import Repr
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from ebflow.errors import HALF, BadInput
 from pipelines.config.section import Section, kinds
 
 Configuration = TypeVar("Configuration", bound=Section)
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 SHORT = Repr()
 """Shows wrong values; a few aliases in YAML can name a billion of them."""
@@ -67,21 +71,56 @@ def checked(
 
 
 def overlaid(
-    base: Configuration, fields: Mapping[str, Any], file: Path | None = None
+    base: Configuration,
+    fields: Mapping[str, Any],
+    file: Path | None = None,
+    typed: Mapping[str, Any] = NOTHING,
 ) -> Configuration:
     """Returns a configuration with other values of some fields; errors as in :func:`checked`.
 
-    If they name another objective or architecture, it takes only those options of the base that
-    it has.
+    Typed options go over the fields, which go over the base. If they choose another objective or
+    architecture, it takes the options of the base that it has, if it allows their values. If
+    typed options choose another one than the fields do, it takes the fields' options that it has.
+
+    Arguments:
+        base: The values of all other fields.
+        fields: Nested fields, of a file if one is given.
+        file: The file, which errors of its fields name.
+        typed: Nested fields that were typed as options; errors of them name the options.
     """
-    own = base.model_dump()
+    # Typed options must not hide that a file has something else in place of their section.
+    typed = {
+        name: value
+        for name, value in typed.items()
+        if not isinstance(value, Mapping) or (value and isinstance(fields.get(name, {}), Mapping))
+    }
+    own, over = base.model_dump(), merge(fields, typed)
     for name, field in type(base).model_fields.items():
-        inner, classes = fields.get(name), kinds(field)
-        chosen = inner.get(field.discriminator) if isinstance(inner, Mapping) else None
-        if isinstance(chosen, str) and chosen in classes:
-            options = classes[chosen].model_fields
-            own[name] = {key: own[name][key] for key in own[name] if key in options}
-    return checked(type(base), merge(own, fields), file)
+        kind, before = _kind(field, over.get(name)), _kind(field, fields.get(name))
+        if kind and kind is not type(getattr(base, name)):
+            own[name] = {key: own[name][key] for key in own[name] if _allows(kind, key, own[name])}
+        if kind and before and kind is not before:
+            gone = before.model_fields.keys() - kind.model_fields.keys() - typed[name].keys()
+            over[name] = {key: value for key, value in over[name].items() if key not in gone}
+    try:
+        return type(base).model_validate(merge(own, over))
+    except ValidationError as error:
+        raise bad_input(error, type(base), file, fields, typed) from None
+
+
+def _kind(field: FieldInfo, section: object) -> type[Section] | None:
+    """Returns the class that a section of a union names."""
+    name = section.get(field.discriminator) if isinstance(section, Mapping) else None
+    return kinds(field).get(name) if isinstance(name, str) else None
+
+
+def _allows(kind: type[Section], name: str, options: Mapping[str, Any]) -> bool:
+    """Returns True if a class has an option and allows its value."""
+    try:
+        kind.model_validate({name: options[name]})
+    except ValidationError:
+        return False
+    return True
 
 
 def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +133,17 @@ def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def bad_input(error: ValidationError, kind: type[Section], file: Path | None = None) -> BadInput:
-    """Returns the first error of a configuration of a kind, as the error of an option or a key."""
+def bad_input(
+    error: ValidationError,
+    kind: type[Section],
+    file: Path | None = None,
+    in_file: Mapping[str, Any] = NOTHING,
+    typed: Mapping[str, Any] = NOTHING,
+) -> BadInput:
+    """Returns the first error of a configuration of a kind, as the error of an option or a key.
+
+    If options were typed, the error names the file only if the value is from the file.
+    """
     first = error.errors(include_url=False)[0]
     context, names = first.get("ctx", {}), list(_names(kind, first["loc"]))
     if first["type"] == "union_tag_invalid":
@@ -108,9 +156,24 @@ def bad_input(error: ValidationError, kind: type[Section], file: Path | None = N
         problem = context["error"]
     else:
         problem = BadInput(found=SHORT.repr(first["input"]), hint=first["msg"])
-    name = ".".join([*names, *filter(None, [problem.option])])
-    typed = f"--{name.replace('_', '-')}" if name else None
-    return replace(problem, file=file, option=name if file else typed)
+    names += problem.option.split(".") if problem.option else []
+    if typed and (_has(typed, names) or not _has(in_file, names)):
+        file = None
+    name = ".".join(names)
+    option = f"--{name.replace('_', '-')}" if name else None
+    return replace(problem, file=file, option=name if file else option)
+
+
+def _has(fields: object, names: Sequence[str]) -> bool:
+    """Returns True if nested dictionaries have a value of a field."""
+    for name in names:
+        if not isinstance(fields, Mapping):
+            break
+        fields = {str(key): value for key, value in fields.items()}
+        if name not in fields:
+            return False
+        fields = fields[name]
+    return True
 
 
 def _names(kind: type[Section], location: tuple[int | str, ...]) -> Iterator[str]:

@@ -7,7 +7,8 @@ from pydantic.fields import FieldInfo
 
 from pipelines.config.section import Section, kinds
 
-Activation = Literal["smooth_leaky_relu", "spline", "swish", "elu", "leaky_relu"]
+LayerActivation = Literal["smooth_leaky_relu", "spline"]
+NetworkActivation = Literal["swish", "elu", "leaky_relu"]
 
 
 class Model(Section):
@@ -45,10 +46,10 @@ class Layers(Model):
     calibrated: bool | None = Field(
         None, description="scale later layers so that whitened data start near the Gaussian"
     )
-    activation: Activation | None = Field(
+    activation: LayerActivation | None = Field(
         None,
-        description="of dense and convolutional: smooth_leaky_relu, the paper's, or spline, "
-        "learned; of the couplings' networks: swish, elu or leaky_relu",
+        description="activation between linear layers: smooth_leaky_relu, the paper's, or spline, "
+        "learned",
     )
 
 
@@ -66,12 +67,7 @@ class Dense(Layers):
 class Networks(Model):
     """Couplings or masked layers, whose parameters come from networks."""
 
-    hidden: int | None = Field(
-        None,
-        ge=0,
-        description="width of the networks of couplings and autoregressive layers; of "
-        "convolutional: that of a coupling behind every convolution, 0: no couplings",
-    )
+    hidden: int | None = Field(None, ge=1, description="width of the networks")
 
 
 class Convolutional(Layers, Networks):
@@ -82,10 +78,11 @@ class Convolutional(Layers, Networks):
     padding: Literal["zero", "circular"] | None = Field(
         None, description="padding of convolutions, each with its exact log-determinant"
     )
-    blocks: int | None = Field(
+    blocks: int | None = Field(None, ge=1, description="image sizes")
+    hidden: int | None = Field(
         None,
-        ge=1,
-        description="image sizes of convolutional; residual blocks of autoregressive's networks",
+        ge=0,
+        description="width of the networks of couplings, one behind every convolution; 0: none",
     )
     spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
 
@@ -95,16 +92,20 @@ class Glow(Networks):
 
     architecture: Literal["glow"] = "glow"
     levels: int | None = Field(None, ge=1, description="image sizes")
-    activation: Activation | None = Field(None, description="swish, elu or leaky_relu")
+    activation: NetworkActivation | None = Field(
+        None, description="activation of the networks: swish, elu or leaky_relu"
+    )
 
 
 class Coupling(Networks):
     """Couplings of rows."""
 
     architecture: Literal["coupling"] = "coupling"
-    activation: Activation | None = Field(None, description="swish, elu or leaky_relu")
-    shift_activation: Activation | None = Field(
-        None, description="that of the networks for shifts; None: that of the others"
+    activation: NetworkActivation | None = Field(
+        None, description="activation of the networks: swish, elu or leaky_relu"
+    )
+    shift_activation: NetworkActivation | None = Field(
+        None, description="activation of the networks for shifts; None: that of the others"
     )
     bound: float | None = Field(None, gt=0, description="bound of the log-scales; None: free")
     norm: Literal["spectral", "weight"] | None = Field(

@@ -16,6 +16,7 @@ from ebflow.objectives import OBJECTIVES as FUNCTIONS
 from pipelines.cli.options import from_recipe, typed
 from pipelines.cli.run import DensityOptions
 from pipelines.config import (
+    ClusterConfig,
     DataConfig,
     DensityConfig,
     Dsm,
@@ -30,7 +31,8 @@ from pipelines.config import (
     recipes,
 )
 from pipelines.config.files import checked, dump, overlaid, read
-from pipelines.config.objective import OBJECTIVES
+from pipelines.config.model import Coupling
+from pipelines.config.objective import OBJECTIVES, LearnedInverse
 from pipelines.training.rivals import RIVALS
 
 
@@ -213,6 +215,11 @@ def test_help_names_the_objectives_that_have_an_option(capsys):
         parsed("--help")
     text = " ".join(capsys.readouterr().out.replace("│", "").split())
     assert "--objective.slices INT ssm, ssm_vr, taylor_sm: random directions" in text
+    assert (
+        "--model.blocks {None}|INT convolutional: image sizes; autoregressive: residual blocks of "
+        "the networks (default: None)"
+    ) in text
+    assert "--model.activation {None,smooth_leaky_relu,spline,swish,elu,leaky_relu}" in text
     assert "--model.linear {None,full,lu,learned_inverse} dense: linear layers" in text
 
 
@@ -228,6 +235,112 @@ def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
     assert load(path, recipes.paper()).objective == FdSsm()
     found = parsed("--recipe", "paper", "--objective.name", "ssm")[0]
     assert found == recipes.paper().changed(objective=Ssm())
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "section", "expected"),
+    [
+        (
+            "model: {bins: 8}", ["--model.architecture", "coupling"],
+            "model", Coupling(bins=8),
+        ),
+        (
+            "model: {hidden: 32, architecture: glow}", ["--model.architecture", "coupling"],
+            "model", Coupling(hidden=32),
+        ),
+        (
+            "objective: {name: free_form}", ["--model.linear", "learned_inverse"],
+            "objective", LearnedInverse(name="free_form"),
+        ),
+        (
+            "objective: {sigma: 0.7}", ["--objective.name", "dsm", "--objective.weight", "3"],
+            "objective", Dsm(sigma=0.7, weight=3.0),
+        ),
+        ("train: {batch_size: 100}", ["--workers", "4"], "cluster", ClusterConfig(workers=4)),
+    ],
+)  # fmt: skip
+def test_options_complete_a_file(text, words, section, expected, tmp_path):
+    path = tmp_path / "part.yaml"
+    path.write_text(text)
+    assert getattr(parsed("--config", path, *words)[0], section) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "line"),
+    [
+        (
+            "model: {architecture: dense, activation: spline}",
+            ["--model.architecture", "coupling"],
+            "part.yaml, model.activation: found 'spline'",
+        ),
+        (
+            "model: {linear: lu}",
+            ["--model.architecture", "coupling"],
+            "part.yaml, model.linear: found 'lu', which coupling does not have",
+        ),
+        (
+            "model: {bins: 8}",
+            ["--model.architecture", "coupling", "--model.linear", "lu"],
+            "--model.linear: found 'lu', which coupling does not have",
+        ),
+        (
+            "seed: 3",
+            ["--objective.name", "free_form"],
+            "--model.linear: found None with free_form",
+        ),
+        (
+            "objective: {name: free_form}",
+            [],
+            "part.yaml, model.linear: found None with free_form",
+        ),
+        (
+            "objective: {name: free_form}",
+            ["--model.linear", "lu"],
+            "--model.linear: found lu with free_form",
+        ),
+        (
+            "train: {batch_size: 100}",
+            ["--workers", "3"],
+            "part.yaml, train.batch_size: found 100, expected a multiple of --cluster.workers = 3",
+        ),
+        ("train: 3", ["--train.lr", "0.1"], "part.yaml, train: found 3"),
+        ("3: 4", ["--train.lr", "0.1"], "part.yaml, 3: found"),
+        ("a.b: 4", ["--train.lr", "0.1"], "part.yaml, a.b: found 4"),
+    ],
+)
+def test_a_message_names_the_file_or_the_option(text, words, line, tmp_path):
+    path = tmp_path / "part.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        parsed("--config", path, *words)
+    assert str(caught.value).removeprefix(f"{tmp_path}/").startswith(line)
+
+
+def test_another_architecture_leaves_the_activation_of_the_recipe():
+    words = ["--recipe", "paper", "--model.architecture"]
+    assert recipes.paper().model.activation == "smooth_leaky_relu"
+    assert parsed(*words, "coupling")[0].model == Coupling(depth=2)
+    assert parsed(*words, "convolutional")[0].model.activation == "smooth_leaky_relu"
+    assert parsed(*words, "glow", "--model.activation", "elu")[0].model.activation == "elu"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--model.activation", "swish"], "--model.activation: found 'swish'"),
+        (
+            ["--model.architecture", "coupling", "--model.activation", "spline"],
+            "--model.activation: found 'spline'",
+        ),
+        (["--model.architecture", "coupling", "--model.hidden", "0"], "--model.hidden: found 0"),
+        (["--model.architecture", "glow", "--model.hidden", "0"], "--model.hidden: found 0"),
+    ],
+)
+def test_values_that_another_architecture_allows(words, line):
+    with pytest.raises(BadInput, match=line):
+        parsed(*words)
+    words = ["--model.architecture", "convolutional", "--model.hidden", "0"]
+    assert parsed(*words)[0].model.hidden == 0
 
 
 def test_a_message_does_not_show_all_that_aliases_name():
