@@ -1,6 +1,6 @@
 """Errors that a user can cause and fix."""
 
-__all__ = ["BadInput", "NonFinite", "printable"]
+__all__ = ["HALF", "BadInput", "NonFinite", "printable"]
 
 from dataclasses import KW_ONLY, dataclass
 

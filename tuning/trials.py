@@ -198,7 +198,12 @@ class TrialRuns(tune.Callback):
         error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
         ended = outcome(self.base, trial.config, trial.last_result, error)
         # A trial does not wait for MLflow, which may be away when it ends.
-        Reporter(self.search.work / TRIALS / trial.trial_id / metrics_log.FILE, run).finish()
+        file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
+        store.download(file)
+        rows = metrics_log.read(file)
+        # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
+        run.complete(metrics_log.standing(rows), renew=False)
+        run.set_tags(metrics_log.failures(rows))
         tags = {"ebflow.state": ended.state, "ebflow.done": f"{ended.share:.0%}"}
         run.set_tags(tags | ({"ebflow.error": ended.reason} if ended.reason else {}))
         run.log_metrics({"trial/nll": ended.nll, "trial/seconds": ended.seconds})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ebflow import mixtures
 from pipelines.config import ChainConfig
+from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training import preprocessing
@@ -21,7 +22,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     Raises:
         BadInput: If the data cannot be standardized or whitened.
     """
-    dataset, report = run.open(config, data), run.reporter.progress
+    dataset, report = run.open(config, Dataset(data)), run.reporter.progress
     report(0.0, "fits the chain")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)

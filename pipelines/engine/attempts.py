@@ -1,15 +1,14 @@
 """Attempts to run stages, in the driver or on Ray: again after failures that may pass."""
 
-import itertools
 import logging
 import math
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines import store
@@ -40,36 +39,43 @@ class Ray:
     """
 
     def __init__(self, show: "Show") -> None:
-        self.show, self.stopped = show, threading.Event()
+        self.show, self.stopped, self.lock = show, threading.Event(), threading.Lock()
         self.running: list[Any] = []
         self.connection: Future[Connection] | None = None
         self.listener: threading.Thread | None = None
 
     def connect(self) -> Future[Connection]:
-        """Starts Ray, unless that is done; returns without waiting for it."""
-        if self.connection is None:
-            self.connection = RAY.submit(self._open)
-        return self.connection
+        """Starts Ray, unless that is done or under way; returns without waiting for it."""
+        with self.lock:
+            found = self.connection
+            if found is None or (found.done() and found.exception() is not None):
+                self.connection = RAY.submit(self._open)
+            return self.connection
 
     def _open(self) -> Connection:
         connection = start()
-        words = (self.show, self.stopped)
+        arguments = (self.show, self.stopped)
         deliver = connection.messages.deliver
-        self.listener = threading.Thread(target=deliver, args=words, daemon=True)
-        self.listener.start()
+        listener = threading.Thread(target=deliver, args=arguments, daemon=True)
+        listener.start()
+        self.listener = listener  # ``stop`` joins it
         return connection
 
-    def call(self, work: Work, *, context: Context, again: bool) -> Artefact:
-        """Runs a stage as a task with the resources it needs."""
+    def call(self, work: Work, *, context: Context, again: bool) -> Future[Artefact]:
+        """Starts a stage as a task with the resources it needs."""
         context = replace(context, show=self.connect().result().messages)
-        options = ray_options(work)
-        reference = _remote_call().options(**options).remote(work, context=context, again=again)
-        self.running.append(reference)
-        return reference.future().result()  # not by ray.get, which Ray's shutdown would break
+        task = _remote_call().options(**ray_options(work))
+        with self.lock:
+            if self.stopped.is_set():  # Ray would start again
+                raise CancelledError
+            reference = task.remote(work, context=context, again=again)
+            self.running.append(reference)
+        return reference.future()  # not by ray.get, which Ray's shutdown would break
 
     def stop(self) -> None:
         """Cancels what still runs, and leaves Ray."""
-        self.stopped.set()
+        with self.lock:
+            self.stopped.set()
         try:
             if self.running:
                 cancel(self.running)
@@ -162,46 +168,70 @@ class Attempts:
         self._warn_if_corrupt(work.stage.name, work.key)
         if work.stage.executor == "driver":
             self.progress.started(work.stage.name, work.key)
-            self._run(call, work, result)
         else:
             self.progress.queued(work.stage.name, work.key)
             wait([self.ray.connect()])
             _take_back_sigterm()
-            words = (self.ray.call, work, result)
-            threading.Thread(target=self._run, args=words, daemon=True).start()
+        self._attempt(work, result, 0)
         return result
 
     def _warn_if_corrupt(self, stage: str, key: str) -> None:
         with suppress(OSError):
             if not self.force and store.has_record(stage, key):
                 place = store.location(store.artefact(stage, key))
-                self.progress.note(stage, f"{place}: {store.CORRUPT}; it is made again")
+                self.progress.note(stage, f"{place}: {store.CORRUPT}; it is recomputed")
 
-    def _run(self, run: Callable[..., Artefact], work: Work, result: Future[Artefact]) -> None:
-        """Runs a stage, with retries; sets its result whatever happens, as redun waits for it."""
-        name = work.stage.name
-        for number in itertools.count():
-            try:
-                artefact = run(work, context=self._context(), again=number > 0)
-                break
-            except Exception as error:  # noqa: BLE001  (redun raises it)
-                if not self._is_tried_again(name, number, error):
-                    log.error("%s failed", name, exc_info=error)
-                    result.set_exception(error)
-                    return
-        with suppress(Exception):  # the display
-            self.progress.finished(name, work.key)
-        result.set_result(artefact)
+    def _attempt(self, work: Work, result: Future[Artefact], number: int) -> None:
+        """Starts a stage; the first attempt has the number 0."""
+        try:
+            attempt = self._start(work, again=number > 0)
+        except Exception as error:  # noqa: BLE001  (handled as a failure of the stage)
+            attempt = Future()
+            attempt.set_exception(error)
+        attempt.add_done_callback(partial(self._done, work, result, number))
 
-    def _is_tried_again(self, name: str, number: int, error: Exception) -> bool:
-        """Waits for a retry, if the error may pass; stages that are interrupted fail too."""
+    def _start(self, work: Work, *, again: bool) -> Future[Artefact]:
+        context = self._context()
+        if work.stage.executor != "driver":
+            return self.ray.call(work, context=context, again=again)
+        done: Future[Artefact] = Future()
+        done.set_result(call(work, context=context, again=again))
+        return done
+
+    def _done(
+        self, work: Work, result: Future[Artefact], number: int, attempt: Future[Artefact]
+    ) -> None:
+        """Sets the result, unless the stage is tried again, whatever the display does."""
+        name, error = work.stage.name, attempt.exception()
+        if error is None:
+            with suppress(Exception, SystemExit):  # a pipe that is closed ends rich by SystemExit
+                self.progress.finished(name, work.key)
+            result.set_result(attempt.result())
+        elif self._is_tried_again(number, error):
+            log.warning("%s failed, and is tried again", name, exc_info=error)
+            pause = self.retries.before(number)
+            # A thread of its own: other stages run at the same time.
+            timer = threading.Timer(pause, self._again, [work, result, number + 1, error])
+            timer.daemon = True
+            timer.start()
+            with suppress(Exception, SystemExit):
+                self.progress.note(name, f"{in_one_line(error)}; tried again in {pause:g} s")
+        else:
+            log.error("%s failed", name, exc_info=error)
+            result.set_exception(error)
+
+    def _is_tried_again(self, number: int, error: BaseException) -> bool:
+        """True if an error may pass; stages that are interrupted fail too."""
         stopping = interrupted() or self.stopped.is_set()
-        if number == self.retries.count or stopping or not is_transient(error):
-            return False
-        log.warning("%s failed, and is tried again", name, exc_info=error)
-        pause = self.retries.before(number)
-        self.progress.note(name, f"{in_one_line(error)}; tried again in {pause:g} s")
-        return not self.stopped.wait(pause)
+        return number < self.retries.count and not stopping and is_transient(error)
+
+    def _again(
+        self, work: Work, result: Future[Artefact], number: int, error: BaseException
+    ) -> None:
+        if self.stopped.is_set():
+            result.set_exception(error)
+        else:
+            self._attempt(work, result, number)
 
     def _context(self) -> Context:
         """Returns the context of the stages that run; opens it once."""

@@ -4,6 +4,7 @@ import math
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -104,7 +105,8 @@ def _make(work: Work, context: Context) -> store.Record:
     finally:
         shutil.rmtree(output, ignore_errors=True)
         if not stage.on_driver_node:  # its next attempt, perhaps elsewhere, reads the bucket
-            store.evict(folder)
+            with suppress(OSError):  # the stage's own error is the one to report
+                store.evict(folder)
     store.forget(folder)
     return record
 

@@ -208,7 +208,8 @@ def evaluate(
     except _Unmade:
         value = None
     except Exception as error:
-        log.exception("the pipeline failed")
+        if output is not None:  # a dry run has no log
+            log.exception("the pipeline failed")
         raise failure(error) from error
     return Outcome(value, executor.statuses)
 

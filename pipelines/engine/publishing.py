@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,27 +78,27 @@ def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
     keys = _by_stage(outcome, lambda artefact: artefact.key)
     tags = {f"ebflow.key.{stage}": " ".join(some) for stage, some in keys.items()}
     run_id = tracked.run_id(tags)
-    draft = run.output / ".draft"
-    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     run.output.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(outcome.value["report"].path, draft)
-    result = json.loads((draft / "summary.json").read_text())
-    (draft / "summary.json").unlink()
-    run.pipeline.add_files(outcome.value, draft)
-    files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
-    places = _by_stage(outcome, lambda artefact: artefact.location)
-    summary = {
-        **result,
-        **files,
-        "name": run.name,
-        "artefacts": {stage: p[0] if len(p) == 1 else p for stage, p in places.items()},
-        "config": run.config.model_dump(mode="json"),
-        "command": run.command,
-        "mlflow_run_id": run_id,
-    }
-    (draft / "config.yaml").write_text(dump(run.config))
-    write_json(draft / "summary.json", summary)
-    names = _moved(draft, run)
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
+        draft = Path(folder) / "results"
+        shutil.copytree(outcome.value["report"].path, draft)
+        result = json.loads((draft / "summary.json").read_text())
+        (draft / "summary.json").unlink()
+        run.pipeline.add_files(outcome.value, draft)
+        files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
+        places = _by_stage(outcome, lambda artefact: artefact.location)
+        summary = {
+            **result,
+            **files,
+            "name": run.name,
+            "artefacts": {stage: p[0] if len(p) == 1 else p for stage, p in places.items()},
+            "config": run.config.model_dump(mode="json"),
+            "command": run.command,
+            "mlflow_run_id": run_id,
+        }
+        (draft / "config.yaml").write_text(dump(run.config))
+        write_json(draft / "summary.json", summary)
+        names = _moved(draft, run)
     if tracked.created is not None:
         tracked.created.set_tags(tags)
         _log(run, outcome, tracked.created, names)
@@ -126,7 +127,6 @@ def _moved(draft: Path, run: Run) -> list[str]:
         if (run.output / name).is_dir():
             shutil.rmtree(run.output / name)
         (draft / name).replace(run.output / name)
-    draft.rmdir()
     return names
 
 

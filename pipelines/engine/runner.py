@@ -16,6 +16,7 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster.logs import writing
 from pipelines.engine.pipeline import Run
+from pipelines.errors import StageFailed, in_one_line
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
 from pipelines.store.files import is_url, without_password
@@ -124,9 +125,12 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
 def _upload(run: Run) -> str:
     """Copies the results to the bucket; returns their place there."""
     name = f"runs/{run.pipeline.name}/{run.name}"
-    with store.lock(f"results-{run.pipeline.name}-{run.name}"):
-        bucket.remove(name)
-        bucket.put(run.output, name)
+    try:
+        with store.lock(f"results-{run.pipeline.name}-{run.name}"):
+            bucket.remove(name)
+            bucket.put(run.output, name)
+    except OSError as error:
+        raise StageFailed(f"{bucket.place(name)}: {in_one_line(error)}") from error
     return bucket.place(name)
 
 

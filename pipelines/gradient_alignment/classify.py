@@ -27,6 +27,7 @@ from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.config import ClusterConfig
+from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerConfig
 from pipelines.gradient_alignment.reference import unit_rows
@@ -55,7 +56,7 @@ def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     A training that diverges keeps its last weights and its diagnosis. One that collapses
     continues and is diagnosed. Products and convolutions have full float32 precision.
     """
-    dataset = run.open(config, data)
+    dataset = run.open(config, Dataset(data))
     manifest, splits = dataset.manifest, map(dataset.split, ("train", "validation"))
     training = ClassifierTraining(
         config,

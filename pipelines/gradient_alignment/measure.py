@@ -90,7 +90,7 @@ def measure(
         reference: The reference and the class-blind densities.
         trained: The classifier, the baseline of its seed, and the judge.
     """
-    dataset = run.open(config, data, "testing")
+    dataset = run.open(config, Dataset(data), "testing")
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):

@@ -120,7 +120,7 @@ def reference(
         trained: The trained flow of each class in turn, or that of all rows alone.
         all_rows: The trained flow of all rows.
     """
-    dataset = run.open(config, data, "testing")
+    dataset = run.open(config, Dataset(data), "testing")
     labels = dataset.split("train").labels()
     priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
     for index, folder in enumerate(trained):

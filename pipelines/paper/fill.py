@@ -18,6 +18,7 @@ from ebflow.fitting import fit
 from ebflow.imputation import impute
 from ebflow.randomness import generator, uniform
 from ebflow.tables.completion import Completion, fit_gaussian
+from pipelines.data.dataset import Dataset
 from pipelines.paper.config import FillConfig
 from pipelines.tracking.run import StageRun
 
@@ -33,7 +34,7 @@ DRAWS = 20
 
 def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores, and the flow's leads with their errors over rows."""
-    dataset = run.open(config, data)
+    dataset = run.open(config, Dataset(data))
     splits = ("train", "validation", "test")
     rows = {name: dataset.split(name).tensor().double() for name in splits}
     run.write_metrics(scores(config, rows, run.reporter.progress))

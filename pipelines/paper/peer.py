@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
 
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
-    dataset = run.open(config, data)
+    dataset = run.open(config, Dataset(data))
     behind = Preprocessed(dataset, Preprocessing.load(preprocessed / CHAIN))
     tried = fit(config, behind)
     for one in tried:

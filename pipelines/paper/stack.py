@@ -53,7 +53,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 
 def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``nets.parquet``, the table of ``train``."""
-    nets = train(config, run.open(config, data))
+    nets = train(config, run.open(config, Dataset(data)))
     nets.to_parquet(run.output / NETS)
     run.log_metrics({"study/trainings": len(nets)})
 

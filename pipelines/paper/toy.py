@@ -36,6 +36,7 @@ from pipelines.config import (
     Objective,
     PreprocessConfig,
 )
+from pipelines.data.dataset import Dataset
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import DivergeConfig, PaperConfig
@@ -132,7 +133,7 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
     The flow has the averaged weights at the end of training: validation, by data without noise,
     would choose another one.
     """
-    run.open(config, data, "testing")
+    run.open(config, Dataset(data), "testing")
     flow = load(trained / "last")
     truth = SMOOTHED[config.density](SIGMA, dtype=torch.float64)
     noise = generator(0, "diverge", config.density)

@@ -51,11 +51,9 @@ def require_same_store(identity: str) -> None:
 
     Raises:
         BadInput: If it does not, with the name of the machine.
+        OSError: If the store cannot be read.
     """
-    try:
-        ids = bucket.names(IDS)
-    except OSError:
-        ids = []
+    ids = bucket.names(IDS)
     if identity not in ids:
         other, node = "another" if ids else "no", socket.gethostname()
         raise BadInput(

@@ -88,9 +88,11 @@ def corrupt() -> Iterator[str]:
             yield str(final)
     for stage in bucket.names(ARTEFACTS) if bucket.used() else ():
         for name in bucket.names(f"{ARTEFACTS}/{stage}"):
+            if not name.endswith(".json"):
+                continue
             final = artefact(stage, name.removesuffix(".json"))
-            with tempfile.TemporaryDirectory() as folder:
-                if name.endswith(".json") and not _fetched(final, Path(folder) / "copy"):
+            with tempfile.TemporaryDirectory(prefix=".copy-", dir=home()) as folder:
+                if not _fetched(final, Path(folder) / "copy"):
                     yield bucket.location(final)
 
 
@@ -160,9 +162,9 @@ def _copy(final: Path) -> None:
             _moved(draft, final, fetched.run_id)
             return
     if _record(final) != record:
-        raise OSError(f"{bucket.location(final)}: was made again while it was copied")
+        raise OSError(f"{bucket.location(final)}: was recomputed while it was copied")
     bucket.remove(bucket.name(_beside(final)))
-    hint = "The same command makes it again"
+    hint = "The same command recomputes it"
     raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
 
 

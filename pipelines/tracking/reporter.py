@@ -54,7 +54,7 @@ class Reporter:
 
         Arguments:
             rows: The rows.
-            keep: True if a checkpoint follows; a storage then gets the file.
+            keep: True if a checkpoint follows; a bucket gets the file then, and at validations.
         """
         if rows:
             metrics_log.append(self.file, rows)
@@ -62,9 +62,10 @@ class Reporter:
                 self._show(row)
             if self.run is not None:
                 self.run.send(rows)
-            self.listener(rows)
-        if keep:
+        if keep or any(row["kind"] == "validate" for row in rows):
             store.upload(self.file)
+        if rows:  # last: a search may stop the training here
+            self.listener(rows)
 
     def fail(self, note: str) -> None:
         """Reports a failure of workers, at the step where the training is."""

@@ -14,11 +14,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipelines.config import Section
-from pipelines.data.dataset import Dataset as PreparedData
 from pipelines.data.manifest import Manifest
 from pipelines.store.files import write_json
 
 if TYPE_CHECKING:
+    from pipelines.data.dataset import Dataset as PreparedData
     from pipelines.tracking.reporter import Reporter
 
 NOTE = "mlflow.note.content"
@@ -65,16 +65,17 @@ class StageRun:
 
     # Inputs and results
 
-    def open(self, config: Section, data: Path, context: str = "training") -> PreparedData:
-        """Returns prepared data; logs them and the configuration of the stage.
+    def open(
+        self, config: Section, dataset: "PreparedData", context: str = "training"
+    ) -> "PreparedData":
+        """Logs prepared data and the configuration of the stage; returns the data.
 
         Arguments:
             config: The configuration.
-            data: The folder of the data.
+            dataset: The data.
             context: The use of the data: ``training`` or ``testing``.
         """
         self.log_params(config.model_dump())
-        dataset = PreparedData(data)
         self.log_input(dataset.manifest, context)
         return dataset
 
@@ -156,17 +157,18 @@ class StageRun:
         """Sets tags from a thread of the client, and does not wait for it."""
         self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
 
-    def complete(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def complete(self, rows: Iterable[Mapping[str, Any]], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it.
 
         MLflow removes no points: if the run has others, which a restart took back, a new run gets
-        the curve. A batch that is still on its way can refuse another that has the same points,
-        or be refused, so the run is looked at again after points were missing.
+        the curve, unless ``renew`` is False. A batch that is still on its way can refuse another
+        that has the same points, or be refused, so the run is looked at again after points were
+        missing.
         """
         points = _points(rows)
         for look in range(1, LOOKS + 1):
             present = self._points_of({point.key for point in points})
-            if not _is_part(present, points):
+            if renew and not _is_part(present, points):
                 self.renew()
                 present = []
             places = {(point.key, point.step) for point in present}

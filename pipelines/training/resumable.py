@@ -157,13 +157,16 @@ class Checkpoints:
         """
         corrupt = []
         for step in sorted(self._steps(), reverse=True):
+            checked = step
             try:
                 best = check(self.path(step))["progress"]["best_step"]
                 if best != step:
+                    checked = best
                     check(self.path(best))
             except BadInput as error:
                 corrupt.append(str(error))
-                shutil.rmtree(self.path(step))
+                if checked == step:
+                    shutil.rmtree(self.path(step))
             else:
                 line = f"{'; '.join(corrupt)}; training resumes from step {step}"
                 return step, line if corrupt else ""

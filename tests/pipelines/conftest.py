@@ -9,10 +9,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -138,18 +137,17 @@ class Here:
     """In place of Ray: stages run in this process, one at a time."""
 
     def __init__(self, show):
-        self.lock, self.connected = threading.Lock(), Future()
+        self.thread, self.connected = ThreadPoolExecutor(1), Future()
         self.connected.set_result(None)
 
     def connect(self):
         return self.connected
 
     def call(self, work, **settings):
-        with self.lock:
-            return call(work, **settings)
+        return self.thread.submit(call, work, **settings)
 
     def stop(self):
-        pass
+        self.thread.shutdown()
 
 
 @pytest.fixture

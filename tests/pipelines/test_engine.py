@@ -215,7 +215,7 @@ def test_a_changed_artefact_is_made_again(engine):
     (data.path / "value.txt").write_text("5")
     assert ran(engine, graph()) == {"write"}
     assert (data.path / "value.txt").read_text() == "3"
-    line = "found files that are missing or changed, expected what was stored; it is made again"
+    line = "found files that are missing or changed, expected what was stored; it is recomputed"
     assert NOTES == [("write", f"{data.path}: {line}")]
     assert ran(engine, graph()) == set() and len(NOTES) == 1
 
@@ -387,7 +387,7 @@ def test_stages_of_one_name_are_told_apart(engine):
 
 
 def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
-    """Not by its MLflow run, which is another whenever it is made again."""
+    """Not by its MLflow run, which is another whenever it is recomputed."""
     config = EvaluateConfig(draws=3)
     keys = set()
     for run_id in ("one", "other"):

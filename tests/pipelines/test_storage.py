@@ -169,7 +169,7 @@ def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
     node("two")
     with monkeypatch.context() as patch:
         patch.setattr(remote, "fetch", late)
-        with pytest.raises(OSError, match="was made again while it was copied"):
+        with pytest.raises(OSError, match="was recomputed while it was copied"):
             store.ensure_local(store.artefact("stage", "key"))
     assert store.find("stage", "key").run_id == "later"
     assert (store.ensure_local(store.artefact("stage", "key")) / "a").read_text() == "c"

@@ -121,7 +121,7 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     store.upload(file)
     shutil.rmtree(work)
     search = SimpleNamespace(work=work, id="search")
-    run = Mock(id="run", complete=completed.extend)
+    run = Mock(id="run", complete=lambda rows, **_: completed.extend(rows))
     monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "base", TuneConfig().start, raising=False)

@@ -126,7 +126,7 @@ def test_changed_data_are_told_and_prepared_again(whole, tmp_path):
     out = ends_well(start(store))
     assert "train cached" in "\n".join(out) and "prepare: started" in out
     harmed = f"{shard.parent}: found files that are missing or changed, expected what was stored"
-    assert f"prepare: {harmed}; it is made again" in out
+    assert f"prepare: {harmed}; it is recomputed" in out
     assert [name for name, _ in runs(store)].count("train") == 1
     same(store, whole)
     assert (artefact(store, "prepare") / shard.name).read_bytes() == (
