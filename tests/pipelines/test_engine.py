@@ -577,12 +577,37 @@ def test_a_store_that_does_not_answer_the_driver_is_asked_by_the_stage(engine, m
     assert engine(retries=Retries(0)).run(graph()).statuses["write"] == Status(ran=1)
 
 
-def test_a_stage_whose_end_cannot_be_told_has_ended(engine, monkeypatch):
-    def finished(self, stage, key):
-        raise UnicodeEncodeError("ascii", "✓", 0, 1, "not in range")
+@pytest.mark.parametrize(
+    "error", [UnicodeEncodeError("ascii", "✓", 0, 1, "not in range"), SystemExit(1)], ids=repr
+)
+def test_a_display_that_fails_ends_no_stage(engine, monkeypatch, error):
+    """A pipe that is closed makes rich raise SystemExit."""
 
-    monkeypatch.setattr(Silent, "finished", finished)
-    assert engine().run(graph()).statuses["double"] == Status(ran=1)
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Silent, "finished", fail)
+    monkeypatch.setattr(Silent, "note", fail)
+    ERRORS["write"] = OSError(28, "full")
+    threading.Timer(0.5, ERRORS.clear).start()
+    found = engine(retries=Retries(1, pause=1.0)).run(graph())
+    assert found.statuses["double"] == Status(ran=1)
+
+
+def test_a_start_of_ray_that_failed_is_repeated(rays, monkeypatch):
+    start, errors = attempts.start, [ConnectionError("the head restarts")]
+
+    def first_fails():
+        if errors:
+            raise errors.pop()
+        return start()
+
+    monkeypatch.setattr(attempts, "start", first_fails)
+    ray = Ray(None)
+    with pytest.raises(ConnectionError):
+        ray.connect().result()
+    assert ray.connect().result() == Connection(messages=QUIET)
+    ray.stop()
 
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):

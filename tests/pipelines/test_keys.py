@@ -150,6 +150,7 @@ def test_the_stages_are_found():
         ("pipelines.paper.peer", "pipelines.data.dataset"),
         ("pipelines.paper.compare", "pipelines.paper.scores"),
         ("pipelines.paper.fill", "ebflow.train"),
+        ("pipelines.paper.fill", "pipelines.data.dataset"),
         ("pipelines.paper.runtime", "ebflow.anchor"),
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),

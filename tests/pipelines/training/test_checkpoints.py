@@ -67,6 +67,7 @@ def test_one_whose_best_is_damaged_or_gone_is_not_gone_on_from(checkpoints, trai
     damage(checkpoints, 2)
     step, message = checkpoints.newest()
     assert step is None and message.endswith("training starts again")
+    assert kept(checkpoints) == [4]  # a sound one is left to whoever can repair the best
     save(checkpoints, training, (4, 4), (6, 6))
     assert checkpoints.newest() == (6, "")
     (checkpoints.path(6) / "state.json").unlink()
