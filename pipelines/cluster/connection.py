@@ -1,5 +1,6 @@
 """Ray, embedded in this machine and bound to loopback, or the cluster at ``RAY_ADDRESS``."""
 
+import gc
 import logging
 import os
 import shutil
@@ -142,7 +143,13 @@ def leave(connection: Connection) -> None:
     """Disconnects from Ray, and shuts it down if it is embedded."""
     import ray
 
-    ray.shutdown()
+    # Exceptions hold references to Ray's objects in cycles. One that Python's collector drops
+    # while Ray shuts down would end the process.
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
     if connection.folder is not None:
         shutil.rmtree(connection.folder, ignore_errors=True)
 
