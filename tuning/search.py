@@ -5,7 +5,6 @@ Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperpara
 Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
 """
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -73,7 +72,6 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     TrialRuns.search, TrialRuns.base = run, config.start
-    os.chdir(run.work)  # Ray Tune asks for this folder; Ray may have removed a job's
     results = _tuner(config, data, run).fit()
     try:
         trials = outcomes(config, list(results))
