@@ -149,7 +149,9 @@ class Cluster:
 HEAD_ID = "f" * 51 + "00000"
 """What Ray's fake provider of nodes calls the head."""
 
-FAKE = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+PROVIDER = Path(__file__).parent / "provider"
+"""Folder of the module with the provider of nodes."""
+
 LISTS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
     "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files",
@@ -171,7 +173,7 @@ class Growing(Cluster):
         path = Path(f"{self.folder.name}/autoscaler.yaml")
         path.write_text(yaml.safe_dump(self.config(most, idle)))
         fake = ("RAY_FAKE_CLUSTER=1", f"RAY_OVERRIDE_NODE_ID_FOR_TESTING={HEAD_ID}")
-        self.before = ("env", *fake, "AUTOSCALER_UPDATE_INTERVAL_S=1")
+        self.before = ("env", *fake, f"PYTHONPATH={PROVIDER}", "AUTOSCALER_UPDATE_INTERVAL_S=1")
         self.head = (f"--autoscaling-config={path}",)
 
     def config(self, most, idle):
@@ -186,7 +188,8 @@ class Growing(Cluster):
             "upscaling_speed": 1.0,
             "provider": {
                 "type": "external",
-                "module": FAKE,
+                "module": "own_folders.Provider",
+                "folder": self.folder.name,
                 "use_node_id_as_ip": True,
                 "head_node_id": HEAD_ID,
                 "gcs_address": f"127.0.0.1:{self.port}",
