@@ -16,11 +16,9 @@ import numpy as np
 from pipelines import metrics_log
 from pipelines.config import ChainConfig, DataConfig, DensityConfig, Section
 from pipelines.config.recipes import mnist9k_dense
-from pipelines.data.reader import Reader
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.renderers import machine
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned
 
@@ -51,7 +49,6 @@ class Cell:
         config: The configuration of a flow, or of a stage that trains and measures by itself.
         chain: The preprocessing, if it is fitted by a stage of its own.
         measure: The configuration of the stage that measures a flow.
-        method: One line about the training.
         published: The published number of the last column.
     """
 
@@ -61,14 +58,13 @@ class Cell:
     data: DataConfig | None = None
     chain: ChainConfig | None = None
     measure: Section | None = None
-    method: str = ""
     published: float | None = None
 
     @classmethod
     def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
         """Returns the training of a flow, measured by its likelihood unless ``more`` differs."""
         fields = {"chain": config.training.chain, "measure": config.evaluate, **more}
-        return cls(labels, config.once, config.seed, config.data, method=config.method, **fields)
+        return cls(labels, config.once, config.seed, config.data, **fields)
 
     @property
     def title(self) -> str:
@@ -76,14 +72,12 @@ class Cell:
         return f"{' '.join(filter(None, self.labels.values()))}, seed {self.seed}"
 
     def provenance(self) -> Row:
-        """Returns labels, seed, data, machine and method."""
+        """Returns labels, seed, data and the published number."""
         return {
             "labels": dict(self.labels),
             "seed": self.seed,
             "published": self.published,
             "data": Path(self.data.source).stem if self.data else "random",
-            "machine": machine(),
-            "method": self.method,
         }
 
 
@@ -153,8 +147,6 @@ class Experiment:
         cells: Returns the cells of a seed.
         columns: The metrics of the table, after the labels.
         source: The paper's data set of images; None if the experiment has its own data.
-        expected: The data that suit it.
-        suits: Returns True if data suit it.
         uses: The options of ``PaperConfig`` that it uses, besides experiment, scale and name.
         seeds: The number of seeds by scale, if the user asks for none; default 1.
         rows: Returns the rows of the table; default: one per cell.
@@ -167,8 +159,6 @@ class Experiment:
     cells: Callable[[PaperConfig, int], Iterable[Cell]]
     columns: tuple[Column, ...]
     source: str | None = None
-    expected: str = ""
-    suits: Callable[[Reader], bool] = lambda reader: True
     uses: frozenset[str] = IMAGE_OPTIONS
     seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda finished: [

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebflow.errors import NonFinite
-from pipelines.paper.cell import NORMAL, Cell, Column, Experiment, Finished, Row
+from pipelines.paper.cell import NORMAL, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
 from pipelines.paper.runtime import RUNTIME
-from pipelines.paper.scores import ANCHOR, SCORES
+from pipelines.paper.scores import SCORES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.tables import MISSING, TABLES
 from pipelines.paper.toy import TOY
+from pipelines.reporting.renderers import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
@@ -33,7 +34,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "phases": PHASES,
     "missing": MISSING,
-    "anchor": ANCHOR,
 }
 
 INTRO = (
@@ -41,12 +41,8 @@ INTRO = (
     "numbers are no reproduction of each other."
 )
 
-BASELINES = {
-    "gaussian": ("Gaussian", "full-covariance Gaussian by maximum likelihood"),
-    "mixture": ("mixture", "mixture of Gaussians behind the Gaussian's whitening, by expectation "
-                "maximization; its size by validation"),
-}  # fmt: skip
-"""Label and method of baselines, by their names in metrics."""
+BASELINES = {"gaussian": "Gaussian", "mixture": "mixture"}
+"""Labels of baselines, by their names in metrics."""
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -61,23 +57,20 @@ def compare(
     experiment = EXPERIMENTS[config.experiment]
     pairs = list(zip(experiment.all_cells(config), outcomes, strict=True))
     finished = [Finished(cell, out) for cell, out in pairs if not isinstance(out, str)]
+    diverged = [(cell, out) for cell, out in pairs if isinstance(out, str)]
     if not finished:
         raise NonFinite(f"every cell diverged, the first: {outcomes[0]}")
     rows = experiment.rows(finished)
-    shown = [*rows, *(diverged(cell, out) for cell, out in pairs if isinstance(out, str))]
+    shown = [*rows, *({**cell.provenance(), "diverged": message} for cell, message in diverged)]
     Result(
         title=f"{config.experiment}: {experiment.about}",
         intro=INTRO,
         conclusion=experiment.conclude(finished),
+        warnings=[f"{cell.title} diverged: {message}" for cell, message in diverged],
         headline=headline(config, shown),
-        sections=[*plots(experiment.figures(rows, finished)), settings(shown)],
+        sections=plots(experiment.figures(rows, finished)),
         values={"rows": shown},
     ).save(config, run)
-
-
-def diverged(cell: Cell, message: str) -> Row:
-    """Returns the row of a cell that diverged."""
-    return {**cell.provenance(), "diverged": message, "method": f"{cell.method}; {message}"}
 
 
 @dataclass(frozen=True)
@@ -90,11 +83,6 @@ class Line:
     def first(self) -> Row:
         """The row that stands for all: one that diverged, if there is one."""
         return next((row for row in self.rows if "diverged" in row), self.rows[0])
-
-    @property
-    def name(self) -> str:
-        """The labels."""
-        return ", ".join(filter(None, self.first["labels"].values()))
 
     def value(self, column: Column) -> Interval:
         """Returns the mean with its 95 % interval over seeds, or over test rows of a single seed.
@@ -110,17 +98,12 @@ class Line:
             low, high = value - NORMAL * error, value + NORMAL * error
         return Interval(value, low, high) if column.interval else UNKNOWN._replace(value=value)
 
-    def cells(self, columns: Sequence[Column]) -> tuple[str, ...]:
+    def cells(self, columns: Sequence[Column]) -> list[str]:
         """Returns labels and values as text; "diverged" as the last value of one that diverged."""
         texts = [plus_minus(self.value(column), column.digits) for column in columns]
         if "diverged" in self.first:
             texts[-1] = "diverged"
-        return (*self.first["labels"].values(), *texts)
-
-    def published(self, column: Column) -> str:
-        """Returns the published number as text, with the digits of a column."""
-        number = self.first["published"]
-        return "" if number is None else f"{number:.{column.digits}f}"
+        return [*self.first["labels"].values(), *texts]
 
 
 def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
@@ -134,19 +117,15 @@ def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
 def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
     """Yields the best of each baseline that the rows have."""
     metrics = [column.metric for column in columns if column.metric.startswith("test/")]
-    for baseline, (label, method) in BASELINES.items():
+    for baseline, label in BASELINES.items():
         keys = {metric: metric.replace("test/", f"baseline/{baseline}_") for metric in metrics}
         measured = [row for row in rows if keys and row.keys() >= {*keys.values()}]
         if measured:
             best = min(measured, key=lambda row: [row[key] for key in keys.values()])
             first, *others = best["labels"]
-            yield {
-                "labels": {first: label, **dict.fromkeys(others, "")},
-                "published": None,
-                "data": best["data"],
-                "method": method,
-                **{metric: best[key] for metric, key in keys.items()},
-            }
+            labels = {first: label, **dict.fromkeys(others, "")}
+            numbers = {metric: best[key] for metric, key in keys.items()}
+            yield {"labels": labels, "published": None, **numbers}
 
 
 def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
@@ -155,23 +134,14 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     lines = summarize(experiment.columns, rows)
     columns = [c for c in experiment.columns if any(row.get(c.metric) is not None for row in rows)]
     columns = columns or experiment.columns
-    headings = (*lines[0].first["labels"], *(column.heading for column in columns))
+    headings = [*lines[0].first["labels"], *(column.heading for column in columns)]
     cells = [line.cells(columns) for line in lines]
     if any(row["published"] for row in rows):
-        headings = (*headings, "paper")
-        cells = [
-            (*texts, line.published(columns[-1])) for texts, line in zip(cells, lines, strict=True)
-        ]
+        headings.append("paper")
+        for texts, line in zip(cells, lines, strict=True):
+            number = line.first["published"]
+            texts.append("" if number is None else f"{number:.{columns[-1].digits}f}")
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     seeds = len({row["seed"] for row in rows})
-    here = f"measured: {data}, scale {config.scale}, {rows[0]['machine']}, seeds: {seeds}"
+    here = f"measured: {data}, scale {config.scale}, {machine()}, seeds: {seeds}"
     return Table(experiment.about, headings, cells, f"{experiment.legend}.\n{here}.")
-
-
-def settings(rows: Sequence[Row]) -> Table:
-    """Returns data, number of seeds and training of each line."""
-    cells = [
-        (line.name, line.first["data"], str(len(line.rows)), line.first["method"])
-        for line in summarize((), rows)
-    ]
-    return Table("Settings", ("", "data", "seeds", "training"), cells)

@@ -19,7 +19,6 @@ Name = Literal[
     "tables",
     "phases",
     "missing",
-    "anchor",
 ]
 
 Peer = Literal["maf", "nsf", "gmm"]
@@ -116,9 +115,7 @@ class PaperConfig(Section):
         "in the plane; runtime: step times against D; rivals: other ways to train linear layers "
         "for the same time; scores: score matching with learned activations, beside the anchor "
         "and alone; tables: the recipe beside densities of other packages; phases: where training "
-        "by scores alone loses mass; missing: entries removed from tables, and imputed; anchor: "
-        "the interval, the weight and the noise of matching scores beside the lazily refreshed "
-        "normalizer",
+        "by scores alone loses mass; missing: entries removed from tables, and imputed",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -54,7 +54,7 @@ def check(config: PaperConfig) -> Sources:
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error, Training) from None
     read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
-    return {cell.data.source: _source(config, cell) for cell in read}
+    return {cell.data.source: _source(cell) for cell in read}
 
 
 def examine(config: PaperConfig) -> None:
@@ -76,18 +76,11 @@ def _check_options(config: PaperConfig) -> None:
             )  # fmt: skip
 
 
-def _source(config: PaperConfig, cell: Cell) -> Source:
+def _source(cell: Cell) -> Source:
     """Returns the source of a cell's data; raises BadInput if they do not suit it."""
-    experiment = EXPERIMENTS[config.experiment]
     with _naming(cell):
-        reader = opened(cell.data)
-        if not experiment.suits(reader):
-            raise BadInput(
-                option="--source" if "source" in experiment.uses else "--sources",
-                found=f"examples of shape {reader.shape}",
-                expected=experiment.expected,
-            )
         if isinstance(cell.config, FillConfig):
+            reader = opened(cell.data)
             counted(reader, cell.data)
             return Source(cell.data.source, reader.digest)
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))

@@ -51,13 +51,12 @@ Values = Callable[[Tensor], Tensor]
 
 
 class Candidate(NamedTuple):
-    """A density at one point of a fit: validation NLL, step (or number of Gaussians) and more."""
+    """A density at one point of a fit: validation NLL, step (or number of Gaussians), seconds."""
 
     nll: float
     step: int
     seconds: float
     values: Values
-    method: str
 
 
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
@@ -72,13 +71,12 @@ def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -
     best = min(tried, key=lambda one: one.nll)
     rows = {split: behind.log_probs(split, best.values) for split in ("test", "validation")}
     np.savez(run.output / LOG_PROBS, **{split: values.numpy() for split, values in rows.items()})
-    metrics = {
+    run.write_metrics({
         "time/train_s": tried[-1].seconds,
         "train/steps": tried[-1].step,
         **likelihood("test/", rows["test"], behind.width),
         **likelihood("best/val_", rows["validation"], behind.width),
-    }
-    run.write_metrics(metrics, method=best.method)
+    })  # fmt: skip
 
 
 class Preprocessed:
@@ -144,16 +142,13 @@ def _flows(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
     with torch.random.fork_rng(devices=()):  # zuko draws weights from PyTorch's global state
         torch.manual_seed(generator(config.seed, "peer", config.name).initial_seed())
         flow = FLOWS[config.name](data.width, **SIZES)
-    method = (
-        f"zuko {config.name.upper()}, {SIZES}, Adam {RATE:g}, batch {BATCH}, best by validation"
-    )
     optimizer = torch.optim.Adam(flow.parameters(), lr=RATE)
     spent, due, batches = 0.0, 0.0, data.batches(config.seed)
     for step in range(config.steps + 1):
         over = spent >= config.seconds or step == config.steps
         if over or spent >= due:
             values = partial(_log_prob, copy.deepcopy(flow))
-            yield Candidate(data.nll(values), step, spent, values, method)
+            yield Candidate(data.nll(values), step, spent, values)
             due += config.seconds / VALIDATIONS
         if over:
             return
@@ -185,8 +180,7 @@ def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
         spent += time.perf_counter() - start
         values = partial(_mixture_values, mixture)
         nll = data.nll(values)
-        method = f"scikit-learn GaussianMixture, {number} of {NUMBERS} full covariances"
-        yield Candidate(nll, number, spent, values, method)
+        yield Candidate(nll, number, spent, values)
         best, stale = min(best, nll), 0 if nll < best else stale + 1
         if stale == PATIENCE or spent >= config.seconds:
             return

@@ -96,8 +96,6 @@ def _row(cell: Cell, preprocessing: str, nets: pd.DataFrame) -> Row:
     return {
         **cell.provenance(),
         "labels": dict([part, ("data", preprocessing), *others]),
-        "method": f"{len(nets)} nets of two dense layers, {cell.config.steps} steps of Adam under "
-        "a cosine, batches of 100",
         "study/nets": len(nets),
         "study/lost": 100 * float(nets["lost"].mean()),
         "study/late": 100 * float(nets["late"].mean()),
@@ -158,9 +156,10 @@ def _squares(axis: Axes, nets: pd.DataFrame, norm: TwoSlopeNorm) -> mpl.cm.Scala
 
 PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
-    legend="lost: share of nets, over starts and rates, whose squared latent mean ends large and "
-    "has risen; late: large, still falling; over Gauss: validation NLL of the best net at its "
-    "best look above the full-covariance Gaussian's, nats; pairs: the best of four rates",
+    legend="nets of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
+    "nets, over starts and rates, whose squared latent mean ends large and has risen; late: "
+    "large, still falling; over Gauss: validation NLL of the best net at its best look above the "
+    "full-covariance Gaussian's, nats; pairs: the best of four rates",
     uses=frozenset(("seed", "seeds")),
     seeds={"smoke": 2, "cpu": 5, "full": 10},
     cells=cells,

@@ -20,7 +20,6 @@ from pipelines.config import (
     PreprocessConfig,
 )
 from pipelines.config.recipes import for_source
-from pipelines.config.source import opened
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
@@ -29,9 +28,6 @@ from pipelines.training.rivals import inverse_error, load
 
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""
-
-WIDEST = 100
-"""Maximum number of elements of a row for the flows of other packages."""
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -52,7 +48,7 @@ def peer(
         seed=flow.seed, chain=flow.preprocess.changed(**changes), threads=config.threads
     )
     fitted = PeerConfig(name=name, seed=flow.seed, **options)
-    return Cell(labels, fitted, flow.seed, flow.data, chain, method=name)
+    return Cell(labels, fitted, flow.seed, flow.data, chain)
 
 
 def with_gains(
@@ -135,7 +131,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         labels = {"method": name, "data": preprocessing, "lr": f"{rate:g}"}
         yield Cell.of_flow(labels, _flow(config, seed, name, preprocessing, rate))
     flow = _flow(config, seed, "ml", "plain", SMOKE_RATE)
-    for name in PEERS if opened(flow.data).width <= WIDEST else ("gmm",):
+    for name in PEERS:
         yield peer(config, {"method": name, "data": "plain", "lr": ""}, name, flow, SECONDS)
 
 
@@ -189,8 +185,7 @@ RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
     legend="white: whitened, plain: standardized data; lr: of the same rates the best by "
     "validation; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on white data, row by "
-    "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other packages' "
-    "densities, of which maf and nsf are not for so many columns",
+    "row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other packages'",
     source="digits",
     cells=cells,
     columns=(

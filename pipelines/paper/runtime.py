@@ -2,7 +2,8 @@ r"""The time of a training step against D: dense networks and CNNs, every object
 
 For large sizes a step takes about :math:`t = e^a D^b`: b is near 2 if matrix products of a batch
 dominate, and near 3 if factorizations do. A line is fitted to :math:`\log t = a + b \log D`. An
-objective with the smaller b overtakes the other at a *crossover*.
+objective with the smaller b overtakes the other at a *crossover*, here the least measured D from
+which on it is faster.
 
 The stage ``runtime`` measures the steps on one network, beside this machine's peak. A step is
 loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn, round after
@@ -11,12 +12,12 @@ share the flow's weights, optimizer and anchor, which do not change the cost of 
 memory is that of one training.
 """
 
-import itertools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -65,16 +66,14 @@ DENSE = tuple(OBJECTIVES) + tuple(f"{name}{ANCHORED}" for name in ("dsm", "ssm")
 CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name not in ("relative_ml", "exact_sm"))
 """Without relative_ml, which equals ml there, and exact_sm, which has D tangents."""
 
-SPLINE, CIRCULAR = FC.changed(activation="spline"), CNN.changed(padding="circular")
+SPLINE = FC.changed(activation="spline")
 KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {
     ("FC", "grey"): (FC, (8, 16, 28, 40, 56), DENSE),
     ("CNN", "grey"): (CNN, (16, 28, 40), CONVOLUTIONAL),
     ("CNN", "colour"): (CNN, (16, 24, 32), CONVOLUTIONAL),
     ("FC spline", "grey"): (SPLINE, (28,), ("ml", "lazy_ml", "dsm", f"dsm{ANCHORED}")),
-    ("CNN circular", "grey"): (CIRCULAR, (28,), ("ml", "dsm")),
-    ("CNN circular", "colour"): (CIRCULAR, (32,), ("ml", "dsm")),
 }
-"""Network, sides of the images and objectives, by names of network and images. The last ones are
+"""Network, sides of the images and objectives, by names of network and images. The last one is
 timed at the side that the table shows."""
 
 CHANNELS = {"grey": 1, "colour": 3}
@@ -90,7 +89,6 @@ PUBLISHED = {
 }
 """Milliseconds by network and D, read off the paper's figure, which does not name its GPU."""
 
-METHOD = f"batches of 100, float32, fused Adam; exponent fitted from D = {LEAST} on"
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 
@@ -107,7 +105,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 threads=config.threads,
             )
             labels = {"net": net, "images": images, "side": str(side)}
-            yield Cell(labels, steps, method=METHOD)
+            yield Cell(labels, steps)
 
 
 def runtime(config: StepsConfig, *, run: StageRun) -> None:
@@ -174,14 +172,14 @@ class Subject:
 
     def stepper(self, label: str, batch: int) -> Step:
         """Returns a training step of an objective."""
-        module, count = LossModule(self.flow, self._loss(label)), itertools.count()
+        module, steps = LossModule(self.flow, self._loss(label)), count()
         noise = RowGenerator(0, "benchmark", label)
         rows = generator(0, "benchmark", label)
         x = torch.randn(batch, *self.flow.event_shape, generator=rows)
 
         def step() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            value: Tensor = module(x, None, noise, Progress(next(count)))[0].mean()
+            value: Tensor = module(x, None, noise, Progress(next(steps)))[0].mean()
             value.backward(inputs=self.parameters)
             self.optimizer.step()
             return value.detach()
@@ -222,29 +220,26 @@ def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3
 
 def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns the growth of step times with D, per network, kind of images and objective."""
-    frames = []
-    for one in finished:
-        net, images, _ = one.cell.labels.values()
-        timings = pd.read_json(one.folders[0] / "timings.json")
-        frames.append(timings.assign(net=net, images=images))
-    shared, rows = finished[0].cell.provenance(), []
-    for (net, images), group in pd.concat(frames).groupby(["net", "images"], sort=False):
-        exact = group[group["label"] == "ml"]
-        for objective, steps in group.groupby("label", sort=False):
-            labels = {"net": net, "images": images, "objective": objective}
-            rows.append({**shared, "labels": labels, **_row(labels, steps, exact)})
-    return rows
+    frames = [
+        pd.read_json(one.folders[0] / "timings.json").assign(**one.cell.labels) for one in finished
+    ]
+    timings, shared = pd.concat(frames), finished[0].cell.provenance()
+    exact = timings[timings["label"] == "ml"].groupby(["net", "images"])
+    return [
+        {**shared, **_row(*names, steps, exact.get_group(names[:2]))}
+        for names, steps in timings.groupby(["net", "images", "label"], sort=False)
+    ]
 
 
-def _row(labels: Mapping[str, str], steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
+def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
     """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
-    net, images, objective = labels.values()
     size = min(SHOWN[images], steps["size"].max())
     shown = steps.set_index("size").loc[size]
     times, exact_times = (dict(zip(one["size"], one["ms"], strict=True)) for one in (steps, exact))
     fit, peak = exponent(times), shown["peak_fraction"]
     alone = len(times) == 1 or objective == "ml"
     return {
+        "labels": {"net": net, "images": images, "objective": objective},
         "published": PUBLISHED.get((net, size), {}).get(objective),
         "exponent": fit and fit.value,
         "exponent_se": fit and (fit.interval().high - fit.value) / NORMAL,
@@ -267,29 +262,19 @@ def exponent(times: Times) -> Confidence | None:
     return Confidence(float(fit.slope), float(fit.stderr), len(rows) - 2)
 
 
-def crossover(times: Times, reference: Times) -> float | None:
-    """Returns the D from which on a step is faster than another: the least D if everywhere.
-
-    The logarithm of the ratio of their times is interpolated in log D, between the largest size
-    at which it is slower and the next. None if it is slower at the largest size of both.
-    """
-    sizes = sorted(times.keys() & reference.keys())
-    leads = [math.log(reference[size] / times[size]) for size in sizes]
-    slower = [index for index, lead in enumerate(leads) if lead < 0]
-    if not slower:
-        return float(sizes[0])
-    if slower[-1] == len(sizes) - 1:
-        return None
-    pair = slice(slower[-1], slower[-1] + 2)
-    return float(np.exp(np.interp(0.0, leads[pair], np.log(sizes[pair]))))
+def crossover(times: Times, reference: Times) -> int | None:
+    """Returns the least measured D from which on a step is faster than another; None without."""
+    sizes = sorted(times.keys() & reference.keys(), reverse=True)
+    faster = [*takewhile(lambda size: times[size] < reference[size], sizes)]
+    return faster[-1] if faster else None
 
 
 RUNTIME = Experiment(
     about="step times: how they grow with D, from which D on they are below exact ML's",
-    legend="±: 95 %; cross: D from which on a step is below ml's; the least D: everywhere; none: "
-    "nowhere; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: 16×16), of the "
-    f"measured peak, %; D^: of three sizes from D = {LEAST} on, which scale smoke has not; paper: "
-    "ms, read off its figure, on a GPU that is not stated",
+    legend="batches of 100, float32, fused Adam; ±: 95 %; cross: the least measured D from which "
+    "on a step is below ml's; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: "
+    f"16×16), of the measured peak, %; D^: of three sizes from D = {LEAST} on, which scale smoke "
+    "has not; paper: ms, read off its figure, on a GPU that is not stated",
     uses=frozenset(("threads",)),
     cells=cells,
     columns=(

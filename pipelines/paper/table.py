@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import product
 
 from pipelines.config import (
     AnchorConfig,
@@ -15,7 +14,6 @@ from pipelines.config import (
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment
 from pipelines.paper.config import PaperConfig
-from pipelines.reporting.style import is_picture
 
 OBJECTIVES = {"ML": "ml", "SML": "sml", "SSM": "ssm_vr", "DSM": "dsm", "FD-SSM": "fd_ssm"}
 """The paper's objectives by its names; its SSM is the variance-reduced form."""
@@ -78,18 +76,14 @@ rate is multiplied by γ after each of the epochs 1 … M − 1."""
 def _cells(source: str, kind: str, config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields each network and objective with the published settings, and with the recipe.
 
-    At scale ``full`` the learning rate falls as published. Shorter trainings end long before its
-    last fall. They run also with a schedule *squeezed* into their length.
+    The published learning rate falls by epochs of the paper. Trainings that are shorter than the
+    paper's end long before its last fall.
     """
     common = cell.base(config, seed, source, cpu=20, full=EPOCHS * EPOCH[kind])
-    epochs = {"paper": EPOCH[kind], "squeezed": None}
-    if config.scale == "full":
-        del epochs["squeezed"]
     for net in NETS:
-        numbers = zip(OBJECTIVES.values(), NUMBERS[kind, net], strict=True)
-        for (name, epoch), (objective, number) in product(epochs.items(), numbers):
-            labels = {"net": net, "settings": name, "objective": objective}
-            flow = _published(common, net, objective, kind, epoch)
+        for objective, number in zip(OBJECTIVES.values(), NUMBERS[kind, net], strict=True):
+            labels = {"net": net, "settings": "paper", "objective": objective}
+            flow = _published(common, net, objective, kind)
             yield Cell.of_flow(labels, flow, published=number)
         for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
@@ -104,13 +98,8 @@ def _recipe(common: DensityConfig, net: str, objective: str, kind: str) -> Densi
     )
 
 
-def _published(
-    common: DensityConfig, net: str, objective: str, kind: str, epoch: int | None
-) -> DensityConfig:
-    """Returns the published settings; the rate falls after epochs of that many steps.
-
-    If ``epoch`` is None, all falls are squeezed into the training.
-    """
+def _published(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:
+    """Returns the published settings."""
     cnn, colour = net == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
     gamma, milestones = DECAYS[kind, net].get(objective, DECAYS[kind, net][USUAL])
@@ -124,7 +113,7 @@ def _published(
         stabilise={"low_energy": LOW_ENERGY.get(objective, 0.0) if colour else 0.0},
         train={
             "optimizer": "rmsprop", "lr": 1e-4, "warmup": 0.0, "schedule": "multistep",
-            "gamma": gamma, "milestones": milestones - 1 if epoch else milestones, "epoch": epoch,
+            "gamma": gamma, "milestones": milestones - 1, "epoch": EPOCH[kind],
             "augment": "cifar10" if colour else "none",
             "weight_decay": WEIGHT_DECAY.get(objective, 0.0) if cnn and not colour else 0.0,
             "clip": 5.0 * WIDTH if objective == "fd_ssm" and not colour else None,
@@ -132,18 +121,15 @@ def _published(
     )  # fmt: skip
 
 
-def _half(source: str, kind: str, channels: int) -> Experiment:
+def _half(source: str, kind: str) -> Experiment:
     """Returns the half of the table on images of a kind."""
     return Experiment(
         about="exact test NLL (nats) by network and objective; bpd: bits a dimension",
         legend="paper: the published settings, the learning rate falling every "
-        f"{EPOCH[kind]} steps; squeezed: the same with all falls in the training's length; "
-        "recipe: whitened, FC of three layers; scores matched in one "
+        f"{EPOCH[kind]} steps; recipe: whitened, FC of three layers; scores matched in one "
         f"of {cell.EVERY} steps beside an anchor in all; last column: {source}, at the "
         "paper's length of training, on a GPU",
         source=source,
-        expected=f"images of {channels} colours",
-        suits=lambda reader: is_picture(reader.shape) and (1, *reader.shape)[-3] == channels,
         cells=partial(_cells, source, kind),
         columns=(
             cell.STEPS,
@@ -154,5 +140,5 @@ def _half(source: str, kind: str, channels: int) -> Experiment:
     )
 
 
-TABLE = _half("mnist", "grey", 1)
-COLOUR_TABLE = _half("cifar10", "colour", 3)
+TABLE = _half("mnist", "grey")
+COLOUR_TABLE = _half("cifar10", "colour")

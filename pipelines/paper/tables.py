@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from ebflow.errors import BadInput
-from ebflow.recipes import MOST_COLUMNS
 from pipelines.config.recipes import RECIPES
 from pipelines.config.source import overlap
 from pipelines.paper import cell
@@ -87,8 +86,6 @@ TABLES = Experiment(
     legend="gmm: scikit-learn's mixture of Gaussians, its number by validation; maf, nsf: zuko's; "
     "lead: the recipe's over the best peer, row by row; ±: 95 %, over seeds, each with a split "
     "of its own (as Nadeau and Bengio, 2003), or test rows of one seed",
-    expected=f"rows of at most {MOST_COLUMNS} columns",
-    suits=lambda reader: len(reader.shape) == 1 and reader.width <= MOST_COLUMNS,
     uses=cell.IMAGE_OPTIONS - {"source"} | {"sources"},
     cells=cells,
     columns=(
@@ -112,7 +109,7 @@ def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
     for source in config.sources or BUNDLED:
         labels = {"table": Path(source).stem}
         data = cell.data(config, source)
-        yield Cell(labels, fill, seed, data, method="ebflow.fit, a fifth of the entries removed")
+        yield Cell(labels, fill, seed, data)
 
 
 MISSING = Experiment(
@@ -121,8 +118,6 @@ MISSING = Experiment(
     legend="a fifth of all entries removed at random, in training and in testing; Gaussian: of "
     "greatest likelihood given what is left; lead: the flow's over its samples and over its mean, "
     "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
-    expected="rows of real numbers",
-    suits=lambda reader: len(reader.shape) == 1 and reader.levels is None,
     uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
     cells=filled,
     columns=(

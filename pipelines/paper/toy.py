@@ -1,9 +1,8 @@
 r"""Densities in the plane: the divergence of each objective's flow from the truth.
 
 Every objective has the same target, the density smoothed by σ = 0.375. Denoising score matching
-smooths by itself; the other objectives see noised rows. Scale ``full`` has the paper's settings.
-The other scales have this project's: scores are matched in some steps only, and denoising leaves
-most of the noise to the rows, because the steps between see the same rows.
+smooths by itself; the other objectives see noised rows. Scores are matched in some steps only, and
+denoising leaves most of the noise to the rows, because the steps between see the same rows.
 
 The stage ``toy`` estimates divergences of a flow q from the density p, by samples x of p that are
 independent of the training rows:
@@ -29,13 +28,7 @@ from ebflow.estimates import Estimate
 from ebflow.flow import Flow
 from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED
-from pipelines.config import (
-    AnchorConfig,
-    Coupling,
-    DensityConfig,
-    Objective,
-    PreprocessConfig,
-)
+from pipelines.config import Coupling, DensityConfig, Objective
 from pipelines.data.dataset import Dataset
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
@@ -60,68 +53,29 @@ OWN_SIGMA = 0.05
 SMOKE = {"samples": 1_000, "resolution": 40}
 """Options of the measurement at scale ``smoke``."""
 
-LENGTHS = {"sine": (2_048, 50_001), "swirl": (2_048, 50_001), "checkerboard": (10_000, 100_001)}
-"""Published batch sizes and steps, by density."""
-
-USUAL = {"lr": 1e-4, "clip": 10.0, "optimizer": "adam", "shift": "elu", "norm": None}
-"""Published learning rate, bound of the gradient's norm, optimizer, activation of the networks for
-shifts (those for scales have ``swish``) and normalization of dense layers; ``PUBLISHED`` has the
-exceptions."""
-
-PUBLISHED = {
-    ("sine", "ml"): {"lr": 5e-4, "clip": 1.0, "shift": "swish"},
-    ("sine", "sml"): {"lr": 5e-4, "clip": None, "shift": "swish", "optimizer": "adamw"},
-    ("sine", "ssm_vr"): {"clip": 1.0, "shift": "swish"},
-    ("sine", "dsm"): {"clip": 1.0},
-    ("sine", "fd_ssm"): {"clip": 1.0, "shift": "swish"},
-    ("swirl", "ml"): {"lr": 5e-3, "clip": 1.0},
-    ("swirl", "ssm_vr"): {"shift": "swish"},
-    ("swirl", "fd_ssm"): {"clip": 2.5},
-    ("checkerboard", "ml"): {"optimizer": "adamw"},
-    ("checkerboard", "sml"): {"optimizer": "adamw"},
-    ("checkerboard", "ssm_vr"): {"shift": "swish", "optimizer": "adamw"},
-    ("checkerboard", "dsm"): {"optimizer": "adamw"},
-    ("checkerboard", "fd_ssm"): {"norm": "weight"},
-}
-"""Published exceptions, by density and objective."""
+LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}
+"""Published steps, by density."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields each density and objective, by the paper's settings or the recipe's."""
-    settings = _published if config.scale == "full" else _recipe
+    """Yields each density and objective."""
     common = {"cpu": SECONDS, "recipe": DensityConfig, "validate_every": 500, "threads": 1}
+    size = SMOKE if config.scale == "smoke" else {}
     for density, objective in product(LENGTHS, OBJECTIVES.values()):
-        flow = cell.base(config, seed, density, full=LENGTHS[density][1], **common)
-        flow = settings(flow, density, objective)
-        own = getattr(flow.objective, "sigma", 0.0)
-        flow = flow.changed(train={"noise": math.sqrt(SIGMA**2 - own**2)})
-        size = SMOKE if config.scale == "smoke" else {}
+        own = OWN_SIGMA if objective == "dsm" else 0.0
+        weight = SIGMA**2 if objective == "ssm_vr" else None
+        flow = cell.base(config, seed, density, full=LENGTHS[density], **common).changed(
+            objective=Objective.of(objective, sigma=OWN_SIGMA, every=cell.EVERY, weight=weight),
+            preprocess={"logit": None, "match_after": False},
+            # Free log-scales make a loss infinite, or a stray point too expensive.
+            model=Coupling(depth=6, hidden=32, bound=2.0),
+            train={
+                "batch_size": 256, "lr": 1e-2, "warmup": 0.25, "clip": 1.0, "ema_decay": 0.99,
+                "noise": math.sqrt(SIGMA**2 - own**2),
+            },
+        )  # fmt: skip
         measure = DivergeConfig(density=density, **size)
         yield Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
-
-
-def _published(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
-    train = USUAL | PUBLISHED.get((density, objective), {})
-    shift, norm = train.pop("shift"), train.pop("norm")
-    train |= {"batch_size": LENGTHS[density][0], "schedule": "constant", "warmup": 0.0}
-    return flow.changed(
-        objective=Objective.of(objective, sigma=SIGMA),
-        preprocess=PreprocessConfig(normalize="none", logit=None),
-        model=Coupling(shift_activation=shift, norm=norm),
-        anchor=AnchorConfig(weight=0.0),
-        train=train | {"dtype": "float64"},
-    )
-
-
-def _recipe(flow: DensityConfig, density: str, objective: str) -> DensityConfig:
-    weight = SIGMA**2 if objective == "ssm_vr" else None
-    return flow.changed(
-        objective=Objective.of(objective, sigma=OWN_SIGMA, every=cell.EVERY, weight=weight),
-        preprocess={"logit": None, "match_after": False},
-        # Free log-scales make a loss infinite, or a stray point too expensive.
-        model=Coupling(depth=6, hidden=32, bound=2.0),
-        train={"batch_size": 256, "lr": 1e-2, "warmup": 0.25, "clip": 1.0, "ema_decay": 0.99},
-    )
 
 
 Normalized = Flow | GaussianMixture
@@ -201,8 +155,8 @@ def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Capt
 
 TOY = Experiment(
     about="divergences of flows from smoothed densities in the plane",
-    legend="Gaussian base throughout (the paper's code: Laplace at evaluation); below scale full "
-    f"scores are matched in one of {cell.EVERY} steps beside an anchor in all",
+    legend="Gaussian base throughout (the paper's code: Laplace at evaluation); scores are "
+    f"matched in one of {cell.EVERY} steps beside an anchor in all",
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(

@@ -100,9 +100,9 @@ class StageRun:
         tags = [InputTag("mlflow.data.context", context)]
         self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
-    def write_metrics(self, metrics: Mapping[str, float], **more: Any) -> None:  # noqa: ANN401
-        """Writes metrics and further values to ``evaluation.json``; logs the metrics."""
-        write_json(self.output / "evaluation.json", {**more, **metrics})
+    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Writes metrics to ``evaluation.json``, and logs them."""
+        write_json(self.output / "evaluation.json", metrics)
         self.log_metrics(metrics)
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:

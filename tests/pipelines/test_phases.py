@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 from itertools import product
 
 import matplotlib
@@ -135,26 +134,24 @@ def test_a_rule_is_the_best_threshold_of_one_quantity():
     assert seen.equals(claims.halves(nets)[0]), "the same halves at every run"
     start = "squared latent mean at the start"
     assert not {*seen[start]} & {*unseen[start]}
-    found = claims.choose(seen)
-    assert found.quantity == start and found.above
-    assert LOST / 2 < found.threshold < 2 * LOST
-    assert found.accuracy(unseen).value > 0.8
-    assert replace(found, above=False).accuracy(unseen).value < 0.2
-
-
-RULE = claims.Rule("quantity", 0.0, above=True)
+    tree = claims.rule(seen)
+    assert seen.columns[tree.tree_.feature[0]] == start
+    assert LOST / 2 < tree.tree_.threshold[0] < 2 * LOST
+    assert claims.accuracy(tree.predict(unseen), unseen.index.to_numpy()).value > 0.8
 
 
 def told(lost, held):
-    """Cells that lost mass and that held it, of which a rule predicts so many, of so many."""
-    values = [1.0] * lost[0] + [-1.0] * (lost[1] - lost[0])
-    values += [-1.0] * held[0] + [1.0] * (held[1] - held[0])
-    return pd.DataFrame({"quantity": values}, [True] * lost[1] + [False] * held[1])
+    """The accuracy of a rule that is right in so many lost cells and held ones, of so many."""
+    right = np.array(
+        [k < count for count, total in (lost, held) for k in range(total)], dtype=bool
+    )
+    outcome = np.repeat([True, False], [lost[1], held[1]])
+    return claims.accuracy(outcome == right, outcome)
 
 
 def test_there_is_no_rule_without_both_outcomes():
-    assert claims.choose(claims.map_cells(framed(grid(lambda m: 0.01)))) is None
-    assert RULE.accuracy(told((3, 3), (0, 0))) is None
+    assert claims.rule(claims.map_cells(framed(grid(lambda m: 0.01)))).get_depth() == 0
+    assert told((3, 3), (0, 0)) is None
 
 
 def test_the_cells_of_a_rule_are_the_units():
@@ -168,9 +165,9 @@ def test_the_cells_of_a_rule_are_the_units():
 
 
 def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
-    found = RULE.accuracy(told((10, 10), (90, 90)))
+    found = told((10, 10), (90, 90))
     assert 0.9 < found.value < 1 and found.se > 0 and found.df == 98
-    assert RULE.accuracy(told((10, 10), (0, 90))).value == pytest.approx((12 / 14 + 2 / 94) / 2)
+    assert told((10, 10), (0, 90)).value == pytest.approx((12 / 14 + 2 / 94) / 2)
 
 
 def pairs(exact, centred, learned, noise=0.1):

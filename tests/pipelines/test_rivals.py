@@ -20,7 +20,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper import peer as peers
-from pipelines.paper import rivals
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS, summarize
 from pipelines.paper.config import PaperConfig, PeerConfig
@@ -29,9 +28,7 @@ from pipelines.paper.peer import Preprocessed, fit
 from pipelines.reporting.statistics import student
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
-RIVALS, SCORES, TABLES, ANCHOR = (
-    EXPERIMENTS[name] for name in ("rivals", "scores", "tables", "anchor")
-)
+RIVALS, SCORES, TABLES = (EXPERIMENTS[name] for name in ("rivals", "scores", "tables"))
 
 
 def test_every_method_has_the_same_net_seconds_and_number_of_rates():
@@ -67,7 +64,7 @@ def trained(folder, nll, *, steps=100, error=0.0, peer=False, values=None):
     metrics = {"train/steps": steps, "train/steps_per_s": 10.0, "time/train_s": 10.0}
     scores = {"test/nll": nll, "test/nll_se": 0.1, "test/bpd": 1.0, "best/val_nll": nll}
     if peer:
-        scores |= {"method": "m", "train/steps": steps, "time/train_s": 10.0}
+        scores |= {"train/steps": steps, "time/train_s": 10.0}
     else:
         scores |= {"baseline/gaussian_nll": 9.0, "baseline/mixture_nll": 6.0}
         (made[0] / "training.json").write_text(json.dumps({"metrics": metrics}))
@@ -109,31 +106,8 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(rows)
     assert set(RIVALS.figures(rows, made)) == {"rivals"}
-    names = [line.name.partition(",")[0] for line in summarize(RIVALS.columns, rows)]
+    names = [line.first["labels"]["method"] for line in summarize(RIVALS.columns, rows)]
     assert names.count("Gaussian") == names.count("gmm") == 1 and "mixture" not in names
-
-
-@pytest.mark.parametrize("seed", [0, 3])
-def test_the_anchor_is_varied_one_option_at_a_time(tmp_path, seed):
-    cells = ANCHOR.all_cells(CONFIG.model_copy(update={"experiment": "anchor", "seed": seed}))
-    found = {(*cell.labels.values(), cell.seed): cell.config for cell in cells}
-    assert len(found) == len(cells) == 2 * (15 + 4)
-    rules = {
-        key[:3]: (config.anchor.interval, config.anchor.tolerance) for key, config in found.items()
-    }
-    assert rules["dense", "dsm", "K = 500"] == rules["dense", "lazy_ml", "K = 500"] == (500, None)
-    assert rules["dense", "dsm", ""] == rules["dense", "dsm", "σ = 0.3"] == (100, 0.2)
-    noises = {k[2]: c.objective.sigma for k, c in found.items() if k[:2] == ("dense", "dsm")}
-    weights = {k[2]: c.objective_weight for k, c in found.items() if k[:2] == ("dense", "dsm")}
-    assert (noises[""], noises["σ = 0.3"], noises["w = 10 σ²"]) == (0.1, 0.3, 0.1)
-    assert weights[""] == pytest.approx(0.01) and weights["σ = 0.3"] == pytest.approx(0.09)
-    assert weights["w = 10 σ²"] == pytest.approx(0.1)
-    finished = [Finished(c, trained(tmp_path / str(k), k % 19)) for k, c in enumerate(cells)]
-    rows = ANCHOR.rows(finished)
-    assert [row["gain"] for row in rows[:2]] == [0, pytest.approx(-1)]
-    assert [row["end"] for row in rows[:2]] == [0, pytest.approx(1)]
-    ((figure, _),) = ANCHOR.figures(rows, finished).values()
-    assert [len(axis.lines) for axis in figure.axes] == [6, 9, 4], "those of the first seed"
 
 
 def test_scores_are_matched_alone_and_beside_an_anchor_for_the_same_seconds():
@@ -289,9 +263,3 @@ def test_a_flow_ends_with_its_seconds(table, monkeypatch):
     seconds = [one.seconds for one in tried]
     assert seconds == [one.step for one in tried]
     assert seconds[0] == 0 and seconds[-1] == 30 and len(seconds) == peers.VALIDATIONS + 1
-
-
-def test_flows_of_other_packages_are_not_for_wide_rows(monkeypatch):
-    monkeypatch.setattr(rivals, "WIDEST", 9)
-    peers = [cell.config.name for cell in RIVALS.all_cells(CONFIG) if not cell.measure]
-    assert peers == ["gmm", "gmm"]
