@@ -48,7 +48,6 @@ class Part(NamedTuple):
         read: Reads it.
         sha256: Returns the SHA-256 of its content.
         kind: The name of its format.
-        positional: True if its columns have numbers rather than names.
         version: A value that changes with its content.
     """
 
@@ -58,7 +57,6 @@ class Part(NamedTuple):
     read: Read
     sha256: Callable[[], str]
     kind: str
-    positional: bool = False
     version: object = None
 
     def batches(
@@ -91,8 +89,7 @@ class Part(NamedTuple):
 def _part(path: Path, kind: str, schema: pa.Schema, rows: int, read: Read) -> Part:
     status = path.stat()
     version = (str(path.absolute()), status.st_mtime_ns, status.st_size)
-    positional = kind == "NumPy"
-    return Part(str(path), schema, rows, read, partial(sha256, path), kind, positional, version)
+    return Part(str(path), schema, rows, read, partial(sha256, path), kind, version)
 
 
 def parquet(path: Path) -> Part:

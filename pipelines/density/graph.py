@@ -162,14 +162,14 @@ def add_files(artefacts: Artefacts, folder: Path) -> None:
 def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:
     """Logs the data set, and the checkpoint as an MLflow model."""
     from pipelines.data.dataset import Dataset
-    from pipelines.inference.models import Model
+    from pipelines.inference.models import load
     from pipelines.inference.tables import examples
     from pipelines.tracking.models import log_model
 
     dataset = Dataset(artefacts["data"].path)
     run.log_input(dataset.manifest, "training")
-    model = Model(folder.name, folder / "checkpoint")
-    log_model(run, model.folder, examples(model, *next(dataset.split("test").batches(EXAMPLES))))
+    rows = next(dataset.split("test").batches(EXAMPLES))
+    log_model(run, folder / "checkpoint", examples(load(str(folder)), *rows))
 
 
 DENSITY = Pipeline(

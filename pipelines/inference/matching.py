@@ -1,14 +1,13 @@
-"""A source of rows for a trained flow: columns by their names, arrays by position, checked."""
+"""A source of rows for a trained flow: columns by their names, checked."""
 
-__all__ = ["batch", "context_codes", "match", "summary"]
+__all__ = ["batch", "context_codes", "match"]
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ebflow.errors import BadInput
@@ -26,8 +25,8 @@ from pipelines.inference.models import Model
 def match(source: str | Path, model: Model) -> Reader:
     """Opens a source, as ``run density`` does, by the columns of a model.
 
-    Columns go by their names. A model of arrays, and rows without names, go by position. Images
-    of a folder are scaled as those of the model.
+    Columns go by their names; only those of a model of arrays go by position. Images of a folder
+    are scaled as those of the model.
 
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
@@ -37,8 +36,6 @@ def match(source: str | Path, model: Model) -> Reader:
     data, columns = model.columns, None
     context = [] if model.context is None else model.context.features
     if data is not None:
-        if not context and all(part.positional for part in found.parts):
-            found = found._replace(parts=tuple(_named(part, data) for part in found.parts))
         present = set(found.parts[0].schema.names)
         columns = [c.name for c in data if not c.dropped or (c.terms and c.name in present)]
     for part in found.parts:
@@ -49,14 +46,6 @@ def match(source: str | Path, model: Model) -> Reader:
         reader = _as_array(reader, model)
     _check_units(reader, schemas)
     return reader
-
-
-def summary(reader: Reader) -> str:
-    """Returns a line about the rows and the unused columns of a source."""
-    names = reader.parts[0].schema.names
-    unused = ", ".join(name for name in names if name not in reader.layout.reads)
-    rows = f"{reader.label}: {reader.rows} rows"
-    return f"{rows}; columns not used: {unused}" if unused else rows
 
 
 def batch(reader: Reader, first: int, last: int, *, missing: bool = False) -> Batch:
@@ -91,26 +80,6 @@ def _expect(part: Part, names: Sequence[str]) -> None:
         )
 
 
-def _named(part: Part, columns: Columns) -> Part:
-    """Returns rows without names whose columns have those of a table, by their positions."""
-    own = part.schema.names
-    names = columns.names if len(own) == len(columns) else columns.features
-    if len(own) != len(names):
-        raise BadInput(
-            file=part.label,
-            found=f"{len(own)} values a row",
-            expected=f"{len(names)}: {listed(names)}",
-        )
-    places = dict(zip(names, own, strict=True))
-
-    def read(chosen: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-        first, batches = part.read([places[name] for name in chosen], size, start)
-        return first, (pa.record_batch(batch.columns, list(chosen)) for batch in batches)
-
-    schema = pa.schema([part.schema.field(k).with_name(name) for k, name in enumerate(names)])
-    return part._replace(schema=schema, read=read)
-
-
 def _as_array(reader: Reader, model: Model) -> Reader:
     """Returns a source for a model of rows without names, which have its width and levels."""
     if reader.layout.lists is None:
@@ -118,15 +87,17 @@ def _as_array(reader: Reader, model: Model) -> Reader:
         numbers = (Column(name, "number", str(types[name])) for name in reader.layout.columns)
         known = reader.schemas._replace(data=Columns(numbers, "arrow"))
         reader = replace(reader, known=known)
-    kinds = [f"{n} integer levels" if n else "real numbers"
-             for n in (reader.levels, model.arrays.get("levels"))]  # fmt: skip
-    widths = [f"{n} values a row" for n in (reader.width, math.prod(model.flow.event_shape))]
-    for found, expected in (widths, kinds):
-        if found != expected:
-            raise BadInput(
-                file=reader.label, found=found, expected=f"{expected}, as of {model.label}"
-            )
+    found = _kind(reader.width, reader.levels)
+    expected = _kind(math.prod(model.flow.event_shape), model.arrays.get("levels"))
+    if found != expected:
+        expected = f"{expected}, as of {model.label}"
+        raise BadInput(file=reader.label, found=found, expected=expected)
     return reader
+
+
+def _kind(width: int, levels: int | None) -> str:
+    values = "real numbers" if levels is None else f"integers of {levels} levels"
+    return f"rows of {width} {values}"
 
 
 def _check_units(reader: Reader, schemas: Schemas) -> None:

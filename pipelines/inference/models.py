@@ -1,10 +1,7 @@
 """A trained flow by its name: the folder of a run, a checkpoint, or a registered model."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,21 +26,13 @@ class Model:
 
     Arguments:
         label: Its name in messages.
-        folder: The folder of its checkpoint.
+        flow: The flow, preprocessing included.
+        reference: The log-densities of training rows; None if no pipeline trained the flow.
     """
 
     label: str
-    folder: Path
-
-    @cached_property
-    def flow(self) -> Flow:
-        """The flow, preprocessing included."""
-        return checkpoint.load(self.folder)
-
-    @cached_property
-    def reference(self) -> Reference | None:
-        """The log-densities of training rows; None if no pipeline trained the flow."""
-        return Reference.load(self.folder)
+    flow: Flow
+    reference: Reference | None = None
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -61,43 +50,38 @@ class Model:
         return None if self.flow.columns is None else self.flow.columns.context
 
 
-@contextmanager
-def opened(name: str) -> Iterator[Model]:
-    """Yields the model of a name; its files exist until the end of the context.
+def load(name: str) -> Model:
+    """Returns the model of a name.
 
     Raises:
         BadInput: If there is none, it is corrupt, or it has contexts without names.
     """
+    if not name.startswith(REGISTERED):
+        return _read(Path(name), name)
     with tempfile.TemporaryDirectory(prefix="ebflow-model-") as scratch:
-        registered = name.startswith(REGISTERED)
-        folder = _downloaded(name, scratch) / "artifacts" if registered else Path(name)
-        model = Model(name, checkpoint_folder(folder, name))
-        if model.flow.context and model.context is None:
-            raise BadInput(
-                file=name,
-                found="a conditional flow whose contexts have no names",
-                expected="one trained on a frame of contexts, or by ebflow run density "
-                "--data.context",
-                hint="Use ebflow.load and log_prob(x, context=c)",
-            )
-        yield model
+        return _read(_downloaded(name, scratch) / "artifacts", name)
 
 
-def checkpoint_folder(folder: Path, label: str) -> Path:
-    """Returns the folder of a checkpoint: that of a run's folder, or the folder itself.
-
-    Raises:
-        BadInput: If there is none.
-    """
-    for place in (folder, folder / "checkpoint"):
-        if (place / "state.json").is_file():
-            return place
-    raise BadInput(
-        option="MODEL",
-        found=repr(label),
-        expected="the folder of a run (runs/density/NAME) or of a checkpoint, or a registered "
-        "model (models:/NAME@ALIAS or models:/NAME/VERSION)",
-    )
+def _read(folder: Path, label: str) -> Model:
+    """Returns the model of a checkpoint: that in a run's folder, or the folder itself."""
+    places = (folder, folder / "checkpoint")
+    place = next((place for place in places if (place / "state.json").is_file()), None)
+    if place is None:
+        raise BadInput(
+            option="MODEL",
+            found=repr(label),
+            expected="the folder of a run (runs/density/NAME) or of a checkpoint, or a registered "
+            "model (models:/NAME@ALIAS or models:/NAME/VERSION)",
+        )
+    model = Model(label, checkpoint.load(place), Reference.load(place))
+    if model.flow.context and model.context is None:
+        raise BadInput(
+            file=label,
+            found="a conditional flow whose contexts have no names",
+            expected="one trained on a frame of contexts, or by ebflow run density --data.context",
+            hint="Use ebflow.load and log_prob(x, context=c)",
+        )
+    return model
 
 
 def _downloaded(name: str, folder: str) -> Path:

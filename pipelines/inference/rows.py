@@ -8,7 +8,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
@@ -34,8 +34,8 @@ from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.errors import failure
 from pipelines.inference import tables
-from pipelines.inference.matching import batch, match, summary
-from pipelines.inference.models import REGISTERED, Model, ModelName, opened
+from pipelines.inference.matching import batch, match
+from pipelines.inference.models import REGISTERED, Model, ModelName, load
 from pipelines.inference.reference import p_values, ranks
 from pipelines.reporting.terminal import terminal
 
@@ -68,6 +68,11 @@ class Command(ABC):
     SIZE: ClassVar[int]
     """Rows of a block."""
 
+    def check(self, model: Model, reader: Reader) -> None:
+        """Raises BadInput if the command cannot be run on these rows."""
+        if self.workers is not None and self.workers < 1:
+            raise BadInput(option="--workers", found=self.workers, expected="at least 1")
+
     @abstractmethod
     def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
         """Returns the table about the rows ``first`` … ``last`` − 1."""
@@ -85,7 +90,7 @@ class Score(Command):
     A flow trained by `ebflow run density` adds rank, the number of training rows (10,000 at most)
     that are at least as unlikely; p_value, (1 + rank) / (1 + training rows), which is too small
     if the flow overfits; and p_value_test, the same for test rows, which is exact. Columns are
-    matched by name, arrays by position. If RAY_ADDRESS is set, a cluster scores.
+    matched by name. If RAY_ADDRESS is set, a cluster scores.
     """
 
     SIZE: ClassVar[int] = 16_384
@@ -108,14 +113,10 @@ class Score(Command):
         """Prints the mean log-density, and how many rows are unlikely."""
         scores = pq.read_table(self.output)
         console.print(f"mean log p    {pc.mean(scores['log_prob']).as_py():.4f} nats")
-        if "p_value_test" not in scores.column_names:
-            console.print(
-                "p-values      none: the checkpoint lacks log-densities of training rows"
-            )
-            return
-        for name in ("p_value", "p_value_test"):
-            low = pc.sum(pc.less_equal(scores[name], LOW)).as_py()
-            console.print(f"{name:<13} {low} of {len(scores)} rows have at most {LOW}")
+        for name in scores.column_names:
+            if name.startswith("p_value"):
+                low = pc.sum(pc.less_equal(scores[name], LOW)).as_py()
+                console.print(f"{name:<13} {low} of {len(scores)} rows have at most {LOW}")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,20 @@ class Impute(Command):
     """steps of each Markov chain, an even number"""
 
     SIZE: ClassVar[int] = 250
+
+    def check(self, model: Model, reader: Reader) -> None:
+        """Raises BadInput for images, and for columns whose names the output needs."""
+        super().check(model, reader)
+        if self.draws < 1:
+            raise BadInput(option="--draws", found=self.draws, expected="at least 1")
+        if self.steps < 4 or self.steps % 2:
+            expected = "an even number of at least 4"
+            raise BadInput(option="--steps", found=self.steps, expected=expected)
+        if reader.levels is not None or len(model.flow.event_shape) != 1:
+            raise BadInput(file=reader.label, found="images", expected="a table of numbers")
+        if clash := set(ADDED) & set(reader.layout.reads):
+            found = f"column {min(clash)}, which the output adds"
+            raise BadInput(file=reader.label, found=found, expected="another name")
 
     def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
         """Returns samples, those of a row together."""
@@ -158,12 +173,10 @@ class Impute(Command):
         rows = pq.read_table(self.output, columns=list(ADDED)).to_pandas().drop_duplicates("_row")
         imputed = rows[rows["_r_hat"] != 1]
         console.print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
-        if not len(imputed):
-            return
-        apart = int((imputed["_r_hat"] > MIXED).sum())
-        console.print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
-        console.print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
-        if apart:
+        if len(imputed):
+            console.print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
+            console.print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
+        if apart := int((imputed["_r_hat"] > MIXED).sum()):
             console.print(f"warning       {apart} rows have R̂ above {MIXED}: give more --steps")
 
 
@@ -174,56 +187,44 @@ def score(words: Sequence[str]) -> int:
 
 def impute(words: Sequence[str]) -> int:
     """Imputes a table."""
-    command = tyro.cli(Impute, prog="ebflow impute", args=words)
-    if command.draws < 1:
-        raise BadInput(option="--draws", found=command.draws, expected="at least 1")
-    if command.steps < 4 or command.steps % 2:
-        expected = "an even number of at least 4"
-        raise BadInput(option="--steps", found=command.steps, expected=expected)
-    return _run(command, check=_check_imputable)
+    return _run(tyro.cli(Impute, prog="ebflow impute", args=words))
 
 
-def _check_imputable(model: Model, reader: Reader) -> None:
-    """Raises BadInput for images, and for columns whose names the output needs."""
-    if reader.levels is not None or len(model.flow.event_shape) != 1:
-        raise BadInput(file=reader.label, found="images", expected="a table of numbers")
-    if clash := set(ADDED) & set(reader.layout.reads):
-        found = f"column {min(clash)}, which the output adds"
-        raise BadInput(file=reader.label, found=found, expected="another name")
-
-
-def _run(
-    command: Command, check: Callable[[Model, Reader], None] = lambda model, reader: None
-) -> int:
-    """Writes the table about all rows into the output, after a check; returns the exit code."""
+def _run(command: Command) -> int:
+    """Writes the table about all rows into the output; returns the exit code."""
     tables.check_output(command.output)
-    if command.workers is not None and command.workers < 1:
-        raise BadInput(option="--workers", found=command.workers, expected="at least 1")
     console = terminal(soft_wrap=True)
-    with opened(command.model) as model:
-        reader = match(command.data, model)
-        check(model, reader)
-        console.print(summary(reader))
-        if command.dry_run:
-            return 0
-        starts = range(0, reader.rows, command.SIZE)
-        if command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
-            torch.set_num_threads(1)
-            blocks = (_block(command, first, model, reader) for first in starts)
-        else:
-            blocks = _on_ray(command, starts)
-        with Progress(console=console, disable=not console.is_terminal) as progress:
-            shown = iter(progress.track(blocks, len(starts), description="rows"))
-            table = next(shown)
-            tables.write(command.output, table.schema, chain([table], shown))
+    model, reader = loaded(command.model, command.data)
+    command.check(model, reader)
+    names = reader.parts[0].schema.names
+    unused = ", ".join(name for name in names if name not in reader.layout.reads)
+    rows = f"{reader.label}: {reader.rows} rows"
+    console.print(f"{rows}; columns not used: {unused}" if unused else rows)
+    if command.dry_run:
+        return 0
+    starts = range(0, reader.rows, command.SIZE)
+    here = command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ
+    blocks = (block(command, first) for first in starts) if here else _on_ray(command, starts)
+    shown = track(blocks, "rows", len(starts), console=console, disable=not console.is_terminal)
+    table = next(shown)
+    tables.write(command.output, table.schema, chain([table], shown))
     command.report(console)
     console.print(f"written to    {command.output}")
     return 0
 
 
-def _block(command: Command, first: int, model: Model, reader: Reader) -> pa.Table:
-    last = min(first + command.SIZE, reader.rows)
-    return command.table(model, reader, first, last)
+@lru_cache(maxsize=1)
+def loaded(model: str, source: str) -> tuple[Model, Reader]:
+    """Returns a model and a source, opened once in a process."""
+    found = load(model)
+    return found, match(source, found)
+
+
+def block(command: Command, first: int) -> pa.Table:
+    """Returns the table about a block of rows."""
+    torch.set_num_threads(1)
+    model, reader = loaded(command.model, command.data)
+    return command.table(model, reader, first, min(first + command.SIZE, reader.rows))
 
 
 def _on_ray(command: Command, starts: Sequence[int]) -> Iterator[pa.Table]:
@@ -232,7 +233,7 @@ def _on_ray(command: Command, starts: Sequence[int]) -> Iterator[pa.Table]:
 
     session = connection.start()
     try:
-        task, running = ray.remote(num_cpus=1)(_remote_block), deque()
+        task, running = ray.remote(num_cpus=1)(block), deque()
         for first in starts:
             if len(running) == (command.workers or MOST_TASKS):
                 yield ray.get(running.popleft())
@@ -253,17 +254,3 @@ def _absolute(command: Command) -> Command:
         model=model if model.startswith(REGISTERED) else str(Path(model).absolute()),
         data=data if data in SOURCES else str(Path(data).absolute()),
     )
-
-
-def _remote_block(command: Command, first: int) -> pa.Table:
-    """Returns the table of a block, in a task of Ray."""
-    torch.set_num_threads(1)
-    return _block(command, first, *_loaded(command.model, command.data))
-
-
-@lru_cache(maxsize=1)
-def _loaded(name: str, source: str) -> tuple[Model, Reader]:
-    """Returns a model and a source, opened once in a process."""
-    with opened(name) as model:
-        _ = model.flow, model.reference  # a registered model's files are deleted afterwards
-        return model, match(source, model)

@@ -11,13 +11,13 @@ import tyro
 from torch import Tensor
 
 from ebflow.errors import BadInput
-from ebflow.randomness import RowGenerator, normal
+from ebflow.randomness import RowGenerator
 from ebflow.tables.batches import Batch
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
 from pipelines.inference import tables
 from pipelines.inference.matching import context_codes
-from pipelines.inference.models import Model, ModelName, opened
+from pipelines.inference.models import Model, ModelName, load
 
 ROWS = 10_000
 """Rows that are sampled at a time."""
@@ -35,18 +35,13 @@ class Sample:
     output: Path
     """Parquet file to write"""
     rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
-    """number of rows, for each row of a file of contexts; None: 1000, or one for each"""
+    """number of rows for each context; None: 1 for each of a file, 1000 if there is only one"""
     context: tuple[str, ...] = ()
     """of a conditional flow: a file with the columns of its contexts, or name=value of each"""
     seed: int = 0
     """seed of the samples"""
     dry_run: bool = False
     """print the number of rows and the columns; write nothing"""
-
-    @property
-    def file(self) -> str | None:
-        """The file of contexts."""
-        return self.context[0] if len(self.context) == 1 and "=" not in self.context[0] else None
 
 
 def sample(words: Sequence[str]) -> int:
@@ -55,16 +50,16 @@ def sample(words: Sequence[str]) -> int:
     if options.rows is not None and options.rows < 1:
         raise BadInput(option="--rows", found=options.rows, expected="at least 1")
     tables.check_output(options.output)
-    with opened(options.model) as model:
-        context, kinds = _contexts(options, model), tables.schema(model)
-        each = options.rows or (1 if options.file else 1000)
-        count = each if context is None else each * len(context)
-        print(f"{count} rows of {', '.join(kinds.names)}")
-        if options.dry_run:
-            return 0
-        batches = enumerate(samples(model, count, options.seed, context))
-        rows = (tables.table(model, *batch, first=k * ROWS) for k, batch in batches)
-        tables.write(options.output, kinds, rows)
+    model = load(options.model)
+    context, kinds = _contexts(options.context, model), tables.schema(model)
+    each = options.rows or (1 if context is not None and len(context) > 1 else 1000)
+    count = each if context is None else each * len(context)
+    print(f"{count} rows of {', '.join(kinds.names)}")
+    if options.dry_run:
+        return 0
+    batches = enumerate(samples(model, count, options.seed, context))
+    rows = (tables.table(model, *batch, first=k * ROWS) for k, batch in batches)
+    tables.write(options.output, kinds, rows)
     print(f"written to    {options.output}")
     return 0
 
@@ -87,20 +82,20 @@ def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -
         yield Batch(model.flow(contexts).sample_tensor(shape, generator=noise), contexts)
 
 
-def _contexts(options: Sample, model: Model) -> Tensor | None:
+def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
     """Returns the contexts of ``--context``, (M, C); None for a flow without contexts.
 
     Raises:
         BadInput: If a column is missing or unknown, or a value is not a known level.
     """
-    words, columns = options.context, model.context
+    columns = model.context
     if columns is None:
         if words:
             expected = f"none: {model.label} is not conditional"
             raise BadInput(option="--context", found=words[0], expected=expected)
         return None
-    if options.file:
-        return torch.from_numpy(columns.one_hot(context_codes(options.file, columns)))
+    if len(words) == 1 and "=" not in words[0]:
+        return torch.from_numpy(columns.one_hot(context_codes(words[0], columns)))
     typed = dict(word.partition("=")[::2] for word in words)
     if typed.keys() != set(columns.features):
         found = " ".join(words) or "nothing"
@@ -108,17 +103,3 @@ def _contexts(options: Sample, model: Model) -> Tensor | None:
         raise BadInput(option="--context", found=found, expected=expected)
     row = pa.table({name: [value] for name, value in typed.items()})
     return torch.from_numpy(columns.one_hot(encoded(columns, row, Place("--context", 0))))
-
-
-def spread(model: Model, count: int) -> Tensor | None:
-    """Returns contexts spread as those of the training rows, with shape (count, C).
-
-    Each category has its likeliest level. The result is None for a flow without contexts.
-    """
-    if model.context is None:
-        return None
-    flow = model.flow
-    like = torch.zeros((), dtype=flow.dtype)
-    noise = normal((count, flow.context), like, RowGenerator(0, "context"))
-    contexts = (flow.context_mean + noise / flow.context_scale).double().numpy()
-    return torch.from_numpy(model.context.one_hot(tables.codes_of(model.context, contexts)))

@@ -9,9 +9,9 @@ import pytest
 import ebflow
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.inference.models import opened
+from pipelines.inference.models import load
 from pipelines.inference.reference import Reference
-from pipelines.inference.sampling import samples, spread
+from pipelines.inference.sampling import samples
 from pipelines.inference.tables import examples
 from pipelines.tracking.models import _parts
 from pipelines.training.trainers import _columns
@@ -103,12 +103,14 @@ def untrained(folder, **options):
 
 
 def examples_of(model):
-    """Four samples in the form of an example of an MLflow model."""
-    return examples(model, *next(samples(model, 4, 0, spread(model, 4))))
+    """Four samples in the form of an example of an MLflow model, given the mean context if any."""
+    flow = model.flow
+    context = flow.context_mean.expand(4, -1).double() if flow.context else None
+    return examples(model, *next(samples(model, 4, 0, context)))
 
 
 def save_mlflow(model, folder):
-    """Writes the MLflow model of a run's folder; loads it."""
-    with opened(str(model)) as named:
-        mlflow.pyfunc.save_model(folder, **_parts(named.folder, examples_of(named)))
+    """Writes the MLflow model of a checkpoint's folder; loads it."""
+    parts = _parts(model, examples_of(load(str(model))))
+    mlflow.pyfunc.save_model(folder, **parts)
     return mlflow.pyfunc.load_model(str(folder))

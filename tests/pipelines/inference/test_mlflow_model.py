@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 import ebflow as library
+from pipelines.data.sources import open_source
 from pipelines.inference.matching import match
-from pipelines.inference.models import opened
+from pipelines.inference.models import load
 from pipelines.inference.rows import Score
 
 from .conftest import NAMES, grouped, people, save_mlflow
@@ -29,9 +30,13 @@ def rows():
 def expected(model, rows, tmp_path):
     """The scores of the rows by the command's own function."""
     rows.to_parquet(tmp_path / "rows.parquet")
-    with opened(str(model)) as named:
-        reader = match(tmp_path / "rows.parquet", named)
-        return Score("", "", None).table(named, reader, 0, 40)["log_prob"].to_numpy()
+    return scores(model, tmp_path / "rows.parquet", 40)
+
+
+def scores(model, source, count):
+    named = load(str(model))
+    table = Score("", "", None).table(named, match(source, named), 0, count)
+    return table["log_prob"].to_numpy()
 
 
 def test_a_prediction_is_a_score(loaded, rows, expected):
@@ -79,11 +84,8 @@ def test_the_signature_names_columns(loaded):
 
 
 def test_images_are_arrays(image_model, tmp_path):
-    with opened(str(image_model)) as named:
-        found = match("digits", named).window(0, 5).x
-        expected = (
-            Score("", "", None).table(named, match("digits", named), 0, 5)["log_prob"].to_numpy()
-        )
+    found = open_source("digits").window(0, 5).x
+    expected = scores(image_model, "digits", 5)
     loaded = save_mlflow(image_model, tmp_path / "model")
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
     with pytest.raises(Exception, match="shape"):
@@ -105,10 +107,8 @@ def test_contexts_are_columns(conditional, tmp_path):
 
 
 def test_images_of_classes_are_a_column(class_model, tmp_path):
-    with opened(str(class_model)) as named:
-        found = match("digits", named)
-        expected = Score("", "", None).table(named, found, 0, 5)["log_prob"].to_numpy()
-        x, labels, _ = found.window(0, 5)
+    x, labels, _ = open_source("digits", label="label").window(0, 5)
+    expected = scores(class_model, "digits", 5)
     rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
     loaded = save_mlflow(class_model, tmp_path / "model")
     np.testing.assert_allclose(loaded.predict(rows), expected, rtol=1e-6)

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.inference.models import opened
+from pipelines.inference.models import load
 from pipelines.tracking.models import log_model, register
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
@@ -19,8 +19,7 @@ def registered(tracking_home, model):
     """The flow of people as version 1 of a model with an alias."""
     tracker = connect("tests", "key")
     run = StageRun(tracker.client, tracker.start("run", {}))
-    with opened(str(model)) as named:
-        log_model(run, named.folder, examples_of(named))
+    log_model(run, model / "checkpoint", examples_of(load(str(model))))
     register(run.id, "people", "champion")
     return "models:/people@champion"
 
@@ -45,5 +44,5 @@ def test_a_damaged_checkpoint_is_one_line(model, tmp_path):
     shutil.copytree(model, tmp_path / "run")
     weights = tmp_path / "run" / "checkpoint" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(BadInput, match=": corrupt"), opened(str(tmp_path / "run")):
-        pass
+    with pytest.raises(BadInput, match=": corrupt"):
+        load(str(tmp_path / "run"))
