@@ -1,17 +1,10 @@
 """The options of ``ebflow tune density``, besides those of ``ebflow run density``."""
 
-from dataclasses import replace
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, LearnedInverse, Section, Training
-from pipelines.config.files import overlaid
-from pipelines.config.objective import OBJECTIVES
-
-Name = Literal[tuple(n for n, kind in OBJECTIVES.items() if kind is not LearnedInverse)]
-"""The objectives of any flow."""
+from pipelines.config import DensityConfig, Section, Training
 
 Subject = Literal[
     "architecture", "anchor", "objective", "stabilisation", "optimization", "preprocessing"
@@ -33,9 +26,6 @@ class SearchConfig(Section):
         ("anchor", "objective", "stabilisation", "optimization"),
         min_length=1,
         description="subjects whose options are searched",
-    )
-    objectives: tuple[Name, ...] = Field(
-        (), description="objectives to choose from, besides the default's own"
     )
     seeds: int = Field(
         3, ge=1, description="seeds of the trainings after the search; no trial uses them"
@@ -65,21 +55,3 @@ class TuneConfig(Section):
         """The training of the first trial: the default, validated often enough to be stopped."""
         every = min(VALIDATE_EVERY, self.base.train.validate_every)
         return self.base.training.changed(train={"validate_every": every})
-
-    @model_validator(mode="after")
-    def _objectives_suit_the_base(self) -> Self:
-        for name in self.search.objectives:
-            try:
-                with_objective(self.base.training, name)
-            except BadInput as error:
-                raise replace(error, option="objectives") from None
-        return self
-
-
-def with_objective(base: Training, name: str) -> Training:
-    """Returns a training with another objective, and those of its options that it has.
-
-    Raises:
-        BadInput: If the rest of the training does not suit it.
-    """
-    return overlaid(base, {"objective": {"name": name}})

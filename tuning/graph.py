@@ -22,7 +22,6 @@ from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from tuning.config import TuneConfig
-from tuning.search import concurrency, this_machine
 from tuning.space import Suggest, space
 from tuning.trials import load, trainings
 
@@ -46,7 +45,6 @@ def check(config: TuneConfig) -> Inputs:
             found=f"{subjects}, of which {held.start.short_loss} has no parameter",
             expected="others",
         )
-    concurrency(held, this_machine())
     return source, held
 
 
@@ -86,11 +84,10 @@ def _cell(held: TuneConfig, training: Training, title: str, data: Artefact) -> l
 def describe(config: TuneConfig) -> Description:
     """Returns the subjects of the search, and the default."""
     start, options, data = config.start, config.search, Path(config.base.data.source).stem
-    losses = dict.fromkeys([start.short_loss, *options.objectives])
     return Description(
         parts=(
             *([data] if data not in config.name else []),
-            " ".join(losses),
+            start.short_loss,
             f"{options.trials} trials",
         ),
         about=f"A search over {', '.join(options.over)} on **{data}**, from: {start.method}.",

@@ -42,6 +42,8 @@ SPLITS = {"select": "selection", "test": "test"}
 SHOWN = 4
 """Number of parameters whose values are shown."""
 
+NLL = "NLL (nats)"
+
 EARLY = {"constraints": (1.0,)}
 """Marks a trial that ended early: for Optuna it is infeasible, gray and never the best."""
 
@@ -146,39 +148,46 @@ def result(
     counts: Mapping[str, int],
 ) -> Result:
     """Returns the result of a search, given the NLLs after it and the rows of each split."""
-    by_number = {trial.number: trial for trial in trials}
-    states = Counter(trial.state for trial in trials)
-    tally = ", ".join(f"{count} {state}" for state, count in states.items())
-    lost = scores.number[scores.diverged != ""]
-    sound = scores[~scores.number.isin(lost)]
-    means = {
-        number: {split: student(rows[split]).interval() for split in SPLITS}
-        for number, rows in sound.groupby("number")
-    }
-    names = {"default": means.get(DEFAULT, {}), "winner": means[verdict.winner]}
-    retrained = [by_number[number] for number in scores.number.unique()]
+    retrained = [trial for trial in trials if trial.number in set(scores.number)]
+    winner = next(trial for trial in trials if trial.number == verdict.winner)
+    means = _means(scores)
+    names = {"default": DEFAULT, "winner": verdict.winner}
     differing = {one.name: f"differs in {_text(one.changes)}" for one in retrained if one.changes}
+    states = Counter(trial.state for trial in trials)
     return Result(
         title=f"{config.name}: {len(trials)} trials",
         intro=_intro(config, counts),
-        conclusion=Conclusion((f"{by_number[verdict.winner].name} wins: {verdict.line}.",)),
-        headline=_retrained(retrained, means, verdict.winner),
-        facts={**differing, "states": tally},
+        conclusion=Conclusion((f"{winner.name} wins: {verdict.line}.",)),
+        headline=_retrained(retrained, means, winner),
+        facts={**differing, "states": ", ".join(f"{n} {state}" for state, n in states.items())},
         sections=[*plots(config, trials), _all_trials(trials)],
         metrics={
             f"{split}/nll/{name}": mean.value
-            for name, splits in names.items()
-            for split, mean in splits.items()
+            for name, number in names.items()
+            for split, mean in means.get(number, {}).items()
         },
         values={
             "verdict": verdict.line,
             "winner": verdict.winner,
             "gain": None if verdict.gain is None else verdict.gain._asdict(),
             "scores": scores.to_dict("records"),
-            "tried": [_numbers(trial) for trial in trials],
+            "tried": [_tried(trial) for trial in trials],
             "rows": dict(counts),
         },
     )
+
+
+def _means(scores: DataFrame) -> dict[int, dict[str, Interval]]:
+    """Returns the mean NLL by number and split of the settings that did not diverge."""
+    lost = scores.number[scores.diverged != ""]
+    return {
+        number: {split: student(rows[split]).interval() for split in SPLITS}
+        for number, rows in scores[~scores.number.isin(lost)].groupby("number")
+    }
+
+
+def _tried(trial: Outcome) -> dict[str, Any]:
+    return {k: v for k, v in asdict(trial).items() if k not in ("params", "training")}
 
 
 def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
@@ -193,15 +202,14 @@ def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
 
 
 def _retrained(
-    trials: Sequence[Outcome], means: Mapping[int, Mapping[str, Interval]], winner: int
+    trials: Sequence[Outcome], means: Mapping[int, Mapping[str, Interval]], winner: Outcome
 ) -> Table:
     """Returns the settings that were trained again; a star marks the winner."""
     rows = []
     for trial in trials:
-        cells = ["diverged", ""]
-        if trial.number in means:
-            cells = [plus_minus(mean, 2) for mean in means[trial.number].values()]
-        rows.append((trial.name + (" *" if trial.number == winner else ""), *cells))
+        splits = means.get(trial.number, {}).values()
+        cells = [plus_minus(mean, 2) for mean in splits] or ["diverged", ""]
+        rows.append((trial.name + (" *" if trial == winner else ""), *cells))
     note = "Mean over seeds in nats per row, ± half its 95 % interval. *: the winner."
     headings = ("", *(f"{rows} NLL" for rows in SPLITS.values()))
     return Table("Trained again", headings, rows, note)
@@ -227,34 +235,28 @@ def _all_trials(trials: Sequence[Outcome]) -> Table:
     return Table("Trials", ("", "validation NLL", "state", "done", "s", "differs in"), rows)
 
 
-def _numbers(trial: Outcome) -> dict[str, Any]:
-    return {k: v for k, v in asdict(trial).items() if k not in ("params", "training")}
-
-
 def plots(config: TuneConfig, trials: Sequence[Outcome]) -> Iterator[Plot]:
     """Yields Optuna's history and, if trials differ, importances and slices."""
     known = study(config, trials)
-    values = [trial.value for trial in known.get_trials() if trial.value is not None]
+    values = {trial.value for trial in known.get_trials()} - {None}
     roomy = pyplot.rc_context({"figure.constrained_layout.use": True})
     with roomy, warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if values:
-            axes = plotting.plot_optimization_history(known, target_name="NLL (nats)")
-            caption = "Validation NLL of every trial; gray trials ended early."
-            yield _plot("history", "History", axes, caption)
-        if len(set(values)) >= SHOWN:
-            axes = plotting.plot_param_importances(known, target_name="NLL (nats)")
-            caption = "Share of the variance of the validation NLL by parameter (PED-ANOVA)."
-            yield _plot("importance", "Importances", axes, caption)
+            axes = plotting.plot_optimization_history(known, target_name=NLL)
+            yield _plot("history", axes, "Validation NLL by trial; gray trials ended early.")
+        if len(values) >= SHOWN:
+            axes = plotting.plot_param_importances(known, target_name=NLL)
+            yield _plot("importance", axes, "Shares of the variance of the NLL (PED-ANOVA).")
             names = [*get_param_importances(known)][:SHOWN]
-            axes = plotting.plot_slice(known, names, target_name="NLL (nats)")
-            yield _plot("slices", "Values", axes, "Validation NLL by the values of parameters.")
+            axes = plotting.plot_slice(known, names, target_name=NLL)
+            yield _plot("slices", axes, "Validation NLL by the values of parameters.")
 
 
-def _plot(name: str, title: str, axes: Any, caption: str) -> Plot:  # noqa: ANN401
+def _plot(name: str, axes: Any, caption: str) -> Plot:  # noqa: ANN401
     figure = np.atleast_1d(axes)[0].figure
     pyplot.close(figure)
-    return Plot(name, figure, caption, title)
+    return Plot(name, figure, caption, name)
 
 
 def study(config: TuneConfig, trials: Sequence[Outcome]) -> Study:

@@ -5,12 +5,14 @@ Ohta, Koyama, 2019), arXiv:1907.10902; A System for Massively Parallel Hyperpara
 Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import optuna
+import torch
 from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
@@ -71,7 +73,7 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
-    TrialRuns.search, TrialRuns.base = run, config.start
+    TrialRuns.search, TrialRuns.config = run, config
     results = _tuner(config, data, run).fit()
     try:
         trials = outcomes(config, list(results))
@@ -105,7 +107,7 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
                 grace_period=GRACE,
                 reduction_factor=REDUCTION,
             ),
-            max_concurrent_trials=concurrency(config, this_machine()),
+            max_concurrent_trials=concurrency(config),
             time_budget_s=config.search.time_budget,
             reuse_actors=True,
         ),
@@ -142,18 +144,21 @@ def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome
 
     Raises:
         BadInput: If no trial has started.
-        StageFailed: If every trial failed.
+        StageFailed: If every trial failed, or the default has not reported.
     """
-    reported = [one for one in results if one.config]
-    trials = [outcome(config.start, r.config, r.metrics, explain(r.error)) for r in reported]
-    reasons = [trial.reason for trial in trials]
-    reasons += [explain(one.error) for one in results if one.error and not one.config]
-    if not reasons:
+    lost = [explain(one.error) for one in results if one.error and not one.config]
+    trials = [
+        outcome(config.start, one.config, one.metrics, explain(one.error))
+        for one in results
+        if one.config
+    ]
+    if not trials and not lost:
         raise BadInput(
             option="--time-budget",
             found=f"{config.search.time_budget:g} s, in which no trial started",
             expected="a longer time",
         )
+    reasons = [trial.reason for trial in trials] + lost
     if all(reasons):
         raise StageFailed(f"every trial failed, the first: {reasons[0]}")
     if all(trial.number != DEFAULT for trial in trials):
@@ -162,36 +167,25 @@ def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome
 
 
 def trial_needs(training: Training) -> Needs:
-    """Returns what Ray reserves for a trial: its own process, or the driver of its workers."""
-    return DRIVER if training.cluster.workers > 1 else needs_from_config(training)
+    """Returns what Ray reserves for a trial: its own process, or the driver of its workers.
+
+    This machine cannot grow: here, a trial gets no more CPUs than there are.
+    """
+    if training.cluster.workers > 1:
+        return DRIVER
+    needs = needs_from_config(training)
+    most = environment.cpus() if environment.embedded() else math.inf
+    return {**needs, "CPU": min(needs["CPU"], most)}
 
 
-def this_machine() -> dict[str, float] | None:
-    """Returns the CPUs and GPUs of an embedded Ray; None for a cluster, which may grow."""
-    if not environment.embedded():
-        return None
-    import torch
-
-    return {"CPU": environment.cpus(), "GPU": torch.cuda.device_count()}
-
-
-def concurrency(config: TuneConfig, machine: dict[str, float] | None) -> int:
+def concurrency(config: TuneConfig) -> int:
     """Returns the number of trials that are in Ray's queue at a time.
 
-    A cluster may grow. So all trials that need no results of others are in its queue at once.
-
-    Raises:
-        BadInput: If not a single trial fits on this machine, as it would wait forever.
+    This machine gets as many as it has CPUs and GPUs for. A cluster may grow, so its queue gets
+    all trials that need no results of others.
     """
-    needs = needs_from_config(config.start)
-    if machine is None:
+    if not environment.embedded():
         return config.search.random
-    for kind, need in needs.items():
-        if need > machine.get(kind, 0):
-            raise BadInput(
-                option="--cluster.gpu" if kind == "GPU" else "--train.threads",
-                found=f"a trial that needs {need:g} {kind}s",
-                expected=f"at most the {machine.get(kind, 0):g} of this machine",
-                hint="Lower --train.threads or --cluster.workers, or set --cluster.gpu False.",
-            )
-    return int(min(machine[kind] // need for kind, need in needs.items()))
+    machine = {"CPU": environment.cpus(), "GPU": torch.cuda.device_count()}
+    needs = needs_from_config(config.start)
+    return max(1, int(min(machine[kind] // need for kind, need in needs.items())))

@@ -17,7 +17,7 @@ from pipelines.config import Coupling, Dsm, LearnedInverse, Model, ScoreMatching
 from pipelines.config.model import MODELS
 from pipelines.training.nets import options
 from pipelines.training.rivals import ARCHITECTURES
-from tuning.config import SearchConfig, Subject, with_objective
+from tuning.config import SearchConfig, Subject
 
 
 class Suggest:
@@ -220,10 +220,7 @@ the anchor's weight to it has an effect.
 
 def space(suggest: Suggest, base: Training, search: SearchConfig) -> Training:
     """Returns the training that a trial proposes: the base with the options that it suggests."""
-    training, own = base, base.objective.name
-    if {*search.objectives} - {own}:
-        chosen = suggest.choice("objective.name", own, *search.objectives)
-        training = with_objective(training, chosen)
+    training = base
     for name, subject in SUBJECTS.items():
         if name in search.over:
             suggest.subject = name

@@ -1,9 +1,9 @@
 """A trial of a search: its training, which reports to Ray Tune, its MLflow run and its outcome."""
 
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,11 +42,11 @@ OWN = ("number", "training")
 
 FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
 
+START = {"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0, "reason": ""}
+"""The first report of a trial to Ray Tune."""
+
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FAILED"}
 """The status of a trial's MLflow run, by its state."""
-
-Report = Callable[[dict[str, Any]], None]
-"""Reports ``nll`` (the least so far), ``step``, ``seconds`` and ``share`` to Ray Tune."""
 
 
 def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:
@@ -63,34 +63,53 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     MLflow gets what it lacks of the curve when the trial has ended, from the search.
     """
     training = Training.model_validate(proposal["training"])
-    trial_id, one = tune.get_context().get_trial_id(), training.cluster.workers == 1
+    trial_id, alone = tune.get_context().get_trial_id(), training.cluster.workers == 1
     folder = work / trial_id
     folder.mkdir(parents=True, exist_ok=True)
-    tune.report({"nll": math.inf, **_progress([])})
-    listener = Listener(tune.report if one else _from_controller())
-    reporter = Reporter(folder / metrics_log.FILE, _run(search, trial_id), listener=listener)
+    listener = Listener(tune.report if alone else _from_controller())
+    tune.report(START)
+    run = None
+    with suppress(MlflowException):  # if MLflow is away, it gets the curve at the trial's end
+        run = find(search, trial_id)
+    reporter = Reporter(folder / metrics_log.FILE, run, listener=listener)
     listener(metrics_log.read(reporter.file))
     try:
         data = store.ensure_local(data)
         fitted(training.chain, Dataset(data)).save(folder / CHAIN)
         store.upload(folder / CHAIN)
-        fit(training.once, data, folder / CHAIN, folder, reporter, here=one)
+        fit(training.once, data, folder / CHAIN, folder, reporter, here=alone)
     except (BadInput, NonFinite) as error:
-        reached = _progress(metrics_log.read(reporter.file))
         # Without a share done, ASHA compares the trial with no other.
         failed = {"nll": math.inf, "share": 0.0, "reason": str(failure(error))}
-        tune.report(reached | failed)
+        tune.report(listener.last | failed)
     finally:
         store.evict(folder)  # of a node that has a bucket
 
 
-def _run(search: StageRun, trial_id: str) -> StageRun | None:
-    """Returns the run of a trial; None if MLflow is away, which ends no trial."""
-    try:
-        return find(search, trial_id)
-    except MlflowException as error:
-        log.warning("the curve of trial %s will be complete only at its end: %s", trial_id, error)
-        return None
+class Listener:
+    """Reports to Ray Tune after validations: the least NLL, step, seconds and share so far."""
+
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
+        self.report, self.last = report, START
+
+    def __call__(self, rows: Sequence[metrics_log.Row]) -> None:
+        for row in rows:
+            if row["kind"] == "validate":
+                metrics = row["metrics"]
+                self.last = {
+                    **START,
+                    "nll": min(self.last["nll"], metrics["val/nll"]),
+                    "step": row["step"],
+                    "seconds": metrics["time/train_s"],
+                    "share": row["share"],
+                }
+                self.report(self.last)
+
+
+def _from_controller() -> Callable[[dict[str, Any]], None]:
+    """Returns a function that reports to Ray Tune from Ray Train's controller."""
+    callback = TuneReportCallback()
+    return lambda metrics: callback.after_report(None, [metrics], None)
 
 
 def find(search: StageRun, trial_id: str) -> StageRun | None:
@@ -98,35 +117,6 @@ def find(search: StageRun, trial_id: str) -> StageRun | None:
     experiment = search.client.get_run(search.id).info.experiment_id
     runs = search.client.search_runs([experiment], f"tags.`ebflow.trial_id` = '{trial_id}'")
     return StageRun(search.client, runs[0].info.run_id) if runs else None
-
-
-def _from_controller() -> Report:
-    """Returns a function that reports to Ray Tune from Ray Train's controller."""
-    callback = TuneReportCallback()
-    return lambda metrics: callback.after_report(None, [metrics], None)
-
-
-class Listener:
-    """Reports to Ray Tune after validations."""
-
-    def __init__(self, report: Report) -> None:
-        self.report, self.best = report, math.inf
-
-    def __call__(self, rows: Sequence[metrics_log.Row]) -> None:
-        for row in rows:
-            if row["kind"] == "validate":
-                self.best = min(self.best, row["metrics"]["val/nll"])
-                self.report({"nll": self.best, **_progress([row])})
-
-
-def _progress(rows: Sequence[metrics_log.Row]) -> dict[str, Any]:
-    """Returns step, seconds and share of the last validation; zeros if there was none."""
-    validations = metrics_log.curve(rows, "validate")
-    if not validations:
-        return {"step": 0, "seconds": 0.0, "share": 0.0}
-    last = validations[-1]
-    seconds = last["metrics"]["time/train_s"]
-    return {"step": last["step"], "seconds": seconds, "share": last["share"]}
 
 
 class TrialRuns(tune.Callback):
@@ -137,49 +127,35 @@ class TrialRuns(tune.Callback):
 
     Attributes:
         search: The run of the search.
-        base: The training of the default.
+        config: Its configuration.
     """
 
     search: ClassVar[StageRun]
-    base: ClassVar[Training]
-
-    def setup(self, *, total_num_samples: int, **_: object) -> None:
-        """Notes the number of trials."""
-        self.count = total_num_samples
+    config: ClassVar[TuneConfig]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Creates the run of a trial, or resumes it."""
         run = find(self.search, trial.trial_id) or self._create(trial)
-        self._adopt(run)
         run.client.update_run(run.id, "RUNNING")
 
     def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
         """Shows how far the search is."""
-        ended = [trial for trial in trials if trial.is_finished()]
+        ended = sum(trial.is_finished() for trial in trials)
         running = [trial.last_result for trial in trials if not trial.is_finished()]
-        done = len(ended) + sum(result.get("share", 0.0) for result in running)
+        done = ended + sum(result.get("share", 0.0) for result in running)
         best = min(trial.last_result.get("nll", math.inf) for trial in trials)
         leader = f", best {best:.2f}" if math.isfinite(best) else ""
-        text = f"{len(ended)} of {self.count} trials{leader}"
-        self.search.reporter.progress(done / self.count, text)
+        count = self.config.search.trials
+        self.search.reporter.progress(done / count, f"{ended} of {count} trials{leader}")
 
     def on_trial_complete(self, trial: Trial, **_: object) -> None:
         """Ends the run of a trial that has finished or was stopped early."""
         self._end(trial)
 
-    def on_trial_error(self, trial: Trial, **_: object) -> None:
-        """Ends the run of a trial that has failed; its error is stored only later."""
-        if run := find(self.search, trial.trial_id):  # None: its node was lost before it started
-            run.client.set_terminated(run.id, "FAILED")
-
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
-        """Ends the runs of all trials: those that still ran when the time was up, too."""
+        """Ends the runs of all trials: those that failed, or ran until the time was up, too."""
         for trial in trials:
             self._end(trial)
-
-    def _adopt(self, run: StageRun) -> None:
-        """Puts a trial below this attempt of the search."""
-        run.set_tags({"mlflow.parentRunId": self.search.id})
 
     def _create(self, trial: Trial) -> StageRun:
         number, fields = trial.config["number"], trial.config["training"]
@@ -196,18 +172,21 @@ class TrialRuns(tune.Callback):
         if run is None:  # the trial has never started
             return
         error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
-        ended = outcome(self.base, trial.config, trial.last_result, error)
+        ended = outcome(self.config.start, trial.config, trial.last_result, error)
         # A trial does not wait for MLflow, which may be away when it ends.
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
-        rows = metrics_log.read(file)
         # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
-        run.complete(metrics_log.standing(rows), renew=False)
-        run.set_tags(metrics_log.failures(rows))
-        tags = {"ebflow.state": ended.state, "ebflow.done": f"{ended.share:.0%}"}
-        run.set_tags(tags | ({"ebflow.error": ended.reason} if ended.reason else {}))
+        run.complete(metrics_log.read(file), renew=False)
+        run.set_tags(
+            {
+                "mlflow.parentRunId": self.search.id,  # this attempt of the search
+                "ebflow.state": ended.state,
+                "ebflow.done": f"{ended.share:.0%}",
+                **({"ebflow.error": ended.reason} if ended.reason else {}),
+            }
+        )
         run.log_metrics({"trial/nll": ended.nll, "trial/seconds": ended.seconds})
-        self._adopt(run)
         run.client.set_terminated(run.id, STATUS[ended.state])
 
 
@@ -247,31 +226,29 @@ class Outcome:
 
 
 def outcome(
-    base: Training, config: Mapping[str, Any], metrics: Mapping[str, Any], reason: str
+    base: Training, config: Mapping[str, Any], metrics: Mapping[str, Any], error: str
 ) -> Outcome:
     """Returns the outcome of a trial, from its ``config`` in Ray Tune and its last report."""
-    params = {name: value for name, value in config.items() if name not in OWN}
-    reason, nll = reason or metrics.get("reason", ""), metrics.get("nll", math.inf)
+    last = {**START, **metrics}
+    reason = error or last["reason"]
     return Outcome(
         number=config["number"],
-        state=_state(metrics, failed=bool(reason)),
-        nll=nll if math.isfinite(nll) else None,
-        step=metrics.get("step", 0),
-        seconds=metrics.get("seconds", 0.0),
-        share=metrics.get("share", 0.0),
+        state=FAILED if reason else _state(last),
+        nll=last["nll"] if math.isfinite(last["nll"]) else None,
+        step=last["step"],
+        seconds=last["seconds"],
+        share=last["share"],
         reason=reason,
         changes=changes(base, Training.model_validate(config["training"])),
-        params=params,
+        params={name: value for name, value in config.items() if name not in OWN},
         training=config["training"],
     )
 
 
-def _state(metrics: Mapping[str, Any], *, failed: bool) -> str:
-    if failed:
-        return FAILED
-    if not metrics.get("done"):
+def _state(last: Mapping[str, Any]) -> str:
+    if not last.get("done"):
         return STOPPED
-    return FINISHED if metrics.get("share", 0.0) >= 1 else PRUNED
+    return FINISHED if last["share"] >= 1 else PRUNED
 
 
 def explain(error: BaseException | None) -> str:
@@ -307,6 +284,3 @@ def whole(base: DensityConfig, trial: Outcome) -> Training:
     """Returns the training of a trial, validated as often as the user's own."""
     training = Training.model_validate(trial.training)
     return training.changed(train={"validate_every": base.train.validate_every})
-
-
-log = logging.getLogger("ebflow.tuning")

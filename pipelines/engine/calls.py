@@ -94,7 +94,6 @@ def _make(work: Work, context: Context) -> store.Record:
             getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
             _check_code(stage)
             record = store.commit(stage.name, key, output, run_id=run.id)
-            run.describe(about)
             place = store.location(store.artefact(stage.name, key))
             run.set_tags({"ebflow.artefact": place})
     except BadInput:

@@ -48,7 +48,7 @@ class Tracked:
             **description.tags,
         }
         run_id = tracker.start(_title(run, description.parts), tags)
-        line = f"MLflow run {run_id} at {without_password(tracker.uri)}"
+        line = f"MLflow run {run_id} at {without_password(tracker.client.tracking_uri)}"
         self.console.print(line, soft_wrap=True)
         self.created = self.stack.enter_context(tracker.run(run_id, run.command))
         self.created.describe(description.about)

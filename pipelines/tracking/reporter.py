@@ -81,10 +81,8 @@ class Reporter:
         Raises:
             MlflowException: If MLflow cannot be reached.
         """
-        rows = metrics_log.read(self.file)
-        if self.run is not None and rows:
-            self.run.complete(metrics_log.standing(rows))
-            self.run.set_tags(metrics_log.failures(rows))
+        if self.run is not None:
+            self.run.complete(metrics_log.read(self.file))
 
     def _show(self, row: Row) -> None:
         """Shows a row; of the notes of validations, the first."""

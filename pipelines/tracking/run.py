@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from pipelines import metrics_log
 from pipelines.config import Section
 from pipelines.data.manifest import Manifest
 from pipelines.store.files import write_json
@@ -31,8 +32,6 @@ ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", 
 LOOKS = 5
 """The most times that a run is completed."""
 
-MOST_METRICS = 1000
-MOST_PARAMS = 100
 MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 2.0
@@ -50,7 +49,6 @@ class StageRun:
         output: The new folder that a stage fills.
         work: The folder of a stage that outlives a failure.
         reporter: Reports the progress and the metrics of a stage.
-        final: The finite final metrics.
         sent: The last step sent of each kind of rows.
     """
 
@@ -60,7 +58,6 @@ class StageRun:
 
     def __init__(self, client: MlflowClient, id: str, command: str = "") -> None:
         self.client, self.id, self.command = client, id, command
-        self.final: dict[str, float] = {}
         self.sent: dict[str, int] = {}
 
     # Inputs and results
@@ -82,8 +79,7 @@ class StageRun:
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
         params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
-        for some in _chunks(params, MOST_PARAMS):
-            self.client.log_batch(self.id, params=some)
+        self.client.log_batch(self.id, params=params)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
         """Logs a prepared data set as an input of the run."""
@@ -107,9 +103,8 @@ class StageRun:
 
     def log_metrics(self, metrics: Mapping[str, float | None]) -> None:
         """Logs those final metrics that are finite."""
-        finite = {k: v for k, v in metrics.items() if v is not None and math.isfinite(v)}
-        self.final |= finite
-        self.log_rows([{"step": 0, "time": time.time(), "metrics": finite}])
+        measured = {name: value for name, value in metrics.items() if value is not None}
+        self.log_rows([{"step": 0, "time": time.time(), "metrics": measured}])
 
     def log_artifacts(self, path: Path, folder: str | None = None) -> None:
         """Logs a file, or the files of a folder."""
@@ -122,25 +117,16 @@ class StageRun:
         """Sets tags."""
         self.client.log_batch(self.id, tags=_tags(tags))
 
-    def describe(self, about: str, results: str | None = None) -> None:
-        """Sets the description that MLflow shows: subject, results and command, in Markdown.
-
-        Arguments:
-            about: The subject of the run.
-            results: The results; None: a table of the final metrics, if there are any.
-        """
-        if results is None and self.final:
-            lines = (f"| `{name}` | {value:.6g} |" for name, value in sorted(self.final.items()))
-            results = "\n".join(("| metric | value |", "| --- | ---: |", *lines))
+    def describe(self, *parts: str) -> None:
+        """Sets the description that MLflow shows, in Markdown: some parts, and the command."""
         again = f"To reproduce it:\n\n```sh\n{self.command}\n```" if self.command else ""
-        self.set_tags({NOTE: "\n\n".join(filter(None, (about, results, again)))})
+        self.set_tags({NOTE: "\n\n".join(filter(None, (*parts, again)))})
 
     # The curve of a training
 
     def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs metrics with their steps and times (seconds since 1970)."""
-        for some in _chunks(_points(rows), MOST_METRICS):
-            self.client.log_batch(self.id, metrics=some)
+        self.client.log_batch(self.id, metrics=_points(rows))
 
     def send(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs rows of a training from a thread of the client, and does not wait for it.
@@ -150,22 +136,25 @@ class StageRun:
         """
         new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
         self.sent |= {row["kind"]: row["step"] for row in new}
-        for some in _chunks(_points(new), MOST_METRICS):
-            self.client.log_batch(self.id, metrics=some, synchronous=False)
+        self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
 
     def send_tags(self, tags: Mapping[str, str]) -> None:
         """Sets tags from a thread of the client, and does not wait for it."""
         self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
 
-    def complete(self, rows: Iterable[Mapping[str, Any]], *, renew: bool = True) -> None:
-        """Logs what the run lacks of a curve, and waits for it.
+    def complete(self, rows: Sequence[metrics_log.Row], *, renew: bool = True) -> None:
+        """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
 
         MLflow removes no points: if the run has others, which a restart took back, a new run gets
-        the curve, unless ``renew`` is False. A batch that is still on its way can refuse another
-        that has the same points, or be refused, so the run is looked at again after points were
-        missing.
+        the curve. A batch that is still on its way can refuse another that has the same points,
+        or be refused, so the run is looked at again after points were missing.
+
+        Arguments:
+            rows: All rows of a training.
+            renew: False if other points of the run are no mistake.
         """
-        points = _points(rows)
+        self.set_tags(metrics_log.failures(rows))
+        points = _points(metrics_log.standing(rows))
         for look in range(1, LOOKS + 1):
             present = self._points_of({point.key for point in points})
             if renew and not _is_part(present, points):
@@ -176,8 +165,7 @@ class StageRun:
             if not missing:
                 return
             try:
-                for some in _chunks(missing, MOST_METRICS):
-                    self.client.log_batch(self.id, metrics=some)
+                self.client.log_batch(self.id, metrics=missing)
             except MlflowException:
                 if look == LOOKS:
                     raise
@@ -187,7 +175,7 @@ class StageRun:
         return [p for name in names for p in self.client.get_metric_history(self.id, name)]
 
     def renew(self) -> None:
-        """Continues as a new run, without the curve; the old run ends as failed."""
+        """Continues as a new run, without metrics; the old run ends as failed."""
         old = self.client.get_run(self.id)
         tags, name = old.data.tags, old.info.run_name
         kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
@@ -201,28 +189,15 @@ class StageRun:
             self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
         self.log_params(old.data.params)
         self.client.log_inputs(self.id, old.inputs.dataset_inputs)
-        for name in old.data.metrics:
-            if name.startswith("system/"):
-                points = self.client.get_metric_history(old.info.run_id, name)
-                for some in _chunks(points, MOST_METRICS):
-                    self.client.log_batch(self.id, metrics=some)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Logs the use of processors, memory, disk, network and GPUs as ``system/…``.
 
-        Costs less than 1 % of a core. The first sample is logged at once: a training may end
-        before the monitor's first interval does.
+        Costs less than 1 % of a core.
         """
-        monitor = SystemMetricsMonitor(
-            self.id,
-            sampling_interval=SAMPLE_S,
-            tracking_uri=self.client.tracking_uri,
-        )
-        monitor.collect_metrics()
-        first = {f"system/{k}": value for k, value in monitor.aggregate_metrics().items()}
-        with suppress(MlflowException):  # an outage of MLflow ends no training
-            self.log_rows([{"step": 0, "time": time.time(), "metrics": first}])
+        uri = self.client.tracking_uri
+        monitor = SystemMetricsMonitor(self.id, sampling_interval=SAMPLE_S, tracking_uri=uri)
         monitor.start()
         try:
             yield
@@ -250,17 +225,18 @@ def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
     ]
 
 
-def _is_part(some: Iterable[Metric], curve: Sequence[Metric]) -> bool:
+def _is_part(some: Iterable[Metric], curve: Iterable[Metric]) -> bool:
     """True if points are of a curve. Times and speeds differ if a restart repeats a step."""
-    places = {(point.key, point.step) for point in curve}
-    values = {(point.key, point.step, point.value) for point in curve}
-    for point in some:
-        timed = point.key.startswith("time/") or point.key.endswith("_per_s")
-        if (point.key, point.step) not in places:
-            return False
-        if not timed and (point.key, point.step, point.value) not in values:
-            return False
-    return True
+    values = {(point.key, point.step): point.value for point in curve}
+    return all(
+        (point.key, point.step) in values
+        and (_is_timed(point.key) or point.value == values[point.key, point.step])
+        for point in some
+    )
+
+
+def _is_timed(name: str) -> bool:
+    return name.startswith("time/") or name.endswith("_per_s")
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
@@ -273,8 +249,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 
 import psutil
 from mlflow import MlflowClient
@@ -21,7 +20,7 @@ class Tracker:
     """An experiment in MLflow; other processes may use a copy.
 
     Arguments:
-        uri: The tracking URI.
+        client: The client of MLflow.
         experiment: Id of the experiment.
         key: The pipeline's key, the tag ``ebflow.pipeline_key`` of all its runs.
         home: Id of the store of artefacts, the tag ``ebflow.store`` of all its runs: runs of an
@@ -29,16 +28,11 @@ class Tracker:
         system: Further tags of all its runs: the pipeline's name, the user, the code.
     """
 
-    uri: str
+    client: MlflowClient
     experiment: str
     key: str
     home: str
     system: Mapping[str, str]
-
-    @cached_property
-    def client(self) -> MlflowClient:
-        """The client of MLflow."""
-        return MlflowClient(self.uri)
 
     @property
     def _own(self) -> dict[str, str]:
@@ -102,8 +96,9 @@ def connect(experiment: str, key: str) -> Tracker:
     with mlflow_errors(), store.lock("mlflow"):
         if place == store_uri():
             database().touch()  # SQLite would let only its owner write to it
-        experiment_id = _experiment(MlflowClient(place), experiment)
-        return Tracker(place, experiment_id, key, store.identity(), _system(experiment))
+        client = MlflowClient(place)
+        experiment_id = _experiment(client, experiment)
+        return Tracker(client, experiment_id, key, store.identity(), _system(experiment))
 
 
 def _experiment(client: MlflowClient, name: str) -> str:

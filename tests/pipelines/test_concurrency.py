@@ -58,7 +58,7 @@ def test_three_processes_make_one_store_at_once_and_lose_nothing(home):
     tracker = connect("tests", "key")
     runs = [tracker.client.get_run(run_id) for run_id in ids]
     assert {run.info.experiment_id for run in runs} == {tracker.experiment}
-    check(ids, tracker.uri, 50)
+    check(ids, tracker.client.tracking_uri, 50)
 
 
 @pytest.mark.slow

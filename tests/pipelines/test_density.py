@@ -283,8 +283,6 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
     for stage, child in children.items():
         note = child.data.tags["mlflow.note.content"]
         assert note.startswith(f"Stage `{stage}`. From ") and note.endswith(again)
-    note = children["evaluate"].data.tags["mlflow.note.content"]
-    assert f"| `test/nll` | {summary['test/nll']:.6g} |" in note
 
 
 def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
@@ -296,11 +294,6 @@ def test_the_run_is_named_and_tagged_by_what_it_is(tracked):
     for one in (run, *children.values()):
         assert one.data.tags["ebflow.pipeline"] == "density"
         assert one.data.tags["mlflow.source.type"] == "LOCAL"
-
-
-def test_the_training_s_machine_is_watched(tracked):
-    _, _, children = tracked
-    assert children["train"].data.metrics["system/system_memory_usage_megabytes"] > 0
 
 
 def test_parameters_and_final_metrics_are_tracked(digits, tracked):

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from pipelines.cli import main
-from pipelines.cluster import environment
 from pipelines.config import Training
 from pipelines.config.section import changes
 from tuning.command import parse_tune
@@ -265,15 +264,6 @@ def test_a_time_budget_in_which_no_trial_starts_is_one_line(tmp_path):
 LINES = {
     "no trials": ("--trials 0", "--trials: found 0. Input should be greater than or equal to 1"),
     "unknown subject": ("--over sigma", "'sigma'"),
-    "unknown objective": ("--objectives gan", "'gan'"),
-    "an objective that the base does not suit": (
-        "--objectives relative_ml --stabilise.low-energy 0.1",
-        "--objectives: found 'relative_ml' with low_energy",
-    ),
-    "a trial that never fits": (
-        f"--train.threads {4 * environment.cpus()}",
-        "found a trial that needs",
-    ),
     "nothing to search": (
         "--over anchor --objective.name ml",
         "--over: found anchor, of which ml has no parameter, expected others",

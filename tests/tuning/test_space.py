@@ -155,14 +155,6 @@ def test_a_network_that_stays_keeps_its_options():
     assert bounds == {(None, 1.5), (8, None)}
 
 
-def test_objectives_are_chosen_from_with_their_own_options():
-    search = SearchConfig(objectives=("ssm", "fd_ssm"))
-    proposals = list(sampled(named("dsm"), search))
-    assert {config.objective.name for config, _ in proposals} == {"dsm", "ssm", "fd_ssm"}
-    for config, params in proposals:
-        assert ("objective.epsilon" in params) == (config.objective.name == "fd_ssm")
-
-
 def first(seed, count=8):
     """Returns the options in which the first trials of a seed differ from the default."""
     config = TuneConfig(base=DensityConfig(seed=seed))

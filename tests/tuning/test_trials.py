@@ -1,6 +1,7 @@
 """Trials: their number at a time, their reports, and what is wrong if there are none."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -19,10 +20,10 @@ from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
-from tuning.search import concurrency, outcomes, trial_needs
+from tuning.search import concurrency, outcomes, search, trial_needs
 from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, train
 
-HERE = {"CPU": 4, "GPU": 1}
+from ..pipelines.untracked import Untracked
 
 
 def searched(threads=1, **cluster):
@@ -30,34 +31,25 @@ def searched(threads=1, **cluster):
     return TuneConfig(base=base)
 
 
+HERE, CLUSTER = True, False
 ROOM = {
     "a thread each": (searched(), HERE, 4),
     "two threads": (searched(2), HERE, 2),
     "workers": (searched(workers=2), HERE, 2),
     "a GPU": (searched(gpu=True), HERE, 1),
     "memory, which counts on clusters alone": (searched(memory=64), HERE, 4),
-    "a cluster that may grow": (searched(99, workers=8), None, 8),
+    "more threads than there are CPUs": (searched(5), HERE, 1),
+    "a cluster that may grow": (searched(99, workers=8), CLUSTER, 8),
 }
 
 
-@pytest.mark.parametrize("config, machine, expected", ROOM.values(), ids=ROOM)
-def test_trials_at_a_time(config, machine, expected, monkeypatch):
-    monkeypatch.setattr(environment, "embedded", lambda: machine is not None)
-    assert concurrency(config, machine) == expected
-
-
-NEVER = {
-    "threads": (searched(5), HERE, "needs 5 CPUs, .* the 4 of"),
-    "workers": (searched(2, workers=4), HERE, "needs 8 CPUs, .* the 4 of"),
-    "GPUs": (searched(gpu=True, workers=2), HERE, "needs 2 GPUs, .* the 1 of"),
-    "no GPU": (searched(gpu=True), {"CPU": 2}, "needs 1 GPUs, .* the 0 of"),
-}
-
-
-@pytest.mark.parametrize("config, machine, line", NEVER.values(), ids=NEVER)
-def test_a_trial_that_never_fits_is_one_line_that_says_what_to_change(config, machine, line):
-    with pytest.raises(BadInput, match=f"{line}.* Lower --train.threads or --cluster.workers"):
-        concurrency(config, machine)
+@pytest.mark.parametrize("config, here, expected", ROOM.values(), ids=ROOM)
+def test_trials_at_a_time(config, here, expected, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: here)
+    monkeypatch.setattr(environment, "cpus", lambda: 4)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert concurrency(config) == expected
+    assert not here or trial_needs(config.start)["CPU"] <= 4
 
 
 def test_a_driver_leaves_the_cpus_to_its_workers():
@@ -90,6 +82,23 @@ def test_a_search_whose_default_never_reported_is_not_finished():
         outcomes(config, [ended])
 
 
+def test_a_search_stays_in_its_working_directory(monkeypatch, tmp_path):
+    """Other stages share its process."""
+    folders, config = [], TuneConfig()
+    fields = {"number": 0, "training": config.start.model_dump(mode="json")}
+    ended = SimpleNamespace(config=fields, metrics={"nll": 1.0, "share": 1.0}, error=None)
+
+    def fit():
+        folders.append(Path.cwd())
+        return [ended]
+
+    monkeypatch.setattr("tuning.search._tuner", lambda *words: SimpleNamespace(fit=fit))
+    monkeypatch.setattr("tuning.search.Manifest", Mock())
+    before = Path.cwd()
+    search(config, tmp_path, run=Untracked(tmp_path, tmp_path))
+    assert [*folders, Path.cwd()] == [before, before]
+
+
 def validated(step, nll):
     metrics = {"val/nll": nll, "time/train_s": float(step)}
     return metrics_log.row("validate", step, step / 10, metrics=metrics)
@@ -105,12 +114,6 @@ def test_a_trial_reports_its_least_nll_after_validations():
     assert found == [(5.0, 1, 0.1), (4.0, 2, 0.2), (4.0, 3, 0.3), (4.0, 5, 0.5)]
 
 
-def test_a_trial_whose_node_is_lost_before_it_starts_does_not_end_the_search(monkeypatch):
-    monkeypatch.setattr(trials, "find", lambda search, trial_id: None)
-    monkeypatch.setattr(TrialRuns, "search", None, raising=False)
-    TrialRuns().on_trial_error(trial=SimpleNamespace(trial_id="lost"))
-
-
 def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_path, monkeypatch):
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
@@ -124,7 +127,7 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     run = Mock(id="run", complete=lambda rows, **_: completed.extend(rows))
     monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
-    monkeypatch.setattr(TrialRuns, "base", TuneConfig().start, raising=False)
+    monkeypatch.setattr(TrialRuns, "config", TuneConfig(), raising=False)
     fields = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
     trial = SimpleNamespace(trial_id="one", config=fields, status="TERMINATED", last_result={},
                             get_pickled_error=lambda: None)  # fmt: skip
@@ -181,7 +184,7 @@ def test_a_trial_that_ended_without_mlflow_is_completed_by_the_search(tracking_h
         folder / metrics_log.FILE, [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
     )
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
-    monkeypatch.setattr(TrialRuns, "base", searched().start, raising=False)
+    monkeypatch.setattr(TrialRuns, "config", searched(), raising=False)
     fields = {"number": 0, "training": searched().start.model_dump(mode="json")}
     trial = SimpleNamespace(
         trial_id="a",
