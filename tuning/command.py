@@ -6,13 +6,15 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from pipelines.cli.options import RecipeOptions, Typed, from_recipe, typed
-from pipelines.cli.run import CarryOut, execute, run_of
-from pipelines.config import DensityConfig, recipes
+from pipelines.cli.options import RecipeOptions, Typed, typed
+from pipelines.cli.run import CarryOut, execute, from_recipe, run_of
+from pipelines.config import recipes
 from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
 
 Searched = TypeVar("Searched")
+
+ONE_THREAD = {"train": {"threads": 1}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +40,13 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
         BadInput: Naming the option or key, what was found, and what was expected.
         SystemExit: After ``--help``, or an option that tyro cannot parse.
     """
-    kind = Tune[typed(_one_thread(recipes.digits())), typed(SearchConfig())]
+    defaults = recipes.digits().changed(**ONE_THREAD)
+    kind = Tune[typed(defaults), typed(SearchConfig())]
     options = tyro.cli(kind, prog="ebflow tune density", args=words)
-    base, recipe = from_recipe(options, _one_thread)
+    base, recipe = from_recipe(options, **ONE_THREAD)
     search = checked(SearchConfig, options.search)
     config = checked(TuneConfig, {"search": search, "base": base})
     return replace(options, recipe=recipe), config
-
-
-def _one_thread(recipe: DensityConfig) -> DensityConfig:
-    return recipe.changed(train={"threads": 1})
 
 
 def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from ebflow.errors import BadInput
-from pipelines.cli.options import RecipeOptions, RunOptions, Typed, from_recipe, of_study, typed
-from pipelines.config import recipes
-from pipelines.config.files import dump
-from pipelines.config.section import Section
+from pipelines.cli.options import RecipeOptions, RunOptions, Typed, typed
+from pipelines.config import DataConfig, DensityConfig, Section, recipes
+from pipelines.config.files import checked, dump, merge, overlaid
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 
 CarryOut = Callable[["Run", RunOptions, str], Mapping[str, Any]]
-"""Carries out a run, given its options and a line about it, as :func:`carry_out` does."""
+"""Carries out a run, given its options and a line about it, as :func:`execute` does."""
 
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
@@ -38,7 +37,7 @@ class DensityOptions(RecipeOptions[Typed]):
     """Trains, evaluates and tracks an energy-based flow on a data set.
 
     Options go over the configuration file, which goes over the recipe. Another objective or
-    architecture than theirs takes only those of their options that it has.
+    architecture than theirs starts from its own defaults.
     """
 
     register: str | None = None
@@ -68,16 +67,41 @@ def density(words: Sequence[str], carry_out: "CarryOut | None" = None) -> int:
 
 def check_names(model: str | None, alias: str | None) -> None:
     """Raises BadInput unless MLflow takes the names, and an alias has a model."""
-    if model is not None and not MODEL.fullmatch(model):
-        expected = "letters, digits, '.', '_' and '-'"
-        raise BadInput(option="--register", found=repr(model), expected=expected)
-    if alias is None:
-        return
-    if model is None:
+    if alias is not None and model is None:
         raise BadInput(option="--alias", found=f"{alias!r} without --register", expected="both")
-    if not ALIAS.fullmatch(alias):
-        expected = "letters, digits, '_' and '-', and neither latest nor a version such as v1"
-        raise BadInput(option="--alias", found=repr(alias), expected=expected)
+    for option, name, pattern, expected in (
+        ("--register", model, MODEL, "letters, digits, '.', '_' and '-'"),
+        ("--alias", alias, ALIAS, "letters, digits, '_' and '-', not latest or a version as v1"),
+    ):
+        if name is not None and not pattern.fullmatch(name):
+            raise BadInput(option=option, found=repr(name), expected=expected)
+
+
+def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401
+    """Returns the configuration, and the name of the recipe that it starts from.
+
+    Arguments:
+        options: The parsed options.
+        adapted: Changes of the recipe; the file and the options go over them.
+
+    Raises:
+        BadInput: If there is no such file or data set, or a value is not allowed.
+    """
+    in_file = options.in_file()
+    fields = merge(in_file, options.typed)
+    try:
+        data = checked(DataConfig, fields.get("data", {}))
+    except BadInput:  # raised below, with the option or file that is wrong
+        data = DataConfig()
+    if options.recipe is None:
+        objective = fields.get("objective")
+        named = objective.get("name") if isinstance(objective, dict) else None
+        recipe, name = recipes.for_source(data, named)
+    else:
+        recipe, name = recipes.RECIPES[options.recipe](), options.recipe
+        if "source" in data.model_fields_set:
+            recipe = recipes.on_source(recipe, data.source)
+    return overlaid(recipe.changed(**adapted), in_file, options.file, options.typed), name
 
 
 def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None) -> int:
@@ -91,6 +115,21 @@ def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None)
     scale = f" at scale {config.scale}" if hasattr(config, "scale") else ""
     (carry_out or execute)(run, options, f"{run.name}{scale}")
     return 0
+
+
+def of_study(options: RunOptions, kind: type[Section]) -> Section:
+    """Returns the configuration of a study; errors as in :func:`from_recipe`.
+
+    Options go over the configuration file, which goes over the defaults of the scale.
+    """
+    in_file = options.in_file()
+    fields = merge(in_file, options.typed)
+    if in_file.get("scale", fields.get("scale")) != fields.get("scale"):
+        found = f"{fields['scale']} with {options.file}, which has scale {in_file['scale']}"
+        raise BadInput(option="--scale", found=found, expected="one scale")
+    scale = {name: fields[name] for name in ("scale",) if name in fields}
+    base = checked(kind, scale, options.file, in_file, options.typed)
+    return overlaid(base, in_file, options.file, options.typed)
 
 
 def run_of(

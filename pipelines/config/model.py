@@ -15,114 +15,101 @@ class Model(Section):
     """Options of every architecture. None stands for the recipe's or the architecture's own."""
 
     architecture: str
-    base: Literal["normal", "mixture"] = Field(
-        "normal",
-        description="density of the latents; mixture: of Gaussians, trained on from its fit by EM "
-        "behind the preprocessing, so that training starts where that ends",
-    )
-    depth: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        description="linear layers (dense), autoregressive ones, or layers of a block or level",
-    )
+    base: Literal["normal", "mixture"] = "normal"
+    """density of the latents; mixture: of Gaussians, trained on from its fit by EM behind the
+    preprocessing, so that training starts where that ends"""
+    depth: int | None = Field(None, ge=1, le=64)
+    """linear layers (dense), autoregressive ones, or layers of a block or level"""
 
 
 class Layers(Model):
     """Linear layers between learned monotone activations."""
 
-    alpha: float | None = Field(
-        None, gt=0, lt=1, description="slope of the smooth leaky ReLU below 0"
-    )
-    residual: bool | None = Field(None, description="smooth leaky ReLU in its residual form")
-    centred: bool | None = Field(
-        None, description="smooth leaky ReLU through 0 with slope 1 (needed by scores alone)"
-    )
-    sign: Literal[-1, 1] | None = Field(None, description="linear layers start as ± the identity")
-    bias: float | None = Field(None, description="start of every offset")
-    noise: float | None = Field(
-        None, ge=0, description="noise on the identity at the start, over √D"
-    )
-    calibrated: bool | None = Field(
-        None, description="scale later layers so that whitened data start near the Gaussian"
-    )
-    activation: LayerActivation | None = Field(
-        None,
-        description="activation between linear layers: smooth_leaky_relu, the paper's, or spline, "
-        "learned",
-    )
+    alpha: float | None = Field(None, gt=0, lt=1)
+    """slope of the smooth leaky ReLU below 0"""
+    residual: bool | None = None
+    """smooth leaky ReLU in its residual form"""
+    centred: bool | None = None
+    """smooth leaky ReLU through 0 with slope 1 (needed by scores alone)"""
+    sign: Literal[-1, 1] | None = None
+    """linear layers start as ± the identity"""
+    bias: float | None = None
+    """start of every offset"""
+    noise: float | None = Field(None, ge=0)
+    """noise on the identity at the start, over √D"""
+    calibrated: bool | None = None
+    """scale later layers so that whitened data start near the Gaussian"""
+    activation: LayerActivation | None = None
+    """activation between linear layers: smooth_leaky_relu, the paper's, or spline, learned"""
 
 
 class Dense(Layers):
     """Matrices."""
 
     architecture: Literal["dense"] = "dense"
-    linear: Literal["full", "lu", "learned_inverse"] | None = Field(
-        None,
-        description="linear layers: full, factorized (lu), or with an inverse that is learned "
-        "beside them",
-    )
+    linear: Literal["full", "lu", "learned_inverse"] | None = None
+    """linear layers: full, factorized (lu), or with an inverse that is learned beside them"""
 
 
 class Networks(Model):
     """Couplings or masked layers, whose parameters come from networks."""
 
-    hidden: int | None = Field(None, ge=1, description="width of the networks")
+    hidden: int | None = Field(None, ge=1)
+    """width of the networks"""
 
 
 class Convolutional(Layers, Networks):
     """Convolutions of images, with couplings behind them."""
 
     architecture: Literal["convolutional"] = "convolutional"
-    kernel_size: int | None = Field(None, ge=1, description="odd side of a convolution's kernel")
-    padding: Literal["zero", "circular"] | None = Field(
-        None, description="padding of convolutions, each with its exact log-determinant"
-    )
-    blocks: int | None = Field(None, ge=1, description="image sizes")
-    hidden: int | None = Field(
-        None,
-        ge=0,
-        description="width of the networks of couplings, one behind every convolution; 0: none",
-    )
-    spectral_norm: bool | None = Field(None, description="convolutions of spectral norm 1")
+    kernel_size: int | None = Field(None, ge=1)
+    """odd side of a convolution's kernel"""
+    padding: Literal["zero", "circular"] | None = None
+    """padding of convolutions, each with its exact log-determinant"""
+    blocks: int | None = Field(None, ge=1)
+    """image sizes"""
+    hidden: int | None = Field(None, ge=0)
+    """width of the networks of couplings, one behind every convolution; 0: none"""
+    spectral_norm: bool | None = None
+    """convolutions of spectral norm 1"""
 
 
 class Glow(Networks):
     """Couplings and 1×1 convolutions of images of several sizes."""
 
     architecture: Literal["glow"] = "glow"
-    levels: int | None = Field(None, ge=1, description="image sizes")
-    activation: NetworkActivation | None = Field(
-        None, description="activation of the networks: swish, elu or leaky_relu"
-    )
+    levels: int | None = Field(None, ge=1)
+    """image sizes"""
+    activation: NetworkActivation | None = None
+    """activation of the networks: swish, elu or leaky_relu"""
 
 
 class Coupling(Networks):
     """Couplings of rows."""
 
     architecture: Literal["coupling"] = "coupling"
-    activation: NetworkActivation | None = Field(
-        None, description="activation of the networks: swish, elu or leaky_relu"
-    )
-    shift_activation: NetworkActivation | None = Field(
-        None, description="activation of the networks for shifts; None: that of the others"
-    )
-    bound: float | None = Field(None, gt=0, description="bound of the log-scales; None: free")
-    norm: Literal["spectral", "weight"] | None = Field(
-        None, description="dense layers: of spectral norm 1, or rows of trained lengths"
-    )
-    bins: int | None = Field(None, ge=2, description="bins of the splines; None: affine")
+    activation: NetworkActivation | None = None
+    """activation of the networks: swish, elu or leaky_relu"""
+    shift_activation: NetworkActivation | None = None
+    """activation of the networks for shifts; None: that of the others"""
+    bound: float | None = Field(None, gt=0)
+    """bound of the log-scales; None: free"""
+    norm: Literal["spectral", "weight"] | None = None
+    """dense layers: of spectral norm 1, or rows of trained lengths"""
+    bins: int | None = Field(None, ge=2)
+    """bins of the splines; None: affine"""
 
 
 class Autoregressive(Networks):
     """Masked networks of rows, and dense layers between them."""
 
     architecture: Literal["autoregressive"] = "autoregressive"
-    blocks: int | None = Field(None, ge=1, description="residual blocks of the networks")
-    bins: int | None = Field(None, ge=2, description="bins of the splines; None: affine")
-    mixing: Literal["rotation", "reversal"] | None = Field(
-        None, description="start of the dense layers between autoregressive ones"
-    )
+    blocks: int | None = Field(None, ge=1)
+    """residual blocks of the networks"""
+    bins: int | None = Field(None, ge=2)
+    """bins of the splines; None: affine"""
+    mixing: Literal["rotation", "reversal"] | None = None
+    """start of the dense layers between autoregressive ones"""
 
 
 AnyModel = Annotated[

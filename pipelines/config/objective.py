@@ -3,12 +3,11 @@
 Each kind of objective is a class of options: an option of another objective is an error.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from ebflow.errors import BadInput
 from pipelines.config.section import Section, kinds
 
 
@@ -45,18 +44,12 @@ class ScoreMatching(Objective):
     """Score matching with the exact trace; the base of its other forms."""
 
     name: Literal["exact_sm"] = "exact_sm"
-    weight: float | None = Field(
-        None,
-        ge=0,
-        description="factor of score matching; None: 1 without an anchor; beside one, σ² "
-        "for dsm (its size is D / σ²), 1 with several levels, 0.01 for the others",
-    )
-    every: int = Field(
-        1,
-        ge=1,
-        description="match scores in every n-th step; the others are the anchor's alone, and as "
-        "cheap as lazy_ml's",
-    )
+    weight: float | None = Field(None, ge=0)
+    """factor of score matching; None: 1 without an anchor; beside one, σ² for dsm (its size is
+    D / σ²), 1 with several levels, 0.01 for the others"""
+    every: int = Field(1, ge=1)
+    """match scores in every n-th step; the others are the anchor's alone, and as cheap as
+    lazy_ml's"""
 
     @property
     def weight_beside_anchor(self) -> float:
@@ -72,19 +65,14 @@ class Dsm(ScoreMatching):
     """Denoising score matching."""
 
     name: Literal["dsm"] = "dsm"
-    sigma: float = Field(0.3, gt=0, description="noise, in units of the matched data")
-    sigma_end: float | None = Field(
-        None,
-        gt=0,
-        description="noise at the end of training, geometrically from sigma, or of the last of "
-        "several levels; None: sigma throughout",
-    )
-    levels: int = Field(
-        1,
-        ge=1,
-        description="noise levels from sigma to sigma-end, one sampled for each example (losses "
-        "weighted by the squared noise); 1: the same noise for all",
-    )
+    sigma: float = Field(0.3, gt=0)
+    """noise, in units of the matched data"""
+    sigma_end: float | None = Field(None, gt=0)
+    """noise at the end of training, geometrically from sigma, or of the last of several levels;
+    None: sigma throughout"""
+    levels: int = Field(1, ge=1)
+    """noise levels from sigma to sigma-end, one sampled for each example (losses weighted by the
+    squared noise); 1: the same noise for all"""
 
     @property
     def weight_beside_anchor(self) -> float:
@@ -99,35 +87,29 @@ class Dsm(ScoreMatching):
         ratio, last = self.sigma_end / self.sigma, self.levels - 1
         return {"sigma": tuple(self.sigma * ratio ** (k / last) for k in range(self.levels))}
 
-    @model_validator(mode="after")
-    def _levels_have_two_ends(self) -> Self:
-        if self.levels > 1 and self.sigma_end is None:
-            found = f"None with {self.levels} levels"
-            raise BadInput(option="sigma_end", found=found, expected="the noise of the last")
-        return self
-
 
 class FdSsm(ScoreMatching):
     """Sliced score matching by finite differences."""
 
     name: Literal["fd_ssm"] = "fd_ssm"
-    epsilon: float = Field(0.1, gt=0, description="step, in units of the matched data")
+    epsilon: float = Field(0.1, gt=0)
+    """step, in units of the matched data"""
 
 
 class Ssm(ScoreMatching):
     """Sliced score matching."""
 
     name: Literal["ssm", "ssm_vr"] = "ssm"
-    slices: int = Field(1, ge=1, description="random directions per example")
+    slices: int = Field(1, ge=1)
+    """random directions per example"""
 
 
 class TaylorSm(Ssm):
     """Sliced score matching by differences of energies."""
 
     name: Literal["taylor_sm"] = "taylor_sm"
-    step: float = Field(
-        0.03, gt=0, description="step, in units of the matched data, times √D in norm"
-    )
+    step: float = Field(0.03, gt=0)
+    """step, in units of the matched data, times √D in norm"""
 
 
 AnyObjective = Annotated[
@@ -146,20 +128,20 @@ class AnchorConfig(Section):
     need no anchor.
     """
 
-    weight: float = Field(
-        1.0, ge=0, description="factor of the anchor beside score matching; 0: none"
-    )
-    interval: int = Field(100, ge=1, description="steps between refreshes at most")
-    tolerance: float | None = Field(
-        0.1, gt=0, description="drift that brings a refresh forward (share); None: interval alone"
-    )
+    weight: float = Field(1.0, ge=0)
+    """factor of the anchor beside score matching; 0: none"""
+    interval: int = Field(100, ge=1)
+    """steps between refreshes at most"""
+    tolerance: float | None = Field(0.1, gt=0)
+    """drift that brings a refresh forward (share); None: interval alone"""
 
 
 class StabiliseConfig(Section):
     """Further remedies against what score matching cannot see."""
 
-    low_energy: float = Field(0.0, ge=0, description="factor of the mean energy (biased)")
-    latent_mean: float = Field(0.0, ge=0, description="factor of the squared latent mean")
-    finish: float = Field(
-        0.0, ge=0, le=1, description="share of the training, at its end, by exact ML"
-    )
+    low_energy: float = Field(0.0, ge=0)
+    """factor of the mean energy (biased)"""
+    latent_mean: float = Field(0.0, ge=0)
+    """factor of the squared latent mean"""
+    finish: float = Field(0.0, ge=0, le=1)
+    """share of the training, at its end, by exact ML"""

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from ebflow import recipes
-from ebflow.errors import BadInput
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
@@ -36,9 +35,15 @@ LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
 """The recipes of the library, each by the shape and the integer levels of typical data."""
 
 
+def typical(name: str) -> DensityConfig:
+    """Returns a recipe of the library."""
+    shape, levels = LIBRARY[name]
+    return configured(recipes.recipe(shape, rows=MANY, levels=levels))
+
+
 def digits() -> DensityConfig:
     """Handwritten digits, 8×8, bundled with scikit-learn: learned activations, lazy likelihood."""
-    return _library("dense").changed(
+    return typical("dense").changed(
         name="digits",
         data=DataConfig(source="digits"),
         train={"steps": 6000, "max_seconds": None, "validate_every": 250, "threads": 1},
@@ -48,7 +53,7 @@ def digits() -> DensityConfig:
 def mnist9k() -> DensityConfig:
     """The recipe for images, on 9,000 rows of MNIST."""
     data = DataConfig(source="mnist9k.parquet", validation=1000, test=1000)
-    return _library("images").changed(name="mnist9k", data=data)
+    return typical("images").changed(name="mnist9k", data=data)
 
 
 def mnist9k_dense() -> DensityConfig:
@@ -72,12 +77,6 @@ def paper() -> DensityConfig:
         anchor=AnchorConfig(weight=0.0),
         train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
     )
-
-
-def _library(name: str) -> DensityConfig:
-    """Returns a recipe of the library."""
-    shape, levels = LIBRARY[name]
-    return configured(recipes.recipe(shape, rows=MANY, levels=levels))
 
 
 def configured(recipe: recipes.Recipe) -> DensityConfig:
@@ -117,21 +116,8 @@ RECIPES: dict[str, Callable[[], DensityConfig]] = {
     "mnist9k": mnist9k,
     "mnist9k_dense": mnist9k_dense,
     "paper": paper,
-    **{name: partial(_library, name) for name in LIBRARY},
+    **{name: partial(typical, name) for name in LIBRARY},
 }
-
-
-def named(name: str, source: str | None = None) -> DensityConfig:
-    """Returns the recipe of that name, for a data set other than its own if one is given.
-
-    Raises:
-        BadInput: If there is no such recipe.
-    """
-    if name not in RECIPES:
-        expected = f"one of {', '.join(RECIPES)}"
-        raise BadInput(option="--recipe", found=repr(name), expected=expected)
-    recipe = RECIPES[name]()
-    return recipe if source is None else _on(recipe, source)
 
 
 def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityConfig, str]:
@@ -155,10 +141,10 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
         )
         base, suited = configured(recipe), recipe.name
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem[:200]).strip("-._") or base.name
-    return _on(base, data.source).changed(name=name), suited
+    return on_source(base, data.source).changed(name=name), suited
 
 
-def _on(recipe: DensityConfig, source: str) -> DensityConfig:
+def on_source(recipe: DensityConfig, source: str) -> DensityConfig:
     """Returns the recipe on a data set; the sizes of its splits are of its own alone."""
     own = Path(source).stem == Path(recipe.data.source).stem
     data = recipe.data if own else DataConfig()

@@ -1,7 +1,7 @@
 """Sections of a configuration: frozen models whose fields explain themselves.
 
-``--help`` shows the description of each field. A field marked :data:`UNKEYED` changes no number,
-so it is not part of the keys of cached stages.
+``--help`` shows the docstring of each field. A field marked :data:`UNKEYED` changes no number, so
+it is not part of the keys of cached stages.
 """
 
 import json
@@ -22,7 +22,9 @@ Size = int | float
 class Section(BaseModel):
     """A frozen part of a configuration; unknown keys, infinities and NaN are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def changed(self, **values: Any) -> Self:  # noqa: ANN401
         """Returns a copy with other values, unchecked; a dictionary changes an inner section."""
@@ -30,9 +32,18 @@ class Section(BaseModel):
         inner = {
             name: getattr(self, name).changed(**value)
             for name, value in values.items()
-            if isinstance(value, dict)
+            if isinstance(getattr(self, name), Section) and isinstance(value, dict)
         }
         return self.model_copy(update=values | inner)
+
+
+class Threaded:
+    """A section of a stage that computes with ``threads`` threads."""
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The CPU cores that the stage uses."""
+        return {"CPU": self.threads}
 
 
 def kinds(field: FieldInfo) -> dict[str, type[Section]]:
@@ -44,15 +55,6 @@ def kinds(field: FieldInfo) -> dict[str, type[Section]]:
         for kind in get_args(field.annotation)
         for name in get_args(kind.model_fields[field.discriminator].annotation)
     }
-
-
-class Threaded:
-    """A section of a stage that computes with ``threads`` threads."""
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """The CPU cores that the stage uses."""
-        return {"CPU": self.threads}
 
 
 def canonical(section: Section) -> str:
@@ -78,16 +80,3 @@ def changes(base: Section, other: Section, prefix: str = "") -> dict[str, Any]:
         elif old != new:
             changed[f"{prefix}{name}"] = new
     return changed
-
-
-def described(subject: str, base: Section, other: Section, ignored: tuple[str, ...]) -> str:
-    """Returns a subject with its changes, as ``dsm on dense (train.lr 0.01, model.depth 2)``.
-
-    Fields whose names start with one of ``ignored`` are left out.
-    """
-    texts = [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in changes(base, other).items()
-        if not name.startswith(ignored)
-    ]
-    return f"{subject} ({', '.join(texts)})" if texts else subject

@@ -19,9 +19,7 @@ def opened(data: DataConfig) -> Reader:
 
 def counted(reader: Reader, data: DataConfig) -> Counts:
     """Returns the rows of each split; raises BadInput if there are too few."""
-    return reader.counts(
-        validation=data.validation, test=data.test, selection=data.selection, rows=data.rows
-    )
+    return reader.counts(**data.model_dump(include={"validation", "test", "selection", "rows"}))
 
 
 def overlap(data: DataConfig) -> float:
@@ -37,7 +35,8 @@ def overlap(data: DataConfig) -> float:
 def examined(data: DataConfig) -> None:
     """Reads all rows and raises the errors of their preparation."""
     reader = opened(data)
-    check_rows(reader, counted(reader, data), _order(data))
+    order = None if data.held_out == "last" else data.seed  # None: the last row comes first
+    check_rows(reader, counted(reader, data), order)
 
 
 def held_out(config: Configuration) -> Configuration:
@@ -49,8 +48,3 @@ def held_out(config: Configuration) -> Configuration:
     if counts.selection:
         return config
     return config.changed(data={"selection": counts.validation})
-
-
-def _order(data: DataConfig) -> int | None:
-    """Returns the seed of the splits; None: the last row has the first rank."""
-    return None if data.held_out == "last" else data.seed

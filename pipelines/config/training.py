@@ -19,130 +19,99 @@ from pipelines.config.objective import (
     StabiliseConfig,
     TaylorSm,
 )
-from pipelines.config.section import NAME, UNKEYED, Section, described
+from pipelines.config.section import NAME, UNKEYED, Section, changes
 
 IN_SUBJECT = ("seed", "cluster.", "objective.name", "model.architecture", "name", "data.",
               "evaluate.")  # fmt: skip
 """Settings that are not listed as changes of a method."""
 
-GIB = 2**30
-
 
 class TrainConfig(Section):
     """The optimization."""
 
-    steps: int = Field(6000, ge=1, description="optimizer steps at most")
-    max_seconds: float | None = Field(
-        None, gt=0, description="training time at most, s (validation and start-up not counted)"
-    )
-    batch_size: int = Field(128, ge=1, description="examples a step, over all workers")
-    accumulate: int = Field(
-        1,
-        ge=1,
-        description="parts of a worker's examples, one after another: less memory, the same step "
-        "up to rounding",
-    )
-    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = Field("adam", description="optimizer")
-    lr: float = Field(2e-3, gt=0, description="learning rate")
-    lr_width: int | None = Field(
-        None,
-        ge=1,
-        description="columns or pixels D at which the rate is lr; at another D it is lr times "
-        "√(lr-width / D); None: lr at any D",
-    )
-    weight_decay: float = Field(
-        0.0,
-        ge=0,
-        description="weight decay; of adamw: of the networks inside layers only",
-    )
-    schedule: Literal["constant", "cosine", "multistep"] = Field(
-        "cosine", description="learning rate over time"
-    )
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of linear warm-up at the start")
-    milestones: int = Field(2, ge=1, description="of multistep: how often the rate falls")
-    gamma: float = Field(0.1, gt=0, le=1, description="of multistep: factor at each fall")
-    epoch: int | None = Field(
-        None,
-        ge=1,
-        description="of multistep: steps from one fall to the next, however long the training "
-        "is; None: the falls are spread over it",
-    )
-    augment: Literal["none", "flip", "cifar10"] = Field(
-        "none",
-        description="random changes of training images: mirrored (flip), or also shifted as the "
-        "paper does for CIFAR-10",
-    )
-    noise: float = Field(
-        0.0,
-        ge=0,
-        description="standard deviation of noise on every training row, in raw units and fresh "
-        "at every step: the flow learns the density smoothed by it (likelihoods are of rows "
-        "without noise)",
-    )
-    clip: float | None = Field(None, gt=0, description="gradient norm at most; None: no clipping")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the average of the weights")
-    validate_every: int = Field(
-        250, ge=1, description="steps between validations; before the first, also 16, 32, 64 …"
-    )
-    patience: int | None = Field(
-        None, ge=1, description="stop after that many validations without improvement; None: never"
-    )
-    retry: bool = Field(
-        True,
-        description="if a loss or a likelihood is not finite, resume from the best validation "
-        "with a quarter of the learning rate, and stop at the best one if it happens again; else "
-        "the run fails",
-    )
-    log_every: int = Field(50, ge=1, description="steps between logged metrics")
-    dtype: Literal["float32", "float64"] = Field("float32", description="number format")
-    precision: Literal["highest", "high", "medium", "bfloat16"] = Field(
-        "highest",
-        description="matrix products inside a step: highest (float32), high (TF32 on GPUs), "
-        "medium (bfloat16 where that is faster, results float32), bfloat16 (by autocast, results "
-        "bfloat16 too: mixed precision); likelihoods are always of the highest",
-    )
-    threads: int = Field(1, ge=1, description="threads a worker")
+    steps: int = Field(6000, ge=1)
+    """optimizer steps at most"""
+    max_seconds: float | None = Field(None, gt=0)
+    """training time at most, s (validation and start-up not counted)"""
+    batch_size: int = Field(128, ge=1)
+    """examples a step, over all workers"""
+    accumulate: int = Field(1, ge=1)
+    """parts of a worker's examples, one after another: less memory, the same step up to
+    rounding"""
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
+    """optimizer"""
+    lr: float = Field(2e-3, gt=0)
+    """learning rate"""
+    lr_width: int | None = Field(None, ge=1)
+    """columns or pixels D at which the rate is lr; at another D it is lr times √(lr-width / D);
+    None: lr at any D"""
+    weight_decay: float = Field(0.0, ge=0)
+    """weight decay; of adamw: of the networks inside layers only"""
+    schedule: Literal["constant", "cosine", "multistep"] = "cosine"
+    """learning rate over time"""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """share of linear warm-up at the start"""
+    milestones: int = Field(2, ge=1)
+    """of multistep: how often the rate falls"""
+    gamma: float = Field(0.1, gt=0, le=1)
+    """of multistep: factor at each fall"""
+    epoch: int | None = Field(None, ge=1)
+    """of multistep: steps from one fall to the next, however long the training is; None: the
+    falls are spread over it"""
+    augment: Literal["none", "flip", "cifar10"] = "none"
+    """random changes of training images: mirrored (flip), or also shifted as the paper does for
+    CIFAR-10"""
+    noise: float = Field(0.0, ge=0)
+    """standard deviation of noise on every training row, in raw units and fresh at every step:
+    the flow learns the density smoothed by it (likelihoods are of rows without noise)"""
+    clip: float | None = Field(None, gt=0)
+    """gradient norm at most; None: no clipping"""
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    """decay of the average of the weights"""
+    validate_every: int = Field(250, ge=1)
+    """steps between validations; before the first, also 16, 32, 64 …"""
+    patience: int | None = Field(None, ge=1)
+    """stop after that many validations without improvement; None: never"""
+    retry: bool = True
+    """if a loss or a likelihood is not finite, resume from the best validation with a quarter of
+    the learning rate, and stop at the best one if it happens again; else the run fails"""
+    log_every: int = Field(50, ge=1)
+    """steps between logged metrics"""
+    dtype: Literal["float32", "float64"] = "float32"
+    """number format"""
+    precision: Literal["highest", "high", "medium", "bfloat16"] = "highest"
+    """matrix products inside a step: highest (float32), high (TF32 on GPUs), medium (bfloat16
+    where that is faster, results float32), bfloat16 (by autocast, results bfloat16 too: mixed
+    precision); likelihoods are always of the highest"""
+    threads: int = Field(1, ge=1)
+    """threads a worker"""
 
 
 class ClusterConfig(Section):
     """The workers of a training."""
 
-    workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(
-        1, ge=1, description="data-parallel training processes"
-    )
-    gpu: bool = Field(False, description="a GPU for every worker")
-    memory: float = Field(
-        0.0,
-        ge=0,
-        description="GiB of a cluster's node that every worker reserves; 0: a node takes as many "
-        "as it has CPUs for",
-        json_schema_extra=UNKEYED,
-    )
-    split: bool = Field(
-        False,
-        description="split weights, gradients and optimizer state among the workers (FSDP) "
-        "instead of copying them, for flows too large for one",
-    )
-    max_failures: int = Field(
-        2,
-        ge=0,
-        description="restarts after a dead worker that Ray Train launched; a lone one on this "
-        "machine is its stage's next attempt (--retries)",
-        json_schema_extra=UNKEYED,
-    )
-    patience: float = Field(
-        1800.0,
-        gt=0,
-        description="seconds without a log event or a validation after which a worker counts as "
-        "hung and dead",
-        json_schema_extra=UNKEYED,
-    )
+    workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(1, ge=1)
+    """data-parallel training processes"""
+    gpu: bool = False
+    """a GPU for every worker"""
+    memory: float = Field(0.0, ge=0, json_schema_extra=UNKEYED)
+    """GiB of a cluster's node that every worker reserves; 0: a node takes as many as it has CPUs
+    for"""
+    split: bool = False
+    """split weights, gradients and optimizer state among the workers (FSDP) instead of copying
+    them, for flows too large for one"""
+    max_failures: int = Field(2, ge=0, json_schema_extra=UNKEYED)
+    """restarts after a dead worker that Ray Train launched; a lone one on this machine is its
+    stage's next attempt (--retries)"""
+    patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
+    """seconds without a log event or a validation after which a worker counts as hung and dead"""
 
 
 class Training(Section):
     """All that a training run depends on, besides its data."""
 
-    seed: int = Field(0, ge=0, description="seed of weights, batches and noise")
+    seed: int = Field(0, ge=0)
+    """seed of weights, batches and noise"""
     preprocess: PreprocessConfig = PreprocessConfig()
     model: AnyModel = Dense()
     objective: AnyObjective = Dsm()
@@ -177,7 +146,12 @@ class Training(Section):
     def method(self) -> str:
         """The objective, the architecture, and all options that are not at their defaults."""
         subject = f"{self.objective.name} on {self.model.architecture}"
-        return described(subject, Training(), self, IN_SUBJECT)
+        options = [
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in changes(Training(), self).items()
+            if not name.startswith(IN_SUBJECT)
+        ]
+        return f"{subject} ({', '.join(options)})" if options else subject
 
     @property
     def short_loss(self) -> str:
@@ -202,7 +176,7 @@ class Training(Section):
     @property
     def of_a_worker(self) -> dict[str, float]:
         """The resources of a worker: its threads compute, or feed its GPU."""
-        gpus, memory = int(self.cluster.gpu), self.cluster.memory * GIB
+        gpus, memory = int(self.cluster.gpu), self.cluster.memory * 2**30
         needs = {"CPU": self.train.threads, "GPU": gpus, "memory": memory}
         return {kind: amount for kind, amount in needs.items() if amount}
 
@@ -218,6 +192,9 @@ class Training(Section):
         name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
         anchored, matching = self.anchor.weight, isinstance(objective, ScoreMatching)
         linear = getattr(self.model, "linear", None)
+        if isinstance(objective, Dsm) and objective.levels > 1 and objective.sigma_end is None:
+            found = f"None with {objective.levels} levels"
+            yield "objective.sigma_end", found, "the noise of the last"
         if isinstance(objective, LearnedInverse) and linear != "learned_inverse":
             yield "model.linear", f"{linear} with {name}", "learned_inverse, of a dense flow"
         if not (self.objective_weight or anchored or biased):
@@ -247,19 +224,19 @@ class Training(Section):
 class EvaluateConfig(Section):
     """The test."""
 
-    draws: int = Field(1, ge=1, description="dequantization samples per example")
-    batch_size: int = Field(
-        1000, ge=1, description="examples at a time", json_schema_extra=UNKEYED
-    )
-    seed: int = Field(0, ge=0, description="seed of these samples")
+    draws: int = Field(1, ge=1)
+    """dequantization samples per example"""
+    batch_size: int = Field(1000, ge=1, json_schema_extra=UNKEYED)
+    """examples at a time"""
+    seed: int = Field(0, ge=0)
+    """seed of these samples"""
 
 
 class DensityConfig(Training):
     """The density pipeline: prepare, preprocess, train, evaluate, report."""
 
-    name: str = Field(
-        "density", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
-    )
+    name: str = Field("density", pattern=NAME, json_schema_extra=UNKEYED)
+    """name of the run"""
     data: DataConfig = DataConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 

@@ -10,7 +10,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
-from pipelines.config import ClusterConfig, DensityConfig, Model
+from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.reader import Reader
 from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
@@ -68,7 +68,7 @@ def check(config: DensityConfig) -> Source:
     of_data = chain(_of_rows(config, reader, rows), _of_levels(config, reader.levels))
     for option, found, expected in chain(of_data, _of_gpus(config.cluster)):
         raise BadInput(option=option, found=found, expected=expected)
-    config.preprocess.bounded(reader.features)
+    _check_bounds(config.preprocess, reader.features)
     _check_model(config.model, reader.shape, reader.context_width)
     return Source(config.data.source, reader.digest)
 
@@ -107,6 +107,18 @@ def _of_levels(config: DensityConfig, levels: int | None) -> Iterator[Problem]:
     if preprocess.logit is not None and preprocess.logit < least:
         found = f"{preprocess.logit:g}, which {train.dtype} rounds away"
         yield "--preprocess.logit", found, f"at least {least:g}"
+
+
+def _check_bounds(preprocess: PreprocessConfig, columns: Sequence[str]) -> None:
+    """Raises BadInput if a known bound is of no column, or the lower one is not below."""
+    if not preprocess.bounds:
+        return
+    from ebflow.fit_settings import bounds_by_index
+
+    try:
+        bounds_by_index(preprocess.bounds, columns, len(columns), None)
+    except ValueError as error:
+        raise BadInput(str(error), option="--preprocess.bounds") from None
 
 
 def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ebflow import mixtures, preprocessing
 from ebflow.errors import BadInput
+from ebflow.fit_settings import bounds_by_index
 from ebflow.preprocessing import Preprocessing, SingularCovariance
 from pipelines.config import ChainConfig, PreprocessConfig
 from pipelines.data.dataset import Dataset
@@ -31,15 +32,15 @@ MIXTURE = "mixture.safetensors"
 def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
     """Returns the chain in front of a flow, and its base if that is a mixture."""
     options = config.chain
-    bounds = options.bounded(names(dataset))
+    columns = names(dataset)
     with _named_options():
         chain = preprocessing.fit(
             dataset.split("train"),
             **options.model_dump(exclude={"logit", "bounds", "match_after"}),
             margin=options.logit,
-            bounds=bounds,
+            bounds=bounds_by_index(options.bounds or {}, columns, len(columns), None),
             seed=config.seed,
-            names=names(dataset),
+            names=columns,
             dtype=getattr(torch, config.dtype),
         )
     if not config.mixture:

@@ -82,7 +82,7 @@ OPTIONS = {
     "misspelt option": ("--train.lrr 1", "Unrecognized options: --train.lrr, 1"),
     "stray word": ("digits", "Unrecognized options: digits"),
     "flag with a value": ("--force yes", "Unrecognized options: yes"),
-    "unknown recipe": ("--recipe cifar", "--recipe: found 'cifar', expected one of digits"),
+    "unknown recipe": ("--recipe cifar", "invalid choice 'cifar' for argument '--recipe'"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
     "unknown context": (

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
-from pipelines.cli.options import from_recipe, typed
-from pipelines.cli.run import DensityOptions
+from pipelines.cli.options import typed
+from pipelines.cli.run import DensityOptions, from_recipe
 from pipelines.config import (
     ClusterConfig,
     DataConfig,
@@ -23,14 +23,13 @@ from pipelines.config import (
     FdSsm,
     Likelihood,
     Objective,
-    PreprocessConfig,
     Ssm,
     TrainConfig,
     Training,
     canonical,
     recipes,
 )
-from pipelines.config.files import checked, dump, overlaid, read
+from pipelines.config.files import dump, overlaid, read
 from pipelines.config.model import Coupling
 from pipelines.config.objective import OBJECTIVES, LearnedInverse
 from pipelines.training.rivals import RIVALS
@@ -52,16 +51,16 @@ def changed(config, section, **fields):
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_yaml_round_trip(name, tmp_path):
-    config = recipes.named(name)
+    config = recipes.RECIPES[name]()
     path = tmp_path / "config.yaml"
     path.write_text(dump(config))
-    assert load(path, recipes.named("tabular")) == config
+    assert load(path, recipes.RECIPES["tabular"]()) == config
 
 
 def test_what_a_file_leaves_out_comes_from_the_base(tmp_path):
     path = tmp_path / "part.yaml"
     path.write_text("train: {lr: 1e-2}\n")
-    base = recipes.named("tabular")
+    base = recipes.RECIPES["tabular"]()
     assert load(path, base) == changed(base, "train", lr=1e-2)
 
 
@@ -71,7 +70,7 @@ def test_options_go_over_the_file_which_goes_over_the_recipe(tmp_path):
     words = ["--recipe", "tabular", "--config", str(path), "--train.steps", "9"]
     config = parsed(*words)[0]
     assert (config.train.lr, config.train.steps, config.seed) == (0.5, 9, 3)
-    assert config.preprocess == recipes.named("tabular").preprocess
+    assert config.preprocess == recipes.RECIPES["tabular"]().preprocess
 
 
 def test_the_file_of_an_earlier_run_reproduces_its_configuration(tmp_path):
@@ -141,7 +140,7 @@ def test_a_wide_table_starts_as_a_mixture(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
     config, name = recipes.for_source(DataConfig(source=str(tmp_path / "wide.parquet")))
     assert name == "wide" and config.training.chain.mixture
-    assert not recipes.named("tabular").training.chain.mixture
+    assert not recipes.RECIPES["tabular"]().training.chain.mixture
 
 
 def test_one_column_given_others_gets_a_net_for_one(tmp_path):
@@ -160,25 +159,12 @@ def test_one_column_given_others_gets_a_net_for_one(tmp_path):
     assert parsed(*arguments)[1] == "tabular"
 
 
-def test_bounds_of_columns():
-    found = PreprocessConfig(bounds=("a:0:", "b:c:-1.5:2", "d::9")).bounded(("a", "b:c", "d"))
-    assert found == {0: (0.0, None), 1: (-1.5, 2.0), 2: (None, 9.0)}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a", "expected NAME:LOW:HIGH"),
-        ("a:x:", "expected NAME:LOW:HIGH"),
-        ("a:5:-5", "expected LOW below HIGH"),
-        ("a:1:1", "expected LOW below HIGH"),
-        ("a:nan:1", "expected LOW below HIGH"),
-        ("b:0:", "one of a"),
-    ],
-)
-def test_bounds_that_are_none(text, words):
-    with pytest.raises(BadInput, match=words):
-        PreprocessConfig(bounds=(text,)).bounded(("a",))
+def test_bounds_of_columns(tmp_path):
+    words = ("--preprocess.bounds", "a", "0", "None", "b:c", "-1.5", "2")
+    config = parsed(*words)[0]
+    assert config.preprocess.bounds == {"a": (0.0, None), "b:c": (-1.5, 2.0)}
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert parsed("--config", tmp_path / "config.yaml")[0] == config
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -223,13 +209,12 @@ def test_help_names_the_objectives_that_have_an_option(capsys):
     assert "--model.linear {None,full,lu,learned_inverse} dense: linear layers" in text
 
 
-def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
+def test_another_objective_starts_from_its_own_defaults(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("objective: {name: dsm, sigma: 0.7, weight: 3.0}\n")
     words = ["--config", str(path)]
     assert parsed(*words)[0].objective == Dsm(sigma=0.7, weight=3.0)
-    found = parsed(*words, "--objective.name", "ssm")[0].objective
-    assert found == Ssm(weight=3.0)
+    assert parsed(*words, "--objective.name", "ssm")[0].objective == Ssm()
     assert parsed(*words, "--objective.name=ml")[0].objective == Likelihood()
     path.write_text("objective: {name: fd_ssm}\n")
     assert load(path, recipes.paper()).objective == FdSsm()
@@ -246,7 +231,7 @@ def test_another_objective_takes_from_the_recipe_what_it_uses(tmp_path):
         ),
         (
             "model: {hidden: 32, architecture: glow}", ["--model.architecture", "coupling"],
-            "model", Coupling(hidden=32),
+            "model", Coupling(),
         ),
         (
             "objective: {name: free_form}", ["--model.linear", "learned_inverse"],
@@ -268,11 +253,6 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words", "line"),
     [
-        (
-            "model: {architecture: dense, activation: spline}",
-            ["--model.architecture", "coupling"],
-            "part.yaml, model.activation: found 'spline'",
-        ),
         (
             "model: {linear: lu}",
             ["--model.architecture", "coupling"],
@@ -303,8 +283,7 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
             ["--workers", "3"],
             "part.yaml, train.batch_size: found 100, expected a multiple of --cluster.workers = 3",
         ),
-        ("train: 3", ["--train.lr", "0.1"], "part.yaml, train: found 3"),
-        ("3: 4", ["--train.lr", "0.1"], "part.yaml, 3: found"),
+        ("train: 3", ["--train.lr", "0.1"], "--train: found 3"),
         ("a.b: 4", ["--train.lr", "0.1"], "part.yaml, a.b: found 4"),
     ],
 )
@@ -316,11 +295,10 @@ def test_a_message_names_the_file_or_the_option(text, words, line, tmp_path):
     assert str(caught.value).removeprefix(f"{tmp_path}/").startswith(line)
 
 
-def test_another_architecture_leaves_the_activation_of_the_recipe():
+def test_another_architecture_starts_from_its_own_defaults():
     words = ["--recipe", "paper", "--model.architecture"]
     assert recipes.paper().model.activation == "smooth_leaky_relu"
-    assert parsed(*words, "coupling")[0].model == Coupling(depth=2)
-    assert parsed(*words, "convolutional")[0].model.activation == "smooth_leaky_relu"
+    assert parsed(*words, "coupling")[0].model == Coupling()
     assert parsed(*words, "glow", "--model.activation", "elu")[0].model.activation == "elu"
 
 
@@ -341,24 +319,6 @@ def test_values_that_another_architecture_allows(words, line):
         parsed(*words)
     words = ["--model.architecture", "convolutional", "--model.hidden", "0"]
     assert parsed(*words)[0].model.hidden == 0
-
-
-def test_a_message_does_not_show_all_that_aliases_name():
-    """Six lines of YAML can name a million values, whose texts take minutes."""
-
-    class Value:
-        shown = 0
-
-        def __repr__(self):
-            Value.shown += 1
-            return "x"
-
-    values = [Value()]
-    for _ in range(5):
-        values = [values] * 10
-    with pytest.raises(BadInput, match="--seed: found"):
-        checked(DensityConfig, {"seed": values})
-    assert Value.shown < 100
 
 
 def test_only_commands_know_the_command_line():
