@@ -11,7 +11,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.gradient_alignment.comparisons import Study, study
 from pipelines.gradient_alignment.config import SIGMAS, AlignmentConfig
 from pipelines.gradient_alignment.figures import figures
-from pipelines.gradient_alignment.models import BASELINE, SCALES, models
+from pipelines.gradient_alignment.models import models
 from pipelines.gradient_alignment.questions import conclude
 from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import Interval, student
@@ -84,7 +84,7 @@ def align(
     diagnoses = ((name, measurements.diagnosis(name)) for name in measurements.models)
     Result(
         title="Gradient alignment",
-        intro=intro(config, measurements),
+        intro=intro(config),
         conclusion=conclude(measurements, quality),
         headline=_by_model(
             "Models", measurements, [one for one in COLUMNS if one.metric in BRIEF], NOTE
@@ -119,33 +119,29 @@ def metrics(study: Study, reference: Mapping[str, Interval]) -> dict[str, float]
 def entry(study: Study, name: str) -> dict[str, Any]:
     """Returns a model as in ``summary.json``."""
     model = study.models[name]
+    regularizer = model.classifier.regularizer
+    metrics = {metric: study.interval(metric, name)._asdict() for metric in study.metrics(name)}
     return {
         "model": name,
         "about": model.about,
-        "regularizer": model.classifier.regularizer.name,
-        "weight": model.classifier.regularizer.weight,
+        "regularizer": regularizer.name,
+        "weight": regularizer.weight,
         "seeds": len(study.seeds),
         "diagnosis": study.diagnosis(name),
-        "metrics": {
-            metric: study.interval(metric, name)._asdict() for metric in study.metrics(name)
-        },
+        "metrics": metrics,
     }
 
 
-def intro(config: AlignmentConfig, study: Study) -> str:
+def intro(config: AlignmentConfig) -> str:
     """Returns the introduction of the page."""
-    network = study.models[BASELINE].classifier.network.name
-    own = "points, judge and classifiers"
-    seeds = f"seeds, each with its own split, flows, {own}; they allow for overlapping splits"
-    if SCALES[config.scale].shared:
-        seeds = f"seeds, each with its own {own}; all share the split and the flows of the first"
     return (
-        f"Gradients of the true-class logits of classifiers ({network}) of {config.data.source}, "
+        f"Gradients of the true-class logits of classifiers of {config.data.source}, "
         "which are scores of an implicit class-conditional density, beside the exact scores of "
         f"reference flows of the data smoothed by noise of {config.noise:g}. A1 is the cosine "
         "with the score of the class, A2 that of the marginals, A3 that of class-mean-centred "
         "gradients, which no shift of the logits moves. A1 is compared with that of the baseline "
-        f"with a class-blind density on every logit. Intervals are over {seeds}."
+        "with a class-blind density on every logit. Intervals are over seeds, each with its own "
+        "split, flows, points, judge and classifiers; they allow for overlapping splits."
     )
 
 

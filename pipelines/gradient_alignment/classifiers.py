@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import skip_init
 
-from ebflow.errors import BadInput
 from ebflow.files import save_tensors
 from ebflow.networks import SHARPNESS, perceptron, started
 from ebflow.randomness import generator as derive
@@ -64,17 +63,6 @@ def cnn(
 
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {f.__name__: f for f in (mlp, cnn)}
 """Classifiers by name, as functions of an example's shape and the number of classes."""
-
-
-def check_shape(name: str, shape: Sequence[int]) -> None:
-    """Raises BadInput unless a classifier can read examples of a shape."""
-    images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
-    if name == "cnn" and not images:
-        raise BadInput(
-            option="--scale",
-            found=f"a {name} for examples of shape {tuple(shape)}",
-            expected="images with heights and widths that are multiples of 4",
-        )
 
 
 def network(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:

@@ -36,9 +36,6 @@ from pipelines.tracking.run import StageRun
 from pipelines.training.loop import alone, run_with_checkpoints
 from pipelines.training.resumable import ResumableTraining, flatten, state_of, unflatten
 
-PACE = 50
-"""Steps between events within an epoch."""
-
 PROBED = 128
 """Training rows whose trace is watched."""
 
@@ -138,14 +135,14 @@ class ClassifierTraining(ResumableTraining):
         """Yields ``validate`` after every epoch; the network is then in evaluation mode.
 
         Metrics are means over the epoch's steps (the penalty without its weight), the validation
-        accuracy and the probe. A long epoch also yields ``log`` events without metrics.
+        accuracy and the probe.
 
         Raises:
             NonFinite: At the end of an epoch with a loss that is not finite.
         """
         while not self.verdict:
             self.between()
-            metrics = yield from self._epoch()
+            metrics = self._epoch()
             with self.clock("validate"):
                 validated = accuracy(self.network.eval(), *self.validation)
                 metrics |= {"val/accuracy": validated} | self.probe()
@@ -181,18 +178,14 @@ class ClassifierTraining(ResumableTraining):
         self.state = state_of(saved.state["progress"])
         self.progress = self.step / self.config.epochs
 
-    def _epoch(self) -> Iterator[Event]:
-        """Yields events within an epoch; returns the means of its terms."""
+    def _epoch(self) -> dict[str, float]:
+        """Does the steps of an epoch; returns the means of the loss and its terms."""
         size, epoch = self.config.batch_size, self.step
         self.network.train()
         order = torch.randperm(len(self.x), generator=derive(self.config.seed, "epoch", epoch))
         batches = order[: len(order) // size * size].split(size)
-        terms = []
-        for index, rows in enumerate(batches):
-            if index and index % PACE == 0:
-                yield Event("log", epoch, {}, text=f"epoch {epoch + 1}", share=self.progress)
-            with self.clock("step"):
-                terms.append(self._step(rows, index, len(batches)))
+        with self.clock("step"):
+            terms = [self._step(rows, k, len(batches)) for k, rows in enumerate(batches)]
         means = torch.stack(terms).mean(0)
         if not means.isfinite().all():
             raise NonFinite(

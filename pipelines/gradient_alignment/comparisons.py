@@ -14,7 +14,6 @@ from pipelines.reporting.statistics import Confidence, Interval, student
 FEWEST = 8
 """The least number of sound trainings whose order is judged."""
 
-
 Outcome = Mapping[str, Any]
 """The ``numbers`` of a model with a seed, none if it diverged, and its ``diagnosis``."""
 
@@ -43,7 +42,11 @@ class Study:
 
     def interval(self, metric: str, model: str) -> Interval:
         """Returns the mean of a metric over seeds with Student's 95 % interval."""
-        return student(self.values(metric, model), overlap=self.overlap).interval()
+        return self.mean(self.values(metric, model)).interval()
+
+    def mean(self, values: np.ndarray) -> Confidence:
+        """Returns the mean of values, one a seed."""
+        return student(values, overlap=self.overlap)
 
     def metrics(self, model: str) -> list[str]:
         """Returns the names of a model's metrics."""
@@ -55,10 +58,16 @@ class Study:
 
     @property
     def trainings(self) -> list[str]:
-        """The names of sound models that were trained, not shifted; none if they are too few."""
+        """The names of sound models that were trained, not shifted.
+
+        Raises:
+            KeyError: If they are too few to judge their order.
+        """
         sound = [name for name, model in self.models.items()
                  if model.shift == "none" and not self.diagnosis(name)]  # fmt: skip
-        return sound if len(sound) >= FEWEST else []
+        if len(sound) < FEWEST:
+            raise KeyError("sound trainings")
+        return sound
 
 
 def study(
@@ -91,27 +100,23 @@ class Number:
 
     Attributes:
         quantity: Its description.
-        models: The names of the models; none: all sound trainings.
-        compute: A function from a study to one value a seed.
+        compute: Returns one value a seed; raises KeyError if a model was not measured.
     """
 
     quantity: str
-    models: tuple[str, ...]
     compute: Callable[[Study], np.ndarray]
 
-    def known(self, study: Study) -> bool:
-        """Returns True if its models were measured."""
-        return set(self.models) <= study.models.keys() and bool(self.models or study.trainings)
-
-    def mean(self, study: Study) -> Confidence | None:
-        """Returns its mean over seeds; None if a seed has no value."""
-        values = self.compute(study)
-        return student(values, overlap=study.overlap) if np.isfinite(values).all() else None
+    def values(self, study: Study) -> np.ndarray | None:
+        """Returns one value a seed; None if a model was not measured."""
+        try:
+            return self.compute(study)
+        except KeyError:
+            return None
 
 
 def of(metric: str, model: str, quantity: str) -> Number:
     """Returns a metric of a model."""
-    return Number(quantity, (model,), lambda study: study.values(metric, model))
+    return Number(quantity, lambda study: study.values(metric, model))
 
 
 def less(metric: str, model: str, other: str, quantity: str = "") -> Number:
@@ -119,7 +124,6 @@ def less(metric: str, model: str, other: str, quantity: str = "") -> Number:
     plain = f"{metric} of {model} less that of {other}"
     return Number(
         f"{quantity}, {model} less {other}" if quantity else plain,
-        (model, other),
         lambda study: study.values(metric, model) - study.values(metric, other),
     )
 
@@ -128,7 +132,6 @@ def ratio(model: str, other: str) -> Number:
     """Returns ‖g‖ of a model over that of another."""
     return Number(
         f"‖g‖ of {model} over that of {other}",
-        (model, other),
         lambda study: study.values("gradient", model) / study.values("gradient", other),
     )
 
@@ -140,7 +143,7 @@ def share(metric: str, part: str, whole: str, quantity: str) -> Number:
         start = study.values(metric, BASELINE)
         return (study.values(metric, part) - start) / (study.values(metric, whole) - start)
 
-    return Number(quantity, (BASELINE, part, whole), compute)
+    return Number(quantity, compute)
 
 
 def changed(quantity: str, *shifted: str) -> Number:
@@ -152,21 +155,22 @@ def changed(quantity: str, *shifted: str) -> Number:
                    for name in shifted]  # fmt: skip
         return np.max(changes, axis=0)
 
-    return Number(quantity, (BASELINE, *shifted), compute)
-
-
-def _ranks(study: Study, metric: str) -> np.ndarray:
-    """Returns ranks of trainings with shape (seeds, models); NaN for a seed without an order."""
-    values = np.array([study.values(metric, name) for name in study.trainings]).T
-    ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
-    return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
+    return Number(quantity, compute)
 
 
 def order(one: str, other: str) -> Number:
-    """Returns the rank correlation of two metrics over all sound trainings."""
+    """Returns the rank correlation of two metrics over all sound trainings.
+
+    It is NaN for a seed in which a metric is missing, or the same for all trainings.
+    """
+
+    def ranks(study: Study, metric: str) -> np.ndarray:
+        values = np.array([study.values(metric, name) for name in study.trainings]).T
+        ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
+        return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
 
     def compute(study: Study) -> np.ndarray:
-        a, b = (stats.zscore(_ranks(study, metric), axis=1) for metric in (one, other))
+        a, b = (stats.zscore(ranks(study, metric), axis=1) for metric in (one, other))
         return (a * b).mean(1)
 
-    return Number("rank correlation over these models", (), compute)
+    return Number("rank correlation over these models", compute)

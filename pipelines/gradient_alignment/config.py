@@ -85,7 +85,6 @@ class MeasureConfig(Section):
     samples: int = 200  # pictures of activity maximization
     ascent: int = 500  # steps of each
     rate: float = 0.1  # rate of the ascent
-    estimators: bool = False  # measure the trace estimators too, which takes exact Hessians
     seed: int = 0
 
 
@@ -97,18 +96,16 @@ class ReferenceConfig(Section):
         description="train a flow for each class; False: one flow of all rows, which gives A2 "
         "alone; None: each class, one flow at scale smoke",
     )
-    copies: int | None = Field(
-        None, ge=1, description="noisy copies of a row for their training; None: the scale's"
-    )
+    copies: int = Field(16, ge=1, description="noisy copies of a row for their training")
 
 
 class AlignmentConfig(Section):
     """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
-    scale: Literal["smoke", "cpu", "images"] = Field(
+    scale: Literal["smoke", "cpu"] = Field(
         "cpu",
-        description="smoke: a few models, seconds each; cpu: a perceptron, all models, less than "
-        "15 minutes on two cores; images: a small convolutional network, for 28×28 images",
+        description="smoke: a few models, seconds each; cpu: all models, less than 15 minutes on "
+        "two cores",
     )
     name: str = Field(
         "alignment", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
@@ -121,10 +118,10 @@ class AlignmentConfig(Section):
         0,
         ge=0,
         description="the first seed; each seed has its own split, flows, points, judge and "
-        "classifiers (scale images: the split and flows of the first)",
+        "classifiers",
     )
     seeds: int | None = Field(
-        None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke, else 3"
+        None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke"
     )
     models: tuple[str, ...] | None = Field(
         None,

@@ -24,24 +24,17 @@ from pipelines.training.preprocessing import CHAIN, fitted
 SHARD_ROWS = 65536
 
 
-def flow(config: FlowConfig, data: Path, all_rows: Path | None = None, *, run: StageRun) -> None:
-    """Writes ``checkpoint/``, the best by validation; resumes from the last checkpoint.
-
-    Arguments:
-        config: The rows, their noise and the training.
-        data: The prepared data.
-        all_rows: The trained flow of all rows, from which training starts; None: a new flow.
-    """
+def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
+    """Writes ``checkpoint/``, the best by validation; resumes from the last checkpoint."""
     training, folder = config.training, run.work / "data"
     run.log_params(config.model_dump())
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     manifest = smoothed(config, Dataset(data), folder)
     run.log_input(manifest, "training")
-    if all_rows is None:
-        fitted(training.chain, Dataset(folder)).save(run.work / CHAIN)
-    start = run.work / CHAIN if all_rows is None else all_rows / "checkpoint"
-    summary = fit(training, folder, start, run.work, run.reporter, here=True)
+    chain = run.work / CHAIN
+    fitted(training.chain, Dataset(folder)).save(chain)
+    summary = fit(training, folder, chain, run.work, run.reporter, here=True)
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

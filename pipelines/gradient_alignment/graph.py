@@ -6,9 +6,8 @@
                          ├─> flow (each class) ──┘                │
                          └─> classify (each model) ───────────────┘
 
-Every seed has all stages but the last. If flows are expensive, all seeds share the data and flows
-of the first, and the flow of a class starts from that of all rows. A classifier is measured
-together with the baseline of its seed and an independently trained judge.
+Every seed has all stages but the last. A classifier is measured together with the baseline of its
+seed and an independently trained judge.
 """
 
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ from pipelines.density.graph import prepare
 from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.graphs import FAILED, fail, gather, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.gradient_alignment.classifiers import check_shape
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
@@ -55,7 +53,6 @@ def check(config: AlignmentConfig) -> Source:
     reader = opened(data)
     counts = counted(reader, data)
     plain = models(config)[0].classifier
-    check_shape(plain.network.name, reader.shape)
     if plain.batch_size > counts.train:
         raise BadInput(
             option="--data.rows",
@@ -67,9 +64,8 @@ def check(config: AlignmentConfig) -> Source:
 
 def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     """Returns the report, as expressions of redun. A model that fails stops no other."""
-    seeds, shared = replicates(config), SCALES[config.scale].shared
-    bases = [_base(one, source) for one in (seeds[:1] if shared else seeds)]
-    bases *= len(seeds) // len(bases)
+    seeds = replicates(config)
+    bases = [_base(one, source) for one in seeds]
     densities = [
         reference(measuring(one), base, f"seed {one.seed}")
         for one, base in zip(seeds, bases, strict=True)
@@ -86,10 +82,10 @@ def _base(config: AlignmentConfig, source: Source) -> list[Artefact]:
     return [data, flows(config, data, all_rows), all_rows]
 
 
-def _flow(config: AlignmentConfig, *inputs: Artefact, label: int | None = None) -> Artefact:
+def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
     rows = "all" if label is None else f"class {label}"
-    return flow(flow_config(config, label), [*inputs], f"{rows}, seed {config.seed}")
+    return flow(flow_config(config, label), [data], f"{rows}, seed {config.seed}")
 
 
 def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> Iterator[Artefact]:
@@ -102,8 +98,7 @@ def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> I
         # A shifted model is the baseline's training, which has one job and one title.
         same = model.classifier == plain.classifier
         trained = base if same else classify(model.classifier, [data], title)
-        estimators = settings.estimators and model is plain
-        measured = settings.changed(shift=model.shift, estimators=estimators)
+        measured = settings.changed(shift=model.shift)
         yield measure(measured, [data, densities, gather([trained, base, independent])], title)
 
 
@@ -117,11 +112,10 @@ def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
 @subgraph()
 def flows(config: AlignmentConfig, data: Artefact, all_rows: Artefact) -> list[Artefact]:
     """Returns the trained flow of every class, or that of all rows."""
-    scale, conditional = SCALES[config.scale], config.reference.conditional
-    if not (scale.conditional if conditional is None else conditional):
+    conditional = config.reference.conditional
+    if not (SCALES[config.scale].conditional if conditional is None else conditional):
         return [all_rows]
-    start, classes = [all_rows] if scale.classes else [], Manifest.load(data.path).classes
-    return [_flow(config, data, *start, label=label) for label in range(classes)]
+    return [_flow(config, data, label) for label in range(Manifest.load(data.path).classes)]
 
 
 def describe(config: AlignmentConfig) -> Description:

@@ -1,7 +1,7 @@
 """Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
-from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
+from ebflow.objectives import draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
-from ebflow.randomness import uniform
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
@@ -34,9 +33,6 @@ FRACTIONS = np.geomspace(0.01, 1, 25)
 
 PATTERN = 100.0
 """The length of the gradient of a pattern on every logit."""
-
-ESTIMATED = 100
-"""Points at which the trace estimators are measured, and estimates at each."""
 
 PICTURES, CLASSES = 64, 8
 """The most ascended pictures, and classes with an image and its gradients, that are saved."""
@@ -123,11 +119,7 @@ def measured(subject: Subject) -> Results:
         NonFinite: If a gradient is not finite.
     """
     shifted = _shifted(subject)
-    parts: list[Callable[[Subject], Results]] = [
-        _alignment, _robustness, _perturbation, _ratios, _ascent, _pictures, _changes,
-    ]  # fmt: skip
-    if subject.config.estimators:
-        parts.append(_estimators)
+    parts = (_alignment, _robustness, _perturbation, _ratios, _ascent, _pictures, _changes)
     return {name: value for part in parts for name, value in part(shifted).items()}
 
 
@@ -156,7 +148,6 @@ def _alignment(subject: Subject) -> Results:
         "accuracy": accuracy(subject.network, points.clean, points.labels),
         "accuracy/noisy": accuracy(subject.network, points.noisy, points.labels),
         "gradient": float(gradients.own.norm(dim=1).mean()),
-        "gradient/squared": float(gradients.own.square().sum(1).mean()),
         "trace": _trace(subject),
         "DSM-cos": float(noise_cosine.mean()),
         "DSM residual": residual.value,
@@ -195,17 +186,10 @@ def _perturbation(subject: Subject) -> Results:
     """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
     x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
     gradients = metrics.gradients(subject.network, x, labels)
-    pixels = explanations.saliency(x, shape)
-    saliencies = {
-        "raw": explanations.saliency(gradients.own, shape),
-        "centred": explanations.saliency(gradients.centred, shape),
-        "magnitude": explanations.saliency(x - x.mean(1, keepdim=True), shape),
-        "random": uniform(pixels.shape, pixels, subject.generator("random saliency")),
-    }
-    judges = {"own": subject.network, "base": subject.baseline, "other": subject.judge}
     numbers: Results = {}
-    for judge, network in judges.items():
-        for name, salience in saliencies.items():
+    for judge, network in {"own": subject.network, "other": subject.judge}.items():
+        for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
+            salience = explanations.saliency(values, shape)
             curve = explanations.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
             area = float(trapezoid(curve, FRACTIONS))
             numbers[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
@@ -255,15 +239,3 @@ def _changes(subject: Subject) -> Results:
     x, labels = subject.points.noisy, subject.points.labels
     changes = fooling.invariants(subject.baseline, subject.network, x, labels)
     return {f"change/{name}": value for name, value in changes.items()}
-
-
-def _estimators(subject: Subject) -> Results:
-    """Returns the deviation of the one-sided trace over that with the control variate."""
-    x, labels = subject.points.noisy[:ESTIMATED], subject.points.labels[:ESTIMATED]
-    density = ClassLogit(subject.network, labels)
-    u = draw_directions("gaussian", ESTIMATED, x, subject.generator("estimators", "gaussian"))
-    one_sided, with_control = (
-        float(ESTIMATORS[name](density, x, u, 0.01)[1].detach().var(0).mean().sqrt())
-        for name in ("taylor", "taylor_cv")
-    )
-    return {"estimators/noise": one_sided / with_control}

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from ebflow.alignment.regularizers import disguise, equivalent_strength
 from ebflow.errors import BadInput
 from pipelines.config import Dense, Likelihood, PreprocessConfig, TrainConfig, Training
-from pipelines.config.recipes import mnist9k
 from pipelines.gradient_alignment.config import (
     AlignmentConfig,
     ClassifierConfig,
@@ -107,9 +106,6 @@ MODELS = {model.name: model for model in (
 )}  # fmt: skip
 """All models by name, in the order of tables."""
 
-IMAGES = (*ALWAYS, "score", "score-control", "centred", "centred-control", "gnorm", "anti",
-          "paper-score", "paper-control", "paper-quiet", "fool-shift")  # fmt: skip
-
 DENSE = Training(
     preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
     model=Dense(depth=2, activation="spline"),
@@ -117,14 +113,6 @@ DENSE = Training(
     train=TrainConfig(lr=4e-3, steps=1000, validate_every=50),
 )
 """A flow of rows that starts near the Gaussian of its rows."""
-
-CONVOLUTIONAL = DENSE.changed(
-    preprocess=PreprocessConfig(normalize="standardize", logit=None),
-    model=mnist9k().model,
-    anchor=mnist9k().anchor,
-    train={"lr": 1e-2, "steps": 2000, "validate_every": 200},
-)
-"""A flow of images, with the network of the recipe ``mnist9k``."""
 
 
 @dataclass(frozen=True)
@@ -134,22 +122,18 @@ class Scale:
     Attributes:
         models: The names of its models.
         seeds: The number of seeds.
-        classifier: The training without a regularizer.
-        flow: The training of a flow. Too few noisy copies of a row let the flow learn them.
-        classes: The training of a class's flow, from the flow of all rows; None: as ``flow``.
+        classifier: The training of the baseline.
+        training: The training of the flows.
         measure: The measurements.
-        conditional: Train a flow for each class.
-        shared: All seeds share data and flows, because flows are expensive.
+        conditional: True if each class has a flow of its own, unless the user decides.
     """
 
-    models: tuple[str, ...]
-    seeds: int
-    classifier: ClassifierConfig
-    flow: FlowConfig = FlowConfig(training=DENSE)
-    classes: FlowConfig | None = None
-    measure: MeasureConfig = MeasureConfig(estimators=True)
+    models: tuple[str, ...] = tuple(MODELS)
+    seeds: int = 6
+    classifier: ClassifierConfig = ClassifierConfig(epochs=80)
+    training: Training = DENSE
+    measure: MeasureConfig = MeasureConfig()
     conditional: bool = True
-    shared: bool = False
 
 
 SCALES: dict[str, Scale] = {
@@ -157,23 +141,12 @@ SCALES: dict[str, Scale] = {
         (*ALWAYS, "score", "fool-shift"),
         1,
         ClassifierConfig(epochs=3),
-        FlowConfig(training=DENSE.changed(train={"steps": 60})),
-        measure=MeasureConfig(points=100, samples=20, ascent=20, estimators=True),
+        DENSE.changed(train={"steps": 60}),
+        MeasureConfig(points=100, samples=20, ascent=20),
         conditional=False,
     ),
-    "cpu": Scale(tuple(MODELS), 6, ClassifierConfig(epochs=80)),
-    "images": Scale(
-        IMAGES,
-        3,
-        ClassifierConfig(network=NetworkConfig(name="cnn", hidden=16), epochs=2),
-        FlowConfig(training=CONVOLUTIONAL, copies=2),
-        FlowConfig(training=CONVOLUTIONAL.changed(
-            train={"lr": 8e-3, "steps": 1000, "validate_every": 500}
-        ), copies=8),
-        measure=MeasureConfig(points=500, samples=100, ascent=200),
-        shared=True,
-    ),
-}  # fmt: skip
+    "cpu": Scale(),
+}
 
 
 def models(config: AlignmentConfig) -> list[Model]:
@@ -204,40 +177,27 @@ def _classifier(config: AlignmentConfig) -> ClassifierConfig:
 
 
 def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
-    """Returns the study of each seed, with its own split unless the scale shares data."""
-    scale, split = SCALES[config.scale], config.data.seed
-    seeds = range(config.seed, config.seed + (config.seeds or scale.seeds))
-    return [
-        config.changed(seed=k, data={"seed": split + (config.seed if scale.shared else k)})
-        for k in seeds
-    ]
+    """Returns the study of each seed, with its own split."""
+    split = config.data.seed
+    seeds = range(config.seed, config.seed + (config.seeds or SCALES[config.scale].seeds))
+    return [config.changed(seed=k, data={"seed": split + k}) for k in seeds]
 
 
 def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
     """Returns the training of the independent judge, which has another architecture.
 
-    Networks for images are judged by a perceptron. Perceptrons are judged by a convolutional
-    network if it can read the examples, else by a narrower perceptron.
+    It is a convolutional network if that can read the examples, else a narrower perceptron.
     """
-    plain = _classifier(config)
     images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
-    if plain.network.name != "mlp":
-        network = NetworkConfig()
-    else:
-        network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
-    return plain.changed(seed=1000 + config.seed, network=network)
+    network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
+    return _classifier(config).changed(seed=1000 + config.seed, network=network)
 
 
 def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig:
     """Returns the training of the flow of a class; None: of all rows."""
-    scale = SCALES[config.scale]
-    flow = scale.flow if label is None else scale.classes or scale.flow
-    return flow.changed(
-        label=label,
-        noise=config.noise,
-        copies=config.reference.copies or flow.copies,
-        training={"seed": config.seed},
-    )
+    training = SCALES[config.scale].training.changed(seed=config.seed)
+    copies = config.reference.copies
+    return FlowConfig(label=label, noise=config.noise, copies=copies, training=training)
 
 
 def measuring(config: AlignmentConfig) -> MeasureConfig:

@@ -2,8 +2,6 @@
 
 from functools import partial
 
-import pytest
-
 from pipelines.gradient_alignment import graph
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import models, replicates
@@ -14,21 +12,20 @@ def made(kind, config, inputs, title=""):
     return kind, config, inputs, title
 
 
-@pytest.mark.parametrize(("scale", "own"), [("cpu", 6), ("images", 1)])
-def test_the_graph_is_a_replicate_for_every_seed(scale, own, monkeypatch):
+def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
     for kind in ("prepare", "flow", "reference", "classify", "measure", "align"):
         monkeypatch.setattr(graph, kind, partial(made, kind))
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
     monkeypatch.setattr(graph, "gather", lambda found: found)
     monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
-    config = AlignmentConfig(scale=scale)
+    config = AlignmentConfig()
     _, _, (data, densities, found), _ = graph.alignment(config, "source")["report"]
     seeds = [one.seed for one in replicates(config)]
-    assert len(data) == len(densities) == len(seeds) and len({repr(one) for one in data}) == own
+    assert len(data) == len(densities) == len(seeds) and len({repr(one) for one in data}) == 6
     assert [one[1].seed for one in densities] == seeds
-    assert len({repr(one[2][1]) for one in densities}) == own  # flows of the classes
-    assert len({repr(one[2][2]) for one in densities}) == own  # the flow of all rows
+    assert len({repr(one[2][1]) for one in densities}) == 6  # flows of the classes
+    assert len({repr(one[2][2]) for one in densities}) == 6  # the flow of all rows
     assert len(found) == len(seeds) * len(models(config))
     for k, (kind, settings, (base, beside, trained), _) in enumerate(found):
         seed = k // len(models(config))

@@ -1,6 +1,5 @@
 """Measurements of a classifier whose scores are known exactly."""
 
-import math
 import re
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -37,7 +36,7 @@ def subject():
         return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
 
     blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
-    config = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3, estimators=True)
+    config = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3)
     scores = exact.at(points.noisy)
     return Subject(config, bayes, bayes, bayes, (4, 4), points, scores, exact, blind)
 
@@ -53,7 +52,7 @@ def test_the_measurement_of_a_perfect_density(subject):
         assert numbers[name] == pytest.approx(1, abs=1e-4)
     assert numbers["relF"] < 1e-6 and abs(numbers["A1/shuffled"]) < 0.2
     assert numbers["trace"] == pytest.approx(-16 / 0.0125, rel=1e-4)
-    assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > numbers["PP/own/random"]
+    assert numbers["GAN-test"] == 1 and numbers["PP/own/centred"] > 0.9
     assert numbers["change/posterior"] == 0 and numbers["change/same"] == 1
     assert numbers["gradients"].shape == (2, 16) and numbers["samples"].shape == (20, 16)
 
@@ -68,15 +67,6 @@ def test_every_metric_is_documented(subject):
              for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip
     assert not [name for name in metrics if not any(fnmatch(name, k) for k in known)]
     assert not [k for k in known if not any(fnmatch(name, k) for name in metrics)]
-
-
-def test_the_one_sided_estimator_deviates_by_its_linear_term(subject):
-    """By 2 ‖g‖/σ, beside the 2 ‖H‖² of a quadratic logit with the control variate."""
-    numbers = measured(subject)
-    linear = 2 * math.sqrt(numbers["gradient/squared"]) / 0.01
-    curved = math.sqrt(2 * 16) / 0.0125
-    expected = math.hypot(linear, curved) / curved
-    assert numbers["estimators/noise"] == pytest.approx(expected, rel=0.1)
 
 
 def test_the_measurement_of_a_shifted_classifier(subject):

@@ -54,15 +54,6 @@ def test_a_configuration_of_another_pipeline_is_refused(home, ebflow, tmp_path):
     assert result.refusal.startswith(f"ebflow: {path}, scale: found 'nope'")
 
 
-def test_images_are_needed_for_convolutions(home, ebflow, tmp_path):
-    table = pa.table({"a": np.linspace(0, 1, 300), "b": np.linspace(0, 1, 300) ** 2,
-                      "label": np.arange(300) % 2})  # fmt: skip
-    pq.write_table(table, tmp_path / "rows.parquet")
-    found = ebflow("run", "gradient-alignment", "--data.source", tmp_path / "rows.parquet",
-                   "--scale", "images")  # fmt: skip
-    assert "--scale: found a cnn for examples of shape (2,)" in found.refusal
-
-
 def test_a_dry_run_lists_the_stages(home, ebflow):
     found = ebflow("run", "gradient-alignment", "--dry-run")
     assert found.code == 0 and not home.exists()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebflow.architectures import dense
-from ebflow.checkpoint import load, save
+from ebflow.checkpoint import save
 from ebflow.train import Trainer
 from pipelines import metrics_log
 from pipelines.cluster import environment
@@ -123,20 +123,6 @@ def test_an_interrupted_flow_resumes_to_the_same_weights(digits, home, tmp_path,
         for k in ("whole", "parts")
     )
     assert one == other
-
-
-def test_a_flow_of_a_class_starts_from_that_of_all_rows(digits, home, tmp_path):
-    runs(flow, FAST, digits, folder=tmp_path / "whole")
-    still = FAST.training.changed(train={"lr": 1e-12})
-    config = FAST.changed(label=3, training=still)
-    runs(flow, config, digits, tmp_path / "whole" / "out", folder=tmp_path / "class")
-    runs(flow, config, digits, folder=tmp_path / "alone")
-    whole, trained, alone = (
-        load(tmp_path / name / "out" / "checkpoint") for name in ("whole", "class", "alone")
-    )
-    x = unit_rows(Dataset(digits).split("test"))[:20]
-    torch.testing.assert_close(trained.log_prob(x), whole.log_prob(x), rtol=1e-4, atol=1e-4)
-    assert (alone.log_prob(x) - whole.log_prob(x)).abs().max() > 1
 
 
 def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_path, monkeypatch):

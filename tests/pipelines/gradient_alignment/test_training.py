@@ -14,10 +14,8 @@ from ebflow.density import EnergyFunction
 from ebflow.errors import BadInput, NonFinite
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from pipelines.gradient_alignment import classify
 from pipelines.gradient_alignment.classifiers import (
     CLASSIFIERS,
-    check_shape,
     mlp,
     network,
 )
@@ -67,24 +65,6 @@ def test_examples_do_not_affect_each_other():
     torch.testing.assert_close(together, torch.cat(alone, 1))
 
 
-@pytest.mark.parametrize(
-    "name, shape, message",
-    [
-        ("cnn", (7,), r"found a cnn for examples of shape \(7,\), expected images"),
-        (
-            "cnn",
-            (6, 8),
-            r"\(6, 8\), expected images with heights and widths that are multiples of 4",
-        ),
-    ],
-)
-def test_a_shape_that_a_classifier_cannot_read_is_refused(name, shape, message):
-    with pytest.raises(BadInput, match=message):
-        check_shape(name, shape)
-    check_shape("mlp", shape)
-    check_shape(name, (8, 8))
-
-
 @pytest.mark.parametrize("regularizer", [RegularizerConfig(), SCORE, GNORM])
 def test_a_resumed_training_is_the_uninterrupted_one(regularizer, tmp_path):
     options = {"regularizer": regularizer.changed(warmup=0.5), "noise": 0.1, "clip": 1.0}
@@ -100,15 +80,6 @@ def test_a_resumed_training_is_the_uninterrupted_one(regularizer, tmp_path):
     assert second.verdict == "ended after 4 epochs" and not second.network.training
     with pytest.raises(BadInput, match="found a training with seed 0, expected 1"):
         resume(training(**options, seed=1), tmp_path / "saved")
-
-
-def test_a_long_epoch_reports_its_progress(monkeypatch):
-    monkeypatch.setattr(classify, "PACE", 2)
-    trained = training(batch_size=8, epochs=2)
-    events = [(event.kind, event.text, trained.progress) for event in trained.run()]
-    assert [kind for kind, *_ in events] == ["log", "log", "validate"] * 2
-    assert events[2][1].startswith("epoch 1, validation accuracy 0.") and events[3][1] == "epoch 2"
-    assert [share for *_, share in events] == [0.1, 0.3, 0.5, 0.6, 0.8, 1.0]
 
 
 def test_the_weight_rises_from_nothing_over_the_warm_up():
