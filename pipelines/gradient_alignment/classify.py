@@ -8,7 +8,6 @@ without it. The regularizer sees the same points as the cross-entropy and shares
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,22 +18,18 @@ from ebflow.alignment import regularizers
 from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.bijections.base import products
-from ebflow.checkpoint import Checkpoint
 from ebflow.errors import NonFinite
-from ebflow.history import Event
 from ebflow.loss import cosine
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
-from pipelines.config import ClusterConfig
+from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerConfig
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training.loop import alone, run_with_checkpoints
-from pipelines.training.resumable import ResumableTraining, flatten, state_of, unflatten
 
 PROBED = 128
 """Training rows whose trace is watched."""
@@ -48,28 +43,29 @@ Rows = tuple[Tensor, Tensor]
 
 @products("highest")
 def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
-    """Writes the classifier and the outcome of its training; resumes from the last checkpoint.
+    """Writes the classifier and the outcome of its training.
 
     A training that diverges keeps its last weights and its diagnosis. One that collapses
     continues and is diagnosed. Products and convolutions have full float32 precision.
     """
     dataset = run.open(config, Dataset(data))
     manifest, splits = dataset.manifest, map(dataset.split, ("train", "validation"))
-    training = ClassifierTraining(
-        config,
-        classifiers.network(config.network, manifest.shape, manifest.classes, config.seed),
-        *((unit_rows(split), split.labels()) for split in splits),
-        regularizer=penalty(config.regularizer, manifest.shape, config.smoothing),
-    )
-    diagnosis, place = "", alone(run.reporter, run.work)
+    network = classifiers.network(config.network, manifest.shape, manifest.classes, config.seed)
+    rows = ((unit_rows(split), split.labels()) for split in splits)
+    regularizer = penalty(config.regularizer, manifest.shape, config.smoothing)
+    trace, epochs = None, train(config, network, *rows, regularizer=regularizer)
     try:
-        run_with_checkpoints(lambda: training, run.work, place, ClusterConfig().patience)
+        for epoch, metrics in enumerate(epochs, 1):
+            text = f"epoch {epoch}, validation accuracy {metrics['val/accuracy']:.3f}"
+            share = epoch / config.epochs
+            row = metrics_log.row("validate", epoch, share, metrics=metrics, text=text)
+            run.reporter.log([row])
+        trace = metrics["probe/trace"]
+        diagnosis = _collapse(config, trace, manifest.width)
     except NonFinite as error:
         diagnosis = f"{classifiers.DIVERGED}: {error}"
     run.reporter.finish()
-    trace = None if diagnosis else training.probe()["probe/trace"]
-    diagnosis = diagnosis or _collapse(config, trace, manifest.width)
-    classifiers.save(run.output, config.network, training.network)
+    classifiers.save(run.output, config.network, network)
     write_json(run.output / classifiers.OUTCOME, {"trace": trace, "diagnosis": diagnosis})
     run.set_tags({"ebflow.verdict": diagnosis or "ended"})
 
@@ -100,130 +96,94 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
     return regularizers.centred(objective) if config.centred else objective
 
 
-class ClassifierTraining(ResumableTraining):
-    """A training whose steps are epochs.
+def train(
+    config: ClassifierConfig,
+    network: nn.Module,
+    train: Rows,
+    validation: Rows,
+    *,
+    regularizer: Objective | None = None,
+) -> Iterator[dict[str, float]]:
+    """Trains a classifier in place by Adam under a cosine; yields the metrics of every epoch.
 
-    Arguments:
-        config: The configuration.
-        network: The classifier, trained in place.
-        train: Training rows.
-        validation: Validation rows.
-        regularizer: R; None: cross-entropy alone.
+    They are means over the epoch's steps (the penalty without its weight), the validation
+    accuracy, and the mean trace and norm of the gradient at the first training rows. The network
+    is then in evaluation mode.
+
+    Raises:
+        NonFinite: At the end of an epoch with a loss that is not finite.
     """
+    parameters, size = list(network.parameters()), config.batch_size
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+    count = len(train[0]) // size
+    for epoch in range(config.epochs):
+        network.train()
+        order = torch.randperm(len(train[0]), generator=derive(config.seed, "epoch", epoch))
+        losses = []
+        for index, rows in enumerate(order[: count * size].split(size)):
+            progress = (epoch + index / count) / config.epochs
+            generator = derive(config.seed, "step", epoch * count + index)
+            batch = (train[0][rows], train[1][rows])
+            cross_entropy, penalized = _terms(config, network, batch, regularizer, generator)
+            loss = cross_entropy + _weight(config.regularizer, progress) * penalized
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * cosine(progress)
+            optimizer.zero_grad()
+            loss.backward(inputs=parameters)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimizer.step()
+            losses.append(torch.stack([loss, cross_entropy, penalized]).detach())
+        metrics = _means(losses, epoch) | {"val/accuracy": accuracy(network.eval(), *validation)}
+        yield metrics | probe(config, network, train)
 
-    def __init__(
-        self,
-        config: ClassifierConfig,
-        network: nn.Module,
-        train: Rows,
-        validation: Rows,
-        *,
-        regularizer: Objective | None = None,
-    ) -> None:
-        super().__init__()
-        self.config, self.network = config, network
-        (self.x, self.labels), self.validation = train, validation
-        self.regularizer = regularizer
-        self.device, self.progress = self.x.device, 0.0
-        self.parameters = list(network.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
-        self.identity = {
-            "rows": len(self.x), "seed": config.seed, "batch_size": config.batch_size,
-        }  # fmt: skip
 
-    def run(self) -> Iterator[Event]:
-        """Yields ``validate`` after every epoch; the network is then in evaluation mode.
+def _means(losses: Sequence[Tensor], epoch: int) -> dict[str, float]:
+    """Returns the means over the steps of an epoch; raises NonFinite if one is not finite."""
+    means = torch.stack(losses).mean(0)
+    if not means.isfinite().all():
+        raise NonFinite(
+            f"loss: found {float(means[0])} in epoch {epoch + 1}, expected a finite one: "
+            "lower the regularizer's weight or the learning rate, or clip gradients"
+        )
+    names = ("train/loss", "train/cross_entropy", "train/penalty")
+    return dict(zip(names, means.tolist(), strict=True))
 
-        Metrics are means over the epoch's steps (the penalty without its weight), the validation
-        accuracy and the probe.
 
-        Raises:
-            NonFinite: At the end of an epoch with a loss that is not finite.
-        """
-        while not self.verdict:
-            self.between()
-            metrics = self._epoch()
-            with self.clock("validate"):
-                validated = accuracy(self.network.eval(), *self.validation)
-                metrics |= {"val/accuracy": validated} | self.probe()
-            if self.step == self.config.epochs:
-                self.state.verdict = f"ended after {self.step} epochs"
-            message = f"epoch {self.step}, validation accuracy {validated:.3f}"
-            yield Event("validate", self.step, metrics, text=message, share=self.progress)
+def _weight(config: RegularizerConfig, progress: float) -> float:
+    return config.weight * min(1.0, progress / config.warmup) if config.warmup else config.weight
 
-    def probe(self) -> dict[str, float]:
-        """Returns the mean trace and the mean norm of the gradient at the first training rows."""
-        x, labels, noise = self.x[:PROBED], self.labels[:PROBED], self.config.noise
-        generator = derive(0, "probe")
-        x = torch.add(x, normal(x.shape, x, generator), alpha=noise) if noise else x
-        u = draw_directions("rademacher", 4, x, derive(0, "probe", "directions"))
-        score, traces = taylor_cv(ClassLogit(self.network, labels), x, u, 0.03)
-        return {
-            "probe/trace": float(traces.detach().mean()),
-            "probe/gradient": float(score.detach().norm(dim=1).mean()),
-        }
 
-    def pack(self) -> Checkpoint:
-        """Returns all that an exact resume needs."""
-        tensors, groups = flatten(self.optimizer.state_dict())
-        state = {"flow": {}, "training": self.identity, "progress": asdict(self.state),
-                 "optimizer": groups, "clock": self.clock.totals}  # fmt: skip
-        return Checkpoint(self.network.state_dict(), state, optimizer=tensors)
+def _terms(
+    config: ClassifierConfig,
+    network: nn.Module,
+    batch: Rows,
+    regularizer: Objective | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Returns the cross-entropy and the regularizer, means over the batch."""
+    x, labels = batch
+    x = _noisy(config, x, generator)
+    if regularizer is None:
+        return F.cross_entropy(network(x), labels), x.new_zeros(())
+    density = ClassLogit(network, labels)
+    penalized = regularizer(density, x, generator=generator).mean()
+    return F.cross_entropy(density.logits, labels), penalized
 
-    def unpack(self, saved: Checkpoint) -> None:
-        """Restores what ``pack`` returned; the network is in evaluation mode."""
-        self.network.eval().load_state_dict(saved.model)
-        self.optimizer.load_state_dict(unflatten(saved.optimizer, saved.state["optimizer"]))
-        self.clock.restore(saved.state["clock"])
-        self.state = state_of(saved.state["progress"])
-        self.progress = self.step / self.config.epochs
 
-    def _epoch(self) -> dict[str, float]:
-        """Does the steps of an epoch; returns the means of the loss and its terms."""
-        size, epoch = self.config.batch_size, self.step
-        self.network.train()
-        order = torch.randperm(len(self.x), generator=derive(self.config.seed, "epoch", epoch))
-        batches = order[: len(order) // size * size].split(size)
-        with self.clock("step"):
-            terms = [self._step(rows, k, len(batches)) for k, rows in enumerate(batches)]
-        means = torch.stack(terms).mean(0)
-        if not means.isfinite().all():
-            raise NonFinite(
-                f"loss: found {float(means[0])} in epoch {epoch + 1}, expected a finite one: "
-                "lower the regularizer's weight or the learning rate, or clip gradients"
-            )
-        self.state.step = self.state.best_step = epoch + 1
-        self.progress = self.step / self.config.epochs
-        names = ("train/loss", "train/cross_entropy", "train/penalty")
-        return dict(zip(names, means.tolist(), strict=True))
+def _noisy(config: ClassifierConfig, x: Tensor, generator: torch.Generator) -> Tensor:
+    if not config.noise:
+        return x
+    return torch.add(x, normal(x.shape, x, generator), alpha=config.noise)
 
-    def _step(self, rows: Tensor, index: int, count: int) -> Tensor:
-        """Returns the loss and its terms, after a step."""
-        config = self.config
-        self.progress = progress = (self.step + index / count) / config.epochs
-        generator = derive(config.seed, "step", self.step * count + index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.lr * cosine(progress)
-        cross_entropy, penalty = self._terms(rows, generator)
-        loss = cross_entropy + self._weight(progress) * penalty
-        self.optimizer.zero_grad()
-        loss.backward(inputs=self.parameters)
-        if config.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, config.clip)
-        self.optimizer.step()
-        return torch.stack([loss, cross_entropy, penalty]).detach()
 
-    def _weight(self, progress: float) -> float:
-        weight, warmup = self.config.regularizer.weight, self.config.regularizer.warmup
-        return weight * min(1.0, progress / warmup) if warmup else weight
-
-    def _terms(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns the cross-entropy and the regularizer, means over the batch."""
-        x, labels, noise = self.x[rows], self.labels[rows], self.config.noise
-        if noise:
-            x = torch.add(x, normal(x.shape, x, generator), alpha=noise)
-        if self.regularizer is None:
-            return F.cross_entropy(self.network(x), labels), x.new_zeros(())
-        density = ClassLogit(self.network, labels)
-        penalty = self.regularizer(density, x, generator=generator).mean()
-        return F.cross_entropy(density.logits, labels), penalty
+def probe(config: ClassifierConfig, network: nn.Module, train: Rows) -> dict[str, float]:
+    """Returns the mean trace and the mean norm of the gradient at the first training rows."""
+    x, labels = (part[:PROBED] for part in train)
+    x = _noisy(config, x, derive(0, "probe"))
+    u = draw_directions("rademacher", 4, x, derive(0, "probe", "directions"))
+    score, traces = taylor_cv(ClassLogit(network, labels), x, u, 0.03)
+    return {
+        "probe/trace": float(traces.detach().mean()),
+        "probe/gradient": float(score.detach().norm(dim=1).mean()),
+    }

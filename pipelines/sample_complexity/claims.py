@@ -30,12 +30,7 @@ from pipelines.reporting.statistics import (
 )
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST
-from pipelines.sample_complexity.exponents import (
-    NETWORKS,
-    Exponent,
-    about_exponents,
-    closed_forms,
-)
+from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SAME = 0.15

@@ -19,13 +19,7 @@ import pandas as pd
 
 from pipelines.reporting.claims import Check, Measured, Question
 from pipelines.reporting.statistics import Confidence, Region, above, within
-from pipelines.sample_complexity.config import (
-    DELTAS,
-    EPSILON,
-    FURTHER,
-    ComplexityConfig,
-    middle,
-)
+from pipelines.sample_complexity.config import DELTAS, EPSILON, FURTHER, ComplexityConfig, middle
 from pipelines.sample_complexity.rows import matrix, where
 
 FINITE = "finite class"

@@ -12,7 +12,6 @@ from pipelines import metrics_log
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers, classify, flow, measure, reference
-from pipelines.gradient_alignment.classify import ClassifierTraining
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.training import loop
@@ -55,34 +54,6 @@ def stopping(function, count):
     return stopped
 
 
-def parted(stage, config, digits, folder, monkeypatch, *, owner, name):
-    """Runs a stage whole and in two parts, the first ended by the third call of a function.
-
-    Returns the run of the whole, the checkpoint that the first part left, and the second's run.
-    """
-    monkeypatch.setattr(loop, "SAVE_S", 0.0)
-    whole = runs(stage, config, digits, folder=folder / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, stopping(getattr(owner, name), 3))
-        with pytest.raises(Stop):
-            runs(stage, config, digits, folder=folder / "parts")
-    left = Checkpoints(folder / "parts" / "work" / loop.CHECKPOINTS).newest()[0]
-    return whole, left, runs(stage, config, digits, folder=folder / "parts")
-
-
-def test_an_interrupted_training_resumes_to_the_same_weights(digits, tmp_path, monkeypatch):
-    whole, left, again = parted(
-        classify, QUICK, digits, tmp_path, monkeypatch, owner=ClassifierTraining, name="probe"
-    )
-    assert left == 2
-    one, other = ([row["metrics"] for row in run.rows if row["metrics"]] for run in (whole, again))
-    assert one == other and len(one) == QUICK.epochs
-    one, other = (
-        (tmp_path / k / "out" / classifiers.WEIGHTS).read_bytes() for k in ("whole", "parts")
-    )
-    assert one == other
-
-
 def outcome(folder):
     return json.loads((folder / "out" / classifiers.OUTCOME).read_text())
 
@@ -112,10 +83,14 @@ def test_a_divergence_is_diagnosed_and_has_no_numbers(digits, tmp_path):
 
 
 def test_an_interrupted_flow_resumes_to_the_same_weights(digits, home, tmp_path, monkeypatch):
-    whole, left, parts = parted(
-        flow, FAST, digits, tmp_path, monkeypatch, owner=Trainer, name="validate"
-    )
-    assert left > 0
+    monkeypatch.setattr(loop, "SAVE_S", 0.0)
+    whole = runs(flow, FAST, digits, folder=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", stopping(Trainer.validate, 3))
+        with pytest.raises(Stop):
+            runs(flow, FAST, digits, folder=tmp_path / "parts")
+    assert Checkpoints(tmp_path / "parts" / "work" / loop.CHECKPOINTS).newest()[0] > 0
+    parts = runs(flow, FAST, digits, folder=tmp_path / "parts")
     logged = [[row["step"] for row in run.rows if row["metrics"]] for run in (whole, parts)]
     assert logged[0] == logged[1]
     one, other = (

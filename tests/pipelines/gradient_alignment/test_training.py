@@ -1,4 +1,4 @@
-"""Classifiers and their training: architecture, loss, resuming, diagnoses, targets on digits."""
+"""Classifiers and their training: architecture, loss, diagnoses, targets on digits."""
 
 from functools import partial
 
@@ -11,17 +11,17 @@ from ebflow.alignment.logit import ClassLogit
 from ebflow.alignment.metrics import gradients
 from ebflow.alignment.regularizers import smallest_trace
 from ebflow.density import EnergyFunction
-from ebflow.errors import BadInput, NonFinite
+from ebflow.errors import NonFinite
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
+from pipelines.gradient_alignment import classify
 from pipelines.gradient_alignment.classifiers import (
     CLASSIFIERS,
     mlp,
     network,
 )
-from pipelines.gradient_alignment.classify import ClassifierTraining, penalty
+from pipelines.gradient_alignment.classify import penalty, train
 from pipelines.gradient_alignment.config import ClassifierConfig, NetworkConfig, RegularizerConfig
-from pipelines.training.resumable import resume, save_training
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
@@ -33,21 +33,19 @@ SCORE = RegularizerConfig(name="score", weight=0.1)
 GNORM = RegularizerConfig(name="gnorm", weight=0.5)
 
 
-def training(trained=None, **options):
+def finish(trained=None, **options):
+    """Trains a classifier; returns it and the metrics of its epochs."""
     x = torch.rand(40, 16, generator=seeded())
     labels = (x[:, 0] > 0.5).long()
     config = ClassifierConfig(**{"batch_size": 16, "epochs": 4, "lr": 1e-2, "noise": 0} | options)
     trained = trained or mlp((4, 4), 2, hidden=8, generator=derive(0))
     regularizer = penalty(config.regularizer, (4, 4), 0.1)
-    return ClassifierTraining(config, trained, (x, labels), (x, labels), regularizer=regularizer)
+    rows = (x, labels)
+    return trained, list(train(config, trained, rows, rows, regularizer=regularizer))
 
 
 def weights(trained):
-    return torch.cat([p.detach().flatten() for p in trained.network.parameters()])
-
-
-def finish(trained):
-    return list(trained.run())
+    return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -66,45 +64,38 @@ def test_examples_do_not_affect_each_other():
 
 
 @pytest.mark.parametrize("regularizer", [RegularizerConfig(), SCORE, GNORM])
-def test_a_resumed_training_is_the_uninterrupted_one(regularizer, tmp_path):
+def test_a_training_is_reproducible(regularizer):
     options = {"regularizer": regularizer.changed(warmup=0.5), "noise": 0.1, "clip": 1.0}
-    whole, first = training(**options), training(**options)
-    events = finish(whole)
-    run = first.run()
-    next(run), next(run)
-    save_training(first, tmp_path / "saved")
-    second = training(**options)
-    resume(second, tmp_path / "saved")
-    assert [e.metrics for e in finish(second)] == [e.metrics for e in events[2:]]
-    assert torch.equal(weights(second), weights(whole))
-    assert second.verdict == "ended after 4 epochs" and not second.network.training
-    with pytest.raises(BadInput, match="found a training with seed 0, expected 1"):
-        resume(training(**options, seed=1), tmp_path / "saved")
+    (one, metrics), (other, again) = finish(**options), finish(**options)
+    assert metrics == again and len(metrics) == 4 and not one.training
+    assert torch.equal(weights(one), weights(other))
+    assert not torch.equal(weights(one), weights(finish(**options, seed=1)[0]))
 
 
 def test_the_weight_rises_from_nothing_over_the_warm_up():
-    plain = training(epochs=1, batch_size=40)
-    warm = training(epochs=1, batch_size=40, regularizer=GNORM.changed(warmup=1.0))
-    finish(plain), finish(warm)
+    plain, _ = finish(epochs=1, batch_size=40)
+    warm, _ = finish(epochs=1, batch_size=40, regularizer=GNORM.changed(warmup=1.0))
     torch.testing.assert_close(weights(plain), weights(warm))
 
 
 def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
-    metrics = finish(training(regularizer=GNORM))[0].metrics
+    metrics = finish(regularizer=GNORM)[1][0]
     expected = metrics["train/cross_entropy"] + 0.5 * metrics["train/penalty"]
     assert metrics["train/loss"] == pytest.approx(expected)
 
 
-def test_the_network_sees_a_batch_once_beside_gradient_norm():
+def test_the_network_sees_a_batch_once_beside_gradient_norm(monkeypatch):
     made, seen = mlp((4, 4), 2, hidden=8, generator=derive(0)), []
     made.register_forward_hook(lambda *_: seen.append(1))
-    training(made, regularizer=GNORM)._step(torch.arange(16), 0, 1)
-    assert len(seen) == 1
+    monkeypatch.setattr(classify, "accuracy", lambda *_: 0.0)
+    monkeypatch.setattr(classify, "probe", lambda *_: {})
+    finish(made, epochs=1, regularizer=GNORM)
+    assert len(seen) == 2, "batches of an epoch"
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():
     with pytest.raises(NonFinite, match=r"found (nan|inf) in epoch \d, expected a finite one"):
-        finish(training(lr=1e200))
+        finish(lr=1e200)
 
 
 def test_the_floor_is_in_units_of_the_smoothed_data():
@@ -145,10 +136,8 @@ class Digits:
             epochs=epochs, noise=noise, regularizer=RegularizerConfig(name="score", **options)
         )
         regularizer = penalty(config.regularizer, (8, 8), 0.1)
-        *_, last = ClassifierTraining(
-            config, made, self.train, self.held_out, regularizer=regularizer
-        ).run()
-        return made, last.metrics["val/accuracy"]
+        *_, last = train(config, made, self.train, self.held_out, regularizer=regularizer)
+        return made, last["val/accuracy"]
 
     def gradients(self, made):
         """Returns mean norm and mean trace at noisy test points, and the mean DSM cosine."""
