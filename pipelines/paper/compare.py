@@ -15,7 +15,6 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
 from pipelines.paper.runtime import RUNTIME
-from pipelines.paper.scores import SCORES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.tables import MISSING, TABLES
 from pipelines.paper.toy import TOY
@@ -30,7 +29,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "toy": TOY,
     "runtime": RUNTIME,
     "rivals": RIVALS,
-    "scores": SCORES,
     "tables": TABLES,
     "phases": PHASES,
     "missing": MISSING,
