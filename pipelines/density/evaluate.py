@@ -38,10 +38,8 @@ from pipelines.training.rivals import load
 LOG_PROBS = "log_probs.npz"
 """File of the flow's log-densities of every row, by split; of the training split a sample."""
 
-POSTERIORS = "posteriors.npz"
-"""File of log p(k | x) and the classes of test rows, of a flow given classes alone."""
-
 BINS = 10
+"""Bins of the calibration error."""
 
 
 def evaluate(
@@ -49,8 +47,8 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``, the likelihoods of the flow and of the baselines.
 
-    Further files are ``log_probs.npz``, ``reference.safetensors`` with the log-densities that
-    new rows are compared with, and ``posteriors.npz``.
+    Further files are ``log_probs.npz``, and ``reference.safetensors`` with the log-densities that
+    new rows are compared with.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantization and logit. If its covariance is singular, it gets the preprocessing's
@@ -62,18 +60,16 @@ def evaluate(
     run.log_params({"evaluate": config.model_dump()})
     dataset, options = Dataset(data), config.model_dump()
     run.log_input(dataset.manifest, "testing")
-    flow, files = load(trained / "checkpoint"), {"gaussian": GAUSSIAN, "mixture": MIXTURE}
-    densities = {"flow": flow}
-    for name, file in files.items():
+    densities = {"flow": (flow := load(trained / "checkpoint"))}
+    for name, file in (("gaussian", GAUSSIAN), ("mixture", MIXTURE)):
         densities[name] = density(Preprocessing.load(preprocessed / file))
     metrics, of_flow = json.loads((preprocessed / NUMBERS).read_text()), {}
-    for name in SPLITS:
-        if name in dataset.manifest.counts:
-            split = dataset.split(name)
-            found = {what: log_probs(one, split, **options) for what, one in densities.items()}
-            metrics |= _compared(found, name, split.width)
-            of_flow[name] = found["flow"].numpy()
-    metrics |= _classified(densities, dataset, run.output, options)
+    for name in (split for split in SPLITS if split in dataset.manifest.counts):
+        split = dataset.split(name)
+        found = {what: log_probs(one, split, **options) for what, one in densities.items()}
+        metrics |= _compared(found, name, split.width)
+        of_flow[name] = found["flow"].numpy()
+    metrics |= _classified(densities, dataset, options)
     splits = map(dataset.split, ("train", "test"))
     reference = Reference.of(flow, *splits, batch_size=config.batch_size)
     reference.save(run.output, trained / "checkpoint")
@@ -99,9 +95,9 @@ def likelihood(prefix: str, found: Tensor, width: int) -> dict[str, float]:
 
 
 def _classified(
-    densities: Mapping[str, Flow], dataset: Dataset, output: Path, options: Mapping[str, Any]
+    densities: Mapping[str, Flow], dataset: Dataset, options: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Returns the metrics of each density's classifier on test rows; writes ``POSTERIORS``.
+    """Returns the metrics of each density's classifier on test rows.
 
     There are none unless classes are the only context.
     """
@@ -111,12 +107,8 @@ def _classified(
     test, shares, metrics = dataset.split("test"), torch.tensor(context.mean), {}
     labels = test.labels()
     for name, one in densities.items():
-        posteriors = log_posteriors(one, test, shares, **options)
-        numbers = measures(posteriors, labels)
-        metrics |= {f"{prefix(name)}{key}": value for key, value in numbers.items()}
-        if name == "flow":
-            arrays = {"log_posteriors": posteriors.numpy(), "labels": labels.numpy()}
-            np.savez(output / POSTERIORS, **arrays)
+        found = measures(log_posteriors(one, test, shares, **options), labels)
+        metrics |= {f"{prefix(name)}{key}": value for key, value in found.items()}
     return metrics
 
 
@@ -147,21 +139,6 @@ def log_posteriors(flow: Flow, split: Batched, shares: Tensor, **options: Any) -
     return (torch.stack(columns, 1) + shares.double().log()).log_softmax(1)
 
 
-def binned(log_posteriors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sorts rows into ``BINS`` bins of the probability of their likeliest class.
-
-    Returns:
-        The mean probability of that class in each bin that has rows, the share of rows of which
-        it is the class, and their number; each with shape (M,).
-    """
-    top, likeliest = log_posteriors.exp().max(1)
-    bins = (top * BINS).long().clamp(max=BINS - 1)
-    parts = torch.stack([torch.ones_like(top), top, (likeliest == labels).double()]).double()
-    sums = torch.zeros(3, BINS, dtype=torch.float64).index_add(1, bins, parts)
-    count, confidence, right = sums[:, sums[0] > 0]
-    return confidence / count, right / count, count.long()
-
-
 def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
     """Returns measures of log p(k | x) with shape (N, K), of rows of classes with shape (N,).
 
@@ -176,6 +153,7 @@ def measures(log_posteriors: Tensor, labels: Tensor) -> dict[str, float]:
     for name, values in rows.items():
         spread = float(values.std()) if len(values) > 1 else math.nan
         metrics |= {name: float(values.mean()), f"{name}_se": spread / math.sqrt(len(values))}
-    confidence, accuracies, count = binned(log_posteriors, labels)
-    gaps = ((confidence - accuracies).abs() * count).sum()
-    return {**metrics, "calibration_error": float(gaps / len(labels))}
+    top = log_posteriors.exp().double().amax(1)
+    bins = (top * BINS).long().clamp(max=BINS - 1)
+    gaps = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins, top - rows["accuracy"])
+    return {**metrics, "calibration_error": float(gaps.abs().sum() / len(labels))}

@@ -3,14 +3,12 @@ r"""The fit of a trained flow to the test rows: samples, latents, the least like
 Two samples of n and m rows are compared by
 
 * columns: the Kolmogorov-Smirnov distance, :math:`\sup_t |F_x(t) - F_y(t)|`;
-* pairs of columns: on the grid of both columns' pooled quartiles, the total variation distance of
-  the joint histograms less the larger one of the two columns', so what neither column shows;
 * whole rows: the energy distance :math:`2 E|X - Y| - E|X - X'| - E|Y - Y'|`, in columns divided
   by their pooled standard deviations.
 
 Each is computed again for ``PERMUTATIONS`` random partitions of the pooled rows into n and m,
 which are as likely as the true one if both samples have one distribution. The largest of K columns
-or pairs is compared with the largest of K. That needs no assumption, with or without ties.
+is compared with the largest of K. That needs no assumption, with or without ties.
 
 If latents are to be N(0, I), the probability integral transform of a row is
 :math:`F_{\chi^2_D}(\|u\|^2)`, uniform on (0, 1) for a true flow. Rows near 1 are further out than
@@ -30,7 +28,6 @@ import pyarrow.dataset
 import torch
 from scipy import stats
 from torch import Tensor
-from torch.nn import functional as F
 
 from ebflow.bases import StandardNormal
 from ebflow.flow import Flow
@@ -45,18 +42,11 @@ ROWS = 1000
 TILES = 64
 """Samples of images, which are only shown."""
 
-WIDEST = 100
-"""Most columns that are compared in pairs and shown: those that differ most."""
-
 PERMUTATIONS = 99
 LEVEL = 0.95
 
-CELLS = 4
-"""Cells of a column in the histograms of pairs."""
-
 COMPARED = {
     "columns": "columns, Kolmogorov-Smirnov distance",
-    "pairs": "pairs, total variation beyond their columns",
     "rows": "rows, energy distance",
     "latents": "latents, distance of the PIT from uniform",
 }
@@ -93,9 +83,8 @@ class Fit:
         lost: The number of samples that are not finite, and left out.
         pit: The probability integral transform of the rows' latents with shape (n,); None if
             the base is not N(0, I).
-        apart: The differences by their names in ``COMPARED``. Tables have columns, pairs if there
-            are several columns, and rows; pictures have rows if ``pit`` is None.
-        chosen: The numbers of the columns that are in pairs.
+        apart: The differences by their names in ``COMPARED``. Tables have columns and rows;
+            pictures have rows if ``pit`` is None.
     """
 
     x: Tensor
@@ -103,7 +92,6 @@ class Fit:
     lost: int
     pit: Tensor | None
     apart: dict[str, Difference]
-    chosen: tuple[int, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
@@ -141,18 +129,14 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     shape = () if density.batch_shape else (count,)
     sampled = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
     y = sampled[sampled.isfinite().all(1)]
-    permuted, apart, chosen = generator(seed, "permutations"), {}, []
+    permuted, apart = generator(seed, "permutations"), {}
     if not picture:
         apart["columns"] = compared(columns, x, y, permuted)
-        order = apart["columns"].values.argsort(descending=True, stable=True)
-        chosen = order[:WIDEST].sort().values.tolist()
-    if len(chosen) > 1:
-        apart["pairs"] = compared(pairs, x[:, chosen], y[:, chosen], permuted)
     if not picture or pit is None:
         apart["rows"] = compared(rows, x, y, permuted)
     if pit is not None:
         apart["latents"] = uniform(pit)
-    return Fit(x, y, len(sampled) - len(y), pit, apart, tuple(chosen))
+    return Fit(x, y, len(sampled) - len(y), pit, apart)
 
 
 def is_image(manifest: Manifest) -> bool:
@@ -168,25 +152,13 @@ def names(manifest: Manifest) -> list[str]:
 
 
 def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the differences, and the columns that differ most, by their names."""
-    where = {}
-    if "columns" in fit.apart:
-        where["columns"] = names[int(fit.apart["columns"].values.argmax())]
-    if "pairs" in fit.apart:
-        where["pairs"] = " × ".join(names[k] for k in worst_pairs(fit, 1)[0])
+    """Returns the differences, and the column that differs most, by its name."""
     return [
-        {"what": COMPARED[what], "where": where.get(what, ""), "value": found.largest,
-         "bound": found.bound, "p_value": found.p_value}
+        {"what": COMPARED[what],
+         "where": names[int(found.values.argmax())] if what == "columns" else "",
+         "value": found.largest, "bound": found.bound, "p_value": found.p_value}
         for what, found in fit.apart.items()
     ]  # fmt: skip
-
-
-def worst_pairs(fit: Fit, count: int) -> list[tuple[int, int]]:
-    """Returns the pairs of columns that differ most, the worst first."""
-    values, size = fit.apart["pairs"].values, len(fit.chosen)
-    left, right = torch.triu_indices(size, size, 1)
-    order = values[left, right].argsort(descending=True, stable=True)[:count]
-    return [(fit.chosen[left[k]], fit.chosen[right[k]]) for k in order]
 
 
 def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[Unlikely]:
@@ -209,7 +181,7 @@ def compared(distances: Distances, x: Tensor, y: Tensor, generator: torch.Genera
     """Compares two samples, and random partitions of them.
 
     Arguments:
-        distances: ``columns``, ``pairs`` or ``rows``.
+        distances: ``columns`` or ``rows``.
         x: A sample with shape (n, D).
         y: Another with shape (m, D).
         generator: The source of the permutations.
@@ -233,16 +205,6 @@ def columns(pooled: Tensor, first: Tensor) -> Tensor:
     return torch.stack(distances, 1)
 
 
-def pairs(pooled: Tensor, first: Tensor) -> Tensor:
-    """Returns the distances of pairs beyond their columns, (P, D, D), 0 on the diagonal.
-
-    One product of O(D² n) for each partition.
-    """
-    hot = F.one_hot(_cells(pooled), CELLS).flatten(1).float()
-    total = hot.mT @ hot
-    return torch.stack([_excess(hot[one], total, len(pooled)) for one in first])
-
-
 def rows(pooled: Tensor, first: Tensor) -> Tensor:
     """Returns the distance of whole rows, with shape (P, 1). O((n + m)² (D + P))."""
     scaled = pooled / pooled.std(0).clamp_min(torch.finfo(pooled.dtype).tiny)
@@ -254,29 +216,6 @@ def _weights(first: Tensor) -> Tensor:
     """Returns 1/n for the rows of the first sample, −1/m for the others, (P, n + m)."""
     n = first[0].sum()
     return first / n - (~first) / (first.shape[1] - n)
-
-
-def _cells(pooled: Tensor) -> Tensor:
-    """Returns the quarter of its column that the middle rank of each value is in."""
-    values = pooled.mT.contiguous()
-    ordered = values.sort().values
-    ends = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
-    return (sum(ends) * CELLS // (2 * len(pooled))).clamp_max(CELLS - 1).mT
-
-
-def _excess(hot: Tensor, total: Tensor, count: int) -> Tensor:
-    """Returns the differences of pairs of columns beyond the columns', with shape (D, D).
-
-    Arguments:
-        hot: The cells of the first sample's rows, one-hot, (n, D · CELLS).
-        total: The joint histograms of all rows, (D · CELLS, D · CELLS).
-        count: The number of all rows.
-    """
-    n, own = len(hot), hot.mT @ hot
-    apart = (own / n - (total - own) / (count - n)).abs()
-    joint = 0.5 * apart.unflatten(0, (-1, CELLS)).unflatten(2, (-1, CELLS)).sum((1, 3))
-    alone = joint.diagonal()
-    return joint - torch.maximum(alone[:, None], alone)
 
 
 def radii(u: Tensor) -> Tensor:

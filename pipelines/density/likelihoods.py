@@ -34,43 +34,48 @@ def prefix(density: str, split: str = "test") -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A density on the test split.
+    """A density in the metrics of an evaluation.
 
     Attributes:
         density: ``flow``, or the name of a baseline in metrics.
         name: Its name for people.
-        nll: Its negative log-likelihood in nats.
-        nll_se: The standard error; None for a single row.
-        bpd: Bits a dimension.
-        val_nll: The negative log-likelihood of the validation split.
-        difference: The flow's minus this negative log-likelihood, the mean of paired differences;
-            None for the flow itself.
-        difference_se: Its standard error; None for a single row.
+        numbers: The metrics.
     """
 
     density: str
     name: str
-    nll: float
-    nll_se: float | None
-    bpd: float
-    val_nll: float
-    difference: float | None
-    difference_se: float | None
+    numbers: Mapping[str, Any]
+
+    def value(self, key: str, split: str = "test") -> float | None:
+        """Returns a metric of the density."""
+        return self.numbers[f"{prefix(self.density, split)}{key}"]
+
+    def text(self, key: str, form: str = ".2f") -> str:
+        """Returns a metric with its standard error."""
+        return with_error(self.value(key), self.value(f"{key}_se"), form)
+
+    @property
+    def difference(self) -> tuple[float, float | None]:
+        """The flow's NLL minus this baseline's, the mean of paired differences; its error.
+
+        The error of a single row is None.
+        """
+        gain = f"test/{BASELINES[self.density]}"
+        return -self.numbers[gain], self.numbers[f"{gain}_se"]
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The line of a table with ``HEADINGS``."""
-        difference = ""
-        if self.difference is not None:
-            difference = with_error(self.difference, self.difference_se, "+.2f")
-        nll = with_error(self.nll, self.nll_se)
-        return self.name, nll, f"{self.bpd:.3f}", difference, f"{self.val_nll:.2f}"
+        apart = with_error(*self.difference, "+.2f") if self.density in BASELINES else ""
+        validation = f"{self.value('nll', 'validation'):.2f}"
+        return self.name, self.text("nll"), f"{self.value('bpd'):.3f}", apart, validation
 
     @property
     def compared(self) -> str:
         """The flow's likelihood compared with this baseline's, in words."""
-        size, error = abs(self.difference), self.difference_se
-        side, word = ("lower", "better") if self.difference < 0 else ("higher", "worse")
+        difference, error = self.difference
+        size = abs(difference)
+        side, word = ("lower", "better") if difference < 0 else ("higher", "worse")
         if error is None:
             return f"{side} than that of a {self.name} on one row, which decides nothing"
         if max(size, error) < 5e-5:
@@ -83,47 +88,18 @@ class Line:
 
 
 def lines(numbers: Mapping[str, Any]) -> list[Line]:
-    """Returns the lines of the flow and of the baselines, from the metrics of an evaluation."""
-    found = []
-    for density, name in _names(numbers).items():
-        at, gain = prefix(density), numbers.get(f"test/{BASELINES.get(density)}")
-        line = Line(
-            density=density,
-            name=name,
-            nll=numbers[f"{at}nll"],
-            nll_se=numbers[f"{at}nll_se"],
-            bpd=numbers[f"{at}bpd"],
-            val_nll=numbers[f"{prefix(density, 'validation')}nll"],
-            difference=None if gain is None else -gain,
-            difference_se=numbers.get(f"test/{BASELINES.get(density)}_se"),
-        )
-        found.append(line)
-    return found
-
-
-def _names(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the names of the densities for people, by those in metrics."""
+    """Returns the flow and the baselines."""
     given = " given the context" if numbers["baseline/contexts"] else ""
     count = int(numbers["baseline/mixture_components"])
     kind = "" if numbers["baseline/mixture_full"] else "diagonal "
     mixture = f"mixture of {count} {kind}Gaussian{'' if count == 1 else 's'}"
-    gaussian = "full-covariance Gaussian"
-    return {"flow": "flow", "gaussian": gaussian + given, "mixture": mixture + given}
+    names = {"gaussian": "full-covariance Gaussian" + given, "mixture": mixture + given}
+    return [Line(*pair, numbers) for pair in ({"flow": "flow"} | names).items()]
 
 
 def better(numbers: Mapping[str, Any]) -> Line:
     """Returns the baseline with the lower test NLL."""
-    return min(lines(numbers)[1:], key=lambda line: line.nll)
-
-
-def classified(density: str, numbers: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Returns accuracy, log loss and calibration error of a density's classifier."""
-    at = prefix(density)
-    accuracy, loss = (
-        with_error(numbers[at + key], numbers[f"{at}{key}_se"], ".4f")
-        for key in ("accuracy", "log_loss")
-    )
-    return accuracy, loss, f"{numbers[f'{at}calibration_error']:.4f}"
+    return min(lines(numbers)[1:], key=lambda line: line.value("nll"))
 
 
 def with_error(value: float, error: float | None, form: str = ".2f") -> str:
@@ -139,14 +115,14 @@ def warnings(numbers: Mapping[str, float], manifest: Manifest, model: Model) -> 
             "--train.lr, train for longer, or give the anchor more weight"
         )
     rival = better(numbers)
-    error = rival.difference_se
-    if error is not None and rival.difference > max(error, LEAST):
+    difference, error = rival.difference
+    if error is not None and difference > max(error, LEAST):
         remedies = ["train for longer (--train.steps, --train.max-seconds)"]
         if model.base != "mixture":
             remedies.append("start from the mixture (--model.base mixture)")
         if model.architecture != "coupling" and manifest.width > 1:
             remedies.append("try couplings (--model.architecture coupling)")
-        apart = f"{rival.difference:.2f} ± {error:.2f} nats"
+        apart = f"{difference:.2f} ± {error:.2f} nats"
         yield f"the flow is worse than a {rival.name}, by {apart}: {', or '.join(remedies)}"
     if manifest.levels is not None and numbers["test/bpd"] > math.log2(manifest.levels):
         yield (

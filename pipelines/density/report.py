@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ebflow.tables import Column
 from pipelines import metrics_log
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
 from pipelines.density import fit, likelihoods
-from pipelines.density.evaluate import LOG_PROBS, POSTERIORS
-from pipelines.density.figures import classes, curves, samples
+from pipelines.density.evaluate import LOG_PROBS
+from pipelines.density.figures import curves, samples
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
@@ -42,11 +41,19 @@ PIT = (
     " Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
     "are further out than the flow predicts."
 )
-SAMPLED_COLUMNS = (
-    "each over 99 % of its test rows and a little more; the outermost bins have all values "
-    "beyond. The number is the Kolmogorov-Smirnov distance, with a star if it is beyond chance "
-    "among all columns."
+COLUMNS_NOTE = (
+    "The columns that differ most, at most 32, each over 99 % of its test rows; the outermost "
+    "bins have all values beyond. The number is the Kolmogorov-Smirnov distance, with a star if "
+    "it is beyond chance among all columns."
 )
+TREATMENTS = {
+    "grids": "dequantized by noise of their step",
+    "levels": "dequantized by noise up to the next level",
+    "atoms": "with repeated values, which have probabilities instead of densities",
+    "bounds": "mapped to the line by a logit or logarithm",
+    "tails": "transformed by Johnson's S_U",
+}
+"""Texts about the kinds of columns in the description of the preprocessing."""
 DIAGNOSIS = (
     "The latents of a perfect model have mean 0 and variance 1 in every direction. Score matching "
     "alone does not notice a direction that diverges; the likelihood does."
@@ -79,8 +86,6 @@ def report(
     rows = metrics_log.read(trained / metrics_log.FILE)
     figures = curves(rows, numbers, compared, log_probs)
     figures |= samples(dataset.manifest, compared, least)
-    if (evaluated / POSTERIORS).exists():
-        figures["classes"] = classes(evaluated / POSTERIORS)
     steps = json.loads((preprocessed / COLUMNS).read_text())
     parts = (numbers, training, steps, compared, least, figures)
     result(config, dataset.manifest, *parts).save(config, run)
@@ -143,12 +148,7 @@ def _facts(
     verdict: str,
     steps: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Returns lines on classifier, data, preprocessing and training."""
-    facts = {}
-    if "test/accuracy" in numbers:
-        accuracy, loss, error = likelihoods.classified("flow", numbers)
-        text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
-        facts["classifier"] = f"{text}, by Bayes' rule"
+    """Returns lines on data, preprocessing and training."""
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     shape = f"shape {' × '.join(map(str, manifest.shape))}"
     width = f"{manifest.columns.width} columns" if manifest.columns else shape
@@ -156,32 +156,17 @@ def _facts(
     took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
     best = f"best at step {numbers['train/best_step']}"
     return {
-        **facts,
         "data": f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}",
         "splits": manifest.assignment,
-        **_columns(steps),
+        **{
+            kind: f"{listed(list(steps[kind]), NAMED)}: {treatment}"
+            for kind, treatment in TREATMENTS.items()
+            if steps.get(kind)
+        },
         "trained by": config.method,
         "training": f"{verdict}; {speed} ({took}; {best})",
         "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",
     }
-
-
-def _columns(steps: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the preprocessing of a table's columns, a line for each kind."""
-    grids = [f"{name} ({step:g})" for name, step in steps.get("grids", {}).items()]
-    levels = [f"{name} ({len(some)})" for name, some in steps.get("levels", {}).items()]
-    atoms = [
-        f"{name} ({', '.join(f'{value:g}' for value in some)})"
-        for name, some in steps.get("atoms", {}).items()
-    ]
-    lines = {
-        "on grids": (grids, "dequantized by noise of their step"),
-        "of levels": (levels, "dequantized by noise up to the next level"),
-        "with atoms": (atoms, "repeated values, which have probabilities instead of densities"),
-        "bounded": (list(steps.get("bounds", {})), "mapped to the line by a logit or logarithm"),
-        "tails": (steps.get("tails", []), "transformed by Johnson's S_U"),
-    }
-    return {name: f"{listed(some, NAMED)}: {done}" for name, (some, done) in lines.items() if some}
 
 
 def _sections(
@@ -207,20 +192,18 @@ def _sections(
         yield plot("unlikely", caption, "Least likely test images")
     else:
         yield _least_likely(manifest, least)
-    if "classes" in figures:
-        lines = likelihoods.lines(numbers)
-        rows = [(line.name, *likelihoods.classified(line.density, numbers)) for line in lines]
+    if "test/accuracy" in numbers:
+        rows = [
+            (line.name, *(line.text(key, ".4f") for key in ("accuracy", "log_loss")),
+             f"{line.value('calibration_error'):.4f}")
+            for line in likelihoods.lines(numbers)
+        ]  # fmt: skip
         headings = ("", "accuracy", "log loss (nats)", "calibration error")
         yield Table("Classes", headings, rows, CLASSES)
-        yield plot("classes", "Accuracy of the most likely class by its probability.")
     if "samples" in figures:
         yield plot("samples", "Exact samples, by the inverse of the flow.", "Samples")
     else:
-        few = len(compared.chosen) < manifest.width
-        which = f"The {len(compared.chosen)} columns that differ most" if few else "All columns"
-        yield plot("columns", f"{which}, {SAMPLED_COLUMNS}", "Samples")
-    if "pairs" in figures:
-        yield plot("pairs", "The pairs of columns that differ most beyond their single columns.")
+        yield plot("columns", COLUMNS_NOTE, "Samples")
     yield plot("diagnosis", DIAGNOSIS, "Diagnosis")
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
@@ -228,12 +211,10 @@ def _sections(
 
 def _fit(compared: Fit, names: Sequence[str]) -> Table:
     """Returns the table of differences between test rows and samples."""
-    sampled = {"rows", "columns"} & compared.apart.keys()
-    beside = f" and {len(compared.y)} samples" if sampled else ""
-    how = ", by random partitions of both together" if sampled else ""
     note = (
-        f"{len(compared.x)} test rows{beside}. A true flow stays below the bound with probability "
-        f"95 %{how}; for several columns or pairs the bound is that of the largest distance."
+        f"{len(compared.x)} test rows, {len(compared.y)} samples. A true flow stays below the "
+        "bound with probability 95 %: for columns and rows by random partitions of both together, "
+        "for several columns the bound of the largest distance."
     )
     if compared.pit is not None:
         note += (
@@ -250,24 +231,24 @@ def _fit(compared: Fit, names: Sequence[str]) -> Table:
 
 def _least_likely(manifest: Manifest, least: Sequence[Unlikely]) -> Table:
     """Returns the least likely test rows as columns; a star marks values beyond training rows."""
-    columns = manifest.columns.modelled if manifest.columns else [None] * manifest.width
-    ranges = zip(manifest.statistics.min, manifest.statistics.max, strict=True)
-    lines = []
-    for k, (name, (low, high)) in enumerate(zip(fit.names(manifest), ranges, strict=True)):
-        values = [float(row.x[k]) for row in least]
-        stars = ["" if low <= value <= high else " *" for value in values]
-        texts = [_text(value, columns[k]) for value in values]
-        lines.append((name, *map("".join, zip(texts, stars, strict=True))))
+    names, x = fit.names(manifest), np.stack([row.x for row in least])
+    inside = (x >= manifest.statistics.min) & (x <= manifest.statistics.max)
+    values = dict(zip(names, x.T.tolist(), strict=True))
+    if manifest.columns:
+        frame = manifest.columns.decode(x)
+        values = {column.label: frame[column.name].to_pylist() for column in manifest.columns}
+    lines = [
+        (name, *(f"{_text(values[name][row])}{'' if inside[row, k] else ' *'}"
+                 for row in range(len(least))))
+        for k, name in enumerate(names)
+    ]  # fmt: skip
     headings = ("row of the source, from 0", *(str(row.row) for row in least))
     densities = ("log-density (nats)", *(f"{row.log_prob:.2f}" for row in least))
     note = "In the units of the source. *: outside the range of the training rows."
     return Table("Least likely test rows", headings, [densities, *lines], note)
 
 
-def _text(value: float, column: Column | None) -> str:
-    """Returns a value as the source has it."""
-    if column is not None and column.kind in ("category", "time", "duration"):
-        series = column.decode(np.array([value]), np.random.default_rng(0))
-        found = series.values[0]
-        return str(series.levels[found] if series.kind == "category" else found)
-    return str(int(value)) if float(value).is_integer() else f"{value:.4g}"
+def _text(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return str(int(value)) if value.is_integer() else f"{value:.4g}"
