@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from inspect import signature
 from pkgutil import resolve_name
 
 from ebflow.errors import BadInput, printable
@@ -21,11 +22,6 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
 """Packages that no extra installs."""
-
-MISSING = (
-    "the command needs packages that are not installed ({}); install them by: "
-    'pip install "ebflow[system]"'
-)
 
 STUDIES = {
     "paper": "pipelines.paper.graph:PAPER",
@@ -43,11 +39,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("pipelines.inference.sampling:sample", "sample rows from a trained flow"),
     "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),
-    "runs": ("pipelines.cli.runs:run", "list all runs in the terminal"),
+    "runs": ("pipelines.cli.runs:runs", "list all runs in the terminal"),
     "ui": ("pipelines.cli.runs:ui", "show all runs in MLflow"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
     "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
+    "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
 """The function of each command, as ``module:name``, and its line of help.
 
@@ -58,10 +55,12 @@ A study's entry has its pipeline instead; its line of help is the docstring of i
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
+    again = shlex.join(["ebflow", *words])
     environment.prepare(embed=words[:1] != ["submit"])
     try:
         with interruptible():
-            code = _dispatch(words)
+            name = _name(words)
+            code = command(name)(words[len(name.split()) :]) if name else usage(words)
             sys.stdout.flush()
             return code
     except SystemExit as stop:  # tyro has printed help or an error
@@ -69,12 +68,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in OURS:
             raise
-        return _stop(BAD_INPUT, MISSING.format(error.name))
+        missing = f"the command needs packages that are not installed ({error.name})"
+        return _stop(BAD_INPUT, f'{missing}; install them by: pip install "ebflow[system]"')
     except BadInput as error:
         return _stop(BAD_INPUT, str(error))
     except StageFailed as error:
         log = f"log: {error.log}; " if error.log else ""
-        again = shlex.join(["ebflow", *words])
         return _stop(FAILED, f"{error} ({log}fix the cause, then resume with: {again})")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
@@ -83,7 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
         file = f": {error.filename}" if error.filename else ""
         return _stop(FAILED, f"{error.strerror or error}{file}")
     except KeyboardInterrupt:
-        return _stop(INTERRUPTED, f"interrupted; resume with: {shlex.join(['ebflow', *words])}")
+        return _stop(INTERRUPTED, f"interrupted; resume with: {again}")
 
 
 def _stop(code: int, line: str) -> int:
@@ -91,34 +90,41 @@ def _stop(code: int, line: str) -> int:
     return code
 
 
-def _dispatch(words: list[str]) -> int:
-    for count in (2, 1):
-        name = " ".join(words[:count])
+def _name(words: list[str]) -> str:
+    """Returns the name of the command at the start of the words; empty if they ask for help."""
+    for name in (" ".join(words[:2]), words[0] if words else ""):
         if name in COMMANDS:
-            return command(name)(words[count:])
+            return name
     if not words or {"-h", "--help", "help"} & set(words):
-        print(_usage([word for word in words if word != "help"]))
-        return 0
-    if words == ["--version"]:
-        print(f"ebflow {version('ebflow')}")
-        return 0
+        return ""
     expected = f"one of {', '.join(COMMANDS)}"
     raise BadInput(found=f"command {' '.join(words[:2])!r}", expected=expected)
 
 
 def command(name: str) -> Callable[..., int]:
-    """Returns the function that runs a command's words."""
+    """Returns the function that runs a command's words.
+
+    Commands without a parameter ``words`` are functions of their options, which tyro parses.
+    """
     study = name.removeprefix("run ")
     if study in STUDIES:
         return partial(resolve_name("pipelines.cli.run:study"), graph=STUDIES[study])
-    return resolve_name(COMMANDS[name][0])
+    function = resolve_name(COMMANDS[name][0])
+    if "words" in signature(function).parameters:
+        return function
+    import tyro
+
+    return lambda words: tyro.cli(function, prog=f"ebflow {name}", args=words) or 0
 
 
-def _usage(words: Sequence[str]) -> str:
-    group = [name for name in COMMANDS if words and name.split()[0] == words[0]] or list(COMMANDS)
-    lines = [f"  ebflow {name:<23} {_help(name)}" for name in group]
-    hint = "`ebflow COMMAND --help` lists the options of a command."
-    return "\n".join(["usage: ebflow COMMAND [OPTIONS]", "", *lines, "", hint])
+def usage(words: Sequence[str]) -> int:
+    """Prints all commands, or those that start with the first word."""
+    group = [name for name in COMMANDS if words and name.split()[0] == words[0]]
+    print("usage: ebflow COMMAND [OPTIONS]\n")
+    for name in group or COMMANDS:
+        print(f"  ebflow {name:<23} {_help(name)}")
+    print("\n`ebflow COMMAND --help` lists the options of a command.")
+    return 0
 
 
 def _help(name: str) -> str:
@@ -128,3 +134,8 @@ def _help(name: str) -> str:
         return line
     package = import_module(target.partition(":")[0].rpartition(".")[0])
     return (package.__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def print_version() -> None:
+    """Prints the version."""
+    print(f"ebflow {version('ebflow')}")

@@ -1,13 +1,11 @@
 """``ebflow runs|ui|store verify``: the runs that MLflow has, and the artefacts of the store."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -26,72 +24,49 @@ COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "y
 ID_LENGTH = 6
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Lists tracked runs, newest first: those of `ebflow run`, and searches."""
+def runs(best_by: str | None = None, experiment: str | None = None, limit: int = 20) -> None:
+    """Lists tracked runs, newest first: those of `ebflow run`, and searches.
 
-    best_by: str | None = None
-    """metric to order by, such as test/bpd, the best first: the least, or of gains and rates the
-    greatest; None: by time"""
-    experiment: str | None = None
-    """only runs of this experiment, such as density; None: all"""
-    limit: int = 20
-    """runs at most"""
+    Arguments:
+        best_by: metric to order by, such as test/bpd, the best first: the least, or of gains and
+            rates the greatest; None: by time
+        experiment: only runs of this experiment, such as density; None: all
+        limit: runs at most
+    """
+    if limit < 1:
+        raise BadInput(option="--limit", found=limit, expected="at least 1")
+    from pipelines.tracking import history
 
-
-@dataclass(frozen=True)
-class Ui:
-    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C."""
-
-    port: int = 5000
-    """port, 1 … 65535"""
+    with backend.mlflow_errors():
+        client = history.opened()
+        listed = history.newest(client, experiment=experiment, limit=limit, metric=best_by)
+    terminal().print(_table(listed, best_by))
 
 
-@dataclass(frozen=True)
-class Verify:
+def ui(port: int = 5000) -> None:
+    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C.
+
+    Arguments:
+        port: port, 1 … 65535
+    """
+    backend.check_port(port)
+    from pipelines.tracking import history
+
+    if (uri := backend.uri()) != backend.store_uri():
+        print(f"runs are tracked at MLFLOW_TRACKING_URI = {without_password(uri)}: look there")
+        return
+    history.opened()
+    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    backend.serve(port, cache / "ebflow" / "ui.log")  # the store may be read-only
+
+
+def verify() -> int:
     """Reads all artefacts of the store and lists those that are corrupt.
 
     A run compares only sizes and modification times. It recomputes corrupt artefacts once they
     are deleted.
     """
-
-
-def run(words: Sequence[str]) -> int:
-    """Prints the table."""
-    options = tyro.cli(Runs, prog="ebflow runs", args=words)
-    if options.limit < 1:
-        raise BadInput(option="--limit", found=options.limit, expected="at least 1")
-    from pipelines.tracking import history
-
-    with backend.mlflow_errors():
-        client = history.opened()
-        runs = history.newest(
-            client, experiment=options.experiment, limit=options.limit, metric=options.best_by
-        )
-    terminal().print(_table(runs, options.best_by))
-    return 0
-
-
-def ui(words: Sequence[str]) -> int:
-    """Serves MLflow until Ctrl-C."""
-    port = tyro.cli(Ui, prog="ebflow ui", args=words).port
-    backend.check_port(port)
-    from pipelines.tracking import history
-
-    if (uri := backend.uri()) != backend.store_uri():
-        shown = without_password(uri)
-        print(f"runs are tracked at MLFLOW_TRACKING_URI = {shown}: look there")
-        return 0
-    history.opened()
-    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    backend.serve(port, cache / "ebflow" / "ui.log")  # the store may be read-only
-    return 0
-
-
-def verify(words: Sequence[str]) -> int:
-    """Prints the places of corrupt artefacts; returns 1 if there are any."""
-    tyro.cli(Verify, prog="ebflow store verify", args=words)
     console, found = terminal(), list(store.corrupt())
     for place in found:
         console.print(place, soft_wrap=True)
@@ -101,6 +76,8 @@ def verify(words: Sequence[str]) -> int:
 
 
 def _table(runs: "Sequence[Run]", best_by: str | None) -> Table:
+    from pipelines.tracking.history import label
+
     metrics = tuple(dict.fromkeys(filter(None, (best_by, *SHOWN))))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("started", min_width=11)
@@ -111,20 +88,14 @@ def _table(runs: "Sequence[Run]", best_by: str | None) -> Table:
         table.add_column(name, justify="right", min_width=max(7, len(name)))
     table.add_column("id", min_width=ID_LENGTH)
     for run in runs:
-        table.add_row(*_row(run, metrics))
+        info, tags, values = run.info, run.data.tags, run.data.metrics
+        table.add_row(
+            f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
+            label(run),
+            tags.get("ebflow.data", ""),
+            tags.get("ebflow.objective", tags.get("ebflow.experiment", "")),
+            Text(info.status.lower(), COLOURS.get(info.status, "default")),
+            *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
+            info.run_id[:ID_LENGTH],
+        )
     return table
-
-
-def _row(run: "Run", metrics: Sequence[str]) -> Iterator[str | Text]:
-    from pipelines.tracking.history import label
-
-    tags, status = run.data.tags, run.info.status
-    yield f"{datetime.fromtimestamp(run.info.start_time / 1000):%m-%d %H:%M}"
-    yield label(run)
-    yield tags.get("ebflow.data", "")
-    yield tags.get("ebflow.objective", tags.get("ebflow.experiment", ""))
-    yield Text(status.lower(), COLOURS.get(status, "default"))
-    for name in metrics:
-        value = run.data.metrics.get(name)
-        yield "" if value is None else f"{value:.5g}"
-    yield run.info.run_id[:ID_LENGTH]

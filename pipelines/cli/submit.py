@@ -1,14 +1,13 @@
 """``ebflow submit PIPELINE``: a run as a job of a Ray cluster, followed to its end."""
 
-import argparse
 import asyncio
 import logging
 import os
 import secrets
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,7 @@ if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
 
 DETACHED = 130
-TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
-"""Loggers of Ray that report how the checkout is packed and sent."""
 
-POLL_S = 0.5
-TOKEN = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
        ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]
@@ -51,7 +46,7 @@ chosen by their columns.
 
 def run(words: Sequence[str]) -> int:
     """Submits a pipeline and follows it; exits with the job's exit code."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
     parser.add_argument("--manifest", action="store_true")
     ours, rest = parser.parse_known_args(list(words))
@@ -59,11 +54,10 @@ def run(words: Sequence[str]) -> int:
         print(HELP)
         if rest[0].startswith("-"):
             return 0
-    pipeline = rest[: 1 + (rest[:1] == ["tune"])]
+    count = 1 + (rest[:1] == ["tune"])
     again = shlex.join(["ebflow", "submit", *words])
-    submit = partial(_submit, address=ours.address, again=again)
-    carry_out = _print_manifest if ours.manifest else submit
-    return _command(pipeline)(rest[len(pipeline) :], carry_out=carry_out)
+    carry_out = partial(_submit, address=ours.address, manifest=ours.manifest, again=again)
+    return _command(rest[:count])(rest[count:], carry_out=carry_out)
 
 
 def _command(pipeline: Sequence[str]) -> Callable[..., int]:
@@ -82,25 +76,20 @@ def _command(pipeline: Sequence[str]) -> Callable[..., int]:
     return command(known[" ".join(pipeline)])
 
 
-def _resolved(run: "Run") -> str:
-    """Returns the configuration to send; the options of a search stay in its command."""
-    return dump(getattr(run.config, "base", run.config))
-
-
-def _print_manifest(run: "Run", options: RunOptions, line: str) -> dict[str, Any]:
-    print(job.manifest(run, _resolved(run)), end="")
-    return {}
-
-
 def _submit(
-    run: "Run", options: RunOptions, line: str, *, address: str | None, again: str
-) -> dict[str, Any]:
-    """Submits a run and follows the job; bad input that the job finds is printed by the job."""
+    run: "Run", options: RunOptions, line: str, *, address: str | None, manifest: bool, again: str
+) -> Mapping[str, Any]:
+    """Submits a run, follows the job, and exits with its exit code; or prints a manifest."""
+    # The options of a search stay in its command.
+    config, console = dump(getattr(run.config, "base", run.config)), terminal()
+    if manifest:
+        print(job.manifest(run, config), end="")
+        return {}
     from pipelines.tracking.provenance import code
 
     commit = code()["commit"]
     settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
-    command, config, console = job.entrypoint(run, settings), _resolved(run), terminal()
+    command = job.entrypoint(run, settings)
     console.print(line, soft_wrap=True)
     if options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)
@@ -130,14 +119,14 @@ def _connect(address: str | None) -> "JobSubmissionClient":
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in TALKERS:
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # not how the checkout is packed and sent
     shown = without_password(address)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         found = "another token" if "Authentication failed" in str(error) else "no token"
-        raise BadInput(option=TOKEN, found=found, expected=f"that of {shown}") from None
+        token = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        raise BadInput(option=token, found=found, expected=f"that of {shown}") from None
     except (ConnectionError, RuntimeError) as error:
         found = f"{shown}, where no cluster answers ({_first_line(error)})"
         raise BadInput(option="--address", found=found) from None
@@ -149,17 +138,17 @@ def _first_line(message: object) -> str:
 
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
     """Returns the identity of the job."""
-    with job.packed(config) as folder:
-        try:
+    try:
+        with job.packed(config) as folder:
             return client.submit_job(
                 entrypoint=command,
                 submission_id=f"ebflow-{run.name}-{secrets.token_hex(4)}",
                 runtime_env={"working_dir": str(folder)},
                 metadata={"pipeline": run.pipeline.name, "name": run.name},
             )
-        except RuntimeError as error:
-            line = f"the cluster did not take the job: {_first_line(error)}"
-            raise StageFailed(line) from error
+    except RuntimeError as error:
+        line = f"the cluster did not take the job: {_first_line(error)}"
+        raise StageFailed(line) from error
 
 
 def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> int:
@@ -172,19 +161,16 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
 
     try:
         asyncio.run(_print_logs(client, identity))
-        while not (info := client.get_job_info(identity)).status.is_terminal():
-            time.sleep(POLL_S)
+        info = client.get_job_info(identity)
     except (ClientError, KeyboardInterrupt, OSError, RuntimeError) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         why = "detached" if interrupted else f"the dashboard went away ({error})"
         console.print(f"{why}; job {identity} goes on", soft_wrap=True)
         return DETACHED
-    succeeded = info.status.value == "SUCCEEDED"
-    code = info.driver_exit_code if info.driver_exit_code is not None else int(not succeeded)
-    if code not in (0, 2):
-        status = f"job {identity} ended {info.status.value.lower()}"
-        raise StageFailed(f"{status}: {_first_line(info.message)}")
-    return code
+    if info.driver_exit_code in (0, 2):
+        return info.driver_exit_code
+    status = f"job {identity} ended {info.status.value.lower()}"
+    raise StageFailed(f"{status}: {_first_line(info.message)}")
 
 
 async def _print_logs(client: "JobSubmissionClient", identity: str) -> None:

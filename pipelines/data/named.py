@@ -191,7 +191,4 @@ SOURCES: dict[str, NamedSource] = {
         None, 70_000, (1, 28, 28), "handwritten digits, grey", "MNIST (LeCun et al., 1998)"
     ),
     "cifar10": NamedSource(None, 60_000, (3, 32, 32), "photographs, 10 classes, RGB", KRIZHEVSKY),
-    "cifar100": NamedSource(
-        None, 60_000, (3, 32, 32), "photographs, 100 classes, RGB", KRIZHEVSKY
-    ),
 }

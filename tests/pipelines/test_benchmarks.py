@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ebflow.errors import BadInput
-from pipelines.cli import data as benchmarks
-from pipelines.cli.data import fetched as fetch
+from pipelines.data import benchmarks
+from pipelines.data.benchmarks import fetch
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 
@@ -70,11 +70,6 @@ def test_cifar_has_the_images_and_the_last_label(tmp_path):
     assert table["split"].to_pylist() == ["train"] * 30 + ["validation"] * 20 + ["test"] * 10
     np.testing.assert_array_equal(table["image"][57].as_py(), levels(10, 3072, seed=5)[7])
     assert table["label"].to_pylist()[50:] == (levels(10, 1) % 10)[:, 0].tolist()
-
-
-def test_unknown_benchmark():
-    with pytest.raises(BadInput, match="found data set 'digits', expected one of mnist, cifar10"):
-        fetch("digits")
 
 
 def test_fetching_without_torchvision(monkeypatch):

@@ -11,7 +11,7 @@ from sklearn import datasets
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
 from ebflow.toy import SAMPLERS
-from pipelines.cli.data import BENCHMARKS
+from pipelines.data.benchmarks import BENCHMARKS
 from pipelines.data.named import SOURCES, NamedSource
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
