@@ -63,7 +63,7 @@ def fit(
     marginals: bool = True,
     bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
     levels: int | None = None,
-    missing: str | None = None,
+    missing: str | None = "impute",
     objective: str | objectives.Objective = "lazy_ml",
     loss: LossFunction | None = None,
     optimizer: Callable[..., torch.optim.Optimizer] | None = None,
@@ -120,11 +120,11 @@ def fit(
             columns: see ``ebflow.marginals``.
         bounds: Known bounds of real columns by name or index, None at an open end.
         levels: The number of integer levels of 8-bit data; None: 256.
-        missing: How to treat rows with missing values (NaN): ``drop`` removes them; ``impute``
-            samples the values, at first from a Gaussian of the columns' ranks, then repeatedly
-            from the flow in training, a bounded number at a time. The validation rows without
-            missing values decide when to stop; if there are fewer than 50, all are imputed once.
-            None: such rows raise an error.
+        missing: How to treat rows with missing values (NaN): ``impute`` samples the values, at
+            first from a Gaussian of the columns' ranks, then repeatedly from the flow in
+            training, a bounded number at a time. The validation rows without missing values
+            decide when to stop; if there are fewer than 50, all are imputed once. ``drop``
+            removes such rows. None: they raise an error.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: A loss instead of an objective: a function (density, x, generator, progress) to the

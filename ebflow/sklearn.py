@@ -43,7 +43,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         shrinkage: The share of the identity in the correlations that are whitened.
         marginals: True to model grids, bounds and tails of columns.
         bounds: Known bounds of columns by name or index.
-        missing: The treatment of missing values: ``drop``, ``impute``, or None for an error.
+        missing: The treatment of missing values: ``impute``, ``drop``, or None for an error.
         context: The names of the columns of a frame that are given. The density is that of the
             other columns.
         validation: The share, or the number, of rows that decide when to stop.
@@ -77,7 +77,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         shrinkage: float | None = None,
         marginals: bool = True,
         bounds: Mapping[str | int, tuple[float | None, float | None]] | None = None,
-        missing: str | None = None,
+        missing: str | None = "impute",
         context: Sequence[str] | None = None,
         validation: float | int = 0.1,
         lr: float | None = None,

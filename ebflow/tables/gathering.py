@@ -177,9 +177,11 @@ def _usable(
         bad = context.isinf() if missing == "drop" else ~context.isfinite()
         refuse(context, bad, "context", own and own.elements, "a finite number")
         used &= ~context.isnan().any(1)
-    if not used.all():
-        message = f"{int((~used).sum())} of {len(x)} rows have missing values and were dropped"
-        warnings.warn(message, RuntimeWarning, stacklevel=4)
+    dropped, imputed = int((~used).sum()), int((lacking.any(1) & used).sum())
+    for count, fate in ((dropped, "were dropped"), (imputed, "are imputed (missing='impute')")):
+        if count:
+            message = f"{what}: {count} of {len(x)} rows have missing values and {fate}"
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
     return everything[used]
 
 

@@ -37,10 +37,9 @@ class DataConfig(Section):
     held_out: Literal["random", "last"] = "random"
     """rows of splits that the source does not name: random ones, or its last rows (test rows, and
     before them validation rows)"""
-    missing: Literal["drop", "impute"] | None = None
-    """treatment of rows of a table with a missing value (null or NaN): drop leaves them out;
-    impute trains on them, with values sampled again and again from the flow; None: they are an
-    error"""
+    missing: Literal["impute", "drop"] | None = "impute"
+    """treatment of rows of a table with a missing value (null or NaN): impute trains on them, with
+    values sampled again and again from the flow; drop leaves them out; None: they are an error"""
     resize: int | None = Field(None, ge=2)
     """side to which a folder's images are scaled and cut, in the colours of the first one,
     transparency over white; None: all have one size"""

@@ -157,10 +157,18 @@ class Reader:
         notes = [f"column {c.name}: {c.describe()}" for c in columns if c.dropped or c.rare]
         return (*self.layout.remarks, *notes)
 
+    @property
+    def complete(self) -> bool:
+        """True if no value is missing, as far as the types and the descriptions show."""
+        if self.levels is not None or self.known is not None:
+            return self.known is None
+        columns = [c for each in self.schemas if each is not None for c in each]
+        return self.columns is not None and not any(c.missing for c in columns)
+
     @cached_property
     def incomplete(self) -> np.ndarray:
-        """Marks the rows with missing values, with shape (N,); reads all rows if they may be."""
-        if self.missing is None:
+        """Marks the rows with missing values, with shape (N,); reads all rows if there may be."""
+        if self.missing is None or self.complete:
             return np.zeros(self.rows, bool)
         return np.concatenate([self._lacks(*each) for each in self._batches(self.layout.reads)])
 

@@ -81,7 +81,7 @@ def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[Probl
     if batch > rows:
         most = f"at most {rows} (the training rows of {reader.label})"
         yield "--train.batch-size", batch, most
-    if config.data.missing == "impute" and size > BUDGET:
+    if config.data.missing == "impute" and size > BUDGET and reader.incomplete.any():
         found = f"impute with {size} bytes of training rows"
         remedy = "use drop, fewer --data.rows or --data.columns"
         yield "--data.missing", found, f"at most {BUDGET}, which are held in memory: {remedy}"

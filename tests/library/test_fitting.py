@@ -171,7 +171,7 @@ BAD = {
     "text": (lambda: ebflow.fit(np.array([["a"]] * 9)), ValueError, "found no column to model"),
     "complex": (lambda: ebflow.fit(torch.randn(9, 2, dtype=torch.cfloat)), TypeError, "real"),
     "nan": (
-        lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan)),
+        lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan), missing=None),
         ValueError,
         "x, feature 0, row 7: found nan, .*missing='drop'.*missing='impute'",
     ),

@@ -203,7 +203,7 @@ def test_integers_far_from_zero_are_scored_as_those_near_zero(frame):
 )
 def test_what_is_no_column_is_refused_by_its_name(frame, change, kind, line):
     with pytest.raises(kind, match=line):
-        ebflow.fit(frame.assign(**change), **QUICK)
+        ebflow.fit(frame.assign(**change), missing=None, **QUICK)
 
 
 def test_a_table_without_a_column_that_varies_is_refused():

@@ -82,9 +82,9 @@ def test_columns_may_be_the_context(frame):
 def test_missing_values_and_bounds(frame):
     rows = frame.assign(x=frame["x"].where(frame.index % 9 != 0))
     with pytest.raises(ValueError, match="column 'x', row 0: found nan"):
-        FlowDensity(**QUICK).fit(rows)
+        FlowDensity(**QUICK, missing=None).fit(rows)
     bounds = {"x": (-50.0, 50.0)}
-    model = FlowDensity(**QUICK, missing="impute", bounds=bounds).fit(rows)
+    model = FlowDensity(**QUICK, bounds=bounds).fit(rows)
     assert np.isfinite(model.score_samples(frame)).all()
 
 

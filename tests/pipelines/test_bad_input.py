@@ -237,7 +237,7 @@ VALUES = {
 def test_bad_values(table, line, home, ebflow, tmp_path):
     path = tmp_path / "bad.parquet"
     pq.write_table(table, path)
-    words = ("--train.batch-size", "2", "--data.source", path)
+    words = ("--train.batch-size", "2", "--data.missing", "None", "--data.source", path)
     result = ebflow("run", "density", *words)
     assert line in result.refusal and not home.exists()
     dry = ebflow("run", "density", "--dry-run", *words)
@@ -248,7 +248,7 @@ def test_bad_values(table, line, home, ebflow, tmp_path):
 def test_bad_values_leave_no_default_store(home, ebflow, tmp_path, monkeypatch):
     monkeypatch.delenv("EBFLOW_HOME")
     pq.write_table(VALUES["NaN"][0], tmp_path / "bad.parquet")
-    words = ("--train.batch-size", "2", "--data.source", tmp_path / "bad.parquet")
+    words = ("--data.missing", "None", "--data.source", tmp_path / "bad.parquet")
     assert ebflow("run", "density", *words).code == 2
     assert not list((home.parent / "here").iterdir())
 
@@ -291,5 +291,6 @@ def test_a_dry_run_reads_what_options_of_data_let_in(home, ebflow, tmp_path):
     for words in ((tmp_path / "times.parquet", *times), (tmp_path / "images", *images)):
         result = ebflow(*dry, *words)
         assert (result.code, result.err) == (0, []), result.err
-        assert len(ebflow(*dry, words[0]).err) == 1
+        refused = ("--data.missing", "None") if words[1:] == times else ()
+        assert len(ebflow(*dry, words[0], *refused).err) == 1
     assert not home.exists()
