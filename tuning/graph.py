@@ -13,7 +13,6 @@ the selection rows, which decide the winner, nor the test rows.
 
 from pathlib import Path
 
-from ebflow.errors import BadInput
 from pipelines.config import Training
 from pipelines.config.source import examined, held_out
 from pipelines.density.graph import check as check_density
@@ -22,7 +21,6 @@ from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from tuning.config import TuneConfig
-from tuning.space import Suggest, space
 from tuning.trials import load, trainings
 
 search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
@@ -35,17 +33,7 @@ Inputs = tuple[Source, TuneConfig]
 def check(config: TuneConfig) -> Inputs:
     """Returns the inputs of the graph; raises BadInput."""
     held = config.changed(base=held_out(config.base))
-    source = check_density(held.base)
-    suggest = Suggest()
-    space(suggest, held.start, held.search)
-    if not suggest.params:
-        subjects = " ".join(config.search.over)
-        raise BadInput(
-            option="--over",
-            found=f"{subjects}, of which {held.start.short_loss} has no parameter",
-            expected="others",
-        )
-    return source, held
+    return check_density(held.base), held
 
 
 def examine(config: TuneConfig) -> None:

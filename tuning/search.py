@@ -18,9 +18,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from ebflow.errors import BadInput
 from ebflow.randomness import generator
-from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training
@@ -67,19 +65,14 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     checkpoints. Proposals depend on the seed and on the results of earlier trials.
 
     Raises:
-        BadInput: If no trial has started.
-        StageFailed: If every trial failed.
+        StageFailed: As :func:`outcomes`.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     TrialRuns.search, TrialRuns.config = run, config
     results = _tuner(config, data, run).fit()
-    try:
-        trials = outcomes(config, list(results))
-    except BadInput:
-        store.forget(run.work / EXPERIMENT)  # there is nothing to resume
-        raise
+    trials = outcomes(config, list(results))
     save(run.output, trials)
     states = Counter(trial.state for trial in trials)
     run.log_metrics({f"trials/{state}": count for state, count in sorted(states.items())})
@@ -143,22 +136,15 @@ def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome
     """Returns the outcomes of the trials that have reported, by their numbers.
 
     Raises:
-        BadInput: If no trial has started.
-        StageFailed: If every trial failed, or the default has not reported.
+        StageFailed: If no trial has started, every trial failed, or the default has not reported.
     """
-    lost = [explain(one.error) for one in results if one.error and not one.config]
-    trials = [
-        outcome(config.start, one.config, one.metrics, explain(one.error))
-        for one in results
-        if one.config
-    ]
-    if not trials and not lost:
-        raise BadInput(
-            option="--time-budget",
-            found=f"{config.search.time_budget:g} s, in which no trial started",
-            expected="a longer time",
-        )
-    reasons = [trial.reason for trial in trials] + lost
+    reported = [one for one in results if one.config]
+    trials = [outcome(config.start, r.config, r.metrics, explain(r.error)) for r in reported]
+    reasons = [trial.reason for trial in trials]
+    reasons += [explain(one.error) for one in results if one.error and not one.config]
+    if not reasons:
+        seconds = f"{config.search.time_budget:g} s"
+        raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
     if all(reasons):
         raise StageFailed(f"every trial failed, the first: {reasons[0]}")
     if all(trial.number != DEFAULT for trial in trials):

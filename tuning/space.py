@@ -37,15 +37,11 @@ class Suggest:
         self.params: dict[str, Any] = {}
         self.names: dict[str, list[str]] = {}
 
-    def log(self, name: str, own: float, low: float, high: float) -> float:
-        """Returns a number whose logarithm is uniform."""
+    def number(self, name: str, own: float, low: float, high: float) -> float:
+        """Returns a number whose logarithm is uniform; a whole number if the default's is."""
+        method = "suggest_int" if isinstance(own, int) else "suggest_float"
         low, high = min(low, own), max(high, own)
-        return self._ask("suggest_float", name, own, low=low, high=high, log=True)
-
-    def whole(self, name: str, own: int, low: int, high: int) -> int:
-        """Returns a whole number whose logarithm is uniform."""
-        low, high = min(low, own), max(high, own)
-        return self._ask("suggest_int", name, own, low=low, high=high, log=True)
+        return self._ask(method, name, own, low=low, high=high, log=True)
 
     def choice(self, name: str, own: Any, *others: Any) -> Any:  # noqa: ANN401
         """Returns one of several values."""
@@ -58,7 +54,7 @@ class Suggest:
         """Returns a number whose logarithm is uniform, or ``unused``."""
         if not self.choice(f"{name} used", bool(own), True, False):
             return unused
-        return self.log(name, own or math.sqrt(low * high), low, high)
+        return self.number(name, own or math.sqrt(low * high), low, high)
 
     def _ask(self, method: str, name: str, own: Any, **range: Any) -> Any:  # noqa: ANN401
         value = own if self.trial is None else getattr(self.trial, method)(name, **range)
@@ -71,20 +67,20 @@ COLUMNS = ("dense", "coupling", "autoregressive")
 IMAGES = ("dense", "convolutional", "glow")
 
 OPTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "dense": {"depth": ("whole", 1, 6), "activation": ("choice", *ACTIVATIONS)},
+    "dense": {"depth": ("number", 1, 6), "activation": ("choice", *ACTIVATIONS)},
     "convolutional": {
-        "depth": ("whole", 1, 3),
+        "depth": ("number", 1, 3),
         "kernel_size": ("choice", 3, 5, 7),
         "activation": ("choice", *ACTIVATIONS),
     },
     "glow": {
-        "depth": ("whole", 2, 8),
-        "hidden": ("whole", 32, 128),
+        "depth": ("number", 2, 8),
+        "hidden": ("number", 32, 128),
         "activation": ("choice", "leaky_relu", "swish"),
     },
     "coupling": {
-        "depth": ("whole", 2, 12),
-        "hidden": ("whole", 16, 128),
+        "depth": ("number", 2, 12),
+        "hidden": ("number", 16, 128),
         "activation": ("choice", "swish", "elu"),
         "bins": ("choice", None, 8),
     },
@@ -98,9 +94,9 @@ OPTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 """By architecture and option: the method of :class:`Suggest`, and the ends or values."""
 
 OBJECTIVE_OPTIONS = {
-    "epsilon": ("log", 0.01, 1.0),
-    "step": ("log", 0.003, 0.3),
-    "slices": ("whole", 1, 4),
+    "epsilon": ("number", 0.01, 1.0),
+    "step": ("number", 0.003, 0.3),
+    "slices": ("number", 1, 4),
 }
 """The same for options of objectives, besides the noise of dsm."""
 
@@ -136,9 +132,9 @@ def _anchor(suggest: Suggest, start: Training) -> Training:
     if scores and not weight:
         weight = float(suggest.choice("anchored", False, True))
     if scores and weight:
-        changed["weight"] = suggest.log("anchor.weight", weight, 0.1, 10.0)
+        changed["weight"] = suggest.number("anchor.weight", weight, 0.1, 10.0)
     if changed or start.objective.name == "lazy_ml":
-        changed["interval"] = suggest.whole("anchor.interval", own.interval, 20, 500)
+        changed["interval"] = suggest.number("anchor.interval", own.interval, 20, 500)
         changed["tolerance"] = suggest.optional("anchor.tolerance", own.tolerance, 0.02, 0.5)
     return start.changed(anchor=changed)
 
@@ -159,13 +155,13 @@ def _noise(suggest: Suggest, own: Dsm) -> dict[str, Any]:
     """Asks for the noise: constant, changing over the training, or with several levels."""
     kind = "constant" if own.sigma_end is None else "annealed"
     kind = "levels" if own.levels > 1 else kind
-    sigma = suggest.log("objective.sigma", own.sigma, 0.03, 1.0)
+    sigma = suggest.number("objective.sigma", own.sigma, 0.03, 1.0)
     kind = suggest.choice("noise", kind, "constant", "annealed", "levels")
     end, levels = None, 1
     if kind != "constant":
-        end = suggest.log("objective.sigma_end", own.sigma_end or own.sigma, 0.03, 1.0)
+        end = suggest.number("objective.sigma_end", own.sigma_end or own.sigma, 0.03, 1.0)
     if kind == "levels":
-        levels = suggest.whole("objective.levels", max(own.levels, 2), 2, 10)
+        levels = suggest.number("objective.levels", max(own.levels, 2), 2, 10)
     return {"sigma": sigma, "sigma_end": end, "levels": levels}
 
 
@@ -184,7 +180,7 @@ def _optimization(suggest: Suggest, start: Training) -> Training:
     own = start.train
     return start.changed(
         train={
-            "lr": suggest.log("train.lr", own.lr, own.lr / 4, own.lr * 4),
+            "lr": suggest.number("train.lr", own.lr, own.lr / 4, own.lr * 4),
             "schedule": suggest.choice("train.schedule", own.schedule, "cosine", "constant"),
             "ema_decay": suggest.choice("train.ema_decay", own.ema_decay, 0.99, 0.997, 0.999),
             "clip": suggest.optional("train.clip", own.clip, 1.0, 1000.0),
@@ -197,9 +193,9 @@ def _preprocessing(suggest: Suggest, start: Training) -> Training:
     chosen = suggest.choice("preprocess.normalize", own.normalize, *kinds)
     changed = {"normalize": chosen}
     if chosen == "whiten" and own.shrinkage:
-        changed["shrinkage"] = suggest.log("preprocess.shrinkage", own.shrinkage, 1e-4, 0.1)
+        changed["shrinkage"] = suggest.number("preprocess.shrinkage", own.shrinkage, 1e-4, 0.1)
     if chosen == "none" and own.logit is not None:
-        changed["scale"] = suggest.log("preprocess.scale", own.scale, 0.25, 4.0)
+        changed["scale"] = suggest.number("preprocess.scale", own.scale, 0.25, 4.0)
     return start.changed(preprocess=changed)
 
 

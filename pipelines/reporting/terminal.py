@@ -43,40 +43,40 @@ def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], *, wrap: bool
 
 
 @dataclass
-class Job:
-    """A job of a stage: its start (None while it is queued), and its latest message."""
-
-    started: float | None
-    share: float = 0.0
-    text: str = ""
-
-
-@dataclass
 class Stage:
-    """The jobs of a stage that are not done, by their keys, and the last printed line."""
+    """The jobs of a stage.
+
+    Attributes:
+        bar: Its bar.
+        shares: The share that is done of each unfinished job, by its key; None: it is queued.
+        done: The number of finished jobs.
+        text: The latest message of a job.
+        started: The time at which the first job started.
+    """
 
     bar: TaskID
-    jobs: dict[str, Job] = field(default_factory=dict)
+    shares: dict[str, float | None] = field(default_factory=dict)
     done: int = 0
-    line: str = ""
+    text: str = ""
+    started: float | None = None
 
     @property
     def count(self) -> int:
         """The number of jobs."""
-        return self.done + len(self.jobs)
+        return self.done + len(self.shares)
 
     @property
     def share(self) -> float:
         """The share of the stage's work that is done."""
-        return (self.done + sum(job.share for job in self.jobs.values())) / self.count
+        return (self.done + sum(filter(None, self.shares.values()))) / self.count
 
     @property
-    def text(self) -> str:
+    def news(self) -> str:
         """The message of its only job, or how many of its jobs are done."""
-        queued = sum(job.started is None for job in self.jobs.values())
+        queued = sum(share is None for share in self.shares.values())
         if self.count > 1:
             return f"{self.done} of {self.count} done" + (f", {queued} queued" if queued else "")
-        return "queued" if queued else "".join(job.text for job in self.jobs.values())
+        return "queued" if queued else self.text
 
 
 class Progress:
@@ -97,7 +97,8 @@ class Progress:
         )
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
         self.stages: dict[str, Stage] = {}
-        self.lock, self.printed = threading.Lock(), time.monotonic()
+        self.lock = threading.RLock()
+        self.printed, self.line = time.monotonic(), ""
 
     def __enter__(self) -> "Progress":
         self.bars.start()
@@ -108,50 +109,45 @@ class Progress:
 
     def queued(self, stage: str, key: str) -> None:
         """Shows a job that waits for its turn."""
-        self._add(stage, key, Job(None))
+        self._show(stage, key, None)
 
     def started(self, stage: str, key: str) -> None:
         """Shows a job that starts."""
-        self._add(stage, key, Job(time.monotonic()))
-        self._line(f"{stage}: started")
-
-    def _add(self, stage: str, key: str, job: Job) -> None:
-        with self.lock:
-            if stage not in self.stages:
-                self.stages[stage] = Stage(self.bars.add_task(stage, total=None, news=""))
-            self.stages[stage].jobs[key] = job
-            self._update(self.stages[stage])
+        self._show(stage, key, 0.0)
 
     def report(self, stage: str, key: str, share: float, text: str, note: str = "") -> None:
         """Shows a message of a job; the first message of a queued job means that it started."""
         if note:
             self.note(stage, note)
         with self.lock:
-            shown = self.stages[stage]
-            job = shown.jobs.get(key)
-            if job is None:  # the job ended before its last message came
-                return
-            if job.started is None:
-                job.started = time.monotonic()
-                self._line(f"{stage}: started")
-            job.share, job.text = share, text
-            self._update(shown)
-            line = f"{stage}: {shown.share:4.0%}  {shown.text}"
-            due = time.monotonic() - self.printed > LINE_S
-            if due and shown.text and line != shown.line:
-                self.printed, shown.line = time.monotonic(), line
+            if key in self.stages[stage].shares:  # else it ended before its last message came
+                self._show(stage, key, share, text)
+
+    def _show(self, name: str, key: str, share: float | None, text: str = "") -> None:
+        with self.lock:
+            if name not in self.stages:
+                self.stages[name] = Stage(self.bars.add_task(name, total=None, news=""))
+            stage = self.stages[name]
+            if share is not None and stage.shares.get(key) is None:
+                stage.started = stage.started or time.monotonic()
+                self._line(f"{name}: started")
+            stage.shares[key], stage.text = share, text
+            self._update(stage)
+            line = f"{name}: {stage.share:4.0%}  {stage.news}"
+            if text and line != self.line and time.monotonic() - self.printed > LINE_S:
+                self.printed, self.line = time.monotonic(), line
                 self._line(line)
 
     def finished(self, stage: str, key: str) -> None:
-        """Counts a job as done; its time is unknown if its first message has not come yet."""
+        """Counts a job as done."""
         with self.lock:
             shown = self.stages[stage]
-            job = shown.jobs.pop(key)
+            del shown.shares[key]
             shown.done += 1
             self._update(shown)
-        counted = f" ({shown.text})" if shown.count > 1 else ""
-        took = "" if job.started is None else f" in {time.monotonic() - job.started:.1f} s"
-        self._line(f"{stage}: done{took}{counted}")
+            counted = f" ({shown.news})" if shown.count > 1 else ""
+            took = f" in {time.monotonic() - shown.started:.1f} s" if shown.started else ""
+            self._line(f"{stage}: done{took}{counted}")
 
     def note(self, stage: str, text: str) -> None:
         """Prints a note about a stage."""
@@ -159,7 +155,7 @@ class Progress:
 
     def _update(self, shown: Stage) -> None:
         total = 1.0 if shown.share else None
-        self.bars.update(shown.bar, total=total, completed=shown.share, news=shown.text)
+        self.bars.update(shown.bar, total=total, completed=shown.share, news=shown.news)
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:

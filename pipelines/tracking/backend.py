@@ -55,7 +55,7 @@ def uri() -> str:
         BadInput: If ``MLFLOW_TRACKING_URI`` is no URL.
     """
     found = os.environ.get(VARIABLE) or store_uri()
-    if found != "databricks" and not (is_url(found) and _has_place(found)):
+    if found != "databricks" and not _is_valid(found):
         raise BadInput(
             option=VARIABLE,
             found=without_password(found),
@@ -65,12 +65,10 @@ def uri() -> str:
     return found
 
 
-def _has_place(url: str) -> bool:
-    """True unless a server's host or port is malformed; URLs of databases are SQLAlchemy's."""
-    if not url.startswith("http"):
-        return True
+def _is_valid(url: str) -> bool:
+    """True unless the scheme is missing, or the host or port malformed."""
     try:
-        return urlsplit(url).port != 0
+        return is_url(url) and urlsplit(url).port != 0
     except ValueError:
         return False
 
@@ -109,14 +107,11 @@ def serve(port: int, log_file: Path) -> None:
     words += ["--artifacts-destination", str(store.home() / "mlartifacts")]
     # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
     places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    command, environment = [sys.executable, "-m", "mlflow", *words], {**os.environ, "PATH": places}
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as file:
         server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words],
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            env={**os.environ, "PATH": places},
+            command, stdout=file, stderr=file, start_new_session=True, env=environment
         )
     try:
         code = server.wait()

@@ -1,8 +1,6 @@
 """The runs in MLflow, as lists. Reads only."""
 
-import difflib
 import re
-from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -13,8 +11,6 @@ from pipelines.store.files import without_password
 from pipelines.tracking import backend
 
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
-MOST = 50_000
-"""Runs that MLflow returns at most."""
 
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
 """Metrics whose greatest value is the best; of all others it is the least."""
@@ -59,18 +55,12 @@ def newest(
         raise BadInput(file=without_password(backend.uri()), found="no runs")
     if metric is None:
         return runs
-    if metric not in runs[0].data.metrics:
-        raise _unknown(metric, client.search_runs(places, NO_PARENT, max_results=MOST))
-    return [run for run in runs if metric in run.data.metrics]
-
-
-def _unknown(metric: str, runs: Sequence[Run]) -> BadInput:
-    """Returns the error of a metric that no run has; it names the nearest that one has."""
-    names = sorted({name for run in runs for name in run.data.metrics})
-    near = difflib.get_close_matches(metric, names, n=3, cutoff=0.3) or names[:3]
-    such = f"such as {', '.join(near)}" if near else "but no run has any"
-    expected = f"a metric of these runs, {such}"
-    return BadInput(option="--best-by", found=repr(metric), expected=expected)
+    measured = [run for run in runs if metric in run.data.metrics]
+    if not measured:
+        names = sorted({name for run in runs for name in run.data.metrics})
+        expected = f"a metric of these runs: {', '.join(names) or 'they have none'}"
+        raise BadInput(option="--best-by", found=repr(metric), expected=expected)
+    return measured
 
 
 def label(run: Run) -> str:

@@ -2,12 +2,7 @@
 
 import mlflow
 import numpy as np
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
-
-
-class Refused(MlflowException, ValueError):
-    """A ``ValueError`` of the flow, whose message a scoring server returns."""
 
 
 class LogDensity(PythonModel):
@@ -36,17 +31,14 @@ class LogDensity(PythonModel):
             params: None.
 
         Raises:
-            Refused: If a column is missing, the width another, a value not finite, or a
+            ValueError: If a column is missing, the width another, a value not finite, or a
                 category no level of the training rows.
         """
         from ebflow.evaluation import log_probs
 
-        try:
-            examples = self._examples(model_input)
-            contexts = None if examples is model_input or not self.flow.context else model_input
-            return log_probs(self.flow, examples, context=contexts).numpy()
-        except ValueError as error:
-            raise Refused(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        examples = self._examples(model_input)
+        contexts = None if examples is model_input or not self.flow.context else model_input
+        return log_probs(self.flow, examples, context=contexts).numpy()
 
     def _examples(self, model_input):  # noqa: ANN001, ANN202
         """Returns the examples in a column of lists, such as images, or the input itself."""

@@ -113,9 +113,10 @@ class StageRun:
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
-        self.client.log_batch(self.id, tags=_tags(tags))
+    def set_tags(self, tags: Mapping[str, str], *, wait: bool = True) -> None:
+        """Sets tags; from a thread of the client, unless it waits for them."""
+        pairs = [RunTag(name, value) for name, value in tags.items()]
+        self.client.log_batch(self.id, tags=pairs, synchronous=wait)
 
     def describe(self, *parts: str) -> None:
         """Sets the description that MLflow shows, in Markdown: some parts, and the command."""
@@ -137,10 +138,6 @@ class StageRun:
         new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
         self.sent |= {row["kind"]: row["step"] for row in new}
         self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
-
-    def send_tags(self, tags: Mapping[str, str]) -> None:
-        """Sets tags from a thread of the client, and does not wait for it."""
-        self.client.log_batch(self.id, tags=_tags(tags), synchronous=False)
 
     def complete(self, rows: Sequence[metrics_log.Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
@@ -237,10 +234,6 @@ def _is_part(some: Iterable[Metric], curve: Iterable[Metric]) -> bool:
 
 def _is_timed(name: str) -> bool:
     return name.startswith("time/") or name.endswith("_per_s")
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, value) for key, value in tags.items()]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

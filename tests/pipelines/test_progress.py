@@ -123,11 +123,11 @@ def test_jobs_of_one_stage_share_a_bar(terminal_shown):
 def test_a_queued_job_starts_with_its_first_message(terminal_shown):
     for key in "ab":
         terminal_shown.queued("cell", key)
-    assert terminal_shown.stages["cell"].text == "0 of 2 done, 2 queued"
+    assert terminal_shown.stages["cell"].news == "0 of 2 done, 2 queued"
     terminal_shown.report("cell", "b", 0.0, "", "")
     assert terminal_shown.printed_lines() == ["cell: started"]
     for key in "ab":
         terminal_shown.finished("cell", key)
     first, second = terminal_shown.printed_lines()[-2:]
-    assert first == "cell: done (1 of 2 done)"
-    assert second.startswith("cell: done in")
+    assert first.startswith("cell: done in") and first.endswith("(1 of 2 done)")
+    assert second.endswith("(2 of 2 done)")

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 from mlflow.exceptions import MlflowException
 
-from ebflow.errors import BadInput, NonFinite
+from ebflow.errors import NonFinite
 from pipelines import metrics_log, store
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
@@ -64,7 +64,7 @@ def unknown(**more):
 @pytest.mark.parametrize("results", [[], [unknown()]], ids=["none", "one in the queue"])
 def test_a_time_in_which_no_trial_starts_is_one_line(results):
     config = TuneConfig(search=SearchConfig(time_budget=0.5))
-    with pytest.raises(BadInput, match="--time-budget: found 0.5 s, in which no trial started"):
+    with pytest.raises(StageFailed, match="no trial started within --time-budget 0.5 s"):
         outcomes(config, results)
 
 
