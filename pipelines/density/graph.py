@@ -142,7 +142,6 @@ def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
     from ebflow.randomness import generator
 
     weights = generator(0, "check")
-    model = model.changed(base="normal")
     net(model, shape, context=context, generator=weights, dtype=torch.float32)
 
 

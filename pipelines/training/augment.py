@@ -36,8 +36,6 @@ class FlipAndShift:
     """
 
     def __init__(self, shape: Sequence[int], *, reach: float = 0.0) -> None:
-        if len(shape) not in (2, 3):
-            raise ValueError(f"shape: found {tuple(shape)}, expected (C, H, W) or (H, W)")
         self.shape = (1, *shape)[-3:]
         self.reach = reach
 
@@ -65,13 +63,23 @@ def noised(sigma: float) -> Augmentation:
     return lambda x, generator: torch.add(x, normal(x.shape, x, generator), alpha=sigma)
 
 
-def composed(*parts: Augmentation) -> Augmentation:
-    """Returns the augmentation that applies others in turn, which share a generator."""
-    return lambda x, generator: reduce(lambda y, part: part(y, generator), parts, x)
-
-
 AUGMENTATIONS: dict[str, Callable[[Sequence[int]], Augmentation]] = {
     "flip": FlipAndShift,
     "cifar10": partial(FlipAndShift, reach=0.04 * 36),
 }
 """Augmentations by name, as functions of the shape of an image."""
+
+
+def augmentation(name: str, sigma: float, shape: Sequence[int]) -> Augmentation | None:
+    """Returns the changes of training rows: images are moved, then noised; None: no change.
+
+    Arguments:
+        name: A name in ``AUGMENTATIONS``, or ``none``.
+        sigma: The standard deviation of the noise; 0: no noise.
+        shape: The shape of an example.
+    """
+    moves = [] if name == "none" else [AUGMENTATIONS[name](shape)]
+    parts = [*moves, *([noised(sigma)] if sigma else [])]
+    if not parts:
+        return None
+    return lambda x, generator: reduce(lambda y, part: part(y, generator), parts, x)

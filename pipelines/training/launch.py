@@ -6,7 +6,6 @@ import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +50,13 @@ def launch(
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
     paths = {"data": str(data), "start": str(start), "work": str(work)}
+    rendezvous = FileRendezvous(init_method=f"file://{work}/meeting")
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={
             "config": config.model_dump(mode="json"), "store": store.identity(), **paths,
         },
-        torch_config=FileRendezvous(folder=str(work)) if embedded() else None,
+        torch_config=rendezvous if embedded() else None,
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -155,21 +155,15 @@ class Reports(ray.train.UserCallback):
         self.reporter.log(metrics[0]["rows"], keep=metrics[0]["keep"])
 
 
-@dataclass
 class FileRendezvous(TorchConfig):
     """Lets workers on one machine meet by a file, and talk over loopback.
 
-    The TCP store of torch would listen on every interface.
-
-    Arguments:
-        folder: Where the file of the meeting goes; all workers see it.
+    The TCP store of torch would listen on every interface. ``init_method`` is the URL of the file.
     """
-
-    folder: str = ""
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """Ray Train's hooks at the start and the end of workers."""
+        """Ray Train's hook at the start of workers."""
         return _FileBackend
 
 
@@ -178,19 +172,11 @@ class _FileBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
         world = len(worker_group)
-        meeting = f"file://{backend_config.folder}/meeting-{uuid.uuid4().hex}"
+        meeting = f"{backend_config.init_method}-{uuid.uuid4().hex}"
         ranks = range(world if world > 1 else 0)
         ray.get([worker_group.execute_single_async(k, _join, meeting, k, world) for k in ranks])
-
-    def on_shutdown(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
-        worker_group.execute_async(_leave)
 
 
 def _join(meeting: str, rank: int, world: int) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)
-
-
-def _leave() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The loop around a trainer: checkpoints, reports, a watchdog; here or in Ray's workers."""
+"""The loop around a training: checkpoints, reports, a watchdog; here or in Ray's workers."""
 
 import shutil
 import time
@@ -10,20 +10,18 @@ from typing import Any
 
 import torch
 import torch.distributed
-from torch import nn
 
 from ebflow.checkpoint import check, load
 from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
 from pipelines import metrics_log, store
 from pipelines.cluster.connection import uses_ray_train
-from pipelines.config import ClusterConfig, Training
+from pipelines.config import Training
 from pipelines.data.dataset import Dataset
 from pipelines.interruption import Watchdog, defer_sigint, hung
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.resumable import Checkpoints, ResumableTraining
-from pipelines.training.sharding import shard_weights
+from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
 from pipelines.training.trainers import build
 
 CHECKPOINTS = "checkpoints"
@@ -93,48 +91,34 @@ def fit(
     return launch(config, data, start, work, reporter)
 
 
-def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> None:
-    """Copies checkpoints of a training by the names that they get there.
-
-    Raises:
-        BadInput: If one has been damaged since it was written.
-    """
-    store.download(work / CHECKPOINTS)
-    for name, step in steps.items():
-        shutil.copytree(Checkpoints(work / CHECKPOINTS).path(step), output / name)
-        check(output / name)
-
-
 def train(
     config: Training, data: Path, start: Path, work: Path, place: WorkerContext
 ) -> dict[str, Any]:
     """Trains a flow as one worker; arguments and result are those of :func:`fit`."""
     torch.set_num_threads(config.train.threads)
-
-    def made() -> ResumableTraining:
-        return build(
-            config,
-            Dataset(data),
-            load(start) if start.is_dir() else Preprocessing.load(start),
-            device=_device(config.cluster, place),
-            shard=place.shard,
-            wrap=_wrap(config.cluster),
-        )
-
-    return run_with_checkpoints(made, work, place, config.cluster.patience)
+    if config.cluster.gpu:
+        torch.cuda.set_device(place.device)
+    training = build(
+        config,
+        Dataset(data),
+        load(start) if start.is_dir() else Preprocessing.load(start),
+        device=place.device if config.cluster.gpu else "cpu",
+        shard=place.shard,
+    )
+    return run_with_checkpoints(training, work, place, config.cluster.patience)
 
 
 def run_with_checkpoints(
-    made: Callable[[], ResumableTraining], work: Path, place: WorkerContext, patience: float
+    training: ResumableTraining, work: Path, place: WorkerContext, patience: float
 ) -> dict[str, Any]:
     """Trains, from the last sound checkpoint on if there is one.
 
     A lone worker that is interrupted saves a checkpoint first.
 
     Arguments:
-        made: Makes the training.
-        work: Where checkpoints and rows go.
-        place: Where the worker stands.
+        training: The training.
+        work: Folder of the checkpoints.
+        place: The worker's place among the others.
         patience: Seconds without an event after which the process is ended.
 
     Returns:
@@ -143,11 +127,13 @@ def run_with_checkpoints(
     work.mkdir(parents=True, exist_ok=True)
     try:
         with Watchdog(work, place.shard[0], patience) as watchdog:
-            recorder, began = _resumed(made(), work, place), time.time()
+            recorder = Recorder(training, work, place)
+            recorder.resume()
+            began = time.time()
             with defer_sigint() as interrupted:
                 if recorder.lone:
-                    recorder.trainer.between = partial(_heed, interrupted, recorder)
-                for event in recorder.trainer.run():
+                    training.between = partial(_heed, interrupted, recorder)
+                for event in training.run():
                     recorder.take(event)
                     watchdog.feed()
                 return {"began": began, **recorder.finish()}
@@ -162,36 +148,6 @@ def _heed(interrupted: Callable[[], bool], recorder: "Recorder") -> None:
         raise KeyboardInterrupt
 
 
-def _device(config: ClusterConfig, place: WorkerContext) -> torch.device:
-    if not config.gpu:
-        return torch.device("cpu")
-    torch.cuda.set_device(place.device)
-    return place.device
-
-
-def _wrap(config: ClusterConfig) -> Callable[[nn.Module], nn.Module]:
-    if config.workers == 1:
-        return lambda module: module
-    if config.split:
-        return shard_weights
-    return partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False)
-
-
-def _resumed(trainer: ResumableTraining, work: Path, place: WorkerContext) -> "Recorder":
-    """Lets a trainer go on from the newest sound checkpoint, which rank 0 names for all."""
-    checkpoints = Checkpoints(work / CHECKPOINTS)
-    if place.local_rank == 0:
-        store.download(checkpoints.folder)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-    newest, note = checkpoints.newest() if trainer.shard[0] == 0 else (None, "")
-    step = int(trainer.agreed(-1 if newest is None else newest))
-    if step >= 0:
-        checkpoints.resume(trainer, step)
-        note = note or f"resumes from step {step}"
-    return Recorder(trainer, work, place, note)
-
-
 class Recorder:
     """Reports what a training yields, and saves it, seldom enough to cost little.
 
@@ -199,23 +155,31 @@ class Recorder:
     before the checkpoint is there.
 
     Arguments:
-        trainer: The training.
+        training: The training.
         work: Folder of the checkpoints.
         place: The worker's place among the others.
-        note: The first line for the user.
     """
 
-    def __init__(
-        self, trainer: ResumableTraining, work: Path, place: WorkerContext, note: str = ""
-    ) -> None:
-        self.trainer, self.place = trainer, place
-        self.lone = trainer.shard[1] == 1  # waits for nobody when it reports
+    def __init__(self, training: ResumableTraining, work: Path, place: WorkerContext) -> None:
+        self.training, self.place = training, place
+        training.reload = self._reload
+        self.lone = training.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints = Checkpoints(work / CHECKPOINTS)
         self.rows: list[Row] = []
         self.reported = self.saved = time.monotonic()
-        if trainer.step or note:
-            share = min(1.0, trainer.progress)
-            self.rows.append(metrics_log.row(metrics_log.RESTARTED, trainer.step, share, note))
+
+    def resume(self) -> None:
+        """Restores the newest sound checkpoint, which rank 0 names for all."""
+        training = self.training
+        self._download()
+        newest, note = self.checkpoints.newest() if training.shard[0] == 0 else (None, "")
+        step = int(training.agreed(-1 if newest is None else newest))
+        if step >= 0:
+            resume(training, self.checkpoints.path(step))
+            note = note or f"resumes from step {step}"
+        if note:
+            share = min(1.0, training.progress)
+            self.rows.append(metrics_log.row(metrics_log.RESTARTED, training.step, share, note))
 
     def take(self, event: Event) -> None:
         """Takes an event; reports it, with those before it, when it is time.
@@ -224,7 +188,7 @@ class Recorder:
         """
         self.rows.append({**vars(event), "time": time.time()})
         validated = event.kind == "validate"
-        if self.trainer.verdict:
+        if self.training.verdict:
             return
         if event.kind == metrics_log.WENT_BACK:
             self.save()
@@ -236,27 +200,50 @@ class Recorder:
     def save(self) -> None:
         """Reports what is left, and writes a checkpoint; both go to the storage too."""
         self._report(keep=True)
-        self.checkpoints.save(self.trainer)
-        if self.trainer.shard[0] == 0:
-            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.trainer.step))
+        self.checkpoints.save(self.training)
+        if self.training.shard[0] == 0:
+            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.training.step))
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
         """Saves the end; returns how it came to it: verdict, warnings, steps and seconds."""
-        trainer = self.trainer
-        with trainer.clock("report"):
+        training = self.training
+        with training.clock("report"):
             self.save()
         return {
-            "verdict": trainer.verdict,
-            "warnings": trainer.state.warnings,
-            "steps": trainer.step,
-            "best_step": trainer.state.best_step,
-            "seconds": dict(trainer.clock.totals),
+            "verdict": training.verdict,
+            "warnings": training.state.warnings,
+            "steps": training.step,
+            "best_step": training.state.best_step,
+            "seconds": dict(training.clock.totals),
         }
+
+    def _reload(self, step: int) -> None:
+        self._download()
+        resume(self.training, self.checkpoints.path(step))
+
+    def _download(self) -> None:
+        """Copies the checkpoints from the bucket to every node, if there is one."""
+        if self.place.local_rank == 0:
+            store.download(self.checkpoints.folder)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
 
     def _report(self, *, keep: bool) -> None:
         self.place.report(self.rows, keep)
         self.rows, self.reported = [], time.monotonic()
 
     def _late(self, since: float, seconds: float) -> bool:
-        return bool(self.trainer.agreed(time.monotonic() - since > seconds))
+        return bool(self.training.agreed(time.monotonic() - since > seconds))
+
+
+def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> None:
+    """Copies checkpoints of a training by the names that they get there.
+
+    Raises:
+        BadInput: If one has been damaged since it was written.
+    """
+    store.download(work / CHECKPOINTS)
+    for name, step in steps.items():
+        shutil.copytree(Checkpoints(work / CHECKPOINTS).path(step), output / name)
+        check(output / name)

@@ -1,13 +1,13 @@
 """Trainings that resume from their checkpoints.
 
-A ``ResumableTraining`` is an iterator of events. A loop around it logs, saves and shows progress
-between them. A resumed training gives the same bits as one that never stopped. ``Checkpoints``
-are those of one training: the last two and the best, any of which may be corrupt.
+A ``ResumableTraining`` yields events. The loop around it reports, saves and shows progress between
+them. A resumed training gives the same bits as one that never stopped.
 """
 
 import shutil
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +20,6 @@ from torch import Tensor
 from ebflow.checkpoint import UNFIT, Checkpoint, check, read, write
 from ebflow.errors import BadInput
 from ebflow.evaluation import Validation
-from ebflow.history import Event
 from ebflow.train import State
 
 LATEST = 2
@@ -31,8 +30,7 @@ class Clock:
     """Adds up wall seconds by name; a name measured inside another is not counted there."""
 
     def __init__(self) -> None:
-        self.totals: dict[str, float] = {}
-        self._laps: dict[str, float] = {}
+        self.totals = Counter[str]()
         self._inner = 0.0
 
     @contextmanager
@@ -44,26 +42,14 @@ class Clock:
             yield
         finally:
             spent = time.perf_counter() - start
-            self.totals[name] = self.total(name) + spent - self._inner
+            self.totals[name] += spent - self._inner
             self._inner = outer + spent
-
-    def total(self, name: str) -> float:
-        """Returns the seconds under a name."""
-        return self.totals.get(name, 0.0)
-
-    def restore(self, totals: dict[str, float]) -> None:
-        """Resumes from the totals of an earlier clock; laps start now."""
-        self.totals = {name: float(seconds) for name, seconds in totals.items()}
-        self._laps = dict(self.totals)
-
-    def lap(self, name: str) -> float:
-        """Returns the seconds under a name since the last lap."""
-        before, self._laps[name] = self._laps.get(name, 0.0), self.total(name)
-        return self.total(name) - before
 
 
 class ResumableTraining(ABC):
     """A training that is logged, saved and resumed between its events.
+
+    Its ``run`` yields events until it ends.
 
     Attributes:
         state: Its progress, without tensors.
@@ -73,11 +59,13 @@ class ResumableTraining(ABC):
         progress: The share of it that is done.
         identity: What a resumed training must have in common with the saved one, JSON-able.
         between: A function that is called between steps or epochs, and may save the training.
+        reload: A function that restores the checkpoint of a step, on all workers.
     """
 
     device: torch.device
     progress: float
     identity: dict[str, Any]
+    reload: Callable[[int], None]
 
     def __init__(self, shard: tuple[int, int] = (0, 1)) -> None:
         self.state, self.clock, self.shard = State(), Clock(), shard
@@ -94,19 +82,12 @@ class ResumableTraining(ABC):
         return self.state.verdict
 
     @abstractmethod
-    def run(self) -> Iterator[Event]:
-        """Yields events until training ends; ``verdict`` then says why it did."""
-
-    @abstractmethod
     def pack(self) -> Checkpoint:
         """Returns all that an exact resume needs; call it on all workers."""
 
     @abstractmethod
     def unpack(self, saved: Checkpoint) -> None:
         """Restores what ``pack`` returned; the training may change its tensors."""
-
-    def remember(self) -> None:  # noqa: B027
-        """Keeps the present state as the best, to return to; call it on all workers."""
 
     def agreed(self, value: float) -> float:
         """Returns rank 0's value on every rank, so that all decide alike."""
@@ -149,8 +130,8 @@ class Checkpoints:
     def newest(self) -> tuple[int | None, str]:
         """Returns the latest step from which a training can resume, None if there is none.
 
-        Reads all of it, and of the best checkpoint before it, once. Removes corrupt ones after it,
-        so that they count for none of the latest.
+        Reads all of it, and of the best checkpoint before it. Removes corrupt ones after it, so
+        that they count for none of the latest.
 
         Returns:
             The step; and one line on corrupt checkpoints, empty if there are none.
@@ -159,10 +140,8 @@ class Checkpoints:
         for step in sorted(self._steps(), reverse=True):
             checked = step
             try:
-                best = check(self.path(step))["progress"]["best_step"]
-                if best != step:
-                    checked = best
-                    check(self.path(best))
+                checked = check(self.path(step))["progress"]["best_step"]
+                check(self.path(checked))
             except BadInput as error:
                 corrupt.append(str(error))
                 if checked == step:
@@ -172,26 +151,15 @@ class Checkpoints:
                 return step, line if corrupt else ""
         return None, f"{'; '.join(corrupt)}; training starts again" if corrupt else ""
 
-    def resume(self, training: ResumableTraining, step: int) -> None:
-        """Resumes a training from a step, with the best validation before it."""
-        best = self._best(step)
-        resume(training, self.path(step), best=self.path(best))
-
-    def _best(self, step: int) -> int:
-        """Returns the step of the best checkpoint by validation up to a step's."""
-        return read(self.path(step), only=()).state["progress"]["best_step"]
-
     def _prune(self, step: int) -> None:
         """Removes checkpoints that the latest do not need, and those of later steps."""
         latest = [s for s in sorted(self._steps(), reverse=True) if s <= step][:LATEST]
-        needed = set(latest)
-        for other in latest:
+        needed = {self.path(s) for s in latest}
+        for path in {*needed}:
             with suppress(BadInput):
-                needed.add(self._best(other))
-        paths = {self.path(s) for s in needed}
-        for path in self.folder.iterdir():
-            if path not in paths:
-                shutil.rmtree(path)
+                needed.add(self.path(read(path, only=()).state["progress"]["best_step"]))
+        for path in {*self.folder.iterdir()} - needed:
+            shutil.rmtree(path)
 
     def _steps(self) -> list[int]:
         names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*"))
@@ -206,41 +174,20 @@ def save_training(training: ResumableTraining, folder: str | Path) -> None:
             write(folder, checkpoint)
 
 
-def resume(
-    training: ResumableTraining, folder: str | Path, *, best: str | Path | None = None
-) -> None:
+def resume(training: ResumableTraining, folder: str | Path) -> None:
     """Resumes a training from a checkpoint of an equal one.
-
-    Arguments:
-        training: The training.
-        folder: The checkpoint.
-        best: The checkpoint of the best validation so far, to which a training that becomes
-            non-finite returns; not needed if ``folder`` is it.
 
     Raises:
         BadInput: if it is corrupt, of other data, or does not fit this training.
     """
-    progress = read(folder, only=()).state.get("progress") or {}
-    if best is not None and progress.get("best_step") != progress.get("step"):
-        _unpack(training, best)
-        training.remember()
-    _unpack(training, folder)
-    if training.state.best_step == training.step:
-        training.remember()
-
-
-def _unpack(training: ResumableTraining, folder: str | Path) -> None:
-    """Restores a checkpoint of an equal training."""
+    saved = read(folder)
+    for name, expected in training.identity.items():
+        actual = saved.state.get("training", {}).get(name)
+        if actual != expected:
+            found = f"a training with {name} {actual}"
+            raise BadInput(file=folder, found=found, expected=expected)
     try:
-        saved = read(folder)
-        for name, expected in training.identity.items():
-            actual = saved.state.get("training", {}).get(name)
-            if actual != expected:
-                found = f"a training with {name} {actual}"
-                raise BadInput(file=folder, found=found, expected=expected)
         training.unpack(saved)
-    except BadInput:
-        raise
     except UNFIT as error:
         raise BadInput(f"does not fit this training: {error!r}", file=folder) from error
 

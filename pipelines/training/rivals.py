@@ -35,21 +35,20 @@ Sources:
     Rousselot, Köthe, 2024), arXiv:2310.16624, for whole networks; here for each linear layer.
 """
 
-__all__ = ["ARCHITECTURES", "RIVALS", "DenseLU", "DenseWithInverse", "free_form", "inverse_error",
-           "load", "self_normalizing"]  # fmt: skip
+__all__ = ["ARCHITECTURES", "RIVALS", "DenseLU", "DenseWithInverse", "inverse_error",
+           "learned_inverses", "load"]  # fmt: skip
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ebflow import checkpoint
 from ebflow.architectures import ARCHITECTURES, LINEAR
-from ebflow.bijections import ConstantJacobian, Dense, Linearization
-from ebflow.bijections.base import ConstantLinearization, as_autocast, hold
+from ebflow.bijections import ConstantJacobian, Dense
+from ebflow.bijections.base import as_autocast, hold
+from ebflow.checkpoint import load
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
 from ebflow.randomness import Generator, rademacher
@@ -58,17 +57,11 @@ Three = tuple[Tensor, Tensor, Tensor]
 """W x, a zero stand-in for log |det W| with shape (B,), and r(x)."""
 
 
-def load(folder: str | Path) -> Flow:
-    """Returns the flow of a checkpoint, with layers of any of these forms."""
-    return checkpoint.load(folder)
-
-
 class DenseLU(ConstantJacobian):
     """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
 
-    A product is two GEMMs of 2 B D² FLOP, by L and by U, whose masks, O(D²), are applied once for
-    all products at the same points. ``inverse`` solves two triangular systems in float64, O(D²) a
-    row. Training keeps the P and the signs of the start.
+    A product is two GEMMs of 2 B D² FLOP, by L and by U. ``inverse`` solves two triangular systems
+    in float64, O(D²) a row. Training keeps the P and the signs of the start.
 
     Arguments:
         weight: W at the start, with shape (D, D).
@@ -100,17 +93,13 @@ class DenseLU(ConstantJacobian):
 
     def linear(self, v: Tensor) -> Tensor:
         """Returns P L U v."""
-        return self._act(v, self.factors)
+        lower, upper = self.factors
+        return F.linear(F.linear(v, upper), lower)[..., self.order]
 
     def transpose(self, s: Tensor) -> Tensor:
         """Returns Uᵀ Lᵀ Pᵀ s."""
-        return self._adjoint(s, self.factors)
-
-    def linearize(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``, its factors masked once."""
-        factors = self.factors
-        maps = (partial(f, factors=factors) for f in (self._act, self._adjoint))
-        return ConstantLinearization(self._act(x, factors) + self.bias, *maps)
+        lower, upper = self.factors
+        return s[..., self.order.argsort()] @ lower @ upper
 
     def log_det(self) -> Tensor:
         """Returns Σ ℓ."""
@@ -119,21 +108,9 @@ class DenseLU(ConstantJacobian):
     def inverse(self, y: Tensor) -> Tensor:
         """Solves P L U x + b = y."""
         lower, upper = (factor.double() for factor in self.factors)
-        z = self._unordered((y - self.bias).double()).reshape(-1, len(self.bias)).mT
+        z = (y - self.bias).double()[..., self.order.argsort()].reshape(-1, len(self.bias)).mT
         z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)
-
-    def _act(self, v: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-        lower, upper = factors
-        return F.linear(F.linear(v, upper), lower)[..., self.order]
-
-    def _adjoint(self, s: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
-        lower, upper = factors
-        return self._unordered(s) @ lower @ upper
-
-    def _unordered(self, y: Tensor) -> Tensor:
-        """Returns Pᵀ y."""
-        return y[..., self.order.argsort()]
 
 
 class DenseWithInverse(Dense):
@@ -204,49 +181,33 @@ class _Reconstruct(torch.autograd.Function):
 LINEAR |= {"lu": DenseLU, "learned_inverse": DenseWithInverse}
 
 
-def self_normalizing(
+def learned_inverses(
     density: FlowDistribution,
     x: Tensor,
     *,
-    generator: Generator,  # noqa: ARG001
+    generator: Generator,
+    directions: bool,
     reconstruction: float = 2.0,
 ) -> Tensor:
-    """Returns E(x) + λ Σ r, whose backward has each layer's Rᵀ in the place of W⁻ᵀ.
+    """Returns E(x) + λ Σ r, whose backward has a layer's surrogate in the place of W⁻ᵀ.
 
-    r is the squared error with which a layer's R undoes W. It is exact maximum likelihood if
-    every R is W⁻¹. The value lacks log Z. Costs 6L GEMMs, no inverse and no determinant.
+    The sum is over layers. It is exact maximum likelihood, with directions in the mean, if every R
+    is W⁻¹. The value lacks log Z. Costs 6L GEMMs, with directions 8L; no inverse, no determinant.
 
     Arguments:
         density: The density of a flow.
         x: The data, with shape (B, D).
-        generator: Not used.
-        reconstruction: λ; the official code has 1 beside half of the other gradients.
+        generator: The source of directions.
+        directions: True for the free-form surrogate, by independent signs for each example and
+            layer; False for self-normalization.
+        reconstruction: λ; the official code of self-normalization has 1 beside half of the other
+            gradients.
     """
-    return _loss(density, x, None, reconstruction)
-
-
-def free_form(
-    density: FlowDistribution, x: Tensor, *, generator: Generator, reconstruction: float = 2.0
-) -> Tensor:
-    """Returns E(x) + λ Σ r, whose backward has v (R v)ᵀ in the place of every W⁻ᵀ.
-
-    v are independent signs for each example and layer. It is unbiased for maximum likelihood if
-    every R is W⁻¹, with the mean of ``self_normalizing`` and a larger variance. This is free-form
-    training of each linear layer; that of a whole network has the variance of all its layers.
-    Costs 8L GEMMs. Arguments as there.
-    """
-    return _loss(density, x, generator, reconstruction)
-
-
-def _loss(
-    density: FlowDistribution, x: Tensor, generator: Generator | None, reconstruction: float
-) -> Tensor:
-    """Returns E(x) + λ Σ r; with directions of a generator, if there is one."""
     log_dets: Tensor | float = 0.0
     errors: Tensor | float = 0.0
     for layer in density.layers:
         if isinstance(layer, DenseWithInverse):
-            v = None if generator is None else rademacher(x.shape, x, generator)
+            v = rademacher(x.shape, x, generator) if directions else None
             x, log_det, error = layer.reconstruct(x, v)
             errors = errors + error
         elif (
@@ -261,7 +222,10 @@ def _loss(
     return density.base.energy(x) - log_dets + reconstruction * errors
 
 
-RIVALS = {function.__name__: function for function in (self_normalizing, free_form)}
+RIVALS = {
+    "self_normalizing": partial(learned_inverses, directions=False),
+    "free_form": partial(learned_inverses, directions=True),
+}
 
 
 def inverse_error(flow: Flow) -> float | None:

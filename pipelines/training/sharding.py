@@ -4,7 +4,7 @@ Workers have copies of the weights (DDP), or each has a shard of them (FSDP2). S
 (``fully_shard``) are gathered for a step and freed after it. Of a worker's memory, the moments of
 the optimizer, the averaged weights and the gradients at rest then shrink as 1/workers; during a
 step the weights and their gradient are complete. The mathematics sees complete weights only.
-PyTorch's sharding is imported when there are several workers: the import takes as long as torch's.
+PyTorch's sharding is imported when weights are sharded: the import takes as long as torch's.
 
 References:
     PyTorch FSDP: experiences on scaling fully sharded data parallel (Zhao et al., 2023),
@@ -12,7 +12,7 @@ References:
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.distributed
@@ -29,19 +29,14 @@ def shard_weights(module: nn.Module) -> nn.Module:
     return fully_shard(module, mesh=mesh)
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Returns whether a module's parameters are sharded."""
-    if not torch.distributed.is_initialized():
-        return False
-    from torch.distributed.fsdp import FSDPModule
-
-    return isinstance(module, FSDPModule)
+def _is_sharded(module: nn.Module) -> bool:
+    return hasattr(module, "unshard")
 
 
 @contextmanager
 def unsharded(module: nn.Module) -> Iterator[None]:
     """Gathers the weights of a sharded module for a block; call it on all workers."""
-    if not is_sharded(module):
+    if not _is_sharded(module):
         yield
         return
     module.unshard()
@@ -51,23 +46,23 @@ def unsharded(module: nn.Module) -> Iterator[None]:
         module.reshard()
 
 
-@contextmanager
-def unsynchronized(module: nn.Module) -> Iterator[None]:
+def unsynchronized(module: nn.Module) -> AbstractContextManager[None]:
     """Leaves gradients on their workers, for all but the last part of a batch."""
-    if is_sharded(module):
-        module.set_requires_gradient_sync(False)
-        yield
-        module.set_requires_gradient_sync(True)
-    elif isinstance(module, nn.parallel.DistributedDataParallel):
-        with module.no_sync():
-            yield
-    else:
-        yield
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        return module.no_sync()
+    return _unsynchronized_shards(module) if _is_sharded(module) else nullcontext()
+
+
+@contextmanager
+def _unsynchronized_shards(module: nn.Module) -> Iterator[None]:
+    module.set_requires_gradient_sync(False)
+    yield
+    module.set_requires_gradient_sync(True)
 
 
 def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns complete tensors, gathered if they are sharded; call it on all workers."""
-    return {k: t.full_tensor() if _is_shard(t) else t for k, t in tensors.items()}
+    return {k: t.full_tensor() if hasattr(t, "full_tensor") else t for k, t in tensors.items()}
 
 
 def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,18 +70,9 @@ def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> di
     result = dict(tensors)
     for name, tensor in tensors.items():
         wanted = like.get(name)
-        if _is_shard(wanted) and wanted.shape == tensor.shape:
+        if hasattr(wanted, "placements") and wanted.shape == tensor.shape:
             from torch.distributed.tensor import distribute_tensor
 
             place = wanted.device_mesh, wanted.placements
             result[name] = distribute_tensor(tensor.to(wanted.device), *place, src_data_rank=None)
     return result
-
-
-def _is_shard(tensor: Tensor | None) -> bool:
-    """Returns whether a tensor is sharded, so that this worker has a part of it."""
-    if not torch.distributed.is_initialized():
-        return False
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)

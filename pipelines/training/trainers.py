@@ -1,11 +1,10 @@
-"""From a configuration to a trainer."""
+"""From a configuration to a training."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
@@ -15,11 +14,11 @@ from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.tables import Columns
-from pipelines.config import Dsm, Objective, ScoreMatching, TrainConfig, Training
+from pipelines.config import Dsm, ScoreMatching, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
-from pipelines.training.augment import AUGMENTATIONS, Augmentation, composed, noised
+from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import StabilizedLoss, epochs, geometric, multistep
 from pipelines.training.nets import net
@@ -28,6 +27,12 @@ from pipelines.training.rivals import RIVALS
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
 """Options of a training that are arguments of the trainer by the same names."""
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": partial(torch.optim.SGD, fused=True),
+}
 
 CHECK_EVERY = 5
 """Steps between probes of the anchor's drift."""
@@ -40,32 +45,31 @@ def build(
     *,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> FlowTraining:
-    """Returns the trainer of a configuration on prepared data.
+    """Returns the training of a configuration on prepared data.
 
     Arguments:
         start: The chain that was fitted to them, which stands in front of a new flow; or a flow
             that is trained on.
     """
-    train = config.train
+    train, split = config.train, dataset.split("train")
     new = isinstance(start, Preprocessing)
     flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
     flow.columns = _columns(dataset.manifest)
-    loss = _loss(config, flow.core)
+    lr = train.lr * math.sqrt((train.lr_width or split.width) / split.width)
+    optimizer = partial(adamw, flow) if train.optimizer == "adamw" else OPTIMIZERS[train.optimizer]
     return FlowTraining(
         flow,
         dataset,
-        loss=loss,
-        watch=loss.hyperparameters,
-        optimizer=partial(_optimizer, train, flow, dataset.split("train").width),
+        loss=_loss(config, flow.core),
+        optimizer=partial(optimizer, lr=lr, weight_decay=train.weight_decay),
         schedule=_schedule(train),
         decay=_decay(train),
-        augment=_augment(train, dataset.split("train").shape),
+        augment=augmentation(train.augment, train.noise, split.shape),
         **train.model_dump(include=ALIKE),
         seed=config.seed,
         shard=shard,
-        wrap=wrap,
+        split=config.cluster.split,
         config={**config.model_dump(mode="json"), "commit": code()["commit"]},
     )
 
@@ -75,7 +79,7 @@ def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
     flow = net(
         config.model,
         dataset.split("train").shape,
-        mixture=chain.base,
+        base=chain.base,
         context=given.width if given else 0,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
@@ -95,60 +99,28 @@ def _columns(manifest: Manifest) -> Columns:
     return Columns((), "tensor", manifest.context and manifest.context.columns, notes)
 
 
-def _augment(config: TrainConfig, shape: Sequence[int]) -> Augmentation | None:
-    """Returns the changes of training rows at every step: images are moved, then noised."""
-    parts: list[Augmentation] = []
-    if config.augment != "none":
-        parts.append(AUGMENTATIONS[config.augment](shape))
-    if config.noise:
-        parts.append(noised(config.noise))
-    return composed(*parts) if parts else None
-
-
-def _loss(config: Training, matched: Flow) -> StabilizedLoss:
+def _loss(config: Training, core: Flow) -> StabilizedLoss:
     rule, objective = config.anchor, config.objective
-    matching = isinstance(objective, ScoreMatching)
+    matching, lazy = isinstance(objective, ScoreMatching), objective.name == "lazy_ml"
     falls = isinstance(objective, Dsm) and objective.sigma_end and objective.levels == 1
     weight = rule.weight if matching else 0.0
     anchor = Anchor(
-        matched,
+        core,
         interval=rule.interval,
         tolerance=rule.tolerance,
         check_every=CHECK_EVERY,
         seed=config.seed,
     )
+    function = {**objectives.OBJECTIVES, **RIVALS}[objective.name]
     return StabilizedLoss(
-        _objective(objective, anchor),
+        partial(function, **({"anchor": anchor} if lazy else objective.arguments)),
         weight=config.objective_weight,
         every=objective.every if matching else 1,
         annealed={"sigma": geometric(objective.sigma, objective.sigma_end)} if falls else {},
-        anchor=anchor if weight or objective.name == "lazy_ml" else None,
+        anchor=anchor if weight or lazy else None,
         anchor_weight=weight,
-        low_energy=config.stabilise.low_energy,
-        latent_mean=config.stabilise.latent_mean,
-        finish=config.stabilise.finish,
+        **config.stabilise.model_dump(),
     )
-
-
-def _objective(objective: Objective, anchor: Anchor) -> objectives.Objective:
-    function = {**objectives.OBJECTIVES, **RIVALS}[objective.name]
-    if objective.name == "lazy_ml":
-        return partial(function, anchor=anchor)
-    return partial(function, **objective.arguments)
-
-
-def _optimizer(
-    config: TrainConfig, flow: Flow, width: int, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """Returns the optimizer; its learning rate is for events of ``width`` elements."""
-    kinds = {
-        "adam": partial(torch.optim.Adam, fused=True),
-        "adamw": partial(adamw, flow),
-        "rmsprop": torch.optim.RMSprop,
-        "sgd": partial(torch.optim.SGD, fused=True),
-    }
-    lr = config.lr * math.sqrt((config.lr_width or width) / width)
-    return kinds[config.optimizer](parameters, lr=lr, weight_decay=config.weight_decay)
 
 
 def _schedule(config: TrainConfig) -> Schedule:

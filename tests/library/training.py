@@ -74,8 +74,6 @@ def trainer(
     match_after, device = more.pop("match_after", True), more.pop("device", "cpu")
     flow = flow.preprocessed(chain, match_after=match_after).to(device)
     made = make_loss(flow.core, objective, **(loss or {}))
-    if hasattr(made, "hyperparameters"):
-        more.setdefault("watch", made.hyperparameters)
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
     return make(flow, dataset, loss=made, optimizer=OPTIMIZERS[optimizer], **{**settings, **more})
 

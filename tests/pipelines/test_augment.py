@@ -7,7 +7,7 @@ from scipy.stats import chi2, kstest
 
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.training.augment import AUGMENTATIONS, FlipAndShift, composed, noised
+from pipelines.training.augment import AUGMENTATIONS, FlipAndShift, augmentation, noised
 
 from ..library.bijections.cases import seeded
 
@@ -96,9 +96,9 @@ def test_shards_get_the_noise_of_one_worker():
     assert torch.equal(torch.cat(parts), noised(1.0)(x, RowGenerator(0)))
 
 
-def test_augmentations_are_composed_in_turn():
+def test_images_are_moved_and_then_noised():
     x, generator = torch.rand(9, 144, generator=seeded()), derive(3)
     moves, noise = AUGMENTATIONS["cifar10"](SHAPE), noised(0.1)
     expected = noise(moves(x, generator), generator)
-    assert torch.equal(composed(moves, noise)(x, derive(3)), expected)
-    assert torch.equal(composed()(x, derive(3)), x)
+    assert torch.equal(augmentation("cifar10", 0.1, SHAPE)(x, derive(3)), expected)
+    assert augmentation("none", 0.0, SHAPE) is None

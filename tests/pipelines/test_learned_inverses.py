@@ -12,16 +12,10 @@ from ebflow.bijections import Dense
 from ebflow.loss import Loss
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.training.rivals import (
-    RIVALS,
-    DenseWithInverse,
-    free_form,
-    inverse_error,
-    load,
-    self_normalizing,
-)
+from pipelines.training.rivals import RIVALS, DenseWithInverse, inverse_error, load
 from tests.library.bijections.cases import matrix, seeded, stirred
 
+self_normalizing, free_form = RIVALS["self_normalizing"], RIVALS["free_form"]
 CLOSE = dict(rtol=1e-10, atol=1e-10)
 
 

@@ -16,7 +16,6 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.errors import BadInput, NonFinite
 from ebflow.history import Event
-from ebflow.randomness import RowGenerator
 from pipelines import interruption, metrics_log
 from pipelines.cluster import environment
 from pipelines.config import (
@@ -169,15 +168,6 @@ def test_noise_is_added_to_training_rows_alone(table, monkeypatch):
     assert noise.std() == pytest.approx(0.25, abs=5 * 0.25 / (2 * noise.numel()) ** 0.5)
 
 
-def test_images_are_moved_and_then_noised():
-    both = trainers._augment(SHORT.model_copy(update={"augment": "flip", "noise": 0.1}), (8, 8))
-    x, drawn = torch.randn(5, 64), RowGenerator(0)
-    moved = trainers.AUGMENTATIONS["flip"]((8, 8))(x, drawn)
-    expected = trainers.noised(0.1)(moved, drawn)
-    assert torch.equal(both(x, RowGenerator(0)), expected) and not torch.equal(moved, x)
-    assert trainers._augment(SHORT, (8, 8)) is None
-
-
 def test_the_same_configuration_gives_the_same_numbers(dataset):
     runs = [finished(Training(train=SHORT, seed=3), dataset)[1] for _ in range(2)]
     nll = [[e.metrics["val/nll"] for e in events if e.kind == "validate"] for events in runs]
@@ -305,15 +295,15 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
     """The checkpoint that it goes on from is not the best one."""
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
     recorder = Recorder(build(config, dataset), tmp_path, lone(tmp_path))
-    for event in recorder.trainer.run():
+    for event in recorder.training.run():
         recorder.take(event)
-        if recorder.trainer.step == 9:
+        if recorder.training.step == 9:
             recorder.save()
             break
-    again = loop._resumed(build(config, dataset), tmp_path, lone(tmp_path)).trainer
-    assert again.step == 9 and again.state.best_step == 0
-    assert again.best.state["progress"]["step"] == 0
-    (row,) = loop._resumed(build(config, dataset), tmp_path, lone(tmp_path)).rows
+    again = Recorder(build(config, dataset), tmp_path, lone(tmp_path))
+    again.resume()
+    assert again.training.step == 9 and again.training.best == again.training.state.best_step == 0
+    (row,) = again.rows
     assert (row["kind"], row["note"]) == (metrics_log.RESTARTED, "resumes from step 9")
 
 
@@ -337,10 +327,10 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         made = interrupting(build(config, dataset), step)
-        loop.run_with_checkpoints(lambda: made, work, lone(work), 600.0)
+        loop.run_with_checkpoints(made, work, lone(work), 600.0)
     checkpoints = Checkpoints(work / loop.CHECKPOINTS)
     assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
-    loop.run_with_checkpoints(lambda: build(config, dataset), work, lone(work), 600.0)
+    loop.run_with_checkpoints(build(config, dataset), work, lone(work), 600.0)
     whole, events = finished(config, dataset)
     last = load(checkpoints.path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
@@ -383,7 +373,7 @@ def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
 
     made._step = step
     with pytest.raises(KeyboardInterrupt):
-        loop.run_with_checkpoints(lambda: made, tmp_path, lone(tmp_path), 600.0)
+        loop.run_with_checkpoints(made, tmp_path, lone(tmp_path), 600.0)
     assert Checkpoints(tmp_path / loop.CHECKPOINTS).newest()[0] == 2
 
 

@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
 
 from ebflow.architectures import dense
 from ebflow.checkpoint import load
@@ -177,35 +176,13 @@ def test_a_loss_that_is_not_finite_raises_with_its_step(digits, tmp_path, name, 
     assert all(t.isfinite().all() for t in states(again)[0].values())
 
 
-def test_the_driver_may_wrap_the_loss(digits):
-    seen = []
-
-    class Wrapped(torch.nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module = module
-
-        def forward(self, *args):
-            seen.append(1)
-            return self.module(*args)
-
-    one, other = trainer(digits, wrap=Wrapped), trainer(digits)
-    assert losses(one) == losses(other) and len(seen) == 12
-
-
 def test_only_a_step_is_of_lower_precision(digits):
     seen = []
 
-    class Watching(nn.Module):
-        def __init__(self, loss):
-            super().__init__()
-            self.loss = loss
-
-        def forward(self, *inputs):
-            seen.append(torch.get_float32_matmul_precision())
-            return self.loss(*inputs)
-
-    training = trainer(digits, precision="medium", wrap=Watching)
+    training = trainer(digits, precision="medium")
+    training.plain.register_forward_pre_hook(
+        lambda *_: seen.append(torch.get_float32_matmul_precision())
+    )
     for event in training.run():
         assert torch.get_float32_matmul_precision() == "highest", event
     assert set(seen) == {"medium"} and len(seen) == training.steps

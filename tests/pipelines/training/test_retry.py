@@ -1,7 +1,6 @@
 """A training that becomes non-finite goes on from its best, once, and never ends without one."""
 
 import warnings
-from functools import cache
 
 import pytest
 import torch
@@ -34,6 +33,16 @@ def made(dataset, *steps, again=(), **options):
     return broken(trainer(dataset, "ml", **{**OPTIONS, **options}), *steps, again=again)
 
 
+def run(training, folder):
+    """Yields the events of a training whose best state is saved each time."""
+    checkpoints = Checkpoints(folder)
+    training.reload = lambda step: resume(training, checkpoints.path(step))
+    for event in training.run():
+        if event.best:
+            checkpoints.save(training)
+        yield event
+
+
 def kinds(events):
     return [(event.kind, event.step) for event in events]
 
@@ -41,7 +50,7 @@ def kinds(events):
 def test_it_goes_on_from_the_best_as_a_training_of_a_quarter_of_the_rate(digits, tmp_path):
     """The reference: what was saved at the best validation, resumed by hand."""
     events, training = [], made(digits, 13)
-    for event in training.run():
+    for event in run(training, tmp_path / "checkpoints"):
         events.append(event)
         if event.kind == "validate" and event.step == 10:
             save_training(training, tmp_path / "ten")
@@ -55,9 +64,9 @@ def test_it_goes_on_from_the_best_as_a_training_of_a_quarter_of_the_rate(digits,
     assert training.step == 25 and training.verdict.startswith("ended after 25 steps")
 
 
-def test_what_was_done_is_told_in_one_line(digits):
+def test_what_was_done_is_told_in_one_line(digits, tmp_path):
     training = made(digits, 13)
-    (event,) = [event for event in training.run() if event.kind == "resume"]
+    (event,) = [event for event in run(training, tmp_path) if event.kind == "resume"]
     (warning,) = training.state.warnings
     assert event.note == warning and "\n" not in warning
     assert warning.startswith("step 13: found a loss of nan; lower the learning rate")
@@ -66,38 +75,34 @@ def test_what_was_done_is_told_in_one_line(digits):
 
 def test_a_second_time_it_ends_with_the_best(digits, tmp_path):
     training = made(digits, 13, again=(22,))
-    checkpoints, found = Checkpoints(tmp_path), []
-    for event in training.run():
-        found.append((event.kind, event.step))
-        if event.best:
-            checkpoints.save(training)
+    found = kinds(run(training, tmp_path))
     best = training.state.best_step
     assert found[-1] == ("resume", best) and training.step == best == 20
     assert "twice" in training.verdict and "step 22" in training.verdict
     assert [warning.split(":")[0] for warning in training.state.warnings] == ["step 13", "step 22"]
     fresh = made(digits)
-    resume(fresh, checkpoints.path(best))
+    resume(fresh, Checkpoints(tmp_path).path(best))
     for name, tensor in states(fresh)[0].items():
         assert torch.equal(tensor, states(training)[0][name]), name
     assert not list(training.run())
 
 
-def test_a_third_time_is_not_tried(digits):
+def test_a_third_time_is_not_tried(digits, tmp_path):
     training, whole = made(digits, 13, again=(13,)), made(digits)
-    assert [event.kind for event in training.run()].count("resume") == 2
+    assert [event.kind for event in run(training, tmp_path)].count("resume") == 2
     next(event for event in whole.run() if event.best and event.step == 10)
     for name, tensor in states(training)[0].items():  # steps in between have not moved the best
         assert torch.equal(tensor, states(whole)[0][name]), name
 
 
-def test_the_clock_does_not_go_back(digits):
+def test_the_clock_does_not_go_back(digits, tmp_path):
     training, seconds = made(digits, 13), []
-    for _ in training.run():
-        seconds.append((training.seconds, training.clock.total("validate")))
+    for _ in run(training, tmp_path):
+        seconds.append((training.seconds, training.clock.totals["validate"]))
     assert seconds == sorted(seconds)
 
 
-def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch):
+def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch, tmp_path):
     """A step takes a second of the clock that the test turns."""
     training = made(digits, 13, steps=1_000_000, max_seconds=20, schedule=constant)
     plain = training.backward
@@ -107,48 +112,36 @@ def test_a_bound_of_seconds_is_not_prolonged(digits, turn, monkeypatch):
         return plain(batch)
 
     monkeypatch.setattr(training, "backward", backward)
-    for event in training.run():
+    for event in run(training, tmp_path):
         if event.kind == "resume":
             assert training.step == 10 and training.progress == pytest.approx(14 / 20)
     assert training.seconds == pytest.approx(21) and training.step == 16
 
 
-@cache
-def ended(dataset):
-    training = made(dataset, 13)
-    list(training.run())
-    return training
-
-
 @pytest.mark.parametrize("at", range(1, 14, 2))
 def test_a_training_that_was_killed_comes_to_the_same(digits, tmp_path, at):
     """Before the break, where the best is another checkpoint, and behind it."""
-    kept, killed, events = Checkpoints(tmp_path), made(digits, 13), []
-    for event in killed.run():
-        events.append(event)
-        if event.best or len(events) == at:
+    whole, killed, again = (made(digits, 13) for _ in range(3))
+    list(run(whole, tmp_path / "whole"))
+    kept = Checkpoints(tmp_path / "killed")
+    for count, _ in enumerate(run(killed, kept.folder), 1):
+        if count == at:
             kept.save(killed)
-        if len(events) == at:
             break
-    again, (step, _) = made(digits, 13), kept.newest()
-    kept.resume(again, step)
-    list(again.run())
-    same(again, ended(digits))
+    resume(again, kept.path(kept.newest()[0]))
+    list(run(again, kept.folder))
+    same(again, whole)
 
 
-def test_one_between_two_validations_remembers_the_best(digits, tmp_path):
-    training = made(digits, 13, validate_every=10)
-    for event in training.run():
-        if event.best:
-            save_training(training, tmp_path / "best")
-        if event.best and event.step == 10:
-            break
+def test_one_between_two_validations_returns_to_the_best(digits, tmp_path):
+    training, again = (made(digits, 13, validate_every=10) for _ in range(2))
+    checkpoints = Checkpoints(tmp_path)
+    next(event for event in run(training, tmp_path) if event.best and event.step == 10)
     training.train_step(next(digits.split("train").shuffled(64, seed=0, start=10)))
-    save_training(training, tmp_path / "last")
-    again = made(digits, 13, validate_every=10)
-    resume(again, tmp_path / "last", best=tmp_path / "best")
-    assert again.step == 11 and again.best.state["progress"]["step"] == 10
-    assert ("resume", 10) in kinds(again.run())
+    checkpoints.save(training)
+    resume(again, checkpoints.path(11))
+    assert again.step == 11 and again.best == 10
+    assert ("resume", 10) in kinds(run(again, tmp_path))
 
 
 def test_without_a_finite_start_it_fails_with_one_line(digits):

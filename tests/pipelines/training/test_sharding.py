@@ -2,14 +2,12 @@
 
 import datetime
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-from torch import nn
 
 from ebflow.bijections.base import products
 from ebflow.checkpoint import load
@@ -18,7 +16,7 @@ from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import FlipAndShift
 from pipelines.training.resumable import resume, save_training
-from pipelines.training.sharding import full, shard_weights
+from pipelines.training.sharding import full
 
 from .cases import same, trainer
 
@@ -44,15 +42,12 @@ TRAININGS = {
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }
-WRAPS = {
-    "copied": partial(nn.parallel.DistributedDataParallel, broadcast_buffers=False),
-    "split": shard_weights,
-}
+WAYS = {"copied": False, "split": True}
 
 
-def measured(dataset, name, shard, wrap):
+def measured(dataset, name, shard, split=False):
     """Returns the losses, the NLLs and the weights of one training."""
-    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, wrap=wrap)
+    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, split=split)
     rows = [(event.kind, event.metrics) for event in training.run()]
     weights = full({str(k): p for k, p in enumerate(training.parameters)})
     return {
@@ -62,9 +57,9 @@ def measured(dataset, name, shard, wrap):
     }
 
 
-def broken(dataset, shard, wrap):
+def broken(dataset, shard):
     """Returns what a training says whose loss breaks on rank 1 alone."""
-    training = trainer(dataset, log_every=1, retry=False, shard=shard, wrap=wrap)
+    training = trainer(dataset, log_every=1, retry=False, shard=shard)
     plain = training.train_step
 
     def step(batch):
@@ -82,9 +77,7 @@ def broken(dataset, shard, wrap):
 
 def resumed(dataset, folder, shard):
     """Saves a training half-way, goes on from there, and compares with the one that went on."""
-    options = dict(
-        objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, wrap=shard_weights
-    )
+    options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, split=True)
     first, second = trainer(dataset, **options), trainer(dataset, **options)
     for event in first.run():
         if event.kind == "validate" and event.step == 6:
@@ -111,11 +104,11 @@ def worker(rank, world, folder, data):
     )
     dataset, shard = Dataset(data), (rank, world)
     found = {
-        f"{way}, {name}": measured(dataset, name, shard, wrap)
-        for way, wrap in WRAPS.items()
+        f"{way}, {name}": measured(dataset, name, shard, split)
+        for way, split in WAYS.items()
         for name in TRAININGS
     }
-    found["broken"] = broken(dataset, shard, WRAPS["copied"])
+    found["broken"] = broken(dataset, shard)
     found["resumed"] = resumed(dataset, folder, shard)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
@@ -127,9 +120,9 @@ def test_two_workers(digits, tmp_path, subtests):
     torch.multiprocessing.spawn(worker, (2, str(tmp_path), str(digits.folder)), nprocs=2)
     workers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     for name in TRAININGS:
-        expected = measured(digits, name, (0, 1), lambda module: module)
+        expected = measured(digits, name, (0, 1))
         assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
-        for way in WRAPS:
+        for way in WAYS:
             with subtests.test(f"losses, likelihoods and weights up to rounding: {way}, {name}"):
                 one, other = (found[f"{way}, {name}"] for found in workers)
                 assert one == other  # to the bit
