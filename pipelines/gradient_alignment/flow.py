@@ -25,9 +25,7 @@ def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
     chain = fitted(training.chain, smoothed)
     torch.set_num_threads(training.train.threads)
     place, patience = alone(run.reporter, run.work), training.cluster.patience
-    summary = run_with_checkpoints(
-        lambda: build(training, smoothed, chain), run.work, place, patience
-    )
+    summary = run_with_checkpoints(build(training, smoothed, chain), run.work, place, patience)
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

@@ -37,8 +37,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.engine.attempts import is_transient
 from pipelines.errors import failure
-from pipelines.gradient_alignment.classify import ClassifierTraining
-from pipelines.gradient_alignment.config import ClassifierConfig
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
 from pipelines.training import launch, loop, trainers
@@ -357,24 +355,6 @@ def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
         for _ in range(1000):
             time.sleep(0.01)
         pytest.fail("it was held for ever")
-
-
-def test_an_interrupted_classifier_is_whole_after_an_epoch(tmp_path):
-    x, labels = torch.randn(32, 4), torch.arange(32) % 2
-    config = ClassifierConfig(batch_size=8, epochs=3)
-    made = ClassifierTraining(config, torch.nn.Linear(4, 2), (x, labels), (x, labels))
-    first = made._step
-
-    def step(*words):
-        if made.step == 1:
-            signal.raise_signal(signal.SIGINT)
-            made._step = first
-        return first(*words)
-
-    made._step = step
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_with_checkpoints(made, tmp_path, lone(tmp_path), 600.0)
-    assert Checkpoints(tmp_path / loop.CHECKPOINTS).newest()[0] == 2
 
 
 def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
