@@ -1,11 +1,15 @@
-"""The environment of Ray and MLflow: loopback only, no telemetry, no noise.
+"""The environment of Ray and MLflow: loopback only, no telemetry, no noise; logs into a file.
 
 Call :func:`prepare` before either is imported. Variables that the user has set stay. Workers that
 Ray starts inherit the settings of glibc, which reads them at their start.
 """
 
+import logging
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 HUGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:"
@@ -32,6 +36,7 @@ SETTINGS = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_task_oom_retries": "2",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
@@ -63,3 +68,30 @@ def cpus() -> int:
 def embedded() -> bool:
     """True in the driver of an embedded Ray, and in the processes that it starts."""
     return os.environ.get(LOOPBACK_ALONE) == "0"
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Appends all logs and warnings, at level INFO, to a file instead of the terminal.
+
+    If the disk is full, logs are lost, and nothing else fails.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.handleError = lambda record: None  # no traceback on the user's terminal
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    for name in ("ray", "redun"):  # they have handlers of their own, which write to the terminal
+        talker = logging.getLogger(name)
+        talker.handlers.clear()
+        talker.propagate = True
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()

@@ -2,22 +2,28 @@
 
 import math
 import shutil
+import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebflow.errors import BadInput
 from pipelines import metrics_log, store
 from pipelines.engine.keys import code_digest
+from pipelines.engine.pipeline import Retries
 from pipelines.engine.stages import Artefact, Stage, Work
-from pipelines.errors import StageFailed
+from pipelines.errors import StageFailed, in_one_line, innermost, root
 
 if TYPE_CHECKING:
+    from pipelines.tracking.run import StageRun
     from pipelines.tracking.tracker import Tracker
+
+SLICE_S = 0.1
+"""An interruption by Ray ends no sleep, so that a long one consists of short ones."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Context:
         parent: The MLflow run of the pipeline.
         command: The command that reproduces it.
         force: True if stages run again that are finished.
+        retries: How often a stage is tried again.
         show: Shows how far a job is: its stage and key, the share that is done, text and note.
     """
 
@@ -36,78 +43,65 @@ class Context:
     parent: str
     command: str
     force: bool
+    retries: Retries = Retries()
     show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
 
-def call(work: Work, *, context: Context, again: bool = False) -> Artefact:
-    """Runs a stage, unless another process has just finished it.
-
-    Arguments:
-        work: The stage and its arguments, with the version of its code in the driver.
-        context: Settings of the run.
-        again: True if an attempt of the same run has failed, whose work is resumed.
+def call(work: Work, context: Context) -> Artefact:
+    """Runs a stage, unless another process has just finished it; again if a failure may pass.
 
     Raises:
         BadInput: If this process does not see the store.
         StageFailed: If the code is another than in the driver: it was edited during the run.
     """
+    for pause in context.retries.pauses:
+        try:
+            return _attempt(work, context)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            note = f"{in_one_line(error)}; tried again in {pause:g} s"
+        context.show(work.stage.name, work.key, 0.0, "", note)
+        stop = time.monotonic() + pause
+        while time.monotonic() < stop:
+            time.sleep(min(pause, SLICE_S))
+    return _attempt(work, context)
+
+
+def is_transient(error: BaseException) -> bool:
+    """True if a failure may pass: of a disk, of the network, or of MLflow.
+
+    Bad input and divergence do not pass, nor what an interruption broke.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from pipelines.tracking.backend import is_permanent
+
+    cause = innermost(error)
+    if isinstance(root(error), KeyboardInterrupt):
+        return False
+    if isinstance(cause, MlflowException):
+        return not is_permanent(cause)
+    return isinstance(cause, OSError)
+
+
+def _attempt(work: Work, context: Context) -> Artefact:
+    """Runs a stage under its lock, and commits its output, unless the store has it."""
+    stage, key = work.stage, work.key
     store.require_same_store(context.tracker.home)
-    name, key = work.stage.name, work.key
-    with store.lock(f"{name}-{key}"):
-        record = None if context.force else store.find(name, key)
+    with store.lock(f"{stage.name}-{key}"):
+        record = None if context.force else store.find(stage.name, key)
         if record is None:
-            if context.force and not again:
-                store.forget(work.folder)
-            import torch  # a dry run needs none of it
-
-            # A process that Ray reuses has the threads of its last stage.
-            torch.set_num_threads(_threads(work.needs["CPU"]))
-            record = _make(work, context)
-        return Artefact(name, key, record)
-
-
-def _threads(cpus: float) -> int:
-    """Returns the threads of torch; a stage that takes a whole node sets its own."""
-    return 1 if math.isinf(cpus) else max(1, int(cpus))
-
-
-def _make(work: Work, context: Context) -> store.Record:
-    """Runs a stage in new folders and commits its output."""
-    stage, key, folder = work.stage, work.key, work.folder
-    from pipelines.tracking.reporter import Reporter
-
-    _check_code(stage)
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"output-{uuid.uuid4().hex}"
-    output.mkdir()
-    body = import_module(stage.module)
-    about = f"Stage `{stage.name}`. {body.__doc__}"
-    try:
-        with context.tracker.stage(
-            stage.name, key, parent=context.parent, title=work.title, command=context.command
-        ) as run:
-            run.output, run.work = output, folder
-            show = partial(context.show, stage.name, key)
-            run.reporter = Reporter(folder / metrics_log.FILE, run, show)
-            run.reporter.progress(0.0, "")
-            run.describe(about)
-            getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
             _check_code(stage)
-            record = store.commit(stage.name, key, output, run_id=run.id)
-            place = store.location(store.artefact(stage.name, key))
-            run.set_tags({"ebflow.artefact": place})
-    except BadInput:
-        shutil.rmtree(output, ignore_errors=True)
-        if {path.name for path in folder.iterdir()} <= {metrics_log.FILE}:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(output, ignore_errors=True)
-        if not stage.on_driver_node:  # its next attempt, perhaps elsewhere, reads the bucket
-            with suppress(OSError):  # the stage's own error is the one to report
-                store.evict(folder)
-    store.forget(folder)
-    return record
+            _set_threads(work.needs["CPU"])
+            body = import_module(stage.module)
+            with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
+                run.output = output
+                getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
+                _check_code(stage)
+                record = store.commit(stage.name, key, output, run_id=run.id)
+            store.forget(work.folder)
+        return Artefact(stage.name, key, record)
 
 
 def _check_code(stage: Stage) -> None:
@@ -117,6 +111,45 @@ def _check_code(stage: Stage) -> None:
             f"stage {stage.name}: found other code than when the run started, expected the same "
             "until the run is over: repeat the command"
         )
+
+
+def _set_threads(cpus: float) -> None:
+    """Sets the threads of torch: a process that Ray reuses has those of its last stage."""
+    import torch  # a dry run needs none of it
+
+    torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
+
+
+@contextmanager
+def _new_output(work: Work) -> Iterator[Path]:
+    """Yields a new folder for the output of a stage, in its folder of work."""
+    output = work.folder / f"output-{uuid.uuid4().hex}"
+    output.mkdir(parents=True)
+    try:
+        yield output
+    finally:
+        shutil.rmtree(output, ignore_errors=True)
+        with suppress(OSError):  # the stage's own error is the one to report
+            if not work.stage.on_driver_node:  # its next attempt, perhaps elsewhere, copies it
+                store.evict(work.folder)
+            work.folder.rmdir()  # unless there is work to resume
+
+
+@contextmanager
+def _tracked(work: Work, context: Context, about: str | None) -> Iterator["StageRun"]:
+    """Yields the MLflow run of a stage, with its reporter."""
+    from pipelines.tracking.reporter import Reporter
+
+    name, key = work.stage.name, work.key
+    with context.tracker.stage(
+        name, key, parent=context.parent, title=work.title, command=context.command
+    ) as run:
+        run.work, show = work.folder, partial(context.show, name, key)
+        run.reporter = Reporter(work.folder / metrics_log.FILE, run, show)
+        run.reporter.progress(0.0, "")
+        run.describe(f"Stage `{name}`. {about}")
+        yield run
+        run.set_tags({"ebflow.artefact": store.location(store.artefact(name, key))})
 
 
 def _folders(inputs: Any) -> Any:  # noqa: ANN401

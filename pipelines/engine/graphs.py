@@ -6,10 +6,10 @@ redun caches nothing, as the store is the only cache.
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from redun.config import Config
 from redun.executors.base import Executor
 from redun.scheduler import Job, catch, catch_all
 from redun.task import Task
+from redun.utils import iter_nested_value
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -86,7 +87,7 @@ def fail(results: list) -> None:
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Status:
     """The number of jobs of a stage that ran, and of those that the store had."""
 
@@ -115,17 +116,8 @@ class Outcome:
     @property
     def artefacts(self) -> list[Artefact]:
         """All artefacts of the value, once each."""
-        return list({(a.stage, a.key): a for a in _artefacts(self.value)}.values())
-
-
-def _artefacts(value: Any) -> Iterator[Artefact]:  # noqa: ANN401
-    if isinstance(value, Artefact):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _artefacts(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _artefacts(item)
+        values = reversed([*iter_nested_value(self.value)])
+        return list({(a.stage, a.key): a for a in values if isinstance(a, Artefact)}.values())
 
 
 class StoreExecutor(Executor):
@@ -149,18 +141,16 @@ class StoreExecutor(Executor):
         """Finds or starts the stage of a job, unless it has come up before."""
         args, kwargs = job.args
         work = Work(job.get_option("stage"), *args, **kwargs)
-        name, record = work.stage.name, None
-        if work.key not in self.results:
+        name, key = work.stage.name, work.key
+        if key not in self.results:
+            status, record = self.statuses.setdefault(name, Status()), None
             with suppress(OSError):  # the stage asks the store again, with retries
-                record = None if self.force else store.find(name, work.key)
-            status = self.statuses.get(name, Status())
-            if record:
-                self.statuses[name] = replace(status, cached=status.cached + 1)
-                self.results[work.key] = _finished(Artefact(name, work.key, record))
-            else:
-                self.statuses[name] = replace(status, ran=status.ran + 1)
-                self.results[work.key] = self.start_stage(work)
-        self.results[work.key].add_done_callback(partial(self._hand_on, job))
+                record = None if self.force else store.find(name, key)
+            status.cached += bool(record)
+            status.ran += not record
+            found = _finished(Artefact(name, key, record)) if record else self.start_stage(work)
+            self.results[key] = found
+        self.results[key].add_done_callback(partial(self._hand_on, job))
 
     def _hand_on(self, job: Job, future: Future[Artefact]) -> None:
         """Passes the result of a stage to redun."""

@@ -76,9 +76,10 @@ class Retries:
             if not 0 <= value < math.inf:
                 raise BadInput(option=option, found=value, expected="a number of at least 0")
 
-    def before(self, number: int) -> float:
-        """Returns the pause before a retry, in seconds; the first has the number 0."""
-        return self.pause * 2**number
+    @property
+    def pauses(self) -> list[float]:
+        """Seconds before each retry."""
+        return [self.pause * 2**number for number in range(self.count)]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from pipelines.tracking.tracker import Tracker
 
 
+REPORT = "ebflow.report"
+"""The tag of a command's run that has the key of its report."""
+
+
 class Tracked:
     """The MLflow run of a pipeline, created when the first stage runs.
 
@@ -52,18 +56,16 @@ class Tracked:
         self.console.print(line, soft_wrap=True)
         self.created = self.stack.enter_context(tracker.run(run_id, run.command))
         self.created.describe(description.about)
-        return Context(tracker, run_id, run.command, run.force)
+        return Context(tracker, run_id, run.command, run.force, run.retries)
 
-    def run_id(self, keys: Mapping[str, str]) -> str:
-        """Returns the id of the run; if all is cached, that of an earlier, equal command.
-
-        Arguments:
-            keys: Tags that name the run's artefacts.
-        """
-        if self.created is not None:
-            return self.created.id
-        runs = self._connect().runs("FINISHED", {"ebflow.role": "pipeline", **keys})
-        return runs[0].info.run_id if runs else self.context().parent
+    def run_id(self, report: Artefact) -> str:
+        """Returns the id of the run; if all is cached, that of an earlier, equal command."""
+        if self.created is None:
+            tags = {"ebflow.role": "pipeline", REPORT: report.key}
+            if earlier := self._connect().runs("FINISHED", tags):
+                return earlier[0].info.run_id
+            self.context()
+        return self.created.id
 
     def _connect(self) -> "Tracker":
         from pipelines.tracking.tracker import connect
@@ -75,41 +77,32 @@ class Tracked:
 
 def publish(run: Run, outcome: "Outcome", tracked: Tracked) -> dict[str, Any]:
     """Writes the folder of results and logs it to MLflow; returns the summary."""
-    keys = _by_stage(outcome, lambda artefact: artefact.key)
-    tags = {f"ebflow.key.{stage}": " ".join(some) for stage, some in keys.items()}
-    run_id = tracked.run_id(tags)
+    report = outcome.value["report"]
+    summary = {
+        **json.loads((report.path / "summary.json").read_text()),
+        "name": run.name,
+        "artefacts": {
+            stage: places[0] if len(places) == 1 else places
+            for stage, places in _by_stage(outcome, lambda artefact: artefact.location).items()
+        },
+        "config": run.config.model_dump(mode="json"),
+        "command": run.command,
+        "mlflow_run_id": tracked.run_id(report),
+    }
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
         draft = Path(folder) / "results"
-        shutil.copytree(outcome.value["report"].path, draft)
-        result = json.loads((draft / "summary.json").read_text())
+        shutil.copytree(report.path, draft)
         (draft / "summary.json").unlink()
         run.pipeline.add_files(outcome.value, draft)
         files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
-        places = _by_stage(outcome, lambda artefact: artefact.location)
-        summary = {
-            **result,
-            **files,
-            "name": run.name,
-            "artefacts": {stage: p[0] if len(p) == 1 else p for stage, p in places.items()},
-            "config": run.config.model_dump(mode="json"),
-            "command": run.command,
-            "mlflow_run_id": run_id,
-        }
         (draft / "config.yaml").write_text(dump(run.config))
-        write_json(draft / "summary.json", summary)
-        names = _moved(draft, run)
+        write_json(draft / "summary.json", {**summary, **files})
+        names = _moved(draft, run.output)
     if tracked.created is not None:
-        tracked.created.set_tags(tags)
-        _log(run, outcome, tracked.created, names)
-        metrics = {name: result[name] for name in result["metrics"]}
-        numbers = {name: n for name, n in result.items() if isinstance(n, int | float)}
-        tracked.created.log_metrics(metrics)
-        tracked.created.log_params({name: n for name, n in numbers.items() if name not in metrics})
-        about = run.pipeline.describe(run.config).about
-        tracked.created.describe(about, markdown(summary))
+        _log(run, outcome, tracked.created, summary, names)
     stages = {stage: status.text() for stage, status in outcome.statuses.items()}
-    return {**summary, "stages": stages, "files": files}
+    return {**summary, **files, "stages": stages, "files": files}
 
 
 def _by_stage(outcome: "Outcome", describe: Callable[[Artefact], str]) -> dict[str, list[str]]:
@@ -120,24 +113,35 @@ def _by_stage(outcome: "Outcome", describe: Callable[[Artefact], str]) -> dict[s
     return texts
 
 
-def _moved(draft: Path, run: Run) -> list[str]:
+def _moved(draft: Path, output: Path) -> list[str]:
     """Moves the results to their places; returns their names."""
     names = sorted(entry.name for entry in draft.iterdir())
     for name in names:
-        if (run.output / name).is_dir():
-            shutil.rmtree(run.output / name)
-        (draft / name).replace(run.output / name)
+        if (output / name).is_dir():
+            shutil.rmtree(output / name)
+        (draft / name).replace(output / name)
     return names
 
 
-def _log(run: Run, outcome: "Outcome", created: "StageRun", names: Iterable[str]) -> None:
-    """Logs stages, configuration and files to MLflow; the model has the checkpoint."""
+def _log(
+    run: Run,
+    outcome: "Outcome",
+    created: "StageRun",
+    summary: Mapping[str, Any],
+    names: Iterable[str],
+) -> None:
+    """Logs stages, configuration, numbers and files to MLflow; the model has the checkpoint."""
     runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
-    created.set_tags({f"ebflow.stage.{stage}": " ".join(some) for stage, some in runs.items()})
+    tags = {f"ebflow.stage.{stage}": " ".join(some) for stage, some in runs.items()}
+    created.set_tags({REPORT: outcome.value["report"].key, **tags})
     created.log_params(run.config.model_dump())
     run.pipeline.log(outcome.value, run.output, created)
     for path in (run.output / name for name in names if name != "checkpoint"):
         created.log_artifacts(path, path.name if path.is_dir() else None)
+    numbers = {name: n for name, n in summary.items() if isinstance(n, int | float)}
+    created.log_metrics({name: summary[name] for name in summary["metrics"]})
+    created.log_params({name: n for name, n in numbers.items() if name not in summary["metrics"]})
+    created.describe(run.pipeline.describe(run.config).about, markdown(summary))
 
 
 def _title(run: Run, parts: Iterable[str]) -> str:

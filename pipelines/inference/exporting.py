@@ -18,7 +18,7 @@ from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from ebflow.randomness import RowGenerator, uniform
 from pipelines import store
-from pipelines.cluster.logs import writing
+from pipelines.cluster.environment import log_to
 from pipelines.errors import StageFailed
 from pipelines.inference.models import Model, ModelName, load
 from pipelines.inference.tables import check_output
@@ -52,7 +52,7 @@ def export(words: Sequence[str]) -> int:
     options = tyro.cli(Export, prog="ebflow export", args=words)
     check_output(options.output, ".onnx")
     model = load(options.model)
-    with writing(store.home() / "logs" / "export.log"):
+    with log_to(store.home() / "logs" / "export.log"):
         print(exported(model, options.output))
     print(f"written to    {options.output}")
     return 0

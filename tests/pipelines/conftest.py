@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.cli import main
-from pipelines.engine import attempts
+from pipelines.cluster.connection import Connection
+from pipelines.engine import tasks
 from pipelines.engine.calls import call
 from pipelines.tracking import tracker
 
@@ -133,27 +136,39 @@ def ebflow(capsys):
     return run
 
 
-class Here:
-    """In place of Ray: stages run in this process, one at a time."""
+class Messages:
+    """Shows messages at once."""
 
-    def __init__(self, show):
-        self.thread, self.connected = ThreadPoolExecutor(1), Future()
-        self.connected.set_result(None)
+    def __init__(self):
+        self.show, self.ready = None, threading.Event()
 
-    def connect(self):
-        return self.connected
+    def deliver(self, show, stopped):
+        self.show = show
+        self.ready.set()
 
-    def call(self, work, **settings):
-        return self.thread.submit(call, work, **settings)
-
-    def stop(self):
-        self.thread.shutdown()
+    def __call__(self, *message):
+        self.ready.wait(60)
+        self.show(*message)
 
 
 @pytest.fixture
 def without_ray(monkeypatch):
-    """Stages run in this process, in threads."""
-    monkeypatch.setattr(attempts, "Ray", Here)
+    """Stages run in this process, those of Ray in a thread, one at a time."""
+    threads = ThreadPoolExecutor(1)
+
+    class Remote:
+        def options(self, **_):
+            return self
+
+        def remote(self, work, context):
+            done = threads.submit(call, work, context)
+            return SimpleNamespace(future=lambda: done)
+
+    monkeypatch.setattr(tasks, "start", lambda: Connection(messages=Messages()))
+    monkeypatch.setattr(tasks, "cancel", lambda _: threads.shutdown())
+    monkeypatch.setattr(tasks, "leave", lambda _: None)
+    monkeypatch.setattr(tasks, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(tasks, "_remote_call", Remote)
 
 
 class Store:

@@ -17,11 +17,11 @@ def begin(needs, body, *words):
     import ray
 
     from pipelines.engine import Stage
-    from pipelines.engine.attempts import ray_options
+    from pipelines.engine.tasks import ray_options
     from pipelines.engine.stages import Work
 
     options = ray_options(Work(Stage("any", needs=needs), None))
-    return ray.remote(**options, max_retries=0)(body).remote(*words)
+    return ray.remote(**options)(body).remote(*words)
 
 
 def hold(folder, name):

@@ -39,12 +39,12 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, attempts, calls, graphs, keys
-from pipelines.engine.attempts import Attempts, Ray, ray_options
+from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, graphs, keys, tasks
 from pipelines.engine.calls import Context
 from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
 from pipelines.engine.pipeline import Retries
 from pipelines.engine.stages import Work, needs_from_config
+from pipelines.engine.tasks import Tasks, ray_options
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
@@ -87,18 +87,16 @@ class Silent:
     def finished(self, stage, key):
         pass
 
-    def report(self, *message):
-        pass
-
-    def note(self, stage, text):
+    def report(self, stage, key, share, text, note=""):
         """The cause of a failure is gone once it has been told twice."""
-        error, again, pause = text.partition("; tried again in ")
-        if not again:
-            NOTES.append((stage, text))
-            return
-        RETRIED.append((stage, error, float(pause.removesuffix(" s"))))
+        error, again, pause = note.partition("; tried again in ")
+        if again:
+            RETRIED.append((stage, error, float(pause.removesuffix(" s"))))
         if len(RETRIED) == 2:
             ERRORS.clear()
+
+    def note(self, stage, text):
+        NOTES.append((stage, text))
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +110,12 @@ def records(tmp_path_factory):
 class Engine:
     """Evaluates graphs as a run does."""
 
-    def __init__(self, open_context, progress, force=False, retries=NONE):
-        self.words = (open_context, progress)
-        self.options = {"force": force, "retries": retries}
+    def __init__(self, open_context, progress, force=False):
+        self.words, self.force = (open_context, progress), force
 
     def run(self, graph, output=None):
-        with Attempts(*self.words, **self.options) as started:
-            return evaluate(graph, started, force=self.options["force"], output=output)
+        with Tasks(*self.words) as started:
+            return evaluate(graph, started, force=self.force, output=output)
 
 
 @pytest.fixture
@@ -134,9 +131,10 @@ def engine(tracking_home, without_ray, records, monkeypatch):
     def make(force=False, retries=NONE):
         def context():
             tracker = connect("tests", "key")
-            return Context(tracker, tracker.start("parent", {}), "ebflow run tests", force)
+            parent = tracker.start("parent", {})
+            return Context(tracker, parent, "ebflow run tests", force, retries)
 
-        return Engine(open_context=context, progress=Silent(), force=force, retries=retries)
+        return Engine(open_context=context, progress=Silent(), force=force)
 
     return make
 
@@ -156,17 +154,6 @@ def test_a_graph_runs_once(engine):
     assert (outcome.value[1].path / "value.txt").read_text() == "6"
     assert outcome.statuses == {"write": Status(ran=1), "double": Status(ran=1)}
     assert ran(engine, graph()) == set()
-
-
-def test_others_run_while_one_waits_to_be_tried_again(engine, monkeypatch):
-    waits, real = threading.Event(), calls.call
-    monkeypatch.setitem(vars(write), "executor", "ray")
-    monkeypatch.setattr(Silent, "note", lambda *_: waits.set())
-    monkeypatch.setattr(attempts, "call", lambda *w, **more: waits.wait(60) and real(*w, **more))
-    ERRORS["write"] = OSError(28, "full")
-    found = engine(retries=Retries(1, pause=1.0)).run([graph()[0], mend(None)])
-    assert (found.value[1].path / "value.txt").read_text() == "mended"
-    assert CALLS == ["write", "write"]
 
 
 def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
@@ -282,6 +269,7 @@ def test_what_is_forced_begins_anew_once_and_goes_on_when_it_is_tried_again(engi
     ERRORS["write"] = OSError()
     engine(force=True, retries=Retries(2, 0.01)).run(graph())
     assert [path.parent.name for path in forgotten] == ["write"] * 2 + ["double"] * 2
+    assert CALLS == ["write", "double", "write", "write", "write", "double"]
 
 
 def test_what_another_process_made_meanwhile_is_taken(engine, home, monkeypatch):
@@ -494,27 +482,30 @@ LEFT = "left"
 @pytest.fixture
 def rays(monkeypatch):
     """What is done with Ray, and the thread that does it."""
-    attempts.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
+    tasks.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 
     def start():
         done.append(("start", threading.current_thread()))
         return Connection(messages=QUIET)
 
-    monkeypatch.setattr(attempts, "start", start)
-    monkeypatch.setattr(
-        attempts, "leave", lambda _: done.append((LEFT, threading.current_thread()))
-    )
+    monkeypatch.setattr(tasks, "start", start)
+    monkeypatch.setattr(tasks, "leave", lambda _: done.append((LEFT, threading.current_thread())))
     return done
+
+
+def opened(meanwhile=lambda: None):
+    """Returns tasks on Ray, which starts."""
+    made = Tasks(lambda: meanwhile() or Context(None, "", "", force=False), Silent())
+    assert made.context.tracker is None
+    return made
 
 
 def test_one_thread_starts_ray_and_leaves_it(rays):
     """Its processes end with the thread that started them, and a stage's thread ends before."""
-    executor = Ray(None)
-    with ThreadPoolExecutor(1) as stage:
-        stage.submit(executor.connect).result().result()
-    executor.stop()
-    attempts.RAY.submit(int).result()
+    with opened():
+        pass
+    tasks.RAY.submit(int).result()
     assert [what for what, _ in rays] == ["start", LEFT]
     assert len({thread for _, thread in rays}) == 1 and rays[0][1].is_alive()
 
@@ -525,13 +516,10 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
     def interrupted(running):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(attempts, "cancel", interrupted)
-    executor = Ray(None)
-    executor.connect().result()
-    executor.running.append("a stage")
-    with pytest.raises(KeyboardInterrupt):
-        executor.stop()
-    attempts.RAY.submit(int).result()
+    monkeypatch.setattr(tasks, "cancel", interrupted)
+    with pytest.raises(KeyboardInterrupt), opened():
+        pass
+    tasks.RAY.submit(int).result()
     assert rays[-1][0] == LEFT
 
 
@@ -540,14 +528,16 @@ import time
 from pipelines.cluster import environment
 environment.prepare()
 import ray
-from pipelines.engine import attempts
-executor = attempts.Ray(None)
-executor.connect().result()
+from pipelines.engine import tasks
+executor = tasks.Tasks(lambda: tasks.Context(None, "", "", False), None)
+executor.progress = type("Progress", (), {"report": print})
+executor.context
+executor.connection.result()
 executor.running += map(ray.put, range(1000))
 kept = list(executor.running)
-executor.stop()
+executor.__exit__()
 del executor
-left = attempts.RAY.submit(int)
+left = tasks.RAY.submit(int)
 while not left.done():
     kept and kept.pop()
     time.sleep(0.001)
@@ -597,52 +587,72 @@ def test_a_display_that_fails_ends_no_stage(engine, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(Silent, "finished", fail)
-    monkeypatch.setattr(Silent, "note", fail)
-    ERRORS["write"] = OSError(28, "full")
-    threading.Timer(0.5, ERRORS.clear).start()
-    found = engine(retries=Retries(1, pause=1.0)).run(graph())
-    assert found.statuses["double"] == Status(ran=1)
+    assert engine().run(graph()).statuses["double"] == Status(ran=1)
 
 
-def test_a_start_of_ray_that_failed_is_repeated(rays, monkeypatch):
-    start, errors = attempts.start, [ConnectionError("the head restarts")]
+def test_a_start_of_ray_that_fails_ends_the_run(engine, monkeypatch):
+    def fail():
+        raise StageFailed("Ray cannot be reached")
 
-    def first_fails():
-        if errors:
-            raise errors.pop()
-        return start()
+    monkeypatch.setattr(tasks, "start", fail)
+    with pytest.raises(StageFailed, match="Ray cannot be reached"):
+        engine(retries=Retries(2, 60.0)).run(Stage("tests.pipelines.stages.mend")(None))
 
-    monkeypatch.setattr(attempts, "start", first_fails)
-    ray = Ray(None)
-    with pytest.raises(ConnectionError):
-        ray.connect().result()
-    assert ray.connect().result() == Connection(messages=QUIET)
-    ray.stop()
+
+def test_a_tracking_server_that_is_away_ends_the_run_at_its_first_stage(engine):
+    """A study would ask it again for each of its cells."""
+    asked = []
+
+    def away():
+        asked.append(1)
+        raise ConnectionError("no answer")
+
+    cells = gather_cells([write(EvaluateConfig(draws=n), [Source("a", "b")])] for n in (1, 2, 3))
+    with pytest.raises(StageFailed, match="no answer"):
+        Engine(away, Silent()).run(cells)
+    assert asked == [1]
+
+
+class Fails:
+    """The errors of a stage: one at its first attempt, of which each notes its thread."""
+
+    def __init__(self):
+        self.threads = []
+
+    def get(self, name):
+        self.threads.append(threading.current_thread())
+        return OSError(28, "full") if len(self.threads) == 1 else None
+
+
+def test_every_attempt_of_a_stage_in_the_driver_is_in_the_thread_that_ctrl_c_interrupts(
+    engine, monkeypatch
+):
+    errors = Fails()
+    monkeypatch.setattr("tests.pipelines.stages.write.ERRORS", errors)
+    engine(retries=Retries(1, 0.01)).run(graph())
+    assert errors.threads == [threading.main_thread()] * 2
 
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
     began = threading.Event()
-    monkeypatch.setattr(attempts, "start", lambda: began.set() or Connection(messages=QUIET))
-    monkeypatch.setattr(attempts, "leave", lambda _: None)
-    context = Context(None, "", "", force=False)
-    with Attempts(lambda: began.wait(10) and context, Silent(), retries=NONE) as started:
-        assert started._context().tracker is None
+    monkeypatch.setattr(tasks, "start", lambda: began.set() or Connection(messages=QUIET))
+    monkeypatch.setattr(tasks, "leave", lambda _: None)
+    with opened(lambda: not began.wait(10)):
+        pass
 
 
 def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     """Leaving goes on beside what is done after the last stage."""
     ends = threading.Event()
-    monkeypatch.setattr(attempts, "start", lambda: Connection(messages=QUIET))
-    monkeypatch.setattr(attempts, "leave", lambda _: ends.wait(10))
-    first, second = Ray(None), Ray(None)
-    first.connect().result()
-    first.stop()
-    again = second.connect()
-    with pytest.raises(TimeoutError):
-        again.result(timeout=0.2)
-    ends.set()
-    assert again.result(timeout=10) == Connection(messages=QUIET)
-    second.stop()
+    monkeypatch.setattr(tasks, "start", lambda: Connection(messages=QUIET))
+    monkeypatch.setattr(tasks, "leave", lambda _: ends.wait(10))
+    with opened():
+        pass
+    with opened() as second:
+        with pytest.raises(TimeoutError):
+            second.connection.result(timeout=0.2)
+        ends.set()
+        assert second.connection.result(timeout=10) == Connection(messages=QUIET)
 
 
 ONE = {"CPU": 1}
@@ -715,7 +725,7 @@ def options(needs):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
-    monkeypatch.setattr(attempts, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(tasks, "largest_node", lambda: 2.0)
     given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
     assert given == [1, 2 if alone else 3, 0, 2]
     assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
@@ -758,23 +768,9 @@ def test_data_that_change_before_they_are_prepared_are_refused(engine, tabular_f
 
 def test_stages_share_one_remote_function(monkeypatch):
     """Ray exports each remote function to all nodes, and warns at the hundredth."""
-    monkeypatch.delenv(environment.LOOPBACK_ALONE, raising=False)  # set by earlier commands
     made = []
-
-    def remote(*_, **__):
-        made.append(SimpleNamespace(options=lambda **_: made[0], remote=lambda *_, **__: made[0]))
-        made[0].future = lambda: SimpleNamespace(result=lambda: None)
-        return lambda function: made[-1]
-
-    monkeypatch.setattr(ray, "remote", remote)
-    monkeypatch.setattr(attempts, "start", lambda: Connection(messages=QUIET))
-    monkeypatch.setattr(attempts, "leave", lambda _: None)
-    monkeypatch.setattr(attempts, "cancel", lambda _: None)
-    attempts._remote_call.cache_clear()
-    executor = Ray(None)
-    for _ in range(2):
-        context = Context(None, "", "", force=False)
-        executor.call(Work(density.train, Training()), context=context, again=False)
-    executor.stop()
-    attempts._remote_call.cache_clear()
+    monkeypatch.setattr(ray, "remote", lambda function: made.append(function) or made)
+    tasks._remote_call.cache_clear()
+    assert tasks._remote_call() is tasks._remote_call()
+    tasks._remote_call.cache_clear()
     assert len(made) == 1

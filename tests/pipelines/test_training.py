@@ -35,7 +35,7 @@ from pipelines.config import (
 from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.engine.attempts import is_transient
+from pipelines.engine.calls import is_transient
 from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
