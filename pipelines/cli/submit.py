@@ -83,13 +83,13 @@ def _submit(
     # The options of a search stay in its command.
     config, console = dump(getattr(run.config, "base", run.config)), terminal()
     if manifest:
-        print(job.manifest(run, config), end="")
+        print(job.manifest(run, options.output, config), end="")
         return {}
     from pipelines.tracking.provenance import code
 
     commit = code()["commit"]
     settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
-    command = job.entrypoint(run, settings)
+    command = job.entrypoint(run, options.output, settings)
     console.print(line, soft_wrap=True)
     if options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)

@@ -3,17 +3,18 @@
 import gc
 import logging
 import os
+import queue
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.cluster.messages import Messages
 from pipelines.config import ClusterConfig
 from pipelines.errors import StageFailed
 from pipelines.store import bucket
@@ -24,6 +25,7 @@ FORWARDED = ("MLFLOW_", "EBFLOW_COMMIT", "EBFLOW_DATA")
 SECRET = ("PASSWORD", "TOKEN", "SECRET", "KEY")
 GRACE_S = 15.0
 REACH_S = 10.0
+WAIT_S = 0.5
 
 DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
 """Resources of a process that starts workers by Ray Train, with Ray Train's own processes.
@@ -32,18 +34,50 @@ With any part of a CPU, workers that need all CPUs would wait forever. The memor
 such processes wait for their workers on one node.
 """
 
+Show = Callable[[str, str, float, str, str], None]
+"""Shows the stage and the key of a job, the share that is done, what it does now, and a note."""
+
+
+class Messages:
+    """A queue of messages about jobs to the driver; a copy in another process adds to the same."""
+
+    def __init__(self) -> None:
+        import ray
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        self.queue: Any = Queue(actor_options=options)
+
+    def __call__(self, stage: str, key: str, share: float, text: str, note: str) -> None:
+        """Adds a message, and does not wait for it."""
+        self.queue.actor.put_nowait.remote((stage, key, share, text, note))
+
+    def deliver(self, show: Show, stopped: threading.Event) -> None:
+        """Shows the messages that come until ``stopped`` is set."""
+        from ray.exceptions import RayError
+
+        while not stopped.is_set():
+            try:
+                show(*self.queue.get(timeout=WAIT_S))
+            except queue.Empty:
+                continue
+            except RayError:  # Ray restarts an actor that is lost
+                stopped.wait(WAIT_S)
+
 
 @dataclass(frozen=True)
 class Connection:
     """A connection to Ray.
 
     Attributes:
-        folder: Sockets and logs of an embedded Ray; a short path, as sockets need.
         messages: Brings messages about jobs to this process; it ends with this.
+        folder: Sockets and logs of an embedded Ray; a short path, as sockets need.
     """
 
+    messages: Messages
     folder: Path | None = None
-    messages: Messages | None = None
 
 
 def start() -> Connection:
@@ -55,19 +89,13 @@ def start() -> Connection:
         StageFailed: If the cluster cannot be reached.
     """
     if "RAY_ADDRESS" in os.environ:
-        return _joined()
+        _reach(os.environ["RAY_ADDRESS"])
+        return Connection(_connected(runtime_env={"env_vars": _environment()}))
     try:
         return _embedded()
-    except Exception as error:
-        if type(error) is not Exception:  # Ray's time-out has no type of its own
-            raise
-        log.warning("Ray did not start, and is started again", exc_info=error)
+    except Exception:
+        log.warning("Ray did not start, and is started again", exc_info=True)
         return _embedded()
-
-
-def _joined() -> Connection:
-    _reach(os.environ["RAY_ADDRESS"])
-    return _connected(runtime_env={"env_vars": _environment()})
 
 
 def _embedded() -> Connection:
@@ -79,26 +107,21 @@ def _embedded() -> Connection:
     os.environ["EBFLOW_HOME"] = str(store.home())
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
     cores = environment.cpus()
+    options = {"address": "local", "num_cpus": cores, "include_dashboard": True}
+    memory = cores * DRIVER["memory"]
     try:
-        return _connected(
-            folder,
-            address="local",
-            num_cpus=cores,
-            include_dashboard=True,
-            _memory=cores * DRIVER["memory"],
-            _temp_dir=str(folder),
-        )
+        return Connection(_connected(**options, _memory=memory, _temp_dir=str(folder)), folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _connected(folder: Path | None = None, **options: Any) -> Connection:  # noqa: ANN401
+def _connected(**options: Any) -> Messages:  # noqa: ANN401
     import ray
 
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        return Connection(folder, Messages())
+        return Messages()
     except BaseException:
         ray.shutdown()
         raise
@@ -107,8 +130,8 @@ def _connected(folder: Path | None = None, **options: Any) -> Connection:  # noq
 def uses_ray_train(config: ClusterConfig) -> bool:
     """True if Ray Train starts the workers of a training as processes of their own.
 
-    A lone worker on this machine trains in the process of its stage, whose next attempt replaces
-    it. A worker with a GPU does not: an earlier stage in that process may have set its GPUs.
+    A lone worker on this machine trains in the process of its stage. A worker with a GPU does not:
+    an earlier stage in that process may have set its GPUs.
     """
     return config.workers > 1 or config.gpu or not environment.embedded()
 

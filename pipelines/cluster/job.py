@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import tempfile
-from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,51 +35,38 @@ STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on eve
 MANIFEST = "deploy/rayjob.yaml"
 """Template of the job for Kubernetes."""
 
-MOST = 47
-"""Characters of a job's name at most: KubeRay adds to it."""
-
 
 def entrypoint(
-    run: "Run", settings: Mapping[str, str], *, config: str = CONFIG, home: str = STORE
+    run: "Run",
+    output: Path | None,
+    settings: Mapping[str, str],
+    *,
+    config: str = CONFIG,
+    home: str = STORE,
 ) -> str:
-    """Returns the shell command of a run on a cluster: the typed options and the same file.
+    """Returns the shell command of a run on a cluster: the typed options, then those sent.
 
     Arguments:
         run: The run.
+        output: The folder that ``--output`` names; None: one in the store.
         settings: Variables of its environment.
         config: The path of the resolved configuration on the cluster.
-        home: The store on the cluster, where the results go unless ``--output`` names a folder.
+        home: The store on the cluster.
 
     Raises:
         BadInput: If ``--output`` is a relative path, as the job's folder is deleted.
     """
-    _, *pipeline = shlex.split(run.command)[:3]
-    replaced, rest = _parser().parse_known_args(shlex.split(run.command)[3:])
-    recipe = ["--recipe", run.recipe] if run.recipe else []
-    words = ["python", "-m", "pipelines.cli", *pipeline, "--config", config, *recipe, *rest]
-    set_first = ["env", *(f"{name}={value}" for name, value in settings.items())]
-    command = shlex.join([*(set_first if settings else []), *words])
-    return f"{command} --output {_output(run, replaced.output, home)}"
-
-
-def _parser() -> ArgumentParser:
-    """Returns a parser of the options that the job gets in another form."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--config", "--output", "--recipe"):
-        parser.add_argument(name, nargs="?")
-    parser.add_argument("--dry-run", "--dry_run", action=BooleanOptionalAction)
-    return parser
-
-
-def _output(run: "Run", typed: str | None, home: str) -> str:
-    """Returns the folder of results on the cluster, quoted."""
-    if typed is None:
-        named = os.environ.get("EBFLOW_HOME")
-        return f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
-    if not Path(typed).is_absolute():
+    if output is not None and not output.is_absolute():
         expected = "an absolute path on storage that all nodes share"
-        raise BadInput(option="--output", found=typed, expected=expected)
-    return shlex.quote(typed)
+        raise BadInput(option="--output", found=output, expected=expected)
+    named = os.environ.get("EBFLOW_HOME")
+    place = f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
+    variables = [f"{name}={value}" for name, value in settings.items()]
+    typed = [word for word in shlex.split(run.command)[1:] if word != "--dry-run"]
+    sent = ["--config", config, *(["--recipe", run.recipe] if run.recipe else [])]
+    words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
+    command = shlex.join([*words, *typed, *sent])
+    return f"{command} --output {place if output is None else shlex.quote(str(output))}"
 
 
 def environment() -> dict[str, str]:
@@ -130,24 +116,23 @@ def packed(config: str) -> Iterator[Path]:
         yield folder
 
 
-def manifest(run: "Run", config: str) -> str:
+def manifest(run: "Run", output: Path | None, config: str) -> str:
     """Returns the resolved configuration and the job that reads it, as YAML for Kubernetes.
 
     The code of the image runs. KubeRay starts the cluster, and deletes it after the job.
 
     Arguments:
         run: The run.
+        output: The folder that ``--output`` names; None: one in the store.
         config: The resolved configuration, over which the typed options go.
-
-    Raises:
-        BadInput: If the run's name is too long for KubeRay.
     """
     text = (checkout() / MANIFEST).read_text()
     place = {"config": f"/etc/ebflow/{CONFIG}", "home": _home(text)}
+    words = f"ebflow-{getpass.getuser()}-{run.name}".lower()
     return Template(text).substitute(
-        name=_name(run),
+        name=re.sub(r"[^a-z0-9]+", "-", words).strip("-"),
         config=indent(config, " " * 4).strip(),
-        command=json.dumps(entrypoint(run, environment(), **place)),
+        command=json.dumps(entrypoint(run, output, environment(), **place)),
     )
 
 
@@ -156,16 +141,3 @@ def _home(text: str) -> str:
     cluster = list(yaml.safe_load_all(text))[1]["spec"]["rayClusterSpec"]
     container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
     return next(entry["value"] for entry in container["env"] if entry["name"] == "EBFLOW_HOME")
-
-
-def _name(run: "Run") -> str:
-    """Returns a valid name in Kubernetes, which contains the user's name."""
-    words = f"ebflow-{getpass.getuser()}-{run.name}"
-    name = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-    if len(name) > MOST:
-        raise BadInput(
-            option="--name",
-            found=f"{run.name}, of which the job's name {name} has {len(name)} characters",
-            expected=f"at most the {MOST} that KubeRay takes",
-        )
-    return name

@@ -7,7 +7,7 @@ unless there is a bucket, holds
 * ``artefacts/STAGE/KEY.json``: its record: SHA-256, sizes, modification times, MLflow run;
 * ``work/STAGE/KEY/``: the files from which an unfinished stage resumes;
 * ``locks/``: locks of keys, which the operating system frees when a process dies;
-* ``ids/``: empty files, named by the random ids of the store;
+* ``ids/store``: a random id, by which nodes know that they share it;
 * ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
 With a bucket (``bucket.py``) each node has a store of its own, at the same path. A stage reads and
@@ -33,17 +33,14 @@ from pipelines.store.artefacts import (
 from pipelines.store.bucket import download, evict, forget, location, mirror, upload
 from pipelines.store.files import artefact, home, lock, work
 
-IDS = "ids"
-"""Two drivers may create an id at the same moment; both are ids of the store."""
+ID = "ids/store"
 
 
 def identity() -> str:
-    """Returns a random id by which nodes know that they share this store; creates the first."""
-    ids = bucket.names(IDS)
-    if not ids:
-        ids = [uuid.uuid4().hex]
-        bucket.write(f"{IDS}/{ids[0]}", b"")
-    return ids[0]
+    """Returns the id of this store; creates it if there is none."""
+    if bucket.read(ID) is None:
+        bucket.write(ID, uuid.uuid4().hex.encode())
+    return (bucket.read(ID) or b"").decode()
 
 
 def require_same_store(identity: str) -> None:
@@ -53,9 +50,9 @@ def require_same_store(identity: str) -> None:
         BadInput: If it does not, with the name of the machine.
         OSError: If the store cannot be read.
     """
-    ids = bucket.names(IDS)
-    if identity not in ids:
-        other, node = "another" if ids else "no", socket.gethostname()
+    found = bucket.read(ID)
+    if found != identity.encode():
+        other, node = "no" if found is None else "another", socket.gethostname()
         raise BadInput(
             option=bucket.VARIABLE if bucket.used() else "EBFLOW_HOME",
             found=f"{other} store at {location(home())} on node {node}",

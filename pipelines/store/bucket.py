@@ -60,8 +60,8 @@ def place(name: str) -> str:
     return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name}".rstrip("/")
 
 
-def check(*folders: Path) -> None:
-    """Checks that the bucket answers and lies apart from folders; writes nothing.
+def check() -> None:
+    """Checks that the bucket answers; writes nothing.
 
     Raises:
         BadInput: If its URL is none, has a password, or nothing answers.
@@ -69,17 +69,11 @@ def check(*folders: Path) -> None:
     try:
         files = _opened(url())
         root, local = files.base_path.rstrip("/"), isinstance(files.base_fs, LocalFileSystem)
-        bucket = root if local else root.partition("/")[0]
-        found = files.base_fs.get_file_info(bucket).type
+        kind = files.base_fs.get_file_info(root if local else root.partition("/")[0]).type
     except OSError as error:
         raise _refused(f"{place('')} ({str(error)[:300]})") from None
-    if found is FileType.NotFound and not local:
-        raise _refused(f"no bucket {bucket}", "one that was made before")
-    if found is FileType.File:
-        raise _refused(f"the file {place('')}")
-    for folder in map(Path.absolute, folders) if local else ():
-        if Path(root).is_relative_to(folder) or folder.is_relative_to(root):
-            raise _refused(place(""), f"a folder apart from {folder}")
+    if kind is FileType.File or (kind is FileType.NotFound and not local):
+        raise _refused(f"{place('')}, which is no bucket or folder")
 
 
 def _refused(found: str, expected: str = EXPECTED) -> BadInput:

@@ -684,26 +684,19 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 
-@pytest.mark.parametrize(
-    ("error", "starts"), [(Exception("The current node timed out"), 2), (ValueError("no"), 1)]
-)
-def test_ray_starts_again_where_a_busy_machine_was_too_slow(error, starts, home, monkeypatch):
+def test_ray_starts_again_where_a_busy_machine_was_too_slow(home, monkeypatch):
     calls = []
 
     def init(**options):
         calls.append(options["_temp_dir"])
         if len(calls) == 1:
-            raise error
+            raise Exception("The current node timed out during startup")
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(connection, "Messages", lambda: None)
-    if starts == 1:
-        with pytest.raises(ValueError, match="no"):
-            connection.start()
-    else:
-        connection.leave(connection.start())
-    assert len(set(calls)) == starts and not any(Path(folder).exists() for folder in calls)
+    connection.leave(connection.start())
+    assert len(set(calls)) == 2 and not any(Path(folder).exists() for folder in calls)
 
 
 def test_a_clusters_trainings_are_launched(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import RayError
 
 from pipelines import metrics_log
-from pipelines.cluster.messages import Messages
+from pipelines.cluster.connection import Messages
 from pipelines.config import ChainConfig
 from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
@@ -59,7 +59,7 @@ def test_what_is_fitted_in_front_of_a_flow_is_shown(tmp_path):
 
 
 def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch):
-    monkeypatch.setattr("pipelines.cluster.messages.WAIT_S", 0.0)
+    monkeypatch.setattr("pipelines.cluster.connection.WAIT_S", 0.0)
     answers = iter([queue.Empty(), RayError("lost"), ("train", "key", 0.5, "half", "")])
     stopped, shown = threading.Event(), []
 

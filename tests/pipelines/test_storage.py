@@ -1,7 +1,6 @@
 """Stores of nodes that share no disk: what one made another finds, by a folder and by buckets."""
 
 import re
-import uuid
 
 import pytest
 
@@ -274,26 +273,6 @@ def test_nodes_know_their_store(node, monkeypatch, tmp_path):
         store.require_same_store(identity)
 
 
-def test_drivers_that_meet_at_a_new_bucket_share_it(node, monkeypatch):
-    """Each looks before the other has written its id."""
-    identities, look = {}, uuid.uuid4
-
-    def meanwhile():
-        monkeypatch.setattr(uuid, "uuid4", look)
-        node("two")
-        identities["two"] = store.identity()
-        node("one")
-        return look()
-
-    monkeypatch.setattr(uuid, "uuid4", meanwhile)
-    node("one")
-    identities["one"] = store.identity()
-    for name in ("one", "two"):
-        for identity in identities.values():
-            node(name)
-            store.require_same_store(identity)
-
-
 def test_a_storage_that_answers_is_left_alone(node, tmp_path):
     node("one")
     remote.check()
@@ -332,23 +311,15 @@ def test_a_missing_bucket_is_one_line(bucket, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EBFLOW_STORAGE", bucket.url.replace("ebflow-tests", "nowhere"))
-    with pytest.raises(BadInput, match="found no bucket nowhere, expected one that was made"):
+    with pytest.raises(BadInput, match="found .*nowhere.*, which is no bucket or folder"):
         remote.check()
 
 
 def test_a_file_as_storage_is_one_line(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/file")
-    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found the file "):
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found .*/file, which is no bucket"):
         remote.check()
-
-
-@pytest.mark.parametrize("place", ["store", "store/inner", "here/runs/density/digits", ""])
-def test_a_storage_is_apart_from_the_store_and_the_results(place, ebflow, home, monkeypatch):
-    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{home.parent / place}")
-    ended = ebflow("run", "density")
-    assert "EBFLOW_STORAGE: found file:///" in ended.refusal
-    assert ", expected a folder apart from /" in ended.refusal
 
 
 def test_a_cluster_needs_a_tracking_server(ebflow, home, monkeypatch):
