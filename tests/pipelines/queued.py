@@ -17,8 +17,8 @@ def begin(needs, body, *words):
     import ray
 
     from pipelines.engine import Stage
-    from pipelines.engine.tasks import ray_options
     from pipelines.engine.stages import Work
+    from pipelines.engine.tasks import ray_options
 
     options = ray_options(Work(Stage("any", needs=needs), None))
     return ray.remote(**options)(body).remote(*words)
