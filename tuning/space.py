@@ -120,8 +120,7 @@ def _architecture(suggest: Suggest, start: Training) -> Training:
         before = model_options(own)[option] if same else values[0]
         value = getattr(suggest, kind)(f"model.{option} of {name}", before, *values)
         if isinstance(model, Coupling) and option == "bins" and value != model.bins:
-            # These are for other couplings.
-            model = model.changed(bound=None, shift_activation=None)
+            model = model.changed(bound=None)  # it is for other couplings
         model = model.changed(**{option: value})
     return start.changed(model=model)
 

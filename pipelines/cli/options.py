@@ -12,7 +12,6 @@ from typing import Annotated, Any, Generic, Literal, TypedDict, TypeVar, Union
 import tyro
 from pydantic.fields import FieldInfo
 
-from pipelines.config.files import read
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import Section, kinds
 
@@ -36,10 +35,6 @@ class RunOptions(Generic[Typed]):
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
     typed: Annotated[Typed, tyro.conf.arg(name="")]
-
-    def in_file(self) -> dict[str, Any]:
-        """Returns the fields of the configuration file."""
-        return read(self.file) if self.file else {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import tyro
 from ebflow.errors import BadInput
 from pipelines.cli.options import RecipeOptions, RunOptions, Typed, typed
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
-from pipelines.config.files import checked, dump, merge, overlaid
+from pipelines.config.files import checked, dump, merge, overlaid, read
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
@@ -87,7 +87,7 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     Raises:
         BadInput: If there is no such file or data set, or a value is not allowed.
     """
-    in_file = options.in_file()
+    in_file = read(options.file)
     fields = merge(in_file, options.typed)
     try:
         data = checked(DataConfig, fields.get("data", {}))
@@ -122,13 +122,13 @@ def of_study(options: RunOptions, kind: type[Section]) -> Section:
 
     Options go over the configuration file, which goes over the defaults of the scale.
     """
-    in_file = options.in_file()
+    in_file = read(options.file)
     fields = merge(in_file, options.typed)
     if in_file.get("scale", fields.get("scale")) != fields.get("scale"):
         found = f"{fields['scale']} with {options.file}, which has scale {in_file['scale']}"
         raise BadInput(option="--scale", found=found, expected="one scale")
     scale = {name: fields[name] for name in ("scale",) if name in fields}
-    base = checked(kind, scale, options.file, in_file, options.typed)
+    base = checked(kind, scale, options.file, options.typed)
     return overlaid(base, in_file, options.file, options.typed)
 
 

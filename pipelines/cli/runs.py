@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SHOWN = ("test/nll", "test/bpd")
-COLOURS = {"FINISHED": "green", "RUNNING": "cyan", "FAILED": "red", "KILLED": "yellow"}
 ID_LENGTH = 6
 
 
@@ -94,7 +92,7 @@ def _table(runs: "Sequence[Run]", best_by: str | None) -> Table:
             label(run),
             tags.get("ebflow.data", ""),
             tags.get("ebflow.objective", tags.get("ebflow.experiment", "")),
-            Text(info.status.lower(), COLOURS.get(info.status, "default")),
+            info.status.lower(),
             *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
             info.run_id[:ID_LENGTH],
         )

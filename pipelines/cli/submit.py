@@ -7,7 +7,7 @@ import secrets
 import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
 
 DETACHED = 130
+RUNS = ("run ", "tune ")
 
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
@@ -46,6 +47,8 @@ chosen by their columns.
 
 def run(words: Sequence[str]) -> int:
     """Submits a pipeline and follows it; exits with the job's exit code."""
+    from pipelines.cli.main import COMMANDS, command
+
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
     parser.add_argument("--manifest", action="store_true")
@@ -55,25 +58,14 @@ def run(words: Sequence[str]) -> int:
         if rest[0].startswith("-"):
             return 0
     count = 1 + (rest[:1] == ["tune"])
+    pipeline = " ".join(rest[:count])
+    runs = {name.removeprefix("run "): name for name in COMMANDS if name.startswith(RUNS)}
+    if pipeline not in runs:
+        expected = f"one of {', '.join(runs)}"
+        raise BadInput(option="submit", found=f"pipeline {pipeline!r}", expected=expected)
     again = shlex.join(["ebflow", "submit", *words])
     carry_out = partial(_submit, address=ours.address, manifest=ours.manifest, again=again)
-    return _command(rest[:count])(rest[count:], carry_out=carry_out)
-
-
-def _command(pipeline: Sequence[str]) -> Callable[..., int]:
-    """Returns the function that runs a pipeline on this machine.
-
-    Raises:
-        BadInput: If there is no such pipeline.
-    """
-    from pipelines.cli.main import COMMANDS, command
-
-    known = {name.removeprefix("run "): name
-             for name in COMMANDS if name.startswith(("run ", "tune "))}  # fmt: skip
-    if " ".join(pipeline) not in known:
-        found = f"pipeline {' '.join(pipeline)!r}" if pipeline else "no pipeline"
-        raise BadInput(option="submit", found=found, expected=f"one of {', '.join(known)}")
-    return command(known[" ".join(pipeline)])
+    return command(runs[pipeline])(rest[count:], carry_out=carry_out)
 
 
 def _submit(

@@ -30,12 +30,14 @@ def dump(config: Section) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Returns the mapping in a YAML file.
+def read(path: Path | None) -> dict[str, Any]:
+    """Returns the mapping in a YAML file, which is empty without a file.
 
     Raises:
         BadInput: If the file cannot be read, or is no mapping in YAML.
     """
+    if path is None:
+        return {}
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -73,64 +75,55 @@ def overlaid(
     """Returns a configuration: typed options go over fields of a file, which go over the base.
 
     Raises:
-        BadInput: At the first wrong value, naming the option, or the file that has it.
+        BadInput: At the first wrong value. It names the option if that was typed, else the file.
     """
-    typed = {name: value for name, value in typed.items() if value != {}}
     fields = merge(base.model_dump(), merge(in_file, typed))
-    return checked(type(base), fields, file, in_file, typed)
+    return checked(type(base), fields, file, typed)
 
 
 def checked(
     kind: type[Configuration],
     fields: Mapping[str, Any],
     file: Path | None = None,
-    in_file: Mapping[str, Any] = NOTHING,
     typed: Mapping[str, Any] = NOTHING,
 ) -> Configuration:
     """Returns the configuration that has these fields; errors as in :func:`overlaid`."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise bad_input(error, kind, file, in_file, typed) from None
+        raise bad_input(error, kind, file, typed) from None
 
 
 def bad_input(
     error: ValidationError,
     kind: type[Section],
     file: Path | None = None,
-    in_file: Mapping[str, Any] = NOTHING,
     typed: Mapping[str, Any] = NOTHING,
 ) -> BadInput:
-    """Returns the first error of a configuration of a kind, as the error of an option or a key.
-
-    If options were typed, the error names the file only if the value is from the file.
-    """
+    """Returns the first error of a configuration of a kind, as the error of an option or a key."""
     first = error.errors(include_url=False)[0]
-    context, names = first.get("ctx", {}), list(_names(kind, first["loc"]))
-    if first["type"] == "union_tag_invalid":
-        names.append(context["discriminator"].strip("'"))
-        problem = BadInput(found=shown(context["tag"]), expected=context["expected_tags"])
+    cause, names = first.get("ctx", {}).get("error"), list(_names(kind, first["loc"]))
+    if isinstance(cause, BadInput):
+        problem = cause
+        names += cause.option.split(".")
     elif first["type"] == "extra_forbidden" and len(names) < len(first["loc"]):  # in a union
         found = f"{shown(first['input'])}, which {first['loc'][-2]} does not have"
         problem = BadInput(found=found, expected="no such option")
-    elif isinstance(context.get("error"), BadInput):
-        problem = context["error"]
-        names += problem.option.split(".")
     else:
         problem = BadInput(found=shown(first["input"]), hint=first["msg"])
     name = ".".join(names)
-    if file and (not typed or (_has(in_file, names) and not _has(typed, names))):
+    if file and not _has(typed, names):
         return replace(problem, file=file, option=name)
     return replace(problem, option=f"--{name.replace('_', '-')}")
 
 
 def _has(fields: object, names: Sequence[str]) -> bool:
-    """Returns True if nested dictionaries have a value of a field."""
+    """Returns True if nested dictionaries have a value of a field that is no section."""
     for name in names:
         if not isinstance(fields, Mapping) or name not in fields:
             return False
         fields = fields[name]
-    return True
+    return not isinstance(fields, Mapping)
 
 
 def _names(kind: type[Section], location: tuple[int | str, ...]) -> Iterator[str]:

@@ -25,8 +25,6 @@ class Model(Section):
 class Layers(Model):
     """Linear layers between learned monotone activations."""
 
-    alpha: float | None = Field(None, gt=0, lt=1)
-    """slope of the smooth leaky ReLU below 0"""
     residual: bool | None = None
     """smooth leaky ReLU in its residual form"""
     centred: bool | None = None
@@ -90,12 +88,8 @@ class Coupling(Networks):
     architecture: Literal["coupling"] = "coupling"
     activation: NetworkActivation | None = None
     """activation of the networks: swish, elu or leaky_relu"""
-    shift_activation: NetworkActivation | None = None
-    """activation of the networks for shifts; None: that of the others"""
     bound: float | None = Field(None, gt=0)
     """bound of the log-scales; None: free"""
-    norm: Literal["spectral", "weight"] | None = None
-    """dense layers: of spectral norm 1, or rows of trained lengths"""
     bins: int | None = Field(None, ge=2)
     """bins of the splines; None: affine"""
 

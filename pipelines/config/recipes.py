@@ -14,7 +14,6 @@ from pipelines.config import (
     DataConfig,
     Dense,
     DensityConfig,
-    Dsm,
     Likelihood,
     PreprocessConfig,
     TrainConfig,
@@ -67,18 +66,6 @@ def mnist9k_dense() -> DensityConfig:
     )
 
 
-def paper() -> DensityConfig:
-    """The published settings on images: plain DSM, RMSprop, no whitening, no anchor."""
-    return mnist9k_dense().changed(
-        name="paper",
-        preprocess=PreprocessConfig(normalize="none", scale=0.5),
-        model=Dense(activation="smooth_leaky_relu", depth=2, sign=-1, bias=1.0, calibrated=False),
-        objective=Dsm(sigma=1.0),
-        anchor=AnchorConfig(weight=0.0),
-        train={"optimizer": "rmsprop", "lr": 1e-4, "schedule": "constant", "warmup": 0.0},
-    )
-
-
 def configured(recipe: recipes.Recipe) -> DensityConfig:
     """Returns the configuration of a recipe of the library, within a time limit."""
     integers = {"max_seconds": 100, "threads": 2}
@@ -115,7 +102,6 @@ RECIPES: dict[str, Callable[[], DensityConfig]] = {
     "digits": digits,
     "mnist9k": mnist9k,
     "mnist9k_dense": mnist9k_dense,
-    "paper": paper,
     **{name: partial(typical, name) for name in LIBRARY},
 }
 

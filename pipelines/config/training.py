@@ -42,9 +42,6 @@ class TrainConfig(Section):
     """optimizer"""
     lr: float = Field(2e-3, gt=0)
     """learning rate"""
-    lr_width: int | None = Field(None, ge=1)
-    """columns or pixels D at which the rate is lr; at another D it is lr times √(lr-width / D);
-    None: lr at any D"""
     weight_decay: float = Field(0.0, ge=0)
     """weight decay; of adamw: of the networks inside layers only"""
     schedule: Literal["constant", "cosine", "multistep"] = "cosine"

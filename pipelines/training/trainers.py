@@ -1,6 +1,5 @@
 """From a configuration to a training."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -56,13 +55,12 @@ def build(
     new = isinstance(start, Preprocessing)
     flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
     flow.columns = _columns(dataset.manifest)
-    lr = train.lr * math.sqrt((train.lr_width or split.width) / split.width)
     optimizer = partial(adamw, flow) if train.optimizer == "adamw" else OPTIMIZERS[train.optimizer]
     return FlowTraining(
         flow,
         dataset,
         loss=_loss(config, flow.core),
-        optimizer=partial(optimizer, lr=lr, weight_decay=train.weight_decay),
+        optimizer=partial(optimizer, lr=train.lr, weight_decay=train.weight_decay),
         schedule=_schedule(train),
         decay=_decay(train),
         augment=augmentation(train.augment, train.noise, split.shape),

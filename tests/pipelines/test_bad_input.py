@@ -78,7 +78,7 @@ OPTIONS = {
         "--train.noise 0.5",
         "--train.noise: found 0.5 for data of 17 integer levels, expected 0",
     ),
-    "an option of coupling": ("--model.norm weight", "--model.norm: found 'weight', which dense"),
+    "an option of coupling": ("--model.bins 8", "--model.bins: found 8, which dense does not"),
     "misspelt option": ("--train.lrr 1", "Unrecognized options: --train.lrr, 1"),
     "stray word": ("digits", "Unrecognized options: digits"),
     "flag with a value": ("--force yes", "Unrecognized options: yes"),
@@ -126,9 +126,9 @@ FILES = {
     ),
     "not a choice": (
         "objective: {name: x}\n",
-        ", objective.name: found 'x', expected 'ml', ",
+        ", objective: found {'name': 'x'}. Input tag 'x' found using 'name' does not match any",
     ),
-    "a list for a name": ("objective: {name: [1]}\n", ", objective.name: found '[1]', expected"),
+    "a list for a name": ("objective: {name: [1]}\n", ", objective: found {'name': [1]}"),
     "half a ladder": (
         "objective: {name: dsm, levels: 2}\n",
         ", objective.sigma_end: found None with 2 levels, expected the noise of the last",

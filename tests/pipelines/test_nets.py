@@ -94,21 +94,13 @@ def test_open_options_are_the_recipe_and_set_ones_win():
     assert options(Dense()) == {"depth": 3, "activation": "spline"}
     leaky = {"activation": "smooth_leaky_relu", "depth": 2, "calibrated": False}
     assert options(Dense(depth=2, calibrated=False)) == leaky
-    assert options(Dense(alpha=0.5))["calibrated"]
+    assert options(Dense(residual=True))["calibrated"]
     normed = Convolutional(spectral_norm=True, residual=True)
     assert "calibrated" not in options(normed) and options(normed)["kernel_size"] == 3
 
 
 def test_rows_for_few_dimensions():
     assert built(Coupling(depth=2), (2,)).event_shape == (2,)
-
-
-def test_coupling_has_its_own_options():
-    made = built(Coupling(depth=1, shift_activation="elu"), (2,))
-    assert made.spec["options"]["shift_activation"] == "elu"
-    for norm in ("spectral", "weight"):
-        made = built(Coupling(depth=1, norm=norm), (2,))
-        assert made.spec["options"]["norm"] == norm
 
 
 @pytest.mark.parametrize(
@@ -121,10 +113,10 @@ def test_images_are_channels_first(shape, event):
 
 
 BAD = {
-    "shifts of splines": (
-        Coupling(bins=4, shift_activation="elu"),
+    "a bound of splines": (
+        Coupling(bins=4, bound=2.0),
         (2,),
-        "found coupling .*shift_activation: found 'elu', expected None with bins",
+        "found coupling .*bound: found 2.0, expected None with bins",
     ),
     "rows for images": (Glow(), (64,), "expected images of shape"),
     "an odd side": (

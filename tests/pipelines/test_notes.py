@@ -34,7 +34,7 @@ def test_a_title_says_each_thing_once():
     assert titled(config, "mnist9k") == "mnist9k · lazy_ml · convolutional-3"
     other = config.model_copy(update={"name": "mine"})
     assert titled(other, "mnist9k") == "mine · mnist9k · lazy_ml · convolutional-3"
-    assert titled(other, "paper") == "mine · mnist9k · lazy_ml · convolutional-3 · recipe paper"
+    assert titled(other, "wide") == "mine · mnist9k · lazy_ml · convolutional-3 · recipe wide"
 
 
 def test_what_runs_may_be_found_by():

@@ -128,12 +128,6 @@ def test_every_configuration_trains(fields, dataset):
     assert [event.step for event in events if event.kind == "log"] == [3, 6, 9, 12]
 
 
-def test_a_rate_for_a_width_falls_with_the_root_of_the_elements(dataset):
-    for options, expected in ({"lr_width": 256}, 2e-3), ({"lr_width": 16}, 5e-4), ({}, 1e-3):
-        train = SHORT.model_copy(update={"lr": 1e-3, **options})
-        assert build(Training(train=train), dataset).rates == [pytest.approx(expected)]
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory, tabular_file):
     folder = tmp_path_factory.mktemp("data") / "table"
