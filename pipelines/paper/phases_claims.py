@@ -76,27 +76,24 @@ def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
 
 
 def quantities(nets: pd.DataFrame) -> pd.DataFrame:
-    """Returns the quantities of a rule, per element and on validation rows."""
+    """Returns the quantities of a rule, per element and on validation rows.
+
+    All networks were measured at the same steps.
+    """
     early, over = f"after {EARLY[1]} steps", f"over {EARLY[1]} steps"
-    mass, mass_then = (_at(nets, "mass", step) for step in EARLY)
-    nll, nll_then = ((_at(nets, "nll", step) - nets["gaussian"]) / nets["width"] for step in EARLY)
+    looks = [list(nets["steps"].iloc[0]).index(step) for step in EARLY]
+    mass, mass_then = np.stack(nets["mass"])[:, looks].T
+    gaussian, width = nets["gaussian"].to_numpy(), nets["width"].to_numpy()
+    nll, nll_then = (np.stack(nets["nll"])[:, looks].T - gaussian) / width
     columns = {
         "squared latent mean at the start": mass,
         f"squared latent mean {early}": mass_then,
-        f"its growth {over}": mass_then / mass.clip(lower=LEAST),
+        f"its growth {over}": mass_then / np.maximum(mass, LEAST),
         "NLL above the Gaussian's at the start": nll,
         f"NLL above the Gaussian's {early}": nll_then,
         f"NLL's rise {over}": nll_then - nll,
     }
-    return pd.DataFrame(columns).fillna(MOST).clip(-MOST, MOST)
-
-
-def _at(nets: pd.DataFrame, name: str, step: int) -> pd.Series:
-    """Returns a measurement of every network at a look."""
-    looks = zip(nets[name], nets["steps"], strict=True)
-    return pd.Series(
-        [values[list(steps).index(step)] for values, steps in looks], nets.index, float
-    )
+    return pd.DataFrame(columns, nets.index).fillna(MOST).clip(-MOST, MOST)
 
 
 def map_cells(nets: pd.DataFrame) -> pd.DataFrame:

@@ -1,9 +1,8 @@
-r"""The time of a training step against D: dense networks and CNNs, every objective.
+"""The time of a training step against D: dense networks and CNNs, every objective.
 
-For large sizes a step takes about :math:`t = e^a D^b`: b is near 2 if matrix products of a batch
-dominate, and near 3 if factorizations do. A line is fitted to :math:`\log t = a + b \log D`. An
-objective with the smaller b overtakes the other at a *crossover*, here the least measured D from
-which on it is faster.
+A step grows about as D² if matrix products of a batch dominate, and as D³ if factorizations do. So
+one objective overtakes the other at a *crossover*, here the least measured D from which on it is
+faster.
 
 The stage ``runtime`` measures the steps on one network, beside this machine's peak. A step is
 loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn, round after
@@ -20,10 +19,8 @@ from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,14 +31,10 @@ from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
 from ebflow.randomness import RowGenerator, generator
 from pipelines.config.model import MODELS, Model
-from pipelines.paper.cell import NORMAL, Cell, Column, Experiment, Finished, Row
+from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.reporting.statistics import Confidence
 from pipelines.tracking.run import StageRun
 from pipelines.training import nets
-
-LEAST = 256
-"""The smallest D of the fit: below, a step has a minimum time that is no power of D."""
 
 Times = Mapping[int, float]
 """Step times in milliseconds by D."""
@@ -236,30 +229,15 @@ def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.D
     size = min(SHOWN[images], steps["size"].max())
     shown = steps.set_index("size").loc[size]
     times, exact_times = (dict(zip(one["size"], one["ms"], strict=True)) for one in (steps, exact))
-    fit, peak = exponent(times), shown["peak_fraction"]
-    alone = len(times) == 1 or objective == "ml"
+    peak, alone = shown["peak_fraction"], len(times) == 1 or objective == "ml"
     return {
         "labels": {"net": net, "images": images, "objective": objective},
         "published": PUBLISHED.get((net, size), {}).get(objective),
-        "exponent": fit and fit.value,
-        "exponent_se": fit and (fit.interval().high - fit.value) / NORMAL,
         "crossover": None if alone else crossover(times, exact_times),
         "time/step_ms": shown["ms"],
         "peak_percent": None if pd.isna(peak) else 100 * peak,
         "times": [list(pair) for pair in times.items()],
     }
-
-
-def exponent(times: Times) -> Confidence | None:
-    """Returns the exponent b; None below three sizes.
-
-    Its interval treats deviations from the line as independent noise, though some are curvature.
-    """
-    rows = [(size, ms) for size, ms in times.items() if size >= LEAST]
-    if len(rows) < 3:
-        return None
-    fit = stats.linregress(*np.log(rows).T)
-    return Confidence(float(fit.slope), float(fit.stderr), len(rows) - 2)
 
 
 def crossover(times: Times, reference: Times) -> int | None:
@@ -270,15 +248,13 @@ def crossover(times: Times, reference: Times) -> int | None:
 
 
 RUNTIME = Experiment(
-    about="step times: how they grow with D, from which D on they are below exact ML's",
-    legend="batches of 100, float32, fused Adam; ±: 95 %; cross: the least measured D from which "
-    "on a step is below ml's; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: "
-    f"16×16), of the measured peak, %; D^: of three sizes from D = {LEAST} on, which scale smoke "
-    "has not; paper: ms, read off its figure, on a GPU that is not stated",
+    about="step times, and from which D on they are below exact ML's",
+    legend="batches of 100, float32, fused Adam; cross: the least measured D from which on a step "
+    "is below ml's; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: 16×16), of "
+    "the measured peak, %; paper: ms, read off its figure, on a GPU that is not stated",
     uses=frozenset(("threads",)),
     cells=cells,
     columns=(
-        Column("exponent", "D^", 1),
         Column("crossover", "cross", 0),
         Column("peak_percent", "peak", 0),
         Column("time/step_ms", "ms", 1),
