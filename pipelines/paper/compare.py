@@ -6,7 +6,6 @@ Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, a
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ebflow.errors import NonFinite
@@ -71,45 +70,30 @@ def compare(
     ).save(config, run)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table: the rows with equal labels, one per seed."""
+def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of each line of a table, one per seed; the first lines are baselines.
 
-    rows: Sequence[Row]
-
-    @property
-    def first(self) -> Row:
-        """The row that stands for all: one that diverged, if there is one."""
-        return next((row for row in self.rows if "diverged" in row), self.rows[0])
-
-    def value(self, column: Column) -> Interval:
-        """Returns the mean with its 95 % interval over seeds, or over test rows of a single seed.
-
-        The ends are NaN if there is no interval, or if the column shows none.
-        """
-        values = [row.get(column.metric) for row in self.rows]
-        if None in values:
-            return UNKNOWN
-        value, low, high = student(values, overlap=self.first.get("overlap", 0.0)).interval()
-        error = self.first.get(f"{column.metric}_se")
-        if len(values) == 1 and error is not None:
-            low, high = value - NORMAL * error, value + NORMAL * error
-        return Interval(value, low, high) if column.interval else UNKNOWN._replace(value=value)
-
-    def cells(self, columns: Sequence[Column]) -> list[str]:
-        """Returns labels and values as text; "diverged" as the last value of one that diverged."""
-        texts = [plus_minus(self.value(column), column.digits) for column in columns]
-        if "diverged" in self.first:
-            texts[-1] = "diverged"
-        return [*self.first["labels"].values(), *texts]
-
-
-def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[Line]:
-    """Returns the lines of a table; the first ones are baselines, if a column has one."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    The first row of a line stands for all: it is one that diverged, if there is one.
+    """
+    lines: dict[tuple[str, ...], list[Row]] = {}
     for row in (*_baselines(columns, rows), *rows):
-        groups.setdefault(tuple(row["labels"].values()), []).append(row)
-    return [Line(group) for group in groups.values()]
+        lines.setdefault(tuple(row["labels"].values()), []).append(row)
+    return [sorted(line, key=lambda row: "diverged" not in row) for line in lines.values()]
+
+
+def value(line: Sequence[Row], column: Column) -> Interval:
+    """Returns the mean with its 95 % interval over seeds, or over test rows of a single seed.
+
+    The ends are NaN if there is no interval, or if the column shows none.
+    """
+    values = [row.get(column.metric) for row in line]
+    if None in values:
+        return UNKNOWN
+    mean, low, high = student(values, overlap=line[0].get("overlap", 0.0)).interval()
+    error = line[0].get(f"{column.metric}_se")
+    if len(values) == 1 and error is not None:
+        low, high = mean - NORMAL * error, mean + NORMAL * error
+    return Interval(mean, low, high) if column.interval else UNKNOWN._replace(value=mean)
 
 
 def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
@@ -129,17 +113,28 @@ def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
 def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     """Returns the numbers of all lines beside the published ones, without empty columns."""
     experiment = EXPERIMENTS[config.experiment]
-    lines = summarize(experiment.columns, rows)
     columns = [c for c in experiment.columns if any(row.get(c.metric) is not None for row in rows)]
     columns = columns or experiment.columns
-    headings = [*lines[0].first["labels"], *(column.heading for column in columns)]
-    cells = [line.cells(columns) for line in lines]
-    if any(row["published"] for row in rows):
-        headings.append("paper")
-        for texts, line in zip(cells, lines, strict=True):
-            number = line.first["published"]
-            texts.append("" if number is None else f"{number:.{columns[-1].digits}f}")
+    published = any(row["published"] for row in rows)
+    lines = summarize(experiment.columns, rows)
+    headings = [*lines[0][0]["labels"], *(column.heading for column in columns)]
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
     seeds = len({row["seed"] for row in rows})
     here = f"measured: {data}, scale {config.scale}, {machine()}, seeds: {seeds}"
-    return Table(experiment.about, headings, cells, f"{experiment.legend}.\n{here}.")
+    return Table(
+        experiment.about,
+        [*headings, "paper"] if published else headings,
+        [_texts(line, columns, published=published) for line in lines],
+        f"{experiment.legend}.\n{here}.",
+    )
+
+
+def _texts(line: Sequence[Row], columns: Sequence[Column], *, published: bool) -> list[str]:
+    """Returns labels and values; "diverged" is the last value of a line that diverged."""
+    first, texts = line[0], [plus_minus(value(line, one), one.digits) for one in columns]
+    if "diverged" in first:
+        texts[-1] = "diverged"
+    if published:
+        number = first["published"]
+        texts.append("" if number is None else f"{number:.{columns[-1].digits}f}")
+    return [*first["labels"].values(), *texts]

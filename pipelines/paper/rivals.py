@@ -5,7 +5,7 @@ table has the rate with the best mean validation NLL over seeds. For every metho
 exact one of the map from data to latent. Beside them stand densities of other packages, *peers*.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -49,52 +49,6 @@ def peer(
     )
     fitted = PeerConfig(name=name, seed=flow.seed, **options)
     return Cell(labels, fitted, flow.seed, flow.data, chain)
-
-
-def with_gains(
-    finished: Sequence[Finished], reference: Mapping[str, str], *shared: str
-) -> list[Row]:
-    """Returns the cells' rows, each with its gain over the cell with the labels ``reference``.
-
-    A cell shares the seed and the labels named ``shared`` with its reference.
-    """
-
-    def key(one: Finished) -> tuple[object, ...]:
-        return (one.cell.seed, *(one.cell.labels[name] for name in shared))
-
-    references = {
-        key(one): one for one in finished if reference.items() <= one.cell.labels.items()
-    }
-    return [one.compared(references.get(key(one))) for one in finished]
-
-
-def curves(rows: Sequence[Row], place: Callable[..., tuple[str, str]]) -> Captioned:
-    """Returns a figure of the first seed's best validation NLL so far against training seconds.
-
-    ``place`` maps the labels of a row to the title of its panel and the name of its line.
-    """
-    trainings: dict[str, dict[str, Sequence[Sequence[float]]]] = {}
-    for row in (row for row in rows if row["seed"] == rows[0]["seed"]):
-        title, name = place(*row["labels"].values())
-        trainings.setdefault(title, {})[name] = row["curve"]
-    count = len(trainings)
-    figure, axes = panels(count, 5 * count, 4.6, sharex=True, sharey=True, squeeze=False)
-    ends = []
-    for axis, (title, lines) in zip(axes[0], trainings.items(), strict=True):
-        for index, (name, points) in enumerate(lines.items()):
-            seconds, nll = np.array(points).T
-            best = np.minimum.accumulate(nll)
-            style = {"color": f"C{index % 10}", "ls": DASHES[index % len(DASHES)], "lw": 1.3}
-            axis.plot(seconds, best, label=name, **style)
-            ends.append(best[-1])
-        axis.set(title=title, xlabel="training (s)")
-        axis.legend(fontsize=7)
-    # The limits show the ends of trainings rather than their starts.
-    low, high = min(ends), float(np.quantile(ends, 0.8))
-    spread = max(high - low, 0.02 * abs(low), 1e-3)
-    axes[0, 0].set_ylim(low - 0.15 * spread, high + 1.5 * spread)
-    axes[0, 0].set_ylabel("validation NLL, best so far (nats)")
-    return figure, "Of the first seed: the best validation NLL so far."
 
 
 SECONDS = 10.0
@@ -167,21 +121,25 @@ def _flow(
 def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns one row per method, preprocessing and seed, at the rate that is best by validation.
 
-    A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data. The
-    mixture has rows of its own, so the rows of trainings do not name it as a baseline.
+    A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data of the
+    seed. The mixture has rows of its own, so the rows of trainings do not name it as a baseline.
     """
     nlls = pd.Series(
         {(*one.cell.labels.values(), one.cell.seed): one.row["best/val_nll"] for one in finished}
     )
     means = nlls.unstack().mean(axis=1, skipna=False).dropna()
     best = {*means.groupby(level=[0, 1]).idxmin()}
-    chosen = [one for one in finished if tuple(one.cell.labels.values()) in best]
-    gains = with_gains(chosen, {"method": "ml", "data": "white"})
+    chosen = {(*one.cell.labels.values(), one.cell.seed): one for one in finished}
+    chosen = {key: one for key, one in chosen.items() if key[:-1] in best}
+    exact = {seed: one for (*way, _, seed), one in chosen.items() if way == ["ml", "white"]}
     return [
-        {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-        | _costs(one)
-        for one, row in zip(chosen, gains, strict=True)
+        {**_without_mixture(one.compared(exact.get(seed))), **_costs(one)}
+        for (*_, seed), one in chosen.items()
     ]
+
+
+def _without_mixture(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
 
 
 def _costs(one: Finished) -> Row:
@@ -191,6 +149,32 @@ def _costs(one: Finished) -> Row:
     step = 1e3 * one.row["time/train_s"] / max(one.row["train/steps"], 1)
     error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
     return {"time/step_ms": step, "inverse/percent": None if error is None else 100 * error}
+
+
+def curves(rows: Sequence[Row]) -> Captioned:
+    """Returns a figure of the first seed's best validation NLL so far against training seconds."""
+    trainings: dict[str, dict[str, Sequence[Sequence[float]]]] = {}
+    for row in (row for row in rows if row["seed"] == rows[0]["seed"]):
+        method, data, _ = row["labels"].values()
+        trainings.setdefault(data, {})[method] = row["curve"]
+    count = len(trainings)
+    figure, axes = panels(count, 5 * count, 4.6, sharex=True, sharey=True, squeeze=False)
+    ends = []
+    for axis, (data, lines) in zip(axes[0], trainings.items(), strict=True):
+        for index, (method, points) in enumerate(lines.items()):
+            seconds, nll = np.array(points).T
+            best = np.minimum.accumulate(nll)
+            style = {"color": f"C{index % 10}", "ls": DASHES[index % len(DASHES)], "lw": 1.3}
+            axis.plot(seconds, best, label=method, **style)
+            ends.append(best[-1])
+        axis.set(title=f"{data} data", xlabel="training (s)")
+        axis.legend(fontsize=7)
+    # The limits show the ends of trainings rather than their starts.
+    low, high = min(ends), float(np.quantile(ends, 0.8))
+    spread = max(high - low, 0.02 * abs(low), 1e-3)
+    axes[0, 0].set_ylim(low - 0.15 * spread, high + 1.5 * spread)
+    axes[0, 0].set_ylabel("validation NLL, best so far (nats)")
+    return figure, "Of the first seed: the best validation NLL so far."
 
 
 RIVALS = Experiment(
@@ -210,7 +194,5 @@ RIVALS = Experiment(
         Column("gain", "gain", 2),
     ),
     rows=rows,
-    figures=lambda rows, finished: {
-        "rivals": curves(rows, lambda method, data, lr: (f"{data} data", method))
-    },
+    figures=lambda rows, finished: {"rivals": curves(rows)},
 )

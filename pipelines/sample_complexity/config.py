@@ -64,20 +64,25 @@ class LearnersConfig(Section):
     levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
 
 
-class DistributionConfig(Section):
-    """A distribution fitted to images, and the denoisers that learn it."""
+class Denoising(Section):
+    """Denoisers that learn a distribution fitted to images, and their samples."""
 
-    name: Name = Field("digits", description="the distribution")
-    etas: Shares = Field((0.0005, 0.005, 0.05), description="weights η of a mode that is added")
     sizes: Counts = Field((100, 1000, 10_000, 100_000), min_length=2, description="samples m")
-    seeds: int = Field(8, ge=1, description="training sets")
-    cell_seeds: int = Field(4, ge=1, description="training sets per stage")
     width: int = Field(128, ge=1, description="width of the residual networks")
     blocks: int = Field(3, ge=1, description="blocks of the residual networks")
     lengths: Counts = Field((300, 1000, 3000), min_length=2, description=LENGTHS)
     batch: int = Field(64, ge=1, description="samples per step")
     samples: int = Field(1000, ge=100, description="samples of each network")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
+
+
+class DistributionConfig(Denoising):
+    """A distribution fitted to images, and the denoisers that learn it."""
+
+    name: Name = Field("digits", description="the distribution")
+    etas: Shares = Field((0.0005, 0.005, 0.05), description="weights η of a mode that is added")
+    seeds: int = Field(8, ge=1, description="training sets")
+    cell_seeds: int = Field(4, ge=1, description="training sets per stage")
 
 
 class ComplexityConfig(Section):
@@ -183,7 +188,7 @@ class SamplerCell(LearnerCell):
     levels: int
 
 
-class DenoiserCell(Cell):
+class DenoiserCell(Denoising, Cell):
     """Networks for all noise levels of a distribution fitted to images.
 
     ``eta`` is the weight of a mode that is added; 0: none.
@@ -191,13 +196,6 @@ class DenoiserCell(Cell):
 
     distribution: Name
     eta: float
-    sizes: tuple[int, ...]
-    width: int
-    blocks: int
-    lengths: tuple[int, ...]
-    batch: int
-    samples: int
-    levels: int
 
 
 def cells(config: ComplexityConfig) -> list[Cell]:
@@ -220,7 +218,7 @@ def _parts(count: int, size: int) -> list[dict[str, int]]:
 
 def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
     options = config.distribution
-    common = options.model_dump(include={*DenoiserCell.model_fields} - {"count"})
+    common = options.model_dump(include={*Denoising.model_fields})
     for eta, part in product((0.0, *options.etas), _parts(options.seeds, options.cell_seeds)):
         yield DenoiserCell(seed=config.seed, distribution=options.name, eta=eta, **common, **part)
 
@@ -260,14 +258,10 @@ def _rarities(config: ComplexityConfig) -> list[float]:
     return [x for x in config.grid.rarities if x != 1 and x * usual < DELTAS[-1]]
 
 
-TITLED = ("distribution", "ratio", "size", "width", "depth", "rarity", "eta", "noise",
-          "panel", "first")  # fmt: skip
-"""Fields in which cells of one kind differ."""
-
-
 def title(cell: Cell) -> str:
-    """Returns the kind of a cell and its values, as ``network, ratio 8, …, first 10``."""
-    values = {name: getattr(cell, name, None) for name in TITLED}
-    texts = (f"{name} {value if isinstance(value, str) else f'{value:g}'}"
-             for name, value in values.items() if value is not None)  # fmt: skip
-    return ", ".join([type(cell).__name__.removesuffix("Cell").lower(), *texts])
+    """Returns the kind of a cell and its single values, as ``network, first 10, ratio 8.0, …``."""
+    kind = type(cell).__name__.removesuffix("Cell").lower()
+    values = cell.model_dump(exclude={"seed", "count", "batch"}).items()
+    return ", ".join(
+        [kind, *(f"{name} {value}" for name, value in values if not isinstance(value, tuple))]
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.config import ClusterConfig
 from pipelines.paper.cell import Column, Finished
-from pipelines.paper.compare import EXPERIMENTS, headline, summarize
+from pipelines.paper.compare import EXPERIMENTS, headline, summarize, value
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import check, compare
 from pipelines.reporting.terminal import table, terminal
@@ -246,10 +246,10 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
     ]
     column = Column("test/nll", "NLL")
     first, second, line = summarize((column,), made)
-    assert (first.first["labels"]["net"], first.value(column).value) == ("Gaussian", 9.0)
-    assert (second.first["labels"]["net"], second.value(column).value) == ("mixture", 4.0)
-    assert len(line.rows) == 3 and line.value(column).value == 2.0
-    assert line.value(column).high == pytest.approx(2.0 + 4.302653 / math.sqrt(3))
+    assert (first[0]["labels"]["net"], value(first, column).value) == ("Gaussian", 9.0)
+    assert (second[0]["labels"]["net"], value(second, column).value) == ("mixture", 4.0)
+    assert len(line) == 3 and value(line, column).value == 2.0
+    assert value(line, column).high == pytest.approx(2.0 + 4.302653 / math.sqrt(3))
 
 
 def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper import peer as peers
 from pipelines.paper.cell import Finished
-from pipelines.paper.compare import EXPERIMENTS, summarize
+from pipelines.paper.compare import EXPERIMENTS, summarize, value
 from pipelines.paper.config import PaperConfig, PeerConfig
 from pipelines.paper.graph import check
 from pipelines.paper.peer import Preprocessed, fit
@@ -106,7 +106,7 @@ def test_a_method_is_told_at_the_rate_that_is_best_by_validation(made):
     assert best["curve"] == [[0, pytest.approx(5.1)], [1, pytest.approx(4.1)]]
     json.dumps(rows)
     assert set(RIVALS.figures(rows, made)) == {"rivals"}
-    names = [line.first["labels"]["method"] for line in summarize(RIVALS.columns, rows)]
+    names = [line[0]["labels"]["method"] for line in summarize(RIVALS.columns, rows)]
     assert names.count("Gaussian") == names.count("gmm") == 1 and "mixture" not in names
 
 
@@ -127,9 +127,9 @@ def test_one_seed_has_the_interval_of_its_rows(made):
     first = [one for one in made if one.cell.seed == 0]
     gaussian, line, *_ = summarize(RIVALS.columns, RIVALS.rows(first))
     seconds, *_, nll, _ = RIVALS.columns
-    assert gaussian.value(nll).value == 9.0
-    assert line.value(nll) == (5.0, pytest.approx(4.804), pytest.approx(5.196))
-    assert math.isnan(line.value(seconds).high)
+    assert value(gaussian, nll).value == 9.0
+    assert value(line, nll) == (5.0, pytest.approx(4.804), pytest.approx(5.196))
+    assert math.isnan(value(line, seconds).high)
 
 
 def tables_of(tmp_path, *ours, theirs):
@@ -163,8 +163,8 @@ def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
     assert seeds == 4 * [0] + 4 * [1]
     (lead,) = (column for column in TABLES.columns if column.metric == "lead")
     line = summarize(TABLES.columns, rows)[0]
-    leads, overlap = [row["lead"] for row in line.rows], 4 / 32
-    assert line.value(lead) == student(leads, overlap=overlap).interval()
+    leads, overlap = [row["lead"] for row in line], 4 / 32
+    assert value(line, lead) == student(leads, overlap=overlap).interval()
 
 
 def test_peers_dequantize_as_the_recipe_does_and_leave_tails(tabular_file):
