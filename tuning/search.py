@@ -7,7 +7,6 @@ Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar, 2018), arXiv:1810.05934
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,17 +27,7 @@ from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.space import first_points
-from tuning.trials import (
-    DEFAULT,
-    TRIALS,
-    Outcome,
-    TrialRuns,
-    explain,
-    outcome,
-    propose,
-    save,
-    train,
-)
+from tuning.trials import TRIALS, TrialRuns, propose, save, train
 
 EXPERIMENT = "tune"
 """The name of Ray Tune's experiment, a folder in that of the stage's work."""
@@ -65,14 +54,19 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     checkpoints. Proposals depend on the seed and on the results of earlier trials.
 
     Raises:
-        StageFailed: As :func:`outcomes`.
+        StageFailed: If no trial has started, or every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     TrialRuns.search, TrialRuns.config = run, config
-    results = _tuner(config, data, run).fit()
-    trials = outcomes(config, list(results))
+    _tuner(config, data, run).fit()
+    trials = sorted(TrialRuns.outcomes, key=lambda trial: trial.number)
+    if not trials:
+        seconds = f"{config.search.time_budget:g} s"
+        raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
+    if all(trial.reason for trial in trials):
+        raise StageFailed(f"every trial failed, the first: {trials[0].reason}")
     save(run.output, trials)
     states = Counter(trial.state for trial in trials)
     run.log_metrics({f"trials/{state}": count for state, count in sorted(states.items())})
@@ -130,26 +124,6 @@ def searcher(config: TuneConfig) -> OptunaSearch:
             constant_liar=True,
         ),
     )
-
-
-def outcomes(config: TuneConfig, results: Sequence[tune.Result]) -> list[Outcome]:
-    """Returns the outcomes of the trials that have reported, by their numbers.
-
-    Raises:
-        StageFailed: If no trial has started, every trial failed, or the default has not reported.
-    """
-    reported = [one for one in results if one.config]
-    trials = [outcome(config.start, r.config, r.metrics, explain(r.error)) for r in reported]
-    reasons = [trial.reason for trial in trials]
-    reasons += [explain(one.error) for one in results if one.error and not one.config]
-    if not reasons:
-        seconds = f"{config.search.time_budget:g} s"
-        raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
-    if all(reasons):
-        raise StageFailed(f"every trial failed, the first: {reasons[0]}")
-    if all(trial.number != DEFAULT for trial in trials):
-        raise StageFailed("the trial of the default, to which others are compared, never reported")
-    return sorted(trials, key=lambda trial: trial.number)
 
 
 def trial_needs(training: Training) -> Needs:

@@ -128,10 +128,12 @@ class TrialRuns(tune.Callback):
     Attributes:
         search: The run of the search.
         config: Its configuration.
+        outcomes: The outcomes of the trials that have started, at the end of the search.
     """
 
     search: ClassVar[StageRun]
     config: ClassVar[TuneConfig]
+    outcomes: ClassVar[list["Outcome"]]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
         """Creates the run of a trial, or resumes it."""
@@ -156,6 +158,8 @@ class TrialRuns(tune.Callback):
         """Ends the runs of all trials: those that failed, or ran until the time was up, too."""
         for trial in trials:
             self._end(trial)
+        started = [one for one in trials if one.status == Trial.ERROR or "nll" in one.last_result]
+        TrialRuns.outcomes = [outcome(self.config.start, trial) for trial in started]
 
     def _create(self, trial: Trial) -> StageRun:
         number, fields = trial.config["number"], trial.config["training"]
@@ -171,8 +175,7 @@ class TrialRuns(tune.Callback):
         run = find(self.search, trial.trial_id)
         if run is None:  # the trial has never started
             return
-        error = explain(trial.get_pickled_error()) if trial.status == Trial.ERROR else ""
-        ended = outcome(self.config.start, trial.config, trial.last_result, error)
+        ended = outcome(self.config.start, trial)
         # A trial does not wait for MLflow, which may be away when it ends.
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
@@ -225,23 +228,22 @@ class Outcome:
         return "default" if self.number == DEFAULT else f"trial {self.number}"
 
 
-def outcome(
-    base: Training, config: Mapping[str, Any], metrics: Mapping[str, Any], error: str
-) -> Outcome:
-    """Returns the outcome of a trial, from its ``config`` in Ray Tune and its last report."""
-    last = {**START, **metrics}
-    reason = error or last["reason"]
+def outcome(base: Training, trial: Trial) -> Outcome:
+    """Returns the outcome of a trial of Ray Tune; ``base`` is the training of the default."""
+    last = {**START, **trial.last_result}
+    error = trial.get_pickled_error() if trial.status == Trial.ERROR else None
+    reason = last["reason"] if error is None else str(failure(error))
     return Outcome(
-        number=config["number"],
+        number=trial.config["number"],
         state=FAILED if reason else _state(last),
         nll=last["nll"] if math.isfinite(last["nll"]) else None,
         step=last["step"],
         seconds=last["seconds"],
         share=last["share"],
         reason=reason,
-        changes=changes(base, Training.model_validate(config["training"])),
-        params={name: value for name, value in config.items() if name not in OWN},
-        training=config["training"],
+        changes=changes(base, Training.model_validate(trial.config["training"])),
+        params={name: value for name, value in trial.config.items() if name not in OWN},
+        training=trial.config["training"],
     )
 
 
@@ -249,11 +251,6 @@ def _state(last: Mapping[str, Any]) -> str:
     if not last.get("done"):
         return STOPPED
     return FINISHED if last["share"] >= 1 else PRUNED
-
-
-def explain(error: BaseException | None) -> str:
-    """Returns why a trial failed, in one line; empty without an error."""
-    return "" if error is None else str(failure(error))
 
 
 def save(folder: Path, trials: Sequence[Outcome]) -> None:

@@ -1,5 +1,7 @@
 """The result of a search: its tables, and Optuna's figures of trials with unlike parameters."""
 
+from types import SimpleNamespace
+
 import optuna
 import pytest
 from pandas import DataFrame
@@ -23,9 +25,14 @@ def trials():
         proposal = propose(asked, CONFIG.start, CONFIG.search)
         share = 1.0 if number % 3 else 0.5
         metrics = {"nll": 50.0 + (5 * number) % 7, "share": share, "done": True}
-        found.append(outcome(CONFIG.start, asked.params | proposal, metrics, ""))
+        found.append(ended(asked.params | proposal, metrics))
     failed = propose(study.ask(), CONFIG.start, CONFIG.search)
-    return [*found, outcome(CONFIG.start, failed, {}, "out of memory")]
+    return [*found, ended(failed, {"reason": "out of memory"})]
+
+
+def ended(config, metrics):
+    trial = SimpleNamespace(config=config, last_result=metrics, status="TERMINATED")
+    return outcome(CONFIG.start, trial)
 
 
 def test_the_states_of_trials(trials):

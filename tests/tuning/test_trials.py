@@ -1,5 +1,6 @@
 """Trials: their number at a time, their reports, and what is wrong if there are none."""
 
+import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
-from tuning.search import concurrency, outcomes, search, trial_needs
+from tuning.search import concurrency, search, trial_needs
 from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, train
 
 from ..pipelines.untracked import Untracked
@@ -57,46 +58,52 @@ def test_a_driver_leaves_the_cpus_to_its_workers():
     assert trial_needs(searched(2, workers=2).start)["CPU"] == 0
 
 
-def unknown(**more):
-    return SimpleNamespace(config=None, metrics={}, error=None, **more)
+def ended(number=0, error=None, **metrics):
+    """Returns a trial of Ray Tune."""
+    return SimpleNamespace(
+        trial_id=str(number),
+        config={"number": number, "training": TuneConfig().start.model_dump(mode="json")},
+        status="TERMINATED" if error is None else "ERROR",
+        last_result=metrics,
+        get_pickled_error=lambda: error,
+    )
 
 
-@pytest.mark.parametrize("results", [[], [unknown()]], ids=["none", "one in the queue"])
-def test_a_time_in_which_no_trial_starts_is_one_line(results):
-    config = TuneConfig(search=SearchConfig(time_budget=0.5))
+@pytest.fixture
+def searching(monkeypatch, tmp_path):
+    """Runs a search whose trials end as the trials that it is called with."""
+
+    def run(*trials, **options):
+        def fit():
+            folders.append(Path.cwd())
+            TrialRuns().on_experiment_end(trials)
+
+        monkeypatch.setattr("tuning.search._tuner", lambda *words: SimpleNamespace(fit=fit))
+        monkeypatch.setattr("tuning.search.Manifest", Mock())
+        monkeypatch.setattr(TrialRuns, "_end", lambda self, trial: None)
+        folders, config = [], TuneConfig(search=SearchConfig(**options))
+        search(config, tmp_path, run=Untracked(tmp_path, tmp_path))
+        return folders
+
+    return run
+
+
+@pytest.mark.parametrize("trials", [[], [ended(trial_id="0")]], ids=["none", "one in the queue"])
+def test_a_time_in_which_no_trial_starts_is_one_line(searching, trials):
     with pytest.raises(StageFailed, match="no trial started within --time-budget 0.5 s"):
-        outcomes(config, results)
+        searching(*trials, time_budget=0.5)
 
 
-def test_if_every_trial_failed_the_first_reason_is_raised():
-    lost = SimpleNamespace(config=None, metrics={}, error=RuntimeError("disk full"))
+def test_if_every_trial_failed_the_first_reason_is_raised(searching):
+    diverged = ended(1, nll=math.inf, reason="step 4: the loss is nan")
     with pytest.raises(StageFailed, match="every trial failed, the first: .*disk full"):
-        outcomes(TuneConfig(), [lost])
+        searching(diverged, ended(0, RuntimeError("disk full")))
 
 
-def test_a_search_whose_default_never_reported_is_not_finished():
-    config = TuneConfig()
-    fields = {"number": 1, "training": config.start.model_dump(mode="json")}
-    ended = SimpleNamespace(config=fields, metrics={"nll": 1.0, "share": 1.0}, error=None)
-    with pytest.raises(StageFailed, match="the trial of the default"):
-        outcomes(config, [ended])
-
-
-def test_a_search_stays_in_its_working_directory(monkeypatch, tmp_path):
+def test_a_search_stays_in_its_working_directory(searching):
     """Other stages share its process."""
-    folders, config = [], TuneConfig()
-    fields = {"number": 0, "training": config.start.model_dump(mode="json")}
-    ended = SimpleNamespace(config=fields, metrics={"nll": 1.0, "share": 1.0}, error=None)
-
-    def fit():
-        folders.append(Path.cwd())
-        return [ended]
-
-    monkeypatch.setattr("tuning.search._tuner", lambda *words: SimpleNamespace(fit=fit))
-    monkeypatch.setattr("tuning.search.Manifest", Mock())
     before = Path.cwd()
-    search(config, tmp_path, run=Untracked(tmp_path, tmp_path))
-    assert [*folders, Path.cwd()] == [before, before]
+    assert [*searching(ended(nll=1.0, share=1.0)), Path.cwd()] == [before, before]
 
 
 def validated(step, nll):
@@ -118,7 +125,7 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/bucket")
     work, completed = store.home() / "work", []
-    file = work / TRIALS / "one" / metrics_log.FILE
+    file = work / TRIALS / "1" / metrics_log.FILE
     file.parent.mkdir(parents=True)
     metrics_log.append(file, [validated(1, 5.0), validated(2, 4.0)])
     store.upload(file)
@@ -128,10 +135,7 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "config", TuneConfig(), raising=False)
-    fields = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
-    trial = SimpleNamespace(trial_id="one", config=fields, status="TERMINATED", last_result={},
-                            get_pickled_error=lambda: None)  # fmt: skip
-    TrialRuns().on_trial_complete(trial)
+    TrialRuns().on_trial_complete(ended(1))
     assert [row["step"] for row in completed] == [1, 2]
 
 
@@ -151,7 +155,7 @@ def test_a_diverged_trial_keeps_its_step_and_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "fit", fit)
     proposal = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
     train(proposal, data=tmp_path, work=tmp_path / "work", search=None)
-    found = outcome(TuneConfig().start, proposal, reports[-1], "")
+    found = outcome(TuneConfig().start, ended(1, **reports[-1]))
     assert (found.state, found.nll, found.step, found.seconds) == (FAILED, None, 3, 3.0)
     assert "step 4: the loss is nan" in found.reason
 
@@ -178,24 +182,18 @@ def test_a_trial_that_ended_without_mlflow_is_completed_by_the_search(tracking_h
     tracker = connect("tests", "key")
     search = StageRun(tracker.client, tracker.start("search", {}))
     search.work = tracking_home
-    folder = tracking_home / trials.TRIALS / "a"
+    folder = tracking_home / trials.TRIALS / "0"
     folder.mkdir(parents=True)
     metrics_log.append(
         folder / metrics_log.FILE, [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
     )
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "config", searched(), raising=False)
-    fields = {"number": 0, "training": searched().start.model_dump(mode="json")}
-    trial = SimpleNamespace(
-        trial_id="a",
-        config=fields,
-        status="TERMINATED",
-        last_result={"nll": 2.0, "share": 1.0, "done": True},
-    )
+    trial = ended(nll=2.0, share=1.0, done=True)
     callback = TrialRuns()
     callback.on_trial_start(trial=trial)
     callback.on_trial_complete(trial=trial)
-    run = trials.find(search, "a")
+    run = trials.find(search, "0")
     found = tracker.client.get_run(run.id)
     assert (found.info.status, found.data.metrics["val/nll"]) == ("FINISHED", 2.0)
 
