@@ -34,7 +34,7 @@ from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.space import Suggest, space
-from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load, trainings, whole
+from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load, retraining, trainings
 
 SPLITS = {"select": "selection", "test": "test"}
 """Splits of the rows that no trial sees: the first decides the winner, the other compares it."""
@@ -82,7 +82,7 @@ def _score(evaluation: Sequence[Path] | str) -> dict[str, Any]:
 def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
     """Returns the user's configuration with the winner's options; it holds out no selection."""
     names = set(Training.model_fields) - {"seed", "cluster"}
-    options = {name: getattr(whole(base, winner), name) for name in names}
+    options = {name: getattr(retraining(base, winner), name) for name in names}
     return base.changed(**options, data={"selection": None}, name=f"{base.name}-best")
 
 
@@ -237,19 +237,19 @@ def _all_trials(trials: Sequence[Outcome]) -> Table:
 
 def plots(config: TuneConfig, trials: Sequence[Outcome]) -> Iterator[Plot]:
     """Yields Optuna's history and, if trials differ, importances and slices."""
-    known = study(config, trials)
-    values = {trial.value for trial in known.get_trials()} - {None}
-    roomy = pyplot.rc_context({"figure.constrained_layout.use": True})
-    with roomy, warnings.catch_warnings():
+    study = _study(config, trials)
+    values = {trial.value for trial in study.get_trials()} - {None}
+    layout = pyplot.rc_context({"figure.constrained_layout.use": True})
+    with layout, warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if values:
-            axes = plotting.plot_optimization_history(known, target_name=NLL)
+            axes = plotting.plot_optimization_history(study, target_name=NLL)
             yield _plot("history", axes, "Validation NLL by trial; gray trials ended early.")
         if len(values) >= SHOWN:
-            axes = plotting.plot_param_importances(known, target_name=NLL)
+            axes = plotting.plot_param_importances(study, target_name=NLL)
             yield _plot("importance", axes, "Shares of the variance of the NLL (PED-ANOVA).")
-            names = [*get_param_importances(known)][:SHOWN]
-            axes = plotting.plot_slice(known, names, target_name=NLL)
+            names = [*get_param_importances(study)][:SHOWN]
+            axes = plotting.plot_slice(study, names, target_name=NLL)
             yield _plot("slices", axes, "Validation NLL by the values of parameters.")
 
 
@@ -259,11 +259,11 @@ def _plot(name: str, axes: Any, caption: str) -> Plot:  # noqa: ANN401
     return Plot(name, figure, caption, name)
 
 
-def study(config: TuneConfig, trials: Sequence[Outcome]) -> Study:
+def _study(config: TuneConfig, trials: Sequence[Outcome]) -> Study:
     """Returns the trials as a study of Optuna."""
-    created = optuna.create_study()
-    created.add_trials([_frozen(config, trial) for trial in trials])
-    return created
+    study = optuna.create_study()
+    study.add_trials([_frozen(config, trial) for trial in trials])
+    return study
 
 
 def _frozen(config: TuneConfig, trial: Outcome) -> FrozenTrial:

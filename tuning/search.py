@@ -76,8 +76,8 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
 def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     """Returns a new experiment of Ray Tune, or the one that was interrupted."""
     needs = {kind.lower(): amount for kind, amount in trial_needs(config.start).items()}
-    one = partial(train, data=data, work=run.work / TRIALS, search=run)
-    trainable = tune.with_resources(one, needs)
+    bound = partial(train, data=data, work=run.work / TRIALS, search=run)
+    trainable = tune.with_resources(bound, needs)
     folder = run.work / EXPERIMENT
     if any(folder.glob(STATE)):
         return tune.Tuner.restore(str(folder), trainable, resume_errored=True)

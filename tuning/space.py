@@ -27,15 +27,12 @@ class Suggest:
     Parameters have the names of the options that they set.
 
     Attributes:
-        subject: The subject of the next parameters.
         params: The value of each parameter, by its name.
-        names: The names of the parameters, by their subject.
     """
 
     def __init__(self, trial: BaseTrial | None = None) -> None:
-        self.trial, self.subject = trial, ""
+        self.trial = trial
         self.params: dict[str, Any] = {}
-        self.names: dict[str, list[str]] = {}
 
     def number(self, name: str, own: float, low: float, high: float) -> float:
         """Returns a number whose logarithm is uniform; a whole number if the default's is."""
@@ -59,7 +56,6 @@ class Suggest:
     def _ask(self, method: str, name: str, own: Any, **range: Any) -> Any:  # noqa: ANN401
         value = own if self.trial is None else getattr(self.trial, method)(name, **range)
         self.params[name] = value
-        self.names.setdefault(self.subject, []).append(name)
         return value
 
 
@@ -218,7 +214,6 @@ def space(suggest: Suggest, base: Training, search: SearchConfig) -> Training:
     training = base
     for name, subject in SUBJECTS.items():
         if name in search.over:
-            suggest.subject = name
             training = subject(suggest, training)
     return Training.model_validate(training.model_dump())
 
@@ -229,11 +224,19 @@ def first_points(base: Training, search: SearchConfig) -> list[dict[str, Any]]:
     The first trial is the base. Each of the others leaves one subject to Optuna: random values of
     all subjects at once are rarely as good as a base that somebody has chosen.
     """
-    suggest = Suggest()
-    space(suggest, base, search)
-    turns = itertools.islice(itertools.cycle(suggest.names.values()), search.random - 1)
+    default = _params(base, search)
+    chosen = (name for name in SUBJECTS if name in search.over)
+    subjects = [_params(base, search.changed(over=(name,))) for name in chosen]
+    turns = itertools.islice(itertools.cycle(filter(None, subjects)), search.random - 1)
     others = [
-        {name: value for name, value in suggest.params.items() if name not in sampled}
+        {name: value for name, value in default.items() if name not in sampled}
         for sampled in turns
     ]
-    return [suggest.params, *others]
+    return [default, *others]
+
+
+def _params(base: Training, search: SearchConfig) -> dict[str, Any]:
+    """Returns the parameters of the base and their values."""
+    suggest = Suggest()
+    space(suggest, base, search)
+    return suggest.params

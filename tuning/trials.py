@@ -268,7 +268,7 @@ def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, 
     finished = [trial for trial in trials if trial.state == FINISHED and trial.number != DEFAULT]
     best = sorted(finished, key=lambda trial: (trial.nll, trial.number))[: config.search.top]
     chosen = {DEFAULT: config.base.training}
-    chosen |= {trial.number: whole(config.base, trial) for trial in best}
+    chosen |= {trial.number: retraining(config.base, trial) for trial in best}
     first = config.base.seed + 1
     return {
         (number, seed): training.changed(seed=seed).once
@@ -277,7 +277,7 @@ def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, 
     }
 
 
-def whole(base: DensityConfig, trial: Outcome) -> Training:
+def retraining(base: DensityConfig, trial: Outcome) -> Training:
     """Returns the training of a trial, validated as often as the user's own."""
     training = Training.model_validate(trial.training)
     return training.changed(train={"validate_every": base.train.validate_every})

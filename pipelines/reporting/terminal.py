@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -42,48 +41,14 @@ def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], *, wrap: bool
     return grid
 
 
-@dataclass
-class Stage:
-    """The jobs of a stage.
-
-    Attributes:
-        bar: Its bar.
-        shares: The share that is done of each unfinished job, by its key; None: it is queued.
-        done: The number of finished jobs.
-        text: The latest message of a job.
-        started: The time at which the first job started.
-    """
-
-    bar: TaskID
-    shares: dict[str, float | None] = field(default_factory=dict)
-    done: int = 0
-    text: str = ""
-    started: float | None = None
-
-    @property
-    def count(self) -> int:
-        """The number of jobs."""
-        return self.done + len(self.shares)
-
-    @property
-    def share(self) -> float:
-        """The share of the stage's work that is done."""
-        return (self.done + sum(filter(None, self.shares.values()))) / self.count
-
-    @property
-    def news(self) -> str:
-        """The message of its only job, or how many of its jobs are done."""
-        queued = sum(share is None for share in self.shares.values())
-        if self.count > 1:
-            return f"{self.done} of {self.count} done" + (f", {queued} queued" if queued else "")
-        return "queued" if queued else self.text
-
-
 class Progress:
     """Shows the running stages: bars on a terminal, plain lines elsewhere. Threads may call it.
 
     Arguments:
         console: The console to print to.
+
+    Attributes:
+        shares: By stage and job the share that is done; None: the job is queued.
     """
 
     def __init__(self, console: Console) -> None:
@@ -96,7 +61,8 @@ class Progress:
             TextColumn("{task.fields[news]}", markup=False),
         )
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
-        self.stages: dict[str, Stage] = {}
+        self.tasks: dict[str, TaskID] = {}
+        self.shares: dict[str, dict[str, float | None]] = {}
         self.lock = threading.RLock()
         self.printed, self.line = time.monotonic(), ""
 
@@ -120,43 +86,50 @@ class Progress:
         if note:
             self.note(stage, note)
         with self.lock:
-            if key in self.stages[stage].shares:  # else it ended before its last message came
+            if self.shares[stage][key] != 1:  # a message may arrive after the job's end
                 self._show(stage, key, share, text)
-
-    def _show(self, name: str, key: str, share: float | None, text: str = "") -> None:
-        with self.lock:
-            if name not in self.stages:
-                self.stages[name] = Stage(self.bars.add_task(name, total=None, news=""))
-            stage = self.stages[name]
-            if share is not None and stage.shares.get(key) is None:
-                stage.started = stage.started or time.monotonic()
-                self._line(f"{name}: started")
-            stage.shares[key], stage.text = share, text
-            self._update(stage)
-            line = f"{name}: {stage.share:4.0%}  {stage.news}"
-            if text and line != self.line and time.monotonic() - self.printed > LINE_S:
-                self.printed, self.line = time.monotonic(), line
-                self._line(line)
 
     def finished(self, stage: str, key: str) -> None:
         """Counts a job as done."""
         with self.lock:
-            shown = self.stages[stage]
-            del shown.shares[key]
-            shown.done += 1
-            self._update(shown)
-            counted = f" ({shown.news})" if shown.count > 1 else ""
-            took = f" in {time.monotonic() - shown.started:.1f} s" if shown.started else ""
-            self._line(f"{stage}: done{took}{counted}")
+            news = self._show(stage, key, 1.0)
+            seconds = self.bars.tasks[self.tasks[stage]].elapsed  # an id is a position
+            counted = f" ({news})" if news else ""
+            self._line(f"{stage}: done in {seconds:.1f} s{counted}")
 
     def note(self, stage: str, text: str) -> None:
         """Prints a note about a stage."""
         self.console.print(f"{stage}: {text}", soft_wrap=True)
 
-    def _update(self, shown: Stage) -> None:
-        total = 1.0 if shown.share else None
-        self.bars.update(shown.bar, total=total, completed=shown.share, news=shown.news)
+    def _show(self, stage: str, key: str, share: float | None, text: str = "") -> str:
+        """Shows a job; returns the news of its stage."""
+        with self.lock:
+            if stage not in self.tasks:
+                self.tasks[stage] = self.bars.add_task(stage, start=False, total=None, news="")
+            shares = self.shares.setdefault(stage, {})
+            if share is not None and shares.get(key) is None:
+                self.bars.start_task(self.tasks[stage])
+                self._line(f"{stage}: started")
+            shares[key] = share
+            done, news = sum(filter(None, shares.values())) / len(shares), _news(shares, text)
+            self.bars.update(
+                self.tasks[stage], total=1.0 if done else None, completed=done, news=news
+            )
+            line = f"{stage}: {done:4.0%}  {news}"
+            if text and line != self.line and time.monotonic() - self.printed > LINE_S:
+                self.printed, self.line = time.monotonic(), line
+                self._line(line)
+            return news
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(text)
+
+
+def _news(shares: Mapping[str, float | None], text: str) -> str:
+    """Returns the message of a stage's only job, or how many of its jobs are done."""
+    values = list(shares.values())
+    done, queued = values.count(1.0), values.count(None)
+    if len(values) > 1:
+        return f"{done} of {len(values)} done" + (f", {queued} queued" if queued else "")
+    return "queued" if queued else text

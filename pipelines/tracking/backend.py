@@ -54,15 +54,15 @@ def uri() -> str:
     Raises:
         BadInput: If ``MLFLOW_TRACKING_URI`` is no URL.
     """
-    found = os.environ.get(VARIABLE) or store_uri()
-    if found != "databricks" and not _is_valid(found):
+    url = os.environ.get(VARIABLE) or store_uri()
+    if url != "databricks" and not _is_valid(url):
         raise BadInput(
             option=VARIABLE,
-            found=without_password(found),
+            found=without_password(url),
             expected="the URL of an MLflow server, as http://HOST:5000, or none, for the runs to "
             "be kept in EBFLOW_HOME",
         )
-    return found
+    return url
 
 
 def _is_valid(url: str) -> bool:

@@ -94,13 +94,13 @@ def register(run_id: str, name: str, alias: str | None) -> str:
             if error.error_code != EXISTS:
                 raise
         versions = client.search_model_versions(f"name = '{name}'")
-        found = next((v.version for v in versions if v.run_id == run_id), None)
-        if found is None:
+        number = next((v.version for v in versions if v.run_id == run_id), None)
+        if number is None:
             model = client.get_run(run_id).outputs.model_outputs[0].model_id
-            found = client.create_model_version(
+            number = client.create_model_version(
                 name, f"models:/{model}", run_id, model_id=model, await_creation_for=None
             ).version
         if alias is not None:
-            client.set_registered_model_alias(name, alias, found)
-    place = f"{name}/{found}" if alias is None else f"{name}@{alias}"
-    return f"{name}, version {found}: models:/{place}"
+            client.set_registered_model_alias(name, alias, number)
+    place = f"{name}/{number}" if alias is None else f"{name}@{alias}"
+    return f"{name}, version {number}: models:/{place}"

@@ -32,7 +32,6 @@ ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", 
 LOOKS = 5
 """The most times that a run is completed."""
 
-MOST_CHARACTERS = 6000
 DIGEST_LENGTH = 36
 SAMPLE_S = 2.0
 
@@ -78,7 +77,7 @@ class StageRun:
 
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
-        params = [Param(name, str(v)[:MOST_CHARACTERS]) for name, v in _flat(config)]
+        params = [Param(name, str(value)) for name, value in _flat(config)]
         self.client.log_batch(self.id, params=params)
 
     def log_input(self, manifest: Manifest, context: str) -> None:
@@ -174,13 +173,11 @@ class StageRun:
     def renew(self) -> None:
         """Continues as a new run, without metrics; the old run ends as failed."""
         old = self.client.get_run(self.id)
-        tags, name = old.data.tags, old.info.run_name
-        kept = {tag: value for tag, value in tags.items() if not tag.startswith("mlflow.log")}
-        made = self.client.create_run(old.info.experiment_id, run_name=name, tags=kept)
-        reason = f"points were taken back; run {made.info.run_id} has the curve"
+        new_id = self._create_similar(old.info.run_name, {}, left_out=("mlflow.log",))
+        reason = f"points were taken back; run {new_id} has the curve"
         self.client.set_tag(self.id, "ebflow.discarded", reason)
         self.client.set_terminated(self.id, "FAILED")
-        self.id = made.info.run_id
+        self.id, tags = new_id, old.data.tags
         parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
         if parent and stage:
             self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
@@ -204,12 +201,20 @@ class StageRun:
     # Runs below this one
 
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
-        """Starts a run below this one, of the same pipeline; whoever asks for it ends it."""
-        me = self.client.get_run(self.id)
-        kept = {tag: v for tag, v in me.data.tags.items() if not tag.startswith(ITS_OWN)}
-        tags = {**kept, "mlflow.parentRunId": self.id, **tags}
-        made = self.client.create_run(me.info.experiment_id, run_name=name, tags=tags)
-        return StageRun(self.client, made.info.run_id)
+        """Starts a run below this one, of the same pipeline; the caller ends it."""
+        tags = {"mlflow.parentRunId": self.id, **tags}
+        return StageRun(self.client, self._create_similar(name, tags, left_out=ITS_OWN))
+
+    def _create_similar(
+        self, name: str, tags: Mapping[str, str], *, left_out: tuple[str, ...]
+    ) -> str:
+        """Creates a run with the tags of this one, less those that start as in ``left_out``."""
+        old = self.client.get_run(self.id)
+        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(left_out)}
+        created = self.client.create_run(
+            old.info.experiment_id, run_name=name, tags={**shared, **tags}
+        )
+        return created.info.run_id
 
 
 def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:

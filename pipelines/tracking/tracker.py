@@ -45,8 +45,8 @@ class Tracker:
 
     def runs(self, status: str, tags: Mapping[str, str]) -> Sequence[Run]:
         """Returns the runs of the pipeline in a state that have some tags, the newest first."""
-        found = {**self._own, **tags}.items()
-        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in found]
+        tags = {**self._own, **tags}
+        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
         conditions.append(f"attributes.status = '{status}'")
         return self.client.search_runs([self.experiment], " AND ".join(conditions))
 

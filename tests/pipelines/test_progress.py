@@ -114,8 +114,7 @@ def test_jobs_of_one_stage_share_a_bar(terminal_shown):
     for key in "abc":
         terminal_shown.started("cell", key)
     terminal_shown.finished("cell", "b")
-    stage = terminal_shown.stages["cell"]
-    assert (stage.count, stage.done, stage.share) == (3, 1, pytest.approx(1 / 3))
+    assert terminal_shown.bars.tasks[0].completed == pytest.approx(1 / 3)
     assert terminal_shown.printed_lines()[-1].endswith("(1 of 3 done)")
     assert len(terminal_shown.bars.tasks) == 1
 
@@ -123,7 +122,7 @@ def test_jobs_of_one_stage_share_a_bar(terminal_shown):
 def test_a_queued_job_starts_with_its_first_message(terminal_shown):
     for key in "ab":
         terminal_shown.queued("cell", key)
-    assert terminal_shown.stages["cell"].news == "0 of 2 done, 2 queued"
+    assert terminal_shown.bars.tasks[0].fields["news"] == "0 of 2 done, 2 queued"
     terminal_shown.report("cell", "b", 0.0, "", "")
     assert terminal_shown.printed_lines() == ["cell: started"]
     for key in "ab":
