@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -66,12 +67,26 @@ class Dataset:
         """The distribution from which missing values are sampled at first."""
         return RankCopula.fit(with_contexts(StoredSplit(self, "train")), self.manifest.seed)
 
-    def arrays(self, shard: Shard, column: str) -> Sequence[np.ndarray]:
-        """Returns the pieces of a column of a shard, with shape (B, K) or (B,).
+    def column(self, shards: Sequence[Shard], name: str) -> Tensor:
+        """Returns a column of some shards, with shape (N, K) or (N,), copied once out of Arrow.
 
         Raises:
-            BadInput: if the shard is corrupt, or not the one that the manifest describes.
+            BadInput: if a shard is corrupt, or not the one that the manifest describes.
         """
+        schema = self.manifest.schema
+        kind, shape = schema.field(name).type, (sum(shard.rows for shard in shards),)
+        if pa.types.is_fixed_size_list(kind):
+            kind, shape = kind.value_type, (*shape, kind.list_size)
+        out, first = np.empty(shape, kind.to_pandas_dtype()), 0
+        for shard in shards:
+            self._verify(shard)
+            for rows in read_shard(self.folder / shard.file, name, schema, shard.rows):
+                out[first : first + len(rows)] = rows
+                first += len(rows)
+        return torch.from_numpy(out)
+
+    def _verify(self, shard: Shard) -> None:
+        """Raises BadInput unless a shard has its SHA-256, when it is first read."""
         path = self.folder / shard.file
         if shard not in self._verified:
             with reading(path):
@@ -80,7 +95,6 @@ class Dataset:
                 expected = f"{shard.sha256} (changed)"
                 raise BadInput(file=path, found=f"SHA-256 {found}", expected=expected)
             self._verified.add(shard)
-        return read_shard(path, column, self.manifest.schema, shard.rows)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.file
@@ -118,20 +132,10 @@ class StoredSplit(Split):
         return torch.tensor([known.min, known.max], dtype=torch.float64).unbind(0)
 
     def read(self, parts: Sequence[int]) -> Batch:
-        """Returns all rows of some shards, copied once out of Arrow."""
-        x = self._column(parts, "x", self.width, self.dtype)
-        if not self.context_width:
-            return Batch(x, None)
-        return Batch(x, self._column(parts, "context", self.context_width, torch.float64))
-
-    def _column(self, parts: Sequence[int], name: str, width: int, dtype: torch.dtype) -> Tensor:
-        """Returns a column of some shards, with shape (N, width)."""
-        out, first = torch.empty(sum(self.parts[k] for k in parts), width, dtype=dtype), 0
-        for k in parts:
-            for rows in self.dataset.arrays(self.shards[k], name):
-                out.numpy()[first : first + len(rows)] = rows
-                first += len(rows)
-        return out
+        """Returns all rows of some shards."""
+        shards = [self.shards[k] for k in parts]
+        context = self.dataset.column(shards, "context") if self.context_width else None
+        return Batch(self.dataset.column(shards, "x"), context)
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,) and dtype int64.
@@ -143,8 +147,8 @@ class StoredSplit(Split):
         if classes is None:
             found, expected = "data without classes", "some (--data.label)"
             raise BadInput(file=folder, found=found, expected=expected)
-        labels = np.concatenate([a for s in self.shards for a in self.dataset.arrays(s, "label")])
-        for label in labels[(labels < 0) | (labels >= classes)][:1]:
+        labels = self.dataset.column(self.shards, "label")
+        for label in labels[(labels < 0) | (labels >= classes)][:1].tolist():
             expected = f"one of the training rows', 0 … {classes - 1}"
             raise BadInput(file=folder, found=f"class {label}", expected=expected)
-        return torch.from_numpy(labels)
+        return labels

@@ -18,7 +18,7 @@ from ebflow.files import replaced
 from pipelines.data.manifest import Context, Manifest, Statistics
 from pipelines.data.moments import Moments
 from pipelines.data.reader import Reader, Rows
-from pipelines.data.shards import ShardWriter, shard_schema
+from pipelines.data.shards import Shard, ShardWriter, shard_schema
 from pipelines.data.sources import open_source
 from pipelines.data.splits import Counts, describe
 
@@ -57,8 +57,15 @@ def prepare(
     reader = open_source(source, columns, label, split_column, missing, context, resize=resize)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     order = None if held_out == "last" else seed
+    splits, training = reader.assigned(counts, order), _Training(reader)
+    classes, width = reader.layout.label is not None, reader.context_width
+    schema = shard_schema(reader.width, reader.dtype, classes=classes, context=width)
     with replaced(Path(output)) as folder:
-        manifest = _write(reader, folder, counts, order, seed, shard_rows)
+        writers = [ShardWriter(folder, split, schema, shard_rows) for split in counts.splits]
+        training.read(splits, writers)
+        shards = tuple(shard for writer in writers for shard in writer.close())
+        assignment = describe(reader.named_counts, counts, order, reader.layout.split)
+        manifest = _manifest(training, splits, counts, shards, seed, assignment)
         manifest.save(folder)
     return manifest
 
@@ -136,17 +143,15 @@ class _Training:
         )
 
 
-def _write(
-    reader: Reader, folder: Path, counts: Counts, order: int | None, seed: int, shard_rows: int
+def _manifest(
+    training: _Training,
+    splits: np.ndarray,
+    counts: Counts,
+    shards: tuple[Shard, ...],
+    seed: int,
+    assignment: str,
 ) -> Manifest:
-    """Writes the shards of all splits and returns the manifest."""
-    splits = reader.assigned(counts, order)
-    beside = {"classes": reader.layout.label is not None, "context": reader.context_width}
-    schema = shard_schema(reader.width, reader.dtype, **beside)
-    writers = [ShardWriter(folder, split, schema, shard_rows) for split in counts.splits]
-    training = _Training(reader)
-    training.read(splits, writers)
-    used = Counts.of_codes(splits)
+    reader, used = training.reader, Counts.of_codes(splits)
     incomplete = Counts.of_codes(splits[reader.incomplete])._asdict()
     return Manifest(
         name=reader.name,
@@ -156,10 +161,10 @@ def _write(
         levels=reader.levels,
         columns=reader.columns,
         counts={split: used.of(split) for split in counts.splits},
-        shards=tuple(shard for writer in writers for shard in writer.close()),
+        shards=shards,
         statistics=Statistics(**training.moments.summary()),
         seed=seed,
-        assignment=describe(reader.named_counts, counts, order, reader.layout.split),
+        assignment=assignment,
         incomplete={split: count for split, count in incomplete.items() if count},
         warnings=(*reader.warnings, *_missing_notes(reader)),
         classes=len(training.classes) or None,

@@ -12,7 +12,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
 from pipelines.gradient_alignment.config import FlowConfig
-from pipelines.gradient_alignment.flow import smoothed
+from pipelines.gradient_alignment.flow import Smoothed
 from pipelines.gradient_alignment.reference import unit_rows
 
 from .bad_folders import replace_shard
@@ -125,9 +125,7 @@ def test_real_rows_are_mapped_from_their_range(tmp_path):
 def test_smoothed_rows_are_those_of_the_class_and_noise(tmp_path):
     prepare("digits", tmp_path / "in", label="label")
     dataset = Dataset(tmp_path / "in")
-    (tmp_path / "out").mkdir()
-    smoothed(FlowConfig(copies=5, label=3), dataset, tmp_path / "out")
-    found = Dataset(tmp_path / "out")
+    found = Smoothed(FlowConfig(copies=5, label=3), dataset)
     for name in SPLITS:
         source = dataset.split(name)
         clean = unit_rows(source)[source.labels() == 3]
@@ -142,10 +140,9 @@ def test_smoothed_rows_are_those_of_the_class_and_noise(tmp_path):
 def test_a_class_that_a_split_lacks_is_told(tmp_path):
     file = labelled(tmp_path, np.arange(60) // 30)
     prepare(file, tmp_path / "in", label="label", validation=1, test=1)
-    (tmp_path / "out").mkdir()
     with pytest.raises(BadInput, match="split .*: found no row of class ., expected"):
         for label in (0, 1):
-            smoothed(FlowConfig(copies=1, label=label), Dataset(tmp_path / "in"), tmp_path / "out")
+            Smoothed(FlowConfig(copies=1, label=label), Dataset(tmp_path / "in"))
 
 
 @pytest.mark.parametrize(
