@@ -11,7 +11,7 @@ class DataConfig(Section):
     """The source of the data, and the splits of its rows."""
 
     source: str = Field("digits", min_length=1, json_schema_extra=UNKEYED)
-    """name of a data set (`ebflow data list`), a .parquet, .csv, .arrow, .feather or .npy file, a
+    """name of a data set (`ebflow data list`), a .parquet, .csv or .npy file, a
     folder of .parquet files, or one of PNG or JPEG images, or of such folders, which are classes
     (--data.label label)"""
     validation: Size | None = Field(None, gt=0)
@@ -40,9 +40,6 @@ class DataConfig(Section):
     missing: Literal["impute", "drop"] | None = "impute"
     """treatment of rows of a table with a missing value (null or NaN): impute trains on them, with
     values sampled again and again from the flow; drop leaves them out; None: they are an error"""
-    resize: int | None = Field(None, ge=2)
-    """side to which a folder's images are scaled and cut, in the colours of the first one,
-    transparency over white; None: all have one size"""
     seed: int = Field(0, ge=0)
     """seed of the split"""
 

@@ -14,7 +14,7 @@ Configuration = TypeVar("Configuration", bound=Section)
 def opened(data: DataConfig) -> Reader:
     """Opens the source, of which it reads the schema; raises BadInput if it makes no data set."""
     chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
-    return open_source(data.source, *chosen, resize=data.resize)
+    return open_source(data.source, *chosen)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:

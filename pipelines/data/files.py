@@ -1,4 +1,4 @@
-"""Files of rows: Parquet, Arrow IPC, CSV with a header, and arrays of NumPy.
+"""Files of rows: Parquet, CSV with a header, and arrays of NumPy.
 
 A file opens as a ``Part``: its schema, its number of rows, and a reader of record batches that
 holds little of the file in memory. We read Parquet with ``ParquetFile``: the scanner of
@@ -107,19 +107,6 @@ def parquet(path: Path) -> Part:
 
     with reading(path), pq.ParquetFile(path) as file:
         return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
-
-
-def _arrow(path: Path) -> Part:
-    """Opens Arrow IPC, which Feather is; reading takes one batch of the file at a time."""
-    import pyarrow.dataset as ds  # imports pandas
-
-    with reading(path, "Arrow IPC"):
-        data = ds.dataset(path, format="ipc")
-
-        def read(names: Sequence[str], *_: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-            return 0, data.to_batches(columns=names, batch_readahead=0, use_threads=False)
-
-        return _part(path, "Arrow IPC", data.schema, data.count_rows(), read)
 
 
 def _csv(path: Path) -> Part:
@@ -239,8 +226,6 @@ def _npy(path: Path) -> Part:
 FORMATS: dict[str, Callable[[Path], Part]] = {
     ".parquet": parquet,
     ".csv": _csv,
-    ".arrow": _arrow,
-    ".feather": _arrow,
     ".npy": _npy,
 }
 """The function that opens a file, by the end of its name."""

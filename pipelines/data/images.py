@@ -6,7 +6,7 @@ import hashlib
 import math
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,24 +29,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 PLAIN = ("L", "RGB")
 """Pillow's modes of grey and coloured images of 8 bits."""
 
-CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-"""The modes of images that scaling converts to grey or RGB."""
-
 BATCH_BYTES = 4 << 20
 
 FAULTS = (SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """Errors that Pillow raises at corrupt images, besides OSError."""
 
 
-def image_folder(folder: Path, side: int | None) -> tuple[Part, tuple[str, ...]] | None:
+def image_folder(folder: Path) -> tuple[Part, tuple[str, ...]] | None:
     """Returns the images of a folder, and the names of its classes; None if there are no images.
 
     The images are in the order of their names. Sub-folders are classes, in the order of their
     names, and the column ``label`` has their numbers. Only the first image is read here.
-
-    Arguments:
-        folder: The folder.
-        side: The side to which images are scaled and cut; None: all have one size.
 
     Raises:
         BadInput: if an image cannot be read, here or later, or has another size.
@@ -61,14 +54,13 @@ def image_folder(folder: Path, side: int | None) -> tuple[Part, tuple[str, ...]]
         return None
     sizes = [len(images) for images in classes.values()]
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    first = _decoded(files[0]) if side is None else _scaled(files[0], side)
-    shape = planes(first).shape
+    shape = planes(_decoded(files[0])).shape
     step = max(1, BATCH_BYTES // math.prod(shape))
 
     def pixels(file: Path) -> np.ndarray:
-        found = planes(_decoded(file) if side is None else _scaled(file, side, first.mode))
+        found = planes(_decoded(file))
         if found.shape != shape:
-            expected = f"{_describe(shape)} as in {files[0]}, or data.resize SIDE for all"
+            expected = f"{_describe(shape)} as in {files[0]}"
             raise BadInput(file=file, found=_describe(found.shape), expected=expected)
         return found
 
@@ -106,33 +98,18 @@ def _describe(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}×{shape[1]} pixels in {'grey' if shape[0] == 1 else 'RGB'}"
 
 
-def _decoded(file: Path, modes: Collection[str] = PLAIN) -> "Image":
+def _decoded(file: Path) -> "Image":
     """Returns an image with its pixels."""
     from PIL import Image
 
     with reading(file, "PNG or JPEG", also=(*FAULTS, Image.DecompressionBombError)):
         with Image.open(file, formats=("PNG", "JPEG")) as image:
             image.load()
-    if image.mode not in modes:
-        advice = ": data.resize SIDE converts it" if image.mode in CONVERTIBLE else ""
-        expected = f"L (grey of 8 bits) or RGB{advice}"
-        raise BadInput(file=file, found=f"mode {image.mode}", expected=expected)
+    if image.mode not in PLAIN:
+        expected = "L (grey of 8 bits) or RGB"
+        hint = "Pillow's image.convert('RGB') converts it"
+        raise BadInput(file=file, found=f"mode {image.mode}", expected=expected, hint=hint)
     return image
-
-
-def _scaled(file: Path, side: int, mode: str | None = None) -> "Image":
-    """Returns an image, scaled and cut to a square around its middle; transparency becomes white.
-
-    The mode is ``L`` or ``RGB``; None: ``L`` for an image without colours, ``RGB`` for others.
-    """
-    from PIL import Image, ImageOps
-
-    image = _decoded(file, CONVERTIBLE)
-    mode = mode or ("L" if image.mode in ("1", "L", "LA") else "RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return ImageOps.fit(image.convert(mode), (side, side), Image.Resampling.BILINEAR)
 
 
 def planes(image: "Image") -> np.ndarray:

@@ -38,7 +38,6 @@ def prepare(
     context: Sequence[str] = (),
     held_out: Literal["random", "last"] = "random",
     missing: Literal["drop", "impute"] | None = None,
-    resize: int | None = None,
     shard_rows: int = 65536,
 ) -> Manifest:
     """Writes a source into a folder of Parquet shards with a manifest.
@@ -54,7 +53,7 @@ def prepare(
         BadInput: at the first thing that is wrong with the data or the options; then nothing is
             written.
     """
-    reader = open_source(source, columns, label, split_column, missing, context, resize=resize)
+    reader = open_source(source, columns, label, split_column, missing, context)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     order = None if held_out == "last" else seed
     splits, training = reader.assigned(counts, order), _Training(reader)

@@ -78,7 +78,6 @@ class Reader:
         missing: The policy for rows with missing values: ``drop``, ``impute`` or None, an error.
         known: The descriptions of its columns, if a flow has them; None: they are detected.
         sizes: The default sizes of the validation and test splits: rows, or fractions.
-        resize: The side to which the images of a folder are scaled; None: they are not.
     """
 
     name: str
@@ -88,7 +87,6 @@ class Reader:
     missing: str | None = None
     known: Schemas | None = None
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
-    resize: int | None = None
 
     @property
     def rows(self) -> int:
@@ -261,9 +259,8 @@ class Reader:
             {"file": Path(part.label).name, "rows": part.rows, "sha256": part.sha256()}
             for part in self.parts
         ]
-        resized = {"resize": self.resize} if self.resize else {}
         column = self.layout.columns[0] if self.layout.lists else None
-        return {"name": self.name, "column": column, "files": files, **resized}
+        return {"name": self.name, "column": column, "files": files}
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
 from pipelines.data.files import FORMATS, Part
@@ -15,6 +14,7 @@ from pipelines.data.layout import choose, expect_alike
 from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas
+from pipelines.store.files import is_url, without_password
 
 SOURCE = "--data.source"
 
@@ -27,7 +27,6 @@ class Source(NamedTuple):
         label: The name of the source in messages.
         parts: Its files, in the order of their rows.
         sizes: The default sizes of the validation and test splits: rows, or fractions.
-        resize: The side to which the images of a folder are scaled; None: they are not.
         folders: The names of the classes of a folder of images.
     """
 
@@ -35,7 +34,6 @@ class Source(NamedTuple):
     label: str
     parts: tuple[Part, ...]
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
-    resize: int | None = None
     folders: tuple[str, ...] = ()
 
     def reader(
@@ -66,8 +64,7 @@ class Source(NamedTuple):
         if not any(part.rows for part in self.parts):
             expected = "at least 4 (to split them)"
             raise BadInput(file=self.label, found="0 rows", expected=expected)
-        beside = (self.sizes, self.resize)
-        return Reader(self.name, self.label, self.parts, layout, missing, known, *beside)
+        return Reader(self.name, self.label, self.parts, layout, missing, known, self.sizes)
 
 
 def open_source(
@@ -77,14 +74,12 @@ def open_source(
     split: str | None = None,
     missing: str | None = None,
     context: Sequence[str] = (),
-    *,
-    resize: int | None = None,
 ) -> Reader:
     """Opens a source and chooses its columns; see ``find_source`` and ``Source.reader``."""
-    return find_source(source, resize).reader(columns, label, split, missing, context)
+    return find_source(source).reader(columns, label, split, missing, context)
 
 
-def find_source(source: str | Path, resize: int | None = None) -> Source:
+def find_source(source: str | Path) -> Source:
     """Opens a source.
 
     A named data set goes before a path; write ``./digits`` for a path. A folder with Parquet
@@ -92,37 +87,21 @@ def find_source(source: str | Path, resize: int | None = None) -> Source:
 
     Arguments:
         source: A named data set, a file, or a folder of Parquet files or images.
-        resize: The side to which the images of a folder are scaled and cut.
 
     Raises:
         BadInput: if there is no such source.
     """
     if source in SOURCES:
         named = SOURCES[source]
-        found = Source(source, source, (named.part(source),), (named.validation, named.test))
-    else:
-        found = _at(source, resize)
-    if resize != found.resize:
-        raise BadInput(
-            option="--data.resize",
-            found=f"{resize} for {found.label}",
-            expected="None",
-            hint="Only a folder of images is resized",
-        )
-    return found
-
-
-def _at(source: str | Path, resize: int | None) -> Source:
-    """Opens a path."""
-    head, slash, _ = str(source).partition("/")
-    if slash and head.endswith(":") and urlsplit(head).scheme:
+        return Source(source, source, (named.part(source),), (named.validation, named.test))
+    if is_url(str(source)):
         expected = "a path: a file or folder of this machine"
-        raise BadInput(option=SOURCE, found=f"a URL ({head}//…)", expected=expected)
+        raise BadInput(option=SOURCE, found=without_password(str(source)), expected=expected)
     path = Path(source)
     name, is_folder = path.resolve().stem, path.is_dir()
     files = sorted(path.glob("[!._]*.parquet")) if is_folder else [path]
-    if is_folder and not files and (images := image_folder(path, resize)) is not None:
-        return Source(name, str(path), images[:1], resize=resize, folders=images[1])
+    if is_folder and not files and (images := image_folder(path)) is not None:
+        return Source(name, str(path), images[:1], folders=images[1])
     if (path / "manifest.json").exists():
         expected = "raw data to prepare"
         raise BadInput(file=path, found="a prepared data set", expected=expected)

@@ -15,7 +15,6 @@ from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch
 from pipelines.data.files import Part
 from pipelines.data.messages import listed
-from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas, encoded
 from pipelines.data.sources import find_source
@@ -25,15 +24,12 @@ from pipelines.inference.models import Model
 def match(source: str | Path, model: Model) -> Reader:
     """Opens a source, as ``run density`` does, by the columns of a model.
 
-    Columns go by their names; only those of a model of arrays go by position. Images of a folder
-    are scaled as those of the model.
+    Columns go by their names; only those of a model of arrays go by position.
 
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
     """
-    folder = Path(source).is_dir() and source not in SOURCES
-    found = find_source(source, model.arrays.get("resize") if folder else None)
-    data, columns = model.columns, None
+    found, data, columns = find_source(source), model.columns, None
     context = [] if model.context is None else model.context.features
     if data is not None:
         present = set(found.parts[0].schema.names)

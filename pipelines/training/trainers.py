@@ -92,8 +92,7 @@ def _columns(manifest: Manifest) -> Columns:
     if manifest.columns is not None:
         return manifest.described
     notes = {"column": manifest.source["column"], "shape": list(manifest.shape),
-             "resize": manifest.source.get("resize"), "dtype": manifest.dtype,
-             "levels": manifest.levels}  # fmt: skip
+             "dtype": manifest.dtype, "levels": manifest.levels}  # fmt: skip
     return Columns((), "tensor", manifest.context and manifest.context.columns, notes)
 
 

@@ -284,10 +284,10 @@ def test_a_dry_run_reads_what_options_of_data_let_in(home, ebflow, tmp_path):
     for k in range(8):
         file = tmp_path / "images" / "ab"[k % 2] / f"{k}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 256, (6 + k, 9), dtype=np.uint8)).save(file)
+        Image.fromarray(noise.integers(0, 256, (6, 9), dtype=np.uint8)).save(file)
     dry = ("run", "density", "--dry-run", "--train.batch-size", 2, "--data.source")
     times = ("--data.missing", "drop")
-    images = ("--data.resize", 4, "--data.label", "label", "--data.validation", 2)
+    images = ("--data.label", "label", "--data.validation", 2)
     for words in ((tmp_path / "times.parquet", *times), (tmp_path / "images", *images)):
         result = ebflow(*dry, *words)
         assert (result.code, result.err) == (0, []), result.err

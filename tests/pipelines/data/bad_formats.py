@@ -2,10 +2,8 @@
 options, message)."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.feather as feather
 
-from .parquet import Cases, table
+from .parquet import Cases
 
 FORMATS = Cases()
 
@@ -116,30 +114,6 @@ def empty_csv(path):
 @FORMATS.add
 def csv_of_a_header_alone(path):
     return text(path, "a,b\n"), {}, r"bad.csv: found 0 rows, expected at least 4"
-
-
-@FORMATS.add
-def text_called_feather(path):
-    message = r"bad.feather: corrupt, or no Arrow IPC file"
-    return text(path, "a,b\n1,2\n", "bad.feather"), {}, message
-
-
-@FORMATS.add
-def truncated_arrow(path):
-    feather.write_feather(table(), path / "bad.arrow")
-    (path / "bad.arrow").write_bytes((path / "bad.arrow").read_bytes()[:-40])
-    return path / "bad.arrow", {}, r"bad.arrow: corrupt, or no Arrow IPC file"
-
-
-@FORMATS.add
-def null_list_in_arrow(path):
-    column = pa.array([[1.0, 2.0], None] * 5, pa.list_(pa.float64(), 2))
-    feather.write_feather(pa.table({"v": column}), path / "bad.arrow")
-    return (
-        path / "bad.arrow",
-        {},
-        r"bad.arrow, column 'v', row 1: found null, expected a list of 2",
-    )
 
 
 @FORMATS.add

@@ -87,14 +87,14 @@ def palette(path):
 def transparency(path):
     raw = path / "raw"
     save(raw / "00.png", pixels(channels=4))
-    return raw, {}, r"00.png: found mode RGBA, expected L .* or RGB: data.resize SIDE converts it$"
+    return raw, {}, r"00.png: found mode RGBA, expected L .* or RGB. Pillow"
 
 
 @IMAGES.add
 def sixteen_bits(path):
     raw = path / "raw"
     save(raw / "00.png", np.full((4, 4), 3000, dtype=np.uint16))
-    return raw, {"resize": 4}, r"00.png: found mode I;16, expected L \(grey of 8 bits\) or RGB$"
+    return raw, {}, r"00.png: found mode I;16, expected L \(grey of 8 bits\) or RGB"
 
 
 @IMAGES.add
@@ -103,7 +103,7 @@ def damaged_image_of_a_class(path):
     for name in ("cat", "dog"):
         folder(raw / name)
     (raw / "dog" / "03.png").write_bytes(b"")
-    return raw, {"resize": 4}, r"dog/03.png: corrupt, or no PNG or JPEG file \("
+    return raw, {}, r"dog/03.png: corrupt, or no PNG or JPEG file \("
 
 
 @IMAGES.add
@@ -117,12 +117,6 @@ def one_class(path):
     folder(path / "raw" / "cat")
     message = r"raw, column 'label': found one class in all .* training rows, expected two"
     return path / "raw", {"label": "label"}, message
-
-
-@IMAGES.add
-def a_named_source_is_not_resized(path):
-    message = r"data.resize: found 4 for digits, expected None. Only a folder"
-    return "digits", {"resize": 4}, message
 
 
 @IMAGES.add

@@ -30,12 +30,9 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
     assert tree(tmp_path) == before
 
 
-def look(
-    source, columns=None, label=None, split_column=None, missing=None, context=(), resize=None,
-    **sizes,
-):  # fmt: skip
+def look(source, columns=None, label=None, split_column=None, missing=None, context=(), **sizes):
     """Does what a dry run does with a source."""
-    reader = open_source(source, columns, label, split_column, missing, context, resize=resize)
+    reader = open_source(source, columns, label, split_column, missing, context)
     check_rows(reader, reader.counts(**sizes), 0)
 
 

@@ -1,11 +1,8 @@
 """The same rows in files of every kind."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
-import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,12 +22,6 @@ def table():
 WRITERS = {
     "rows.parquet": lambda t, path: pq.write_table(t, path, row_group_size=700),
     "rows.csv": csv.write_csv,
-    "rows.arrow": lambda t, path: feather.write_feather(
-        t, str(path), compression="uncompressed", chunksize=700
-    ),
-    "rows.feather": lambda t, path: feather.write_feather(
-        t, str(path), compression="lz4", chunksize=700
-    ),
     "rows.npy": lambda t, path: np.save(path, matrix(t)),
 }
 
@@ -144,12 +135,3 @@ def test_what_is_missing_is_taken_where_it_may_be(tmp_path):
     found = open_source(tmp_path / "holes.parquet").window(0, 4, missing=True).x
     expected = [[1.5, 1, 1], [np.nan, np.nan, 0], [np.nan, 3, np.nan], [2, 8, 1]]
     np.testing.assert_array_equal(found, expected)
-
-
-def test_metadata_of_arrow_is_read(tmp_path):
-    column = pa.FixedSizeListArray.from_arrays(pa.array(np.arange(60, dtype=np.uint8)), 6)
-    metadata = {"shape": json.dumps([2, 3]), "levels": json.dumps(64)}
-    feather.write_feather(pa.table({"v": column}).replace_schema_metadata(metadata),
-                          str(tmp_path / "v.feather"))  # fmt: skip
-    reader = open_source(tmp_path / "v.feather")
-    assert (reader.shape, reader.levels) == ((2, 3), 64)

@@ -102,31 +102,13 @@ def test_any_corrupt_byte_is_refused_or_harmless(suffix, tmp_path):
     assert refused > len(content) / 10
 
 
-def classes(path):
-    """Two classes of images of several sizes and modes, of which the second is transparent."""
-    for name, channels in (("cat", 3), ("dog", 4)):
+def test_sub_folders_are_classes(tmp_path):
+    for name in ("cat", "dog"):
         for k in range(6):
-            save(path / name / f"{k}.png", pixels(k, height=6 + k, width=9, channels=channels))
-    return path
-
-
-def test_sub_folders_are_classes_and_sizes_are_one(tmp_path):
-    raw = classes(tmp_path / "raw")
-    found = prepare(raw, tmp_path / "out", resize=4, label="label", validation=2, test=2)
-    assert (found.shape, found.classes, found.source["resize"]) == ((3, 4, 4), 2, 4)
-    assert "classes 0, 1, … are the folders cat, dog" in found.warnings
+            save(tmp_path / "raw" / name / f"{k}.png", pixels(k, channels=3))
+    found = prepare(tmp_path / "raw", tmp_path / "out", label="label", validation=2, test=2)
+    assert found.classes == 2 and "classes 0, 1, … are the folders cat, dog" in found.warnings
     splits = [Dataset(tmp_path / "out").split(name) for name in ("train", "validation", "test")]
     assert sorted(torch.cat([split.labels() for split in splits]).tolist()) == [0] * 6 + [1] * 6
-    without = prepare(raw, tmp_path / "unlabelled", resize=4, validation=2, test=2)
+    without = prepare(tmp_path / "raw", tmp_path / "unlabelled", validation=2, test=2)
     assert without.classes is None and without.counts == found.counts
-
-
-def test_what_is_transparent_lies_over_white_and_the_first_image_says_the_colours(tmp_path):
-    clear = np.zeros((8, 6, 4), np.uint8)
-    grey = np.full((8, 6), 7, np.uint8)
-    for k in range(4):
-        save(tmp_path / "raw" / f"{k}.png", clear if k else grey)
-    reader = open_source(tmp_path / "raw", resize=5)
-    found = np.concatenate([rows.x for rows in reader.batches()])
-    assert found.shape == (4, 25)
-    assert (found[0] == 7).all() and (found[1:] == 255).all()
