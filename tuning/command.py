@@ -7,7 +7,7 @@ from typing import Annotated, Generic, TypeVar
 import tyro
 
 from pipelines.cli.options import RecipeOptions, Typed, typed
-from pipelines.cli.run import CarryOut, execute, from_recipe, run_of
+from pipelines.cli.run import CarryOut, from_recipe, start
 from pipelines.config import recipes
 from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
@@ -44,8 +44,7 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
     kind = Tune[typed(defaults), typed(SearchConfig())]
     options = tyro.cli(kind, prog="ebflow tune density", args=words)
     base, recipe = from_recipe(options, **ONE_THREAD)
-    search = checked(SearchConfig, options.search)
-    config = checked(TuneConfig, {"search": search, "base": base})
+    config = TuneConfig(search=checked(SearchConfig, options.search), base=base)
     return replace(options, recipe=recipe), config
 
 
@@ -55,7 +54,6 @@ def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
     from tuning.graph import TUNE
 
     words = ("tune", "density", *words)
-    run = run_of(TUNE, config, options, words, recipe=options.recipe)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    (carry_out or execute)(run, options, line)
+    start(TUNE, config, options, words, line, carry_out, options.recipe)
     return 0

@@ -54,9 +54,8 @@ def density(words: Sequence[str], carry_out: "CarryOut | None" = None) -> int:
     config, recipe = from_recipe(options)
     from pipelines.density.graph import DENSITY
 
-    run = run_of(DENSITY, config, options, ("run", "density", *words), recipe=recipe)
-    line = f"recipe {recipe} (--recipe chooses another)"
-    summary = (carry_out or execute)(run, options, line)
+    words, line = ("run", "density", *words), f"recipe {recipe} (--recipe chooses another)"
+    summary = start(DENSITY, config, options, words, line, carry_out, recipe)
     if summary and options.register:
         from pipelines.tracking.models import register
 
@@ -111,9 +110,10 @@ def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None)
     about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
     options = tyro.cli(kind, prog=prog, description=about, args=words)
     config = of_study(options, pipeline.config)
-    run = run_of(pipeline, config, options, ("run", pipeline.name, *words))
-    scale = f" at scale {config.scale}" if hasattr(config, "scale") else ""
-    (carry_out or execute)(run, options, f"{run.name}{scale}")
+    words, line = ("run", pipeline.name, *words), config.name or config.experiment
+    if hasattr(config, "scale"):
+        line += f" at scale {config.scale}"
+    start(pipeline, config, options, words, line, carry_out)
     return 0
 
 
@@ -132,19 +132,26 @@ def of_study(options: RunOptions, kind: type[Section]) -> Section:
     return overlaid(base, in_file, options.file, options.typed)
 
 
-def run_of(
+def start(
     pipeline: "Pipeline",
     config: Section,
     options: RunOptions,
     words: Sequence[str],
+    line: str,
+    carry_out: "CarryOut | None",
     recipe: str | None = None,
-) -> "Run":
-    """Returns the run of a command, whose words start with ``run`` or ``tune``."""
+) -> Mapping[str, Any]:
+    """Carries out the run of a command, by default here; returns its summary.
+
+    Arguments:
+        words: The words of the command, which start with ``run`` or ``tune``.
+        line: A line about the run.
+    """
     from pipelines.engine.pipeline import Retries, Run
 
     name = config.name or config.experiment
     folder = words[1] if words[0] == "run" else words[0]
-    return Run(
+    run = Run(
         pipeline=pipeline,
         name=name,
         config=config,
@@ -154,6 +161,7 @@ def run_of(
         force=options.force,
         retries=Retries(options.retries, options.retry_pause),
     )
+    return (carry_out or execute)(run, options, line)
 
 
 def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.config.section import UNKEYED, Section, Size, Threaded
+from pipelines.config.section import UNKEYED, Section, Size
 
 
 class DataConfig(Section):
@@ -74,7 +74,7 @@ class PreprocessConfig(Section):
     """match scores after preprocessing (else in raw data units)"""
 
 
-class ChainConfig(Threaded, Section):
+class ChainConfig(Section):
     """The settings of the preprocessing that is fitted in front of a flow.
 
     Attributes:

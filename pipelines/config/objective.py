@@ -51,15 +51,6 @@ class ScoreMatching(Objective):
     """match scores in every n-th step; the others are the anchor's alone, and as cheap as
     lazy_ml's"""
 
-    @property
-    def weight_beside_anchor(self) -> float:
-        """The default factor beside an anchor, which gives both terms a similar size.
-
-        Most forms have the size of the squared score, which whitening makes D, and a heavy tail:
-        with a small factor they do not outweigh the anchor.
-        """
-        return 0.01
-
 
 class Dsm(ScoreMatching):
     """Denoising score matching."""
@@ -73,11 +64,6 @@ class Dsm(ScoreMatching):
     levels: int = Field(1, ge=1)
     """noise levels from sigma to sigma-end, one sampled for each example (losses weighted by the
     squared noise); 1: the same noise for all"""
-
-    @property
-    def weight_beside_anchor(self) -> float:
-        """The default factor: the loss has the size D / σ²; levels are weighted by σ² already."""
-        return self.sigma**2 if self.levels == 1 else 1.0
 
     @property
     def arguments(self) -> dict[str, Any]:

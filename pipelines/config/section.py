@@ -37,15 +37,6 @@ class Section(BaseModel):
         return self.model_copy(update=values | inner)
 
 
-class Threaded:
-    """A section of a stage that computes with ``threads`` threads."""
-
-    @property
-    def needs(self) -> dict[str, float]:
-        """The CPU cores that the stage uses."""
-        return {"CPU": self.threads}
-
-
 def kinds(field: FieldInfo) -> dict[str, type[Section]]:
     """Returns the classes of a discriminated union by their names; of other fields none."""
     if not field.discriminator:

@@ -1,14 +1,10 @@
 """The data set of a configuration, before it is prepared."""
 
-from typing import TypeVar
-
-from pipelines.config import DataConfig, Section
+from pipelines.config import DataConfig, DensityConfig
 from pipelines.data.prepare import check_rows
 from pipelines.data.reader import Reader
 from pipelines.data.sources import open_source
 from pipelines.data.splits import Counts
-
-Configuration = TypeVar("Configuration", bound=Section)
 
 
 def opened(data: DataConfig) -> Reader:
@@ -39,7 +35,7 @@ def examined(data: DataConfig) -> None:
     check_rows(reader, counted(reader, data), order)
 
 
-def held_out(config: Configuration) -> Configuration:
+def held_out(config: DensityConfig) -> DensityConfig:
     """Returns a configuration with as many rows for selection as for validation.
 
     One whose ``data`` says how many, or whose source names them, stays as it is.

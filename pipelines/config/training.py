@@ -19,11 +19,7 @@ from pipelines.config.objective import (
     StabiliseConfig,
     TaylorSm,
 )
-from pipelines.config.section import NAME, UNKEYED, Section, changes
-
-IN_SUBJECT = ("seed", "cluster.", "objective.name", "model.architecture", "name", "data.",
-              "evaluate.")  # fmt: skip
-"""Settings that are not listed as changes of a method."""
+from pipelines.config.section import NAME, UNKEYED, Section
 
 
 class TrainConfig(Section):
@@ -131,24 +127,27 @@ class Training(Section):
 
     @property
     def objective_weight(self) -> float:
-        """The factor of the objective; by default it gives it the size of the anchor."""
+        """The factor of the objective; beside an anchor it gives both terms a similar size.
+
+        Most forms of score matching have the size of the squared score, which whitening makes D,
+        and a heavy tail: with a small factor they do not outweigh the anchor. That of dsm is
+        D / σ²; several levels are weighted by σ² already.
+        """
         objective = self.objective
         if not isinstance(objective, ScoreMatching):
             return 1.0
         if objective.weight is not None:
             return objective.weight
-        return objective.weight_beside_anchor if self.anchor.weight else 1.0
+        if not self.anchor.weight:
+            return 1.0
+        if not isinstance(objective, Dsm):
+            return 0.01
+        return objective.sigma**2 if objective.levels == 1 else 1.0
 
     @property
     def method(self) -> str:
-        """The objective, the architecture, and all options that are not at their defaults."""
-        subject = f"{self.objective.name} on {self.model.architecture}"
-        options = [
-            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in changes(Training(), self).items()
-            if not name.startswith(IN_SUBJECT)
-        ]
-        return f"{subject} ({', '.join(options)})" if options else subject
+        """The loss and the architecture, as ``dsm σ 0.3 + anchor on dense``."""
+        return f"{self.short_loss} on {self.model.architecture}"
 
     @property
     def short_loss(self) -> str:

@@ -22,8 +22,11 @@ WHOLE_NODE: Needs = {"CPU": math.inf}
 
 
 def needs_from_config(config: Any) -> Needs:  # noqa: ANN401
-    """Returns the resources that a configuration names; memory counts only on a cluster."""
-    needs = config.needs
+    """Returns the resources that a configuration names, or its threads as CPUs.
+
+    Memory counts only on a cluster.
+    """
+    needs = config.needs if hasattr(config, "needs") else {"CPU": config.threads}
     if environment.embedded():
         return {kind: amount for kind, amount in needs.items() if kind != "memory"}
     return needs

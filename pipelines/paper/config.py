@@ -7,7 +7,7 @@ from pydantic import Field
 from pipelines.config import ClusterConfig, Dense, Dsm
 from pipelines.config.model import AnyModel
 from pipelines.config.objective import AnyObjective
-from pipelines.config.section import NAME, UNKEYED, Section, Size, Threaded
+from pipelines.config.section import NAME, UNKEYED, Section, Size
 
 Name = Literal[
     "table",
@@ -42,7 +42,7 @@ class StepsConfig(Section):
     threads: int = 2
 
 
-class StackConfig(Threaded, Section):
+class StackConfig(Section):
     """Small dense networks trained at once: every preprocessing, start and learning rate.
 
     Attributes:
@@ -79,7 +79,7 @@ class DivergeConfig(Section):
     resolution: int = 120
 
 
-class FillConfig(Threaded, Section):
+class FillConfig(Section):
     """Entries removed from a table and imputed by a flow trained without them.
 
     Attributes:

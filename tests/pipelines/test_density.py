@@ -277,7 +277,7 @@ def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tr
     _, run, children = tracked
     summary, again = digits.summary(), f"```sh\nebflow run density {' '.join(QUICK)}\n```"
     note = run.data.tags["mlflow.note.content"]
-    assert note.startswith("An energy-based flow of **digits**, trained by lazy_ml on dense (")
+    assert note.startswith("An energy-based flow of **digits**, trained by lazy_ml on dense.")
     assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in note
     assert note.endswith(again)
     for stage, child in children.items():
