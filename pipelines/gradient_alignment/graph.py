@@ -2,16 +2,15 @@
 
 ::
 
-    source ──> prepare ──┬─> flow (all rows) ────┬──> reference ──┬──> measure ──> align
-                         ├─> flow (each class) ──┘                │
-                         └─> classify (each model) ───────────────┘
+    source ──> prepare ──┬─> flow (all rows) ────┬──> reference ──┬──> align
+                         ├─> flow (each class) ──┤                │
+                         └─> classify (each model) ──> measure ───┘
 
 Every seed has all stages but the last. A classifier is measured together with the baseline of its
 seed and an independently trained judge.
 """
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from redun.scheduler import catch_all
@@ -64,22 +63,14 @@ def check(config: AlignmentConfig) -> Source:
 
 def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     """Returns the report, as expressions of redun. A model that fails stops no other."""
-    seeds = replicates(config)
-    bases = [_base(one, source) for one in seeds]
-    densities = [
-        reference(measuring(one), base, f"seed {one.seed}")
-        for one, base in zip(seeds, bases, strict=True)
-    ]
-    data = [prepared for prepared, *_ in bases]
-    measured = [*chain.from_iterable(map(_measured, seeds, data, densities))]
+    data, densities, measured = [], [], []
+    for one in replicates(config):
+        data.append(prepare(one.data, [source]))
+        all_rows = _flow(one, data[-1])
+        inputs = [data[-1], flows(one, data[-1], all_rows), all_rows]
+        densities.append(reference(measuring(one), inputs, f"seed {one.seed}"))
+        measured += _measured(one, inputs)
     return {"report": align(config, [data, densities, catch_all(measured, FAILED, fail)])}
-
-
-def _base(config: AlignmentConfig, source: Source) -> list[Artefact]:
-    """Returns the data, the flows of the reference, and the flow of all rows."""
-    data = prepare(config.data, [source])
-    all_rows = _flow(config, data)
-    return [data, flows(config, data, all_rows), all_rows]
 
 
 def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
@@ -88,9 +79,10 @@ def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> 
     return flow(flow_config(config, label), [data], f"{rows}, seed {config.seed}")
 
 
-def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> Iterator[Artefact]:
-    """Yields the measurements of the models of a seed."""
-    independent, settings = judged(config, data), measuring(config)
+def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[Artefact]:
+    """Yields the measurements of the models of a seed, from its data and flows."""
+    data, settings = inputs[0], measuring(config)
+    independent = judged(config, data)
     plain, *_ = some = models(config)
     base = classify(plain.classifier, [data], f"{BASELINE}, seed {config.seed}")
     for model in some:
@@ -98,8 +90,8 @@ def _measured(config: AlignmentConfig, data: Artefact, densities: Artefact) -> I
         # A shifted model is the baseline's training, which has one job and one title.
         same = model.classifier == plain.classifier
         trained = base if same else classify(model.classifier, [data], title)
-        measured = settings.changed(shift=model.shift)
-        yield measure(measured, [data, densities, gather([trained, base, independent])], title)
+        networks = gather([trained, base, independent])
+        yield measure(settings.changed(shift=model.shift), [*inputs, networks], title)
 
 
 @subgraph()

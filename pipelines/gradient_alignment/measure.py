@@ -21,11 +21,12 @@ from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
 from pipelines.gradient_alignment.reference import (
     Points,
+    of_split,
     open_blind,
     open_reference,
     own_log_probs,
-    read_points,
 )
+from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
 FRACTIONS = np.geomspace(0.01, 1, 25)
@@ -76,39 +77,41 @@ class Subject:
 
 
 def measure(
-    config: MeasureConfig, data: Path, reference: Path, trained: Sequence[Path], *, run: StageRun
+    config: MeasureConfig,
+    data: Path,
+    flows: Sequence[Path],
+    all_rows: Path,
+    trained: Sequence[Path],
+    *,
+    run: StageRun,
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
 
     Arguments:
         config: The configuration.
         data: The prepared data.
-        reference: The reference and the class-blind densities.
+        flows: The trained flows of the reference.
+        all_rows: The trained flow of all rows.
         trained: The classifier, the baseline of its seed, and the judge.
     """
     dataset = run.open(config, Dataset(data), "testing")
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
-        subject = _subject(config, dataset, reference, trained)
+        shape, classes = dataset.manifest.shape, dataset.manifest.classes
+        networks = [classifiers.load(folder, shape, classes) for folder in trained]
+        points, reference = of_split(config, dataset, "test"), open_reference(flows, dataset)
+        blind = open_blind(all_rows, dataset, config.noise)
+        scores = reference.at(points.noisy)
+        subject = Subject(config, *networks, shape, points, scores, reference, blind)
         results = measured(subject) | {"trace/training": outcome["trace"]}
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in results.items() if name not in arrays}
-    text = json.dumps({"numbers": numbers, "diagnosis": outcome["diagnosis"]}, indent=1)
-    (run.output / "numbers.json").write_text(text + "\n")
+    write_json(
+        run.output / "numbers.json", {"numbers": numbers, "diagnosis": outcome["diagnosis"]}
+    )
     np.savez(run.output / "arrays.npz", **arrays)
     run.log_metrics({name.replace(" ", "_"): value for name, value in numbers.items()})
-
-
-def _subject(
-    config: MeasureConfig, dataset: Dataset, reference: Path, trained: Sequence[Path]
-) -> Subject:
-    shape, classes = dataset.manifest.shape, dataset.manifest.classes
-    networks = [classifiers.load(folder, shape, classes) for folder in trained]
-    blind = open_blind(reference, dataset, config.noise)
-    return Subject(
-        config, *networks, shape, *read_points(reference), open_reference(reference), blind
-    )
 
 
 @products("highest")

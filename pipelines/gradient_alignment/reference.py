@@ -1,29 +1,23 @@
-"""Evaluates trained flows at noisy test points, and stores both as files.
+"""Measures trained flows at noisy test points.
 
-The flows are the reference, with which gradients are compared, and the class-blind densities.
+The flows are the reference, with which gradients are compared, and a class-blind density.
 """
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ebflow.alignment.metrics import dsm, of_label
 from ebflow.alignment.reference import Normalized, Reference, Scores, pooled
 from ebflow.checkpoint import load
-from ebflow.files import save_tensors
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.gradient_alignment.config import MeasureConfig
 from pipelines.tracking.run import StageRun
-
-FLOWS, FLOW, POINTS = "flows", "flow", "points.safetensors"
-"""Files of the reference: the flows of classes, that of all rows, and the points."""
 
 
 def unit_rows(split: StoredSplit) -> Tensor:
@@ -71,36 +65,20 @@ def of_split(config: MeasureConfig, dataset: Dataset, split: str) -> Points:
     return Points(x, noise, config.noise, labels)
 
 
-def write_points(folder: Path, points: Points, scores: Scores, priors: Tensor) -> None:
-    """Writes the points and the reference's scores there."""
-    sigma = torch.tensor(points.sigma, dtype=torch.float64)
-    tensors = {**vars(points), **vars(scores), "sigma": sigma, "priors": priors}
-    save_tensors({name: t for name, t in tensors.items() if t is not None}, folder / POINTS)
+def open_reference(trained: Sequence[Path], dataset: Dataset) -> Reference:
+    """Returns trained flows, one of each class or one of all rows, with the classes' priors."""
+    labels = dataset.split("train").labels()
+    priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
+    return Reference([load(folder / "checkpoint") for folder in trained], priors)
 
 
-def read_points(folder: Path) -> tuple[Points, Scores]:
-    """Returns the points and the reference's scores there."""
-    stored = load_file(folder / POINTS)
-    sigma = float(stored["sigma"])
-    names = ("marginal", "classes", "posterior", "log_probs")
-    scores = Scores(*map(stored.get, names))
-    return Points(stored["clean"], stored["noise"], sigma, stored["labels"]), scores
-
-
-def open_reference(folder: Path) -> Reference:
-    """Returns the reference flows, with the priors of their classes."""
-    priors = load_file(folder / POINTS)["priors"]
-    flows = [load(folder / FLOWS / str(k)) for k in range(len(priors))]
-    return Reference(flows, priors)
-
-
-def open_blind(folder: Path, dataset: Dataset, noise: float) -> dict[str, Normalized]:
+def open_blind(all_rows: Path, dataset: Dataset, noise: float) -> dict[str, Normalized]:
     """Returns the class-blind densities, which can be added to all logits of any classifier.
 
     They are the pooled ``gaussian`` of all training rows, and the ``flow`` of all rows.
     """
     gaussian = pooled(unit_rows(dataset.split("train")), noise)
-    return {"gaussian": gaussian, "flow": load(folder / FLOW).requires_grad_(False)}
+    return {"gaussian": gaussian, "flow": load(all_rows / "checkpoint").requires_grad_(False)}
 
 
 def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
@@ -112,7 +90,7 @@ def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
 def reference(
     config: MeasureConfig, data: Path, trained: Sequence[Path], all_rows: Path, *, run: StageRun
 ) -> None:
-    """Writes flows, points with their scores, class-blind densities and ``evaluation.json``.
+    """Writes ``evaluation.json``: the quality of the reference and the class-blind densities.
 
     Arguments:
         config: The points, and the noise that smooths.
@@ -121,19 +99,11 @@ def reference(
         all_rows: The trained flow of all rows.
     """
     dataset = run.open(config, Dataset(data), "testing")
-    labels = dataset.split("train").labels()
-    priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
-    for index, folder in enumerate(trained):
-        shutil.copytree(folder / "checkpoint", run.output / FLOWS / str(index))
-    flows = [load(folder / "checkpoint") for folder in trained]
-    densities = Reference(flows, priors)
+    densities = open_reference(trained, dataset)
     test, train = (of_split(config, dataset, split) for split in ("test", "train"))
-    scores = densities.at(test.noisy)
-    write_points(run.output, test, scores, densities.priors)
-    quality = _quality(test, scores, train, densities.at(train.noisy))
-    shutil.copytree(all_rows / "checkpoint", run.output / FLOW)
+    quality = _quality(test, densities.at(test.noisy), train, densities.at(train.noisy))
     x = test.noisy
-    for name, density in open_blind(run.output, dataset, config.noise).items():
+    for name, density in open_blind(all_rows, dataset, config.noise).items():
         quality[f"blind/{name}"] = float(density.log_prob(x).mean()) / x.shape[1]
     run.write_metrics(quality)
 

@@ -27,8 +27,8 @@ def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
     assert len({repr(one[2][1]) for one in densities}) == 6  # flows of the classes
     assert len({repr(one[2][2]) for one in densities}) == 6  # the flow of all rows
     assert len(found) == len(seeds) * len(models(config))
-    for k, (kind, settings, (base, beside, trained), _) in enumerate(found):
+    for k, (kind, settings, (base, *trained_flows, trained), _) in enumerate(found):
         seed = k // len(models(config))
         assert kind == "measure" and settings.seed == seeds[seed] and base == data[seed]
-        assert beside == densities[seed] and trained[2] == ("judge", seed, base)
+        assert [base, *trained_flows] == densities[seed][2] and trained[2] == ("judge", seed, base)
         assert [one[1].seed for one in trained[:2]] == [seed] * 2
