@@ -1,7 +1,7 @@
 """A bulk with a far mode: errors of a finite class and of networks, and the networks' samples."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -135,8 +135,10 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
 
     Beside the networks: samples by the exact score, and samples of the distribution itself.
     """
-    sampler, name = Sampler(cell), f"samplers {cell.ratio:g} {cell.size}"
-    truth, levels = sampler.truth, sampler.levels
+    name, eta = f"samplers {cell.ratio:g} {cell.size}", worst_eta(cell.ratio, EPSILON)
+    truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
+    levels = ladder(WIDEST * cell.ratio * truth.sigma, truth.sigma, cell.levels)
+    sampler = Sampler(cell, truth, levels)
     sample = partial(_training_set, cell, truth, max(cell.sizes), name, once=False)
     sets = TrainingSets.sampled(sample, cell.first, cell.count, cell.sizes)
     noise = derive(cell.seed, name, "train", cell.first)
@@ -160,21 +162,11 @@ def samplers(cell: SamplerCell) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The reverse diffusion of a cell, and its measurements."""
+    """The reverse diffusion of a cell from the largest of some noise levels, and measurements."""
 
     cell: SamplerCell
-
-    @cached_property
-    def truth(self) -> Instance:
-        """The distribution."""
-        eta = worst_eta(self.cell.ratio, EPSILON)
-        return far_mode(self.cell.ratio, eta, size=self.cell.size, dtype=torch.float32)
-
-    @cached_property
-    def levels(self) -> list[float]:
-        """The noise levels, the largest first."""
-        least = self.truth.sigma
-        return ladder(WIDEST * self.cell.ratio * least, least, self.cell.levels)
+    truth: Instance
+    levels: list[float]
 
     def samples(self, score: NoisyScore, name: str, networks: int = 0) -> Tensor:
         """Returns samples with shape (E, n, d) of E networks, or of one score for every set."""
