@@ -22,13 +22,12 @@ SHOWN = ("test/nll", "test/bpd")
 ID_LENGTH = 6
 
 
-def runs(best_by: str | None = None, experiment: str | None = None, limit: int = 20) -> None:
+def runs(best_by: str | None = None, limit: int = 20) -> None:
     """Lists tracked runs, newest first: those of `ebflow run`, and searches.
 
     Arguments:
         best_by: metric to order by, such as test/bpd, the best first: the least, or of gains and
             rates the greatest; None: by time
-        experiment: only runs of this experiment, such as density; None: all
         limit: runs at most
     """
     if limit < 1:
@@ -36,8 +35,7 @@ def runs(best_by: str | None = None, experiment: str | None = None, limit: int =
     from pipelines.tracking import history
 
     with backend.mlflow_errors():
-        client = history.opened()
-        listed = history.newest(client, experiment=experiment, limit=limit, metric=best_by)
+        listed = history.newest(history.opened(), limit=limit, metric=best_by)
     terminal().print(_table(listed, best_by))
 
 

@@ -29,28 +29,21 @@ def opened() -> MlflowClient:
     return MlflowClient(backend.uri())
 
 
-def newest(
-    client: MlflowClient, *, experiment: str | None, limit: int, metric: str | None = None
-) -> list[Run]:
+def newest(client: MlflowClient, *, limit: int, metric: str | None = None) -> list[Run]:
     """Returns runs that are no stage of another, the newest or the best first.
 
     Arguments:
         client: The client of the store.
-        experiment: Its name; None: all.
         limit: Most runs.
         metric: Metric to order by; runs without it are left out.
 
     Raises:
-        BadInput: If there is no such experiment, no run in it, or none with the metric.
+        BadInput: If there is no run, or none with the metric.
     """
-    ids = {one.name: one.experiment_id for one in client.search_experiments()}
-    if experiment is not None and experiment not in ids:
-        expected = f"one of {', '.join(sorted(ids))}"
-        raise BadInput(option="--experiment", found=repr(experiment), expected=expected)
-    places = list(ids.values()) if experiment is None else [ids[experiment]]
+    experiments = [one.experiment_id for one in client.search_experiments()]
     direction = "DESC" if metric and GREATEST.search(metric) else "ASC"
     order = [f"metrics.`{metric}` {direction}"] if metric else None
-    runs = list(client.search_runs(places, NO_PARENT, max_results=limit, order_by=order))
+    runs = list(client.search_runs(experiments, NO_PARENT, max_results=limit, order_by=order))
     if not runs:
         raise BadInput(file=without_password(backend.uri()), found="no runs")
     if metric is None:

@@ -74,7 +74,6 @@ def test_of_gains_the_greatest_is_best(tracked, ebflow):
 
 BAD = {
     "metric": ("runs --best-by test/npl", "--best-by: found 'test/npl', expected a metric of"),
-    "experiment": ("runs --experiment no", "--experiment: found 'no', expected one of Default, "),
     "limit": ("runs --limit 0", "--limit: found 0, expected at least 1"),
 }
 
