@@ -14,21 +14,15 @@ class LogDensity(PythonModel):
 
         self.flow = ebflow.load(context.artifacts["checkpoint"])
 
-    def predict(
-        self,
-        context: PythonModelContext,
-        model_input,  # noqa: ANN001 MLflow would take a hint for a schema
-        params: dict | None = None,
-    ) -> np.ndarray:
+    # MLflow would take a hint on the input for a schema.
+    def predict(self, model_input) -> np.ndarray:  # noqa: ANN001
         """Returns log p(x) of N examples, with shape (N,).
 
         Integer data are dequantized by one draw that is the same at every call.
 
         Arguments:
-            context: The model's files.
             model_input: A frame, whose columns are found by their names, those of contexts too,
                 or examples with shape (N, *event), which are taken by position.
-            params: None.
 
         Raises:
             ValueError: If a column is missing, the width another, a value not finite, or a
