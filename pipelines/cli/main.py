@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
 from inspect import signature
 from pkgutil import resolve_name
@@ -23,16 +22,17 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
 """Packages that no extra installs."""
 
-STUDIES = {
-    "paper": "pipelines.paper.graph:PAPER",
-    "gradient-alignment": "pipelines.gradient_alignment.graph:ALIGNMENT",
-    "sample-complexity": "pipelines.sample_complexity.graph:SAMPLE_COMPLEXITY",
-}
-"""The studies that ``ebflow run`` knows: the name of each, and its pipeline as ``module:name``."""
-
 COMMANDS: dict[str, tuple[str, str]] = {
     "run density": ("pipelines.cli.run:density", "train, evaluate and report a flow on data"),
-    **{f"run {name}": (graph, "") for name, graph in STUDIES.items()},
+    "run paper": ("pipelines.paper.graph:PAPER", "the experiments of the paper, and others"),
+    "run gradient-alignment": (
+        "pipelines.gradient_alignment.graph:ALIGNMENT",
+        "study: are the gradients of classifiers scores?",
+    ),
+    "run sample-complexity": (
+        "pipelines.sample_complexity.graph:SAMPLE_COMPLEXITY",
+        "study: how many samples does a score need?",
+    ),
     "submit": ("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
     "tune density": ("tuning.command:density", "search settings of the density pipeline"),
     "score": ("pipelines.inference.rows:score", "log-densities of rows, and their ranks"),
@@ -46,10 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
     "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
-"""The function of each command, as ``module:name``, and its line of help.
-
-A study's entry has its pipeline instead; its line of help is the docstring of its package.
-"""
+"""The function of each command, or the pipeline of a study, as ``module:name``; a line of help."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -106,10 +103,9 @@ def command(name: str) -> Callable[..., int]:
 
     Commands without a parameter ``words`` are functions of their options, which tyro parses.
     """
-    study = name.removeprefix("run ")
-    if study in STUDIES:
-        return partial(resolve_name("pipelines.cli.run:study"), graph=STUDIES[study])
     function = resolve_name(COMMANDS[name][0])
+    if not callable(function):
+        return partial(resolve_name("pipelines.cli.run:study"), pipeline=function)
     if "words" in signature(function).parameters:
         return function
     import tyro
@@ -122,18 +118,9 @@ def usage(words: Sequence[str]) -> int:
     group = [name for name in COMMANDS if words and name.split()[0] == words[0]]
     print("usage: ebflow COMMAND [OPTIONS]\n")
     for name in group or COMMANDS:
-        print(f"  ebflow {name:<23} {_help(name)}")
+        print(f"  ebflow {name:<23} {COMMANDS[name][1]}")
     print("\n`ebflow COMMAND --help` lists the options of a command.")
     return 0
-
-
-def _help(name: str) -> str:
-    """Returns the line of help; that of a study is its package's docstring."""
-    target, line = COMMANDS[name]
-    if line:
-        return line
-    package = import_module(target.partition(":")[0].rpartition(".")[0])
-    return (package.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def print_version() -> None:

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import tyro
@@ -103,9 +102,8 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     return overlaid(recipe.changed(**adapted), in_file, options.file, options.typed), name
 
 
-def study(words: Sequence[str], graph: str, carry_out: "CarryOut | None" = None) -> int:
-    """Runs the study whose pipeline is ``graph``, as ``module:name``."""
-    pipeline: Pipeline = resolve_name(graph)
+def study(words: Sequence[str], pipeline: "Pipeline", carry_out: "CarryOut | None" = None) -> int:
+    """Runs a study."""
     kind = RunOptions[typed(pipeline.config())]
     about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
     options = tyro.cli(kind, prog=prog, description=about, args=words)

@@ -118,7 +118,8 @@ def _check_bounds(preprocess: PreprocessConfig, columns: Sequence[str]) -> None:
     try:
         bounds_by_index(preprocess.bounds, columns, len(columns), None)
     except ValueError as error:
-        raise BadInput(str(error), option="--preprocess.bounds") from None
+        problem = str(error).partition(" ")[2]  # without the name of the library's argument
+        raise BadInput(problem, option="--preprocess.bounds") from None
 
 
 def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:

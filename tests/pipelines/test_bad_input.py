@@ -82,6 +82,14 @@ OPTIONS = {
     "misspelt option": ("--train.lrr 1", "Unrecognized options: --train.lrr, 1"),
     "stray word": ("digits", "Unrecognized options: digits"),
     "flag with a value": ("--force yes", "Unrecognized options: yes"),
+    "bounds of no column": (
+        "--data.source sine --preprocess.bounds age 0 None",
+        "--preprocess.bounds: found column 'age', expected one of x1, x2",
+    ),
+    "bounds the wrong way round": (
+        "--data.source sine --preprocess.bounds x1 5 -5",
+        "--preprocess.bounds: column x1: found 5.0 … -5.0, expected the lower one first",
+    ),
     "unknown recipe": ("--recipe cifar", "invalid choice 'cifar' for argument '--recipe'"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),

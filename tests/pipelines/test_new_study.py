@@ -9,12 +9,11 @@ import pytest
 
 import pipelines
 from pipelines.cli import main
-from pipelines.cli.main import STUDIES
 from pipelines.engine import keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending" / "study.md"
 FILES = re.compile(r"`pipelines/circle/(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
-LINE = re.compile(r"\"(\w+)\": \"(pipelines\.circle\.\S+)\",")
+LINE = re.compile(r'"(run \w+)": \("(pipelines\.circle\.\S+)", "(.*)"\),')
 
 
 @pytest.fixture
@@ -32,9 +31,8 @@ def circle(tmp_path, monkeypatch):
         return added if added.is_file() else path(module)
 
     monkeypatch.setattr(keys, "_path", path_of)
-    ((name, graph),) = LINE.findall(PAGE.read_text())
-    monkeypatch.setitem(STUDIES, name, graph)
-    monkeypatch.setitem(main.COMMANDS, f"run {name}", (graph, ""))
+    ((name, *entry),) = LINE.findall(PAGE.read_text())
+    monkeypatch.setitem(main.COMMANDS, name, tuple(entry))
     yield file.parent
     for module in [name for name in sys.modules if name.startswith("pipelines.circle")]:
         del sys.modules[module]
