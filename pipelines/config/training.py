@@ -48,9 +48,8 @@ class TrainConfig(Section):
     """of multistep: how often the rate falls"""
     gamma: float = Field(0.1, gt=0, le=1)
     """of multistep: factor at each fall"""
-    epoch: int | None = Field(None, ge=1)
-    """of multistep: steps from one fall to the next, however long the training is; None: the
-    falls are spread over it"""
+    epoch: int = Field(1000, ge=1)
+    """of multistep: steps from one fall to the next, however long the training is"""
     augment: Literal["none", "flip", "cifar10"] = "none"
     """random changes of training images: mirrored (flip), or also shifted as the paper does for
     CIFAR-10"""

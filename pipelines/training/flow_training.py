@@ -1,8 +1,10 @@
 """The training of a flow on one worker or several, which resumes from its checkpoints."""
 
 import math
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,37 +14,53 @@ from torch import Tensor, nn
 
 from ebflow.bijections.base import products
 from ebflow.checkpoint import Checkpoint, columns_of, spec_of
-from ebflow.evaluation import latent_statistics
+from ebflow.evaluation import Validation, latent_statistics
 from ebflow.flow import Flow
 from ebflow.history import Event
 from ebflow.loss import LossModule, Progress
 from ebflow.tables.batches import Batch
-from ebflow.train import Trainer
+from ebflow.train import State, Trainer
 from pipelines.training.augment import Augmentation
 from pipelines.training.losses import StabilizedLoss
-from pipelines.training.resumable import (
-    ResumableTraining,
-    flatten,
-    parameter_of,
-    state_of,
-    unflatten,
-)
-from pipelines.training.sharding import distributed, full, shard_weights, unsharded, unsynchronized
+from pipelines.training.sharding import full, shard_weights, sharded, unsharded, unsynchronized
 
 PACE = 10
 """Steps between two looks at the clock if they cost time: a GPU has to finish its queue of work,
 and several workers have to agree."""
 
 
-class FlowTraining(ResumableTraining, Trainer):
+class Clock:
+    """Adds up wall seconds by name; a name measured inside another is not counted there."""
+
+    def __init__(self) -> None:
+        self.totals = Counter[str]()
+        self._inner = 0.0
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Measures a block."""
+        outer, self._inner = self._inner, 0.0
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.totals[name] += spent - self._inner
+            self._inner = outer + spent
+
+
+class FlowTraining(Trainer):
     """Creates the training of a flow, alone or as one of several workers.
+
+    The loop around it reports its events and saves it between them. A resumed training gives the
+    same bits as one that never stopped.
 
     Arguments:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
         dataset: Data with splits ``train`` and ``validation``.
         loss: The loss; its annealed hyperparameters are logged.
-        accumulate: Parts of a worker's batch, one after another: fewer rows are in memory at a
-            time, and the step is the same up to rounding. Not for a loss with a latent mean.
+        accumulate: Parts of a worker's batch, one after another: less memory, the same step up
+            to rounding. Not for a loss with a latent mean.
         augment: A function from raw training rows and a generator to the rows to train on;
             validation uses the rows as they are.
         clip: The largest norm of the gradient; None: no clipping.
@@ -54,7 +72,14 @@ class FlowTraining(ResumableTraining, Trainer):
         config: The configuration, JSON-able; saved in checkpoints.
         **options: Those of :class:`~ebflow.train.Trainer`. ``batch_size`` counts the rows of all
             workers; ``max_seconds`` counts steps and data, and not validations.
+
+    Attributes:
+        clock: Its seconds by what they were spent on.
+        between: A function that is called before every step, and may save the training.
+        reload: A function that restores the checkpoint of a step, on all workers.
     """
+
+    reload: Callable[[int], None]
 
     def __init__(
         self,
@@ -72,18 +97,19 @@ class FlowTraining(ResumableTraining, Trainer):
         config: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        ResumableTraining.__init__(self, shard)
+        self.clock, self.shard = Clock(), shard
+        self.between: Callable[[], None] = lambda: None
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.decay, self.precision, self.split, self.config = decay, precision, split, config
         self.norms: list[Tensor] = []
         self.share, self._latent, self._logged = 0.0, None, 0.0
-        Trainer.__init__(self, flow, dataset, loss=loss, **options)
+        super().__init__(flow, dataset, loss=loss, **options)
         if self.filling is not None:
             self.filling.shard = shard
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The data, the seed and the batch."""
+        """The data, the seed and the batch, which a resumed training shares with the saved one."""
         return {"data": self.dataset.digest, "seed": self.seed, "batch_size": self.batch_size}
 
     @property
@@ -96,6 +122,14 @@ class FlowTraining(ResumableTraining, Trainer):
         for event in super().run():
             with self.clock("report"):
                 yield event
+
+    def agreed(self, value: float) -> float:
+        """Returns rank 0's value on every rank, so that all decide alike."""
+        if not torch.distributed.is_initialized():
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
 
     def wrapped(self, module: LossModule) -> nn.Module:
         """Returns the module that computes losses, with weights copied or sharded."""
@@ -212,7 +246,12 @@ class FlowTraining(ResumableTraining, Trainer):
 
     def pack(self) -> Checkpoint:
         """Returns all that an exact resume needs; call it on all workers."""
-        tensors, groups = flatten(self.optimizer.state_dict())
+        optimizer = self.optimizer.state_dict()
+        tensors = {
+            f"optimizer.{index}.{name}": torch.as_tensor(value)
+            for index, values in optimizer["state"].items()
+            for name, value in values.items()
+        }
         for prefix, part in self._parts_with_state.items():
             tensors |= {f"{prefix}{name}": tensor for name, tensor in part.state().items()}
         tensors["ema.count"] = self.ema.n_averaged
@@ -226,7 +265,7 @@ class FlowTraining(ResumableTraining, Trainer):
             "training": self.identity,
             "progress": asdict(self.state),
             "config": self.config,
-            "optimizer": groups,
+            "optimizer": optimizer["param_groups"],
             "clock": self.clock.totals,
         }
         parts = (self.flow.state_dict(), self.averaged.state_dict(), tensors)
@@ -235,8 +274,9 @@ class FlowTraining(ResumableTraining, Trainer):
 
     def unpack(self, saved: Checkpoint) -> None:
         """Restores what ``pack`` returned; the training may change its tensors."""
-        for flow, tensors in ((self.flow, saved.model), (self.averaged, saved.ema)):
-            flow.load_state_dict(distributed(tensors, flow.state_dict()))
+        for flow, weights in ((self.flow, saved.model), (self.averaged, saved.ema)):
+            like = flow.state_dict()
+            flow.load_state_dict({name: sharded(t, like.get(name)) for name, t in weights.items()})
         tensors, state = dict(saved.optimizer), saved.state
         self.ema.n_averaged.copy_(tensors.pop("ema.count"))
         self.first_log_probs = tensors.pop("validation.first", None)
@@ -247,11 +287,14 @@ class FlowTraining(ResumableTraining, Trainer):
         for prefix, part in self._parts_with_state.items():
             names = [name for name in tensors if name.startswith(prefix)]
             part.load({name.removeprefix(prefix): tensors.pop(name) for name in names})
-        like = {key: self.parameters[parameter_of(key)] for key in tensors}
-        moments = distributed(tensors, like)
-        self.optimizer.load_state_dict(unflatten(moments, state["optimizer"]))
+        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
+        for key, tensor in tensors.items():
+            _, index, name = key.split(".", 2)
+            moments[int(index)][name] = sharded(tensor, self.parameters[int(index)])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
         self.clock.totals = Counter(state["clock"])
-        self._logged, self.state = self.seconds, state_of(state["progress"])
+        self._logged, progress = self.seconds, state["progress"]
+        self.state = State(**{**progress, "best": Validation(**progress["best"])})
         validated = self.retry and math.isfinite(self.state.best.nll)
         self.best = self.state.best_step if validated else None
 

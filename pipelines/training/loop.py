@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from ebflow.checkpoint import check, load
+from ebflow.checkpoint import check
 from ebflow.history import Event
 from ebflow.preprocessing import Preprocessing
 from pipelines import metrics_log, store
@@ -21,7 +21,8 @@ from pipelines.data.dataset import Dataset
 from pipelines.interruption import Watchdog, defer_sigint, hung
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.resumable import Checkpoints, ResumableTraining, resume
+from pipelines.training.checkpoints import Checkpoints, resume
+from pipelines.training.flow_training import FlowTraining
 from pipelines.training.trainers import build
 
 CHECKPOINTS = "checkpoints"
@@ -58,7 +59,7 @@ def alone(reporter: Reporter, work: Path) -> WorkerContext:
 def fit(
     config: Training,
     data: Path,
-    start: Path,
+    chain: Path,
     work: Path,
     reporter: Reporter,
     *,
@@ -69,8 +70,7 @@ def fit(
     Arguments:
         config: What to train.
         data: The prepared folder.
-        start: The file of the fitted chain; or the folder of a checkpoint, whose flow is trained
-            on.
+        chain: The file of the preprocessing that was fitted to them.
         work: Folder of the checkpoints.
         reporter: Reports the metrics; the caller finishes it.
         here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
@@ -85,14 +85,14 @@ def fit(
     """
     here = not uses_ray_train(config.cluster) if here is None else here
     if here:
-        return train(config, data, start, work, alone(reporter, work))
+        return train(config, data, chain, work, alone(reporter, work))
     from pipelines.training.launch import launch
 
-    return launch(config, data, start, work, reporter)
+    return launch(config, data, chain, work, reporter)
 
 
 def train(
-    config: Training, data: Path, start: Path, work: Path, place: WorkerContext
+    config: Training, data: Path, chain: Path, work: Path, place: WorkerContext
 ) -> dict[str, Any]:
     """Trains a flow as one worker; arguments and result are those of :func:`fit`."""
     torch.set_num_threads(config.train.threads)
@@ -101,7 +101,7 @@ def train(
     training = build(
         config,
         Dataset(data),
-        load(start) if start.is_dir() else Preprocessing.load(start),
+        Preprocessing.load(chain),
         device=place.device if config.cluster.gpu else "cpu",
         shard=place.shard,
     )
@@ -109,7 +109,7 @@ def train(
 
 
 def run_with_checkpoints(
-    training: ResumableTraining, work: Path, place: WorkerContext, patience: float
+    training: FlowTraining, work: Path, place: WorkerContext, patience: float
 ) -> dict[str, Any]:
     """Trains, from the last sound checkpoint on if there is one.
 
@@ -160,7 +160,7 @@ class Recorder:
         place: The worker's place among the others.
     """
 
-    def __init__(self, training: ResumableTraining, work: Path, place: WorkerContext) -> None:
+    def __init__(self, training: FlowTraining, work: Path, place: WorkerContext) -> None:
         self.training, self.place = training, place
         training.reload = self._reload
         self.lone = training.shard[1] == 1  # waits for nobody when it reports

@@ -91,17 +91,9 @@ def geometric(start: float, end: float) -> Schedule:
     return lambda progress: start * (end / start) ** min(progress, 1.0)
 
 
-def multistep(gamma: float, milestones: int) -> Schedule:
-    """Returns a schedule that multiplies by ``gamma`` at ``milestones`` equal steps to the end."""
-    return lambda progress: gamma ** min(int(progress * milestones), milestones)
-
-
 def epochs(gamma: float, length: int, count: int) -> Callable[[int], float]:
-    """Returns a factor of the number of steps done: ``gamma`` at the ends of the first epochs.
+    """Returns a factor of the number of steps: ``gamma`` at the end of each of ``count`` epochs.
 
-    Arguments:
-        gamma: The factor at each of them.
-        length: Steps of an epoch.
-        count: The number of epochs at whose ends it falls; it is constant afterwards.
+    An epoch has ``length`` steps. The factor is constant after the last one.
     """
     return lambda step: gamma ** min(step // length, count)

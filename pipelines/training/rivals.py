@@ -1,17 +1,12 @@
 r"""Rivals of lazily refreshed normalizers: factorized dense layers, and learned inverses.
 
-``DenseLU`` has W = P L U, where P is a fixed permutation, L has a diagonal of ones, and U one of
-:math:`\pm e^{\ell}` with fixed signs. So :math:`\log |\det W| = \sum_i \ell_i`, O(D).
+``DenseLU`` has W = P L U, whose log-determinant is a sum. ``DenseWithInverse`` has a matrix R
+beside W, trained by a *reconstruction loss* :math:`r(x) = \| R W x - x \|^2`, so that the gradient
+:math:`W^{-\top}` of :math:`\log |\det W|` needs no factorization. With δ the gradients of the loss
+by y = W x as columns, it is
 
-``DenseWithInverse`` has a second matrix R beside W. A *reconstruction loss*
-
-.. math:: r(x) = \| R W x - x \|^2
-
-draws R to :math:`W^{-1}`. Then the gradient :math:`W^{-\top}` of :math:`\log |\det W|` needs no
-factorization. With δ the gradients of the loss by y = W x as columns, it is
-
-* by **self-normalization** :math:`R^\top` itself. R then also descends the negative log-likelihood
-  of the layer whose inverse is R, with Wᵀ in the place of :math:`R^{-\top}`:
+* by **self-normalization** :math:`R^\top` itself. R also descends the negative log-likelihood of
+  the layer whose inverse is R, with Wᵀ in the place of :math:`R^{-\top}`:
 
   .. math:: \nabla_W = \delta x^\top - R^\top, \qquad
       \nabla_R = -W^\top \delta \, (W x)^\top + W^\top;
@@ -20,19 +15,15 @@ factorization. With δ the gradients of the loss by y = W x as columns, it is
   :math:`E[v v^\top] = I`. R is trained by the reconstruction alone.
 
 Both are exact, the second in the mean, if :math:`R = W^{-1}`. The gradient of the reconstruction
-stops at x. All other log-determinants, and the likelihoods that are reported, are exact.
+stops at x. Reported likelihoods are exact.
 
-Importing this module adds ``linear="lu"`` and ``linear="learned_inverse"`` to
-``architectures.dense``.
+Importing this module adds ``linear="lu"`` and ``"learned_inverse"`` to ``architectures.dense``.
 
 Sources:
-    Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
-    arXiv:1807.03039, for P L U.
-    Self Normalizing Flows (Keller, Peters, Jaini, Hoogeboom, Forré, Welling, 2021),
-    arXiv:2011.07248. Its code halves both gradients beside an r of weight 1, and sets an r that
-    is NaN to 0, unlike here.
-    Free-form Flows: Make Any Architecture a Normalizing Flow (Draxler, Sorrenson, Zimmermann,
-    Rousselot, Köthe, 2024), arXiv:2310.16624, for whole networks; here for each linear layer.
+    Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039, for P L U.
+    Self Normalizing Flows (Keller et al., 2021), arXiv:2011.07248. Its code halves both gradients
+    beside an r of weight 1, and sets an r that is NaN to 0, unlike here.
+    Free-form Flows (Draxler et al., 2024), arXiv:2310.16624, for whole networks.
 """
 
 __all__ = ["ARCHITECTURES", "RIVALS", "DenseLU", "DenseWithInverse", "inverse_error",
@@ -58,10 +49,11 @@ Three = tuple[Tensor, Tensor, Tensor]
 
 
 class DenseLU(ConstantJacobian):
-    """Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
+    r"""Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
 
-    A product is two GEMMs of 2 B D² FLOP, by L and by U. ``inverse`` solves two triangular systems
-    in float64, O(D²) a row. Training keeps the P and the signs of the start.
+    P is a fixed permutation, L has a diagonal of ones, and U one of :math:`\pm e^{\ell}` with
+    fixed signs, all of them those of the start. A product is two GEMMs of 2 B D² FLOP.
+    ``inverse`` solves two triangular systems in float64, O(D²) a row.
 
     Arguments:
         weight: W at the start, with shape (D, D).

@@ -65,14 +65,11 @@ def full(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: t.full_tensor() if hasattr(t, "full_tensor") else t for k, t in tensors.items()}
 
 
-def distributed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns this worker's shards of complete tensors, as those of ``like`` are, by name."""
-    result = dict(tensors)
-    for name, tensor in tensors.items():
-        wanted = like.get(name)
-        if hasattr(wanted, "placements") and wanted.shape == tensor.shape:
-            from torch.distributed.tensor import distribute_tensor
+def sharded(tensor: Tensor, like: Tensor | None) -> Tensor:
+    """Returns this worker's shard of a complete tensor, if ``like`` is one of the same shape."""
+    if not hasattr(like, "placements") or like.shape != tensor.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
 
-            place = wanted.device_mesh, wanted.placements
-            result[name] = distribute_tensor(tensor.to(wanted.device), *place, src_data_rank=None)
-    return result
+    place = like.device_mesh, like.placements
+    return distribute_tensor(tensor.to(like.device), *place, src_data_rank=None)

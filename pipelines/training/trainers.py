@@ -8,18 +8,18 @@ import torch
 from ebflow import objectives
 from ebflow.anchor import Anchor
 from ebflow.flow import Flow
-from ebflow.loss import Schedule, constant, cosine, warmed
+from ebflow.loss import constant, cosine, warmed
 from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.tables import Columns
-from pipelines.config import Dsm, ScoreMatching, TrainConfig, Training
+from pipelines.config import Dsm, ScoreMatching, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
-from pipelines.training.losses import StabilizedLoss, epochs, geometric, multistep
+from pipelines.training.losses import StabilizedLoss, epochs, geometric
 from pipelines.training.nets import net
 from pipelines.training.rivals import RIVALS
 
@@ -40,20 +40,15 @@ CHECK_EVERY = 5
 def build(
     config: Training,
     dataset: Dataset,
-    start: Preprocessing | Flow,
+    chain: Preprocessing,
     *,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
 ) -> FlowTraining:
-    """Returns the training of a configuration on prepared data.
-
-    Arguments:
-        start: The chain that was fitted to them, which stands in front of a new flow; or a flow
-            that is trained on.
-    """
+    """Returns the training of a configuration on data, behind the chain that is fitted to them."""
     train, split = config.train, dataset.split("train")
-    new = isinstance(start, Preprocessing)
-    flow = (_flow(config, dataset, start) if new else start.requires_grad_()).to(device)
+    falls = train.schedule == "multistep"
+    flow = _flow(config, dataset, chain).to(device)
     flow.columns = _columns(dataset.manifest)
     optimizer = partial(adamw, flow) if train.optimizer == "adamw" else OPTIMIZERS[train.optimizer]
     return FlowTraining(
@@ -63,6 +58,8 @@ def build(
         optimizer=partial(optimizer, lr=train.lr, weight_decay=train.weight_decay),
         schedule=_schedule(train),
         decay=_decay(train),
+        schedule=warmed(cosine if train.schedule == "cosine" else constant, train.warmup),
+        decay=epochs(train.gamma, train.epoch, train.milestones if falls else 0),
         augment=augmentation(train.augment, train.noise, split.shape),
         **train.model_dump(include=ALIKE),
         seed=config.seed,
@@ -118,16 +115,3 @@ def _loss(config: Training, core: Flow) -> StabilizedLoss:
         anchor_weight=weight,
         **config.stabilise.model_dump(),
     )
-
-
-def _schedule(config: TrainConfig) -> Schedule:
-    stretched = constant if config.epoch else multistep(config.gamma, config.milestones)
-    kinds = {"constant": constant, "cosine": cosine, "multistep": stretched}
-    return warmed(kinds[config.schedule], config.warmup)
-
-
-def _decay(config: TrainConfig) -> Callable[[int], float]:
-    """Returns what the number of steps, and not progress, does to the learning rate."""
-    if config.schedule != "multistep" or config.epoch is None:
-        return lambda step: 1.0
-    return epochs(config.gamma, config.epoch, config.milestones)

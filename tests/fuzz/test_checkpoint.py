@@ -11,7 +11,7 @@ from ebflow.checkpoint import load
 from pipelines.config import PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
 from tests.pipelines.data.parquet import images, lists
 from tests.pipelines.trainers import build
 

@@ -21,7 +21,7 @@ from ebflow.errors import BadInput
 from ebflow.fitting import fit
 from ebflow.flow import Flow
 from ebflow.tables.detect import detect_columns
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
 from tests.pipelines.training.cases import trainer
 
 from .bijections.cases import seeded

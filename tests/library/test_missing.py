@@ -14,7 +14,7 @@ from ebflow.imputation import Filling
 from ebflow.randomness import generator
 from ebflow.tables.completion import Completed, Completion, RankCopula, fit_gaussian
 from ebflow.tables.rows import Arrays, Rows
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
 from tests.pipelines.training.cases import same, trainer
 
 BOUND = 4.5

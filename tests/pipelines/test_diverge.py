@@ -16,7 +16,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
 from pipelines.paper.toy import EXTENT, fisher_divergence, kl_divergence, toy
-from pipelines.training.resumable import save_training
+from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
 
 from .untracked import Untracked

@@ -22,8 +22,8 @@ from pipelines.config import (
 from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.training.checkpoints import save_training
 from pipelines.training.nets import fits, net, options
-from pipelines.training.resumable import save_training
 from pipelines.training.rivals import ARCHITECTURES
 from tests.pipelines.trainers import build
 

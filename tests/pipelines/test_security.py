@@ -25,7 +25,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
 from pipelines.data.sources import open_source
-from pipelines.training.resumable import save_training
+from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store

@@ -40,10 +40,10 @@ from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
 from pipelines.training import launch, loop, trainers
+from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.launch import Reports
 from pipelines.training.loop import Recorder, WorkerContext, alone
 from pipelines.training.preprocessing import baseline, fitted
-from pipelines.training.resumable import Checkpoints, resume, save_training
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")

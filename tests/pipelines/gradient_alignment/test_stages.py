@@ -15,7 +15,7 @@ from pipelines.gradient_alignment import classifiers, classify, flow, measure, r
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.training import loop
-from pipelines.training.resumable import Checkpoints
+from pipelines.training.checkpoints import Checkpoints
 
 from ..untracked import Untracked
 from .cases import QUICK

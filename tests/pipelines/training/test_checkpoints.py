@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.training.resumable import Checkpoints
+from pipelines.training.checkpoints import Checkpoints
 
 from .cases import trainer
 

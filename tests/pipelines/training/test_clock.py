@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.training.resumable import Clock
+from pipelines.training.flow_training import Clock
 
 
 def test_times_add_up(turn):

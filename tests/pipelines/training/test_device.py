@@ -5,7 +5,7 @@ import torch
 
 from ebflow.checkpoint import load
 from ebflow.evaluation import evaluate
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
 
 from .cases import trainer
 

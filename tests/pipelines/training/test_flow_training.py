@@ -15,9 +15,9 @@ from ebflow.randomness import RowGenerator, uniform
 from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 from pipelines.training.augment import FlipAndShift
+from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import epochs, geometric
-from pipelines.training.resumable import resume, save_training
 from tests.library.bijections.cases import seeded
 from tests.library.training import batch_of, losses
 

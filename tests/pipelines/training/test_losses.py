@@ -12,7 +12,7 @@ from ebflow.loss import Progress
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.training.losses import StabilizedLoss as Loss
-from pipelines.training.losses import epochs, geometric, multistep
+from pipelines.training.losses import epochs, geometric
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 from tests.library.flows import FLOWS, contexts, net
@@ -147,13 +147,6 @@ def test_geometric_falls_by_equal_factors():
     for progress, value in {0.0: 1, 0.25: 10**-0.5, 0.5: 0.1, 1.0: 0.01, 1.5: 0.01}.items():
         assert sigma(progress) == pytest.approx(value)
     assert geometric(0.3, 0.3)(0.7) == pytest.approx(0.3)
-
-
-def test_multistep_falls_at_equal_steps_and_stays():
-    factor = multistep(0.5, 4)
-    expected = {0.0: 1, 0.24: 1, 0.26: 0.5, 0.51: 0.25, 0.76: 0.125, 1.0: 0.0625, 1.5: 0.0625}
-    for progress, value in expected.items():
-        assert factor(progress) == pytest.approx(value)
 
 
 def test_epochs_fall_at_their_ends_and_stay():

@@ -7,10 +7,10 @@ import torch
 
 from ebflow.checkpoint import read, write
 from ebflow.errors import BadInput
-from ebflow.loss import warmed
+from ebflow.loss import cosine, warmed
 from pipelines.training.augment import FlipAndShift
-from pipelines.training.losses import geometric, multistep
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
+from pipelines.training.losses import geometric
 
 from .cases import same, states, trainer
 
@@ -18,7 +18,7 @@ ADAPTIVE = dict(anchor=dict(interval=7, tolerance=1e-3, check_every=2))
 
 TRAININGS = {
     **{name: dict(optimizer=name) for name in ("adam", "rmsprop", "sgd-momentum")},
-    "clipped and warmed": dict(clip=1.0, schedule=warmed(multistep(0.5, 4), 0.3)),
+    "clipped and warmed": dict(clip=1.0, schedule=warmed(cosine, 0.3)),
     "anchored": dict(loss=dict(anchor=dict(interval=5))),
     "scores in every third step": dict(loss=dict(anchor=dict(interval=5), every=3)),
     "adaptive": dict(loss=ADAPTIVE, optimizer="adamw"),

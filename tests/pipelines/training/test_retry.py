@@ -8,7 +8,7 @@ import torch
 import ebflow
 from ebflow.errors import NonFinite
 from ebflow.loss import constant
-from pipelines.training.resumable import Checkpoints, resume, save_training
+from pipelines.training.checkpoints import Checkpoints, resume, save_training
 
 from .cases import same, states, trainer
 

@@ -15,7 +15,7 @@ from ebflow.errors import NonFinite
 from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import FlipAndShift
-from pipelines.training.resumable import resume, save_training
+from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.sharding import full
 
 from .cases import same, trainer
