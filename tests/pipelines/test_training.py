@@ -464,7 +464,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
     monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(launch, "embedded", lambda: True)
-    job = dict.fromkeys(("data", "start"), str(tmp_path)) | {"work": str(tmp_path / "work")}
+    job = dict.fromkeys(("data", "chain"), str(tmp_path)) | {"work": str(tmp_path / "work")}
     job["config"] = Training().model_dump(mode="json")
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):
