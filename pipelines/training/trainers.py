@@ -56,8 +56,6 @@ def build(
         dataset,
         loss=_loss(config, flow.core),
         optimizer=partial(optimizer, lr=train.lr, weight_decay=train.weight_decay),
-        schedule=_schedule(train),
-        decay=_decay(train),
         schedule=warmed(cosine if train.schedule == "cosine" else constant, train.warmup),
         decay=epochs(train.gamma, train.epoch, train.milestones if falls else 0),
         augment=augmentation(train.augment, train.noise, split.shape),
