@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DETACHED = 130
 RUNS = ("run ", "tune ")
 
+TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
+"""Loggers of Ray with levels of their own; they report how the checkout is packed and sent."""
+
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
        ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]
@@ -111,7 +114,8 @@ def _connect(address: str | None) -> "JobSubmissionClient":
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # not how the checkout is packed and sent
+    for name in TALKERS:
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
     shown = without_password(address)
     try:
         return JobSubmissionClient(address)
