@@ -17,9 +17,9 @@ from pipelines.config import Training
 from pipelines.config.source import examined, held_out
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.stages import Artefact, Source, Stage
 from tuning.config import TuneConfig
 from tuning.trials import load, trainings
 

@@ -7,8 +7,6 @@ Ray starts inherit the settings of glibc, which reads them at their start.
 import logging
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HUGE_PAGES = (
@@ -70,28 +68,13 @@ def embedded() -> bool:
     return os.environ.get(LOOPBACK_ALONE) == "0"
 
 
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Appends all logs and warnings, at level INFO, to a file instead of the terminal.
-
-    If the disk is full, logs are lost, and nothing else fails.
-    """
+def log_to(path: Path) -> None:
+    """Appends all logs and warnings, at level INFO, to a file instead of the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
-    handler.handleError = lambda record: None  # no traceback on the user's terminal
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(filename=path, level=logging.INFO, format=text, force=True)
+    logging.raiseExceptions = False  # if the disk is full, logs are lost, and nothing else fails
     logging.captureWarnings(True)
     for name in ("ray", "redun"):  # they have handlers of their own, which write to the terminal
-        talker = logging.getLogger(name)
-        talker.handlers.clear()
-        talker.propagate = True
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

@@ -22,8 +22,8 @@ from ebflow.recipes import BUDGET
 from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.reader import Reader
-from pipelines.engine import Artefact, Source, Stage, needs_from_config, needs_of_training
 from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, needs_of_training
 from pipelines.training.nets import fits, net, options
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from ebflow.errors import BadInput
 from pipelines.config import DataConfig
 from pipelines.data.prepare import prepare as write
 from pipelines.data.reader import record_digest
-from pipelines.engine import Source
+from pipelines.engine.stages import Source
 from pipelines.tracking.run import StageRun
 
 

@@ -4,12 +4,3 @@ A stage is cached in the store by its key: a hash of its code, its configuration
 of its inputs. Stages that the store has not run as tasks of Ray, which starts at the first of
 them. Only ``graphs.py`` imports redun.
 """
-
-from pipelines.engine.stages import (
-    WHOLE_NODE,
-    Artefact,
-    Source,
-    Stage,
-    needs_from_config,
-    needs_of_training,
-)

@@ -90,8 +90,8 @@ def _attempt(work: Work, context: Context) -> Artefact:
     stage, key = work.stage, work.key
     store.require_same_store(context.tracker.home)
     with store.lock(f"{stage.name}-{key}"):
-        record = None if context.force else store.find(stage.name, key)
-        if record is None:
+        artefact = None if context.force else store.find(stage.name, key)
+        if artefact is None:
             _check_code(stage)
             _set_threads(work.needs["CPU"])
             body = import_module(stage.module)
@@ -99,9 +99,9 @@ def _attempt(work: Work, context: Context) -> Artefact:
                 run.output = output
                 getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
                 _check_code(stage)
-                record = store.commit(stage.name, key, output, run_id=run.id)
+                artefact = store.commit(stage.name, key, output, run_id=run.id)
             store.forget(work.folder)
-        return Artefact(stage.name, key, record)
+        return artefact
 
 
 def _check_code(stage: Stage) -> None:

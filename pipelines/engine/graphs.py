@@ -143,13 +143,12 @@ class StoreExecutor(Executor):
         work = Work(job.get_option("stage"), *args, **kwargs)
         name, key = work.stage.name, work.key
         if key not in self.results:
-            status, record = self.statuses.setdefault(name, Status()), None
+            status, found = self.statuses.setdefault(name, Status()), None
             with suppress(OSError):  # the stage asks the store again, with retries
-                record = None if self.force else store.find(name, key)
-            status.cached += bool(record)
-            status.ran += not record
-            found = _finished(Artefact(name, key, record)) if record else self.start_stage(work)
-            self.results[key] = found
+                found = None if self.force else store.find(name, key)
+            status.cached += found is not None
+            status.ran += found is None
+            self.results[key] = _finished(found) if found else self.start_stage(work)
         self.results[key].add_done_callback(partial(self._hand_on, job))
 
     def _hand_on(self, job: Job, future: Future[Artefact]) -> None:
@@ -254,8 +253,8 @@ def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
 
 
 def _expect(work: Work) -> Future[Artefact]:
-    record = store.Record(digest=work.key, size=0, run_id="")
-    return _finished(_Expected(work.stage.name, work.key, record))
+    name, key = work.stage.name, work.key
+    return _finished(_Expected(stage=name, key=key, digest=key, size=0, run_id=""))
 
 
 log = logging.getLogger("ebflow.engine")

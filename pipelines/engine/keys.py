@@ -31,20 +31,23 @@ def code_digest(module: str, data: Sequence[str] = ()) -> str:
     Arguments:
         module: Its full name.
         data: Packages whose files that are no Python are part of it, too.
-
-    Raises:
-        ImportError: If a module imports a name from a package that resolves names lazily: the
-            code behind the name cannot be found.
     """
+    files = [_data_digest(package) for package in data]
+    return hashlib.sha256(
+        json.dumps([sorted(closure(module).items()), files]).encode()
+    ).hexdigest()
+
+
+def closure(module: str) -> dict[str, str]:
+    """Returns the digests of a module and of all of ours that it imports, by their names."""
     todo, digests = [module], {}
     while todo:
         name = todo.pop()
         if name not in digests:
             path = _existing(name)
-            digests[name], imports = _parsed(path, _stamp(path))
+            digests[name], imports = _parsed(path, (path.stat().st_mtime_ns, path.stat().st_size))
             todo += _imported(name, path, imports)
-    files = [_data_digest(package) for package in data]
-    return hashlib.sha256(json.dumps([sorted(digests.items()), files]).encode()).hexdigest()
+    return digests
 
 
 def _data_digest(package: str) -> str:
@@ -60,11 +63,6 @@ def _existing(module: str) -> Path:
     if (path := _path(module)) is None:
         raise ModuleNotFoundError(module)
     return path
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
 
 
 @cache
@@ -112,19 +110,7 @@ def _imported(module: str, path: Path, imports: tuple[Import, ...]) -> Iterator[
             for name in names or [""]:
                 found = f"{base}.{name}" if name and _path(f"{base}.{name}") else base
                 if not f"{found}.".startswith(tuple(f"{one}." for one in INFRASTRUCTURE)):
-                    _check_lazy(module, found, name)
                     yield found
-
-
-def _check_lazy(module: str, imported: str, name: str) -> None:
-    """Raises ImportError if a package resolves a name lazily."""
-    path = _path(imported)
-    source = path.read_text() if path and path.name == "__init__.py" else ""
-    if "\ndef __getattr__(" in source and f"\n{name} = " not in source:
-        raise ImportError(
-            f"{module}: found an import of {name or 'all'} from {imported}, which looks names up "
-            "when asked, expected one from the module that has it"
-        )
 
 
 def _path(module: str) -> Path | None:

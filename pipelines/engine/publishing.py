@@ -131,7 +131,7 @@ def _log(
     names: Iterable[str],
 ) -> None:
     """Logs stages, configuration, numbers and files to MLflow; the model has the checkpoint."""
-    runs = _by_stage(outcome, lambda artefact: artefact.record.run_id)
+    runs = _by_stage(outcome, lambda artefact: artefact.run_id)
     tags = {f"ebflow.stage.{stage}": " ".join(some) for stage, some in runs.items()}
     created.set_tags({REPORT: outcome.value["report"].key, **tags})
     created.log_params(run.config.model_dump())

@@ -94,12 +94,12 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
     with (
         _without_empty_store(),
-        log_to(log_file(run)),
         store.lock(f"run-{key}", waiting=lambda: console.print(line)),
         backend.mlflow_errors(),
         ExitStack() as stack,
         Progress(console) as progress,
     ):
+        log_to(log_file(run))
         tracked = Tracked(run, key, stack, console)
         graph = run.pipeline.graph(run.config, inputs)
         with Tasks(tracked.context, progress) as tasks:

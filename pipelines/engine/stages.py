@@ -13,6 +13,7 @@ from pipelines import store
 from pipelines.cluster import connection, environment
 from pipelines.config import Section, canonical
 from pipelines.engine.keys import code_digest
+from pipelines.store import Artefact
 
 Needs = Mapping[str, float]
 """Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes), by which Ray places tasks, starts nodes."""
@@ -51,33 +52,6 @@ class Source:
 
     def __init__(self, location: str, digest: str) -> None:
         self.location, self.digest = location, digest
-
-
-class Artefact:
-    """The folder that a stage wrote, known by its content.
-
-    Arguments:
-        stage: Name of the stage.
-        key: Its key in the store.
-        record: What the store recorded of it.
-    """
-
-    def __init__(self, stage: str, key: str, record: store.Record) -> None:
-        self.stage, self.key, self.record = stage, key, record
-
-    @property
-    def path(self) -> Path:
-        """The folder in this machine's store; from a bucket it is copied if need be.
-
-        Raises:
-            BadInput: If the artefact in the bucket is corrupt.
-        """
-        return store.ensure_local(store.artefact(self.stage, self.key))
-
-    @property
-    def location(self) -> str:
-        """The place at which all nodes see it: a path, or a URL."""
-        return store.location(store.artefact(self.stage, self.key))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +140,7 @@ def content(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, Section):
         return [type(value).__name__, canonical(value)]
     if isinstance(value, Artefact):
-        return [value.stage, value.record.digest]
+        return [value.stage, value.digest]
     if isinstance(value, Source):
         return value.digest
     if isinstance(value, list | tuple):

@@ -19,9 +19,9 @@ from ebflow.errors import BadInput
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
-from pipelines.engine import Artefact, Source, Stage
 from pipelines.engine.graphs import FAILED, fail, gather, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.stages import Artefact, Source, Stage
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,

@@ -52,8 +52,8 @@ def export(words: Sequence[str]) -> int:
     options = tyro.cli(Export, prog="ebflow export", args=words)
     check_output(options.output, ".onnx")
     model = load(options.model)
-    with log_to(store.home() / "logs" / "export.log"):
-        print(exported(model, options.output))
+    log_to(store.home() / "logs" / "export.log")
+    print(exported(model, options.output))
     print(f"written to    {options.output}")
     return 0
 

@@ -22,9 +22,9 @@ from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
-from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
 from pipelines.paper import config as configs
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS

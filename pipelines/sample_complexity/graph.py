@@ -7,9 +7,9 @@
     …                                  ──┘
 """
 
-from pipelines.engine import Artefact, Stage
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
+from pipelines.engine.stages import Artefact, Stage
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig, cells, title
 
 learn = Stage("pipelines.sample_complexity.learn", data=["ebflow.complexity.fitted"])

@@ -22,7 +22,7 @@ from ebflow.errors import BadInput
 from pipelines.store import bucket
 from pipelines.store.artefacts import (
     CORRUPT,
-    Record,
+    Artefact,
     commit,
     corrupt,
     digest,

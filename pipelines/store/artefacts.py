@@ -1,12 +1,12 @@
 """Finished artefacts: folders that are complete, each with a record of its content beside it."""
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.files import move, previous, sha256
@@ -16,25 +16,39 @@ from pipelines.store.files import ARTEFACTS, artefact, home, lock, write_text
 CORRUPT = "found files that are missing or changed, expected what was stored"
 """The message about an artefact whose content is not that of its record."""
 
-Stamps = dict[str, list[int]]
+Stamps = dict[str, tuple[int, int]]
 """Size in bytes and modification time in nanoseconds of each file, by its path."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """The record of a finished artefact.
+class Artefact(BaseModel, frozen=True):
+    """A finished artefact: the folder that a stage wrote, known by its content."""
 
-    Attributes:
-        digest: The SHA-256 of its content.
-        size: Its bytes.
-        run_id: Its MLflow run.
-        files: The stamps of its files on the node that wrote the record.
-    """
-
+    stage: str
+    """The name of the stage."""
+    key: str
+    """The key of the stage's code, configuration and inputs."""
     digest: str
+    """The SHA-256 of its content."""
     size: int
+    """Its bytes."""
     run_id: str
-    files: Stamps = field(default_factory=dict, compare=False)
+    """Its MLflow run."""
+    files: Stamps = Field({}, repr=False)
+    """The stamps of its files on the node that wrote the record."""
+
+    @property
+    def path(self) -> Path:
+        """The folder in this machine's store; from a bucket it is copied if need be.
+
+        Raises:
+            BadInput: If the artefact in the bucket is corrupt.
+        """
+        return ensure_local(artefact(self.stage, self.key))
+
+    @property
+    def location(self) -> str:
+        """The place at which all nodes see it: a path, or a URL."""
+        return bucket.location(artefact(self.stage, self.key))
 
 
 def digest(folder: Path) -> str:
@@ -51,24 +65,23 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def find(stage: str, key: str) -> Record | None:
-    """Returns the record of an artefact if that is complete and unchanged, else None.
+def find(stage: str, key: str) -> Artefact | None:
+    """Returns an artefact if it is complete and unchanged, else None.
 
-    Sizes and modification times are compared with the record; where only times differ, as in a
-    copy of the store, all files are read. In a bucket, sizes are compared.
+    Sizes and modification times are compared with the record; if they differ, as in a copy of the
+    store, all files are read. In a bucket, sizes are compared.
     """
     final = artefact(stage, key)
-    record = _record(final)
-    if record is None:
-        return None
-    if bucket.used():
-        return record if bucket.size(_content(final, record)) == record.size else None
-    return record if _unchanged(final, record) else None
+    found = _record(final)
+    if found is not None and bucket.used():
+        return found if bucket.size(_content(final, found)) == found.size else None
+    return found if _is_unchanged(final, found) else None
 
 
-def _unchanged(final: Path, record: Record) -> bool:
-    """True if size and modification time of every file are recorded, or else its content is."""
-    return final.is_dir() and (_stamps(final) == record.files or digest(final) == record.digest)
+def _is_unchanged(final: Path, record: Artefact | None) -> bool:
+    if record is None or not final.is_dir():
+        return False
+    return _stamps(final) == record.files or digest(final) == record.digest
 
 
 def has_record(stage: str, key: str) -> bool:
@@ -85,15 +98,13 @@ def corrupt() -> Iterator[str]:
             yield str(final)
     for stage in bucket.names(ARTEFACTS) if bucket.used() else ():
         for name in bucket.names(f"{ARTEFACTS}/{stage}"):
-            if not name.endswith(".json"):
-                continue
             final = artefact(stage, name.removesuffix(".json"))
             with tempfile.TemporaryDirectory(prefix=".copy-", dir=home()) as folder:
-                if not _fetched(final, Path(folder) / "copy"):
+                if name.endswith(".json") and not _fetched(final, Path(folder) / "copy"):
                     yield bucket.location(final)
 
 
-def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
+def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:
     """Moves a finished folder to its place in the store and records it.
 
     An artefact of the same content stays, as others may be reading it. Folder and record are on
@@ -113,7 +124,7 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Record:
     return record
 
 
-def _moved(folder: Path, final: Path, run_id: str) -> Record:
+def _moved(folder: Path, final: Path, run_id: str) -> Artefact:
     """Moves a folder to its final place on this machine; returns its new record."""
     final.parent.mkdir(parents=True, exist_ok=True)
     content = digest(folder)
@@ -124,9 +135,16 @@ def _moved(folder: Path, final: Path, run_id: str) -> Record:
             final.rename(previous(final))
         move(folder, final)
         shutil.rmtree(previous(final), ignore_errors=True)
-    stamps = _stamps(final)
-    record = Record(content, sum(size for size, _ in stamps.values()), run_id, stamps)
-    write_text(_beside(final), json.dumps(asdict(record), indent=1) + "\n")
+    files = _stamps(final)
+    record = Artefact(
+        stage=final.parent.name,
+        key=final.name,
+        digest=content,
+        size=sum(size for size, _ in files.values()),
+        run_id=run_id,
+        files=files,
+    )
+    write_text(_beside(final), record.model_dump_json(indent=1) + "\n")
     return record
 
 
@@ -149,9 +167,8 @@ def ensure_local(path: Path) -> Path:
 def _copy(final: Path) -> None:
     """Copies an artefact from the bucket, unless this machine has its content."""
     record, copied = _record(final), _record(final, local=True)
-    if record and copied and copied.digest == record.digest:
-        if final.is_dir() and _unchanged(final, copied):
-            return
+    if record and copied and copied.digest == record.digest and _is_unchanged(final, copied):
+        return
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
         draft = Path(folder) / final.name
@@ -165,7 +182,7 @@ def _copy(final: Path) -> None:
     raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
 
 
-def _fetched(final: Path, draft: Path) -> Record | None:
+def _fetched(final: Path, draft: Path) -> Artefact | None:
     """Copies an artefact from the bucket; returns its record, or None if that is not of it."""
     record = _record(final)
     if record is not None:
@@ -173,7 +190,7 @@ def _fetched(final: Path, draft: Path) -> Record | None:
     return record if record and draft.is_dir() and digest(draft) == record.digest else None
 
 
-def _record(final: Path, *, local: bool = False) -> Record | None:
+def _record(final: Path, *, local: bool = False) -> Artefact | None:
     """Returns the record of an artefact; None if there is no valid one.
 
     Arguments:
@@ -186,8 +203,8 @@ def _record(final: Path, *, local: bool = False) -> Record | None:
     else:
         content = beside.read_bytes() if beside.exists() else None
     try:
-        return None if content is None else Record(**json.loads(content))
-    except (TypeError, ValueError):
+        return None if content is None else Artefact.model_validate_json(content)
+    except ValidationError:
         return None
 
 
@@ -196,7 +213,7 @@ def _beside(final: Path) -> Path:
     return final.with_suffix(".json")
 
 
-def _content(final: Path, record: Record) -> str:
+def _content(final: Path, record: Artefact) -> str:
     """Returns the name of an artefact's content in the bucket, where each content has its own."""
     return f"{bucket.name(final)}/{record.digest}"
 
@@ -205,6 +222,6 @@ def _stamps(folder: Path) -> Stamps:
     """Returns the stamps of all files below a folder, in order of their paths."""
     stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(folder).as_posix(): [stat.st_size, stat.st_mtime_ns]
+        path.relative_to(folder).as_posix(): (stat.st_size, stat.st_mtime_ns)
         for path, stat in stats.items()
     }

@@ -16,8 +16,7 @@ CORES = environment.cpus()
 def begin(needs, body, *words):
     import ray
 
-    from pipelines.engine import Stage
-    from pipelines.engine.stages import Work
+    from pipelines.engine.stages import Stage, Work
     from pipelines.engine.tasks import ray_options
 
     options = ray_options(Work(Stage("any", needs=needs), None))

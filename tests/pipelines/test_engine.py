@@ -38,11 +38,11 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import WHOLE_NODE, Artefact, Source, Stage, graphs, keys, tasks
+from pipelines.engine import graphs, keys, tasks
 from pipelines.engine.calls import Context
 from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
 from pipelines.engine.pipeline import Retries
-from pipelines.engine.stages import Work, needs_from_config
+from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, Work, needs_from_config
 from pipelines.engine.tasks import Tasks, ray_options
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
@@ -378,7 +378,7 @@ def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
     config = EvaluateConfig(draws=3)
     keys = set()
     for run_id in ("one", "other"):
-        artefact = Artefact("write", "key", store.Record("digest", 1, run_id))
+        artefact = Artefact(stage="write", key="key", digest="digest", size=1, run_id=run_id)
         keys.add(Work(double, config, [(artefact,)]).key)
     assert len(keys) == 1
 

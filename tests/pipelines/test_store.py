@@ -26,7 +26,7 @@ def test_commit_moves_the_folder_and_records_it(made, home):
     assert not (home / "draft").exists()
     assert (folder / "inner" / "b.txt").read_text() == "b"
     assert store.find("stage", "key") == record
-    assert record == store.Record(store.digest(folder), 2, "run")
+    assert (record.digest, record.size, record.run_id) == (store.digest(folder), 2, "run")
 
 
 def test_commit_replaces_what_was_there(made, home):

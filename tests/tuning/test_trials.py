@@ -13,10 +13,8 @@ from ebflow.errors import NonFinite
 from pipelines import metrics_log, store
 from pipelines.cluster import environment
 from pipelines.config import ClusterConfig, DensityConfig, TrainConfig
-from pipelines.engine import Artefact, Source
-from pipelines.engine.stages import key_of
+from pipelines.engine.stages import Artefact, Source, key_of
 from pipelines.errors import StageFailed
-from pipelines.store import Record
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 from tuning import graph, trials
@@ -202,7 +200,7 @@ def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch)
     """The id of the MLflow run that prepared them is no part of it."""
 
     def key(run_id):
-        data = Artefact("prepare", "key", Record("digest", 1, run_id))
+        data = Artefact(stage="prepare", key="key", digest="digest", size=1, run_id=run_id)
         monkeypatch.setattr(graph, "prepare", lambda *words: data)
         expression = graph.tune(config, (Source("here", "digest"), config))["search"]
         return key_of(*expression.args)
