@@ -132,7 +132,7 @@ class Work:
 
 def key_of(*values: Any) -> str:  # noqa: ANN401
     """Returns a hash of the content of values, 20 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(content(values)).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps(values, default=content).encode()).hexdigest()[:20]
 
 
 def content(value: Any) -> Any:  # noqa: ANN401
@@ -143,10 +143,4 @@ def content(value: Any) -> Any:  # noqa: ANN401
         return [value.stage, value.digest]
     if isinstance(value, Source):
         return value.digest
-    if isinstance(value, list | tuple):
-        return [content(item) for item in value]
-    if isinstance(value, dict):
-        return {name: content(item) for name, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     raise TypeError(f"{type(value).__name__}: expected a configuration, an artefact or a source")
