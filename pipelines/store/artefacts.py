@@ -96,7 +96,10 @@ def corrupt() -> Iterator[str]:
         record = _record(final, local=True)
         if record is None or not final.is_dir() or digest(final) != record.digest:
             yield str(final)
-    for stage in bucket.names(ARTEFACTS) if bucket.used() else ():
+    if not bucket.used():
+        return
+    home().mkdir(parents=True, exist_ok=True)
+    for stage in bucket.names(ARTEFACTS):
         for name in bucket.names(f"{ARTEFACTS}/{stage}"):
             final = artefact(stage, name.removesuffix(".json"))
             with tempfile.TemporaryDirectory(prefix=".copy-", dir=home()) as folder:

@@ -108,6 +108,11 @@ def test_verify_reads_the_bucket_too(node, made, ebflow):
     assert ended.code == 1 and ended.out[0] == store.location(store.artefact("stage", "key"))
 
 
+def test_a_machine_without_a_store_verifies_the_bucket(node, made, ebflow):
+    node("two")
+    assert ebflow("store", "verify").code == 0
+
+
 @pytest.mark.parametrize(
     "harm", [lambda p: (p / "a").write_text("A"), lambda p: (p / "b").unlink()]
 )
