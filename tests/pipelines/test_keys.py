@@ -147,7 +147,7 @@ def test_the_stages_are_found():
         ("pipelines.density.report", "pipelines.density.likelihoods"),
         ("pipelines.density.report", "pipelines.metrics_log"),
         ("pipelines.paper.peer", "pipelines.data.dataset"),
-        ("pipelines.paper.compare", "pipelines.paper.scores"),
+        ("pipelines.paper.compare", "pipelines.paper.rivals"),
         ("pipelines.paper.fill", "ebflow.train"),
         ("pipelines.paper.fill", "pipelines.data.dataset"),
         ("pipelines.paper.runtime", "ebflow.anchor"),
