@@ -98,12 +98,10 @@ def download(path: Path) -> None:
 
 
 def mirror(folder: Path, fresh: Path) -> None:
-    """Makes a folder in the bucket like that of the store, where ``fresh`` is a new entry."""
+    """Copies a new entry of a folder to the bucket; removes there what the folder lacks."""
     if used():
-        there, here = set(names(name(folder))), {path.name for path in folder.iterdir()}
-        for entry in {fresh.name} | here - there:
-            upload(folder / entry)
-        for entry in there - here:
+        upload(fresh)
+        for entry in set(names(name(folder))) - {path.name for path in folder.iterdir()}:
             remove(name(folder / entry))
 
 

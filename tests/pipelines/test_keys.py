@@ -202,7 +202,7 @@ def test_unknown_module(library):
 def test_the_report_does_not_stand_behind_the_training():
     from pipelines.density.graph import prepare, train
 
-    assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training.loop")
+    assert {"ebflow.train", "ebflow.objectives"} <= closure("pipelines.training.loop").keys()
     for name in ("prepare", "evaluate", "report"):
         assert "ebflow.train" not in closure(f"pipelines.density.{name}")
     assert prepare.version != train.version
