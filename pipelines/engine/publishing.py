@@ -146,6 +146,5 @@ def _log(
 
 def _title(run: Run, parts: Iterable[str]) -> str:
     """Returns the name in MLflow, with each word once."""
-    names = dict.fromkeys([run.name, *parts])
-    recipe = [f"recipe {run.recipe}"] if run.recipe and run.recipe not in names else []
-    return " · ".join([*names, *recipe])
+    recipe = [] if run.recipe in (None, run.name, *parts) else [f"recipe {run.recipe}"]
+    return " · ".join(dict.fromkeys([run.name, *parts, *recipe]))
