@@ -1,4 +1,4 @@
-"""Figures of the report: curves of training, likelihoods, samples beside test rows."""
+"""Plots of the report: curves of training, likelihoods, samples beside test rows."""
 
 import math
 import textwrap
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
 from pipelines.density.likelihoods import lines
 from pipelines.metrics_log import Row, curve
+from pipelines.reporting.result import Plot
 from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_tiles
 
 BINS = 40
@@ -20,44 +20,76 @@ BINS = 40
 MOST, ACROSS = 32, 4
 """Columns that are shown, and histograms side by side."""
 
-Rows = Sequence[Row]
+CURVES = ("val/nll", "train/nll", "latent/var_min", "latent/var_max", "latent/mean_norm2")
+
+TRAINING = (
+    "Left: exact NLL of the averaged weights. Right: the latents of a perfect model have mean 0 and "
+    "variance 1 in every direction. Score matching alone does not notice a direction that "
+    "diverges; the likelihood does."
+)
+LIKELIHOOD = (
+    "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
+    "the first bin has the least likely rows."
+)
+PIT = (
+    " Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
+    "are further out than the flow predicts."
+)
+COLUMNS = (
+    "The columns that differ most, at most 32, each over 99 % of its test rows; the outermost "
+    "bins have all values beyond. The number is the Kolmogorov-Smirnov distance, with a star if "
+    "it is beyond chance among all columns."
+)
 
 
-def curves(
-    rows: Rows, numbers: Mapping[str, float], fit: Fit, log_probs: Mapping[str, np.ndarray]
-) -> dict[str, Figure]:
-    """Returns the figures by name.
+def plots(
+    manifest: Manifest,
+    rows: Sequence[Row],
+    numbers: Mapping[str, float],
+    fit: Fit,
+    least: Sequence[Unlikely],
+    log_probs: Mapping[str, np.ndarray],
+) -> list[Plot]:
+    """Returns the plots of the report.
 
     Arguments:
+        manifest: The description of the data.
         rows: The metrics over steps of the training.
         numbers: The metrics of the evaluation.
         fit: Test rows beside samples.
+        least: The least likely test rows.
         log_probs: The log-densities of ``train`` and ``test`` rows in nats.
     """
-    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
-    _histogram(axes[0, 0], log_probs["test"], log_probs["train"])
-    if fit.pit is not None:
-        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
-    training, diagnosis = _training(rows, numbers), _diagnosis(rows)
-    return {"training": training, "likelihood": figure, "diagnosis": diagnosis}
+    return [
+        _training(curve(rows, "validate"), numbers),
+        _likelihood(fit, log_probs),
+        *(_images(manifest, fit, least) if is_image(manifest) else [_columns(manifest, fit)]),
+    ]
 
 
-def _training(rows: Rows, numbers: Mapping[str, float]) -> Figure:
-    names = ("val/nll", "train/nll", "time/train_s")
-    steps, nll, fitted, seconds = _series(rows, "validate", *names)
+def _training(rows: Sequence[Row], numbers: Mapping[str, float]) -> Plot:
+    steps = [row["step"] for row in rows]
+    series = {name: [row["metrics"][name] for row in rows] for name in CURVES}
     baselines = {line.name: line.value("nll", "validation") for line in lines(numbers)[1:]}
-    figure, axes = panels(2, height=3.3, sharey=True)
-    for axis, x, label in zip(axes, (steps, seconds), ("step", "training time (s)"), strict=True):
-        axis.plot(x, nll, color=FLOW, marker=".", label="flow, validation rows")
-        axis.plot(x, fitted, color=FLOW, ls=":", label="flow, 250 random training rows")
-        for (name, value), style in zip(baselines.items(), ("--", "-."), strict=True):
-            axis.axhline(value, color=BASELINE, ls=style, label=name)
-        axis.set_xlabel(label)
+    figure, (left, right) = panels(2, height=3.3)
+    left.plot(steps, series["val/nll"], color=FLOW, marker=".", label="flow, validation rows")
+    left.plot(steps, series["train/nll"], color=FLOW, ls=":", label="flow, 250 training rows")
+    for (name, value), style in zip(baselines.items(), ("--", "-."), strict=True):
+        left.axhline(value, color=BASELINE, ls=style, label=name)
+    left.set_ylabel("NLL (nats)")
+    left.set_ylim(*_limits([series["train/nll"][-1], *series["val/nll"]], baselines.values()))
+    right.plot(steps, series["latent/var_min"], color=FLOW, label="smallest variance")
+    right.plot(steps, series["latent/var_max"], color=BASELINE, ls="--", label="largest variance")
+    right.plot(steps, series["latent/mean_norm2"], color=DATA, ls=":", label="squared mean")
+    right.axhline(1, color="black", lw=0.5)
+    right.set_yscale("symlog", linthresh=0.1)
+    right.set_ylim(bottom=-0.1)
+    right.set_ylabel("latent of validation rows")
+    for axis, side in ((left, "left"), (right, "right")):
+        axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(5))
-    axes[0].set_ylabel("NLL of the averaged weights (nats)")
-    axes[0].set_ylim(*_limits([fitted[-1], *nll], baselines.values()))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    return figure
+        figure.legend(*axis.get_legend_handles_labels(), loc=f"outside upper {side}")
+    return Plot("training", figure, TRAINING, "Training")
 
 
 def _limits(nll: Sequence[float], baselines: Iterable[float]) -> tuple[float, float]:
@@ -66,13 +98,18 @@ def _limits(nll: Sequence[float], baselines: Iterable[float]) -> tuple[float, fl
     return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 
-def _histogram(axis: Axes, test: np.ndarray, train: np.ndarray) -> None:
-    """Draws log-densities; those below the 0.2 % of the test rows are in the first bin."""
+def _likelihood(fit: Fit, log_probs: Mapping[str, np.ndarray]) -> Plot:
+    """Returns histograms of log-densities, and the calibration of latents if there is any."""
+    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
+    test, train, axis = log_probs["test"], log_probs["train"], axes[0, 0]
     ends = np.quantile(test, 0.002), max(test.max(), train.max())
-    _compare(axis, test, train, *ends, names=("test rows", "training rows"))
+    _compare(axis, test, train, *ends, labels=("test rows", "training rows"))
     axis.set(xlabel="log-density (nats)", ylabel="share of rows")
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(loc="upper left")
+    if fit.pit is not None:
+        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
+    return Plot("likelihood", figure, LIKELIHOOD + ("" if fit.pit is None else PIT))
 
 
 def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
@@ -88,44 +125,7 @@ def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
     axis.legend(loc="upper left")
 
 
-def _diagnosis(rows: Rows) -> Figure:
-    names = ("latent/var_min", "latent/var_max", "latent/mean_norm2")
-    steps, least, most, mean = _series(rows, "validate", *names)
-    figure, (left, right) = panels(2)
-    at, losses = _series(rows, "log", "train/loss")
-    left.plot(at, losses, color=FLOW, marker="." if len(at) == 1 else "")
-    left.set_ylabel("training loss")
-    right.plot(steps, least, color=FLOW, label="smallest variance")
-    right.plot(steps, most, color=BASELINE, ls="--", label="largest variance")
-    right.plot(steps, mean, color=DATA, ls=":", label="squared mean")
-    right.axhline(1, color="black", lw=0.5)
-    right.set_yscale("symlog", linthresh=0.1)
-    right.set_ylim(bottom=-0.1)
-    right.set_ylabel("latent of validation data")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3)
-    for axis in (left, right):
-        axis.set_xlabel("step")
-        axis.xaxis.set_major_locator(MaxNLocator(5))
-    return figure
-
-
-def _series(rows: Rows, kind: str, *names: str) -> list[list[float]]:
-    """Returns the steps of the rows of a kind, and metrics at them."""
-    found = curve(rows, kind)
-    steps = [row["step"] for row in found]
-    return [steps, *([row["metrics"][name] for row in found] for name in names)]
-
-
-def samples(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> dict[str, Figure]:
-    """Returns the figures of samples by name.
-
-    Arguments:
-        manifest: Describes the data.
-        fit: Test rows and samples.
-        least: The least likely test rows.
-    """
-    if not is_image(manifest):
-        return {"columns": _columns(names(manifest), fit)}
+def _images(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> list[Plot]:
     white = manifest.levels - 1
     figure, axes = panels(2, height=4.2)
     for axis, images, title in zip(axes, (fit.x, fit.y), ("test data", "samples"), strict=True):
@@ -133,11 +133,17 @@ def samples(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> dict[str
         axis.set_title(title)
     unlikely, axis = panels(height=1.1)
     show_tiles(axis, np.stack([row.x for row in least]) / white, manifest.shape, len(least))
-    return {"samples": figure, "unlikely": unlikely}
+    rows = ", ".join(f"{row.row} ({row.log_prob:.1f})" for row in least)
+    caption = f"Row of the source, from 0, and log-density in nats: {rows}."
+    return [
+        Plot("samples", figure, "Exact samples, by the inverse of the flow.", "Samples"),
+        Plot("unlikely", unlikely, caption, "Least likely test images"),
+    ]
 
 
-def _columns(titles: Sequence[str], fit: Fit) -> Figure:
+def _columns(manifest: Manifest, fit: Fit) -> Plot:
     """Returns histograms of the columns, those that differ most if there are many."""
+    titles = names(manifest)
     distances = fit.apart["columns"].values
     shown = distances.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
     across = min(ACROSS, len(shown))
@@ -157,7 +163,7 @@ def _columns(titles: Sequence[str], fit: Fit) -> Figure:
         axis.axis("off")
     handles = places[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", ncols=2, fontsize=8)
-    return figure
+    return Plot("columns", figure, COLUMNS, "Samples")
 
 
 def _compare(
@@ -166,11 +172,11 @@ def _compare(
     y: np.ndarray,
     low: float,
     high: float,
-    names: Sequence[str] = ("test rows", "samples"),
+    labels: Sequence[str] = ("test rows", "samples"),
 ) -> None:
     """Draws the shares of two samples; the outer bins have all beyond them."""
     room = 0.05 * (high - low) or max(1.0, abs(low))
     edges = np.linspace(low - room, high + room, min(BINS, 4 + math.isqrt(len(x))) + 1)
     of_x, of_y = (np.histogram(v.clip(edges[0], edges[-1]), edges)[0] / len(v) for v in (x, y))
-    axis.stairs(of_x, edges, fill=True, color=LIGHT, label=names[0])
-    axis.stairs(of_y, edges, color=FLOW, lw=1.2, label=names[1])
+    axis.stairs(of_x, edges, fill=True, color=LIGHT, label=labels[0])
+    axis.stairs(of_y, edges, color=FLOW, lw=1.2, label=labels[1])

@@ -14,7 +14,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
 from pipelines.density import fit, likelihoods
 from pipelines.density.evaluate import LOG_PROBS
-from pipelines.density.figures import curves, samples
+from pipelines.density.figures import plots
 from pipelines.density.fit import Fit, Unlikely, is_image
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
@@ -33,19 +33,6 @@ NOTE = (
     "row; below 0 the flow is better. The mixture is fitted by expectation maximization after "
     "the Gaussian's whitening, its size chosen on the validation split."
 )
-LIKELIHOOD = (
-    "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
-    "the first bin has the least likely rows."
-)
-PIT = (
-    " Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
-    "are further out than the flow predicts."
-)
-COLUMNS_NOTE = (
-    "The columns that differ most, at most 32, each over 99 % of its test rows; the outermost "
-    "bins have all values beyond. The number is the Kolmogorov-Smirnov distance, with a star if "
-    "it is beyond chance among all columns."
-)
 TREATMENTS = {
     "grids": "dequantized by noise of their step",
     "levels": "dequantized by noise up to the next level",
@@ -54,10 +41,6 @@ TREATMENTS = {
     "tails": "transformed by Johnson's S_U",
 }
 """Texts about the kinds of columns in the description of the preprocessing."""
-DIAGNOSIS = (
-    "The latents of a perfect model have mean 0 and variance 1 in every direction. Score matching "
-    "alone does not notice a direction that diverges; the likelihood does."
-)
 CLASSES = (
     "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
     "training rows. The calibration error is the mean difference between probability and "
@@ -84,8 +67,7 @@ def report(
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
-    figures = curves(rows, numbers, compared, log_probs)
-    figures |= samples(dataset.manifest, compared, least)
+    figures = plots(dataset.manifest, rows, numbers, compared, least, log_probs)
     steps = json.loads((preprocessed / COLUMNS).read_text())
     parts = (numbers, training, steps, compared, least, figures)
     result(config, dataset.manifest, *parts).save(config, run)
@@ -99,7 +81,7 @@ def result(
     steps: Mapping[str, Any],
     compared: Fit,
     least: Sequence[Unlikely],
-    figures: Mapping[str, Any],
+    figures: Sequence[Plot],
 ) -> Result:
     """Returns the result.
 
@@ -111,7 +93,7 @@ def result(
         steps: The preprocessing of a table's columns.
         compared: Test rows and samples.
         least: The least likely test rows.
-        figures: Figures by their names.
+        figures: The plots.
     """
     names = [name for start in METRICS for name in numbers if name.startswith(start)]
     lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)
@@ -127,7 +109,7 @@ def result(
         ],
         headline=Table("", likelihoods.HEADINGS, [line.cells for line in lines], NOTE),
         facts=_facts(config, manifest, numbers, training["verdict"], steps),
-        sections=[*_sections(manifest, numbers, compared, least, figures)],
+        sections=[*figures, *_tables(manifest, numbers, compared, least)],
         metrics={name: numbers[name] for name in names},
         values={
             **{name: value for name, value in sorted(numbers.items()) if name not in names},
@@ -169,28 +151,11 @@ def _facts(
     }
 
 
-def _sections(
-    manifest: Manifest,
-    numbers: Mapping[str, Any],
-    compared: Fit,
-    least: Sequence[Unlikely],
-    figures: Mapping[str, Any],
-) -> Iterator[Table | Plot]:
-    """Yields the tables and plots of the page."""
-
-    def plot(name: str, caption: str, title: str = "") -> Plot:
-        return Plot(name, figures[name], caption, title)
-
-    yield plot(
-        "training", "Exact validation NLL of the averaged weights, in raw-data units.", "Training"
-    )
+def _tables(
+    manifest: Manifest, numbers: Mapping[str, Any], compared: Fit, least: Sequence[Unlikely]
+) -> Iterator[Table]:
     yield _fit(compared, fit.names(manifest))
-    yield plot("likelihood", LIKELIHOOD + ("" if compared.pit is None else PIT))
-    if is_image(manifest):
-        rows = ", ".join(f"{row.row} ({row.log_prob:.1f})" for row in least)
-        caption = f"Row of the source, from 0, and log-density in nats: {rows}."
-        yield plot("unlikely", caption, "Least likely test images")
-    else:
+    if not is_image(manifest):
         yield _least_likely(manifest, least)
     if "test/accuracy" in numbers:
         rows = [
@@ -200,11 +165,6 @@ def _sections(
         ]  # fmt: skip
         headings = ("", "accuracy", "log loss (nats)", "calibration error")
         yield Table("Classes", headings, rows, CLASSES)
-    if "samples" in figures:
-        yield plot("samples", "Exact samples, by the inverse of the flow.", "Samples")
-    else:
-        yield plot("columns", COLUMNS_NOTE, "Samples")
-    yield plot("diagnosis", DIAGNOSIS, "Diagnosis")
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
 

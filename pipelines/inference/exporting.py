@@ -3,12 +3,10 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.onnx.verification import verify_onnx_program
 
@@ -31,8 +29,7 @@ TOLERANCE = 1e-3
 """Largest absolute or relative difference; rounding alone is less."""
 
 
-@dataclass(frozen=True)
-class Export:
+def export(model: ModelName, output: Path) -> None:
     """Writes a trained flow as a graph in ONNX from rows to log-densities, for any runtime.
 
     The input x holds any number of rows of raw data, in the flow's type and order of columns. The
@@ -40,22 +37,15 @@ class Export:
     uniform on [0, 1): average over several. A conditional flow needs an input context, a row for
     every row of x, with one-hot categories. The graph checks nothing. The file is written only if
     its log-densities of 1,000 samples agree with the flow's.
+
+    Arguments:
+        output: the file, which ends in .onnx
     """
-
-    model: ModelName
-    output: Path
-    """the file, which ends in .onnx"""
-
-
-def export(words: Sequence[str]) -> int:
-    """Writes a graph."""
-    options = tyro.cli(Export, prog="ebflow export", args=words)
-    check_output(options.output, ".onnx")
-    model = load(options.model)
+    check_output(output, ".onnx")
+    flow = load(model)
     log_to(store.home() / "logs" / "export.log")
-    print(exported(model, options.output))
-    print(f"written to    {options.output}")
-    return 0
+    print(exported(flow, output))
+    print(f"written to    {output}")
 
 
 class Graph(nn.Module):

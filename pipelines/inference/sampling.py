@@ -1,7 +1,6 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,45 +22,42 @@ ROWS = 10_000
 """Rows that are sampled at a time."""
 
 
-@dataclass(frozen=True)
-class Sample:
+def sample(
+    model: ModelName,
+    output: Path,
+    rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None,
+    context: tuple[str, ...] = (),
+    seed: int = 0,
+    dry_run: bool = False,
+) -> None:
     """Samples rows from a trained flow, in the columns and types of its training data.
 
     Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
     row by row, or one that is typed. The first rows do not depend on the number of rows.
+
+    Arguments:
+        output: Parquet file to write
+        rows: number of rows for each context; None: 1 for each of a file, 1000 if there is only
+            one
+        context: of a conditional flow: a file with the columns of its contexts, or name=value of
+            each
+        seed: seed of the samples
+        dry_run: print the number of rows and the columns; write nothing
     """
-
-    model: ModelName
-    output: Path
-    """Parquet file to write"""
-    rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None
-    """number of rows for each context; None: 1 for each of a file, 1000 if there is only one"""
-    context: tuple[str, ...] = ()
-    """of a conditional flow: a file with the columns of its contexts, or name=value of each"""
-    seed: int = 0
-    """seed of the samples"""
-    dry_run: bool = False
-    """print the number of rows and the columns; write nothing"""
-
-
-def sample(words: Sequence[str]) -> int:
-    """Samples rows."""
-    options = tyro.cli(Sample, prog="ebflow sample", args=words)
-    if options.rows is not None and options.rows < 1:
-        raise BadInput(option="--rows", found=options.rows, expected="at least 1")
-    tables.check_output(options.output)
-    model = load(options.model)
-    context, kinds = _contexts(options.context, model), tables.schema(model)
-    each = options.rows or (1 if context is not None and len(context) > 1 else 1000)
-    count = each if context is None else each * len(context)
+    if rows is not None and rows < 1:
+        raise BadInput(option="--rows", found=rows, expected="at least 1")
+    tables.check_output(output)
+    flow = load(model)
+    contexts, kinds = _contexts(context, flow), tables.schema(flow)
+    each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
+    count = each if contexts is None else each * len(contexts)
     print(f"{count} rows of {', '.join(kinds.names)}")
-    if options.dry_run:
-        return 0
-    batches = enumerate(samples(model, count, options.seed, context))
-    rows = (tables.table(model, *batch, first=k * ROWS) for k, batch in batches)
-    tables.write(options.output, kinds, rows)
-    print(f"written to    {options.output}")
-    return 0
+    if dry_run:
+        return
+    batches = enumerate(samples(flow, count, seed, contexts))
+    parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
+    tables.write(output, kinds, parts)
+    print(f"written to    {output}")
 
 
 def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -> Iterator[Batch]:

@@ -351,7 +351,7 @@ def test_the_files_are_artefacts(tracked):
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"summary.json", "report.html", "config.yaml", "figures"}
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
-    shown = ("training", "samples", "diagnosis", "likelihood", "unlikely")
+    shown = ("training", "samples", "likelihood", "unlikely")
     assert figures == {f"figures/{name}.png" for name in shown}
 
 

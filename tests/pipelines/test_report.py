@@ -20,7 +20,7 @@ from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density import fit
-from pipelines.density.figures import curves, samples
+from pipelines.density.figures import plots
 from pipelines.density.fit import is_image, names
 from pipelines.density.report import result
 from pipelines.reporting.renderers import page
@@ -117,7 +117,8 @@ def page_of(dataset, manifest, flow, folder):
     count = manifest.counts["test"]
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
     least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
-    figures = curves(logged(), NUMBERS, found, log_probs) | samples(manifest, found, least)
+    shown = plots(manifest, logged(), NUMBERS, found, least, log_probs)
+    figures = {plot.name: plot.figure for plot in shown}
     images = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         figure.savefig(images[name])
@@ -126,7 +127,7 @@ def page_of(dataset, manifest, flow, folder):
         training = {"verdict": "ended after 400 steps", "warnings": warnings}
         return page(
             result(
-                DensityConfig(), manifest, numbers, training, {}, found, least, figures
+                DensityConfig(), manifest, numbers, training, {}, found, least, shown
             ),
             images,
             **MADE,
@@ -139,7 +140,7 @@ def page_of(dataset, manifest, flow, folder):
 
 
 def test_figures_show_something(reported):
-    expected = {"training", "likelihood", "diagnosis"}
+    expected = {"training", "likelihood"}
     if is_image(reported.manifest):
         expected |= {"samples", "unlikely"}
     else:
