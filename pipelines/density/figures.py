@@ -23,8 +23,8 @@ MOST, ACROSS = 32, 4
 CURVES = ("val/nll", "train/nll", "latent/var_min", "latent/var_max", "latent/mean_norm2")
 
 TRAINING = (
-    "Left: exact NLL of the averaged weights. Right: the latents of a perfect model have mean 0 and "
-    "variance 1 in every direction. Score matching alone does not notice a direction that "
+    "Left: exact NLL of the averaged weights. Right: the latents of a perfect model have mean 0 "
+    "and variance 1 in every direction. Score matching alone does not notice a direction that "
     "diverges; the likelihood does."
 )
 LIKELIHOOD = (
