@@ -1,1 +1,1 @@
-"""From a configuration to a Ray Train job: nets, preprocessing, the loop and its watchdog."""
+"""From a configuration to a trained flow: networks, preprocessing, the training, its loop."""

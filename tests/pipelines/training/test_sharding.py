@@ -16,6 +16,7 @@ from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import FlipAndShift
 from pipelines.training.checkpoints import resume, save_training
+from pipelines.training.loop import Recorder, WorkerContext
 from pipelines.training.sharding import full
 
 from .cases import same, trainer
@@ -75,6 +76,23 @@ def broken(dataset, shard):
     return "went on"
 
 
+def returned(dataset, folder, shard):
+    """Returns to which steps a training goes back whose loss breaks on rank 1 alone."""
+    training = trainer(dataset, log_every=1, shard=shard)
+    place = WorkerContext(lambda rows, keep: None, shard, local_rank=shard[0])
+    recorder, plain, back = Recorder(training, Path(folder) / "work", place), training.backward, []
+
+    def backward(batch):
+        broken = training.step == 8 and training.state.relief == 1 and shard[0] == 1
+        return plain(batch) * (torch.nan if broken else 1)
+
+    training.backward = backward
+    for event in training.run():
+        recorder.take(event)
+        back += [event.step] if event.kind == "resume" else []
+    return {"back": back, "steps": training.step, "best": training.state.best_step}
+
+
 def resumed(dataset, folder, shard):
     """Saves a training half-way, goes on from there, and compares with the one that went on."""
     options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, split=True)
@@ -109,6 +127,7 @@ def worker(rank, world, folder, data):
         for name in TRAININGS
     }
     found["broken"] = broken(dataset, shard)
+    found["returned"] = returned(dataset, folder, shard)
     found["resumed"] = resumed(dataset, folder, shard)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
@@ -133,6 +152,9 @@ def test_two_workers(digits, tmp_path, subtests):
     with subtests.test("a loss that breaks on one worker stops all at its step"):
         one, other = (found["broken"] for found in workers)
         assert one == other and one.startswith("step 4: found a loss of nan")
+    with subtests.test("all return to the checkpoint of the best"):
+        one, other = (found["returned"] for found in workers)
+        assert one == other and one["back"] == [6] and one["steps"] == 12
     with subtests.test("a worker holds its part of the moments"):
         for found in workers:
             assert found["resumed"] == {"held": 64 * 64 // 2, "of": 64 * 64}
