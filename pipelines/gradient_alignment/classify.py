@@ -99,7 +99,7 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
 def train(
     config: ClassifierConfig,
     network: nn.Module,
-    train: Rows,
+    rows: Rows,
     validation: Rows,
     *,
     regularizer: Objective | None = None,
@@ -113,29 +113,46 @@ def train(
     Raises:
         NonFinite: At the end of an epoch with a loss that is not finite.
     """
-    parameters, size = list(network.parameters()), config.batch_size
-    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
-    count = len(train[0]) // size
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
     for epoch in range(config.epochs):
         network.train()
-        order = torch.randperm(len(train[0]), generator=derive(config.seed, "epoch", epoch))
         losses = []
-        for index, rows in enumerate(order[: count * size].split(size)):
-            progress = (epoch + index / count) / config.epochs
-            generator = derive(config.seed, "step", epoch * count + index)
-            batch = (train[0][rows], train[1][rows])
-            cross_entropy, penalized = _terms(config, network, batch, regularizer, generator)
+        for progress, step, batch in _batches(config, epoch, rows):
+            cross_entropy, penalized = _terms(config, network, batch, regularizer, step)
             loss = cross_entropy + _weight(config.regularizer, progress) * penalized
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * cosine(progress)
-            optimizer.zero_grad()
-            loss.backward(inputs=parameters)
-            if config.clip is not None:
-                nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimizer.step()
+            _step(config, network, optimizer, loss, progress)
             losses.append(torch.stack([loss, cross_entropy, penalized]).detach())
         metrics = _means(losses, epoch) | {"val/accuracy": accuracy(network.eval(), *validation)}
-        yield metrics | probe(config, network, train)
+        yield metrics | probe(config, network, rows)
+
+
+def _batches(
+    config: ClassifierConfig, epoch: int, rows: Rows
+) -> Iterator[tuple[float, int, Rows]]:
+    """Yields the share of training that is done, the step and its random rows."""
+    x, labels = rows
+    count = len(x) // config.batch_size
+    order = torch.randperm(len(x), generator=derive(config.seed, "epoch", epoch))
+    for index, chosen in enumerate(order[: count * config.batch_size].split(config.batch_size)):
+        progress = (epoch + index / count) / config.epochs
+        yield progress, epoch * count + index, (x[chosen], labels[chosen])
+
+
+def _step(
+    config: ClassifierConfig,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    progress: float,
+) -> None:
+    parameters = list(network.parameters())
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * cosine(progress)
+    optimizer.zero_grad()
+    loss.backward(inputs=parameters)
+    if config.clip is not None:
+        nn.utils.clip_grad_norm_(parameters, config.clip)
+    optimizer.step()
 
 
 def _means(losses: Sequence[Tensor], epoch: int) -> dict[str, float]:
@@ -159,11 +176,11 @@ def _terms(
     network: nn.Module,
     batch: Rows,
     regularizer: Objective | None,
-    generator: torch.Generator,
+    step: int,
 ) -> tuple[Tensor, Tensor]:
     """Returns the cross-entropy and the regularizer, means over the batch."""
-    x, labels = batch
-    x = _noisy(config, x, generator)
+    generator = derive(config.seed, "step", step)
+    x, labels = _noisy(config, batch[0], generator), batch[1]
     if regularizer is None:
         return F.cross_entropy(network(x), labels), x.new_zeros(())
     density = ClassLogit(network, labels)
@@ -177,9 +194,9 @@ def _noisy(config: ClassifierConfig, x: Tensor, generator: torch.Generator) -> T
     return torch.add(x, normal(x.shape, x, generator), alpha=config.noise)
 
 
-def probe(config: ClassifierConfig, network: nn.Module, train: Rows) -> dict[str, float]:
+def probe(config: ClassifierConfig, network: nn.Module, rows: Rows) -> dict[str, float]:
     """Returns the mean trace and the mean norm of the gradient at the first training rows."""
-    x, labels = (part[:PROBED] for part in train)
+    x, labels = (part[:PROBED] for part in rows)
     x = _noisy(config, x, derive(0, "probe"))
     u = draw_directions("rademacher", 4, x, derive(0, "probe", "directions"))
     score, traces = taylor_cv(ClassLogit(network, labels), x, u, 0.03)
