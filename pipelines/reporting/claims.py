@@ -100,18 +100,18 @@ def decide(measured: Sequence[Measured]) -> list[Claim]:
     A verdict is "holds" (the number is inside of its region) or "does not hold" (outside) if the
     smaller of both p-values is at most ``LEVEL`` after Holm's correction.
     """
-    known = [(question, question.expected, found or UNKNOWN) for question, found in measured]
-    p = [(region.inside(found), region.outside(found)) for _, region, found in known]
-    adjusted = holm([min(pair) for pair in p])
+    judged = [(question, question.expected, number or UNKNOWN) for question, number in measured]
+    sides = [(region.inside(number), region.outside(number)) for _, region, number in judged]
+    adjusted = holm([min(pair) for pair in sides])
     level = LEVEL / max(1, sum(map(math.isfinite, adjusted)))
     claims = []
-    for (question, region, found), pair, one in zip(known, p, adjusted, strict=True):
+    for (question, region, number), pair, p in zip(judged, sides, adjusted, strict=True):
         decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
-        numbers = (*found.interval(), region.margin, one, region.power(found, level))
+        numbers = (*number.interval(), region.margin, p, region.power(number, level))
         names = ("value", "low", "high", "margin", "p", "power")
         fields = dict(zip(names, map(_finite, numbers), strict=True))
         fields |= {**vars(question), "expected": str(region)}
-        fields["verdict"] = decided if one <= LEVEL else "not decided at this size"
+        fields["verdict"] = decided if p <= LEVEL else "not decided at this size"
         claims.append(Claim(**fields))
     return claims
 
@@ -149,9 +149,9 @@ class Check:
         cls, check: str, quantity: str, value: float | None, expected: Region, note: str = ""
     ) -> "Check":
         """Returns the check of a number, which is None or NaN if it was not measured."""
-        known = value is not None and math.isfinite(value)
-        passed = expected.low <= value <= expected.high if known else None
-        return cls(check, quantity, value if known else None, str(expected), passed, note)
+        measured = value is not None and math.isfinite(value)
+        passed = expected.low <= value <= expected.high if measured else None
+        return cls(check, quantity, value if measured else None, str(expected), passed, note)
 
     @property
     def verdict(self) -> str:

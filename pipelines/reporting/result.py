@@ -130,14 +130,14 @@ class Result:
         }
 
 
-def plus_minus(found: Sequence[float | None], digits: int) -> str:
+def plus_minus(interval: Sequence[float | None], digits: int) -> str:
     """Returns a mean and half its interval, the mean alone without an interval, "" for NaN.
 
     Arguments:
-        found: The mean and the ends of its interval, which may be missing or NaN.
+        interval: The mean and the ends of its interval, which may be missing or NaN.
         digits: Decimals.
     """
-    value, _, high = found
+    value, _, high = interval
     if math.isnan(value):
         return ""
     if high is None or math.isnan(high):

@@ -105,9 +105,8 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    statistic: Callable[[np.ndarray], float], values: ArrayLike, *, seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Confidence:  # fmt: skip
+    statistic: Callable[[np.ndarray], float], values: ArrayLike, *, resamples: int = RESAMPLES
+) -> Confidence:
     """Returns a statistic with the standard error of a bootstrap over independent units.
 
     The interval is symmetric: take a skewed statistic by its logarithm.
@@ -115,8 +114,7 @@ def bootstrap(
     Arguments:
         statistic: A function of values to a number; called ``resamples`` times.
         values: An array whose first axis is the units.
-        seed: Seed of the resamples.
-        resamples: Their number.
+        resamples: Number of resamples.
 
     Raises:
         ValueError: If the statistic of a resample is not finite.
@@ -125,15 +123,8 @@ def bootstrap(
     value, units = float(statistic(values)), len(values)
     if units < 2:
         return Confidence(value, math.nan, 0)
-    found = scipy.stats.bootstrap(
-        (np.arange(units),),
-        lambda chosen: statistic(values[chosen]),
-        n_resamples=resamples,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    resampled = found.bootstrap_distribution
+    chosen = np.random.default_rng(0).integers(units, size=(resamples, units))
+    resampled = np.array([statistic(values[rows]) for rows in chosen])
     if not np.isfinite(resampled).all():
         raise ValueError(
             f"statistic: found {(~np.isfinite(resampled)).sum()} of {resamples} resampled values "
@@ -216,10 +207,10 @@ def within(margin: float, *, of: float = 0.0) -> Region:
 
 
 def _margin(bound: float, margin: float | None) -> float:
-    found = abs(bound) if margin is None else margin
-    if not found > 0:
-        raise ValueError(f"margin: found {found:g}, expected one above 0")
-    return found
+    distance = abs(bound) if margin is None else margin
+    if not distance > 0:
+        raise ValueError(f"margin: found {distance:g}, expected one above 0")
+    return distance
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -38,8 +38,8 @@ def panels(
 
 def is_picture(shape: Sequence[int]) -> bool:
     """Returns True if a shape is (H, W), (1, H, W) or (3, H, W)."""
-    found = _picture(shape)
-    return len(found) == 2 or found[:-2] == (3,)
+    sizes = _picture(shape)
+    return len(sizes) == 2 or sizes[:-2] == (3,)
 
 
 def show_tiles(axis: Axes, images: np.ndarray, shape: Sequence[int], across: int = 0) -> None:

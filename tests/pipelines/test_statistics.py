@@ -109,7 +109,7 @@ def test_a_bootstrap_of_a_mean_is_students(units):
     found, exact = bootstrap(np.mean, values), student(values)
     assert found.value == exact.value and found.df == exact.df
     assert found.se == pytest.approx(exact.se, rel=0.08)
-    assert bootstrap(np.mean, values) == found != bootstrap(np.mean, values, seed=1)
+    assert bootstrap(np.mean, values) == found
 
 
 def test_what_a_unit_has_stays_together():
