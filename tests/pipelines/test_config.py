@@ -235,6 +235,11 @@ def test_another_objective_starts_from_its_own_defaults(tmp_path):
             "model", Coupling(),
         ),
         (
+            "model: {architecture: dense, activation: spline}",
+            ["--model.architecture", "coupling"],
+            "model", Coupling(),
+        ),
+        (
             "objective: {name: free_form}", ["--model.linear", "learned_inverse"],
             "objective", LearnedInverse(name="free_form"),
         ),
