@@ -68,10 +68,6 @@ class DenseLU(ConstantJacobian):
         hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
         self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
 
-    def extra_repr(self) -> str:
-        """Names the size."""
-        return f"({len(self.bias)},)"
-
     @property
     def factors(self) -> tuple[Tensor, Tensor]:
         """L and U."""
@@ -136,12 +132,6 @@ class DenseWithInverse(Dense):
         parts = (x, self.weight, self.reverse)
         y, *rest = _Reconstruct.apply(*as_autocast(*parts if v is None else (*parts, v)))
         return (y if self.bias is None else y + self.bias), *rest
-
-    @torch.no_grad()
-    def inverse_error(self) -> float:
-        """Returns ‖R W − I‖ / √D: the root of r over D, for x ~ N(0, I) in the mean."""
-        product = self.reverse.double() @ self.weight.double()
-        return float((product - torch.eye(len(product)).to(product)).norm() / len(product) ** 0.5)
 
 
 class _Reconstruct(torch.autograd.Function):
@@ -220,7 +210,13 @@ RIVALS = {
 }
 
 
+@torch.no_grad()
 def inverse_error(flow: Flow) -> float | None:
-    """Returns the largest ‖R W − I‖ / √D of a flow's layers; None without a learned inverse."""
+    """Returns the largest ‖R W − I‖ / √D of a flow's layers; None without a learned inverse.
+
+    It is the root of r over D, for x ~ N(0, I) in the mean.
+    """
     layers = [layer for layer in flow.layers if isinstance(layer, DenseWithInverse)]
-    return max((layer.inverse_error() for layer in layers), default=None)
+    products = [layer.reverse.double() @ layer.weight.double() for layer in layers]
+    errors = [(p - torch.eye(len(p)).to(p)).norm() / len(p) ** 0.5 for p in products]
+    return max(map(float, errors), default=None)
