@@ -137,7 +137,13 @@ def _facts(
     speed = f"{numbers['train/steps_per_s']:.0f} steps/s"
     took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
     best = f"best at step {numbers['train/best_step']}"
+    classifier = {}
+    if "test/accuracy" in numbers:
+        accuracy, loss, error = _classified(likelihoods.lines(numbers)[0])
+        text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
+        classifier["classifier"] = f"{text}, by Bayes' rule"
     return {
+        **classifier,
         "data": f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}",
         "splits": manifest.assignment,
         **{
@@ -158,15 +164,17 @@ def _tables(
     if not is_image(manifest):
         yield _least_likely(manifest, least)
     if "test/accuracy" in numbers:
-        rows = [
-            (line.name, *(line.text(key, ".4f") for key in ("accuracy", "log_loss")),
-             f"{line.value('calibration_error'):.4f}")
-            for line in likelihoods.lines(numbers)
-        ]  # fmt: skip
+        rows = [(line.name, *_classified(line)) for line in likelihoods.lines(numbers)]
         headings = ("", "accuracy", "log loss (nats)", "calibration error")
         yield Table("Classes", headings, rows, CLASSES)
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
+
+
+def _classified(line: likelihoods.Line) -> tuple[str, ...]:
+    """Returns accuracy, log loss and calibration error of a density's classifier."""
+    pair = (line.text(key, ".4f") for key in ("accuracy", "log_loss"))
+    return *pair, f"{line.value('calibration_error'):.4f}"
 
 
 def _fit(compared: Fit, names: Sequence[str]) -> Table:
