@@ -1,6 +1,6 @@
 """Matrices as tables of Arrow: columns x1 … xD, or one column of fixed-size lists."""
 
-__all__ = ["array_batch", "array_schema", "array_table", "as_array"]
+__all__ = ["array_batch", "array_schema", "array_table"]
 
 import json
 import math
@@ -39,14 +39,13 @@ def array_table(
     x = np.ascontiguousarray(x)
     schema = array_schema(x.shape[1:], x.dtype.name, levels, one_list=one_list, name=name)
     if one_list:
-        columns = [pa.FixedSizeListArray.from_arrays(as_array(x.reshape(-1)), type=schema[0].type)]
+        columns = [pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), type=schema[0].type)]
     else:
-        columns = [as_array(column) for column in x.reshape(len(x), math.prod(x.shape[1:])).T]
+        columns = [pa.array(column) for column in x.reshape(len(x), math.prod(x.shape[1:])).T]
     table = pa.table(columns, schema=schema)
     for column, values in beside.items():
         if values is not None:
-            numbers = isinstance(values, np.ndarray) and values.dtype.kind in "iuf"
-            table = table.append_column(column, as_array(values) if numbers else pa.array(values))
+            table = table.append_column(column, pa.array(values))
     return table
 
 
@@ -58,9 +57,3 @@ def array_batch(
 ) -> pa.RecordBatch:
     """Returns columns of ``array_table`` as one batch."""
     return array_table(x, levels, **options).select(names).combine_chunks().to_batches()[0]
-
-
-def as_array(values: np.ndarray) -> pa.Array:
-    """Returns numbers as an array of Arrow; ``pa.array`` would import pandas."""
-    kind, buffer = pa.from_numpy_dtype(values.dtype), pa.py_buffer(np.ascontiguousarray(values))
-    return pa.Array.from_buffers(kind, len(values), [None, buffer])

@@ -8,9 +8,9 @@ __all__ = ["SOURCES", "NamedSource", "benchmark_file"]
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from functools import cache, partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from ebflow.errors import BadInput
-from pipelines.data.arrays import array_table, as_array
+from pipelines.data.arrays import array_table
 from pipelines.data.files import Part, parquet
 from pipelines.data.patches import PATCHES, natural_patches
 
@@ -78,20 +78,20 @@ def benchmark_file(name: str) -> Path:
     return Path(folder) / f"{name}.parquet"
 
 
-def _bundled(file: str, **layout: Any) -> np.ndarray:  # noqa: ANN401
-    """Returns the numbers of a file of scikit-learn, without its import, which takes a second."""
-    package = find_spec("sklearn")
-    assert package is not None and package.origin is not None
-    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / file, **layout)
-
-
 def _digits() -> pa.Table:
-    rows = _bundled("digits.csv.gz", delimiter=",").astype(np.uint8)
-    return array_table(rows[:, :-1].reshape(-1, 8, 8), 17, label=rows[:, -1].astype(np.int64))
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return array_table(digits.images.astype(np.uint8), 17, label=digits.target)
 
 
-def _table(names: tuple[str, ...], file: str, **layout: Any) -> pa.Table:  # noqa: ANN401
-    return pa.table([as_array(column) for column in _bundled(file, **layout).T], names)
+def _scikit_learn(name: str, **options: Any) -> pa.Table:  # noqa: ANN401
+    """Returns the columns of a table that scikit-learn bundles, their names without spaces."""
+    from sklearn import datasets
+
+    table = getattr(datasets, f"load_{name}")(**options)
+    names = [re.sub(r"[ /]", "_", feature) for feature in table.feature_names]
+    return pa.table([pa.array(column) for column in table.data.T], names)
 
 
 def _toy(name: str) -> pa.Table:
@@ -126,24 +126,17 @@ def _photographs(size: int) -> NamedSource:
 
 
 def _of_columns(
-    columns: tuple[str, ...], rows: int, description: str, authors: str, file: str,
-    layout: Mapping[str, Any],
-) -> NamedSource:  # fmt: skip
-    table = partial(_table, columns, file, **layout)
-    sizes = rows * 15 // 100, rows // 4
+    name: str,
+    shape: tuple[int, int],
+    description: str,
+    authors: str,
+    **options: Any,  # noqa: ANN401
+) -> NamedSource:
+    rows, width = shape
+    table, sizes = partial(_scikit_learn, name, **options), (rows * 15 // 100, rows // 4)
     provenance = f"{authors}, bundled with scikit-learn"
-    return NamedSource(table, rows, (len(columns),), description, provenance, *sizes)
+    return NamedSource(table, rows, (width,), description, provenance, *sizes)
 
-
-NUCLEUS = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity",
-           "concave_points", "symmetry", "fractal_dimension")  # fmt: skip
-
-WINE = ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols",
-        "flavanoids", "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue",
-        "od280_od315", "proline")  # fmt: skip
-
-HEADER = {"delimiter": ",", "skiprows": 1}
-"""The layout of files whose first line has sizes and names of classes."""
 
 KRIZHEVSKY = "Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009)"
 
@@ -162,28 +155,20 @@ SOURCES: dict[str, NamedSource] = {
     "swirl": _sampled("swirl", "points on an arm of a spiral"),
     "checkerboard": _sampled("checkerboard", "points on eight squares of a board"),
     "breast-cancer": _of_columns(
-        tuple(f"{kind}_{name}" for kind in ("mean", "error", "worst") for name in NUCLEUS),
-        569,
+        "breast_cancer",
+        (569, 30),
         "shapes of cell nuclei in pictures of breast masses",
         "Breast Cancer Wisconsin, diagnostic (Wolberg, Mangasarian, Street and Street, 1995)",
-        "breast_cancer.csv",
-        {**HEADER, "usecols": range(30)},
     ),
     "wine": _of_columns(
-        WINE,
-        178,
-        "chemical analyses of wines",
-        "Wine (Aeberhard and Forina, 1991)",
-        "wine_data.csv",
-        {**HEADER, "usecols": range(13)},
+        "wine", (178, 13), "chemical analyses of wines", "Wine (Aeberhard and Forina, 1991)"
     ),
     "diabetes": _of_columns(
-        ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
-        442,
+        "diabetes",
+        (442, 10),
         "measurements of patients with diabetes",
         "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
-        "diabetes_data_raw.csv.gz",
-        {},
+        scaled=False,
     ),
     "natural-patches": _photographs(32),
     "natural-patches-16": _photographs(16),

@@ -1,12 +1,9 @@
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from sklearn import datasets
 
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
@@ -96,28 +93,3 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
         prints.append(fingerprint(file))
     assert prints[0] == prints[1] != prints[2]
     assert fingerprint("digits") == fingerprint("digits")
-
-
-def test_sources_are_listed_and_read_without_torch_sklearn_or_pillow():
-    """Not imported: torch, scikit-learn, Pillow, pandas, by what reads bundled tables either."""
-    code = (
-        "import sys; from pipelines.data.sources import open_source\n"
-        "for name in ('digits', 'wine', 'diabetes', 'breast-cancer'): open_source(name).digest\n"
-        "print(sorted({'torch', 'sklearn', 'PIL', 'pandas'} & sys.modules.keys()))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("name", ["digits", "wine", "diabetes", "breast-cancer"])
-def test_bundled_tables_are_what_scikit_learn_loads(name):
-    options = {"scaled": False} if name == "diabetes" else {}
-    loaded = getattr(datasets, f"load_{name.replace('-', '_')}")(**options)
-    source = SOURCES[name]
-    reader = open_source(name)
-    x = np.concatenate([rows.x for rows in reader.batches()])
-    np.testing.assert_array_equal(x, loaded.data)
-    assert x.shape == (source.rows, np.prod(source.shape))
-    if name == "digits":
-        labels = open_source(name, label="label").window(0, source.rows).labels
-        np.testing.assert_array_equal(labels, loaded.target)
