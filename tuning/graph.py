@@ -13,6 +13,7 @@ the selection rows, which decide the winner, nor the test rows.
 
 from pathlib import Path
 
+from ebflow.errors import BadInput
 from pipelines.config import Training
 from pipelines.config.source import examined, held_out
 from pipelines.density.graph import check as check_density
@@ -21,6 +22,7 @@ from pipelines.engine.graphs import gather_cells, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
 from tuning.config import TuneConfig
+from tuning.space import parameters
 from tuning.trials import load, trainings
 
 search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
@@ -33,6 +35,10 @@ Inputs = tuple[Source, TuneConfig]
 def check(config: TuneConfig) -> Inputs:
     """Returns the inputs of the graph; raises BadInput."""
     held = config.changed(base=held_out(config.base))
+    if not parameters(held.start, held.search):
+        objective = held.start.objective.name
+        found = f"{' '.join(held.search.over)}, of which {objective} has no parameter"
+        raise BadInput(option="--over", found=found, expected="others")
     return check_density(held.base), held
 
 

@@ -18,6 +18,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from ebflow.randomness import generator
+from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training
@@ -27,7 +28,7 @@ from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
 from tuning.space import first_points
-from tuning.trials import TRIALS, TrialRuns, propose, save, train
+from tuning.trials import DEFAULT, TRIALS, TrialRuns, propose, save, train
 
 EXPERIMENT = "tune"
 """The name of Ray Tune's experiment, a folder in that of the stage's work."""
@@ -63,8 +64,11 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     _tuner(config, data, run).fit()
     trials = sorted(TrialRuns.outcomes, key=lambda trial: trial.number)
     if not trials:
+        store.forget(run.work / EXPERIMENT)  # Ray Tune would not go on with it
         seconds = f"{config.search.time_budget:g} s"
         raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
+    if trials[0].number != DEFAULT:
+        raise StageFailed("the trial of the default, to which others are compared, never started")
     if all(trial.reason for trial in trials):
         raise StageFailed(f"every trial failed, the first: {trials[0].reason}")
     save(run.output, trials)

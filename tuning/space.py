@@ -224,9 +224,9 @@ def first_points(base: Training, search: SearchConfig) -> list[dict[str, Any]]:
     The first trial is the base. Each of the others leaves one subject to Optuna: random values of
     all subjects at once are rarely as good as a base that somebody has chosen.
     """
-    default = _params(base, search)
+    default = parameters(base, search)
     chosen = (name for name in SUBJECTS if name in search.over)
-    subjects = [_params(base, search.changed(over=(name,))) for name in chosen]
+    subjects = [parameters(base, search.changed(over=(name,))) for name in chosen]
     turns = itertools.islice(itertools.cycle(filter(None, subjects)), search.random - 1)
     others = [
         {name: value for name, value in default.items() if name not in sampled}
@@ -235,7 +235,7 @@ def first_points(base: Training, search: SearchConfig) -> list[dict[str, Any]]:
     return [default, *others]
 
 
-def _params(base: Training, search: SearchConfig) -> dict[str, Any]:
+def parameters(base: Training, search: SearchConfig) -> dict[str, Any]:
     """Returns the parameters of the base and their values."""
     suggest = Suggest()
     space(suggest, base, search)

@@ -152,7 +152,12 @@ class TrialRuns(tune.Callback):
 
     def on_trial_complete(self, trial: Trial, **_: object) -> None:
         """Ends the run of a trial that has finished or was stopped early."""
-        self._end(trial)
+        with suppress(MlflowException):  # Ray Tune would count the trial as failed
+            self._end(trial)
+
+    def on_trial_error(self, trial: Trial, **_: object) -> None:
+        """Ends the run of a trial that has failed too often."""
+        self.on_trial_complete(trial)
 
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that failed, or ran until the time was up, too."""

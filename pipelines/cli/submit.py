@@ -6,7 +6,8 @@ import os
 import secrets
 import shlex
 import sys
-from argparse import ArgumentParser
+import time
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pipelines.engine.pipeline import Run
 
 DETACHED = 130
+POLL_S = 0.5
 RUNS = ("run ", "tune ")
 
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
@@ -55,7 +57,10 @@ def run(words: Sequence[str]) -> int:
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
     parser.add_argument("--manifest", action="store_true")
-    ours, rest = parser.parse_known_args(list(words))
+    try:
+        ours, rest = parser.parse_known_args(list(words))
+    except ArgumentError as error:
+        raise BadInput(error.message, option=str(error.argument_name)) from None
     if {"-h", "--help"} & set(rest):
         print(HELP)
         if rest[0].startswith("-"):
@@ -157,7 +162,8 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
 
     try:
         asyncio.run(_print_logs(client, identity))
-        info = client.get_job_info(identity)
+        while not (info := client.get_job_info(identity)).status.is_terminal():
+            time.sleep(POLL_S)  # the stream ends with the job, or with the node that it comes from
     except (ClientError, KeyboardInterrupt, OSError, RuntimeError) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         why = "detached" if interrupted else f"the dashboard went away ({error})"

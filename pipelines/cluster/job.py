@@ -62,7 +62,8 @@ def entrypoint(
     named = os.environ.get("EBFLOW_HOME")
     place = f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
     variables = [f"{name}={value}" for name, value in settings.items()]
-    typed = [word for word in shlex.split(run.command)[1:] if word != "--dry-run"]
+    dry = ("--dry-run", "--dry_run")
+    typed = [word for word in shlex.split(run.command)[1:] if word not in dry]
     sent = ["--config", config, *(["--recipe", run.recipe] if run.recipe else [])]
     words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
     command = shlex.join([*words, *typed, *sent])

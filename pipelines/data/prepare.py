@@ -177,6 +177,7 @@ def _missing_notes(reader: Reader) -> list[str]:
     found = f"{lacking} of {reader.rows} rows have missing values"
     effect = {
         "drop": " and are left out",
-        "impute": ", which are sampled in training rows; other such rows are left out",
+        "impute": ", which are imputed in training and validation rows; such test and selection "
+        "rows are left out",
     }
     return [f"{found}{effect[reader.missing]}"] if lacking else []

@@ -158,10 +158,9 @@ class Reader:
     @property
     def complete(self) -> bool:
         """True if no value is missing, as far as the types and the descriptions show."""
-        if self.levels is not None or self.known is not None:
-            return self.known is None
-        columns = [c for each in self.schemas if each is not None for c in each]
-        return self.columns is not None and not any(c.missing for c in columns)
+        if self.known is not None or (self.columns is None and self.levels is None):
+            return False
+        return not any(c.missing for each in self.schemas if each is not None for c in each)
 
     @cached_property
     def incomplete(self) -> np.ndarray:

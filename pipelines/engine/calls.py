@@ -1,5 +1,6 @@
 """Calls of stages, in the process that runs them: under a lock, in new folders, tracked."""
 
+import logging
 import math
 import shutil
 import time
@@ -60,6 +61,7 @@ def call(work: Work, context: Context) -> Artefact:
         except Exception as error:
             if not is_transient(error):
                 raise
+            log.warning("%s failed, and is tried again", work.stage.name, exc_info=error)
             note = f"{in_one_line(error)}; tried again in {pause:g} s"
         context.show(work.stage.name, work.key, 0.0, "", note)
         stop = time.monotonic() + pause
@@ -159,3 +161,6 @@ def _folders(inputs: Any) -> Any:  # noqa: ANN401
     if isinstance(inputs, list | tuple):
         return type(inputs)(_folders(one) for one in inputs)
     return inputs
+
+
+log = logging.getLogger("ebflow.engine")

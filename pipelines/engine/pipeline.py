@@ -1,7 +1,7 @@
 """A pipeline, and a run of it as the user asks for it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +77,9 @@ class Retries:
                 raise BadInput(option=option, found=value, expected="a number of at least 0")
 
     @property
-    def pauses(self) -> list[float]:
+    def pauses(self) -> Iterator[float]:
         """Seconds before each retry."""
-        return [self.pause * 2**number for number in range(self.count)]
+        return (self.pause * 2**number for number in range(self.count))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """One run of a pipeline: checked, planned, or executed and left in one folder."""
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipelines.engine.pipeline import Run
 from pipelines.errors import StageFailed, in_one_line
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
-from pipelines.store.files import is_url, without_password
+from pipelines.store.files import check_writable
 from pipelines.tracking import backend
 
 RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml")
@@ -32,11 +32,11 @@ def check(run: Run) -> Any:  # noqa: ANN401
         BadInput: At the first option, variable or file that is wrong.
     """
     for option, folder in (("--output", run.output), ("EBFLOW_HOME", store.home())):
-        _check_writable(option, folder)
+        check_writable(option, folder)
     _check_replaceable(run.output)
     backend.uri()
     if bucket.used():
-        bucket.check()
+        bucket.check(store.home(), run.output)
     if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise BadInput(
             option="MLFLOW_TRACKING_URI",
@@ -44,21 +44,6 @@ def check(run: Run) -> Any:  # noqa: ANN401
             expected="an MLflow server that all nodes reach",
         )
     return run.pipeline.check(run.config)
-
-
-def _check_writable(option: str, folder: Path) -> None:
-    """Raises BadInput unless the folder, or the nearest that exists above it, is writable."""
-    if is_url(str(folder)):
-        raise BadInput(option=option, found=without_password(str(folder)), expected="a folder")
-    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not near.is_dir():
-        raise BadInput(option=option, found=f"the file {near}", expected="a folder")
-    try:
-        with tempfile.TemporaryFile(dir=near):
-            pass
-    except OSError as error:
-        found = f"{near}, where one may not write ({error.strerror})"
-        raise BadInput(option=option, found=found, expected="a folder") from None
 
 
 def _check_replaceable(output: Path) -> None:
@@ -105,10 +90,12 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         with Tasks(tracked.context, progress) as tasks:
             outcome = evaluate(graph, tasks, force=run.force, output=run.output)
         progress.started("track", "")
-        summary = publish(run, outcome, tracked)
-        progress.finished("track", "")
-        if bucket.used():
-            console.print(f"results also at {_upload(run)}", soft_wrap=True)
+        place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
+        with store.lock(f"output-{place}"):  # other runs may leave their results there, too
+            summary = publish(run, outcome, tracked)
+            progress.finished("track", "")
+            if bucket.used():
+                console.print(f"results also at {_upload(run)}", soft_wrap=True)
         return summary
 
 

@@ -88,7 +88,8 @@ class Tasks:
         """
         stage, key = work.stage.name, work.key
         if self.context.force:
-            with store.lock(f"{stage}-{key}"):
+            line = "another process runs it: waiting for it"
+            with store.lock(f"{stage}-{key}", waiting=lambda: self.progress.note(stage, line)):
                 store.forget(work.folder)
             return
         with suppress(OSError):

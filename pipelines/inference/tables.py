@@ -18,7 +18,7 @@ from ebflow.tables import Columns
 from pipelines.data.arrays import array_table
 from pipelines.errors import StageFailed
 from pipelines.inference.models import Model
-from pipelines.store.files import drafted
+from pipelines.store.files import check_writable, drafted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,13 +125,16 @@ def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFram
 
 
 def check_output(output: Path, suffix: str = ".parquet") -> None:
-    """Raises BadInput unless the name of a file ends in the suffix, and its folder exists."""
+    """Raises BadInput unless the name of a file ends in the suffix, and it may be written."""
     folder = output.absolute().parent
     if output.suffix != suffix:
         expected = f"a file that ends in {suffix}"
         raise BadInput(option="--output", found=output, expected=expected)
     if not folder.is_dir():
         raise BadInput(option="--output", found=f"no folder {folder}", expected="one: make it")
+    if output.is_dir():
+        raise BadInput(option="--output", found=f"the folder {output}", expected="a file")
+    check_writable("--output", folder)
 
 
 def write(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

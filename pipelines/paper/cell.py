@@ -147,6 +147,8 @@ class Experiment:
         cells: Returns the cells of a seed.
         columns: The metrics of the table, after the labels.
         source: The paper's data set of images; None if the experiment has its own data.
+        data: The data that suit it: ``grey images``, ``colour images`` or ``rows of real
+            numbers``; None: any.
         uses: The options of ``PaperConfig`` that it uses, besides experiment, scale and name.
         seeds: The number of seeds by scale, if the user asks for none; default 1.
         rows: Returns the rows of the table; default: one per cell.
@@ -159,6 +161,7 @@ class Experiment:
     cells: Callable[[PaperConfig, int], Iterable[Cell]]
     columns: tuple[Column, ...]
     source: str | None = None
+    data: str | None = None
     uses: frozenset[str] = IMAGE_OPTIONS
     seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda finished: [

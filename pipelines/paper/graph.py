@@ -20,6 +20,7 @@ from ebflow.errors import BadInput
 from pipelines.config import DensityConfig, EvaluateConfig, Section, Training
 from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
+from pipelines.data.reader import Reader
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells
@@ -54,7 +55,7 @@ def check(config: PaperConfig) -> Sources:
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error, Training) from None
     read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
-    return {cell.data.source: _source(cell) for cell in read}
+    return {cell.data.source: _source(cell, EXPERIMENTS[config.experiment].data) for cell in read}
 
 
 def examine(config: PaperConfig) -> None:
@@ -76,14 +77,24 @@ def _check_options(config: PaperConfig) -> None:
             )  # fmt: skip
 
 
-def _source(cell: Cell) -> Source:
-    """Returns the source of a cell's data; raises BadInput if they do not suit it."""
+def _source(cell: Cell, expected: str | None) -> Source:
+    """Returns the source of a cell's data; raises BadInput if they are not those expected."""
     with _naming(cell):
+        reader = opened(cell.data)
+        if expected not in (None, found := _kind(reader)):
+            option = "--source" if expected.endswith("images") else "--sources"
+            raise BadInput(option=option, found=f"{found} ({reader.label})", expected=expected)
         if isinstance(cell.config, FillConfig):
-            reader = opened(cell.data)
             counted(reader, cell.data)
             return Source(cell.data.source, reader.digest)
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
+
+
+def _kind(reader: Reader) -> str:
+    """Returns the kind of data, in the words of ``Experiment.data``."""
+    if len(reader.shape) == 1:
+        return "rows of real numbers" if reader.levels is None else "rows of levels"
+    return "colour images" if (1, *reader.shape)[-3] == 3 else "grey images"
 
 
 @contextmanager

@@ -130,6 +130,7 @@ def _half(source: str, kind: str) -> Experiment:
         f"of {cell.EVERY} steps beside an anchor in all; last column: {source}, at the "
         "paper's length of training, on a GPU",
         source=source,
+        data=f"{kind} images",
         cells=partial(_cells, source, kind),
         columns=(
             cell.STEPS,

@@ -87,6 +87,7 @@ TABLES = Experiment(
     "lead: the recipe's over the best peer, row by row; ±: 95 %, over seeds, each with a split "
     "of its own (as Nadeau and Bengio, 2003), or test rows of one seed",
     uses=cell.IMAGE_OPTIONS - {"source"} | {"sources"},
+    data="rows of real numbers",
     cells=cells,
     columns=(
         *(Column(name, name, 2, interval=False) for name in (RECIPE, *PEERS)),
@@ -119,6 +120,7 @@ MISSING = Experiment(
     "greatest likelihood given what is left; lead: the flow's over its samples and over its mean, "
     "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
     uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
+    data="rows of real numbers",
     cells=filled,
     columns=(
         Column("study/crps_flow", "flow", 3, interval=False),

@@ -14,6 +14,9 @@ from rich.table import Table
 LINE_S = 10.0
 """Seconds between two lines of progress of a stage, where the output is no terminal."""
 
+NEARLY = 0.99
+"""The largest share of a job that has not ended."""
+
 
 def terminal(**options: Any) -> Console:  # noqa: ANN401
     """Returns a console that prints text as it is.
@@ -63,6 +66,7 @@ class Progress:
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
         self.tasks: dict[str, TaskID] = {}
         self.shares: dict[str, dict[str, float | None]] = {}
+        self.starts: dict[tuple[str, str], float] = {}
         self.lock = threading.RLock()
         self.printed, self.line = time.monotonic(), ""
 
@@ -87,15 +91,15 @@ class Progress:
             self.note(stage, note)
         with self.lock:
             if self.shares[stage][key] != 1:  # a message may arrive after the job's end
-                self._show(stage, key, share, text)
+                self._show(stage, key, min(share, NEARLY), text)
 
     def finished(self, stage: str, key: str) -> None:
         """Counts a job as done."""
         with self.lock:
-            news = self._show(stage, key, 1.0)
-            seconds = self.bars.tasks[self.tasks[stage]].elapsed  # an id is a position
+            start, news = self.starts.get((stage, key)), self._show(stage, key, 1.0)
+            seconds = f" in {time.monotonic() - start:.1f} s" if start is not None else ""
             counted = f" ({news})" if news else ""
-            self._line(f"{stage}: done in {seconds:.1f} s{counted}")
+            self._line(f"{stage}: done{seconds}{counted}")
 
     def note(self, stage: str, text: str) -> None:
         """Prints a note about a stage."""
@@ -110,6 +114,8 @@ class Progress:
             if share is not None and shares.get(key) is None:
                 self.bars.start_task(self.tasks[stage])
                 self._line(f"{stage}: started")
+            if share is not None:
+                self.starts.setdefault((stage, key), time.monotonic())
             shares[key] = share
             done, news = sum(filter(None, shares.values())) / len(shares), _news(shares, text)
             self.bars.update(

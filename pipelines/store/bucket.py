@@ -60,8 +60,8 @@ def place(name: str) -> str:
     return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name}".rstrip("/")
 
 
-def check() -> None:
-    """Checks that the bucket answers; writes nothing.
+def check(*folders: Path) -> None:
+    """Checks that the bucket answers and is apart from folders; writes nothing.
 
     Raises:
         BadInput: If its URL is none, has a password, or nothing answers.
@@ -74,6 +74,9 @@ def check() -> None:
         raise _refused(f"{place('')} ({str(error)[:300]})") from None
     if kind is FileType.File or (kind is FileType.NotFound and not local):
         raise _refused(f"{place('')}, which is no bucket or folder")
+    for folder in map(Path.absolute, folders) if local else ():
+        if Path(root).is_relative_to(folder) or folder.is_relative_to(root):
+            raise _refused(place(""), f"a folder apart from {folder}")
 
 
 def _refused(found: str, expected: str = EXPECTED) -> BadInput:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,3 +120,18 @@ def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[N
             waiting()
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def check_writable(option: str, folder: Path) -> None:
+    """Raises BadInput unless the folder, or the nearest that exists above it, is writable."""
+    if is_url(str(folder)):
+        raise BadInput(option=option, found=without_password(str(folder)), expected="a folder")
+    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not near.is_dir():
+        raise BadInput(option=option, found=f"the file {near}", expected="a folder")
+    try:
+        with tempfile.TemporaryFile(dir=near):
+            pass
+    except OSError as error:
+        found = f"{near}, where one may not write ({error.strerror})"
+        raise BadInput(option=option, found=found, expected="a folder") from None

@@ -68,7 +68,8 @@ def uri() -> str:
 def _is_valid(url: str) -> bool:
     """True unless the scheme is missing, or the host or port malformed."""
     try:
-        return is_url(url) and urlsplit(url).port != 0
+        is_server = url.startswith(("http://", "https://"))
+        return is_url(url) and not (is_server and urlsplit(url).port == 0)
     except ValueError:
         return False
 

@@ -73,7 +73,9 @@ class Reporter:
         step, share = (rows[-1]["step"], rows[-1]["share"]) if rows else (0, 0.0)
         self.log([metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)])
         if self.run is not None:
-            self.run.set_tags(metrics_log.failures(metrics_log.read(self.file)), wait=False)
+            tags = metrics_log.failures(metrics_log.read(self.file))
+            del tags["ebflow.restarts"]  # ``finish`` counts them, and this may arrive after that
+            self.run.set_tags(tags, wait=False)
 
     def finish(self) -> None:
         """Sends what MLflow lacks of the curve that stands, and waits for it.

@@ -327,3 +327,19 @@ def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
     assert all(path.stat().st_size > 5_000 for path in (folder / "figures").iterdir())
     again = store.run(*words, **NO_RAY)
     assert " 0 ran" in again and "compare cached" in again
+
+
+WRONG_DATA = [
+    ("--source", "natural-patches"),
+    ("--source", "sine"),
+    ("--experiment", "colour-table", "--source", "digits"),
+    ("--experiment", "missing", "--sources", "digits"),
+]
+
+
+@pytest.mark.parametrize("words", WRONG_DATA, ids=" ".join)
+def test_data_that_do_not_suit_an_experiment_are_refused(home, ebflow, words):
+    result = ebflow("run", "paper", *words)
+    assert not home.exists()
+    assert result.refusal.startswith(f"ebflow: {words[-2]}: found ")
+    assert f"({words[-1]}), expected " in result.refusal

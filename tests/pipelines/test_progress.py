@@ -95,6 +95,14 @@ def test_a_lone_job_shows_its_news(terminal_shown, monkeypatch):
     assert lines[3].startswith("train: done in") and "of" not in lines[3] and len(lines) == 4
 
 
+def test_a_job_goes_on_after_its_last_step(terminal_shown, monkeypatch):
+    monkeypatch.setattr(shown_on, "LINE_S", -1.0)
+    terminal_shown.started("train", "a")
+    terminal_shown.report("train", "a", 1.0, "step 100", "")
+    terminal_shown.report("train", "a", 0.2, "step 20", "tried again in 5 s")
+    assert terminal_shown.printed_lines()[-1] == "train:  20%  step 20"
+
+
 def test_a_note_is_printed_as_it_is(terminal_shown):
     """An error of gloo names a place in its sources, which is no markup; nor is a unit."""
     note = "lost [/pytorch/gloo/tcp/pair.cc:537], column 'mass [kg]' :key:"
@@ -128,5 +136,5 @@ def test_a_queued_job_starts_with_its_first_message(terminal_shown):
     for key in "ab":
         terminal_shown.finished("cell", key)
     first, second = terminal_shown.printed_lines()[-2:]
-    assert first.startswith("cell: done in") and first.endswith("(1 of 2 done)")
+    assert first == "cell: done (1 of 2 done)"  # when it started is not known
     assert second.endswith("(2 of 2 done)")

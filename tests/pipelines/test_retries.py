@@ -43,7 +43,7 @@ def test_a_training_whose_workers_were_restarted_in_vain_does_not_pass():
 
 
 def test_pauses_double():
-    assert Retries(3, 5.0).pauses == [5.0, 10.0, 20.0]
+    assert [*Retries(3, 5.0).pauses] == [5.0, 10.0, 20.0]
 
 
 @pytest.mark.parametrize("word", ["--retries=-1", "--retry-pause=-0.5", "--retry-pause=inf"])

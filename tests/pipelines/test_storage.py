@@ -327,6 +327,14 @@ def test_a_file_as_storage_is_one_line(monkeypatch, tmp_path):
         remote.check()
 
 
+@pytest.mark.parametrize("place", ["store", "store/inner", "here/runs/density/digits", ""])
+def test_a_storage_is_apart_from_the_store_and_the_results(place, ebflow, home, monkeypatch):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{home.parent / place}")
+    ended = ebflow("run", "density")
+    assert "EBFLOW_STORAGE: found file:///" in ended.refusal
+    assert ", expected a folder apart from /" in ended.refusal
+
+
 def test_a_cluster_needs_a_tracking_server(ebflow, home, monkeypatch):
     """Its nodes would all write one SQLite file, over the network."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")

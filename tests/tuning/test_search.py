@@ -264,6 +264,10 @@ def test_a_time_budget_in_which_no_trial_starts_is_one_line(tmp_path):
 LINES = {
     "no trials": ("--trials 0", "--trials: found 0. Input should be greater than or equal to 1"),
     "unknown subject": ("--over sigma", "'sigma'"),
+    "nothing to search": (
+        "--over anchor --objective.name ml",
+        "--over: found anchor, of which ml has no parameter, expected others",
+    ),
     "too few rows": ("--data.selection 1600", "1600 for selection"),
 }
 

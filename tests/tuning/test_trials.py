@@ -92,6 +92,20 @@ def test_a_time_in_which_no_trial_starts_is_one_line(searching, trials):
         searching(*trials, time_budget=0.5)
 
 
+def test_a_search_in_which_no_trial_started_is_not_restored(searching, tmp_path):
+    """Ray Tune takes it for finished."""
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "experiment_state-1.json").touch()
+    with pytest.raises(StageFailed, match="no trial started"):
+        searching(time_budget=0.5)
+    assert not (tmp_path / "tune").exists()
+
+
+def test_a_search_needs_the_trial_of_the_default(searching):
+    with pytest.raises(StageFailed, match="the trial of the default.* never started"):
+        searching(ended(1, nll=1.0, share=1.0))
+
+
 def test_if_every_trial_failed_the_first_reason_is_raised(searching):
     diverged = ended(1, nll=math.inf, reason="step 4: the loss is nan")
     with pytest.raises(StageFailed, match="every trial failed, the first: .*disk full"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ebflow.errors import BadInput
+from pipelines.data.arrays import array_table
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 
@@ -90,6 +91,14 @@ def test_the_classes_are_a_category(tmp_path, name, label, labels, levels):
         x, context = split.resident
         assert torch.equal(split.labels(), x[:, 0].long())
         assert torch.equal(context.argmax(1), x[:, 0].long())
+
+
+def test_images_that_lack_a_context_are_dropped(tmp_path):
+    images = array_table(np.zeros((60, 2, 2), np.uint8), 256, c=[None, *map(float, range(59))])
+    manifest = prepare(
+        write(tmp_path / "in.parquet", images), tmp_path / "out", context=["c"], missing="drop"
+    )
+    assert sum(manifest.counts.values()) == 59
 
 
 def test_rows_that_lack_a_context_are_dropped_if_so_told(tmp_path):

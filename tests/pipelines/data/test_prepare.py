@@ -386,7 +386,7 @@ def test_rows_that_lack_an_entry_are_kept_but_for_testing(tmp_path):
     assert {**found.counts, "test": 40} == whole.counts
     left_out = gone.sum() - sum(found.incomplete.values())
     assert found.counts["test"] == 40 - left_out < 40
-    expected = f"{gone.sum()} of 400 rows have missing values, which are sampled in training rows"
+    expected = f"{gone.sum()} of 400 rows have missing values, which are imputed in training"
     assert found.warnings[-1].startswith(expected)
     dataset = Dataset(tmp_path / "out")
     train, test = dataset.split("train"), dataset.split("test")

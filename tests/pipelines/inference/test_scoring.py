@@ -208,6 +208,7 @@ def test_units_must_agree(ebflow, tmp_path):
             "--output: found s.txt, expected a file that",
         ),
         (("{model}", "{data}", "--output", "no/s.parquet"), "expected one: make it"),
+        (("{model}", "{data}", "--output", "/proc/s.parquet"), "where one may not write"),
         (("{model}", "{data}", "--output", "s.parquet", "--workers", "0"), "--workers: found 0"),
         (("{model}", "--output", "s.parquet"), "Missing from ebflow score"),
         (("models:/none@me", "{data}", "--output", "s.parquet"), "found no runs"),
