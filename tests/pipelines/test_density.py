@@ -372,7 +372,7 @@ def test_the_model_predicts_log_densities_in_nats(digits, tracked, monkeypatch):
 
 def test_the_report_needs_nothing_else(digits):
     page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 4
     assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
     assert f"{digits.summary()['test/nll']:.2f}" in page
     assert f"<code>{digits.summary()['command']}</code>" in page
