@@ -124,7 +124,8 @@ def fit(
             first from a Gaussian of the columns' ranks, then repeatedly from the flow in
             training, a bounded number at a time. The validation rows without missing values
             decide when to stop; if there are fewer than 50, all are imputed once. ``drop``
-            removes such rows. None: they raise an error.
+            removes such rows. None: they raise an error, as missing contexts always do unless
+            their rows are dropped.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: A loss instead of an objective: a function (density, x, generator, progress) to the

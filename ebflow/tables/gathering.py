@@ -175,7 +175,8 @@ def _usable(
     if context is not None:
         own = columns.context if columns is not None else None
         bad = context.isinf() if missing == "drop" else ~context.isfinite()
-        refuse(context, bad, "context", own and own.elements, "a finite number")
+        drop = "" if missing == "drop" else ": missing='drop' leaves rows without it out"
+        refuse(context, bad, "context", own and own.elements, f"a finite number{drop}")
         used &= ~context.isnan().any(1)
     dropped, imputed = int((~used).sum()), int((lacking.any(1) & used).sum())
     for count, fate in ((dropped, "were dropped"), (imputed, "are imputed (missing='impute')")):

@@ -66,7 +66,7 @@ class PreprocessConfig(Section):
     Johnson's S_U for heavy or skewed tails, each if it makes held-out rows likelier"""
     bounds: dict[str, tuple[float | None, float | None]] | None = None
     """known bounds of columns, each as NAME LOW HIGH, None at an open end (income 0 None): a
-    logarithm or logit of them"""
+    logarithm or logit of them; those of a file hold for its other columns"""
     gaussianize: bool = False
     """after the whitening, transform directions with heavy or skewed tails to near normal by
     Johnson's S_U, each if it makes held-out rows likelier"""

@@ -101,7 +101,7 @@ class Autoregressive(Networks):
     blocks: int | None = Field(None, ge=1)
     """residual blocks of the networks"""
     bins: int | None = Field(None, ge=2)
-    """bins of the splines; None: affine"""
+    """bins of the splines; None: 8"""
     mixing: Literal["rotation", "reversal"] | None = None
     """start of the dense layers between autoregressive ones"""
 

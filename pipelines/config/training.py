@@ -93,8 +93,8 @@ class ClusterConfig(Section):
     """split weights, gradients and optimizer state among the workers (FSDP) instead of copying
     them, for flows too large for one"""
     max_failures: int = Field(2, ge=0, json_schema_extra=UNKEYED)
-    """restarts after a dead worker that Ray Train launched; a lone one on this machine is its
-    stage's next attempt (--retries)"""
+    """restarts after a dead worker that Ray Train launched; if a single worker on this machine
+    dies, --retries applies"""
     patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
     """seconds without a log event or a validation after which a worker counts as hung and dead"""
 

@@ -23,7 +23,7 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
         BadInput: If the data cannot be standardized or whitened.
     """
     dataset, report = run.open(config, Dataset(data)), run.reporter.progress
-    report(0.0, "fits the chain")
+    report(0.0, "fits the preprocessing")
     chain = preprocessing.fitted(config, dataset)
     chain.save(run.output / preprocessing.CHAIN)
     columns = chain.columns.summary(preprocessing.names(dataset)) if chain.columns else {}

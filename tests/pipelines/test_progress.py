@@ -55,7 +55,11 @@ def test_what_is_fitted_in_front_of_a_flow_is_shown(tmp_path):
     (tmp_path / "out").mkdir()
     run = Untracked(tmp_path / "out", tmp_path)
     preprocess(ChainConfig(), tmp_path / "data", run=run)
-    assert run.shown == ["fits the chain", "fits the Gaussian", "fits mixtures of Gaussians"]
+    assert run.shown == [
+        "fits the preprocessing",
+        "fits the Gaussian",
+        "fits mixtures of Gaussians",
+    ]
 
 
 def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch):
