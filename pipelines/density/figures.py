@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ebflow.tables.column import Column
 from pipelines.data.manifest import Manifest
 from pipelines.density.fit import Fit, Unlikely, is_image, names
 from pipelines.density.likelihoods import lines
@@ -19,6 +20,9 @@ BINS = 40
 
 MOST, ACROSS = 32, 4
 """Columns that are shown, and histograms side by side."""
+
+NAMED = 4
+"""Levels of a category that a histogram names at most."""
 
 CURVES = ("val/nll", "train/nll", "latent/var_min", "latent/var_max", "latent/mean_norm2")
 
@@ -159,11 +163,21 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
         axis.set_title(f"{name}\n{distances[k]:.2f}{star}", fontsize=7)
         axis.tick_params(labelsize=6, labelleft=False)
         axis.xaxis.set_major_locator(MaxNLocator(3))
+        if manifest.columns is not None:
+            _name_levels(axis, manifest.columns.modelled[k])
     for axis in places.flatten()[len(shown) :]:
         axis.axis("off")
     handles = places[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper left", ncols=2, fontsize=8)
     return Plot("columns", figure, COLUMNS, "Samples")
+
+
+def _name_levels(axis: Axes, column: Column) -> None:
+    """Writes the levels of a category in place of their codes, unless there are many."""
+    if 0 < column.size <= NAMED:
+        levels = [name.partition("=")[2] for name in column.level_names]
+        short = [textwrap.shorten(level, 10, placeholder="…") or level[:10] for level in levels]
+        axis.set_xticks(range(column.size), short)
 
 
 def _compare(

@@ -16,14 +16,16 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ebflow.bases import GaussianMixture, StandardNormal
+from ebflow.tables.column import Column
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density import fit
-from pipelines.density.figures import plots
+from pipelines.density.figures import _name_levels, plots
 from pipelines.density.fit import is_image, names
 from pipelines.density.report import result
 from pipelines.reporting.renderers import page
+from pipelines.reporting.style import panels
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,
@@ -291,3 +293,9 @@ def test_the_result_is_said_in_words(reported, gain, error, text):
     changed = {**NUMBERS, "test/gain_over_mixture": gain, "test/gain_over_mixture_se": error}
     html = reported.page(numbers=changed)
     assert text in " ".join(html.split())
+
+
+def test_levels_of_a_category_are_named():
+    _, axis = panels(1)
+    _name_levels(axis, Column("sex", "category", "object", levels=("female", "male")))
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["female", "male"]
