@@ -123,6 +123,7 @@ def usage(words: Sequence[str]) -> int:
     return 0
 
 
-def print_version() -> None:
-    """Prints the version."""
+def print_version(words: Sequence[str]) -> int:
+    """Prints the version; needs no package of an extra."""
     print(f"ebflow {version('ebflow')}")
+    return 0
