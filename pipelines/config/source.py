@@ -3,14 +3,14 @@
 from pipelines.config import DataConfig, DensityConfig
 from pipelines.data.prepare import check_rows
 from pipelines.data.reader import Reader
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts
 
 
 def opened(data: DataConfig) -> Reader:
     """Opens the source, of which it reads the schema; raises BadInput if it makes no data set."""
     chosen = (data.columns, data.label, data.split_column, data.missing, data.context or ())
-    return open_source(data.source, *chosen)
+    return find_source(data.source).reader(*chosen)
 
 
 def counted(reader: Reader, data: DataConfig) -> Counts:

@@ -1,6 +1,6 @@
 """PNG and JPEG images in folders."""
 
-__all__ = ["image_folder", "planes"]
+__all__ = ["image_folder"]
 
 import hashlib
 import math
@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +19,6 @@ from pipelines.data.arrays import array_batch, array_schema
 from pipelines.data.files import Part
 from pipelines.data.layout import LABEL
 from pipelines.data.messages import reading
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -54,11 +50,11 @@ def image_folder(folder: Path) -> tuple[Part, tuple[str, ...]] | None:
         return None
     sizes = [len(images) for images in classes.values()]
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    shape = planes(_decoded(files[0])).shape
+    shape = _pixels(files[0]).shape
     step = max(1, BATCH_BYTES // math.prod(shape))
 
     def pixels(file: Path) -> np.ndarray:
-        found = planes(_decoded(file))
+        found = _pixels(file)
         if found.shape != shape:
             expected = f"{_describe(shape)} as in {files[0]}"
             raise BadInput(file=file, found=_describe(found.shape), expected=expected)
@@ -98,8 +94,8 @@ def _describe(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}×{shape[1]} pixels in {'grey' if shape[0] == 1 else 'RGB'}"
 
 
-def _decoded(file: Path) -> "Image":
-    """Returns an image with its pixels."""
+def _pixels(file: Path) -> np.ndarray:
+    """Returns the pixels of a grey or RGB image as uint8 with shape (C, H, W)."""
     from PIL import Image
 
     with reading(file, "PNG or JPEG", also=(*FAULTS, Image.DecompressionBombError)):
@@ -109,9 +105,4 @@ def _decoded(file: Path) -> "Image":
         expected = "L (grey of 8 bits) or RGB"
         hint = "Pillow's image.convert('RGB') converts it"
         raise BadInput(file=file, found=f"mode {image.mode}", expected=expected, hint=hint)
-    return image
-
-
-def planes(image: "Image") -> np.ndarray:
-    """Returns the pixels of a grey or RGB image as uint8 with shape (C, H, W)."""
     return np.ascontiguousarray(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1))

@@ -154,13 +154,11 @@ class _Source(NamedTuple):
             raise BadInput(file=self.file, found="no column", expected="at least one")
         for name, count in Counter(n for n in self.schema.names if n in used).items():
             if not name.isprintable() or not name:
-                raise BadInput(
-                    file=self.file,
-                    column=name,
-                    expected="a name of printable characters",
-                    hint=f"{ADVICE}, or write the file without its index, "
-                    "df.to_csv(path, index=False)",
+                hint = (
+                    f"{ADVICE}, or write the file without its index, df.to_csv(path, index=False)"
                 )
+                expected = "a name of printable characters"
+                raise BadInput(file=self.file, column=name, expected=expected, hint=hint)
             if count > 1:
                 found = f"{count} of this name"
                 raise BadInput(file=self.file, column=name, found=found, expected="one")
@@ -203,12 +201,9 @@ class _Source(NamedTuple):
             raise BadInput(file=self.file, found=found, expected="one", hint=ADVICE)
         names = [n for n in self.schema.names if n not in taken and not n.startswith(INDEX)]
         if not names:
-            raise BadInput(
-                file=self.file,
-                found=f"only {listed(self.schema.names)}",
-                expected="a column without another role",
-                hint="Choose others by --data.context",
-            )
+            found, expected = f"only {listed(self.schema.names)}", "a column without another role"
+            hint = "Choose others by --data.context"
+            raise BadInput(file=self.file, found=found, expected=expected, hint=hint)
         return names
 
     def remarks(self, split: str | None, chosen: Collection[str]) -> Iterator[str]:
@@ -274,14 +269,13 @@ def expect_alike(first: Layout, other: Layout, *, first_file: str, file: str) ->
 
 
 def _facts(layout: Layout) -> dict[str, object]:
-    units = {name: f" in {unit}" for name, unit in layout.units.items() if unit}
     facts: dict[str, object] = {
-        f"column {name!r}": type_name(kind) + units.get(name, "")
+        f"column {name!r}": " in ".join(filter(None, [type_name(kind), layout.units.get(name)]))
         for name, kind in layout.types.items()
     }
-    if layout.split is not None:
-        facts[f"column {layout.split!r}"] = "names of splits"
     if layout.lists is not None:
         facts["schema metadata shape"] = layout.lists.shape
         facts["schema metadata levels"] = layout.lists.levels
+    if layout.split is not None:
+        facts[f"column {layout.split!r}"] = "names of splits"
     return facts

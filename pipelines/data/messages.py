@@ -3,7 +3,6 @@
 __all__ = ["Place", "as_bad_input", "first_error", "listed", "reading", "short", "type_name"]
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +32,8 @@ class Place(NamedTuple):
         """Returns the error about the value in a row of the batch."""
         shown = repr(value[:LONGEST]) if isinstance(value, str) else value
         found = "null" if value is None else shown
-        place = {"file": self.file, "column": name, "row": self.first + row}
-        return BadInput(**place, found=found, expected=expected)
+        row += self.first
+        return BadInput(file=self.file, column=name, row=row, found=found, expected=expected)
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
@@ -81,29 +80,18 @@ def as_bad_input() -> Iterator[None]:
 
 @contextmanager
 def reading(
-    path: str | Path,
-    kind: str = "Parquet",
-    *,
-    column: str = "x",
-    first: int = 0,
-    also: tuple[type[Exception], ...] = (),
+    path: str | Path, kind: str = "Parquet", *, also: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Raises one BadInput in place of the errors of reading a file.
 
-    ``column`` and ``first`` are the column and the number of the first row that are read;
     ``also`` are errors of the format's reader besides those of Arrow.
     """
     try:
         yield
-        return
     except BadInput:
         raise
     except PermissionError:
         raise BadInput("cannot be read (permission denied)", file=path) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, *also) as error:
-        text = " ".join(str(error).split())
-    # Arrow reports a null in place of a fixed-size list as an empty list, numbered from 1.
-    if null := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", text):
-        place, expected = Place(str(path), first), f"a list of {null[1]}"
-        raise place.bad(int(null[2]) - 1, column, None, expected)
-    raise BadInput(f"corrupt, or no {kind} file ({text[:200]})", file=path)
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"corrupt, or no {kind} file ({reason})", file=path) from None

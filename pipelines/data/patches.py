@@ -5,13 +5,14 @@ width, the validation patches in the strip from there to 90 %, the test patches 
 places within each strip are distinct and random, always the same; patches of a split overlap.
 """
 
-__all__ = ["PATCHES", "natural_patches", "places", "strips"]
+__all__ = ["PATCHES", "natural_patches", "places"]
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from pipelines.data.splits import SPLITS, Counts
+from pipelines.data.splits import Counts
 
 PATCHES = Counts(20_000, 2_000, 2_000)
 
@@ -33,14 +34,9 @@ def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray,
         size: The side of a patch.
     """
     count, height, width = shape
+    lines = [0, width * 8 // 10, width * 9 // 10, width]
     rng = np.random.Generator(np.random.PCG64(0))
-    for (left, right), rows in zip(strips(width), map(PATCHES.of, SPLITS), strict=True):
+    for (left, right), rows in zip(pairwise(lines), PATCHES[:3], strict=True):
         room = (count, height - size + 1, right - left - size + 1)
         picture, y, x = np.unravel_index(rng.permutation(np.prod(room))[:rows], room)
         yield picture, y, left + x
-
-
-def strips(width: int) -> list[tuple[int, int]]:
-    """Returns the left and right ends of the strips of train, validation and test, in pixels."""
-    lines = [0, width * 8 // 10, width * 9 // 10, width]
-    return list(zip(lines[:-1], lines[1:], strict=True))

@@ -19,7 +19,7 @@ from pipelines.data.manifest import Context, Manifest, Statistics
 from pipelines.data.moments import Moments
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import Shard, ShardWriter, shard_schema
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts, describe
 
 
@@ -53,7 +53,7 @@ def prepare(
         BadInput: at the first thing that is wrong with the data or the options; then nothing is
             written.
     """
-    reader = open_source(source, columns, label, split_column, missing, context)
+    reader = find_source(source).reader(columns, label, split_column, missing, context)
     counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
     order = None if held_out == "last" else seed
     splits, training = reader.assigned(counts, order), _Training(reader)
@@ -174,10 +174,8 @@ def _manifest(
 def _missing_notes(reader: Reader) -> list[str]:
     """Returns a sentence about rows with missing values, if there are any."""
     lacking = int(reader.incomplete.sum())
-    found = f"{lacking} of {reader.rows} rows have missing values"
-    effect = {
-        "drop": " and are left out",
-        "impute": ", which are imputed in training and validation rows; such test and selection "
-        "rows are left out",
-    }
-    return [f"{found}{effect[reader.missing]}"] if lacking else []
+    effect = " and are left out"
+    if reader.missing == "impute":
+        imputed = ", which are imputed in training and validation rows"
+        effect = f"{imputed}; such test and selection rows are left out"
+    return [f"{lacking} of {reader.rows} rows have missing values{effect}"] if lacking else []

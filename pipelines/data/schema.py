@@ -53,13 +53,9 @@ def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
         raise BadInput(file=label, found="no column whose values vary", expected="some")
     for column in context or ():
         if column.dropped:
-            raise BadInput(
-                column.describe(),
-                file=label,
-                column=column.name,
-                expected="a context whose values vary",
-                hint="Choose others by --data.context",
-            )
+            place = {"file": label, "column": column.name}
+            expected, hint = "a context whose values vary", "Choose others by --data.context"
+            raise BadInput(column.describe(), **place, expected=expected, hint=hint)
     return Schemas(data, context)
 
 

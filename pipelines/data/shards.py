@@ -116,7 +116,7 @@ def read_shard(path: Path, column: str, schema: pa.Schema, rows: int) -> Sequenc
     Raises:
         BadInput: if the shard is corrupt, or has another schema or number of rows.
     """
-    with reading(path, column=column), pq.ParquetFile(path) as file:
+    with reading(path), pq.ParquetFile(path) as file:
         if not file.schema_arrow.equals(schema) or file.metadata.num_rows != rows:
             found = _described(file.schema_arrow, file.metadata.num_rows)
             expected = f"{_described(schema, rows)} (manifest)"

@@ -1,6 +1,6 @@
 """Sources of rows: named data sets, files, and folders of Parquet files or images."""
 
-__all__ = ["Source", "find_source", "open_source"]
+__all__ = ["Source", "find_source"]
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -67,18 +67,6 @@ class Source(NamedTuple):
         return Reader(self.name, self.label, self.parts, layout, missing, known, self.sizes)
 
 
-def open_source(
-    source: str | Path,
-    columns: Sequence[str] | None = None,
-    label: str | None = None,
-    split: str | None = None,
-    missing: str | None = None,
-    context: Sequence[str] = (),
-) -> Reader:
-    """Opens a source and chooses its columns; see ``find_source`` and ``Source.reader``."""
-    return find_source(source).reader(columns, label, split, missing, context)
-
-
 def find_source(source: str | Path) -> Source:
     """Opens a source.
 
@@ -108,13 +96,11 @@ def find_source(source: str | Path) -> Source:
     if not files:
         raise BadInput(file=path, found="no file that ends in .parquet, .png or .jpg")
     if not is_folder and path.suffix not in FORMATS:
-        raise BadInput(
-            option=SOURCE,
-            found=repr(str(source)),
-            expected=f"one of {', '.join(SOURCES)}, a path that ends in {', '.join(FORMATS)}, or "
-            "a folder of .parquet files or of .png or .jpg images",
-            hint="pandas converts other files: df.to_parquet(path)",
-        )
+        files = f"a path that ends in {', '.join(FORMATS)}"
+        folders = "a folder of .parquet files or of .png or .jpg images"
+        expected = f"one of {', '.join(SOURCES)}, {files}, or {folders}"
+        hint = "pandas converts other files: df.to_parquet(path)"
+        raise BadInput(option=SOURCE, found=repr(str(source)), expected=expected, hint=hint)
     if not path.exists():
         raise BadInput("no such file or folder", file=path, expected="data")
     return Source(name, str(path), tuple(FORMATS[file.suffix](file) for file in files))

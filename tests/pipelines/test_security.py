@@ -24,7 +24,7 @@ from pipelines.config.files import read as read_config
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
 
@@ -206,7 +206,7 @@ def test_a_url_is_no_source_and_its_secrets_are_not_shown(home, ebflow):
         assert result.code == 2 and not home.exists()
         assert "expected a path" in result.err[0] and SECRET not in result.err[0] + result.text
         with pytest.raises(BadInput) as caught:
-            open_source(place)
+            find_source(place).reader()
         assert SECRET not in str(caught.value)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 
 
 class Cases(dict):
@@ -21,7 +21,7 @@ class Cases(dict):
 
 def fingerprint(source, **options) -> str:
     """Returns the SHA-256 of a source's content."""
-    return open_source(source, **options).digest
+    return find_source(source).reader(**options).digest
 
 
 def mnist9k() -> Path | None:

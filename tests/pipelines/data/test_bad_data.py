@@ -3,7 +3,7 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import check_rows, prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 
 from .bad_columns import COLUMNS
 from .bad_contexts import CONTEXTS
@@ -32,7 +32,7 @@ def test_bad_source_gets_one_line_and_writes_nothing(make, tmp_path):
 
 def look(source, columns=None, label=None, split_column=None, missing=None, context=(), **sizes):
     """Does what a dry run does with a source."""
-    reader = open_source(source, columns, label, split_column, missing, context)
+    reader = find_source(source).reader(columns, label, split_column, missing, context)
     check_rows(reader, reader.counts(**sizes), 0)
 
 

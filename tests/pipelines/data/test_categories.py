@@ -11,7 +11,7 @@ from ebflow.tables import Column, Columns
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.schema import Schemas
-from pipelines.data.sources import find_source, open_source
+from pipelines.data.sources import find_source
 
 from .parquet import write
 
@@ -82,7 +82,7 @@ def test_levels_are_of_all_files(tmp_path):
     for k, name in enumerate(("u", "v")):
         columns = {"x": np.arange(20.0) * (k + 1), "kind": [name] * 20}
         write(tmp_path / "raw" / f"{name}.parquet", columns)
-    reader = open_source(tmp_path / "raw")
+    reader = find_source(tmp_path / "raw").reader()
     assert reader.columns[1].levels == ("u", "v") and reader.width == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 
 ROWS = 5_000
 
@@ -38,7 +38,7 @@ def file(request, tmp_path):
 
 
 def test_every_file_holds_the_rows(file):
-    reader = open_source(file)
+    reader = find_source(file).reader()
     assert reader.rows == ROWS and reader.layout.columns == ("x1", "x2", "x3")
     found = np.concatenate([x for x, *_ in reader.batches()])
     np.testing.assert_array_equal(found, matrix(table()))
@@ -46,12 +46,12 @@ def test_every_file_holds_the_rows(file):
 
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (699, 701), (1400, 2100), (4999, 5000)])
 def test_rows_are_read_from_the_middle_on(file, first, last):
-    found = open_source(file).window(first, last).x
+    found = find_source(file).reader().window(first, last).x
     np.testing.assert_array_equal(found, matrix(table())[first:last])
 
 
 def test_columns_are_read_by_name(file):
-    found = open_source(file, ["x3", "x1"]).window(10, 20).x
+    found = find_source(file).reader(["x3", "x1"]).window(10, 20).x
     np.testing.assert_array_equal(found, matrix(table())[10:20, [2, 0]])
 
 
@@ -78,7 +78,7 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
         file.write("a,b\n")
         file.writelines(f"{k},{k % 9}\n" for k in range(600_000))
         file.write("0.5,3\n")
-    reader = open_source(path)
+    reader = find_source(path).reader()
     assert [column.dtype for column in reader.columns] == ["double", "double"]
     np.testing.assert_array_equal(reader.window(600_000, 600_001).x, [[0.5, 3]])
 
@@ -88,7 +88,7 @@ def test_signs_of_missing_numbers_in_csv_are_missing(tmp_path, sign):
     """Where a column is of numbers, of few or many values; text is text unless it is empty."""
     rows = [f"{k},{k % 3},{'+-'[k % 2]}" for k in range(20)]
     (tmp_path / "in.csv").write_text("\n".join(["a,b,c", *rows, f"{sign},{sign},+", "1.5,1,-"]))
-    reader = open_source(tmp_path / "in.csv", missing="drop")
+    reader = find_source(tmp_path / "in.csv").reader(missing="drop")
     assert [column.dtype for column in reader.columns] == ["double", "int64", "string"]
     assert reader.incomplete.nonzero()[0].tolist() == [20]
     assert [column.levels for column in reader.columns] == [(), (), ("+", "-")]
@@ -98,21 +98,21 @@ def test_a_csv_of_categories_with_numbers_among_them(tmp_path):
     """More than a tenth are words."""
     rows = [f"{k},{('north', '1', '2', '3')[k % 4]}" for k in range(40)]
     (tmp_path / "in.csv").write_text("\n".join(["a,b", *rows]))
-    reader = open_source(tmp_path / "in.csv")
+    reader = find_source(tmp_path / "in.csv").reader()
     assert [column.levels for column in reader.columns] == [(), ("1", "2", "3", "north")]
 
 
 def test_columns_that_are_not_asked_for_need_no_names(tmp_path):
     """As ``frame.to_csv(path)`` writes its index; a second one may be there."""
     (tmp_path / "in.csv").write_text(",,a,b\n0,7,1.5,2\n1,8,3.5,4\n")
-    reader = open_source(tmp_path / "in.csv", ["b", "a"])
+    reader = find_source(tmp_path / "in.csv").reader(["b", "a"])
     np.testing.assert_array_equal(reader.window(0, 2).x, [[2, 1.5], [4, 3.5]])
 
 
 def test_images_are_an_array(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 2, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    reader = open_source(tmp_path / "images.npy")
+    reader = find_source(tmp_path / "images.npy").reader()
     assert (reader.shape, reader.levels) == ((2, 3), 256)
     np.testing.assert_array_equal(reader.window(3, 9).x, images[3:9].reshape(6, 6))
 
@@ -121,7 +121,7 @@ def test_images_are_an_array(tmp_path):
 def test_types_of_arrays_are_taken_as_numbers(tmp_path, dtype):
     rows = np.random.default_rng(0).integers(0, 2, (30, 2)).astype(dtype)
     np.save(tmp_path / "rows.npy", rows)
-    found = open_source(tmp_path / "rows.npy").window(0, 30).x
+    found = find_source(tmp_path / "rows.npy").reader().window(0, 30).x
     np.testing.assert_array_equal(found, rows.astype(float))
 
 
@@ -132,6 +132,6 @@ def test_what_is_missing_is_taken_where_it_may_be(tmp_path):
         "c": [True, False, None, True],
     }
     pq.write_table(pa.table(columns), tmp_path / "holes.parquet")
-    found = open_source(tmp_path / "holes.parquet").window(0, 4, missing=True).x
+    found = find_source(tmp_path / "holes.parquet").reader().window(0, 4, missing=True).x
     expected = [[1.5, 1, 1], [np.nan, np.nan, 0], [np.nan, 3, np.nan], [2, 8, 1]]
     np.testing.assert_array_equal(found, expected)

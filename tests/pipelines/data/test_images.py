@@ -9,20 +9,20 @@ from ebflow.errors import BadInput
 from pipelines.data import images
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 
 from .parquet import fingerprint, table, write
 from .pictures import folder, pixels, save
 
 
 def rows(source):
-    return np.concatenate([x for x, *_ in open_source(source).batches()])
+    return np.concatenate([x for x, *_ in find_source(source).reader().batches()])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_is_read_as_it_was_written(channels, tmp_path):
     raw = folder(tmp_path / "raw", channels=channels)
-    reader = open_source(raw)
+    reader = find_source(raw).reader()
     assert (reader.shape, reader.levels, reader.dtype) == ((channels, 6, 4), 256, "uint8")
     for k, row in enumerate(rows(raw)):
         written = pixels(k, channels=channels).reshape(6, 4, channels)
@@ -53,7 +53,7 @@ def test_few_at_a_time_are_the_same_rows(tmp_path, monkeypatch):
     raw = folder(tmp_path / "raw")
     whole = rows(raw)
     monkeypatch.setattr(images, "BATCH_BYTES", 3 * 72)
-    assert [len(x) for x, *_ in open_source(raw).batches()] == [3, 3, 2]
+    assert [len(x) for x, *_ in find_source(raw).reader().batches()] == [3, 3, 2]
     np.testing.assert_array_equal(rows(raw), whole)
 
 
@@ -81,7 +81,7 @@ def test_fingerprint_follows_the_pixels_and_not_the_place(tmp_path):
 def test_parquet_in_a_folder_goes_before_images(tmp_path):
     raw = folder(tmp_path / "raw")
     write(raw / "part.parquet", table())
-    assert open_source(raw).layout.columns == ("a", "b", "c")
+    assert find_source(raw).reader().layout.columns == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.flow import Smoothed
 from pipelines.gradient_alignment.reference import unit_rows
@@ -52,8 +52,8 @@ def test_digits_have_the_classes_of_their_source(tmp_path):
 def test_a_column_of_classes_is_no_feature(tmp_path):
     columns = {"a": np.arange(60) % 3, "b": np.linspace(0, 1, 60), "c": np.linspace(1, 0, 60)}
     file = write(tmp_path / "in.parquet", columns)
-    assert open_source(file).layout.columns == ("a", "b", "c")
-    assert open_source(file, label="a").layout.columns == ("b", "c")
+    assert find_source(file).reader().layout.columns == ("a", "b", "c")
+    assert find_source(file).reader(label="a").layout.columns == ("b", "c")
     prepare(file, tmp_path / "out", label="a")
     assert Dataset(tmp_path / "out").manifest.columns.names == ["b", "c"]
 
@@ -95,17 +95,17 @@ def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
 def test_a_missing_column_of_classes_is_told(tmp_path):
     message = r"column 'kind': no such column, expected one with integer cl.* of image, label"
     with pytest.raises(BadInput, match=message):
-        open_source(labelled(tmp_path), label="kind")
+        find_source(labelled(tmp_path)).reader(label="kind")
     with pytest.raises(
         BadInput, match="column 'label': no such column, expected one with integer"
     ):
-        open_source("sine", label="label")
+        find_source("sine").reader(label="label")
 
 
 def test_classes_are_no_chosen_feature(tmp_path):
     file = write(tmp_path / "in.parquet", table())
     with pytest.raises(BadInput, match=r"columns: found a, the classes \(label\)"):
-        open_source(write(file, table().set_column(0, "a", kinds())), ["a", "b"], "a")
+        find_source(write(file, table().set_column(0, "a", kinds()))).reader(["a", "b"], "a")
 
 
 def test_rows_in_the_unit_interval(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from pipelines.data.patches import PATCHES, natural_patches, places, strips
+from pipelines.data.patches import PATCHES, natural_patches, places
 from pipelines.data.prepare import prepare
 from pipelines.data.splits import SPLITS
 
@@ -33,10 +33,6 @@ def test_splits_share_no_pixel(size):
         [512, 575],
         [576, 639],
     ]
-
-
-def test_strips():
-    assert strips(640) == [(0, 512), (512, 576), (576, 640)]
 
 
 @pytest.mark.parametrize("size", [8, 32])

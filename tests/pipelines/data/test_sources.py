@@ -11,7 +11,7 @@ from ebflow.toy import SAMPLERS
 from pipelines.data.benchmarks import BENCHMARKS
 from pipelines.data.named import SOURCES, NamedSource
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.data.splits import SPLITS
 
 from .parquet import fingerprint, images, lists, table, write
@@ -21,7 +21,7 @@ BUNDLED = [name for name in SOURCES if name not in BENCHMARKS]
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_named_source_is_what_it_says(name):
-    source, reader = SOURCES[name], open_source(name)
+    source, reader = SOURCES[name], find_source(name).reader()
     assert reader.rows == source.rows
     assert reader.shape == source.shape
     assert sum(reader.counts().of(split) for split in SPLITS) == source.rows
@@ -29,7 +29,7 @@ def test_named_source_is_what_it_says(name):
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_bundled_source_has_its_rows(name):
-    source, reader = SOURCES[name], open_source(name)
+    source, reader = SOURCES[name], find_source(name).reader()
     rows = largest = 0
     for batch, *_ in reader.batches():
         assert batch.shape[1:] == (reader.width,)
@@ -48,14 +48,14 @@ def test_benchmarks_that_were_not_fetched_get_one_line(name, tmp_path, monkeypat
 
 @pytest.mark.parametrize("name", ["sine", "swirl", "checkerboard"])
 def test_toy_sources_are_samples_in_named_columns(name):
-    reader = open_source(name)
+    reader = find_source(name).reader()
     assert reader.layout.columns == tuple(f"x{j + 1}" for j in range(reader.width))
     counts = reader.counts()
     assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
     found = np.concatenate([x for x, *_ in reader.batches()])
     drawn = SAMPLERS[name](70_000, generator=derive(0, "toy", name), dtype=torch.float64)
     np.testing.assert_array_equal(found, drawn.numpy())
-    chosen = np.concatenate([x for x, *_ in open_source(name, ["x2"]).batches()])
+    chosen = np.concatenate([x for x, *_ in find_source(name).reader(["x2"]).batches()])
     np.testing.assert_array_equal(chosen, found[:, 1:2])
 
 
@@ -81,8 +81,8 @@ def test_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     write(tmp_path / "digits" / "part.parquet", table())
     monkeypatch.chdir(tmp_path)
-    assert open_source("digits").rows == 1797
-    assert open_source("./digits").rows == 60
+    assert find_source("digits").reader().rows == 1797
+    assert find_source("./digits").reader().rows == 60
 
 
 def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):

@@ -9,7 +9,7 @@ from ebflow.errors import BadInput
 from pipelines.data import reader as rows_of
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts
 
 from .parquet import images, lists, table, tree, write
@@ -103,24 +103,24 @@ def test_without_a_column_the_last_rows_may_be_held_out_too(tmp_path):
 
 
 def test_both_may_be_drawn_and_a_share_is_of_all_rows(tmp_path):
-    reader = open_source(named(tmp_path, ["train"] * 60))
+    reader = find_source(named(tmp_path, ["train"] * 60)).reader()
     assert reader.counts() == Counts(48, 6, 6)
     assert reader.counts(rows=40) == Counts(32, 4, 4)
 
 
 def test_fewer_rows_than_the_column_names_may_be_used(tmp_path):
-    reader = open_source(named(tmp_path, ORDER))
+    reader = find_source(named(tmp_path, ORDER)).reader()
     assert reader.counts(test=4, validation=6) == Counts(44, 6, 4)
 
 
 def test_part_of_the_training_rows(tmp_path):
-    reader = open_source(named(tmp_path, ORDER))
+    reader = find_source(named(tmp_path, ORDER)).reader()
     assert reader.counts(rows=40, validation=10) == Counts(20, 10, 10)
 
 
 def test_a_column_of_numbers_called_split_is_a_feature(tmp_path):
     file = named(tmp_path, np.linspace(0, 1, 60))
-    assert open_source(file).layout.columns == ("a", "b", "c", "split")
+    assert find_source(file).reader().layout.columns == ("a", "b", "c", "split")
 
 
 def bad(row, value):
@@ -179,7 +179,7 @@ def test_files_that_do_not_both_have_the_column_are_refused(tmp_path):
     write(tmp_path / "in" / "one.parquet", table().append_column("split", pa.array(ORDER)))
     write(tmp_path / "in" / "two.parquet", table())
     with pytest.raises(BadInput, match=r"two.parquet, column 'split': found no such column, exp"):
-        open_source(tmp_path / "in")
+        find_source(tmp_path / "in").reader()
 
 
 def test_units_of_columns_are_kept(tmp_path):
@@ -201,5 +201,5 @@ def test_a_unit_that_cannot_be_shown_is_one_line(unit, tmp_path):
     file = tmp_path / "in.parquet"
     pq.write_table(pa.table({"a": np.arange(60.0)}, pa.schema(fields)), file)
     with pytest.raises(BadInput, match=r"in.parquet, key 'unit', column 'a': found .*") as caught:
-        open_source(file)
+        find_source(file).reader()
     assert str(caught.value).isprintable()

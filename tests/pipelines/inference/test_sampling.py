@@ -9,7 +9,7 @@ import torch
 
 import ebflow as library
 from ebflow.randomness import RowGenerator
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 
 from .conftest import NAMES, grouped
 
@@ -25,7 +25,7 @@ def test_columns_and_types_are_the_sources(ebflow, model, tmp_path):
     found = sampled(ebflow, model, tmp_path / "s.parquet", "-n", 300)
     source = pq.read_schema(model.parent / "people.parquet")
     assert found.num_rows == 300 and found.schema.equals(source)
-    reader = open_source(tmp_path / "s.parquet")
+    reader = find_source(tmp_path / "s.parquet").reader()
     assert reader.layout.columns == NAMES
 
 
@@ -52,9 +52,9 @@ def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_p
 def test_images_are_lists_of_levels(ebflow, image_model, tmp_path):
     found = sampled(ebflow, image_model, tmp_path / "s.parquet", "-n", 20)
     assert found.column_names == ["image"] and json.loads(found.schema.metadata[b"levels"]) == 17
-    reader = open_source(tmp_path / "s.parquet")
+    reader = find_source(tmp_path / "s.parquet").reader()
     assert (reader.shape, reader.levels) == ((8, 8), 17)
-    assert open_source(tmp_path / "s.parquet").window(0, 20).x.max() <= 16
+    assert find_source(tmp_path / "s.parquet").reader().window(0, 20).x.max() <= 16
 
 
 def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):

@@ -15,7 +15,7 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
 from pipelines.data.dataset import Dataset
-from pipelines.data.sources import open_source
+from pipelines.data.sources import find_source
 from pipelines.inference.matching import match
 from pipelines.inference.models import load
 from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
@@ -42,7 +42,7 @@ def expected(ebflow, model, people_file, tmp_path):
 
 def test_scores_are_the_flows_log_densities(expected, model, people_file):
     flow = library.load(model)
-    x = torch.from_numpy(open_source(people_file).window(0, 1000).x)
+    x = torch.from_numpy(find_source(people_file).reader().window(0, 1000).x)
     nats = log_probs(flow, x)
     assert expected["log_prob"].to_numpy() == pytest.approx(nats.numpy(), abs=1e-9)
     assert expected.column_names == COLUMNS
