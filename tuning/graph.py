@@ -70,9 +70,9 @@ def again(config: TuneConfig, held: TuneConfig, data: Artefact, trials: Artefact
 
 def _cell(held: TuneConfig, training: Training, title: str, data: Artefact) -> list[Artefact]:
     """Returns a training and its evaluation."""
-    chain = preprocess(training.chain, [data])
-    trained = train(training, [data, chain], title)
-    return [evaluate(held.base.evaluate, [data, chain, trained], title)]
+    preprocessed = preprocess(training.preprocess_fit, [data])
+    trained = train(training, [data, preprocessed], title)
+    return [evaluate(held.base.evaluate, [data, preprocessed, trained], title)]
 
 
 def describe(config: TuneConfig) -> Description:

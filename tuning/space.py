@@ -15,7 +15,6 @@ from optuna.trial import BaseTrial
 from ebflow.architectures import ACTIVATIONS
 from pipelines.config import Coupling, Dsm, LearnedInverse, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
-from pipelines.training.nets import options
 from pipelines.training.rivals import ARCHITECTURES
 from tuning.config import SearchConfig, Subject
 
@@ -100,7 +99,7 @@ OBJECTIVE_OPTIONS = {
 def model_options(model: Model) -> dict[str, Any]:
     """Returns all options of an architecture, with its own defaults."""
     parameters = inspect.signature(ARCHITECTURES[model.architecture]).parameters
-    return {**{name: option.default for name, option in parameters.items()}, **options(model)}
+    return {**{name: option.default for name, option in parameters.items()}, **model.options}
 
 
 def _architecture(suggest: Suggest, start: Training) -> Training:

@@ -24,7 +24,7 @@ from pipelines.store.files import write_json
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import fit
-from pipelines.training.preprocessing import CHAIN, fitted
+from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
 from tuning.config import SearchConfig, TuneConfig
 from tuning.space import Suggest, space
 
@@ -75,9 +75,9 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     listener(metrics_log.read(reporter.file))
     try:
         data = store.ensure_local(data)
-        fitted(training.chain, Dataset(data)).save(folder / CHAIN)
-        store.upload(folder / CHAIN)
-        fit(training.once, data, folder / CHAIN, folder, reporter, here=alone)
+        fit_preprocessing(training.preprocess_fit, Dataset(data)).save(folder / PREPROCESSING)
+        store.upload(folder / PREPROCESSING)
+        fit(training.without_retry, data, folder / PREPROCESSING, folder, reporter, here=alone)
     except (BadInput, NonFinite) as error:
         # Without a share done, ASHA compares the trial with no other.
         failed = {"nll": math.inf, "share": 0.0, "reason": str(failure(error))}
@@ -276,7 +276,7 @@ def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, 
     chosen |= {trial.number: retraining(config.base, trial) for trial in best}
     first = config.base.seed + 1
     return {
-        (number, seed): training.changed(seed=seed).once
+        (number, seed): training.changed(seed=seed).without_retry
         for number, training in chosen.items()
         for seed in range(first, first + config.search.seeds)
     }

@@ -1,6 +1,6 @@
 """The configuration of pipelines, one file for each subject."""
 
-from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
+from pipelines.config.data import DataConfig, PreprocessConfig, PreprocessFit
 from pipelines.config.model import Autoregressive, Convolutional, Coupling, Dense, Glow, Model
 from pipelines.config.objective import (
     AnchorConfig,

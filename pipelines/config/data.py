@@ -74,7 +74,7 @@ class PreprocessConfig(Section):
     """match scores after preprocessing (else in raw data units)"""
 
 
-class ChainConfig(Section):
+class PreprocessFit(Section):
     """The settings of the preprocessing that is fitted in front of a flow.
 
     Attributes:
@@ -84,7 +84,7 @@ class ChainConfig(Section):
     """
 
     seed: int = 0
-    chain: PreprocessConfig = PreprocessConfig()
+    options: PreprocessConfig = PreprocessConfig()
     mixture: bool = False
     dtype: Literal["float32", "float64"] = "float32"
     threads: int = 1

@@ -1,10 +1,11 @@
 """The flow: one class of options for each architecture."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from ebflow.recipes import completed
 from pipelines.config.section import Section, kinds
 
 LayerActivation = Literal["smooth_leaky_relu", "spline"]
@@ -20,6 +21,17 @@ class Model(Section):
     preprocessing, so that training starts where that ends"""
     depth: int | None = Field(None, ge=1, le=64)
     """linear layers (dense), autoregressive ones, or layers of a block or level"""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that the architecture is called with."""
+        options = self.model_dump(exclude={"architecture", "base"}, exclude_none=True)
+        return completed(self.architecture, options)
+
+    @property
+    def fits_every_shape(self) -> bool:
+        """True if the architecture has flows of rows of every shape."""
+        return self.architecture in ("dense", "autoregressive")
 
 
 class Layers(Model):

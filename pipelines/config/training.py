@@ -7,7 +7,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from ebflow.errors import BadInput
-from pipelines.config.data import ChainConfig, DataConfig, PreprocessConfig
+from pipelines.config.data import DataConfig, PreprocessConfig, PreprocessFit
 from pipelines.config.model import AnyModel, Dense
 from pipelines.config.objective import (
     AnchorConfig,
@@ -113,12 +113,12 @@ class Training(Section):
     cluster: ClusterConfig = ClusterConfig()
 
     @property
-    def chain(self) -> ChainConfig:
+    def preprocess_fit(self) -> PreprocessFit:
         """The configuration of the preprocessing that is fitted before the training."""
         train = self.train
-        return ChainConfig(
+        return PreprocessFit(
             seed=self.seed,
-            chain=self.preprocess,
+            options=self.preprocess,
             mixture=self.model.base == "mixture",
             dtype=train.dtype,
             threads=train.threads,
@@ -159,8 +159,8 @@ class Training(Section):
         return objective.name + noise + (" + anchor" if anchored else "")
 
     @property
-    def once(self) -> Self:
-        """The same without a retry: for studies of which a divergence is a result."""
+    def without_retry(self) -> Self:
+        """The same training without a retry: for studies of which a divergence is a result."""
         return self.changed(train={"retry": False})
 
     @property

@@ -128,8 +128,8 @@ class StoredSplit(Split):
         """The minimum and the maximum of each column; the manifest has those of training rows."""
         if self.name != "train":
             return super().ends
-        known = self.manifest.statistics
-        return torch.tensor([known.min, known.max], dtype=torch.float64).unbind(0)
+        statistics = self.manifest.statistics
+        return torch.tensor([statistics.min, statistics.max], dtype=torch.float64).unbind(0)
 
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of some shards."""

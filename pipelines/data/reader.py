@@ -76,7 +76,7 @@ class Reader:
         parts: Its files, in the order of their rows.
         layout: The roles of its columns.
         missing: The policy for rows with missing values: ``drop``, ``impute`` or None, an error.
-        known: The descriptions of its columns, if a flow has them; None: they are detected.
+        flow_schemas: The descriptions of its columns, if a flow has them; None: they are detected.
         sizes: The default sizes of the validation and test splits: rows, or fractions.
     """
 
@@ -85,7 +85,7 @@ class Reader:
     parts: tuple[Part, ...]
     layout: Layout
     missing: str | None = None
-    known: Schemas | None = None
+    flow_schemas: Schemas | None = None
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
 
     @property
@@ -100,8 +100,8 @@ class Reader:
         Raises:
             BadInput: if no column varies, or a type is not supported.
         """
-        if self.known is not None:
-            return self.known
+        if self.flow_schemas is not None:
+            return self.flow_schemas
         layout = self.layout
         key = (*(p.version for p in self.parts), layout.columns, layout.context, layout.label)
         if key not in _DETECTED:
@@ -158,7 +158,7 @@ class Reader:
     @property
     def complete(self) -> bool:
         """True if no value is missing, as far as the types and the descriptions show."""
-        if self.known is not None or (self.columns is None and self.levels is None):
+        if self.flow_schemas is not None or (self.columns is None and self.levels is None):
             return False
         return not any(c.missing for each in self.schemas if each is not None for c in each)
 
@@ -285,14 +285,16 @@ class Reader:
         self, batch: pa.RecordBatch, place: Place, *, missing: bool, used: np.ndarray | None = None
     ) -> Rows:
         """Returns the rows of a batch after checking every value."""
-        layout, (data, given) = self.layout, self.schemas
+        layout, (data, contexts) = self.layout, self.schemas
         context, labels = None, None
-        if given is not None:
-            remedy = "" if self.known else DROP
-            codes = encoded(given, context_frame(batch, layout), place, used=used, remedy=remedy)
-            context = given.one_hot(codes)
+        if contexts is not None:
+            remedy = "" if self.flow_schemas else DROP
+            codes = encoded(
+                contexts, context_frame(batch, layout), place, used=used, remedy=remedy
+            )
+            context = contexts.one_hot(codes)
         if layout.label in layout.context:
-            labels = codes[:, [column.name for column in given.modelled].index(layout.label)]
+            labels = codes[:, [column.name for column in contexts.modelled].index(layout.label)]
             labels = np.nan_to_num(labels, nan=-1).astype(np.int64)
         elif layout.label is not None:
             labels = _labels(batch.column(layout.label), layout.label, place)
@@ -304,7 +306,7 @@ class Reader:
     @property
     def _remedy(self) -> str:
         """The end of a message about a missing value of the data."""
-        return SAMPLED if self.known else DROP + IMPUTE
+        return SAMPLED if self.flow_schemas else DROP + IMPUTE
 
     def _lists(
         self, batch: pa.RecordBatch, place: Place, missing: bool, used: np.ndarray | None

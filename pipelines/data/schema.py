@@ -37,18 +37,18 @@ def detect(layout: Layout, batches: Batches, *, label: str) -> Schemas:
         BadInput: if a type is not supported, no column varies or a context does not vary.
     """
     table = None if layout.lists else Detector(layout.columns, what=label, units={**layout.units})
-    given = Detector(layout.context, context=True, what=label) if layout.context else None
+    contexts = Detector(layout.context, context=True, what=label) if layout.context else None
     names = (*(() if table is None else layout.columns), *layout.context)
     with as_bad_input():
         for batch, place in batches(names) if names else ():
             if table is not None:
                 table.update(batch, *place)
-            if given is not None:
-                given.update(context_frame(batch, layout), *place)
+            if contexts is not None:
+                contexts.update(context_frame(batch, layout), *place)
         data = table and table.finish()
         for batch, _ in batches(names) if data and any(c.terms for c in data) else ():
             data = data.confirmed(batch)
-        context = given and _classes_sorted(given.finish(), layout)
+        context = contexts and _classes_sorted(contexts.finish(), layout)
     if data is not None and not data.width:
         raise BadInput(file=label, found="no column whose values vary", expected="some")
     for column in context or ():

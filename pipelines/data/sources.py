@@ -43,7 +43,7 @@ class Source(NamedTuple):
         split: str | None = None,
         missing: str | None = None,
         context: Sequence[str] = (),
-        known: Schemas | None = None,
+        flow_schemas: Schemas | None = None,
     ) -> Reader:
         """Chooses the columns, which all files have.
 
@@ -64,7 +64,7 @@ class Source(NamedTuple):
         if not any(part.rows for part in self.parts):
             expected = "at least 4 (to split them)"
             raise BadInput(file=self.label, found="0 rows", expected=expected)
-        return Reader(self.name, self.label, self.parts, layout, missing, known, self.sizes)
+        return Reader(self.name, self.label, self.parts, layout, missing, flow_schemas, self.sizes)
 
 
 def find_source(source: str | Path) -> Source:

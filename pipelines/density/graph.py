@@ -24,7 +24,6 @@ from pipelines.config.source import counted, examined, opened
 from pipelines.data.reader import Reader
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, needs_of_training
-from pipelines.training.nets import fits, net, options
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -50,10 +49,15 @@ Artefacts = Mapping[str, Artefact]
 def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
     """Returns the stages' artefacts by name, as expressions of redun."""
     data = prepare(config.data, [source])
-    preprocessed = preprocess(config.training.chain, [data])
+    preprocessed = preprocess(config.training.preprocess_fit, [data])
     trained = train(config.training, [data, preprocessed])
     evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
-    inputs = {"data": data, "chain": preprocessed, "training": trained, "evaluation": evaluated}
+    inputs = {
+        "data": data,
+        "preprocessing": preprocessed,
+        "training": trained,
+        "evaluation": evaluated,
+    }
     return {**inputs, "report": report(config, [*inputs.values()])}
 
 
@@ -136,20 +140,21 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
 
 def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
     """Raises BadInput if the architecture is not for the shape."""
-    if fits(model):
+    if model.fits_every_shape:
         return
     import torch
 
     from ebflow.randomness import generator
+    from pipelines.training.build import build_flow
 
     weights = generator(0, "check")
-    net(model, shape, context=context, generator=weights, dtype=torch.float32)
+    build_flow(model, shape, context=context, generator=weights, dtype=torch.float32)
 
 
 def describe(config: DensityConfig) -> Description:
     """Returns loss, network and data (if the name does not have them), and the method."""
     data, network = Path(config.data.source).stem, config.model.architecture
-    if depth := options(config.model).get("depth"):
+    if depth := config.model.options.get("depth"):
         network += f"-{depth}"
     return Description(
         parts=(*([data] if data not in config.name else []), config.short_loss, network),

@@ -4,14 +4,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from ebflow import mixtures
-from pipelines.config import ChainConfig
+from pipelines.config import PreprocessFit
 from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training import preprocessing
+from pipelines.training.preprocessing import (
+    COLUMNS,
+    GAUSSIAN,
+    MIXTURE,
+    NUMBERS,
+    PREPROCESSING,
+    baseline,
+    column_names,
+    fit_preprocessing,
+    preprocessed_splits,
+)
 
 
-def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
+def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
     """Writes the preprocessing, the Gaussian behind the same logit, and a mixture of Gaussians.
 
     ``columns.json`` describes the preprocessing of a table's columns. The mixture stands behind
@@ -24,27 +34,27 @@ def preprocess(config: ChainConfig, data: Path, *, run: StageRun) -> None:
     """
     dataset, report = run.open(config, Dataset(data)), run.reporter.progress
     report(0.0, "fits the preprocessing")
-    chain = preprocessing.fitted(config, dataset)
-    chain.save(run.output / preprocessing.CHAIN)
-    columns = chain.columns.summary(preprocessing.names(dataset)) if chain.columns else {}
-    write_json(run.output / preprocessing.COLUMNS, columns)
+    preprocessing = fit_preprocessing(config, dataset)
+    preprocessing.save(run.output / PREPROCESSING)
+    columns = preprocessing.columns.summary(column_names(dataset)) if preprocessing.columns else {}
+    write_json(run.output / COLUMNS, columns)
     report(1 / 3, "fits the Gaussian")
-    gaussian = preprocessing.baseline(dataset, config.chain)
+    gaussian = baseline(dataset, config.options)
     report(2 / 3, "fits mixtures of Gaussians")
-    train, validation = preprocessing.behind(dataset, gaussian, config.seed)
+    train, validation = preprocessed_splits(dataset, gaussian, config.seed)
     contexts = dataset.split("train").context_width
     found = mixtures.search(train, validation, seed=config.seed, contexts=contexts)
-    replace(gaussian, base=found.mixture).save(run.output / preprocessing.MIXTURE)
+    replace(gaussian, base=found.mixture).save(run.output / MIXTURE)
     base = mixtures.regression(train) if contexts else None
-    replace(gaussian, base=base).save(run.output / preprocessing.GAUSSIAN)
-    shrunk = {} if chain.shrinkage is None else {"preprocess/shrinkage": chain.shrinkage}
+    replace(gaussian, base=base).save(run.output / GAUSSIAN)
+    shrinkage = preprocessing.shrinkage
     numbers = {
-        **shrunk,
+        **({} if shrinkage is None else {"preprocess/shrinkage": shrinkage}),
         "baseline/contexts": contexts,
         "baseline/gaussian_shrinkage": gaussian.shrinkage,
         "baseline/mixture_components": found.best.components,
         "baseline/mixture_full": int(found.mixture.full),
         "baseline/mixture_left_out": len(found.skipped),
     }
-    write_json(run.output / preprocessing.NUMBERS, numbers)
+    write_json(run.output / NUMBERS, numbers)
     run.log_metrics(numbers)

@@ -14,7 +14,7 @@ from pipelines.interruption import HUNG
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import export_checkpoints, fit
-from pipelines.training.preprocessing import CHAIN
+from pipelines.training.preprocessing import PREPROCESSING
 
 
 def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) -> None:
@@ -30,7 +30,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     # On a cluster the workers may be elsewhere.
     with run.watching() if embedded() else nullcontext():
         try:
-            result = fit(config, data, preprocessed / CHAIN, run.work, run.reporter)
+            result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
         finally:
             for path in run.work.glob(HUNG):
                 run.log_artifacts(path, "hung")

@@ -187,9 +187,9 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
     """Returns a table with a row for each model, without columns that no model has."""
     measured = {metric for name in study.models for metric in study.metrics(name)}
-    known = [column for column in columns if column.metric in measured]
+    present = [column for column in columns if column.metric in measured]
     rows = [
-        (name, *(plus_minus(study.interval(c.metric, name), c.digits) for c in known))
+        (name, *(plus_minus(study.interval(c.metric, name), c.digits) for c in present))
         for name in study.models
     ]
-    return Table(title, ("model", *(column.heading for column in known)), rows, note)
+    return Table(title, ("model", *(column.heading for column in present)), rows, note)

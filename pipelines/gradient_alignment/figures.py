@@ -54,9 +54,9 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
     """Returns the figures of examples with a shape, by name."""
     made = {}
     for name, (pairs, caption) in PLANES.items():
-        known = [pair for pair in pairs if _measured(study, *pair)]
-        if known:
-            made[name] = _plane(study, known, caption, gauge=name == "gauge")
+        present = [pair for pair in pairs if _measured(study, *pair)]
+        if present:
+            made[name] = _plane(study, present, caption, gauge=name == "gauge")
     pictures = {name: study.arrays[name] for name in PICTURED
                 if "images" in study.arrays.get(name, ())}  # fmt: skip
     if is_picture(shape) and pictures:

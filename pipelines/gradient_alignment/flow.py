@@ -14,18 +14,19 @@ from pipelines.data.splits import SPLITS
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.tracking.run import StageRun
+from pipelines.training.build import build_training
 from pipelines.training.loop import alone, export_checkpoints, run_with_checkpoints
-from pipelines.training.preprocessing import fitted
-from pipelines.training.trainers import build
+from pipelines.training.preprocessing import fit_preprocessing
 
 
 def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``checkpoint/``, the best by validation; resumes from the last checkpoint."""
     training, smoothed = config.training, Smoothed(config, run.open(config, Dataset(data)))
-    chain = fitted(training.chain, smoothed)
+    preprocessing = fit_preprocessing(training.preprocess_fit, smoothed)
     torch.set_num_threads(training.train.threads)
     place, patience = alone(run.reporter, run.work), training.cluster.patience
-    summary = run_with_checkpoints(build(training, smoothed, chain), run.work, place, patience)
+    flow_training = build_training(training, smoothed, preprocessing)
+    summary = run_with_checkpoints(flow_training, run.work, place, patience)
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

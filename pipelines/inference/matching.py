@@ -37,7 +37,7 @@ def match(source: str | Path, model: Model) -> Reader:
     for part in found.parts:
         _expect(part, [*(data.features if data else ()), *context])
     schemas = Schemas(data, model.context)
-    reader = found.reader(columns, context=context, known=schemas)
+    reader = found.reader(columns, context=context, flow_schemas=schemas)
     if data is None:
         reader = _as_array(reader, model)
     _check_units(reader, schemas)
@@ -81,8 +81,8 @@ def _as_array(reader: Reader, model: Model) -> Reader:
     if reader.layout.lists is None:
         types = reader.layout.types
         numbers = (Column(name, "number", str(types[name])) for name in reader.layout.columns)
-        known = reader.schemas._replace(data=Columns(numbers, "arrow"))
-        reader = replace(reader, known=known)
+        fixed = reader.schemas._replace(data=Columns(numbers, "arrow"))
+        reader = replace(reader, flow_schemas=fixed)
     found = _kind(reader.width, reader.levels)
     expected = _kind(math.prod(model.flow.event_shape), model.arrays.get("levels"))
     if found != expected:

@@ -83,14 +83,14 @@ class Reference:
         return found
 
 
-def ranks(known: Tensor, log_probs: Tensor) -> Tensor:
+def ranks(reference: Tensor, log_probs: Tensor) -> Tensor:
     """Returns how many of (n,) ascending log-densities are at most each of (N,) others."""
-    return torch.searchsorted(known, log_probs, right=True)
+    return torch.searchsorted(reference, log_probs, right=True)
 
 
-def p_values(known: Tensor, log_probs: Tensor) -> Tensor:
+def p_values(reference: Tensor, log_probs: Tensor) -> Tensor:
     """Returns (1 + rank) / (1 + n) in float64, with shape (N,)."""
-    return (1 + ranks(known, log_probs)).double() / (1 + len(known))
+    return (1 + ranks(reference, log_probs)).double() / (1 + len(reference))
 
 
 def identity(checkpoint: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines import metrics_log
-from pipelines.config import ChainConfig, DataConfig, DensityConfig, Section
+from pipelines.config import DataConfig, DensityConfig, PreprocessFit, Section
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
@@ -47,7 +47,7 @@ class Cell:
     Attributes:
         labels: Its names, by the headings of the table's first columns.
         config: The configuration of a flow, or of a stage that trains and measures by itself.
-        chain: The preprocessing, if it is fitted by a stage of its own.
+        preprocess: The preprocessing, if it is fitted by a stage of its own.
         measure: The configuration of the stage that measures a flow.
         published: The published number of the last column.
     """
@@ -56,15 +56,15 @@ class Cell:
     config: Section
     seed: int = 0
     data: DataConfig | None = None
-    chain: ChainConfig | None = None
+    preprocess: PreprocessFit | None = None
     measure: Section | None = None
     published: float | None = None
 
     @classmethod
     def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
         """Returns the training of a flow, measured by its likelihood unless ``more`` differs."""
-        fields = {"chain": config.training.chain, "measure": config.evaluate, **more}
-        return cls(labels, config.once, config.seed, config.data, **fields)
+        fields = {"preprocess": config.training.preprocess_fit, "measure": config.evaluate, **more}
+        return cls(labels, config.without_retry, config.seed, config.data, **fields)
 
     @property
     def title(self) -> str:

@@ -123,7 +123,7 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
 def _stages(cell: Cell, sources: Sources) -> list[Artefact]:
     """Returns the artefacts of training and measurement."""
     inputs = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
-    inputs = [*inputs, preprocess(cell.chain, inputs)] if cell.chain else inputs
+    inputs = [*inputs, preprocess(cell.preprocess, inputs)] if cell.preprocess else inputs
     if cell.measure is None:
         return [MEASURES[type(cell.config)](cell.config, inputs, cell.title)]
     trained = train(cell.config.training, inputs, cell.title)

@@ -33,7 +33,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.density.evaluate import LOG_PROBS, likelihood
 from pipelines.paper.config import PeerConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training.preprocessing import CHAIN
+from pipelines.training.preprocessing import PREPROCESSING
 
 FLOWS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
     dataset = run.open(config, Dataset(data))
-    behind = Preprocessed(dataset, Preprocessing.load(preprocessed / CHAIN))
+    behind = Preprocessed(dataset, Preprocessing.load(preprocessed / PREPROCESSING))
     tried = fit(config, behind)
     for one in tried:
         metrics = {"val/nll": one.nll, "time/train_s": one.seconds}
@@ -82,8 +82,8 @@ def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -
 class Preprocessed:
     """Prepared data behind a fitted preprocessing."""
 
-    def __init__(self, dataset: Dataset, chain: Preprocessing) -> None:
-        self.dataset, self.chain = dataset, chain
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing) -> None:
+        self.dataset, self.preprocessing = dataset, preprocessing
         self.width = dataset.manifest.width
 
     def rows(self, split: str, seed: int = 0) -> Tensor:
@@ -111,7 +111,7 @@ class Preprocessed:
         return self._flow().preprocess(x, generator=noise)
 
     def _flow(self, base: Base | None = None) -> Flow:
-        return Flow((self.width,), [], base=base).double().preprocessed(self.chain)
+        return Flow((self.width,), [], base=base).double().preprocessed(self.preprocessing)
 
 
 class _Values(Base):

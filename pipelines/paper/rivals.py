@@ -13,11 +13,11 @@ import pandas as pd
 
 from pipelines.config import (
     AnchorConfig,
-    ChainConfig,
     Dense,
     DensityConfig,
     Objective,
     PreprocessConfig,
+    PreprocessFit,
 )
 from pipelines.config.recipes import for_source
 from pipelines.paper import cell
@@ -44,11 +44,11 @@ def peer(
     if config.scale == "smoke":
         options["steps"] = cell.SMOKE_STEPS
     changes = {"normalize": "standardize", "shrinkage": 0.0, "tails": False}
-    chain = ChainConfig(
-        seed=flow.seed, chain=flow.preprocess.changed(**changes), threads=config.threads
+    preprocess = PreprocessFit(
+        seed=flow.seed, options=flow.preprocess.changed(**changes), threads=config.threads
     )
     fitted = PeerConfig(name=name, seed=flow.seed, **options)
-    return Cell(labels, fitted, flow.seed, flow.data, chain)
+    return Cell(labels, fitted, flow.seed, flow.data, preprocess)
 
 
 SECONDS = 10.0

@@ -34,7 +34,7 @@ from pipelines.config.model import MODELS, Model
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training import nets
+from pipelines.training.build import build_flow
 
 Times = Mapping[int, float]
 """Step times in milliseconds by D."""
@@ -106,7 +106,7 @@ def runtime(config: StepsConfig, *, run: StageRun) -> None:
     run.log_params(config.model_dump())
     torch.set_num_threads(config.threads)
     weights = generator(0, "benchmark")
-    flow = nets.net(config.model, config.shape, generator=weights, dtype=torch.float32)
+    flow = build_flow(config.model, config.shape, generator=weights, dtype=torch.float32)
     rows = benchmark(flow, config.objectives, peak=measured_peak(), seconds=config.seconds)
     (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
     run.log_metrics(

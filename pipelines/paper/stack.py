@@ -25,11 +25,11 @@ from ebflow.loss import Loss, LossModule, Progress, cosine
 from ebflow.objectives import OBJECTIVES, Objective
 from ebflow.preprocessing import Preprocessing, density
 from ebflow.randomness import RowGenerator
-from pipelines.config import ChainConfig, PreprocessConfig
+from pipelines.config import PreprocessConfig, PreprocessFit
 from pipelines.data.dataset import Dataset
 from pipelines.paper.config import StackConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training.preprocessing import baseline, fitted
+from pipelines.training.preprocessing import baseline, fit_preprocessing
 
 NETS = "nets.parquet"
 BATCH = 100
@@ -66,23 +66,23 @@ def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
     ``gaussian`` is the Gaussian's validation NLL. ``gain`` is how far the mean test NLL of the
     best look by validation is below the Gaussian's; NaN if no look was finite.
     """
-    chains = {
-        name: fitted(ChainConfig(chain=PREPROCESSINGS[name]), dataset)
+    preprocessings = {
+        name: fit_preprocessing(PreprocessFit(options=PREPROCESSINGS[name]), dataset)
         for name in config.preprocessings
     }
     reference = partial(log_probs, density(baseline(dataset, PreprocessConfig())))
     test, width = reference(dataset.split("test")), dataset.split("train").width
     nets, members = [], []
-    for name, (sign, bias), rate in product(chains, config.starts, config.rates):
+    for name, (sign, bias), rate in product(preprocessings, config.starts, config.rates):
         net = {"preprocessing": name, "start": start_name(sign, bias), "rate": rate}
         nets.append({**net, "nll": [], "mass": [], "gain": math.nan})
         flow = dense((width,), sign=sign, bias=bias, **ACTIVATIONS[config.activation])
         members.append(Member(flow, rate, config.preprocessings.index(name)))
     trained = Stack(members, _objective(config), steps=config.steps)
-    for step, (batches, noise) in enumerate(_batches(config, dataset, chains)):
+    for step, (batches, noise) in enumerate(_batches(config, dataset, preprocessings)):
         if step in config.looks:
             for net, flow in zip(nets, trained.flows(), strict=True):
-                _look(net, flow.preprocessed(chains[net["preprocessing"]]), dataset, test)
+                _look(net, flow.preprocessed(preprocessings[net["preprocessing"]]), dataset, test)
         if step < config.steps:
             trained.train_step(batches, noise)
     shared = {
@@ -112,12 +112,12 @@ def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa:
 
 
 def _batches(
-    config: StackConfig, dataset: Dataset, chains: Mapping[str, Preprocessing]
+    config: StackConfig, dataset: Dataset, preprocessings: Mapping[str, Preprocessing]
 ) -> Iterator[tuple[Tensor, RowGenerator]]:
     """Yields a batch by every preprocessing, and the noise, ``steps`` + 1 times."""
     split, seed = dataset.split("train"), config.seed
     shuffled = split.shuffled(BATCH, seed=seed)
-    flows = [Flow((split.width,), []).preprocessed(chain) for chain in chains.values()]
+    flows = [Flow((split.width,), []).preprocessed(one) for one in preprocessings.values()]
     for step in range(config.steps + 1):
         x = next(shuffled).x
         with torch.no_grad():  # a generator for each flow: its calls are counted

@@ -39,7 +39,7 @@ START_LIMIT = 5
 
 
 def launch(
-    config: Training, data: Path, chain: Path, work: Path, reporter: Reporter
+    config: Training, data: Path, preprocessing: Path, work: Path, reporter: Reporter
 ) -> dict[str, Any]:
     """Trains by Ray Train, in processes of its own.
 
@@ -49,7 +49,7 @@ def launch(
     # Ray restarts a worker that does not answer for so long.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
-    paths = {"data": str(data), "chain": str(chain), "work": str(work)}
+    paths = {"data": str(data), "preprocessing": str(preprocessing), "work": str(work)}
     rendezvous = FileRendezvous(init_method=f"file://{work}/meeting")
     trainer = ray.train.torch.TorchTrainer(
         worker,
@@ -97,8 +97,10 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     try:
         if not embedded():
             store.require_same_store(job["store"])
-        data, chain = (store.ensure_local(Path(job[name])) for name in ("data", "chain"))
-        return train(Training.model_validate(job["config"]), data, chain, work, place)
+        data, preprocessing = (
+            store.ensure_local(Path(job[name])) for name in ("data", "preprocessing")
+        )
+        return train(Training.model_validate(job["config"]), data, preprocessing, work, place)
     except NonFinite as error:  # alike on all
         return {"error": error}
     except BadInput as error:

@@ -21,9 +21,9 @@ from pipelines.data.dataset import Dataset
 from pipelines.interruption import Watchdog, defer_sigint, hung
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
+from pipelines.training.build import build_training
 from pipelines.training.checkpoints import Checkpoints, resume
 from pipelines.training.flow_training import FlowTraining
-from pipelines.training.trainers import build
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints below that of the training."""
@@ -59,7 +59,7 @@ def alone(reporter: Reporter, work: Path) -> WorkerContext:
 def fit(
     config: Training,
     data: Path,
-    chain: Path,
+    preprocessing: Path,
     work: Path,
     reporter: Reporter,
     *,
@@ -70,7 +70,7 @@ def fit(
     Arguments:
         config: What to train.
         data: The prepared folder.
-        chain: The file of the preprocessing that was fitted to them.
+        preprocessing: The file of the preprocessing that was fitted to them.
         work: Folder of the checkpoints.
         reporter: Reports the metrics; the caller finishes it.
         here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
@@ -85,23 +85,23 @@ def fit(
     """
     here = not uses_ray_train(config.cluster) if here is None else here
     if here:
-        return train(config, data, chain, work, alone(reporter, work))
+        return train(config, data, preprocessing, work, alone(reporter, work))
     from pipelines.training.launch import launch
 
-    return launch(config, data, chain, work, reporter)
+    return launch(config, data, preprocessing, work, reporter)
 
 
 def train(
-    config: Training, data: Path, chain: Path, work: Path, place: WorkerContext
+    config: Training, data: Path, preprocessing: Path, work: Path, place: WorkerContext
 ) -> dict[str, Any]:
     """Trains a flow as one worker; arguments and result are those of :func:`fit`."""
     torch.set_num_threads(config.train.threads)
     if config.cluster.gpu:
         torch.cuda.set_device(place.device)
-    training = build(
+    training = build_training(
         config,
         Dataset(data),
-        Preprocessing.load(chain),
+        Preprocessing.load(preprocessing),
         device=place.device if config.cluster.gpu else "cpu",
         shard=place.shard,
     )

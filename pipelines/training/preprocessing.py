@@ -11,30 +11,30 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ebflow import mixtures, preprocessing
+from ebflow import mixtures
 from ebflow.errors import BadInput
 from ebflow.fit_settings import bounds_by_index
-from ebflow.preprocessing import Preprocessing, SingularCovariance
-from pipelines.config import ChainConfig, PreprocessConfig
+from ebflow.preprocessing import Preprocessing, SingularCovariance, fit
+from pipelines.config import PreprocessConfig, PreprocessFit
 from pipelines.data.dataset import Dataset
 
-CHAIN, GAUSSIAN, NUMBERS = "chain.safetensors", "gaussian.safetensors", "preprocess.json"
-"""Files of the chain in front of the flow, of the data's Gaussian (of a regression, if there are
-contexts), and of what the baselines needed."""
-
-COLUMNS = "columns.json"
-"""File of what is done to columns of a table."""
+PREPROCESSING, GAUSSIAN = "preprocessing.safetensors", "gaussian.safetensors"
+"""Files of the preprocessing in front of the flow, and of the data's Gaussian (of a regression,
+if there are contexts)."""
 
 MIXTURE = "mixture.safetensors"
-"""File of the mixture of Gaussians behind the chain of the data's Gaussian, chain included."""
+"""File of the mixture of Gaussians behind the Gaussian's preprocessing, which is included."""
+
+NUMBERS, COLUMNS = "preprocess.json", "columns.json"
+"""Files of what the baselines needed, and of what is done to columns of a table."""
 
 
-def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
-    """Returns the chain in front of a flow, and its base if that is a mixture."""
-    options = config.chain
-    columns = names(dataset)
-    with _named_options():
-        chain = preprocessing.fit(
+def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
+    """Returns the preprocessing in front of a flow, and its base if that is a mixture."""
+    options = config.options
+    columns = column_names(dataset)
+    with _option_names():
+        preprocessing = fit(
             dataset.split("train"),
             **options.model_dump(exclude={"logit", "bounds", "match_after"}),
             margin=options.logit,
@@ -44,14 +44,15 @@ def fitted(config: ChainConfig, dataset: Dataset) -> Preprocessing:
             dtype=getattr(torch, config.dtype),
         )
     if not config.mixture:
-        return chain
-    given = dataset.split("train").context_width
-    rows, held = (y[:, given:] for y in behind(dataset, chain, config.seed))
-    base = mixtures.search(rows, held, seed=config.seed).mixture.trainable()
-    return dataclasses.replace(chain, base=base)
+        return preprocessing
+    width = dataset.split("train").context_width
+    splits = preprocessed_splits(dataset, preprocessing, config.seed)
+    rows, validation = (y[:, width:] for y in splits)
+    base = mixtures.search(rows, validation, seed=config.seed).mixture.trainable()
+    return dataclasses.replace(preprocessing, base=base)
 
 
-def names(dataset: Dataset) -> Sequence[str]:
+def column_names(dataset: Dataset) -> Sequence[str]:
     """Returns the names of the features; x1 … xD where the data have none."""
     columns = dataset.manifest.columns
     if columns is not None:
@@ -60,22 +61,22 @@ def names(dataset: Dataset) -> Sequence[str]:
 
 
 def baseline(dataset: Dataset, options: PreprocessConfig) -> Preprocessing:
-    """Returns the chain of the Gaussian of greatest likelihood.
+    """Returns the preprocessing of the Gaussian of greatest likelihood.
 
-    Where the covariance is singular there is none; it is then shrunk as rows left out choose.
+    Where the covariance is singular there is none; it is then shrunk as held-out rows choose.
     """
     train = dataset.split("train")
-    chain = {"margin": options.logit, "scale": options.scale, "grids": options.grids}
-    chain["names"] = names(dataset)
-    with _named_options():
+    settings = {"margin": options.logit, "scale": options.scale, "grids": options.grids}
+    settings["names"] = column_names(dataset)
+    with _option_names():
         try:
-            return preprocessing.fit(train, **chain)
+            return fit(train, **settings)
         except SingularCovariance:
-            return preprocessing.fit(train, shrinkage=None, **chain)
+            return fit(train, shrinkage=None, **settings)
 
 
 @contextmanager
-def _named_options() -> Iterator[None]:
+def _option_names() -> Iterator[None]:
     """Names the option of the command line in errors about an argument of the library."""
     try:
         yield
@@ -84,7 +85,7 @@ def _named_options() -> Iterator[None]:
         raise dataclasses.replace(error, option=f"--{section}.{error.option}") from None
 
 
-def behind(dataset: Dataset, chain: Preprocessing, seed: int) -> list[Tensor]:
-    """Returns training and validation rows behind a chain, their contexts in front of them."""
+def preprocessed_splits(dataset: Dataset, preprocessing: Preprocessing, seed: int) -> list[Tensor]:
+    """Returns preprocessed training and validation rows, their contexts in front of them."""
     splits = map(dataset.split, ("train", "validation"))
-    return [mixtures.preprocessed_rows(chain, split, seed=seed) for split in splits]
+    return [mixtures.preprocessed_rows(preprocessing, split, seed=seed) for split in splits]

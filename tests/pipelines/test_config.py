@@ -140,8 +140,8 @@ def test_a_wide_table_starts_as_a_mixture(tmp_path):
     columns = {f"c{k}": [float(row * k) for row in range(5)] for k in range(1, 66)}
     pq.write_table(pa.table(columns), tmp_path / "wide.parquet")
     config, name = recipes.for_source(DataConfig(source=str(tmp_path / "wide.parquet")))
-    assert name == "wide" and config.training.chain.mixture
-    assert not recipes.RECIPES["tabular"]().training.chain.mixture
+    assert name == "wide" and config.training.preprocess_fit.mixture
+    assert not recipes.RECIPES["tabular"]().training.preprocess_fit.mixture
 
 
 def test_one_column_given_others_gets_a_net_for_one(tmp_path):

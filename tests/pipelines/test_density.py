@@ -233,7 +233,7 @@ def test_what_a_changed_option_would_run(digits, planned, words, again):
 DAMAGES = {
     "checkpoint": ("train", "checkpoint/ema.safetensors", ("train", "evaluate", "report")),
     "data": ("prepare", "manifest.json", STAGES),
-    "chain": ("preprocess", "chain.safetensors", STAGES[1:]),
+    "preprocessing": ("preprocess", "preprocessing.safetensors", STAGES[1:]),
     "report": ("report", "report.html", ("report",)),
 }
 

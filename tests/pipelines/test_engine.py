@@ -29,10 +29,10 @@ from pipelines import store
 from pipelines.cluster import connection, environment
 from pipelines.cluster.connection import DRIVER, Connection
 from pipelines.config import (
-    ChainConfig,
     ClusterConfig,
     DensityConfig,
     EvaluateConfig,
+    PreprocessFit,
     TrainConfig,
     Training,
 )
@@ -658,7 +658,7 @@ ONE = {"CPU": 1}
 NEEDS = {
     "undeclared": (density.report, DensityConfig(), ONE),
     "a cell": (sample_complexity.learn, None, ONE),
-    "threads": (density.preprocess, ChainConfig(threads=3), {"CPU": 3}),
+    "threads": (density.preprocess, PreprocessFit(threads=3), {"CPU": 3}),
     "a training": (density.train, Training(train=TrainConfig(threads=2)), {"CPU": 2}),
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),

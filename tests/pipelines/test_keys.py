@@ -143,7 +143,7 @@ def test_the_stages_are_found():
     [
         ("pipelines.density.preprocess", "pipelines.training.preprocessing"),
         ("pipelines.density.train", "pipelines.config.training"),
-        ("pipelines.density.train", "pipelines.training.nets"),
+        ("pipelines.density.train", "pipelines.training.build"),
         ("pipelines.density.report", "pipelines.density.likelihoods"),
         ("pipelines.density.report", "pipelines.metrics_log"),
         ("pipelines.paper.peer", "pipelines.data.dataset"),

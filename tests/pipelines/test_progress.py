@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from pipelines import metrics_log
 from pipelines.cluster.connection import Messages
-from pipelines.config import ChainConfig
+from pipelines.config import PreprocessFit
 from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
 from pipelines.reporting import terminal as shown_on
@@ -54,7 +54,7 @@ def test_what_is_fitted_in_front_of_a_flow_is_shown(tmp_path):
     prepare("digits", tmp_path / "data", rows=300, validation=50, test=50)
     (tmp_path / "out").mkdir()
     run = Untracked(tmp_path / "out", tmp_path)
-    preprocess(ChainConfig(), tmp_path / "data", run=run)
+    preprocess(PreprocessFit(), tmp_path / "data", run=run)
     assert run.shown == [
         "fits the preprocessing",
         "fits the Gaussian",

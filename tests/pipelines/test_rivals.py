@@ -171,11 +171,11 @@ def test_peers_dequantize_as_the_recipe_does_and_leave_tails(tabular_file):
     recipe, *peers = TABLES.all_cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
-    chains = [cell.chain.chain for cell in peers]
-    assert all(c.grids and not c.tails and c.normalize == "standardize" for c in chains)
+    options = [cell.preprocess.options for cell in peers]
+    assert all(c.grids and not c.tails and c.normalize == "standardize" for c in options)
     table = CONFIG.model_copy(update={"source": str(tabular_file)})
     flows = [c.config.preprocess for c in RIVALS.all_cells(table) if c.measure]
-    assert all(chain.grids for chain in flows)
+    assert all(one.grids for one in flows)
 
 
 def test_tables_need_files_with_names_of_their_own():

@@ -43,7 +43,7 @@ from pipelines.training import launch, loop, trainers
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.launch import Reports
 from pipelines.training.loop import Recorder, WorkerContext, alone
-from pipelines.training.preprocessing import baseline, fitted
+from pipelines.training.preprocessing import baseline, fit_preprocessing
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
@@ -64,7 +64,7 @@ def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
     prepare(tmp_path / "far.parquet", tmp_path / "data")
     data = Dataset(tmp_path / "data")
     for fit in (
-        lambda: fitted(Training().chain, data),
+        lambda: fit_preprocessing(Training().preprocess_fit, data),
         lambda: baseline(data, PreprocessConfig()),
     ):
         with pytest.raises(BadInput, match="--train.dtype, column 'far': found float.., which"):
@@ -278,9 +278,9 @@ def test_one_that_breaks_twice_delivers_its_best(dataset, tmp_path):
 
 
 def test_one_without_a_retry_is_an_error(dataset, tmp_path):
-    once = Training(train=SHORT).once.train
+    config = Training(train=SHORT).without_retry.train
     with pytest.raises(NonFinite, match="step 8"):
-        driven(dataset, (0, 1), tmp_path, 8, train=once)
+        driven(dataset, (0, 1), tmp_path, 8, train=config)
 
 
 def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
@@ -357,10 +357,12 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     monkeypatch.setenv(environment.LOOPBACK_ALONE, "0")
     config, work = Training(train=SHORT), tmp_path / "work"
     work.mkdir()
-    chain = tmp_path / "chain.safetensors"
-    fitted(config.chain, dataset).save(chain)
+    preprocessing = tmp_path / "preprocessing.safetensors"
+    fit_preprocessing(config.preprocess_fit, dataset).save(preprocessing)
     (work / "stacks-0.txt").write_text("in train_step")
-    result = loop.fit(config, dataset.folder, chain, work, Reporter(work / metrics_log.FILE))
+    result = loop.fit(
+        config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE)
+    )
     assert not ray.is_initialized()
     assert result["verdict"] == "ended after 12 steps"
     failure, *others = rows_of(work)
@@ -370,7 +372,9 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     last = load(Checkpoints(work / loop.CHECKPOINTS).path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
         assert torch.equal(one, two)
-    again = loop.fit(config, dataset.folder, chain, work, Reporter(work / metrics_log.FILE))
+    again = loop.fit(
+        config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE)
+    )
     assert again["steps"] == 12
     rows = rows_of(work)
     assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESTARTED]
@@ -387,10 +391,10 @@ class Away:
 
 
 def test_a_training_ends_while_mlflow_is_away(dataset, home, tmp_path):
-    config, chain = Training(train=SHORT), tmp_path / "chain.safetensors"
-    fitted(config.chain, dataset).save(chain)
+    config, preprocessing = Training(train=SHORT), tmp_path / "preprocessing.safetensors"
+    fit_preprocessing(config.preprocess_fit, dataset).save(preprocessing)
     reporter = Reporter(tmp_path / metrics_log.FILE, Away())
-    loop.fit(config, dataset.folder, chain, tmp_path, reporter, here=True)
+    loop.fit(config, dataset.folder, preprocessing, tmp_path, reporter, here=True)
     with pytest.raises(MlflowException, match="away"):
         reporter.finish()
 
@@ -464,7 +468,9 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
     monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(launch, "embedded", lambda: True)
-    job = dict.fromkeys(("data", "chain"), str(tmp_path)) | {"work": str(tmp_path / "work")}
+    job = dict.fromkeys(("data", "preprocessing"), str(tmp_path)) | {
+        "work": str(tmp_path / "work")
+    }
     job["config"] = Training().model_dump(mode="json")
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):

@@ -1,8 +1,10 @@
-"""Trainers for tests: a configuration on prepared data, whose chain is fitted on the spot."""
+"""Trainers for tests: a configuration on prepared data, behind a preprocessing fitted to them."""
 
-from pipelines.training import trainers
-from pipelines.training.preprocessing import fitted
+from pipelines.training.build import build_training
+from pipelines.training.preprocessing import fit_preprocessing
 
 
 def build(config, dataset, **options):
-    return trainers.build(config, dataset, fitted(config.chain, dataset), **options)
+    return build_training(
+        config, dataset, fit_preprocessing(config.preprocess_fit, dataset), **options
+    )

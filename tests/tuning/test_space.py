@@ -18,7 +18,7 @@ from pipelines.config import (
 from pipelines.config.objective import OBJECTIVES
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes
-from pipelines.training.nets import net
+from pipelines.training.build import build_flow
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import searcher
 from tuning.space import COLUMNS, IMAGES, SUBJECTS, Suggest, space
@@ -141,7 +141,7 @@ def test_architectures_suit_the_data_and_every_network_can_be_created(recipe):
     assert {config.model.base for config, _ in proposals} == {"normal", "mixture"}
     for config, params in proposals:
         model = config.model.changed(base="normal")
-        flow = net(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
+        flow = build_flow(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
         assert flow.spec["architecture"] == model.architecture == params["model.architecture"]
         depth = params[f"model.depth of {model.architecture}"]
         assert depth in (None, flow.spec["options"]["depth"])

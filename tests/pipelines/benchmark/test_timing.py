@@ -10,13 +10,13 @@ from ebflow.randomness import generator
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.runtime import Subject, benchmark, step_flops
-from pipelines.training.nets import net
+from pipelines.training.build import build_flow
 
 CELLS = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke"))
 
 
 def made_of(config):
-    return net(config.model, config.shape, generator=generator(0), dtype=torch.float32)
+    return build_flow(config.model, config.shape, generator=generator(0), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("cell", CELLS[:1] + CELLS[3:4] + CELLS[9:], ids=lambda cell: cell.title)

@@ -93,7 +93,7 @@ KNOWN = Columns(
 
 def test_known_levels_are_not_detected_again(tmp_path):
     path = write(tmp_path / "new.parquet", {"x": [0.5, 0.1], "kind": ["v", "w"]})
-    reader = find_source(path).reader(known=Schemas(KNOWN, None))
+    reader = find_source(path).reader(flow_schemas=Schemas(KNOWN, None))
     assert reader.width == 2
     with pytest.raises(BadInput, match=r"'kind', row 1: found 'w', expected a known level: u, v"):
         reader.window(0, 2)
@@ -103,7 +103,7 @@ def test_known_levels_are_not_detected_again(tmp_path):
 def test_text_in_place_of_numbers_is_refused(tmp_path):
     path = write(tmp_path / "new.parquet", {"x": ["0.5", "b"], "kind": ["u", "v"]})
     with pytest.raises(BadInput, match=r"column 'x', row 1: found 'b', expected a number"):
-        find_source(path).reader(known=Schemas(KNOWN, None)).window(0, 2)
+        find_source(path).reader(flow_schemas=Schemas(KNOWN, None)).window(0, 2)
 
 
 def test_rare_levels_are_one_code(tmp_path):

@@ -1,27 +1,30 @@
-"""From a configuration to a training."""
+"""From a configuration to a flow with untrained weights, and to its training."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
+from ebflow.bases import Base
+from ebflow.errors import BadInput
 from ebflow.flow import Flow
 from ebflow.loss import constant, cosine, warmed
 from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
+from ebflow.recipes import IMAGES
 from ebflow.tables import Columns
-from pipelines.config import Dsm, ScoreMatching, Training
+from pipelines.config import Dsm, Model, ScoreMatching, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
-from pipelines.training.nets import net
-from pipelines.training.rivals import RIVALS
+from pipelines.training.rivals import ARCHITECTURES, RIVALS
 
 ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
@@ -37,18 +40,18 @@ CHECK_EVERY = 5
 """Steps between probes of the anchor's drift."""
 
 
-def build(
+def build_training(
     config: Training,
     dataset: Dataset,
-    chain: Preprocessing,
+    preprocessing: Preprocessing,
     *,
     device: torch.device | str = "cpu",
     shard: tuple[int, int] = (0, 1),
 ) -> FlowTraining:
-    """Returns the training of a configuration on data, behind the chain that is fitted to them."""
+    """Returns the training of a configuration on data, behind their preprocessing."""
     train, split = config.train, dataset.split("train")
     falls = train.schedule == "multistep"
-    flow = _flow(config, dataset, chain).to(device)
+    flow = _preprocessed_flow(config, dataset, preprocessing).to(device)
     flow.columns = _columns(dataset.manifest)
     optimizer = partial(adamw, flow) if train.optimizer == "adamw" else OPTIMIZERS[train.optimizer]
     return FlowTraining(
@@ -67,19 +70,59 @@ def build(
     )
 
 
-def _flow(config: Training, dataset: Dataset, chain: Preprocessing) -> Flow:
-    given = dataset.manifest.context
-    flow = net(
+def _preprocessed_flow(config: Training, dataset: Dataset, preprocessing: Preprocessing) -> Flow:
+    contexts = dataset.manifest.context
+    flow = build_flow(
         config.model,
         dataset.split("train").shape,
-        base=chain.base,
-        context=given.width if given else 0,
+        base=preprocessing.base,
+        context=contexts.width if contexts else 0,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
     )
-    if given:
-        flow.standardize_context(torch.tensor(given.mean), torch.tensor(given.std))
-    return flow.preprocessed(chain, match_after=config.preprocess.match_after)
+    if contexts:
+        flow.standardize_context(torch.tensor(contexts.mean), torch.tensor(contexts.std))
+    return flow.preprocessed(preprocessing, match_after=config.preprocess.match_after)
+
+
+def build_flow(
+    model: Model,
+    shape: Sequence[int],
+    *,
+    base: Base | None = None,
+    context: int = 0,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> Flow:
+    """Returns the flow for examples of a shape, with untrained weights.
+
+    Arguments:
+        model: The configuration.
+        shape: The shape of an example.
+        base: The density of the latents; None: N(0, I).
+        context: The number of elements of a context; 0: there is none.
+        generator: The source of the weights.
+        dtype: Their type.
+
+    Raises:
+        BadInput: If the architecture is not for such a shape.
+    """
+    settings = {"base": base, "context": context, "generator": generator, "dtype": dtype}
+    try:
+        event = _event_shape(model.architecture, shape)
+        return ARCHITECTURES[model.architecture](event, **model.options, **settings)
+    except ValueError as error:
+        found = f"{model.architecture} for examples of shape {tuple(shape)}"
+        raise BadInput(option="--model.architecture", found=found, hint=str(error)) from None
+
+
+def _event_shape(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Returns (D,) for architectures of rows, and (C, H, W) for those of images."""
+    if architecture not in IMAGES:
+        return (math.prod(shape),)
+    if len(shape) not in (2, 3):
+        raise ValueError("expected images of shape (H, W) or (C, H, W)")
+    return (1, *shape)[-3:]
 
 
 def _columns(manifest: Manifest) -> Columns:

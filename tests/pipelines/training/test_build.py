@@ -22,8 +22,8 @@ from pipelines.config import (
 from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
+from pipelines.training.build import build_flow
 from pipelines.training.checkpoints import save_training
-from pipelines.training.nets import fits, net, options
 from pipelines.training.rivals import ARCHITECTURES
 from tests.pipelines.trainers import build
 
@@ -38,7 +38,7 @@ IMAGES = {
 
 
 def built(model, shape):
-    return net(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
+    return build_flow(model, shape, generator=generator(0, "weights"), dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -80,23 +80,23 @@ def test_the_options_of_an_architecture_are_its_arguments(name):
 @pytest.mark.parametrize("options", [{}, {"mixing": "reversal"}, {"bins": 2}])
 def test_what_is_said_to_fit_is_built(shape, options):
     model = Autoregressive(**options)
-    assert fits(model) and built(model, shape).event_shape == (math.prod(shape),)
+    assert model.fits_every_shape and built(model, shape).event_shape == (math.prod(shape),)
 
 
 def test_one_element_has_no_halves():
     model = Coupling(depth=1)
-    assert not fits(model)
+    assert not model.fits_every_shape
     with pytest.raises(BadInput, match="expected at least two elements"):
         built(model, (1,))
 
 
 def test_open_options_are_the_recipe_and_set_ones_win():
-    assert options(Dense()) == {"depth": 3, "activation": "spline"}
+    assert Dense().options == {"depth": 3, "activation": "spline"}
     leaky = {"activation": "smooth_leaky_relu", "depth": 2, "calibrated": False}
-    assert options(Dense(depth=2, calibrated=False)) == leaky
-    assert options(Dense(residual=True))["calibrated"]
+    assert Dense(depth=2, calibrated=False).options == leaky
+    assert Dense(residual=True).options["calibrated"]
     normed = Convolutional(spectral_norm=True, residual=True)
-    assert "calibrated" not in options(normed) and options(normed)["kernel_size"] == 3
+    assert "calibrated" not in normed.options and normed.options["kernel_size"] == 3
 
 
 def test_rows_for_few_dimensions():
