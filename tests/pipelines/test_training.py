@@ -39,7 +39,8 @@ from pipelines.engine.calls import is_transient
 from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
-from pipelines.training import launch, loop, trainers
+from pipelines.training import launch, loop
+from pipelines.training.build import _loss
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.launch import Reports
 from pipelines.training.loop import Recorder, WorkerContext, alone
@@ -189,7 +190,7 @@ def test_the_loss_weights_what_the_configuration_says(dataset):
 
 def options(**fields):
     """Returns what the objective of a configuration is called with, and what is annealed."""
-    loss = trainers._loss(Training(objective={"name": "dsm"} | fields), dense((4,)))
+    loss = _loss(Training(objective={"name": "dsm"} | fields), dense((4,)))
     return loss.objective.keywords, loss
 
 
