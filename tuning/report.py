@@ -270,7 +270,7 @@ def _frozen(config: TuneConfig, trial: Outcome) -> FrozenTrial:
     if trial.nll is None:
         return create_trial(state=TrialState.FAIL)
     fixed = FixedTrial(trial.params, trial.number)
-    space(Suggest(fixed), config.start, config.search)
+    space(Suggest(config.start, fixed), config.search)
     return create_trial(
         value=trial.nll,
         params=trial.params,

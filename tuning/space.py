@@ -20,37 +20,54 @@ from tuning.config import SearchConfig, Subject
 
 
 class Suggest:
-    """Asks a trial of Optuna for parameters; without a trial each has the default's own value.
+    """Asks a trial of Optuna for parameters, which are options of a training.
 
-    Ranges are widened to contain that value, so that the default is a point of the space.
-    Parameters have the names of the options that they set.
+    Ranges are widened to contain the option's value before, so that the default is a point of the
+    space. Without a trial, each option stays as it is. A parameter has the name of its option,
+    perhaps followed by a word that tells it from others.
 
     Attributes:
+        training: The training with the options that were asked for so far.
         params: The value of each parameter, by its name.
     """
 
-    def __init__(self, trial: BaseTrial | None = None) -> None:
-        self.trial = trial
+    def __init__(self, training: Training, trial: BaseTrial | None = None) -> None:
+        self.training, self.trial = training, trial
         self.params: dict[str, Any] = {}
 
-    def number(self, name: str, own: float, low: float, high: float) -> float:
-        """Returns a number whose logarithm is uniform; a whole number if the default's is."""
+    def number(self, name: str, low: float, high: float) -> None:
+        """Asks for a number whose logarithm is uniform; a whole number if it is one before."""
+        own = self._own(name)
         method = "suggest_int" if isinstance(own, int) else "suggest_float"
         low, high = min(low, own), max(high, own)
-        return self._ask(method, name, own, low=low, high=high, log=True)
+        self.set(name, self._ask(method, name, own, low=low, high=high, log=True))
 
-    def choice(self, name: str, own: Any, *others: Any) -> Any:  # noqa: ANN401
-        """Returns one of several values."""
+    def choice(self, name: str, *values: Any) -> None:  # noqa: ANN401
+        """Asks for one of several values."""
+        self.set(name, self.pick(name, self._own(name), *values))
+
+    def optional(self, name: str, low: float, high: float, unused: float | None = None) -> None:
+        """Asks for a number whose logarithm is uniform, or ``unused``."""
+        own = self._own(name)
+        if self.pick(f"{name} used", bool(own), True, False):
+            self.set(name, own or math.sqrt(low * high))
+            self.number(name, low, high)
+        else:
+            self.set(name, unused)
+
+    def pick(self, name: str, own: Any, *others: Any) -> Any:  # noqa: ANN401
+        """Returns one of several values of a parameter that is no option."""
         choices = list(dict.fromkeys((own, *others)))
         return self._ask("suggest_categorical", name, own, choices=choices)
 
-    def optional(
-        self, name: str, own: float | None, low: float, high: float, unused: float | None = None
-    ) -> float | None:
-        """Returns a number whose logarithm is uniform, or ``unused``."""
-        if not self.choice(f"{name} used", bool(own), True, False):
-            return unused
-        return self.number(name, own or math.sqrt(low * high), low, high)
+    def set(self, name: str, value: Any) -> None:  # noqa: ANN401
+        """Sets the option of a parameter."""
+        section, option = name.split()[0].split(".")
+        self.training = self.training.changed(**{section: {option: value}})
+
+    def _own(self, name: str) -> Any:  # noqa: ANN401
+        section, option = name.split()[0].split(".")
+        return getattr(getattr(self.training, section), option)
 
     def _ask(self, method: str, name: str, own: Any, **range: Any) -> Any:  # noqa: ANN401
         value = own if self.trial is None else getattr(self.trial, method)(name, **range)
@@ -61,139 +78,121 @@ class Suggest:
 COLUMNS = ("dense", "coupling", "autoregressive")
 IMAGES = ("dense", "convolutional", "glow")
 
-OPTIONS: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "dense": {"depth": ("number", 1, 6), "activation": ("choice", *ACTIVATIONS)},
-    "convolutional": {
-        "depth": ("number", 1, 3),
-        "kernel_size": ("choice", 3, 5, 7),
-        "activation": ("choice", *ACTIVATIONS),
-    },
-    "glow": {
-        "depth": ("number", 2, 8),
-        "hidden": ("number", 32, 128),
-        "activation": ("choice", "leaky_relu", "swish"),
-    },
+OPTIONS: Mapping[str, Mapping[str, tuple[int, int] | list[Any]]] = {
+    "dense": {"depth": (1, 6), "activation": [*ACTIVATIONS]},
+    "convolutional": {"depth": (1, 3), "kernel_size": [3, 5, 7], "activation": [*ACTIVATIONS]},
+    "glow": {"depth": (2, 8), "hidden": (32, 128), "activation": ["leaky_relu", "swish"]},
     "coupling": {
-        "depth": ("number", 2, 12),
-        "hidden": ("number", 16, 128),
-        "activation": ("choice", "swish", "elu"),
-        "bins": ("choice", None, 8),
+        "depth": (2, 12),
+        "hidden": (16, 128),
+        "activation": ["swish", "elu"],
+        "bins": [None, 8],
     },
     "autoregressive": {
-        "depth": ("choice", None, 2, 3, 4, 6),
-        "hidden": ("choice", None, 64, 128, 256, 512),
-        "bins": ("choice", 4, 8, 16),
-        "mixing": ("choice", "reversal", "rotation"),
+        "depth": [None, 2, 3, 4, 6],
+        "hidden": [None, 64, 128, 256, 512],
+        "bins": [4, 8, 16],
+        "mixing": ["reversal", "rotation"],
     },
 }
-"""By architecture and option: the method of :class:`Suggest`, and the ends or values."""
+"""By architecture and option: the ends of a range of numbers, or the values to choose from."""
 
-OBJECTIVE_OPTIONS = {
-    "epsilon": ("number", 0.01, 1.0),
-    "step": ("number", 0.003, 0.3),
-    "slices": ("number", 1, 4),
-}
-"""The same for options of objectives, besides the noise of dsm."""
+OBJECTIVE_OPTIONS = {"epsilon": (0.01, 1.0), "step": (0.003, 0.3), "slices": (1, 4)}
+"""The ends of the ranges of numbers that objectives have, besides the noise of dsm."""
 
 
-def model_options(model: Model) -> dict[str, Any]:
-    """Returns all options of an architecture, with its own defaults."""
-    parameters = inspect.signature(ARCHITECTURES[model.architecture]).parameters
-    return {**{name: option.default for name, option in parameters.items()}, **model.options}
+def _architecture(suggest: Suggest) -> None:
+    own = suggest.training.model
+    if isinstance(suggest.training.objective, LearnedInverse):  # for dense layers of one kind
+        return
+    suited = COLUMNS if suggest.training.preprocess.logit is None else IMAGES
+    name = suggest.pick("model.architecture", own.architecture, *suited)
+    suggest.choice("model.base", "normal", "mixture")
+    model = suggest.training.model
+    if name != own.architecture:
+        model = MODELS[name](base=model.base)
+    suggest.training = suggest.training.changed(model=model)
+    for option, values in OPTIONS.get(name, {}).items():
+        parameter = f"model.{option} of {name}"
+        suggest.set(parameter, values[0] if name != own.architecture else _option(own, option))
+        ask = suggest.number if isinstance(values, tuple) else suggest.choice
+        ask(parameter, *values)
+    if isinstance(model, Coupling) and suggest.training.model.bins != model.bins:
+        suggest.set("model.bound", None)  # it is for the couplings before
 
 
-def _architecture(suggest: Suggest, start: Training) -> Training:
-    own = start.model
-    if isinstance(start.objective, LearnedInverse):  # for dense layers of one kind alone
-        return start
-    suited = COLUMNS if start.preprocess.logit is None else IMAGES
-    name = suggest.choice("model.architecture", own.architecture, *suited)
-    base = suggest.choice("model.base", own.base, "normal", "mixture")
-    same = name == own.architecture
-    model = own.changed(base=base) if same else MODELS[name](base=base)
-    for option, (kind, *values) in OPTIONS.get(name, {}).items():
-        before = model_options(own)[option] if same else values[0]
-        value = getattr(suggest, kind)(f"model.{option} of {name}", before, *values)
-        if isinstance(model, Coupling) and option == "bins" and value != model.bins:
-            model = model.changed(bound=None)  # it is for other couplings
-        model = model.changed(**{option: value})
-    return start.changed(model=model)
+def _option(model: Model, name: str) -> Any:  # noqa: ANN401
+    """Returns an option of a model, which may be the default of its architecture."""
+    default = inspect.signature(ARCHITECTURES[model.architecture]).parameters[name].default
+    return model.options.get(name, default)
 
 
-def _anchor(suggest: Suggest, start: Training) -> Training:
-    own, weight, changed = start.anchor, start.anchor.weight, {}
-    scores = isinstance(start.objective, ScoreMatching)
-    if scores and not weight:
-        weight = float(suggest.choice("anchored", False, True))
-    if scores and weight:
-        changed["weight"] = suggest.number("anchor.weight", weight, 0.1, 10.0)
-    if changed or start.objective.name == "lazy_ml":
-        changed["interval"] = suggest.number("anchor.interval", own.interval, 20, 500)
-        changed["tolerance"] = suggest.optional("anchor.tolerance", own.tolerance, 0.02, 0.5)
-    return start.changed(anchor=changed)
+def _anchor(suggest: Suggest) -> None:
+    training = suggest.training
+    weight, anchored = training.anchor.weight, training.objective.name == "lazy_ml"
+    if isinstance(training.objective, ScoreMatching):
+        anchored = bool(weight) or suggest.pick("anchored", False, True)
+        if anchored:
+            suggest.set("anchor.weight", weight or 1.0)
+            suggest.number("anchor.weight", 0.1, 10.0)
+    if anchored:
+        suggest.number("anchor.interval", 20, 500)
+        suggest.optional("anchor.tolerance", 0.02, 0.5)
 
 
-def _objective(suggest: Suggest, start: Training) -> Training:
-    own = start.objective
-    changed = _noise(suggest, own) if isinstance(own, Dsm) else {}
-    for option, (kind, low, high) in OBJECTIVE_OPTIONS.items():
+def _objective(suggest: Suggest) -> None:
+    own = suggest.training.objective
+    if isinstance(own, Dsm):
+        _noise(suggest, own)
+    for option, ends in OBJECTIVE_OPTIONS.items():
         if hasattr(own, option):
-            before = getattr(own, option)
-            changed[option] = getattr(suggest, kind)(f"objective.{option}", before, low, high)
-    if isinstance(own, ScoreMatching) and start.anchor.weight:
-        changed["every"] = suggest.choice("objective.every", own.every, 1, 2, 5, 10)
-    return start.changed(objective=changed)
+            suggest.number(f"objective.{option}", *ends)
+    if isinstance(own, ScoreMatching) and suggest.training.anchor.weight:
+        suggest.choice("objective.every", 1, 2, 5, 10)
 
 
-def _noise(suggest: Suggest, own: Dsm) -> dict[str, Any]:
+def _noise(suggest: Suggest, own: Dsm) -> None:
     """Asks for the noise: constant, changing over the training, or with several levels."""
     kind = "constant" if own.sigma_end is None else "annealed"
     kind = "levels" if own.levels > 1 else kind
-    sigma = suggest.number("objective.sigma", own.sigma, 0.03, 1.0)
-    kind = suggest.choice("noise", kind, "constant", "annealed", "levels")
-    end, levels = None, 1
+    suggest.number("objective.sigma", 0.03, 1.0)
+    kind = suggest.pick("noise", kind, "constant", "annealed", "levels")
+    suggest.training = suggest.training.changed(objective={"sigma_end": None, "levels": 1})
     if kind != "constant":
-        end = suggest.number("objective.sigma_end", own.sigma_end or own.sigma, 0.03, 1.0)
+        suggest.set("objective.sigma_end", own.sigma_end or own.sigma)
+        suggest.number("objective.sigma_end", 0.03, 1.0)
     if kind == "levels":
-        levels = suggest.number("objective.levels", max(own.levels, 2), 2, 10)
-    return {"sigma": sigma, "sigma_end": end, "levels": levels}
+        suggest.set("objective.levels", max(own.levels, 2))
+        suggest.number("objective.levels", 2, 10)
 
 
-def _stabilisation(suggest: Suggest, start: Training) -> Training:
-    own, name, changed = start.stabilise, start.objective.name, {}
+def _stabilisation(suggest: Suggest) -> None:
+    name = suggest.training.objective.name
     if name != "relative_ml":
-        low, latent = own.low_energy, own.latent_mean
-        changed["low_energy"] = suggest.optional("stabilise.low_energy", low, 1e-3, 1, 0.0)
-        changed["latent_mean"] = suggest.optional("stabilise.latent_mean", latent, 1e-2, 10, 0.0)
+        suggest.optional("stabilise.low_energy", 1e-3, 1, 0.0)
+        suggest.optional("stabilise.latent_mean", 1e-2, 10, 0.0)
     if name not in ("ml", "relative_ml"):
-        changed["finish"] = suggest.choice("stabilise.finish", own.finish, 0.0, 0.05, 0.1, 0.2)
-    return start.changed(stabilise=changed)
+        suggest.choice("stabilise.finish", 0.0, 0.05, 0.1, 0.2)
 
 
-def _optimization(suggest: Suggest, start: Training) -> Training:
-    own = start.train
-    return start.changed(
-        train={
-            "lr": suggest.number("train.lr", own.lr, own.lr / 4, own.lr * 4),
-            "schedule": suggest.choice("train.schedule", own.schedule, "cosine", "constant"),
-            "ema_decay": suggest.choice("train.ema_decay", own.ema_decay, 0.99, 0.997, 0.999),
-            "clip": suggest.optional("train.clip", own.clip, 1.0, 1000.0),
-        }
-    )
+def _optimization(suggest: Suggest) -> None:
+    lr = suggest.training.train.lr
+    suggest.number("train.lr", lr / 4, lr * 4)
+    suggest.choice("train.schedule", "cosine", "constant")
+    suggest.choice("train.ema_decay", 0.99, 0.997, 0.999)
+    suggest.optional("train.clip", 1.0, 1000.0)
 
 
-def _preprocessing(suggest: Suggest, start: Training) -> Training:
-    own, kinds = start.preprocess, ("whiten", "standardize", "none")
-    chosen = suggest.choice("preprocess.normalize", own.normalize, *kinds)
-    changed = {"normalize": chosen}
-    if chosen == "whiten" and own.shrinkage:
-        changed["shrinkage"] = suggest.number("preprocess.shrinkage", own.shrinkage, 1e-4, 0.1)
-    if chosen == "none" and own.logit is not None:
-        changed["scale"] = suggest.number("preprocess.scale", own.scale, 0.25, 4.0)
-    return start.changed(preprocess=changed)
+def _preprocessing(suggest: Suggest) -> None:
+    suggest.choice("preprocess.normalize", "whiten", "standardize", "none")
+    chosen = suggest.training.preprocess
+    if chosen.normalize == "whiten" and chosen.shrinkage:
+        suggest.number("preprocess.shrinkage", 1e-4, 0.1)
+    if chosen.normalize == "none" and chosen.logit is not None:
+        suggest.number("preprocess.scale", 0.25, 4.0)
 
 
-SUBJECTS: Mapping[Subject, Callable[[Suggest, Training], Training]] = {
+SUBJECTS: Mapping[Subject, Callable[[Suggest], None]] = {
     "architecture": _architecture,
     "anchor": _anchor,
     "objective": _objective,
@@ -208,13 +207,19 @@ the anchor's weight to it has an effect.
 """
 
 
-def space(suggest: Suggest, base: Training, search: SearchConfig) -> Training:
-    """Returns the training that a trial proposes: the base with the options that it suggests."""
-    training = base
+def space(suggest: Suggest, search: SearchConfig) -> Training:
+    """Returns the training that a trial proposes: the suggestion's own, with other options."""
     for name, subject in SUBJECTS.items():
         if name in search.over:
-            training = subject(suggest, training)
-    return Training.model_validate(training.model_dump())
+            subject(suggest)
+    return suggest.training
+
+
+def parameters(base: Training, search: SearchConfig) -> dict[str, Any]:
+    """Returns the parameters of the base and their values."""
+    suggest = Suggest(base)
+    space(suggest, search)
+    return suggest.params
 
 
 def first_points(base: Training, search: SearchConfig) -> list[dict[str, Any]]:
@@ -232,10 +237,3 @@ def first_points(base: Training, search: SearchConfig) -> list[dict[str, Any]]:
         for sampled in turns
     ]
     return [default, *others]
-
-
-def parameters(base: Training, search: SearchConfig) -> dict[str, Any]:
-    """Returns the parameters of the base and their values."""
-    suggest = Suggest()
-    space(suggest, base, search)
-    return suggest.params

@@ -51,7 +51,7 @@ STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FA
 
 def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:
     """Returns the number and the training of a trial; Ray Tune adds the parameters."""
-    training = space(Suggest(trial), base, search)
+    training = space(Suggest(base, trial), search)
     return {"number": trial.number, "training": training.model_dump(mode="json")}
 
 

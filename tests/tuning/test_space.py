@@ -41,8 +41,8 @@ def sampled(base, search=EVERYTHING):
     """Yields random proposals with the parameters that they were made of."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(SAMPLES):
-        suggest = Suggest(study.ask())
-        yield space(suggest, base, search), suggest.params
+        suggest = Suggest(base, study.ask())
+        yield space(suggest, search), suggest.params
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,18 +65,18 @@ def test_every_proposal_is_a_configuration(name, anchored):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_default_is_a_point_of_the_space(recipe):
     base = RECIPES[recipe]().training
-    start = Suggest()
-    default = space(start, base, EVERYTHING)
+    start = Suggest(base)
+    default = space(start, EVERYTHING)
     own = {option.partition(" ")[0] for option in start.params}
     assert all(name.startswith("model.") and name in own for name in changes(base, default))
-    assert space(Suggest(FixedTrial(start.params)), base, EVERYTHING) == default
+    assert space(Suggest(base, FixedTrial(start.params)), EVERYTHING) == default
 
 
 def test_a_range_is_widened_to_contain_the_default():
     base = named("dsm")
     far = base.model_copy(update={"objective": Dsm(sigma=7.0)})
-    suggest = Suggest()
-    space(suggest, far, EVERYTHING)
+    suggest = Suggest(far)
+    space(suggest, EVERYTHING)
     assert suggest.params["objective.sigma"] == 7.0
     assert max(config.objective.sigma for config, _ in sampled(far)) > 1.0
     assert max(config.objective.sigma for config, _ in sampled(base)) <= 1.0
