@@ -7,11 +7,11 @@ windows are permuted one after another. Batch k of the epoch has its rows k * si
 order give the same batches, in memory or on disk.
 """
 
-__all__ = ["Batch", "Batched", "Split"]
+__all__ = ["Batch", "Batched", "Split", "regrouped"]
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, count
 from typing import NamedTuple, Protocol
@@ -151,8 +151,7 @@ class Split(ABC):
             raise BadInput(option="batch_size", found=size, expected="at least 1")
         if "resident" in self.__dict__:
             return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
-        shards = ((self.read([k]), torch.arange(rows)) for k, rows in enumerate(self.parts))
-        return _batched(shards, size, slice(size), keep_last=True)
+        return regrouped((self.read([k]) for k in range(len(self.parts))), size)
 
     def shuffled(
         self,
@@ -201,6 +200,12 @@ class Split(ABC):
     def __repr__(self) -> str:
         kind = type(self).__name__
         return f"{kind}({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
+
+
+def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Yields the rows of batches of any size in order, ``size`` at a time, the last smaller."""
+    windows = ((batch, torch.arange(len(batch.x))) for batch in batches)
+    return _batched(windows, size, slice(size), keep_last=True)
 
 
 class _Shuffle:

@@ -33,9 +33,9 @@ MISSING = ("?", "-", ".", "None", "<NA>")
 """Texts that stand for a missing number in CSV files, besides those that Arrow knows."""
 
 
-Read = Callable[[Sequence[str], int, int], tuple[int, Iterator[pa.RecordBatch]]]
-"""A function of names of columns, a number of rows and the row to start at. It returns the number
-of a row at or before that one, and record batches of about so many rows from there on."""
+Read = Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
+"""A function of names of columns and a number of rows; it returns all rows in record batches of
+about so many."""
 
 
 class Part(NamedTuple):
@@ -59,28 +59,22 @@ class Part(NamedTuple):
     kind: str
     version: object = None
 
-    def batches(
-        self, names: Sequence[str], size: int, first: int = 0, last: int | None = None
-    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
-        """Yields batches of at most ``size`` of the rows ``first`` … ``last`` − 1.
+    def batches(self, names: Sequence[str], size: int) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Yields all rows in batches of at most ``size``, and their places.
 
         Raises:
             BadInput: if the file is corrupt, or has another number of rows.
         """
         with reading(self.label, self.kind):
-            start, batches = self.read(list(names), size, first)
+            start, batches = 0, self.read(list(names), size)
         while True:
             with reading(self.label, self.kind):
                 if (batch := next(batches, None)) is None:
                     break
                 batch.validate(full=True)  # text is UTF-8
-            end = start + len(batch)
-            stop = end if last is None else min(end, last)
-            for k in range(max(start, first), stop, size):
-                yield batch.slice(k - start, min(size, stop - k)), Place(self.label, k)
-            start = end
-            if stop == last:
-                return
+            for k in range(0, len(batch), size):
+                yield batch.slice(k, size), Place(self.label, start + k)
+            start += len(batch)
         if start != self.rows:
             expected = f"{self.rows} (its footer)"
             raise BadInput(file=self.label, found=f"{start} rows", expected=expected)
@@ -95,15 +89,10 @@ def _part(path: Path, kind: str, schema: pa.Schema, rows: int, read: Read) -> Pa
 def parquet(path: Path) -> Part:
     """Opens Parquet; reads the footer. Reading takes a page of each column, about 2 MB."""
 
-    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """Reads from the row group with row ``start`` on."""
+    def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         options = {"pre_buffer": False, "page_checksum_verification": True}
         file = pq.ParquetFile(path, buffer_size=BUFFER, **options)
-        count = file.metadata.num_row_groups
-        ends = np.cumsum([0, *(file.metadata.row_group(k).num_rows for k in range(count))])
-        group = int(np.searchsorted(ends, start, side="right")) - 1
-        batches = file.iter_batches(size, row_groups=list(range(group, count)), columns=names)
-        return int(ends[group]), batches
+        return file.iter_batches(size, columns=names)
 
     with reading(path), pq.ParquetFile(path) as file:
         return _part(path, "Parquet", file.schema_arrow, file.metadata.num_rows, read)
@@ -120,10 +109,10 @@ def _csv(path: Path) -> Part:
         status = path.stat()
         types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
 
-    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
+    def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         """Parses the file again, by the types that it has."""
         options = {"column_types": dict(types), "include_columns": names}
-        return 0, map(_without_empty_text, _csv_reader(path, **options))
+        return map(_without_empty_text, _csv_reader(path, **options))
 
     return _part(path, "CSV", pa.schema(types), rows, read)
 
@@ -214,10 +203,9 @@ def _npy(path: Path) -> Part:
         dtype = "uint8" if kind == "b" else rows.dtype.name
     options = {"levels": levels, "one_list": rows.ndim > 2 or levels is not None}
 
-    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-        """Reads from row ``start`` on."""
-        parts = (rows[k : k + size].astype(dtype) for k in range(start, len(rows), size))
-        return start, (array_batch(part, names, **options) for part in parts)
+    def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        parts = (rows[k : k + size].astype(dtype) for k in range(0, len(rows), size))
+        return (array_batch(part, names, **options) for part in parts)
 
     schema = array_schema(rows.shape[1:], dtype, **options)
     return _part(path, "NumPy", schema, len(rows), read)

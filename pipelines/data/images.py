@@ -64,9 +64,8 @@ def image_folder(folder: Path) -> tuple[Part, tuple[str, ...]] | None:
         classes = labels[rows] if sizes else None
         return array_batch(np.stack([*map(pixels, files[rows])]), names, 256, label=classes)
 
-    def read(names: Sequence[str], size: int, start: int) -> tuple[int, Iterator[pa.RecordBatch]]:
-        starts = range(start, len(files), step)
-        return start, (batch(names, slice(k, k + step)) for k in starts)
+    def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        return (batch(names, slice(k, k + step)) for k in range(0, len(files), step))
 
     schema = array_schema(shape, "uint8", 256, one_list=True)
     schema = schema.append(pa.field(LABEL, pa.int64())) if sizes else schema

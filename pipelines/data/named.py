@@ -9,7 +9,7 @@ __all__ = ["SOURCES", "NamedSource", "benchmark_file"]
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,8 +57,8 @@ class NamedSource(NamedTuple):
             return parquet(path)
         table = _read(self.table)
 
-        def read(names: list[str], size: int, start: int) -> tuple[int, Any]:
-            return start, iter(table.slice(start).select(names).to_batches(size))
+        def read(names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+            return iter(table.select(names).to_batches(size))
 
         def sha256() -> str:
             content = str(table.schema).encode() + table.to_batches()[0].serialize()

@@ -245,13 +245,6 @@ class Reader:
             yield self._checked(batch, place, missing=self.missing is not None, used=used)
             start += len(batch)
 
-    def window(self, first: int, last: int, *, missing: bool = False) -> Rows:
-        """Returns the rows ``first`` … ``last`` − 1; missing values are NaN, if allowed."""
-        batches = self._batches(self.layout.reads, first, last)
-        rows = [self._checked(*each, missing=missing) for each in batches]
-        columns = zip(*rows, strict=True)
-        return Rows(*(None if one[0] is None else np.concatenate(one) for one in columns))
-
     def record(self) -> dict[str, Any]:
         """Returns the manifest's description of the source; reads all files for their SHA-256."""
         files = [
@@ -266,20 +259,12 @@ class Reader:
         """A SHA-256 of the content, whatever the place of the files."""
         return record_digest(self.record())
 
-    def _batches(
-        self, names: Sequence[str], first: int = 0, last: int | None = None
-    ) -> Iterator[tuple[pa.RecordBatch, Place]]:
-        """Yields batches of the rows ``first`` … ``last`` − 1, and their places."""
-        start = 0
+    def _batches(self, names: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, Place]]:
+        """Yields all rows in batches, and their places."""
         width = math.prod(self.layout.lists.shape) if self.layout.lists else len(names)
         size = max(1, min(65536, BATCH_BYTES // (8 * width)))
         for part in self.parts:
-            if last is None:
-                yield from part.batches(names, size)
-            elif first < start + part.rows and start < last:
-                bounds = max(first - start, 0), min(last - start, part.rows)
-                yield from part.batches(names, size, *bounds)
-            start += part.rows
+            yield from part.batches(names, size)
 
     def _checked(
         self, batch: pa.RecordBatch, place: Place, *, missing: bool, used: np.ndarray | None = None

@@ -1,9 +1,9 @@
 """A source of rows for a trained flow: columns by their names, checked."""
 
-__all__ = ["batch", "context_codes", "match"]
+__all__ = ["batches", "context_codes", "match"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipelines.data.sources import find_source
 from pipelines.inference.models import Model
 
 
-def match(source: str | Path, model: Model) -> Reader:
+def match(source: str | Path, model: Model, *, missing: str | None = None) -> Reader:
     """Opens a source, as ``run density`` does, by the columns of a model.
 
     Columns go by their names; only those of a model of arrays go by position.
@@ -37,20 +37,17 @@ def match(source: str | Path, model: Model) -> Reader:
     for part in found.parts:
         _expect(part, [*(data.features if data else ()), *context])
     schemas = Schemas(data, model.context)
-    reader = found.reader(columns, context=context, flow_schemas=schemas)
+    reader = found.reader(columns, missing=missing, context=context, flow_schemas=schemas)
     if data is None:
         reader = _as_array(reader, model)
     _check_units(reader, schemas)
     return reader
 
 
-def batch(reader: Reader, first: int, last: int, *, missing: bool = False) -> Batch:
-    """Returns rows ``first`` … ``last`` − 1 of a source, and their contexts.
-
-    Missing values of real data are NaN if they are allowed.
-    """
-    x, _, context = reader.window(first, last, missing=missing)
-    return Batch(torch.from_numpy(x), None if context is None else torch.from_numpy(context))
+def batches(reader: Reader) -> Iterator[Batch]:
+    """Yields all rows of a source in order, with their contexts."""
+    for x, _, context in reader.batches():
+        yield Batch(torch.tensor(x), None if context is None else torch.from_numpy(context))
 
 
 def context_codes(source: str | Path, columns: Columns) -> np.ndarray:

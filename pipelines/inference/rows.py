@@ -1,16 +1,16 @@
 """``ebflow score`` and ``ebflow impute``: tables about all rows of a source, block by block.
 
-A block is computed in this process or in a task of Ray. Every process uses one thread and loads
-the same model, so the results are the same to the bit.
+This process reads the source. It computes the blocks itself, or sends their rows to tasks of Ray.
+Every process uses one thread and loads the same model, so the results are the same to the bit.
 """
 
 import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -28,13 +28,13 @@ from ebflow.evaluation import log_probs
 from ebflow.imputation import MIXED
 from ebflow.imputation import impute as imputed_rows
 from ebflow.randomness import generator
+from ebflow.tables.batches import Batch, regrouped
 from ebflow.tables.rows import Rows
 from pipelines.cluster import connection
-from pipelines.data.named import SOURCES
 from pipelines.data.reader import Reader
 from pipelines.errors import failure
 from pipelines.inference import tables
-from pipelines.inference.matching import batch, match
+from pipelines.inference.matching import batches, match
 from pipelines.inference.models import REGISTERED, Model, ModelName, load
 from pipelines.inference.reference import p_values, ranks
 from pipelines.reporting.terminal import terminal
@@ -67,6 +67,8 @@ class Command(ABC):
 
     SIZE: ClassVar[int]
     """Rows of a block."""
+    MISSING: ClassVar[str | None] = None
+    """The policy of the reader for missing values."""
 
     def check(self, model: Model, reader: Reader) -> None:
         """Raises BadInput if the command cannot be run on these rows."""
@@ -74,8 +76,8 @@ class Command(ABC):
             raise BadInput(option="--workers", found=self.workers, expected="at least 1")
 
     @abstractmethod
-    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
-        """Returns the table about the rows ``first`` … ``last`` − 1."""
+    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
+        """Returns the table about a block of rows, the first of which has a number."""
 
     @abstractmethod
     def report(self, console: Console) -> None:
@@ -95,9 +97,9 @@ class Score(Command):
 
     SIZE: ClassVar[int] = 16_384
 
-    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
+    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
         """Returns the scores; if the flow overflows, the log-density is −∞."""
-        rows = Rows(*batch(reader, first, last), levels=reader.levels)
+        rows = Rows(*rows, levels=model.arrays.get("levels"))
         nats = log_probs(model.flow, rows, seed=self.seed)
         nats = nats.where(~nats.isnan(), -math.inf)
         columns = {"log_prob": nats}
@@ -137,6 +139,7 @@ class Impute(Command):
     """steps of each Markov chain, an even number"""
 
     SIZE: ClassVar[int] = 250
+    MISSING: ClassVar[str | None] = "impute"
 
     def check(self, model: Model, reader: Reader) -> None:
         """Raises BadInput for images, and for columns whose names the output needs."""
@@ -152,17 +155,17 @@ class Impute(Command):
             found = f"column {min(clash)}, which the output adds"
             raise BadInput(file=reader.label, found=found, expected="another name")
 
-    def table(self, model: Model, reader: Reader, first: int, last: int) -> pa.Table:
+    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
         """Returns samples, those of a row together."""
-        x, context = batch(reader, first, last, missing=True)
+        x, context = rows
         chains = {"draws": self.draws, "steps": self.steps, "warmup": self.steps // 2}
         noise = generator(self.seed, "impute", first)
         imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
         contexts = None if context is None else context.repeat_interleave(self.draws, 0)
         table = tables.table(model, imputed.draws.flatten(0, 1), contexts)
-        of_rows = (torch.arange(first, last), imputed.acceptance, imputed.r_hat)
+        of_rows = (first + torch.arange(len(x)), imputed.acceptance, imputed.r_hat)
         number, acceptance, r_hat = (t.repeat_interleave(self.draws) for t in of_rows)
-        draw = torch.arange(self.draws).repeat(last - first)
+        draw = torch.arange(self.draws).repeat(len(x))
         added = zip(ADDED, (number, draw, acceptance, r_hat), strict=True)
         for place, (name, values) in enumerate(added):
             table = table.add_column(place, name, pa.array(values.numpy()))
@@ -194,7 +197,8 @@ def _run(command: Command) -> int:
     """Writes the table about all rows into the output; returns the exit code."""
     tables.check_output(command.output)
     console = terminal(soft_wrap=True)
-    model, reader = loaded(command.model, command.data)
+    model = load(command.model)
+    reader = match(command.data, model, missing=command.MISSING)
     command.check(model, reader)
     names = reader.parts[0].schema.names
     unused = ", ".join(name for name in names if name not in reader.layout.reads)
@@ -202,10 +206,14 @@ def _run(command: Command) -> int:
     console.print(f"{rows}; columns not used: {unused}" if unused else rows)
     if command.dry_run:
         return 0
-    starts = range(0, reader.rows, command.SIZE)
-    here = command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ
-    blocks = (block(command, first) for first in starts) if here else _on_ray(command, starts)
-    shown = track(blocks, "rows", len(starts), console=console, disable=not console.is_terminal)
+    blocks = enumerate(regrouped(batches(reader), command.SIZE))
+    if command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
+        torch.set_num_threads(1)
+        finished = (command.table(model, k * command.SIZE, rows) for k, rows in blocks)
+    else:
+        finished = _on_ray(command, blocks)
+    total = math.ceil(reader.rows / command.SIZE)
+    shown = track(finished, "rows", total, console=console, disable=not console.is_terminal)
     table = next(shown)
     tables.write(command.output, table.schema, chain([table], shown))
     command.report(console)
@@ -213,31 +221,19 @@ def _run(command: Command) -> int:
     return 0
 
 
-@lru_cache(maxsize=1)
-def loaded(model: str, source: str) -> tuple[Model, Reader]:
-    """Returns a model and a source, opened once in a process."""
-    found = load(model)
-    return found, match(source, found)
-
-
-def block(command: Command, first: int) -> pa.Table:
-    """Returns the table about a block of rows."""
-    torch.set_num_threads(1)
-    model, reader = loaded(command.model, command.data)
-    return command.table(model, reader, first, min(first + command.SIZE, reader.rows))
-
-
-def _on_ray(command: Command, starts: Sequence[int]) -> Iterator[pa.Table]:
+def _on_ray(command: Command, blocks: Iterable[tuple[int, Batch]]) -> Iterator[pa.Table]:
     """Yields the tables of the blocks in their order, from tasks of Ray."""
     import ray
 
+    if not command.model.startswith(REGISTERED):  # tasks have another working directory
+        command = replace(command, model=str(Path(command.model).absolute()))
     session = connection.start()
     try:
         task, running = ray.remote(num_cpus=1)(block), deque()
-        for first in starts:
+        for number, rows in blocks:
             if len(running) == (command.workers or MOST_TASKS):
                 yield ray.get(running.popleft())
-            running.append(task.remote(_absolute(command), first))
+            running.append(task.remote(command, number * command.SIZE, rows))
         while running:
             yield ray.get(running.popleft())
     except ray.exceptions.RayError as error:
@@ -246,11 +242,10 @@ def _on_ray(command: Command, starts: Sequence[int]) -> Iterator[pa.Table]:
         connection.leave(session)
 
 
-def _absolute(command: Command) -> Command:
-    """Returns a command with absolute paths; tasks have another working directory."""
-    model, data = command.model, command.data
-    return replace(
-        command,
-        model=model if model.startswith(REGISTERED) else str(Path(model).absolute()),
-        data=data if data in SOURCES else str(Path(data).absolute()),
-    )
+def block(command: Command, first: int, rows: Batch) -> pa.Table:
+    """Returns the table about a block of rows, in a task of Ray."""
+    torch.set_num_threads(1)
+    return command.table(_load(command.model), first, rows)
+
+
+_load = cache(load)

@@ -5,7 +5,7 @@ __all__ = ["check_output", "codes_of", "examples", "schema", "table", "write"]
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -73,25 +73,15 @@ def _decoded(columns: Columns, x: np.ndarray, first: int = 0) -> pa.Table:
         else c
         for c in columns
     ]
-    found = _as_table(Columns(shifted, columns.library).decode(x))
+    frame = Columns(shifted, columns.library).decode(x)
+    if isinstance(frame, np.ndarray):
+        frame = {f"x{k + 1}": column for k, column in enumerate(frame.T)}
+    found = frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
     fields = (
         field.with_metadata({"unit": column.unit}) if column.unit else field
         for field, column in zip(found.schema, columns, strict=True)
     )
     return found.cast(pa.schema(fields))
-
-
-def _as_table(frame: Any) -> pa.Table:  # noqa: ANN401
-    """Returns a frame of any library as a table of Arrow."""
-    if isinstance(frame, pa.Table):
-        return frame
-    if isinstance(frame, np.ndarray):
-        frame = {f"x{k + 1}": column for k, column in enumerate(frame.T)}
-    if isinstance(frame, dict):
-        return pa.table(frame)
-    if hasattr(frame, "to_arrow"):
-        return frame.to_arrow()
-    return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def _arrays(model: Model, x: np.ndarray) -> pa.Table:

@@ -8,7 +8,7 @@ import pytest
 
 import ebflow as library
 from pipelines.data.sources import find_source
-from pipelines.inference.matching import match
+from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
 from pipelines.inference.rows import Score
 
@@ -35,8 +35,8 @@ def expected(model, rows, tmp_path):
 
 def scores(model, source, count):
     named = load(str(model))
-    table = Score("", "", None).table(named, match(source, named), 0, count)
-    return table["log_prob"].to_numpy()
+    rows = next(batches(match(source, named)))
+    return Score("", "", None).table(named, 0, rows)["log_prob"].to_numpy()[:count]
 
 
 def test_a_prediction_is_a_score(loaded, rows, expected):
@@ -84,7 +84,7 @@ def test_the_signature_names_columns(loaded):
 
 
 def test_images_are_arrays(image_model, tmp_path):
-    found = find_source("digits").reader().window(0, 5).x
+    found = next(find_source("digits").reader().batches()).x[:5]
     expected = scores(image_model, "digits", 5)
     loaded = save_mlflow(image_model, tmp_path / "model")
     np.testing.assert_allclose(loaded.predict(found), expected, rtol=1e-6)
@@ -107,7 +107,7 @@ def test_contexts_are_columns(conditional, tmp_path):
 
 
 def test_images_of_classes_are_a_column(class_model, tmp_path):
-    x, labels, _ = find_source("digits").reader(label="label").window(0, 5)
+    x, labels, _ = next(find_source("digits").reader(label="label").batches()).take(slice(5))
     expected = scores(class_model, "digits", 5)
     rows = pd.DataFrame({"image": list(x), "label": labels.astype(int)})
     loaded = save_mlflow(class_model, tmp_path / "model")

@@ -14,9 +14,10 @@ import ebflow as library
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
+from pipelines.data import files
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
-from pipelines.inference.matching import match
+from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
 from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
 from pipelines.inference.rows import Score
@@ -42,7 +43,7 @@ def expected(ebflow, model, people_file, tmp_path):
 
 def test_scores_are_the_flows_log_densities(expected, model, people_file):
     flow = library.load(model)
-    x = torch.from_numpy(find_source(people_file).reader().window(0, 1000).x)
+    x = torch.from_numpy(next(find_source(people_file).reader().batches()).x)
     nats = log_probs(flow, x)
     assert expected["log_prob"].to_numpy() == pytest.approx(nats.numpy(), abs=1e-9)
     assert expected.column_names == COLUMNS
@@ -154,6 +155,20 @@ def test_a_bad_context_is_one_line(ebflow, conditional, tmp_path, change, messag
     assert [path.name for path in tmp_path.iterdir()] == ["bad.parquet"]
 
 
+def test_a_csv_file_is_not_parsed_again_for_each_block(ebflow, model, tmp_path, monkeypatch):
+    people(1_000, seed=1).to_pandas().to_csv(tmp_path / "new.csv", index=False)
+    parse, parsed = files._csv_reader, []
+    monkeypatch.setattr(files, "_csv_reader", lambda *a, **k: parsed.append(1) or parse(*a, **k))
+    tables, counts = [], []
+    for size in (1_000, 1_000, 300):
+        monkeypatch.setattr(Score, "SIZE", size)
+        parsed.clear()
+        tables.append(scored(ebflow, model, tmp_path / "new.csv", tmp_path / "s.parquet"))
+        counts.append(len(parsed))
+    assert counts[1] == counts[2] and tables[2].num_rows == 1_000
+    np.testing.assert_allclose(tables[1]["log_prob"], tables[2]["log_prob"], rtol=1e-5)
+
+
 def test_an_interrupted_score_leaves_nothing(ebflow, model, people_file, tmp_path, monkeypatch):
     def interrupted(*where, **options):
         raise KeyboardInterrupt
@@ -232,7 +247,8 @@ def test_integer_data_have_bits_a_dimension_and_noise_by_row(ebflow, image_model
     bits, nats = (found[name].to_numpy() for name in ("bits_per_dim", "log_prob"))
     np.testing.assert_allclose(bits, -nats / (64 * math.log(2)))
     named = load(str(image_model))
-    part = Score("", "", None).table(named, match("digits", named), 700, 720)
+    rows = next(batches(match("digits", named))).cut(slice(700, 720))
+    part = Score("", "", None).table(named, 700, rows)
     np.testing.assert_allclose(part["log_prob"].to_numpy(), nats[700:720], rtol=1e-5)
     assert "p_value" not in found.column_names
 
