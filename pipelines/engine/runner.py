@@ -101,13 +101,13 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
 
 def _upload(run: Run) -> str:
     """Copies the results to the bucket; returns their place there."""
-    name = f"runs/{run.pipeline.name}/{run.name}"
+    place = store.home() / "runs" / run.pipeline.name / run.name
     try:
-        bucket.remove(name)
-        bucket.put(run.output, name)
+        bucket.remove(place)
+        bucket.upload(run.output, place)
     except OSError as error:
-        raise StageFailed(f"{bucket.place(name)}: {in_one_line(error)}") from error
-    return bucket.place(name)
+        raise StageFailed(f"{store.location(place)}: {in_one_line(error)}") from error
+    return store.location(place)
 
 
 def log_file(run: Run) -> Path:

@@ -31,16 +31,21 @@ from pipelines.store.artefacts import (
     has_record,
 )
 from pipelines.store.bucket import download, evict, forget, location, mirror, upload
-from pipelines.store.files import artefact, home, lock, work
+from pipelines.store.files import artefact, home, lock, work, write_text
 
 ID = "ids/store"
 
 
 def identity() -> str:
-    """Returns the id of this store; creates it if there is none."""
-    if bucket.read(ID) is None:
-        bucket.write(ID, uuid.uuid4().hex.encode())
-    return (bucket.read(ID) or b"").decode()
+    """Returns the id of this store: the bucket's URL, or the folder's random id.
+
+    Creates that if there is none.
+    """
+    with lock("store"):
+        if _identity() is None:
+            (home() / "ids").mkdir(exist_ok=True)
+            write_text(home() / ID, uuid.uuid4().hex)
+        return _identity() or ""
 
 
 def require_same_store(identity: str) -> None:
@@ -50,11 +55,17 @@ def require_same_store(identity: str) -> None:
         BadInput: If it does not, with the name of the machine.
         OSError: If the store cannot be read.
     """
-    found = bucket.read(ID)
-    if found != identity.encode():
+    found = _identity()
+    if found != identity:
         other, node = "no" if found is None else "another", socket.gethostname()
         raise BadInput(
             option=bucket.VARIABLE if bucket.used() else "EBFLOW_HOME",
             found=f"{other} store at {location(home())} on node {node}",
             expected="the one that the other nodes share",
         )
+
+
+def _identity() -> str | None:
+    if bucket.used():
+        return location(home())
+    return (home() / ID).read_text() if (home() / ID).exists() else None

@@ -1,23 +1,30 @@
 """Finished artefacts: folders that are complete, each with a record of its content beside it."""
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyarrow import fs
 from pydantic import BaseModel, Field, ValidationError
 
 from ebflow.errors import BadInput
-from ebflow.files import move, previous, sha256
+from ebflow.files import move
 from pipelines.store import bucket
-from pipelines.store.files import ARTEFACTS, artefact, home, lock, write_text
+from pipelines.store.files import (
+    ARTEFACTS,
+    LOCAL,
+    Stamps,
+    artefact,
+    home,
+    lock,
+    remove_local,
+    stamps,
+    write_text,
+)
 
 CORRUPT = "found files that are missing or changed, expected what was stored"
 """The message about an artefact whose content is not that of its record."""
-
-Stamps = dict[str, tuple[int, int]]
-"""Size in bytes and modification time in nanoseconds of each file, by its path."""
 
 
 class Artefact(BaseModel, frozen=True):
@@ -51,17 +58,13 @@ class Artefact(BaseModel, frozen=True):
         return bucket.location(artefact(self.stage, self.key))
 
 
-def digest(folder: Path) -> str:
-    """Returns the SHA-256 over names and content of all files below a folder.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(folder)
+def digest(folder: Path | str, files: fs.FileSystem = LOCAL) -> str:
+    """Returns the SHA-256 over names and content of all files below a folder."""
     total = hashlib.sha256()
-    for name in _stamps(folder):
-        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
+    for name in stamps(folder, files):
+        with files.open_input_stream(f"{folder}/{name}") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
 
 
@@ -72,16 +75,10 @@ def find(stage: str, key: str) -> Artefact | None:
     store, all files are read. In a bucket, sizes are compared.
     """
     final = artefact(stage, key)
-    found = _record(final)
-    if found is not None and bucket.used():
-        return found if bucket.size(_content(final, found)) == found.size else None
-    return found if _is_unchanged(final, found) else None
-
-
-def _is_unchanged(final: Path, record: Artefact | None) -> bool:
-    if record is None or not final.is_dir():
-        return False
-    return _stamps(final) == record.files or digest(final) == record.digest
+    record = _record(final)
+    if record is not None and bucket.used():
+        return record if bucket.size(final / record.digest) == record.size else None
+    return record if _is_unchanged(final, record) else None
 
 
 def has_record(stage: str, key: str) -> bool:
@@ -93,18 +90,21 @@ def corrupt() -> Iterator[str]:
     """Yields the places of corrupt artefacts, here and in the bucket; reads all files."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
         final = path.with_suffix("")
-        record = _record(final, local=True)
-        if record is None or not final.is_dir() or digest(final) != record.digest:
+        if not _has_content(final, _local_record(final)):
             yield str(final)
-    if not bucket.used():
-        return
-    home().mkdir(parents=True, exist_ok=True)
-    for stage in bucket.names(ARTEFACTS):
-        for name in bucket.names(f"{ARTEFACTS}/{stage}"):
+    for stage in sorted(bucket.names(home() / ARTEFACTS)) if bucket.used() else ():
+        for name in sorted(bucket.names(home() / ARTEFACTS / stage)):
             final = artefact(stage, name.removesuffix(".json"))
-            with tempfile.TemporaryDirectory(prefix=".copy-", dir=home()) as folder:
-                if name.endswith(".json") and not _fetched(final, Path(folder) / "copy"):
-                    yield bucket.location(final)
+            if name.endswith(".json") and not _has_content(final, _record(final), bucket.files()):
+                yield bucket.location(final)
+
+
+def _has_content(final: Path, record: Artefact | None, files: fs.FileSystem = LOCAL) -> bool:
+    """True if an artefact has the content of its record, on this machine or in the bucket."""
+    if record is None:
+        return False
+    folder = final if files is LOCAL else bucket.name(final / record.digest)
+    return digest(folder, files) == record.digest
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:
@@ -119,11 +119,10 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:
     final = artefact(stage, key)
     record = _moved(folder, final, run_id)
     if bucket.used():
-        bucket.put(final, _content(final, record))
+        bucket.upload(final, final / record.digest)
         bucket.upload(_beside(final))
-        for other in bucket.names(bucket.name(final)):
-            if other != record.digest:
-                bucket.remove(f"{bucket.name(final)}/{other}")
+        for other in bucket.names(final) - {record.digest}:
+            bucket.remove(final / other)
     return record
 
 
@@ -133,12 +132,9 @@ def _moved(folder: Path, final: Path, run_id: str) -> Artefact:
     content = digest(folder)
     if not final.is_dir() or digest(final) != content:
         _beside(final).unlink(missing_ok=True)
-        shutil.rmtree(previous(final), ignore_errors=True)
-        if final.exists():
-            final.rename(previous(final))
+        remove_local(final)
         move(folder, final)
-        shutil.rmtree(previous(final), ignore_errors=True)
-    files = _stamps(final)
+    files = stamps(final)
     record = Artefact(
         stage=final.parent.name,
         key=final.name,
@@ -169,42 +165,42 @@ def ensure_local(path: Path) -> Path:
 
 def _copy(final: Path) -> None:
     """Copies an artefact from the bucket, unless this machine has its content."""
-    record, copied = _record(final), _record(final, local=True)
+    record, copied = _record(final), _local_record(final)
     if record and copied and copied.digest == record.digest and _is_unchanged(final, copied):
         return
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".copy-", dir=final.parent) as folder:
         draft = Path(folder) / final.name
-        if fetched := _fetched(final, draft):
-            _moved(draft, final, fetched.run_id)
+        if record is not None:
+            bucket.download(draft, final / record.digest)
+        if _has_content(draft, record):
+            _moved(draft, final, record.run_id)
             return
     if _record(final) != record:
         raise OSError(f"{bucket.location(final)}: was recomputed while it was copied")
-    bucket.remove(bucket.name(_beside(final)))
+    bucket.remove(_beside(final))
     hint = "The same command recomputes it"
     raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
 
 
-def _fetched(final: Path, draft: Path) -> Artefact | None:
-    """Copies an artefact from the bucket; returns its record, or None if that is not of it."""
-    record = _record(final)
-    if record is not None:
-        bucket.fetch(_content(final, record), draft)
-    return record if record and draft.is_dir() and digest(draft) == record.digest else None
+def _is_unchanged(final: Path, record: Artefact | None) -> bool:
+    """True if files have the stamps of their record, or at least its content."""
+    if record is None or not final.is_dir():
+        return False
+    return stamps(final) == record.files or digest(final) == record.digest
 
 
-def _record(final: Path, *, local: bool = False) -> Artefact | None:
-    """Returns the record of an artefact; None if there is no valid one.
+def _record(final: Path) -> Artefact | None:
+    """Returns the record of an artefact that all nodes see; None if there is no valid one."""
+    return _parsed(bucket.read(_beside(final)))
 
-    Arguments:
-        final: The artefact's folder.
-        local: True for this machine's record, if the one that all nodes see is in a bucket.
-    """
-    beside = _beside(final)
-    if bucket.used() and not local:
-        content = bucket.read(bucket.name(beside))
-    else:
-        content = beside.read_bytes() if beside.exists() else None
+
+def _local_record(final: Path) -> Artefact | None:
+    """Returns this machine's record of an artefact; None if there is no valid one."""
+    return _parsed(_beside(final).read_bytes() if _beside(final).exists() else None)
+
+
+def _parsed(content: bytes | None) -> Artefact | None:
     try:
         return None if content is None else Artefact.model_validate_json(content)
     except ValidationError:
@@ -214,17 +210,3 @@ def _record(final: Path, *, local: bool = False) -> Artefact | None:
 def _beside(final: Path) -> Path:
     """Returns the file of an artefact's record."""
     return final.with_suffix(".json")
-
-
-def _content(final: Path, record: Artefact) -> str:
-    """Returns the name of an artefact's content in the bucket, where each content has its own."""
-    return f"{bucket.name(final)}/{record.digest}"
-
-
-def _stamps(folder: Path) -> Stamps:
-    """Returns the stamps of all files below a folder, in order of their paths."""
-    stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        path.relative_to(folder).as_posix(): (stat.st_size, stat.st_mtime_ns)
-        for path, stat in stats.items()
-    }

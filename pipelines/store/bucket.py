@@ -1,28 +1,20 @@
 """The bucket of nodes that share no disk, by pyarrow's file systems.
 
 ``EBFLOW_STORAGE`` (``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER``, ``file:///FOLDER``) holds
-finished artefacts, checkpoints of unfinished trainings and results, under the names that they have
-in a store. A stage reads and writes in the store of its own node. Without a bucket, the functions
+finished artefacts, checkpoints of unfinished trainings and results, at the paths that they have in
+a store. A stage reads and writes in the store of its own node. Without a bucket, the functions
 that move files between store and bucket do nothing, and all nodes see the store itself.
 """
 
 import os
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
-from pyarrow.fs import (
-    FileInfo,
-    FileSelector,
-    FileSystem,
-    FileType,
-    LocalFileSystem,
-    SubTreeFileSystem,
-    copy_files,
-)
+from pyarrow import fs
 
 from ebflow.errors import BadInput
-from pipelines.store.files import home, remove_local, without_password
+from pipelines.store.files import home, remove_local, stamps, without_password
 
 VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
@@ -45,19 +37,16 @@ def url() -> str:
     return place
 
 
+def location(path: Path) -> str:
+    """Returns the place at which all nodes see a path of the store: the path, or a URL."""
+    if not used():
+        return str(path)
+    return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name(path)}".rstrip("/")
+
+
 def name(path: Path) -> str:
     """Returns the name in the bucket of a path in the store."""
     return "/".join(path.relative_to(home()).parts)
-
-
-def location(path: Path) -> str:
-    """Returns the place at which all nodes see a path of the store: the path, or a URL."""
-    return place(name(path)) if used() else str(path)
-
-
-def place(name: str) -> str:
-    """Returns the URL of a name, without secrets."""
-    return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name}".rstrip("/")
 
 
 def check(*folders: Path) -> None:
@@ -66,46 +55,58 @@ def check(*folders: Path) -> None:
     Raises:
         BadInput: If its URL is none, has a password, or nothing answers.
     """
+    shown = location(home())
     try:
-        files = _opened(url())
-        root, local = files.base_path.rstrip("/"), isinstance(files.base_fs, LocalFileSystem)
-        kind = files.base_fs.get_file_info(root if local else root.partition("/")[0]).type
+        opened, root = files().base_fs, files().base_path.rstrip("/")
+        local = isinstance(opened, fs.LocalFileSystem)
+        kind = opened.get_file_info(root if local else root.partition("/")[0]).type
     except OSError as error:
-        raise _refused(f"{place('')} ({str(error)[:300]})") from None
-    if kind is FileType.File or (kind is FileType.NotFound and not local):
-        raise _refused(f"{place('')}, which is no bucket or folder")
+        raise _refused(f"{shown} ({str(error)[:300]})") from None
+    if kind is fs.FileType.File or (kind is fs.FileType.NotFound and not local):
+        raise _refused(f"{shown}, which is no bucket or folder")
     for folder in map(Path.absolute, folders) if local else ():
         if Path(root).is_relative_to(folder) or folder.is_relative_to(root):
-            raise _refused(place(""), f"a folder apart from {folder}")
+            raise _refused(shown, f"a folder apart from {folder}")
 
 
 def _refused(found: str, expected: str = EXPECTED) -> BadInput:
     return BadInput(option=VARIABLE, found=found, expected=expected)
 
 
-def upload(path: Path) -> None:
-    """Copies a file or folder of the store to the bucket; overwrites files of the same names."""
+def upload(path: Path, to: Path | None = None) -> None:
+    """Copies a file or folder to the bucket; overwrites files of the same names.
+
+    It goes to its own path in the store, or to another one.
+    """
     if used():
-        put(path, name(path))
+        target = name(to or path)
+        files().create_dir(target if path.is_dir() else target.rpartition("/")[0])
+        fs.copy_files(str(path), target, destination_filesystem=files(), use_threads=False)
 
 
-def download(path: Path) -> None:
-    """Replaces a file or folder of the store by that in the bucket; removes it if none is there.
+def download(path: Path, source: Path | None = None) -> None:
+    """Replaces a file or folder by that in the bucket; removes it if none is there.
 
-    The copy of a node may be of an earlier life of the work.
+    The copy of a node may be of an earlier life of the work. The source is the path itself, or
+    another path in the store.
     """
     if used():
         remove_local(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        fetch(name(path), path)
+        origin = name(source or path)
+        found = files().get_file_info(origin).type
+        if found is fs.FileType.Directory:
+            path.mkdir()
+        if found is not fs.FileType.NotFound:
+            fs.copy_files(origin, str(path), source_filesystem=files())
 
 
 def mirror(folder: Path, fresh: Path) -> None:
     """Copies a new entry of a folder to the bucket; removes there what the folder lacks."""
     if used():
         upload(fresh)
-        for entry in set(names(name(folder))) - {path.name for path in folder.iterdir()}:
-            remove(name(folder / entry))
+        for entry in names(folder) - {path.name for path in folder.iterdir()}:
+            remove(folder / entry)
 
 
 def evict(folder: Path) -> None:
@@ -118,72 +119,48 @@ def forget(path: Path) -> None:
     """Removes a file or folder from this node, and from the bucket."""
     remove_local(path)
     if used():
-        remove(name(path))
+        remove(path)
 
 
-def read(name: str) -> bytes | None:
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all below it, from the bucket, if it is there."""
+    found = files().get_file_info(name(path)).type
+    if found is fs.FileType.Directory:
+        files().delete_dir(name(path))
+    elif found is fs.FileType.File:
+        files().delete_file(name(path))
+
+
+def read(path: Path) -> bytes | None:
     """Returns the content of a small file that all nodes see; None if there is none."""
     try:
-        with _files().open_input_stream(name) as stream:
+        if not used():
+            return path.read_bytes()
+        with files().open_input_stream(name(path)) as stream:
             return stream.read()
     except FileNotFoundError:
         return None
 
 
-def write(name: str, content: bytes) -> None:
-    """Writes a small file that all nodes see."""
-    _files().create_dir(name.rpartition("/")[0])
-    with _files().open_output_stream(name) as stream:
-        stream.write(content)
+def size(folder: Path) -> int:
+    """Returns the bytes of all files below a folder of the bucket; 0 if there are none."""
+    return sum(size for size, _ in stamps(name(folder), files()).values())
 
 
-def put(path: Path, name: str) -> None:
-    """Copies a file, or a folder with all below it, to a name."""
-    _files().create_dir(name if path.is_dir() else name.rpartition("/")[0])
-    copy_files(str(path), name, destination_filesystem=_files(), use_threads=False)
+def names(folder: Path) -> set[str]:
+    """Returns the names directly below a folder of the bucket."""
+    return {below.partition("/")[0] for below in stamps(name(folder), files())}
 
 
-def fetch(name: str, path: Path) -> None:
-    """Copies the files of a name, if there are any, to a path where nothing is yet."""
-    found = _files().get_file_info(name).type
-    if found is FileType.Directory:
-        path.mkdir()
-    if found is not FileType.NotFound:
-        copy_files(name, str(path), source_filesystem=_files())
-
-
-def remove(name: str) -> None:
-    """Removes a name, with all below it, if it is there."""
-    found = _files().get_file_info(name).type
-    if found is FileType.Directory:
-        _files().delete_dir(name)
-    elif found is FileType.File:
-        _files().delete_file(name)
-
-
-def size(name: str) -> int:
-    """Returns the bytes of all files below a name; 0 if there are none."""
-    return sum(inner.size for inner in _below(name) if inner.is_file)
-
-
-def names(name: str) -> list[str]:
-    """Returns the names directly below a name."""
-    return sorted({PurePosixPath(i.path).relative_to(name).parts[0] for i in _below(name)})
-
-
-def _below(name: str) -> list[FileInfo]:
-    return _files().get_file_info(FileSelector(name, allow_not_found=True, recursive=True))
-
-
-def _files() -> SubTreeFileSystem:
-    """Returns the files that all nodes see: those of the bucket, or of the store."""
-    return _opened(url()) if used() else SubTreeFileSystem(str(home()), LocalFileSystem())
+def files() -> fs.SubTreeFileSystem:
+    """Returns the bucket's folder as a file system, for the names that paths have there."""
+    return _opened(url())
 
 
 @cache
-def _opened(place: str) -> SubTreeFileSystem:
+def _opened(place: str) -> fs.SubTreeFileSystem:
     try:
-        files, root = FileSystem.from_uri(place)
+        opened, root = fs.FileSystem.from_uri(place)
     except pa.ArrowInvalid:
         raise _refused(without_password(place)) from None
-    return SubTreeFileSystem(root, files)
+    return fs.SubTreeFileSystem(root, opened)

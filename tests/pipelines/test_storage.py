@@ -1,6 +1,7 @@
 """Stores of nodes that share no disk: what one made another finds, by a folder and by buckets."""
 
 import re
+import uuid
 
 import pytest
 
@@ -55,6 +56,12 @@ def folder(home, **texts):
     return made
 
 
+def write(path, content):
+    """Writes a file into the bucket alone."""
+    with remote.files().open_output_stream(remote.name(path)) as stream:
+        stream.write(content)
+
+
 @pytest.fixture
 def made(node):
     return store.commit("stage", "key", folder(node("one"), a="a", b="bb"), run_id="run")
@@ -103,7 +110,8 @@ def test_a_copy_that_did_not_change_is_not_read(node, made, monkeypatch):
 
 def test_verify_reads_the_bucket_too(node, made, ebflow):
     assert ebflow("store", "verify").code == 0
-    remote.put(store.artefact("stage", "key") / "a", f"artefacts/stage/key/{made.digest}/b")
+    final = store.artefact("stage", "key")
+    remote.upload(final / "a", final / made.digest / "b")
     ended = ebflow("store", "verify")
     assert ended.code == 1 and ended.out[0] == store.location(store.artefact("stage", "key"))
 
@@ -136,12 +144,12 @@ def test_what_is_made_again_replaces_the_copies(node, made):
 
 @pytest.mark.parametrize("change", ["gone", "shorter", "all gone"])
 def test_an_artefact_that_lost_files_has_no_record(change, node, made):
-    content = f"artefacts/stage/key/{made.digest}"
+    content = store.artefact("stage", "key") / made.digest
     match change:
         case "gone":
-            remote.remove(f"{content}/a")
+            remote.remove(content / "a")
         case "shorter":
-            remote.write(f"{content}/b", b"b")
+            write(content / "b", b"b")
         case _:
             remote.remove(content)
     assert store.find("stage", "key") is None
@@ -149,9 +157,9 @@ def test_an_artefact_that_lost_files_has_no_record(change, node, made):
 
 @pytest.mark.parametrize("change", ["changed", "all gone"])
 def test_what_is_damaged_is_one_line_and_made_again(change, node, made):
-    content = f"artefacts/stage/key/{made.digest}"
+    content = store.artefact("stage", "key") / made.digest
     if change == "changed":
-        remote.write(f"{content}/b", b"BB")
+        write(content / "b", b"BB")
     else:
         remote.remove(content)
     home = node("two")
@@ -163,16 +171,16 @@ def test_what_is_damaged_is_one_line_and_made_again(change, node, made):
 
 def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
     """Who copies sees the old content go; the new record is not taken for a damaged one."""
-    fetch = remote.fetch
+    download = remote.download
 
-    def late(name, path):
+    def late(path, source):
         store.commit("stage", "key", folder(node("one"), a="c"), run_id="later")
         node("two")
-        fetch("artefacts/stage/key", path)
+        download(path, store.artefact("stage", "key"))
 
     node("two")
     with monkeypatch.context() as patch:
-        patch.setattr(remote, "fetch", late)
+        patch.setattr(remote, "download", late)
         with pytest.raises(OSError, match="was recomputed while it was copied"):
             store.ensure_local(store.artefact("stage", "key"))
     assert store.find("stage", "key").run_id == "later"
@@ -181,13 +189,13 @@ def test_what_is_made_again_meanwhile_stays(node, made, monkeypatch):
 
 def cut(monkeypatch):
     """Lets the storage take the first of what comes, and then no more."""
-    put = remote.put
+    upload = remote.upload
 
-    def half(path, name):
-        put(path, name)
+    def half(path, to):
+        upload(path, to)
         raise OSError("no more")
 
-    monkeypatch.setattr(remote, "put", half)
+    monkeypatch.setattr(remote, "upload", half)
 
 
 def test_an_artefact_is_recorded_after_it_is_there(node, made, monkeypatch):
@@ -261,7 +269,7 @@ def test_what_is_forgotten_is_gone_everywhere(node):
     (work / "state").write_text("1")
     store.upload(work)
     store.forget(work)
-    assert not work.exists() and remote.size("work/train/key") == 0
+    assert not work.exists() and remote.size(work) == 0
     store.forget(work)
 
 
@@ -274,14 +282,32 @@ def test_nodes_know_their_store(node, monkeypatch, tmp_path):
     with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .* on node"):
         store.require_same_store("0" * 32)
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/elsewhere")
-    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found no store at .*elsewhere on node"):
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .*elsewhere on"):
         store.require_same_store(identity)
+
+
+def test_drivers_that_start_at_once_in_a_new_bucket_know_one_store(node, monkeypatch):
+    """The second starts while the first creates what identifies the store, if it creates it."""
+    uuid4, identities = uuid.uuid4, []
+
+    def late():
+        monkeypatch.setattr(uuid, "uuid4", uuid4)
+        node("two")
+        identities.append(store.identity())
+        node("one")
+        return uuid4()
+
+    node("one")
+    monkeypatch.setattr(uuid, "uuid4", late)
+    identities.append(store.identity())
+    node("three")
+    assert {*identities, store.identity()} == {identities[0]}
 
 
 def test_a_storage_that_answers_is_left_alone(node, tmp_path):
     node("one")
     remote.check()
-    assert remote.names("") == [] and not (tmp_path / "shared").exists()
+    assert remote.names(store.home()) == set() and not (tmp_path / "shared").exists()
 
 
 WRONG = {
