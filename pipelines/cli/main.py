@@ -40,7 +40,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),
     "runs": ("pipelines.cli.runs:runs", "list all runs in the terminal"),
-    "ui": ("pipelines.cli.runs:ui", "show all runs in MLflow"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
     "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),

@@ -3,17 +3,15 @@
 A caller may also do something else with the run, as ``ebflow submit`` does.
 """
 
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from ebflow.errors import BadInput
-from pipelines.cli.options import RecipeOptions, RunOptions, Typed, typed
+from pipelines.cli.options import RecipeOptions, RunOptions, typed
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import checked, dump, merge, overlaid, read
 from pipelines.errors import StageFailed
@@ -26,53 +24,23 @@ if TYPE_CHECKING:
 CarryOut = Callable[["Run", RunOptions, str], Mapping[str, Any]]
 """Carries out a run, given its options and a line about it, as :func:`execute` does."""
 
-MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9_-]{1,255}", re.IGNORECASE)
-"""Names of registered models and of their versions."""
+ABOUT = """Trains, evaluates and tracks an energy-based flow on a data set.
 
-
-@dataclass(frozen=True, kw_only=True)
-class DensityOptions(RecipeOptions[Typed]):
-    """Trains, evaluates and tracks an energy-based flow on a data set.
-
-    Options go over the configuration file, which goes over the recipe. Another objective or
-    architecture than theirs starts from its own defaults.
-    """
-
-    register: str | None = None
-    """register the trained flow as a model of this name in MLflow"""
-    alias: str | None = None
-    """alias of the registered version, such as champion"""
+Options go over the configuration file, which goes over the recipe. Another objective or
+architecture than theirs starts from its own defaults.
+"""
 
 
 def density(words: Sequence[str], carry_out: "CarryOut | None" = None) -> int:
     """Runs the density pipeline."""
-    kind = DensityOptions[typed(recipes.digits())]
-    options = tyro.cli(kind, prog="ebflow run density", args=words)
-    check_names(options.register, options.alias)
+    kind = RecipeOptions[typed(recipes.digits())]
+    options = tyro.cli(kind, prog="ebflow run density", description=ABOUT, args=words)
     config, recipe = from_recipe(options)
     from pipelines.density.graph import DENSITY
 
     words, line = ("run", "density", *words), f"recipe {recipe} (--recipe chooses another)"
-    summary = start(DENSITY, config, options, words, line, carry_out, recipe)
-    if summary and options.register:
-        from pipelines.tracking.models import register
-
-        name = register(summary["mlflow_run_id"], options.register, options.alias)
-        terminal().print(f"registered    {name}", soft_wrap=True)
+    start(DENSITY, config, options, words, line, carry_out, recipe)
     return 0
-
-
-def check_names(model: str | None, alias: str | None) -> None:
-    """Raises BadInput unless MLflow takes the names, and an alias has a model."""
-    if alias is not None and model is None:
-        raise BadInput(option="--alias", found=f"{alias!r} without --register", expected="both")
-    for option, name, pattern, expected in (
-        ("--register", model, MODEL, "letters, digits, '.', '_' and '-'"),
-        ("--alias", alias, ALIAS, "letters, digits, '_' and '-', not latest or a version as v1"),
-    ):
-        if name is not None and not pattern.fullmatch(name):
-            raise BadInput(option=option, found=repr(name), expected=expected)
 
 
 def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401

@@ -1,9 +1,8 @@
-"""``ebflow runs|ui|store verify``: the runs that MLflow has, and the artefacts of the store."""
+"""``ebflow runs|store verify``: the runs that MLflow has, and the artefacts of the store."""
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,6 +16,11 @@ from pipelines.tracking import backend
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
+
+GREATEST = re.compile(r"(gain|per_s|accuracy)$")
+"""Metrics whose greatest value is the best; of all others it is the least."""
 
 SHOWN = ("test/nll", "test/bpd")
 ID_LENGTH = 6
@@ -32,29 +36,50 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
     """
     if limit < 1:
         raise BadInput(option="--limit", found=limit, expected="at least 1")
-    from pipelines.tracking import history
-
+    direction = "DESC" if best_by and GREATEST.search(best_by) else "ASC"
+    order = [f"metrics.`{best_by}` {direction}"] if best_by else None
     with backend.mlflow_errors():
-        listed = history.newest(history.opened(), limit=limit, metric=best_by)
-    terminal().print(_table(listed, best_by))
+        client = backend.client()
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        listed = client.search_runs(experiments, NO_PARENT, max_results=limit, order_by=order)
+    if not listed:
+        raise BadInput(file=without_password(backend.uri()), found="no runs")
+    if best_by:
+        listed = _measured(listed, best_by)
+    terminal().print(_table(listed, dict.fromkeys(filter(None, (best_by, *SHOWN)))))
 
 
-def ui(port: int = 5000) -> None:
-    """Serves MLflow on this machine (127.0.0.1) until Ctrl-C.
+def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":
+    """Returns the runs that have a metric; raises BadInput if none has."""
+    measured = [run for run in runs if metric in run.data.metrics]
+    if not measured:
+        names = sorted({name for run in runs for name in run.data.metrics})
+        expected = f"a metric of these runs: {', '.join(names) or 'they have none'}"
+        raise BadInput(option="--best-by", found=repr(metric), expected=expected)
+    return measured
 
-    Arguments:
-        port: port, 1 … 65535
-    """
-    backend.check_port(port)
-    from pipelines.tracking import history
 
-    if (uri := backend.uri()) != backend.store_uri():
-        print(f"runs are tracked at MLFLOW_TRACKING_URI = {without_password(uri)}: look there")
-        return
-    history.opened()
-    print(f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    backend.serve(port, cache / "ebflow" / "ui.log")  # the store may be read-only
+def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("started", min_width=11)
+    for name in ("run", "data", "objective"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table.add_column("status", min_width=8)
+    for name in metrics:
+        table.add_column(name, justify="right", min_width=max(7, len(name)))
+    table.add_column("id", min_width=ID_LENGTH)
+    for run in runs:
+        info, tags, values = run.info, run.data.tags, run.data.metrics
+        table.add_row(
+            f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
+            tags.get("ebflow.name", info.run_name),
+            tags.get("ebflow.data", ""),
+            tags.get("ebflow.objective", tags.get("ebflow.experiment", "")),
+            info.status.lower(),
+            *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
+            info.run_id[:ID_LENGTH],
+        )
+    return table
 
 
 def verify() -> int:
@@ -69,29 +94,3 @@ def verify() -> int:
     where = store.location(store.home())
     console.print(f"{len(found)} corrupt artefacts in {where}", soft_wrap=True)
     return 1 if found else 0
-
-
-def _table(runs: "Sequence[Run]", best_by: str | None) -> Table:
-    from pipelines.tracking.history import label
-
-    metrics = tuple(dict.fromkeys(filter(None, (best_by, *SHOWN))))
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("started", min_width=11)
-    for name in ("run", "data", "objective"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    table.add_column("status", min_width=8)
-    for name in metrics:
-        table.add_column(name, justify="right", min_width=max(7, len(name)))
-    table.add_column("id", min_width=ID_LENGTH)
-    for run in runs:
-        info, tags, values = run.info, run.data.tags, run.data.metrics
-        table.add_row(
-            f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
-            label(run),
-            tags.get("ebflow.data", ""),
-            tags.get("ebflow.objective", tags.get("ebflow.experiment", "")),
-            info.status.lower(),
-            *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
-            info.run_id[:ID_LENGTH],
-        )
-    return table

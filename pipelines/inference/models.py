@@ -89,11 +89,9 @@ def _downloaded(name: str, folder: str) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from pipelines.tracking import history
-    from pipelines.tracking.backend import default_store, is_permanent, mlflow_errors, uri
+    from pipelines.tracking.backend import client, default_store, is_permanent, mlflow_errors
 
-    history.opened()
-    with mlflow_errors(), default_store(uri()):
+    with mlflow_errors(), default_store(client().tracking_uri):
         try:
             return Path(mlflow.artifacts.download_artifacts(name, dst_path=folder))
         except MlflowException as error:
@@ -103,5 +101,5 @@ def _downloaded(name: str, folder: str) -> Path:
                 option="MODEL",
                 found=name,
                 expected=f"a registered model: {' '.join(str(error).split())[:200]}",
-                hint="ebflow run density --register NAME --alias ALIAS makes one",
+                hint="Register one by mlflow.register_model('runs:/ID/RUN', 'NAME')",
             ) from None

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipelines.cluster.environment import cpus
 from pipelines.reporting.terminal import table
+from pipelines.tracking.backend import pages
 from pipelines.tracking.provenance import code
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def show(console: Console, summary: Summary) -> None:
     stages = ", ".join(f"{stage} {state}" for stage, state in summary["stages"].items())
     warnings = {f"warning {k}": text for k, text in enumerate(summary["warnings"], 1)}
     lines = {**warnings, **summary["facts"], "stages": stages, **summary["files"]}
-    lines["to look"] = "ebflow ui"
+    lines["to look"] = pages()
     width = max(map(len, lines))
     for name, text in lines.items():
         console.print(f"{name:<{width}} {text}", soft_wrap=True)

@@ -4,12 +4,9 @@ Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under `
 """
 
 import os
-import signal
-import socket
-import subprocess
-import sys
+import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +17,7 @@ from pipelines.errors import StageFailed, root, without_login
 from pipelines.store.files import is_url, without_password
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -97,40 +95,23 @@ def default_store(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(before)
 
 
-def serve(port: int, log_file: Path) -> None:
-    """Serves the embedded MLflow on loopback until Ctrl-C; its output goes to the file.
+def client() -> "MlflowClient":
+    """Returns the client of the store in use; creates no store.
 
     Raises:
-        StageFailed: If the server ends by itself.
+        BadInput: If there is none yet.
     """
-    words = ["server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--backend-store-uri", store_uri()]
-    words += ["--artifacts-destination", str(store.home() / "mlartifacts")]
-    # MLflow starts uvicorn by its bare name, which lies beside this interpreter.
-    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    command, environment = [sys.executable, "-m", "mlflow", *words], {**os.environ, "PATH": places}
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("ab") as file:
-        server = subprocess.Popen(
-            command, stdout=file, stderr=file, start_new_session=True, env=environment
+    from mlflow import MlflowClient
+
+    if uri() == store_uri() and not database().exists():
+        raise BadInput(
+            file=store.home(), found="no runs", expected="those of `ebflow run density`"
         )
-    try:
-        code = server.wait()
-        raise StageFailed(f"MLflow's server ended with code {code}: see {log_file}")
-    except KeyboardInterrupt:
-        pass
-    finally:  # its children would survive a signal to it alone
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+    return MlflowClient(uri())
 
 
-def check_port(port: int) -> None:
-    """Raises BadInput unless a server of this machine can have the port."""
-    if not 1 <= port <= 65535:
-        raise BadInput(option="--port", found=port, expected="1 … 65535")
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
-        found = f"{port}, which is taken ({os.strerror(error.errno)})"
-        raise BadInput(option="--port", found=found) from None
+def pages() -> str:
+    """Returns the address of MLflow's pages, or the command that serves them."""
+    if uri() == store_uri():
+        return f"mlflow ui --backend-store-uri {shlex.quote(store_uri())}"
+    return without_password(uri())

@@ -1,4 +1,4 @@
-"""A checkpoint as an MLflow model, and its registration; ``model.py`` is the model's code."""
+"""A checkpoint as an MLflow model; ``model.py`` is the model's code."""
 
 import re
 from importlib.metadata import version
@@ -8,14 +8,12 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 import ebflow
-from pipelines.tracking.backend import EXISTS, default_store, mlflow_errors, uri
+from pipelines.tracking.backend import default_store
 from pipelines.tracking.run import StageRun
 
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
@@ -73,34 +71,3 @@ def _kind(column: pd.Series) -> DataType | Array:
     if column.dtype.kind == "O" and not isinstance(column[0], str):
         return Array(TYPES.get(column[0].dtype.kind, DataType.double))
     return TYPES.get(column.dtype.kind, DataType.double)
-
-
-def register(run_id: str, name: str, alias: str | None) -> str:
-    """Registers the model of a run as a version of ``name``, unless it is one already.
-
-    Arguments:
-        run_id: The run of a pipeline.
-        name: Name of the registered model, which is created if it does not exist.
-        alias: Alias of this version, or None.
-
-    Returns:
-        The version and the URI by which MLflow loads it.
-    """
-    client = MlflowClient(uri())
-    with mlflow_errors(), default_store(client.tracking_uri):
-        try:
-            client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != EXISTS:
-                raise
-        versions = client.search_model_versions(f"name = '{name}'")
-        number = next((v.version for v in versions if v.run_id == run_id), None)
-        if number is None:
-            model = client.get_run(run_id).outputs.model_outputs[0].model_id
-            number = client.create_model_version(
-                name, f"models:/{model}", run_id, model_id=model, await_creation_for=None
-            ).version
-        if alias is not None:
-            client.set_registered_model_alias(name, alias, number)
-    place = f"{name}/{number}" if alias is None else f"{name}@{alias}"
-    return f"{name}, version {number}: models:/{place}"

@@ -218,7 +218,7 @@ def test_where_nothing_can_be_written(home, ebflow, monkeypatch, words):
 @pytest.mark.parametrize(
     "place", ["garbage", "localhost:5000", "runs/mlflow", "http://[::1", "http://h:port"]
 )
-@pytest.mark.parametrize("words", ["run density", "submit density --dry-run", "runs", "ui"])
+@pytest.mark.parametrize("words", ["run density", "submit density --dry-run", "runs"])
 def test_a_tracking_server_is_a_url(home, ebflow, monkeypatch, place, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
     line = f"MLFLOW_TRACKING_URI: found {place}, expected the URL of an MLflow server, as http://"
@@ -265,14 +265,6 @@ def test_truncated_file(home, ebflow, tmp_path, tabular_file):
     path = tmp_path / "bad.parquet"
     path.write_bytes(tabular_file.read_bytes()[:-100])
     refused(ebflow("run", "density", "--data.source", path), "bad.parquet", home)
-
-
-def test_bad_port(home, ebflow):
-    refused(ebflow("ui", "--port", "0"), "--port: found 0, expected 1 … 65535", home)
-
-
-def test_ui_without_runs(home, ebflow):
-    refused(ebflow("ui"), "found no runs, expected those of `ebflow run density`", home)
 
 
 @pytest.mark.parametrize("words", [["--train.lr", "-1"], ["--data.source", "none.parquet"]])

@@ -1,37 +1,27 @@
-"""Help, lists, and MLflow served on loopback."""
+"""Help and lists."""
 
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from importlib.metadata import version
 
-import psutil
 import pytest
 
 from pipelines.config.recipes import RECIPES
 from pipelines.data.files import FORMATS
-from pipelines.tracking.tracker import connect
-
-from .conftest import Store
-from .nodes import free_port
 
 
 def test_help_lists_the_commands(ebflow):
     for words in ([], ["--help"], ["-h"], ["help"]):
         result = ebflow(*words)
         assert result.code == 0
-        for command in ("run density", "ui", "data list", "export"):
+        for command in ("run density", "runs", "data list", "export"):
             assert f"ebflow {command}" in result.text
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run density", "runs", "ui", "data list", "data fetch", "export"],
+    ["run density", "runs", "data list", "data fetch", "export"],
 )
 def test_every_command_has_help(command, ebflow):
     result = ebflow(*command.split(), "--help")
@@ -105,7 +95,7 @@ def without(module, *words):
     [
         ("tyro", "run density"),
         ("pydantic", "runs"),
-        ("mlflow", "ui"),
+        ("mlflow", "runs"),
         ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
     ],
 )
@@ -137,81 +127,3 @@ def test_a_dry_run_on_nothing_writes_nothing(home, ebflow):
     result = ebflow("run", "density", "--dry-run")
     assert result.code == 0 and result.text.count(" run\n") == 5
     assert not home.exists()
-
-
-def test_a_taken_port_is_one_line(digits, ebflow, monkeypatch):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        result = ebflow("ui", "--port", port)
-    assert result.code == 2
-    assert result.err == [f"ebflow: --port: found {port}, which is taken (Address already in use)"]
-
-
-@pytest.mark.slow
-def test_mlflow_is_served_on_loopback_until_ctrl_c(digits):
-    port = free_port()
-    process = digits.start("ui", "--port", port)
-    page = fetch(f"http://127.0.0.1:{port}/")
-    assert "<title>MLflow</title>" in page
-    body = b'{"experiment_ids": ["1"], "filter": "tags.`ebflow.role` = \'pipeline\'"}'
-    found = fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/search", body)
-    assert digits.summary()["mlflow_run_id"] in found
-    children = psutil.Process(process.pid).children(recursive=True)
-    addresses = {
-        connection.laddr.ip
-        for child in children
-        for connection in child.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert addresses == {"127.0.0.1"}
-    assert refused(f"http://127.0.0.1:{port}/", "elsewhere.example") == 403
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (0, "")
-    assert out == f"MLflow at http://127.0.0.1:{port} (Ctrl-C ends it)\n"
-    assert not psutil.wait_procs(children, timeout=10)[1]
-
-
-@pytest.fixture
-def read_only(tracking_home, monkeypatch):
-    """A store in which one may not write."""
-    connect("density", "key")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tracking_home.parent / "cache"))
-    for options in (("--bind", tracking_home), ("--options", "remount,bind,ro")):
-        made = subprocess.run(["mount", *options, tracking_home], capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"this machine lets no test mount a file system: {made.stderr.strip()}")
-    yield Store(tracking_home.parent)
-    subprocess.run(["umount", "--lazy", tracking_home], check=True)
-
-
-@pytest.mark.slow
-def test_a_store_that_is_read_only_is_served(read_only):
-    port = free_port()
-    process = read_only.start("ui", "--port", port)
-    found = fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (0, "")
-    assert '"name": "Default"' in found and out.startswith(f"MLflow at http://127.0.0.1:{port}")
-
-
-def refused(url, host):
-    """Returns the status of a page that is asked for in the name of another host."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(urllib.request.Request(url, headers={"Host": host}))
-    return caught.value.code
-
-
-def fetch(url, body=None):
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            return urllib.request.urlopen(request).read().decode()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)

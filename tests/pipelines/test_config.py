@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
-from pipelines.cli.options import typed
-from pipelines.cli.run import DensityOptions, from_recipe
+from pipelines.cli.options import RecipeOptions, typed
+from pipelines.cli.run import from_recipe
 from pipelines.config import (
     ClusterConfig,
     DataConfig,
@@ -38,7 +38,7 @@ from pipelines.training.rivals import RIVALS
 
 def parsed(*words):
     """Returns the configuration that options of `ebflow run density` make, and its recipe."""
-    kind = DensityOptions[typed(recipes.digits())]
+    kind = RecipeOptions[typed(recipes.digits())]
     return from_recipe(tyro.cli(kind, args=[str(word) for word in words]))
 
 

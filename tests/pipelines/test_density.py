@@ -53,7 +53,7 @@ def test_the_table_and_where_all_lies_is_printed(digits):
     assert statuses(digits.printed) == dict.fromkeys(STAGES, "ran")
     for key in ("test/nll", "test/nll_se", "baseline/gaussian_nll", "baseline/mixture_nll"):
         assert f"{summary[key]:.2f}" in digits.printed
-    for text in (summary["checkpoint"], summary["report"], "steps/s", "ebflow ui"):
+    for text in (summary["checkpoint"], summary["report"], "steps/s", "mlflow ui"):
         assert text in digits.printed
 
 

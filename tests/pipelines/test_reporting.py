@@ -10,6 +10,7 @@ from pipelines.reporting.renderers import markdown, show
 from pipelines.reporting.result import Result, Table, plots
 from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import table, terminal
+from pipelines.tracking.backend import pages
 
 
 class Run:
@@ -75,7 +76,7 @@ def test_a_result_on_a_terminal():
         "stages      train ran, report cached",
         "best        b",
         "report      r",
-        "to look     ebflow ui",
+        f"to look     {pages()}",
     ]
 
 

@@ -7,8 +7,6 @@ import json
 import pickle
 import shutil
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,6 @@ from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
 
 from .conftest import QUICK, Store
-from .nodes import free_port
 from .seals import sealed
 
 SECRET = "hunter2-of-the-test"
@@ -213,7 +210,7 @@ def test_a_url_is_no_source_and_its_secrets_are_not_shown(home, ebflow):
 @pytest.mark.parametrize("place", ["s3://bucket/store", f"gs://me:{SECRET}@bucket/store"])
 def test_a_url_is_no_store(place, home, ebflow, monkeypatch):
     monkeypatch.setenv("EBFLOW_HOME", place)
-    for words in (("run", "density"), ("ui",)):
+    for words in (("run", "density"), ("runs",)):
         result = ebflow(*words)
         assert "bucket/store, expected a folder. A bucket is named by" in result.refusal
         assert SECRET not in result.refusal
@@ -262,29 +259,3 @@ def test_a_planted_secret_is_nowhere_after_a_run(server, tmp_path):
     for secret in (SECRET, settings["RAY_AUTH_TOKEN"]):
         assert not [path for path in files if secret.encode() in path.read_bytes()]
         assert not [text for text in printed if secret.encode() in text]
-
-
-@pytest.mark.slow
-def test_the_page_of_runs_answers_to_this_machine_alone(digits):
-    """A page elsewhere whose name is made to resolve to 127.0.0.1 gets no answer."""
-    port = free_port()
-    process = digits.start("ui", "--port", port)
-    try:
-        assert answer(port, f"127.0.0.1:{port}") == 200
-        assert answer(port, "elsewhere.example") == 403
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-
-
-def answer(port, host):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": host})
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            return urllib.request.urlopen(request, timeout=20).status
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            time.sleep(0.3)
-    raise TimeoutError("no answer")

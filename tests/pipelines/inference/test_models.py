@@ -2,12 +2,14 @@
 
 import shutil
 
+import mlflow
 import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
 from pipelines.inference.models import load
-from pipelines.tracking.models import log_model, register
+from pipelines.tracking.backend import default_store
+from pipelines.tracking.models import log_model
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 
@@ -19,8 +21,10 @@ def registered(tracking_home, model):
     """The flow of people as version 1 of a model with an alias."""
     tracker = connect("tests", "key")
     run = StageRun(tracker.client, tracker.start("run", {}))
-    log_model(run, model / "checkpoint", examples_of(load(str(model))))
-    register(run.id, "people", "champion")
+    uri = log_model(run, model / "checkpoint", examples_of(load(str(model))))
+    with default_store(tracker.client.tracking_uri):
+        mlflow.register_model(uri, "people")
+    tracker.client.set_registered_model_alias("people", "champion", "1")
     return "models:/people@champion"
 
 
