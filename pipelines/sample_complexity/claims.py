@@ -29,7 +29,7 @@ from pipelines.reporting.statistics import (
     within,
 )
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST
+from pipelines.sample_complexity.data_like import DELTA, EXACT, LEARNER, LEAST, TRUE, WIDEST
 from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
@@ -63,6 +63,9 @@ OUTCOMES = {
     "excess": "−log q",
     "far_error": "error of the mode's weight",
 }
+BY_LEVEL, OVER_LEVELS = ("by_level_l2", "by_level_d"), ("levels_l2", "levels_q")
+"""Columns of the errors in mean square and at the quantile."""
+
 FAMILY = "rank correlation over the networks of a training set, of every m and length of training"
 
 WOULD_CHANGE = (
@@ -79,9 +82,10 @@ def conclusion(
     config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
 ) -> Conclusion:
     """Returns claims and checks; the trainings of scale smoke are too short to judge them."""
-    groups = _about_images(config, rows)
-    measured = [*chain(*groups), *about_exponents(exponents), *_sampling(rows), _fresh(rows)]
-    checks = [_sampler(rows), *closed_forms(exponents)]
+    images = where(rows, panel="truths")
+    groups = about_images(config, images)
+    measured = [*chain(*groups), *about_exponents(exponents), _fresh(rows)]
+    checks = [_sampler(where(images, eta=0.0)), *closed_forms(exponents)]
     if config.scale == "smoke":
         measured = [(question, None) for question, _ in measured]
         checks = [replace(check, passed=None) for check in checks]
@@ -97,10 +101,10 @@ def _sentence(claim: Claim) -> str:
 
 
 def _mean(
+    values: np.ndarray,
+    expected: Region,
     claim: str,
     quantity: str,
-    expected: Region,
-    values: np.ndarray,
     figure: str | None,
     note: str = "mean over training sets",
 ) -> Measured:
@@ -108,21 +112,20 @@ def _mean(
     return Question(claim, quantity, expected, figure=figure, note=note), student(values)
 
 
-def learned(rows: pd.DataFrame, eta: float) -> pd.DataFrame:
-    """Returns the rows of networks, with an added mode of this weight; 0: without."""
-    return where(rows, learner=LEARNER, eta=eta)
-
-
-def _about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
+def about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
     """Returns three groups of claims; the first two of each group are the findings."""
     etas = config.distribution.etas
-    rows = where(rows, panel="truths")
     plain, *rare = (learned(rows, eta) for eta in (0.0, *etas))
     apart, orders = list(_alike(trained(plain))), list(_predicted(plain))
     if etas:
         apart = [*_parted(config, plain, rare), *apart]
         orders = [*_ordered(config, rare[-1]), *orders]
     return [apart, orders, list(_memorized(plain))]
+
+
+def learned(rows: pd.DataFrame, eta: float) -> pd.DataFrame:
+    """Returns the rows of networks, with an added mode of this weight; 0: without."""
+    return where(rows, learner=LEARNER, eta=eta)
 
 
 def _parted(
@@ -133,18 +136,19 @@ def _parted(
     quantity = "rise of mean square over that of the quantile error, as a logarithm"
     note = "against networks of the distribution without it, paired by training set"
     yield _mean(
+        rise(plain, rare[-1], sizes[-1])[:, place], above(SAME),
         f"At σ = {PARTING:g} a mode of weight η = {etas[-1]:g} raises mean square more than the "
-        f"quantile, m = {sizes[-1]:,}", quantity, above(SAME),
-        rise(plain, rare[-1], sizes[-1])[:, place], "dose", note,
+        f"quantile, m = {sizes[-1]:,}", quantity, "dose", note,
     )  # fmt: skip
     yield _mean(
+        rise(plain, rare[-1], sizes[0], OVER_LEVELS), above(SAME),
         f"Over all levels it does so too, m = {sizes[0]:,}",
-        "the same of roots of means of squares over levels", above(SAME),
-        rise(plain, rare[-1], sizes[0], levels=False), "dose", note,
+        "the same of roots of means of squares over levels", "dose", note,
     )  # fmt: skip
     yield _mean(
+        rise(plain, rare[0], sizes[0])[:, place], below(SAME),
         f"A mode of weight η = {etas[0]:g} does not, even at σ = {PARTING:g}, m = {sizes[0]:,}",
-        quantity, below(SAME), rise(plain, rare[0], sizes[0])[:, place], "dose", note,
+        quantity, "dose", note,
     )  # fmt: skip
 
 
@@ -154,17 +158,17 @@ def parting(config: ComplexityConfig) -> int:
     return int(np.abs(levels - np.log(PARTING)).argmin())
 
 
-def rise(plain: pd.DataFrame, rare: pd.DataFrame, m: int, *, levels: bool = True) -> np.ndarray:
+def rise(
+    plain: pd.DataFrame, rare: pd.DataFrame, m: int, errors: Sequence[str] = BY_LEVEL
+) -> np.ndarray:
     """Returns by how much a mode raises mean square over the quantile, as a logarithm.
 
     Of trained networks, set by set: with shape (sets, levels), or (sets,) over all levels.
     """
-    names = ("by_level_l2", "by_level_d") if levels else ("levels_l2", "levels_q")
-    ratios = []
-    for rows in (rare, plain):
-        mean, tail = (at_size(rows, name, m) for name in names)
-        ratios.append(np.log(mean) - np.log(tail))
-    return ratios[0] - ratios[1]
+    first, second = (
+        np.subtract(*(np.log(at_size(rows, name, m)) for name in errors)) for rows in (rare, plain)
+    )
+    return first - second
 
 
 def at_size(rows: pd.DataFrame, column: str, m: int) -> np.ndarray:
@@ -199,16 +203,14 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
     """Compares the orders of both errors: if they are alike, both predict samples equally well."""
     place, eta = parting(config), config.distribution.etas[-1]
     pairs = {
-        "over all levels": [family(rows, name) for name in ("levels_l2", "levels_q")],
-        f"at σ = {PARTING:g}": [
-            family(rows, name)[..., place] for name in ("by_level_l2", "by_level_d")
-        ],
+        "over all levels": [family(rows, name) for name in OVER_LEVELS],
+        f"at σ = {PARTING:g}": [family(rows, name)[..., place] for name in BY_LEVEL],
     }
     for levels, errors in pairs.items():
         yield _mean(
+            rank_correlation(*errors), above(ALIKE, margin=SHOWS - ALIKE),
             f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
-            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY,
-            above(ALIKE, margin=SHOWS - ALIKE), rank_correlation(*errors), "families",
+            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY, "families",
         )  # fmt: skip
 
 
@@ -216,9 +218,9 @@ def _predicted(rows: pd.DataFrame) -> Iterator[Measured]:
     error = family(rows, "levels_l2")
     for outcome in ("w2", "tv", "excess"):
         yield _mean(
+            rank_correlation(family(rows, outcome), error), above(RANKS),
             f"Without it, the less the error, the less {OUTCOMES[outcome]}: ranks are "
-            f"correlated by more than {RANKS:g}", FAMILY, above(RANKS),
-            rank_correlation(family(rows, outcome), error), "families",
+            f"correlated by more than {RANKS:g}", FAMILY, "families",
             "mean over training sets; mean square over all levels",
         )  # fmt: skip
 
@@ -228,21 +230,21 @@ def _memorized(rows: pd.DataFrame) -> Iterator[Measured]:
     few, many = (where(rows, m=size) for size in (m[0], m[-1]))
     span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
     yield _mean(
+        family(few, "copied")[:, -1], above(COPIES),
         f"{m[0]:,} samples are memorized", "share of samples that are copies at the end",
-        above(COPIES), family(few, "copied")[:, -1], "memory",
-        "nearer to a training sample than all but 1 % of true samples are",
+        "memory", "nearer to a training sample than all but 1 % of true samples are",
     )  # fmt: skip
-    for name in ("levels_l2", "levels_q"):
+    for name in OVER_LEVELS:
         yield _mean(
+            np.log(_remaining(few, name)), above(SAME),
             f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
-            "its change over all levels, as a logarithm", above(SAME),
-            np.log(_remaining(few, name)), "memory", "paired by network",
+            "its change over all levels, as a logarithm", "memory", "paired by network",
         )  # fmt: skip
     yield _mean(
+        _remaining(few, "excess") - _remaining(many, "excess"), below(-SAME),
         f"Meanwhile −log q of samples falls more than that of m = {m[-1]:,}: {span}",
         "share that is left of what it is above true samples', less that of the largest m",
-        below(-SAME), _remaining(few, "excess") - _remaining(many, "excess"), "memory",
-        "paired by training set",
+        "memory", "paired by training set",
     )  # fmt: skip
 
 
@@ -252,42 +254,26 @@ def _remaining(rows: pd.DataFrame, column: str) -> np.ndarray:
     return values[:, -1] / values[:, -2]
 
 
-def _sampling(rows: pd.DataFrame) -> Iterator[Measured]:
-    networks = where(rows, panel="samplers", learner="networks")
-    mean = family(networks, "levels_l2")
-    names = {"tv": "total variation", "w2": "W2"}
-    for outcome, error in (("tv", "levels_q"), ("tv", "levels_d"), ("w2", "levels_q")):
-        distances, tail = family(networks, outcome), family(networks, error)
-        sets, count = distances.shape
-        yield _mean(
-            f"With a far mode on the line the {names[outcome]} of samples follows the "
-            f"{PREDICTORS[error]} more than mean square, by more than {RANKS:g}",
-            f"difference of {FAMILY}", above(RANKS),
-            rank_correlation(distances, tail) - rank_correlation(distances, mean), "sampling",
-            f"mean over {sets} training sets as they come, of {count} networks each",
-        )  # fmt: skip
-
-
 def _fresh(rows: pd.DataFrame) -> Measured:
     """Compares networks of equal training sets by the errors on the bulk."""
-    networks = where(rows, panel="networks", size=1).sort_values(["ratio", "seed", "m"])
-    once, fresh = (where(networks, learner=name) for name in NETWORKS)
-    gaps = np.log(once["sigma_l2_bulk"].to_numpy()) - np.log(fresh["sigma_l2_bulk"].to_numpy())
-    seeds = fresh["seed"].to_numpy()
+    networks = where(rows, panel="networks", size=1)
+    keys = ["seed", "ratio", "m"]
+    once, fresh = (
+        where(networks, learner=name).set_index(keys)["sigma_l2_bulk"].sort_index()
+        for name in NETWORKS
+    )
+    gaps = (np.log(once) - np.log(fresh)).groupby("seed").apply(lambda gaps: np.mean([*gaps]))
     return _mean(
+        gaps.to_numpy(), above(BETTER),
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
-        above(BETTER), np.array([gaps[seeds == seed].mean() for seed in np.unique(seeds)]), None,
-        "mean over all m and R/σ, paired by training set",
+        None, "mean over all m and R/σ, paired by training set",
     )  # fmt: skip
 
 
 def _sampler(rows: pd.DataFrame) -> Check:
-    rows = where(rows, panel="truths", eta=0.0)
-    exact, true = (
-        float(where(rows, learner=name)["tv"].mean()) for name in ("exact score", "true samples")
-    )
+    exact, true = (where(rows, learner=name)["tv"].mean() for name in (EXACT, TRUE))
     return Check.of(
         "The probability flow of the exact score samples the distribution fitted to images",
-        "TV of components above that of true samples", exact - true, within(0.05),
+        "TV of components above that of true samples", float(exact - true), within(0.05),
     )  # fmt: skip

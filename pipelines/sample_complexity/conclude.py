@@ -1,6 +1,6 @@
 """From the rows of all cells to the result: exponents, claims, figures and tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -10,20 +10,27 @@ import pandas as pd
 from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import rank_correlation, student
 from pipelines.sample_complexity.claims import OUTCOMES, PREDICTORS, conclusion, learned
-from pipelines.sample_complexity.config import DELTAS, INTRO, TITLE, ComplexityConfig
+from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA
 from pipelines.sample_complexity.exponents import Exponent, exponents
 from pipelines.sample_complexity.figures import figures
 from pipelines.sample_complexity.rows import family, read, where
 from pipelines.tracking.run import StageRun
 
-COUNTS = {"m": "m", "step": "steps"}
+KEYS = {"eta": "η", "learner": "learner", "m": "m", "step": "steps"}
 ERRORS = {
     "sigma_l2": "σ L2",
-    "quantile": "σ Dᵟ",
+    f"sigma_d_{DELTA:g}": "σ Dᵟ",
     "levels_l2": "σ L2, levels",
     "levels_q": "σ Dᵟ, levels",
     "levels_d": "largest σ Dᵟ, δ/N",
+}
+DISTANCES = {
+    "copied": "copies",
+    "excess": "−log q, excess",
+    "tv": "TV of components",
+    "w2": "sliced W2",
+    "far_error": "error of the mode's weight",
 }
 """Headings of columns."""
 
@@ -32,78 +39,47 @@ def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: 
     """Writes ``results.parquet``, with the rows of all cells, and the result."""
     rows = read([folder for cell in cells for folder in cell])
     rows.to_parquet(run.output / "results.parquet")
-    slopes = exponents(config, rows)
+    slopes, of_images = exponents(config, rows), where(rows, panel="truths")
     Result(
         title=TITLE,
         intro=INTRO,
         conclusion=conclusion(config, slopes, rows),
-        sections=[*plots(figures(config, slopes, rows)), *tables(config, slopes, rows)],
+        sections=[
+            *plots(figures(config, slopes, rows)),
+            images(of_images),
+            Table(
+                "Which error predicts which distance",
+                ("mode, distance", *PREDICTORS.values()),
+                list(_correlations(config, of_images)),
+                "Spearman's rank correlation, over the networks of a training set, of every m and "
+                "length of training; mean over training sets with 95 % intervals. Errors over all "
+                "levels of the sampler.",
+            ),
+            Table(
+                "Exponents",
+                ("learner", "quantity", "against", "exponent", "m* at each point"),
+                list(map(_exponent, slopes)),
+                "If the error does not cross ε on the grid of m, there is no point.",
+            ),
+        ],
         metrics={"study/cells": len(cells)},
         values={"exponents": [one.summary for one in slopes], "seeds": {"study": config.seed}},
     ).save(config, run)
 
 
-def tables(
-    config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
-) -> list[Table]:
-    """Returns the tables beside the claims."""
-    return [
-        _images(where(rows, panel="truths")),
-        Table(
-            "Which error predicts which distance",
-            ("mode, distance", *PREDICTORS.values()),
-            list(_correlations(config, rows)),
-            "Spearman's rank correlation, over the networks of a training set, of every m and "
-            "length of training; mean over training sets with 95 % intervals. Errors over all "
-            "levels of the sampler.",
-        ),
-        Table(
-            "Exponents",
-            ("learner", "quantity", "against", "exponent", "m* at each point"),
-            list(map(_exponent, exponents)),
-            "If the error does not cross ε on the grid of m, there is no point.",
-        ),
-        _samplers(where(rows, panel="samplers")),
-    ]
-
-
-def _images(rows: pd.DataFrame) -> Table:
-    rows = rows.assign(quantile=rows[f"sigma_d_{DELTA:g}"])
-    rows[[*ERRORS]] = rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0)
-    return _means(
+def images(rows: pd.DataFrame) -> Table:
+    """Returns the means over training sets."""
+    columns = {"n_far": "samples of the mode", **ERRORS, **DISTANCES}
+    scaled = rows.assign(**rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0))
+    means = scaled.groupby([*KEYS], dropna=False)[[*columns]].mean().reset_index()
+    return Table(
         "A distribution fitted to images",
-        rows,
-        {"eta": "η", "learner": "learner", **COUNTS},
-        {"n_far": "samples of the mode", **ERRORS, "copied": "copies", "excess": "−log q, excess",
-         "tv": "TV of components", "w2": "sliced W2", "far_error": "error of the mode's weight"},
+        (*KEYS.values(), *columns.values()),
+        [tuple(map(_text, line)) for line in means.itertuples(index=False)],
         "Means over training sets; errors over √D, noise in units of a feature's standard "
         "deviation; excess in nats over the mean of true samples. Copies are nearer to a training "
         "sample than all but 1 % of true samples.",
-    )  # fmt: skip
-
-
-def _samplers(rows: pd.DataFrame) -> Table:
-    return _means(
-        "Samplers",
-        rows.assign(quantile=rows[f"sigma_d_{DELTAS[-1]:g}"]),
-        {"learner": "scores", **COUNTS},
-        {**ERRORS, "tv": "TV", "w2": "W2", "far_mass_error": "error of the far mass"},
-        "Means over training sets, on the line, by the reverse SDE; the far mass is "
-        f"{rows['eta'].iloc[0]:.3g}.",
     )
-
-
-def _means(
-    title: str,
-    rows: pd.DataFrame,
-    keys: Mapping[str, str],
-    columns: Mapping[str, str],
-    note: str,
-) -> Table:
-    """Returns the means of columns, group by group; both have headings."""
-    means = rows.groupby([*keys], dropna=False)[[*columns]].mean().reset_index()
-    lines = [tuple(map(_text, line)) for line in means.itertuples(index=False)]
-    return Table(title, (*keys.values(), *columns.values()), lines, note)
 
 
 def _text(value: str | float) -> str:
@@ -120,15 +96,11 @@ def _exponent(one: Exponent) -> tuple[str, ...]:
 
 
 def _correlations(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    """Yields how each error orders the networks of a training set, against each distance.
-
-    Those of images are without a mode and with each, then come those on the line.
-    """
-    line = where(rows, panel="samplers", learner="networks")
-    places = {f"η = {eta:g}": learned(rows, eta) for eta in (0.0, *config.distribution.etas)}
-    for (place, networks), outcome in product({**places, "on the line": line}.items(), OUTCOMES):
+    """Yields how each error orders the networks of a training set, against each distance."""
+    for eta, outcome in product((0.0, *config.distribution.etas), OUTCOMES):
+        networks = learned(rows, eta)
         distances = family(networks, outcome)
         if np.isfinite(distances).all():
             ranks = [rank_correlation(distances, family(networks, key)) for key in PREDICTORS]
-            means = [plus_minus(student(each).interval(), 2) for each in ranks]
-            yield (f"{place}: {OUTCOMES[outcome]}", *means)
+            texts = [plus_minus(student(each).interval(), 2) for each in ranks]
+            yield (f"η = {eta:g}: {OUTCOMES[outcome]}", *texts)

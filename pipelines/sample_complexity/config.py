@@ -29,7 +29,6 @@ Numbers = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
 Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
 Name = Literal["digits", "mnist", "patches"]
-LENGTHS = "training steps after which networks are measured"
 
 
 class GridConfig(Section):
@@ -50,18 +49,12 @@ class GridConfig(Section):
 
 
 class LearnersConfig(Section):
-    """Networks that are trained on distributions with a far mode."""
+    """Networks that learn distributions with a far mode."""
 
     width: int = Field(32, ge=1, description="width of the hidden layers")
     depth: int = Field(2, ge=1, description="number of hidden layers")
     steps: int = Field(1000, ge=1, description="training steps")
     batch: int = Field(128, ge=1, description="samples per step")
-    sampler_lengths: Counts = Field(
-        (300, 1000, 3000), description=f"{LENGTHS}, if they learn all noise levels"
-    )
-    sampler_seeds: int = Field(12, ge=2, description="training sets of these networks")
-    samples: int = Field(10_000, ge=100, description="samples of the reverse diffusion")
-    levels: int = Field(80, ge=1, description="steps of the reverse diffusion")
 
 
 class Denoising(Section):
@@ -70,7 +63,11 @@ class Denoising(Section):
     sizes: Counts = Field((100, 1000, 10_000, 100_000), min_length=2, description="samples m")
     width: int = Field(128, ge=1, description="width of the residual networks")
     blocks: int = Field(3, ge=1, description="blocks of the residual networks")
-    lengths: Counts = Field((300, 1000, 3000), min_length=2, description=LENGTHS)
+    lengths: Counts = Field(
+        (300, 1000, 3000),
+        min_length=2,
+        description="training steps after which networks are measured",
+    )
     batch: int = Field(64, ge=1, description="samples per step")
     samples: int = Field(1000, ge=100, description="samples of each network")
     levels: int = Field(20, ge=1, description="steps of the probability flow")
@@ -111,10 +108,7 @@ SMOKE: dict[str, Any] = {
         "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
         "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4, "cell_seeds": 4,
     },
-    "learners": {
-        "width": 16, "steps": 60, "batch": 64, "sampler_lengths": (30, 100), "sampler_seeds": 2,
-        "samples": 2000, "levels": 20,
-    },
+    "learners": {"width": 16, "steps": 60, "batch": 64},
     "distribution": {
         "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
         "blocks": 1, "lengths": (10, 20), "samples": 100, "levels": 5,
@@ -138,10 +132,6 @@ FURTHER = 2
 the bulk, of which networks learn more in more dimensions.
 """
 
-SAMPLER_SIZES = (64, 256, 1024, 4096)
-SAMPLER_SEEDS = 4
-"""The m of networks for all noise levels, and their training sets per cell."""
-
 
 class Cell(Section):
     """Training sets ``first`` … ``first + count - 1`` of one setting."""
@@ -150,6 +140,11 @@ class Cell(Section):
     first: int = 0
     count: int
 
+    @property
+    def sets(self) -> range:
+        """The indices of the training sets."""
+        return range(self.first, self.first + self.count)
+
 
 class FiniteCell(Cell):
     """Empirical risk minimization over a finite class, for a distribution with a far mode."""
@@ -157,35 +152,22 @@ class FiniteCell(Cell):
     ratio: float
 
 
-class LearnerCell(Cell):
-    """Networks trained on a distribution with a far mode."""
+class NetworkCell(Cell):
+    """Networks for one noise level of a distribution with a far mode.
+
+    They see one noise vector per sample, or fresh ones. ``rarity`` is the far mode's weight as a
+    multiple of its usual one.
+    """
 
     ratio: float
     size: int = 1
     width: int
     depth: int
     batch: int
-
-
-class NetworkCell(LearnerCell):
-    """Networks for one noise level, with one noise vector per sample or fresh ones.
-
-    ``rarity`` is the far mode's weight as a multiple of its usual one.
-    """
-
     noise: Literal["once", "fresh"] = "fresh"
     panel: Literal["networks", "varied"] = "networks"
     rarity: float = 1.0
     steps: int
-
-
-class SamplerCell(LearnerCell):
-    """Networks for all noise levels, and samples by the reverse diffusion."""
-
-    sizes: tuple[int, ...]
-    lengths: tuple[int, ...]
-    samples: int
-    levels: int
 
 
 class DenoiserCell(Denoising, Cell):
@@ -202,7 +184,7 @@ def cells(config: ComplexityConfig) -> list[Cell]:
     """Returns all cells, the slowest first."""
     finite = [FiniteCell(seed=config.seed, count=config.grid.trials, ratio=ratio)
               for ratio in config.grid.radii]  # fmt: skip
-    return [*_denoisers(config), *_samplers(config), *finite, *_networks(config)]
+    return [*_denoisers(config), *finite, *_networks(config)]
 
 
 def middle(config: ComplexityConfig, index: int = 1) -> float:
@@ -223,20 +205,6 @@ def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
         yield DenoiserCell(seed=config.seed, distribution=options.name, eta=eta, **common, **part)
 
 
-def _learners(config: ComplexityConfig) -> dict[str, Any]:
-    """Returns the usual fields of a ``LearnerCell``."""
-    own = config.learners.model_dump(include={"width", "depth", "batch"})
-    return {"seed": config.seed, "ratio": middle(config), **own}
-
-
-def _samplers(config: ComplexityConfig) -> Iterator[SamplerCell]:
-    options = config.learners
-    own = {"width": 2 * options.width, "sizes": SAMPLER_SIZES, "lengths": options.sampler_lengths}
-    common = _learners(config) | own | options.model_dump(include={"samples", "levels"})
-    for part in _parts(options.sampler_seeds, SAMPLER_SEEDS):
-        yield SamplerCell(**common, **part)
-
-
 def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
     grid, options = config.grid, config.learners
     changes = [
@@ -247,7 +215,7 @@ def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
         *({"panel": "varied", "depth": depth} for depth in grid.depths if depth != options.depth),
         *({"panel": "varied", "rarity": rarity} for rarity in _rarities(config)),
     ]  # fmt: skip
-    common = _learners(config) | {"steps": options.steps}
+    common = {"seed": config.seed, "ratio": middle(config), **options.model_dump()}
     for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
         yield NetworkCell(**common | change, **part)
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,7 +23,6 @@ from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
-from pipelines.sample_complexity.rows import frame
 from pipelines.sample_complexity.training import TrainingSets, train
 
 LEAST, WIDEST = 0.2, 20.0
@@ -51,24 +49,23 @@ NEAR = 0.01
 RATE = 2e-3
 """The initial learning rate."""
 
-LEARNER, MISSING = "residual networks", "the distribution without the mode"
+LEARNER, EXACT, TRUE = "residual networks", "exact score", "true samples"
+MISSING = "the distribution without the mode"
 """Names in the column ``learner``."""
 
 
-def denoisers(cell: DenoiserCell) -> pd.DataFrame:
-    """Returns errors and samples of all networks, and samples by the exact score."""
+def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:
+    """Yields errors and samples of all networks, and samples by the exact score."""
     plain = load(cell.distribution)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
     true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
     measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels), true)
-    parts = [*_trained(measure), *_floors(measure)]
-    if cell.eta:
-        parts.append(_without_mode(measure, plain))
     constants = {
         "panel": "truths", "distribution": cell.distribution, "size": truth.clean.size,
         "eta": cell.eta,
     }  # fmt: skip
-    return pd.concat([frame(part | constants) for part in parts], ignore_index=True)
+    for columns in (*_trained(measure), *_floors(measure), *_without_mode(measure, plain)):
+        yield columns | constants
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class Measure:
             counts = torch.bincount(nearest, minlength=len(smoothed.weights))
             gaps = counts / len(rows) - smoothed.weights
             directions = derive(self.cell.seed, "slices")
-            w2 = mixture_distances.sliced(rows, smoothed, SLICES, directions)[1]
+            w2 = mixture_distances.sliced(rows, smoothed, SLICES, directions)
             columns["excess"].append(float(-smoothed.log_prob(rows).mean()) - entropy)
             columns["tv"].append(float(0.5 * gaps.abs().sum()))
             columns["w2"].append(w2)
@@ -152,7 +149,10 @@ def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
     """Yields the rows of all networks, after every length of training."""
     cell = measure.cell
     sets = _training_sets(cell, measure.truth)
-    ensemble = _untrained(cell, sets)
+    size, start = sets.clean.shape[2], _noise(cell, "start residual")
+    ensemble = PreconditionedDenoisers(
+        [ResidualNetwork(size, cell.width, cell.blocks, start) for _ in sets.owner]
+    )
     training = train(
         ensemble, sets, generator=_noise(cell, "train residual"), lengths=cell.lengths,
         least=LEAST, highest=WIDEST, rows=cell.batch, lr=RATE,
@@ -175,15 +175,16 @@ def _floors(measure: Measure) -> Iterator[dict[str, Any]]:
     cell, truth = measure.cell, measure.truth
     again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
     exact = measure.samples(truth.score)
-    for learner, rows in (("exact score", exact), ("true samples", again[None])):
+    for learner, rows in ((EXACT, exact), (TRUE, again[None])):
         yield {"learner": learner, "seed": cell.first, **measure.quality(rows)}
 
 
-def _without_mode(measure: Measure, plain: Truth) -> dict[str, Any]:
-    """Returns the errors of the exact denoiser of the distribution without the added mode."""
+def _without_mode(measure: Measure, plain: Truth) -> Iterator[dict[str, Any]]:
+    """Yields the errors of the exact denoiser without the added mode, if there is one."""
     first = measure.cell.first
-    errors = measure.errors(lambda x, sigma: plain.denoise(x[0], sigma)[None], [first])
-    return {"learner": MISSING, "seed": first, **errors}
+    if measure.cell.eta:
+        errors = measure.errors(lambda x, sigma: plain.denoise(x[0], sigma)[None], [first])
+        yield {"learner": MISSING, "seed": first, **errors}
 
 
 def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:
@@ -193,15 +194,7 @@ def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:
         rare = (component == len(truth.clean.weights) - 1) & (truth.rare > 0)
         return clean.float(), rare
 
-    return TrainingSets.sampled(sample, cell.first, cell.count, cell.sizes)
-
-
-def _untrained(cell: DenoiserCell, sets: TrainingSets) -> PreconditionedDenoisers:
-    count, size = len(sets.owner), sets.clean.shape[2]
-    noise = _noise(cell, "start residual")
-    return PreconditionedDenoisers(
-        [ResidualNetwork(size, cell.width, cell.blocks, noise) for _ in range(count)]
-    )
+    return TrainingSets.sampled(sample, cell.sets, cell.sizes)
 
 
 def distances(x: Tensor, training: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
-from pipelines.sample_complexity.claims import PREDICTORS, at_size, learned, rise
+from pipelines.sample_complexity.claims import OVER_LEVELS, PREDICTORS, at_size, learned, rise
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import LEAST, MISSING, WIDEST
+from pipelines.sample_complexity.data_like import EXACT, LEAST, MISSING, WIDEST
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent
-from pipelines.sample_complexity.rows import family, matrix, trained, where
+from pipelines.sample_complexity.rows import family, trained, where
 
 SERIES = {
     "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
@@ -35,9 +35,6 @@ MEASURED = {
 }
 """Axes of columns of denoisers."""
 
-LINE = {"levels_l2": "σ L2 over all levels", "levels_q": "σ Dᵟ over all levels"}
-"""Axes of the errors on the line."""
-
 OF_SAMPLES = ("excess", "tv", "w2")
 """Columns that samples by the exact score have too."""
 
@@ -51,10 +48,6 @@ CAPTIONS = {
     "varied": "Networks at one R/σ: samples from which on the error stays below ε, against the "
     "dimension, ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, "
     "and the networks' width and depth.",
-    "sampling": "Networks for all noise levels, after three lengths of training, and the reverse "
-    "SDE: total variation and W2 of samples against the score's error in mean square (left) and "
-    "at the quantile (right), over all levels of the sampler: darker, more samples; larger, "
-    "longer training. Lines: the exact score by the same sampler, and true samples.",
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
     "added mode and without: errors over all levels in mean square and at the quantile, the share "
     "of samples that are copies of training samples, and distances of samples; means over "
@@ -78,7 +71,6 @@ def figures(
     images = where(rows, panel="truths")
     drawn = {
         **{name: _crossings(places, exponents) for name, places in SERIES.items()},
-        "sampling": _sampling(where(rows, panel="samplers")),
         "data-like": _against_m(config, images),
         "dose": _dose(config, images),
         "families": _families(config, images),
@@ -116,36 +108,14 @@ def _crossing(axis: Axes, one: Exponent) -> None:
         axis.plot(at, line, style, color=color, lw=1.2, label=f"{name}, exponent: {slope:.2f}")
 
 
-def _sampling(rows: pd.DataFrame) -> Figure:
-    figure, axes = panels(2, 8.4, 7.0, down=2)
-    networks = where(rows, learner="networks")
-    outcomes = {"tv": "total variation", "w2": "W2"}
-    for axis, (outcome, error) in zip(axes.flat, product(outcomes, LINE), strict=True):
-        _scatter(axis, networks, error, outcome)
-        for learner, style in (("exact score", "--"), ("true samples", ":")):
-            floor = where(rows, learner=learner)[outcome].mean()
-            axis.axhline(floor, color="black", ls=style, lw=0.8, label=learner)
-        axis.set(xscale="log", yscale="log", xlabel=LINE[error], ylabel=outcomes[outcome])
-    axes[0, 0].legend(fontsize=7)
-    return figure
-
-
-def _scatter(axis: Axes, networks: pd.DataFrame, error: str, outcome: str) -> None:
-    """Draws a distance of samples against an error: darker, more samples; larger, longer."""
-    for (m, some), color in zip(networks.groupby("m"), SHADES, strict=False):
-        x, y = _scaled(some, error, family(some, error)), family(some, outcome)
-        areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
-        axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
-
-
 def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
+    options = config.distribution
     figure, axes = panels(3, 12.6, 6.4, down=2)
-    networks = {f"η = {eta:g}" if eta else "no mode": learned(rows, eta)
-                for eta in (0.0, *config.distribution.etas)}  # fmt: skip
     for axis, (column, name) in zip(axes.flat, MEASURED.items(), strict=True):
-        for (label, some), style in zip(networks.items(), cycle(STYLES), strict=False):
-            values, m = matrix(trained(some), column)
-            _spread(axis, m, _scaled(some, column, values), label, ls=style, color=FLOW)
+        for eta, style in zip((0.0, *options.etas), cycle(STYLES), strict=False):
+            label = f"η = {eta:g}" if eta else "no mode"
+            values = _scaled(trained(learned(rows, eta)), column)
+            _spread(axis, options.sizes, values, label, ls=style, color=FLOW)
         _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="m", ylabel=name)
     axes[0, 0].legend(fontsize=7)
@@ -158,15 +128,16 @@ def _spread(axis: Axes, x: Sequence[int], values: np.ndarray, label: str, **look
     axis.plot(x, values.T, lw=0.3, alpha=0.5, **look)
 
 
-def _scaled(rows: pd.DataFrame, column: str, values: np.ndarray) -> np.ndarray:
-    """Returns errors divided by √D, and other columns as they are."""
+def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Returns a column with shape (sets, networks); errors are divided by √D."""
+    values = family(rows, column)
     return values / rows["size"].iloc[0] ** 0.5 if "level" in column else values
 
 
 def _floor(axis: Axes, rows: pd.DataFrame, column: str, eta: float) -> None:
     """Draws a line at the distance of samples by the exact score."""
     if column in OF_SAMPLES:
-        exact = where(rows, learner="exact score", eta=eta)
+        exact = where(rows, learner=EXACT, eta=eta)
         axis.axhline(exact[column].mean(), color="black", ls=":", lw=0.8)
 
 
@@ -192,9 +163,12 @@ def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
 def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     figure, axes = panels(4, 14.0, 6.2, down=2)
     ends = (0.0, max((0.0, *config.distribution.etas)))
-    places = product(ends, ("w2", "tv"), ("levels_l2", "levels_q"))
+    places = product(ends, ("w2", "tv"), OVER_LEVELS)
     for axis, (eta, outcome, error) in zip(axes.flat, places, strict=True):
-        _scatter(axis, learned(rows, eta), error, outcome)
+        for (m, some), color in zip(learned(rows, eta).groupby("m"), SHADES, strict=False):
+            x, y = _scaled(some, error), family(some, outcome)
+            areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
+            axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
         _floor(axis, rows, outcome, eta)
         axis.set(xlabel=f"{PREDICTORS[error]} over levels / √D", ylabel=MEASURED[outcome],
                  title=f"η = {eta:g}")  # fmt: skip
@@ -207,8 +181,7 @@ def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     lengths = config.distribution.lengths
     for axis, column in zip(axes, ("levels_l2", "copied", "excess", "w2"), strict=True):
         for (m, some), color in zip(learned(rows, 0.0).groupby("m"), SHADES, strict=False):
-            values = _scaled(some, column, family(some, column))
-            _spread(axis, lengths, values, f"m = {m:,}", color=color)
+            _spread(axis, lengths, _scaled(some, column), f"m = {m:,}", color=color)
         _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="steps of training", ylabel=MEASURED[column])
         axis.set_xticks(lengths, [f"{steps:,}" for steps in lengths])

@@ -1,28 +1,43 @@
 """Samples, fits and measures one cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from pipelines.sample_complexity import config
 from pipelines.sample_complexity.data_like import denoisers
-from pipelines.sample_complexity.far_mode import finite, networks, samplers
+from pipelines.sample_complexity.far_mode import finite, networks
 from pipelines.sample_complexity.rows import FILE
 from pipelines.tracking.run import StageRun
 
-MEASURES: dict[type[config.Cell], Callable[[Any], pd.DataFrame]] = {
+MEASURES: dict[type[config.Cell], Callable[[Any], Iterator[dict[str, Any]]]] = {
     config.FiniteCell: finite,
     config.NetworkCell: networks,
-    config.SamplerCell: samplers,
     config.DenoiserCell: denoisers,
 }
-"""Functions from a cell to its rows."""
+"""Functions from a cell to columns of rows, which are tensors, sequences or constants."""
 
 
 def learn(cell: config.Cell, *, run: StageRun) -> None:
     """Writes ``rows.parquet``."""
     run.log_params({"kind": type(cell).__name__, **cell.model_dump()})
-    rows = MEASURES[type(cell)](cell)
+    rows = measured(cell)
     rows.to_parquet(run.output / FILE)
     run.log_metrics({"study/rows": len(rows)})
+
+
+def measured(cell: config.Cell) -> pd.DataFrame:
+    """Returns the rows of a cell."""
+    return pd.concat(map(_frame, MEASURES[type(cell)](cell)), ignore_index=True)
+
+
+def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({name: _values(values) for name, values in columns.items()})
+
+
+def _values(values: Any) -> Any:  # noqa: ANN401
+    if not isinstance(values, Tensor):
+        return values
+    return values.double().numpy() if values.is_floating_point() else values.numpy()

@@ -6,32 +6,14 @@ samples of the far or added mode), ``size`` (d), ``eta``, and errors (see
 ``depth`` of networks, ``step`` (of training), and distances of samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 FILE = "rows.parquet"
-
-
-def frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns rows, from tensors or sequences of equal length and constants."""
-    return pd.DataFrame({name: _values(values) for name, values in columns.items()})
-
-
-def _values(values: Any) -> Any:  # noqa: ANN401
-    if not isinstance(values, Tensor):
-        return values
-    return values.double().numpy() if values.is_floating_point() else values.numpy()
-
-
-def geometric(first: float, last: float, ratio: float) -> list[int]:
-    """Returns integers from ``first`` to at least ``last``, in geometric progression."""
-    count = int(np.ceil(np.log(last / first) / np.log(ratio))) + 1
-    return sorted({round(first * ratio**k) for k in range(count)})
 
 
 def read(folders: Sequence[Path]) -> pd.DataFrame:

@@ -33,24 +33,18 @@ class TrainingSets(NamedTuple):
 
     @classmethod
     def sampled(
-        cls,
-        sample: Callable[[int], Sequence[Tensor]],
-        first: int,
-        count: int,
-        sizes: Sequence[int],
+        cls, sample: Callable[[int], Sequence[Tensor]], indices: range, sizes: Sequence[int]
     ) -> "TrainingSets":
         """Samples every set independently, so that a set does not depend on the others.
 
         Arguments:
             sample: Maps the index of a set to its part of ``clean``, ``rare`` and ``noise``.
-            first: The index of the first set.
-            count: S.
+            indices: The indices of the sets.
             sizes: The m.
         """
-        parts = map(torch.stack, zip(*map(sample, range(first, first + count)), strict=True))
-        owner = torch.arange(count).repeat_interleave(len(sizes))
-        seeds = torch.arange(first, first + count)
-        return cls(seeds, owner, torch.tensor(sizes).repeat(count), *parts)
+        parts = map(torch.stack, zip(*map(sample, indices), strict=True))
+        owner = torch.arange(len(indices)).repeat_interleave(len(sizes))
+        return cls(torch.tensor(indices), owner, torch.tensor(sizes).repeat(len(indices)), *parts)
 
     @property
     def columns(self) -> dict[str, Tensor]:
@@ -95,7 +89,7 @@ def train(
         generator: Source of batches, noise and noise levels.
         lengths: The increasing numbers of steps after which to pause; training ends at the last.
         least: The noise level σ.
-        highest: For samplers: σ is sampled log-uniformly between ``least`` and this level.
+        highest: Largest noise level; σ is sampled log-uniformly between it and ``least``.
         rows: The batch size per network.
         lr: The initial learning rate.
 

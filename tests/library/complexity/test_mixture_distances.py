@@ -1,8 +1,7 @@
-"""Distances between samples and exact laws, against scipy, integrals and other libraries."""
+"""Distances between samples and exact distributions, against scipy and closed forms."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -31,40 +30,8 @@ def test_the_distribution_function_and_its_inverse():
 def test_shifted_quantiles_are_at_the_distance_of_the_shift():
     u = (torch.arange(1000) + 0.5) / 1000
     x = mixture_distances.inverse_cdf(NORMAL, u)
-    assert mixture_distances.wasserstein(x.flip(0) + 0.25, NORMAL) == pytest.approx((0.25, 0.25))
-    assert mixture_distances.wasserstein(2 * x, NORMAL)[1] == pytest.approx(1, abs=0.01)
-
-
-def test_w1_agrees_with_scipys():
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal(500) + 0.3, rng.standard_normal(400_000)
-    found = mixture_distances.wasserstein(torch.from_numpy(x), NORMAL)[0]
-    assert found == pytest.approx(stats.wasserstein_distance(x, y), abs=0.01)
-
-
-def test_total_variation_has_its_floor_and_its_shift():
-    """TV of N(μ, 1) from N(0, 1) is 2 Φ(μ/2) − 1, less what bins hide."""
-    x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
-    floor = mixture_distances.total_variation(x, NORMAL)
-    edges = np.arange(-10, 10.5, 0.5)
-    masses = np.diff(stats.norm.cdf(edges))
-    assert floor == pytest.approx(np.sqrt(masses / (2 * np.pi * len(x))).sum(), rel=0.5)
-    shifted = mixture_distances.total_variation(x + 0.4, NORMAL)
-    assert shifted == pytest.approx(2 * stats.norm.cdf(0.2) - 1, abs=0.01)
-
-
-def test_a_missed_mode_costs_its_mass():
-    law = far_mode(16.0, 0.05).smoothed
-    x = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(1))
-    found = mixture_distances.distances(x, law, generator=generator(0))
-    radius = 16 * math.sqrt(0.5)
-    assert found["tv"] == pytest.approx(0.05, abs=0.01) and found["far_mass"] == 0
-    assert found["w1"] == pytest.approx(0.05 * radius, rel=0.15)
-    assert found["w2"] == pytest.approx(math.sqrt(0.05) * (radius - 2.06), rel=0.1)
-    true = mixture_distances.distances(
-        law.sample(100_000, generator=generator(1)), law, generator=generator(0)
-    )
-    assert true["far_mass"] == pytest.approx(0.05, abs=0.003) and true["tv"] < 0.02
+    assert mixture_distances.wasserstein(x.flip(0) + 0.25, NORMAL) == pytest.approx(0.25)
+    assert mixture_distances.wasserstein(2 * x, NORMAL) == pytest.approx(1, abs=0.01)
 
 
 def test_a_shift_is_seen_in_slices_by_its_mean_square():
@@ -72,8 +39,7 @@ def test_a_shift_is_seen_in_slices_by_its_mean_square():
     law = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.ones(1))
     x = law.sample(2_000, generator=generator(2)) + torch.tensor([1.2, 0.0, 0.0])
     found = mixture_distances.sliced(x, law, 300, generator(3))
-    assert found[1] ** 2 == pytest.approx(1.2**2 / 3, rel=0.1)
-    assert found[0] == pytest.approx(1.2 / 2, rel=0.1)
+    assert found**2 == pytest.approx(1.2**2 / 3, rel=0.1)
 
 
 def test_a_projected_mixture_is_the_law_along_the_direction():

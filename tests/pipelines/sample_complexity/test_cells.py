@@ -18,13 +18,12 @@ from pipelines.sample_complexity.config import (
     DenoiserCell,
     FiniteCell,
     NetworkCell,
-    SamplerCell,
     cells,
     title,
 )
-from pipelines.sample_complexity.far_mode import OF_NETWORKS, grid
-from pipelines.sample_complexity.learn import MEASURES
-from pipelines.sample_complexity.rows import geometric, matrix, where
+from pipelines.sample_complexity.far_mode import OF_NETWORKS, geometric, grid
+from pipelines.sample_complexity.learn import MEASURES, measured
+from pipelines.sample_complexity.rows import matrix, where
 
 SMOKE = ComplexityConfig(scale="smoke")
 
@@ -108,7 +107,6 @@ def smaller(cell, **fields):
 TINY = {
     FiniteCell: {"ratio": 8.0},
     NetworkCell: {"steps": 5},
-    SamplerCell: {"sizes": (8, 16), "lengths": (2, 5), "samples": 100, "levels": 3},
     DenoiserCell: {"lengths": (1, 3), "levels": 2},
 }
 """Fields that make a cell as small as it goes."""
@@ -117,16 +115,16 @@ TINY = {
 @pytest.mark.parametrize("kind", TINY, ids=lambda kind: kind.__name__)
 def test_a_cell_has_the_same_rows_again(kind):
     cell = smaller(of(kind)[-1], **TINY[kind])
-    first, again = MEASURES[kind](cell), MEASURES[kind](cell)
+    first, again = measured(cell), measured(cell)
     pd.testing.assert_frame_equal(first, again, check_exact=True)
     assert len(first) >= 2
-    other = MEASURES[kind](cell.model_copy(update={"seed": 1}))
+    other = measured(cell.model_copy(update={"seed": 1}))
     assert not first.equals(other)
 
 
 def test_rows_of_networks_count_far_samples_and_errors():
     cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=5, count=3)
-    rows = MEASURES[NetworkCell](cell)
+    rows = measured(cell)
     sizes = grid(OF_NETWORKS, 8.0)
     assert len(rows) == 3 * len(sizes)
     for seed in range(3):
@@ -144,7 +142,7 @@ def test_a_finite_class_errs_as_the_closed_form_says():
     From 100 samples on, which decide the place of the bulk. Of 200 sets; 4 binomial standard
     deviations are let pass.
     """
-    rows = MEASURES[FiniteCell](FiniteCell(seed=3, count=200, ratio=16.0)).query("m >= 100")
+    rows = measured(FiniteCell(seed=3, count=200, ratio=16.0)).query("m >= 100")
     errors, sizes = matrix(rows, "sigma_l2")
     expected = 0.8 * (1 - rows["eta"].iloc[0]) ** np.array(sizes)
     spread = np.sqrt(expected * (1 - expected) / 200)
@@ -155,28 +153,16 @@ def test_a_finite_class_errs_as_the_closed_form_says():
 
 def test_a_training_set_is_the_same_in_any_cell():
     cell = smaller(of(NetworkCell, ratio=8.0, noise="fresh")[0], steps=1, count=4)
-    whole = MEASURES[NetworkCell](cell)
-    part = MEASURES[NetworkCell](cell.model_copy(update={"first": 2, "count": 2}))
+    whole = measured(cell)
+    part = measured(cell.model_copy(update={"first": 2, "count": 2}))
     assert where(whole, seed=3)["n_far"].tolist() == where(part, seed=3)["n_far"].tolist()
-
-
-def test_samplers_have_errors_over_all_levels_and_floors():
-    cell = smaller(of(SamplerCell)[0], sizes=(64,), lengths=(9, 200), samples=2000, levels=9)
-    rows = MEASURES[SamplerCell](cell)
-    true = where(rows, learner="true samples")["far_mass"]
-    assert true.mean() == pytest.approx(rows["eta"][0], abs=0.01)
-    networks = where(rows, learner="networks")
-    assert (networks["levels_d"] >= networks["sigma_d_0.1"]).all()
-    assert (networks["levels_q"] > 0).all()
-    short, long = (where(networks, step=step)["levels_l2"] for step in (9, 200))
-    assert len(short) == len(long) == 2 and long.mean() < short.mean()
 
 
 def test_denoisers_are_measured_beside_the_exact_score():
     """Untrained they copy nothing; exact scores are near the truth; training sets are nested."""
     cell = of(DenoiserCell, eta=0.05)[0]
     cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=10)
-    rows = MEASURES[DenoiserCell](cell)
+    rows = measured(cell)
     networks = where(rows, learner="residual networks")
     assert networks["m"].tolist() == [30, 200, 30, 200]
     seen = networks["n_far"].to_numpy()
@@ -205,8 +191,8 @@ def test_each_training_set_has_its_own_test_points():
 
 def test_measuring_during_training_does_not_change_its_end():
     cell = smaller(of(DenoiserCell, eta=0.0)[0], lengths=(2, 6), levels=2)
-    rows = MEASURES[DenoiserCell](cell)
-    whole = MEASURES[DenoiserCell](cell.model_copy(update={"lengths": (6,)}))
+    rows = measured(cell)
+    whole = measured(cell.model_copy(update={"lengths": (6,)}))
     networks, whole = (where(found, learner="residual networks") for found in (rows, whole))
     w2 = {step: where(networks, step=step)["w2"].tolist() for step in set(networks["step"])}
     assert w2.keys() == {2, 6} and w2[6] == whole["w2"].tolist() != w2[2]

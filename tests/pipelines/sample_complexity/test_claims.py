@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.reporting.claims import decide
-from pipelines.sample_complexity.claims import _about_images, learned, parting
+from pipelines.sample_complexity.claims import about_images, learned, parting
 from pipelines.sample_complexity.config import ComplexityConfig
 from pipelines.sample_complexity.rows import family
 
@@ -65,7 +65,7 @@ def networks(eta, drift, blind, rise, likelier, wrong, follows):
 
 @cache
 def claims(**options):
-    return decide(list(chain(*_about_images(CONFIG, rows(**options)))))
+    return decide(list(chain(*about_images(CONFIG, rows(**options)))))
 
 
 def verdicts(part, **options):
@@ -81,7 +81,7 @@ def test_errors_that_fall_alike_do_so_by_the_claim():
 
 def test_errors_that_the_rows_are_too_few_for_are_not_decided():
     few = rows(rise=0.2).query("seed < 2")
-    groups = _about_images(CONFIG, few)
+    groups = about_images(CONFIG, few)
     part = [c for c in decide(list(chain(*groups))) if "raises mean square more" in c.claim]
     assert {claim.verdict for claim in part} == {"not decided at this size"}
 
@@ -105,7 +105,7 @@ def test_orders_of_both_errors_are_compared_within_a_training_set():
 
 
 def test_power_is_computed_where_correlations_can_be():
-    asked = chain(*_about_images(CONFIG, rows()))
+    asked = chain(*about_images(CONFIG, rows()))
     regions = [asking.expected for asking, _ in asked if "rank correlation" in asking.quantity]
     assert regions and all(region.low + region.margin <= 1 for region in regions)
 

@@ -20,7 +20,7 @@ from pipelines.sample_complexity.exponents import (
     series,
     slope,
 )
-from pipelines.sample_complexity.rows import geometric
+from pipelines.sample_complexity.far_mode import geometric
 
 SIZES = (1, 2, 4, 8)
 RADII = Series("R/σ", FRESH, "networks", "ratio", {"size": 1})
@@ -157,9 +157,9 @@ def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
 def made(quantity, learner, value_and_se):
     """Returns an exponent and its standard error, of two resamples of 24 training sets."""
     points = pd.DataFrame({"at": [8.0, 16.0, 32.0, 64.0], "value": 10.0, "low": 8.0, "high": 12.0})
-    value, se = value_and_se or (0, 0)
+    value, se = value_and_se or (math.nan, math.nan)
     away = se * (23 / 48) ** 0.5
-    slopes = [value, value + away, value - away] if value_and_se else []
+    slopes = [value, value + away, value - away]
     one = Series("R/σ", learner, "networks", "ratio")
     return Exponent(one, quantity, points, np.array(slopes), 24)
 
@@ -174,7 +174,8 @@ def made(quantity, learner, value_and_se):
     ],
 )
 def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
-    claim, _ = decide(list(about_exponents([made("m*_D", NETWORKS[0], value_and_se)])))
+    pair = [made(quantity, FRESH, None) for quantity in ("m*_L2", "m*_D")]
+    claim, *_ = decide(list(about_exponents([made("m*_D", NETWORKS[0], value_and_se), *pair])))
     assert claim.verdict == verdict
 
 

@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.sample_complexity import figures
-from pipelines.sample_complexity.conclude import _means, conclude
+from pipelines.sample_complexity import conclude, figures
 from pipelines.sample_complexity.config import ComplexityConfig, cells
 from pipelines.sample_complexity.learn import learn
 
 from ..conftest import NO_RAY, Store
 from ..untracked import Untracked
-from .test_cells import TINY, smaller
 
 SMOKE = ComplexityConfig(scale="smoke")
 
@@ -25,9 +23,7 @@ SMOKE = ComplexityConfig(scale="smoke")
 def study(tmp_path_factory):
     """The output of a study of tiny cells, whose stages run in this process."""
     root = tmp_path_factory.mktemp("study")
-    small = [smaller(c, **TINY[type(c)]) if hasattr(c, "samples") and hasattr(c, "ratio")
-             else c.model_copy(update={"steps": 3}) if hasattr(c, "steps") else c
-             for c in cells(SMOKE)]  # fmt: skip
+    small = [c.model_copy(update={"steps": 3}) if hasattr(c, "steps") else c for c in cells(SMOKE)]
     folders = []
     for index, cell in enumerate(small):
         folders.append(root / str(index))
@@ -35,7 +31,7 @@ def study(tmp_path_factory):
         learn(cell, run=Untracked(folders[-1]))
     output = root / "concluded"
     output.mkdir()
-    conclude(SMOKE, [(folder,) for folder in folders], run=Untracked(output))
+    conclude.conclude(SMOKE, [(folder,) for folder in folders], run=Untracked(output))
     return output
 
 
@@ -45,7 +41,7 @@ def test_the_results_have_one_row_for_each_network(study):
     keys = ["panel", "learner", "ratio", "size", "eta", "distribution", "m", "step", "seed",
             "width", "depth", "rarity"]  # fmt: skip
     assert not rows.duplicated(keys).any()
-    assert set(rows["panel"]) == {"finite", "networks", "samplers", "truths", "varied"}
+    assert set(rows["panel"]) == {"finite", "networks", "truths", "varied"}
 
 
 @pytest.mark.system
@@ -56,7 +52,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
     assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= quantities
-    assert len(numbers["claims"]) >= 20 and len(numbers["findings"]) == 3
+    assert len(numbers["claims"]) == 23 and len(numbers["findings"]) == 3
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
         assert claim["verdict"] == "not decided at this size"
@@ -76,14 +72,17 @@ def test_every_figure_is_on_the_page(study):
 
 
 def test_means_have_a_line_for_each_group_and_no_missing_values():
+    columns = dict.fromkeys((*conclude.ERRORS, *conclude.DISTANCES, "n_far"), 0.0)
     rows = pd.DataFrame({
-        "distribution": "digits", "eta": [0.0, 0.0, 0.05], "w2": [1.0, 2.0, np.nan],
+        **columns, "size": 4, "learner": "residual networks", "step": pd.array([9] * 3, "Int64"),
+        "eta": [0.0, 0.0, 0.05], "w2": [1.0, 2.0, np.nan], "levels_l2": [2.0, 4.0, 0.0],
         "m": pd.array([1000, 1000, None], "Int64"),
     })  # fmt: skip
-    keys = {"distribution": "distribution", "eta": "η", "m": "m"}
-    found = _means("Distributions", rows, keys, {"w2": "sliced W2"}, "")
-    assert found.headings == ("distribution", "η", "m", "sliced W2")
-    assert found.rows == [("digits", "0", "1,000", "1.5"), ("digits", "0.05", "", "")]
+    found = conclude.images(rows)
+    first, second = (dict(zip(found.headings, row, strict=True)) for row in found.rows)
+    assert (first["η"], first["m"], first["sliced W2"]) == ("0", "1,000", "1.5")
+    assert first["σ L2, levels"] == "1.5", "over √D"
+    assert (second["η"], second["m"], second["sliced W2"]) == ("0.05", "", "")
 
 
 def finished(store):
