@@ -221,11 +221,13 @@ def test_a_failure_that_may_pass_is_tried_again(engine):
     assert CALLS == ["write"] * 2 and RETRIED == [("write", line, 0.01)]
 
 
-def test_a_stage_may_succeed_the_third_time(engine):
+def test_a_stage_may_succeed_the_third_time_and_the_log_has_both_failures(engine, caplog):
     ERRORS["write"] = OSError()
     assert engine(retries=Retries(2, 0.01)).run(graph()).statuses["write"] == Status(ran=1)
     assert CALLS == ["write", "write", "write", "double"]
     assert [pause for *_, pause in RETRIED] == [0.01, 0.02]
+    logged = [record for record in caplog.records if record.name == "ebflow.engine"]
+    assert [record.exc_info[0] for record in logged] == [OSError, OSError]
 
 
 def test_what_an_interruption_breaks_is_not_tried_again(engine, monkeypatch):

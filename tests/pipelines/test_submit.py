@@ -12,6 +12,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from ray.job_submission import JobInfo, JobStatus
 
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
@@ -47,6 +48,28 @@ def test_a_job_goes_on_when_its_dashboard_does_not(home, ebflow, monkeypatch):
     assert result.code == submit.DETACHED and not result.err and "step 1" in result.out
     assert result.out[-1].startswith("the dashboard went away (WebSocket connection closed")
     assert result.out[-1].endswith("; job ebflow-digits-1 goes on")
+
+
+class Moved(Dropping):
+    """A cluster's client whose log ends, with the node that sent it, before the job does."""
+
+    def __init__(self):
+        done = JobInfo(JobStatus.SUCCEEDED, "run", driver_exit_code=0)
+        self.states = [JobInfo(JobStatus.RUNNING, "run"), done]
+
+    async def tail_job_logs(self, identity):
+        yield "step 1\n"
+
+    def get_job_info(self, identity):
+        return self.states.pop(0)
+
+
+def test_a_job_is_followed_to_its_end_when_its_log_ends_earlier(home, ebflow, monkeypatch):
+    monkeypatch.setattr(submit, "POLL_S", 0.01)
+    monkeypatch.setattr(submit, "_connect", lambda address: Moved())
+    monkeypatch.setattr(submit, "_send", lambda client, run, config, command: "ebflow-digits-1")
+    result = ebflow("submit", "density", "--address", "http://127.0.0.1:8265")
+    assert result.code == 0 and not result.err and result.out[-1] == "step 1"
 
 
 @pytest.fixture
