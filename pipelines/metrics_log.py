@@ -35,20 +35,12 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         OSError: If the disk is full; a row may be left torn.
     """
-    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    with path.open("ab", buffering=0) as stream:
-        left = memoryview(_missing_line_end(path) + text)
-        while left:
-            left = left[stream.write(left) :]
-
-
-def _missing_line_end(path: Path) -> bytes:
-    """Returns the line end that a process killed while it wrote has left out."""
-    if not path.stat().st_size:
-        return b""
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return b"" if stream.read() == b"\n" else b"\n"
+    with path.open("a+b") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":  # a process was killed while it wrote
+                stream.write(b"\n")
+        stream.writelines(json.dumps(row).encode() + b"\n" for row in rows)
 
 
 def read(path: Path) -> list[Row]:
@@ -78,11 +70,6 @@ def standing(rows: Iterable[Row]) -> list[Row]:
 
 
 def failures(rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the failures of workers as tags of MLflow; empty if there were none.
-
-    They are ``ebflow.failure.1``, … and ``ebflow.restarts``.
-    """
-    places = [i for i, row in enumerate(rows) if row["kind"] == FAILURE]
-    tags = {f"ebflow.failure.{n}": rows[i]["note"] for n, i in enumerate(places, 1)}
-    restarts = len(places) - sum(i == len(rows) - 1 for i in places)
-    return {**tags, "ebflow.restarts": str(restarts)} if tags else {}
+    """Returns the failures of workers as tags of MLflow, ``ebflow.failure.1``, …."""
+    notes = (row["note"] for row in rows if row["kind"] == FAILURE)
+    return {f"ebflow.failure.{n}": note for n, note in enumerate(notes, 1)}

@@ -184,8 +184,7 @@ class TrialRuns(tune.Callback):
         # A trial does not wait for MLflow, which may be away when it ends.
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
-        # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
-        run.complete(metrics_log.read(file), renew=False)
+        run.complete(metrics_log.read(file))
         run.set_tags(
             {
                 "mlflow.parentRunId": self.search.id,  # this attempt of the search

@@ -40,8 +40,10 @@ class Reporter:
         self.shown, self.shown_at = "", -math.inf
         self.warned, self.nll = False, math.nan
         store.download(file)
+        earlier = metrics_log.read(file)
+        self.earlier = len(earlier)
         if run is not None:
-            run.send(metrics_log.standing(metrics_log.read(file)))
+            run.send(metrics_log.standing(earlier))
 
     def progress(self, share: float, text: str, note: str = "") -> None:
         """Shows the share that is done: once a second at most, unless text or note are new."""
@@ -71,20 +73,24 @@ class Reporter:
         """Reports a failure of workers, at the step where the training is."""
         rows = metrics_log.read(self.file)
         step, share = (rows[-1]["step"], rows[-1]["share"]) if rows else (0, 0.0)
-        self.log([metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)])
+        row = metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)
+        self.log([row])
         if self.run is not None:
-            tags = metrics_log.failures(metrics_log.read(self.file))
-            del tags["ebflow.restarts"]  # ``finish`` counts them, and this may arrive after that
-            self.run.set_tags(tags, wait=False)
+            self.run.set_tags(metrics_log.failures([*rows, row]), wait=False)
 
     def finish(self) -> None:
         """Sends what MLflow lacks of the curve that stands, and waits for it.
+
+        A training that went back took points back: a new run gets its curve.
 
         Raises:
             MlflowException: If MLflow cannot be reached.
         """
         if self.run is not None:
-            self.run.complete(metrics_log.read(self.file))
+            rows = metrics_log.read(self.file)
+            if any(row["kind"] == metrics_log.WENT_BACK for row in rows[self.earlier :]):
+                self.run.renew()
+            self.run.complete(rows)
 
     def _show(self, row: Row) -> None:
         """Shows a row; of the notes of validations, the first."""

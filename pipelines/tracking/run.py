@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipelines import metrics_log
@@ -28,9 +27,6 @@ NOTE = "mlflow.note.content"
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
 """Beginnings of the tags of a run that its children do not share."""
-
-LOOKS = 5
-"""The most times that a run is completed."""
 
 DIGEST_LENGTH = 36
 SAMPLE_S = 2.0
@@ -138,49 +134,33 @@ class StageRun:
         self.sent |= {row["kind"]: row["step"] for row in new}
         self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
 
-    def complete(self, rows: Sequence[metrics_log.Row], *, renew: bool = True) -> None:
+    def complete(self, rows: Sequence[metrics_log.Row]) -> None:
         """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
-
-        MLflow removes no points: if the run has others, which a restart took back, a new run gets
-        the curve. A batch that is still on its way can refuse another that has the same points,
-        or be refused, so the run is looked at again after points were missing.
 
         Arguments:
             rows: All rows of a training.
-            renew: False if other points of the run are no mistake.
         """
         self.set_tags(metrics_log.failures(rows))
         points = _points(metrics_log.standing(rows))
-        for look in range(1, LOOKS + 1):
-            present = self._points_of({point.key for point in points})
-            if renew and not _is_part(present, points):
-                self.renew()
-                present = []
-            places = {(point.key, point.step) for point in present}
-            missing = [point for point in points if (point.key, point.step) not in places]
-            if not missing:
-                return
-            try:
-                self.client.log_batch(self.id, metrics=missing)
-            except MlflowException:
-                if look == LOOKS:
-                    raise
-
-    def _points_of(self, names: Iterable[str]) -> list[Metric]:
-        """Returns the points of metrics in the run."""
-        return [p for name in names for p in self.client.get_metric_history(self.id, name)]
+        present = {
+            (point.key, point.step)
+            for name in {point.key for point in points}
+            for point in self.client.get_metric_history(self.id, name)
+        }
+        missing = [point for point in points if (point.key, point.step) not in present]
+        self.client.log_batch(self.id, metrics=missing)
 
     def renew(self) -> None:
-        """Continues as a new run, without metrics; the old run ends as failed."""
+        """Continues as a new run, without metrics, because MLflow removes none.
+
+        The old run ends as failed.
+        """
         old = self.client.get_run(self.id)
         new_id = self._create_similar(old.info.run_name, {}, left_out=("mlflow.log",))
         reason = f"points were taken back; run {new_id} has the curve"
         self.client.set_tag(self.id, "ebflow.discarded", reason)
         self.client.set_terminated(self.id, "FAILED")
-        self.id, tags = new_id, old.data.tags
-        parent, stage = tags.get("mlflow.parentRunId"), tags.get("ebflow.stage")
-        if parent and stage:
-            self.client.set_tag(parent, f"ebflow.stage.{stage}", self.id)
+        self.id = new_id
         self.log_params(old.data.params)
         self.client.log_inputs(self.id, old.inputs.dataset_inputs)
 
@@ -225,20 +205,6 @@ def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
         for name, value in row["metrics"].items()
         if math.isfinite(value)
     ]
-
-
-def _is_part(some: Iterable[Metric], curve: Iterable[Metric]) -> bool:
-    """True if points are of a curve. Times and speeds differ if a restart repeats a step."""
-    values = {(point.key, point.step): point.value for point in curve}
-    return all(
-        (point.key, point.step) in values
-        and (_is_timed(point.key) or point.value == values[point.key, point.step])
-        for point in some
-    )
-
-
-def _is_timed(name: str) -> bool:
-    return name.startswith("time/") or name.endswith("_per_s")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

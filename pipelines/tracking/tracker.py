@@ -80,7 +80,6 @@ class Tracker:
         self.reclaim(key)
         tags = {"mlflow.parentRunId": parent, "ebflow.stage": stage, "ebflow.key": key}
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
-        StageRun(self.client, parent).set_tags({f"ebflow.stage.{stage}": run_id})
         with self.run(run_id, command) as run:
             yield run
 
