@@ -76,7 +76,7 @@ def _asked(
 QUESTIONS = (
     _asked("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
            "baseline, whose predictions stay.",
-           SHARE, above(0.9, margin=0.1), "gauge",
+           SHARE, above(0.9), "gauge",
            "The Gaussian has the mean and covariance of all training rows, and is trained on "
            f"nothing. {CLIPPED}"),
     _asked("Score matching aligns logit-gradients with the class's score better than that.",
@@ -110,7 +110,7 @@ QUESTIONS = (
            less("A3", "paper-score", "paper-control"), within(0.02), "trade-off"),
     _asked("Anti-score-matching in the paper's setting shrinks gradients, against its "
            "purpose.",
-           ratio("paper-anti", BASELINE), below(0.9, margin=0.1), "trade-off",
+           ratio("paper-anti", BASELINE), below(0.9), "trade-off",
            "Its σ is its code's, 0.001; the paper gives none."),
     _asked("A pattern trained into the gradients costs no accuracy that matters.",
            less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "gradients"),
@@ -130,14 +130,14 @@ QUESTIONS = (
            above(0.5), None, f"{CIFAR} {OUTLIERS}", "nats"),
     _asked("Among the models of this study pixel perturbation by centred gradients follows "
            "A3.",
-           order("A3", "PP/own/centred"), above(0.5, margin=0.4), "follows", OWN),
+           order("A3", "PP/own/centred"), above(0.5), "follows", OWN),
     _asked("Among them pixel perturbation by raw gradients follows A1, the hypothesis of the "
            "paper.",
-           order("A1", "PP/own/raw"), above(0.5, margin=0.4), "follows", OWN),
+           order("A1", "PP/own/raw"), above(0.5), "follows", OWN),
     _asked("Among them robustness off the manifold has the order of A3.",
-           order("A3", "off-manifold"), above(0.5, margin=0.4), "follows", MANIFOLD),
+           order("A3", "off-manifold"), above(0.5), "follows", MANIFOLD),
     _asked("Among them the DSM cosine, which needs no reference, has the order of A1.",
-           order("A1", "DSM-cos"), above(0.8, margin=0.15), "follows"),
+           order("A1", "DSM-cos"), above(0.8), "follows"),
 )  # fmt: skip
 """Each claim with its number; it is asked if the models of the number were measured."""
 

@@ -147,8 +147,8 @@ MARGIN = 1.0
 SPARED = 0.1
 """Difference of shares of lost trainings that matters."""
 
-FAIR, BETTER = 0.8, 0.1
-"""Accuracy from which a rule is useful, and the margin for its power."""
+FAIR = 0.8
+"""Accuracy from which a rule is useful."""
 
 BELOW = f"ends more than {MARGIN:g} nat below"
 EXACT = "exact likelihood of the published net"
@@ -231,7 +231,7 @@ def _predicted(nets: pd.DataFrame) -> Measured:
         "A rule from the first steps tells which trainings lose mass, in cells of the map that it "
         "has not seen",
         "balanced accuracy",
-        above(FAIR, margin=BETTER),
+        above(FAIR),
         note=f"The rule: {text}. One threshold of one quantity, chosen on a random half of the "
         "map's cells; a coin has 0.5. A cell is lost if at least half of its seeds are; the "
         "interval is over cells.",

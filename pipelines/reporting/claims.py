@@ -43,6 +43,9 @@ class Question:
     note: str = ""
 
 
+UNKNOWN = Confidence(math.nan, math.nan, 0)
+"""A number that was not measured."""
+
 Measured = tuple[Question, Confidence | None]
 """A question with its number, if that was measured."""
 
@@ -55,9 +58,7 @@ class Claim:
         value: The number that decides; None if it was not measured.
         low: The lower end of its 95 % interval; None without one.
         high: The upper end.
-        margin: The distance from the bounds at which the power is computed.
         p: The p-value of the verdict after Holm's correction; None if nothing was tested.
-        power: The probability of "holds" a margin inside of the bounds; None likewise.
     """
 
     claim: str
@@ -70,9 +71,7 @@ class Claim:
     note: str = ""
     units: str = ""
     expected: str = ""
-    margin: float | None = None
     p: float | None = None
-    power: float | None = None
 
     @property
     def estimate(self) -> str:
@@ -100,28 +99,21 @@ def decide(measured: Sequence[Measured]) -> list[Claim]:
     A verdict is "holds" (the number is inside of its region) or "does not hold" (outside) if the
     smaller of both p-values is at most ``LEVEL`` after Holm's correction.
     """
-    judged = [(question, question.expected, number or UNKNOWN) for question, number in measured]
-    sides = [(region.inside(number), region.outside(number)) for _, region, number in judged]
-    adjusted = holm([min(pair) for pair in sides])
-    level = LEVEL / max(1, sum(map(math.isfinite, adjusted)))
+    judged = [(question, number or UNKNOWN) for question, number in measured]
+    sides = [(one.expected.inside(n), one.expected.outside(n)) for one, n in judged]
     claims = []
-    for (question, region, number), pair, p in zip(judged, sides, adjusted, strict=True):
-        decided: Verdict = "holds" if pair[0] < pair[1] else "does not hold"
-        numbers = (*number.interval(), region.margin, p, region.power(number, level))
-        names = ("value", "low", "high", "margin", "p", "power")
-        fields = dict(zip(names, map(_finite, numbers), strict=True))
-        fields |= {**vars(question), "expected": str(region)}
-        fields["verdict"] = decided if p <= LEVEL else "not decided at this size"
-        claims.append(Claim(**fields))
+    for pair, (inside, outside), p in zip(judged, sides, holm(map(min, sides)), strict=True):
+        decided: Verdict = "holds" if inside < outside else "does not hold"
+        claims.append(_claim(*pair, p, decided if p <= LEVEL else "not decided at this size"))
     return claims
 
 
-UNKNOWN = Confidence(math.nan, math.nan, 0)
-"""A number that was not measured."""
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+def _claim(question: Question, number: Confidence, p: float, verdict: Verdict) -> Claim:
+    names = ("value", "low", "high", "p")
+    numbers = zip(names, (*number.interval(), p), strict=True)
+    measured = {name: n if math.isfinite(n) else None for name, n in numbers}
+    fields = {**vars(question), "expected": str(question.expected)}
+    return Claim(verdict=verdict, **fields, **measured)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ __all__ = ["Confidence", "Interval", "Region", "above", "below", "bootstrap", "h
            "rank_correlation", "student", "within"]  # fmt: skip
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,9 +28,6 @@ from numpy.typing import ArrayLike
 
 RESAMPLES = 2000
 """Resamples of a bootstrap, for a standard error to 2 %."""
-
-SHARES = (np.arange(2000) + 0.5) / 2000
-"""Probabilities of the quantiles over which a distribution is averaged."""
 
 
 class Interval(NamedTuple):
@@ -141,12 +138,10 @@ class Region:
     Attributes:
         low: The lower end; −∞ without one.
         high: The upper end; ∞ without one.
-        margin: The distance from the ends at which the power is computed.
     """
 
     low: float
     high: float
-    margin: float
 
     def inside(self, found: Confidence) -> float:
         """Returns p for θ inside: of TOST, doubled; NaN of a single unit."""
@@ -166,23 +161,6 @@ class Region:
             return float(values.min())
         return float(values[np.abs(values - (self.low + self.high) / 2).argmax()])
 
-    def power(self, found: Confidence, level: float = 0.05) -> float:
-        """Returns the chance to find θ inside if it is a margin inside of the ends.
-
-        That is in the middle of ``within``. NaN of a single unit.
-
-        Arguments:
-            found: The estimate, for its standard error and units.
-            level: The level of the doubled p; 0.05 / n for a study of n claims is conservative.
-        """
-        if not found.se > 0:
-            return math.nan if math.isnan(found.se) else 1.0
-        ends = math.isfinite(self.low) + math.isfinite(self.high)
-        spread = np.sqrt(scipy.special.chdtri(found.df, SHARES) / found.df)
-        critical = float(scipy.special.stdtrit(found.df, 1 - level / 2))
-        reach = critical * spread - self.margin / found.se
-        return float(np.maximum(0.0, 1 - ends * scipy.special.ndtr(reach)).mean())
-
     def __str__(self) -> str:
         if math.isinf(self.high):
             return f"more than {self.low:g}"
@@ -191,34 +169,27 @@ class Region:
         return f"{self.low:g} to {self.high:g}"
 
 
-def above(bound: float, *, margin: float | None = None) -> Region:
-    """Returns θ > ``bound``; by default the margin is |``bound``|."""
-    return Region(bound, math.inf, _margin(bound, margin))
+def above(bound: float) -> Region:
+    """Returns θ > ``bound``."""
+    return Region(bound, math.inf)
 
 
-def below(bound: float, *, margin: float | None = None) -> Region:
-    """Returns θ < ``bound``; by default the margin is |``bound``|."""
-    return Region(-math.inf, bound, _margin(bound, margin))
+def below(bound: float) -> Region:
+    """Returns θ < ``bound``."""
+    return Region(-math.inf, bound)
 
 
 def within(margin: float, *, of: float = 0.0) -> Region:
     """Returns |θ − ``of``| < ``margin``: equality, as far as it matters."""
-    return Region(of - margin, of + margin, _margin(margin, None))
+    return Region(of - margin, of + margin)
 
 
-def _margin(bound: float, margin: float | None) -> float:
-    distance = abs(bound) if margin is None else margin
-    if not distance > 0:
-        raise ValueError(f"margin: found {distance:g}, expected one above 0")
-    return distance
-
-
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Iterable[float]) -> list[float]:
     """Returns p-values adjusted for their number, so that at most one study in 20 errs at 0.05.
 
     One that is NaN was not tested, and does not count.
     """
-    p = np.asarray(p, float)
+    p = np.array([*p], float)
     order = np.argsort(p)[: np.isfinite(p).sum()]
     adjusted = np.full(len(p), math.nan)
     steps = p[order] * np.arange(len(order), 0, -1)

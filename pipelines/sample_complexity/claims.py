@@ -39,8 +39,8 @@ SAME = 0.15
 RANKS = 0.2
 """Rank correlations differ by more than this."""
 
-ALIKE, SHOWS = 0.8, 0.95
-"""Orders are alike above this rank correlation; the power is that at the second."""
+ALIKE = 0.8
+"""Orders are alike above this rank correlation."""
 
 COPIES = 0.1
 """A network memorizes if more of its samples than this are copies; of true samples 0.01 are."""
@@ -208,7 +208,7 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
     }
     for levels, errors in pairs.items():
         yield _mean(
-            rank_correlation(*errors), above(ALIKE, margin=SHOWS - ALIKE),
+            rank_correlation(*errors), above(ALIKE),
             f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
             f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY, "families",
         )  # fmt: skip

@@ -253,7 +253,7 @@ def test_claims_are_judged_by_intervals():
     below = "With the {} activation, DSM alone ends more than 1 nat below the Gaussian"
     assert verdict[below.format("learned")] == "holds"
     same = next(c for c in conclusion.claims if "as good as exact likelihood" in c.claim)
-    assert same.verdict == "holds" and (same.margin, same.units) == (1.0, "nats")
+    assert same.verdict == "holds" and (same.expected, same.units) == ("-1 to 1", "nats")
     spared = [c for c in conclusion.claims if "mass" in c.quantity]
     assert [c.value for c in spared] == [0.4, 0.4, 0.4, 0, 0]
     assert [c.verdict for c in spared] == 3 * ["holds"] + 2 * ["does not hold"]

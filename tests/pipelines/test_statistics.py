@@ -1,4 +1,4 @@
-"""Intervals, equivalence, corrections for many claims, and power."""
+"""Intervals, equivalence, and corrections for many claims."""
 
 import math
 
@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from pipelines.reporting.statistics import (
-    Confidence,
     above,
     below,
     bootstrap,
@@ -30,16 +29,15 @@ def test_an_interval_is_students():
 def test_a_single_unit_shows_nothing():
     one = student([1.0])
     assert one.value == 1.0 and math.isnan(one.interval().low)
-    for region in (above(0, margin=1), below(2), within(0.1, of=1)):
+    for region in (above(0), below(2), within(0.1, of=1)):
         assert all(math.isnan(p) for p in (region.inside(one), region.outside(one)))
-        assert math.isnan(region.power(one))
     assert math.isnan(bootstrap(np.mean, [[1.0, 2.0]]).se)
 
 
 def test_units_that_agree_are_certain():
     same = student([1.0, 1.0])
     assert within(0.1, of=1).inside(same) == 0 and within(0.1).outside(same) == 0
-    assert above(1.0).inside(same) == 1 and above(0, margin=1).power(same) == 1
+    assert above(1.0).inside(same) == 1
 
 
 def test_an_interval_covers_the_mean_in_19_of_20_samples():
@@ -87,22 +85,6 @@ def test_a_truth_on_the_border_is_found_inside_in_1_of_40(region, truth):
     assert abs(rate - 0.025) < 4 * math.sqrt(0.025 * 0.975 / 2000)
 
 
-@pytest.mark.parametrize(
-    ("region", "truth"),
-    [(above(0, margin=0.3), 0.3), (below(1, margin=0.3), 0.7), (within(0.3), 0)],
-)
-def test_power_is_how_often_a_truth_inside_is_found(region, truth):
-    """The spread is that of the law; false alarms below 1e-3 (4 standard deviations)."""
-    samples = RNG(2).normal(truth, 0.2, (2000, 4))
-    rate = np.mean([region.inside(student(one)) <= 0.05 for one in samples])
-    assert region.power(Confidence(0.0, 0.1, 3)) == pytest.approx(rate, abs=0.045)
-
-
-def test_power_falls_with_the_level():
-    found = Confidence(0.0, 0.1, 7)
-    assert 0 < within(0.4).power(found, 0.005) < within(0.4).power(found) < 1
-
-
 @pytest.mark.parametrize("units", [4, 30])
 def test_a_bootstrap_of_a_mean_is_students(units):
     values = RNG(3).normal(size=units)
@@ -127,12 +109,6 @@ def test_holm():
     assert holm([0.01, 0.04, math.nan, 0.03])[:2] == pytest.approx([0.03, 0.06])
     assert math.isnan(holm([0.01, math.nan])[1]) and holm([0.01, math.nan])[0] == 0.01
     assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([]) == []
-
-
-def test_a_margin_is_above_zero():
-    for region in (lambda: above(0), lambda: within(0), lambda: below(1, margin=-1)):
-        with pytest.raises(ValueError, match="margin: found .*, expected one above 0"):
-            region()
 
 
 def test_a_region_is_told():

@@ -54,7 +54,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= quantities
     assert len(numbers["claims"]) == 23 and len(numbers["findings"]) == 3
     for claim in numbers["claims"]:
-        assert set(claim) >= {"claim", "verdict", "value", "low", "high", "margin", "units"}
+        assert set(claim) >= {"claim", "verdict", "value", "low", "high", "expected", "units"}
         assert claim["verdict"] == "not decided at this size"
         assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
     assert [check["passed"] for check in numbers["checks"]] == [None] * 3
