@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,49 +38,55 @@ Show = Callable[[str, str, float, str, str], None]
 """Shows the stage and the key of a job, the share that is done, what it does now, and a note."""
 
 
-class Messages:
-    """A queue of messages about jobs to the driver; a copy in another process adds to the same."""
+class Connection:
+    """A connection to Ray, with a queue of messages from jobs to this process.
 
-    def __init__(self) -> None:
-        import ray
+    Arguments:
+        show: Shows a message; a thread calls it.
+        folder: Sockets and logs of an embedded Ray; a short path, as sockets need.
+    """
+
+    def __init__(self, show: Show, folder: Path | None = None) -> None:
         from ray.util.queue import Queue
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": this_node(soft=True)}
         self.queue: Any = Queue(actor_options=options)
+        self.folder, self.stopped = folder, threading.Event()
+        self.listener = threading.Thread(target=self.deliver, args=(show,), daemon=True)
+        self.listener.start()
 
-    def __call__(self, stage: str, key: str, share: float, text: str, note: str) -> None:
-        """Adds a message, and does not wait for it."""
-        self.queue.actor.put_nowait.remote((stage, key, share, text, note))
+    @property
+    def send(self) -> Show:
+        """A function that sends a message, which another process may call."""
+        return partial(_send, self.queue)
 
-    def deliver(self, show: Show, stopped: threading.Event) -> None:
+    def deliver(self, show: Show) -> None:
         """Shows the messages that come until ``stopped`` is set."""
         from ray.exceptions import RayError
 
-        while not stopped.is_set():
+        while not self.stopped.is_set():
             try:
                 show(*self.queue.get(timeout=WAIT_S))
             except queue.Empty:
                 continue
             except RayError:  # Ray restarts an actor that is lost
-                stopped.wait(WAIT_S)
+                self.stopped.wait(WAIT_S)
 
 
-@dataclass(frozen=True)
-class Connection:
-    """A connection to Ray.
-
-    Attributes:
-        messages: Brings messages about jobs to this process; it ends with this.
-        folder: Sockets and logs of an embedded Ray; a short path, as sockets need.
-    """
-
-    messages: Messages
-    folder: Path | None = None
+def _send(queue: Any, *message: Any) -> None:  # noqa: ANN401
+    """Adds a message to a queue, and does not wait for it."""
+    queue.actor.put_nowait.remote(message)
 
 
-def start() -> Connection:
+def this_node(*, soft: bool = False) -> Any:  # noqa: ANN401
+    """Returns Ray's strategy to run something on this node; ``soft``: elsewhere if it is lost."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
+
+
+def start(show: Show = lambda *message: None) -> Connection:
     """Connects to the cluster at ``RAY_ADDRESS``, or starts an embedded Ray.
 
     An embedded Ray that a busy machine does not start within Ray's 30 s is started once more.
@@ -90,40 +96,36 @@ def start() -> Connection:
     """
     if "RAY_ADDRESS" in os.environ:
         _reach(os.environ["RAY_ADDRESS"])
-        return Connection(_connected(runtime_env={"env_vars": _environment()}))
+        return _connected(show, None, runtime_env={"env_vars": _environment()})
     try:
-        return _embedded()
+        return _embedded(show)
     except Exception:
         log.warning("Ray did not start, and is started again", exc_info=True)
-        return _embedded()
+        return _embedded(show)
 
 
-def _embedded() -> Connection:
+def _embedded(show: Show) -> Connection:
     """Starts Ray with memory for as many drivers as this machine has cores.
 
     It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
     """
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     cores = environment.cpus()
     options = {"address": "local", "num_cpus": cores, "include_dashboard": True}
     memory = cores * DRIVER["memory"]
-    try:
-        return Connection(_connected(**options, _memory=memory, _temp_dir=str(folder)), folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
 
 
-def _connected(**options: Any) -> Messages:  # noqa: ANN401
+def _connected(show: Show, folder: Path | None, **options: Any) -> Connection:  # noqa: ANN401
     import ray
 
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-        return Messages()
+        return Connection(show, folder)
     except BaseException:
-        ray.shutdown()
+        _shut_down(folder)
         raise
 
 
@@ -164,6 +166,12 @@ def cancel(running: Sequence[Any]) -> None:
 
 def leave(connection: Connection) -> None:
     """Disconnects from Ray, and shuts it down if it is embedded."""
+    connection.stopped.set()
+    connection.listener.join()
+    _shut_down(connection.folder)
+
+
+def _shut_down(folder: Path | None) -> None:
     import ray
 
     # Exceptions hold references to Ray's objects in cycles. One that Python's collector drops
@@ -173,8 +181,8 @@ def leave(connection: Connection) -> None:
         ray.shutdown()
     finally:
         gc.enable()
-    if connection.folder is not None:
-        shutil.rmtree(connection.folder, ignore_errors=True)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _reach(address: str) -> None:

@@ -113,11 +113,14 @@ class Outcome:
     value: Any
     statuses: dict[str, Status]
 
-    @property
-    def artefacts(self) -> list[Artefact]:
-        """All artefacts of the value, once each."""
+    def by_stage(self, field: str) -> dict[str, list[str]]:
+        """Returns a field of all artefacts of the value, once each, in a list for each stage."""
         values = reversed([*iter_nested_value(self.value)])
-        return list({(a.stage, a.key): a for a in values if isinstance(a, Artefact)}.values())
+        artefacts = {(a.stage, a.key): a for a in values if isinstance(a, Artefact)}
+        texts: dict[str, list[str]] = {}
+        for artefact in artefacts.values():
+            texts.setdefault(artefact.stage, []).append(getattr(artefact, field))
+        return texts
 
 
 class StoreExecutor(Executor):

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,26 +73,25 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         The summary, as in ``summary.json``.
     """
     from pipelines.engine.graphs import evaluate
-    from pipelines.engine.publishing import Tracked, publish
-    from pipelines.engine.tasks import Tasks
+    from pipelines.engine.publishing import publish
+    from pipelines.engine.session import Session
 
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
+    place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
         _without_empty_store(),
         store.lock(f"run-{key}", waiting=lambda: console.print(line)),
         backend.mlflow_errors(),
-        ExitStack() as stack,
         Progress(console) as progress,
+        Session(run, key, progress) as session,
     ):
         log_to(log_file(run))
-        tracked = Tracked(run, key, stack, console)
         graph = run.pipeline.graph(run.config, inputs)
-        with Tasks(tracked.context, progress) as tasks:
-            outcome = evaluate(graph, tasks, force=run.force, output=run.output)
+        outcome = evaluate(graph, session.start, force=run.force, output=run.output)
+        session.leave()
         progress.started("track", "")
-        place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
         with store.lock(f"output-{place}"):  # other runs may leave their results there, too
-            summary = publish(run, outcome, tracked)
+            summary = publish(session, outcome)
             progress.finished("track", "")
             if bucket.used():
                 console.print(f"results also at {_upload(run)}", soft_wrap=True)
@@ -118,14 +117,13 @@ def log_file(run: Run) -> Path:
 @contextmanager
 def _without_empty_store() -> Iterator[None]:
     """Removes a new store again if the input is bad and no more than data was prepared in it."""
-    home, parent = store.home(), store.home().parent
-    fresh, parent_is_new = not home.exists(), not parent.exists()
+    home = store.home()
+    created = [folder for folder in (home, home.parent) if not folder.exists()]
     try:
         yield
     except BadInput:
-        if fresh and {path.name for path in (home / "artefacts").glob("*")} <= {"prepare"}:
+        if home in created and {p.name for p in (home / "artefacts").glob("*")} <= {"prepare"}:
             shutil.rmtree(home, ignore_errors=True)
-            if parent_is_new:
-                with suppress(OSError):  # another process may have written there
-                    parent.rmdir()
+            with suppress(OSError):  # another process may have written there
+                created[-1].rmdir()
         raise

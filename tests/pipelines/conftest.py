@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +24,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.cli import main
-from pipelines.cluster.connection import Connection
-from pipelines.engine import tasks
+from pipelines.engine import session
 from pipelines.engine.calls import call
 from pipelines.tracking import tracker
 
@@ -136,21 +134,6 @@ def ebflow(capsys):
     return run
 
 
-class Messages:
-    """Shows messages at once."""
-
-    def __init__(self):
-        self.show, self.ready = None, threading.Event()
-
-    def deliver(self, show, stopped):
-        self.show = show
-        self.ready.set()
-
-    def __call__(self, *message):
-        self.ready.wait(60)
-        self.show(*message)
-
-
 @pytest.fixture
 def without_ray(monkeypatch):
     """Stages run in this process, those of Ray in a thread, one at a time."""
@@ -164,11 +147,11 @@ def without_ray(monkeypatch):
             done = threads.submit(call, work, context)
             return SimpleNamespace(future=lambda: done)
 
-    monkeypatch.setattr(tasks, "start", lambda: Connection(messages=Messages()))
-    monkeypatch.setattr(tasks, "cancel", lambda _: threads.shutdown())
-    monkeypatch.setattr(tasks, "leave", lambda _: None)
-    monkeypatch.setattr(tasks, "largest_node", lambda: 2.0)
-    monkeypatch.setattr(tasks, "_remote_call", Remote)
+    monkeypatch.setattr(session, "start", lambda show: SimpleNamespace(send=show))
+    monkeypatch.setattr(session, "cancel", lambda _: threads.shutdown())
+    monkeypatch.setattr(session, "leave", lambda _: None)
+    monkeypatch.setattr(session, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(session, "_remote_call", Remote)
 
 
 class Store:

@@ -16,8 +16,8 @@ CORES = environment.cpus()
 def begin(needs, body, *words):
     import ray
 
+    from pipelines.engine.session import ray_options
     from pipelines.engine.stages import Stage, Work
-    from pipelines.engine.tasks import ray_options
 
     options = ray_options(Work(Stage("any", needs=needs), None))
     return ray.remote(**options)(body).remote(*words)

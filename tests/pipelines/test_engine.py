@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +29,7 @@ from redun.scheduler import catch_all
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.cluster import connection, environment
-from pipelines.cluster.connection import DRIVER, Connection
+from pipelines.cluster.connection import DRIVER
 from pipelines.config import (
     ClusterConfig,
     DensityConfig,
@@ -38,16 +40,16 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import graphs, keys, tasks
-from pipelines.engine.calls import Context
+from pipelines.engine import graphs, keys, publishing, runner, session
 from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
-from pipelines.engine.pipeline import Retries
+from pipelines.engine.pipeline import Description, Pipeline, Retries, Run
+from pipelines.engine.session import Session, ray_options
 from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, Work, needs_from_config
-from pipelines.engine.tasks import Tasks, ray_options
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
 from pipelines.paper import graph as paper
 from pipelines.paper.config import StepsConfig
+from pipelines.reporting.terminal import terminal
 from pipelines.sample_complexity import graph as sample_complexity
 from pipelines.tracking.tracker import connect
 from tests.pipelines.stages import CALLS, ERRORS
@@ -97,6 +99,8 @@ class Silent:
     def note(self, stage, text):
         NOTES.append((stage, text))
 
+    console = SimpleNamespace(print=lambda *_, **__: None)
+
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
@@ -106,15 +110,21 @@ def records(tmp_path_factory):
     return folder
 
 
+def run_of(describe=lambda config: Description(("parent",), "", {}), graph=None, **options):
+    pipeline = Pipeline("tests", graph=graph, describe=describe)
+    options = {"name": "tests", "output": Path("results"), **options}
+    return Run(pipeline, config=None, command="ebflow run tests", **options)
+
+
 class Engine:
     """Evaluates graphs as a run does."""
 
-    def __init__(self, open_context, progress, force=False):
-        self.words, self.force = (open_context, progress), force
+    def __init__(self, *describe, **options):
+        self.tracked = run_of(*describe, **options)
 
     def run(self, graph, output=None):
-        with Tasks(*self.words) as started:
-            return evaluate(graph, started, force=self.force, output=output)
+        with Session(self.tracked, "key", Silent()) as started:
+            return evaluate(graph, started.start, force=self.tracked.force, output=output)
 
 
 @pytest.fixture
@@ -128,12 +138,7 @@ def engine(tracking_home, without_ray, records, monkeypatch):
     monkeypatch.setattr(graphs, "tempfile", SimpleNamespace(TemporaryDirectory=folder))
 
     def make(force=False, retries=NONE):
-        def context():
-            tracker = connect("tests", "key")
-            parent = tracker.start("parent", {})
-            return Context(tracker, parent, "ebflow run tests", force, retries)
-
-        return Engine(open_context=context, progress=Silent(), force=force)
+        return Engine(force=force, retries=retries)
 
     return make
 
@@ -169,7 +174,7 @@ def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
 
 def test_a_cached_graph_opens_nothing(engine, home):
     engine().run(graph())
-    cached = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent())
+    cached = Engine(lambda config: pytest.fail("opened"))
     assert cached.run(graph()).statuses == dict.fromkeys(("write", "double"), Status(cached=1))
 
 
@@ -299,7 +304,7 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
     monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "other"))
     cached = dict.fromkeys(STAGES, Status(cached=1))
     assert plan(graph()).statuses == cached
-    again = Engine(open_context=lambda: pytest.fail("opened"), progress=Silent()).run(graph())
+    again = Engine(lambda config: pytest.fail("opened")).run(graph())
     assert again.statuses == cached
     assert (again.value[1].path / "value.txt").read_text() == "6"
 
@@ -455,6 +460,46 @@ def test_a_cell_that_diverged_is_told_and_any_other_failure_is_one(engine, error
             engine().run(gather_cells([graph()]))
 
 
+def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, monkeypatch):
+    """That one still needs its work."""
+    work = Work(write, EvaluateConfig(draws=3), [Source("here", "same")])
+    work.folder.mkdir(parents=True)
+    locking, lock = threading.Event(), store.lock
+
+    def watched(name, **options):
+        if name == f"write-{work.key}":
+            locking.set()
+        return lock(name, **options)
+
+    with ThreadPoolExecutor(1) as pool:
+        with store.lock(f"write-{work.key}"):
+            monkeypatch.setattr(store, "lock", watched)
+            forced = pool.submit(engine(force=True).run, graph())
+            assert locking.wait(60) and work.folder.exists() and not CALLS
+        forced.result()
+    assert CALLS == ["write", "double"]
+
+
+def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monkeypatch):
+    inside = []
+
+    def publish(session, outcome):
+        inside.append("in")
+        time.sleep(0.3)
+        inside.append("out")
+        return {}
+
+    monkeypatch.setattr(publishing, "publish", publish)
+    monkeypatch.setattr(graphs, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(runner, "log_to", lambda _: None)
+    with ThreadPoolExecutor(2) as pool:
+        done = [
+            pool.submit(runner.execute, run_of(graph=lambda *_: None, name=name), None, terminal())
+            for name in ("one", "other")
+        ]
+    assert [one.result() for one in done] == [{}, {}] and inside == ["in", "out"] * 2
+
+
 def test_each_stage_that_ran_is_a_child_run(engine):
     engine().run(graph())
     tracker = connect("tests", "key")
@@ -476,37 +521,43 @@ def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
     assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
 
 
-QUIET = SimpleNamespace(deliver=lambda *_: None)
 LEFT = "left"
 
 
 @pytest.fixture
 def rays(monkeypatch):
     """What is done with Ray, and the thread that does it."""
-    tasks.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
+    session.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 
-    def start():
+    def start(show):
         done.append(("start", threading.current_thread()))
-        return Connection(messages=QUIET)
 
-    monkeypatch.setattr(tasks, "start", start)
-    monkeypatch.setattr(tasks, "leave", lambda _: done.append((LEFT, threading.current_thread())))
+    monkeypatch.setattr(session, "start", start)
+    monkeypatch.setattr(
+        session, "leave", lambda _: done.append((LEFT, threading.current_thread()))
+    )
     return done
 
 
-def opened(meanwhile=lambda: None):
-    """Returns tasks on Ray, which starts."""
-    made = Tasks(lambda: meanwhile() or Context(None, "", "", force=False), Silent())
-    assert made.context.tracker is None
-    return made
+class Opened(Session):
+    """A session with Ray, and with a run in MLflow that takes no time but ``meanwhile``'s."""
+
+    def __init__(self, meanwhile=lambda: None):
+        super().__init__(run_of(), "key", Silent())
+        self.meanwhile, self.tracker = meanwhile, None
+        assert self.context.tracker is None
+
+    def _track(self):
+        self.meanwhile()
+        return SimpleNamespace(id="")
 
 
 def test_one_thread_starts_ray_and_leaves_it(rays):
     """Its processes end with the thread that started them, and a stage's thread ends before."""
-    with opened():
+    with Opened():
         pass
-    tasks.RAY.submit(int).result()
+    session.RAY.submit(int).result()
     assert [what for what, _ in rays] == ["start", LEFT]
     assert len({thread for _, thread in rays}) == 1 and rays[0][1].is_alive()
 
@@ -517,10 +568,10 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
     def interrupted(running):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tasks, "cancel", interrupted)
-    with pytest.raises(KeyboardInterrupt), opened():
+    monkeypatch.setattr(session, "cancel", interrupted)
+    with pytest.raises(KeyboardInterrupt), Opened():
         pass
-    tasks.RAY.submit(int).result()
+    session.RAY.submit(int).result()
     assert rays[-1][0] == LEFT
 
 
@@ -529,16 +580,15 @@ import time
 from pipelines.cluster import environment
 environment.prepare()
 import ray
-from pipelines.engine import tasks
-executor = tasks.Tasks(lambda: tasks.Context(None, "", "", False), None)
-executor.progress = type("Progress", (), {"report": print})
-executor.context
+from pipelines.engine import session
+executor = session.Session(None, "key", None)
+executor.connection = session.RAY.submit(session.start)
 executor.connection.result()
 executor.running += map(ray.put, range(1000))
 kept = list(executor.running)
-executor.__exit__()
+executor.leave()
 del executor
-left = tasks.RAY.submit(int)
+left = session.RAY.submit(int)
 while not left.done():
     kept and kept.pop()
     time.sleep(0.001)
@@ -592,10 +642,10 @@ def test_a_display_that_fails_ends_no_stage(engine, monkeypatch, error):
 
 
 def test_a_start_of_ray_that_fails_ends_the_run(engine, monkeypatch):
-    def fail():
+    def fail(show):
         raise StageFailed("Ray cannot be reached")
 
-    monkeypatch.setattr(tasks, "start", fail)
+    monkeypatch.setattr(session, "start", fail)
     with pytest.raises(StageFailed, match="Ray cannot be reached"):
         engine(retries=Retries(2, 60.0)).run(Stage("tests.pipelines.stages.mend")(None))
 
@@ -604,13 +654,13 @@ def test_a_tracking_server_that_is_away_ends_the_run_at_its_first_stage(engine):
     """A study would ask it again for each of its cells."""
     asked = []
 
-    def away():
+    def away(config):
         asked.append(1)
         raise ConnectionError("no answer")
 
     cells = gather_cells([write(EvaluateConfig(draws=n), [Source("a", "b")])] for n in (1, 2, 3))
     with pytest.raises(StageFailed, match="no answer"):
-        Engine(away, Silent()).run(cells)
+        Engine(away).run(cells)
     assert asked == [1]
 
 
@@ -636,24 +686,24 @@ def test_every_attempt_of_a_stage_in_the_driver_is_in_the_thread_that_ctrl_c_int
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
     began = threading.Event()
-    monkeypatch.setattr(tasks, "start", lambda: began.set() or Connection(messages=QUIET))
-    monkeypatch.setattr(tasks, "leave", lambda _: None)
-    with opened(lambda: not began.wait(10)):
+    monkeypatch.setattr(session, "start", lambda show: began.set())
+    monkeypatch.setattr(session, "leave", lambda _: None)
+    with Opened(lambda: not began.wait(10)):
         pass
 
 
 def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     """Leaving goes on beside what is done after the last stage."""
     ends = threading.Event()
-    monkeypatch.setattr(tasks, "start", lambda: Connection(messages=QUIET))
-    monkeypatch.setattr(tasks, "leave", lambda _: ends.wait(10))
-    with opened():
+    monkeypatch.setattr(session, "start", lambda show: "Ray")
+    monkeypatch.setattr(session, "leave", lambda _: ends.wait(10))
+    with Opened():
         pass
-    with opened() as second:
+    with Opened() as second:
         with pytest.raises(TimeoutError):
             second.connection.result(timeout=0.2)
         ends.set()
-        assert second.connection.result(timeout=10) == Connection(messages=QUIET)
+        assert second.connection.result(timeout=10) == "Ray"
 
 
 ONE = {"CPU": 1}
@@ -675,12 +725,17 @@ def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
     assert Work(stage, config).needs == needs
 
 
+def connected(show, folder):
+    listener = SimpleNamespace(join=lambda: None)
+    return SimpleNamespace(stopped=threading.Event(), listener=listener, folder=folder)
+
+
 def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     """Ray's workers have folders of their own, from which a relative path leads elsewhere."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("EBFLOW_HOME", "")
     monkeypatch.setattr(ray, "init", lambda **_: None)
-    monkeypatch.setattr(connection, "Messages", lambda: None)
+    monkeypatch.setattr(connection, "Connection", connected)
     connection.leave(connection.start())
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
@@ -695,7 +750,7 @@ def test_ray_starts_again_where_a_busy_machine_was_too_slow(home, monkeypatch):
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(connection, "Messages", lambda: None)
+    monkeypatch.setattr(connection, "Connection", connected)
     connection.leave(connection.start())
     assert len(set(calls)) == 2 and not any(Path(folder).exists() for folder in calls)
 
@@ -719,7 +774,7 @@ def options(needs):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
-    monkeypatch.setattr(tasks, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(session, "largest_node", lambda: 2.0)
     given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
     assert given == [1, 2 if alone else 3, 0, 2]
     assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
@@ -764,7 +819,7 @@ def test_stages_share_one_remote_function(monkeypatch):
     """Ray exports each remote function to all nodes, and warns at the hundredth."""
     made = []
     monkeypatch.setattr(ray, "remote", lambda function: made.append(function) or made)
-    tasks._remote_call.cache_clear()
-    assert tasks._remote_call() is tasks._remote_call()
-    tasks._remote_call.cache_clear()
+    session._remote_call.cache_clear()
+    assert session._remote_call() is session._remote_call()
+    session._remote_call.cache_clear()
     assert len(made) == 1

@@ -6,7 +6,7 @@ from pipelines.config import DensityConfig, Dsm, Likelihood, Ssm
 from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
-from pipelines.engine.publishing import _title
+from pipelines.engine.session import title
 from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import describe
@@ -26,7 +26,7 @@ def test_a_loss_has_a_short_name(title, objective):
 
 def titled(config, recipe):
     run = Run(None, config.name, config, None, "", recipe=recipe)
-    return _title(run, graph.describe(config).parts)
+    return title(run, graph.describe(config).parts)
 
 
 def test_a_title_says_each_thing_once():

@@ -9,7 +9,7 @@ import pytest
 from ray.exceptions import RayError
 
 from pipelines import metrics_log
-from pipelines.cluster.connection import Messages
+from pipelines.cluster.connection import Connection
 from pipelines.config import PreprocessFit
 from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
@@ -65,18 +65,18 @@ def test_what_is_fitted_in_front_of_a_flow_is_shown(tmp_path):
 def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch):
     monkeypatch.setattr("pipelines.cluster.connection.WAIT_S", 0.0)
     answers = iter([queue.Empty(), RayError("lost"), ("train", "key", 0.5, "half", "")])
-    stopped, shown = threading.Event(), []
+    connection, shown = object.__new__(Connection), []
+    connection.stopped = threading.Event()
 
     def get(timeout):
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
-        stopped.set()
+        connection.stopped.set()
         return answer
 
-    messages = object.__new__(Messages)
-    messages.queue = SimpleNamespace(get=get)
-    messages.deliver(lambda *message: shown.append(message), stopped)
+    connection.queue = SimpleNamespace(get=get)
+    connection.deliver(lambda *message: shown.append(message))
     assert shown == [("train", "key", 0.5, "half", "")]
 
 
