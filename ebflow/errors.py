@@ -1,7 +1,9 @@
 """Errors that a user can cause and fix."""
 
-__all__ = ["HALF", "BadInput", "NonFinite", "printable"]
+__all__ = ["HALF", "BadInput", "NonFinite", "printable", "warn"]
 
+import sys
+import warnings
 from dataclasses import KW_ONLY, dataclass
 
 HALF = 400
@@ -51,6 +53,14 @@ def printable(text: str) -> str:
     words = " ".join(text.split())
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     return shown if len(shown) <= 2 * HALF else f"{shown[: HALF - 2]} … {shown[2 - HALF :]}"
+
+
+def warn(message: str) -> None:
+    """Warns at the line that called the library, directly or by scikit-learn."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in ("ebflow", "sklearn"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
 def _phrases(*parts: tuple[object, str]) -> str:

@@ -10,7 +10,6 @@ __all__ = ["LEAST", "fit"]
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,6 +24,7 @@ from .anchor import Anchor
 from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
+from .errors import warn
 from .fit_settings import CHOSEN, Settings, bounds_by_index
 from .flow import Flow
 from .history import Event, History
@@ -383,7 +383,7 @@ class _Run:
             warnings=notes,
         )
         for note in notes:
-            warnings.warn(note, RuntimeWarning, stacklevel=4)
+            warn(note)
         metrics = {"val/nll": state.best.nll}
         self.callback(Event("end", best.step, metrics, text=str(flow.report), share=1.0))
         return flow

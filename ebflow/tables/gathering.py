@@ -4,7 +4,6 @@ __all__ = ["LEAST", "copies", "gather"]
 
 import math
 import numbers
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BadInput
+from ..errors import BadInput, warn
 from ..randomness import generator
 from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
@@ -181,8 +180,7 @@ def _usable(
     dropped, imputed = int((~used).sum()), int((lacking.any(1) & used).sum())
     for count, fate in ((dropped, "were dropped"), (imputed, "are imputed (missing='impute')")):
         if count:
-            message = f"{what}: {count} of {len(x)} rows have missing values and {fate}"
-            warnings.warn(message, RuntimeWarning, stacklevel=5)
+            warn(f"{what}: {count} of {len(x)} rows have missing values and {fate}")
     return everything[used]
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ebflow.bases import GaussianMixture
 from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
+from ebflow.sklearn import FlowDensity
 from ebflow.tables.completion import Completed, Completion, RankCopula, fit_gaussian
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.checkpoints import resume, save_training
@@ -221,3 +223,11 @@ def test_a_policy_changes_nothing_where_nothing_is_missing():
     one, two = (ebflow.fit(pairs(200), missing=policy, **QUICK) for policy in (None, "impute"))
     x = pairs(20, seed=9)
     assert torch.equal(one.log_prob(x), two.log_prob(x))
+
+
+@pytest.mark.parametrize("fit", [ebflow.fit, lambda x, **options: FlowDensity(**options).fit(x)])
+def test_a_warning_points_at_the_call_of_the_library(fit):
+    x = holes(pairs(200), 0.1).numpy()
+    with pytest.warns(RuntimeWarning, match="have missing values") as caught:
+        fit(x, **QUICK)
+    assert {Path(one.filename).name for one in caught} == {"test_missing.py"}
