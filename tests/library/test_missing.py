@@ -225,7 +225,9 @@ def test_a_policy_changes_nothing_where_nothing_is_missing():
     assert torch.equal(one.log_prob(x), two.log_prob(x))
 
 
-@pytest.mark.parametrize("fit", [partial(ebflow.fit, progress=False), lambda x, **few: FlowDensity(**few).fit(x)])
+@pytest.mark.parametrize(
+    "fit", [partial(ebflow.fit, progress=False), lambda x, **few: FlowDensity(**few).fit(x)]
+)
 def test_a_warning_points_at_the_call_of_the_library(fit):
     x = holes(pairs(200), 0.1).numpy()
     with pytest.warns(RuntimeWarning, match="have missing values") as caught:
