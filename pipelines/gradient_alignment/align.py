@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipelines.data.manifest import Manifest
-from pipelines.gradient_alignment.comparisons import Study, study
+from pipelines.gradient_alignment.comparisons import Study
 from pipelines.gradient_alignment.config import SIGMAS, AlignmentConfig
 from pipelines.gradient_alignment.figures import figures
 from pipelines.gradient_alignment.models import models
@@ -17,41 +17,51 @@ from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
 
+Column = tuple[str, str, int]
+"""A metric in a table, its heading, and its decimals."""
 
-class Column(NamedTuple):
-    """A metric in a table, its heading, and its decimals."""
-
-    metric: str
-    heading: str
-    digits: int = 3
-
-
-COLUMNS = (
-    Column("accuracy", "accuracy"),
-    Column("gradient", "‖g‖", 2),
-    Column("trace", "tr H", 0),
-    Column("A1", "A1"),
-    Column("A1/over gaussian", "A1 over Gaussian"),
-    Column("A1/over flow", "A1 over flow"),
-    Column("A2", "A2"),
-    Column("A3", "A3"),
-    Column("A1/centred", "A1 centred"),
-    Column("DSM-cos", "DSM-cos"),
-    Column("relF-opt/centred", "relF-opt centred"),
-    Column("off-manifold", "off-manifold", 2),
-    Column("GAN-test", "GAN-test", 2),
-    Column("samples/log density", "log p / D", 2),
-    Column("PP/own/raw", "PP own"),
-    Column("PP/own/centred", "PP centred"),
-    Column("PP/other/raw", "PP other"),
-    Column("PP/other/centred", "PP other, centred"),
+COLUMNS: Sequence[Column] = (
+    ("accuracy", "accuracy", 3),
+    ("gradient", "‖g‖", 2),
+    ("trace", "tr H", 0),
+    ("A1", "A1", 3),
+    ("A1/over gaussian", "A1 over Gaussian", 3),
+    ("A1/over flow", "A1 over flow", 3),
+    ("A2", "A2", 3),
+    ("A3", "A3", 3),
+    ("A1/centred", "A1 centred", 3),
+    ("DSM-cos", "DSM-cos", 3),
+    ("relF-opt/centred", "relF-opt centred", 3),
+    ("off-manifold", "off-manifold", 2),
+    ("GAN-test", "GAN-test", 2),
+    ("samples/log density", "log p / D", 2),
+    ("PP/own/raw", "PP own", 3),
+    ("PP/own/centred", "PP centred", 3),
+    ("PP/other/raw", "PP other", 3),
+    ("PP/other/centred", "PP other, centred", 3),
 )
 """The columns of the table of models."""
 
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 """The metrics on a terminal."""
 
+RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
+          for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
+"""The columns of the table of density ratios."""
+
 NOTE = "Means over seeds ± 95 % intervals."
+METRICS = (
+    " A1 over: less that of the baseline of the seed with the class-blind density on every logit; "
+    "A1 centred: of the centred gradient with the class's whole score. PP: mean accuracy while "
+    "the least salient pixels are filled in, by own or class-mean-centred gradients, judged by "
+    "the model or a network of another architecture (as the GAN-test is); log p / D: log-density "
+    "of ascended pictures under the reference, nats a dimension."
+)
+OF_RATIOS = (
+    "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
+    "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds ± 95 % "
+    "intervals. Above 0 the noisy image is taken for the denser one."
+)
 
 
 def align(
@@ -73,27 +83,23 @@ def align(
     manifests = [Manifest.load(folder) for folder in data]
     quality = [json.loads((folder / "evaluation.json").read_text()) for folder in densities]
     outcomes = [json.loads((folder / "numbers.json").read_text()) for folder in measured]
-    first = models(config)
-    arrays = [dict(np.load(folder / "arrays.npz")) for folder in measured[: len(first)]]
-    shape, width, overlap = manifests[0].shape, manifests[0].width, _overlap(manifests)
-    measurements = study(first, outcomes, arrays, width=width, overlap=overlap)
+    some, shape, width = models(config), manifests[0].shape, manifests[0].width
+    arrays = [dict(np.load(folder / "arrays.npz")) for folder in measured[: len(some)]]
+    study = Study.of(some, outcomes, arrays, width=width, overlap=_overlap(manifests))
     reference = {
-        name: student([one[name] for one in quality], overlap=overlap).interval()
+        name: student([one[name] for one in quality], overlap=study.overlap).interval()
         for name in quality[0]
     }
-    diagnoses = ((name, measurements.diagnosis(name)) for name in measurements.models)
     Result(
         title="Gradient alignment",
         intro=intro(config),
-        conclusion=conclude(measurements, quality),
-        headline=_by_model(
-            "Models", measurements, [one for one in COLUMNS if one.metric in BRIEF], NOTE
-        ),
-        facts=dict(filter(lambda fact: fact[1], diagnoses)),
-        sections=[*plots(figures(measurements, shape)), *tables(measurements, reference)],
-        metrics=metrics(measurements, reference),
+        conclusion=conclude(study, quality),
+        headline=_by_model("Models", study, [c for c in COLUMNS if c[0] in BRIEF], NOTE),
+        facts={name: text for name, text in study.diagnoses.items() if text},
+        sections=[*plots(figures(study, shape)), *tables(study, reference)],
+        metrics=metrics(study, reference),
         values={
-            "models": [entry(measurements, name) for name in measurements.models],
+            "models": [entry(study, name) for name in study.models],
             "reference": {name: one._asdict() for name, one in reference.items()},
         },
     ).save(config, run)
@@ -126,8 +132,8 @@ def entry(study: Study, name: str) -> dict[str, Any]:
         "about": model.about,
         "regularizer": regularizer.name,
         "weight": regularizer.weight,
-        "seeds": len(study.seeds),
-        "diagnosis": study.diagnosis(name),
+        "seeds": study.seeds,
+        "diagnosis": study.diagnoses[name],
         "metrics": metrics,
     }
 
@@ -148,48 +154,32 @@ def intro(config: AlignmentConfig) -> str:
 def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
     """Returns the tables of the page."""
     return [
-        _by_model(
-            "Models",
-            study,
-            COLUMNS,
-            "Means over seeds ± 95 % intervals. A1 over: less that of the baseline of the seed "
-            "with the class-blind density on every logit; A1 centred: of the centred gradient "
-            "with the class's whole score. PP: mean accuracy while the least salient pixels are "
-            "filled in, by own or class-mean-centred gradients, judged by the model or a network "
-            "of another architecture (as the GAN-test is); log p / D: log-density of ascended "
-            "pictures under the reference, nats a dimension.",
-        ),
-        _by_model(
-            "Density ratios of noisy and clean test images",
-            study,
-            [Column(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
-             for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS],
-            "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of "
-            "the logarithm, and the logarithm of the mean, which outliers dominate. Means over "
-            "seeds ± 95 % intervals. Above 0 the noisy image is taken for the denser one.",
-        ),
+        _by_model("Models", study, COLUMNS, NOTE + METRICS),
+        _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
             "What the models are",
             ("model", "about", "λ", "diagnosis"),
             [(name, model.about, f"{model.classifier.regularizer.weight:.3g}",
-              study.diagnosis(name)) for name, model in study.models.items()],
+              study.diagnoses[name]) for name, model in study.models.items()],
         ),
         Table(
             "Reference flows and class-blind densities",
             ("quantity", "value"),
             [(name.removeprefix("reference/"), plus_minus(one, 4))
              for name, one in reference.items()],
-            "Means over seeds ± 95 % intervals. Log-densities: nats a dimension, at noisy points.",
+            f"{NOTE} Log-densities: nats a dimension, at noisy points.",
         ),
     ]  # fmt: skip
 
 
 def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) -> Table:
     """Returns a table with a row for each model, without columns that no model has."""
-    measured = {metric for name in study.models for metric in study.metrics(name)}
-    present = [column for column in columns if column.metric in measured]
+    measured = [column for column in columns if column[0] in study.numbers]
     rows = [
-        (name, *(plus_minus(study.interval(c.metric, name), c.digits) for c in present))
+        (
+            name,
+            *(plus_minus(study.interval(metric, name), digits) for metric, _, digits in measured),
+        )
         for name in study.models
     ]
-    return Table(title, ("model", *(column.heading for column in present)), rows, note)
+    return Table(title, ("model", *(heading for _, heading, _ in measured)), rows, note)

@@ -37,6 +37,9 @@ PROBED = 128
 FOOLED = 10.0
 """The length of the gradient that ``fool`` trains into the weights."""
 
+TERMS = ("train/loss", "train/cross_entropy", "train/penalty")
+"""The loss of a step and its terms."""
+
 Rows = tuple[Tensor, Tensor]
 """Rows in [0, 1] with shape (N, D), and their classes with shape (N,)."""
 
@@ -113,79 +116,59 @@ def train(
     Raises:
         NonFinite: At the end of an epoch with a loss that is not finite.
     """
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
+    parameters = list(network.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
     for epoch in range(config.epochs):
         network.train()
         losses = []
-        for progress, step, batch in _batches(config, epoch, rows):
-            cross_entropy, penalized = _terms(config, network, batch, regularizer, step)
-            loss = cross_entropy + _weight(config.regularizer, progress) * penalized
-            _step(config, network, optimizer, loss, progress)
-            losses.append(torch.stack([loss, cross_entropy, penalized]).detach())
-        metrics = _means(losses, epoch) | {"val/accuracy": accuracy(network.eval(), *validation)}
-        yield metrics | probe(config, network, rows)
+        for progress, terms in _losses(config, network, rows, regularizer, epoch):
+            optimizer.param_groups[0]["lr"] = config.lr * cosine(progress)
+            optimizer.zero_grad()
+            terms[0].backward(inputs=parameters)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimizer.step()
+            losses.append(torch.stack(terms).detach())
+        means = _finite(torch.stack(losses).mean(0), epoch)
+        yield {
+            **dict(zip(TERMS, means.tolist(), strict=True)),
+            "val/accuracy": accuracy(network.eval(), *validation),
+            **probe(config, network, rows),
+        }
 
 
-def _batches(
-    config: ClassifierConfig, epoch: int, rows: Rows
-) -> Iterator[tuple[float, int, Rows]]:
-    """Yields the share of training that is done, the step and its random rows."""
-    x, labels = rows
-    count = len(x) // config.batch_size
-    order = torch.randperm(len(x), generator=derive(config.seed, "epoch", epoch))
-    for index, chosen in enumerate(order[: count * config.batch_size].split(config.batch_size)):
-        progress = (epoch + index / count) / config.epochs
-        yield progress, epoch * count + index, (x[chosen], labels[chosen])
-
-
-def _step(
+def _losses(
     config: ClassifierConfig,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    progress: float,
-) -> None:
-    parameters = list(network.parameters())
-    for group in optimizer.param_groups:
-        group["lr"] = config.lr * cosine(progress)
-    optimizer.zero_grad()
-    loss.backward(inputs=parameters)
-    if config.clip is not None:
-        nn.utils.clip_grad_norm_(parameters, config.clip)
-    optimizer.step()
+    rows: Rows,
+    regularizer: Objective | None,
+    epoch: int,
+) -> Iterator[tuple[float, tuple[Tensor, Tensor, Tensor]]]:
+    """Yields the share of training that is done, and the ``TERMS`` of an epoch's next batch."""
+    added, (x, labels), size = config.regularizer, rows, config.batch_size
+    steps = len(x) // size
+    order = torch.randperm(len(x), generator=derive(config.seed, "epoch", epoch))
+    for index, chosen in enumerate(order[: steps * size].split(size)):
+        progress = (epoch + index / steps) / config.epochs
+        generator = derive(config.seed, "step", epoch * steps + index)
+        batch, own = _noisy(config, x[chosen], generator), labels[chosen]
+        density, penalized = ClassLogit(network, own), x.new_zeros(())
+        if regularizer is not None:
+            penalized = regularizer(density, batch, generator=generator).mean()
+        logits = network(batch) if density.logits is None else density.logits
+        cross_entropy = F.cross_entropy(logits, own)
+        weight = added.weight * min(1.0, progress / added.warmup if added.warmup else 1.0)
+        yield progress, (cross_entropy + weight * penalized, cross_entropy, penalized)
 
 
-def _means(losses: Sequence[Tensor], epoch: int) -> dict[str, float]:
-    """Returns the means over the steps of an epoch; raises NonFinite if one is not finite."""
-    means = torch.stack(losses).mean(0)
+def _finite(means: Tensor, epoch: int) -> Tensor:
+    """Returns the mean ``TERMS`` of an epoch; raises NonFinite if one is not finite."""
     if not means.isfinite().all():
         raise NonFinite(
             f"loss: found {float(means[0])} in epoch {epoch + 1}, expected a finite one: "
             "lower the regularizer's weight or the learning rate, or clip gradients"
         )
-    names = ("train/loss", "train/cross_entropy", "train/penalty")
-    return dict(zip(names, means.tolist(), strict=True))
-
-
-def _weight(config: RegularizerConfig, progress: float) -> float:
-    return config.weight * min(1.0, progress / config.warmup) if config.warmup else config.weight
-
-
-def _terms(
-    config: ClassifierConfig,
-    network: nn.Module,
-    batch: Rows,
-    regularizer: Objective | None,
-    step: int,
-) -> tuple[Tensor, Tensor]:
-    """Returns the cross-entropy and the regularizer, means over the batch."""
-    generator = derive(config.seed, "step", step)
-    x, labels = _noisy(config, batch[0], generator), batch[1]
-    if regularizer is None:
-        return F.cross_entropy(network(x), labels), x.new_zeros(())
-    density = ClassLogit(network, labels)
-    penalized = regularizer(density, x, generator=generator).mean()
-    return F.cross_entropy(density.logits, labels), penalized
+    return means
 
 
 def _noisy(config: ClassifierConfig, x: Tensor, generator: torch.Generator) -> Tensor:

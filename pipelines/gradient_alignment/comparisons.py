@@ -2,20 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import pandas as pd
 
 from pipelines.gradient_alignment.models import BASELINE, BLIND, Model
-from pipelines.reporting.statistics import Confidence, Interval, student
+from pipelines.reporting.statistics import Confidence, Interval, rank_correlation, student
 
 FEWEST = 8
 """The least number of sound trainings whose order is judged."""
-
-Outcome = Mapping[str, Any]
-"""The ``numbers`` of a model with a seed, none if it diverged, and its ``diagnosis``."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +20,63 @@ class Study:
 
     Attributes:
         models: The models with the first seed, by name.
-        seeds: The outcomes of all models, seed by seed.
+        numbers: The metrics, a row for each seed and model; NaN where it diverged or has none.
+        diagnoses: The first diagnosis of a collapse or divergence of each model; empty for none.
         arrays: Images, gradients and ascended pictures of the first seed, by model.
         width: The dimensions of the data.
         overlap: Test rows over training rows if seeds split the same rows; else 0.
     """
 
     models: Mapping[str, Model]
-    seeds: Sequence[Mapping[str, Outcome]]
+    numbers: pd.DataFrame
+    diagnoses: Mapping[str, str]
     arrays: Mapping[str, Mapping[str, np.ndarray]]
     width: int
     overlap: float = 0.0
 
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, Model],
+        outcomes: Sequence[Mapping[str, Any]],
+        arrays: Sequence[Mapping[str, np.ndarray]],
+        *,
+        width: int,
+        overlap: float = 0.0,
+    ) -> "Study":
+        """Returns the study of models, and adds A1 over that of the class-blind models.
+
+        Arguments:
+            models: As in ``Study``, like ``width`` and ``overlap``.
+            outcomes: ``numbers`` and ``diagnosis`` of all models with the first seed, then with
+                the next.
+            arrays: Those of the models with the first seed.
+        """
+        seeds = range(len(outcomes) // len(models))
+        index = pd.MultiIndex.from_product([seeds, models], names=["seed", "model"])
+        numbers = pd.DataFrame([one["numbers"] for one in outcomes], index, dtype=float)
+        for shift, blind in BLIND.items():
+            if blind in models and "A1" in numbers:
+                a1 = numbers["A1"].xs(blind, level="model")
+                numbers[f"A1/over {shift}"] = numbers["A1"].sub(a1, level="seed")
+        diagnoses = dict.fromkeys(models, "")
+        for name, one in zip(index.get_level_values("model"), outcomes, strict=True):
+            diagnoses[name] = diagnoses[name] or one["diagnosis"]
+        by_name = dict(zip(models, arrays, strict=True))
+        return cls(models, numbers, diagnoses, by_name, width, overlap)
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds."""
+        return len(self.numbers) // len(self.models)
+
     def values(self, metric: str, model: str) -> np.ndarray:
-        """Returns a metric of a model seed by seed; NaN if it diverged or lacks the metric."""
-        return np.array([seed[model]["numbers"].get(metric, np.nan) for seed in self.seeds])
+        """Returns a metric of a model seed by seed, NaN where it has none.
+
+        Raises:
+            KeyError: If the model was not measured.
+        """
+        return self.numbers.xs(model, level="model").reindex(columns=[metric])[metric].to_numpy()
 
     def interval(self, metric: str, model: str) -> Interval:
         """Returns the mean of a metric over seeds with Student's 95 % interval."""
@@ -50,11 +88,7 @@ class Study:
 
     def metrics(self, model: str) -> list[str]:
         """Returns the names of a model's metrics."""
-        return sorted({metric for seed in self.seeds for metric in seed[model]["numbers"]})
-
-    def diagnosis(self, model: str) -> str:
-        """Returns the first diagnosis of a collapse or divergence; empty if there is none."""
-        return next(filter(None, (seed[model]["diagnosis"] for seed in self.seeds)), "")
+        return sorted(self.numbers.xs(model, level="model").dropna(axis=1, how="all"))
 
     @property
     def trainings(self) -> list[str]:
@@ -64,34 +98,10 @@ class Study:
             KeyError: If they are too few to judge their order.
         """
         sound = [name for name, model in self.models.items()
-                 if model.shift == "none" and not self.diagnosis(name)]  # fmt: skip
+                 if model.shift == "none" and not self.diagnoses[name]]  # fmt: skip
         if len(sound) < FEWEST:
             raise KeyError("sound trainings")
         return sound
-
-
-def study(
-    models: Sequence[Model],
-    outcomes: Sequence[Outcome],
-    arrays: Sequence[Mapping[str, np.ndarray]],
-    *,
-    width: int,
-    overlap: float = 0.0,
-) -> Study:
-    """Returns the study of models, and adds A1 over that of the class-blind models.
-
-    Arguments as in ``Study``, as lists: outcomes of all models with the first seed, then with the
-    next; models and their arrays with the first seed alone.
-    """
-    names = [model.name for model in models]
-    starts = range(0, len(outcomes), len(names))
-    seeds = [dict(zip(names, outcomes[k : k + len(names)], strict=True)) for k in starts]
-    for (shift, blind), seed in product(BLIND.items(), seeds):
-        for numbers in [one["numbers"] for one in seed.values()]:
-            if blind in seed and "A1" in numbers.keys() & seed[blind]["numbers"].keys():
-                numbers[f"A1/over {shift}"] = numbers["A1"] - seed[blind]["numbers"]["A1"]
-    by_name = dict(zip(names, models, strict=True))
-    return Study(by_name, seeds, dict(zip(names, arrays, strict=True)), width, overlap)
 
 
 @dataclass(frozen=True)
@@ -121,11 +131,11 @@ def of(metric: str, model: str, quantity: str) -> Number:
 
 def less(metric: str, model: str, other: str, quantity: str = "") -> Number:
     """Returns a metric of a model less that of another."""
-    plain = f"{metric} of {model} less that of {other}"
     return Number(
-        f"{quantity}, {model} less {other}" if quantity else plain,
+        f"{quantity}, {model} less {other}" if quantity
+        else f"{metric} of {model} less that of {other}",
         lambda study: study.values(metric, model) - study.values(metric, other),
-    )
+    )  # fmt: skip
 
 
 def ratio(model: str, other: str) -> Number:
@@ -161,16 +171,12 @@ def changed(quantity: str, *shifted: str) -> Number:
 def order(one: str, other: str) -> Number:
     """Returns the rank correlation of two metrics over all sound trainings.
 
-    It is NaN for a seed in which a metric is missing, or the same for all trainings.
+    It is NaN for a seed in which a training has none.
     """
 
-    def ranks(study: Study, metric: str) -> np.ndarray:
-        values = np.array([study.values(metric, name) for name in study.trainings]).T
-        ordered = np.isfinite(values).all(1) & (np.ptp(values, axis=1) > 0)
-        return np.where(ordered[:, None], stats.rankdata(values, axis=1), np.nan)
-
     def compute(study: Study) -> np.ndarray:
-        a, b = (stats.zscore(ranks(study, metric), axis=1) for metric in (one, other))
-        return (a * b).mean(1)
+        names = study.trainings
+        metrics = ([study.values(metric, name) for name in names] for metric in (one, other))
+        return rank_correlation(*(np.stack(values, 1) for values in metrics))
 
     return Number("rank correlation over these models", compute)

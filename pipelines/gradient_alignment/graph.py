@@ -51,7 +51,7 @@ def check(config: AlignmentConfig) -> Source:
         raise BadInput(option="--data.context", found=", ".join(data.context), expected="None")
     reader = opened(data)
     counts = counted(reader, data)
-    plain = models(config)[0].classifier
+    plain = models(config)[BASELINE].classifier
     if plain.batch_size > counts.train:
         raise BadInput(
             option="--data.rows",
@@ -83,12 +83,13 @@ def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[A
     """Yields the measurements of the models of a seed, from its data and flows."""
     data, settings = inputs[0], measuring(config)
     independent = judged(config, data)
-    plain, *_ = some = models(config)
-    base = classify(plain.classifier, [data], f"{BASELINE}, seed {config.seed}")
-    for model in some:
-        title = f"{model.name}, seed {config.seed}"
+    some = models(config)
+    plain = some[BASELINE].classifier
+    base = classify(plain, [data], f"{BASELINE}, seed {config.seed}")
+    for name, model in some.items():
+        title = f"{name}, seed {config.seed}"
         # A shifted model is the baseline's training, which has one job and one title.
-        same = model.classifier == plain.classifier
+        same = model.classifier == plain
         trained = base if same else classify(model.classifier, [data], title)
         networks = gather([trained, base, independent])
         yield measure(settings.changed(shift=model.shift), [*inputs, networks], title)

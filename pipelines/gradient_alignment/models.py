@@ -40,20 +40,18 @@ class Model:
     """A model of the study.
 
     Attributes:
-        name: Its name.
         about: Its description.
         classifier: Its training; in ``MODELS`` only the fields that differ from the scale's.
         shift: The shift of its logits.
     """
 
-    name: str
     about: str
     classifier: ClassifierConfig = ClassifierConfig()
     shift: Shift = "none"
 
 
-def _trained(name: str, about: str, regularizer: RegularizerConfig, **training: float) -> Model:
-    return Model(name, about, ClassifierConfig(regularizer=regularizer, **training))
+def _trained(about: str, regularizer: RegularizerConfig, **training: float) -> Model:
+    return Model(about, ClassifierConfig(regularizer=regularizer, **training))
 
 
 def _paper(name: str, weight: float, step: float, ceiling: float = 1000.0) -> RegularizerConfig:
@@ -76,34 +74,34 @@ PAPER_QUIET = PAPER_SCORE.changed(
 )
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
-MODELS = {model.name: model for model in (
-    Model(BASELINE, "cross-entropy alone"),
-    Model(BLIND["gaussian"], "the baseline and log p of a class-blind Gaussian on every logit",
-          shift="gaussian"),
-    Model(BLIND["flow"], "the baseline and log p of a class-blind flow on every logit",
-          shift="flow"),
-    _trained("score", "score matching, recommended", SCORE, clip=CLIP),
-    _trained("score-free", "the same without the stability penalty", SCORE.changed(stability=0.0),
-             clip=CLIP),
-    _trained("score-control", "gradient norm at score's strength", control(SCORE), clip=CLIP),
-    _trained("centred", "score matching of the logit less the mean over classes", CENTRED,
-             clip=CLIP),
-    _trained("centred-control", "gradient norm of that at the same strength", control(CENTRED),
-             clip=CLIP),
-    _trained("gnorm", "gradient norm, recommended", RegularizerConfig(name="gnorm", weight=1e-2)),
-    _trained("anti", "anti-score-matching, recommended", ANTI),
-    _trained("paper-score", "score matching, paper", PAPER_SCORE),
-    _trained("paper-control", "gradient norm at paper-score's strength", control(PAPER_SCORE)),
-    _trained("paper-quiet", "paper-score's mean by a quiet estimator", PAPER_QUIET),
-    _trained("paper-anti", "anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
-    _trained("code-score", "score matching, official code", CODE_SCORE),
-    _trained("code-control", "gradient norm at code-score's strength", control(CODE_SCORE)),
-    Model("fool-shift", "the baseline and 100 t·x on every logit", shift="pattern"),
-    _trained("fool-weights", "a target gradient trained into the weights",
-             RegularizerConfig(name="fool", weight=1e-2)),
-    _trained("collapse", "score matching without noise and penalty, λ = 1",
-             RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
-)}  # fmt: skip
+MODELS = {
+    BASELINE: Model("cross-entropy alone"),
+    BLIND["gaussian"]: Model("the baseline and log p of a class-blind Gaussian on every logit",
+                             shift="gaussian"),
+    BLIND["flow"]: Model("the baseline and log p of a class-blind flow on every logit",
+                         shift="flow"),
+    "score": _trained("score matching, recommended", SCORE, clip=CLIP),
+    "score-free": _trained("the same without the stability penalty",
+                           SCORE.changed(stability=0.0), clip=CLIP),
+    "score-control": _trained("gradient norm at score's strength", control(SCORE), clip=CLIP),
+    "centred": _trained("score matching of the logit less the mean over classes", CENTRED,
+                        clip=CLIP),
+    "centred-control": _trained("gradient norm of that at the same strength", control(CENTRED),
+                                clip=CLIP),
+    "gnorm": _trained("gradient norm, recommended", RegularizerConfig(name="gnorm", weight=1e-2)),
+    "anti": _trained("anti-score-matching, recommended", ANTI),
+    "paper-score": _trained("score matching, paper", PAPER_SCORE),
+    "paper-control": _trained("gradient norm at paper-score's strength", control(PAPER_SCORE)),
+    "paper-quiet": _trained("paper-score's mean by a quiet estimator", PAPER_QUIET),
+    "paper-anti": _trained("anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
+    "code-score": _trained("score matching, official code", CODE_SCORE),
+    "code-control": _trained("gradient norm at code-score's strength", control(CODE_SCORE)),
+    "fool-shift": Model("the baseline and 100 t·x on every logit", shift="pattern"),
+    "fool-weights": _trained("a target gradient trained into the weights",
+                             RegularizerConfig(name="fool", weight=1e-2)),
+    "collapse": _trained("score matching without noise and penalty, λ = 1",
+                         RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
+}  # fmt: skip
 """All models by name, in the order of tables."""
 
 DENSE = Training(
@@ -149,8 +147,8 @@ SCALES: dict[str, Scale] = {
 }
 
 
-def models(config: AlignmentConfig) -> list[Model]:
-    """Returns the models of a run with its seed, the baseline first.
+def models(config: AlignmentConfig) -> dict[str, Model]:
+    """Returns the models of a run with its seed by name, the baseline first.
 
     Raises:
         BadInput: If the name of a model is unknown.
@@ -160,14 +158,13 @@ def models(config: AlignmentConfig) -> list[Model]:
         if name not in MODELS:
             expected = f"some of {', '.join(MODELS)}"
             raise BadInput(option="--models", found=repr(name), expected=expected)
-    plain = _classifier(config)
-    return [_as_trained(MODELS[name], plain) for name in MODELS if name in (*ALWAYS, *names)]
-
-
-def _as_trained(model: Model, plain: ClassifierConfig) -> Model:
-    """Returns the model with the scale's training, except for its own fields."""
-    own = {name: getattr(model.classifier, name) for name in model.classifier.model_fields_set}
-    return replace(model, classifier=plain.changed(**own))
+    plain, found = _classifier(config), {}
+    for name, model in MODELS.items():
+        if name in (*ALWAYS, *names):
+            own = model.classifier.model_fields_set
+            changes = {field: getattr(model.classifier, field) for field in own}
+            found[name] = replace(model, classifier=plain.changed(**changes))
+    return found
 
 
 def _classifier(config: AlignmentConfig) -> ClassifierConfig:

@@ -34,7 +34,7 @@ def test_every_seed_has_its_own_split_flows_points_judge_and_classifiers():
     found = replicates(AlignmentConfig(seed=6, data={"label": "label", "seed": 3}))
     drawn = (
         [[one.seed, measuring(one).seed, flow_config(one).training.seed] for one in found],
-        [{model.classifier.seed for model in models(one)} for one in found],
+        [{model.classifier.seed for model in models(one).values()} for one in found],
         [one.data.seed for one in found],
         [judge(one, (8, 8)).seed for one in found],
     )

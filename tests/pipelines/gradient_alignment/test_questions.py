@@ -138,7 +138,9 @@ def test_an_order_needs_enough_trainings_and_unequal_numbers():
     few = studied(**{name: {"A3": 0.1} for name in TRAINED[: comparisons.FEWEST - 1]})
     assert comparisons.order("A3", PIXELS).values(few) is None
     flat = studied(seeds=1, **{name: {"A3": k, PIXELS: 1.0} for k, name in enumerate(TRAINED)})
-    assert np.isnan(comparisons.order("A3", PIXELS).values(flat)).all()
+    assert comparisons.order("A3", PIXELS).values(flat).tolist() == [0]
+    lost = studied(seeds=1, **{name: {"A3": k} for k, name in enumerate(TRAINED)})
+    assert np.isnan(comparisons.order("A3", PIXELS).values(lost)).all()
 
 
 def test_a1_is_compared_with_that_of_class_blind_densities_of_the_same_seed():
