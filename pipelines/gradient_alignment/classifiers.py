@@ -8,10 +8,9 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import skip_init
@@ -28,53 +27,29 @@ DIVERGED = "diverged"
 """The first word of the diagnosis of a training that became non-finite."""
 
 
-def mlp(
-    shape: Sequence[int], classes: int, *, hidden: int, generator: torch.Generator
-) -> nn.Module:
-    """Returns a multilayer perceptron of two hidden layers."""
-    return perceptron(
-        math.prod(shape), classes, hidden=hidden, depth=2, activation="softplus",
-        generator=generator,
-    )  # fmt: skip
-
-
-def cnn(
-    shape: Sequence[int], classes: int, *, hidden: int, generator: torch.Generator
-) -> nn.Module:
-    """Returns two 3×3 convolutions, each followed by average pooling, and two dense layers.
-
-    The first convolution has ``hidden`` channels, the second twice as many.
-    """
-    channels, height, width = image = tuple((1, *shape)[-3:])
-    inner = 2 * hidden * (height // 4) * (width // 4)
-    return nn.Sequential(
-        nn.Unflatten(1, image),
-        started(skip_init(nn.Conv2d, channels, hidden, 3, padding=1), generator),
-        nn.Softplus(SHARPNESS),
-        nn.AvgPool2d(2),
-        started(skip_init(nn.Conv2d, hidden, 2 * hidden, 3, padding=1), generator),
-        nn.Softplus(SHARPNESS),
-        nn.AvgPool2d(2),
-        nn.Flatten(),
-        *perceptron(inner, classes, hidden=4 * hidden, depth=1, activation="softplus",
-                    generator=generator),
-    )  # fmt: skip
-
-
-CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {f.__name__: f for f in (mlp, cnn)}
-"""Classifiers by name, as functions of an example's shape and the number of classes."""
-
-
 def network(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
-    """Returns the untrained classifier."""
-    generator = derive(seed, "classifier")
-    return CLASSIFIERS[config.name](shape, classes, hidden=config.hidden, generator=generator)
+    """Returns an untrained classifier.
+
+    ``mlp`` has two hidden layers. ``cnn`` has two 3×3 convolutions, of ``hidden`` and twice as
+    many channels, each followed by average pooling, and two dense layers.
+    """
+    generator, hidden = derive(seed, "classifier"), config.hidden
+    options = {"activation": "softplus", "generator": generator}
+    if config.name == "mlp":
+        return perceptron(math.prod(shape), classes, hidden=hidden, depth=2, **options)
+    channels, height, width = image = tuple((1, *shape)[-3:])
+    layers = [nn.Unflatten(1, image)]
+    for before, after in ((channels, hidden), (hidden, 2 * hidden)):
+        convolution = skip_init(nn.Conv2d, before, after, 3, padding=1)
+        layers += [started(convolution, generator), nn.Softplus(SHARPNESS), nn.AvgPool2d(2)]
+    inner = 2 * hidden * (height // 4) * (width // 4)
+    dense = perceptron(inner, classes, hidden=4 * hidden, depth=1, **options)
+    return nn.Sequential(*layers, nn.Flatten(), *dense)
 
 
 def save(folder: Path, config: NetworkConfig, trained: nn.Module) -> None:
     """Writes the weights and the architecture."""
-    tensors = {name: tensor.detach().cpu() for name, tensor in trained.state_dict().items()}
-    save_tensors(tensors, folder / WEIGHTS)
+    save_tensors(trained.state_dict(), folder / WEIGHTS)
     (folder / ARCHITECTURE).write_text(config.model_dump_json())
 
 

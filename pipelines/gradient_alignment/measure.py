@@ -1,13 +1,14 @@
 """Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.integrate import trapezoid
+from torch import Tensor
 
 from ebflow.alignment import explanations, fooling, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
@@ -45,37 +46,6 @@ Results = dict[str, float | np.ndarray]
 """Numbers, and arrays for figures, by name."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A classifier and what it is compared with.
-
-    Attributes:
-        config: The configuration of the measurement.
-        network: The classifier.
-        baseline: The classifier without a regularizer, of the same seed.
-        judge: An independently trained classifier of another architecture.
-        shape: The shape of an example.
-        points: Test points.
-        scores: The scores of the reference there.
-        reference: The reference.
-        blind: The class-blind densities by name.
-    """
-
-    config: MeasureConfig
-    network: Classifier
-    baseline: Classifier
-    judge: Classifier
-    shape: Sequence[int]
-    points: Points
-    scores: Scores
-    reference: Reference
-    blind: Mapping[str, Normalized]
-
-    def generator(self, *purpose: str | int) -> torch.Generator:
-        """Returns the source of random numbers for a purpose."""
-        return derive(self.config.seed, *purpose)
-
-
 def measure(
     config: MeasureConfig,
     data: Path,
@@ -100,11 +70,10 @@ def measure(
     if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
         shape, classes = dataset.manifest.shape, dataset.manifest.classes
         networks = [classifiers.load(folder, shape, classes) for folder in trained]
-        points, reference = of_split(config, dataset, "test"), open_reference(flows, dataset)
+        points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(all_rows, dataset, config.noise)
-        scores = reference.at(points.noisy)
-        subject = Subject(config, *networks, shape, points, scores, reference, blind)
-        results = measured(subject) | {"trace/training": outcome["trace"]}
+        results = measured(config, networks, shape, points, densities, blind)
+        results["trace/training"] = outcome["trace"]
     arrays = {name: one for name, one in results.items() if isinstance(one, np.ndarray)}
     numbers = {name: one for name, one in results.items() if name not in arrays}
     write_json(
@@ -115,130 +84,147 @@ def measure(
 
 
 @products("highest")
-def measured(subject: Subject) -> Results:
+def measured(
+    config: MeasureConfig,
+    networks: Sequence[Classifier],
+    shape: Sequence[int],
+    points: Points,
+    reference: Reference,
+    blind: Mapping[str, Normalized],
+) -> Results:
     """Returns all numbers and arrays of a classifier, shifted as configured.
+
+    Arguments:
+        config: The configuration.
+        networks: The classifier, the baseline of its seed, and the judge.
+        shape: The shape of an example.
+        points: Test points.
+        reference: The densities of the classes.
+        blind: The class-blind densities by name.
 
     Raises:
         NonFinite: If a gradient is not finite.
     """
-    shifted = _shifted(subject)
-    parts = (_alignment, _robustness, _perturbation, _ratios, _ascent, _pictures, _changes)
-    return {name: value for part in parts for name, value in part(shifted).items()}
+    network, baseline, judge = networks
+    if config.shift == "pattern":
+        pattern = fooling.linear(fooling.stripes(shape), PATTERN)
+        network = fooling.shifted(network, pattern)
+    elif config.shift != "none":
+        network = fooling.shifted(network, blind[config.shift].log_prob)
+    x, labels, random = points.clean, points.labels, partial(derive, config.seed)
+    changes = fooling.invariants(baseline, network, points.noisy, labels)
+    return {
+        **_alignment(network, points, reference.at(points.noisy), random("shuffle")),
+        "trace": _trace(network, points, random("trace")),
+        **_robustness(network, points, blind["gaussian"], random("manifold")),
+        **_perturbation(network, judge, points, shape),
+        **_ratios(network, points, random),
+        **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
+        **_pictures(network, points),
+        **{f"change/{name}": value for name, value in changes.items()},
+    }
 
 
-def _shifted(subject: Subject) -> Subject:
-    """Returns the subject with the shift on the logits of its network."""
-    name = subject.config.shift
-    if name == "none":
-        return subject
-    pattern = fooling.linear(fooling.stripes(subject.shape), PATTERN)
-    shift = pattern if name == "pattern" else subject.blind[name].log_prob
-    return replace(subject, network=fooling.shifted(subject.network, shift))
-
-
-def _alignment(subject: Subject) -> Results:
-    points, scores = subject.points, subject.scores
-    gradients = metrics.gradients(subject.network, points.noisy, points.labels)
+def _alignment(
+    network: Classifier, points: Points, scores: Scores, generator: torch.Generator
+) -> Results:
+    labels = points.labels
+    gradients = metrics.gradients(network, points.noisy, labels)
     if not gradients.own.isfinite().all():
         raise NonFinite("gradient: found one that is not finite, expected finite logits")
-    others = metrics.another_point(scores.marginal, subject.generator("shuffle"))
+    others = metrics.another_point(scores.marginal, generator)
     control = metrics.alignments(gradients, scores, others)
     cosines = metrics.alignments(gradients, scores)
     cosines |= {f"{name}/shuffled": values for name, values in control.items()}
     noise_cosine, residual = metrics.dsm(gradients.own, points.noise, points.sigma)
     numbers: Results = {name: float(values.mean()) for name, values in cosines.items()}
     numbers |= {
-        "accuracy": accuracy(subject.network, points.clean, points.labels),
-        "accuracy/noisy": accuracy(subject.network, points.noisy, points.labels),
+        "accuracy": accuracy(network, points.clean, labels),
+        "accuracy/noisy": accuracy(network, points.noisy, labels),
         "gradient": float(gradients.own.norm(dim=1).mean()),
-        "trace": _trace(subject),
         "DSM-cos": float(noise_cosine.mean()),
         "DSM residual": residual.value,
     }
     if scores.classes is not None:
         numbers |= metrics.fisher_ratios(gradients, scores.classes)
-        own = metrics.of_label(scores.classes, points.labels)
+        own = metrics.of_label(scores.classes, labels)
         numbers["A1/centred"] = float(torch.cosine_similarity(gradients.centred, own).mean())
     return numbers
 
 
-def _trace(subject: Subject) -> float:
+def _trace(network: Classifier, points: Points, generator: torch.Generator) -> float:
     """Returns the mean trace; from eight directions if the exact trace is too expensive."""
-    density, x = ClassLogit(subject.network, subject.points.labels), subject.points.noisy
+    density, x = ClassLogit(network, points.labels), points.noisy
     if x.shape[1] <= WIDEST:
         return float(density.score_and_laplacian(x)[1].detach().mean())
-    u = draw_directions("rademacher", 8, x, subject.generator("trace"))
+    u = draw_directions("rademacher", 8, x, generator)
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 
 
-def _robustness(subject: Subject) -> Results:
+def _robustness(
+    network: Classifier, points: Points, gaussian: Normalized, generator: torch.Generator
+) -> Results:
     """Returns the robustness of clean images; nothing if every direction is on the manifold."""
-    x, noise, gaussian = subject.points.clean, subject.config.noise, subject.blind["gaussian"]
-    width = x.shape[1]
-    of_noise = noise**2 * torch.eye(width)
-    directions = explanations.principal(gaussian.covariances[0] - of_noise)
+    width, noise = points.clean.shape[1], points.sigma
+    directions = explanations.principal(gaussian.covariances[0] - noise**2 * torch.eye(width))
     if directions.shape[1] == width:
         return {}
-    generator = subject.generator("manifold")
     size = noise * width**0.5
-    ratio = explanations.off_manifold(subject.network, x, directions, size, generator)
+    ratio = explanations.off_manifold(network, points.clean, directions, size, generator)
     return {"off-manifold": ratio}
 
 
-def _perturbation(subject: Subject) -> Results:
+def _perturbation(
+    network: Classifier, judge: Classifier, points: Points, shape: Sequence[int]
+) -> Results:
     """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
-    x, labels, shape = subject.points.clean, subject.points.labels, subject.shape
-    gradients = metrics.gradients(subject.network, x, labels)
-    numbers: Results = {}
-    for judge, network in {"own": subject.network, "other": subject.judge}.items():
-        for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
-            salience = explanations.saliency(values, shape)
-            curve = explanations.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
+    x, labels, numbers = points.clean, points.labels, {}
+    gradients = metrics.gradients(network, x, labels)
+    for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
+        salience = explanations.saliency(values, shape)
+        for kind, other in {"own": network, "other": judge}.items():
+            curve = explanations.perturbed_accuracies(other, x, labels, salience, FRACTIONS)
             area = float(trapezoid(curve, FRACTIONS))
-            numbers[f"PP/{judge}/{name}"] = area / float(np.ptp(FRACTIONS))
+            numbers[f"PP/{kind}/{name}"] = area / float(np.ptp(FRACTIONS))
     return numbers
 
 
-def _ratios(subject: Subject) -> Results:
+def _ratios(
+    network: Classifier, points: Points, random: Callable[..., torch.Generator]
+) -> Results:
     """Returns the logarithm of the mean density ratio, and the mean of its logarithm."""
-    x, labels, numbers = subject.points.clean, subject.points.labels, {}
+    x, labels, numbers = points.clean, points.labels, {}
     for index, sigma in enumerate(SIGMAS):
-        generator = subject.generator("ratio", index)
-        mean, log = explanations.density_ratio(subject.network, x, labels, sigma, generator)
-        numbers[f"log mean ratio/{sigma:g}"] = float(mean)
-        numbers[f"mean log ratio/{sigma:g}"] = float(log.value)
+        generator = random("ratio", index)
+        mean, log = explanations.density_ratio(network, x, labels, sigma, generator)
+        numbers |= {f"log mean ratio/{sigma:g}": mean, f"mean log ratio/{sigma:g}": log.value}
     return numbers
 
 
-def _ascent(subject: Subject) -> Results:
+def _ascent(
+    config: MeasureConfig,
+    network: Classifier,
+    judge: Classifier,
+    labels: Tensor,
+    width: int,
+    reference: Reference,
+) -> Results:
     """Returns ascended pictures, the judge's accuracy on them, and their log-density."""
-    config = subject.config
-    labels = subject.points.labels[: config.samples]
-    width = subject.points.clean.shape[1]
-    pictures = explanations.maximize(
-        subject.network, labels, width=width, generator=subject.generator("ascent"),
-        steps=config.ascent, rate=config.rate,
-    )  # fmt: skip
-    log_density = own_log_probs(subject.reference.at(pictures), labels) / width
+    options = {"steps": config.ascent, "rate": config.rate, "width": width}
+    generator = derive(config.seed, "ascent")
+    pictures = explanations.maximize(network, labels, generator=generator, **options)
+    log_density = own_log_probs(reference.at(pictures), labels) / width
     return {
-        "GAN-test": accuracy(subject.judge, pictures, labels),
+        "GAN-test": accuracy(judge, pictures, labels),
         "samples/log density": float(log_density.mean()),
         "samples": pictures[:PICTURES].numpy(),
     }
 
 
-def _pictures(subject: Subject) -> Results:
+def _pictures(network: Classifier, points: Points) -> Results:
     """Returns the first test image of each class and the gradients there."""
-    points = subject.points
     firsts = [int((points.labels == k).nonzero()[0]) for k in points.labels.unique()[:CLASSES]]
     x = points.clean[firsts]
-    gradients = metrics.gradients(subject.network, x, points.labels[firsts])
+    gradients = metrics.gradients(network, x, points.labels[firsts])
     arrays = {"images": x, "gradients": gradients.own, "centred": gradients.centred}
     return {name: values.numpy() for name, values in arrays.items()}
-
-
-def _changes(subject: Subject) -> Results:
-    """Returns the differences from the baseline."""
-    x, labels = subject.points.noisy, subject.points.labels
-    changes = fooling.invariants(subject.baseline, subject.network, x, labels)
-    return {f"change/{name}": value for name, value in changes.items()}

@@ -1,8 +1,8 @@
 """Measurements of a classifier whose scores are known exactly."""
 
 import re
-from dataclasses import replace
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
 from pipelines.gradient_alignment.config import MeasureConfig
-from pipelines.gradient_alignment.measure import Subject, measured
+from pipelines.gradient_alignment.measure import measured
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.gradient_alignment.reference import Points
 
@@ -20,8 +20,8 @@ from .cases import studied
 
 
 @pytest.fixture(scope="module")
-def subject():
-    """The Bayes classifier of two Gaussians, beside their exact scores."""
+def measured_with():
+    """Measures the Bayes classifier of two Gaussians, beside their exact scores, by its shift."""
     width, sigma = 16, 0.1
     draws = torch.Generator().manual_seed(0)
     means = torch.rand(2, width, generator=draws)
@@ -36,17 +36,18 @@ def subject():
         return -(x.unsqueeze(1) - means).square().sum(2) / (2 * variance)
 
     blind = {"gaussian": pooled(points.clean, sigma), "flow": exact.densities[0]}
-    config = MeasureConfig(points=300, samples=20, ascent=50, rate=1e-3)
-    scores = exact.at(points.noisy)
-    return Subject(config, bayes, bayes, bayes, (4, 4), points, scores, exact, blind)
+    options = {"points": 300, "samples": 20, "ascent": 50, "rate": 1e-3}
+
+    @cache
+    def measure(shift="none"):
+        config = MeasureConfig(**options, shift=shift)
+        return measured(config, [bayes] * 3, (4, 4), points, exact, blind)
+
+    return measure
 
 
-def shifted(subject, shift):
-    return replace(subject, config=subject.config.changed(shift=shift))
-
-
-def test_the_measurement_of_a_perfect_density(subject):
-    numbers = measured(subject)
+def test_the_measurement_of_a_perfect_density(measured_with):
+    numbers = measured_with()
     assert all(np.isfinite(value).all() for value in numbers.values())
     for name in ("A1", "A2", "A3", "accuracy"):
         assert numbers[name] == pytest.approx(1, abs=1e-4)
@@ -57,8 +58,8 @@ def test_the_measurement_of_a_perfect_density(subject):
     assert numbers["gradients"].shape == (2, 16) and numbers["samples"].shape == (20, 16)
 
 
-def test_every_metric_is_documented(subject):
-    values = {name: one for name, one in measured(subject).items() if isinstance(one, float)}
+def test_every_metric_is_documented(measured_with):
+    values = {name: one for name, one in measured_with().items() if isinstance(one, float)}
     values["trace/training"] = 1.0  # of the training, not of the measurement
     metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).metrics(BASELINE)
     page = (Path(__file__).parents[3] / "docs" / "guide" / "results.md").read_text()
@@ -69,16 +70,16 @@ def test_every_metric_is_documented(subject):
     assert not [k for k in known if not any(fnmatch(name, k) for name in metrics)]
 
 
-def test_the_measurement_of_a_shifted_classifier(subject):
-    numbers = measured(shifted(subject, "pattern"))
+def test_the_measurement_of_a_shifted_classifier(measured_with):
+    numbers = measured_with("pattern")
     assert numbers["A3"] == pytest.approx(1, abs=1e-3) and abs(numbers["A1"]) < 0.5
     assert numbers["change/same"] == 1 and numbers["change/logit_gradient"] > 2
     assert numbers["change/posterior"] < 1e-3
 
 
 @pytest.mark.parametrize("name", BLIND)
-def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(subject, name):
-    numbers = measured(shifted(subject, name))
+def test_a_class_blind_density_moves_a1_and_nothing_that_predicts(measured_with, name):
+    numbers = measured_with(name)
     assert numbers["A3"] == pytest.approx(1, abs=1e-4) and numbers["change/same"] == 1
     assert numbers["relF/centred"] < 1e-4 < 0.1 < numbers["relF"]
     assert numbers["A1"] < 0.999 and numbers["change/posterior"] < 1e-4

@@ -15,11 +15,7 @@ from ebflow.errors import NonFinite
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.gradient_alignment import classify
-from pipelines.gradient_alignment.classifiers import (
-    CLASSIFIERS,
-    mlp,
-    network,
-)
+from pipelines.gradient_alignment.classifiers import network
 from pipelines.gradient_alignment.classify import penalty, train
 from pipelines.gradient_alignment.config import ClassifierConfig, NetworkConfig, RegularizerConfig
 from tests.library.bijections.cases import seeded
@@ -38,7 +34,7 @@ def finish(trained=None, **options):
     x = torch.rand(40, 16, generator=seeded())
     labels = (x[:, 0] > 0.5).long()
     config = ClassifierConfig(**{"batch_size": 16, "epochs": 4, "lr": 1e-2, "noise": 0} | options)
-    trained = trained or mlp((4, 4), 2, hidden=8, generator=derive(0))
+    trained = trained or network(NetworkConfig(hidden=8), (4, 4), 2, 0)
     regularizer = penalty(config.regularizer, (4, 4), 0.1)
     rows = (x, labels)
     return trained, list(train(config, trained, rows, rows, regularizer=regularizer))
@@ -48,7 +44,7 @@ def weights(trained):
     return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_initial_weights_depend_only_on_the_seed(name):
     make = partial(network, NetworkConfig(name=name, hidden=32), SHAPE, 10)
     one, same, other = (torch.cat([p.flatten() for p in make(k).parameters()]) for k in (0, 0, 1))
@@ -85,7 +81,7 @@ def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
 
 
 def test_the_network_sees_a_batch_once_beside_gradient_norm(monkeypatch):
-    made, seen = mlp((4, 4), 2, hidden=8, generator=derive(0)), []
+    made, seen = network(NetworkConfig(hidden=8), (4, 4), 2, 0), []
     made.register_forward_hook(lambda *_: seen.append(1))
     monkeypatch.setattr(classify, "accuracy", lambda *_: 0.0)
     monkeypatch.setattr(classify, "probe", lambda *_: {})
@@ -131,7 +127,7 @@ class Digits:
 
     def trained(self, epochs, noise, **options):
         """Returns a classifier and its accuracy on held-out digits."""
-        made = mlp((8, 8), 10, hidden=128, generator=derive(0, "weights"))
+        made = network(NetworkConfig(hidden=128), (8, 8), 10, 0)
         config = ClassifierConfig(
             epochs=epochs, noise=noise, regularizer=RegularizerConfig(name="score", **options)
         )
