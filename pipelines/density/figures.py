@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ebflow.tables.column import Column
 from pipelines.data.manifest import Manifest
-from pipelines.density.fit import Fit, Unlikely, is_image, names
+from pipelines.density.fit import Fit
 from pipelines.density.likelihoods import lines
 from pipelines.metrics_log import Row, curve
 from pipelines.reporting.result import Plot
@@ -51,7 +51,6 @@ def plots(
     rows: Sequence[Row],
     numbers: Mapping[str, float],
     fit: Fit,
-    least: Sequence[Unlikely],
     log_probs: Mapping[str, np.ndarray],
 ) -> list[Plot]:
     """Returns the plots of the report.
@@ -61,13 +60,12 @@ def plots(
         rows: The metrics over steps of the training.
         numbers: The metrics of the evaluation.
         fit: Test rows beside samples.
-        least: The least likely test rows.
         log_probs: The log-densities of ``train`` and ``test`` rows in nats.
     """
     return [
         _training(curve(rows, "validate"), numbers),
         _likelihood(fit, log_probs),
-        *(_images(manifest, fit, least) if is_image(manifest) else [_columns(manifest, fit)]),
+        *(_images(manifest, fit) if fit.is_image else [_columns(manifest, fit)]),
     ]
 
 
@@ -129,15 +127,16 @@ def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
     axis.legend(loc="upper left")
 
 
-def _images(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> list[Plot]:
-    white = manifest.levels - 1
+def _images(manifest: Manifest, fit: Fit) -> list[Plot]:
+    white, least = manifest.levels - 1, fit.least
     figure, axes = panels(2, height=4.2)
     for axis, images, title in zip(axes, (fit.x, fit.y), ("test data", "samples"), strict=True):
         show_tiles(axis, images.numpy() / white, manifest.shape)
         axis.set_title(title)
     unlikely, axis = panels(height=1.1)
-    show_tiles(axis, np.stack([row.x for row in least]) / white, manifest.shape, len(least))
-    rows = ", ".join(f"{row.row} ({row.log_prob:.1f})" for row in least)
+    show_tiles(axis, least.x / white, manifest.shape, len(least.x))
+    pairs = zip(least.rows, least.log_probs, strict=True)
+    rows = ", ".join(f"{row} ({log_prob:.1f})" for row, log_prob in pairs)
     caption = f"Row of the source, from 0, and log-density in nats: {rows}."
     return [
         Plot("samples", figure, "Exact samples, by the inverse of the flow.", "Samples"),
@@ -147,7 +146,6 @@ def _images(manifest: Manifest, fit: Fit, least: Sequence[Unlikely]) -> list[Plo
 
 def _columns(manifest: Manifest, fit: Fit) -> Plot:
     """Returns histograms of the columns, those that differ most if there are many."""
-    titles = names(manifest)
     distances = fit.apart["columns"].values
     shown = distances.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
     across = min(ACROSS, len(shown))
@@ -159,7 +157,7 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
         low, high = np.quantile(x, (0.005, 0.995))
         _compare(axis, x, y, low, high)
         star = " *" if distances[k] > fit.apart["columns"].bound else ""
-        name = textwrap.fill(titles[k], 28, max_lines=2, placeholder="…")
+        name = textwrap.fill(fit.names[k], 28, max_lines=2, placeholder="…")
         axis.set_title(f"{name}\n{distances[k]:.2f}{star}", fontsize=7)
         axis.tick_params(labelsize=6, labelleft=False)
         axis.xaxis.set_major_locator(MaxNLocator(3))

@@ -19,9 +19,9 @@ Journal of Statistical Planning and Inference 143; Testing Statistical Hypothese
 2005), chapter 15, for permutations.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.dataset
@@ -33,7 +33,6 @@ from ebflow.bases import StandardNormal
 from ebflow.flow import Flow
 from ebflow.randomness import ContentGenerator, generator
 from pipelines.data.dataset import Dataset
-from pipelines.data.manifest import Manifest
 from pipelines.reporting.style import is_picture
 
 ROWS = 1000
@@ -73,11 +72,27 @@ class Difference:
         return float(self.values.max())
 
 
+class Unlikely(NamedTuple):
+    """The least likely test rows, the least first.
+
+    Attributes:
+        rows: Their numbers in the source.
+        log_probs: Their log-densities in nats.
+        x: Their raw values, with shape (n, D).
+    """
+
+    rows: np.ndarray
+    log_probs: np.ndarray
+    x: np.ndarray
+
+
 @dataclass(frozen=True)
 class Fit:
     """Test rows beside samples.
 
     Attributes:
+        names: The names of the columns with their units; x[0], x[1], … of rows without names.
+        is_image: True if rows are shown as images.
         x: Random test rows with shape (n, D), in raw units.
         y: Samples with shape (m, D).
         lost: The number of samples that are not finite, and left out.
@@ -85,13 +100,17 @@ class Fit:
             the base is not N(0, I).
         apart: The differences by their names in ``COMPARED``. Tables have columns and rows;
             pictures have rows if ``pit`` is None.
+        least: The least likely test rows.
     """
 
+    names: list[str]
+    is_image: bool
     x: Tensor
     y: Tensor
     lost: int
     pit: Tensor | None
     apart: dict[str, Difference]
+    least: Unlikely
 
     @property
     def warnings(self) -> list[str]:
@@ -103,26 +122,28 @@ class Fit:
             "overflows. Train for longer, or lower --train.lr"
         ]
 
-
-@dataclass(frozen=True)
-class Unlikely:
-    """A test row, its number in the source, its log-density in nats, its D raw values."""
-
-    row: int
-    log_prob: float
-    x: np.ndarray
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The differences, and the name of the column that differs most."""
+        return [
+            {"what": COMPARED[what],
+             "where": self.names[int(found.values.argmax())] if what == "columns" else "",
+             "value": found.largest, "bound": found.bound, "p_value": found.p_value}
+            for what, found in self.apart.items()
+        ]  # fmt: skip
 
 
 @torch.no_grad()
-def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
+def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> Fit:
     """Compares random test rows with samples; O(n²) in rows, at most ``ROWS``.
 
     A conditional flow gives one sample for every row, given its context; the bounds are then
-    conservative.
+    conservative. ``log_probs`` are the log-densities of all test rows.
     """
-    split = dataset.split("test")
+    split, manifest = dataset.split("test"), dataset.manifest
     x, context = next(split.shuffled(min(len(split), ROWS), seed=seed))
-    density, picture, pit = flow(context), is_image(dataset.manifest), None
+    density, pit = flow(context), None
+    picture = manifest.levels is not None and is_picture(manifest.shape)
     if isinstance(density.base, StandardNormal):
         pit = radii(density.to_latent(x, generator=ContentGenerator(seed)))
     count = TILES if picture and pit is not None else ROWS
@@ -136,40 +157,19 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
         apart["rows"] = compared(rows, x, y, permuted)
     if pit is not None:
         apart["latents"] = uniform(pit)
-    return Fit(x, y, len(sampled) - len(y), pit, apart)
+    named = manifest.columns
+    names = [f"x[{k}]" for k in range(manifest.width)] if named is None else named.labels
+    lost, least = len(sampled) - len(y), unlikely(dataset, log_probs)
+    return Fit(names, picture, x, y, lost, pit, apart, least)
 
 
-def is_image(manifest: Manifest) -> bool:
-    """Returns True if rows are shown as images."""
-    return manifest.levels is not None and is_picture(manifest.shape)
-
-
-def names(manifest: Manifest) -> list[str]:
-    """Returns the names of all columns with their units; x[0], x[1], … of rows without names."""
-    if manifest.columns is not None:
-        return manifest.columns.labels
-    return [f"x[{k}]" for k in range(manifest.width)]
-
-
-def lines(fit: Fit, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the differences, and the column that differs most, by its name."""
-    return [
-        {"what": COMPARED[what],
-         "where": names[int(found.values.argmax())] if what == "columns" else "",
-         "value": found.largest, "bound": found.bound, "p_value": found.p_value}
-        for what, found in fit.apart.items()
-    ]  # fmt: skip
-
-
-def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> list[Unlikely]:
-    """Returns the least likely test rows, the least first, given all log-densities in order."""
+def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> Unlikely:
+    """Returns the least likely test rows, given the log-densities of all in order."""
     places = np.argsort(log_probs, kind="stable")[:count]
     files = [str(dataset.folder / shard.file) for shard in dataset.manifest.of("test")]
-    found = pyarrow.dataset.dataset(files).take(places, columns=["row", "x"]).to_pylist()
-    return [
-        Unlikely(one["row"], float(log_probs[place]), np.array(one["x"]))
-        for place, one in zip(places, found, strict=True)
-    ]
+    found = pyarrow.dataset.dataset(files).take(places, columns=["row", "x"])
+    x = np.array(found["x"].to_pylist())
+    return Unlikely(found["row"].to_numpy(), log_probs[places], x)
 
 
 Distances = Callable[[Tensor, Tensor], Tensor]

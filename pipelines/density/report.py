@@ -12,10 +12,10 @@ from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
-from pipelines.density import fit, likelihoods
+from pipelines.density import likelihoods
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.density.figures import plots
-from pipelines.density.fit import Fit, Unlikely, is_image
+from pipelines.density.fit import Fit, measured
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
 from pipelines.tracking.run import StageRun
@@ -41,6 +41,14 @@ TREATMENTS = {
     "tails": "transformed by Johnson's S_U",
 }
 """Texts about the kinds of columns in the description of the preprocessing."""
+CHANCE = (
+    "A true flow stays below the bound with probability 95 %: for columns and rows by random "
+    "partitions of both together, for several columns the bound of the largest distance."
+)
+PIT = (
+    " The probability integral transform (PIT) is that of the squared norm of a row's latent, "
+    "by χ²."
+)
 CLASSES = (
     "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
     "training rows. The calibration error is the mean difference between probability and "
@@ -60,17 +68,16 @@ def report(
     """Writes the result of the density pipeline."""
     dataset = Dataset(data)
     run.log_input(dataset.manifest, "testing")
-    compared = fit.measured(load(trained / "checkpoint"), dataset, config.seed)
     with np.load(evaluated / LOG_PROBS) as arrays:
         log_probs = {split: arrays[split] for split in ("train", "test")}
-    least = fit.unlikely(dataset, log_probs["test"])
+    flow = load(trained / "checkpoint")
+    compared = measured(flow, dataset, config.seed, log_probs["test"])
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
-    figures = plots(dataset.manifest, rows, numbers, compared, least, log_probs)
+    figures = plots(dataset.manifest, rows, numbers, compared, log_probs)
     steps = json.loads((preprocessed / COLUMNS).read_text())
-    parts = (numbers, training, steps, compared, least, figures)
-    result(config, dataset.manifest, *parts).save(config, run)
+    result(config, dataset.manifest, numbers, training, steps, compared, figures).save(config, run)
 
 
 def result(
@@ -80,7 +87,6 @@ def result(
     training: Mapping[str, Any],
     steps: Mapping[str, Any],
     compared: Fit,
-    least: Sequence[Unlikely],
     figures: Sequence[Plot],
 ) -> Result:
     """Returns the result.
@@ -92,30 +98,30 @@ def result(
         training: ``verdict`` and ``warnings`` of the training.
         steps: The preprocessing of a table's columns.
         compared: Test rows and samples.
-        least: The least likely test rows.
         figures: The plots.
     """
     names = [name for start in METRICS for name in numbers if name.startswith(start)]
     lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)
     finding = f"The flow's negative log-likelihood of the test rows is {rival.compared}."
+    doubts = likelihoods.warnings(numbers, manifest, config.model)
     return Result(
         title=f"Density of {manifest.name}",
         conclusion=Conclusion((finding,)),
-        warnings=[
-            *training["warnings"],
-            *likelihoods.warnings(numbers, manifest, config.model),
-            *compared.warnings,
-            *manifest.warnings,
-        ],
+        warnings=[*training["warnings"], *doubts, *compared.warnings, *manifest.warnings],
         headline=Table("", likelihoods.HEADINGS, [line.cells for line in lines], NOTE),
-        facts=_facts(config, manifest, numbers, training["verdict"], steps),
-        sections=[*figures, *_tables(manifest, numbers, compared, least)],
+        facts={
+            **_classifier(numbers),
+            **_data(manifest, steps),
+            "trained by": config.method,
+            **_training(numbers, training["verdict"]),
+        },
+        sections=[*figures, *_tables(manifest, numbers, compared)],
         metrics={name: numbers[name] for name in names},
         values={
             **{name: value for name, value in sorted(numbers.items()) if name not in names},
             "verdict": training["verdict"],
             "columns": steps,
-            "fit": fit.lines(compared, fit.names(manifest)),
+            "fit": compared.lines,
             "method": config.method,
             "splits": manifest.assignment,
             "seeds": {"data": config.data.seed, "training": config.seed},
@@ -123,27 +129,20 @@ def result(
     )
 
 
-def _facts(
-    config: DensityConfig,
-    manifest: Manifest,
-    numbers: Mapping[str, Any],
-    verdict: str,
-    steps: Mapping[str, Any],
-) -> dict[str, str]:
-    """Returns lines on data, preprocessing and training."""
+def _classifier(numbers: Mapping[str, Any]) -> dict[str, str]:
+    if "test/accuracy" not in numbers:
+        return {}
+    accuracy, loss, error = _classified(likelihoods.lines(numbers)[0])
+    text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
+    return {"classifier": f"{text}, by Bayes' rule"}
+
+
+def _data(manifest: Manifest, steps: Mapping[str, Any]) -> dict[str, str]:
+    """Returns lines on the data and the preprocessing of columns."""
     counts = ", ".join(f"{count} {split}" for split, count in manifest.counts.items())
     shape = f"shape {' × '.join(map(str, manifest.shape))}"
     width = f"{manifest.columns.width} columns" if manifest.columns else shape
-    speed = f"{numbers['train/steps_per_s']:.0f} steps/s"
-    took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
-    best = f"best at step {numbers['train/best_step']}"
-    classifier = {}
-    if "test/accuracy" in numbers:
-        accuracy, loss, error = _classified(likelihoods.lines(numbers)[0])
-        text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
-        classifier["classifier"] = f"{text}, by Bayes' rule"
     return {
-        **classifier,
         "data": f"{counts} rows of {width}; SHA-256 of the manifest {manifest.digest[:12]}",
         "splits": manifest.assignment,
         **{
@@ -151,18 +150,23 @@ def _facts(
             for kind, treatment in TREATMENTS.items()
             if steps.get(kind)
         },
-        "trained by": config.method,
-        "training": f"{verdict}; {speed} ({took}; {best})",
+    }
+
+
+def _training(numbers: Mapping[str, Any], verdict: str) -> dict[str, str]:
+    """Returns lines on the training."""
+    took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
+    best = f"best at step {numbers['train/best_step']}"
+    return {
+        "training": f"{verdict}; {numbers['train/steps_per_s']:.0f} steps/s ({took}; {best})",
         "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",
     }
 
 
-def _tables(
-    manifest: Manifest, numbers: Mapping[str, Any], compared: Fit, least: Sequence[Unlikely]
-) -> Iterator[Table]:
-    yield _fit(compared, fit.names(manifest))
-    if not is_image(manifest):
-        yield _least_likely(manifest, least)
+def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> Iterator[Table]:
+    yield _fit(compared)
+    if not compared.is_image:
+        yield _least_likely(manifest, compared)
     if "test/accuracy" in numbers:
         rows = [(line.name, *_classified(line)) for line in likelihoods.lines(numbers)]
         headings = ("", "accuracy", "log loss (nats)", "calibration error")
@@ -177,41 +181,32 @@ def _classified(line: likelihoods.Line) -> tuple[str, ...]:
     return *pair, f"{line.value('calibration_error'):.4f}"
 
 
-def _fit(compared: Fit, names: Sequence[str]) -> Table:
+def _fit(compared: Fit) -> Table:
     """Returns the table of differences between test rows and samples."""
-    note = (
-        f"{len(compared.x)} test rows, {len(compared.y)} samples. A true flow stays below the "
-        "bound with probability 95 %: for columns and rows by random partitions of both together, "
-        "for several columns the bound of the largest distance."
-    )
-    if compared.pit is not None:
-        note += (
-            " The probability integral transform (PIT) is that of the squared norm of a row's "
-            "latent, by χ²."
-        )
+    note = f"{len(compared.x)} test rows, {len(compared.y)} samples. {CHANCE}"
     rows = [
         (f"{line['what']}{line['where'] and ', most at '}{line['where']}",
          *(f"{line[key]:.3g}" for key in ("value", "bound", "p_value")))
-        for line in fit.lines(compared, names)
+        for line in compared.lines
     ]  # fmt: skip
-    return Table("Fit", ("compared", "distance", "by chance below", "p"), rows, note)
+    headings = ("compared", "distance", "by chance below", "p")
+    return Table("Fit", headings, rows, note + ("" if compared.pit is None else PIT))
 
 
-def _least_likely(manifest: Manifest, least: Sequence[Unlikely]) -> Table:
+def _least_likely(manifest: Manifest, compared: Fit) -> Table:
     """Returns the least likely test rows as columns; a star marks values beyond training rows."""
-    names, x = fit.names(manifest), np.stack([row.x for row in least])
-    inside = (x >= manifest.statistics.min) & (x <= manifest.statistics.max)
-    values = dict(zip(names, x.T.tolist(), strict=True))
+    rows, log_probs, x = compared.least
+    columns = x.T.tolist()
     if manifest.columns:
         frame = manifest.columns.decode(x)
-        values = {column.label: frame[column.name].to_pylist() for column in manifest.columns}
+        columns = [frame[name].to_pylist() for name in manifest.columns.features]
+    stars = np.where((x < manifest.statistics.min) | (x > manifest.statistics.max), " *", "")
     lines = [
-        (name, *(f"{_text(values[name][row])}{'' if inside[row, k] else ' *'}"
-                 for row in range(len(least))))
-        for k, name in enumerate(names)
-    ]  # fmt: skip
-    headings = ("row of the source, from 0", *(str(row.row) for row in least))
-    densities = ("log-density (nats)", *(f"{row.log_prob:.2f}" for row in least))
+        (name, *map("{}{}".format, map(_text, values), marks))
+        for name, values, marks in zip(compared.names, columns, stars.T, strict=True)
+    ]
+    headings = ("row of the source, from 0", *map(str, rows))
+    densities = ("log-density (nats)", *(f"{log_prob:.2f}" for log_prob in log_probs))
     note = "In the units of the source. *: outside the range of the training rows."
     return Table("Least likely test rows", headings, [densities, *lines], note)
 

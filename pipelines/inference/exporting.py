@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,12 +111,18 @@ def exported(model: Model, output: Path) -> str:
     """Writes the file; returns a line about its inputs, and one about the check.
 
     Raises:
+        BadInput: If a package is missing.
         StageFailed: If the graph cannot be written, or its log-densities differ from the flow's.
     """
+    if missing := [name for name in ("onnxruntime", "onnxscript") if find_spec(name) is None]:
+        expected = 'the packages of pip install "ebflow[export]"'
+        raise BadInput(found=f"no {', '.join(missing)}", expected=expected)
+    # The exporter warns that it does not find torchvision.
+    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     graph = Graph(model.flow)
-    dtype = str(graph.flow.dtype).removeprefix("torch.")
+    names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
     try:
-        program = _program(graph)
+        program = torch.onnx.export(traced(graph), (), dynamo=True, verbose=False, **names)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise StageFailed(f"the flow cannot be exported: {reason}") from error
@@ -127,33 +133,23 @@ def exported(model: Model, output: Path) -> str:
             f"{model.label}: the graph's log-densities differ from the flow's by "
             f"{difference:.2g}, expected at most {TOLERANCE:g}"
         )
-    program.model.metadata_props["ebflow"] = _about(model, graph.inputs, dtype)
+    about = _about(model, graph)
+    program.model.metadata_props["ebflow"] = json.dumps(about)
     with drafted(output) as draft:
         program.save(draft, external_data=False)
     shape = ", ".join(map(str, ("N", *graph.flow.event_shape)))
-    takes = f"takes         {', '.join(graph.inputs)}: {dtype} ({shape})"
+    takes = f"takes         {', '.join(graph.inputs)}: {about['dtype']} ({shape})"
     return f"{takes}\nchecked       {ROWS} samples: differs by {difference:.1g} of the log-density"
 
 
-def _program(graph: Graph) -> torch.onnx.ONNXProgram:
-    if missing := [name for name in ("onnxruntime", "onnxscript") if find_spec(name) is None]:
-        expected = 'the packages of pip install "ebflow[export]"'
-        raise BadInput(found=f"no {', '.join(missing)}", expected=expected)
-    # The exporter warns that it does not find torchvision.
-    logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
-    names = {"input_names": graph.inputs, "output_names": ["log_prob"]}
-    return torch.onnx.export(traced(graph), (), dynamo=True, verbose=False, **names)
-
-
-def _about(model: Model, inputs: Sequence[str], dtype: str) -> str:
-    """Returns the description of inputs and output that goes into the file, as JSON."""
-    about = {
+def _about(model: Model, graph: Graph) -> dict[str, Any]:
+    """Returns the description of inputs and output that goes into the file."""
+    columns = {"columns": model.columns, "context": model.context}
+    return {
         "ebflow": __version__,
         "output": "log-density (nats)",
-        "inputs": inputs,
-        "dtype": dtype,
-        "columns": model.columns and model.columns.to_dict(),
-        "context": model.context and model.context.to_dict(),
+        "inputs": graph.inputs,
+        "dtype": str(graph.flow.dtype).removeprefix("torch."),
+        **{name: one.to_dict() for name, one in columns.items() if one is not None},
         "levels": model.arrays.get("levels"),
     }
-    return json.dumps({name: value for name, value in about.items() if value})

@@ -22,7 +22,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density import fit
 from pipelines.density.figures import _name_levels, plots
-from pipelines.density.fit import is_image, names
 from pipelines.density.report import result
 from pipelines.reporting.renderers import page
 from pipelines.reporting.style import panels
@@ -115,11 +114,10 @@ def reported(request, tmp_path_factory):
 
 
 def page_of(dataset, manifest, flow, folder):
-    found = fit.measured(flow, dataset, 0)
     count = manifest.counts["test"]
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
-    least, titles = fit.unlikely(dataset, log_probs["test"]), names(manifest)
-    shown = plots(manifest, logged(), NUMBERS, found, least, log_probs)
+    found = fit.measured(flow, dataset, 0, log_probs["test"])
+    shown = plots(manifest, logged(), NUMBERS, found, log_probs)
     figures = {plot.name: plot.figure for plot in shown}
     images = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
@@ -129,7 +127,7 @@ def page_of(dataset, manifest, flow, folder):
         training = {"verdict": "ended after 400 steps", "warnings": warnings}
         return page(
             result(
-                DensityConfig(), manifest, numbers, training, {}, found, least, shown
+                DensityConfig(), manifest, numbers, training, {}, found, shown
             ),
             images,
             **MADE,
@@ -137,13 +135,13 @@ def page_of(dataset, manifest, flow, folder):
 
     return SimpleNamespace(
         dataset=dataset, manifest=manifest, figures=figures, images=images, fit=found,
-        lines=fit.lines(found, titles), least=least, titles=titles, page=written,
+        page=written,
     )  # fmt: skip
 
 
 def test_figures_show_something(reported):
     expected = {"training", "likelihood"}
-    if is_image(reported.manifest):
+    if reported.fit.is_image:
         expected |= {"samples", "unlikely"}
     else:
         expected.add("columns")
@@ -179,31 +177,28 @@ def test_a_bad_start_does_not_hide_the_end_of_training(reported):
 
 
 def test_every_column_is_named_and_the_worst_is_found(reported):
-    if is_image(reported.manifest):
-        assert [line["what"].partition(",")[0] for line in reported.lines] == ["latents"]
+    if reported.fit.is_image:
+        assert [line["what"].partition(",")[0] for line in reported.fit.lines] == ["latents"]
         return
     axes = reported.figures["columns"].axes
     labels = [title for axis in axes if (title := axis.get_title())]
-    assert len(labels) == len(reported.titles)
-    assert all(
-        label.startswith(title[:10]) for label, title in zip(labels, reported.titles, strict=True)
-    )
-    where = reported.lines[0]["where"]
-    assert where == reported.titles[int(reported.fit.apart["columns"].values.argmax())]
+    names = reported.fit.names
+    assert len(labels) == len(names)
+    assert all(label.startswith(name[:10]) for label, name in zip(labels, names, strict=True))
+    where = reported.fit.lines[0]["where"]
+    assert where == names[int(reported.fit.apart["columns"].values.argmax())]
 
 
 def test_the_least_likely_rows_are_those_of_the_source(reported):
     """The log-densities above rise with the row."""
     split = reported.dataset.split("test")
-    found = [row.log_prob for row in reported.least]
-    assert found == sorted(found)
+    rows, log_probs, x = reported.fit.least
+    assert log_probs.tolist() == sorted(log_probs)
     numbers = reported.dataset.column(reported.manifest.of("test"), "row")
-    assert [row.row for row in reported.least] == numbers[:10].tolist()
-    np.testing.assert_array_equal(
-        np.stack([row.x for row in reported.least]), split.tensor()[:10].numpy()
-    )
+    assert rows.tolist() == numbers[:10].tolist()
+    np.testing.assert_array_equal(x, split.tensor()[:10].numpy())
     html = reported.page()
-    assert all(f">{row.row}<" in html or f"{row.row} (" in html for row in reported.least)
+    assert all(f">{row}<" in html or f"{row} (" in html for row in rows)
 
 
 def test_rows_are_shown_in_the_columns_of_the_source(tmp_path):
@@ -228,7 +223,8 @@ def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
     dataset = Dataset(tmp_path / "data")
     y = next(dataset.split("train").batches(90)).x
     y[7, 1] = math.inf
-    found = fit.measured(Density(StandardNormal(), y), dataset, 0)
+    log_probs = np.zeros(manifest.counts["test"])
+    found = fit.measured(Density(StandardNormal(), y), dataset, 0, log_probs)
     assert found.lost == 1 and len(found.y) == 89 and found.y.isfinite().all()
     assert "1 of 90 samples are not finite" in found.warnings[0]
     assert manifest.columns.names == ["a", "b", "c"]
