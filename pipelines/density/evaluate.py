@@ -128,11 +128,8 @@ class _InContext:
 def log_posteriors(flow: Flow, split: Batched, shares: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
     """Returns log p(k | x) of every row of a split, with shape (N, K); K evaluations of it.
 
-    Arguments:
-        flow: A flow whose context is one of K classes, one-hot.
-        split: The rows.
-        shares: π, with shape (K,).
-        options: Those of ``log_probs``; the noise of a row is the same for all classes.
+    The flow's context is one of K classes, one-hot, and ``shares`` are π, with shape (K,). The
+    options are those of ``log_probs``; the noise of a row is the same for all classes.
     """
     one_hot = torch.eye(len(shares), dtype=torch.float64)
     columns = [log_probs(flow, _InContext(split, context), **options) for context in one_hot]

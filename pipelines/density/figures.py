@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -23,8 +24,6 @@ MOST, ACROSS = 32, 4
 
 NAMED = 4
 """Levels of a category that a histogram names at most."""
-
-CURVES = ("val/nll", "train/nll", "latent/var_min", "latent/var_max", "latent/mean_norm2")
 
 TRAINING = (
     "Left: exact NLL of the averaged weights. Right: the latents of a perfect model have mean 0 "
@@ -53,14 +52,9 @@ def plots(
     fit: Fit,
     log_probs: Mapping[str, np.ndarray],
 ) -> list[Plot]:
-    """Returns the plots of the report.
+    """Returns the plots of the report, from the metrics over steps and of the evaluation.
 
-    Arguments:
-        manifest: The description of the data.
-        rows: The metrics over steps of the training.
-        numbers: The metrics of the evaluation.
-        fit: Test rows beside samples.
-        log_probs: The log-densities of ``train`` and ``test`` rows in nats.
+    ``log_probs`` has the log-densities of ``train`` and ``test`` rows in nats.
     """
     return [
         _training(curve(rows, "validate"), numbers),
@@ -71,22 +65,22 @@ def plots(
 
 def _training(rows: Sequence[Row], numbers: Mapping[str, float]) -> Plot:
     steps = [row["step"] for row in rows]
-    series = {name: [row["metrics"][name] for row in rows] for name in CURVES}
+    curves = pd.DataFrame([row["metrics"] for row in rows], steps)
+    nll, trained = curves["val/nll"], curves["train/nll"]
     baselines = {line.name: line.value("nll", "validation") for line in lines(numbers)[1:]}
     figure, (left, right) = panels(2, height=3.3)
-    left.plot(steps, series["val/nll"], color=FLOW, marker=".", label="flow, validation rows")
-    left.plot(steps, series["train/nll"], color=FLOW, ls=":", label="flow, 250 training rows")
+    left.plot(nll, color=FLOW, marker=".", label="flow, validation rows")
+    left.plot(trained, color=FLOW, ls=":", label="flow, 250 training rows")
     for (name, value), style in zip(baselines.items(), ("--", "-."), strict=True):
         left.axhline(value, color=BASELINE, ls=style, label=name)
-    left.set_ylabel("NLL (nats)")
-    left.set_ylim(*_limits([series["train/nll"][-1], *series["val/nll"]], baselines.values()))
-    right.plot(steps, series["latent/var_min"], color=FLOW, label="smallest variance")
-    right.plot(steps, series["latent/var_max"], color=BASELINE, ls="--", label="largest variance")
-    right.plot(steps, series["latent/mean_norm2"], color=DATA, ls=":", label="squared mean")
+    limits = _limits([trained.iloc[-1], *nll], baselines.values())
+    left.set(ylabel="NLL (nats)", ylim=limits)
+    right.plot(curves["latent/var_min"], color=FLOW, label="smallest variance")
+    right.plot(curves["latent/var_max"], color=BASELINE, ls="--", label="largest variance")
+    right.plot(curves["latent/mean_norm2"], color=DATA, ls=":", label="squared mean")
     right.axhline(1, color="black", lw=0.5)
     right.set_yscale("symlog", linthresh=0.1)
-    right.set_ylim(bottom=-0.1)
-    right.set_ylabel("latent of validation rows")
+    right.set(ylabel="latent of validation rows", ylim=(-0.1, None))
     for axis, side in ((left, "left"), (right, "right")):
         axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(5))
@@ -150,8 +144,7 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
     shown = distances.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
     across = min(ACROSS, len(shown))
     down = math.ceil(len(shown) / across)
-    size = {"height": 1.7 * down + 0.4, "down": down}
-    figure, places = panels(across, **size, squeeze=False)
+    figure, places = panels(across, height=1.7 * down + 0.4, down=down, squeeze=False)
     for axis, k in zip(places.flatten(), shown, strict=False):
         x, y = fit.x[:, k].double().numpy(), fit.y[:, k].double().numpy()
         low, high = np.quantile(x, (0.005, 0.995))

@@ -178,14 +178,7 @@ sample, (P, n + m). It returns the distances of each partition, with shape (P, â
 
 
 def compared(distances: Distances, x: Tensor, y: Tensor, generator: torch.Generator) -> Difference:
-    """Compares two samples, and random partitions of them.
-
-    Arguments:
-        distances: ``columns`` or ``rows``.
-        x: A sample with shape (n, D).
-        y: Another with shape (m, D).
-        generator: The source of the permutations.
-    """
+    """Compares samples with shapes (n, D) and (m, D), and random partitions of them."""
     pooled = torch.cat([x, y]).double()
     true = torch.arange(len(pooled)) < len(x)
     orders = (torch.randperm(len(pooled), generator=generator) for _ in range(PERMUTATIONS))

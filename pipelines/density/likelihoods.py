@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.config import Model
 from pipelines.data.manifest import Manifest
@@ -32,19 +31,12 @@ def prefix(density: str, split: str = "test") -> str:
     return flow if density == "flow" else f"baseline/{density}_{baseline}"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A density in the metrics of an evaluation.
+class Line(NamedTuple):
+    """A density in the metrics of an evaluation."""
 
-    Attributes:
-        density: ``flow``, or the name of a baseline in metrics.
-        name: Its name for people.
-        numbers: The metrics.
-    """
-
-    density: str
-    name: str
-    numbers: Mapping[str, Any]
+    density: str  # ``flow``, or the name of a baseline in metrics
+    name: str  # its name for people
+    numbers: Mapping[str, Any]  # the metrics
 
     def value(self, key: str, split: str = "test") -> float | None:
         """Returns a metric of the density."""
@@ -56,10 +48,7 @@ class Line:
 
     @property
     def difference(self) -> tuple[float, float | None]:
-        """The flow's NLL minus this baseline's, the mean of paired differences; its error.
-
-        The error of a single row is None.
-        """
+        """The flow's mean NLL minus this baseline's, and its error, None of a single row."""
         gain = f"test/{BASELINES[self.density]}"
         return -self.numbers[gain], self.numbers[f"{gain}_se"]
 

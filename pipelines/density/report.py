@@ -91,14 +91,8 @@ def result(
 ) -> Result:
     """Returns the result.
 
-    Arguments:
-        config: The configuration.
-        manifest: The manifest of the data.
-        numbers: The metrics of training and evaluation.
-        training: ``verdict`` and ``warnings`` of the training.
-        steps: The preprocessing of a table's columns.
-        compared: Test rows and samples.
-        figures: The plots.
+    ``numbers`` are the metrics of training and evaluation, ``training`` has the verdict and the
+    warnings, and ``steps`` are the preprocessing of a table's columns.
     """
     names = [name for start in METRICS for name in numbers if name.startswith(start)]
     lines, rival = likelihoods.lines(numbers), likelihoods.better(numbers)

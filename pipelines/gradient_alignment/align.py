@@ -74,11 +74,8 @@ def align(
 ) -> None:
     """Saves the result of the study.
 
-    Arguments:
-        config: The study.
-        data: The prepared data of every seed.
-        densities: The references and class-blind densities of every seed.
-        measured: The measurements: all models of the first seed, then of the next.
+    ``data`` and ``densities`` are those of every seed. ``measured`` are the measurements of all
+    models of the first seed, then of the next.
     """
     manifests = [Manifest.load(folder) for folder in data]
     quality = [json.loads((folder / "evaluation.json").read_text()) for folder in densities]

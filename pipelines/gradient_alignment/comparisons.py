@@ -46,11 +46,8 @@ class Study:
     ) -> "Study":
         """Returns the study of models, and adds A1 over that of the class-blind models.
 
-        Arguments:
-            models: As in ``Study``, like ``width`` and ``overlap``.
-            outcomes: ``numbers`` and ``diagnosis`` of all models with the first seed, then with
-                the next.
-            arrays: Those of the models with the first seed.
+        ``outcomes`` have ``numbers`` and ``diagnosis`` of all models with the first seed, then
+        with the next.
         """
         seeds = range(len(outcomes) // len(models))
         index = pd.MultiIndex.from_product([seeds, models], names=["seed", "model"])

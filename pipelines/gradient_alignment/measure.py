@@ -57,12 +57,8 @@ def measure(
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
 
-    Arguments:
-        config: The configuration.
-        data: The prepared data.
-        flows: The trained flows of the reference.
-        all_rows: The trained flow of all rows.
-        trained: The classifier, the baseline of its seed, and the judge.
+    ``flows`` are those of the reference; ``trained`` are the classifier, the baseline of its seed,
+    and the judge, a network of another architecture.
     """
     dataset = run.open(config, Dataset(data), "testing")
     outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
@@ -92,15 +88,9 @@ def measured(
     reference: Reference,
     blind: Mapping[str, Normalized],
 ) -> Results:
-    """Returns all numbers and arrays of a classifier, shifted as configured.
+    """Returns all numbers and arrays of a classifier at test points, shifted as configured.
 
-    Arguments:
-        config: The configuration.
-        networks: The classifier, the baseline of its seed, and the judge.
-        shape: The shape of an example.
-        points: Test points.
-        reference: The densities of the classes.
-        blind: The class-blind densities by name.
+    ``networks`` are the classifier, its baseline and the judge; ``shape`` is that of an example.
 
     Raises:
         NonFinite: If a gradient is not finite.

@@ -1,7 +1,7 @@
 """The models of the study, and the scale, seeds and trainings of a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ebflow.alignment.regularizers import disguise, equivalent_strength
 from ebflow.errors import BadInput
@@ -35,14 +35,10 @@ def control(score: RegularizerConfig) -> RegularizerConfig:
     )
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model of the study.
+class Model(NamedTuple):
+    """A model of the study: its description, its training, and the shift of its logits.
 
-    Attributes:
-        about: Its description.
-        classifier: Its training; in ``MODELS`` only the fields that differ from the scale's.
-        shift: The shift of its logits.
+    In ``MODELS`` a training has only the fields that differ from the scale's.
     """
 
     about: str
@@ -113,25 +109,15 @@ DENSE = Training(
 """A flow of rows that starts near the Gaussian of its rows."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The size of a study.
+class Scale(NamedTuple):
+    """The size of a study."""
 
-    Attributes:
-        models: The names of its models.
-        seeds: The number of seeds.
-        classifier: The training of the baseline.
-        training: The training of the flows.
-        measure: The measurements.
-        conditional: True if each class has a flow of its own, unless the user decides.
-    """
-
-    models: tuple[str, ...] = tuple(MODELS)
+    models: tuple[str, ...] = tuple(MODELS)  # their names
     seeds: int = 6
-    classifier: ClassifierConfig = ClassifierConfig(epochs=80)
-    training: Training = DENSE
+    classifier: ClassifierConfig = ClassifierConfig(epochs=80)  # the baseline's
+    training: Training = DENSE  # of the flows
     measure: MeasureConfig = MeasureConfig()
-    conditional: bool = True
+    conditional: bool = True  # a flow for each class, unless the user decides
 
 
 SCALES: dict[str, Scale] = {
@@ -163,7 +149,7 @@ def models(config: AlignmentConfig) -> dict[str, Model]:
         if name in (*ALWAYS, *names):
             own = model.classifier.model_fields_set
             changes = {field: getattr(model.classifier, field) for field in own}
-            found[name] = replace(model, classifier=plain.changed(**changes))
+            found[name] = model._replace(classifier=plain.changed(**changes))
     return found
 
 

@@ -189,12 +189,7 @@ WOULD_CHANGE = (
 
 
 def conclude(study: Study, quality: Sequence[Mapping[str, float]]) -> Conclusion:
-    """Returns findings, claims and checks.
-
-    Arguments:
-        study: The measured models.
-        quality: The metrics of the reference flows, seed by seed.
-    """
+    """Returns findings, claims and checks; ``quality`` has each seed's reference flows."""
     values = [(question, number.values(study)) for question, number in QUESTIONS]
     claims = decide([(question, study.mean(one)) for question, one in values if one is not None])
     sound = Check.of(

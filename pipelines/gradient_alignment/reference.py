@@ -4,8 +4,8 @@ The flows are the reference, with which gradients are compared, and a class-blin
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,21 +33,13 @@ def unit_rows(split: StoredSplit) -> Tensor:
     return (x - least) / torch.where(spread > 0, spread, 1.0)
 
 
-@dataclass(frozen=True)
-class Points:
-    """Labelled points of a split, with noise.
+class Points(NamedTuple):
+    """Labelled points of a split, with noise."""
 
-    Attributes:
-        clean: x in [0, 1] with shape (N, D).
-        noise: ε with shape (N, D).
-        sigma: s.
-        labels: Their classes with shape (N,).
-    """
-
-    clean: Tensor
-    noise: Tensor
-    sigma: float
-    labels: Tensor
+    clean: Tensor  # x in [0, 1] with shape (N, D)
+    noise: Tensor  # ε with shape (N, D)
+    sigma: float  # s
+    labels: Tensor  # their classes with shape (N,)
 
     @property
     def noisy(self) -> Tensor:
@@ -92,11 +84,7 @@ def reference(
 ) -> None:
     """Writes ``evaluation.json``: the quality of the reference and the class-blind densities.
 
-    Arguments:
-        config: The points, and the noise that smooths.
-        data: The prepared data.
-        trained: The trained flow of each class in turn, or that of all rows alone.
-        all_rows: The trained flow of all rows.
+    ``trained`` are the flows of each class in turn, or that of all rows alone.
     """
     dataset = run.open(config, Dataset(data), "testing")
     densities = open_reference(trained, dataset)

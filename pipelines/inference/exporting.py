@@ -53,10 +53,8 @@ class Graph(nn.Module):
 
     It checks nothing: if the flow would refuse a row, the log-density is NaN. Integers take an
     input ``noise``, uniform on [0, 1); the mean over the noise is a lower bound of the log-mass.
-    A conditional flow takes a context for every row, with one-hot columns of categories.
-
-    Arguments:
-        flow: The flow; put in evaluation mode, its parameters frozen.
+    A conditional flow takes a context for every row, with one-hot columns of categories. The flow
+    is put in evaluation mode, its parameters frozen.
     """
 
     def __init__(self, flow: Flow) -> None:

@@ -22,17 +22,11 @@ ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained flow, and the description of the data that it was trained on.
+    """A trained flow, and the description of the data that it was trained on."""
 
-    Arguments:
-        label: Its name in messages.
-        flow: The flow, preprocessing included.
-        reference: The log-densities of training rows; None if no pipeline trained the flow.
-    """
-
-    label: str
-    flow: Flow
-    reference: Reference | None = None
+    label: str  # its name in messages
+    flow: Flow  # with its preprocessing
+    reference: Reference | None = None  # None if no pipeline trained the flow
 
     @property
     def arrays(self) -> dict[str, Any]:

@@ -63,12 +63,7 @@ def sample(
 def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -> Iterator[Batch]:
     """Yields samples and their contexts in batches.
 
-    Arguments:
-        model: The flow.
-        rows: The number of rows, a multiple of that of the contexts.
-        seed: Seed of the noise.
-        context: Contexts with shape (M, C), each for the same number of rows; None for a flow
-            without contexts.
+    Each context of a conditional flow, with shape (M, C), is that of ``rows`` / M rows.
     """
     for first in range(0, rows, ROWS):
         numbers = torch.arange(first, min(first + ROWS, rows))

@@ -35,13 +35,8 @@ def table(
 ) -> pa.Table:
     """Returns rows with shape (N, *event) in the columns and types of a model's data.
 
-    Columns that the model leaves out are restored: constants, identifiers, linear functions.
-
-    Arguments:
-        model: The model.
-        rows: The rows.
-        context: Their contexts with shape (N, C); their columns follow.
-        first: The number of the first row, from which identifiers are numbered.
+    Columns that the model leaves out are restored: constants, linear functions, and identifiers,
+    which are numbered from ``first`` on. The columns of contexts with shape (N, C) follow.
 
     Raises:
         StageFailed: If a row is not finite.
