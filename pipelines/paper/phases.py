@@ -3,6 +3,10 @@
 The *map* crosses activation, start, preprocessing, learning rate and objective on digits. The
 *pairs* are fewer and longer: scores alone, and exact likelihood of the published network. Each
 seed has its own split of the data, order of batches and noise; starts are the same for all seeds.
+
+The order parameter is the squared norm of the latents' mean, which is zero at the truth: half of
+it, in nats, is the gain of moving the last offset alone. The bounds of all claims were fixed
+before the runs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,20 +18,30 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from pipelines.config import Dsm, Likelihood, Ssm
-from pipelines.paper import phases_claims as claims
+from pipelines.config import DataConfig, Dsm, Likelihood, Ssm
+from pipelines.config.source import overlap
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StackConfig
-from pipelines.paper.phases_claims import ACTIVATIONS, MAP, PAIRS, PLAIN, PUBLISHED, where
-from pipelines.paper.stack import NETS
+from pipelines.paper.stack import NETS, start_name
+from pipelines.reporting.claims import Conclusion, Measured, Question, decide
+from pipelines.reporting.statistics import Confidence, above, student, within
 from pipelines.reporting.style import panels
 
-SCORES = (
-    *(Dsm(sigma=sigma) for sigma in (0.1, 0.3, 1.0)),
-    Ssm(),
-    Ssm(name="ssm_vr"),
-)
+MAP, PAIRS = "map", "pairs"
+"""Parts of the experiment."""
+
+DIGITS = DataConfig(source="digits")
+
+ACTIVATIONS = ("published", "centred", "learned")
+PUBLISHED, PLAIN = (-1, 1.0), (1, 0.0)
+"""The published start, and the identity: sign and offset."""
+
+SLOW, FAST = 1e-3, 4e-3
+"""Learning rates of the map."""
+
+SCORES = (*(Dsm(sigma=sigma) for sigma in (0.1, 0.3, 1.0)), Ssm(), Ssm(name="ssm_vr"))
 DENOISING, LIKELIHOOD = SCORES[1], Likelihood()
 """Objectives of the pairs."""
 
@@ -38,18 +52,76 @@ STEPS = {
 }
 """Training steps, by scale and part."""
 
-LOOKS = {MAP: 4, PAIRS: 10}
-"""Equal parts of a training at whose ends the networks are measured."""
+LOOKS, EARLY = {MAP: 4, PAIRS: 10}, 25
+"""Networks are measured at the ends of so many equal parts of a training, and after some steps,
+when those that lose mass later may be at their best."""
 
 GRIDS = {
     MAP: {
         "preprocessings": ("whitened", "plain"),
         "starts": tuple(product((1, -1), (0.0, 1.0))),
-        "rates": (claims.SLOW, claims.FAST),
+        "rates": (SLOW, FAST),
     },
     PAIRS: {"starts": (PLAIN,), "rates": (5e-3, 1e-2, 2e-2, 4e-2)},
 }
 """Options of ``StackConfig``, by part."""
+
+LOST = 0.25
+"""Squared latent mean per element above which mass is missing: an eighth of a nat per element."""
+
+RISEN = 1.1
+"""Ratio of the last mean to the smallest one. A large mean below this ratio is still falling, from
+a distant start: mass is not lost but not yet found."""
+
+MARGIN = 1.0
+"""Nats on digits that matter: a hundredth of the Gaussian's NLL."""
+
+SPARED = 0.1
+"""Difference of shares of lost trainings that matters."""
+
+BELOW = f"ends more than {MARGIN:g} nat below"
+EXACT = "exact likelihood of the published net"
+LEADS = (
+    ("centred", None, f"{BELOW} the Gaussian", above(MARGIN)),
+    ("learned", None, f"{BELOW} the Gaussian", above(MARGIN)),
+    ("centred", "published", f"is as good as {EXACT}", within(MARGIN)),
+    ("learned", "published", f"{BELOW} {EXACT}", above(MARGIN)),
+)
+"""Claims on the pairs: activation, that of the opponent (None: the Gaussian), claim and region."""
+
+SHARES = (
+    ("By denoising, the centred activation loses mass less often than the published one",
+     {"kind": "dsm"}, "activation", "centred", "published"),
+    ("By denoising, the learned activation loses mass less often than the published one",
+     {"kind": "dsm"}, "activation", "learned", "published"),
+    ("With the learned activation, denoising loses mass less often than sliced score matching",
+     {"activation": "learned"}, "kind", "dsm", "ssm"),
+    ("With the published activation, scores alone lose mass less often from the published start "
+     "than from the identity without offset",
+     {"activation": "published"}, "start", start_name(*PUBLISHED), start_name(*PLAIN)),
+    (f"With the published activation, scores alone lose mass less often at the rate {SLOW:g} than "
+     f"at {FAST:g}",
+     {"activation": "published"}, "rate", SLOW, FAST),
+)  # fmt: skip
+"""Claims on the map: text, the networks, the column in which they differ, and two of its values:
+the one that should lose mass less often, and the other."""
+
+OVER_SEEDS = (
+    "Paired by seed, pairs at their best learning rate and look by validation rows. The interval "
+    "is over seeds, and allows for the overlap of their splits of the same images."
+)
+
+CAPTION = (
+    "A square is a net, the mean over seeds: the squared latent mean per element in the end; "
+    f"white is {LOST:g}, red has lost mass, black is not finite. A dot: large and still "
+    "falling, from a distant start, for half of the seeds."
+)
+
+LINE, COLUMN = ["preprocessing", "start"], ["objective", "rate"]
+"""The columns of a network that are lines and columns of the map."""
+
+MASSES = np.log10((1e-3, LOST, 30.0))
+"""Least, middle and largest value of the colours."""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -61,19 +133,40 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     ]
     for part, activation, objective, changes in ways:
         steps = STEPS[config.scale][part]
-        equal = {round(steps * k / LOOKS[part]) for k in range(LOOKS[part] + 1)}
+        looks = {EARLY, *(round(steps * k / LOOKS[part]) for k in range(LOOKS[part] + 1))}
         stack = StackConfig(
             part=part, activation=activation, objective=objective, seed=seed, steps=steps,
-            looks=tuple(sorted(equal.union(claims.EARLY))), **GRIDS[part] | changes,
+            looks=tuple(sorted(looks)), **GRIDS[part] | changes,
         )  # fmt: skip
         labels = {"part": part, "f": activation, "objective": stack.objective_label}
-        yield Cell(labels, stack, seed, claims.DIGITS.changed(seed=seed))
+        yield Cell(labels, stack, seed, DIGITS.changed(seed=seed))
 
 
 def read(finished: Sequence[Finished]) -> pd.DataFrame:
     """Returns all networks with their outcome, indexed by the place of their cell."""
     nets = [pd.read_parquet(one.folders[0] / NETS) for one in finished]
-    return claims.judged(pd.concat(nets, keys=range(len(nets)), names=["place", None]))
+    return judged(pd.concat(nets, keys=range(len(nets)), names=["place", None]))
+
+
+def judged(nets: pd.DataFrame) -> pd.DataFrame:
+    """Returns networks, as ``stack.train`` measures them, with their outcome.
+
+    ``kind`` is ``dsm``, ``ssm`` or ``ml``. ``end`` is the last squared latent mean per element,
+    ``best`` the smallest NLL of a look. ``lost`` networks miss mass at the end, and more than at
+    their best look; ``late`` ones miss mass, but less and less.
+    """
+    end = nets["mass"].map(lambda mass: mass[-1])
+    risen = end > RISEN * nets["mass"].map(min)
+    ends = {"end": end, "lost": (end > LOST) & risen, "late": (end > LOST) & ~risen}
+    return nets.assign(**ends, best=nets["nll"].map(min), kind=nets["objective"].str[:3])
+
+
+def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
+    """Returns the networks of a pair by seed, at the start and rate with the best mean NLL."""
+    own = nets[(nets["part"] == PAIRS) & (nets["activation"] == activation)]
+    ways = own.groupby(["start", "rate"], sort=False)
+    best = ways["best"].mean().idxmin()
+    return ways.get_group(best).sort_values("seed", kind="stable")
 
 
 def rows(finished: Sequence[Finished]) -> list[Row]:
@@ -82,7 +175,7 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     The row of a pair has its better start and rate of all seeds.
     """
     nets = read(finished)
-    best = pd.concat([claims.pair(nets, name) for name in ACTIVATIONS]).index
+    best = pd.concat([pair(nets, name) for name in ACTIVATIONS]).index
     shown = nets[(nets["part"] != PAIRS) | nets.index.isin(best)]
     groups = shown.groupby(["place", "preprocessing"], sort=False)
     return [
@@ -103,28 +196,53 @@ def _row(cell: Cell, preprocessing: str, nets: pd.DataFrame) -> Row:
     }
 
 
-CAPTION = (
-    "A square is a net, the mean over seeds: the squared latent mean per element in the end; "
-    f"white is {claims.LOST:g}, red has lost mass, black is not finite. A dot: large and still "
-    "falling, from a distant start, for half of the seeds."
-)
+def conclude(nets: pd.DataFrame) -> Conclusion:
+    """Returns the claims on pairs and map."""
+    measured = [*_leads(nets), *_shares(nets[nets["part"] == MAP])]
+    return Conclusion(claims=tuple(decide(measured)))
 
-LINE, COLUMN = ["preprocessing", "start"], ["objective", "rate"]
-"""The columns of a network that are lines and columns of the map."""
 
-MASSES = np.log10((1e-3, claims.LOST, 30.0))
-"""Least, middle and largest value of the colours."""
+def _leads(nets: pd.DataFrame) -> Iterator[Measured]:
+    for activation, opponent, claim, region in LEADS:
+        text = f"With the {activation} activation, DSM alone {claim}"
+        question = Question(text, "its lead in test NLL", region, "nats", note=OVER_SEEDS)
+        yield question, lead(nets, activation, opponent)
+
+
+def lead(nets: pd.DataFrame, activation: str, opponent: str | None = None) -> Confidence:
+    """Returns the lead of a pair in test NLL over the Gaussian, or another one, paired by seed.
+
+    Each seed has its own test rows, so that the variance over seeds includes that over rows.
+    """
+    gain = pair(nets, activation)["gain"].to_numpy()
+    return _over_splits(gain - pair(nets, opponent)["gain"].to_numpy() if opponent else gain)
+
+
+def _over_splits(values: ArrayLike) -> Confidence:
+    """Returns the mean over seeds, each of which splits the same digits anew."""
+    return student(values, overlap=overlap(DIGITS))
+
+
+def _shares(nets: pd.DataFrame) -> Iterator[Measured]:
+    """Yields differences of shares of lost networks, which are means over the map's cells."""
+    for claim, shared, column, less, more in SHARES:
+        ((name, value),) = shared.items()
+        shares = nets[nets[name] == value].groupby([column, "seed"])["lost"].mean()
+        quantity = f"share of trainings that lost mass, {column} {more} less {less}"
+        text = f"{claim}, by more than {SPARED:g}"
+        question = Question(text, quantity, above(SPARED), figure=MAP, note=OVER_SEEDS)
+        yield question, _over_splits(shares[more] - shares[less])
 
 
 def figure(nets: pd.DataFrame) -> Figure:
     """Returns the map, a panel for each activation."""
     low, middle, high = MASSES
     mass = np.log10(nets["end"].clip(10**low, 10**high)).where(np.isfinite(nets["end"]))
-    shown = where(nets.assign(mass=mass), part=MAP)
+    shown = nets.assign(mass=mass)[nets["part"] == MAP]
     figure, axes = panels(len(ACTIVATIONS), 11, 4.6, sharey=True)
     for activation, axis in zip(ACTIVATIONS, axes, strict=True):
         norm = TwoSlopeNorm(middle, low, high)
-        shade = _squares(axis, where(shown, activation=activation), norm)
+        shade = _squares(axis, shown[shown["activation"] == activation], norm)
         axis.set_title(activation)
     label = "squared latent mean an element, log₁₀"
     figure.colorbar(shade, ax=axes, label=label, shrink=0.8, pad=0.01)
@@ -171,5 +289,5 @@ PHASES = Experiment(
     ),
     rows=rows,
     figures=lambda rows, finished: {MAP: (figure(read(finished)), CAPTION)},
-    conclude=lambda finished: claims.conclude(read(finished)),
+    conclude=lambda finished: conclude(read(finished)),
 )

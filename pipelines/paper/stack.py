@@ -7,7 +7,7 @@ do not see each other, and one that becomes non-finite affects no other.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
+from torch.optim.lr_scheduler import LambdaLR
 
 from ebflow.architectures import dense
 from ebflow.evaluation import latent_statistics, log_probs
@@ -61,37 +62,36 @@ def stack(config: StackConfig, data: Path, *, run: StageRun) -> None:
 def train(config: StackConfig, dataset: Dataset) -> pd.DataFrame:
     """Returns networks of every preprocessing, start and rate, with their measurements.
 
-    ``width`` is D, ``steps`` are those of the looks. ``nll`` (nats) and ``mass`` (squared latent
-    mean per element) are measured on validation rows at each look, inf if not finite.
-    ``gaussian`` is the Gaussian's validation NLL. ``gain`` is how far the mean test NLL of the
-    best look by validation is below the Gaussian's; NaN if no look was finite.
+    ``nll`` (nats) and ``mass`` (squared latent mean per element) are measured on validation rows
+    at each look, inf if not finite. ``gaussian`` is the Gaussian's validation NLL. ``gain`` is how
+    far the mean test NLL of the best look by validation is below the Gaussian's; NaN if no look
+    was finite.
     """
     preprocessings = {
         name: fit_preprocessing(PreprocessFit(options=PREPROCESSINGS[name]), dataset)
         for name in config.preprocessings
     }
-    reference = partial(log_probs, density(baseline(dataset, PreprocessConfig())))
-    test, width = reference(dataset.split("test")), dataset.split("train").width
+    gaussian = partial(log_probs, density(baseline(dataset, PreprocessConfig())))
+    shared = {
+        **config.model_dump(include={"part", "activation", "seed"}),
+        "objective": config.objective_label,
+        "gaussian": -float(gaussian(dataset.split("validation")).mean()),
+    }
+    test, shape = gaussian(dataset.split("test")), (dataset.split("train").width,)
     nets, members = [], []
     for name, (sign, bias), rate in product(preprocessings, config.starts, config.rates):
         net = {"preprocessing": name, "start": start_name(sign, bias), "rate": rate}
-        nets.append({**net, "nll": [], "mass": [], "gain": math.nan})
-        flow = dense((width,), sign=sign, bias=bias, **ACTIVATIONS[config.activation])
+        nets.append({**shared, **net, "nll": [], "mass": [], "gain": math.nan})
+        flow = dense(shape, sign=sign, bias=bias, **ACTIVATIONS[config.activation])
         members.append(Member(flow, rate, config.preprocessings.index(name)))
     trained = Stack(members, _objective(config), steps=config.steps)
-    for step, (batches, noise) in enumerate(_batches(config, dataset, preprocessings)):
+    for step, (batches, noise) in enumerate(_batches(config, dataset, preprocessings.values())):
         if step in config.looks:
             for net, flow in zip(nets, trained.flows(), strict=True):
                 _look(net, flow.preprocessed(preprocessings[net["preprocessing"]]), dataset, test)
         if step < config.steps:
             trained.train_step(batches, noise)
-    shared = {
-        **config.model_dump(include={"part", "activation", "seed"}),
-        "width": width,
-        "objective": config.objective_label,
-        "gaussian": -float(reference(dataset.split("validation")).mean()),
-    }
-    return pd.DataFrame([{**shared, **net, "steps": list(config.looks)} for net in nets])
+    return pd.DataFrame(nets)
 
 
 def start_name(sign: int, bias: float) -> str:
@@ -100,9 +100,9 @@ def start_name(sign: int, bias: float) -> str:
 
 
 def _objective(config: StackConfig) -> Objective:
-    name = config.objective.name
-    options = {"sigma": config.objective.sigma} if name == "dsm" else {}
-    return _ml if name == "ml" else partial(OBJECTIVES[name], **options)
+    if config.objective.name == "ml":
+        return _ml
+    return partial(OBJECTIVES[config.objective.name], **config.objective.arguments)
 
 
 def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa: ANN401
@@ -112,12 +112,12 @@ def _ml(density: Any, x: Tensor, *, generator: RowGenerator) -> Tensor:  # noqa:
 
 
 def _batches(
-    config: StackConfig, dataset: Dataset, preprocessings: Mapping[str, Preprocessing]
+    config: StackConfig, dataset: Dataset, preprocessings: Iterable[Preprocessing]
 ) -> Iterator[tuple[Tensor, RowGenerator]]:
     """Yields a batch by every preprocessing, and the noise, ``steps`` + 1 times."""
     split, seed = dataset.split("train"), config.seed
     shuffled = split.shuffled(BATCH, seed=seed)
-    flows = [Flow((split.width,), []).preprocessed(one) for one in preprocessings.values()]
+    flows = [Flow((split.width,), []).preprocessed(one) for one in preprocessings]
     for step in range(config.steps + 1):
         x = next(shuffled).x
         with torch.no_grad():  # a generator for each flow: its calls are counted
@@ -134,11 +134,11 @@ def _look(net: dict[str, Any], flow: Flow, dataset: Dataset, gaussian: Tensor) -
     split = dataset.split("validation")
     nll = -float(log_probs(flow, split).mean())
     latent = flow.to_latent(torch.cat([batch.x for batch in split.batches(1000)]))
-    mass = latent_statistics(latent)["latent/mean_norm2"]
+    mass = latent_statistics(latent)["latent/mean_norm2"] / split.width
     if math.isfinite(nll) and nll <= min(net["nll"], default=nll):
         net["gain"] = float((log_probs(flow, dataset.split("test")) - gaussian).numpy().mean())
     net["nll"].append(nll if math.isfinite(nll) else math.inf)
-    net["mass"].append((mass if math.isfinite(mass) else math.inf) / split.width)
+    net["mass"].append(mass if math.isfinite(mass) else math.inf)
 
 
 class Member(NamedTuple):
@@ -161,11 +161,13 @@ class Stack:
         self._nets = [dict(module.named_parameters()) for module in self._modules]
         self._averages = [[p.detach().clone() for p in net.values()] for net in self._nets]
         self._buffers = stack_module_state(self._modules)[1]
-        self._rates = [member.rate for member in members]
-        self._optimizer = torch.optim.Adam(
-            [{"params": [*net.values()]} for net in self._nets], fused=True
-        )
         self._places = torch.tensor([member.batch for member in members])
+        groups = [
+            {"params": [*net.values()], "lr": member.rate}
+            for net, member in zip(self._nets, members, strict=True)
+        ]
+        self._optimizer = torch.optim.Adam(groups, fused=True)
+        self._schedule = LambdaLR(self._optimizer, lambda step: cosine(step / steps))
         self.step, self.steps = 0, steps
 
     def train_step(self, batches: Tensor, generator: RowGenerator) -> Tensor:
@@ -174,9 +176,6 @@ class Stack:
         ``batches`` has shape (K, B, *event). All networks share the generator's numbers.
         """
         progress = Progress(self.step, self.step / self.steps)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * cosine(progress.share)
-        self._optimizer.zero_grad()
         weights = {name: torch.stack([net[name] for net in self._nets]) for name in self._nets[0]}
 
         def loss(weights: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor) -> Tensor:
@@ -184,12 +183,13 @@ class Stack:
             return functional_call(self._modules[0], (weights, buffers), inputs)[0].mean()
 
         losses = vmap(loss)(weights, self._buffers, self._places)
+        self._optimizer.zero_grad()
         losses.sum().backward()
         self._optimizer.step()
+        self._schedule.step()
         decay = min(DECAY, (1 + self.step) / (10 + self.step))
         for net, averages in zip(self._nets, self._averages, strict=True):
-            for average, weight in zip(averages, net.values(), strict=True):
-                average.lerp_(weight.detach(), 1 - decay)
+            torch._foreach_lerp_(averages, [p.detach() for p in net.values()], 1 - decay)
         self.step += 1
         return losses.detach()
 

@@ -1,4 +1,4 @@
-"""The map of where training by scores alone loses mass: its grid, its rule and its claims."""
+"""The map of where training by scores alone loses mass: its grid and its claims."""
 
 import json
 import math
@@ -12,12 +12,11 @@ import pytest
 from pipelines.config import Dsm, Likelihood, Objective
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.paper import phases_claims as claims
+from pipelines.paper import phases
 from pipelines.paper.cell import Cell, Finished
 from pipelines.paper.compare import EXPERIMENTS, headline
 from pipelines.paper.config import PaperConfig, StackConfig
-from pipelines.paper.phases import figure
-from pipelines.paper.phases_claims import LOST, MAP, PAIRS, PLAIN, PUBLISHED, judged
+from pipelines.paper.phases import EARLY, LOST, MAP, PAIRS, PLAIN, PUBLISHED, figure, judged
 from pipelines.paper.stack import NETS, stack, start_name, train
 from pipelines.reporting.claims import decide
 from pipelines.reporting.result import Result, plots
@@ -46,9 +45,9 @@ def test_the_grid_crosses_all_that_may_matter():
 
 
 @pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
-def test_nets_are_looked_at_when_the_rule_sees_them_and_in_the_end(scale):
+def test_nets_are_looked_at_early_and_in_the_end(scale):
     for cell in PHASES.all_cells(CONFIG.model_copy(update={"scale": scale})):
-        assert {*claims.EARLY, cell.config.steps} <= {*cell.config.looks}
+        assert {0, EARLY, cell.config.steps} <= {*cell.config.looks}
 
 
 def seeds(part, **changes):
@@ -83,11 +82,11 @@ def test_splits_of_two_seeds_have_other_rows(tmp_path):
 def net(
     part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **changes
 ):
-    """A net that was looked at before training, when the rule sees it, and in the end."""
+    """A net that was looked at before training, early, and in the end."""
     return {
-        "part": part, "width": 64, "preprocessing": "whitened", "activation": activation,
+        "part": part, "preprocessing": "whitened", "activation": activation,
         "objective": "dsm 0.3", "start": start_name(*PLAIN), "rate": 1e-3, "seed": 0,
-        "steps": (*claims.EARLY, 100), "nll": nll, "mass": mass, "gaussian": 104.0,
+        "nll": nll, "mass": mass, "gaussian": 104.0,
         "gain": 0.0, **changes,
     }  # fmt: skip
 
@@ -107,7 +106,7 @@ def grid(mass_of, part=MAP, **changes):
     Preprocessings tell them apart; every fourth has a start and a rate in common.
     """
     early = np.random.default_rng(0).uniform(0, 2, 40)
-    ways = list(product((PLAIN, PUBLISHED), (claims.SLOW, claims.FAST)))
+    ways = list(product((PLAIN, PUBLISHED), (phases.SLOW, phases.FAST)))
     return [
         net(part, preprocessing=f"whitened {k}", start=start_name(*ways[k % 4][0]),
             rate=ways[k % 4][1], mass=(m, m * early[k], mass_of(m)), **changes)
@@ -127,49 +126,6 @@ def loses_above_a_quarter(m):
     return 50.0 if m > LOST else 0.01
 
 
-def test_a_rule_is_the_best_threshold_of_one_quantity():
-    nets = framed(grid(loses_above_a_quarter))
-    seen, unseen = claims.halves(nets)
-    assert len(seen) == len(unseen) == 20
-    assert seen.equals(claims.halves(nets)[0]), "the same halves at every run"
-    start = "squared latent mean at the start"
-    assert not {*seen[start]} & {*unseen[start]}
-    tree = claims.rule(seen)
-    assert seen.columns[tree.tree_.feature[0]] == start
-    assert LOST / 2 < tree.tree_.threshold[0] < 2 * LOST
-    assert claims.accuracy(tree.predict(unseen), unseen.index.to_numpy()).value > 0.8
-
-
-def told(lost, held):
-    """The accuracy of a rule that is right in so many lost cells and held ones, of so many."""
-    right = np.array(
-        [k < count for count, total in (lost, held) for k in range(total)], dtype=bool
-    )
-    outcome = np.repeat([True, False], [lost[1], held[1]])
-    return claims.accuracy(outcome == right, outcome)
-
-
-def test_there_is_no_rule_without_both_outcomes():
-    assert claims.rule(claims.map_cells(framed(grid(lambda m: 0.01)))).get_depth() == 0
-    assert told((3, 3), (0, 0)) is None
-
-
-def test_the_cells_of_a_rule_are_the_units():
-    """Mass is lost where at least half of the seeds lose it; what broke has the most."""
-    nets = of_seeds(grid(loses_above_a_quarter), (0, 1))
-    assert len(claims.map_cells(framed(nets))) == 40
-    half = claims.map_cells(framed([net(), net(seed=1, mass=(9, math.inf, math.inf))]))
-    assert [*half.index] == [True]
-    broken = claims.quantities(framed([net(nll=(110.0, math.inf, math.inf))]))
-    assert broken.iloc[0, -1] == claims.MOST
-
-
-def test_an_accuracy_counts_both_outcomes_alike_and_is_never_certain():
-    found = told((10, 10), (90, 90))
-    assert 0.9 < found.value < 1 and found.se > 0 and found.df == 98
-    assert told((10, 10), (0, 90)).value == pytest.approx((12 / 14 + 2 / 94) / 2)
-
-
 def pairs(exact, centred, learned, noise=0.1):
     """Five seeds of each pair, by their mean gain over the Gaussian on test rows of a seed."""
     rng = np.random.default_rng(0)
@@ -185,9 +141,9 @@ def pairs(exact, centred, learned, noise=0.1):
 
 def test_pairs_are_compared_at_their_best_rate_by_seed():
     nets = framed(pairs(2.0, 2.1, 5.0))
-    own = claims.pair(nets, "learned")
+    own = phases.pair(nets, "learned")
     assert [*own["seed"]] == list(range(5)) and {*own["rate"]} == {2e-3}
-    gap, alone = claims.lead(nets, "learned", "published"), claims.lead(nets, "learned")
+    gap, alone = phases.lead(nets, "learned", "published"), phases.lead(nets, "learned")
     assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
     assert alone.df == 4 and alone.se == pytest.approx(over_splits(own["gain"]))
 
@@ -208,8 +164,8 @@ def lossy(counts, of=10):
 
 def spared(nets, monkeypatch):
     """The claim that the rate 1 spares mass that the rate 2 loses."""
-    monkeypatch.setattr(claims, "SHARES", [("It is spared", {"part": MAP}, "rate", 1, 2)])
-    (measured,) = claims._shares(nets)
+    monkeypatch.setattr(phases, "SHARES", [("It is spared", {"part": MAP}, "rate", 1, 2)])
+    (measured,) = phases._shares(nets)
     return measured
 
 
@@ -237,7 +193,7 @@ def everything(nets):
         (name, objective): of_seeds(
             grid(loses_above_a_quarter, activation=name, objective=objective), range(5)
         )
-        for name in claims.ACTIVATIONS for objective in ("dsm 0.3", "ssm")
+        for name in phases.ACTIVATIONS for objective in ("dsm 0.3", "ssm")
     }  # fmt: skip
     for key in (("centred", "dsm 0.3"), ("centred", "ssm"), ("learned", "dsm 0.3")):
         far[key] = [{**one, "mass": (0.1, 0.1, 0.1)} for one in far[key]]
@@ -246,8 +202,8 @@ def everything(nets):
 
 
 def test_claims_are_judged_by_intervals():
-    conclusion = claims.conclude(everything(pairs(2.0, 2.1, 5.0)))
-    assert len(conclusion.claims) == 10
+    conclusion = phases.conclude(everything(pairs(2.0, 2.1, 5.0)))
+    assert len(conclusion.claims) == 9
     assert not [c for c in conclusion.claims if c.expected in ("more than 0", "less than 0")]
     verdict = {claim.claim: claim.verdict for claim in conclusion.claims}
     below = "With the {} activation, DSM alone ends more than 1 nat below the Gaussian"
@@ -257,14 +213,14 @@ def test_claims_are_judged_by_intervals():
     spared = [c for c in conclusion.claims if "mass" in c.quantity]
     assert [c.value for c in spared] == [0.4, 0.4, 0.4, 0, 0]
     assert [c.verdict for c in spared] == 3 * ["holds"] + 2 * ["does not hold"]
-    worse = claims.conclude(everything(pairs(2.0, -9.0, 1.0)))
+    worse = phases.conclude(everything(pairs(2.0, -9.0, 1.0)))
     by_text = {claim.claim: claim for claim in worse.claims}
     centred = by_text[below.format("centred")]
     assert centred.verdict == "does not hold" and centred.value == pytest.approx(-9, abs=1)
-    small = claims.conclude(everything(pairs(2.0, 0.5, 5.0)))
+    small = phases.conclude(everything(pairs(2.0, 0.5, 5.0)))
     (beaten,) = [claim for claim in small.claims if claim.claim == centred.claim]
     assert beaten.verdict == "not decided at this size", "more than 0 is not more than 1"
-    wide = claims.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
+    wide = phases.conclude(everything(pairs(2.0, 0.1, 5.0, noise=9.0)))
     undecided = {claim.claim: claim.verdict for claim in wide.claims}
     assert undecided[centred.claim] == "not decided at this size"
 
@@ -282,7 +238,7 @@ def test_a_square_is_the_mean_over_seeds_black_if_one_broke_dotted_if_it_still_f
         net(
             activation=name, start=start, rate=rate, seed=seed, mass=(9.0, 9.0, m if seed else 0.1)
         )
-        for name, (start, rate, m), seed in product(claims.ACTIVATIONS, squares, (0, 1))
+        for name, (start, rate, m), seed in product(phases.ACTIVATIONS, squares, (0, 1))
     ]
     axis = figure(framed(nets)).axes[0]
     shade = axis.collections[0].get_array()
@@ -329,15 +285,15 @@ def test_exact_likelihood_in_a_stack_falls(digits):
 def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     finished = []
     parts = [(MAP, "dsm"), (MAP, "ssm"), (PAIRS, "dsm")]
-    for activation in claims.ACTIVATIONS:
+    for activation in phases.ACTIVATIONS:
         for (part, objective), seed in product(parts, (0, 3)):
             changes = {
                 "part": part,
                 "activation": activation,
-                "rates": (claims.SLOW, claims.FAST),
+                "rates": (phases.SLOW, phases.FAST),
                 "seed": seed,
             }
-            looks = (*claims.EARLY, 26)
+            looks = (0, EARLY, 26)
             changes |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
             changes |= {"objective": Objective.of(objective)}
             config = SHORT.model_copy(update=changes)
@@ -353,7 +309,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     nets = {row["study/nets"] for row in rows if row["labels"]["part"] == PAIRS}
     assert nets == {1}, "that of the best start and rate"
     conclusion = PHASES.conclude(finished)
-    assert len(conclusion.claims) == 10
+    assert len(conclusion.claims) == 9
     output = tmp_path / "output"
     output.mkdir()
     Result(
@@ -361,7 +317,7 @@ def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
         sections=plots(PHASES.figures(rows, finished)), values={"rows": rows},
     ).save(CONFIG, Untracked(output))  # fmt: skip
     assert conclusion.claims[0].claim in (output / "report.html").read_text()
-    assert len(json.loads((output / "summary.json").read_text())["claims"]) == 10
+    assert len(json.loads((output / "summary.json").read_text())["claims"]) == 9
 
 
 matplotlib.use("Agg")
