@@ -123,10 +123,10 @@ def benchmark(
     the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted). Slow
     objectives do at least 5 steps.
     """
-    subject = Subject(flow)
-    refreshed = [label for label in labels if subject.anchor_of(label)]
-    refresh = _minimum({"": subject.anchor.refresh}, seconds)[""] if refreshed else 0.0
-    steps = {label: subject.stepper(label, batch) for label in labels}
+    anchor = Anchor(flow, interval=10**9)
+    steps = training_steps(flow, labels, batch, anchor)
+    refreshed = list(filter(_has_anchor, labels))
+    refresh = _minimum({"": anchor.refresh}, seconds)[""] if refreshed else 0.0
     flops = {label: step_flops(flow, label, batch, step) for label, step in steps.items()}
     rows = []
     for label, minimum in _minimum(steps, seconds, BURST).items():
@@ -151,39 +151,41 @@ def _minimum(
     return {name: min(spent) for name, spent in times.items()}
 
 
-class Subject:
-    """A flow with the optimizer and the anchor that the steps of all objectives share."""
+def training_steps(
+    flow: Flow, labels: Sequence[str], batch: int, anchor: Anchor
+) -> dict[str, Step]:
+    """Returns a training step of each objective; they share weights, optimizer and anchor."""
+    parameters = list(flow.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1e-6, fused=True)
 
-    def __init__(self, flow: Flow) -> None:
-        self.flow, self.parameters = flow, list(flow.parameters())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-6, fused=True)
-        self.anchor = Anchor(flow, interval=10**9)
+    def step(module: LossModule, x: Tensor, noise: RowGenerator, numbers: Iterator[int]) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        value: Tensor = module(x, None, noise, Progress(next(numbers)))[0].mean()
+        value.backward(inputs=parameters)
+        optimizer.step()
+        return value.detach()
 
-    def anchor_of(self, label: str) -> Anchor | None:
-        """Returns the anchor if the objective has one."""
-        return self.anchor if label == "lazy_ml" or label.endswith(ANCHORED) else None
+    steps = {}
+    for label in labels:
+        module = LossModule(flow, _loss(label, anchor))
+        x = torch.randn(batch, *flow.event_shape, generator=generator(0, "benchmark", label))
+        steps[label] = partial(step, module, x, RowGenerator(0, "benchmark", label), count())
+    return steps
 
-    def stepper(self, label: str, batch: int) -> Step:
-        """Returns a training step of an objective."""
-        module, steps = LossModule(self.flow, self._loss(label)), count()
-        noise = RowGenerator(0, "benchmark", label)
-        rows = generator(0, "benchmark", label)
-        x = torch.randn(batch, *self.flow.event_shape, generator=rows)
 
-        def step() -> Tensor:
-            self.optimizer.zero_grad(set_to_none=True)
-            value: Tensor = module(x, None, noise, Progress(next(steps)))[0].mean()
-            value.backward(inputs=self.parameters)
-            self.optimizer.step()
-            return value.detach()
+def _has_anchor(label: str) -> bool:
+    return label == "lazy_ml" or label.endswith(ANCHORED)
 
-        return step
 
-    def _loss(self, label: str) -> Loss:
-        anchor, name = self.anchor_of(label), label.removesuffix(ANCHORED)
-        if name == "lazy_ml":
-            return Loss(partial(lazy_ml, anchor=anchor), anchor=anchor)
-        return Loss(OBJECTIVES[name], anchor=anchor, anchor_weight=float(anchor is not None))
+def _loss(label: str, anchor: Anchor) -> Loss:
+    if label == "lazy_ml":
+        return Loss(partial(lazy_ml, anchor=anchor), anchor=anchor)
+    objective = OBJECTIVES[label.removesuffix(ANCHORED)]
+    return (
+        Loss(objective, anchor=anchor, anchor_weight=1.0)
+        if _has_anchor(label)
+        else Loss(objective)
+    )
 
 
 def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
@@ -216,25 +218,23 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     frames = [
         pd.read_json(one.folders[0] / "timings.json").assign(**one.cell.labels) for one in finished
     ]
-    timings, shared = pd.concat(frames), finished[0].cell.provenance()
-    exact = timings[timings["label"] == "ml"].groupby(["net", "images"])
+    groups = pd.concat(frames).groupby(["net", "images", "label"], sort=False)
+    timings = {names: steps.set_index("size") for names, steps in groups}
     return [
-        {**shared, **_row(*names, steps, exact.get_group(names[:2]))}
-        for names, steps in timings.groupby(["net", "images", "label"], sort=False)
+        {**finished[0].cell.provenance(), **_row(*names, steps, timings[*names[:2], "ml"]["ms"])}
+        for names, steps in timings.items()
     ]
 
 
-def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
+def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.Series) -> Row:
     """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
-    size = min(SHOWN[images], steps["size"].max())
-    shown = steps.set_index("size").loc[size]
-    times, exact_times = (dict(zip(one["size"], one["ms"], strict=True)) for one in (steps, exact))
-    peak, alone = shown["peak_fraction"], len(times) == 1 or objective == "ml"
+    size, times = min(SHOWN[images], steps.index.max()), steps["ms"].to_dict()
+    peak, alone = steps["peak_fraction"][size], len(times) == 1 or objective == "ml"
     return {
         "labels": {"net": net, "images": images, "objective": objective},
         "published": PUBLISHED.get((net, size), {}).get(objective),
-        "crossover": None if alone else crossover(times, exact_times),
-        "time/step_ms": shown["ms"],
+        "crossover": None if alone else crossover(times, exact.to_dict()),
+        "time/step_ms": times[size],
         "peak_percent": None if pd.isna(peak) else 100 * peak,
         "times": [list(pair) for pair in times.items()],
     }

@@ -8,7 +8,7 @@ from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import generator as derive
-from pipelines.paper.runtime import ANCHORED, Subject, measured_peak, step_flops
+from pipelines.paper.runtime import ANCHORED, measured_peak, step_flops, training_steps
 
 BATCH, SIZE = 6, 5
 UNIT = 2 * BATCH * SIZE**2
@@ -82,9 +82,9 @@ def test_an_exact_trace_of_more_layers_has_as_many_tangents_as_dimensions(depth)
 
 def of_step(flow, label):
     """Returns the FLOP of a step of the benchmark, no refresh of an anchor among them."""
-    subject = Subject(flow)
-    subject.anchor.refresh()
-    return step_flops(flow, label, BATCH, subject.stepper(label, BATCH))
+    anchor = Anchor(flow)
+    anchor.refresh()
+    return step_flops(flow, label, BATCH, training_steps(flow, [label], BATCH, anchor)[label])
 
 
 @pytest.mark.parametrize("label", [*OBJECTIVES, f"dsm{ANCHORED}", f"ssm{ANCHORED}"])

@@ -14,8 +14,9 @@ from multiprocessing import get_context
 import pytest
 import torch
 
+from ebflow.anchor import Anchor
 from ebflow.architectures import dense, glow
-from pipelines.paper.runtime import Subject
+from pipelines.paper.runtime import training_steps
 from tests.library.bijections.cases import seeded, stirred
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -37,11 +38,16 @@ IMAGES = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "ml", "lazy_ml"]
 """Objectives of Glow. Not ``exact_sm``, which takes 784 sweeps through all couplings."""
 
 
-def moved(subject, label, batch):
-    """Does a step; checks that loss and gradients are finite and that every parameter moves."""
-    samples = [p.detach().flatten()[-1000:].clone() for p in subject.parameters]
-    assert math.isfinite(subject.stepper(label, batch)())
-    for parameter, before in zip(subject.parameters, samples, strict=True):
+def moved(flow, labels, batch):
+    """Does steps; checks that loss and gradients are finite and that every parameter moves."""
+    for step in training_steps(flow, labels, batch, Anchor(flow)).values():
+        moves(flow, step)
+
+
+def moves(flow, step):
+    samples = [p.detach().flatten()[-1000:].clone() for p in flow.parameters()]
+    assert math.isfinite(step())
+    for parameter, before in zip(flow.parameters(), samples, strict=True):
         assert 0 < float(parameter.grad.norm()) < math.inf
         assert not torch.equal(parameter.detach().flatten()[-1000:], before)
 
@@ -52,9 +58,7 @@ def memory_of(labels):
     A step by ``dsm`` comes first, so that each of them finds Adam's moments in memory.
     """
     torch.set_num_threads(os.cpu_count())
-    subject = Subject(dense((3 * 64 * 64,), noise=0.1, generator=seeded()))
-    for label in ("dsm", *labels):
-        moved(subject, label, BATCH)
+    moved(dense((3 * 64 * 64,), noise=0.1, generator=seeded()), ("dsm", *labels), BATCH)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
@@ -68,4 +72,4 @@ def test_a_dense_step_at_12288_in_12_gib(name):
 def test_a_step_of_glow(objective):
     flow = glow((1, 28, 28), generator=seeded())
     flow.initialize(torch.randn(16, 1, 28, 28, generator=seeded(1)))
-    moved(Subject(stirred(flow, 0.01)), objective, 4)
+    moved(stirred(flow, 0.01), [objective], 4)

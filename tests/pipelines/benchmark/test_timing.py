@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
+from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
 from ebflow.randomness import generator
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.runtime import Subject, benchmark, step_flops
+from pipelines.paper.runtime import benchmark, step_flops, training_steps
 from pipelines.training.build import build_flow
 
 CELLS = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke"))
@@ -21,9 +22,8 @@ def made_of(config):
 
 @pytest.mark.parametrize("cell", CELLS[:1] + CELLS[3:4] + CELLS[9:], ids=lambda cell: cell.title)
 def test_every_objective_of_a_net_steps(cell):
-    subject = Subject(made_of(cell.config))
-    for label in cell.config.objectives:
-        step = subject.stepper(label, 2)
+    flow = made_of(cell.config)
+    for step in training_steps(flow, cell.config.objectives, 2, Anchor(flow)).values():
         step()
         step()
 
@@ -47,7 +47,8 @@ def test_figures_fit_each_other(made):
     assert tuple(rows) == names
     dsm = rows["dsm"]
     assert dsm["size"] == sum(p.numel() for p in [flow.sample(1)])
-    rate = step_flops(flow, "dsm", 10, Subject(flow).stepper("dsm", 10)) / (dsm["ms"] / 1e3)
+    step = training_steps(flow, ["dsm"], 10, Anchor(flow))["dsm"]
+    rate = step_flops(flow, "dsm", 10, step) / (dsm["ms"] / 1e3)
     assert dsm["peak_fraction"] == pytest.approx(rate / 1e9)
 
 
