@@ -3,29 +3,17 @@
 A training that is interrupted finishes its step, after which it can be saved.
 """
 
-import _thread
 import faulthandler
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-HELD_S = 10.0
-"""Less than an interrupted stage is given to end (``cluster/connection.py``)."""
-
 HUNG = "hung-*.txt"
 """Files with the stacks of hung workers."""
-
-_interrupted = threading.Event()
-
-
-def interrupted() -> bool:
-    """True if the command is stopping because of a signal."""
-    return _interrupted.is_set()
 
 
 @contextmanager
@@ -38,30 +26,27 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
-        _interrupted.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _interrupt(number: int, _: object) -> None:
-    if number == signal.SIGTERM and interrupted():
-        return
-    _interrupted.set()
-    raise KeyboardInterrupt
 
 
 @contextmanager
 def defer_sigint() -> Iterator[Callable[[], bool]]:
     """Defers a SIGINT of Ray to a stage; yields a function that is True if there was one.
 
-    KeyboardInterrupt is raised at the end of the block, after ``HELD_S``, or at the next
-    interruption, whichever is first. Only the main thread gets signals: others defer nothing.
+    KeyboardInterrupt is raised at the end of the block, or at the next interruption. Only the main
+    thread gets signals: others defer nothing.
     """
-    came, last = threading.Event(), threading.Timer(HELD_S, _thread.interrupt_main)
+    came = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
@@ -70,47 +55,40 @@ def defer_sigint() -> Iterator[Callable[[], bool]]:
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
-        last.start()
 
-    last.daemon = True
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield came.is_set
     finally:
-        last.cancel()
         signal.signal(signal.SIGINT, before)
     if came.is_set():
         raise KeyboardInterrupt
 
 
-class Watchdog:
+@contextmanager
+def watchdog(work: Path, rank: int, seconds: float) -> Iterator[Callable[[], None]]:
     """Ends this process, without waiting for its threads, if it is not fed for a while.
 
-    Before that it writes the stacks of all threads into ``stacks-RANK.txt``. It does not need the
-    interpreter, which a hung call may hold.
+    Yields the function that feeds it. Before the end it writes the stacks of all threads into
+    ``stacks-RANK.txt``. It does not need the interpreter, which a hung call may hold.
 
     Arguments:
         work: Folder of that file.
         rank: Rank of this worker.
         seconds: Seconds until the first feeding, and from one to the next.
     """
+    path = work / f"stacks-{rank}.txt"
+    with path.open("w") as file:
 
-    def __init__(self, work: Path, rank: int, seconds: float) -> None:
-        self.seconds, self.path = seconds, work / f"stacks-{rank}.txt"
-        self.file = self.path.open("w")
+        def feed() -> None:
+            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
 
-    def __enter__(self) -> Self:
-        self.feed()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        self.file.close()
-        self.path.unlink(missing_ok=True)
-
-    def feed(self) -> None:
-        """Starts to wait anew."""
-        faulthandler.dump_traceback_later(self.seconds, exit=True, file=self.file)
+        feed()
+        try:
+            yield feed
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            path.unlink(missing_ok=True)
 
 
 def hung(work: Path, rank: int) -> str:

@@ -26,7 +26,7 @@ from tuning.space import parameters
 from tuning.trials import load, trainings
 
 search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
-report = Stage("tuning.report", data=["pipelines.reporting"])
+report = Stage("tuning.report")
 
 Inputs = tuple[Source, TuneConfig]
 """The data, and the search with rows for selection."""

@@ -49,6 +49,7 @@ from torch import Tensor
 from ..bases import GaussianMixture
 from ..files import load_tensors, save_tensors
 from ..randomness import Generator
+from . import fitted
 from .factors import FactorMixture, fit_factors
 from .instances import Instance, Stratified
 
@@ -194,7 +195,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     Raises:
         FileNotFoundError: if there is no such file.
     """
-    packaged = Path(__file__).parent / "fitted" / f"{name}.safetensors"
+    packaged = Path(fitted.__file__).with_name(f"{name}.safetensors")
     path = packaged if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(

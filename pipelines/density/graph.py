@@ -41,7 +41,7 @@ prepare = Stage("pipelines.density.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)
 train = Stage("pipelines.density.train", needs=needs_of_training)
 evaluate = Stage("pipelines.density.evaluate")
-report = Stage("pipelines.density.report", data=["pipelines.reporting"])
+report = Stage("pipelines.density.report")
 
 Artefacts = Mapping[str, Artefact]
 

@@ -64,8 +64,7 @@ def call(work: Work, context: Context) -> Artefact:
             log.warning("%s failed, and is tried again", work.stage.name, exc_info=error)
             note = f"{in_one_line(error)}; tried again in {pause:g} s"
         context.show(work.stage.name, work.key, 0.0, "", note)
-        stop = time.monotonic() + pause
-        while time.monotonic() < stop:
+        for _ in range(math.ceil(pause / SLICE_S)):
             time.sleep(min(pause, SLICE_S))
     return _attempt(work, context)
 
@@ -89,37 +88,33 @@ def is_transient(error: BaseException) -> bool:
 
 def _attempt(work: Work, context: Context) -> Artefact:
     """Runs a stage under its lock, and commits its output, unless the store has it."""
+    import torch  # a dry run needs none of it
+
     stage, key = work.stage, work.key
     store.require_same_store(context.tracker.home)
     with store.lock(f"{stage.name}-{key}"):
-        artefact = None if context.force else store.find(stage.name, key)
-        if artefact is None:
+        if not context.force and (found := store.find(stage.name, key)):
+            return found
+        _check_code(stage)
+        cpus = work.needs["CPU"]  # a process that Ray reuses has the threads of its last stage
+        torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
+        body = import_module(stage.module)
+        with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
+            run.output = output
+            getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
             _check_code(stage)
-            _set_threads(work.needs["CPU"])
-            body = import_module(stage.module)
-            with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
-                run.output = output
-                getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
-                _check_code(stage)
-                artefact = store.commit(stage.name, key, output, run_id=run.id)
-            store.forget(work.folder)
+            artefact = store.commit(stage.name, key, output, run_id=run.id)
+        store.forget(work.folder)
         return artefact
 
 
 def _check_code(stage: Stage) -> None:
     """Raises StageFailed if the code is another than that in the key."""
-    if code_digest(stage.module, stage.data) != stage.version:
+    if code_digest(stage.module) != stage.version:
         raise StageFailed(
             f"stage {stage.name}: found other code than when the run started, expected the same "
             "until the run is over: repeat the command"
         )
-
-
-def _set_threads(cpus: float) -> None:
-    """Sets the threads of torch: a process that Ray reuses has those of its last stage."""
-    import torch  # a dry run needs none of it
-
-    torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
 
 
 @contextmanager
@@ -143,9 +138,8 @@ def _tracked(work: Work, context: Context, about: str | None) -> Iterator["Stage
     from pipelines.tracking.reporter import Reporter
 
     name, key = work.stage.name, work.key
-    with context.tracker.stage(
-        name, key, parent=context.parent, title=work.title, command=context.command
-    ) as run:
+    about_run = {"parent": context.parent, "title": work.title, "command": context.command}
+    with context.tracker.stage(name, key, **about_run) as run:
         run.work, show = work.folder, partial(context.show, name, key)
         run.reporter = Reporter(work.folder / metrics_log.FILE, run, show)
         run.reporter.progress(0.0, "")

@@ -3,11 +3,13 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
+
+from ebflow.files import sha256
 
 OURS = ("ebflow", "pipelines", "tuning")
 
@@ -23,19 +25,17 @@ Import = tuple[int, str, tuple[str, ...]]
 """The dots before a module, the module, and the names that are imported from it."""
 
 
-def code_digest(module: str, data: Sequence[str] = ()) -> str:
+def code_digest(module: str) -> str:
     """Returns a SHA-256 of the code of a module and of all of ours that it imports, in turn.
 
-    Comments, docstrings and help texts are no part of it. No module is imported.
-
-    Arguments:
-        module: Its full name.
-        data: Packages whose files that are no Python are part of it, too.
+    Comments, docstrings and help texts are no part of it. Other files beside the code, such as
+    templates, are. No module is imported.
     """
-    files = [_data_digest(package) for package in data]
-    return hashlib.sha256(
-        json.dumps([sorted(closure(module).items()), files]).encode()
-    ).hexdigest()
+    digests = closure(module)
+    folders = {_existing(name).parent for name in digests}
+    files = sorted(f for folder in folders for f in folder.iterdir() if f.is_file())
+    data = [(f.name, sha256(f)) for f in files if f.suffix != ".py" and f.name[0] != "."]
+    return hashlib.sha256(json.dumps([sorted(digests.items()), data]).encode()).hexdigest()
 
 
 def closure(module: str) -> dict[str, str]:
@@ -48,15 +48,6 @@ def closure(module: str) -> dict[str, str]:
             digests[name], imports = _parsed(path, (path.stat().st_mtime_ns, path.stat().st_size))
             todo += _imported(name, path, imports)
     return digests
-
-
-def _data_digest(package: str) -> str:
-    """Returns a SHA-256 of the files of a package that are no Python, and of their names."""
-    total = hashlib.sha256()
-    for file in sorted(_existing(package).parent.iterdir()):
-        if file.is_file() and file.suffix != ".py":
-            total.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
-    return total.hexdigest()
 
 
 def _existing(module: str) -> Path:
@@ -115,14 +106,11 @@ def _imported(module: str, path: Path, imports: tuple[Import, ...]) -> Iterator[
 
 def _path(module: str) -> Path | None:
     """Returns the file of a module, without importing it; None if there is none."""
-    root = _root(module.partition(".")[0])
-    if root is None:
-        return None
-    path = root.joinpath(*module.split(".")[1:])
+    package, *names = module.split(".")
+    path = _root(package).joinpath(*names)
     return next(filter(Path.is_file, (path / "__init__.py", path.with_suffix(".py"))), None)
 
 
 @cache
-def _root(package: str) -> Path | None:
-    spec = find_spec(package)
-    return Path(spec.origin).parent if spec and spec.origin else None
+def _root(package: str) -> Path:
+    return Path(find_spec(package).origin).parent

@@ -69,8 +69,6 @@ class Stage:
         executor: ``ray``, or ``driver``: the process of the command, which sees the user's files.
         needs: The resources it reserves, or a function from its configuration to them.
         on_driver_node: True if it runs on the driver's node, where its work folder stays.
-        data: Packages with files that its code reads, as templates of its page; their content is
-            part of the key.
     """
 
     module: str
@@ -78,7 +76,6 @@ class Stage:
     executor: str = "ray"
     needs: Needs | Callable[[Any], Needs] = field(default_factory=lambda: {"CPU": 1})
     on_driver_node: bool = False
-    data: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +85,7 @@ class Stage:
     @cached_property
     def version(self) -> str:
         """The digest of its code when the run first needed it."""
-        return code_digest(self.module, self.data)
+        return code_digest(self.module)
 
     def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
         """Returns the expression of its artefact."""

@@ -39,7 +39,7 @@ flow = Stage(f"{PACKAGE}.flow", needs=lambda config: config.training.needs)
 reference = Stage(f"{PACKAGE}.reference")
 classify = Stage(f"{PACKAGE}.classify")
 measure = Stage(f"{PACKAGE}.measure")
-align = Stage(f"{PACKAGE}.align", data=["pipelines.reporting"])
+align = Stage(f"{PACKAGE}.align")
 
 
 def check(config: AlignmentConfig) -> Source:

@@ -42,7 +42,7 @@ MEASURES: dict[type[Section], Stage] = {
 """Stages that measure, by the type of their configuration."""
 
 # Cells depend on their data, so the stage opens the sources of the user.
-compare = Stage("pipelines.paper.compare", executor="driver", data=["pipelines.reporting"])
+compare = Stage("pipelines.paper.compare", executor="driver")
 
 Sources = dict[str, Source]
 

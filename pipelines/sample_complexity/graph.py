@@ -12,8 +12,8 @@ from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Stage
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig, cells, title
 
-learn = Stage("pipelines.sample_complexity.learn", data=["ebflow.complexity.fitted"])
-conclude = Stage("pipelines.sample_complexity.conclude", data=["pipelines.reporting"])
+learn = Stage("pipelines.sample_complexity.learn")
+conclude = Stage("pipelines.sample_complexity.conclude")
 
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> dict[str, Artefact]:

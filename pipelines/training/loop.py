@@ -18,7 +18,7 @@ from pipelines import metrics_log, store
 from pipelines.cluster.connection import uses_ray_train
 from pipelines.config import Training
 from pipelines.data.dataset import Dataset
-from pipelines.interruption import Watchdog, defer_sigint, hung
+from pipelines.interruption import defer_sigint, hung, watchdog
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
 from pipelines.training.build import build_training
@@ -126,7 +126,7 @@ def run_with_checkpoints(
     """
     work.mkdir(parents=True, exist_ok=True)
     try:
-        with Watchdog(work, place.shard[0], patience) as watchdog:
+        with watchdog(work, place.shard[0], patience) as feed:
             recorder = Recorder(training, work, place)
             recorder.resume()
             began = time.time()
@@ -135,7 +135,7 @@ def run_with_checkpoints(
                     training.between = partial(_heed, interrupted, recorder)
                 for event in training.run():
                     recorder.take(event)
-                    watchdog.feed()
+                    feed()
                 return {"began": began, **recorder.finish()}
     finally:
         if place.local_rank == 0:

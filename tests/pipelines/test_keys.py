@@ -5,15 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.density.graph import report
 from pipelines.engine import keys
 from pipelines.engine.keys import closure
 from pipelines.engine.keys import code_digest as digest
-from pipelines.engine.stages import Stage
-from pipelines.gradient_alignment.graph import align
-from pipelines.paper.graph import compare
-from pipelines.sample_complexity.graph import conclude, learn
-from tuning import graph as search
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,33 +159,20 @@ def test_a_stage_follows_what_it_imports(stage, module):
     assert not [name for name in closure(stage) if name.startswith(carriers)]
 
 
-def test_a_change_of_the_data_that_the_code_reads_counts(library):
-    def version():
-        return Stage("lib.a", data=["lib.inner"]).version
-
-    before = version()
-    (library / "inner" / "b.py").write_text((library / "inner" / "b.py").read_text())
+def test_a_change_of_the_files_beside_the_code_counts(library):
+    before = digest("lib.a")
     (library / "inner" / "__pycache__").mkdir()
-    assert version() == before
+    (library / "inner" / ".swap").write_bytes(b"1")
+    assert digest("lib.a") == before
     (library / "inner" / "law.safetensors").write_bytes(b"1")
-    added = version()
+    added = digest("lib.a")
     (library / "inner" / "law.safetensors").write_bytes(b"2")
-    assert len({before, added, version()}) == 3
-    with pytest.raises(ModuleNotFoundError, match="lib.none"):
-        digest("lib.a", ["lib.none"])
+    assert len({before, added, digest("lib.a")}) == 3
 
 
-def test_the_stages_that_read_packaged_data_say_so():
-    data = {path.parent for path in (ROOT / "ebflow").rglob("*.safetensors")}
-    assert {".".join(path.relative_to(ROOT).parts) for path in data} == set(learn.data)
-
-
-def test_the_stages_that_fill_templates_say_so():
-    found = ROOT.glob("pipelines/**/*.j2")
-    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in found}
-    stages = (report, compare, align, conclude, search.report)
-    assert packages == {name for one in stages for name in one.data}
-    assert all("pipelines.reporting" in one.data for one in stages)
+def test_the_distributions_and_the_template_are_beside_code_that_is_imported():
+    assert "ebflow.complexity.fitted" in closure("pipelines.sample_complexity.learn")
+    assert "pipelines.reporting.renderers" in closure("pipelines.density.report")
 
 
 def test_unknown_module(library):
