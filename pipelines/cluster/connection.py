@@ -157,11 +157,10 @@ def cancel(running: Sequence[Any]) -> None:
     """Interrupts tasks, and gives them some seconds to save their work."""
     import ray
 
-    unfinished = ray.wait(list(running), num_returns=len(running), timeout=0)[1] if running else []
-    for reference in unfinished:
+    for reference in running:
         ray.cancel(reference)
-    if unfinished:
-        ray.wait(unfinished, num_returns=len(unfinished), timeout=GRACE_S)
+    if running:
+        ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
 
 
 def leave(connection: Connection) -> None:

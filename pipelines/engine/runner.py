@@ -1,25 +1,33 @@
-"""One run of a pipeline: checked, planned, or executed and left in one folder."""
+"""One run of a pipeline: checked, planned, or executed, with its results in one folder."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster.environment import log_to
+from pipelines.config.files import dump
+from pipelines.engine import graphs
 from pipelines.engine.pipeline import Run
+from pipelines.engine.session import REPORT, Session
 from pipelines.errors import StageFailed, in_one_line
+from pipelines.reporting.renderers import markdown
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
-from pipelines.store.files import check_writable
+from pipelines.store.files import check_writable, write_json
 from pipelines.tracking import backend
+
+if TYPE_CHECKING:
+    from pipelines.tracking.run import StageRun
 
 RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml")
 """Names that results have."""
@@ -59,8 +67,6 @@ def _check_replaceable(output: Path) -> None:
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage if it would run or is cached; writes nothing."""
-    from pipelines.engine import graphs
-
     found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
     others = {} if found.value is not None else {"others": "depend on the results of these"}
     return {stage: status.text("run") for stage, status in found.statuses.items()} | others
@@ -72,10 +78,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     Returns:
         The summary, as in ``summary.json``.
     """
-    from pipelines.engine.graphs import evaluate
-    from pipelines.engine.publishing import publish
-    from pipelines.engine.session import Session
-
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
     place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
@@ -87,7 +89,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     ):
         log_to(log_file(run))
         graph = run.pipeline.graph(run.config, inputs)
-        outcome = evaluate(graph, session.start, force=run.force, output=run.output)
+        outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
         session.leave()
         progress.started("track", "")
         with store.lock(f"output-{place}"):  # other runs may leave their results there, too
@@ -96,6 +98,69 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             if bucket.used():
                 console.print(f"results also at {_upload(run)}", soft_wrap=True)
         return summary
+
+
+def publish(session: Session, outcome: graphs.Outcome) -> dict[str, Any]:
+    """Writes the folder of results and logs it to MLflow; returns the summary."""
+    run, report = session.run, outcome.value["report"]
+    summary = {
+        **json.loads((report.path / "summary.json").read_text()),
+        "name": run.name,
+        "artefacts": {
+            stage: places[0] if len(places) == 1 else places
+            for stage, places in outcome.by_stage("location").items()
+        },
+        "config": run.config.model_dump(mode="json"),
+        "command": run.command,
+        "mlflow_run_id": session.run_id(report),
+    }
+    run.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
+        draft = Path(folder) / "results"
+        shutil.copytree(report.path, draft)
+        (draft / "summary.json").unlink()
+        run.pipeline.add_files(outcome.value, draft)
+        files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
+        (draft / "config.yaml").write_text(dump(run.config))
+        write_json(draft / "summary.json", {**summary, **files})
+        places = _moved(draft, run.output)
+    if session.tracked is not None:
+        _log(session, session.tracked, outcome, summary, places)
+    stages = {stage: status.text() for stage, status in outcome.statuses.items()}
+    return {**summary, **files, "stages": stages, "files": files}
+
+
+def _moved(draft: Path, output: Path) -> list[Path]:
+    """Moves the results to their places, in place of earlier ones; returns these places."""
+    places = [output / entry.name for entry in sorted(draft.iterdir())]
+    for place in places:
+        if place.is_dir():
+            shutil.rmtree(place)
+        (draft / place.name).replace(place)
+    return places
+
+
+def _log(
+    session: Session,
+    tracked: "StageRun",
+    outcome: graphs.Outcome,
+    summary: Mapping[str, Any],
+    places: Iterable[Path],
+) -> None:
+    """Logs stages, configuration, numbers and files to MLflow; the model has the checkpoint."""
+    run, metrics = session.run, summary["metrics"]
+    stages = outcome.by_stage("run_id").items()
+    tags = {f"ebflow.stage.{stage}": " ".join(run_ids) for stage, run_ids in stages}
+    tracked.set_tags({REPORT: outcome.value["report"].key, **tags})
+    tracked.log_params(run.config.model_dump())
+    run.pipeline.log(outcome.value, run.output, tracked)
+    for path in places:
+        if path.name != "checkpoint":
+            tracked.log_artifacts(path, path.name if path.is_dir() else None)
+    tracked.log_metrics({name: summary[name] for name in metrics})
+    numbers = {name: n for name, n in summary.items() if isinstance(n, int | float)}
+    tracked.log_params({name: n for name, n in numbers.items() if name not in metrics})
+    tracked.describe(run.pipeline.describe(run.config).about, markdown(summary))
 
 
 def _upload(run: Run) -> str:

@@ -40,7 +40,7 @@ from pipelines.config import (
 )
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import graphs, keys, publishing, runner, session
+from pipelines.engine import graphs, keys, runner, session
 from pipelines.engine.graphs import Status, evaluate, gather_cells, plan
 from pipelines.engine.pipeline import Description, Pipeline, Retries, Run
 from pipelines.engine.session import Session, ray_options
@@ -489,7 +489,7 @@ def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monke
         inside.append("out")
         return {}
 
-    monkeypatch.setattr(publishing, "publish", publish)
+    monkeypatch.setattr(runner, "publish", publish)
     monkeypatch.setattr(graphs, "evaluate", lambda *_, **__: None)
     monkeypatch.setattr(runner, "log_to", lambda _: None)
     with ThreadPoolExecutor(2) as pool:
