@@ -6,21 +6,19 @@ Every process uses one thread and loads the same model, so the results are the s
 
 import math
 import os
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import chain, starmap
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 import tyro
-from rich.console import Console
 from rich.progress import track
 
 from ebflow.errors import BadInput
@@ -39,6 +37,9 @@ from pipelines.inference.models import REGISTERED, Model, ModelName, load
 from pipelines.inference.reference import p_values, ranks
 from pipelines.reporting.terminal import terminal
 
+SCORED, IMPUTED = 16_384, 250
+"""Rows of a block."""
+
 MOST_TASKS = 100
 """Tasks of Ray at a time, if the user does not limit them; a cluster starts nodes for them."""
 
@@ -48,10 +49,13 @@ LOW = 0.05
 ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
 """Columns of imputed rows in addition to those of the data."""
 
+Compute = Callable[[Model, int, Batch], pa.Table]
+"""A function of a model, a block of rows and the number of its first row to a table about them."""
+
 
 @dataclass(frozen=True)
-class Command(ABC):
-    """A command that reads rows, and its options."""
+class Options:
+    """The options of commands that read rows."""
 
     model: ModelName
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
@@ -65,27 +69,11 @@ class Command(ABC):
     dry_run: bool = False
     """print the rows and columns; write nothing"""
 
-    SIZE: ClassVar[int]
-    """Rows of a block."""
-    MISSING: ClassVar[str | None] = None
-    """The policy of the reader for missing values."""
 
-    def check(self, model: Model, reader: Reader) -> None:
-        """Raises BadInput if the command cannot be run on these rows."""
-        if self.workers is not None and self.workers < 1:
-            raise BadInput(option="--workers", found=self.workers, expected="at least 1")
-
-    @abstractmethod
-    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
-        """Returns the table about a block of rows, the first of which has a number."""
-
-    @abstractmethod
-    def report(self, console: Console) -> None:
-        """Prints a summary of the output."""
+Common = Annotated[Options, tyro.conf.arg(name="", prefix_name=False)]
 
 
-@dataclass(frozen=True)
-class Score(Command):
+def score(options: Common) -> None:
     """Scores rows by a trained flow, in the order of the source.
 
     The output has the columns log_prob (nats, of the raw data) and bits_per_dim (integer data).
@@ -94,35 +82,33 @@ class Score(Command):
     if the flow overfits; and p_value_test, the same for test rows, which is exact. Columns are
     matched by name. If RAY_ADDRESS is set, a cluster scores.
     """
-
-    SIZE: ClassVar[int] = 16_384
-
-    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
-        """Returns the scores; if the flow overflows, the log-density is −∞."""
-        rows = Rows(*rows, levels=model.arrays.get("levels"))
-        nats = log_probs(model.flow, rows, seed=self.seed)
-        nats = nats.where(~nats.isnan(), -math.inf)
-        columns = {"log_prob": nats}
-        if rows.levels is not None:
-            columns["bits_per_dim"] = -nats / (rows.width * math.log(2))
-        if model.reference is not None:
-            train, test = model.reference.train, model.reference.test
-            columns["rank"], columns["p_value"] = ranks(train, nats), p_values(train, nats)
-            columns["p_value_test"] = p_values(test, nats)
-        return pa.table({name: column.numpy() for name, column in columns.items()})
-
-    def report(self, console: Console) -> None:
-        """Prints the mean log-density, and how many rows are unlikely."""
-        scores = pq.read_table(self.output)
-        console.print(f"mean log p    {pc.mean(scores['log_prob']).as_py():.4f} nats")
-        for name in scores.column_names:
-            if name.startswith("p_value"):
-                low = pc.sum(pc.less_equal(scores[name], LOW)).as_py()
-                console.print(f"{name:<13} {low} of {len(scores)} rows have at most {LOW}")
+    model, reader = _opened(options)
+    if not _write(options, model, reader, partial(scores, seed=options.seed), SCORED):
+        return
+    found = pq.read_table(options.output)
+    print(f"mean log p    {pc.mean(found['log_prob']).as_py():.4f} nats")
+    for name in found.column_names:
+        if name.startswith("p_value"):
+            low = pc.sum(pc.less_equal(found[name], LOW)).as_py()
+            print(f"{name:<13} {low} of {len(found)} rows have at most {LOW}")
 
 
-@dataclass(frozen=True)
-class Impute(Command):
+def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:
+    """Returns the scores of rows; if the flow overflows, the log-density is −∞."""
+    rows = Rows(*rows, levels=model.arrays.get("levels"))
+    nats = log_probs(model.flow, rows, seed=seed)
+    nats = nats.where(~nats.isnan(), -math.inf)
+    columns = {"log_prob": nats}
+    if rows.levels is not None:
+        columns["bits_per_dim"] = -nats / (rows.width * math.log(2))
+    if model.reference is not None:
+        train, test = model.reference.train, model.reference.test
+        columns["rank"], columns["p_value"] = ranks(train, nats), p_values(train, nats)
+        columns["p_value_test"] = p_values(test, nats)
+    return pa.table({name: column.numpy() for name, column in columns.items()})
+
+
+def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
     """Samples missing values (nulls and NaN) of a table given the observed ones, by MCMC.
 
     The output has --draws copies of every row, in the columns and types of the data that the flow
@@ -131,109 +117,100 @@ class Impute(Command):
     _acceptance (the share of steps by which the row's Markov chains moved) and _r_hat (near 1 if
     the chains have mixed; rows above 1.1 are resampled with more steps, and then by Hamiltonian
     Monte Carlo). Complete rows have 1 and 1.
+
+    Arguments:
+        draws: samples of each row
+        steps: steps of each Markov chain, an even number
     """
-
-    draws: int = 5
-    """samples of each row"""
-    steps: int = 40
-    """steps of each Markov chain, an even number"""
-
-    SIZE: ClassVar[int] = 250
-    MISSING: ClassVar[str | None] = "impute"
-
-    def check(self, model: Model, reader: Reader) -> None:
-        """Raises BadInput for images, and for columns whose names the output needs."""
-        super().check(model, reader)
-        if self.draws < 1:
-            raise BadInput(option="--draws", found=self.draws, expected="at least 1")
-        if self.steps < 4 or self.steps % 2:
-            expected = "an even number of at least 4"
-            raise BadInput(option="--steps", found=self.steps, expected=expected)
-        if reader.levels is not None or len(model.flow.event_shape) != 1:
-            raise BadInput(file=reader.label, found="images", expected="a table of numbers")
-        if clash := set(ADDED) & set(reader.layout.reads):
-            found = f"column {min(clash)}, which the output adds"
-            raise BadInput(file=reader.label, found=found, expected="another name")
-
-    def table(self, model: Model, first: int, rows: Batch) -> pa.Table:
-        """Returns samples, those of a row together."""
-        x, context = rows
-        chains = {"draws": self.draws, "steps": self.steps, "warmup": self.steps // 2}
-        noise = generator(self.seed, "impute", first)
-        imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
-        contexts = None if context is None else context.repeat_interleave(self.draws, 0)
-        table = tables.table(model, imputed.draws.flatten(0, 1), contexts)
-        of_rows = (first + torch.arange(len(x)), imputed.acceptance, imputed.r_hat)
-        number, acceptance, r_hat = (t.repeat_interleave(self.draws) for t in of_rows)
-        draw = torch.arange(self.draws).repeat(len(x))
-        added = zip(ADDED, (number, draw, acceptance, r_hat), strict=True)
-        for place, (name, values) in enumerate(added):
-            table = table.add_column(place, name, pa.array(values.numpy()))
-        return table
-
-    def report(self, console: Console) -> None:
-        """Prints how many rows had missing values, and how well their chains have mixed."""
-        rows = pq.read_table(self.output, columns=list(ADDED)).to_pandas().drop_duplicates("_row")
-        imputed = rows[rows["_r_hat"] != 1]
-        console.print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
-        if len(imputed):
-            console.print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
-            console.print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
-        if apart := int((imputed["_r_hat"] > MIXED).sum()):
-            console.print(f"warning       {apart} rows have R̂ above {MIXED}: give more --steps")
+    if draws < 1:
+        raise BadInput(option="--draws", found=draws, expected="at least 1")
+    if steps < 4 or steps % 2:
+        expected = "an even number of at least 4"
+        raise BadInput(option="--steps", found=steps, expected=expected)
+    model, reader = _opened(options, missing="impute")
+    if reader.levels is not None or len(model.flow.event_shape) != 1:
+        raise BadInput(file=reader.label, found="images", expected="a table of numbers")
+    if clash := set(ADDED) & set(reader.layout.reads):
+        found = f"column {min(clash)}, which the output adds"
+        raise BadInput(file=reader.label, found=found, expected="another name")
+    compute = partial(imputations, seed=options.seed, draws=draws, steps=steps)
+    if not _write(options, model, reader, compute, IMPUTED):
+        return
+    rows = pq.read_table(options.output, columns=list(ADDED)).to_pandas().drop_duplicates("_row")
+    imputed = rows[rows["_r_hat"] != 1]
+    print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
+    if len(imputed):
+        print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
+        print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
+    if apart := int((imputed["_r_hat"] > MIXED).sum()):
+        print(f"warning       {apart} rows have R̂ above {MIXED}: give more --steps")
 
 
-def score(words: Sequence[str]) -> int:
-    """Scores a source."""
-    return _run(tyro.cli(Score, prog="ebflow score", args=words))
+def imputations(
+    model: Model, first: int, rows: Batch, *, seed: int, draws: int, steps: int
+) -> pa.Table:
+    """Returns samples of rows, those of a row together."""
+    x, context = rows
+    chains = {"draws": draws, "steps": steps, "warmup": steps // 2}
+    noise = generator(seed, "impute", first)
+    imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
+    contexts = None if context is None else context.repeat_interleave(draws, 0)
+    table = tables.table(model, imputed.draws.flatten(0, 1), contexts)
+    of_rows = (first + torch.arange(len(x)), imputed.acceptance, imputed.r_hat)
+    number, acceptance, r_hat = (t.repeat_interleave(draws) for t in of_rows)
+    added = (number, torch.arange(draws).repeat(len(x)), acceptance, r_hat)
+    for place, (name, values) in enumerate(zip(ADDED, added, strict=True)):
+        table = table.add_column(place, name, pa.array(values.numpy()))
+    return table
 
 
-def impute(words: Sequence[str]) -> int:
-    """Imputes a table."""
-    return _run(tyro.cli(Impute, prog="ebflow impute", args=words))
+def _opened(options: Options, missing: str | None = None) -> tuple[Model, Reader]:
+    """Returns the model and the source, after checking the options."""
+    tables.check_output(options.output)
+    if options.workers is not None and options.workers < 1:
+        raise BadInput(option="--workers", found=options.workers, expected="at least 1")
+    model = load(options.model)
+    return model, match(options.data, model, missing=missing)
 
 
-def _run(command: Command) -> int:
-    """Writes the table about all rows into the output; returns the exit code."""
-    tables.check_output(command.output)
-    console = terminal(soft_wrap=True)
-    model = load(command.model)
-    reader = match(command.data, model, missing=command.MISSING)
-    command.check(model, reader)
+def _write(options: Options, model: Model, reader: Reader, compute: Compute, size: int) -> bool:
+    """Writes the table about all rows into the output; returns False for a dry run."""
     names = reader.parts[0].schema.names
     unused = ", ".join(name for name in names if name not in reader.layout.reads)
-    rows = f"{reader.label}: {reader.rows} rows"
-    console.print(f"{rows}; columns not used: {unused}" if unused else rows)
-    if command.dry_run:
-        return 0
-    blocks = enumerate(regrouped(batches(reader), command.SIZE))
-    if command.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
+    ending = f"; columns not used: {unused}" if unused else ""
+    print(f"{reader.label}: {reader.rows} rows{ending}")
+    if options.dry_run:
+        return False
+    blocks = ((k * size, rows) for k, rows in enumerate(regrouped(batches(reader), size)))
+    if options.workers in (None, 1) and "RAY_ADDRESS" not in os.environ:
         torch.set_num_threads(1)
-        finished = (command.table(model, k * command.SIZE, rows) for k, rows in blocks)
+        finished = starmap(partial(compute, model), blocks)
     else:
-        finished = _on_ray(command, blocks)
-    total = math.ceil(reader.rows / command.SIZE)
+        finished = _on_ray(options, compute, blocks)
+    console, total = terminal(), math.ceil(reader.rows / size)
     shown = track(finished, "rows", total, console=console, disable=not console.is_terminal)
     table = next(shown)
-    tables.write(command.output, table.schema, chain([table], shown))
-    command.report(console)
-    console.print(f"written to    {command.output}")
-    return 0
+    tables.write(options.output, table.schema, chain([table], shown))
+    print(f"written to    {options.output}")
+    return True
 
 
-def _on_ray(command: Command, blocks: Iterable[tuple[int, Batch]]) -> Iterator[pa.Table]:
+def _on_ray(
+    options: Options, compute: Compute, blocks: Iterable[tuple[int, Batch]]
+) -> Iterator[pa.Table]:
     """Yields the tables of the blocks in their order, from tasks of Ray."""
     import ray
 
-    if not command.model.startswith(REGISTERED):  # tasks have another working directory
-        command = replace(command, model=str(Path(command.model).absolute()))
+    model = options.model
+    if not model.startswith(REGISTERED):  # tasks have another working directory
+        model = str(Path(model).absolute())
     session = connection.start()
     try:
         task, running = ray.remote(num_cpus=1)(block), deque()
-        for number, rows in blocks:
-            if len(running) == (command.workers or MOST_TASKS):
+        for first, rows in blocks:
+            if len(running) == (options.workers or MOST_TASKS):
                 yield ray.get(running.popleft())
-            running.append(task.remote(command, number * command.SIZE, rows))
+            running.append(task.remote(compute, model, first, rows))
         while running:
             yield ray.get(running.popleft())
     except ray.exceptions.RayError as error:
@@ -242,10 +219,10 @@ def _on_ray(command: Command, blocks: Iterable[tuple[int, Batch]]) -> Iterator[p
         connection.leave(session)
 
 
-def block(command: Command, first: int, rows: Batch) -> pa.Table:
+def block(compute: Compute, model: str, first: int, rows: Batch) -> pa.Table:
     """Returns the table about a block of rows, in a task of Ray."""
     torch.set_num_threads(1)
-    return command.table(_load(command.model), first, rows)
+    return compute(_load(model), first, rows)
 
 
 _load = cache(load)

@@ -8,9 +8,9 @@ import pytest
 
 import ebflow as library
 from pipelines.data.sources import find_source
+from pipelines.inference import rows as commands
 from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
-from pipelines.inference.rows import Score
 
 from .conftest import NAMES, grouped, people, save_mlflow
 
@@ -36,7 +36,7 @@ def expected(model, rows, tmp_path):
 def scores(model, source, count):
     named = load(str(model))
     rows = next(batches(match(source, named)))
-    return Score("", "", None).table(named, 0, rows)["log_prob"].to_numpy()[:count]
+    return commands.scores(named, 0, rows)["log_prob"].to_numpy()[:count]
 
 
 def test_a_prediction_is_a_score(loaded, rows, expected):

@@ -20,7 +20,7 @@ from pipelines.data.sources import find_source
 from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
 from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
-from pipelines.inference.rows import Score
+from pipelines.inference.rows import scores
 
 from ..conftest import Store
 from ..nodes import Cluster
@@ -161,7 +161,7 @@ def test_a_csv_file_is_not_parsed_again_for_each_block(ebflow, model, tmp_path, 
     monkeypatch.setattr(files, "_csv_reader", lambda *a, **k: parsed.append(1) or parse(*a, **k))
     tables, counts = [], []
     for size in (1_000, 1_000, 300):
-        monkeypatch.setattr(Score, "SIZE", size)
+        monkeypatch.setattr("pipelines.inference.rows.SCORED", size)
         parsed.clear()
         tables.append(scored(ebflow, model, tmp_path / "new.csv", tmp_path / "s.parquet"))
         counts.append(len(parsed))
@@ -173,7 +173,7 @@ def test_an_interrupted_score_leaves_nothing(ebflow, model, people_file, tmp_pat
     def interrupted(*where, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Score, "table", interrupted)
+    monkeypatch.setattr("pipelines.inference.rows.scores", interrupted)
     result = ebflow("score", model, people_file, "--output", tmp_path / "s.parquet")
     assert result.code != 0
     assert [path.name for path in tmp_path.iterdir()] == ["new.parquet"]
@@ -248,7 +248,7 @@ def test_integer_data_have_bits_a_dimension_and_noise_by_row(ebflow, image_model
     np.testing.assert_allclose(bits, -nats / (64 * math.log(2)))
     named = load(str(image_model))
     rows = next(batches(match("digits", named))).cut(slice(700, 720))
-    part = Score("", "", None).table(named, 700, rows)
+    part = scores(named, 700, rows)
     np.testing.assert_allclose(part["log_prob"].to_numpy(), nats[700:720], rtol=1e-5)
     assert "p_value" not in found.column_names
 
