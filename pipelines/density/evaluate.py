@@ -67,7 +67,9 @@ def evaluate(
     for name in (split for split in SPLITS if split in dataset.manifest.counts):
         split = dataset.split(name)
         found = {what: log_probs(one, split, **options) for what, one in densities.items()}
-        metrics |= _compared(found, name, split.width)
+        for what, values in found.items():
+            metrics |= likelihood(prefix(what, name), values, split.width)
+        metrics |= _gains(found, name, split.width)
         of_flow[name] = found["flow"].numpy()
     metrics |= _classified(densities, dataset, options)
     splits = map(dataset.split, ("train", "test"))
@@ -77,14 +79,12 @@ def evaluate(
     run.write_metrics(metrics)
 
 
-def _compared(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:
-    """Returns the metrics of log-densities by density, and of the flow's gain over the others."""
+def _gains(found: Mapping[str, Tensor], split: str, width: int) -> dict[str, float]:
+    """Returns the metrics of the flow's gain over each baseline, from log-densities by density."""
     metrics, at = {}, prefix("flow", split)
-    for what, values in found.items():
-        metrics |= likelihood(prefix(what, split), values, width)
-        if gain := BASELINES.get(what):
-            paired = Likelihood.of(found["flow"] - values, width)
-            metrics |= {f"{at}{gain}": -paired.nll, f"{at}{gain}_se": paired.nll_se}
+    for what, gain in BASELINES.items():
+        paired = Likelihood.of(found["flow"] - found[what], width)
+        metrics |= {f"{at}{gain}": -paired.nll, f"{at}{gain}_se": paired.nll_se}
     return metrics
 
 

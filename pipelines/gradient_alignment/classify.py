@@ -22,12 +22,11 @@ from ebflow.errors import NonFinite
 from ebflow.loss import cosine
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
-from ebflow.randomness import normal
 from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment import classifiers
 from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerConfig
-from pipelines.gradient_alignment.reference import unit_rows
+from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
@@ -151,7 +150,7 @@ def _losses(
     for index, chosen in enumerate(order[: steps * size].split(size)):
         progress = (epoch + index / steps) / config.epochs
         generator = derive(config.seed, "step", epoch * steps + index)
-        batch, own = _noisy(config, x[chosen], generator), labels[chosen]
+        batch, own = smoothed(x[chosen], config.noise, generator), labels[chosen]
         density, penalized = ClassLogit(network, own), x.new_zeros(())
         if regularizer is not None:
             penalized = regularizer(density, batch, generator=generator).mean()
@@ -171,16 +170,10 @@ def _finite(means: Tensor, epoch: int) -> Tensor:
     return means
 
 
-def _noisy(config: ClassifierConfig, x: Tensor, generator: torch.Generator) -> Tensor:
-    if not config.noise:
-        return x
-    return torch.add(x, normal(x.shape, x, generator), alpha=config.noise)
-
-
 def probe(config: ClassifierConfig, network: nn.Module, rows: Rows) -> dict[str, float]:
     """Returns the mean trace and the mean norm of the gradient at the first training rows."""
     x, labels = (part[:PROBED] for part in rows)
-    x = _noisy(config, x, derive(0, "probe"))
+    x = smoothed(x, config.noise, derive(0, "probe"))
     u = draw_directions("rademacher", 4, x, derive(0, "probe", "directions"))
     score, traces = taylor_cv(ClassLogit(network, labels), x, u, 0.03)
     return {

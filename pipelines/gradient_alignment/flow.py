@@ -7,12 +7,11 @@ from torch import Tensor
 
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
-from ebflow.randomness import normal
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.data.dataset import Dataset, StoredSplit
 from pipelines.data.splits import SPLITS
 from pipelines.gradient_alignment.config import FlowConfig
-from pipelines.gradient_alignment.reference import unit_rows
+from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.tracking.run import StageRun
 from pipelines.training.build import build_training
 from pipelines.training.loop import alone, export_checkpoints, run_with_checkpoints
@@ -21,11 +20,11 @@ from pipelines.training.preprocessing import fit_preprocessing
 
 def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``checkpoint/``, the best by validation; resumes from the last checkpoint."""
-    training, smoothed = config.training, Smoothed(config, run.open(config, Dataset(data)))
-    preprocessing = fit_preprocessing(training.preprocess_fit, smoothed)
+    training, rows = config.training, Smoothed(config, run.open(config, Dataset(data)))
+    preprocessing = fit_preprocessing(training.preprocess_fit, rows)
     torch.set_num_threads(training.train.threads)
     place, patience = alone(run.reporter, run.work), training.cluster.patience
-    flow_training = build_training(training, smoothed, preprocessing)
+    flow_training = build_training(training, rows, preprocessing)
     summary = run_with_checkpoints(flow_training, run.work, place, patience)
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
@@ -52,10 +51,7 @@ class Smoothed(Arrays):
 def _smoothed(config: FlowConfig, split: StoredSplit) -> Rows:
     x, label = _rows(split, config.label), -1 if config.label is None else config.label
     generator = derive(config.training.seed, "smooth", split.name, label)
-    copies = [
-        torch.add(x, normal(x.shape, x, generator), alpha=config.noise)
-        for _ in range(config.copies)
-    ]
+    copies = [smoothed(x, config.noise, generator) for _ in range(config.copies)]
     return Rows(torch.cat(copies).unflatten(1, split.shape), name=split.name)
 
 

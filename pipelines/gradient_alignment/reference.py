@@ -33,6 +33,11 @@ def unit_rows(split: StoredSplit) -> Tensor:
     return (x - least) / torch.where(spread > 0, spread, 1.0)
 
 
+def smoothed(x: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Returns x + s ε with noise ε."""
+    return torch.add(x, normal(x.shape, x, generator), alpha=sigma) if sigma else x
+
+
 class Points(NamedTuple):
     """Labelled points of a split, with noise."""
 
