@@ -51,10 +51,12 @@ def export(model: ModelName, output: Path) -> None:
 class Graph(nn.Module):
     """The log-density of a flow as one graph of tensors, with log Z as a constant.
 
-    It checks nothing: if the flow would refuse a row, the log-density is NaN. Integers take an
-    input ``noise``, uniform on [0, 1); the mean over the noise is a lower bound of the log-mass.
-    A conditional flow takes a context for every row, with one-hot columns of categories. The flow
-    is put in evaluation mode, its parameters frozen.
+    Its inputs are in the flow's type. Rows ``x`` have the shape (N, *event). Integers need
+    ``noise`` of that shape, uniform on [0, 1); the mean over the noise is a lower bound of the
+    log-mass. A conditional flow needs ``context`` with shape (N, C), categories one-hot. The graph
+    checks nothing: if the flow would refuse a row, the log-density is NaN.
+
+    The flow is put in evaluation mode, its parameters frozen.
     """
 
     def __init__(self, flow: Flow) -> None:
@@ -62,16 +64,8 @@ class Graph(nn.Module):
         self.flow = flow.eval().requires_grad_(False)
         with fixed_weights(flow):
             self.log_normalizer = nn.Buffer(flow.log_normalizer().detach().clone())
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The names of the inputs, in the flow's type.
-
-        ``x`` and ``noise`` have the shape (N, *event), ``context`` (N, C).
-        """
-        first = self.flow.dequantizer
-        noisy = first is not None and first.noisy
-        return ("x",) + ("context",) * bool(self.flow.context) + ("noise",) * noisy
+        noisy = flow.dequantizer is not None and flow.dequantizer.noisy
+        self.inputs = ("x",) + ("context",) * bool(flow.context) + ("noise",) * noisy
 
     def forward(
         self, x: Tensor, *, context: Tensor | None = None, noise: Tensor | None = None
