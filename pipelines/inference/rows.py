@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, starmap
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated
 
@@ -189,8 +189,7 @@ def _write(options: Options, model: Model, reader: Reader, compute: Compute, siz
         finished = _on_ray(options, compute, blocks)
     console, total = terminal(), math.ceil(reader.rows / size)
     shown = track(finished, "rows", total, console=console, disable=not console.is_terminal)
-    table = next(shown)
-    tables.write(options.output, table.schema, chain([table], shown))
+    tables.write(options.output, iter(shown))
     print(f"written to    {options.output}")
     return True
 

@@ -56,7 +56,7 @@ def sample(
         return
     batches = enumerate(samples(flow, count, seed, contexts))
     parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
-    tables.write(output, kinds, parts)
+    tables.write(output, parts)
     print(f"written to    {output}")
 
 

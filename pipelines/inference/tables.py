@@ -3,7 +3,8 @@
 __all__ = ["check_output", "codes_of", "examples", "schema", "table", "write"]
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,8 +123,9 @@ def check_output(output: Path, suffix: str = ".parquet") -> None:
     check_writable("--output", folder)
 
 
-def write(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+def write(output: Path, tables: Iterator[pa.Table]) -> None:
     """Writes tables of one schema into a file, which is complete or absent."""
-    with drafted(output) as draft, pq.ParquetWriter(draft, schema) as writer:
-        for each in tables:
+    first = next(tables)
+    with drafted(output) as draft, pq.ParquetWriter(draft, first.schema) as writer:
+        for each in chain([first], tables):
             writer.write_table(each)
