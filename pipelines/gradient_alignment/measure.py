@@ -18,7 +18,7 @@ from ebflow.errors import NonFinite
 from ebflow.objectives import draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import classifiers
+from pipelines.gradient_alignment.classify import DIVERGED, OUTCOME, load
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
 from pipelines.gradient_alignment.reference import (
     Points,
@@ -61,11 +61,11 @@ def measure(
     and the judge, a network of another architecture.
     """
     dataset = run.open(config, Dataset(data), "testing")
-    outcome = json.loads((trained[0] / classifiers.OUTCOME).read_text())
+    outcome = json.loads((trained[0] / OUTCOME).read_text())
     results: Results = {}
-    if not outcome["diagnosis"].startswith(classifiers.DIVERGED):
+    if not outcome["diagnosis"].startswith(DIVERGED):
         shape, classes = dataset.manifest.shape, dataset.manifest.classes
-        networks = [classifiers.load(folder, shape, classes) for folder in trained]
+        networks = [load(folder, shape, classes) for folder in trained]
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(all_rows, dataset, config.noise)
         results = measured(config, networks, shape, points, densities, blind)

@@ -32,9 +32,9 @@ from pipelines.cluster import connection
 from pipelines.data.reader import Reader
 from pipelines.errors import failure
 from pipelines.inference import tables
-from pipelines.inference.matching import batches, match
 from pipelines.inference.models import REGISTERED, Model, ModelName, load
 from pipelines.inference.reference import p_values, ranks
+from pipelines.inference.tables import batches, match
 from pipelines.reporting.terminal import terminal
 
 SCORED, IMPUTED = 16_384, 250

@@ -15,7 +15,6 @@ from ebflow.tables.batches import Batch
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
 from pipelines.inference import tables
-from pipelines.inference.matching import context_codes
 from pipelines.inference.models import Model, ModelName, load
 
 ROWS = 10_000
@@ -86,7 +85,7 @@ def _contexts(words: Sequence[str], model: Model) -> Tensor | None:
             raise BadInput(option="--context", found=words[0], expected=expected)
         return None
     if len(words) == 1 and "=" not in words[0]:
-        return torch.from_numpy(columns.one_hot(context_codes(words[0], columns)))
+        return torch.from_numpy(columns.one_hot(tables.context_codes(words[0], columns)))
     typed = dict(word.partition("=")[::2] for word in words)
     if typed.keys() != set(columns.features):
         found = " ".join(words) or "nothing"

@@ -11,7 +11,7 @@ from ebflow.train import Trainer
 from pipelines import metrics_log
 from pipelines.cluster import environment
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment import classifiers, classify, flow, measure, reference
+from pipelines.gradient_alignment import classify, flow, measure, reference
 from pipelines.gradient_alignment.config import FlowConfig, MeasureConfig
 from pipelines.gradient_alignment.reference import unit_rows
 from pipelines.training import loop
@@ -55,7 +55,7 @@ def stopping(function, count):
 
 
 def outcome(folder):
-    return json.loads((folder / "out" / classifiers.OUTCOME).read_text())
+    return json.loads((folder / "out" / classify.OUTCOME).read_text())
 
 
 def test_a_classifier_is_trained_though_its_rows_go_to_another_node(digits, tmp_path, monkeypatch):

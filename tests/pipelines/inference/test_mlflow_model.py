@@ -9,8 +9,8 @@ import pytest
 import ebflow as library
 from pipelines.data.sources import find_source
 from pipelines.inference import rows as commands
-from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
+from pipelines.inference.tables import batches, match
 
 from .conftest import NAMES, grouped, people, save_mlflow
 

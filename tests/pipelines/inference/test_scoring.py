@@ -17,10 +17,10 @@ from ebflow.tables import Column, Columns
 from pipelines.data import files
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
-from pipelines.inference.matching import batches, match
 from pipelines.inference.models import load
 from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
 from pipelines.inference.rows import scores
+from pipelines.inference.tables import batches, match
 
 from ..conftest import Store
 from ..nodes import Cluster
