@@ -58,16 +58,9 @@ def load(name: str) -> Model:
 
 def _read(folder: Path, label: str) -> Model:
     """Returns the model of a checkpoint: that in a run's folder, or the folder itself."""
-    places = (folder, folder / "checkpoint")
-    place = next((place for place in places if (place / "state.json").is_file()), None)
-    if place is None:
-        raise BadInput(
-            option="MODEL",
-            found=repr(label),
-            expected="the folder of a run (runs/density/NAME) or of a checkpoint, or a registered "
-            "model (models:/NAME@ALIAS or models:/NAME/VERSION)",
-        )
-    model = Model(label, checkpoint.load(place), Reference.load(place))
+    if (folder / "checkpoint").is_dir():
+        folder = folder / "checkpoint"
+    model = Model(label, checkpoint.load(folder), Reference.load(folder))
     if model.flow.context and model.context is None:
         raise BadInput(
             file=label,

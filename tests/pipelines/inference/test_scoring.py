@@ -217,7 +217,7 @@ def test_units_must_agree(ebflow, tmp_path):
     ("words", "message"),
     [
         (("{model}", "digits", "--output", "s.parquet"), "found no column height"),
-        (("none", "digits", "--output", "s.parquet"), "MODEL: found 'none', expected the folder"),
+        (("none", "digits", "--output", "s.parquet"), "none: not found, expected a checkpoint"),
         (
             ("{model}", "{data}", "--output", "s.txt"),
             "--output: found s.txt, expected a file that",
