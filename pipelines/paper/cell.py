@@ -27,9 +27,6 @@ IMAGE_OPTIONS = frozenset(
 )
 """The options of experiments on images."""
 
-NORMAL = 1.96
-"""Standard errors in half of a 95 % interval."""
-
 SMOKE_STEPS = 60
 
 EVERY = 10
@@ -73,12 +70,11 @@ class Cell:
 
     def provenance(self) -> Row:
         """Returns labels, seed, data and the published number."""
+        data = Path(self.data.source).stem if self.data else "random"
         return {
-            "labels": dict(self.labels),
-            "seed": self.seed,
-            "published": self.published,
-            "data": Path(self.data.source).stem if self.data else "random",
-        }
+            "labels": dict(self.labels), "seed": self.seed, "published": self.published,
+            "data": data,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,16 +97,14 @@ class Finished:
         """The log-densities of the test rows."""
         return np.load(self.folders[-1] / LOG_PROBS)["test"]
 
-    @property
-    def curve(self) -> list[list[float]]:
-        """Training seconds and validation NLL at every validation."""
-        rows = metrics_log.read(self.folders[0] / metrics_log.FILE)
-        metrics = (row["metrics"] for row in metrics_log.curve(rows, "validate"))
-        return [[one["time/train_s"], one["val/nll"]] for one in metrics]
+    def compared(self, reference: "Finished | None", name: str) -> Row:
+        """Returns the row, its validation NLL by training seconds, and its gain by test rows.
 
-    def compared(self, reference: "Finished | None", name: str = "gain") -> Row:
-        """Returns the row with its curve and its mean gain over a reference, by test rows."""
-        row = {**self.row, "curve": self.curve}
+        The gain is over a reference, if there is one; ``name`` is its key in the row.
+        """
+        rows = metrics_log.read(self.folders[0] / metrics_log.FILE)
+        metrics = [row["metrics"] for row in metrics_log.curve(rows, "validate")]
+        row = {**self.row, "curve": [[one["time/train_s"], one["val/nll"]] for one in metrics]}
         if reference is not None:
             gain = student(self.log_probs - reference.log_probs)
             row |= {name: gain.value, f"{name}_se": gain.se}
@@ -164,9 +158,7 @@ class Experiment:
     data: str | None = None
     uses: frozenset[str] = IMAGE_OPTIONS
     seeds: Mapping[str, int] = field(default_factory=dict)
-    rows: Callable[[Sequence[Finished]], list[Row]] = lambda finished: [
-        one.row for one in finished
-    ]
+    rows: Callable[[Sequence[Finished]], list[Row]] = lambda cells: [one.row for one in cells]
     figures: Callable[[Sequence[Row], Sequence[Finished]], dict[str, Captioned]] = lambda *_: {}
     conclude: Callable[[Sequence[Finished]], Conclusion] = lambda finished: Conclusion()
 
@@ -191,7 +183,7 @@ def limits(config: PaperConfig, *, cpu: float, full: int) -> dict[str, Any]:
 
 def data(config: PaperConfig, source: str) -> DataConfig:
     """Returns the data that the options ask for, or else the experiment's ``source``."""
-    sizes = {name: getattr(config, name) for name in ("validation", "test", "rows")}
+    sizes = config.model_dump(include={"validation", "test", "rows"})
     return DataConfig(source=config.source or source, **sizes)
 
 

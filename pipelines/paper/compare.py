@@ -4,12 +4,11 @@ Source of settings and published numbers: Training Energy-Based Normalizing Flow
 Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ebflow.errors import NonFinite
-from pipelines.paper.cell import NORMAL, Column, Experiment, Finished, Row
+from pipelines.paper.cell import Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
@@ -19,7 +18,7 @@ from pipelines.paper.tables import MISSING, TABLES
 from pipelines.paper.toy import TOY
 from pipelines.reporting.renderers import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus
-from pipelines.reporting.statistics import Interval, student
+from pipelines.reporting.statistics import student
 from pipelines.tracking.run import StageRun
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -38,10 +37,11 @@ INTRO = (
     "numbers are no reproduction of each other."
 )
 
-BASELINES = {"gaussian": "Gaussian", "mixture": "mixture"}
-"""Labels of baselines, by their names in metrics."""
+BASELINES = {"baseline/gaussian_": "Gaussian", "baseline/mixture_": "mixture"}
+"""Labels of baselines, by the start of their metrics."""
 
-UNKNOWN = Interval(math.nan, math.nan, math.nan)
+NORMAL = 1.96
+"""Standard errors in half of a 95 % interval."""
 
 
 def compare(
@@ -70,46 +70,6 @@ def compare(
     ).save(config, run)
 
 
-def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[list[Row]]:
-    """Returns the rows of each line of a table, one per seed; the first lines are baselines.
-
-    The first row of a line stands for all: it is one that diverged, if there is one.
-    """
-    lines: dict[tuple[str, ...], list[Row]] = {}
-    for row in (*_baselines(columns, rows), *rows):
-        lines.setdefault(tuple(row["labels"].values()), []).append(row)
-    return [sorted(line, key=lambda row: "diverged" not in row) for line in lines.values()]
-
-
-def value(line: Sequence[Row], column: Column) -> Interval:
-    """Returns the mean with its 95 % interval over seeds, or over test rows of a single seed.
-
-    The ends are NaN if there is no interval, or if the column shows none.
-    """
-    values = [row.get(column.metric) for row in line]
-    if None in values:
-        return UNKNOWN
-    mean, low, high = student(values, overlap=line[0].get("overlap", 0.0)).interval()
-    error = line[0].get(f"{column.metric}_se")
-    if len(values) == 1 and error is not None:
-        low, high = mean - NORMAL * error, mean + NORMAL * error
-    return Interval(mean, low, high) if column.interval else UNKNOWN._replace(value=mean)
-
-
-def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
-    """Yields the best of each baseline that the rows have."""
-    metrics = [column.metric for column in columns if column.metric.startswith("test/")]
-    for baseline, label in BASELINES.items():
-        keys = {metric: metric.replace("test/", f"baseline/{baseline}_") for metric in metrics}
-        measured = [row for row in rows if keys and row.keys() >= {*keys.values()}]
-        if measured:
-            best = min(measured, key=lambda row: [row[key] for key in keys.values()])
-            first, *others = best["labels"]
-            labels = {first: label, **dict.fromkeys(others, "")}
-            numbers = {metric: best[key] for metric, key in keys.items()}
-            yield {"labels": labels, "published": None, **numbers}
-
-
 def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     """Returns the numbers of all lines beside the published ones, without empty columns."""
     experiment = EXPERIMENTS[config.experiment]
@@ -129,12 +89,48 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     )
 
 
+def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of each line of a table, one per seed; the first lines are baselines.
+
+    The first row of a line stands for all: it is one that diverged, if there is one.
+    """
+    lines: dict[tuple[str, ...], list[Row]] = {}
+    for row in (*_baselines(columns, rows), *rows):
+        lines.setdefault(tuple(row["labels"].values()), []).append(row)
+    return [sorted(line, key=lambda row: "diverged" not in row) for line in lines.values()]
+
+
+def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
+    """Yields the best of each baseline, if the table has test likelihoods."""
+    metrics = [column.metric for column in columns if column.metric.startswith("test/")]
+    for baseline, label in BASELINES.items() if metrics else ():
+        measured = [row for row in rows if f"{baseline}nll" in row]
+        if measured:
+            best = min(measured, key=lambda row: row[f"{baseline}nll"])
+            first, *others = best["labels"]
+            labels = {first: label, **dict.fromkeys(others, "")}
+            numbers = {name: best[name.replace("test/", baseline)] for name in metrics}
+            yield {"labels": labels, "published": None, **numbers}
+
+
 def _texts(line: Sequence[Row], columns: Sequence[Column], *, published: bool) -> list[str]:
     """Returns labels and values; "diverged" is the last value of a line that diverged."""
-    first, texts = line[0], [plus_minus(value(line, one), one.digits) for one in columns]
+    first, texts = line[0], [text(line, column) for column in columns]
     if "diverged" in first:
         texts[-1] = "diverged"
     if published:
         number = first["published"]
         texts.append("" if number is None else f"{number:.{columns[-1].digits}f}")
     return [*first["labels"].values(), *texts]
+
+
+def text(line: Sequence[Row], column: Column) -> str:
+    """Returns the mean with its 95 % interval over seeds, or over test rows of a single seed."""
+    values = [row.get(column.metric) for row in line]
+    if None in values:
+        return ""
+    mean, _, high = student(values, overlap=line[0].get("overlap", 0.0)).interval()
+    error = line[0].get(f"{column.metric}_se")
+    if len(values) == 1 and error is not None:
+        high = mean + NORMAL * error
+    return plus_minus((mean, None, high if column.interval else None), column.digits)

@@ -48,14 +48,19 @@ Sources = dict[str, Source]
 
 
 def check(config: PaperConfig) -> Sources:
-    """Checks every cell; returns the sources of data by their locations."""
-    _check_options(config)
+    """Checks options and every cell; returns the sources of data by their locations."""
+    experiment = EXPERIMENTS[config.experiment]
+    for name, field in PaperConfig.model_fields.items():
+        used = name in experiment.uses | {"experiment", "scale", "name"}
+        if not used and getattr(config, name) != field.default:
+            problem = f"experiment {config.experiment} does not use it"
+            raise BadInput(problem, option=f"--{name}", hint="Leave it out")
     try:
-        cells = EXPERIMENTS[config.experiment].all_cells(config)
+        cells = experiment.all_cells(config)
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error, Training) from None
     read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
-    return {cell.data.source: _source(cell, EXPERIMENTS[config.experiment].data) for cell in read}
+    return {cell.data.source: _source(cell, experiment.data) for cell in read}
 
 
 def examine(config: PaperConfig) -> None:
@@ -64,17 +69,6 @@ def examine(config: PaperConfig) -> None:
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         with _naming(cell):
             examined(cell.data)
-
-
-def _check_options(config: PaperConfig) -> None:
-    """Raises BadInput if an option is set that the experiment does not use."""
-    uses = EXPERIMENTS[config.experiment].uses | {"experiment", "scale", "name"}
-    for name, field in PaperConfig.model_fields.items():
-        if name not in uses and getattr(config, name) != field.default:
-            raise BadInput(
-                f"experiment {config.experiment} does not use it", option=f"--{name}",
-                hint="Leave it out",
-            )  # fmt: skip
 
 
 def _source(cell: Cell, expected: str | None) -> Source:

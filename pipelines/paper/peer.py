@@ -51,31 +51,35 @@ Values = Callable[[Tensor], Tensor]
 
 
 class Candidate(NamedTuple):
-    """A density at one point of a fit: validation NLL, step (or number of Gaussians), seconds."""
+    """A density of raw rows at one point of a fit.
+
+    ``step`` is that of a flow, or the number of Gaussians; ``nll`` is of validation rows.
+    """
 
     nll: float
     step: int
     seconds: float
-    values: Values
+    density: Flow
 
 
 def peer(config: PeerConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
     dataset = run.open(config, Dataset(data))
-    behind = Preprocessed(dataset, Preprocessing.load(preprocessed / PREPROCESSING))
-    tried = fit(config, behind)
+    tried = fit(config, Preprocessed(dataset, Preprocessing.load(preprocessed / PREPROCESSING)))
     for one in tried:
         metrics = {"val/nll": one.nll, "time/train_s": one.seconds}
         row = metrics_log.row("validate", one.step, 1.0, metrics=metrics)
         metrics_log.append(run.output / metrics_log.FILE, [row])
     best = min(tried, key=lambda one: one.nll)
-    rows = {split: behind.log_probs(split, best.values) for split in ("test", "validation")}
-    np.savez(run.output / LOG_PROBS, **{split: values.numpy() for split, values in rows.items()})
+    test, validation = (
+        log_probs(best.density, dataset.split(split)) for split in ("test", "validation")
+    )
+    np.savez(run.output / LOG_PROBS, test=test.numpy(), validation=validation.numpy())
     run.write_metrics({
         "time/train_s": tried[-1].seconds,
         "train/steps": tried[-1].step,
-        **likelihood("test/", rows["test"], behind.width),
-        **likelihood("best/val_", rows["validation"], behind.width),
+        **likelihood("test/", test, dataset.manifest.width),
+        **likelihood("best/val_", validation, dataset.manifest.width),
     })  # fmt: skip
 
 
@@ -86,10 +90,10 @@ class Preprocessed:
         self.dataset, self.preprocessing = dataset, preprocessing
         self.width = dataset.manifest.width
 
-    def rows(self, split: str, seed: int = 0) -> Tensor:
-        """Returns a split in float64, preprocessed, with shape (N, D)."""
-        x = self.dataset.split(split).tensor()
-        return self._preprocess(x, RowGenerator(seed, "peer", split))
+    def rows(self, seed: int) -> Tensor:
+        """Returns the training rows in float64, preprocessed, with shape (N, D)."""
+        x = self.dataset.split("train").tensor()
+        return self._preprocess(x, RowGenerator(seed, "peer", "train"))
 
     def batches(self, seed: int) -> Iterator[Tensor]:
         """Yields random training batches without end, preprocessed, in float32."""
@@ -98,13 +102,11 @@ class Preprocessed:
         for step, batch in enumerate(batches):
             yield self._preprocess(batch.x, RowGenerator(seed, "peer", step)).float()
 
-    def log_probs(self, split: str, values: Values) -> Tensor:
-        """Returns the log-densities of a split's raw rows."""
-        return log_probs(self._flow(_Values(values)), self.dataset.split(split))
-
-    def nll(self, values: Values) -> float:
-        """Returns the validation NLL."""
-        return -float(self.log_probs("validation", values).mean())
+    def candidate(self, step: int, seconds: float, values: Values) -> Candidate:
+        """Returns the density of raw rows that a density of preprocessed rows implies."""
+        flow = self._flow(_Values(values))
+        nll = -float(log_probs(flow, self.dataset.split("validation")).mean())
+        return Candidate(nll, step, seconds, flow)
 
     @torch.no_grad()
     def _preprocess(self, x: Tensor, noise: Generator) -> Tensor:
@@ -129,11 +131,7 @@ class _Values(Base):
 
 
 def fit(config: PeerConfig, data: Preprocessed) -> list[Candidate]:
-    """Returns all candidates.
-
-    Raises:
-        NonFinite: if a loss of a flow is infinite or NaN.
-    """
+    """Returns all candidates; raises NonFinite if a loss of a flow is infinite or NaN."""
     return list((_mixtures if config.name == "gmm" else _flows)(config, data))
 
 
@@ -147,8 +145,7 @@ def _flows(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
     for step in range(config.steps + 1):
         over = spent >= config.seconds or step == config.steps
         if over or spent >= due:
-            values = partial(_log_prob, copy.deepcopy(flow))
-            yield Candidate(data.nll(values), step, spent, values)
+            yield data.candidate(step, spent, partial(_log_prob, copy.deepcopy(flow)))
             due += config.seconds / VALIDATIONS
         if over:
             return
@@ -169,7 +166,7 @@ def _log_prob(flow: zuko.flows.Flow, x: Tensor) -> Tensor:
 
 def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
     """Yields mixtures of more and more Gaussians within the seconds, at least one."""
-    rows = data.rows("train", config.seed).numpy()
+    rows = data.rows(config.seed).numpy()
     spent, best, stale = 0.0, math.inf, 0
     for number in [k for k in NUMBERS if k <= len(rows)]:
         start = time.perf_counter()
@@ -178,10 +175,9 @@ def _mixtures(config: PeerConfig, data: Preprocessed) -> Iterator[Candidate]:
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(rows)
         spent += time.perf_counter() - start
-        values = partial(_mixture_values, mixture)
-        nll = data.nll(values)
-        yield Candidate(nll, number, spent, values)
-        best, stale = min(best, nll), 0 if nll < best else stale + 1
+        one = data.candidate(number, spent, partial(_mixture_values, mixture))
+        yield one
+        best, stale = min(best, one.nll), 0 if one.nll < best else stale + 1
         if stale == PATIENCE or spent >= config.seconds:
             return
 

@@ -18,7 +18,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from pipelines.config import DataConfig, Dsm, Likelihood, Ssm
 from pipelines.config.source import overlap
@@ -117,9 +116,6 @@ CAPTION = (
     "falling, from a distant start, for half of the seeds."
 )
 
-LINE, COLUMN = ["preprocessing", "start"], ["objective", "rate"]
-"""The columns of a network that are lines and columns of the map."""
-
 MASSES = np.log10((1e-3, LOST, 30.0))
 """Least, middle and largest value of the colours."""
 
@@ -177,10 +173,9 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     nets = read(finished)
     best = pd.concat([pair(nets, name) for name in ACTIVATIONS]).index
     shown = nets[(nets["part"] != PAIRS) | nets.index.isin(best)]
-    groups = shown.groupby(["place", "preprocessing"], sort=False)
     return [
         _row(finished[place].cell, preprocessing, group)
-        for (place, preprocessing), group in groups
+        for (place, preprocessing), group in shown.groupby(["place", "preprocessing"], sort=False)
     ]
 
 
@@ -215,12 +210,9 @@ def lead(nets: pd.DataFrame, activation: str, opponent: str | None = None) -> Co
     Each seed has its own test rows, so that the variance over seeds includes that over rows.
     """
     gain = pair(nets, activation)["gain"].to_numpy()
-    return _over_splits(gain - pair(nets, opponent)["gain"].to_numpy() if opponent else gain)
-
-
-def _over_splits(values: ArrayLike) -> Confidence:
-    """Returns the mean over seeds, each of which splits the same digits anew."""
-    return student(values, overlap=overlap(DIGITS))
+    if opponent:
+        gain = gain - pair(nets, opponent)["gain"].to_numpy()
+    return student(gain, overlap=overlap(DIGITS))
 
 
 def _shares(nets: pd.DataFrame) -> Iterator[Measured]:
@@ -231,7 +223,7 @@ def _shares(nets: pd.DataFrame) -> Iterator[Measured]:
         quantity = f"share of trainings that lost mass, {column} {more} less {less}"
         text = f"{claim}, by more than {SPARED:g}"
         question = Question(text, quantity, above(SPARED), figure=MAP, note=OVER_SEEDS)
-        yield question, _over_splits(shares[more] - shares[less])
+        yield question, student(shares[more] - shares[less], overlap=overlap(DIGITS))
 
 
 def figure(nets: pd.DataFrame) -> Figure:
@@ -240,8 +232,8 @@ def figure(nets: pd.DataFrame) -> Figure:
     mass = np.log10(nets["end"].clip(10**low, 10**high)).where(np.isfinite(nets["end"]))
     shown = nets.assign(mass=mass)[nets["part"] == MAP]
     figure, axes = panels(len(ACTIVATIONS), 11, 4.6, sharey=True)
+    norm = TwoSlopeNorm(middle, low, high)
     for activation, axis in zip(ACTIVATIONS, axes, strict=True):
-        norm = TwoSlopeNorm(middle, low, high)
         shade = _squares(axis, shown[shown["activation"] == activation], norm)
         axis.set_title(activation)
     label = "squared latent mean an element, log₁₀"
@@ -255,15 +247,14 @@ def _squares(axis: Axes, nets: pd.DataFrame, norm: TwoSlopeNorm) -> mpl.cm.Scala
 
     A dot marks cells of which half of the means are still falling.
     """
-    groups = nets.groupby(LINE + COLUMN, sort=False)
-    mass, late = (
-        groups[name].agg(lambda values: values.mean(skipna=False)).unstack(COLUMN, sort=False)
-        for name in ("mass", "late")
-    )
+    across = ["objective", "rate"]
+    squares = nets.groupby(["preprocessing", "start", *across], sort=False)[["mass", "late"]]
+    means = squares.agg(lambda values: values.mean(skipna=False)).unstack(across, sort=False)
+    mass, late = means["mass"], means["late"]
     cmap = mpl.colormaps["RdYlBu_r"].with_extremes(bad="black")
     shown = axis.pcolormesh(mass.to_numpy(float), cmap=cmap, norm=norm, edgecolors="white", lw=1.5)
-    down, across = np.nonzero(late.to_numpy(float) >= 0.5)
-    axis.plot(across + 0.5, down + 0.5, ".", color="black", ms=3)
+    y, x = np.nonzero(late.to_numpy(float) >= 0.5)
+    axis.plot(x + 0.5, y + 0.5, ".", color="black", ms=3)
     names = [f"{objective}, {rate:g}" for objective, rate in mass.columns]
     axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
     axis.set_yticks(np.arange(len(mass)) + 0.5, ["  ".join(line) for line in mass.index])

@@ -6,7 +6,7 @@ exact one of the map from data to latent. Beside them stand densities of other p
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -124,31 +124,24 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     A rate counts only if no seed of it diverged. The gain is over ``ml`` on whitened data of the
     seed. The mixture has rows of its own, so the rows of trainings do not name it as a baseline.
     """
-    nlls = pd.Series(
-        {(*one.cell.labels.values(), one.cell.seed): one.row["best/val_nll"] for one in finished}
-    )
+    cells = {(*one.cell.labels.values(), one.cell.seed): one for one in finished}
+    nlls = pd.Series({key: one.row["best/val_nll"] for key, one in cells.items()})
     means = nlls.unstack().mean(axis=1, skipna=False).dropna()
     best = {*means.groupby(level=[0, 1]).idxmin()}
-    chosen = {(*one.cell.labels.values(), one.cell.seed): one for one in finished}
-    chosen = {key: one for key, one in chosen.items() if key[:-1] in best}
-    exact = {seed: one for (*way, _, seed), one in chosen.items() if way == ["ml", "white"]}
-    return [
-        {**_without_mixture(one.compared(exact.get(seed))), **_costs(one)}
-        for (*_, seed), one in chosen.items()
-    ]
+    chosen = {key: one for key, one in cells.items() if key[:-1] in best}
+    exact = {key[-1]: one for key, one in chosen.items() if key[:2] == ("ml", "white")}
+    return [_row(one, exact.get(one.cell.seed)) for one in chosen.values()]
 
 
-def _without_mixture(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != "baseline/mixture_nll"}
-
-
-def _costs(one: Finished) -> Row:
-    """Returns the time of a step, and the error of a learned inverse."""
-    if one.cell.labels["method"] == "gmm":
-        return {}
-    step = 1e3 * one.row["time/train_s"] / max(one.row["train/steps"], 1)
-    error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
-    return {"time/step_ms": step, "inverse/percent": None if error is None else 100 * error}
+def _row(one: Finished, exact: Finished | None) -> Row:
+    """Returns the gain, the time of a step, and the error of a learned inverse."""
+    row = one.compared(exact, "gain")
+    row.pop("baseline/mixture_nll", None)
+    if one.cell.labels["method"] != "gmm":
+        error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
+        row["time/step_ms"] = 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
+        row["inverse/percent"] = None if error is None else 100 * error
+    return row
 
 
 def curves(rows: Sequence[Row]) -> Captioned:
@@ -157,15 +150,13 @@ def curves(rows: Sequence[Row]) -> Captioned:
     for row in (row for row in rows if row["seed"] == rows[0]["seed"]):
         method, data, _ = row["labels"].values()
         trainings.setdefault(data, {})[method] = row["curve"]
-    count = len(trainings)
+    count, ends = len(trainings), []
     figure, axes = panels(count, 5 * count, 4.6, sharex=True, sharey=True, squeeze=False)
-    ends = []
     for axis, (data, lines) in zip(axes[0], trainings.items(), strict=True):
-        for index, (method, points) in enumerate(lines.items()):
+        for (method, points), dashes in zip(lines.items(), cycle(DASHES), strict=False):
             seconds, nll = np.array(points).T
             best = np.minimum.accumulate(nll)
-            style = {"color": f"C{index % 10}", "ls": DASHES[index % len(DASHES)], "lw": 1.3}
-            axis.plot(seconds, best, label=method, **style)
+            axis.plot(seconds, best, label=method, ls=dashes, lw=1.3)
             ends.append(best[-1])
         axis.set(title=f"{data} data", xlabel="training (s)")
         axis.legend(fontsize=7)

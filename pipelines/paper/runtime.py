@@ -4,11 +4,9 @@ A step grows about as D² if matrix products of a batch dominate, and as D³ if 
 one objective overtakes the other at a *crossover*, here the least measured D from which on it is
 faster.
 
-The stage ``runtime`` measures the steps on one network, beside this machine's peak. A step is
-loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn, round after
-round, so that slow phases of the machine affect them alike. The minimum of each is reported. They
-share the flow's weights, optimizer and anchor, which do not change the cost of a step, so that
-memory is that of one training.
+A step is loss, backward and fused Adam on a preprocessed batch. Objectives are timed in turn, so
+that slow phases of the machine affect them alike. The minimum of each is reported. They share the
+flow's weights, optimizer and anchor, so that memory is that of one training.
 """
 
 import json
@@ -46,7 +44,7 @@ INTERVAL = 100
 """Steps between refreshes of an anchor; a step's time includes this share of a refresh."""
 
 BURST = 5
-"""Steps of an objective at a time."""
+"""Steps of an objective at a time, and so the least of a slow one."""
 
 Step = Callable[[], Tensor]
 """Does one training step, and returns the loss."""
@@ -120,19 +118,17 @@ def benchmark(
     """Returns the timings of objectives.
 
     Each has ``size`` (D), ``label``, ``ms`` (the minimum step time) and ``peak_fraction`` (FLOP of
-    the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted). Slow
-    objectives do at least 5 steps.
+    the step over that time and over the machine's ``peak`` in FLOP/s; None if not counted).
     """
     anchor = Anchor(flow, interval=10**9)
     steps = training_steps(flow, labels, batch, anchor)
-    refreshed = list(filter(_has_anchor, labels))
+    refreshed = {label for label in labels if _loss(label, anchor).anchor}
     refresh = _minimum({"": anchor.refresh}, seconds)[""] if refreshed else 0.0
     flops = {label: step_flops(flow, label, batch, step) for label, step in steps.items()}
-    rows = []
+    rows, size = [], math.prod(flow.event_shape)
     for label, minimum in _minimum(steps, seconds, BURST).items():
         spent = minimum + (refresh / INTERVAL if label in refreshed else 0.0)
         fraction = None if flops[label] is None else flops[label] / (spent * peak)
-        size = math.prod(flow.event_shape)
         rows.append({"size": size, "label": label, "ms": 1e3 * spent, "peak_fraction": fraction})
     return rows
 
@@ -173,19 +169,12 @@ def training_steps(
     return steps
 
 
-def _has_anchor(label: str) -> bool:
-    return label == "lazy_ml" or label.endswith(ANCHORED)
-
-
 def _loss(label: str, anchor: Anchor) -> Loss:
     if label == "lazy_ml":
         return Loss(partial(lazy_ml, anchor=anchor), anchor=anchor)
-    objective = OBJECTIVES[label.removesuffix(ANCHORED)]
-    return (
-        Loss(objective, anchor=anchor, anchor_weight=1.0)
-        if _has_anchor(label)
-        else Loss(objective)
-    )
+    if label.endswith(ANCHORED):
+        return Loss(OBJECTIVES[label.removesuffix(ANCHORED)], anchor=anchor, anchor_weight=1.0)
+    return Loss(OBJECTIVES[label])
 
 
 def step_flops(flow: Flow, label: str, batch: int, step: Step) -> float | None:
@@ -221,19 +210,20 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     groups = pd.concat(frames).groupby(["net", "images", "label"], sort=False)
     timings = {names: steps.set_index("size") for names, steps in groups}
     return [
-        {**finished[0].cell.provenance(), **_row(*names, steps, timings[*names[:2], "ml"]["ms"])}
+        {**finished[0].cell.provenance(), **_row(*names, steps, timings[*names[:2], "ml"])}
         for names, steps in timings.items()
     ]
 
 
-def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.Series) -> Row:
+def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
     """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
     size, times = min(SHOWN[images], steps.index.max()), steps["ms"].to_dict()
-    peak, alone = steps["peak_fraction"][size], len(times) == 1 or objective == "ml"
+    faster = None if len(times) == 1 else crossover(times, exact["ms"].to_dict())
+    peak = steps["peak_fraction"][size]
     return {
         "labels": {"net": net, "images": images, "objective": objective},
         "published": PUBLISHED.get((net, size), {}).get(objective),
-        "crossover": None if alone else crossover(times, exact.to_dict()),
+        "crossover": faster,
         "time/step_ms": times[size],
         "peak_percent": None if pd.isna(peak) else 100 * peak,
         "times": [list(pair) for pair in times.items()],

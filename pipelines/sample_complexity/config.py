@@ -1,7 +1,4 @@
-"""The options of the study, their values at each scale, and its cells.
-
-Each stage ``learn`` samples, fits and measures one cell.
-"""
+"""The options of the study, their values at each scale, and its cells."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -128,9 +125,7 @@ INTRO = (
 )
 
 FURTHER = 2
-"""Index of the R/σ at which the dimension of networks varies: there the far mode decides, not
-the bulk, of which networks learn more in more dimensions.
-"""
+"""Index of the R/σ at which the dimension varies: there the far mode decides, not the bulk."""
 
 
 class Cell(Section):
@@ -182,9 +177,37 @@ class DenoiserCell(Denoising, Cell):
 
 def cells(config: ComplexityConfig) -> list[Cell]:
     """Returns all cells, the slowest first."""
-    finite = [FiniteCell(seed=config.seed, count=config.grid.trials, ratio=ratio)
-              for ratio in config.grid.radii]  # fmt: skip
-    return [*_denoisers(config), *finite, *_networks(config)]
+    grid, options, common = config.grid, config.distribution, {"seed": config.seed}
+    denoisers = options.model_dump(include={*Denoising.model_fields})
+    return [
+        *(DenoiserCell(distribution=options.name, eta=eta, **common, **denoisers, **part)
+          for eta in (0.0, *options.etas) for part in _parts(options.seeds, options.cell_seeds)),
+        *(FiniteCell(count=grid.trials, ratio=ratio, **common) for ratio in grid.radii),
+        *(NetworkCell(**common | config.learners.model_dump() | change, **part)
+          for change in _changes(config) for part in _parts(grid.seeds, grid.cell_seeds)),
+    ]  # fmt: skip
+
+
+def _parts(count: int, size: int) -> list[dict[str, int]]:
+    """Returns the first training set and the number of sets of each cell."""
+    return [{"first": k, "count": min(size, count - k)} for k in range(0, count, size)]
+
+
+def _changes(config: ComplexityConfig) -> Iterator[dict[str, Any]]:
+    """Yields the settings of networks, in which one quantity is varied at a time."""
+    grid, varied = config.grid, {"panel": "varied", "ratio": middle(config)}
+    for ratio, noise in product(grid.radii[::-1], ("fresh", "once")):
+        yield {"ratio": ratio, "noise": noise}
+    for size in (d for d in grid.dims if d > 1):
+        yield {"ratio": middle(config, FURTHER), "size": size}
+    for width in grid.widths:
+        yield varied | {"width": width}
+    for depth in (depth for depth in grid.depths if depth != config.learners.depth):
+        yield varied | {"depth": depth}
+    # Heavier modes than δ are visible to a quantile.
+    usual = worst_eta(middle(config), EPSILON)
+    for rarity in (x for x in grid.rarities if x != 1 and x * usual < DELTAS[-1]):
+        yield varied | {"rarity": rarity}
 
 
 def middle(config: ComplexityConfig, index: int = 1) -> float:
@@ -193,43 +216,9 @@ def middle(config: ComplexityConfig, index: int = 1) -> float:
     return radii[min(index, len(radii) - 1)]
 
 
-def _parts(count: int, size: int) -> list[dict[str, int]]:
-    """Returns the first training set and the number of sets of each cell."""
-    return [{"first": k, "count": min(size, count - k)} for k in range(0, count, size)]
-
-
-def _denoisers(config: ComplexityConfig) -> Iterator[DenoiserCell]:
-    options = config.distribution
-    common = options.model_dump(include={*Denoising.model_fields})
-    for eta, part in product((0.0, *options.etas), _parts(options.seeds, options.cell_seeds)):
-        yield DenoiserCell(seed=config.seed, distribution=options.name, eta=eta, **common, **part)
-
-
-def _networks(config: ComplexityConfig) -> Iterator[NetworkCell]:
-    grid, options = config.grid, config.learners
-    changes = [
-        *({"ratio": ratio, "noise": noise}
-          for ratio in grid.radii[::-1] for noise in ("fresh", "once")),
-        *({"ratio": middle(config, FURTHER), "size": d} for d in grid.dims if d > 1),
-        *({"panel": "varied", "width": width} for width in grid.widths),
-        *({"panel": "varied", "depth": depth} for depth in grid.depths if depth != options.depth),
-        *({"panel": "varied", "rarity": rarity} for rarity in _rarities(config)),
-    ]  # fmt: skip
-    common = {"seed": config.seed, "ratio": middle(config), **options.model_dump()}
-    for change, part in product(changes, _parts(grid.seeds, grid.cell_seeds)):
-        yield NetworkCell(**common | change, **part)
-
-
-def _rarities(config: ComplexityConfig) -> list[float]:
-    """Returns unusual weights of the far mode that are below δ, so not visible to a quantile."""
-    usual = worst_eta(middle(config), EPSILON)
-    return [x for x in config.grid.rarities if x != 1 and x * usual < DELTAS[-1]]
-
-
 def title(cell: Cell) -> str:
     """Returns the kind of a cell and its single values, as ``network, first 10, ratio 8.0, …``."""
     kind = type(cell).__name__.removesuffix("Cell").lower()
     values = cell.model_dump(exclude={"seed", "count", "batch"}).items()
-    return ", ".join(
-        [kind, *(f"{name} {value}" for name, value in values if not isinstance(value, tuple))]
-    )
+    single = (f"{name} {value}" for name, value in values if not isinstance(value, tuple))
+    return ", ".join([kind, *single])

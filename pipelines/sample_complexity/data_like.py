@@ -104,10 +104,10 @@ class Measure:
         noises = [derive(self.cell.seed, "test", one, f"{sigma:g}") for one in sets]
         tests = [truth.stratified(TEST, sigma, generator=noise) for noise in noises]
         denoised = denoise(torch.stack([test.noisy for test in tests]), sigma)
-        each = []
-        for one, test in zip(denoised, tests, strict=True):
-            gaps = one - truth.denoise(test.noisy, sigma)
-            each.append(measures(gaps.norm(dim=-1) / sigma, test, deltas))
+        each = [
+            measures((one - truth.denoise(test.noisy, sigma)).norm(dim=-1) / sigma, test, deltas)
+            for one, test in zip(denoised, tests, strict=True)
+        ]
         return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     def samples(self, score: NoisyScore, networks: int = 0) -> Tensor:

@@ -1,6 +1,6 @@
 """Samples, fits and measures one cell."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -30,14 +30,8 @@ def learn(cell: config.Cell, *, run: StageRun) -> None:
 
 def measured(cell: config.Cell) -> pd.DataFrame:
     """Returns the rows of a cell."""
-    return pd.concat(map(_frame, MEASURES[type(cell)](cell)), ignore_index=True)
-
-
-def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame({name: _values(values) for name, values in columns.items()})
-
-
-def _values(values: Any) -> Any:  # noqa: ANN401
-    if not isinstance(values, Tensor):
-        return values
-    return values.double().numpy() if values.is_floating_point() else values.numpy()
+    parts = [
+        {name: x.numpy() if isinstance(x, Tensor) else x for name, x in columns.items()}
+        for columns in MEASURES[type(cell)](cell)
+    ]
+    return pd.concat(map(pd.DataFrame, parts), ignore_index=True)

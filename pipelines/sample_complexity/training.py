@@ -37,10 +37,7 @@ class TrainingSets(NamedTuple):
     ) -> "TrainingSets":
         """Samples every set independently, so that a set does not depend on the others.
 
-        Arguments:
-            sample: Maps the index of a set to its part of ``clean``, ``rare`` and ``noise``.
-            indices: The indices of the sets.
-            sizes: The m.
+        ``sample`` maps the index of a set to its part of ``clean``, ``rare`` and ``noise``.
         """
         parts = map(torch.stack, zip(*map(sample, indices), strict=True))
         owner = torch.arange(len(indices)).repeat_interleave(len(sizes))
@@ -78,7 +75,7 @@ def train(
     rows: int = 128,
     lr: float = 3e-3,
 ) -> Iterator[int]:
-    r"""Trains all networks by Adam with a cosine schedule, and pauses after some steps.
+    r"""Trains all networks by Adam with a cosine schedule; yields each of ``lengths``.
 
     The loss is :math:`E\, \lambda(\sigma) \|D(x_0 + \sigma z, \sigma) - x_0\|^2`, with the
     networks' own weight λ.
@@ -92,9 +89,6 @@ def train(
         highest: Largest noise level; σ is sampled log-uniformly between it and ``least``.
         rows: The batch size per network.
         lr: The initial learning rate.
-
-    Yields:
-        Each of ``lengths``.
     """
     optimizer = torch.optim.Adam(ensemble.parameters(), lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, lengths[-1])

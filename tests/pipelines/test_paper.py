@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.config import ClusterConfig
 from pipelines.paper.cell import Column, Finished
-from pipelines.paper.compare import EXPERIMENTS, headline, summarize, value
+from pipelines.paper.compare import EXPERIMENTS, headline, summarize, text
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import check, compare
 from pipelines.reporting.terminal import table, terminal
@@ -244,12 +244,11 @@ def test_a_line_is_the_mean_over_seeds_with_students_interval():
         }
         for nll in (1.0, 2.0, 3.0)
     ]
-    column = Column("test/nll", "NLL")
+    column = Column("test/nll", "NLL", 3)
     first, second, line = summarize((column,), made)
-    assert (first[0]["labels"]["net"], value(first, column).value) == ("Gaussian", 9.0)
-    assert (second[0]["labels"]["net"], value(second, column).value) == ("mixture", 4.0)
-    assert len(line) == 3 and value(line, column).value == 2.0
-    assert value(line, column).high == pytest.approx(2.0 + 4.302653 / math.sqrt(3))
+    assert (first[0]["labels"]["net"], text(first, column)) == ("Gaussian", "9.000")
+    assert (second[0]["labels"]["net"], text(second, column)) == ("mixture", "4.000")
+    assert len(line) == 3 and text(line, column) == f"2.000 ± {4.302653 / math.sqrt(3):.3f}"
 
 
 def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch, tmp_path):
