@@ -8,9 +8,8 @@ import json
 import math
 import shutil
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ import optuna
 from matplotlib import pyplot
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import get_param_importances
-from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from optuna.visualization import matplotlib as plotting
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from ebflow.errors import NonFinite
 from pipelines.config import DensityConfig, Training
@@ -61,13 +59,11 @@ def report(
     ``evaluations``: for each training after it the folder of its evaluation, or how it diverged.
     """
     trials = load(searched)
-    scores = DataFrame(
-        {"number": number, "seed": seed, **_score(evaluation)}
-        for (number, seed), evaluation in zip(trainings(config, trials), evaluations, strict=True)
-    )
+    pairs = zip(trainings(config, trials), evaluations, strict=True)
+    scores = DataFrame({"number": n, "seed": seed, **_score(one)} for (n, seed), one in pairs)
     verdict = decide(scores)
-    winner = next(trial for trial in trials if trial.number == verdict.winner)
-    (run.output / "best.yaml").write_text(dump(best_config(config.base, winner)))
+    best = best_config(config.base, trials[verdict.winner])
+    (run.output / "best.yaml").write_text(dump(best))
     shutil.copy(searched / FILE, run.output)
     result(config, trials, scores, verdict, Manifest.load(data).counts).save(config, run)
 
@@ -116,7 +112,7 @@ def decide(scores: DataFrame) -> Verdict:
         NonFinite: If trainings of all settings diverged.
     """
     diverged = scores[scores.diverged != ""].groupby("number").diverged.first()
-    sound = scores[~scores.number.isin(diverged.index)]
+    sound = _sound(scores)
     if sound.empty:
         raise NonFinite(f"trainings of every setting diverged, the first: {diverged.iloc[0]}")
     winner = int(sound.groupby("number").select.mean().idxmin())
@@ -129,65 +125,55 @@ def decide(scores: DataFrame) -> Verdict:
     return Verdict(winner, _line(gain), gain)
 
 
+def _sound(scores: DataFrame) -> DataFrame:
+    """Returns the rows of the settings of which no training diverged."""
+    return scores.groupby("number").filter(lambda rows: (rows.diverged == "").all())
+
+
 def _line(gain: Interval) -> str:
+    text = f"{plus_minus(gain, 2)} nats"
     if math.isnan(gain.high):
-        return f"better by {gain.value:.2f} nats with one seed, which gives no interval"
+        return f"better by {text} with one seed, which gives no interval"
     if gain.low > 0:
-        return f"better than the default by {plus_minus(gain, 2)} nats"
+        return f"better than the default by {text}"
     if gain.high < 0:
-        worse = Interval(-gain.value, -gain.high, -gain.low)
-        return f"worse than the default by {plus_minus(worse, 2)} nats"
-    return f"no difference from the default shown: {plus_minus(gain, 2)} nats"
+        return f"worse than the default: {text}"
+    return f"no difference from the default shown: {text}"
 
 
 def result(
     config: TuneConfig,
-    trials: Sequence[Outcome],
+    trials: Mapping[int, Outcome],
     scores: DataFrame,
     verdict: Verdict,
     counts: Mapping[str, int],
 ) -> Result:
     """Returns the result of a search, given the NLLs after it and the rows of each split."""
-    retrained = [trial for trial in trials if trial.number in set(scores.number)]
-    winner = next(trial for trial in trials if trial.number == verdict.winner)
-    means = _means(scores)
-    names = {"default": DEFAULT, "winner": verdict.winner}
-    differing = {one.name: f"differs in {_text(one.changes)}" for one in retrained if one.changes}
-    states = Counter(trial.state for trial in trials)
+    winner, changed = trials[verdict.winner], [trials[n] for n in scores.number.unique()]
+    settings = dict(iter(_sound(scores).groupby("number")))
+    compared = {"default": DEFAULT, "winner": verdict.winner}
     return Result(
         title=f"{config.name}: {len(trials)} trials",
         intro=_intro(config, counts),
         conclusion=Conclusion((f"{winner.name} wins: {verdict.line}.",)),
-        headline=_retrained(retrained, means, winner),
-        facts={**differing, "states": ", ".join(f"{n} {state}" for state, n in states.items())},
-        sections=[*plots(config, trials), _all_trials(trials)],
+        headline=_retrained(trials, scores, verdict.winner),
+        facts={one.name: f"differs in {one.difference}" for one in changed if one.changes},
+        sections=[*plots(config, trials.values()), _all_trials(trials.values())],
         metrics={
-            f"{split}/nll/{name}": mean.value
-            for name, number in names.items()
-            for split, mean in means.get(number, {}).items()
+            f"{split}/nll/{name}": student(settings[number][split]).value
+            for name, number in compared.items()
+            if number in settings
+            for split in SPLITS
         },
         values={
             "verdict": verdict.line,
             "winner": verdict.winner,
             "gain": None if verdict.gain is None else verdict.gain._asdict(),
             "scores": scores.to_dict("records"),
-            "tried": [_tried(trial) for trial in trials],
+            "tried": [one.model_dump(exclude={"params", "training"}) for one in trials.values()],
             "rows": dict(counts),
         },
     )
-
-
-def _means(scores: DataFrame) -> dict[int, dict[str, Interval]]:
-    """Returns the mean NLL by number and split of the settings that did not diverge."""
-    lost = scores.number[scores.diverged != ""]
-    return {
-        number: {split: student(rows[split]).interval() for split in SPLITS}
-        for number, rows in scores[~scores.number.isin(lost)].groupby("number")
-    }
-
-
-def _tried(trial: Outcome) -> dict[str, Any]:
-    return {k: v for k, v in asdict(trial).items() if k not in ("params", "training")}
 
 
 def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
@@ -201,26 +187,23 @@ def _intro(config: TuneConfig, counts: Mapping[str, int]) -> str:
     )
 
 
-def _retrained(
-    trials: Sequence[Outcome], means: Mapping[int, Mapping[str, Interval]], winner: Outcome
-) -> Table:
+def _retrained(trials: Mapping[int, Outcome], scores: DataFrame, winner: int) -> Table:
     """Returns the settings that were trained again; a star marks the winner."""
     rows = []
-    for trial in trials:
-        splits = means.get(trial.number, {}).values()
-        cells = [plus_minus(mean, 2) for mean in splits] or ["diverged", ""]
-        rows.append((trial.name + (" *" if trial == winner else ""), *cells))
+    for number, one in scores.groupby("number", sort=False):
+        lost = (one.diverged != "").any()
+        means = ["diverged", ""] if lost else [_mean(one[split]) for split in SPLITS]
+        rows.append((trials[number].name + (" *" if number == winner else ""), *means))
     note = "Mean over seeds in nats per row, ± half its 95 % interval. *: the winner."
     headings = ("", *(f"{rows} NLL" for rows in SPLITS.values()))
     return Table("Trained again", headings, rows, note)
 
 
-def _text(changes: Mapping[str, Any]) -> str:
-    texts = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in changes.items()}
-    return ", ".join(f"{name} {text}" for name, text in texts.items())
+def _mean(values: Series) -> str:
+    return plus_minus(student(values).interval(), 2)
 
 
-def _all_trials(trials: Sequence[Outcome]) -> Table:
+def _all_trials(trials: Collection[Outcome]) -> Table:
     rows = [
         (
             trial.name,
@@ -228,17 +211,18 @@ def _all_trials(trials: Sequence[Outcome]) -> Table:
             trial.state + (f": {trial.reason}" if trial.reason else ""),
             f"{trial.share:.0%}",
             f"{trial.seconds:.0f}",
-            _text(trial.changes),
+            trial.difference,
         )
         for trial in sorted(trials, key=lambda trial: (trial.nll is None, trial.nll))
     ]
     return Table("Trials", ("", "validation NLL", "state", "done", "s", "differs in"), rows)
 
 
-def plots(config: TuneConfig, trials: Sequence[Outcome]) -> Iterator[Plot]:
+def plots(config: TuneConfig, trials: Collection[Outcome]) -> Iterator[Plot]:
     """Yields Optuna's history and, if trials differ, importances and slices."""
-    study = _study(config, trials)
-    values = {trial.value for trial in study.get_trials()} - {None}
+    study = optuna.create_study()
+    study.add_trials([_frozen(config, trial) for trial in trials])
+    values = {trial.nll for trial in trials} - {None}
     layout = pyplot.rc_context({"figure.constrained_layout.use": True})
     with layout, warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -259,14 +243,8 @@ def _plot(name: str, axes: Any, caption: str) -> Plot:  # noqa: ANN401
     return Plot(name, figure, caption, name)
 
 
-def _study(config: TuneConfig, trials: Sequence[Outcome]) -> Study:
-    """Returns the trials as a study of Optuna."""
-    study = optuna.create_study()
-    study.add_trials([_frozen(config, trial) for trial in trials])
-    return study
-
-
 def _frozen(config: TuneConfig, trial: Outcome) -> FrozenTrial:
+    """Returns a trial of Optuna; :func:`space` asks it for its parameters, and so for ranges."""
     if trial.nll is None:
         return create_trial(state=TrialState.FAIL)
     fixed = FixedTrial(trial.params, trial.number)

@@ -89,7 +89,7 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=config.search.trials,
-            search_alg=searcher(config),
+            search_alg=searcher(config, StageRun(run.client, run.id)),
             scheduler=ASHAScheduler(
                 time_attr="share",
                 metric="nll",
@@ -112,11 +112,14 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     )
 
 
-def searcher(config: TuneConfig) -> OptunaSearch:
-    """Returns Optuna's tree-structured Parzen estimator, with the first trials."""
+def searcher(config: TuneConfig, run: StageRun | None = None) -> OptunaSearch:
+    """Returns Optuna's tree-structured Parzen estimator, with the first trials.
+
+    Trials get runs below that of the search; without one, none.
+    """
     base, options = config.start, config.search
     return OptunaSearch(
-        partial(propose, base=base, search=options),
+        partial(propose, base=base, options=options, search=run),
         metric="nll",
         mode="min",
         points_to_evaluate=first_points(base, options),

@@ -1,15 +1,14 @@
 """A trial of a search: its training, which reports to Ray Tune, its MLflow run and its outcome."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import optuna
 from mlflow.exceptions import MlflowException
+from pydantic import BaseModel, TypeAdapter
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -20,7 +19,6 @@ from pipelines.config import DensityConfig, Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
-from pipelines.store.files import write_json
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.loop import fit
@@ -37,9 +35,6 @@ TRIALS = "trials"
 DEFAULT = 0
 """The number of the trial that is the default itself."""
 
-OWN = ("number", "training")
-"""Names in a trial's ``config`` in Ray Tune that are no parameters of the space."""
-
 FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
 
 START = {"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0, "reason": ""}
@@ -49,10 +44,29 @@ STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FA
 """The status of a trial's MLflow run, by its state."""
 
 
-def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:
-    """Returns the number and the training of a trial; Ray Tune adds the parameters."""
-    training = space(Suggest(base, trial), search)
-    return {"number": trial.number, "training": training.model_dump(mode="json")}
+def propose(
+    trial: optuna.Trial, base: Training, options: SearchConfig, search: StageRun | None = None
+) -> dict[str, Any]:
+    """Returns the number and the training of a trial, and the id of its new MLflow run.
+
+    Ray Tune adds the parameters.
+
+    Arguments:
+        trial: The trial of Optuna.
+        base: The training of the default.
+        options: The options of the search.
+        search: The run of the search; None: MLflow gets nothing.
+    """
+    training = space(Suggest(base, trial), options)
+    proposal = {"number": trial.number, "training": training.model_dump(mode="json")}
+    if search is None:
+        return proposal
+    default = "" if trial.number else " default"
+    name = f"trial {trial.number:03d} {training.short_loss}{default}"
+    run = search.child(name, {"ebflow.trial": str(trial.number)})
+    run.log_params(proposal["training"])
+    run.describe(f"Trial {trial.number} of a search: {training.method}.")
+    return {**proposal, "run": run.id}
 
 
 def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageRun) -> None:
@@ -68,9 +82,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     folder.mkdir(parents=True, exist_ok=True)
     listener = Listener(tune.report if alone else _from_controller())
     tune.report(START)
-    run = None
-    with suppress(MlflowException):  # if MLflow is away, it gets the curve at the trial's end
-        run = find(search, trial_id)
+    run = StageRun(search.client, proposal["run"])
     reporter = Reporter(folder / metrics_log.FILE, run, listener=listener)
     listener(metrics_log.read(reporter.file))
     try:
@@ -112,15 +124,8 @@ def _from_controller() -> Callable[[dict[str, Any]], None]:
     return lambda metrics: callback.after_report(None, [metrics], None)
 
 
-def find(search: StageRun, trial_id: str) -> StageRun | None:
-    """Returns the MLflow run of a trial of a search, which may have been interrupted since."""
-    experiment = search.client.get_run(search.id).info.experiment_id
-    runs = search.client.search_runs([experiment], f"tags.`ebflow.trial_id` = '{trial_id}'")
-    return StageRun(search.client, runs[0].info.run_id) if runs else None
-
-
 class TrialRuns(tune.Callback):
-    """Starts and ends the run of each trial, and shows how far the search is.
+    """Ends the run of each trial, and shows how far the search is.
 
     ``Tuner.restore`` unpickles its callbacks. So everything that belongs to this process, and not
     to the experiment, is an attribute of the class.
@@ -136,9 +141,8 @@ class TrialRuns(tune.Callback):
     outcomes: ClassVar[list["Outcome"]]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
-        """Creates the run of a trial, or resumes it."""
-        run = find(self.search, trial.trial_id) or self._create(trial)
-        run.client.update_run(run.id, "RUNNING")
+        """Resumes the run of a trial that was interrupted."""
+        self.search.client.update_run(trial.config["run"], "RUNNING")
 
     def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
         """Shows how far the search is."""
@@ -151,13 +155,11 @@ class TrialRuns(tune.Callback):
         self.search.reporter.progress(done / count, f"{ended} of {count} trials{leader}")
 
     def on_trial_complete(self, trial: Trial, **_: object) -> None:
-        """Ends the run of a trial that has finished or was stopped early."""
+        """Ends the run of a trial that has finished, was stopped early or failed too often."""
         with suppress(MlflowException):  # Ray Tune would count the trial as failed
             self._end(trial)
 
-    def on_trial_error(self, trial: Trial, **_: object) -> None:
-        """Ends the run of a trial that has failed too often."""
-        self.on_trial_complete(trial)
+    on_trial_error = on_trial_complete
 
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that failed, or ran until the time was up, too."""
@@ -166,20 +168,8 @@ class TrialRuns(tune.Callback):
         started = [one for one in trials if one.status == Trial.ERROR or "nll" in one.last_result]
         TrialRuns.outcomes = [outcome(self.config.start, trial) for trial in started]
 
-    def _create(self, trial: Trial) -> StageRun:
-        number, fields = trial.config["number"], trial.config["training"]
-        training = Training.model_validate(fields)
-        name = f"trial {number:03d} {training.short_loss}{'' if number else ' default'}"
-        tags = {"ebflow.trial": str(number), "ebflow.trial_id": trial.trial_id}
-        run = self.search.child(name, tags)
-        run.log_params(fields)
-        run.describe(f"Trial {number} of a search: {training.method}.")
-        return run
-
     def _end(self, trial: Trial) -> None:
-        run = find(self.search, trial.trial_id)
-        if run is None:  # the trial has never started
-            return
+        run = StageRun(self.search.client, trial.config["run"])
         ended = outcome(self.config.start, trial)
         # A trial does not wait for MLflow, which may be away when it ends.
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
@@ -197,8 +187,7 @@ class TrialRuns(tune.Callback):
         run.client.set_terminated(run.id, STATUS[ended.state])
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(BaseModel, frozen=True):
     """The outcome of a trial.
 
     Attributes:
@@ -224,52 +213,61 @@ class Outcome:
     reason: str
     changes: dict[str, Any]
     params: dict[str, Any]
-    training: dict[str, Any]
+    training: Training
 
     @property
     def name(self) -> str:
         """The name of the trial in tables."""
         return "default" if self.number == DEFAULT else f"trial {self.number}"
 
+    @property
+    def difference(self) -> str:
+        """The changes as text."""
+        pairs = self.changes.items()
+        return ", ".join(f"{k} {f'{v:.3g}' if isinstance(v, float) else v}" for k, v in pairs)
+
+
+OUTCOMES = TypeAdapter(list[Outcome])
+
 
 def outcome(base: Training, trial: Trial) -> Outcome:
     """Returns the outcome of a trial of Ray Tune; ``base`` is the training of the default."""
-    last = {**START, **trial.last_result}
-    error = trial.get_pickled_error() if trial.status == Trial.ERROR else None
-    reason = last["reason"] if error is None else str(failure(error))
+    last, config = {**START, **trial.last_result}, dict(trial.config)
+    if trial.status == Trial.ERROR:
+        last["reason"] = str(failure(trial.get_pickled_error()))
+    state = STOPPED
+    if last["reason"]:
+        state = FAILED
+    elif last.get("done"):
+        state = FINISHED if last["share"] >= 1 else PRUNED
+    config.pop("run", None)
+    number, training = config.pop("number"), Training.model_validate(config.pop("training"))
     return Outcome(
-        number=trial.config["number"],
-        state=FAILED if reason else _state(last),
+        **{name: last[name] for name in ("step", "seconds", "share", "reason")},
+        number=number,
+        state=state,
         nll=last["nll"] if math.isfinite(last["nll"]) else None,
-        step=last["step"],
-        seconds=last["seconds"],
-        share=last["share"],
-        reason=reason,
-        changes=changes(base, Training.model_validate(trial.config["training"])),
-        params={name: value for name, value in trial.config.items() if name not in OWN},
-        training=trial.config["training"],
+        changes=changes(base, training),
+        params=config,
+        training=training,
     )
 
 
-def _state(last: Mapping[str, Any]) -> str:
-    if not last.get("done"):
-        return STOPPED
-    return FINISHED if last["share"] >= 1 else PRUNED
-
-
-def save(folder: Path, trials: Sequence[Outcome]) -> None:
+def save(folder: Path, trials: list[Outcome]) -> None:
     """Writes the outcomes of a search."""
-    write_json(folder / FILE, [asdict(trial) for trial in trials])
+    (folder / FILE).write_bytes(OUTCOMES.dump_json(trials, indent=1))
 
 
-def load(folder: Path) -> list[Outcome]:
+def load(folder: Path) -> dict[int, Outcome]:
     """Returns the outcomes of a search, by their numbers."""
-    return [Outcome(**fields) for fields in json.loads((folder / FILE).read_text())]
+    return {one.number: one for one in OUTCOMES.validate_json((folder / FILE).read_bytes())}
 
 
-def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, int], Training]:
+def trainings(
+    config: TuneConfig, trials: Mapping[int, Outcome]
+) -> dict[tuple[int, int], Training]:
     """Returns the trainings after the search, by the number of a trial and a fresh seed."""
-    finished = [trial for trial in trials if trial.state == FINISHED and trial.number != DEFAULT]
+    finished = [one for n, one in trials.items() if one.state == FINISHED and n != DEFAULT]
     best = sorted(finished, key=lambda trial: (trial.nll, trial.number))[: config.search.top]
     chosen = {DEFAULT: config.base.training}
     chosen |= {trial.number: retraining(config.base, trial) for trial in best}
@@ -283,5 +281,4 @@ def trainings(config: TuneConfig, trials: Sequence[Outcome]) -> dict[tuple[int, 
 
 def retraining(base: DensityConfig, trial: Outcome) -> Training:
     """Returns the training of a trial, validated as often as the user's own."""
-    training = Training.model_validate(trial.training)
-    return training.changed(train={"validate_every": base.train.validate_every})
+    return trial.training.changed(train={"validate_every": base.train.validate_every})

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Summary = Mapping[str, Any]
 
+CLAIMS = ("claim", "number [95 %]", "expected", "verdict")
+
 CPU = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
@@ -57,11 +59,7 @@ def show(console: Console, summary: Summary) -> None:
 
 def _show_claims(console: Console, summary: Summary) -> None:
     """Prints claims, the number of checks by verdict, and the checks that did not pass."""
-    rows = [
-        (claim["claim"], f"{claim['quantity']}\n{claim['estimate']}".strip(), claim["verdict"])
-        for claim in summary["claims"]
-    ]
-    console.print(table(("claim", "number [95 %]", "verdict"), rows, wrap=True))
+    console.print(table(CLAIMS, _claims(summary, "\n"), wrap=True))
     counts = Counter(check["verdict"] for check in summary["checks"])
     line = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
     console.print(f"checks of the instrument: {line or 'none'}")
@@ -70,6 +68,13 @@ def _show_claims(console: Console, summary: Summary) -> None:
             value = "" if check["value"] is None else f"{check['value']:.3g}, "
             text = f"{check['check']} ({value}expected {check['expected']})"
             console.print(f"  {check['verdict']}: {text}")
+
+
+def _claims(summary: Summary, separator: str) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of the table of claims."""
+    for one in summary["claims"]:
+        number = separator.join(filter(None, (one["quantity"], one["estimate"])))
+        yield one["claim"], number, one["expected"], one["verdict"]
 
 
 def markdown(summary: Summary) -> str:
@@ -84,11 +89,7 @@ def _paragraphs(summary: Summary) -> Iterator[str]:
         yield _markdown_table(headline["headings"], headline["rows"])
         yield headline["note"]
     if summary["claims"]:
-        rows = [
-            (one["claim"], f"{one['quantity']} {one['estimate']}", one["expected"], one["verdict"])
-            for one in summary["claims"]
-        ]
-        yield _markdown_table(("claim", "number [95 %]", "expected", "verdict"), rows)
+        yield _markdown_table(CLAIMS, _claims(summary, " "))
     yield " ".join(summary["would_change"])
 
 

@@ -66,7 +66,6 @@ class Progress:
         self.bars = Bars(*columns, console=console, disable=not console.is_terminal)
         self.tasks: dict[str, TaskID] = {}
         self.shares: dict[str, dict[str, float | None]] = {}
-        self.starts: dict[tuple[str, str], float] = {}
         self.lock = threading.RLock()
         self.printed, self.line = time.monotonic(), ""
 
@@ -94,12 +93,11 @@ class Progress:
                 self._show(stage, key, min(share, NEARLY), text)
 
     def finished(self, stage: str, key: str) -> None:
-        """Counts a job as done."""
+        """Counts a job as done; prints the time since the first of the stage started."""
         with self.lock:
-            start, news = self.starts.get((stage, key)), self._show(stage, key, 1.0)
-            seconds = f" in {time.monotonic() - start:.1f} s" if start is not None else ""
-            counted = f" ({news})" if news else ""
-            self._line(f"{stage}: done{seconds}{counted}")
+            news = self._show(stage, key, 1.0)
+            seconds = self.bars.tasks[self.tasks[stage]].elapsed or 0.0
+            self._line(f"{stage}: done in {seconds:.1f} s{news and f' ({news})'}")
 
     def note(self, stage: str, text: str) -> None:
         """Prints a note about a stage."""
@@ -114,8 +112,6 @@ class Progress:
             if share is not None and shares.get(key) is None:
                 self.bars.start_task(self.tasks[stage])
                 self._line(f"{stage}: started")
-            if share is not None:
-                self.starts.setdefault((stage, key), time.monotonic())
             shares[key] = share
             done, news = sum(filter(None, shares.values())) / len(shares), _news(shares, text)
             self.bars.update(

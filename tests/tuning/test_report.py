@@ -27,7 +27,8 @@ def trials():
         metrics = {"nll": 50.0 + (5 * number) % 7, "share": share, "done": True}
         found.append(ended(asked.params | proposal, metrics))
     failed = propose(study.ask(), CONFIG.start, CONFIG.search)
-    return [*found, ended(failed, {"reason": "out of memory"})]
+    found.append(ended(failed | {"number": TRIALS}, {"reason": "out of memory"}))
+    return {one.number: one for one in found}
 
 
 def ended(config, metrics):
@@ -36,12 +37,14 @@ def ended(config, metrics):
 
 
 def test_the_states_of_trials(trials):
-    assert [trial.state for trial in trials] == [PRUNED, FINISHED, FINISHED] * 4 + [FAILED]
+    assert [trial.state for trial in trials.values()] == [PRUNED, FINISHED, FINISHED] * 4 + [
+        FAILED
+    ]
 
 
 @pytest.mark.filterwarnings("error::optuna.exceptions.ExperimentalWarning")
 def test_figures_show_every_trial_with_an_nll(trials):
-    found = {plot.name: plot.figure for plot in plots(CONFIG, trials)}
+    found = {plot.name: plot.figure for plot in plots(CONFIG, trials.values())}
     assert set(found) == {"history", "importance", "slices"}
     finished, early = found["history"].axes[0].collections[:2]
     assert early.get_offsets()[:, 0].tolist() == [0, 3, 6, 9]
@@ -49,7 +52,7 @@ def test_figures_show_every_trial_with_an_nll(trials):
 
 
 def test_a_search_without_any_validation_has_no_figures(trials):
-    assert not list(plots(CONFIG, trials[-1:]))
+    assert not list(plots(CONFIG, [trials[TRIALS]]))
 
 
 def test_the_tables_have_every_trial_and_every_setting(trials):

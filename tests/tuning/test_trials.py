@@ -1,11 +1,13 @@
 """Trials: their number at a time, their reports, and what is wrong if there are none."""
 
 import math
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import optuna
 import pytest
 from mlflow.exceptions import MlflowException
 
@@ -20,7 +22,7 @@ from pipelines.tracking.tracker import connect
 from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import concurrency, search, trial_needs
-from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, train
+from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, propose, train
 
 from ..pipelines.untracked import Untracked
 
@@ -60,7 +62,11 @@ def ended(number=0, error=None, **metrics):
     """Returns a trial of Ray Tune."""
     return SimpleNamespace(
         trial_id=str(number),
-        config={"number": number, "training": TuneConfig().start.model_dump(mode="json")},
+        config={
+            "number": number,
+            "training": TuneConfig().start.model_dump(mode="json"),
+            "run": "id",
+        },
         status="TERMINATED" if error is None else "ERROR",
         last_result=metrics,
         get_pickled_error=lambda: error,
@@ -142,9 +148,9 @@ def test_the_curve_of_a_trial_on_another_node_is_completed_from_the_bucket(tmp_p
     metrics_log.append(file, [validated(1, 5.0), validated(2, 4.0)])
     store.upload(file)
     shutil.rmtree(work)
-    search = SimpleNamespace(work=work, id="search")
+    search = SimpleNamespace(work=work, id="search", client=None)
     run = Mock(id="run", complete=lambda rows, **_: completed.extend(rows))
-    monkeypatch.setattr(trials, "find", lambda search, trial_id: run)
+    monkeypatch.setattr(trials, "StageRun", lambda client, id: run)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "config", TuneConfig(), raising=False)
     TrialRuns().on_trial_complete(ended(1))
@@ -161,53 +167,56 @@ def test_a_diverged_trial_keeps_its_step_and_seconds(tmp_path, monkeypatch):
         raise NonFinite("step 4: the loss is nan")
 
     monkeypatch.setattr(trials, "tune", tune)
-    for name in ("find", "fitted", "Dataset"):
-        monkeypatch.setattr(trials, name, Mock(return_value=None))
-    monkeypatch.setattr(trials, "fitted", Mock())
+    for name in ("StageRun", "fit_preprocessing", "Dataset"):
+        monkeypatch.setattr(trials, name, Mock())
     monkeypatch.setattr(trials, "fit", fit)
-    proposal = {"number": 1, "training": TuneConfig().start.model_dump(mode="json")}
-    train(proposal, data=tmp_path, work=tmp_path / "work", search=None)
+    train(ended(1).config, data=tmp_path, work=tmp_path / "work", search=Mock())
     found = outcome(TuneConfig().start, ended(1, **reports[-1]))
     assert (found.state, found.nll, found.step, found.seconds) == (FAILED, None, 3, 3.0)
     assert "step 4: the loss is nan" in found.reason
 
 
-def test_mlflow_may_be_away_while_a_trial_starts(monkeypatch, tmp_path):
-    trained = []
-
-    def away(run_id):
-        raise MlflowException("away")
-
-    context, chain = SimpleNamespace(get_trial_id=lambda: "a"), SimpleNamespace(save=print)
-    monkeypatch.setattr(trials.tune, "report", lambda metrics: None)
-    monkeypatch.setattr(trials.tune, "get_context", lambda: context)
-    monkeypatch.setattr(trials, "fitted", lambda config, dataset: chain)
-    monkeypatch.setattr(trials, "Dataset", lambda data: None)
-    monkeypatch.setattr(trials, "fit", lambda *words, here: trained.append(words))
-    search = SimpleNamespace(id="search", client=SimpleNamespace(get_run=away))
-    proposal = {"training": searched().start.model_dump(mode="json")}
-    trials.train(proposal, data=tmp_path, work=tmp_path, search=search)
-    assert len(trained) == 1
-
-
-def test_a_trial_that_ended_without_mlflow_is_completed_by_the_search(tracking_home, monkeypatch):
+@pytest.fixture
+def tracked(tracking_home, monkeypatch):
+    """The run of a search, and a trial of it that has ended and left its curve."""
     tracker = connect("tests", "key")
     search = StageRun(tracker.client, tracker.start("search", {}))
     search.work = tracking_home
-    folder = tracking_home / trials.TRIALS / "0"
+    proposal = propose(optuna.create_study().ask(), searched().start, SearchConfig(), search)
+    trial = ended(nll=2.0, share=1.0, done=True)
+    trial.config = proposal
+    rows = [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
+    folder = tracking_home / TRIALS / "0"
     folder.mkdir(parents=True)
-    metrics_log.append(
-        folder / metrics_log.FILE, [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
-    )
+    metrics_log.append(folder / metrics_log.FILE, rows)
     monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "config", searched(), raising=False)
-    trial = ended(nll=2.0, share=1.0, done=True)
-    callback = TrialRuns()
-    callback.on_trial_start(trial=trial)
-    callback.on_trial_complete(trial=trial)
-    run = trials.find(search, "0")
-    found = tracker.client.get_run(run.id)
-    assert (found.info.status, found.data.metrics["val/nll"]) == ("FINISHED", 2.0)
+    return search, trial
+
+
+def test_a_trial_is_a_run_below_the_search_with_its_curve(tracked):
+    search, trial = tracked
+    TrialRuns().on_trial_start(trial=trial)
+    TrialRuns().on_trial_complete(trial=trial)
+    run = search.client.get_run(trial.config["run"])
+    assert re.fullmatch("trial 000 .* default", run.info.run_name)
+    assert run.data.tags["mlflow.parentRunId"] == search.id
+    assert (run.info.status, run.data.metrics["val/nll"]) == ("FINISHED", 2.0)
+
+
+def test_mlflow_may_be_away_when_a_trial_ends(tracked, monkeypatch):
+    """The end of the search completes its run."""
+    search, trial = tracked
+
+    def away(*words, **options):
+        raise MlflowException("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search.client, "log_batch", away)
+        TrialRuns().on_trial_complete(trial=trial)
+    TrialRuns().on_experiment_end([trial])
+    run = search.client.get_run(trial.config["run"])
+    assert (run.info.status, run.data.metrics["val/nll"]) == ("FINISHED", 2.0)
 
 
 def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):
