@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 from pydantic import BaseModel, Field, ValidationError
@@ -11,20 +11,15 @@ from pydantic import BaseModel, Field, ValidationError
 from ebflow.errors import BadInput
 from ebflow.files import move
 from pipelines.store import bucket
-from pipelines.store.files import (
-    ARTEFACTS,
-    LOCAL,
-    Stamps,
-    artefact,
-    home,
-    lock,
-    remove_local,
-    stamps,
-    write_text,
-)
+from pipelines.store.files import ARTEFACTS, artefact, home, lock, remove_local, write_text
 
 CORRUPT = "found files that are missing or changed, expected what was stored"
 """The message about an artefact whose content is not that of its record."""
+
+LOCAL = fs.LocalFileSystem()
+
+Stamps = dict[str, tuple[int, int]]
+"""Size in bytes and modification time in nanoseconds of each file, by its path."""
 
 
 class Artefact(BaseModel, frozen=True):
@@ -61,11 +56,19 @@ class Artefact(BaseModel, frozen=True):
 def digest(folder: Path | str, files: fs.FileSystem = LOCAL) -> str:
     """Returns the SHA-256 over names and content of all files below a folder."""
     total = hashlib.sha256()
-    for name in stamps(folder, files):
+    for name in _stamps(folder, files):
         with files.open_input_stream(f"{folder}/{name}") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{name}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def _stamps(folder: Path | str, files: fs.FileSystem = LOCAL) -> Stamps:
+    """Returns the stamps of all files below a folder, in order of their names."""
+    selector = fs.FileSelector(str(folder), allow_not_found=True, recursive=True)
+    entries = [entry for entry in files.get_file_info(selector) if entry.is_file]
+    named = {PurePosixPath(e.path).relative_to(folder).as_posix(): e for e in entries}
+    return {name: (named[name].size, named[name].mtime_ns) for name in sorted(named)}
 
 
 def find(stage: str, key: str) -> Artefact | None:
@@ -77,7 +80,8 @@ def find(stage: str, key: str) -> Artefact | None:
     final = artefact(stage, key)
     record = _record(final)
     if record is not None and bucket.used():
-        return record if bucket.size(final / record.digest) == record.size else None
+        stamps = _stamps(bucket.name(final / record.digest), bucket.files())
+        return record if _size(stamps) == record.size else None
     return record if _is_unchanged(final, record) else None
 
 
@@ -90,13 +94,13 @@ def corrupt() -> Iterator[str]:
     """Yields the places of corrupt artefacts, here and in the bucket; reads all files."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
         final = path.with_suffix("")
-        if not _has_content(final, _local_record(final)):
+        if not _has_content(final, _record(final, local=True)):
             yield str(final)
-    for stage in sorted(bucket.names(home() / ARTEFACTS)) if bucket.used() else ():
-        for name in sorted(bucket.names(home() / ARTEFACTS / stage)):
-            final = artefact(stage, name.removesuffix(".json"))
-            if name.endswith(".json") and not _has_content(final, _record(final), bucket.files()):
-                yield bucket.location(final)
+    for name in _stamps(ARTEFACTS, bucket.files()) if bucket.used() else ():
+        final = home() / ARTEFACTS / name.removesuffix(".json")
+        is_record = name.endswith(".json") and name.count("/") == 1
+        if is_record and not _has_content(final, _record(final), bucket.files()):
+            yield bucket.location(final)
 
 
 def _has_content(final: Path, record: Artefact | None, files: fs.FileSystem = LOCAL) -> bool:
@@ -134,12 +138,12 @@ def _moved(folder: Path, final: Path, run_id: str) -> Artefact:
         _beside(final).unlink(missing_ok=True)
         remove_local(final)
         move(folder, final)
-    files = stamps(final)
+    files = _stamps(final)
     record = Artefact(
         stage=final.parent.name,
         key=final.name,
         digest=content,
-        size=sum(size for size, _ in files.values()),
+        size=_size(files),
         run_id=run_id,
         files=files,
     )
@@ -165,7 +169,7 @@ def ensure_local(path: Path) -> Path:
 
 def _copy(final: Path) -> None:
     """Copies an artefact from the bucket, unless this machine has its content."""
-    record, copied = _record(final), _local_record(final)
+    record, copied = _record(final), _record(final, local=True)
     if record and copied and copied.digest == record.digest and _is_unchanged(final, copied):
         return
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -187,24 +191,24 @@ def _is_unchanged(final: Path, record: Artefact | None) -> bool:
     """True if files have the stamps of their record, or at least its content."""
     if record is None or not final.is_dir():
         return False
-    return stamps(final) == record.files or digest(final) == record.digest
+    return _stamps(final) == record.files or digest(final) == record.digest
 
 
-def _record(final: Path) -> Artefact | None:
-    """Returns the record of an artefact that all nodes see; None if there is no valid one."""
-    return _parsed(bucket.read(_beside(final)))
+def _record(final: Path, *, local: bool = False) -> Artefact | None:
+    """Returns the record of an artefact; None if there is no valid one.
 
-
-def _local_record(final: Path) -> Artefact | None:
-    """Returns this machine's record of an artefact; None if there is no valid one."""
-    return _parsed(_beside(final).read_bytes() if _beside(final).exists() else None)
-
-
-def _parsed(content: bytes | None) -> Artefact | None:
+    ``local`` is True for this machine's record, if the one that all nodes see is in a bucket.
+    """
+    beside = _beside(final)
     try:
-        return None if content is None else Artefact.model_validate_json(content)
-    except ValidationError:
+        content = bucket.read(beside) if bucket.used() and not local else beside.read_bytes()
+        return Artefact.model_validate_json(content)
+    except (FileNotFoundError, ValidationError):
         return None
+
+
+def _size(stamps: Stamps) -> int:
+    return sum(size for size, _ in stamps.values())
 
 
 def _beside(final: Path) -> Path:

@@ -8,13 +8,13 @@ that move files between store and bucket do nothing, and all nodes see the store
 
 import os
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ebflow.errors import BadInput
-from pipelines.store.files import home, remove_local, stamps, without_password
+from pipelines.store.files import home, remove_local, without_password
 
 VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
@@ -131,25 +131,17 @@ def remove(path: Path) -> None:
         files().delete_file(name(path))
 
 
-def read(path: Path) -> bytes | None:
-    """Returns the content of a small file that all nodes see; None if there is none."""
-    try:
-        if not used():
-            return path.read_bytes()
-        with files().open_input_stream(name(path)) as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def size(folder: Path) -> int:
-    """Returns the bytes of all files below a folder of the bucket; 0 if there are none."""
-    return sum(size for size, _ in stamps(name(folder), files()).values())
+def read(path: Path) -> bytes:
+    """Returns the content of a small file; raises FileNotFoundError if it is not there."""
+    with files().open_input_stream(name(path)) as stream:
+        return stream.read()
 
 
 def names(folder: Path) -> set[str]:
     """Returns the names directly below a folder of the bucket."""
-    return {below.partition("/")[0] for below in stamps(name(folder), files())}
+    selector = fs.FileSelector(name(folder), allow_not_found=True, recursive=True)
+    below = (PurePosixPath(entry.path) for entry in files().get_file_info(selector))
+    return {path.relative_to(name(folder)).parts[0] for path in below}
 
 
 def files() -> fs.SubTreeFileSystem:

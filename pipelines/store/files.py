@@ -8,22 +8,16 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pyarrow import fs
 from pydantic_core import to_json
 
 from ebflow.errors import BadInput
 from ebflow.files import move
 
 ARTEFACTS = "artefacts"
-
-LOCAL = fs.LocalFileSystem()
-
-Stamps = dict[str, tuple[int, int]]
-"""Size in bytes and modification time in nanoseconds of each file, by its path."""
 
 
 def home() -> Path:
@@ -91,14 +85,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Writes a JSON file, with null instead of NaN and infinities."""
     write_text(path, to_json(value, indent=1, inf_nan_mode="null").decode() + "\n")
-
-
-def stamps(folder: Path | str, files: fs.FileSystem = LOCAL) -> Stamps:
-    """Returns the stamps of all files below a folder, in order of their names."""
-    selector = fs.FileSelector(str(folder), allow_not_found=True, recursive=True)
-    entries = [entry for entry in files.get_file_info(selector) if entry.is_file]
-    named = {PurePosixPath(e.path).relative_to(folder).as_posix(): e for e in entries}
-    return {name: (named[name].size, named[name].mtime_ns) for name in sorted(named)}
 
 
 def remove_local(path: Path) -> None:
