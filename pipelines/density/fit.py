@@ -56,10 +56,8 @@ COMPARED = {
 class Difference:
     """Distances, and their size by chance.
 
-    Attributes:
-        values: The distances.
-        bound: The largest distance is below it with probability 0.95 if there is no difference.
-        p_value: The probability of a largest distance of at least this size.
+    If there is no difference, the largest distance is below ``bound`` with probability 0.95, and
+    at least of its size with probability ``p_value``.
     """
 
     values: Tensor
@@ -73,42 +71,27 @@ class Difference:
 
 
 class Unlikely(NamedTuple):
-    """The least likely test rows, the least first.
+    """The least likely test rows, the least first."""
 
-    Attributes:
-        rows: Their numbers in the source.
-        log_probs: Their log-densities in nats.
-        x: Their raw values, with shape (n, D).
-    """
-
-    rows: np.ndarray
-    log_probs: np.ndarray
-    x: np.ndarray
+    rows: np.ndarray  # their numbers in the source
+    log_probs: np.ndarray  # their log-densities in nats
+    x: np.ndarray  # their raw values, with shape (n, D)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Test rows beside samples.
+    """Test rows beside samples, and the least likely test rows.
 
-    Attributes:
-        names: The names of the columns with their units; x[0], x[1], … of rows without names.
-        is_image: True if rows are shown as images.
-        x: Random test rows with shape (n, D), in raw units.
-        y: Samples with shape (m, D).
-        lost: The number of samples that are not finite, and left out.
-        pit: The probability integral transform of the rows' latents with shape (n,); None if
-            the base is not N(0, I).
-        apart: The differences by their names in ``COMPARED``. Tables have columns and rows;
-            pictures have rows if ``pit`` is None.
-        least: The least likely test rows.
+    ``apart`` has the differences by their names in ``COMPARED``: of columns and rows of tables,
+    and of latents if the base is N(0, I); pictures have rows if it is not.
     """
 
-    names: list[str]
-    is_image: bool
-    x: Tensor
-    y: Tensor
-    lost: int
-    pit: Tensor | None
+    names: list[str]  # of the columns with their units; x[0], x[1], … of rows without names
+    is_image: bool  # True if rows are shown as images
+    x: Tensor  # random test rows with shape (n, D), in raw units
+    y: Tensor  # samples with shape (m, D)
+    lost: int  # samples that are not finite, and left out
+    pit: Tensor | None  # the transform of the rows' latents with shape (n,) if the base is N(0, I)
     apart: dict[str, Difference]
     least: Unlikely
 

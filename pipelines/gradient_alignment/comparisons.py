@@ -18,20 +18,17 @@ FEWEST = 8
 class Study:
     """The measured models.
 
-    Attributes:
-        models: The models with the first seed, by name.
-        numbers: The metrics, a row for each seed and model; NaN where it diverged or has none.
-        diagnoses: The first diagnosis of a collapse or divergence of each model; empty for none.
-        arrays: Images, gradients and ascended pictures of the first seed, by model.
-        width: The dimensions of the data.
-        overlap: Test rows over training rows if seeds split the same rows; else 0.
+    ``numbers`` have a metric in each column, and a row for each seed and model: NaN where the
+    model diverged or lacks the metric. ``diagnoses`` are the first of a collapse or divergence,
+    empty if there is none. ``overlap`` is test rows over training rows if seeds split the same
+    rows, else 0.
     """
 
-    models: Mapping[str, Model]
+    models: Mapping[str, Model]  # with the first seed
     numbers: pd.DataFrame
-    diagnoses: Mapping[str, str]
-    arrays: Mapping[str, Mapping[str, np.ndarray]]
-    width: int
+    diagnoses: Mapping[str, str]  # by model
+    arrays: Mapping[str, Mapping[str, np.ndarray]]  # of the first seed, for figures, by model
+    width: int  # of the data
     overlap: float = 0.0
 
     @classmethod
@@ -103,11 +100,9 @@ class Study:
 
 @dataclass(frozen=True)
 class Number:
-    """A number that compares models.
+    """A number that compares models: its description, and a function to one value a seed.
 
-    Attributes:
-        quantity: Its description.
-        compute: Returns one value a seed; raises KeyError if a model was not measured.
+    The function raises KeyError if a model was not measured.
     """
 
     quantity: str

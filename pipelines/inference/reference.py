@@ -34,12 +34,7 @@ ROWS = 10_000
 
 @dataclass(frozen=True)
 class Reference:
-    """Log-densities of rows of the data that a flow was trained on.
-
-    Attributes:
-        train: Those of training rows in nats, ascending, with shape (n,).
-        test: Those of test rows.
-    """
+    """Log-densities of training and test rows in nats, ascending, each with shape (n,)."""
 
     train: Tensor
     test: Tensor
