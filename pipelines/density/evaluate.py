@@ -15,9 +15,8 @@ Source: Obtaining Well Calibrated Probabilities Using Bayesian Binning (Naeini, 
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -112,15 +111,13 @@ def _classified(
     return metrics
 
 
-@dataclass(frozen=True)
-class _InContext:
+class _InContext(NamedTuple):
     """A split, all of whose rows get the same context, with shape (C,)."""
 
     split: Batched
     context: Tensor
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yields the rows in order."""
         for x, _ in self.split.batches(size):
             yield Batch(x, self.context.expand(len(x), -1))
 

@@ -67,9 +67,8 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
 
 def _measured(study: Study, *metrics: str) -> list[str]:
     """Returns the models to draw, which have the metrics with all seeds."""
-    values = {name: [study.values(metric, name) for metric in metrics]
-              for name in COLOURS if name in study.models}  # fmt: skip
-    return [name for name, own in values.items() if np.isfinite(own).all()]
+    known = study.numbers.reindex(columns=metrics).notna().all(axis=1).groupby("model").all()
+    return [name for name in COLOURS if known.get(name, False)]
 
 
 def _plane(
