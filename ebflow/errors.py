@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 HALF = 400
 """Characters of each end of a long message that are printed."""
 
-CALLED_THROUGH = ("ebflow", "sklearn", "torch")
+CALLED_THROUGH = ("ebflow", "joblib", "sklearn", "torch")
 """Packages whose functions call ours on behalf of a user, such as ``torch.enable_grad``."""
 
 
@@ -61,7 +61,7 @@ def printable(text: str) -> str:
 def warn(message: str) -> None:
     """Warns at the line that called the library, directly or through a decorator."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in CALLED_THROUGH:
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in CALLED_THROUGH:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, RuntimeWarning, stacklevel=level)
 
