@@ -21,7 +21,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
-from pipelines.training.loop import fit
+from pipelines.training.build import fit
 from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
 from tuning.config import SearchConfig, TuneConfig
 from tuning.space import Suggest, space

@@ -13,7 +13,8 @@ from pipelines.data.manifest import Manifest
 from pipelines.interruption import HUNG
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training.loop import export_checkpoints, fit
+from pipelines.training.build import fit
+from pipelines.training.loop import export_checkpoints
 from pipelines.training.preprocessing import PREPROCESSING
 
 

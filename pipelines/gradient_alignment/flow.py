@@ -14,7 +14,7 @@ from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.tracking.run import StageRun
 from pipelines.training.build import build_training
-from pipelines.training.loop import alone, export_checkpoints, run_with_checkpoints
+from pipelines.training.loop import TrainingLoop, export_checkpoints, lone_worker
 from pipelines.training.preprocessing import fit_preprocessing
 
 
@@ -23,9 +23,9 @@ def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
     training, rows = config.training, Smoothed(config, run.open(config, Dataset(data)))
     preprocessing = fit_preprocessing(training.preprocess_fit, rows)
     torch.set_num_threads(training.train.threads)
-    place, patience = alone(run.reporter, run.work), training.cluster.patience
     flow_training = build_training(training, rows, preprocessing)
-    summary = run_with_checkpoints(flow_training, run.work, place, patience)
+    loop = TrainingLoop(flow_training, run.work, lone_worker(run.reporter, run.work))
+    summary = loop.run(training.cluster.patience)
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)
     run.set_tags({"ebflow.verdict": summary["verdict"]})

@@ -1,8 +1,10 @@
-"""From a configuration to a flow with untrained weights, and to its training."""
+"""From a configuration to a flow, and to its training."""
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,12 +19,15 @@ from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.recipes import IMAGES
 from ebflow.tables import Columns
+from pipelines.cluster.connection import uses_ray_train
 from pipelines.config import Dsm, Model, ScoreMatching, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
+from pipelines.tracking.reporter import Reporter
 from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
+from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 from pipelines.training.rivals import ARCHITECTURES, RIVALS
 
@@ -38,6 +43,58 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 CHECK_EVERY = 5
 """Steps between probes of the anchor's drift."""
+
+
+def fit(
+    config: Training,
+    data: Path,
+    preprocessing: Path,
+    work: Path,
+    reporter: Reporter,
+    *,
+    here: bool | None = None,
+) -> dict[str, Any]:
+    """Trains; resumes from what an earlier call left in ``work``.
+
+    Arguments:
+        config: What to train.
+        data: The prepared folder.
+        preprocessing: The file of the preprocessing that was fitted to them.
+        work: Folder of the checkpoints.
+        reporter: Reports the metrics; the caller finishes it.
+        here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
+
+    Returns:
+        As :meth:`TrainingLoop.run`.
+
+    Raises:
+        BadInput: If a worker does not see the store, or what is to be read there.
+        NonFinite: If a loss or likelihood was not finite, and the training was not to be tried
+            again, or had no validation before.
+    """
+    here = not uses_ray_train(config.cluster) if here is None else here
+    if here:
+        return train(config, data, preprocessing, work, lone_worker(reporter, work))
+    from pipelines.training.launch import launch
+
+    return launch(config, data, preprocessing, work, reporter)
+
+
+def train(
+    config: Training, data: Path, preprocessing: Path, work: Path, worker: WorkerContext
+) -> dict[str, Any]:
+    """Trains a flow as one worker; other arguments and the result are those of :func:`fit`."""
+    torch.set_num_threads(config.train.threads)
+    if config.cluster.gpu:
+        torch.cuda.set_device(worker.device)
+    training = build_training(
+        config,
+        Dataset(data),
+        Preprocessing.load(preprocessing),
+        device=worker.device if config.cluster.gpu else "cpu",
+        shard=worker.shard,
+    )
+    return TrainingLoop(training, work, worker).run(config.cluster.patience)
 
 
 def build_training(

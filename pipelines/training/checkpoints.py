@@ -1,15 +1,24 @@
 """The checkpoints from which a training resumes to the bit."""
 
+import math
 import shutil
+from collections import Counter, defaultdict
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from ebflow.checkpoint import UNFIT, check, read, write
+import torch
+from torch import Tensor
+
+from ebflow.checkpoint import UNFIT, Checkpoint, check, columns_of, read, spec_of, write
 from ebflow.errors import BadInput
-from pipelines.training.flow_training import FlowTraining
+from ebflow.evaluation import Validation
+from ebflow.train import State
+from pipelines.training.flow_training import FlowTraining, complete
 
 LATEST = 2
-"""Latest checkpoints that are kept: one to resume from, one in case that is corrupt."""
+"""Latest checkpoints that stay: one to resume from, one in case that is corrupt."""
 
 
 class Checkpoints:
@@ -83,7 +92,7 @@ class Checkpoints:
 def save_training(training: FlowTraining, folder: str | Path) -> None:
     """Writes the checkpoint of a training; call it on all workers, of which the first writes."""
     with training.clock("checkpoint"):
-        checkpoint = training.pack()
+        checkpoint = pack(training)
         if training.shard[0] == 0:
             write(folder, checkpoint)
 
@@ -95,12 +104,96 @@ def resume(training: FlowTraining, folder: str | Path) -> None:
         BadInput: if it is corrupt, of other data, or does not fit this training.
     """
     saved = read(folder)
-    for name, expected in training.identity.items():
+    for name, expected in _identity(training).items():
         actual = saved.state.get("training", {}).get(name)
         if actual != expected:
             found = f"a training with {name} {actual}"
             raise BadInput(file=folder, found=found, expected=expected)
     try:
-        training.unpack(saved)
+        _unpack(training, saved)
     except UNFIT as error:
         raise BadInput(f"does not fit this training: {error!r}", file=folder) from error
+
+
+def _identity(training: FlowTraining) -> dict[str, Any]:
+    """Returns the properties that a resumed training shares with the saved one."""
+    batch, digest = training.batch_size, training.dataset.digest
+    return {"data": digest, "seed": training.seed, "batch_size": batch}
+
+
+def pack(training: FlowTraining) -> Checkpoint:
+    """Returns all that an exact resume needs; call it on all workers."""
+    optimizer = training.optimizer.state_dict()
+    groups: dict[str, dict[str, Any]] = {
+        **{f"moments {index}": values for index, values in optimizer["state"].items()},
+        **{name: part.state() for name, part in _stateful_parts(training).items()},
+        "ema": {"count": training.ema.n_averaged},
+    }
+    for name, values in (("losses", training.window), ("norms", training.norms)):
+        groups[name] = {"window": torch.stack(values)} if values else {}
+    if training.first_log_probs is not None:
+        groups["validation"] = {"first": training.first_log_probs}
+    tensors = {
+        f"{group}/{name}": torch.as_tensor(value)
+        for group, values in groups.items()
+        for name, value in values.items()
+    }
+    state = {
+        "flow": spec_of(training.flow),
+        "columns": columns_of(training.flow),
+        "training": _identity(training),
+        "progress": asdict(training.state),
+        "config": training.config,
+        "optimizer": optimizer["param_groups"],
+        "clock": training.clock.totals,
+    }
+    parts = (training.flow.state_dict(), training.averaged.state_dict(), tensors)
+    model, ema, tensors = ({k: complete(t) for k, t in part.items()} for part in parts)
+    return Checkpoint(model, state, ema, tensors)
+
+
+def _unpack(training: FlowTraining, saved: Checkpoint) -> None:
+    """Restores what ``pack`` returned; the training may change its tensors."""
+    for flow, weights in ((training.flow, saved.model), (training.averaged, saved.ema)):
+        like = flow.state_dict()
+        flow.load_state_dict({name: _sharded(t, like.get(name)) for name, t in weights.items()})
+    groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in saved.optimizer.items():
+        group, _, name = key.partition("/")
+        groups[group][name] = tensor
+    training.ema.n_averaged.copy_(groups.pop("ema")["count"])
+    training.first_log_probs = groups.pop("validation", {}).get("first")
+    training.window, training.norms = (
+        list(groups.pop(name, {}).get("window", torch.empty(0)).to(training.device))
+        for name in ("losses", "norms")
+    )
+    for name, part in _stateful_parts(training).items():
+        part.load(groups.pop(name))
+    moments = {}
+    for group, values in groups.items():  # of another training's parts, this raises
+        index = int(group.removeprefix("moments "))
+        like = training.parameters[index]
+        moments[index] = {name: _sharded(tensor, like) for name, tensor in values.items()}
+    state = saved.state
+    training.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
+    training.clock.totals = Counter(state["clock"])
+    training.logged_seconds, progress = training.seconds, state["progress"]
+    training.state = State(**{**progress, "best": Validation(**progress["best"])})
+    validated = training.retry and math.isfinite(training.state.best.nll)
+    training.best = training.state.best_step if validated else None
+
+
+def _stateful_parts(training: FlowTraining) -> dict[str, Any]:
+    """Returns the parts of a training that have tensors of their own."""
+    parts = {"anchor": training.anchor, "missing": training.filling}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _sharded(tensor: Tensor, like: Tensor | None) -> Tensor:
+    """Returns this worker's shard of a complete tensor, if ``like`` is one of the same shape."""
+    if not hasattr(like, "placements") or like.shape != tensor.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    place = like.device_mesh, like.placements
+    return distribute_tensor(tensor.to(like.device), *place, src_data_rank=None)

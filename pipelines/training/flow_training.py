@@ -1,11 +1,20 @@
-"""The training of a flow on one worker or several, which resumes from its checkpoints."""
+"""The training of a flow on one worker or several, its seconds measured.
 
-import math
+Workers have copies of the weights (DDP), or each has a shard of them (FSDP2), which is gathered
+for a step and freed after it. Of a worker's memory, the moments of the optimizer, the averaged
+weights and the gradients at rest then shrink as 1/workers; during a step the weights and their
+gradient are complete.
+
+References:
+    PyTorch FSDP: experiences on scaling fully sharded data parallel (Zhao et al., 2023),
+    arXiv:2304.11277.
+"""
+
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,16 +22,14 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ebflow.bijections.base import products
-from ebflow.checkpoint import Checkpoint, columns_of, spec_of
-from ebflow.evaluation import Validation, latent_statistics
+from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
 from ebflow.history import Event
 from ebflow.loss import LossModule, Progress
 from ebflow.tables.batches import Batch
-from ebflow.train import State, Trainer
+from ebflow.train import Trainer
 from pipelines.training.augment import Augmentation
 from pipelines.training.losses import StabilizedLoss
-from pipelines.training.sharding import full, shard_weights, sharded, unsharded, unsynchronized
 
 PACE = 10
 """Steps between two looks at the clock if they cost time: a GPU has to finish its queue of work,
@@ -102,15 +109,11 @@ class FlowTraining(Trainer):
         self.accumulate, self.augment, self.clip = accumulate, augment, clip
         self.decay, self.precision, self.split, self.config = decay, precision, split, config
         self.norms: list[Tensor] = []
-        self.share, self._latent, self._logged = 0.0, None, 0.0
+        self.share, self.logged_seconds = 0.0, 0.0
+        self._latent: Tensor | None = None
         super().__init__(flow, dataset, loss=loss, **options)
         if self.filling is not None:
             self.filling.shard = shard
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The data, the seed and the batch, which a resumed training shares with the saved one."""
-        return {"data": self.dataset.digest, "seed": self.seed, "batch_size": self.batch_size}
 
     @property
     def seconds(self) -> float:
@@ -137,8 +140,8 @@ class FlowTraining(Trainer):
             return module
         if not self.split:
             return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
-        shard_weights(self.ema)
-        return shard_weights(module)
+        _shard_weights(self.ema)
+        return _shard_weights(module)
 
     def batches(self) -> Iterator[Batch]:
         """Yields this worker's parts of random batches, from the present step on."""
@@ -154,7 +157,7 @@ class FlowTraining(Trainer):
         """Samples missing entries of training rows, if it is time."""
         self.between()
         if self.filling is not None and self.filling.due(self.step):
-            with self.clock("data"), unsharded(self.ema):
+            with self.clock("data"), _gathered(self.ema):
                 super().fill()
 
     def train_step(self, batch: Batch) -> None:
@@ -171,14 +174,12 @@ class FlowTraining(Trainer):
         self.share = min(self.progress, 1.0)
         rows = len(batch.x)
         size = -(-rows // self.accumulate)
-        parts = [slice(first, first + size) for first in range(0, rows, size)]
-        with unsynchronized(self.module):
-            losses = [self._backward(batch, part) for part in parts[:-1]]
-        losses.append(self._backward(batch, parts[-1]))
+        starts = range(0, rows, size)
+        loss = sum(self._backward(batch, slice(start, start + size)) for start in starts)
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.clip).detach()
-            self.norms.append(full({"norm": norm})["norm"])
-        return sum(losses)
+            self.norms.append(complete(norm))
+        return loss
 
     def _backward(self, batch: Batch, rows: slice) -> Tensor:
         """Adds the gradient of some rows of a batch; returns their share of the mean loss.
@@ -213,7 +214,7 @@ class FlowTraining(Trainer):
 
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and statistics of the latents."""
-        with self.clock("validate"), unsharded(self.ema):
+        with self.clock("validate"), _gathered(self.ema):
             return super().validate()
 
     def log(self) -> Event:
@@ -222,7 +223,7 @@ class FlowTraining(Trainer):
             self.window = list(_mean_over_workers(torch.stack(self.window)))
             count = len(self.window)
             event = super().log()
-            seconds, self._logged = self.seconds - self._logged, self.seconds
+            seconds, self.logged_seconds = self.seconds - self.logged_seconds, self.seconds
             speed = {
                 "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
                 "time/step_ms": 1e3 * seconds / count,
@@ -242,62 +243,6 @@ class FlowTraining(Trainer):
             metrics["anchor/drift"] = self.anchor.drift
         return metrics
 
-    # Saving and resuming
-
-    def pack(self) -> Checkpoint:
-        """Returns all that an exact resume needs; call it on all workers."""
-        optimizer = self.optimizer.state_dict()
-        tensors = {
-            f"optimizer.{index}.{name}": torch.as_tensor(value)
-            for index, values in optimizer["state"].items()
-            for name, value in values.items()
-        }
-        for prefix, part in self._parts_with_state.items():
-            tensors |= {f"{prefix}{name}": tensor for name, tensor in part.state().items()}
-        tensors["ema.count"] = self.ema.n_averaged
-        if self.first_log_probs is not None:
-            tensors["validation.first"] = self.first_log_probs
-        for name, window in (("losses", self.window), ("norms", self.norms)):
-            tensors |= {f"window.{name}": torch.stack(window)} if window else {}
-        state = {
-            "flow": spec_of(self.flow),
-            "columns": columns_of(self.flow),
-            "training": self.identity,
-            "progress": asdict(self.state),
-            "config": self.config,
-            "optimizer": optimizer["param_groups"],
-            "clock": self.clock.totals,
-        }
-        parts = (self.flow.state_dict(), self.averaged.state_dict(), tensors)
-        model, ema, tensors = map(full, parts)
-        return Checkpoint(model, state, ema, tensors)
-
-    def unpack(self, saved: Checkpoint) -> None:
-        """Restores what ``pack`` returned; the training may change its tensors."""
-        for flow, weights in ((self.flow, saved.model), (self.averaged, saved.ema)):
-            like = flow.state_dict()
-            flow.load_state_dict({name: sharded(t, like.get(name)) for name, t in weights.items()})
-        tensors, state = dict(saved.optimizer), saved.state
-        self.ema.n_averaged.copy_(tensors.pop("ema.count"))
-        self.first_log_probs = tensors.pop("validation.first", None)
-        self.window, self.norms = (
-            list(tensors.pop(f"window.{name}", torch.empty(0)).to(self.device))
-            for name in ("losses", "norms")
-        )
-        for prefix, part in self._parts_with_state.items():
-            names = [name for name in tensors if name.startswith(prefix)]
-            part.load({name.removeprefix(prefix): tensors.pop(name) for name in names})
-        moments: dict[int, dict[str, Tensor]] = defaultdict(dict)
-        for key, tensor in tensors.items():
-            _, index, name = key.split(".", 2)
-            moments[int(index)][name] = sharded(tensor, self.parameters[int(index)])
-        self.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
-        self.clock.totals = Counter(state["clock"])
-        self._logged, progress = self.seconds, state["progress"]
-        self.state = State(**{**progress, "best": Validation(**progress["best"])})
-        validated = self.retry and math.isfinite(self.state.best.nll)
-        self.best = self.state.best_step if validated else None
-
     def snapshot(self) -> int:
         """Returns the step: a training that becomes non-finite returns to its checkpoint."""
         return self.step
@@ -307,13 +252,36 @@ class FlowTraining(Trainer):
         clock = self.clock.totals
         self.reload(step)
         self.clock.totals = clock
-        self._logged = self.seconds
+        self.logged_seconds = self.seconds
 
-    @property
-    def _parts_with_state(self) -> dict[str, Any]:
-        """Parts that have tensors of their own, by the prefix of their names."""
-        parts = {"anchor.": self.anchor, "missing.": self.filling}
-        return {prefix: part for prefix, part in parts.items() if part is not None}
+
+def complete(tensor: Tensor) -> Tensor:
+    """Returns a tensor, gathered if it is sharded; call it on all workers."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _shard_weights(module: nn.Module) -> nn.Module:
+    """Shards a module's parameters among all workers, in place; returns it."""
+    # These imports take as long as torch's.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    device = next(module.parameters()).device.type
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    return fully_shard(module, mesh=mesh)
+
+
+@contextmanager
+def _gathered(module: nn.Module) -> Iterator[None]:
+    """Gathers the weights of a sharded module for a block; call it on all workers."""
+    sharded = hasattr(module, "unshard")
+    if sharded:
+        module.unshard()
+    try:
+        yield
+    finally:
+        if sharded:
+            module.reshard()
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

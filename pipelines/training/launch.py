@@ -3,18 +3,17 @@
 import math
 import os
 import sys
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import ray
 import ray.train
 import ray.train.torch
 import torch.distributed
-from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.backend import BackendConfig
+from ray.train.collective import broadcast_from_rank_zero
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -25,7 +24,8 @@ from pipelines.errors import in_one_line
 from pipelines.interruption import hung
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.loop import WorkerContext, train
+from pipelines.training.build import train
+from pipelines.training.loop import WorkerContext
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -43,20 +43,18 @@ def launch(
 ) -> dict[str, Any]:
     """Trains by Ray Train, in processes of its own.
 
-    Arguments and result are those of :func:`pipelines.training.loop.fit`. Ray Train's controller,
+    Arguments and result are those of :func:`pipelines.training.build.fit`. Ray Train's controller,
     which is on this node, calls the reporter.
     """
     # Ray restarts a worker that does not answer for so long.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
     paths = {"data": str(data), "preprocessing": str(preprocessing), "work": str(work)}
-    rendezvous = FileRendezvous(init_method=f"file://{work}/meeting")
+    settings = config.model_dump(mode="json")
     trainer = ray.train.torch.TorchTrainer(
         worker,
-        train_loop_config={
-            "config": config.model_dump(mode="json"), "store": store.identity(), **paths,
-        },
-        torch_config=rendezvous if embedded() else None,
+        train_loop_config={"config": settings, "store": store.identity(), **paths},
+        torch_config=BackendConfig() if embedded() else None,
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -67,7 +65,7 @@ def launch(
             callbacks=[Reports(work, reporter)],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
-    )  # fmt: skip
+    )
     result = trainer.fit().return_value
     if "error" in result:
         raise result["error"]
@@ -93,18 +91,20 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         BadInput: One of several may be alone in what it sees of store and data. The others wait
             for it, until Ray ends them all because it failed.
     """
-    place, work = launched(), Path(job["work"])
+    context, work = launched(), Path(job["work"])
     try:
         if not embedded():
             store.require_same_store(job["store"])
+        elif context.shard[1] > 1:
+            _meet(work, *context.shard)
         data, preprocessing = (
             store.ensure_local(Path(job[name])) for name in ("data", "preprocessing")
         )
-        return train(Training.model_validate(job["config"]), data, preprocessing, work, place)
+        return train(Training.model_validate(job["config"]), data, preprocessing, work, context)
     except NonFinite as error:  # alike on all
         return {"error": error}
     except BadInput as error:
-        if place.shard[1] > 1:
+        if context.shard[1] > 1:
             raise
         return {"error": error}
     finally:
@@ -115,12 +115,19 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
 def launched() -> WorkerContext:
     """Returns the place of a worker that Ray Train launched, which waits for all to report."""
     context = ray.train.get_context()
-    return WorkerContext(
-        _report,
-        (context.get_world_rank(), context.get_world_size()),
-        context.get_local_rank(),
-        ray.train.torch.get_device(),
-    )
+    shard = (context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    return WorkerContext(_report, shard, context.get_local_rank(), device)
+
+
+def _meet(work: Path, rank: int, world: int) -> None:
+    """Lets workers on one machine meet by a file, and talk over loopback.
+
+    The TCP store that Ray Train would start listens on every interface.
+    """
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
+    meeting = f"file://{work}/meeting-{broadcast_from_rank_zero(uuid4().hex)}"
+    torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)
 
 
 def _report(rows: Sequence[Row], keep: bool) -> None:
@@ -155,30 +162,3 @@ class Reports(ray.train.UserCallback):
     ) -> None:
         """Reports the rows of the first worker; all report alike."""
         self.reporter.log(metrics[0]["rows"], keep=metrics[0]["keep"])
-
-
-class FileRendezvous(TorchConfig):
-    """Lets workers on one machine meet by a file, and talk over loopback.
-
-    The TCP store of torch would listen on every interface. ``init_method`` is the URL of the file.
-    """
-
-    @property
-    def backend_cls(self) -> type[Backend]:
-        """Ray Train's hook at the start of workers."""
-        return _FileBackend
-
-
-class _FileBackend(Backend):
-    share_cuda_visible_devices = True
-
-    def on_start(self, worker_group: Any, backend_config: FileRendezvous) -> None:  # noqa: ANN401
-        world = len(worker_group)
-        meeting = f"{backend_config.init_method}-{uuid.uuid4().hex}"
-        ranks = range(world if world > 1 else 0)
-        ray.get([worker_group.execute_single_async(k, _join, meeting, k, world) for k in ranks])
-
-
-def _join(meeting: str, rank: int, world: int) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
-    torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)

@@ -1,10 +1,9 @@
-"""The loop around a training: checkpoints, reports, a watchdog; here or in Ray's workers."""
+"""The loop around a training: checkpoints, reports and a watchdog, in any process."""
 
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,10 @@ import torch.distributed
 
 from ebflow.checkpoint import check
 from ebflow.history import Event
-from ebflow.preprocessing import Preprocessing
 from pipelines import metrics_log, store
-from pipelines.cluster.connection import uses_ray_train
-from pipelines.config import Training
-from pipelines.data.dataset import Dataset
 from pipelines.interruption import defer_sigint, hung, watchdog
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
-from pipelines.training.build import build_training
 from pipelines.training.checkpoints import Checkpoints, resume
 from pipelines.training.flow_training import FlowTraining
 
@@ -49,124 +43,64 @@ class WorkerContext:
     device: torch.device = torch.device("cuda", 0)
 
 
-def alone(reporter: Reporter, work: Path) -> WorkerContext:
+def lone_worker(reporter: Reporter, work: Path) -> WorkerContext:
     """Returns the place of a worker in the process of its stage; reports if it hung before."""
     if stacks := hung(work, 0):
         reporter.fail(f"worker 0: {stacks}")
     return WorkerContext(lambda rows, keep: reporter.log(rows, keep=keep))
 
 
-def fit(
-    config: Training,
-    data: Path,
-    preprocessing: Path,
-    work: Path,
-    reporter: Reporter,
-    *,
-    here: bool | None = None,
-) -> dict[str, Any]:
-    """Trains; resumes from what an earlier call left in ``work``.
+class TrainingLoop:
+    """Runs a training that reports what it yields, and resumes from its checkpoints.
 
-    Arguments:
-        config: What to train.
-        data: The prepared folder.
-        preprocessing: The file of the preprocessing that was fitted to them.
-        work: Folder of the checkpoints.
-        reporter: Reports the metrics; the caller finishes it.
-        here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
-
-    Returns:
-        As :func:`run_with_checkpoints`.
-
-    Raises:
-        BadInput: If a worker does not see the store, or what is to be read there.
-        NonFinite: If a loss or likelihood was not finite, and the training was not to be tried
-            again, or had no validation before.
-    """
-    here = not uses_ray_train(config.cluster) if here is None else here
-    if here:
-        return train(config, data, preprocessing, work, alone(reporter, work))
-    from pipelines.training.launch import launch
-
-    return launch(config, data, preprocessing, work, reporter)
-
-
-def train(
-    config: Training, data: Path, preprocessing: Path, work: Path, place: WorkerContext
-) -> dict[str, Any]:
-    """Trains a flow as one worker; arguments and result are those of :func:`fit`."""
-    torch.set_num_threads(config.train.threads)
-    if config.cluster.gpu:
-        torch.cuda.set_device(place.device)
-    training = build_training(
-        config,
-        Dataset(data),
-        Preprocessing.load(preprocessing),
-        device=place.device if config.cluster.gpu else "cpu",
-        shard=place.shard,
-    )
-    return run_with_checkpoints(training, work, place, config.cluster.patience)
-
-
-def run_with_checkpoints(
-    training: FlowTraining, work: Path, place: WorkerContext, patience: float
-) -> dict[str, Any]:
-    """Trains, from the last sound checkpoint on if there is one.
-
-    A lone worker that is interrupted saves a checkpoint first.
+    It saves seldom enough to cost little. All ranks report alike, in Ray Train and so to each
+    other. What led to a checkpoint is reported before the checkpoint is there.
 
     Arguments:
         training: The training.
         work: Folder of the checkpoints.
-        place: The worker's place among the others.
-        patience: Seconds without an event after which the process is ended.
-
-    Returns:
-        As :meth:`Recorder.finish`, and ``began``, the time at which its loop started.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with watchdog(work, place.shard[0], patience) as feed:
-            recorder = Recorder(training, work, place)
-            recorder.resume()
-            began = time.time()
-            with defer_sigint() as interrupted:
-                if recorder.lone:
-                    training.between = partial(_heed, interrupted, recorder)
-                for event in training.run():
-                    recorder.take(event)
-                    feed()
-                return {"began": began, **recorder.finish()}
-    finally:
-        if place.local_rank == 0:
-            store.evict(work / CHECKPOINTS)
-
-
-def _heed(interrupted: Callable[[], bool], recorder: "Recorder") -> None:
-    if interrupted():
-        recorder.save()
-        raise KeyboardInterrupt
-
-
-class Recorder:
-    """Reports what a training yields, and saves it, seldom enough to cost little.
-
-    All ranks report alike, in Ray Train and so to each other. What led to a checkpoint is reported
-    before the checkpoint is there.
-
-    Arguments:
-        training: The training.
-        work: Folder of the checkpoints.
-        place: The worker's place among the others.
+        worker: The worker's place among the others.
     """
 
-    def __init__(self, training: FlowTraining, work: Path, place: WorkerContext) -> None:
-        self.training, self.place = training, place
+    def __init__(self, training: FlowTraining, work: Path, worker: WorkerContext) -> None:
+        self.training, self.work, self.worker = training, work, worker
         training.reload = self._reload
         self.lone = training.shard[1] == 1  # waits for nobody when it reports
         self.checkpoints = Checkpoints(work / CHECKPOINTS)
         self.rows: list[Row] = []
         self.reported = self.saved = time.monotonic()
+
+    def run(self, patience: float) -> dict[str, Any]:
+        """Trains, from the last sound checkpoint on if there is one.
+
+        A lone worker that is interrupted saves a checkpoint first.
+
+        Arguments:
+            patience: Seconds without an event after which the process is ended.
+
+        Returns:
+            As :meth:`finish`, and ``began``, the time at which the loop started.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            with watchdog(self.work, self.training.shard[0], patience) as feed:
+                self.resume()
+                began = time.time()
+                with defer_sigint() as interrupted:
+                    if self.lone:
+                        self.training.between = lambda: self._stop_if(interrupted())
+                    for event in self.training.run():
+                        self.take(event)
+                        feed()
+                    return {"began": began, **self.finish()}
+        finally:
+            if self.worker.local_rank == 0:
+                store.evict(self.checkpoints.folder)
+
+    def _stop_if(self, interrupted: bool) -> None:
+        if interrupted:
+            self.save()
+            raise KeyboardInterrupt
 
     def resume(self) -> None:
         """Restores the newest sound checkpoint, which rank 0 names for all."""
@@ -224,13 +158,13 @@ class Recorder:
 
     def _download(self) -> None:
         """Copies the checkpoints from the bucket to every node, if there is one."""
-        if self.place.local_rank == 0:
+        if self.worker.local_rank == 0:
             store.download(self.checkpoints.folder)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
 
     def _report(self, *, keep: bool) -> None:
-        self.place.report(self.rows, keep)
+        self.worker.report(self.rows, keep)
         self.rows, self.reported = [], time.monotonic()
 
     def _late(self, since: float, seconds: float) -> bool:

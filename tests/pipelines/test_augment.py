@@ -7,7 +7,7 @@ from scipy.stats import chi2, kstest
 
 from ebflow.randomness import RowGenerator
 from ebflow.randomness import generator as derive
-from pipelines.training.augment import AUGMENTATIONS, FlipAndShift, augmentation, noised
+from pipelines.training.augment import augmentation, flip_and_shift
 
 from ..library.bijections.cases import seeded
 
@@ -31,7 +31,7 @@ def moved(pixels, flip, down, right):
 def test_cifar10_is_a_flip_and_whole_shifts():
     """Every one of the 18 outcomes, as often as the official chain; false alarms: 1e-4."""
     pixels, n = image(), 5_000
-    found = AUGMENTATIONS["cifar10"](SHAPE)(pixels.flatten().expand(n, -1), derive(0))
+    found = augmentation("cifar10", 0.0, SHAPE)(pixels.flatten().expand(n, -1), derive(0))
     none, one = 1 / 2.88, 0.94 / 2.88
     statistic = total = 0
     for flip in (False, True):
@@ -48,7 +48,7 @@ def test_cifar10_is_a_flip_and_whole_shifts():
 @pytest.mark.parametrize("shape", [(5, 4), (1, 5, 4), (3, 5, 4)])
 def test_flip_alone(shape):
     x = torch.stack([image(shape).flatten()] * 100)
-    found = FlipAndShift(shape)(x, derive(0))
+    found = flip_and_shift(shape)(x, derive(0))
     mirrored = x.view(100, *shape).flip(-1).flatten(1)
     flipped = (found == mirrored).all(1)
     assert ((found == x).all(1) != flipped).all()
@@ -58,7 +58,7 @@ def test_flip_alone(shape):
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_levels_are_kept(levels):
     x = torch.randint(0, levels, (50, 64), dtype=torch.uint8, generator=seeded())
-    found = AUGMENTATIONS["cifar10"]((8, 8))(x, derive(0))
+    found = augmentation("cifar10", 0.0, (8, 8))(x, derive(0))
     assert found.dtype == torch.uint8 and found.shape == x.shape
     assert int(found.max()) <= levels - 1
 
@@ -66,7 +66,7 @@ def test_levels_are_kept(levels):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 def test_same_generator_same_rows_and_input_is_left_alone(dtype):
     x = torch.stack([image().flatten()] * 20).to(dtype)
-    before, augment = x.clone(), AUGMENTATIONS["cifar10"](SHAPE)
+    before, augment = x.clone(), augmentation("cifar10", 0.0, SHAPE)
     one, other, third = (augment(x, derive(s)) for s in (0, 0, 1))
     assert torch.equal(one, other) and not torch.equal(one, third)
     assert torch.equal(x, before) and one.dtype == dtype
@@ -74,7 +74,7 @@ def test_same_generator_same_rows_and_input_is_left_alone(dtype):
 
 def test_shards_change_rows_as_one_worker_does():
     x = torch.randint(0, 256, (24, 144), dtype=torch.uint8, generator=seeded())
-    augment = AUGMENTATIONS["cifar10"](SHAPE)
+    augment = augmentation("cifar10", 0.0, SHAPE)
     parts = [augment(x[k : k + 8], RowGenerator(0, first=k)) for k in (0, 8, 16)]
     assert torch.equal(torch.cat(parts), augment(x, RowGenerator(0)))
 
@@ -83,22 +83,25 @@ def test_shards_change_rows_as_one_worker_does():
 def test_noise_is_normal_and_fresh(dtype):
     """Kolmogorov-Smirnov over 20,000 numbers; false alarms: 1e-4."""
     x = torch.linspace(-3, 900, 20_000, dtype=dtype).view(200, 100)
-    before, found = x.clone(), noised(0.5)(x, derive(0))
+    before, found = x.clone(), augmentation("none", 0.5, SHAPE)(x, derive(0))
     assert torch.equal(x, before) and found.dtype == dtype
     assert kstest(((found - x) / 0.5).flatten().double().numpy(), "norm").pvalue > 1e-4
-    assert torch.equal(found, noised(0.5)(x, derive(0)))
-    assert not torch.equal(found, noised(0.5)(x, derive(1)))
+    assert torch.equal(found, augmentation("none", 0.5, SHAPE)(x, derive(0)))
+    assert not torch.equal(found, augmentation("none", 0.5, SHAPE)(x, derive(1)))
 
 
 def test_shards_get_the_noise_of_one_worker():
     x = torch.randn(24, 5, generator=seeded())
-    parts = [noised(1.0)(x[k : k + 8], RowGenerator(0, first=k)) for k in (0, 8, 16)]
-    assert torch.equal(torch.cat(parts), noised(1.0)(x, RowGenerator(0)))
+    parts = [
+        augmentation("none", 1.0, SHAPE)(x[k : k + 8], RowGenerator(0, first=k))
+        for k in (0, 8, 16)
+    ]
+    assert torch.equal(torch.cat(parts), augmentation("none", 1.0, SHAPE)(x, RowGenerator(0)))
 
 
 def test_images_are_moved_and_then_noised():
     x, generator = torch.rand(9, 144, generator=seeded()), derive(3)
-    moves, noise = AUGMENTATIONS["cifar10"](SHAPE), noised(0.1)
+    moves, noise = augmentation("cifar10", 0.0, SHAPE), augmentation("none", 0.1, SHAPE)
     expected = noise(moves(x, generator), generator)
     assert torch.equal(augmentation("cifar10", 0.1, SHAPE)(x, derive(3)), expected)
     assert augmentation("none", 0.0, SHAPE) is None

@@ -149,7 +149,7 @@ def test_the_stages_are_found():
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),
         ("tuning.search", "tuning.space"),
-        ("tuning.search", "pipelines.training.loop"),
+        ("tuning.search", "pipelines.training.build"),
         ("tuning.report", "tuning.trials"),
     ],
 )

@@ -39,10 +39,10 @@ from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
 from pipelines.training import launch, loop
-from pipelines.training.build import _loss
+from pipelines.training.build import _loss, fit
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.launch import Reports
-from pipelines.training.loop import Recorder, WorkerContext, alone
+from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.preprocessing import baseline, fit_preprocessing
 from tests.pipelines.trainers import build
 
@@ -63,12 +63,12 @@ def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
     pq.write_table(table, tmp_path / "far.parquet")
     prepare(tmp_path / "far.parquet", tmp_path / "data")
     data = Dataset(tmp_path / "data")
-    for fit in (
+    for fitting in (
         lambda: fit_preprocessing(Training().preprocess_fit, data),
         lambda: baseline(data, PreprocessConfig()),
     ):
         with pytest.raises(BadInput, match="--train.dtype, column 'far': found float.., which"):
-            fit()
+            fitting()
 
 
 def finished(config, dataset):
@@ -221,7 +221,7 @@ def rows_of(work):
 
 def lone(work, listener=lambda rows: None):
     """Returns the place of a lone worker whose rows go to a file, and to a listener."""
-    return alone(Reporter(work / metrics_log.FILE, listener=listener), work)
+    return lone_worker(Reporter(work / metrics_log.FILE, listener=listener), work)
 
 
 def driven(dataset, shard, work, *broken, train=SHORT, place=None):
@@ -230,7 +230,7 @@ def driven(dataset, shard, work, *broken, train=SHORT, place=None):
     The weights break at some steps, of the first try and of the second.
     """
     trainer = build(Training(train=train), dataset, shard=shard)
-    recorder = Recorder(trainer, work, place or lone(work))
+    recorder = TrainingLoop(trainer, work, place or lone(work))
     spoilt(trainer, broken)
     events = []
     for event in trainer.run():
@@ -286,13 +286,13 @@ def test_one_without_a_retry_is_an_error(dataset, tmp_path):
 def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypatch):
     """The checkpoint that it goes on from is not the best one."""
     config = Training(train=SHORT.model_copy(update={"lr": 0.5}))
-    recorder = Recorder(build(config, dataset), tmp_path, lone(tmp_path))
+    recorder = TrainingLoop(build(config, dataset), tmp_path, lone(tmp_path))
     for event in recorder.training.run():
         recorder.take(event)
         if recorder.training.step == 9:
             recorder.save()
             break
-    again = Recorder(build(config, dataset), tmp_path, lone(tmp_path))
+    again = TrainingLoop(build(config, dataset), tmp_path, lone(tmp_path))
     again.resume()
     assert again.training.step == 9 and again.training.best == again.training.state.best_step == 0
     (row,) = again.rows
@@ -319,10 +319,10 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         made = interrupting(build(config, dataset), step)
-        loop.run_with_checkpoints(made, work, lone(work), 600.0)
+        TrainingLoop(made, work, lone(work)).run(600.0)
     checkpoints = Checkpoints(work / loop.CHECKPOINTS)
     assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
-    loop.run_with_checkpoints(build(config, dataset), work, lone(work), 600.0)
+    TrainingLoop(build(config, dataset), work, lone(work)).run(600.0)
     whole, events = finished(config, dataset)
     last = load(checkpoints.path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
@@ -351,9 +351,7 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     preprocessing = tmp_path / "preprocessing.safetensors"
     fit_preprocessing(config.preprocess_fit, dataset).save(preprocessing)
     (work / "stacks-0.txt").write_text("in train_step")
-    result = loop.fit(
-        config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE)
-    )
+    result = fit(config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE))
     assert not ray.is_initialized()
     assert result["verdict"] == "ended after 12 steps"
     failure, *others = rows_of(work)
@@ -363,9 +361,7 @@ def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
     last = load(Checkpoints(work / loop.CHECKPOINTS).path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):
         assert torch.equal(one, two)
-    again = loop.fit(
-        config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE)
-    )
+    again = fit(config, dataset.folder, preprocessing, work, Reporter(work / metrics_log.FILE))
     assert again["steps"] == 12
     rows = rows_of(work)
     assert [row["kind"] for row in rows[len(others) + 1 :]] == [metrics_log.RESTARTED]
@@ -385,7 +381,7 @@ def test_a_training_ends_while_mlflow_is_away(dataset, home, tmp_path):
     config, preprocessing = Training(train=SHORT), tmp_path / "preprocessing.safetensors"
     fit_preprocessing(config.preprocess_fit, dataset).save(preprocessing)
     reporter = Reporter(tmp_path / metrics_log.FILE, Away())
-    loop.fit(config, dataset.folder, preprocessing, tmp_path, reporter, here=True)
+    fit(config, dataset.folder, preprocessing, tmp_path, reporter, here=True)
     with pytest.raises(MlflowException, match="away"):
         reporter.finish()
 
@@ -439,7 +435,7 @@ def test_between_reports_rows_gather(tmp_path):
     trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
     reported = []
     place = WorkerContext(lambda rows, keep: reported.append(rows))
-    recorder = Recorder(trainer, tmp_path, place)
+    recorder = TrainingLoop(trainer, tmp_path, place)
     for step in range(5):
         recorder.take(Event("log", step, {"train/loss": 1.0}))
     assert not reported and len(recorder.rows) == 5
@@ -459,6 +455,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
     monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(launch, "embedded", lambda: True)
+    monkeypatch.setattr(launch, "_meet", lambda work, rank, world: None)
     job = dict.fromkeys(("data", "preprocessing"), str(tmp_path)) | {
         "work": str(tmp_path / "work")
     }

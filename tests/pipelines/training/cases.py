@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from pipelines.training.checkpoints import pack
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import StabilizedLoss
 from tests.library import training
@@ -19,7 +20,7 @@ def trainer(dataset, objective="dsm", **options):
 
 def states(trained):
     """Returns all tensors of a training, by name, and the rest of its state."""
-    checkpoint = trained.pack()
+    checkpoint = pack(trained)
     parts = ("model", "ema", "optimizer")
     tensors = {f"{p}.{k}": t for p in parts for k, t in getattr(checkpoint, p).items()}
     state = {k: v for k, v in checkpoint.state.items() if k != "clock"}

@@ -14,7 +14,7 @@ from ebflow.loss import constant, cosine
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
-from pipelines.training.augment import FlipAndShift
+from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import epochs, geometric
@@ -57,7 +57,7 @@ def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
     same(same_rows, plain)
     assert [entry[:2] for entry in seen] == [(torch.uint8, (64, 64))] * 12
     assert len({entry[2] for entry in seen}) == 12
-    flipped = trainer(digits, augment=FlipAndShift((8, 8)))
+    flipped = trainer(digits, augment=flip_and_shift((8, 8)))
     assert losses(flipped) != losses(plain)
 
 
@@ -191,7 +191,7 @@ def test_only_a_step_is_of_lower_precision(digits):
 TRAININGS = {
     **{name: dict(objective=name) for name in ("dsm", "ssm", "sml", "ml")},
     "anchored": dict(objective="ssm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
-    "augmented": dict(objective="dsm", augment=FlipAndShift((8, 8), reach=1.0)),
+    "augmented": dict(objective="dsm", augment=flip_and_shift((8, 8), reach=1.0)),
     "clipped": dict(objective="dsm", clip=0.1),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }

@@ -8,7 +8,7 @@ import torch
 from ebflow.checkpoint import read, write
 from ebflow.errors import BadInput
 from ebflow.loss import cosine, warmed
-from pipelines.training.augment import FlipAndShift
+from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.losses import geometric
 
@@ -52,7 +52,7 @@ TRAININGS = {
     "coupling": dict(
         net=dict(architecture="coupling", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
     ),
-    "augmented": dict(augment=FlipAndShift((8, 8), reach=1.0)),
+    "augmented": dict(augment=flip_and_shift((8, 8), reach=1.0)),
     "before a logit": dict(match_after=False, chain=dict(normalize="none", margin=1e-2)),
     "single precision": dict(net=dict(dtype=torch.float32)),
 }

@@ -14,10 +14,10 @@ from ebflow.checkpoint import load
 from ebflow.errors import NonFinite
 from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
-from pipelines.training.augment import FlipAndShift
+from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
-from pipelines.training.loop import Recorder, WorkerContext
-from pipelines.training.sharding import full
+from pipelines.training.flow_training import complete
+from pipelines.training.loop import TrainingLoop, WorkerContext
 
 from .cases import same, trainer
 
@@ -38,7 +38,7 @@ TRAININGS = {
         objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
     ),
     "augmented, in unequal parts": dict(
-        objective="dsm", augment=FlipAndShift((8, 8), reach=1.0), accumulate=5
+        objective="dsm", augment=flip_and_shift((8, 8), reach=1.0), accumulate=5
     ),
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
@@ -50,11 +50,11 @@ def measured(dataset, name, shard, split=False):
     """Returns the losses, the NLLs and the weights of one training."""
     training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, split=split)
     rows = [(event.kind, event.metrics) for event in training.run()]
-    weights = full({str(k): p for k, p in enumerate(training.parameters)})
+    weights = [complete(p) for p in training.parameters]
     return {
         "loss": [m["train/loss"] for kind, m in rows if kind == "log"],
         "nll": [m["val/nll"] for kind, m in rows if kind == "validate"],
-        "weights": torch.cat([t.detach().flatten() for t in weights.values()]).tolist(),
+        "weights": torch.cat([t.detach().flatten() for t in weights]).tolist(),
     }
 
 
@@ -80,7 +80,8 @@ def returned(dataset, folder, shard):
     """Returns to which steps a training goes back whose loss breaks on rank 1 alone."""
     training = trainer(dataset, log_every=1, shard=shard)
     place = WorkerContext(lambda rows, keep: None, shard, local_rank=shard[0])
-    recorder, plain, back = Recorder(training, Path(folder) / "work", place), training.backward, []
+    loop = TrainingLoop(training, Path(folder) / "work", place)
+    plain, back = training.backward, []
 
     def backward(batch):
         broken = training.step == 8 and training.state.relief == 1 and shard[0] == 1
@@ -88,7 +89,7 @@ def returned(dataset, folder, shard):
 
     training.backward = backward
     for event in training.run():
-        recorder.take(event)
+        loop.take(event)
         back += [event.step] if event.kind == "resume" else []
     return {"back": back, "steps": training.step, "best": training.state.best_step}
 
