@@ -6,8 +6,7 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from pipelines.cli.options import RecipeOptions, Typed, typed
-from pipelines.cli.run import CarryOut, from_recipe, start
+from pipelines.cli.run import RecipeOptions, Request, Typed, from_recipe, typed
 from pipelines.config import recipes
 from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
@@ -48,12 +47,11 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
     return replace(options, recipe=recipe), config
 
 
-def density(words: Sequence[str], carry_out: CarryOut | None = None) -> int:
-    """Searches options of the density pipeline."""
+def density(words: Sequence[str]) -> Request:
+    """Returns the search that the words ask for."""
     options, config = parse_tune(words)
     from tuning.graph import TUNE
 
-    words = ("tune", "density", *words)
     line = f"recipe {options.recipe} (--recipe chooses another); {config.search.trials} trials"
-    start(TUNE, config, options, words, line, carry_out, options.recipe)
-    return 0
+    words = ("tune", "density", *words)
+    return Request.of(TUNE, config, options, words, line, options.recipe)

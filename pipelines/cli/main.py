@@ -6,16 +6,19 @@ A command's module is imported when the command is called, because some import t
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
 from inspect import signature
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from ebflow.errors import BadInput, printable
 from pipelines.cluster import environment
 from pipelines.errors import StageFailed
 from pipelines.interruption import interruptible
+
+if TYPE_CHECKING:
+    from pipelines.cli.run import Request
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -33,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "pipelines.sample_complexity.graph:SAMPLE_COMPLEXITY",
         "study: how many samples does a score need?",
     ),
-    "submit": ("pipelines.cli.submit:run", "run a pipeline as a job of a Ray cluster"),
+    "submit": ("pipelines.cli.submit:submit", "run a pipeline as a job of a Ray cluster"),
     "tune density": ("tuning.command:density", "search settings of the density pipeline"),
     "score": ("pipelines.inference.rows:score", "log-densities of rows, and their ranks"),
     "sample": ("pipelines.inference.sampling:sample", "sample rows from a trained flow"),
@@ -45,7 +48,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
     "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
-"""The function of each command, or the pipeline of a study, as ``module:name``; a line of help."""
+"""The function of each command, or the pipeline of a study, as ``module:name``; a line of help.
+
+A function with a parameter ``words`` parses these itself; tyro parses the options of the others.
+Functions of commands that start with a word of ``RUNS`` return a :class:`Request`.
+"""
+
+RUNS = ("run ", "tune ")
+HELP = {"-h", "--help", "help"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,8 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     environment.prepare(embed=words[:1] != ["submit"])
     try:
         with interruptible():
-            name = _name(words)
-            code = command(name)(words[len(name.split()) :]) if name else usage(words)
+            code = _run(words)
             sys.stdout.flush()
             return code
     except SystemExit as stop:  # tyro has printed help or an error
@@ -86,35 +95,41 @@ def _stop(code: int, line: str) -> int:
     return code
 
 
-def _name(words: list[str]) -> str:
-    """Returns the name of the command at the start of the words; empty if they ask for help."""
-    for name in (" ".join(words[:2]), words[0] if words else ""):
-        if name in COMMANDS:
-            return name
-    if not words or {"-h", "--help", "help"} & set(words):
-        return ""
-    expected = f"one of {', '.join(COMMANDS)}"
-    raise BadInput(found=f"command {' '.join(words[:2])!r}", expected=expected)
+def _run(words: list[str]) -> int:
+    """Runs the command that the words start with; returns its exit code."""
+    name = next((n for n in (" ".join(words[:2]), *words[:1]) if n in COMMANDS), None)
+    if name is None:
+        return _usage(words)
+    rest = words[len(name.split()) :]
+    if name.startswith(RUNS):
+        from pipelines.cli.run import execute
 
-
-def command(name: str) -> Callable[..., int]:
-    """Returns the function that runs a command's words.
-
-    Commands without a parameter ``words`` are functions of their options, which tyro parses.
-    """
+        execute(request(name, rest))
+        return 0
     function = resolve_name(COMMANDS[name][0])
-    if not callable(function):
-        return partial(resolve_name("pipelines.cli.run:study"), pipeline=function)
     if "words" in signature(function).parameters:
-        return function
+        return function(rest)
     import tyro
 
-    return lambda words: tyro.cli(function, prog=f"ebflow {name}", args=words) or 0
+    return tyro.cli(function, prog=f"ebflow {name}", args=rest) or 0
 
 
-def usage(words: Sequence[str]) -> int:
-    """Prints all commands, or those that start with the first word."""
-    group = [name for name in COMMANDS if words and name.split()[0] == words[0]]
+def request(name: str, words: Sequence[str]) -> "Request":
+    """Returns the run that the words of a command ask for; writes nothing."""
+    target = resolve_name(COMMANDS[name][0])
+    if callable(target):
+        return target(words)
+    from pipelines.cli.run import study
+
+    return study(words, target)
+
+
+def _usage(words: list[str]) -> int:
+    """Prints all commands, or those that start with the first word, if the words ask for help."""
+    group = [name for name in COMMANDS if name.split()[0] in words[:1]]
+    if words and not HELP & {words[0], *(words[1:2] if group else ())}:
+        name = " ".join(word for word in words[:2] if word not in HELP)
+        raise BadInput(found=f"command {name!r}", expected=f"one of {', '.join(COMMANDS)}")
     print("usage: ebflow COMMAND [OPTIONS]\n")
     for name in group or COMMANDS:
         print(f"  ebflow {name:<23} {COMMANDS[name][1]}")

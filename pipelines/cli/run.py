@@ -1,28 +1,31 @@
-"""``ebflow run PIPELINE``: from options to results.
+"""``ebflow run PIPELINE``: from the words of a command to the results of its run.
 
-A caller may also do something else with the run, as ``ebflow submit`` does.
+A configuration's options are parsed to a dictionary of those that were typed: they go over the
+configuration file, which goes over a recipe's defaults. ``ebflow submit`` and ``ebflow tune`` ask
+for runs in the same way.
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypedDict, TypeVar, Union
 
 import tyro
+from pydantic.fields import FieldInfo
 
 from ebflow.errors import BadInput
-from pipelines.cli.options import RecipeOptions, RunOptions, typed
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import checked, dump, merge, overlaid, read
+from pipelines.config.section import kinds
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Pipeline, Run
 
-
-CarryOut = Callable[["Run", RunOptions, str], Mapping[str, Any]]
-"""Carries out a run, given its options and a line about it, as :func:`execute` does."""
+Typed = TypeVar("Typed")
 
 ABOUT = """Trains, evaluates and tracks an energy-based flow on a data set.
 
@@ -31,16 +34,86 @@ architecture than theirs starts from its own defaults.
 """
 
 
-def density(words: Sequence[str], carry_out: "CarryOut | None" = None) -> int:
-    """Runs the density pipeline."""
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Generic[Typed]):
+    """The options of every run."""
+
+    output: Path | None = None
+    """folder for the results; None: runs/PIPELINE/NAME"""
+    force: bool = False
+    """run every stage again"""
+    retries: int = 2
+    """times that a stage is run again after a failure of a disk, the network or a node"""
+    retry_pause: float = 5.0
+    """seconds before the first of them; each following pause is twice as long"""
+    dry_run: bool = False
+    """print the configuration and which stages would run; write nothing"""
+    file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """YAML file to start from, such as the config.yaml of an earlier run"""
+    typed: Annotated[Typed, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(RunOptions[Typed]):
+    """The options of a run that starts from a recipe of the density pipeline."""
+
+    recipe: Literal[*recipes.RECIPES] | None = None
+    """named configuration to start from; None: the one for the source: digits for digits, images
+    or large for images, tabular or wide for columns of numbers, by their size; the defaults below
+    are those of digits"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run that a command asks for.
+
+    Attributes:
+        run: The run.
+        options: The options that were typed.
+        line: A line about the run.
+    """
+
+    run: "Run"
+    options: RunOptions
+    line: str
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: "Pipeline",
+        config: Section,
+        options: RunOptions,
+        words: Sequence[str],
+        line: str,
+        recipe: str | None = None,
+    ) -> "Request":
+        """Returns the request for a pipeline; ``words`` start with ``run`` or ``tune``."""
+        from pipelines.engine.pipeline import Retries, Run
+
+        name = config.name or config.experiment
+        folder = words[1] if words[0] == "run" else words[0]
+        run = Run(
+            pipeline=pipeline,
+            name=name,
+            config=config,
+            output=options.output or Path("runs") / folder / name,
+            command=shlex.join(["ebflow", *words]),
+            recipe=recipe,
+            force=options.force,
+            retries=Retries(options.retries, options.retry_pause),
+        )
+        return cls(run, options, line)
+
+
+def density(words: Sequence[str]) -> Request:
+    """Returns the run of the density pipeline that the words ask for."""
     kind = RecipeOptions[typed(recipes.digits())]
     options = tyro.cli(kind, prog="ebflow run density", description=ABOUT, args=words)
     config, recipe = from_recipe(options)
     from pipelines.density.graph import DENSITY
 
-    words, line = ("run", "density", *words), f"recipe {recipe} (--recipe chooses another)"
-    start(DENSITY, config, options, words, line, carry_out, recipe)
-    return 0
+    line = f"recipe {recipe} (--recipe chooses another)"
+    return Request.of(DENSITY, config, options, ("run", "density", *words), line, recipe)
 
 
 def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, str]:  # noqa: ANN401
@@ -70,89 +143,98 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     return overlaid(recipe.changed(**adapted), in_file, options.file, options.typed), name
 
 
-def study(words: Sequence[str], pipeline: "Pipeline", carry_out: "CarryOut | None" = None) -> int:
-    """Runs a study."""
-    kind = RunOptions[typed(pipeline.config())]
-    about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
-    options = tyro.cli(kind, prog=prog, description=about, args=words)
-    config = of_study(options, pipeline.config)
-    words, line = ("run", pipeline.name, *words), config.name or config.experiment
-    if hasattr(config, "scale"):
-        line += f" at scale {config.scale}"
-    start(pipeline, config, options, words, line, carry_out)
-    return 0
-
-
-def of_study(options: RunOptions, kind: type[Section]) -> Section:
-    """Returns the configuration of a study; errors as in :func:`from_recipe`.
+def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
+    """Returns the run of a study that the words ask for.
 
     Options go over the configuration file, which goes over the defaults of the scale.
     """
+    kind = RunOptions[typed(pipeline.config())]
+    about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
+    options = tyro.cli(kind, prog=prog, description=about, args=words)
     in_file = read(options.file)
     fields = merge(in_file, options.typed)
     if in_file.get("scale", fields.get("scale")) != fields.get("scale"):
         found = f"{fields['scale']} with {options.file}, which has scale {in_file['scale']}"
         raise BadInput(option="--scale", found=found, expected="one scale")
     scale = {name: fields[name] for name in ("scale",) if name in fields}
-    base = checked(kind, scale, options.file, options.typed)
-    return overlaid(base, in_file, options.file, options.typed)
+    base = checked(pipeline.config, scale, options.file, options.typed)
+    config = overlaid(base, in_file, options.file, options.typed)
+    line = config.name or config.experiment
+    line += f" at scale {config.scale}" if hasattr(config, "scale") else ""
+    return Request.of(pipeline, config, options, ("run", pipeline.name, *words), line)
 
 
-def start(
-    pipeline: "Pipeline",
-    config: Section,
-    options: RunOptions,
-    words: Sequence[str],
-    line: str,
-    carry_out: "CarryOut | None",
-    recipe: str | None = None,
-) -> Mapping[str, Any]:
-    """Carries out the run of a command, by default here; returns its summary.
-
-    Arguments:
-        words: The words of the command, which start with ``run`` or ``tune``.
-        line: A line about the run.
-    """
-    from pipelines.engine.pipeline import Retries, Run
-
-    name = config.name or config.experiment
-    folder = words[1] if words[0] == "run" else words[0]
-    run = Run(
-        pipeline=pipeline,
-        name=name,
-        config=config,
-        output=options.output or Path("runs") / folder / name,
-        command=shlex.join(["ebflow", *words]),
-        recipe=recipe,
-        force=options.force,
-        retries=Retries(options.retries, options.retry_pause),
-    )
-    return (carry_out or execute)(run, options, line)
-
-
-def execute(run: "Run", options: RunOptions, line: str) -> Mapping[str, Any]:
-    """Runs a pipeline here, or prints its plan, after a line about it.
-
-    Returns:
-        The summary; nothing after a dry run.
-    """
+def execute(request: Request) -> None:
+    """Runs a pipeline on this machine, or prints its plan, after a line about it."""
     from pipelines.engine import runner
     from pipelines.reporting.renderers import show
 
+    run = request.run
     inputs, console = runner.check(run), terminal()
-    console.print(line)
-    if options.dry_run:
+    console.print(request.line)
+    if request.options.dry_run:
         planned = runner.plan(run, inputs)
         if any(status != "cached" for status in planned.values()):
             run.pipeline.examine(run.config)
         console.print(dump(run.config), soft_wrap=True)
         for stage, status in planned.items():
             console.print(f"{stage:<10} {status}")
-        return {}
+        return
     try:
         summary = runner.execute(run, inputs, console)
     except StageFailed as error:
         error.log = runner.log_file(run)
         raise
     show(console, summary)
-    return summary
+
+
+def typed(defaults: Section) -> Any:  # noqa: ANN401
+    """Returns the type of a dictionary that has the typed options of a configuration.
+
+    ``--help`` shows the given defaults.
+    """
+    options = {}
+    for name, field in type(defaults).model_fields.items():
+        default = getattr(defaults, name)
+        if kinds(field):
+            options[name] = _of_union(field, default)
+        elif isinstance(default, Section):
+            options[name] = typed(default)
+        else:
+            options[name] = _option(field, default)
+    return TypedDict(type(defaults).__name__, options, total=False)  # type: ignore[operator]
+
+
+def _of_union(union: FieldInfo, default: Section) -> Any:  # noqa: ANN401
+    """Returns the type of a dictionary that has the options of all classes of a union.
+
+    pydantic refuses options of other classes than the chosen one.
+    """
+    users: dict[str, dict[str, FieldInfo]] = {}
+    for user, kind in kinds(union).items():
+        for name, field in kind.model_fields.items():
+            users.setdefault(name, {})[user] = field
+    options = {}
+    for name, fields in users.items():
+        merged = copy(next(iter(fields.values())))
+        merged.annotation = Union[*(field.annotation for field in fields.values())]
+        if name == union.discriminator:
+            merged.description = union.description
+        elif len(fields) < len(kinds(union)):
+            merged.description = _by_class(fields)
+        options[name] = _option(merged, getattr(default, name, merged.default))
+    return TypedDict(type(default).__name__, options, total=False)  # type: ignore[operator]
+
+
+def _by_class(fields: dict[str, FieldInfo]) -> str:
+    """Returns the descriptions of an option, each behind the classes that have it."""
+    users: dict[str | None, list[str]] = {}
+    for user, field in fields.items():
+        users.setdefault(field.description, []).append(user)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in users.items())
+
+
+def _option(field: FieldInfo, default: object) -> Any:  # noqa: ANN401
+    text = " ".join((field.description or "").split())
+    shown = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})")
+    return Annotated[field.annotation, *field.metadata, shown]

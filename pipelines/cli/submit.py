@@ -5,17 +5,15 @@ import logging
 import os
 import secrets
 import shlex
-import sys
 import time
 from argparse import ArgumentError, ArgumentParser
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ebflow.errors import BadInput
-from pipelines.cli.options import RunOptions
+from pipelines.cli.run import Request
 from pipelines.cluster import job
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 DETACHED = 130
 POLL_S = 0.5
-RUNS = ("run ", "tune ")
 
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
 """Loggers of Ray with levels of their own; they report how the checkout is packed and sent."""
@@ -50,9 +47,9 @@ chosen by their columns.
 """
 
 
-def run(words: Sequence[str]) -> int:
-    """Submits a pipeline and follows it; exits with the job's exit code."""
-    from pipelines.cli.main import COMMANDS, command
+def submit(words: Sequence[str]) -> int:
+    """Submits a pipeline and follows it; returns the job's exit code."""
+    from pipelines.cli.main import COMMANDS, RUNS, request
 
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
@@ -67,35 +64,32 @@ def run(words: Sequence[str]) -> int:
             return 0
     count = 1 + (rest[:1] == ["tune"])
     pipeline = " ".join(rest[:count])
-    runs = {name.removeprefix("run "): name for name in COMMANDS if name.startswith(RUNS)}
-    if pipeline not in runs:
-        expected = f"one of {', '.join(runs)}"
+    commands = {name.removeprefix("run "): name for name in COMMANDS if name.startswith(RUNS)}
+    if pipeline not in commands:
+        expected = f"one of {', '.join(commands)}"
         raise BadInput(option="submit", found=f"pipeline {pipeline!r}", expected=expected)
-    again = shlex.join(["ebflow", "submit", *words])
-    carry_out = partial(_submit, address=ours.address, manifest=ours.manifest, again=again)
-    return command(runs[pipeline])(rest[count:], carry_out=carry_out)
-
-
-def _submit(
-    run: "Run", options: RunOptions, line: str, *, address: str | None, manifest: bool, again: str
-) -> Mapping[str, Any]:
-    """Submits a run, follows the job, and exits with its exit code; or prints a manifest."""
+    asked = request(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
-    config, console = dump(getattr(run.config, "base", run.config)), terminal()
-    if manifest:
-        print(job.manifest(run, options.output, config), end="")
-        return {}
+    config = dump(getattr(asked.run.config, "base", asked.run.config))
+    if ours.manifest:
+        print(job.manifest(asked.run, asked.options.output, config), end="")
+        return 0
+    return _submit(asked, config, ours.address, shlex.join(["ebflow", "submit", *words]))
+
+
+def _submit(asked: Request, config: str, address: str | None, again: str) -> int:
+    """Submits a run and follows the job; returns its exit code."""
     from pipelines.tracking.provenance import code
 
-    commit = code()["commit"]
+    commit, console = code()["commit"], terminal()
     settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
-    command = job.entrypoint(run, options.output, settings)
-    console.print(line, soft_wrap=True)
-    if options.dry_run:
+    command = job.entrypoint(asked.run, asked.options.output, settings)
+    console.print(asked.line, soft_wrap=True)
+    if asked.options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)
-        return {}
+        return 0
     client = _connect(address)
-    identity = _send(client, run, config, command)
+    identity = _send(client, asked.run, config, command)
     place = f"--address {client.get_address()} {identity}"
     for text in (
         f"job     {identity}",
@@ -104,7 +98,7 @@ def _submit(
         f"resume  {again}",
     ):
         console.print(text, soft_wrap=True)
-    sys.exit(_follow(client, identity, console))
+    return _follow(client, identity, console)
 
 
 def _connect(address: str | None) -> "JobSubmissionClient":

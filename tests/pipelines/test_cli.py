@@ -28,6 +28,20 @@ def test_every_command_has_help(command, ebflow):
     assert result.code == 0 and f"usage: ebflow {command}" in result.text
 
 
+@pytest.mark.parametrize("words", ["foo", "foo --help", "foo bar -h", "run", "run foo --help"])
+def test_an_unknown_command_is_refused(words, ebflow):
+    name = " ".join(word for word in words.split()[:2] if not word.startswith("-"))
+    assert f"found command '{name}', expected one of run density" in ebflow(*words.split()).refusal
+
+
+@pytest.mark.parametrize("words", ["run --help", "data -h"])
+def test_help_of_a_group_lists_its_commands(words, ebflow):
+    result = ebflow(*words.split())
+    group = words.split()[0]
+    lines = [line.split()[1] for line in result.out if line.startswith("  ebflow")]
+    assert result.code == 0 and set(lines) == {group}
+
+
 @pytest.mark.parametrize("command", ["run density --help", "data list"])
 def test_a_closed_pipe_gives_no_traceback(command):
     words = [sys.executable, "-m", "pipelines.cli", *command.split()]

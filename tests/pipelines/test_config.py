@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
-from pipelines.cli.options import RecipeOptions, typed
-from pipelines.cli.run import from_recipe
+from pipelines.cli.run import RecipeOptions, from_recipe, typed
 from pipelines.config import (
     ClusterConfig,
     DataConfig,

@@ -29,11 +29,8 @@ def toy(monkeypatch):
     monkeypatch.setitem(main.COMMANDS, "run toy", (f"{__name__}:GRAPH", "counts toys"))
 
 
-def carried_out(*words):
-    """Returns the run, its options and the line about it."""
-    calls = []
-    main.command("run toy")(words, carry_out=lambda *call: calls.append(call))
-    return calls[0]
+def asked(*words):
+    return main.request("run toy", words)
 
 
 def test_a_line_of_the_registry_makes_a_command(ebflow):
@@ -49,14 +46,15 @@ def test_a_line_of_the_registry_makes_a_command(ebflow):
 
 
 def test_options_go_over_a_file(tmp_path):
-    run, options, line = carried_out("--scale", "smoke", "--force")
+    request = asked("--scale", "smoke", "--force")
+    run, options, line = request.run, request.options, request.line
     assert run.config == ToyConfig(scale="smoke") and run.pipeline is GRAPH and options.force
     assert line == "toy at scale smoke" and str(run.output) == "runs/toy/toy"
     assert run.command == "ebflow run toy --scale smoke --force"
     (tmp_path / "toy.yaml").write_text("points: 7\nname: mine\n")
     words = ("--scale", "smoke", "--config", str(tmp_path / "toy.yaml"))
-    assert carried_out(*words)[0].config == ToyConfig(scale="smoke", points=7, name="mine")
-    assert carried_out(*words, "--points", "8")[0].config.points == 8
+    assert asked(*words).run.config == ToyConfig(scale="smoke", points=7, name="mine")
+    assert asked(*words, "--points", "8").run.config.points == 8
 
 
 def test_a_file_of_another_scale_is_refused(tmp_path):
@@ -64,9 +62,9 @@ def test_a_file_of_another_scale_is_refused(tmp_path):
     file = tmp_path / "toy.yaml"
     file.write_text("scale: smoke\npoints: 7\n")
     with pytest.raises(BadInput, match="--scale: found cpu with .*toy.yaml, which has scale smok"):
-        carried_out("--scale", "cpu", "--config", str(file))
+        asked("--scale", "cpu", "--config", str(file))
     for words in ((), ("--scale", "smoke")):
-        assert carried_out(*words, "--config", str(file))[0].config.points == 7
+        assert asked(*words, "--config", str(file)).run.config.points == 7
 
 
 @pytest.mark.parametrize("name", ["paper", "gradient-alignment", "sample-complexity"])
