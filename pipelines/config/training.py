@@ -125,25 +125,6 @@ class Training(Section):
         )
 
     @property
-    def objective_weight(self) -> float:
-        """The factor of the objective; beside an anchor it gives both terms a similar size.
-
-        Most forms of score matching have the size of the squared score, which whitening makes D,
-        and a heavy tail: with a small factor they do not outweigh the anchor. That of dsm is
-        D / σ²; several levels are weighted by σ² already.
-        """
-        objective = self.objective
-        if not isinstance(objective, ScoreMatching):
-            return 1.0
-        if objective.weight is not None:
-            return objective.weight
-        if not self.anchor.weight:
-            return 1.0
-        if not isinstance(objective, Dsm):
-            return 0.01
-        return objective.sigma**2 if objective.levels == 1 else 1.0
-
-    @property
     def method(self) -> str:
         """The loss and the architecture, as ``dsm σ 0.3 + anchor on dense``."""
         return f"{self.short_loss} on {self.model.architecture}"
@@ -192,7 +173,7 @@ class Training(Section):
             yield "objective.sigma_end", found, "the noise of the last"
         if isinstance(objective, LearnedInverse) and linear != "learned_inverse":
             yield "model.linear", f"{linear} with {name}", "learned_inverse, of a dense flow"
-        if not (self.objective_weight or anchored or biased):
+        if matching and objective.weight == 0 and not (anchored or biased):
             yield "objective.weight", "0 with no anchor", "above 0"
         if matching and objective.every > 1 and not anchored:
             yield "objective.every", f"{objective.every} without an anchor", "1"

@@ -13,7 +13,7 @@ from ebflow.anchor import Anchor
 from ebflow.bases import Base
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
-from ebflow.loss import constant, cosine, warmed
+from ebflow.loss import balancing_weight, constant, cosine, warmed
 from ebflow.optimizers import adamw
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
@@ -195,7 +195,7 @@ def _loss(config: Training, core: Flow) -> StabilizedLoss:
     rule, objective = config.anchor, config.objective
     matching, lazy = isinstance(objective, ScoreMatching), objective.name == "lazy_ml"
     falls = isinstance(objective, Dsm) and objective.sigma_end and objective.levels == 1
-    weight = rule.weight if matching else 0.0
+    anchor_weight = rule.weight if matching else 0.0
     anchor = Anchor(
         core,
         interval=rule.interval,
@@ -204,12 +204,16 @@ def _loss(config: Training, core: Flow) -> StabilizedLoss:
         seed=config.seed,
     )
     function = {**objectives.OBJECTIVES, **RIVALS}[objective.name]
+    function = partial(function, **({"anchor": anchor} if lazy else objective.arguments))
+    weight = objective.weight if matching else 1.0
+    if weight is None:
+        weight = balancing_weight(function) if anchor_weight else 1.0
     return StabilizedLoss(
-        partial(function, **({"anchor": anchor} if lazy else objective.arguments)),
-        weight=config.objective_weight,
+        function,
+        weight=weight,
         every=objective.every if matching else 1,
         annealed={"sigma": geometric(objective.sigma, objective.sigma_end)} if falls else {},
-        anchor=anchor if weight or lazy else None,
-        anchor_weight=weight,
+        anchor=anchor if anchor_weight or lazy else None,
+        anchor_weight=anchor_weight,
         **config.stabilise.model_dump(),
     )

@@ -12,8 +12,9 @@ from uuid import uuid4
 import ray.train
 import ray.train.torch
 import torch.distributed
-from ray.train.backend import BackendConfig
+from ray.train.backend import Backend
 from ray.train.collective import broadcast_from_rank_zero
+from ray.train.torch import TorchConfig
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
@@ -54,7 +55,7 @@ def launch(
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={"config": settings, "store": store.identity(), **paths},
-        torch_config=BackendConfig() if embedded() else None,
+        torch_config=OnLoopback() if embedded() else None,
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -120,11 +121,17 @@ def launched() -> WorkerContext:
     return WorkerContext(_report, shard, context.get_local_rank(), device)
 
 
-def _meet(work: Path, rank: int, world: int) -> None:
-    """Lets workers on one machine meet by a file, and talk over loopback.
+class OnLoopback(TorchConfig):
+    """Leaves it to the workers to meet: torch's TCP store would listen on every interface."""
 
-    The TCP store that Ray Train would start listens on every interface.
-    """
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """Ray Train's hooks around workers, which do nothing here."""
+        return Backend
+
+
+def _meet(work: Path, rank: int, world: int) -> None:
+    """Lets workers on one machine meet by a file, and talk over loopback."""
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     meeting = f"file://{work}/meeting-{broadcast_from_rank_zero(uuid4().hex)}"
     torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)
