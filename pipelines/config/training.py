@@ -31,9 +31,6 @@ class TrainConfig(Section):
     """training time at most, s (validation and start-up not counted)"""
     batch_size: int = Field(128, ge=1)
     """examples a step, over all workers"""
-    accumulate: int = Field(1, ge=1)
-    """parts of a worker's examples, one after another: less memory, the same step up to
-    rounding"""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
     """optimizer"""
     lr: float = Field(2e-3, gt=0)
@@ -186,13 +183,9 @@ class Training(Section):
             yield "train.precision", found, "highest"
         if train.precision == "bfloat16" and train.dtype == "float64":
             yield "train.precision", "bfloat16 with float64, which is not cast", "highest"
-        if train.batch_size % (cluster.workers * train.accumulate):
-            times = f" × --train.accumulate = {train.accumulate}" if train.accumulate > 1 else ""
-            multiple = f"a multiple of --cluster.workers = {cluster.workers}{times}"
+        if train.batch_size % cluster.workers:
+            multiple = f"a multiple of --cluster.workers = {cluster.workers}"
             yield "train.batch_size", f"{train.batch_size}", multiple
-        if train.accumulate > 1 and self.stabilise.latent_mean:
-            found = f"{train.accumulate} with the latent mean of a whole batch"
-            yield "train.accumulate", found, "1, or --stabilise.latent-mean 0"
         if cluster.split and cluster.workers == 1:
             yield "cluster.split", "True with one worker", "False"
 

@@ -31,7 +31,7 @@ from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 from pipelines.training.rivals import ARCHITECTURES, RIVALS
 
-ALIKE = {"steps", "max_seconds", "batch_size", "accumulate", "clip", "ema_decay", "validate_every",
+ALIKE = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
 """Options of a training that are arguments of the trainer by the same names."""
 

@@ -66,8 +66,6 @@ class FlowTraining(Trainer):
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
         dataset: Data with splits ``train`` and ``validation``.
         loss: The loss; its annealed hyperparameters are logged.
-        accumulate: Parts of a worker's batch, one after another: less memory, the same step up
-            to rounding. Not for a loss with a latent mean.
         augment: A function from raw training rows and a generator to the rows to train on;
             validation uses the rows as they are.
         clip: The largest norm of the gradient; None: no clipping.
@@ -94,7 +92,6 @@ class FlowTraining(Trainer):
         dataset: Any,  # noqa: ANN401
         *,
         loss: StabilizedLoss,
-        accumulate: int = 1,
         augment: Augmentation | None = None,
         clip: float | None = None,
         decay: Callable[[int], float] = lambda step: 1.0,
@@ -106,8 +103,8 @@ class FlowTraining(Trainer):
     ) -> None:
         self.clock, self.shard = Clock(), shard
         self.between: Callable[[], None] = lambda: None
-        self.accumulate, self.augment, self.clip = accumulate, augment, clip
-        self.decay, self.precision, self.split, self.config = decay, precision, split, config
+        self.augment, self.clip, self.decay, self.precision = augment, clip, decay, precision
+        self.split, self.config = split, config
         self.norms: list[Tensor] = []
         self.share, self.logged_seconds = 0.0, 0.0
         self._latent: Tensor | None = None
@@ -170,36 +167,26 @@ class FlowTraining(Trainer):
         return super().rate_factor() * self.decay(self.step)
 
     def backward(self, batch: Batch) -> Tensor:
-        """Computes the gradient of a batch, part by part, and clips it; returns the mean loss."""
-        self.share = min(self.progress, 1.0)
-        rows = len(batch.x)
-        size = -(-rows // self.accumulate)
-        starts = range(0, rows, size)
-        loss = sum(self._backward(batch, slice(start, start + size)) for start in starts)
-        if self.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip).detach()
-            self.norms.append(complete(norm))
-        return loss
+        """Computes the gradient of the mean loss of a batch, and clips it; returns the loss.
 
-    def _backward(self, batch: Batch, rows: slice) -> Tensor:
-        """Adds the gradient of some rows of a batch; returns their share of the mean loss.
-
-        Their random numbers are those of these rows in the batch of all workers.
+        Random numbers are those of these rows in the batch of all workers.
         """
-        first = self.shard[0] * len(batch.x) + rows.start
-        x, context = batch.cut(rows)
-        share = len(x) / len(batch.x)
+        self.share, first = min(self.progress, 1.0), self.shard[0] * len(batch.x)
+        x, noise = batch.x, self.noise("train", first)
         if self.augment is not None:
             x = self.augment(x, self.noise("augment", first))
-        noise = self.noise("train", first)
         with torch.no_grad():
             y = self.flow.preprocess(x, generator=noise)
         with products(self.precision, self.device.type):
-            losses, self._latent = self.module(y, context, noise, Progress(self.step, self.share))
-            loss = losses.mean() * share
+            progress = Progress(self.step, self.share)
+            losses, self._latent = self.module(y, batch.context, noise, progress)
+            loss = losses.mean()
             # DDP and FSDP take no list of parameters.
             alone = not torch.distributed.is_initialized()
             loss.backward(inputs=self.parameters if alone else None)
+        if self.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip).detach()
+            self.norms.append(complete(norm))
         return loss.detach()
 
     def look_at_the_clock(self) -> None:

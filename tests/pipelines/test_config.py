@@ -336,11 +336,6 @@ def test_only_commands_know_the_command_line():
             "model.linear: found None with free_form, expected learned_inverse",
         ),
         ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
-        ({"train": {"accumulate": 3}}, "expected a multiple of --cluster.workers = 1 ×"),
-        (
-            {"train": {"accumulate": 2}, "stabilise": {"latent_mean": 1.0}},
-            "train.accumulate: found 2 with the latent mean",
-        ),
         (
             {"train": {"precision": "bfloat16", "dtype": "float64"}},
             "train.precision: found bfloat16 with float64",

@@ -188,50 +188,6 @@ def test_only_a_step_is_of_lower_precision(digits):
     assert set(seen) == {"medium"} and len(seen) == training.steps
 
 
-TRAININGS = {
-    **{name: dict(objective=name) for name in ("dsm", "ssm", "sml", "ml")},
-    "anchored": dict(objective="ssm", loss=dict(anchor=dict(interval=4, tolerance=1e-3))),
-    "augmented": dict(objective="dsm", augment=flip_and_shift((8, 8), reach=1.0)),
-    "clipped": dict(objective="dsm", clip=0.1),
-    "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
-}
-
-
-def finished(dataset, parts, options):
-    training = trainer(dataset, **options, accumulate=parts, log_every=1, steps=5)
-    events = list(training.run())
-    return training, [e.metrics["train/loss"] for e in events if e.kind == "log"]
-
-
-@pytest.mark.parametrize("options", TRAININGS.values(), ids=TRAININGS)
-def test_parts_train_as_the_whole(digits, options):
-    (one, losses), (two, by_parts) = (finished(digits, parts, options) for parts in (1, 4))
-    assert by_parts == pytest.approx(losses, rel=1e-9)
-    for a, b in zip(one.parameters, two.parameters, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
-
-
-def test_unequal_parts_give_the_loss_and_the_gradient_of_the_whole(digits):
-    """Ten rows in eight parts are five of two; 64 in 7 are six of ten and one of 4."""
-    for rows, parts in ((10, 8), (64, 7), (5, 5), (3, 8)):
-        found = []
-        for accumulate in (1, parts):
-            training = trainer(digits, batch_size=rows, accumulate=accumulate, optimizer="sgd")
-            training.train_step(batch_of(digits, rows))
-            found.append((float(training.window[0]), [p.grad for p in training.parameters]))
-        (loss, one), (by_parts, other) = found
-        assert by_parts == pytest.approx(loss, rel=1e-12)
-        for a, b in zip(one, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-
-def test_fewer_rows_are_seen_at_a_time(digits):
-    training, rows = trainer(digits, accumulate=4), []
-    training.plain.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
-    training.train_step(batch_of(digits))
-    assert rows == [16] * 4
-
-
 def conditional(size=300, **options):
     """Returns a training of rows in memory, x ~ N(c, 1), given contexts."""
     c = torch.randn(size, 1, generator=seeded(1))
@@ -247,12 +203,10 @@ def conditional(size=300, **options):
         "optimizer": partial(torch.optim.Adam, lr=2e-2), **settings, **options})  # fmt: skip
 
 
-def test_parts_and_resumption_keep_rows_and_contexts_together(tmp_path):
-    whole, parts, first, second = (
-        conditional(steps=10, validate_every=5, log_every=1, accumulate=n) for n in (1, 4, 1, 1)
-    )
-    expected, others = losses(whole), losses(parts)
-    assert others == pytest.approx(expected, rel=1e-9)
+def test_resumption_keeps_rows_and_contexts_together(tmp_path):
+    short = dict(steps=10, validate_every=5, log_every=1)
+    whole, first, second = (conditional(**short) for _ in range(3))
+    list(whole.run())
     for event in first.run():
         if event.kind == "validate" and event.step == 5:
             save_training(first, tmp_path / "checkpoint")

@@ -37,9 +37,7 @@ TRAININGS = {
     "taylor_sm": dict(
         objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
     ),
-    "augmented, in unequal parts": dict(
-        objective="dsm", augment=flip_and_shift((8, 8), reach=1.0), accumulate=5
-    ),
+    "augmented": dict(objective="dsm", augment=flip_and_shift((8, 8), reach=1.0)),
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }
