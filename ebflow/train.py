@@ -1,8 +1,8 @@
 """Training of a flow: steps, validations, averaged weights and early stopping.
 
 Batches, noise and probes are functions of (seed, step), so that a call gives the same bits again.
-``pipelines.training`` adds what clusters need: shards, accumulation, mixed precision, and a
-training that resumes from its checkpoint.
+``pipelines.training`` adds what clusters need: shards, mixed precision, and a training that
+resumes from its checkpoint.
 """
 
 __all__ = ["RELIEF", "State", "Trainer"]

@@ -91,13 +91,10 @@ def _submit(asked: Request, config: str, address: str | None, again: str) -> int
     client = _connect(address)
     identity = _send(client, asked.run, config, command)
     place = f"--address {client.get_address()} {identity}"
-    for text in (
-        f"job     {identity}",
-        f"follow  ray job logs --follow {place}",
-        f"stop    ray job stop {place}",
-        f"resume  {again}",
-    ):
-        console.print(text, soft_wrap=True)
+    console.print(f"job     {identity}", soft_wrap=True)
+    console.print(f"follow  ray job logs --follow {place}", soft_wrap=True)
+    console.print(f"stop    ray job stop {place}", soft_wrap=True)
+    console.print(f"resume  {again}", soft_wrap=True)
     return _follow(client, identity, console)
 
 

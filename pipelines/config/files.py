@@ -1,7 +1,8 @@
 """Configurations as dictionaries and YAML files, and the errors of their values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from reprlib import repr as shown
 from types import MappingProxyType
@@ -11,14 +12,20 @@ import yaml
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config.section import Section, kinds
+from pipelines.config.section import Section
 
 Configuration = TypeVar("Configuration", bound=Section)
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 TAGS = {"objective": "name", "model": "architecture"}
-"""By section, the option that decides which other options there are."""
+"""By section, the option that decides which other options there are.
+
+In the place of an error, pydantic names that option's value after the section.
+"""
+
+VARIANTS = ("int", "float")
+"""Types that pydantic names in the place of an error, behind a field that may have either."""
 
 NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError,
            ValueError)  # fmt: skip
@@ -91,23 +98,25 @@ def checked(
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise bad_input(error, kind, file, typed) from None
+        raise bad_input(error, file, typed) from None
 
 
 def bad_input(
-    error: ValidationError,
-    kind: type[Section],
-    file: Path | None = None,
-    typed: Mapping[str, Any] = NOTHING,
+    error: ValidationError, file: Path | None = None, typed: Mapping[str, Any] = NOTHING
 ) -> BadInput:
-    """Returns the first error of a configuration of a kind, as the error of an option or a key."""
+    """Returns the first error of a configuration, as the error of an option or of a file's key."""
     first = error.errors(include_url=False)[0]
-    cause, names = first.get("ctx", {}).get("error"), list(_names(kind, first["loc"]))
+    cause, location = first.get("ctx", {}).get("error"), first["loc"]
+    names = [
+        str(part)
+        for before, part in pairwise((None, *location))
+        if before not in TAGS and part not in VARIANTS and not isinstance(part, int)
+    ]
     if isinstance(cause, BadInput):
         problem = cause
         names += cause.option.split(".")
-    elif first["type"] == "extra_forbidden" and len(names) < len(first["loc"]):  # in a union
-        found = f"{shown(first['input'])}, which {first['loc'][-2]} does not have"
+    elif first["type"] == "extra_forbidden" and {*location[-3:-2]} & TAGS.keys():
+        found = f"{shown(first['input'])}, which {location[-2]} does not have"
         problem = BadInput(found=found, expected="no such option")
     else:
         problem = BadInput(found=shown(first["input"]), hint=first["msg"])
@@ -124,18 +133,3 @@ def _has(fields: object, names: Sequence[str]) -> bool:
             return False
         fields = fields[name]
     return not isinstance(fields, Mapping)
-
-
-def _names(kind: type[Section], location: tuple[int | str, ...]) -> Iterator[str]:
-    """Yields the names of a field and of its sections, without the parts of its value."""
-    parts = iter(location)
-    for name in parts:
-        yield str(name)
-        field = kind.model_fields.get(str(name))
-        if field is None:
-            return
-        kind = field.annotation
-        if kinds(field):  # the next part is the name of the class
-            kind = kinds(field).get(str(next(parts, None)))
-        if not (isinstance(kind, type) and issubclass(kind, Section)):
-            return

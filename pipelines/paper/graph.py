@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, EvaluateConfig, Section, Training
+from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.files import bad_input
 from pipelines.config.source import counted, examined, opened
 from pipelines.data.reader import Reader
@@ -58,7 +58,7 @@ def check(config: PaperConfig) -> Sources:
     try:
         cells = experiment.all_cells(config)
     except ValidationError as error:  # options that do not suit the settings of a cell
-        raise bad_input(error, Training) from None
+        raise bad_input(error) from None
     read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
     return {cell.data.source: _source(cell, experiment.data) for cell in read}
 

@@ -50,11 +50,12 @@ def launch(
     # Ray restarts a worker that does not answer for so long.
     os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
-    paths = {"data": str(data), "preprocessing": str(preprocessing), "work": str(work)}
-    settings = config.model_dump(mode="json")
     trainer = ray.train.torch.TorchTrainer(
         worker,
-        train_loop_config={"config": settings, "store": store.identity(), **paths},
+        train_loop_config={
+            "arguments": (config, data, preprocessing, work),
+            "store": store.identity(),
+        },
         torch_config=OnLoopback() if embedded() else None,
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
@@ -92,16 +93,15 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         BadInput: One of several may be alone in what it sees of store and data. The others wait
             for it, until Ray ends them all because it failed.
     """
-    context, work = launched(), Path(job["work"])
+    context = launched()
+    config, data, preprocessing, work = job["arguments"]
     try:
         if not embedded():
             store.require_same_store(job["store"])
         elif context.shard[1] > 1:
             _meet(work, *context.shard)
-        data, preprocessing = (
-            store.ensure_local(Path(job[name])) for name in ("data", "preprocessing")
-        )
-        return train(Training.model_validate(job["config"]), data, preprocessing, work, context)
+        inputs = map(store.ensure_local, (data, preprocessing))
+        return train(config, *inputs, work, context)
     except NonFinite as error:  # alike on all
         return {"error": error}
     except BadInput as error:

@@ -456,10 +456,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
     monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(launch, "embedded", lambda: True)
     monkeypatch.setattr(launch, "_meet", lambda work, rank, world: None)
-    job = dict.fromkeys(("data", "preprocessing"), str(tmp_path)) | {
-        "work": str(tmp_path / "work")
-    }
-    job["config"] = Training().model_dump(mode="json")
+    job = {"arguments": (Training(), tmp_path, tmp_path, tmp_path / "work")}
     if workers > 1 and isinstance(error, BadInput):
         with pytest.raises(BadInput, match="a shard: found none"):
             launch.worker(job)

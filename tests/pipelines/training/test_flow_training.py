@@ -1,4 +1,4 @@
-"""Training by the pipelines: parts of a batch, shards, augmentation, clipping, precision."""
+"""Training by the pipelines: shards, augmentation, clipping, precision."""
 
 import copy
 import math
