@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.main import request
+from pipelines.cli.main import parse_run
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = sorted((ROOT / "docs" / "measurements").glob("*.md"))
@@ -56,7 +56,7 @@ def test_a_command_is_understood(words):
         del options[at : at + 2]
     if "--data.source" in options:
         options[options.index("--data.source") + 1] = "digits"
-    assert request(f"run {pipeline}", options).run
+    assert parse_run(f"run {pipeline}", options).run
 
 
 @pytest.mark.parametrize("page", MEASUREMENTS, ids=lambda page: page.stem)

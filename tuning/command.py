@@ -6,7 +6,7 @@ from typing import Annotated, Generic, TypeVar
 
 import tyro
 
-from pipelines.cli.run import RecipeOptions, Request, Typed, from_recipe, typed
+from pipelines.cli.run import Overrides, RecipeOptions, Request, from_recipe, option_types
 from pipelines.config import recipes
 from pipelines.config.files import checked
 from tuning.config import SearchConfig, TuneConfig
@@ -17,7 +17,7 @@ ONE_THREAD = {"train": {"threads": 1}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(RecipeOptions[Typed], Generic[Typed, Searched]):
+class Tune(RecipeOptions[Overrides], Generic[Overrides, Searched]):
     """Searches options of the density pipeline that give a lower NLL than a default.
 
     The *default* is the configuration of `ebflow run density` with the same options; it is the
@@ -40,7 +40,7 @@ def parse_tune(words: Sequence[str]) -> tuple[Tune, TuneConfig]:
         SystemExit: After ``--help``, or an option that tyro cannot parse.
     """
     defaults = recipes.digits().changed(**ONE_THREAD)
-    kind = Tune[typed(defaults), typed(SearchConfig())]
+    kind = Tune[option_types(defaults), option_types(SearchConfig())]
     options = tyro.cli(kind, prog="ebflow tune density", args=words)
     base, recipe = from_recipe(options, **ONE_THREAD)
     config = TuneConfig(search=checked(SearchConfig, options.search), base=base)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ebflow.errors import BadInput
 from pipelines.config import Training
-from pipelines.config.source import examined, held_out
+from pipelines.config.source import check_data, held_out
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells, subgraph
@@ -44,7 +44,7 @@ def check(config: TuneConfig) -> Inputs:
 
 def examine(config: TuneConfig) -> None:
     """Reads the data; raises BadInput at the first thing wrong with them."""
-    examined(held_out(config.base).data)
+    check_data(held_out(config.base).data)
 
 
 def tune(config: TuneConfig, inputs: Inputs) -> dict[str, Artefact]:

@@ -104,7 +104,7 @@ def _run(words: list[str]) -> int:
     if name.startswith(RUNS):
         from pipelines.cli.run import execute
 
-        execute(request(name, rest))
+        execute(parse_run(name, rest))
         return 0
     function = resolve_name(COMMANDS[name][0])
     if "words" in signature(function).parameters:
@@ -114,7 +114,7 @@ def _run(words: list[str]) -> int:
     return tyro.cli(function, prog=f"ebflow {name}", args=rest) or 0
 
 
-def request(name: str, words: Sequence[str]) -> "Request":
+def parse_run(name: str, words: Sequence[str]) -> "Request":
     """Returns the run that the words of a command ask for; writes nothing."""
     target = resolve_name(COMMANDS[name][0])
     if callable(target):

@@ -25,7 +25,7 @@ from pipelines.reporting.terminal import terminal
 if TYPE_CHECKING:
     from pipelines.engine.pipeline import Pipeline, Run
 
-Typed = TypeVar("Typed")
+Overrides = TypeVar("Overrides")
 
 ABOUT = """Trains, evaluates and tracks an energy-based flow on a data set.
 
@@ -35,7 +35,7 @@ architecture than theirs starts from its own defaults.
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(Generic[Typed]):
+class RunOptions(Generic[Overrides]):
     """The options of every run."""
 
     output: Path | None = None
@@ -50,11 +50,11 @@ class RunOptions(Generic[Typed]):
     """print the configuration and which stages would run; write nothing"""
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
     """YAML file to start from, such as the config.yaml of an earlier run"""
-    typed: Annotated[Typed, tyro.conf.arg(name="")]
+    overrides: Annotated[Overrides, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeOptions(RunOptions[Typed]):
+class RecipeOptions(RunOptions[Overrides]):
     """The options of a run that starts from a recipe of the density pipeline."""
 
     recipe: Literal[*recipes.RECIPES] | None = None
@@ -107,7 +107,7 @@ class Request:
 
 def density(words: Sequence[str]) -> Request:
     """Returns the run of the density pipeline that the words ask for."""
-    kind = RecipeOptions[typed(recipes.digits())]
+    kind = RecipeOptions[option_types(recipes.digits())]
     options = tyro.cli(kind, prog="ebflow run density", description=ABOUT, args=words)
     config, recipe = from_recipe(options)
     from pipelines.density.graph import DENSITY
@@ -127,7 +127,7 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
         BadInput: If there is no such file or data set, or a value is not allowed.
     """
     in_file = read(options.file)
-    fields = merge(in_file, options.typed)
+    fields = merge(in_file, options.overrides)
     try:
         data = checked(DataConfig, fields.get("data", {}))
     except BadInput:  # raised below, with the option or file that is wrong
@@ -140,7 +140,7 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
         recipe, name = recipes.RECIPES[options.recipe](), options.recipe
         if "source" in data.model_fields_set:
             recipe = recipes.on_source(recipe, data.source)
-    return overlaid(recipe.changed(**adapted), in_file, options.file, options.typed), name
+    return overlaid(recipe.changed(**adapted), in_file, options.file, options.overrides), name
 
 
 def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
@@ -148,17 +148,17 @@ def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
 
     Options go over the configuration file, which goes over the defaults of the scale.
     """
-    kind = RunOptions[typed(pipeline.config())]
+    kind = RunOptions[option_types(pipeline.config())]
     about, prog = pipeline.config.__doc__, f"ebflow run {pipeline.name}"
     options = tyro.cli(kind, prog=prog, description=about, args=words)
     in_file = read(options.file)
-    fields = merge(in_file, options.typed)
+    fields = merge(in_file, options.overrides)
     if in_file.get("scale", fields.get("scale")) != fields.get("scale"):
         found = f"{fields['scale']} with {options.file}, which has scale {in_file['scale']}"
         raise BadInput(option="--scale", found=found, expected="one scale")
     scale = {name: fields[name] for name in ("scale",) if name in fields}
-    base = checked(pipeline.config, scale, options.file, options.typed)
-    config = overlaid(base, in_file, options.file, options.typed)
+    base = checked(pipeline.config, scale, options.file, options.overrides)
+    config = overlaid(base, in_file, options.file, options.overrides)
     line = config.name or config.experiment
     line += f" at scale {config.scale}" if hasattr(config, "scale") else ""
     return Request.of(pipeline, config, options, ("run", pipeline.name, *words), line)
@@ -188,7 +188,7 @@ def execute(request: Request) -> None:
     show(console, summary)
 
 
-def typed(defaults: Section) -> Any:  # noqa: ANN401
+def option_types(defaults: Section) -> Any:  # noqa: ANN401
     """Returns the type of a dictionary that has the typed options of a configuration.
 
     ``--help`` shows the given defaults.
@@ -199,7 +199,7 @@ def typed(defaults: Section) -> Any:  # noqa: ANN401
         if kinds(field):
             options[name] = _of_union(field, default)
         elif isinstance(default, Section):
-            options[name] = typed(default)
+            options[name] = option_types(default)
         else:
             options[name] = _option(field, default)
     return TypedDict(type(defaults).__name__, options, total=False)  # type: ignore[operator]
@@ -236,5 +236,5 @@ def _by_class(fields: dict[str, FieldInfo]) -> str:
 
 def _option(field: FieldInfo, default: object) -> Any:  # noqa: ANN401
     text = " ".join((field.description or "").split())
-    shown = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})")
-    return Annotated[field.annotation, *field.metadata, shown]
+    help_text = tyro.conf.arg(help=text, help_behavior_hint=f"(default: {default})")
+    return Annotated[field.annotation, *field.metadata, help_text]

@@ -22,7 +22,7 @@ NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
 """Metrics whose greatest value is the best; of all others it is the least."""
 
-SHOWN = ("test/nll", "test/bpd")
+METRICS = ("test/nll", "test/bpd")
 ID_LENGTH = 6
 
 
@@ -46,7 +46,7 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
         raise BadInput(file=without_password(backend.uri()), found="no runs")
     if best_by:
         listed = _measured(listed, best_by)
-    terminal().print(_table(listed, dict.fromkeys(filter(None, (best_by, *SHOWN)))))
+    terminal().print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
 
 
 def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":

@@ -49,7 +49,7 @@ chosen by their columns.
 
 def submit(words: Sequence[str]) -> int:
     """Submits a pipeline and follows it; returns the job's exit code."""
-    from pipelines.cli.main import COMMANDS, RUNS, request
+    from pipelines.cli.main import COMMANDS, RUNS, parse_run
 
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
@@ -68,28 +68,28 @@ def submit(words: Sequence[str]) -> int:
     if pipeline not in commands:
         expected = f"one of {', '.join(commands)}"
         raise BadInput(option="submit", found=f"pipeline {pipeline!r}", expected=expected)
-    asked = request(commands[pipeline], rest[count:])
+    request = parse_run(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
-    config = dump(getattr(asked.run.config, "base", asked.run.config))
+    config = dump(getattr(request.run.config, "base", request.run.config))
     if ours.manifest:
-        print(job.manifest(asked.run, asked.options.output, config), end="")
+        print(job.manifest(request.run, request.options.output, config), end="")
         return 0
-    return _submit(asked, config, ours.address, shlex.join(["ebflow", "submit", *words]))
+    return _submit(request, config, ours.address, shlex.join(["ebflow", "submit", *words]))
 
 
-def _submit(asked: Request, config: str, address: str | None, again: str) -> int:
+def _submit(request: Request, config: str, address: str | None, again: str) -> int:
     """Submits a run and follows the job; returns its exit code."""
     from pipelines.tracking.provenance import code
 
     commit, console = code()["commit"], terminal()
     settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
-    command = job.entrypoint(asked.run, asked.options.output, settings)
-    console.print(asked.line, soft_wrap=True)
-    if asked.options.dry_run:
+    command = job.entrypoint(request.run, request.options.output, settings)
+    console.print(request.line, soft_wrap=True)
+    if request.options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)
         return 0
     client = _connect(address)
-    identity = _send(client, asked.run, config, command)
+    identity = _send(client, request.run, config, command)
     place = f"--address {client.get_address()} {identity}"
     console.print(f"job     {identity}", soft_wrap=True)
     console.print(f"follow  ray job logs --follow {place}", soft_wrap=True)
@@ -112,15 +112,15 @@ def _connect(address: str | None) -> "JobSubmissionClient":
 
     for name in TALKERS:
         logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
-    shown = without_password(address)
+    url = without_password(address)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         found = "another token" if "Authentication failed" in str(error) else "no token"
         token = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
-        raise BadInput(option=token, found=found, expected=f"that of {shown}") from None
+        raise BadInput(option=token, found=found, expected=f"that of {url}") from None
     except (ConnectionError, RuntimeError) as error:
-        found = f"{shown}, where no cluster answers ({_first_line(error)})"
+        found = f"{url}, where no cluster answers ({_first_line(error)})"
         raise BadInput(option="--address", found=found) from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from reprlib import repr as shown
+from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -77,32 +77,32 @@ def overlaid(
     base: Configuration,
     in_file: Mapping[str, Any],
     file: Path | None = None,
-    typed: Mapping[str, Any] = NOTHING,
+    overrides: Mapping[str, Any] = NOTHING,
 ) -> Configuration:
     """Returns a configuration: typed options go over fields of a file, which go over the base.
 
     Raises:
         BadInput: At the first wrong value. It names the option if that was typed, else the file.
     """
-    fields = merge(base.model_dump(), merge(in_file, typed))
-    return checked(type(base), fields, file, typed)
+    fields = merge(base.model_dump(), merge(in_file, overrides))
+    return checked(type(base), fields, file, overrides)
 
 
 def checked(
     kind: type[Configuration],
     fields: Mapping[str, Any],
     file: Path | None = None,
-    typed: Mapping[str, Any] = NOTHING,
+    overrides: Mapping[str, Any] = NOTHING,
 ) -> Configuration:
     """Returns the configuration that has these fields; errors as in :func:`overlaid`."""
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise bad_input(error, file, typed) from None
+        raise bad_input(error, file, overrides) from None
 
 
 def bad_input(
-    error: ValidationError, file: Path | None = None, typed: Mapping[str, Any] = NOTHING
+    error: ValidationError, file: Path | None = None, overrides: Mapping[str, Any] = NOTHING
 ) -> BadInput:
     """Returns the first error of a configuration, as the error of an option or of a file's key."""
     first = error.errors(include_url=False)[0]
@@ -116,12 +116,12 @@ def bad_input(
         problem = cause
         names += cause.option.split(".")
     elif first["type"] == "extra_forbidden" and {*location[-3:-2]} & TAGS.keys():
-        found = f"{shown(first['input'])}, which {location[-2]} does not have"
+        found = f"{short_repr(first['input'])}, which {location[-2]} does not have"
         problem = BadInput(found=found, expected="no such option")
     else:
-        problem = BadInput(found=shown(first["input"]), hint=first["msg"])
+        problem = BadInput(found=short_repr(first["input"]), hint=first["msg"])
     name = ".".join(names)
-    if file and not _has(typed, names):
+    if file and not _has(overrides, names):
         return replace(problem, file=file, option=name)
     return replace(problem, option=f"--{name.replace('_', '-')}")
 

@@ -28,7 +28,7 @@ def overlap(data: DataConfig) -> float:
     return 0.0 if reader.named_counts.test else counts.test / counts.train
 
 
-def examined(data: DataConfig) -> None:
+def check_data(data: DataConfig) -> None:
     """Reads all rows and raises the errors of their preparation."""
     reader = opened(data)
     order = None if data.held_out == "last" else data.seed  # None: the last row comes first

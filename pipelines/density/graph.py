@@ -20,7 +20,7 @@ import numpy as np
 from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
 from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
-from pipelines.config.source import counted, examined, opened
+from pipelines.config.source import check_data, counted, opened
 from pipelines.data.reader import Reader
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, needs_of_training
@@ -185,7 +185,7 @@ def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:
 DENSITY = Pipeline(
     name="density",
     check=check,
-    examine=lambda config: examined(config.data),
+    examine=lambda config: check_data(config.data),
     graph=density,
     describe=describe,
     add_files=add_files,

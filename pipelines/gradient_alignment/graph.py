@@ -16,7 +16,7 @@ from pathlib import Path
 from redun.scheduler import catch_all
 
 from ebflow.errors import BadInput
-from pipelines.config.source import counted, examined, opened
+from pipelines.config.source import check_data, counted, opened
 from pipelines.data.manifest import Manifest
 from pipelines.density.graph import prepare
 from pipelines.engine.graphs import FAILED, fail, gather, subgraph
@@ -126,7 +126,7 @@ ALIGNMENT = Pipeline(
     name="gradient-alignment",
     config=AlignmentConfig,
     check=check,
-    examine=lambda config: examined(config.data),
+    examine=lambda config: check_data(config.data),
     graph=alignment,
     describe=describe,
 )

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ebflow.errors import BadInput
 from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.files import bad_input
-from pipelines.config.source import counted, examined, opened
+from pipelines.config.source import check_data, counted, opened
 from pipelines.data.reader import Reader
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
@@ -68,7 +68,7 @@ def examine(config: PaperConfig) -> None:
     cells = EXPERIMENTS[config.experiment].all_cells(config)
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         with _naming(cell):
-            examined(cell.data)
+            check_data(cell.data)
 
 
 def _source(cell: Cell, expected: str | None) -> Source:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from ebflow.objectives import OBJECTIVES as FUNCTIONS
-from pipelines.cli.run import RecipeOptions, from_recipe, typed
+from pipelines.cli.run import RecipeOptions, from_recipe, option_types
 from pipelines.config import (
     ClusterConfig,
     DataConfig,
@@ -37,7 +37,7 @@ from pipelines.training.rivals import RIVALS
 
 def parsed(*words):
     """Returns the configuration that options of `ebflow run density` make, and its recipe."""
-    kind = RecipeOptions[typed(recipes.digits())]
+    kind = RecipeOptions[option_types(recipes.digits())]
     return from_recipe(tyro.cli(kind, args=[str(word) for word in words]))
 
 

@@ -30,7 +30,7 @@ def toy(monkeypatch):
 
 
 def asked(*words):
-    return main.request("run toy", words)
+    return main.parse_run("run toy", words)
 
 
 def test_a_line_of_the_registry_makes_a_command(ebflow):

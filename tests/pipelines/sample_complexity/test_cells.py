@@ -8,7 +8,7 @@ import torch
 from ebflow.complexity.instances import worst_eta
 from ebflow.complexity.truths import load
 from ebflow.randomness import generator
-from pipelines.cli.main import request
+from pipelines.cli.main import parse_run
 from pipelines.sample_complexity import data_like
 from pipelines.sample_complexity.config import (
     DELTAS,
@@ -70,7 +70,7 @@ def test_the_far_mode_is_never_heavier_than_the_mass_beyond_the_quantile():
 
 def test_options_override_the_scale_and_are_sorted():
     words = ["--scale", "smoke", "--learners.width", "7", "--grid.dims", "4", "2", "2"]
-    run = request("run sample-complexity", words).run
+    run = parse_run("run sample-complexity", words).run
     assert run.config == SMOKE.changed(learners={"width": 7}, grid={"dims": (2, 4)})
 
 
