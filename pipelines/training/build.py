@@ -54,18 +54,15 @@ def fit(
     *,
     here: bool | None = None,
 ) -> dict[str, Any]:
-    """Trains; resumes from what an earlier call left in ``work``.
+    """Trains; resumes from the checkpoints of an earlier call. The result is the loop's.
 
     Arguments:
-        config: What to train.
+        config: The training.
         data: The prepared folder.
         preprocessing: The file of the preprocessing that was fitted to them.
         work: Folder of the checkpoints.
         reporter: Reports the metrics; the caller finishes it.
         here: True if a lone worker trains in this process; None: as ``uses_ray_train`` has it.
-
-    Returns:
-        As :meth:`TrainingLoop.run`.
 
     Raises:
         BadInput: If a worker does not see the store, or what is to be read there.

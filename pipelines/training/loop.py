@@ -140,7 +140,7 @@ class TrainingLoop:
         self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Saves the end; returns how it came to it: verdict, warnings, steps and seconds."""
+        """Saves the last checkpoint; returns verdict, warnings, steps and seconds."""
         training = self.training
         with training.clock("report"):
             self.save()
@@ -172,11 +172,7 @@ class TrainingLoop:
 
 
 def export_checkpoints(work: Path, steps: Mapping[str, int], output: Path) -> None:
-    """Copies checkpoints of a training by the names that they get there.
-
-    Raises:
-        BadInput: If one has been damaged since it was written.
-    """
+    """Copies the checkpoints of some steps to new names; raises BadInput if one is corrupt."""
     store.download(work / CHECKPOINTS)
     for name, step in steps.items():
         shutil.copytree(Checkpoints(work / CHECKPOINTS).path(step), output / name)
