@@ -33,11 +33,6 @@ from tuning.trials import DEFAULT, TRIALS, TrialRuns, propose, save, train
 EXPERIMENT = "tune"
 """The name of Ray Tune's experiment, a folder in that of the stage's work."""
 
-STATE = "experiment_state-*.json"
-"""Files of an experiment that has started."""
-
-SEEDS = 2**31
-
 GRACE = 0.2
 """Share of its training that every trial gets."""
 
@@ -83,7 +78,7 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     bound = partial(train, data=data, work=run.work / TRIALS, search=run)
     trainable = tune.with_resources(bound, needs)
     folder = run.work / EXPERIMENT
-    if any(folder.glob(STATE)):
+    if any(folder.glob("experiment_state-*.json")):  # it has started
         return tune.Tuner.restore(str(folder), trainable, resume_errored=True)
     return tune.Tuner(
         trainable,
@@ -91,12 +86,7 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
             num_samples=config.search.trials,
             search_alg=searcher(config, StageRun(run.client, run.id)),
             scheduler=ASHAScheduler(
-                time_attr="share",
-                metric="nll",
-                mode="min",
-                max_t=1,
-                grace_period=GRACE,
-                reduction_factor=REDUCTION,
+                "share", "nll", "min", max_t=1, grace_period=GRACE, reduction_factor=REDUCTION
             ),
             max_concurrent_trials=concurrency(config),
             time_budget_s=config.search.time_budget,
@@ -124,7 +114,7 @@ def searcher(config: TuneConfig, run: StageRun | None = None) -> OptunaSearch:
         mode="min",
         points_to_evaluate=first_points(base, options),
         sampler=TPESampler(
-            seed=generator(base.seed, "search").initial_seed() % SEEDS,
+            seed=generator(base.seed, "search").initial_seed() % 2**31,
             n_startup_trials=options.random,
             multivariate=True,
             group=True,
