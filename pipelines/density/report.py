@@ -196,7 +196,7 @@ def _least_likely(manifest: Manifest, compared: Fit) -> Table:
         columns = [frame[name].to_pylist() for name in manifest.columns.features]
     stars = np.where((x < manifest.statistics.min) | (x > manifest.statistics.max), " *", "")
     lines = [
-        (name, *map("{}{}".format, map(_text, values), marks))
+        (name, *(_text(value) + mark for value, mark in zip(values, marks, strict=True)))
         for name, values, marks in zip(compared.names, columns, stars.T, strict=True)
     ]
     headings = ("row of the source, from 0", *map(str, rows))

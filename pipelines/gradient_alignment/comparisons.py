@@ -57,6 +57,7 @@ class Study:
         for name, one in zip(index.get_level_values("model"), outcomes, strict=True):
             diagnoses[name] = diagnoses[name] or one["diagnosis"]
         by_name = dict(zip(models, arrays, strict=True))
+        numbers = numbers.dropna(axis=1, how="all")
         return cls(models, numbers, diagnoses, by_name, width, overlap)
 
     @property
@@ -163,12 +164,15 @@ def changed(quantity: str, *shifted: str) -> Number:
 def order(one: str, other: str) -> Number:
     """Returns the rank correlation of two metrics over all sound trainings.
 
-    It is NaN for a seed in which a training has none.
+    It is NaN for a seed in which a metric is missing, or the same for all trainings.
     """
 
     def compute(study: Study) -> np.ndarray:
-        names = study.trainings
-        metrics = ([study.values(metric, name) for name in names] for metric in (one, other))
-        return rank_correlation(*(np.stack(values, 1) for values in metrics))
+        pair = [
+            np.stack([study.values(metric, name) for name in study.trainings], 1)
+            for metric in (one, other)
+        ]
+        ordered = np.all([np.ptp(values, axis=1) > 0 for values in pair], axis=0)
+        return np.where(ordered, rank_correlation(*pair), np.nan)
 
     return Number("rank correlation over these models", compute)
