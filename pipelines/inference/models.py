@@ -60,6 +60,13 @@ def _read(folder: Path, label: str) -> Model:
     """Returns the model of a checkpoint: that in a run's folder, or the folder itself."""
     if (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
+    if not (folder / "state.json").is_file():
+        raise BadInput(
+            option="MODEL",
+            found=repr(label),
+            expected="the folder of a run (runs/density/NAME) or of a checkpoint, or a registered "
+            "model (models:/NAME@ALIAS or models:/NAME/VERSION)",
+        )
     model = Model(label, checkpoint.load(folder), Reference.load(folder))
     if model.flow.context and model.context is None:
         raise BadInput(
@@ -88,5 +95,5 @@ def _downloaded(name: str, folder: str) -> Path:
                 option="MODEL",
                 found=name,
                 expected=f"a registered model: {' '.join(str(error).split())[:200]}",
-                hint="Register one by mlflow.register_model('runs:/ID/RUN', 'NAME')",
+                hint="MLflow registers the model that the page of a run shows",
             ) from None

@@ -43,6 +43,9 @@ SCORED, IMPUTED = 16_384, 250
 MOST_TASKS = 100
 """Tasks of Ray at a time, if the user does not limit them; a cluster starts nodes for them."""
 
+MOST_BYTES = 1 << 31
+"""Bytes of rows that these tasks have at a time, at least two blocks."""
+
 LOW = 0.05
 """The p-value up to which rows are counted as unlikely."""
 
@@ -207,7 +210,7 @@ def _on_ray(
     try:
         task, running = ray.remote(num_cpus=1)(block), deque()
         for first, rows in blocks:
-            if len(running) == (options.workers or MOST_TASKS):
+            if len(running) >= (options.workers or most_tasks(rows)):
                 yield ray.get(running.popleft())
             running.append(task.remote(compute, model, first, rows))
         while running:
@@ -216,6 +219,11 @@ def _on_ray(
         raise failure(error) from None
     finally:
         connection.leave(session)
+
+
+def most_tasks(rows: Batch) -> int:
+    """Returns the number of tasks at a time: their rows wait in the memory of this machine."""
+    return min(MOST_TASKS, max(2, MOST_BYTES // rows.x.nbytes))
 
 
 def block(compute: Compute, model: str, first: int, rows: Batch) -> pa.Table:

@@ -14,12 +14,13 @@ import ebflow as library
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.tables import Column, Columns
+from ebflow.tables.batches import Batch
 from pipelines.data import files
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
 from pipelines.inference.models import load
 from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
-from pipelines.inference.rows import scores
+from pipelines.inference.rows import most_tasks, scores
 from pipelines.inference.tables import batches, match
 
 from ..conftest import Store
@@ -217,7 +218,10 @@ def test_units_must_agree(ebflow, tmp_path):
     ("words", "message"),
     [
         (("{model}", "digits", "--output", "s.parquet"), "found no column height"),
-        (("none", "digits", "--output", "s.parquet"), "none: not found, expected a checkpoint"),
+        (
+            ("none", "digits", "--output", "s.parquet"),
+            "MODEL: found 'none', expected the folder",
+        ),
         (
             ("{model}", "{data}", "--output", "s.txt"),
             "--output: found s.txt, expected a file that",
@@ -301,3 +305,9 @@ def test_two_nodes_give_the_numbers_of_one(model, tmp_path):
         assert len(cluster.used("block")) == 2
     assert pq.read_metadata(tmp_path / "two.parquet").num_rows == 1_000_000
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("values, tasks", [(10, 100), (1000, 32), (3 * 64 * 64, 2)])
+def test_blocks_in_flight_fit_into_memory(values, tasks):
+    rows = Batch(torch.empty(16_384, values, dtype=torch.float32, device="meta"), None)
+    assert most_tasks(rows) == tasks
