@@ -47,7 +47,6 @@ class StackConfig(Section):
 
     Attributes:
         activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline per element.
-        preprocessings: Data behind the logit: whitened or unchanged.
         starts: Sign of the identity and offset of every layer.
         rates: Adam's learning rates, which fall as a cosine.
         looks: Steps at which the networks are measured.

@@ -22,9 +22,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.paper.config import FillConfig
 from pipelines.tracking.run import StageRun
 
-Report = Callable[[float, str], None]
-"""Reports the share that is done, and what is done now."""
-
 SHARE = 0.2
 """Share of the entries that are removed."""
 
@@ -40,7 +37,9 @@ def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     run.write_metrics(scores(config, rows, run.reporter.progress))
 
 
-def scores(config: FillConfig, rows: Mapping[str, Tensor], report: Report) -> dict[str, float]:
+def scores(
+    config: FillConfig, rows: Mapping[str, Tensor], report: Callable[[float, str], None]
+) -> dict[str, float]:
     """Returns scores and leads, from complete rows of every split, with shape (N, D)."""
     observed = {name: _without_entries(config, x, name) for name, x in rows.items()}
     flow = fit(

@@ -46,9 +46,6 @@ NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 PATIENCE = 2
 """Numbers of Gaussians without an improvement after which no larger one is tried."""
 
-Values = Callable[[Tensor], Tensor]
-"""From preprocessed rows, with shape (B, D), to their log-densities, with shape (B,)."""
-
 
 class Candidate(NamedTuple):
     """A density of raw rows at one point of a fit.
@@ -102,8 +99,10 @@ class Preprocessed:
         for step, batch in enumerate(batches):
             yield self._preprocess(batch.x, RowGenerator(seed, "peer", step)).float()
 
-    def candidate(self, step: int, seconds: float, values: Values) -> Candidate:
-        """Returns the density of raw rows that a density of preprocessed rows implies."""
+    def candidate(
+        self, step: int, seconds: float, values: Callable[[Tensor], Tensor]
+    ) -> Candidate:
+        """Returns the density of raw rows, from the log-densities of preprocessed rows."""
         flow = self._flow(_Values(values))
         nll = -float(log_probs(flow, self.dataset.split("validation")).mean())
         return Candidate(nll, step, seconds, flow)
@@ -119,7 +118,7 @@ class Preprocessed:
 class _Values(Base):
     """A density of latents by its values alone."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.values = values
 

@@ -87,15 +87,12 @@ def _cells(source: str, kind: str, config: PaperConfig, seed: int) -> Iterator[C
             yield Cell.of_flow(labels, flow, published=number)
         for objective in (*OBJECTIVES.values(), *OTHERS[net]):
             labels = {"net": net, "settings": "recipe", "objective": objective}
-            yield Cell.of_flow(labels, _recipe(common, net, objective, kind))
-
-
-def _recipe(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:
-    return common.changed(
-        model=NETS[net],
-        objective=Objective.of(objective, sigma=0.1, every=cell.EVERY),
-        train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
-    )
+            flow = common.changed(
+                model=NETS[net],
+                objective=Objective.of(objective, sigma=0.1, every=cell.EVERY),
+                train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
+            )
+            yield Cell.of_flow(labels, flow)
 
 
 def _published(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:

@@ -19,7 +19,6 @@ import pandas as pd
 from ebflow.complexity.samplers import ladder
 from pipelines.reporting.claims import Check, Claim, Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import (
-    Confidence,
     Region,
     above,
     below,
@@ -182,21 +181,18 @@ def _alike(rows: pd.DataFrame) -> Iterator[Measured]:
         "over all levels, δ/N": ("levels_l2", "levels_d"),
     }
     for place, (mean, tail) in pairs.items():
+        ratio = np.log(matrix(rows, tail)[0]) - np.log(matrix(rows, mean)[0])
+        number = bootstrap(_largest_change, ratio, resamples=400) if len(ratio) > 3 else None
         yield Question(
             f"Without an added mode the ratio of both errors is the same at every m, {place}",
             "its largest change from that of the largest m, as a logarithm", below(SAME),
             figure="data-like", note="a maximum over m, whose interval the bootstrap moves up",
-        ), _largest_change(rows, mean, tail)  # fmt: skip
+        ), number  # fmt: skip
 
 
-def _largest_change(rows: pd.DataFrame, mean: str, tail: str) -> Confidence | None:
-    """Returns the largest change over m of the logarithm of two errors' ratio."""
-    ratio = np.log(matrix(rows, tail)[0]) - np.log(matrix(rows, mean)[0])
-
-    def largest(ratio: np.ndarray) -> float:
-        return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
-
-    return bootstrap(largest, ratio, resamples=400) if len(ratio) > 3 else None
+def _largest_change(ratio: np.ndarray) -> float:
+    """Returns the largest change over m, for ratios with shape (sets, sizes)."""
+    return float(np.abs((ratio - ratio[:, -1:]).mean(0)).max())
 
 
 def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]:

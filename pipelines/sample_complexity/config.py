@@ -42,7 +42,6 @@ class GridConfig(Section):
     widths: Counts = Field((8, 16, 32, 64), description="widths of networks")
     depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks")
     seeds: int = Field(30, ge=2, description="training sets of networks at each m")
-    cell_seeds: int = Field(10, ge=1, description="training sets per stage")
 
 
 class LearnersConfig(Section):
@@ -76,7 +75,6 @@ class DistributionConfig(Denoising):
     name: Name = Field("digits", description="the distribution")
     etas: Shares = Field((0.0005, 0.005, 0.05), description="weights η of a mode that is added")
     seeds: int = Field(8, ge=1, description="training sets")
-    cell_seeds: int = Field(4, ge=1, description="training sets per stage")
 
 
 class ComplexityConfig(Section):
@@ -103,12 +101,12 @@ class ComplexityConfig(Section):
 SMOKE: dict[str, Any] = {
     "grid": {
         "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
-        "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4, "cell_seeds": 4,
+        "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4,
     },
     "learners": {"width": 16, "steps": 60, "batch": 64},
     "distribution": {
-        "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "cell_seeds": 2, "width": 16,
-        "blocks": 1, "lengths": (10, 20), "samples": 100, "levels": 5,
+        "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
+        "lengths": (10, 20), "samples": 100, "levels": 5,
     },
 }  # fmt: skip
 """The defaults of scale smoke that differ from those of scale cpu."""
@@ -126,6 +124,10 @@ INTRO = (
 
 FURTHER = 2
 """Index of the R/σ at which the dimension varies: there the far mode decides, not the bulk."""
+
+
+DENOISER_SETS, NETWORK_SETS = 4, 10
+"""Training sets per cell, at most."""
 
 
 class Cell(Section):
@@ -181,10 +183,10 @@ def cells(config: ComplexityConfig) -> list[Cell]:
     denoisers = options.model_dump(include={*Denoising.model_fields})
     return [
         *(DenoiserCell(distribution=options.name, eta=eta, **common, **denoisers, **part)
-          for eta in (0.0, *options.etas) for part in _parts(options.seeds, options.cell_seeds)),
+          for eta in (0.0, *options.etas) for part in _parts(options.seeds, DENOISER_SETS)),
         *(FiniteCell(count=grid.trials, ratio=ratio, **common) for ratio in grid.radii),
         *(NetworkCell(**common | config.learners.model_dump() | change, **part)
-          for change in _changes(config) for part in _parts(grid.seeds, grid.cell_seeds)),
+          for change in _changes(config) for part in _parts(grid.seeds, NETWORK_SETS)),
     ]  # fmt: skip
 
 

@@ -76,11 +76,6 @@ class Series:
     key: str | None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def paired(self) -> bool:
-        """True if the training sets are the same at every value."""
-        return self.key is None or self.panel == "varied"
-
 
 def series(config: ComplexityConfig) -> list[Series]:
     """Returns all series of the study."""
@@ -162,9 +157,10 @@ def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Ex
     """Returns m* at every value, and its exponent."""
     rows = where(rows, panel=one.panel, learner=one.learner, **one.fixed)
     epsilon = 1.0 if one.key is None else EPSILON
+    paired = one.key is None or one.panel == "varied"  # the same training sets at every value
     values, columns, units = [], [], []
     for index, (value, errors, sizes) in enumerate(_errors(one, quantity, rows)):
-        rng = np.random.default_rng([seed, 0 if one.paired else index])
+        rng = np.random.default_rng([seed, 0 if paired else index])
         m = crossing(errors, sizes, epsilon)
         resampled = np.minimum(_resampled(errors, sizes, epsilon, rng), sizes[-1])
         values.append(value)
