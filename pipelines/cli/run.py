@@ -65,13 +65,7 @@ class RecipeOptions(RunOptions[Overrides]):
 
 @dataclass(frozen=True)
 class Request:
-    """A run that a command asks for.
-
-    Attributes:
-        run: The run.
-        options: The options that were typed.
-        line: A line about the run.
-    """
+    """A run that a command asks for, the options of the command, and a line about the run."""
 
     run: "Run"
     options: RunOptions

@@ -31,10 +31,7 @@ REACH = {"flip": 0.0, "cifar10": 0.04 * 36}
 def augmentation(name: str, sigma: float, shape: Sequence[int]) -> Augmentation | None:
     """Returns the changes of training rows: images are moved, then noised; None: no change.
 
-    Arguments:
-        name: A name in ``REACH``, or ``none``.
-        sigma: The standard deviation of the noise in the units of the raw data; 0: no noise.
-        shape: The shape of an example.
+    The name is one of ``REACH``, or ``none``. σ is in the units of the raw data; 0: no noise.
     """
     moved = None if name == "none" else flip_and_shift(shape, REACH[name])
     if not sigma:

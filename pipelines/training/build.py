@@ -148,15 +148,9 @@ def build_flow(
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> Flow:
-    """Returns the flow for examples of a shape, with untrained weights.
+    """Returns the flow for examples of a shape, with untrained weights from a generator.
 
-    Arguments:
-        model: The configuration.
-        shape: The shape of an example.
-        base: The density of the latents; None: N(0, I).
-        context: The number of elements of a context; 0: there is none.
-        generator: The source of the weights.
-        dtype: Their type.
+    The base is the density of the latents, None for N(0, I). The context has that many elements.
 
     Raises:
         BadInput: If the architecture is not for such a shape.

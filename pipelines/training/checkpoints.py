@@ -25,10 +25,7 @@ class Checkpoints:
     """The checkpoints of one training, by their steps; one process writes at a time.
 
     The latest two stay, and the best checkpoint by validation before each of them, which a resumed
-    training does not compute again.
-
-    Arguments:
-        folder: Their folder; the first checkpoint creates it.
+    training does not compute again. The first checkpoint creates the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,13 +48,10 @@ class Checkpoints:
             self._prune(training.step)
 
     def newest(self) -> tuple[int | None, str]:
-        """Returns the latest step from which a training can resume, None if there is none.
+        """Returns the latest step to resume from, or None, and a line on corrupt checkpoints.
 
         Reads all of it, and of the best checkpoint before it. Removes corrupt ones after it, so
         that they count for none of the latest.
-
-        Returns:
-            The step; and one line on corrupt checkpoints, empty if there are none.
         """
         corrupt = []
         for step in sorted(self._steps(), reverse=True):

@@ -146,9 +146,7 @@ def _report(rows: Sequence[Row], keep: bool) -> None:
 class Reports(ray.train.UserCallback):
     """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
 
-    Arguments:
-        work: Folder of what watchdogs leave.
-        reporter: Reports the metrics.
+    Watchdogs leave the stacks of hung workers in the folder ``work``.
     """
 
     def __init__(self, work: Path, reporter: Reporter) -> None:

@@ -54,12 +54,8 @@ class TrainingLoop:
     """Runs a training that reports what it yields, and resumes from its checkpoints.
 
     It saves seldom enough to cost little. All ranks report alike, in Ray Train and so to each
-    other. What led to a checkpoint is reported before the checkpoint is there.
-
-    Arguments:
-        training: The training.
-        work: Folder of the checkpoints.
-        worker: The worker's place among the others.
+    other. What led to a checkpoint is reported before the checkpoint is there. The folder ``work``
+    has the checkpoints.
     """
 
     def __init__(self, training: FlowTraining, work: Path, worker: WorkerContext) -> None:
@@ -73,13 +69,9 @@ class TrainingLoop:
     def run(self, patience: float) -> dict[str, Any]:
         """Trains, from the last sound checkpoint on if there is one.
 
-        A lone worker that is interrupted saves a checkpoint first.
-
-        Arguments:
-            patience: Seconds without an event after which the process is ended.
-
-        Returns:
-            As :meth:`finish`, and ``began``, the time at which the loop started.
+        A lone worker that is interrupted saves a checkpoint first. After ``patience`` seconds
+        without an event the process is ended. Returns the same as :meth:`finish`, and ``began``,
+        the time at which the loop started.
         """
         self.work.mkdir(parents=True, exist_ok=True)
         try:

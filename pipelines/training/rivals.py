@@ -53,11 +53,8 @@ class DenseLU(ConstantJacobian):
 
     P is a fixed permutation, L has a diagonal of ones, and U one of :math:`\pm e^{\ell}` with
     fixed signs, all of them those of the start. A product is two GEMMs of 2 B D² FLOP.
-    ``inverse`` solves two triangular systems in float64, O(D²) a row.
-
-    Arguments:
-        weight: W at the start, with shape (D, D).
-        bias: b, with shape (D,).
+    ``inverse`` solves two triangular systems in float64, O(D²) a row. W starts as ``weight``,
+    which has the shape (D, D).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -104,11 +101,7 @@ class DenseLU(ConstantJacobian):
 class DenseWithInverse(Dense):
     """Creates y = W x + b with a learned R near W⁻¹, which starts as W⁻¹.
 
-    Likelihoods and samples do not use R.
-
-    Arguments:
-        weight: W, with shape (D, D).
-        bias: b, with shape (D,), or None.
+    Likelihoods and samples do not use R. W has the shape (D, D), and b (D,) if there is one.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
