@@ -109,11 +109,10 @@ def decide(measured: Sequence[Measured]) -> list[Claim]:
 
 
 def _claim(question: Question, number: Confidence, p: float, verdict: Verdict) -> Claim:
-    names = ("value", "low", "high", "p")
-    numbers = zip(names, (*number.interval(), p), strict=True)
-    measured = {name: n if math.isfinite(n) else None for name, n in numbers}
+    numbers = (*number.interval(), p)
+    value, low, high, p = (n if math.isfinite(n) else None for n in numbers)
     fields = {**vars(question), "expected": str(question.expected)}
-    return Claim(verdict=verdict, **fields, **measured)
+    return Claim(verdict=verdict, value=value, low=low, high=high, p=p, **fields)
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,8 @@ def below(bound: float) -> Region:
 
 def within(margin: float, *, of: float = 0.0) -> Region:
     """Returns |θ − ``of``| < ``margin``: equality, as far as it matters."""
+    if not margin > 0:
+        raise ValueError(f"margin: found {margin:g}, expected one above 0")
     return Region(of - margin, of + margin)
 
 

@@ -93,11 +93,13 @@ class Progress:
                 self._show(stage, key, min(share, NEARLY), text)
 
     def finished(self, stage: str, key: str) -> None:
-        """Counts a job as done; prints the time since the first of the stage started."""
+        """Counts a job as done; the last one of a stage has the time since the first started."""
         with self.lock:
+            elapsed = self.bars.tasks[self.tasks[stage]].elapsed  # None: none has started
             news = self._show(stage, key, 1.0)
-            seconds = self.bars.tasks[self.tasks[stage]].elapsed or 0.0
-            self._line(f"{stage}: done in {seconds:.1f} s{news and f' ({news})'}")
+            ended = elapsed is not None and set(self.shares[stage].values()) == {1.0}
+            seconds = f" in {elapsed:.1f} s" if ended else ""
+            self._line(f"{stage}: done{seconds}{news and f' ({news})'}")
 
     def note(self, stage: str, text: str) -> None:
         """Prints a note about a stage."""

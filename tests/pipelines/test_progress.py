@@ -141,5 +141,11 @@ def test_a_queued_job_starts_with_its_first_message(terminal_shown):
     for key in "ab":
         terminal_shown.finished("cell", key)
     first, second = terminal_shown.printed_lines()[-2:]
-    assert re.fullmatch(r"cell: done in [\d.]+ s \(1 of 2 done\)", first)
-    assert second.endswith("(2 of 2 done)")
+    assert first == "cell: done (1 of 2 done)"
+    assert re.fullmatch(r"cell: done in [\d.]+ s \(2 of 2 done\)", second)
+
+
+def test_a_job_whose_start_was_not_seen_has_no_time(terminal_shown):
+    terminal_shown.queued("train", "a")
+    terminal_shown.finished("train", "a")
+    assert terminal_shown.printed_lines()[-1] == "train: done"

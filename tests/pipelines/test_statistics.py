@@ -111,6 +111,11 @@ def test_holm():
     assert holm([0.9, 0.5]) == [1.0, 1.0] and holm([]) == []
 
 
+def test_a_margin_is_above_zero():
+    with pytest.raises(ValueError, match="margin: found 0, expected one above 0"):
+        within(0)
+
+
 def test_a_region_is_told():
     assert str(above(0.05)) == "more than 0.05" and str(below(1)) == "less than 1"
     assert str(within(0.1, of=1)) == "0.9 to 1.1"
