@@ -20,10 +20,10 @@ from .conftest import examples_of
 def registered(tracking_home, model):
     """The flow of people as version 1 of a model with an alias."""
     tracker = connect("tests", "key")
-    run = StageRun(tracker.client, tracker.start("run", {}))
-    uri = log_model(run, model / "checkpoint", examples_of(load(str(model))))
+    run = StageRun(tracker.client, tracker.start("people / 1", {}))
+    log_model(run, model / "checkpoint", examples_of(load(str(model))))
     with default_store(tracker.client.tracking_uri):
-        mlflow.register_model(uri, "people")
+        mlflow.register_model(f"runs:/{run.id}/people - 1", "people")
     tracker.client.set_registered_model_alias("people", "champion", "1")
     return "models:/people@champion"
 
