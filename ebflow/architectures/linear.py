@@ -16,6 +16,7 @@ from ..bijections import (
     Bijection,
     Convolution,
     Dense,
+    DenseLU,
     MonotoneSpline,
     ScaleShift,
     SmoothLeakyReLU,
@@ -28,7 +29,7 @@ from .parts import conditioned, finished, flattened, halved, spectral
 ACTIVATIONS = ("smooth_leaky_relu", "spline")
 """Names of activations: the paper's, and ``MonotoneSpline``, which is learned."""
 
-LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {"full": Dense}
+LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {"full": Dense, "lu": DenseLU}
 """Dense layers by the form of their weight; other packages may add forms."""
 
 

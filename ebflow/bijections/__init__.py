@@ -1,11 +1,10 @@
 """Bijections, one family a file."""
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells", "ColumnCells",
-           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense",
+           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
            "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot", "Linearization",
-           "Logit", "MonotoneSpline", "Part", "Reshape", "ScaleShift",
-           "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap",
-           "random_rotation"]  # fmt: skip
+           "Logit", "MonotoneSpline", "Part", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline",
+           "Squeeze", "Univariate", "Weighted", "Wrap", "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
@@ -16,7 +15,7 @@ from .conditional import ConditionalAffine
 from .convolution import Convolution, random_rotation
 from .coupling import Coupling
 from .learned import MonotoneSpline
-from .linear import Dense
+from .linear import Dense, DenseLU
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Reshape, Squeeze
 from .univariate import ScaleShift, Spline, Univariate

@@ -1,9 +1,9 @@
-r"""Rivals of lazily refreshed normalizers: factorized dense layers, and learned inverses.
+r"""Rivals of lazily refreshed normalizers: learned inverses.
 
-``DenseLU`` has W = P L U, whose log-determinant is a sum. ``DenseWithInverse`` has a matrix R
-beside W, trained by a *reconstruction loss* :math:`r(x) = \| R W x - x \|^2`, so that the gradient
-:math:`W^{-\top}` of :math:`\log |\det W|` needs no factorization. With δ the gradients of the loss
-by y = W x as columns, it is
+``DenseWithInverse`` has a matrix R beside W, trained by a *reconstruction loss*
+:math:`r(x) = \| R W x - x \|^2`, so that the gradient :math:`W^{-\top}` of
+:math:`\log |\det W|` needs no factorization. With δ the gradients of the loss by y = W x as
+columns, it is
 
 * by **self-normalization** :math:`R^\top` itself. R also descends the negative log-likelihood of
   the layer whose inverse is R, with Wᵀ in the place of :math:`R^{-\top}`:
@@ -17,16 +17,15 @@ by y = W x as columns, it is
 Both are exact, the second in the mean, if :math:`R = W^{-1}`. The gradient of the reconstruction
 stops at x. Reported likelihoods are exact.
 
-Importing this module adds ``linear="lu"`` and ``"learned_inverse"`` to ``architectures.dense``.
+Importing this module adds ``linear="learned_inverse"`` to ``architectures.dense``.
 
 Sources:
-    Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039, for P L U.
     Self Normalizing Flows (Keller et al., 2021), arXiv:2011.07248. Its code halves both gradients
     beside an r of weight 1, and sets an r that is NaN to 0, unlike here.
     Free-form Flows (Draxler et al., 2024), arXiv:2310.16624, for whole networks.
 """
 
-__all__ = ["ARCHITECTURES", "RIVALS", "DenseLU", "DenseWithInverse", "inverse_error",
+__all__ = ["ARCHITECTURES", "RIVALS", "DenseWithInverse", "inverse_error",
            "learned_inverses", "load"]  # fmt: skip
 
 from functools import partial
@@ -37,8 +36,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ebflow.architectures import ARCHITECTURES, LINEAR
-from ebflow.bijections import ConstantJacobian, Dense
-from ebflow.bijections.base import as_autocast, hold
+from ebflow.bijections import Dense
+from ebflow.bijections.base import as_autocast
 from ebflow.checkpoint import load
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
@@ -46,56 +45,6 @@ from ebflow.randomness import Generator, rademacher
 
 Three = tuple[Tensor, Tensor, Tensor]
 """W x, a zero stand-in for log |det W| with shape (B,), and r(x)."""
-
-
-class DenseLU(ConstantJacobian):
-    r"""Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
-
-    P is a fixed permutation, L has a diagonal of ones, and U one of :math:`\pm e^{\ell}` with
-    fixed signs, all of them those of the start. A product is two GEMMs of 2 B D² FLOP.
-    ``inverse`` solves two triangular systems in float64, O(D²) a row. W starts as ``weight``,
-    which has the shape (D, D).
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        permutation, lower, upper = torch.linalg.lu(weight)
-        diagonal = upper.diagonal()
-        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
-        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
-        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
-
-    @property
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """L and U."""
-        eye = torch.eye(len(self.bias)).to(self.lower)
-        diagonal = torch.diag(self.sign * self.log_scale.exp())
-        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns P L U x + b."""
-        return self.linear(x) + self.bias
-
-    def linear(self, v: Tensor) -> Tensor:
-        """Returns P L U v."""
-        lower, upper = self.factors
-        return F.linear(F.linear(v, upper), lower)[..., self.order]
-
-    def transpose(self, s: Tensor) -> Tensor:
-        """Returns Uᵀ Lᵀ Pᵀ s."""
-        lower, upper = self.factors
-        return s[..., self.order.argsort()] @ lower @ upper
-
-    def log_det(self) -> Tensor:
-        """Returns Σ ℓ."""
-        return self.log_scale.sum()
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Solves P L U x + b = y."""
-        lower, upper = (factor.double() for factor in self.factors)
-        z = (y - self.bias).double()[..., self.order.argsort()].reshape(-1, len(self.bias)).mT
-        z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)
 
 
 class DenseWithInverse(Dense):
@@ -153,7 +102,7 @@ class _Reconstruct(torch.autograd.Function):
         return grad_x, grad_weight, grad_reverse
 
 
-LINEAR |= {"lu": DenseLU, "learned_inverse": DenseWithInverse}
+LINEAR["learned_inverse"] = DenseWithInverse
 
 
 def learned_inverses(

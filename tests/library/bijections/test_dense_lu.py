@@ -4,10 +4,9 @@ import torch
 
 import ebflow
 from ebflow.architectures import dense
-from pipelines.training.rivals import DenseLU, load
+from ebflow.bijections import DenseLU
 from tests.library import reference
 from tests.library.bijections.cases import rotation, seeded, stirred
-from tests.library.conftest import double_precision  # noqa: F401
 
 SIZE = 4
 CLOSE = dict(rtol=1e-10, atol=1e-10)
@@ -29,7 +28,7 @@ def test_a_net_of_them_is_loaded_as_it_was_saved(tmp_path):
     made = stirred(dense((SIZE,), linear="lu", activation="spline"), 0.1)
     x = torch.randn(6, SIZE, generator=seeded(5))
     ebflow.save(made, tmp_path / "flow")
-    found = load(tmp_path / "flow").log_prob(x)
+    found = ebflow.load(tmp_path / "flow").log_prob(x)
     torch.testing.assert_close(found, made.log_prob(x))
 
 
