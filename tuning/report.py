@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,8 @@ def result(
 ) -> Result:
     """Returns the result of a search, given the NLLs after it and the rows of each split."""
     winner, changed = trials[verdict.winner], [trials[n] for n in scores.number.unique()]
+    differing = {one.name: f"differs in {one.difference}" for one in changed if one.changes}
+    states = Counter(trial.state for trial in trials.values())
     settings = dict(iter(_sound(scores).groupby("number")))
     compared = {"default": DEFAULT, "winner": verdict.winner}
     return Result(
@@ -157,7 +160,7 @@ def result(
         intro=_intro(config, counts),
         conclusion=Conclusion((f"{winner.name} wins: {verdict.line}.",)),
         headline=_retrained(trials, scores, verdict.winner),
-        facts={one.name: f"differs in {one.difference}" for one in changed if one.changes},
+        facts={**differing, "states": ", ".join(f"{n} {state}" for state, n in states.items())},
         sections=[*plots(config, trials.values()), _all_trials(trials.values())],
         metrics={
             f"{split}/nll/{name}": student(settings[number][split]).value

@@ -84,7 +84,7 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
         trainable,
         tune_config=tune.TuneConfig(
             num_samples=config.search.trials,
-            search_alg=searcher(config, StageRun(run.client, run.id)),
+            search_alg=searcher(config),
             scheduler=ASHAScheduler(
                 "share", "nll", "min", max_t=1, grace_period=GRACE, reduction_factor=REDUCTION
             ),
@@ -102,14 +102,11 @@ def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     )
 
 
-def searcher(config: TuneConfig, run: StageRun | None = None) -> OptunaSearch:
-    """Returns Optuna's tree-structured Parzen estimator, with the first trials.
-
-    Trials get runs below that of the search; without one, none.
-    """
+def searcher(config: TuneConfig) -> OptunaSearch:
+    """Returns Optuna's tree-structured Parzen estimator, with the first trials."""
     base, options = config.start, config.search
     return OptunaSearch(
-        partial(propose, base=base, options=options, search=run),
+        partial(propose, base=base, search=options),
         metric="nll",
         mode="min",
         points_to_evaluate=first_points(base, options),

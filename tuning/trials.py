@@ -19,6 +19,7 @@ from pipelines.config import DensityConfig, Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
+from pipelines.tracking.backend import is_permanent
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.training.build import fit
@@ -44,29 +45,24 @@ STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FA
 """The status of a trial's MLflow run, by its state."""
 
 
-def propose(
-    trial: optuna.Trial, base: Training, options: SearchConfig, search: StageRun | None = None
-) -> dict[str, Any]:
+def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:
     """Returns the number and the training of a trial, and the id of its new MLflow run.
 
     Ray Tune adds the parameters.
-
-    Arguments:
-        trial: The trial of Optuna.
-        base: The training of the default.
-        options: The options of the search.
-        search: The run of the search; None: MLflow gets nothing.
     """
-    training = space(Suggest(base, trial), options)
+    training = space(Suggest(base, trial), search)
     proposal = {"number": trial.number, "training": training.model_dump(mode="json")}
-    if search is None:
-        return proposal
-    default = "" if trial.number else " default"
-    name = f"trial {trial.number:03d} {training.short_loss}{default}"
-    run = search.child(name, {"ebflow.trial": str(trial.number)})
+    return proposal if TrialRuns.search is None else {**proposal, "run": _new_run(proposal)}
+
+
+def _new_run(proposal: Mapping[str, Any]) -> str:
+    """Creates the MLflow run of a trial, below that of the search; returns its id."""
+    number, training = proposal["number"], Training.model_validate(proposal["training"])
+    name = f"trial {number:03d} {training.short_loss}{'' if number else ' default'}"
+    run = TrialRuns.search.child(name, {"ebflow.trial": str(number)})
     run.log_params(proposal["training"])
-    run.describe(f"Trial {trial.number} of a search: {training.method}.")
-    return {**proposal, "run": run.id}
+    run.describe(f"Trial {number} of a search: {training.method}.")
+    return run.id
 
 
 def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageRun) -> None:
@@ -131,18 +127,23 @@ class TrialRuns(tune.Callback):
     to the experiment, is an attribute of the class.
 
     Attributes:
-        search: The run of the search.
+        search: The run of the search; None outside of one.
         config: Its configuration.
         outcomes: The outcomes of the trials that have started, at the end of the search.
     """
 
-    search: ClassVar[StageRun]
+    search: ClassVar[StageRun | None] = None
     config: ClassVar[TuneConfig]
     outcomes: ClassVar[list["Outcome"]]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
-        """Resumes the run of a trial that was interrupted."""
-        self.search.client.update_run(trial.config["run"], "RUNNING")
+        """Resumes the run of a trial that was interrupted; creates it anew if it was deleted."""
+        try:
+            self.search.client.update_run(trial.config["run"], "RUNNING")
+        except MlflowException as error:
+            if not is_permanent(error):
+                raise
+            trial.config["run"] = _new_run(trial.config)
 
     def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
         """Shows how far the search is."""
@@ -164,7 +165,11 @@ class TrialRuns(tune.Callback):
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that failed, or ran until the time was up, too."""
         for trial in trials:
-            self._end(trial)
+            try:
+                self._end(trial)
+            except MlflowException as error:
+                if not is_permanent(error):  # its run was deleted
+                    raise
         started = [one for one in trials if one.status == Trial.ERROR or "nll" in one.last_result]
         TrialRuns.outcomes = [outcome(self.config.start, trial) for trial in started]
 
@@ -174,7 +179,8 @@ class TrialRuns(tune.Callback):
         # A trial does not wait for MLflow, which may be away when it ends.
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
-        run.complete(metrics_log.read(file))
+        # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
+        run.complete(metrics_log.read(file), renew=False)
         run.set_tags(
             {
                 "mlflow.parentRunId": self.search.id,  # this attempt of the search

@@ -40,10 +40,8 @@ class Reporter:
         self.shown, self.shown_at = "", -math.inf
         self.warned, self.nll = False, math.nan
         store.download(file)
-        earlier = metrics_log.read(file)
-        self.earlier = len(earlier)
         if run is not None:
-            run.send(metrics_log.standing(earlier))
+            run.send(metrics_log.standing(metrics_log.read(file)))
 
     def progress(self, share: float, text: str, note: str = "") -> None:
         """Shows the share that is done: once a second at most, unless text or note are new."""
@@ -81,16 +79,11 @@ class Reporter:
     def finish(self) -> None:
         """Sends what MLflow lacks of the curve that stands, and waits for it.
 
-        A training that went back took points back: a new run gets its curve.
-
         Raises:
             MlflowException: If MLflow cannot be reached.
         """
         if self.run is not None:
-            rows = metrics_log.read(self.file)
-            if any(row["kind"] == metrics_log.WENT_BACK for row in rows[self.earlier :]):
-                self.run.renew()
-            self.run.complete(rows)
+            self.run.complete(metrics_log.read(self.file))
 
     def _show(self, row: Row) -> None:
         """Shows a row; of the notes of validations, the first."""

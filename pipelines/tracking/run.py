@@ -134,27 +134,29 @@ class StageRun:
         self.sent |= {row["kind"]: row["step"] for row in new}
         self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
 
-    def complete(self, rows: Sequence[metrics_log.Row]) -> None:
+    def complete(self, rows: Sequence[metrics_log.Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
+
+        MLflow removes no points: if the run has others, which a restart took back, a new run gets
+        the curve.
 
         Arguments:
             rows: All rows of a training.
+            renew: False if other points of the run are no mistake.
         """
         self.set_tags(metrics_log.failures(rows))
         points = _points(metrics_log.standing(rows))
-        present = {
-            (point.key, point.step)
-            for name in {point.key for point in points}
-            for point in self.client.get_metric_history(self.id, name)
-        }
-        missing = [point for point in points if (point.key, point.step) not in present]
+        names = {point.key for point in points}
+        present = [p for name in names for p in self.client.get_metric_history(self.id, name)]
+        if renew and not _is_part(present, points):
+            self.renew()
+            present = []
+        places = {(point.key, point.step) for point in present}
+        missing = [point for point in points if (point.key, point.step) not in places]
         self.client.log_batch(self.id, metrics=missing)
 
     def renew(self) -> None:
-        """Continues as a new run, without metrics, because MLflow removes none.
-
-        The old run ends as failed.
-        """
+        """Continues as a new run, without metrics; the old run ends as failed."""
         old = self.client.get_run(self.id)
         new_id = self._create_similar(old.info.run_name, {}, left_out=("mlflow.log",))
         reason = f"points were taken back; run {new_id} has the curve"
@@ -205,6 +207,20 @@ def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
         for name, value in row["metrics"].items()
         if math.isfinite(value)
     ]
+
+
+def _is_part(some: Iterable[Metric], curve: Iterable[Metric]) -> bool:
+    """True if points are of a curve. Times and speeds differ if a restart repeats a step."""
+    values = {(point.key, point.step): point.value for point in curve}
+    return all(
+        (point.key, point.step) in values
+        and (_is_timed(point.key) or point.value == values[point.key, point.step])
+        for point in some
+    )
+
+
+def _is_timed(name: str) -> bool:
+    return name.startswith("time/") or name.endswith("_per_s")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

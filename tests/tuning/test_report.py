@@ -68,6 +68,7 @@ def test_the_tables_have_every_trial_and_every_setting(trials):
     found = result(CONFIG, trials, scores, decide(scores), counts)
     assert [row[0] for row in found.headline.rows] == ["default", "trial 1 *", "trial 2"]
     assert found.headline.rows[0][1] == "diverged"
+    assert found.facts["states"] == "4 pruned, 8 finished, 1 failed"
     table = found.sections[-1]
     assert len(table.rows) == TRIALS + 1 and table.rows[-1][2] == "failed: out of memory"
     assert found.values["winner"] == 1 and found.metrics["test/nll/winner"] == 6.5

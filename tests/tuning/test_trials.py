@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import cloudpickle
 import optuna
 import pytest
 from mlflow.exceptions import MlflowException
@@ -21,7 +22,7 @@ from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
 from tuning import graph, trials
 from tuning.config import SearchConfig, TuneConfig
-from tuning.search import concurrency, search, trial_needs
+from tuning.search import concurrency, search, searcher, trial_needs
 from tuning.trials import FAILED, TRIALS, Listener, TrialRuns, outcome, propose, train
 
 from ..pipelines.untracked import Untracked
@@ -82,6 +83,7 @@ def searching(monkeypatch, tmp_path):
             folders.append(Path.cwd())
             TrialRuns().on_experiment_end(trials)
 
+        monkeypatch.setattr(TrialRuns, "search", None)  # as before, after the test
         monkeypatch.setattr("tuning.search._tuner", lambda *words: SimpleNamespace(fit=fit))
         monkeypatch.setattr("tuning.search.Manifest", Mock())
         monkeypatch.setattr(TrialRuns, "_end", lambda self, trial: None)
@@ -182,14 +184,13 @@ def tracked(tracking_home, monkeypatch):
     tracker = connect("tests", "key")
     search = StageRun(tracker.client, tracker.start("search", {}))
     search.work = tracking_home
-    proposal = propose(optuna.create_study().ask(), searched().start, SearchConfig(), search)
+    monkeypatch.setattr(TrialRuns, "search", search)
     trial = ended(nll=2.0, share=1.0, done=True)
-    trial.config = proposal
+    trial.config = propose(optuna.create_study().ask(), searched().start, SearchConfig())
     rows = [metrics_log.row("validate", 1, 1.0, metrics={"val/nll": 2.0})]
     folder = tracking_home / TRIALS / "0"
     folder.mkdir(parents=True)
     metrics_log.append(folder / metrics_log.FILE, rows)
-    monkeypatch.setattr(TrialRuns, "search", search, raising=False)
     monkeypatch.setattr(TrialRuns, "config", searched(), raising=False)
     return search, trial
 
@@ -217,6 +218,34 @@ def test_mlflow_may_be_away_when_a_trial_ends(tracked, monkeypatch):
     TrialRuns().on_experiment_end([trial])
     run = search.client.get_run(trial.config["run"])
     assert (run.info.status, run.data.metrics["val/nll"]) == ("FINISHED", 2.0)
+
+
+def test_a_trial_whose_run_was_deleted_gets_another(tracked):
+    search, trial = tracked
+    first = trial.config["run"]
+    search.client.delete_run(first)
+    TrialRuns().on_trial_start(trial=trial)
+    TrialRuns().on_experiment_end([trial])
+    run = search.client.get_run(trial.config["run"])
+    assert run.info.run_id != first and run.data.metrics["val/nll"] == 2.0
+
+
+def test_a_finished_trial_whose_run_was_deleted_is_an_outcome(tracked):
+    search, trial = tracked
+    search.client.delete_run(trial.config["run"])
+    TrialRuns().on_experiment_end([trial])
+    assert [one.number for one in TrialRuns.outcomes] == [0]
+
+
+def test_the_proposals_of_a_search_that_resumes_are_below_its_new_run(tracked, monkeypatch):
+    """Ray Tune unpickles the searcher of the first attempt."""
+    search, _ = tracked
+    proposals = cloudpickle.dumps(searcher(searched()))
+    again = StageRun(search.client, search.child("search", {}).id)
+    monkeypatch.setattr(TrialRuns, "search", again)
+    proposal = cloudpickle.loads(proposals).suggest("0")
+    run = search.client.get_run(proposal["run"])
+    assert run.data.tags["mlflow.parentRunId"] == again.id
 
 
 def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch):
