@@ -104,12 +104,13 @@ def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
     """Yields the best of each baseline, if the table has test likelihoods."""
     metrics = [column.metric for column in columns if column.metric.startswith("test/")]
     for baseline, label in BASELINES.items() if metrics else ():
-        measured = [row for row in rows if f"{baseline}nll" in row]
+        names = {name: name.replace("test/", baseline) for name in metrics}
+        measured = [row for row in rows if row.keys() >= {f"{baseline}nll", *names.values()}]
         if measured:
             best = min(measured, key=lambda row: row[f"{baseline}nll"])
             first, *others = best["labels"]
             labels = {first: label, **dict.fromkeys(others, "")}
-            numbers = {name: best[name.replace("test/", baseline)] for name in metrics}
+            numbers = {name: best[other] for name, other in names.items()}
             yield {"labels": labels, "published": None, **numbers}
 
 

@@ -51,9 +51,11 @@ STEPS = {
 }
 """Training steps, by scale and part."""
 
-LOOKS, EARLY = {MAP: 4, PAIRS: 10}, 25
-"""Networks are measured at the ends of so many equal parts of a training, and after some steps,
-when those that lose mass later may be at their best."""
+LOOKS = {MAP: 4, PAIRS: 10}
+"""Equal parts of a training at whose ends the networks are measured."""
+
+EARLY = 25
+"""A further step at which they are: networks that lose mass later may be at their best then."""
 
 GRIDS = {
     MAP: {

@@ -42,6 +42,9 @@ SIGMA = 0.375
 EXTENT = 9.0
 """Half the side of a picture."""
 
+ROWS = 1_000
+"""Points at a time."""
+
 SECONDS = 20.0
 
 OWN_SIGMA = 0.05
@@ -102,15 +105,18 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
 @torch.no_grad()
 def kl_divergence(p: Normalized, q: Normalized, x: Tensor) -> Estimate:
     """Returns KL(p ‖ q) in nats from samples of p; a small one may be negative."""
-    terms = p.log_prob(x).double() - q.log_prob(x).double()
-    return Estimate.of(terms, name="log p − log q")
+    terms = [p.log_prob(rows).double() - q.log_prob(rows).double() for rows in x.split(ROWS)]
+    return Estimate.of(torch.cat(terms), name="log p − log q")
 
 
 @torch.no_grad()
 def fisher_divergence(p: LogDensity, q: LogDensity, x: Tensor) -> Estimate:
     """Returns ½ E‖∇log p − ∇log q‖² from samples of p, in nats per squared unit of x."""
-    terms = 0.5 * (p.score(x) - q.score(x)).flatten(1).double().square().sum(1)
-    return Estimate.of(terms, name="squared difference of scores")
+    terms = [
+        0.5 * (p.score(rows) - q.score(rows)).flatten(1).double().square().sum(1)
+        for rows in x.split(ROWS)
+    ]
+    return Estimate.of(torch.cat(terms), name="squared difference of scores")
 
 
 @torch.no_grad()
@@ -119,7 +125,8 @@ def _picture(config: DivergeConfig, density: Normalized) -> np.ndarray:
     pixels = torch.arange(config.resolution, dtype=torch.float64) + 0.5
     side = EXTENT * (2 * pixels / config.resolution - 1)
     points = torch.cartesian_prod(side, side).flip(1)
-    return density.log_prob(points).float().view(config.resolution, -1).numpy()
+    values = torch.cat([density.log_prob(rows) for rows in points.split(ROWS)])
+    return values.float().view(config.resolution, -1).numpy()
 
 
 def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:

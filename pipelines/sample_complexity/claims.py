@@ -258,9 +258,9 @@ def _fresh(rows: pd.DataFrame) -> Measured:
         where(networks, learner=name).set_index(keys)["sigma_l2_bulk"].sort_index()
         for name in NETWORKS
     )
-    gaps = (np.log(once) - np.log(fresh)).groupby("seed").apply(lambda gaps: np.mean([*gaps]))
+    gaps = (np.log(once) - np.log(fresh)).groupby("seed")
     return _mean(
-        gaps.to_numpy(), above(BETTER),
+        np.array([of_set.to_numpy().mean() for _, of_set in gaps]), above(BETTER),
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
         None, "mean over all m and R/σ, paired by training set",

@@ -32,7 +32,7 @@ DISTANCES = {
     "w2": "sliced W2",
     "far_error": "error of the mode's weight",
 }
-"""Headings of columns."""
+"""Headings of columns with distances of samples."""
 
 
 def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: StageRun) -> None:
@@ -70,7 +70,8 @@ def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: 
 def images(rows: pd.DataFrame) -> Table:
     """Returns the means over training sets."""
     columns = {"n_far": "samples of the mode", **ERRORS, **DISTANCES}
-    scaled = rows.assign(**rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0))
+    errors = rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0)
+    scaled = rows.drop(columns=[*ERRORS]).join(errors)
     means = scaled.groupby([*KEYS], dropna=False)[[*columns]].mean().reset_index()
     return Table(
         "A distribution fitted to images",

@@ -70,7 +70,7 @@ def finite(cell: FiniteCell) -> Iterator[dict[str, Any]]:
 
 
 def networks(cell: NetworkCell) -> Iterator[dict[str, Any]]:
-    """Yields the errors of networks at every m, for some training sets after others."""
+    """Yields the errors of networks at every m, a few training sets at a time."""
     sizes = grid(OF_NETWORKS, cell.ratio)
     count = max(1, AT_ONCE // len(sizes))
     for start in range(0, cell.count, count):

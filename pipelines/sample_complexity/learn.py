@@ -31,7 +31,14 @@ def learn(cell: config.Cell, *, run: StageRun) -> None:
 def measured(cell: config.Cell) -> pd.DataFrame:
     """Returns the rows of a cell."""
     parts = [
-        {name: x.numpy() if isinstance(x, Tensor) else x for name, x in columns.items()}
+        {name: _column(values) for name, values in columns.items()}
         for columns in MEASURES[type(cell)](cell)
     ]
     return pd.concat(map(pd.DataFrame, parts), ignore_index=True)
+
+
+def _column(values: Any) -> Any:  # noqa: ANN401
+    """Returns values as pandas stores them, real numbers in float64."""
+    if not isinstance(values, Tensor):
+        return values
+    return values.double().numpy() if values.is_floating_point() else values.numpy()

@@ -129,7 +129,7 @@ def test_one_seed_has_the_interval_of_its_rows(made):
     gaussian, line, *_ = summarize(RIVALS.columns, RIVALS.rows(first))
     seconds, *_, nll, _ = RIVALS.columns
     assert text(gaussian, nll) == "9.00"
-    assert text(line, nll) == "5.00 ± 0.20"
+    assert text(line, nll._replace(digits=4)) == "5.0000 ± 0.1960"
     assert text(line, seconds) == "10"
 
 
