@@ -7,7 +7,7 @@ unless there is a bucket, holds
 * ``artefacts/STAGE/KEY.json``: its record: SHA-256, sizes, modification times, MLflow run;
 * ``work/STAGE/KEY/``: the files from which an unfinished stage resumes;
 * ``locks/``: locks of keys, which the operating system frees when a process dies;
-* ``ids/store``: a random id, by which nodes know that they share it;
+* ``ids/store``: a random id, by which nodes know that they share it; in a bucket, it only exists;
 * ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
 With a bucket (``bucket.py``) each node has a store of its own, at the same path. A stage reads and
@@ -39,12 +39,13 @@ ID = "ids/store"
 def identity() -> str:
     """Returns the id of this store: the bucket's URL, or the folder's random id.
 
-    Creates that if there is none.
+    Creates the file ``ids/store`` if there is none.
     """
     with lock("store"):
         if _identity() is None:
             (home() / "ids").mkdir(exist_ok=True)
             write_text(home() / ID, uuid.uuid4().hex)
+            bucket.upload(home() / ID)
         return _identity() or ""
 
 
@@ -66,6 +67,6 @@ def require_same_store(identity: str) -> None:
 
 
 def _identity() -> str | None:
-    if bucket.used():
-        return location(home())
+    if bucket.used():  # a node on which its folder is not mounted finds no file there
+        return location(home()) if bucket.names((home() / ID).parent) else None
     return (home() / ID).read_text() if (home() / ID).exists() else None

@@ -282,8 +282,18 @@ def test_nodes_know_their_store(node, monkeypatch, tmp_path):
     with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .* on node"):
         store.require_same_store("0" * 32)
     monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/elsewhere")
-    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found another store at .*elsewhere on"):
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found no store at .*elsewhere on node"):
         store.require_same_store(identity)
+
+
+def test_a_node_on_which_the_folder_is_not_mounted_has_no_store(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    identity = store.identity()
+    (tmp_path / "shared").rename(tmp_path / "mount")
+    with pytest.raises(BadInput, match="EBFLOW_STORAGE: found no store at .*/shared on node"):
+        store.require_same_store(identity)
+    (tmp_path / "mount").rename(tmp_path / "shared")
+    store.require_same_store(identity)
 
 
 def test_drivers_that_start_at_once_in_a_new_bucket_know_one_store(node, monkeypatch):
