@@ -3,6 +3,7 @@
 A training that is interrupted finishes its step, after which it can be saved.
 """
 
+import _thread
 import faulthandler
 import signal
 import threading
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+HELD_S = 10.0
+"""Seconds for which an interruption is deferred; Ray kills a stage after ``GRACE_S``."""
 
 HUNG = "hung-*.txt"
 """Files with the stacks of hung workers."""
@@ -43,10 +47,10 @@ def interruptible() -> Iterator[None]:
 def defer_sigint() -> Iterator[Callable[[], bool]]:
     """Defers a SIGINT of Ray to a stage; yields a function that is True if there was one.
 
-    KeyboardInterrupt is raised at the end of the block, or at the next interruption. Only the main
-    thread gets signals: others defer nothing.
+    KeyboardInterrupt is raised at the end of the block, after ``HELD_S``, or at the next
+    interruption, whichever is first. Only the main thread gets signals: others defer nothing.
     """
-    came = threading.Event()
+    came, last = threading.Event(), threading.Timer(HELD_S, _thread.interrupt_main)
     if threading.current_thread() is not threading.main_thread():
         yield came.is_set
         return
@@ -55,11 +59,14 @@ def defer_sigint() -> Iterator[Callable[[], bool]]:
         if came.is_set():
             raise KeyboardInterrupt
         came.set()
+        last.start()
 
+    last.daemon = True
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield came.is_set
     finally:
+        last.cancel()
         signal.signal(signal.SIGINT, before)
     if came.is_set():
         raise KeyboardInterrupt

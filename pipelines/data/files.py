@@ -68,7 +68,7 @@ class Part(NamedTuple):
         with reading(self.label, self.kind):
             start, batches = 0, self.read(list(names), size)
         while True:
-            with reading(self.label, self.kind):
+            with reading(self.label, self.kind, column=names[0], first=start):
                 if (batch := next(batches, None)) is None:
                     break
                 batch.validate(full=True)  # text is UTF-8

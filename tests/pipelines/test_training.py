@@ -1,6 +1,7 @@
 """From configurations to trainers, and what a worker reports."""
 
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import check, load
 from ebflow.errors import BadInput, NonFinite
 from ebflow.history import Event
-from pipelines import metrics_log
+from pipelines import interruption, metrics_log
 from pipelines.cluster import environment
 from pipelines.config import (
     AnchorConfig,
@@ -340,6 +341,15 @@ def test_a_second_interruption_does_not_wait():
         signal.raise_signal(signal.SIGINT)
         after.append(interrupted())
     assert after == [True]
+
+
+def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
+    monkeypatch.setattr(interruption, "HELD_S", 0.01)
+    with pytest.raises(KeyboardInterrupt), defer_sigint():
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(100):
+            time.sleep(0.01)
+        pytest.fail("it was deferred for ever")
 
 
 def test_a_lone_worker_trains_here_and_tells_what_ended_the_one_before(
