@@ -12,10 +12,9 @@ from typing import Any
 
 from optuna.trial import BaseTrial
 
-from ebflow.architectures import ACTIVATIONS
-from pipelines.config import Coupling, Dsm, LearnedInverse, Model, ScoreMatching, Training
+from ebflow.architectures import ACTIVATIONS, ARCHITECTURES
+from pipelines.config import Coupling, Dsm, Model, ScoreMatching, Training
 from pipelines.config.model import MODELS
-from pipelines.training.rivals import ARCHITECTURES
 from tuning.config import SearchConfig, Subject
 
 
@@ -103,8 +102,6 @@ OBJECTIVE_OPTIONS = {"epsilon": (0.01, 1.0), "step": (0.003, 0.3), "slices": (1,
 
 def _architecture(suggest: Suggest) -> None:
     own = suggest.training.model
-    if isinstance(suggest.training.objective, LearnedInverse):  # for dense layers of one kind
-        return
     suited = COLUMNS if suggest.training.preprocess.logit is None else IMAGES
     name = suggest.pick("model.architecture", own.architecture, *suited)
     suggest.choice("model.base", "normal", "mixture")

@@ -6,7 +6,6 @@ from pipelines.config.objective import (
     AnchorConfig,
     Dsm,
     FdSsm,
-    LearnedInverse,
     Likelihood,
     Objective,
     ScoreMatching,

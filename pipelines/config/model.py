@@ -57,8 +57,8 @@ class Dense(Layers):
     """Matrices."""
 
     architecture: Literal["dense"] = "dense"
-    linear: Literal["full", "lu", "learned_inverse"] | None = None
-    """linear layers: full, factorized (lu), or with an inverse that is learned beside them"""
+    linear: Literal["full", "lu"] | None = None
+    """linear layers: full matrices, or their LU factors"""
 
 
 class Networks(Model):

@@ -34,12 +34,6 @@ class Likelihood(Objective):
     name: Literal["ml", "lazy_ml", "relative_ml", "sml"] = "ml"
 
 
-class LearnedInverse(Likelihood):
-    """A likelihood whose linear layers learn their inverses."""
-
-    name: Literal["self_normalizing", "free_form"] = "self_normalizing"
-
-
 class ScoreMatching(Objective):
     """Score matching with the exact trace; the base of its other forms."""
 
@@ -99,7 +93,7 @@ class TaylorSm(Ssm):
 
 
 AnyObjective = Annotated[
-    Likelihood | LearnedInverse | ScoreMatching | Dsm | FdSsm | Ssm | TaylorSm,
+    Likelihood | ScoreMatching | Dsm | FdSsm | Ssm | TaylorSm,
     Field(discriminator="name", description="objective"),
 ]
 """The classes of objectives by ``name``."""

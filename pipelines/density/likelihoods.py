@@ -42,10 +42,6 @@ class Line(NamedTuple):
         """Returns a metric of the density."""
         return self.numbers[f"{prefix(self.density, split)}{key}"]
 
-    def text(self, key: str, form: str = ".2f") -> str:
-        """Returns a metric with its standard error."""
-        return with_error(self.value(key), self.value(f"{key}_se"), form)
-
     @property
     def difference(self) -> tuple[float, float | None]:
         """The flow's mean NLL minus this baseline's, and its error, None of a single row."""
@@ -57,7 +53,8 @@ class Line(NamedTuple):
         """The line of a table with ``HEADINGS``."""
         apart = with_error(*self.difference, "+.2f") if self.density in BASELINES else ""
         validation = f"{self.value('nll', 'validation'):.2f}"
-        return self.name, self.text("nll"), f"{self.value('bpd'):.3f}", apart, validation
+        nll = with_error(self.value("nll"), self.value("nll_se"))
+        return self.name, nll, f"{self.value('bpd'):.3f}", apart, validation
 
     @property
     def compared(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ebflow.checkpoint import load
 from pipelines import metrics_log
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
@@ -20,7 +21,6 @@ from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import COLUMNS
-from pipelines.training.rivals import load
 
 METRICS = ("test/nll", "test/", "best/", "select/")
 """Beginnings of the numbers that are metrics of the pipeline's MLflow run, in their order."""
@@ -48,11 +48,6 @@ CHANCE = (
 PIT = (
     " The probability integral transform (PIT) is that of the squared norm of a row's latent, "
     "by χ²."
-)
-CLASSES = (
-    "Each density is a classifier by Bayes' rule, with the shares of the classes among the "
-    "training rows. The calibration error is the mean difference between probability and "
-    "accuracy over bins of the probability."
 )
 
 
@@ -104,7 +99,6 @@ def result(
         warnings=[*training["warnings"], *doubts, *compared.warnings, *manifest.warnings],
         headline=Table("", likelihoods.HEADINGS, [line.cells for line in lines], NOTE),
         facts={
-            **_classifier(numbers),
             **_data(manifest, steps),
             "trained by": config.method,
             **_training(numbers, training["verdict"]),
@@ -121,14 +115,6 @@ def result(
             "seeds": {"data": config.data.seed, "training": config.seed},
         },
     )
-
-
-def _classifier(numbers: Mapping[str, Any]) -> dict[str, str]:
-    if "test/accuracy" not in numbers:
-        return {}
-    accuracy, loss, error = _classified(likelihoods.lines(numbers)[0])
-    text = f"accuracy {accuracy}, log loss {loss} nats, calibration error {error}"
-    return {"classifier": f"{text}, by Bayes' rule"}
 
 
 def _data(manifest: Manifest, steps: Mapping[str, Any]) -> dict[str, str]:
@@ -161,18 +147,8 @@ def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> It
     yield _fit(compared)
     if not compared.is_image:
         yield _least_likely(manifest, compared)
-    if "test/accuracy" in numbers:
-        rows = [(line.name, *_classified(line)) for line in likelihoods.lines(numbers)]
-        headings = ("", "accuracy", "log loss (nats)", "calibration error")
-        yield Table("Classes", headings, rows, CLASSES)
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
-
-
-def _classified(line: likelihoods.Line) -> tuple[str, ...]:
-    """Returns accuracy, log loss and calibration error of a density's classifier."""
-    pair = (line.text(key, ".4f") for key in ("accuracy", "log_loss"))
-    return *pair, f"{line.value('calibration_error'):.4f}"
 
 
 def _fit(compared: Fit) -> Table:

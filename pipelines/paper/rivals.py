@@ -24,7 +24,6 @@ from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
 from pipelines.reporting.style import Captioned, panels
-from pipelines.training.rivals import inverse_error, load
 
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""
@@ -57,14 +56,11 @@ RATES = (5e-4, 1.5e-3, 5e-3)
 SMOKE_RATE = RATES[1]
 
 DENSE = Dense(depth=2, activation="spline")
-INVERSES = DENSE.changed(linear="learned_inverse")
 METHODS: dict[str, tuple[str, Dense]] = {
     "ml": ("ml", DENSE),
     "relative": ("relative_ml", DENSE),
     "lazy_ml": ("lazy_ml", DENSE),
     "lu": ("ml", DENSE.changed(linear="lu")),
-    "selfnorm": ("self_normalizing", INVERSES),
-    "freeform": ("free_form", INVERSES),
     "dsm": ("dsm", DENSE),
     "ssm_vr": ("ssm_vr", DENSE),
     "dsm alone": ("dsm", DENSE),
@@ -134,13 +130,11 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
 
 
 def _row(one: Finished, exact: Finished | None) -> Row:
-    """Returns the gain, the time of a step, and the error of a learned inverse."""
+    """Returns the gain and the time of a step."""
     row = one.compared(exact, "gain")
     row.pop("baseline/mixture_nll", None)
     if one.cell.labels["method"] != "gmm":
-        error = inverse_error(load(one.folders[0] / "checkpoint")) if one.cell.measure else None
         row["time/step_ms"] = 1e3 * row["time/train_s"] / max(row["train/steps"], 1)
-        row["inverse/percent"] = None if error is None else 100 * error
     return row
 
 
@@ -172,15 +166,14 @@ RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
     legend="white: whitened, plain: standardized data; lr: of the same rates the best by "
     "validation; alone: scores in every step, without an anchor; other scores: in one of "
-    f"{cell.EVERY} steps beside it; R: error of learned inverses, ‖RW − I‖ / √D; gain over ml on "
-    "white data, row by row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other "
+    f"{cell.EVERY} steps beside it; gain over ml on white data, "
+    "row by row; ±: 95 %, over seeds, or test rows of one seed; maf, nsf, gmm: other "
     "packages'",
     source="digits",
     cells=cells,
     columns=(
         Column("time/train_s", "s", 0, interval=False),
         Column("time/step_ms", "ms", 1, interval=False),
-        Column("inverse/percent", "R (%)", 1, interval=False),
         Column("test/nll", "NLL", 2),
         Column("gain", "gain", 2),
     ),

@@ -10,6 +10,7 @@ import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
+from ebflow.architectures import ARCHITECTURES
 from ebflow.bases import Base
 from ebflow.errors import BadInput
 from ebflow.flow import Flow
@@ -29,7 +30,6 @@ from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
-from pipelines.training.rivals import ARCHITECTURES, RIVALS
 
 ALIKE = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry"}  # fmt: skip
@@ -194,7 +194,7 @@ def _loss(config: Training, core: Flow) -> StabilizedLoss:
         check_every=CHECK_EVERY,
         seed=config.seed,
     )
-    function = {**objectives.OBJECTIVES, **RIVALS}[objective.name]
+    function = objectives.OBJECTIVES[objective.name]
     function = partial(function, **({"anchor": anchor} if lazy else objective.arguments))
     weight = objective.weight if matching else 1.0
     if weight is None:

@@ -31,8 +31,7 @@ from pipelines.config import (
 )
 from pipelines.config.files import dump, overlaid, read
 from pipelines.config.model import Coupling
-from pipelines.config.objective import OBJECTIVES, LearnedInverse
-from pipelines.training.rivals import RIVALS
+from pipelines.config.objective import OBJECTIVES
 
 
 def parsed(*words):
@@ -169,7 +168,7 @@ def test_bounds_of_columns(tmp_path):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_options_of_an_objective_are_arguments_of_its_function(name):
-    taken = inspect.signature({**FUNCTIONS, **RIVALS}[name]).parameters
+    taken = inspect.signature(FUNCTIONS[name]).parameters
     assert Objective.of(name).arguments.keys() <= taken.keys()
 
 
@@ -206,7 +205,7 @@ def test_help_names_the_objectives_that_have_an_option(capsys):
         "the networks (default: None)"
     ) in text
     assert "--model.activation {None,smooth_leaky_relu,spline,swish,elu,leaky_relu}" in text
-    assert "--model.linear {None,full,lu,learned_inverse} dense: linear layers" in text
+    assert "--model.linear {None,full,lu} dense: linear layers" in text
 
 
 def test_another_objective_starts_from_its_own_defaults(tmp_path):
@@ -239,8 +238,8 @@ def test_another_objective_starts_from_its_own_defaults(tmp_path):
             "model", Coupling(),
         ),
         (
-            "objective: {name: free_form}", ["--model.linear", "learned_inverse"],
-            "objective", LearnedInverse(name="free_form"),
+            "objective: {levels: 3}", ["--objective.name", "dsm", "--objective.sigma-end", "0.1"],
+            "objective", Dsm(levels=3, sigma_end=0.1),
         ),
         (
             "objective: {sigma: 0.7}", ["--objective.name", "dsm", "--objective.weight", "3"],
@@ -269,14 +268,14 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
             "--model.linear: found 'lu', which coupling does not have",
         ),
         (
-            "objective: {name: free_form}",
+            "objective: {name: dsm, levels: 3}",
             [],
-            "part.yaml, model.linear: found None with free_form",
+            "part.yaml, objective.sigma_end: found None with 3 levels",
         ),
         (
-            "objective: {name: free_form}",
-            ["--model.linear", "lu"],
-            "--model.linear: found lu with free_form",
+            "train: {dtype: float64}",
+            ["--train.precision", "bfloat16"],
+            "--train.precision: found bfloat16 with float64",
         ),
         (
             "train: {batch_size: 100}",
@@ -332,8 +331,8 @@ def test_only_commands_know_the_command_line():
     ("fields", "line"),
     [
         (
-            {"objective": {"name": "free_form"}},
-            "model.linear: found None with free_form, expected learned_inverse",
+            {"objective": {"name": "dsm", "levels": 3}},
+            "objective.sigma_end: found None with 3 levels, expected the noise of the last",
         ),
         ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
         (

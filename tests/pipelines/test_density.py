@@ -518,13 +518,8 @@ def test_over_one_test_row_there_is_no_standard_error(home, ebflow, without_ray)
 
 
 @pytest.mark.slow
-def test_digits_of_classes_are_classified(tmp_path):
+def test_digits_given_their_class_are_likelier_than_by_a_regression(tmp_path):
     store = Store(tmp_path)
-    printed = store.run(
-        "run", "density", "--data.label", "label", "--data.context", "label", *QUICK
-    )
+    store.run("run", "density", "--data.label", "label", "--data.context", "label", *QUICK)
     summary = store.summary()
-    assert summary["test/accuracy"] > 0.9 > summary["test/log_loss"]
-    assert f"accuracy {summary['test/accuracy']:.4f}" in printed
     assert summary["test/nll"] < summary["baseline/gaussian_nll"] - 1
-    assert "Classes</h2>" in (store.root / "runs/density/digits/report.html").read_text()

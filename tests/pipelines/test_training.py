@@ -23,7 +23,6 @@ from pipelines.config import (
     ClusterConfig,
     Dense,
     Dsm,
-    LearnedInverse,
     Objective,
     PreprocessConfig,
     ScoreMatching,
@@ -78,16 +77,9 @@ def finished(config, dataset):
     return trainer, list(trainer.run())
 
 
-def linear(objective):
-    """Returns the kind of dense layers that an objective needs."""
-    return "learned_inverse" if OBJECTIVES[objective] is LearnedInverse else "full"
-
-
 CONFIGS = {
-    **{
-        name: {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
-        for name in OBJECTIVES
-    },
+    **{name: {"objective": Objective.of(name)} for name in OBJECTIVES},
+    "factors": {"objective": Objective.of("ml"), "model": Dense(linear="lu")},
     "annealed noise": {"objective": Dsm(sigma=1.0, sigma_end=0.1)},
     "noise ladder": {"objective": Dsm(sigma=1.0, sigma_end=0.1, levels=4)},
     "no anchor": {"anchor": AnchorConfig(weight=0)},
@@ -171,7 +163,7 @@ def test_the_same_configuration_gives_the_same_numbers(dataset):
 
 def test_likelihood_objectives_take_no_anchor_besides_their_own(dataset):
     for name in OBJECTIVES:
-        parts = {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
+        parts = {"objective": Objective.of(name)}
         loss = build(Training(train=SHORT, **parts), dataset).loss
         matching = issubclass(OBJECTIVES[name], ScoreMatching)
         assert loss.anchor_weight == (1.0 if matching else 0.0), name
@@ -528,7 +520,7 @@ def given(tmp_path_factory, tabular_file):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_given_a_context(name, given):
-    fields = {"objective": Objective.of(name), "model": Dense(linear=linear(name))}
+    fields = {"objective": Objective.of(name)}
     trainer, _ = finished(Training(train=SHORT, **fields), given)
     split = given.split("validation")
     found = trainer.flow.log_prob(split.tensor(), context=split.resident.context)

@@ -10,7 +10,6 @@ from pipelines.config import (
     Coupling,
     DensityConfig,
     Dsm,
-    LearnedInverse,
     Likelihood,
     Objective,
     Training,
@@ -30,8 +29,6 @@ SAMPLES = 30
 def named(name, recipe="digits", anchored=True):
     base = RECIPES[recipe]().training
     update = {"objective": Objective.of(name)}
-    if isinstance(update["objective"], LearnedInverse):
-        update["model"] = base.model.changed(linear="learned_inverse")
     if not anchored:
         update["anchor"] = base.anchor.model_copy(update={"weight": 0.0})
     return base.model_copy(update=update)

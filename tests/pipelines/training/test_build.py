@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from ebflow.architectures import ARCHITECTURES
 from ebflow.checkpoint import load
 from ebflow.errors import BadInput
 from ebflow.randomness import generator
@@ -24,7 +25,6 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.training.build import build_flow
 from pipelines.training.checkpoints import save_training
-from pipelines.training.rivals import ARCHITECTURES
 from tests.pipelines.trainers import build
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
