@@ -13,6 +13,8 @@ from string import Template
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+import yaml
+
 from ebflow.errors import BadInput
 from pipelines.store import bucket
 from pipelines.store.files import without_password
@@ -126,11 +128,21 @@ def manifest(run: "Run", output: Path | None, config: str) -> str:
         config: The resolved configuration, over which the typed options go.
     """
     text = (checkout() / MANIFEST).read_text()
-    home = re.search(r"EBFLOW_HOME,?\s+value: *([^\s}]+)", text)[1]
-    place = {"config": f"/etc/ebflow/{CONFIG}", "home": home}
+    place = {"config": f"/etc/ebflow/{CONFIG}", "home": _home(text)}
     words = f"ebflow-{getpass.getuser()}-{run.name}".lower()
     return Template(text).substitute(
         name=re.sub(r"[^a-z0-9]+", "-", words).strip("-"),
         config=indent(config, " " * 4).strip(),
         command=json.dumps(entrypoint(run, output, environment(), **place)),
     )
+
+
+def _home(text: str) -> str:
+    """Returns the store of the head's environment, in the syntax of a shell."""
+    cluster = list(yaml.safe_load_all(text))[1]["spec"]["rayClusterSpec"]
+    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    for entry in container["env"]:
+        if entry["name"] == "EBFLOW_HOME" and "value" in entry:
+            return shlex.quote(entry["value"])
+    expected = "a folder on every node in the environment of ray-head"
+    raise BadInput(file=MANIFEST, found="no EBFLOW_HOME", expected=expected)

@@ -113,7 +113,8 @@ class Session:
         """
         stage, key = work.stage.name, work.key
         if self.run.force:
-            with store.lock(f"{stage}-{key}"):  # another process may run it
+            line = "another process runs it: waiting for it"
+            with store.lock(f"{stage}-{key}", waiting=lambda: self.progress.note(stage, line)):
                 store.forget(work.folder)
             return
         with suppress(OSError):

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
@@ -54,7 +55,13 @@ class Artefact(BaseModel, frozen=True):
 
 
 def digest(folder: Path | str, files: fs.FileSystem = LOCAL) -> str:
-    """Returns the SHA-256 over names and content of all files below a folder."""
+    """Returns the SHA-256 over names and content of all files below a folder.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if files.get_file_info(str(folder)).type is not fs.FileType.Directory:
+        raise FileNotFoundError(folder)
     total = hashlib.sha256()
     for name in _stamps(folder, files):
         with files.open_input_stream(f"{folder}/{name}") as stream:
@@ -64,11 +71,11 @@ def digest(folder: Path | str, files: fs.FileSystem = LOCAL) -> str:
 
 
 def _stamps(folder: Path | str, files: fs.FileSystem = LOCAL) -> Stamps:
-    """Returns the stamps of all files below a folder, in order of their names."""
+    """Returns the stamps of all files below a folder, in order of the parts of their paths."""
     selector = fs.FileSelector(str(folder), allow_not_found=True, recursive=True)
     entries = [entry for entry in files.get_file_info(selector) if entry.is_file]
-    named = {PurePosixPath(e.path).relative_to(folder).as_posix(): e for e in entries}
-    return {name: (named[name].size, named[name].mtime_ns) for name in sorted(named)}
+    named = {PurePosixPath(e.path).relative_to(folder): (e.size, e.mtime_ns) for e in entries}
+    return {path.as_posix(): named[path] for path in sorted(named)}
 
 
 def find(stage: str, key: str) -> Artefact | None:
@@ -108,7 +115,9 @@ def _has_content(final: Path, record: Artefact | None, files: fs.FileSystem = LO
     if record is None:
         return False
     folder = final if files is LOCAL else bucket.name(final / record.digest)
-    return digest(folder, files) == record.digest
+    with suppress(FileNotFoundError):
+        return digest(folder, files) == record.digest
+    return False
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:

@@ -1,6 +1,7 @@
 """Paths in the store, files that readers see complete, and locks among processes."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -11,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from pydantic_core import to_json
 
 from ebflow.errors import BadInput
 from ebflow.files import move
@@ -79,12 +78,13 @@ def drafted(final: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file; readers always get the old or the complete new one."""
     with drafted(path) as draft:
-        draft.write_text(text)
+        draft.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
     """Writes a JSON file, with null instead of NaN and infinities."""
-    write_text(path, to_json(value, indent=1, inf_nan_mode="null").decode() + "\n")
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    write_text(path, json.dumps(finite, indent=1) + "\n")
 
 
 def remove_local(path: Path) -> None:

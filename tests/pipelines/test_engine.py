@@ -478,6 +478,7 @@ def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, mon
             assert locking.wait(60) and work.folder.exists() and not CALLS
         forced.result()
     assert CALLS == ["write", "double"]
+    assert NOTES == [("write", "another process runs it: waiting for it")]
 
 
 def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monkeypatch):

@@ -1,5 +1,8 @@
 """The store: whole artefacts or none, changes noticed, one worker a key."""
 
+import hashlib
+import json
+import math
 import os
 import subprocess
 import sys
@@ -9,6 +12,7 @@ import pytest
 
 from pipelines import store
 from pipelines.store import artefacts
+from pipelines.store.files import write_json
 
 
 @pytest.fixture
@@ -91,6 +95,43 @@ def test_a_changed_artefact_has_no_record(made, change):
 def test_the_digest_does_not_depend_on_the_place(made, tmp_path):
     folder, record = made
     assert store.digest(folder.rename(tmp_path / "moved")) == record.digest
+
+
+def test_a_missing_folder_has_no_digest(made, home):
+    with pytest.raises(FileNotFoundError):
+        store.digest(home / "nothing")
+
+
+def test_an_empty_artefact_whose_folder_is_gone_is_corrupt(home):
+    (home / "draft").mkdir(parents=True)
+    store.commit("stage", "key", home / "draft", run_id="run")
+    store.artefact("stage", "key").rmdir()
+    assert list(store.corrupt()) == [str(store.artefact("stage", "key"))]
+
+
+def test_the_digest_has_files_in_the_order_of_their_paths(tmp_path):
+    """As in earlier versions: ``a/b`` is before ``a.txt``."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").write_text("b")
+    (tmp_path / "a.txt").write_text("a")
+    total = hashlib.sha256()
+    for name, text in (("a/b", b"b"), ("a.txt", b"a")):
+        total.update(f"{name}\0{hashlib.sha256(text).hexdigest()}\n".encode())
+    assert store.digest(tmp_path) == total.hexdigest()
+
+
+def test_json_takes_all_texts_and_numbers(tmp_path):
+    write_json(tmp_path / "some.json", {"\udcff": "é", "numbers": [math.nan, (-math.inf, 1.5)]})
+    found = json.loads((tmp_path / "some.json").read_bytes())
+    assert found == {"\udcff": "é", "numbers": [None, [None, 1.5]]}
+
+
+def test_text_is_utf_8_in_every_locale(tmp_path):
+    code = "from pathlib import Path; from pipelines.store.files import write_text; "
+    code += f"write_text(Path({str(tmp_path / 'text')!r}), '\\xe9')"
+    settings = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code], env=settings, check=True)
+    assert (tmp_path / "text").read_bytes() == "é".encode()
 
 
 HOLDER = textwrap.dedent(

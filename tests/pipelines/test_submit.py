@@ -16,6 +16,7 @@ from ray.job_submission import JobInfo, JobStatus
 
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
+from pipelines.cluster import job
 from pipelines.cluster.job import checkout, packed
 from pipelines.config import DensityConfig
 from pipelines.paper.config import PaperConfig
@@ -123,6 +124,19 @@ def test_kuberay_knows_every_field_of_the_job(afar, ebflow):
     assert DensityConfig.model_validate(stored).train.steps == 7
     name = f"ebflow-{getpass.getuser().lower()}-my-run-2"
     assert config["metadata"] == job["metadata"] == {"name": name}
+
+
+@pytest.mark.parametrize("entry", ["{value: '/mnt/a b', name: EBFLOW_HOME}", ""])
+def test_the_store_of_the_job_is_that_of_the_template(entry, afar, ebflow, monkeypatch, tmp_path):
+    text = (checkout() / job.MANIFEST).read_text()
+    line = "{name: EBFLOW_HOME, value: /mnt/ebflow/store}"
+    (tmp_path / "job.yaml").write_text(text.replace(line, entry or "{name: OTHER, value: '1'}"))
+    monkeypatch.setattr(job, "MANIFEST", tmp_path / "job.yaml")
+    if entry:
+        assert " --output '/mnt/a b'/" in manifest(ebflow)[1]["spec"]["entrypoint"]
+    else:
+        refusal = ebflow("submit", "density", "--manifest").refusal
+        assert "job.yaml: found no EBFLOW_HOME, expected " in refusal
 
 
 def test_two_users_jobs_have_names_of_their_own(afar, ebflow, monkeypatch):
