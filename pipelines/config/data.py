@@ -51,8 +51,8 @@ class PreprocessConfig(Section):
     """map the training data to zero mean and unit (co)variance; cholesky whitens by a triangular
     matrix, which keeps the order of columns; auto is cholesky if columns nearly depend on others,
     else standardize"""
-    logit: float | None = Field(1e-6, ge=5e-7, lt=0.5)
-    """margin of the logit of integer data, which float32 does not round away; None: no logit"""
+    logit: float | None = Field(1e-6, gt=0, lt=0.5)
+    """margin of the logit of integer data; None: no logit"""
     scale: float = Field(1.0, gt=0)
     """divisor of the logit"""
     shrinkage: float | None = Field(0.0, ge=0, le=1)

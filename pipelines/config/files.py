@@ -111,7 +111,7 @@ def bad_input(
         str(part)
         for before, part in pairwise((None, *location))
         if before not in TAGS and part not in VARIANTS and not isinstance(part, int)
-    ]
+    ][:2]  # a section and its field: keys inside a value are no options
     if isinstance(cause, BadInput):
         problem = cause
         names += cause.option.split(".")

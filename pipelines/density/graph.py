@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 EXAMPLES = 4
 """Rows of the example in the MLflow model."""
 
+LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
+"""Least margin of the logit, so that the last level is not rounded to 1."""
+
 Problem = tuple[str, object, str]
 """An option, its value, and what was expected."""
 
@@ -95,15 +98,19 @@ def _of_rows(config: DensityConfig, reader: Reader, rows: int) -> Iterator[Probl
 
 
 def _of_levels(config: DensityConfig, levels: int | None) -> Iterator[Problem]:
-    """Yields options that are not for integer data."""
+    """Yields options that are not for integer data; and a margin that is rounded away."""
     if levels is None:
         return
-    data = f"data of {levels} integer levels"
-    if config.train.noise:
-        yield "--train.noise", f"{config.train.noise:g} for {data}", "0"
+    preprocess, train, data = config.preprocess, config.train, f"data of {levels} integer levels"
+    if train.noise:
+        yield "--train.noise", f"{train.noise:g} for {data}", "0"
     for name in ("grids", "tails", "bounds"):
-        if value := getattr(config.preprocess, name):
+        if value := getattr(preprocess, name):
             yield f"--preprocess.{name}", f"{value} for {data}", "columns of real numbers"
+    least = LEAST_MARGIN[train.dtype]
+    if preprocess.logit is not None and preprocess.logit < least:
+        found = f"{preprocess.logit:g}, which {train.dtype} rounds away"
+        yield "--preprocess.logit", found, f"at least {least:g}"
 
 
 def _check_bounds(preprocess: PreprocessConfig, columns: Sequence[str]) -> None:

@@ -21,6 +21,9 @@ INFRASTRUCTURE = tuple(
 HELP = ("description", "help")
 """Keywords of texts for users, which change no result."""
 
+DATA = (".j2", ".safetensors")
+"""Suffixes of files beside the code that count: templates and fitted distributions."""
+
 Import = tuple[int, str, tuple[str, ...]]
 """The dots before a module, the module, and the names that are imported from it."""
 
@@ -28,13 +31,13 @@ Import = tuple[int, str, tuple[str, ...]]
 def code_digest(module: str) -> str:
     """Returns a SHA-256 of the code of a module and of all of ours that it imports, in turn.
 
-    Comments, docstrings and help texts are no part of it. Other files beside the code, such as
-    templates, are. No module is imported.
+    Comments, docstrings and help texts are no part of it. Data beside the code are. No module
+    is imported.
     """
     digests = closure(module)
     folders = {_existing(name).parent for name in digests}
     files = sorted(f for folder in folders for f in folder.iterdir() if f.is_file())
-    data = [(f.name, sha256(f)) for f in files if f.suffix != ".py" and f.name[0] != "."]
+    data = [(file.name, sha256(file)) for file in files if file.suffix in DATA]
     return hashlib.sha256(json.dumps([sorted(digests.items()), data]).encode()).hexdigest()
 
 

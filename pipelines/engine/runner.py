@@ -16,7 +16,6 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster.environment import log_to
 from pipelines.config.files import dump
-from pipelines.engine import graphs
 from pipelines.engine.pipeline import Run
 from pipelines.engine.session import REPORT, Session
 from pipelines.errors import StageFailed, in_one_line
@@ -27,6 +26,7 @@ from pipelines.store.files import check_writable, write_json
 from pipelines.tracking import backend
 
 if TYPE_CHECKING:
+    from pipelines.engine.graphs import Outcome
     from pipelines.tracking.run import StageRun
 
 RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml")
@@ -67,6 +67,8 @@ def _check_replaceable(output: Path) -> None:
 
 def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage if it would run or is cached; writes nothing."""
+    from pipelines.engine import graphs  # bad input must not wait for redun
+
     found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
     others = {} if found.value is not None else {"others": "depend on the results of these"}
     return {stage: status.text("run") for stage, status in found.statuses.items()} | others
@@ -78,6 +80,8 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     Returns:
         The summary, as in ``summary.json``.
     """
+    from pipelines.engine import graphs
+
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
     place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
@@ -100,7 +104,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         return summary
 
 
-def publish(session: Session, outcome: graphs.Outcome) -> dict[str, Any]:
+def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
     """Writes the folder of results and logs it to MLflow; returns the summary."""
     run, report = session.run, outcome.value["report"]
     summary = {
@@ -143,7 +147,7 @@ def _moved(draft: Path, output: Path) -> list[Path]:
 def _log(
     session: Session,
     tracked: "StageRun",
-    outcome: graphs.Outcome,
+    outcome: "Outcome",
     summary: Mapping[str, Any],
     places: Iterable[Path],
 ) -> None:

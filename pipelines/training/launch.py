@@ -126,8 +126,12 @@ class OnLoopback(TorchConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
-        """Ray Train's hooks around workers, which do nothing here."""
-        return Backend
+        """Ray Train's hooks around workers."""
+        return _NoStore
+
+
+class _NoStore(Backend):
+    share_cuda_visible_devices = True
 
 
 def _meet(work: Path, rank: int, world: int) -> None:

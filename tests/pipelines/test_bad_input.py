@@ -47,7 +47,7 @@ OPTIONS = {
     ),
     "a margin that is rounded away": (
         "--preprocess.logit 1e-7",
-        "--preprocess.logit: found 1e-07. Input should be greater than or equal to 0.0000005",
+        "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
     ),
     "more features than rows": (
         "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16 "

@@ -278,6 +278,11 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
             "--train.precision: found bfloat16 with float64",
         ),
         (
+            "preprocess: {bounds: {my_income: [low, null]}}",
+            [],
+            "part.yaml, preprocess.bounds: found 'low'.",
+        ),
+        (
             "train: {batch_size: 100}",
             ["--workers", "3"],
             "part.yaml, train.batch_size: found 100, expected a multiple of --cluster.workers = 3",

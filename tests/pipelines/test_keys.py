@@ -162,7 +162,8 @@ def test_a_stage_follows_what_it_imports(stage, module):
 def test_a_change_of_the_files_beside_the_code_counts(library):
     before = digest("lib.a")
     (library / "inner" / "__pycache__").mkdir()
-    (library / "inner" / ".swap").write_bytes(b"1")
+    for name in (".swap", "#a.py#", "a.py~", "a.orig"):  # of editors, during a run
+        (library / "inner" / name).write_bytes(b"1")
     assert digest("lib.a") == before
     (library / "inner" / "law.safetensors").write_bytes(b"1")
     added = digest("lib.a")
@@ -170,9 +171,17 @@ def test_a_change_of_the_files_beside_the_code_counts(library):
     assert len({before, added, digest("lib.a")}) == 3
 
 
-def test_the_distributions_and_the_template_are_beside_code_that_is_imported():
+def test_the_distributions_are_beside_code_that_is_imported():
     assert "ebflow.complexity.fitted" in closure("pipelines.sample_complexity.learn")
-    assert "pipelines.reporting.renderers" in closure("pipelines.density.report")
+
+
+PAGES = ("density.report", "paper.compare", "sample_complexity.conclude",
+         "gradient_alignment.align")  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", [*(f"pipelines.{name}" for name in PAGES), "tuning.report"])
+def test_the_template_is_beside_code_that_every_page_imports(stage):
+    assert "pipelines.reporting.renderers" in closure(stage)
 
 
 def test_unknown_module(library):
