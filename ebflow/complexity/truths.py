@@ -195,7 +195,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     Raises:
         FileNotFoundError: if there is no such file.
     """
-    packaged = Path(fitted.__file__).with_name(f"{name}.safetensors")
+    packaged = Path(fitted.__file__).parent / f"{name}.safetensors"
     path = packaged if name in NAMES else Path(name)
     if not path.is_file():
         raise FileNotFoundError(
