@@ -59,7 +59,9 @@ def show(console: Console, summary: Summary) -> None:
 
 def _show_claims(console: Console, summary: Summary) -> None:
     """Prints claims, the number of checks by verdict, and the checks that did not pass."""
-    console.print(table(CLAIMS, _claims(summary, "\n"), wrap=True))
+    claims = table(CLAIMS, _claims(summary, "\n"), wrap=True)
+    claims.columns[-1].no_wrap = True  # a verdict is read at once
+    console.print(claims)
     counts = Counter(check["verdict"] for check in summary["checks"])
     line = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
     console.print(f"checks of the instrument: {line or 'none'}")
