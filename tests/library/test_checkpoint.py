@@ -80,6 +80,7 @@ print(repr(float(flow.log_prob(rows).mean())), flow.dtype)
 """
 
 
+@pytest.mark.system
 def test_a_fresh_process_gets_the_same_likelihood(digits, trained):
     training, folder = trained
     with torch.no_grad():
@@ -224,6 +225,7 @@ def killed_at(count, work):
         os._exit(0)
 
 
+@pytest.mark.system
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     """The old one or the new one, never a mixture, never none."""
     folder = tmp_path / "checkpoint"
@@ -240,6 +242,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
     assert count > 10 and alive == {1, 2} and found == {2}
 
 
+@pytest.mark.system
 def test_a_write_after_a_kill_is_as_good_as_any(tmp_path):
     """However the first write ended, the second one counts, and nothing old comes back."""
     folder = tmp_path / "checkpoint"

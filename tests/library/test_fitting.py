@@ -43,6 +43,7 @@ def gaussian_nll(x, held):
     )
 
 
+@pytest.mark.system
 def test_it_beats_the_gaussian_and_keeps_the_best():
     x, held = rows(2000), rows(1000, seed=1)
     flow = ebflow.fit(x, steps=150, progress=False)
@@ -53,6 +54,7 @@ def test_it_beats_the_gaussian_and_keeps_the_best():
     assert not flow.training and flow.columns is None
 
 
+@pytest.mark.system
 def test_a_few_rows_are_over_fitted_soon_and_the_best_is_seen():
     """Before the first validation of its interval the flow of 60 rows is at its best."""
     fast = partial(torch.optim.Adam, lr=1e-2)
@@ -224,6 +226,7 @@ def test_saved_and_loaded_with_its_columns(tmp_path):
         assert found.columns == flow.columns and found.columns.names == ["a", "b", "c"]
 
 
+@pytest.mark.system
 def test_conditional_flows_learn_what_the_context_says():
     """y = 3 c + e^{c} n: the mean and the deviation follow c; NLL near the truth's."""
     c = torch.randn(3000, 1, generator=seeded(1))
@@ -239,6 +242,7 @@ def test_conditional_flows_learn_what_the_context_says():
     assert nll(flow, x, c.flip(0)) > truth + 1
 
 
+@pytest.mark.system
 def test_a_dense_flow_replaces_an_autoregressive_one_that_over_fits():
     """Of 400 Gaussian rows. The history has both trainings, the returned one last."""
     x, events = torch.randn(400, 3, generator=seeded(0)) @ torch.randn(3, 3), []
@@ -371,6 +375,7 @@ def two_modes(count, seed):
     )
 
 
+@pytest.mark.system
 def test_one_column_of_two_modes():
     flow = ebflow.fit(two_modes(1000, 0), **{**FEW, "steps": 150})
     samples = flow.sample(4000, generator=seeded())
@@ -467,6 +472,7 @@ def test_a_limit_below_one_epoch_is_reported(turn):
         ebflow.fit(rows(), loss=costing(turn, 1), max_seconds=3, batch_size=8, **options)
 
 
+@pytest.mark.system
 def test_a_training_that_never_improves_returns_its_start():
     """50 rows of 40 independent normals: nothing is to be learned beyond the shrunken Gaussian."""
     x, fresh = torch.randn(50, 40, generator=seeded(0)), torch.randn(2000, 40, generator=seeded(1))

@@ -6,6 +6,8 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 TREES = {
     path: ast.parse(path.read_text())
@@ -73,6 +75,7 @@ def test_random_numbers_and_errors_stand_alone():
     assert taken == {"errors": set(), "randomness": set()}
 
 
+@pytest.mark.system
 def test_the_library_imports_with_its_core_dependencies_alone():
     code = """
 import pkgutil, sys

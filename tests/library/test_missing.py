@@ -207,6 +207,7 @@ def test_a_bad_policy_is_one_line():
         ebflow.fit(holes(pairs(200)), missing="mean", **QUICK)
 
 
+@pytest.mark.system
 def test_entries_are_drawn_given_the_context():
     """x = 3 c + n/4: an entry that is drawn without c would have seven times that deviation."""
     draws = generator(5)

@@ -82,6 +82,7 @@ LIGHT = {
 """What commands that compute nothing import, of what takes long to, and print."""
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("command, expected, text", [(k, *v) for k, v in LIGHT.items()], ids=LIGHT)
 def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, text, home, tabular_file):
     words = command.format(table=tabular_file).split()

@@ -53,6 +53,7 @@ def check(ids, uri, points):
         assert [(point.step, point.value) for point in history] == [(s, s) for s in range(points)]
 
 
+@pytest.mark.system
 def test_three_processes_make_one_store_at_once_and_lose_nothing(home):
     ids, _ = points_per_second(3, 50, 5, dict(os.environ))
     tracker = connect("tests", "key")

@@ -420,6 +420,7 @@ def described(path, tabular_file):
     return path / tabular_file.name
 
 
+@pytest.mark.system
 def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     words = ("--data.source", described(tmp_path, tabular_file), "--data.held-out", "last")
     short = ("--train.steps", "60", "--train.validate-every", "20", "--train.log-every", "20")
@@ -501,6 +502,7 @@ def strict(path):
     return json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
+@pytest.mark.system
 def test_over_one_test_row_there_is_no_standard_error(home, ebflow, without_ray):
     given = ("--data.label", "label", "--data.context", "label", "--data.test", 1)
     short = ("--train.steps", 20, "--train.validate-every", 20, "--train.log-every", 20)

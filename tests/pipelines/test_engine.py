@@ -608,6 +608,7 @@ IN_CYCLES = (
 """Exceptions hold references in cycles, which the collector drops at any time."""
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("code", [LEAVING, IN_CYCLES], ids=["counted", "in cycles"])
 def test_references_that_are_dropped_while_ray_is_left_end_no_process(tmp_path, code):
     """Ray's core is gone before its Python side knows: what asks it then is ended, with code 1."""

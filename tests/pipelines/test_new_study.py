@@ -38,6 +38,7 @@ def circle(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
+@pytest.mark.system
 def test_a_study_is_four_files_and_a_line(circle, ebflow, home, without_ray):
     assert len(list(circle.iterdir())) == 4
     done = ebflow("run", "circle", "--points", 1000)

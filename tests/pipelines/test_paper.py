@@ -304,6 +304,7 @@ def test_options_are_told_as_this_command_has_them(home, ebflow):
     assert result.refusal == "ebflow: --rows: experiment toy does not use it. Leave it out"
 
 
+@pytest.mark.system
 def test_a_dry_run_lists_the_stages(home, ebflow):
     result = ebflow("run", "paper", "--source", "digits", "--dry-run")
     assert result.code == 0 and "compare    run" in result.text

@@ -282,6 +282,7 @@ def test_exact_likelihood_in_a_stack_falls(digits):
     assert all(nll[-1] < nll[0] for nll in train(exact, Dataset(digits))["nll"])
 
 
+@pytest.mark.system
 def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
     finished = []
     parts = [(MAP, "dsm"), (MAP, "ssm"), (PAIRS, "dsm")]

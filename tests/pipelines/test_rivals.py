@@ -215,6 +215,7 @@ def test_a_mixtures_number_is_that_of_the_best_validation(table):
     assert all(nll(one, table) == one.nll for one in tried)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["maf", "nsf"])
 def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
     monkeypatch.setattr(peers, "RATE", 3e-3)

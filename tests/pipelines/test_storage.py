@@ -338,6 +338,7 @@ WRONG = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(("url", "line"), WRONG.values(), ids=WRONG)
 def test_a_wrong_storage_is_one_line(url, line, ebflow, home, monkeypatch):
     for name, value in KEYS.items():

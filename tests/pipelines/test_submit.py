@@ -225,6 +225,7 @@ def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path
     assert parse_tune(sent)[1] == parse_tune(words)[1]
 
 
+@pytest.mark.system
 def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
     path = tmp_path / "submitted.yaml"
     path.write_text(yaml.safe_dump(PaperConfig(experiment="toy", scale="smoke").model_dump()))

@@ -75,6 +75,7 @@ def test_ends_of_cells_in_single_precision_stay_in_their_cells(column):
         assert torch.equal(back[discrete], x[discrete])
 
 
+@pytest.mark.system
 @kinds
 def test_the_total_mass_is_one(column):
     """Of all values with a cell, each by the mean over its noise, and all others by quadrature."""

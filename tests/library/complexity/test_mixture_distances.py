@@ -34,6 +34,7 @@ def test_shifted_quantiles_are_at_the_distance_of_the_shift():
     assert mixture_distances.wasserstein(2 * x, NORMAL) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.system
 def test_a_shift_is_seen_in_slices_by_its_mean_square():
     """SW₂² of a shift by c in d dimensions is |c|²/d; 300 directions."""
     law = GaussianMixture(torch.ones(1), torch.zeros(1, 3), torch.ones(1))

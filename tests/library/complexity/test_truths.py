@@ -102,6 +102,7 @@ def test_rows_that_the_law_did_not_see_are_likely():
     assert abs(float(truth.log_prob(rows).mean()) - likely) < 20
 
 
+@pytest.mark.system
 def test_the_law_of_digits_is_the_one_that_its_command_makes(tmp_path):
     script = Path(__file__).parents[3] / "docs" / "measurements" / "truths.py"
     words = (str(script), "digits", "--folder", str(tmp_path))
@@ -149,6 +150,7 @@ def test_errors_of_a_denoiser_are_what_was_put_into_it():
     }  # fmt: skip
 
 
+@pytest.mark.system
 def test_no_stray_point_of_a_heavy_component_decides_what_a_rare_mode_costs():
     plain = load("digits")
     truth = plain.with_rare(5e-4, distance=4.0)

@@ -84,6 +84,7 @@ def test_parquet_in_a_folder_goes_before_images(tmp_path):
     assert find_source(raw).reader().layout.columns == ("a", "b", "c")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_any_corrupt_byte_is_refused_or_harmless(suffix, tmp_path):
     raw = folder(tmp_path / "raw", suffix=suffix, height=3, width=3)

@@ -331,6 +331,7 @@ def floats_in_small_row_groups(path):
     return write(path, columns, row_group_size=1000)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("make", [floats_in_one_row_group, floats_in_small_row_groups])
 def test_memory_is_bounded_by_the_batch(make, tmp_path, monkeypatch):
     """48 MB pass through less than 16 MB."""

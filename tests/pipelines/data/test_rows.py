@@ -180,6 +180,7 @@ def test_a_folder_has_a_digest_too(tmp_path):
     assert Dataset(tmp_path / "out").digest == manifest.digest
 
 
+@pytest.mark.system
 def test_data_in_memory_need_no_pyarrow():
     modules = "ebflow.tables.batches, ebflow.tables, ebflow.preprocessing, ebflow.toy"
     code = f"import sys; sys.modules['pyarrow'] = None; import {modules}"

@@ -54,6 +54,7 @@ def test_a_configuration_of_another_pipeline_is_refused(home, ebflow, tmp_path):
     assert result.refusal.startswith(f"ebflow: {path}, scale: found 'nope'")
 
 
+@pytest.mark.system
 def test_a_dry_run_lists_the_stages(home, ebflow):
     found = ebflow("run", "gradient-alignment", "--dry-run")
     assert found.code == 0 and not home.exists()

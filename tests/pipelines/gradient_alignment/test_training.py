@@ -143,6 +143,7 @@ class Digits:
         return float(score.norm(dim=1).mean()), float(trace.mean()), float(cosine)
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("single_precision")
 def test_the_recipe_aligns_digits_and_the_penalty_shrinks_by_the_law():
     """At 30 of the recipe's epochs."""

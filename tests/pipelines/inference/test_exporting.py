@@ -36,6 +36,7 @@ print(session.get_modelmeta().custom_metadata_map["ebflow"])
 """
 
 
+@pytest.mark.system
 @needs_onnx
 @pytest.mark.parametrize("kind", ["images", "a table given contexts"])
 def test_a_file_scores_as_the_flow_does(request, kind, ebflow, tracking_home, tmp_path):

@@ -111,6 +111,7 @@ TINY = {
 """Fields that make a cell as small as it goes."""
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("kind", TINY, ids=lambda kind: kind.__name__)
 def test_a_cell_has_the_same_rows_again(kind):
     cell = smaller(of(kind)[-1], **TINY[kind])
@@ -135,6 +136,7 @@ def test_rows_of_networks_count_far_samples_and_errors():
     np.testing.assert_allclose(rows["sigma_l2"], both, rtol=1e-5)
 
 
+@pytest.mark.system
 def test_a_finite_class_errs_as_the_closed_form_says():
     """Without a far sample it guesses one of five places, four of which cost 2 ε.
 
@@ -157,6 +159,7 @@ def test_a_training_set_is_the_same_in_any_cell():
     assert where(whole, seed=3)["n_far"].tolist() == where(part, seed=3)["n_far"].tolist()
 
 
+@pytest.mark.system
 def test_denoisers_are_measured_beside_the_exact_score():
     """Untrained they copy nothing; exact scores are near the truth; training sets are nested."""
     cell = of(DenoiserCell, eta=0.05)[0]
@@ -188,6 +191,7 @@ def test_each_training_set_has_its_own_test_points():
     assert first == pytest.approx(second, rel=1e-9) != other
 
 
+@pytest.mark.system
 def test_measuring_during_training_does_not_change_its_end():
     cell = smaller(of(DenoiserCell, eta=0.0)[0], lengths=(2, 6), levels=2)
     rows = measured(cell)

@@ -91,6 +91,7 @@ def test_networks_learn_the_scores_of_a_range_of_levels():
         assert (sigma * (net.score(x, sigma)[0] - exact)).abs().max() < 0.35
 
 
+@pytest.mark.system
 @pytest.mark.usefixtures("single_precision")
 def test_training_approaches_the_scores_of_images():
     """The L2 error falls by a third from that of the best linear denoiser, at two levels."""

@@ -163,6 +163,7 @@ def breaking(step):
     return loss
 
 
+@pytest.mark.system
 def test_fit_tells_it_and_takes_back_what_held_no_more():
     x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     x[:, 1] = x[:, 0] ** 2 + 0.2 * x[:, 1]
