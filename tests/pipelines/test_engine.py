@@ -464,18 +464,12 @@ def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, mon
     """That one still needs its work."""
     work = Work(write, EvaluateConfig(draws=3), [Source("here", "same")])
     work.folder.mkdir(parents=True)
-    locking, lock = threading.Event(), store.lock
-
-    def watched(name, **options):
-        if name == f"write-{work.key}":
-            locking.set()
-        return lock(name, **options)
-
+    waits = threading.Event()
+    monkeypatch.setattr(Silent, "note", lambda _, *note: (NOTES.append(note), waits.set()))
     with ThreadPoolExecutor(1) as pool:
         with store.lock(f"write-{work.key}"):
-            monkeypatch.setattr(store, "lock", watched)
             forced = pool.submit(engine(force=True).run, graph())
-            assert locking.wait(60) and work.folder.exists() and not CALLS
+            assert waits.wait(60) and work.folder.exists() and not CALLS
         forced.result()
     assert CALLS == ["write", "double"]
     assert NOTES == [("write", "another process runs it: waiting for it")]
