@@ -68,6 +68,8 @@ def _inputs(examples: Examples) -> Schema:
 
 
 def _kind(column: pd.Series) -> DataType | Array:
-    if column.dtype.kind == "O" and not isinstance(column[0], str):
-        return Array(TYPES.get(column[0].dtype.kind, DataType.double))
-    return TYPES.get(column.dtype.kind, DataType.double)
+    values = column.dropna().infer_objects()  # text and booleans may lack values
+    first = next(iter(values), "")
+    if values.dtype.kind == "O" and not isinstance(first, str):
+        return Array(TYPES.get(first.dtype.kind, DataType.double))
+    return TYPES.get(values.dtype.kind, DataType.double)

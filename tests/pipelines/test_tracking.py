@@ -10,17 +10,19 @@ from dataclasses import replace
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.types import DataType
 
 import ebflow
 from ebflow.errors import BadInput
 from pipelines import metrics_log, store
 from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, in_one_line
-from pipelines.tracking.models import log_model
+from pipelines.tracking.models import _inputs, log_model
 from pipelines.tracking.reporter import Reporter
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
@@ -376,3 +378,10 @@ def test_the_model_is_code_without_pickle_named_after_its_run(tracker, tmp_path)
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".pt"))]
     (model,) = tracker.client.search_logged_models([tracker.experiment])
     assert model.name == "digits · dsm σ 0-3"
+
+
+def test_the_signature_of_columns_that_lack_values():
+    columns = {"city": [None, "Bern"], "member": [None, True], "age": [np.nan, 3.0],
+               "id": [None, None]}  # fmt: skip
+    types = [column.type for column in _inputs(pd.DataFrame(columns)).inputs]
+    assert types == [DataType.string, DataType.boolean, DataType.double, DataType.string]
