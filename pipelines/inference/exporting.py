@@ -41,7 +41,7 @@ def export(model: ModelName, output: Path) -> None:
     Arguments:
         output: the file, which ends in .onnx
     """
-    check_output(output, ".onnx")
+    check_output(output, [".onnx"])
     flow = load(model)
     log_to(store.home() / "logs" / "export.log")
     print(exported(flow, output))

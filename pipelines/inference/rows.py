@@ -16,7 +16,6 @@ from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 import tyro
 from rich.progress import track
@@ -64,7 +63,7 @@ class Options:
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """the rows: any source that --data.source of `ebflow run density` takes"""
     output: Path
-    """Parquet file to write"""
+    """Parquet or CSV file to write"""
     seed: int = 0
     """seed of samples, and of the dequantization noise of integers"""
     workers: int | None = None
@@ -88,7 +87,7 @@ def score(options: Common) -> None:
     model, reader = _opened(options)
     if not _write(options, model, reader, partial(scores, seed=options.seed), SCORED):
         return
-    found = pq.read_table(options.output)
+    found = tables.read(options.output)
     print(f"mean log p    {pc.mean(found['log_prob']).as_py():.4f} nats")
     for name in found.column_names:
         if name.startswith("p_value"):
@@ -139,7 +138,7 @@ def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
     compute = partial(imputations, seed=options.seed, draws=draws, steps=steps)
     if not _write(options, model, reader, compute, IMPUTED):
         return
-    rows = pq.read_table(options.output, columns=list(ADDED)).to_pandas().drop_duplicates("_row")
+    rows = tables.read(options.output, list(ADDED)).to_pandas().drop_duplicates("_row")
     imputed = rows[rows["_r_hat"] != 1]
     print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
     if len(imputed):

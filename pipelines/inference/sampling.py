@@ -35,7 +35,7 @@ def sample(
     row by row, or one that is typed. The first rows do not depend on the number of rows.
 
     Arguments:
-        output: Parquet file to write
+        output: Parquet or CSV file to write
         rows: number of rows for each context; None: 1 for each of a file, 1000 if there is only
             one
         context: of a conditional flow: a file with the columns of its contexts, or name=value of

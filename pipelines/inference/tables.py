@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
-__all__ = ["batches", "check_output", "codes_of", "context_codes", "examples", "match", "schema",
-           "table", "write"]  # fmt: skip
+__all__ = ["batches", "check_output", "codes_of", "context_codes", "examples", "match", "read",
+           "schema", "table", "write"]  # fmt: skip
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pyarrow.csv import CSVWriter
+from pyarrow.dataset import dataset
 from torch import Tensor
 
 from ebflow.errors import BadInput
@@ -31,6 +33,9 @@ from pipelines.store.files import check_writable, drafted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FORMATS = (".parquet", ".csv")
+"""Suffixes of the files that ``write`` writes."""
 
 
 def match(source: str | Path, model: Model, *, missing: str | None = None) -> Reader:
@@ -200,11 +205,11 @@ def examples(model: Model, rows: Tensor, context: Tensor | None) -> "pd.DataFram
     return found.cast(pa.schema(fields)).to_pandas()
 
 
-def check_output(output: Path, suffix: str = ".parquet") -> None:
-    """Raises BadInput unless the name of a file ends in the suffix, and it may be written."""
+def check_output(output: Path, suffixes: Sequence[str] = FORMATS) -> None:
+    """Raises BadInput unless the name of a file has one of the suffixes, and it may be written."""
     folder = output.absolute().parent
-    if output.suffix != suffix:
-        expected = f"a file that ends in {suffix}"
+    if output.suffix not in suffixes:
+        expected = f"a file that ends in {' or '.join(suffixes)}"
         raise BadInput(option="--output", found=output, expected=expected)
     if not folder.is_dir():
         raise BadInput(option="--output", found=f"no folder {folder}", expected="one: make it")
@@ -214,8 +219,20 @@ def check_output(output: Path, suffix: str = ".parquet") -> None:
 
 
 def write(output: Path, tables: Iterator[pa.Table]) -> None:
-    """Writes tables of one schema into a file, which is complete or absent."""
-    first = next(tables)
-    with drafted(output) as draft, pq.ParquetWriter(draft, first.schema) as writer:
+    """Writes tables of one schema into a Parquet or CSV file, which is complete or absent.
+
+    Raises:
+        BadInput: If a CSV file would have to hold lists.
+    """
+    first, is_csv = next(tables), output.suffix == ".csv"
+    if is_csv and any(map(pa.types.is_nested, first.schema.types)):
+        raise BadInput(option="--output", found=output, expected=".parquet, which can hold lists")
+    writer_of = CSVWriter if is_csv else pq.ParquetWriter
+    with drafted(output) as draft, writer_of(draft, first.schema) as writer:
         for each in chain([first], tables):
             writer.write_table(each)
+
+
+def read(output: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Returns columns of a file that ``write`` wrote; None: all."""
+    return dataset(output, format=output.suffix[1:]).to_table(columns)

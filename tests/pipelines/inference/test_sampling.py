@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -49,6 +50,20 @@ def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_p
     assert not many.slice(40, 40).equals(few)
 
 
+def test_a_csv_file_has_the_rows_of_a_parquet_file(ebflow, conditional, tmp_path):
+    words = ("-n", 30, "--context", "group=light", "smoker=true", "--output")
+    for name in ("s.parquet", "s.csv"):
+        result = ebflow("sample", conditional, *words, tmp_path / name)
+        assert (result.code, result.err) == (0, []), result
+    one, other = pd.read_parquet(tmp_path / "s.parquet"), pd.read_csv(tmp_path / "s.csv")
+    pd.testing.assert_frame_equal(one, other, check_dtype=False, check_categorical=False)
+
+
+def test_a_csv_file_of_images_is_one_line(ebflow, image_model, tmp_path):
+    result = ebflow("sample", image_model, "--output", tmp_path / "s.csv")
+    assert ".parquet, which can hold lists" in result.refusal and not [*tmp_path.iterdir()]
+
+
 def test_images_are_lists_of_levels(ebflow, image_model, tmp_path):
     found = sampled(ebflow, image_model, tmp_path / "s.parquet", "-n", 20)
     assert found.column_names == ["image"] and json.loads(found.schema.metadata[b"levels"]) == 17
@@ -68,7 +83,7 @@ def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):
     ("words", "message"),
     [
         (("-n", "0"), "--rows: found 0"),
-        (("--output", "s.csv"), "--output: found s.csv, expected a"),
+        (("--output", "s.xls"), "--output: found s.xls, expected a"),
     ],
 )
 def test_bad_words_are_one_line(ebflow, model, words, message):
