@@ -3,7 +3,7 @@
 These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
 """
 
-__all__ = ["REPEATS", "column_cells"]
+__all__ = ["REPEATS", "as_codes", "column_cells"]
 
 import math
 from dataclasses import replace
@@ -21,6 +21,9 @@ SPIKE = 5
 
 DECIMALS, SPARSE, LEVELS = 6, 10, 1000
 """Decimal places and points per value of a grid, and number of levels, at most."""
+
+FEW, OFTEN = 16, 5
+"""Most values of a column that is treated as a category, and least mean number of rows of each."""
 
 GAP = 8
 """Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
@@ -57,6 +60,30 @@ def column_cells(x: np.ndarray, *, codes: bool = False, examine: bool = True) ->
     middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
     least = 0.0 if examine and values[0] >= 0 else -math.inf
     return _with_atoms(ColumnCells(float(middle), least=least), values, counts, atoms)
+
+
+def as_codes(column: ColumnCells, rows: int, *, certain: bool) -> ColumnCells | None:
+    """Returns the cells of a column of few values, k + [0, 1) for the k-th; None for others.
+
+    Arguments:
+        column: Its cells so far.
+        rows: The number of rows.
+        certain: True for the codes of categories, however many there are.
+    """
+    if certain:
+        return replace(column, knots=())
+    values = column.levels
+    if column.step:
+        count = round((column.most - column.least) / column.step) + 1
+        values = [column.least + column.step * k for k in range(min(count, FEW + 1))]
+    if not 2 <= len(values) <= min(FEW, rows // OFTEN):
+        return None
+    if column.step == 1:
+        return replace(column, knots=())
+    values = np.round(values, column.decimals).tolist() if column.step else values
+    gaps = [*np.diff(values).tolist(), float(values[-1] - values[-2])]
+    knots = [Knot(value, 1.0, gap) for value, gap in zip(values, gaps, strict=True)]
+    return ColumnCells(values[0], knots=knots, least=column.least, most=column.most)
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:

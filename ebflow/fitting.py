@@ -185,7 +185,8 @@ def fit(
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)
     best, replaced = trainings.train(architecture), False
-    if flow is None and architecture is None and not options and run.may_try_dense(best):
+    choice = flow is None and architecture is None and not any(train.categories)
+    if choice and not options and run.may_try_dense(best):
         other = trainings.train("dense", best.step)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
@@ -239,6 +240,7 @@ class _Trainings:
             rows=len(rows) + len(self.dataset.split("validation")),
             levels=rows.levels,
             context=rows.context_width,
+            categories=any(rows.categories),
             objective="" if settings.loss else _name(settings.objective),
             architecture="dense" if settings.flow else name,
             options=settings.options,
@@ -247,6 +249,12 @@ class _Trainings:
         changed = {name: value for name, value in chosen.items() if value is not None}
         return replace(plan, columns=settings.marginals, **changed)
 
+    def exact(self, architecture: str | Callable[..., Flow] | None, plan: Recipe) -> bool:
+        """Returns True if the flow will have exact probabilities of categories."""
+        settings = self.settings
+        own = settings.flow or settings.base or settings.loss or callable(architecture)
+        return not own and plan.exact_categories and _name(settings.objective) in LIKELIHOOD
+
     def flow(self, architecture: str | Callable[..., Flow] | None, plan: Recipe) -> Flow:
         """Returns the untrained flow after a preprocessing that is fitted to the rows."""
         settings, rows, flow = self.settings, self.rows, self.settings.flow
@@ -254,12 +262,15 @@ class _Trainings:
             return flow
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, gaussianize=plan.gaussianize, bounds=self.bounds,
+            tails=plan.columns, exact=self.exact(architecture, plan), bounds=self.bounds,
+            gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
         )  # fmt: skip
         if flow is None:
             base = settings.base or self.base(plan, transforms)
+            options = {**plan.options, **transforms.architecture_options}
+            plan = replace(plan, options=options)
             flow = _created(architecture, plan, rows, base, settings)
         if rows.context is not None:
             context = rows.context.double()

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
-from .discrete import REPEATS, column_cells
+from .discrete import REPEATS, as_codes, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 
@@ -93,6 +93,8 @@ class Marginals:
         columns: The cells of each column.
         bounds: The bounds in use, in raw units.
         tails: The columns whose tails change.
+        counts: The rows of each level of columns whose cells are left as the codes of levels;
+            other columns have none.
     """
 
     layers: list[Bijection]
@@ -100,6 +102,7 @@ class Marginals:
     columns: Sequence[ColumnCells]
     bounds: dict[int, tuple[float, float]]
     tails: list[int]
+    counts: list[list[int]]
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Returns the treatment of the columns by their names, JSON-able."""
@@ -121,6 +124,7 @@ def fit(
     categories: Sequence[int] | None = None,
     grids: bool = True,
     tails: bool = True,
+    exact: bool = False,
     bounds: Bounds | None = None,
     ends: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] | None = None,
@@ -135,6 +139,8 @@ def fit(
             codes 0 … K − 1; 0 for other columns. Categories are dequantized in any case.
         grids: True to look for grids, levels and atoms in other columns.
         tails: True to fit tails and further bounds.
+        exact: True for a flow with exact categories: they, and columns of few values, then have
+            the cells k + [0, 1), and neither bounds nor tails.
         bounds: Known bounds.
         ends: The smallest and the largest values of all rows, (D,) each; None: those of ``x``.
         names: The names of columns in messages; None: their numbers.
@@ -147,17 +153,22 @@ def fit(
     rows = enough(x.shape[1])
     x = x[: DETECTION * rows].double().cpu()
     extremes = torch.stack((x.amin(0), x.amax(0)) if ends is None else ends).double().cpu()
-    codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
-    certain = codes | dict(bounds or {})
+    categorical = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
+    certain = categorical | dict(bounds or {})
     known = _known(extremes, certain, names)
-    columns = _columns(torch.cat([x, extremes]), codes, grids)
+    columns = _columns(torch.cat([x, extremes]), categorical, grids)
+    few = [as_codes(c, len(x), certain=k in categorical) if exact else None
+           for k, c in enumerate(columns)]  # fmt: skip
+    columns = [codes or column for codes, column in zip(few, columns, strict=True)]
+    as_is = torch.tensor([codes is not None for codes in few])
     cells = Cells(columns)
     cells.bound(*known)
     samples = _samples(x[:rows], cells, columns, seed)
     starts, stops = cells.cells(extremes)
     extent = torch.stack([starts[0], stops[1]])
     ends = _certain(cells, columns, samples[-1], extent, bounds or {}, tails)
-    binary = torch.tensor([column.is_binary for column in columns])
+    ends[:2, as_is] = ends.new_tensor([[-torch.inf], [torch.inf]])
+    binary = torch.tensor([column.is_binary for column in columns]) | as_is
     choice = torch.zeros_like(binary, dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
         free = torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
@@ -167,7 +178,7 @@ def fit(
     moved.bound(*known)
     ends[:2] -= offset
     samples = [y - offset for y in samples]
-    layers = {"cells": moved, **_layers(samples, ends, choice, dtype)}
+    layers = {"cells": moved, **_layers(samples, ends, choice, as_is, dtype)}
     bounded = ends[:2].isfinite().any(0)
     return Marginals(
         layers=list(layers.values()),
@@ -175,6 +186,7 @@ def fit(
         columns=columns,
         bounds={k: tuple(pair) for k, pair in enumerate(raw.mT.tolist()) if bounded[k]},
         tails=choice.nonzero().flatten().tolist(),
+        counts=_counts(x, moved, as_is),
     )
 
 
@@ -209,8 +221,8 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)
     free = torch.stack([-infinity, infinity, torch.ones_like(infinity)])
-    _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
-    return [_johnson([y], choice)] if choice.any() else []
+    _, choice = _chosen([y], [free], none := torch.zeros(y.shape[1], dtype=torch.bool))
+    return [_johnson([y], choice, none)] if choice.any() else []
 
 
 def _columns(x: Tensor, codes: Mapping[int, tuple[int, int]], examine: bool) -> list[ColumnCells]:
@@ -221,6 +233,14 @@ def _columns(x: Tensor, codes: Mapping[int, tuple[int, int]], examine: bool) -> 
             values = np.append(values, np.arange(codes[k][1] + 1))
         columns.append(column_cells(values, codes=k in codes, examine=examine))
     return columns
+
+
+def _counts(x: Tensor, cells: Cells, as_is: Tensor) -> list[list[int]]:
+    """Returns the rows of each level of some columns, and nothing for the others."""
+    last = cells.cells(cells.most[None])[0][0]
+    codes = cells.cells(x)[0].round().long()
+    return [torch.bincount(codes[:, k], minlength=int(last[k]) + 1).tolist() if some else []
+            for k, some in enumerate(as_is.tolist())]  # fmt: skip
 
 
 def _moved(columns: Sequence[ColumnCells], cells: Cells, raw: Tensor) -> tuple[Cells, Tensor]:
@@ -379,10 +399,11 @@ def _by_quantiles(y: Tensor, z: float) -> Tensor:
     return torch.stack([xi, lam, gamma, delta])
 
 
-def _johnson(samples: Sequence[Tensor], choice: Tensor) -> JohnsonSU:
-    """Returns the map with the chosen tails, fitted to all rows."""
-    thetas = torch.stack(_tails(samples))
-    return JohnsonSU(*thetas[choice, :, torch.arange(len(choice))].mT)
+def _johnson(samples: Sequence[Tensor], choice: Tensor, as_is: Tensor) -> JohnsonSU:
+    """Returns the map with the chosen tails, fitted to all rows; columns ``as_is`` stay so."""
+    thetas = torch.stack(_tails(samples))[choice, :, torch.arange(len(choice))].mT
+    identity = thetas.new_tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(1)
+    return JohnsonSU(*torch.where(as_is, identity, thetas))
 
 
 def _spread(y: Tensor) -> Tensor:
@@ -392,7 +413,7 @@ def _spread(y: Tensor) -> Tensor:
 
 
 def _layers(
-    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, dtype: torch.dtype
+    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, as_is: Tensor, dtype: torch.dtype
 ) -> dict[str, Bijection]:
     """Returns the maps of columns with bounds and tails, with margins that ``dtype`` resolves."""
     layers: dict[str, Bijection] = {}
@@ -403,5 +424,5 @@ def _layers(
         layers["bounds"] = _bounded(samples[-1], torch.cat([ends[:2], margin[None]]))
         samples = [layers["bounds"](y) for y in samples]
     if choice.any():
-        layers["tails"] = _johnson(samples, choice)
+        layers["tails"] = _johnson(samples, choice, as_is)
     return layers

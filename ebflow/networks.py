@@ -7,10 +7,11 @@ derivative of ``leaky_relu`` has one, and its second is zero almost everywhere.
 Weights start uniform in ±1/√(fan-in), as in PyTorch, but from a generator that the caller passes.
 """
 
-__all__ = ["ACTIVATIONS", "SHARPNESS", "Interleaved", "Swish", "ZeroConv2d", "convnet",
-           "perceptron", "started"]  # fmt: skip
+__all__ = ["ACTIVATIONS", "FEATURES", "SHARPNESS", "Interleaved", "Levels", "Swish", "ZeroConv2d",
+           "convnet", "perceptron", "started"]  # fmt: skip
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from torch.nn.utils import skip_init
 
 SHARPNESS = 10.0
 """β of ``softplus``, as in Srinivas and Fleuret (2021), arXiv:2006.09128."""
+
+FEATURES = 8
+"""Numbers by which networks see a level of a category."""
 
 
 class Swish(nn.Module):
@@ -81,6 +85,32 @@ class ZeroConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.log_gain)
+
+
+class Levels(nn.Module):
+    """An embedding of levels, by ``FEATURES`` numbers each.
+
+    Arguments:
+        sizes: The number K of levels of each of m categories.
+        generator: Source of the numbers.
+    """
+
+    def __init__(self, sizes: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
+        first = [0, *accumulate(sizes)]
+        self.last = nn.Buffer(torch.tensor(sizes) - 1, persistent=False)
+        self.first = nn.Buffer(torch.tensor(first[:-1]), persistent=False)
+        self.table = nn.Parameter(torch.randn(first[-1], FEATURES, generator=generator))
+
+    def codes(self, y: Tensor, start: int = 0) -> Tensor:
+        """Returns the levels of the categories from ``start`` on, integers with shape (B, m)."""
+        last = self.last[start : start + y.shape[1]]
+        return y.detach().long().clamp(min=0).minimum(last)
+
+    def forward(self, y: Tensor, start: int = 0) -> Tensor:
+        """Returns the numbers of levels with shape (B, m · FEATURES)."""
+        first = self.first[start : start + y.shape[1]]
+        return F.embedding(self.codes(y, start) + first, self.table).flatten(1)
 
 
 def perceptron(

@@ -89,6 +89,14 @@ class Preprocessing:
     def __iter__(self) -> Iterator[Bijection]:
         return iter(self.layers)
 
+    @property
+    def architecture_options(self) -> dict[str, Any]:
+        """The categories of the data, as options of an architecture that models them exactly."""
+        counts = self.spec.get("counts") or []
+        if not any(counts):
+            return {}
+        return {"categories": [len(count) for count in counts], "counts": [*filter(None, counts)]}
+
     def save(self, path: Path) -> None:
         """Writes one file of safetensors: O(D²) bytes with whitening."""
         spec = {**self.spec, "base": self.base and self.base.spec}
@@ -119,6 +127,7 @@ def fit(
     seed: int = 0,
     grids: bool = False,
     tails: bool = False,
+    exact: bool = False,
     bounds: marginals.Bounds | None = None,
     gaussianize: bool = False,
     names: Sequence[str] | None = None,
@@ -136,6 +145,8 @@ def fit(
         seed: The seed of the dequantization noise.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals.
+        exact: True for a flow with exact categories: they stay codes, as do columns of reals of
+            few values if ``grids`` is true.
         bounds: Known bounds of columns of reals.
         gaussianize: True to map directions with heavy or skewed tails to normal ones at last.
         names: The names of features in messages; None: their numbers.
@@ -151,13 +162,15 @@ def fit(
     if split.levels is None:
         most = marginals.DETECTION * marginals.enough(split.width)
         rows = next(split.shuffled(min(len(split), most), seed=seed)).x.double().cpu()
-        columns = _columns(split, rows, normalize, grids=grids, tails=tails, bounds=bounds,
-                           names=names, seed=seed, dtype=dtype)  # fmt: skip
+        columns = _columns(split, rows, normalize, grids=grids, tails=tails, exact=exact,
+                           bounds=bounds, names=names, seed=seed, dtype=dtype)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "columns": columns.spec if columns else {}}  # fmt: skip
+    counts = columns.counts if columns and exact else []
+    as_is = torch.tensor([bool(count) for count in counts] or [False] * split.width)
     layers = columns.layers[:] if columns else _elementwise(**spec)
     if normalize != "none":
-        kept, held = _moments(split, layers, seed, full=normalize != "standardize")
+        kept, held = _moments(split, layers, seed, as_is, full=normalize != "standardize")
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if rows is not None:
@@ -169,7 +182,7 @@ def fit(
             rho = _chosen(kept, held, dtype) if shrinkage is None else shrinkage
         layers += _normalizer(whole, normalize, rho, dtype)
     last = _gaussianized(split, layers, seed) if gaussianize else []
-    spec |= {"normalize": normalize, "gaussianized": bool(last)}
+    spec |= {"normalize": normalize, "gaussianized": bool(last), "counts": counts}
     return Preprocessing([*layers, *last], spec, columns, rho)
 
 
@@ -177,6 +190,7 @@ def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the preprocessing of a spec with placeholders, to load a state into."""
     options, width = dict(spec), spec["width"]
     normalize, last = options.pop("normalize"), options.pop("gaussianized", False)
+    options.pop("counts", None)
     _check_normalize(normalize)
     layers = _elementwise(**options)
     if normalize != "none":
@@ -387,15 +401,26 @@ class _Moments(NamedTuple):
         full = self.squares.ndim == 2
         return (self.squares.diagonal() if full else self.squares) / self.count
 
+    def without(self, columns: Tensor) -> "_Moments":
+        """Returns the moments with those of N(0, I) for some columns."""
+        squares = torch.where(columns, float(self.count), self.squares)
+        if self.squares.ndim == 2:
+            apart = columns | columns[:, None]
+            squares = torch.where(apart, self.count * torch.eye(len(columns)), self.squares)
+        return self._replace(mean=torch.where(columns, 0.0, self.mean), squares=squares)
+
     def correlations(self, variance: Tensor) -> Tensor:
         """Returns the covariance in units in which ``variance`` is 1."""
         return self.squares / self.count * torch.outer(variance, variance).rsqrt()
 
 
 def _moments(
-    split: Split, layers: Sequence[Bijection], seed: int, *, full: bool
+    split: Split, layers: Sequence[Bijection], seed: int, as_is: Tensor, *, full: bool
 ) -> tuple[_Moments, _Moments]:
-    """Returns the moments, in float64, of all rows but each fifth, and of those."""
+    """Returns the moments, in float64, of all rows but each fifth, and of those.
+
+    Columns that stay ``as_is`` have those of N(0, I).
+    """
     first = 0
     kept = held = _Moments.of(torch.zeros(0, split.width, dtype=torch.float64), full=full)
     for y, _ in transformed(split, layers, seed):
@@ -403,4 +428,4 @@ def _moments(
         kept += _Moments.of(y[~out], full=full)
         held += _Moments.of(y[out], full=full)
         first += len(y)
-    return kept, held
+    return kept.without(as_is), held.without(as_is)

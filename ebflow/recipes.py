@@ -8,6 +8,7 @@ data                           name                    flow
 a table of 2 to 64 columns     ``tabular``             autoregressive splines
 more columns, or one           ``wide``                dense layers above a Gaussian mixture
 one column given a context     ``tabular``             autoregressive splines
+a table with categories        ``tabular``             the same, after exact probabilities
 a table, by score matching     ``dense``               dense layers
 images of ≤ 1,024 values       ``images``              convolutions and couplings
 larger images                  ``large``               one dense layer
@@ -103,6 +104,11 @@ class Recipe:
     interval: int = 100
     tolerance: float = 0.2
 
+    @property
+    def exact_categories(self) -> bool:
+        """True if the architecture has exact probabilities of categories."""
+        return self.architecture == "autoregressive" and self.base == "normal"
+
 
 def recipe(
     shape: Sequence[int],
@@ -110,6 +116,7 @@ def recipe(
     rows: int,
     levels: int | None = None,
     context: int = 0,
+    categories: bool = False,
     objective: str = "lazy_ml",
     architecture: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -121,11 +128,12 @@ def recipe(
         rows: The number of rows.
         levels: The number of integer levels; None: the data are real.
         context: The number of elements of a context.
+        categories: True if a column is a category.
         objective: The name of the objective.
         architecture: The architecture that the user asks for; None: the default one.
         options: Options of the architecture that the user sets.
     """
-    name, size = _name(tuple(shape), levels, context, objective), math.prod(shape)
+    name, size = _name(tuple(shape), levels, context, categories, objective), math.prod(shape)
     settings = _settings(name, size)
     if architecture is not None and architecture != settings["architecture"]:
         name, settings = architecture, _of_architecture(architecture, size)
@@ -167,13 +175,15 @@ def refresh_rule(*, convolutions: bool) -> dict[str, float]:
     return {"interval": 100, "tolerance": 0.2}
 
 
-def _name(shape: tuple[int, ...], levels: int | None, context: int, objective: str) -> str:
+def _name(
+    shape: tuple[int, ...], levels: int | None, context: int, categories: bool, objective: str
+) -> str:
     """Returns the name of the recipe for data."""
     size = math.prod(shape)
     if len(shape) > 1 or levels is not None:
         small = "images" if len(shape) > 1 else "dense"
         return small if size <= MOST_VALUES else "large"
-    if size > MOST_COLUMNS or (size == 1 and not context):
+    if not categories and (size > MOST_COLUMNS or (size == 1 and not context)):
         return "wide"
     return "tabular" if objective in LIKELIHOOD else "dense"
 

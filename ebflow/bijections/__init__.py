@@ -1,14 +1,16 @@
 """Bijections, one family a file."""
 
-__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Cells", "ColumnCells",
-           "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling", "Dense", "DenseLU",
-           "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot", "Linearization",
-           "Logit", "MonotoneSpline", "Part", "Reshape", "ScaleShift", "SmoothLeakyReLU", "Spline",
-           "Squeeze", "Univariate", "Weighted", "Wrap", "random_rotation"]  # fmt: skip
+__all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Categorical", "Cells",
+           "ColumnCells", "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling",
+           "Dense", "DenseLU", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
+           "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "Reshape",
+           "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap",
+           "random_rotation"]  # fmt: skip
 
 from .activations import Elementwise, SmoothLeakyReLU
 from .autoregressive import Autoregressive
 from .base import Bijection, ConstantJacobian, Linearization
+from .categorical import Categorical
 from .cells import Cells, ColumnCells, Knot
 from .columns import Bounded, JohnsonSU
 from .conditional import ConditionalAffine
@@ -17,7 +19,7 @@ from .coupling import Coupling
 from .learned import MonotoneSpline
 from .linear import Dense, DenseLU
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
-from .reshape import Part, Reshape, Squeeze
+from .reshape import Part, Permutation, Reshape, Squeeze
 from .univariate import ScaleShift, Spline, Univariate
 from .weighted import Weighted
 from .wrap import Wrap

@@ -17,14 +17,16 @@ Murray, 2017), arXiv:1705.07057; Neural Spline Flows (Durkan, Bekasov, Murray, P
 arXiv:1906.04032, the source of the residual blocks.
 """
 
-__all__ = ["Autoregressive", "Conditioner", "Masked"]
+__all__ = ["Autoregressive", "Conditioner", "Masked", "Steps"]
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ..networks import started
+from ..networks import FEATURES, Levels, started
 from .base import Contextual, sum_event
 from .univariate import Univariate
 
@@ -84,6 +86,7 @@ class Conditioner(nn.Module):
         blocks: The number of residual blocks, of two hidden layers each.
         context: The number C of elements of a context.
         generator: Source of the weights.
+        features: The numbers by which the network sees an element.
     """
 
     def __init__(
@@ -95,15 +98,17 @@ class Conditioner(nn.Module):
         blocks: int,
         context: int,
         generator: torch.Generator,
+        features: int = 1,
     ) -> None:
         super().__init__()
         self.size, self.count, least = size, count, 0 if context else 1
+        self.features = features
         hidden = hidden if least < size else 0
         elements = torch.arange(size)
         units = least + torch.arange(hidden) * (size - least) // max(hidden, 1)
         self.starts = [int((units < i).sum()) for i in range(size + 1)]
         new = {"context": context, "generator": generator}
-        self.enter = Masked(elements[1:], units, **new)
+        self.enter = Masked(elements[1:].repeat_interleave(features), units, **new)
         pairs = [(Masked(units, units, **new), Masked(units, units)) for _ in range(blocks)]
         self.blocks = nn.ModuleList(layer for pair in pairs for layer in pair if hidden)
         self.leave = Masked(units, elements.repeat_interleave(count))
@@ -113,8 +118,8 @@ class Conditioner(nn.Module):
             self.context = started(linear, generator)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Returns h with shape (B, D, count), for ``x`` of (B, D) and a context of (B, C)."""
-        x = x[:, : self.size - 1].clamp(-REACH, REACH)
+        """Returns h with shape (B, D, count), for ``x`` of (B, D · features), and a context."""
+        x = x[:, : (self.size - 1) * self.features].clamp(-REACH, REACH)
         first, *offsets = self.offsets(context)
         h = torch.addmm(first, x, self.enter.masked().mT)
         for inner, outer, offset in zip(self.blocks[::2], self.blocks[1::2], offsets, strict=True):
@@ -136,11 +141,13 @@ class Autoregressive(Contextual):
     """Creates an autoregressive layer, the identity at the start.
 
     Arguments:
-        size: The number D of elements.
+        size: The number D of elements that it transforms. Categories follow them, if there are
+            any: they stay as they are, and h sees their levels as it sees the context.
         transform: f, as of a ``Coupling``.
         hidden: The width of h; None: 8 D, at least 64, or 128 with a context, and at most 512.
         blocks: The number of residual blocks of h.
         context: The number C of elements of a context.
+        categories: The number K of levels of each category.
         generator: Source of the weights; None: seed 0.
     """
 
@@ -152,49 +159,62 @@ class Autoregressive(Contextual):
         hidden: int | None = None,
         blocks: int = 1,
         context: int = 0,
+        categories: Sequence[int] = (),
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(context)
         self.size, self.transform = size, transform
+        generator = generator or torch.Generator().manual_seed(0)
+        seen = context + FEATURES * len(categories)
         self.conditioner = Conditioner(
             size,
             transform.count,
-            hidden=hidden or min(max(128 if context else 64, 8 * size), 512),
+            hidden=hidden or min(max(128 if seen else 64, 8 * size), 512),
             blocks=blocks,
-            context=context,
-            generator=generator or torch.Generator().manual_seed(0),
+            context=seen,
+            generator=generator,
         )
+        self.levels = Levels(categories, generator) if categories else None
 
     def extra_repr(self) -> str:
         return f"{self.size}, {self.transform}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
-        y, log_slope = self.transform.forward_and_log_slope(x, self._parameters_of_f(x))
-        return y, sum_event(log_slope, x)
+        x, categories = x.tensor_split([self.size], 1)
+        h = self._parameters_of_f(x, categories)
+        y, log_slope = self.transform.forward_and_log_slope(x, h)
+        return torch.cat([y, categories], 1), sum_event(log_slope, x)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x; one evaluation of h, in D steps."""
+        y, categories = y.tensor_split([self.size], 1)
         if self.size == 1:
-            return self.transform.inverse(y, self._parameters_of_f(y))
-        steps, x = _Steps(self.conditioner, self._context(y), y), y[:, :0]
+            x = self.transform.inverse(y, self._parameters_of_f(y, categories))
+            return torch.cat([x, categories], 1)
+        steps, x = Steps(self.conditioner, self._context(y, categories), y), y[:, :0]
         for i in range(self.size):
             h = steps.next(x)
             x = torch.cat([x, self.transform.inverse(y[:, i : i + 1], h)], 1)
-        return x
+        return torch.cat([x, categories], 1)
 
-    def _parameters_of_f(self, x: Tensor) -> Tensor:
-        if self.size > 1 or self.rows is None:
-            return self.conditioner(x, self._context(x))
+    def _parameters_of_f(self, x: Tensor, categories: Tensor) -> Tensor:
+        if self.size > 1 or self.rows is None or self.levels is not None:
+            return self.conditioner(x, self._context(x, categories))
         points = self.rows.new_empty(len(self.rows), 1)  # h sees none of one element
         h = self.conditioner(points, self.rows)
         return h.repeat(len(x) // max(len(h), 1), 1, 1)
 
-    def _context(self, x: Tensor) -> Tensor | None:
-        return self.contexts(x) if self.context else None
+    def _context(self, x: Tensor, categories: Tensor) -> Tensor | None:
+        """Returns the context of every row, with the levels of its categories."""
+        context = self.contexts(x) if self.context else None
+        if self.levels is None:
+            return context
+        levels = self.levels(categories)
+        return levels if context is None else torch.cat([context, levels], 1)
 
 
-class _Steps:
+class Steps:
     """A conditioner evaluated element by element, each hidden unit once.
 
     Arguments:
@@ -215,8 +235,8 @@ class _Steps:
             self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
-        """Returns h, with shape (B, 1, count), of the element after ``x``, with shape (B, i)."""
-        conditioner, i = self.conditioner, x.shape[1]
+        """Returns h, with shape (B, 1, count), of the element after the i elements of ``x``."""
+        conditioner, i = self.conditioner, x.shape[1] // self.conditioner.features
         first, last = conditioner.starts[i : i + 2]
         if first < last:
             self._extend(x.clamp(-REACH, REACH), slice(first, last))

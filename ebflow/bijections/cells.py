@@ -75,12 +75,13 @@ class ColumnCells:
     @property
     def atoms(self) -> list[float]:
         """The atoms."""
-        return [knot.value for knot in self.knots if knot.width > knot.length]
+        atoms = (knot for knot in self.knots if knot.width > knot.length)
+        return [knot.value for knot in atoms if self.step or not knot.length]
 
     @property
     def levels(self) -> list[float]:
         """The levels."""
-        return [knot.value for knot in self.knots if 0 < knot.width == knot.length]
+        return [knot.value for knot in self.knots if knot.width and knot.length and not self.step]
 
     @property
     def is_discrete(self) -> bool:

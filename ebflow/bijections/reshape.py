@@ -5,13 +5,13 @@ covers the whole latent, so elements that later layers skip need no prior of the
 layers stays flat, so that the normalizer includes every layer with a constant Jacobian.
 """
 
-__all__ = ["Part", "Reshape", "Squeeze"]
+__all__ = ["Part", "Permutation", "Reshape", "Squeeze"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base import Bijection, ConstantJacobian, Linearization
@@ -73,6 +73,27 @@ class Squeeze(Reshape):
     def _moved(self, f: Callable[..., Tensor], t: Tensor, shape: tuple[int, ...]) -> Tensor:
         # For zero images PyTorch returns the input's shape.
         return f(t, 2) if t.numel() else t.reshape(*t.shape[:-3], *shape)
+
+
+class Permutation(Reshape):
+    """Creates the map of flat events to their elements in another order.
+
+    Arguments:
+        order: The old number of each new element.
+    """
+
+    def __init__(self, order: Sequence[int]) -> None:
+        super().__init__((len(order),), (len(order),))
+        self.order = nn.Buffer(torch.tensor(order), persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.order.tolist()}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.order]
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y[..., self.order.argsort()]
 
 
 class Part(ConstantJacobian):

@@ -80,11 +80,13 @@ class PreprocessFit(Section):
     Attributes:
         seed: Seed of the dequantization noise of the fit.
         mixture: True if a mixture of Gaussians is the flow's base.
+        exact: True if the flow has exact probabilities of categories.
         dtype: The type of its use.
     """
 
     seed: int = 0
     options: PreprocessConfig = PreprocessConfig()
     mixture: bool = False
+    exact: bool = False
     dtype: Literal["float32", "float64"] = "float32"
     threads: int = 1

@@ -29,6 +29,11 @@ class Model(Section):
         return completed(self.architecture, options)
 
     @property
+    def exact_categories(self) -> bool:
+        """True if flows have exact probabilities of categories."""
+        return self.architecture == "autoregressive" and self.base == "normal"
+
+    @property
     def fits_every_shape(self) -> bool:
         """True if the architecture has flows of rows of every shape."""
         return self.architecture in ("dense", "autoregressive")

@@ -123,6 +123,7 @@ def for_source(data: DataConfig, objective: str | None = None) -> tuple[DensityC
             rows=reader.rows,
             levels=reader.levels,
             context=reader.context_width,
+            categories=reader.columns is not None and any(reader.columns.sizes),
             objective=objective or "lazy_ml",
         )
         base, suited = configured(recipe), recipe.name

@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from ebflow.errors import BadInput
+from ebflow.recipes import LIKELIHOOD
 from pipelines.config.data import DataConfig, PreprocessConfig, PreprocessFit
 from pipelines.config.model import AnyModel, Dense
 from pipelines.config.objective import (
@@ -111,11 +112,13 @@ class Training(Section):
     @property
     def preprocess_fit(self) -> PreprocessFit:
         """The configuration of the preprocessing that is fitted before the training."""
-        train = self.train
+        train, model = self.train, self.model
+        likelihood = self.objective.name in LIKELIHOOD
         return PreprocessFit(
             seed=self.seed,
             options=self.preprocess,
-            mixture=self.model.base == "mixture",
+            mixture=model.base == "mixture",
+            exact=model.exact_categories and likelihood,
             dtype=train.dtype,
             threads=train.threads,
         )

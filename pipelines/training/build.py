@@ -133,6 +133,7 @@ def _preprocessed_flow(config: Training, dataset: Dataset, preprocessing: Prepro
         context=contexts.width if contexts else 0,
         generator=generator(config.seed, "weights"),
         dtype=getattr(torch, config.train.dtype),
+        **preprocessing.architecture_options,
     )
     if contexts:
         flow.standardize_context(torch.tensor(contexts.mean), torch.tensor(contexts.std))
@@ -147,10 +148,12 @@ def build_flow(
     context: int = 0,
     generator: torch.Generator,
     dtype: torch.dtype,
+    **categories: Sequence[Any],
 ) -> Flow:
     """Returns the flow for examples of a shape, with untrained weights from a generator.
 
     The base is the density of the latents, None for N(0, I). The context has that many elements.
+    Categories are described as by ``Preprocessing.architecture_options``.
 
     Raises:
         BadInput: If the architecture is not for such a shape.
@@ -158,7 +161,8 @@ def build_flow(
     settings = {"base": base, "context": context, "generator": generator, "dtype": dtype}
     try:
         event = _event_shape(model.architecture, shape)
-        return ARCHITECTURES[model.architecture](event, **model.options, **settings)
+        options = {**model.options, **settings, **categories}
+        return ARCHITECTURES[model.architecture](event, **options)
     except ValueError as error:
         found = f"{model.architecture} for examples of shape {tuple(shape)}"
         raise BadInput(option="--model.architecture", found=found, hint=str(error)) from None

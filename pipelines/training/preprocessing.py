@@ -38,6 +38,7 @@ def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
             dataset.split("train"),
             **options.model_dump(exclude={"logit", "bounds", "match_after"}),
             margin=options.logit,
+            exact=config.exact,
             bounds=bounds_by_index(options.bounds or {}, columns, len(columns), None),
             seed=config.seed,
             names=columns,

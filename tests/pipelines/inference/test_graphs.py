@@ -20,19 +20,27 @@ def columns(n=400):
     return x
 
 
+def categories(n=400):
+    """The same with a level of three instead of the last column."""
+    x = columns(n)
+    x[:, 3] = torch.randint(0, 3, (n,), generator=generator(0, "levels"))
+    return x
+
+
 def images(n=400):
     return torch.randint(0, 17, (n, 1, 4, 4), generator=generator(0, "images"), dtype=torch.uint8)
 
 
-def flow_of(name, **options):
+def flow_of(name, *, exact=False, **options):
     """A flow of a kind behind its preprocessing, and rows of raw data in its type."""
     image = name in ("convolutional", "glow")
-    x = images() if image else columns()
+    x = images() if image else categories() if exact else columns()
     levels = {"levels": 17} if image else {}
-    fitted = {"shrinkage": 0.1} if image else {"grids": True, "tails": True}
+    fitted = {"shrinkage": 0.1} if image else {"grids": True, "tails": True, "exact": exact}
     make = ebflow.architectures.ARCHITECTURES[name]
-    inner = make((1, 4, 4) if image else (4,), generator=generator(0, "weights"), **options)
     chain = preprocessing.fit(Rows(x.flatten(1), **levels), **fitted)
+    options |= chain.architecture_options
+    inner = make((1, 4, 4) if image else (4,), generator=generator(0, "weights"), **options)
     flow = inner.preprocessed(chain, shape=x.shape[1:])
     flow.initialize(x)
     return flow, x.to(flow.device, flow.dtype)
@@ -43,6 +51,7 @@ KINDS = {
     "splines": ("dense", {"activation": "spline", "depth": 1}),
     "couplings": ("coupling", {"depth": 2}),
     "autoregressive": ("autoregressive", {"depth": 1, "bins": 8}),
+    "categories": ("autoregressive", {"depth": 1, "bins": 8, "exact": True}),
     "convolutions": ("convolutional", {"kernel_size": 3, "depth": 1}),
     "circular": ("convolutional", {"kernel_size": 3, "depth": 1, "padding": "circular"}),
     "spectral norm": ("convolutional", {"kernel_size": 3, "depth": 1, "spectral_norm": True}),

@@ -1,0 +1,98 @@
+"""Tables with categories: exact probabilities from fit to samples."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import ebflow
+
+ROWS = 600
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Numbers, levels that depend on each other, a boolean and a small count."""
+    random = np.random.default_rng(0)
+    kind = random.choice(["u", "v", "w"], ROWS, p=[0.6, 0.3, 0.1])
+    flag = random.random(ROWS) < np.where(kind == "u", 0.95, 0.1)
+    x = random.normal(size=ROWS) + 4 * (kind == "v")
+    return pd.DataFrame({"x": x, "kind": kind, "flag": flag, "count": random.integers(1, 4, ROWS)})
+
+
+def fitted(*arguments, **options):
+    """Returns a flow after a short training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ebflow.fit(*arguments, **{"steps": 60, "progress": False, **options})
+
+
+@pytest.fixture(scope="module")
+def flow(table):
+    return fitted(table)
+
+
+def levels(flow, **columns):
+    """Returns the probabilities of the three kinds, with other columns fixed."""
+    return flow.log_prob(pd.DataFrame({"kind": ["u", "v", "w"], **columns})).exp()
+
+
+def test_columns_of_few_values_are_categories_of_the_flow(flow):
+    assert flow.spec["architecture"] == "autoregressive"
+    assert flow.spec["options"]["categories"] == [0, 3, 2, 3]
+    assert flow.report.nll < 4.5
+
+
+def test_a_score_does_not_depend_on_noise(flow, table):
+    first, second = (
+        flow.log_prob(table, generator=torch.Generator().manual_seed(k)) for k in range(2)
+    )
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+
+
+def test_a_table_of_categories_has_exact_probabilities(table):
+    flow = fitted(table[["kind", "flag"]])
+    pairs = [(kind, flag) for kind in "uvw" for flag in (True, False)]
+    p = flow.log_prob(pd.DataFrame(pairs, columns=["kind", "flag"])).exp().numpy()
+    shares = table.value_counts(["kind", "flag"], normalize=True).reindex(pairs, fill_value=0)
+    assert p.sum() == pytest.approx(1, abs=1e-5) and (p > 0).all()
+    assert abs(p - shares).max() < 0.05
+    assert flow.sample(5).dtypes.equals(table[["kind", "flag"]].dtypes)
+
+
+def test_one_category_alone_given_a_category(table):
+    flow = fitted(table[["kind"]], table[["flag"]])
+    for flag in (True, False):
+        p = levels(flow(pd.DataFrame({"flag": [flag] * 3})))
+        share = (table.kind[table.flag == flag] == "u").mean()
+        assert p.sum() == pytest.approx(1, abs=1e-5) and p[0] == pytest.approx(share, abs=0.1)
+    samples = flow({"flag": False}).sample(2000, generator=torch.Generator().manual_seed(0))
+    assert (samples.kind == "u").mean() == pytest.approx(float(p[0]), abs=0.05)
+
+
+def test_rare_combinations_are_sampled_given_their_context(table):
+    """Rejection sampling of a joint model needs thousands of samples for one such row."""
+    rare = table.assign(flag=table.flag & (table.kind == "w") & (table["count"] == 3))
+    flow = fitted(rare[["x"]], rare[["kind", "flag", "count"]])
+    samples = flow({"kind": "w", "flag": True, "count": 3}).sample(500)
+    assert len(samples) == 500 and np.isfinite(samples.x).all()
+
+
+def test_saved_flows_have_the_same_probabilities(flow, table, tmp_path):
+    ebflow.save(flow, tmp_path / "flow")
+    assert ebflow.load(tmp_path / "flow").log_prob(table).equal(flow.log_prob(table))
+
+
+def test_other_architectures_have_codes_with_noise(table):
+    for options in ({"architecture": "dense"}, {"objective": "dsm"}):
+        flow = fitted(table, steps=2, **options)
+        assert "categories" not in flow.spec["options"] and flow.log_prob(table).isfinite().all()
+
+
+def test_whitening_leaves_categories_alone(table):
+    flow = fitted(table.assign(y=table.x + 1e-3 * np.arange(ROWS) / ROWS), steps=2,
+                  normalize="cholesky")  # fmt: skip
+    y = flow.preprocess(table.assign(y=table.x), generator=torch.Generator().manual_seed(0))
+    assert y[:, 1].floor().tolist() == [*map("uvw".index, table.kind)]
