@@ -13,10 +13,10 @@ Public names and modules are attributes of this module, imported at their first 
 
 __version__ = "0.2.0"
 
-__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDistribution",
-           "GaussianMixture", "History", "LogDensity", "Loss", "LossModule", "Progress",
-           "Report", "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture", "impute", "load",
-           "log_probs", "save"]  # fmt: skip
+__all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDetector",
+           "FlowDistribution", "GaussianMixture", "History", "LogDensity", "Loss", "LossModule",
+           "Progress", "Report", "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture",
+           "impute", "load", "log_probs", "save"]  # fmt: skip
 
 from importlib import import_module
 
@@ -26,6 +26,7 @@ MODULES = {
     "Evaluation": "density",
     "Flow": "flow",
     "FlowDensity": "sklearn",
+    "FlowDetector": "detector",
     "FlowDistribution": "distribution",
     "GaussianMixture": "bases",
     "History": "history",

@@ -1,4 +1,4 @@
-"""A flow as an estimator of scikit-learn.
+"""A flow and a detector of anomalies as estimators of scikit-learn.
 
     >>> from ebflow.sklearn import FlowDensity
     >>> model = FlowDensity(steps=20).fit(X)
@@ -11,7 +11,7 @@ It is used like ``KernelDensity`` and ``GaussianMixture``: in pipelines, grid se
 cross-validation, whose score is the mean log-likelihood.
 """
 
-__all__ = ["FlowDensity"]
+__all__ = ["FlowDensity", "FlowDetector"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -23,6 +23,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
 from .bases import Base
+from .detector import FlowDetector
 from .fitting import LEAST, fit
 from .tables import ArrayLike
 from .tables.frames import is_frame

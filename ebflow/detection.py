@@ -1,0 +1,250 @@
+r"""An anomaly score at a finite resolution, and its calibration by held-out normal rows.
+
+A density alone is a poor score. A column on a grid, or a narrow spike, makes it as large as one
+likes, and the Jacobian of a column's transform pays for that. The score therefore has three rules:
+
+1. **No unit of length decides.** Rows are compared in four views of the columns, each of which
+   errs elsewhere: robust units, the same with compressed tails, half-whitened, and normal scores.
+2. **Density, and density relative to the neighbourhood, count alike.** In each view the score is
+   :math:`\overline{\log d}(x) - \tfrac12 \overline{\log r}`: the mean log-distance to the
+   ``NEAREST`` reference rows, and the log-radius around the ``AROUND`` nearest of them. Without
+   the second term it is about :math:`-\log p / D`. With all of it, it is the local outlier factor.
+3. **The density is one of noisy rows.** A flow that starts as a mixture of Gaussians is trained on
+   standardized columns with noise of standard deviation ``NOISE``.
+
+Each score is standardized by reference rows, and their sum is the anomaly score. Nothing depends
+on an anomaly: constants are round numbers, and the score hardly changes if they do.
+
+Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, Sander, 2000);
+Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005) for p-values; Predictive
+Inference with the Jackknife+ (Barber, Candès, Ramdas, Tibshirani, 2021) for those of folds.
+"""
+
+__all__ = ["Score", "p_values"]
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from sklearn.covariance import ledoit_wolf
+from sklearn.mixture import GaussianMixture as Mixture
+from sklearn.neighbors import NearestNeighbors
+
+from .bases import GaussianMixture
+from .fitting import fit
+from .flow import Flow
+from .randomness import generator as derive
+
+Rows = np.ndarray
+View = Callable[[Rows], Rows]
+
+NEAREST, AROUND = 10, 5
+"""Reference rows whose distances are averaged, and those whose neighbourhood is compared."""
+
+CLOSEST = 1e-3
+"""Least distance in a view: equal rows are not infinitely dense."""
+
+REFERENCES = 10_000
+"""Most reference rows."""
+
+COMPONENTS, NOISE = 8, 0.1
+"""Gaussians at which the flow starts, and the noise in columns' standard deviations."""
+
+DIRECTIONS = 100
+"""Most principal components that the flow models."""
+
+COPIES = 20_000
+"""Noisy rows on which the flow is trained, at least if 20 copies of each are as many."""
+
+NEW = 1e6
+"""Score of a value that differs from that of all reference rows."""
+
+TAIL = 0.9
+"""Quantile of the reference rows' scores that has the standardized score 1."""
+
+
+class Score:
+    """An anomaly score that is fitted to normal rows.
+
+    Cost: O(N²) distances of at most ``REFERENCES`` rows, and the training of a flow.
+
+    Arguments:
+        x: Normal rows with shape (N, D), all finite.
+        seconds: Most seconds of the flow's training; 0: the mixture of Gaussians alone.
+        seed: The seed of all random numbers.
+
+    Attributes:
+        flow: The density of the noisy rows.
+    """
+
+    def __init__(self, x: Rows, *, seconds: float, seed: int) -> None:
+        random = np.random.default_rng(derive(seed, "detection").initial_seed())
+        x = x[np.sort(random.permutation(len(x))[:REFERENCES])]
+        self.centre, scale = x.mean(0), x.std(0)
+        self.varies = self._differs(x).any(0)
+        self.scale = np.where(self.varies, scale, 1.0)
+        z = self._standardized(x)
+        self.neighbours = [_Neighbours(view(z), z) for view in VIEWS] if z.shape[1] else []
+        self.density = _Density(z, seconds, seed, random) if z.shape[1] else None
+
+    def __call__(self, x: Rows) -> Rows:
+        """Returns the scores of rows with shape (N,); larger ones are more anomalous."""
+        total = NEW * self._differs(x)[:, ~self.varies].sum(1)
+        z = self._standardized(x)
+        for part in (*self.neighbours, self.density) if z.shape[1] else ():
+            total = total + part(z)
+        return total
+
+    def _differs(self, x: Rows) -> Rows:
+        """Marks values that differ from the mean by more than a rounding error."""
+        return np.abs(x - self.centre) > 1e-9 * np.abs(self.centre)
+
+    def _standardized(self, x: Rows) -> Rows:
+        return ((x - self.centre) / self.scale)[:, self.varies]
+
+
+def p_values(scores: Rows, held_out: Rows) -> Rows:
+    """Returns the share of held-out normal rows, and of the row itself, with as large a score.
+
+    If a row is exchangeable with the held-out rows, its p-value is at most α with probability α.
+
+    Arguments:
+        scores: The scores of rows with shape (N,).
+        held_out: The scores of normal rows that had no part in the fit, ascending.
+    """
+    above = len(held_out) - np.searchsorted(held_out, scores, side="left")
+    return (1 + above) / (1 + len(held_out))
+
+
+class _Neighbours:
+    """The distances to reference rows in a view of the columns."""
+
+    def __init__(self, view: View, z: Rows) -> None:
+        self.view, rows = view, view(z)
+        self.index = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(rows))).fit(rows)
+        distances, _ = self._nearest(z)
+        self.radius = np.log(np.maximum(distances[:, :AROUND][:, -1], CLOSEST))
+        self.standard = _Standard(self._raw(z))
+
+    def __call__(self, z: Rows) -> Rows:
+        return self.standard(self._raw(z))
+
+    def _raw(self, z: Rows) -> Rows:
+        distances, near = self._nearest(z)
+        logs = np.log(np.maximum(distances, CLOSEST)).mean(1)
+        return logs - 0.5 * self.radius[near[:, :AROUND]].mean(1)
+
+    def _nearest(self, z: Rows) -> tuple[Rows, Rows]:
+        """Returns distances and places of the nearest reference rows but one equal to the row.
+
+        A reference row is then scored as if it were none.
+        """
+        distances, near = self.index.kneighbors(self.view(z))
+        equal = distances[:, :1] < CLOSEST
+        return tuple(np.where(equal, part[:, 1:], part[:, :-1]) for part in (distances, near))
+
+
+class _Density:
+    """The density of noisy rows, by the principal components of standardized columns."""
+
+    def __init__(self, z: Rows, seconds: float, seed: int, random: np.random.Generator) -> None:
+        _, _, axes = np.linalg.svd(z[random.permutation(len(z))[:2_000]], full_matrices=False)
+        whole = z.shape[1] <= min(DIRECTIONS, len(z) // 2)
+        self.axes = np.eye(z.shape[1]) if whole else axes[: min(DIRECTIONS, len(z) // 2)].T
+        order = random.permutation(len(z))
+        held_out, rows = np.split(z[order] @ self.axes, [max(1, len(z) // 5)])
+        self.flow = _start(rows, seed)
+        if seconds > 0:
+            noisy = partial(_noisy, random=random)
+            self.flow = fit(
+                noisy(rows), validation=(noisy(held_out),), marginals=False, normalize="none",
+                architecture="dense", options={"depth": 2}, base=self.flow.base.trainable(),
+                max_seconds=seconds, seed=seed, progress=False,
+            )  # fmt: skip
+        self.flow = self.flow.double()  # rows are then rounded alike in any batch
+        self.standard = _Standard(self._raw(held_out))
+
+    def __call__(self, z: Rows) -> Rows:
+        u = self.standard(self._raw(z @ self.axes))
+        return np.where(u < 1, u, 1 + np.log(np.maximum(u, 1)))  # as the logs of distances
+
+    @torch.no_grad()
+    def _raw(self, y: Rows) -> Rows:
+        parts = torch.from_numpy(y).split(4_096)
+        return -torch.cat([self.flow.log_prob(part) for part in parts]).numpy()
+
+
+def _start(rows: Rows, seed: int) -> Flow:
+    """Returns a mixture of Gaussians as a flow without layers."""
+    count = min(COMPONENTS, max(1, len(rows) // 10))
+    model = Mixture(count, reg_covar=NOISE**2, random_state=seed, max_iter=50).fit(rows)
+    arrays = (model.weights_, model.means_, model.covariances_)
+    base = GaussianMixture(*(torch.from_numpy(array).float() for array in arrays))
+    return Flow((rows.shape[1],), [], base=base)
+
+
+def _noisy(rows: Rows, random: np.random.Generator) -> torch.Tensor:
+    """Returns copies of rows with noise, in float32."""
+    copies = np.repeat(rows, min(20, max(1, COPIES // len(rows))), 0)
+    return torch.from_numpy(copies + NOISE * random.standard_normal(copies.shape)).float()
+
+
+class _Standard:
+    """Standardizes scores: 0 at the median of those of reference rows, 1 at a quantile."""
+
+    def __init__(self, reference: Rows) -> None:
+        self.middle, tail = np.quantile(reference, [0.5, TAIL])
+        self.scale = max(tail - self.middle, 1e-9)
+
+    def __call__(self, scores: Rows) -> Rows:
+        return (scores - self.middle) / self.scale
+
+
+def _robust(z: Rows) -> View:
+    """Returns deviations from the median in units of the quartiles' distance."""
+    low, middle, high = np.quantile(z, [0.25, 0.5, 0.75], axis=0)
+    scale = (high - low) / 1.349
+    return partial(_scaled, middle=middle, scale=np.where(scale < 0.1, 1.0, scale))
+
+
+def _scaled(z: Rows, middle: Rows, scale: Rows) -> Rows:
+    return (z - middle) / scale
+
+
+def _compressing(z: Rows) -> View:
+    """Returns robust deviations with logarithmic tails, in standard deviations."""
+    robust = _robust(z)
+    return partial(_compressed_columns, robust=robust, scale=np.arcsinh(robust(z)).std(0))
+
+
+def _compressed_columns(z: Rows, robust: View, scale: Rows) -> Rows:
+    return np.arcsinh(robust(z)) / scale
+
+
+def _half_whitening(z: Rows) -> View:
+    """Returns rows times the fourth root of the inverse of the shrunk covariance."""
+    covariance, _ = ledoit_wolf(z)
+    variances, axes = np.linalg.eigh(covariance)
+    return partial(_mapped, matrix=axes * np.maximum(variances, 1e-9) ** -0.25)
+
+
+def _mapped(z: Rows, matrix: Rows) -> Rows:
+    return z @ matrix
+
+
+def _normal_scores(z: Rows) -> View:
+    """Returns the columns' normal scores, which grow linearly beyond the reference rows."""
+    values, counts = zip(*(np.unique(column, return_counts=True) for column in z.T), strict=True)
+    shares = [(np.cumsum(count) - count / 2) / len(z) for count in counts]
+    return partial(_interpolated, values=values, scores=[ndtri(share) for share in shares])
+
+
+def _interpolated(z: Rows, values: Sequence[Rows], scores: Sequence[Rows]) -> Rows:
+    columns = [np.interp(z[:, k], values[k], scores[k]) for k in range(z.shape[1])]
+    low, high = ([ends[k] for ends in values] for k in (0, -1))
+    return np.stack(columns, 1) + z - z.clip(low, high)
+
+
+VIEWS = (_robust, _compressing, _half_whitening, _normal_scores)
