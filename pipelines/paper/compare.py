@@ -10,11 +10,12 @@ from pathlib import Path
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.missing import MISSING
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
 from pipelines.paper.runtime import RUNTIME
 from pipelines.paper.table import COLOUR_TABLE, TABLE
-from pipelines.paper.tables import MISSING, TABLES
+from pipelines.paper.tables import TABLES
 from pipelines.paper.toy import TOY
 from pipelines.reporting.renderers import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus
@@ -79,7 +80,7 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     lines = summarize(experiment.columns, rows)
     headings = [*lines[0][0]["labels"], *(column.heading for column in columns)]
     data = ", ".join(dict.fromkeys(row["data"] for row in rows))
-    seeds = len({row["seed"] for row in rows})
+    seeds = len({cell.seed for cell in experiment.all_cells(config)})
     here = f"measured: {data}, scale {config.scale}, {machine()}, seeds: {seeds}"
     return Table(
         experiment.about,

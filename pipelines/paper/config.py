@@ -25,6 +25,18 @@ Peer = Literal["maf", "nsf", "gmm"]
 PEERS: tuple[str, ...] = get_args(Peer)
 """Densities of other packages."""
 
+Pattern = Literal["mcar20", "mcar40", "mnar"]
+
+PATTERNS: tuple[str, ...] = get_args(Pattern)
+"""Patterns of removed entries."""
+
+Imputer = Literal[
+    "ebflow", "miceforest", "MissForest", "BayesianRidge", "mixture", "Gaussian", "mean"
+]
+
+IMPUTERS: tuple[str, ...] = get_args(Imputer)
+"""ebflow and its rivals in imputation."""
+
 
 class StepsConfig(Section):
     """Timed training steps of several objectives on one network.
@@ -78,11 +90,11 @@ class DivergeConfig(Section):
     resolution: int = 120
 
 
-class FillConfig(Section):
-    """Entries removed from a table and imputed by a flow trained without them.
+class RivalConfig(Section):
+    """A method, or a rival of ebflow, that is fitted to a table and measured by one stage.
 
     Attributes:
-        seconds: Training seconds without validations; None: no limit but ``steps``.
+        seconds: Training seconds; None: no limit but ``steps``.
     """
 
     seed: int = 0
@@ -91,7 +103,19 @@ class FillConfig(Section):
     threads: int = 1
 
 
-class PeerConfig(FillConfig):
+class FillConfig(RivalConfig):
+    """Entries removed from a table and imputed.
+
+    Attributes:
+        rival: The imputer.
+        pattern: The removed entries: 20 or 40 % at random, or large values more often.
+    """
+
+    rival: Imputer = "ebflow"
+    pattern: Pattern = "mcar20"
+
+
+class PeerConfig(RivalConfig):
     """A density of another package, fitted as its users do.
 
     Attributes:

