@@ -61,19 +61,19 @@ def test_crps_and_coverage_of_exact_samples():
     assert scores.covered(draws, y).mean() == pytest.approx(0.9, abs=0.01)
 
 
-SLOW = "MissForest"
+SLOW = ("ebflow", "MissForest")
 
 
 @pytest.mark.parametrize(
     "rival",
-    [pytest.param(name, marks=pytest.mark.slow) if name == SLOW else name for name in NAMES],
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES],
 )
 def test_imputers_complete_rows_and_keep_what_is_observed(rival, monkeypatch):
     if rival == "miceforest" and importlib.util.find_spec(rival) is None:
         pytest.skip("miceforest is not installed")
     for name, count in {"COPIES": 3, "ROUNDS": 2, "MICE_ROUNDS": 1}.items():
         monkeypatch.setattr(imputers, name, count)
-    x, config = table(60), FillConfig(rival=rival, steps=10)
+    x, config = table(200), FillConfig(rival=rival, steps=100)
     removed = fill.chosen(config, x, NUMERIC)
     shares = []
     draws = imputers.IMPUTERS[rival](
