@@ -3,7 +3,7 @@
 These are steps 1 and 2 of ``ebflow.marginals``, which describes them.
 """
 
-__all__ = ["REPEATS", "as_codes", "column_cells"]
+__all__ = ["REPEATS", "column_cells"]
 
 import math
 from dataclasses import replace
@@ -22,8 +22,11 @@ SPIKE = 5
 DECIMALS, SPARSE, LEVELS = 6, 10, 1000
 """Decimal places and points per value of a grid, and number of levels, at most."""
 
-FEW, OFTEN = 16, 5
-"""Most values of a column that is treated as a category, and least mean number of rows of each."""
+FEW, OFTEN = 100, 15
+"""Most values of a column whose levels are exact, and least mean number of rows of each."""
+
+SINGLE = 0.1
+"""Share of values with one row from which on others may occur as well."""
 
 GAP = 8
 """Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
@@ -31,18 +34,31 @@ GAP = 8
 EPSILON = float(np.finfo(np.float32).eps)
 
 
-def column_cells(x: np.ndarray, *, codes: bool = False, examine: bool = True) -> ColumnCells:
+def column_cells(
+    x: np.ndarray, *, codes: bool = False, examine: bool = True, exact: bool = False
+) -> ColumnCells:
     """Returns the cells of one column.
 
     Arguments:
         x: The column, with shape (N,).
         codes: True for the codes of categories, which are always dequantized.
         examine: True to look for grids, levels and atoms.
+        exact: True to give the levels of columns of few values the cells k + [0, 1).
     """
     values, counts = np.unique(x, return_counts=True)
     if len(values) == 1 and codes:
         return ColumnCells(float(x[0]), 1.0, least=float(x[0]), most=float(x[0]))
-    heavy = counts >= max(ATOM * len(x), REPEATS)
+    column = _cells(values, counts, codes=codes, examine=examine)
+    if not exact or not column.is_discrete:
+        return column
+    if codes:
+        return replace(column, knots=(), exact=True)
+    return _exact(column, values, counts)
+
+
+def _cells(values: np.ndarray, counts: np.ndarray, *, codes: bool, examine: bool) -> ColumnCells:
+    """Returns the cells of sorted values with their numbers of rows."""
+    heavy = counts >= max(ATOM * counts.sum(), REPEATS)
     few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
     whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
     if len(values) > 1 and (codes or examine):
@@ -62,28 +78,22 @@ def column_cells(x: np.ndarray, *, codes: bool = False, examine: bool = True) ->
     return _with_atoms(ColumnCells(float(middle), least=least), values, counts, atoms)
 
 
-def as_codes(column: ColumnCells, rows: int, *, certain: bool) -> ColumnCells | None:
-    """Returns the cells of a column of few values, k + [0, 1) for the k-th; None for others.
+def _exact(column: ColumnCells, values: np.ndarray, counts: np.ndarray) -> ColumnCells:
+    """Returns the levels of a column of few values, or the column itself.
 
-    Arguments:
-        column: Its cells so far.
-        rows: The number of rows.
-        certain: True for the codes of categories, however many there are.
+    If several values occur in one row, other points of the grid may occur as well.
     """
-    if certain:
-        return replace(column, knots=())
-    values = column.levels
-    if column.step:
-        count = round((column.most - column.least) / column.step) + 1
-        values = [column.least + column.step * k for k in range(min(count, FEW + 1))]
-    if not 2 <= len(values) <= min(FEW, rows // OFTEN):
-        return None
-    if column.step == 1:
-        return replace(column, knots=())
-    values = np.round(values, column.decimals).tolist() if column.step else values
-    gaps = [*np.diff(values).tolist(), float(values[-1] - values[-2])]
-    knots = [Knot(value, 1.0, gap) for value, gap in zip(values, gaps, strict=True)]
-    return ColumnCells(values[0], knots=knots, least=column.least, most=column.most)
+    if column.step and (counts == 1).sum() > SINGLE * len(values):
+        values = values[0] + column.step * np.arange(round(np.ptp(values) / column.step) + 1)
+        values = np.round(values, column.decimals)
+    if len(values) > min(FEW, counts.sum() // OFTEN):
+        return column
+    if column.step == 1 and np.ptp(values) == len(values) - 1:
+        return replace(column, knots=(), exact=True)
+    gaps = np.diff(values, append=2 * values[-1] - values[-2])
+    knots = [Knot(value, 1.0, gap) for value, gap in zip(values.tolist(), gaps, strict=True)]
+    return ColumnCells(knots[0].value, knots=knots, exact=True, least=knots[0].value,
+                       most=knots[-1].value)  # fmt: skip
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Bijection, Bounded, Cells, ColumnCells, JohnsonSU
-from .discrete import REPEATS, as_codes, column_cells
+from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 
@@ -153,14 +153,11 @@ def fit(
     rows = enough(x.shape[1])
     x = x[: DETECTION * rows].double().cpu()
     extremes = torch.stack((x.amin(0), x.amax(0)) if ends is None else ends).double().cpu()
-    categorical = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
-    certain = categorical | dict(bounds or {})
+    codes = {k: (0, size - 1) for k, size in enumerate(categories or ()) if size}
+    certain = codes | dict(bounds or {})
     known = _known(extremes, certain, names)
-    columns = _columns(torch.cat([x, extremes]), categorical, grids)
-    few = [as_codes(c, len(x), certain=k in categorical) if exact else None
-           for k, c in enumerate(columns)]  # fmt: skip
-    columns = [codes or column for codes, column in zip(few, columns, strict=True)]
-    as_is = torch.tensor([codes is not None for codes in few])
+    columns = _columns(torch.cat([x, extremes]), codes, grids, exact)
+    as_is = torch.tensor([column.exact for column in columns])
     cells = Cells(columns)
     cells.bound(*known)
     samples = _samples(x[:rows], cells, columns, seed)
@@ -178,7 +175,9 @@ def fit(
     moved.bound(*known)
     ends[:2] -= offset
     samples = [y - offset for y in samples]
-    layers = {"cells": moved, **_layers(samples, ends, choice, as_is, dtype)}
+    layers = {"cells": moved, **_layers(samples, ends, choice, dtype)}
+    if "tails" in layers:
+        layers["tails"].xi[as_is], layers["tails"].lam[as_is] = 0.0, 1.0
     bounded = ends[:2].isfinite().any(0)
     return Marginals(
         layers=list(layers.values()),
@@ -221,17 +220,19 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)
     free = torch.stack([-infinity, infinity, torch.ones_like(infinity)])
-    _, choice = _chosen([y], [free], none := torch.zeros(y.shape[1], dtype=torch.bool))
-    return [_johnson([y], choice, none)] if choice.any() else []
+    _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
+    return [_johnson([y], choice)] if choice.any() else []
 
 
-def _columns(x: Tensor, codes: Mapping[int, tuple[int, int]], examine: bool) -> list[ColumnCells]:
+def _columns(
+    x: Tensor, codes: Mapping[int, tuple[int, int]], examine: bool, exact: bool
+) -> list[ColumnCells]:
     """Returns the cells of columns, those of categories with all their codes."""
     columns = []
     for k, values in enumerate(x.mT.numpy()):
         if k in codes:
             values = np.append(values, np.arange(codes[k][1] + 1))
-        columns.append(column_cells(values, codes=k in codes, examine=examine))
+        columns.append(column_cells(values, codes=k in codes, examine=examine, exact=exact))
     return columns
 
 
@@ -399,11 +400,10 @@ def _by_quantiles(y: Tensor, z: float) -> Tensor:
     return torch.stack([xi, lam, gamma, delta])
 
 
-def _johnson(samples: Sequence[Tensor], choice: Tensor, as_is: Tensor) -> JohnsonSU:
-    """Returns the map with the chosen tails, fitted to all rows; columns ``as_is`` stay so."""
-    thetas = torch.stack(_tails(samples))[choice, :, torch.arange(len(choice))].mT
-    identity = thetas.new_tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(1)
-    return JohnsonSU(*torch.where(as_is, identity, thetas))
+def _johnson(samples: Sequence[Tensor], choice: Tensor) -> JohnsonSU:
+    """Returns the map with the chosen tails, fitted to all rows."""
+    thetas = torch.stack(_tails(samples))
+    return JohnsonSU(*thetas[choice, :, torch.arange(len(choice))].mT)
 
 
 def _spread(y: Tensor) -> Tensor:
@@ -413,7 +413,7 @@ def _spread(y: Tensor) -> Tensor:
 
 
 def _layers(
-    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, as_is: Tensor, dtype: torch.dtype
+    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, dtype: torch.dtype
 ) -> dict[str, Bijection]:
     """Returns the maps of columns with bounds and tails, with margins that ``dtype`` resolves."""
     layers: dict[str, Bijection] = {}
@@ -424,5 +424,5 @@ def _layers(
         layers["bounds"] = _bounded(samples[-1], torch.cat([ends[:2], margin[None]]))
         samples = [layers["bounds"](y) for y in samples]
     if choice.any():
-        layers["tails"] = _johnson(samples, choice, as_is)
+        layers["tails"] = _johnson(samples, choice)
     return layers

@@ -8,8 +8,9 @@ Weights start uniform in ±1/√(fan-in), as in PyTorch, but from a generator th
 """
 
 __all__ = ["ACTIVATIONS", "FEATURES", "SHARPNESS", "Interleaved", "Levels", "Swish", "ZeroConv2d",
-           "convnet", "perceptron", "started"]  # fmt: skip
+           "convnet", "perceptron", "started", "waves"]  # fmt: skip
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
@@ -87,20 +88,27 @@ class ZeroConv2d(nn.Module):
         return F.conv2d(x, self.weight, self.bias, padding=1) * torch.exp(3 * self.log_gain)
 
 
+def waves(size: int, count: int) -> Tensor:
+    """Returns √2 cos(π j (k + ½) / K) of levels k < K and frequencies j, with shape (K, count)."""
+    places = (torch.arange(size) + 0.5) / size
+    return math.sqrt(2) * torch.cos(math.pi * places[:, None] * torch.arange(1, count + 1))
+
+
 class Levels(nn.Module):
     """An embedding of levels, by ``FEATURES`` numbers each.
 
+    It starts as smooth functions of the code, because neighbouring codes may be alike.
+
     Arguments:
         sizes: The number K of levels of each of m categories.
-        generator: Source of the numbers.
     """
 
-    def __init__(self, sizes: Sequence[int], generator: torch.Generator) -> None:
+    def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
         first = [0, *accumulate(sizes)]
         self.last = nn.Buffer(torch.tensor(sizes) - 1, persistent=False)
         self.first = nn.Buffer(torch.tensor(first[:-1]), persistent=False)
-        self.table = nn.Parameter(torch.randn(first[-1], FEATURES, generator=generator))
+        self.table = nn.Parameter(torch.cat([waves(size, FEATURES) for size in sizes]))
 
     def codes(self, y: Tensor, start: int = 0) -> Tensor:
         """Returns the levels of the categories from ``start`` on, integers with shape (B, m)."""

@@ -174,7 +174,7 @@ class Autoregressive(Contextual):
             context=seen,
             generator=generator,
         )
-        self.levels = Levels(categories, generator) if categories else None
+        self.levels = Levels(categories) if categories else None
 
     def extra_repr(self) -> str:
         return f"{self.size}, {self.transform}, context={self.context}"
@@ -192,11 +192,10 @@ class Autoregressive(Contextual):
         if self.size == 1:
             x = self.transform.inverse(y, self._parameters_of_f(y, categories))
             return torch.cat([x, categories], 1)
-        steps, x = Steps(self.conditioner, self._context(y, categories), y), y[:, :0]
-        for i in range(self.size):
-            h = steps.next(x)
-            x = torch.cat([x, self.transform.inverse(y[:, i : i + 1], h)], 1)
-        return torch.cat([x, categories], 1)
+        steps, x = Steps(self.conditioner, self._context(y, categories), y), [y[:, :0]]
+        for element in y.split(1, 1):
+            x.append(self.transform.inverse(element, steps.next(x[-1])))
+        return torch.cat([*x, categories], 1)
 
     def _parameters_of_f(self, x: Tensor, categories: Tensor) -> Tensor:
         if self.size > 1 or self.rows is None or self.levels is not None:
@@ -217,6 +216,8 @@ class Autoregressive(Contextual):
 class Steps:
     """A conditioner evaluated element by element, each hidden unit once.
 
+    Units are rows of matrices, and rows of data are columns: products are twice as fast.
+
     Arguments:
         conditioner: The conditioner h.
         context: The context of every row, with shape (B, C).
@@ -224,45 +225,55 @@ class Steps:
     """
 
     def __init__(self, conditioner: Conditioner, context: Tensor | None, like: Tensor) -> None:
-        self.conditioner, self.offsets = conditioner, conditioner.offsets(context)
+        offsets = conditioner.offsets(context)
+        self.conditioner, self.offsets = conditioner, [torch.atleast_2d(t).mT for t in offsets]
         self.weights = [
             layer.masked() for layer in (conditioner.enter, *conditioner.blocks, conditioner.leave)
         ]
-        self.units = [like[:, :0]] * (len(conditioner.blocks) + 1)
+        self.seen = like[:, :0].mT
+        self.units = [self.seen] * (len(conditioner.blocks) + 1)
         self.memory: list[Tensor] = []
         if not torch.is_grad_enabled():  # units are written in place, not copied at each step
-            shape = (len(conditioner.blocks) + 1, len(like), conditioner.starts[-1])
+            shape = (len(conditioner.blocks) + 1, conditioner.starts[-1], len(like))
             self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
-        """Returns h, with shape (B, 1, count), of the element after the i elements of ``x``."""
-        conditioner, i = self.conditioner, x.shape[1] // self.conditioner.features
+        """Returns h, with shape (B, 1, count), of the next element.
+
+        Arguments:
+            x: The element before it, with shape (B, features); (B, 0) at first.
+        """
+        conditioner = self.conditioner
+        self.seen = torch.cat([self.seen, x.mT.clamp(-REACH, REACH)])
+        i = len(self.seen) // conditioner.features
         first, last = conditioner.starts[i : i + 2]
         if first < last:
-            self._extend(x.clamp(-REACH, REACH), slice(first, last))
+            self._extend(slice(first, last))
         rows = slice(i * conditioner.count, (i + 1) * conditioner.count)
-        return _rows(conditioner.leave.bias, self.units[-1], self.weights[-1], rows).unsqueeze(1)
+        h = _rows(conditioner.leave.bias.unsqueeze(1), self.units[-1], self.weights[-1], rows)
+        return h.mT.unsqueeze(1)
 
-    def _extend(self, x: Tensor, new: slice) -> None:
-        """Computes the units that see all of ``x``, of every layer."""
+    def _extend(self, new: slice) -> None:
+        """Computes the units that see all elements so far, of every layer."""
         enter, *inner = self.weights[:-1]
-        h = _rows(self.offsets[0], x, enter, new)
+        h = _rows(self.offsets[0], self.seen, enter, new)
         for k, offset in enumerate(self.offsets[1:]):
             seen = self._append(2 * k, F.silu(h))
             seen = self._append(2 * k + 1, F.silu(_rows(offset, seen, inner[2 * k], new)))
-            h = h + _rows(self.conditioner.blocks[2 * k + 1].bias, seen, inner[2 * k + 1], new)
+            bias = self.conditioner.blocks[2 * k + 1].bias.unsqueeze(1)
+            h = h + _rows(bias, seen, inner[2 * k + 1], new)
         self._append(-1, h)
 
     def _append(self, layer: int, new: Tensor) -> Tensor:
-        first, last = self.units[layer].shape[1], self.units[layer].shape[1] + new.shape[1]
+        first, last = len(self.units[layer]), len(self.units[layer]) + len(new)
         if self.memory:
-            self.memory[layer][:, first:last] = new
-            self.units[layer] = self.memory[layer][:, :last]
+            self.memory[layer][first:last] = new
+            self.units[layer] = self.memory[layer][:last]
         else:
-            self.units[layer] = torch.cat([self.units[layer], new], 1)
+            self.units[layer] = torch.cat([self.units[layer], new])
         return self.units[layer]
 
 
 def _rows(offset: Tensor, x: Tensor, weight: Tensor, rows: slice) -> Tensor:
-    """Returns some rows of W x + b, for the leading elements of x."""
-    return torch.addmm(offset[..., rows], x, weight[rows, : x.shape[1]].mT)
+    """Returns some rows of W x + b, for the leading elements of x; all with shape (units, B)."""
+    return torch.addmm(offset[rows], weight[rows, : len(x)], x)

@@ -8,8 +8,9 @@ network. With the standard normal quantile function :math:`\Phi^{-1}`,
     \log \frac{\partial u}{\partial y} = \log p_k - \log \varphi(u),
 
 so over a standard normal base the log-density is :math:`\log p_k`, whatever the place of y in its
-cell. Outside [0, K) it is that of the nearest level plus ``UNSEEN``, and falls by half from cell
-to cell: a value that no training row has is possible, with a millionth of the probability.
+cell. No sample lies outside [0, K), and no sum over levels goes there. To score values that no
+training row has, the density is at most that of half a row there, and falls by half from cell to
+cell.
 
 The network has few values for each category (``RANK``), and a matrix of K rows makes them
 logits. The cost of a row is O(m K RANK) beside the network's.
@@ -27,18 +28,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..networks import FEATURES, Levels
+from ..networks import FEATURES, Levels, waves
 from .autoregressive import Conditioner, Steps
 from .base import Contextual
 
 RANK = 32
 """Most values of a category from which its logits are computed."""
 
+MANY = 1_000_000
+"""Rows whose number is assumed if there are no counts."""
+
 PRIOR = 0.5
 """Rows that every level has at the start of a training, beside those of the data."""
-
-UNSEEN = math.log(1e-6)
-"""The density beyond the last level over that of the level, as a logarithm."""
 
 EDGE = 1e-9
 """Least distance of a latent's probability from 0 and 1, so that latents stay within ±6."""
@@ -78,12 +79,16 @@ class Categorical(Contextual):
             self.count, rank, hidden=hidden or min(max(128, 8 * self.count), 512), blocks=blocks,
             context=context, features=FEATURES, generator=generator,
         )  # fmt: skip
-        self.levels = Levels(sizes, generator)
-        head = torch.empty(self.count * most, rank)
-        self.head = nn.Parameter(nn.init.normal_(head, std=rank**-0.5, generator=generator))
+        self.levels = Levels(sizes)
+        head = torch.zeros(self.count, most, rank)
+        for i, size in enumerate(sizes):
+            head[i, :size] = waves(size, rank) * rank**-0.5
+        self.head = nn.Parameter(head.flatten(0, 1))
         padding = torch.arange(most) >= torch.tensor(self.sizes)[:, None]
         self.padding = nn.Buffer(padding, persistent=False)
         self.bias = nn.Parameter(_start(self.sizes, counts))
+        rows = sum(counts[0]) if counts else MANY
+        self.unseen = nn.Buffer(torch.tensor(math.log(PRIOR / rows)))
 
     def extra_repr(self) -> str:
         return f"sizes={self.sizes}, context={self.context}"
@@ -106,8 +111,8 @@ class Categorical(Contextual):
         with torch.no_grad():
             u = _latents(log_probs, codes, y)
             beyond = (y.floor() - codes).abs()
-            unseen = torch.where(beyond > 0, UNSEEN - math.log(2) * beyond, 0.0)
-        log_slope = log_p + (0.5 * u * u + NORMALIZER + unseen)
+        unseen = log_p.minimum(self.unseen) - math.log(2) * beyond
+        log_slope = torch.where(beyond > 0, unseen, log_p) + (0.5 * u * u + NORMALIZER)
         return torch.cat([real, u], 1), log_slope.sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
@@ -119,7 +124,7 @@ class Categorical(Contextual):
         for i, size in enumerate(self.sizes):
             logits = steps.next(seen)[:, 0] @ head[i, :size].mT + self.bias[i, :size]
             found.append(_inverted(logits, target[:, i : i + 1]).to(u))
-            seen = torch.cat([seen, self.levels(found[-1], i)], 1)
+            seen = self.levels(found[-1], i)
         return torch.cat([real, *found], 1)
 
     def _context(self, y: Tensor) -> Tensor | None:

@@ -63,6 +63,7 @@ class ColumnCells:
         knots: The knots, sorted by their values.
         least: The smallest sample.
         most: The largest sample.
+        exact: True if the cell of the k-th level is k + [0, 1), for exact probabilities.
     """
 
     origin: float = 0.0
@@ -71,17 +72,18 @@ class ColumnCells:
     knots: Sequence[Knot] = ()
     least: float = -torch.inf
     most: float = torch.inf
+    exact: bool = False
 
     @property
     def atoms(self) -> list[float]:
         """The atoms."""
-        atoms = (knot for knot in self.knots if knot.width > knot.length)
-        return [knot.value for knot in atoms if self.step or not knot.length]
+        return [knot.value for knot in self.knots if knot.width > knot.length and not self.exact]
 
     @property
     def levels(self) -> list[float]:
         """The levels."""
-        return [knot.value for knot in self.knots if knot.width and knot.length and not self.step]
+        levels = (knot for knot in self.knots if 0 < knot.width == knot.length or self.exact)
+        return [knot.value for knot in levels]
 
     @property
     def is_discrete(self) -> bool:
