@@ -178,10 +178,15 @@ class GaussianMixture(Base):
 
     def leading(self, count: int) -> "GaussianMixture":
         """Returns the marginal distribution of the first ``count`` features."""
-        covariances = self.covariances[:, :count]
+        return self.marginal(range(count))
+
+    def marginal(self, features: Sequence[int]) -> "GaussianMixture":
+        """Returns the marginal distribution of some features."""
+        features = list(features)
+        covariances = self.covariances[:, features]
         if self.full:
-            covariances = covariances[:, :, :count]
-        return GaussianMixture(self.weights, self.means[:, :count], covariances)
+            covariances = covariances[:, :, features]
+        return GaussianMixture(self.weights, self.means[:, features], covariances)
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""

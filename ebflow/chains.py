@@ -31,31 +31,17 @@ et al., 2022), arXiv:2111.02702, for both together; Bayesian Data Analysis (Gelm
 (Silverman, 1986), 4.3, for h.
 """
 
-__all__ = ["Chains", "Kernels", "Target", "mixture_of"]
+__all__ = ["Chains", "Kernels"]
 
 import math
-from itertools import takewhile
 
 import torch
 from torch import Tensor
 
-from .bases import GaussianMixture
-from .bijections import Affine, Bijection
-from .bijections.activations import Elementwise
 from .conditioning import Conditional
 from .errors import NonFinite
-from .flow import Flow
-from .mixtures import fit_components
 from .randomness import normal, uniform
-
-WIDE = 1.1
-"""Standard deviations of proposals over the mixture's: chains stick if tails are too light."""
-
-ROWS = 10
-"""Samples of the mixture's fit per column and component."""
-
-RIDGE = 1e-3
-"""Number added to variances of whitened rows."""
+from .target import Target
 
 DEFENCE = 0.25
 """α, the share of proposals from the mixture."""
@@ -80,24 +66,6 @@ PRIOR = 10.0
 
 NOWHERE = -1e300
 """Logarithm of the weight of a proposal whose density is 0 or NaN."""
-
-BATCH = 1024
-"""Largest number of rows of an evaluation."""
-
-
-def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
-    """Returns a mixture fitted to finite samples with shape (N, D), in float64.
-
-    Arguments:
-        samples: The samples.
-        most: The largest number of components; there are fewer for few samples of many columns.
-        generator: The source of the start.
-    """
-    count = max(1, min(most, len(samples) // (ROWS * samples.shape[1])))
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    mixture = fit_components(samples, count, ridge=RIDGE, seed=seed)
-    covariances = WIDE**2 * mixture.covariances
-    return GaussianMixture(mixture.weights, mixture.means, covariances).to(samples.device)
 
 
 class Kernels:
@@ -141,75 +109,6 @@ class Kernels:
         return torch.logaddexp(mixture, math.log1p(-DEFENCE) + kernels)
 
 
-class Target:
-    """The distribution of rows after elementwise layers, and a mixture of Gaussians near it.
-
-    Arguments:
-        flow: The flow.
-        samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
-        generator: The source of the dequantization noise, and of the start of the mixture.
-        components: The largest number of Gaussians of the mixture.
-        context: The contexts of the samples, with shape (N, C); None for a flow without. The
-            mixture is then one of contexts and rows.
-    """
-
-    def __init__(
-        self,
-        flow: Flow,
-        samples: Tensor,
-        generator: torch.Generator,
-        *,
-        components: int,
-        context: Tensor | None = None,
-    ) -> None:
-        self.flow, self.samples = flow, samples
-        first = int(flow.dequantizer is not None)
-        self.elementwise = list(takewhile(_is_elementwise, list(flow.layers)[first:]))
-        count = first + len(self.elementwise)
-        self.preprocessing = Flow(flow.event_shape, list(flow.layers)[:count]).to(
-            flow.device, flow.dtype
-        )
-        self.rest = flow.after(count)
-        y = self.transform(flow.dequantize(samples, generator=generator))[0]
-        rows = self._with_contexts(y, context)
-        self.mixture = mixture_of(rows[rows.isfinite().all(1)], components, generator)
-
-    def transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns dequantized rows after the elementwise layers, and their log-determinants."""
-        total = x.new_zeros(len(x))
-        for layer in self.elementwise:
-            x, log_det = layer.forward_and_log_det(x)
-            total = total + log_det
-        return x, total
-
-    def condition(self, y: Tensor, missing: Tensor, context: Tensor | None) -> Conditional:
-        """Returns the mixture given the observed elements of rows (N, D)."""
-        rows, count = self._with_contexts(y, context), self.flow.context
-        missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
-        return Conditional(self.mixture, rows[:, None], missing, contexts=count)
-
-    def log_prob(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """Returns log p up to a constant of completions (C, P, D) of rows, with shape (C, P)."""
-        rows = y.flatten(0, 1)
-        parts = [(part,) for part in rows.split(BATCH)]
-        if context is not None:
-            contexts = context.repeat_interleave(y.shape[1], 0).split(BATCH)
-            parts = list(zip(rows.split(BATCH), contexts, strict=True))
-        energies = [self.rest(*part[1:]).energy(part[0]) for part in parts]
-        return -torch.cat(energies).view(y.shape[:2])
-
-    def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """Returns standardized contexts and rows side by side, in float64."""
-        y = y.double()
-        if context is None:
-            return y
-        return torch.cat([self.flow.standardized(context).to(y), y], 1)
-
-
-def _is_elementwise(layer: Bijection) -> bool:
-    return isinstance(layer, Elementwise | Affine)
-
-
 class Chains:
     """K chains for each of N rows, all of one length.
 
@@ -244,10 +143,10 @@ class Chains:
         fill = target.samples[torch.arange(len(x)) % len(target.samples)].to(x)
         x = x if started else torch.where(missing, fill, x)
         self.x = x.repeat_interleave(draws, 0)
-        like = self.x.new_zeros((), dtype=target.flow.dtype)
-        self.dequantized = target.flow.dequantize(self.x, generator=generator)
-        y, self.log_det = target.transform(self.dequantized)
-        y = y.double()
+        like = self.x.new_zeros((), dtype=target.preprocessing.dtype)
+        self.dequantized = target.preprocessing.dequantize(self.x, generator=generator)
+        y, slopes = target.transform(self.dequantized)
+        y, self.log_det = y.double(), slopes.sum(1)
         self.conditional = target.condition(y[::draws], missing, context)
         self.proposal: Conditional | Kernels = self.conditional
         moments = self.conditional.moments()
@@ -379,7 +278,7 @@ class Chains:
         """Makes one step, and returns the acceptance of its leapfrogs, if there are any."""
         accepted = self._leapfrogs() if leaps else None
         self._jump()
-        if self.target.flow.dequantizer is not None:
+        if self.target.preprocessing.dequantizer is not None:
             self._refresh()
         return accepted
 
@@ -415,11 +314,12 @@ class Chains:
 
     def _refresh(self) -> None:
         """Proposes other points in the cells of observed columns on grids."""
-        x = self.target.flow.dequantize(self.x, generator=self.generator)
+        x = self.target.preprocessing.dequantize(self.x, generator=self.generator)
         x = torch.where(self.missing, self.dequantized, x)
-        y, log_det = self.target.transform(x)
+        y, slopes = self.target.transform(x)
         other = torch.where(self.missing, self._y(self.q), y)
         log_p = self.target.log_prob(other[:, None], self.context)[:, 0]
+        log_det = slopes.sum(1)
         accepted = self._accepted(log_p + log_det - self.log_p - self.log_det)
         rows = accepted.unsqueeze(1)
         self.y = torch.where(rows, other, self.y)

@@ -75,14 +75,18 @@ class Conditional:
 
     def sample(self, count: int, generator: Generator | None) -> Tensor:
         """Returns ``count`` completions of every row, with shape (P, R, count, D)."""
-        shares = self.log_shares.mT.exp().cumsum(2)
-        u = uniform((*shares.shape[:2], count), shares, generator).contiguous()
-        k = torch.searchsorted(shares.contiguous(), u, right=True).clamp(max=shares.shape[2] - 1)
-        noise = normal((*k.shape, self.means.shape[-1]), self.means, generator)
+        shape = (*self.log_shares.mT.shape[:2], count)
+        u = uniform(shape, self.means, generator)
+        return self.completions(u, normal((*shape, self.means.shape[-1]), self.means, generator))
+
+    def completions(self, u: Tensor, noise: Tensor) -> Tensor:
+        """Returns the completions (P, R, M, D) of uniform (P, R, M) and normal numbers."""
+        shares = self.log_shares.mT.exp().cumsum(2).contiguous()
+        k = torch.searchsorted(shares, u.contiguous(), right=True).clamp(max=shares.shape[2] - 1)
         noise = torch.where(self.missing[:, None, None], noise, 0.0)
         index = k[..., None].expand(noise.shape)
         rows = self.means.movedim(1, 2).gather(2, index)
-        for component in range(shares.shape[2]):  # gathered roots would take P R count D² numbers
+        for component in range(shares.shape[2]):  # gathered roots would take P R M D² numbers
             own = torch.where(k[..., None] == component, noise, 0.0).flatten(1, 2)
             rows = rows + (own @ self.inverse[:, component]).view(rows.shape)
         return rows

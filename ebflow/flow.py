@@ -27,7 +27,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,9 @@ from .report import Report
 from .tables import ArrayLike, Columns
 from .tables.adapter import as_context, as_events, context_of
 from .tables.frames import is_frame
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
 
 CONSTANT = 1e-10
 """Standard deviation, relative to the mean, below which a column of contexts is constant."""
@@ -233,6 +236,18 @@ class Flow(nn.Module, LogDensity):
         if self.columns and is_frame(x):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
         return copies if draws > 1 else copies[0]
+
+    def explain(
+        self, x: ArrayLike, *, context: ArrayLike | None = None, draws: int = 4
+    ) -> "Explanation":
+        """Returns the conditional distribution of each column given the others, for all rows.
+
+        Its p-values say which values of a row are unusual, given all others. Arguments, cost and
+        errors are those of ``ebflow.explanation.explain``.
+        """
+        from .explanation import explain
+
+        return explain(self, x, context=context, draws=draws)
 
     def as_fitted(self, x: Tensor) -> ArrayLike:
         """Returns events (*batch, *event) as a frame, if the flow was fitted to one."""

@@ -24,14 +24,12 @@ import torch.distributed
 from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .chains import Chains, Target
+from .chains import Chains
 from .flow import Flow
 from .randomness import generator
 from .tables import ArrayLike
 from .tables.completion import Completed
-
-SAMPLES, COMPONENTS = 4096, 16
-"""Samples of the flow to which the mixture of proposals is fitted, and its most Gaussians."""
+from .target import COMPONENTS, SAMPLES, Target
 
 ROWS = 512
 """Most rows whose chains run at a time."""

@@ -241,15 +241,22 @@ class Cells(Dequantizer):
 
     def log_slopes(self, y: Tensor) -> Tensor:
         """Returns the sum of log f', or of log w at atoms, with shape (B,)."""
-        index, inside = self._piece(y.flatten(1))
-        return self._slopes(index, inside).log().sum(1).to(y.dtype)
+        return self._special_slopes(y).sum(1).to(y.dtype)
+
+    def column_slopes(self, y: Tensor) -> Tensor:
+        """Returns log f', or log w at atoms, of each column, with shape (B, D)."""
+        slopes = self._special_slopes(y)
+        return slopes.new_zeros(y.shape).index_copy(1, self.special, slopes).to(y.dtype)
+
+    def outside(self, y: Tensor) -> Tensor:
+        """Returns True for elements outside the known bounds, with shape (B, D)."""
+        flat, high = y.flatten(1), self.high.to(y.dtype)
+        high = torch.where(self.closed, high, _before(high))
+        return (flat < self.low.to(y.dtype)) | (flat > high)
 
     def forward_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ``y``, and its log f' or log w or −∞, with shape (B,)."""
-        flat, high = y.flatten(1), self.high.to(y.dtype)
-        high = torch.where(self.closed, high, _before(high))
-        outside = ((flat < self.low.to(y.dtype)) | (flat > high)).any(1)
-        return y, torch.where(outside, -torch.inf, self.log_slopes(y))
+        return y, torch.where(self.outside(y).any(1), -torch.inf, self.log_slopes(y))
 
     def inverse_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the values, and log f' or log w, also outside known bounds."""
@@ -264,6 +271,10 @@ class Cells(Dequantizer):
     def _steps(self) -> Tensor:
         """The steps of grids, 1 for other columns."""
         return torch.where(self.step > 0, self.step, 1.0)
+
+    def _special_slopes(self, y: Tensor) -> Tensor:
+        """Returns log f', or log w at atoms, of the special columns."""
+        return self._slopes(*self._piece(y.flatten(1))).log()
 
     def _slopes(self, index: Tensor, inside: Tensor) -> Tensor:
         """Returns the slope of f in or after the interval of a knot; w in an atom's cell."""

@@ -160,10 +160,28 @@ class Column:
         if not len(finite):
             return True
         spread = np.subtract(*np.quantile(finite, [0.75, 0.25])) or finite.std()
-        near = max(EXACT * spread, 1e-13 * np.abs(finite).max())
-        if self.decimals is not None:
-            near = max(near, 0.5 * 10.0**-self.decimals)
-        return not bool((np.abs(own - self._linear(values)) > near).any())
+        return not bool((np.abs(own - self._linear(values)) > self._slack(spread, finite)).any())
+
+    def against(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows that differ from the linear function, and the expected numbers."""
+        expected = self._linear(values)
+        ends = np.array([self.low, self.high], float)
+        slack = self._slack(ends[1] - ends[0], np.append(ends, 1.0))
+        return np.abs(values[self.name] - expected) > slack, expected
+
+    def against_constant(self, series: Series) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows that differ from the constant, and the expected numbers."""
+        expected = self.restored({}, len(series.values))
+        if self.value is None or self.kind == "category":
+            known = {None, None if self.value is None else key(self.value)}
+            return np.array([text not in known for text in series.texts], bool), expected
+        numbers = self.encode(series)
+        return ~(np.isclose(numbers, expected, rtol=1e-9, atol=0) | np.isnan(numbers)), expected
+
+    def _slack(self, spread: float, values: np.ndarray) -> float:
+        """Returns the largest difference from the linear function that is rounding."""
+        near = max(EXACT * spread, 1e-13 * np.abs(values).max())
+        return near if self.decimals is None else max(near, 0.5 * 10.0**-self.decimals)
 
     def complete(self, values: dict[str, np.ndarray]) -> None:
         """Fills in a missing term where the column and its other terms have values."""
@@ -178,7 +196,7 @@ class Column:
     def describe(self) -> str:
         """Returns what is done to the column, in a few words."""
         if self.dropped == "linear":
-            return f"dropped: equals {self._formula()}"
+            return f"dropped: equals {self.formula()}"
         if self.dropped == "identifier":
             return "dropped: identifier"
         if self.dropped:
@@ -254,15 +272,23 @@ class Column:
         texts[missing] = None
         return Series("text", texts, self.dtype)
 
+    def text_of(self, number: float) -> str:
+        """Returns a number of the column as text: a level, a time, or a number of few digits."""
+        if self.kind == "category":
+            names = [*map(key, self.levels), "(other)" if self.rare else "(a new level)"]
+            return str(self.value) if self.dropped else names[min(round(number), len(names) - 1)]
+        if self.kind in ("time", "duration", "boolean"):
+            series = self.decode(np.array([number]), np.random.default_rng(0))
+            return str(series.objects[0])
+        if number.is_integer() and abs(number) < 1e15:
+            return f"{number:,.0f}"
+        return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
+
     def _constant(self) -> str:
         """Returns the value of a constant as text."""
-        if self.kind == "category":
-            return repr(self.value)
-        series = self.decode(np.array([self.value]), np.random.default_rng(0))
-        value = series.values[0]
-        return str(value) if series.kind in ("time", "duration", "text") else f"{value:g}"
+        return repr(self.value) if self.kind == "category" else self.text_of(float(self.value))
 
-    def _formula(self) -> str:
+    def formula(self) -> str:
         """Returns the linear function, as ``2 x + 1``."""
         parts = [f"{'- ' if c < 0 else '+ '}{f'{abs(c):g} ' * (abs(c) != 1)}{name}"
                  for name, c in list(self.terms.items())[:SHOWN]]  # fmt: skip

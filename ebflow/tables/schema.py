@@ -200,10 +200,28 @@ class Columns(Sequence[Column]):
     def __repr__(self) -> str:
         return f"Columns({len(self)} columns, {self.width} modelled; print() shows them)"
 
-    def _numbers(self, frame: ArrayLike, what: str, first: int) -> dict[str, np.ndarray]:
-        """Returns the numbers of a frame's columns, by name, those of an array by position.
+    def exceptions(self, frame: ArrayLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Returns the rows that differ from constants and from linear functions.
 
-        Linear functions of other columns are included, other columns that are dropped are not.
+        Returns:
+            For each such column of the frame, True for rows that differ from it, with shape (N,),
+            and the expected numbers.
+        """
+        columns, found = self.named(frame), {}
+        numbers = self._numbers(frame, "x", 0)
+        for column in (c for c in self if c.name in columns):
+            if column.terms:
+                found[column.name] = column.against(numbers)
+            elif column.dropped == "constant":
+                series = read(columns[column.name], column.name)
+                found[column.name] = column.against_constant(series)
+        return found
+
+    def named(self, frame: ArrayLike, what: str = "x") -> dict[str, Any]:
+        """Returns the columns of a frame by name, those of an array by position.
+
+        Raises:
+            ValueError: if an array has another number of columns.
         """
         columns = columns_of(frame, what)
         if is_positional(frame):
@@ -214,7 +232,15 @@ class Columns(Sequence[Column]):
                     f"{', '.join(self.names[: SHOWN * 2])}"
                 )
             names = (column.name for column in expected)
-            columns = dict(zip(names, columns.values(), strict=True))
+            return dict(zip(names, columns.values(), strict=True))
+        return columns
+
+    def _numbers(self, frame: ArrayLike, what: str, first: int) -> dict[str, np.ndarray]:
+        """Returns the numbers of a frame's columns, by name.
+
+        Linear functions of other columns are included, other columns that are dropped are not.
+        """
+        columns = self.named(frame, what)
         return {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
                 for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
 

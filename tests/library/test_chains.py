@@ -5,9 +5,10 @@ import torch
 
 import ebflow
 from ebflow.bijections import Dense
-from ebflow.chains import ACCEPTANCE, DEFENCE, Chains, Kernels, Target, mixture_of
+from ebflow.chains import ACCEPTANCE, DEFENCE, Chains, Kernels
 from ebflow.conditioning import Conditional
 from ebflow.randomness import generator, normal
+from ebflow.target import Target, mixture_of
 
 BOUND = 4.5
 D, K = 4, 3

@@ -1,0 +1,316 @@
+r"""Conditional distributions of single columns given all others, by quadrature.
+
+The density of a flow along column j, with all other columns fixed, is the conditional density of
+the column up to a constant:
+
+.. math:: p(z_j \mid z_{-j}) = \frac{p(z_j, z_{-j})}{\int p(t, z_{-j}) \, dt}.
+
+The nodes lie in the coordinates after the flow's leading elementwise layers. The logarithm of the
+density is linear between nodes, so each interval has a mass in closed form. A round of the
+refinement adds nodes, in proportion to the widths of the intervals times their larger densities.
+It ends when the sum of these is close to the mass. The relative error is then below 1 %.
+
+A column of at most ``FEW`` cells (a category, a grid, levels) has nodes at the ends of its cells.
+The mass of a cell is the probability of its value.
+"""
+
+__all__ = ["Conditionals", "Curve"]
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .bijections import Cells
+from .points import Points
+from .target import Target
+
+FEW = 256
+"""Most cells of a column that are all enumerated."""
+
+ADDED = 16
+"""Nodes that a round of the refinement adds."""
+
+ROUNDS = 12
+"""Largest number of rounds."""
+
+RESOLVED = 0.2
+"""Relative excess of the upper sum over the mass, up to which a density counts as resolved."""
+
+BEND = 0.2
+"""Largest correction of the logarithm of an interval's mass."""
+
+BEYOND = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
+"""Distances of nodes beyond the samples of a column, as multiples of their range."""
+
+INNER = 17
+"""Nodes at quantiles of the samples of a column."""
+
+VALUES = 1 << 22
+"""Largest number of values of an evaluation."""
+
+NOWHERE = -1e30
+"""Logarithm of a density of 0."""
+
+TAIL = 0.05
+"""Probability outside each end of the interval of expected values."""
+
+
+class Axis(NamedTuple):
+    """The nodes of a column.
+
+    Attributes:
+        nodes: The first nodes, with shape (G,).
+        edges: The ends of K cells, ascending, (K + 1,); None if they are not all enumerated.
+        bounds: The ends of the column's known bounds, infinite without one.
+    """
+
+    nodes: Tensor
+    edges: Tensor | None
+    bounds: tuple[float, float]
+
+
+class Summary(NamedTuple):
+    """The conditional distributions of a column, at R rows: six tensors (R,).
+
+    Attributes:
+        log_prob: The log-probability of a value with a cell, the log-density of others.
+        log_p_value: The logarithm of the probability of values that are at most as likely.
+        low, high: The ends of the central interval of 90 %, in coordinates.
+        mode: The most likely value, in coordinates.
+        share: The probability of the mode, NaN if the cells are not enumerated.
+    """
+
+    log_prob: Tensor
+    log_p_value: Tensor
+    low: Tensor
+    high: Tensor
+    mode: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Densities of one variable for R rows, up to constants, log-linear between nodes.
+
+    Attributes:
+        z: The nodes, ascending, with shape (R, G).
+        log_f: The logarithms of the densities there.
+    """
+
+    z: Tensor
+    log_f: Tensor
+
+    @property
+    def log_masses(self) -> Tensor:
+        """The logarithms of the masses of the intervals, with shape (R, G − 1)."""
+        gap, step = self.z.diff(dim=1), self.log_f.diff(dim=1)
+        rise = step.abs()
+        mean = torch.where(rise > 1e-6, -torch.expm1(-rise) / rise.clamp(min=1e-6), 1 - rise / 2)
+        top = torch.maximum(self.log_f[:, 1:], self.log_f[:, :-1])
+        return top + (gap * mean).log() + self._bend(step / gap, gap)
+
+    def _bend(self, slope: Tensor, gap: Tensor) -> Tensor:
+        """Returns the logarithms of the corrections for the curvature of log f, (R, G − 1)."""
+        curved = 2 * slope.diff(dim=1) / (gap[:, 1:] + gap[:, :-1])
+        curved = torch.nn.functional.pad(curved[:, None], (1, 1), mode="replicate")[:, 0]
+        bend = -(curved[:, 1:] + curved[:, :-1]) / 2 * gap.square() / 12
+        return bend.nan_to_num(0.0, 0.0, 0.0).clamp(-BEND, BEND)
+
+    @property
+    def log_upper(self) -> Tensor:
+        """The logarithms of the intervals' widths times their larger densities, (R, G − 1)."""
+        return torch.maximum(self.log_f[:, 1:], self.log_f[:, :-1]) + self.z.diff(dim=1).log()
+
+    def quantiles(self, shares: Tensor, log_masses: Tensor) -> Tensor:
+        """Returns the quantiles of P shares, with shape (R, P), if intervals have these masses."""
+        mass = log_masses.softmax(1)
+        cdf = mass.cumsum(1)
+        shares = shares.to(cdf).expand(len(cdf), -1).contiguous()
+        k = torch.searchsorted(cdf, shares).clamp(max=mass.shape[1] - 1)
+        here = mass.gather(1, k)
+        inside = ((shares - cdf.gather(1, k)) / here.clamp(min=1e-300) + 1).clamp(0, 1)
+        return self.z.gather(1, k) + inside * self.z.diff(dim=1).gather(1, k)
+
+    def joined(self, z: Tensor, log_f: Tensor) -> "Curve":
+        """Returns the curve with further nodes, (R, P)."""
+        nodes, order = torch.cat([self.z, z], 1).sort(1)
+        return Curve(nodes, torch.cat([self.log_f, log_f], 1).gather(1, order))
+
+    def at(self, z: Tensor) -> Tensor:
+        """Returns log f at nodes (R,)."""
+        k = torch.searchsorted(self.z, z[:, None].contiguous()).clamp(max=self.z.shape[1] - 1)
+        return self.log_f.gather(1, k)[:, 0]
+
+    def between(self, start: Tensor, end: Tensor) -> Tensor:
+        """Returns True for intervals between nodes (R,) and (R,), with shape (R, G − 1)."""
+        return (self.z[:, :-1] >= start[:, None]) & (self.z[:, 1:] <= end[:, None])
+
+    def log_masses_below(self, level: Tensor) -> Tensor:
+        """Returns the logarithms of the intervals' masses where log f is at most a level (R,)."""
+        low = torch.minimum(self.log_f[:, 1:], self.log_f[:, :-1])
+        high = torch.maximum(self.log_f[:, 1:], self.log_f[:, :-1])
+        # Of ∫ exp over an interval, the part up to a level is linear in the level's density.
+        part = (level[:, None] - high).exp() - (low - high).exp()
+        whole = -torch.expm1(low - high)
+        share = torch.where(whole > 1e-9, part / whole.clamp(min=1e-9), part >= 0)
+        return self.log_masses + share.clamp(0, 1).log()
+
+
+class Conditionals:
+    """The conditional distributions of a flow's columns.
+
+    Arguments:
+        target: The flow in coordinates.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.axes = target, _axes(target)
+
+    def summary(self, points: Points, column: int) -> Summary:
+        """Returns the conditional distributions of a column at rows; O(M G) energies for each."""
+        curve, edges = self.curve(points, column), self.axes[column].edges
+        own, start, end = (t[:, column] for t in (points.own, points.start, points.end))
+        masses = curve.log_masses.log_softmax(1)
+        log_total = curve.log_masses.logsumexp(1)
+        if edges is None:
+            log_prob, log_p = _in_line(curve, own, start, end, log_total)
+            log_prob = log_prob + torch.where(end > start, 0.0, points.log_slopes[:, column])
+            mode = curve.z.gather(1, curve.log_f.argmax(1, keepdim=True))[:, 0]
+            share = torch.full_like(mode, torch.nan)
+        else:
+            log_prob, log_p, mode, share = _in_cells(curve, edges, own, start, end)
+            masses = torch.where(_cell_of(curve, edges) >= 0, masses, -torch.inf)
+        ends = curve.quantiles(masses.new_tensor([TAIL, 1 - TAIL]), masses)
+        known = points.unknown[:, column]
+        log_prob, log_p = (torch.where(known, torch.nan, t) for t in (log_prob, log_p))
+        return Summary(log_prob, log_p, *ends.unbind(1), mode, share)
+
+    def curve(self, points: Points, column: int) -> Curve:
+        """Returns the densities of a column given the others."""
+        axis = self.axes[column]
+        own = torch.stack([t[:, column] for t in (points.start, points.own, points.end)], 1)
+        nodes = torch.cat([axis.nodes.expand(len(own), -1), own.double()], 1)
+        nodes = nodes.clamp(*axis.bounds).sort(1).values
+        curve = Curve(nodes, self._log_f(points, column, nodes))
+        shares = (torch.arange(ADDED).to(nodes) + 0.5) / ADDED
+        for _ in range(ROUNDS):
+            upper = curve.log_upper
+            excess = upper.logsumexp(1) - curve.log_masses.logsumexp(1)
+            rows = (excess > RESOLVED).nonzero().flatten()
+            if not len(rows):
+                break
+            nodes, log_f = (t[:, -1:].repeat(1, ADDED) for t in (curve.z, curve.log_f))
+            nodes[rows] = curve.quantiles(shares, upper)[rows]
+            log_f[rows] = self._log_f(points[rows], column, nodes[rows])
+            curve = curve.joined(nodes, log_f)
+        return curve
+
+    def _log_f(self, points: Points, column: int, nodes: Tensor) -> Tensor:
+        """Returns the logarithms of the densities at nodes (R, G) of a column."""
+        size = max(1, VALUES // (nodes.shape[1] * points.z[0].numel()))
+        rows = torch.arange(len(nodes), device=nodes.device).split(size)
+        return torch.cat([self._part(points[part], column, nodes[part]) for part in rows])
+
+    def _part(self, points: Points, column: int, nodes: Tensor) -> Tensor:
+        z = points.z[:, :, None].repeat(1, 1, nodes.shape[1], 1)
+        z[..., column] = nodes[:, None]
+        log_f = self.target.log_prob(z.flatten(1, 2), points.context)
+        log_f = log_f.double().view(z.shape[:3]) + points.log_weights[:, :, None]
+        return log_f.logsumexp(1).nan_to_num(NOWHERE).clamp(min=NOWHERE)
+
+
+def _in_line(
+    curve: Curve, own: Tensor, start: Tensor, end: Tensor, log_total: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns the log-density, or the log-mass of a cell, and the log-p-value of values (R,)."""
+    cell, masses = end > start, curve.log_masses
+    within = curve.between(start, end)
+    mass = torch.where(within, masses, -torch.inf).logsumexp(1)
+    level = torch.where(cell, mass - (end - start).log(), curve.at(own))
+    below = torch.where(within, -torch.inf, curve.log_masses_below(level)).logsumexp(1)
+    log_p = torch.where(cell, torch.logaddexp(below, mass), below) - log_total
+    return torch.where(cell, mass, level) - log_total, log_p.clamp(max=0.0)
+
+
+def _in_cells(
+    curve: Curve, edges: Tensor, own: Tensor, start: Tensor, end: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns the log-mass of the cells of values (R,), the log-p-value, the mode, its share.
+
+    A value beyond the cells has the cell from ``start`` to ``end``.
+    """
+    cells, count = _cell_of(curve, edges), len(edges) - 1
+    inside = (own >= edges[0]) & (own <= edges[-1])
+    beyond = curve.between(start, end) & ~inside[:, None]
+    place = torch.where(beyond, count, torch.where(cells < 0, count + 1, cells))
+    masses = curve.log_masses
+    top = masses.amax(1, keepdim=True)
+    sums = masses.new_zeros(len(masses), count + 2).scatter_add_(1, place, (masses - top).exp())
+    sums = sums[:, : count + 1] / sums[:, : count + 1].sum(1, keepdim=True)
+    k = (torch.searchsorted(edges, own.contiguous(), right=True) - 1).clamp(0, count - 1)
+    k = torch.where(inside, k, count)
+    mine = sums.gather(1, k[:, None])
+    p = torch.where(sums <= mine * (1 + 1e-6), sums, 0.0).sum(1)
+    share, mode = sums[:, :count].max(1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    return mine[:, 0].log(), p.log(), middles[mode], share
+
+
+def _cell_of(curve: Curve, edges: Tensor) -> Tensor:
+    """Returns the number of the cell of each interval, (R, G − 1), −1 outside all cells."""
+    middles = (curve.z[:, 1:] + curve.z[:, :-1]) / 2
+    cells = torch.searchsorted(edges, middles, right=True) - 1
+    return torch.where(cells < len(edges) - 1, cells, -1)
+
+
+def _axes(target: Target) -> list[Axis]:
+    """Returns the nodes of each column."""
+    z, cells = target.z.double(), target.preprocessing.dequantizer
+    inner = torch.quantile(z, torch.linspace(0, 1, INNER).to(z), dim=0)
+    width = (inner[-1] - inner[0]).clamp(min=1e-6)
+    beyond = z.new_tensor(BEYOND)[:, None] * width
+    nodes = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond]).mT
+    infinite = (-torch.inf, torch.inf)
+    if cells is None:
+        return [Axis(column, None, infinite) for column in nodes]
+    axes, bounds = [], _bounds(target, cells)
+    for k, column in enumerate(nodes):
+        values, enumerated = _values(cells, k)
+        edges = _edges(target, cells, k, values)
+        middles = (edges[1:] + edges[:-1]) / 2
+        first = torch.cat([edges, middles] if enumerated else [column, edges])
+        axes.append(Axis(first, edges if enumerated else None, tuple(bounds[:, k].tolist())))
+    return axes
+
+
+def _bounds(target: Target, cells: Cells) -> Tensor:
+    """Returns the ends of known bounds in coordinates, (2, D), infinite without one."""
+    ends = torch.stack([cells.low, cells.high])
+    finite = ends.isfinite()
+    z = target.transform(torch.where(finite, ends, 0.0).to(target.z))[0].double()
+    return torch.where(finite, z, ends)
+
+
+def _values(cells: Cells, column: int) -> tuple[Tensor, bool]:
+    """Returns the values of a column with cells, and True if the column has no others."""
+    step, least, most = (float(t[column]) for t in (cells.step, cells.least, cells.most))
+    count = round((most - least) / step) + 1 if step else 0
+    if 0 < count <= FEW:
+        return least + step * torch.arange(count).to(cells.origin), True
+    special = (cells.special == column).nonzero().flatten()
+    widths, lengths = (t[special].flatten() for t in (cells.width, cells.length))
+    values = cells.value[special].flatten()[widths > 0]
+    levels = bool(len(values)) and bool((widths == lengths)[widths > 0].all())
+    return values[:FEW], levels and len(values) <= FEW
+
+
+def _edges(target: Target, cells: Cells, column: int, values: Tensor) -> Tensor:
+    """Returns the ends of the cells of a column's values in coordinates, ascending."""
+    if not len(values):
+        return target.z.new_zeros(0).double()
+    rows = cells.origin.repeat(len(values), 1)
+    rows[:, column] = values
+    ends = torch.cat(cells.cells(rows)).to(target.z)
+    return target.transform(ends)[0][:, column].double().unique()

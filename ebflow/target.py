@@ -1,0 +1,162 @@
+"""A flow's rows in coordinates of separate columns, and a mixture of Gaussians near them."""
+
+__all__ = ["Target", "mixture_of"]
+
+from functools import cached_property
+from itertools import chain, takewhile
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from .bases import GaussianMixture
+from .bijections import Affine, Bijection
+from .bijections.activations import Elementwise
+from .conditioning import Conditional
+from .flow import Flow
+from .mixtures import fit_components
+from .randomness import generator as derive
+from .randomness import normal
+
+SAMPLES, COMPONENTS = 4096, 16
+"""Samples of the flow to which the mixture is fitted, and its most Gaussians."""
+
+WIDE = 1.1
+"""Standard deviations of proposals over the mixture's: the tails must not be too light."""
+
+ROWS = 10
+"""Samples of the mixture's fit per column and component."""
+
+RIDGE = 1e-3
+"""Number added to variances of whitened rows."""
+
+
+def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
+    """Returns a mixture fitted to finite samples with shape (N, D), in float64.
+
+    Arguments:
+        samples: The samples.
+        most: The largest number of components; there are fewer for few samples of many columns.
+        generator: The source of the start.
+    """
+    count = max(1, min(most, len(samples) // (ROWS * samples.shape[1])))
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    mixture = fit_components(samples, count, ridge=RIDGE, seed=seed)
+    covariances = WIDE**2 * mixture.covariances
+    return GaussianMixture(mixture.weights, mixture.means, covariances).to(samples.device)
+
+
+class Target:
+    """The distribution of rows after elementwise layers, and a mixture of Gaussians near it.
+
+    Arguments:
+        flow: The flow, of rows (D,).
+        samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
+        generator: The source of the dequantization noise, and of the start of the mixture.
+        components: The largest number of Gaussians of the mixture.
+        context: The contexts of the samples, with shape (N, C); None for a flow without. The
+            mixture is then one of contexts and rows.
+
+    Attributes:
+        preprocessing: The flow's dequantization and leading elementwise layers.
+        rest: The flow after them.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        samples: Tensor,
+        generator: torch.Generator,
+        *,
+        components: int,
+        context: Tensor | None = None,
+    ) -> None:
+        layers, first = list(flow.layers), int(flow.dequantizer is not None)
+        self.elementwise = list(takewhile(_is_elementwise, layers[first:]))
+        count = first + len(self.elementwise)
+        self.preprocessing = Flow(flow.event_shape, layers[:count]).to(flow.device, flow.dtype)
+        self.rest, self.samples = flow.after(count), samples
+        self.context, self.components, self.generator = context, components, generator
+        self.z = self.transform(flow.dequantize(samples, generator=generator))[0]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, flow: Flow) -> "Target":
+        """Returns the target of a flow with a fixed seed, which depends only on the flow.
+
+        Standardized contexts of the samples are normal. The target is cached until weights change.
+        """
+        tensors = chain(flow.parameters(), flow.buffers())
+        state = [(t.data_ptr(), t._version, t.dtype) for t in tensors]
+        before, target = CACHE.get(flow, (None, None))
+        if before != state:
+            noise, context = derive(0, "target", device=flow.device), None
+            if flow.context:
+                z = normal((SAMPLES, flow.context), flow.context_mean, noise)
+                context = flow.context_mean + z / flow.context_scale
+            shape = () if flow.context else SAMPLES
+            samples = flow(context).sample_tensor(shape, generator=noise)
+            target = cls(flow, samples, noise, components=COMPONENTS, context=context)
+            CACHE[flow] = state, target
+        return target
+
+    @cached_property
+    def mixture(self) -> GaussianMixture:
+        """The mixture."""
+        rows = self._with_contexts(self.z, self.context)
+        return mixture_of(rows[rows.isfinite().all(1)], self.components, self.generator)
+
+    def transform(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns dequantized rows after the elementwise layers, and log dz/dy, (N, D) each."""
+        total = torch.zeros_like(y)
+        for layer in self.elementwise:
+            if isinstance(layer, Affine):
+                y, total = layer(y), total + layer.log_scale
+            else:
+                at = layer.local(y, 1)
+                y, total = layer.value(at), total + layer.derivatives(at, 1)[0].log()
+        return y, total
+
+    def condition(
+        self, y: Tensor, missing: Tensor, context: Tensor | None, without: int | None = None
+    ) -> Conditional:
+        """Returns the mixture given the observed elements of rows (N, D).
+
+        Arguments:
+            y: The rows.
+            missing: True where an element is missing.
+            context: The contexts of the rows.
+            without: A column that is left out of the mixture and of the result.
+        """
+        rows, count = self._with_contexts(y, context), self.rest.context
+        missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
+        if without is None:
+            return Conditional(self.mixture, rows[:, None], missing, contexts=count)
+        others = [k for k in range(rows.shape[1]) if k != count + without]
+        mixture = self.mixture.marginal(others)
+        return Conditional(mixture, rows[:, None, others], missing[:, others], contexts=count)
+
+    def log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
+        """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D).
+
+        Arguments:
+            z: The points after the elementwise layers.
+            context: The contexts of the rows, with shape (R, C); None for a flow without.
+        """
+        contexts = None if context is None else context.repeat_interleave(z.shape[1], 0)
+        return -self.rest(contexts).energy(z.flatten(0, 1)).view(z.shape[:2])
+
+    def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
+        """Returns standardized contexts and rows side by side, in float64."""
+        y = y.double()
+        if context is None:
+            return y
+        return torch.cat([self.rest.standardized(context).to(y), y], 1)
+
+
+def _is_elementwise(layer: Bijection) -> bool:
+    return isinstance(layer, Elementwise | Affine)
+
+
+CACHE: WeakKeyDictionary[Flow, tuple[list[tuple], Target]] = WeakKeyDictionary()
+"""The targets of flows, with versions of the weights. A target must not refer to its flow."""

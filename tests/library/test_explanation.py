@@ -1,0 +1,124 @@
+"""Conditionals of single columns against closed forms, and reasons in words."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.distributions import Normal
+
+import ebflow
+from ebflow.bijections import Cells, ColumnCells, Dense, Knot
+from ebflow.randomness import generator
+
+N = 200
+
+
+def gaussian(dim=4, narrow=1):
+    """A Gaussian, one of whose columns nearly depends on the others, and its precision."""
+    root = torch.eye(dim).double()
+    root += 1.6 / dim**0.5 * torch.randn(dim, dim, generator=generator(0)).double().tril(-1)
+    root[-1] *= narrow
+    return ebflow.Flow((dim,), [Dense(root, torch.zeros(dim).double())]).double(), root.mT @ root
+
+
+def test_a_gaussians_conditionals():
+    flow, precision = gaussian(narrow=100)
+    x = flow.sample(60, generator=generator(1)) + torch.randn(60, 4, generator=generator(2)) / 3
+    found = flow.explain(x)
+    variance = 1 / precision.diagonal()
+    mean = x - x @ precision * variance
+    expected = Normal(mean, variance.sqrt().expand_as(mean))
+    torch.testing.assert_close(found.log_prob, expected.log_prob(x), atol=4e-3, rtol=1e-4)
+    p = math.log(2) + torch.special.log_ndtr(-((x - mean) / variance.sqrt()).abs())
+    torch.testing.assert_close(found.log_p_value, p, atol=0.05, rtol=0.05)
+    for ends, share in ((found.low, 0.05), (found.high, 0.95)):
+        z = (ends - mean) / variance.sqrt()
+        assert (z - Normal(0, 1).icdf(torch.tensor(share))).abs().max() < 0.12
+    alone = flow.explain(x[7:8])
+    torch.testing.assert_close(alone.log_prob[0], found.log_prob[7])
+
+
+def test_missing_values_are_integrated_out():
+    flow, precision = gaussian()
+    x = flow.sample(3, generator=generator(1))
+    x[:, 1] = torch.nan
+    found = flow.explain(x)
+    rest = [0, 2, 3]
+    marginal = torch.linalg.inv(torch.linalg.inv(precision)[rest][:, rest])
+    variance = 1 / marginal.diagonal()
+    mean = x[:, rest] - x[:, rest] @ marginal * variance
+    expected = Normal(mean, variance.sqrt().expand_as(mean)).log_prob(x[:, rest])
+    torch.testing.assert_close(found.log_prob[:, rest], expected, atol=0.3, rtol=0.05)
+    assert found.log_prob[:, 1].isnan().all() and (found.low < found.high).all()
+    assert 1 not in found.ranking(0)
+
+
+def test_probabilities_of_cells_sum_to_one_and_atoms_have_their_mass():
+    """A grid, levels, and an atom at 0 of which the flow, N(0, I), is told the cell."""
+    atom = ColumnCells(knots=[Knot(0.0, width=1.0)])
+    levels = ColumnCells(knots=[Knot(v, 1.0, 1.0) for v in (0.0, 1.0)], least=0, most=1)
+    cells = Cells([ColumnCells(step=1.0, least=-3, most=3), levels, atom])
+    flow = ebflow.Flow((3,), [cells], n_preprocessing=1)
+    flow.placeholder = torch.nn.Buffer(torch.zeros((), dtype=torch.float64))
+    grid = torch.tensor([[float(k), 0.0, 0.5] for k in range(-3, 4)]).double()
+    edges = Normal(0, 1).cdf(torch.arange(-3.0, 5).double())
+    expected = edges.diff() / (edges[-1] - edges[0])
+    found = flow.explain(grid)
+    torch.testing.assert_close(found.log_prob[:, 0].exp(), expected, atol=1e-3, rtol=1e-2)
+    largest = expected.max()
+    assert found.p_value[int(expected.argmax()), 0] == pytest.approx(1)
+    assert found.share[0, 0] == pytest.approx(float(largest), abs=1e-3)
+    zero = flow.explain(torch.zeros(1, 3).double())
+    place = cells.cells(torch.zeros(1, 3).double())
+    start, end = (Normal(0, 1).cdf(t[0, 2]) for t in place)
+    assert float(zero.log_prob[0, 2].exp()) == pytest.approx(float(end - start), abs=1e-3)
+    assert float(
+        zero.log_prob[0, 1].exp()
+        + flow.explain(torch.tensor([[0.0, 1.0, 0.0]]).double()).log_prob[0, 1].exp()
+    ) == pytest.approx(1, 5e-3)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A table with a strong relation, a category, a constant and a linear function."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 600)).round(3)
+    kind = np.where(a > 0, "high", "low")
+    return pd.DataFrame({"a": a, "b": b, "c": a + b, "kind": kind, "unit": "kg"})
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return ebflow.fit(table, steps=200, progress=False)
+
+
+def test_reasons_name_constants_functions_and_new_levels(table, fitted):
+    rows = table.head(5).copy()
+    rows["kind"] = rows["kind"].astype(object)
+    rows.loc[0, "unit"], rows.loc[1, "c"], rows.loc[2, "kind"] = "lb", 99.0, "new"
+    found = fitted.explain(rows)
+    sentences = [found.reasons(k) for k in range(5)]
+    assert sentences[0][0] == "unit = lb: expected kg, p = 0"
+    assert sentences[1][0].startswith("c = 99: expected a + b = ")
+    assert sentences[2][0].startswith("kind = new: expected ")
+    assert found.log_prob[2, found.columns.index("kind")] == -math.inf
+    assert found.log_prob[2, 0].isfinite()
+    assert found.p_value[3:, [found.columns.index(n) for n in ("unit", "c")]].min() == 1
+
+
+def test_a_value_that_contradicts_the_others_is_a_reason(table, fitted):
+    rows = table[table["a"] > 1].head(20).copy()
+    kind = fitted.explain(rows).columns.index("kind")
+    assert fitted.explain(rows).p_value[:, kind].min() > 0.5
+    rows["kind"] = "low"
+    found = fitted.explain(rows)
+    assert found.p_value[:, kind].max() < 0.2
+    assert any(s.startswith("kind = low: expected high (") for s in found.reasons(0, at_most=0.2))
+
+
+def test_flows_of_images_are_refused():
+    flow = ebflow.Flow((1, 2, 2), [])
+    with pytest.raises(ValueError, match="expected a flow of the rows of a table"):
+        flow.explain(torch.zeros(1, 1, 2, 2))
