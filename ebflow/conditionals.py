@@ -10,8 +10,8 @@ density is linear between nodes, so each interval has a mass in closed form. A r
 refinement adds nodes, in proportion to the widths of the intervals times their larger densities.
 It ends when the sum of these is close to the mass. The relative error is then below 1 %.
 
-A column of at most ``FEW`` cells (a category, a grid, levels) has nodes at the ends of its cells.
-The mass of a cell is the probability of its value.
+A column of at most ``FEW`` cells (a category, a grid, levels) has nodes just inside the ends of
+its cells, where the density may jump. The mass of a cell is the probability of its value.
 """
 
 __all__ = ["Conditionals", "Curve"]
@@ -28,6 +28,9 @@ from .target import Target
 
 FEW = 256
 """Most cells of a column that are all enumerated."""
+
+INSIDE = 1e-3
+"""Distance of nodes from the ends of a cell, as a share of the cell."""
 
 ADDED = 16
 """Nodes that a round of the refinement adds."""
@@ -62,12 +65,13 @@ class Axis(NamedTuple):
 
     Attributes:
         nodes: The first nodes, with shape (G,).
-        edges: The ends of K cells, ascending, (K + 1,); None if they are not all enumerated.
+        cells: The starts and the ends of K cells, with shape (2, K), if they are all that the
+            column has; else None.
         bounds: The ends of the column's known bounds, infinite without one.
     """
 
     nodes: Tensor
-    edges: Tensor | None
+    cells: Tensor | None
     bounds: tuple[float, float]
 
 
@@ -170,18 +174,18 @@ class Conditionals:
 
     def summary(self, points: Points, column: int) -> Summary:
         """Returns the conditional distributions of a column at rows; O(M G) energies for each."""
-        curve, edges = self.curve(points, column), self.axes[column].edges
+        curve, cells = self.curve(points, column), self.axes[column].cells
         own, start, end = (t[:, column] for t in (points.own, points.start, points.end))
         masses = curve.log_masses.log_softmax(1)
         log_total = curve.log_masses.logsumexp(1)
-        if edges is None:
+        if cells is None:
             log_prob, log_p = _in_line(curve, own, start, end, log_total)
             log_prob = log_prob + torch.where(end > start, 0.0, points.log_slopes[:, column])
             mode = curve.z.gather(1, curve.log_f.argmax(1, keepdim=True))[:, 0]
             share = torch.full_like(mode, torch.nan)
         else:
-            log_prob, log_p, mode, share = _in_cells(curve, edges, own, start, end)
-            masses = torch.where(_cell_of(curve, edges) >= 0, masses, -torch.inf)
+            log_prob, log_p, mode, share = _in_cells(curve, cells, own, start, end)
+            masses = torch.where(_cell_of(curve, cells) >= 0, masses, -torch.inf)
         ends = curve.quantiles(masses.new_tensor([TAIL, 1 - TAIL]), masses)
         known = points.unknown[:, column]
         log_prob, log_p = (torch.where(known, torch.nan, t) for t in (log_prob, log_p))
@@ -235,34 +239,37 @@ def _in_line(
 
 
 def _in_cells(
-    curve: Curve, edges: Tensor, own: Tensor, start: Tensor, end: Tensor
+    curve: Curve, cells: Tensor, own: Tensor, start: Tensor, end: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the log-mass of the cells of values (R,), the log-p-value, the mode, its share.
 
     A value beyond the cells has the cell from ``start`` to ``end``.
     """
-    cells, count = _cell_of(curve, edges), len(edges) - 1
-    inside = (own >= edges[0]) & (own <= edges[-1])
+    place, count, masses = _cell_of(curve, cells), cells.shape[1], curve.log_masses
+    inside = (own >= cells[0, 0]) & (own <= cells[1, -1])
     beyond = curve.between(start, end) & ~inside[:, None]
-    place = torch.where(beyond, count, torch.where(cells < 0, count + 1, cells))
-    masses = curve.log_masses
-    top = masses.amax(1, keepdim=True)
-    sums = masses.new_zeros(len(masses), count + 2).scatter_add_(1, place, (masses - top).exp())
+    place = torch.where(beyond, count, torch.where(place < 0, count + 1, place))
+    weights = (masses - masses.amax(1, keepdim=True)).exp()
+    sums = weights.new_zeros(len(masses), count + 2).scatter_add_(1, place, weights)
     sums = sums[:, : count + 1] / sums[:, : count + 1].sum(1, keepdim=True)
-    k = (torch.searchsorted(edges, own.contiguous(), right=True) - 1).clamp(0, count - 1)
-    k = torch.where(inside, k, count)
-    mine = sums.gather(1, k[:, None])
+    k = (torch.searchsorted(cells[0].contiguous(), own.contiguous(), right=True) - 1).clamp(min=0)
+    mine = sums.gather(1, torch.where(inside, k, count)[:, None])
     p = torch.where(sums <= mine * (1 + 1e-6), sums, 0.0).sum(1)
     share, mode = sums[:, :count].max(1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    return mine[:, 0].log(), p.log(), middles[mode], share
+    return mine[:, 0].log(), p.log(), cells.mean(0)[mode], share
 
 
-def _cell_of(curve: Curve, edges: Tensor) -> Tensor:
-    """Returns the number of the cell of each interval, (R, G − 1), −1 outside all cells."""
-    middles = (curve.z[:, 1:] + curve.z[:, :-1]) / 2
-    cells = torch.searchsorted(edges, middles, right=True) - 1
-    return torch.where(cells < len(edges) - 1, cells, -1)
+def _cell_of(curve: Curve, cells: Tensor) -> Tensor:
+    """Returns the number of the cell of each interval, (R, G − 1), −1 at the ends of cells."""
+    start, end = _inner(cells)
+    k = torch.searchsorted(start, curve.z[:, :-1].contiguous(), right=True) - 1
+    return torch.where((k >= 0) & (curve.z[:, 1:] <= end[k.clamp(min=0)]), k, -1)
+
+
+def _inner(cells: Tensor) -> Tensor:
+    """Returns points just inside the starts and the ends of cells, with shape (2, K)."""
+    margin = INSIDE * cells.diff(dim=0)
+    return torch.cat([cells[:1] + margin, cells[1:] - margin])
 
 
 def _axes(target: Target) -> list[Axis]:
@@ -278,10 +285,10 @@ def _axes(target: Target) -> list[Axis]:
     axes, bounds = [], _bounds(target, cells)
     for k, column in enumerate(nodes):
         values, enumerated = _values(cells, k)
-        edges = _edges(target, cells, k, values)
-        middles = (edges[1:] + edges[:-1]) / 2
-        first = torch.cat([edges, middles] if enumerated else [column, edges])
-        axes.append(Axis(first, edges if enumerated else None, tuple(bounds[:, k].tolist())))
+        ends = _ends(target, cells, k, values)
+        inner = torch.cat([_inner(ends), ends.mean(0, keepdim=True)]).flatten()
+        first = inner if enumerated else torch.cat([column, ends.flatten()])
+        axes.append(Axis(first, ends if enumerated else None, tuple(bounds[:, k].tolist())))
     return axes
 
 
@@ -301,16 +308,14 @@ def _values(cells: Cells, column: int) -> tuple[Tensor, bool]:
         return least + step * torch.arange(count).to(cells.origin), True
     special = (cells.special == column).nonzero().flatten()
     widths, lengths = (t[special].flatten() for t in (cells.width, cells.length))
-    values = cells.value[special].flatten()[widths > 0]
-    levels = bool(len(values)) and bool((widths == lengths)[widths > 0].all())
+    values, lengths = (t[widths > 0] for t in (cells.value[special].flatten(), lengths))
+    levels = len(values) > 0 and not step and bool((lengths > 0).all())
     return values[:FEW], levels and len(values) <= FEW
 
 
-def _edges(target: Target, cells: Cells, column: int, values: Tensor) -> Tensor:
-    """Returns the ends of the cells of a column's values in coordinates, ascending."""
-    if not len(values):
-        return target.z.new_zeros(0).double()
+def _ends(target: Target, cells: Cells, column: int, values: Tensor) -> Tensor:
+    """Returns the starts and ends of cells of a column's values in coordinates, (2, K)."""
     rows = cells.origin.repeat(len(values), 1)
     rows[:, column] = values
-    ends = torch.cat(cells.cells(rows)).to(target.z)
-    return target.transform(ends)[0][:, column].double().unique()
+    starts, ends = (t.to(target.z) for t in cells.cells(rows))
+    return torch.stack([target.transform(t)[0][:, column].double() for t in (starts, ends)])
