@@ -1,6 +1,6 @@
 """A flow's rows in coordinates of separate columns, and a mixture of Gaussians near them."""
 
-__all__ = ["Target", "mixture_of"]
+__all__ = ["COMPONENTS", "SAMPLES", "Target", "mixture_of"]
 
 from functools import cached_property
 from itertools import chain, takewhile
