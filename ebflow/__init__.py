@@ -15,8 +15,8 @@ __version__ = "0.2.0"
 
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDetector",
            "FlowDistribution", "GaussianMixture", "History", "LogDensity", "Loss", "LossModule",
-           "Progress", "Report", "RowGenerator", "Trainer", "evaluate", "fit", "fit_mixture",
-           "impute", "load", "log_probs", "save"]  # fmt: skip
+           "Progress", "Report", "RowGenerator", "Trainer", "check", "evaluate", "fit",
+           "fit_mixture", "impute", "load", "log_probs", "save"]  # fmt: skip
 
 from importlib import import_module
 
@@ -37,6 +37,7 @@ MODULES = {
     "Report": "report",
     "RowGenerator": "randomness",
     "Trainer": "train",
+    "check": "checks",
     "evaluate": "evaluation",
     "fit": "fitting",
     "fit_mixture": "mixtures",

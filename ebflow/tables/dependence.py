@@ -81,6 +81,8 @@ def dependent(
     spreads = np.array([norm(column[1:]) for column in root.T])  # does not overflow
     independent = [0]
     for k in range(1, len(root)):
+        if not spreads[k]:  # it varies only in rows with missing values
+            continue
         rank = len(independent)
         if not norm(root[rank : k + 1, k]) < EXACT * spreads[k]:
             _triangularize(root, rank, k)

@@ -40,8 +40,7 @@ PIT = (
 )
 COLUMNS = (
     "The columns that differ most, at most 32, each over 99 % of its test rows; the outermost "
-    "bins have all values beyond. The number is the Kolmogorov-Smirnov distance, with a star if "
-    "it is beyond chance among all columns."
+    "bins have all values beyond. The number is the column's shape, 1 if both are alike."
 )
 
 
@@ -104,7 +103,7 @@ def _likelihood(fit: Fit, log_probs: Mapping[str, np.ndarray]) -> Plot:
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(loc="upper left")
     if fit.pit is not None:
-        _calibration(axes[0, 1], fit.pit.sort().values.numpy(), fit.apart["latents"].bound)
+        _calibration(axes[0, 1], fit.pit.values.sort().values.numpy(), fit.pit.bound)
     return Plot("likelihood", figure, LIKELIHOOD + ("" if fit.pit is None else PIT))
 
 
@@ -140,8 +139,7 @@ def _images(manifest: Manifest, fit: Fit) -> list[Plot]:
 
 def _columns(manifest: Manifest, fit: Fit) -> Plot:
     """Returns histograms of the columns, those that differ most if there are many."""
-    distances = fit.apart["columns"].values
-    shown = distances.argsort(descending=True, stable=True)[:MOST].sort().values.tolist()
+    shown = sorted(np.argsort(fit.shapes, kind="stable")[:MOST].tolist())
     across = min(ACROSS, len(shown))
     down = math.ceil(len(shown) / across)
     figure, places = panels(across, height=1.7 * down + 0.4, down=down, squeeze=False)
@@ -149,9 +147,8 @@ def _columns(manifest: Manifest, fit: Fit) -> Plot:
         x, y = fit.x[:, k].double().numpy(), fit.y[:, k].double().numpy()
         low, high = np.quantile(x, (0.005, 0.995))
         _compare(axis, x, y, low, high)
-        star = " *" if distances[k] > fit.apart["columns"].bound else ""
         name = textwrap.fill(fit.names[k], 28, max_lines=2, placeholder="…")
-        axis.set_title(f"{name}\n{distances[k]:.2f}{star}", fontsize=7)
+        axis.set_title(f"{name}\n{fit.shapes[k]:.2f}", fontsize=7)
         axis.tick_params(labelsize=6, labelleft=False)
         axis.xaxis.set_major_locator(MaxNLocator(3))
         if manifest.columns is not None:

@@ -16,7 +16,7 @@ from pipelines.data.messages import listed
 from pipelines.density import likelihoods
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.density.figures import plots
-from pipelines.density.fit import Fit, measured
+from pipelines.density.fit import ROWS, Fit, measured
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
 from pipelines.tracking.run import StageRun
@@ -41,13 +41,14 @@ TREATMENTS = {
     "tails": "transformed by Johnson's S_U",
 }
 """Texts about the kinds of columns in the description of the preprocessing."""
-CHANCE = (
-    "A true flow stays below the bound with probability 95 %: for columns and rows by random "
-    "partitions of both together, for several columns the bound of the largest distance."
+SYNTHETIC = (
+    "Test rows beside as many samples, {rows} at most. Real: the same of random halves of test "
+    "and training rows. C2ST: 1 if boosted trees cannot distinguish samples from test rows. "
+    "Shapes and trends are those of SDMetrics. Columns are predicted by random forests."
 )
 PIT = (
-    " The probability integral transform (PIT) is that of the squared norm of a row's latent, "
-    "by χ²."
+    "The probability integral transform (PIT) is that of the squared norm of a test row's latent, "
+    "by χ². A true flow stays below the bound with probability 95 %."
 )
 
 
@@ -109,7 +110,7 @@ def result(
             **{name: value for name, value in sorted(numbers.items()) if name not in names},
             "verdict": training["verdict"],
             "columns": steps,
-            "fit": compared.lines,
+            "fit": compared.values,
             "method": config.method,
             "splits": manifest.assignment,
             "seeds": {"data": config.data.seed, "training": config.seed},
@@ -144,23 +145,17 @@ def _training(numbers: Mapping[str, Any], verdict: str) -> dict[str, str]:
 
 
 def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> Iterator[Table]:
-    yield _fit(compared)
+    if compared.check is not None:
+        headings, *rows = compared.check.rows
+        yield Table("Synthetic rows", headings, rows, SYNTHETIC.format(rows=ROWS))
+    if compared.pit is not None:
+        pit = compared.pit
+        cells = ("PIT from uniform", *(f"{v:.3g}" for v in (pit.distance, pit.bound, pit.p_value)))
+        yield Table("Latents", ("", "distance", "by chance below", "p"), [cells], PIT)
     if not compared.is_image:
         yield _least_likely(manifest, compared)
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
-
-
-def _fit(compared: Fit) -> Table:
-    """Returns the table of differences between test rows and samples."""
-    note = f"{len(compared.x)} test rows, {len(compared.y)} samples. {CHANCE}"
-    rows = [
-        (f"{line['what']}{line['where'] and ', most at '}{line['where']}",
-         *(f"{line[key]:.3g}" for key in ("value", "bound", "p_value")))
-        for line in compared.lines
-    ]  # fmt: skip
-    headings = ("compared", "distance", "by chance below", "p")
-    return Table("Fit", headings, rows, note + ("" if compared.pit is None else PIT))
 
 
 def _least_likely(manifest: Manifest, compared: Fit) -> Table:

@@ -1,6 +1,7 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,11 @@ import torch
 import tyro
 from torch import Tensor
 
+from ebflow.checks import LEAST
+from ebflow.checks import check as compare
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator
+from ebflow.tables import Columns
 from ebflow.tables.batches import Batch
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
@@ -23,9 +27,10 @@ ROWS = 10_000
 
 def sample(
     model: ModelName,
-    output: Path,
+    output: Path | None = None,
     rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None,
     context: tuple[str, ...] = (),
+    check: tuple[str, ...] = (),
     seed: int = 0,
     dry_run: bool = False,
 ) -> None:
@@ -34,29 +39,59 @@ def sample(
     Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
     row by row, or one that is typed. The first rows do not depend on the number of rows.
 
+    --check real.csv prints a comparison with real rows: whether boosted trees distinguish them
+    (C2ST), column shapes, pair trends, and predictions learned from samples.
+
     Arguments:
-        output: Parquet or CSV file to write
+        output: Parquet or CSV file to write; None with --check: none
         rows: number of rows for each context; None: 1 for each of a file, 1000 if there is only
-            one
+            one; with --check as many as there are real rows, 10,000 at most
         context: of a conditional flow: a file with the columns of its contexts, or name=value of
-            each
+            each; None with --check: those of the real rows
+        check: one or two sources of real rows: rows that the flow was not trained on, then those
+            that it was trained on, to find copies of them
         seed: seed of the samples
         dry_run: print the number of rows and the columns; write nothing
     """
     if rows is not None and rows < 1:
         raise BadInput(option="--rows", found=rows, expected="at least 1")
-    tables.check_output(output)
+    if output is None and not check:
+        raise BadInput(option="--output", found="none", expected="a file to write, or --check")
+    if output is not None:
+        tables.check_output(output)
     flow = load(model)
+    real = [_real(flow, source) for source in check]
+    context = context or (check[:1] if flow.context is not None else ())
     contexts, kinds = _contexts(context, flow), tables.schema(flow)
     each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
     count = each if contexts is None else each * len(contexts)
+    count = min(len(real[0]), ROWS) if real and rows is None else count
     print(f"{count} rows of {', '.join(kinds.names)}")
     if dry_run:
         return
     batches = enumerate(samples(flow, count, seed, contexts))
-    parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
-    tables.write(output, parts)
-    print(f"written to    {output}")
+    parts = [tables.table(flow, *batch, first=k * ROWS) for k, batch in batches]
+    if output is not None:
+        tables.write(output, iter(parts))
+        print(f"written to    {output}")
+    if real:
+        columns = Columns([*(flow.columns or ()), *(flow.context or ())]) or None
+        print(compare(*real[:1], pa.concat_tables(parts), train=(*real, None)[1], columns=columns))
+
+
+def _real(model: Model, source: str) -> pa.Table:
+    """Returns the rows of a source in the columns of a model and its contexts.
+
+    Raises:
+        BadInput: If it has images, or too few rows.
+    """
+    reader = tables.match(source, model, missing="impute")
+    if reader.levels is not None or len(model.flow.event_shape) != 1:
+        raise BadInput(file=reader.label, found="images", expected="a table of numbers")
+    if reader.rows < LEAST:
+        raise BadInput(file=reader.label, found=f"{reader.rows} rows", expected=f"{LEAST} or more")
+    parts = (part.batches(reader.layout.reads, ROWS) for part in reader.parts)
+    return pa.Table.from_batches(rows for rows, _ in chain.from_iterable(parts))
 
 
 def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -> Iterator[Batch]:

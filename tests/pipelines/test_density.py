@@ -376,8 +376,8 @@ def test_the_report_needs_nothing_else(digits):
     assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
     assert f"{digits.summary()['test/nll']:.2f}" in page
     assert f"<code>{digits.summary()['command']}</code>" in page
-    (latents,) = digits.summary()["fit"]
-    assert latents["what"].startswith("latents") and 0 < latents["value"] < 1
+    found = digits.summary()["fit"]
+    assert list(found) == ["latents"] and 0 < found["latents"]["distance"] < 1
 
 
 def test_another_name_gets_its_own_run_from_what_is_there(digits, repeated, tmp_path):
@@ -451,7 +451,8 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
     for text in summary["warnings"]:
         assert f"{text}\n" in printed
         assert html.unescape(page).index(text) < html.unescape(page).index("<table>")
-    assert {line["what"].partition(",")[0] for line in summary["fit"]} >= {"columns", "rows"}
+    assert summary["fit"].keys() >= {"lines", "column shapes", "pair trends"}
+    assert "C2ST" in page and "nearer to a training row" in page
     assert "mean_radius" in page  # of the least likely rows
 
 

@@ -1,6 +1,7 @@
 """Figures and the page, from numbers made up here."""
 
 import base64
+import html
 import itertools
 import math
 import re
@@ -81,7 +82,7 @@ MADE = {"command": "ebflow run <density>", "config": "seed: <0>\n"}
 LONG = "a name of very many words [and its unit] that goes on_and_on_and_on for longer than a line"
 
 
-def table(folder, *, names, rows=120):
+def table(folder, *, names, rows=300):
     """Prepares a table of correlated columns: counts, a flag, heavy tails, an offset."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(rows, len(names))) @ generator.normal(size=(len(names),) * 2)
@@ -178,15 +179,16 @@ def test_a_bad_start_does_not_hide_the_end_of_training(reported):
 
 def test_every_column_is_named_and_the_worst_is_found(reported):
     if reported.fit.is_image:
-        assert [line["what"].partition(",")[0] for line in reported.fit.lines] == ["latents"]
+        assert list(reported.fit.values) == ["latents"]
         return
     axes = reported.figures["columns"].axes
     labels = [title for axis in axes if (title := axis.get_title())]
-    names = reported.fit.names
+    names, shapes = reported.fit.names, reported.fit.shapes
     assert len(labels) == len(names)
     assert all(label.startswith(name[:10]) for label, name in zip(labels, names, strict=True))
-    where = reported.fit.lines[0]["where"]
-    assert where == names[int(reported.fit.apart["columns"].values.argmax())]
+    worst = names[int(shapes.argmin())]
+    assert f"lowest: {worst} {shapes.min():.3f}" in html.unescape(reported.page())
+    assert reported.fit.values["column shapes"][worst] == shapes.min()
 
 
 def test_the_least_likely_rows_are_those_of_the_source(reported):
@@ -225,8 +227,8 @@ def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
     y[7, 1] = math.inf
     log_probs = np.zeros(manifest.counts["test"])
     found = fit.measured(Density(StandardNormal(), y), dataset, 0, log_probs)
-    assert found.lost == 1 and len(found.y) == 89 and found.y.isfinite().all()
-    assert "1 of 90 samples are not finite" in found.warnings[0]
+    assert found.lost == 1 and len(found.y) == 29 and found.y.isfinite().all()
+    assert "1 of 30 samples are not finite" in found.warnings[0]
     assert manifest.columns.names == ["a", "b", "c"]
 
 

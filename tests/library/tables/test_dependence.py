@@ -44,3 +44,12 @@ def test_dropped_columns_do_not_hide_later_ones():
         "a3": "dropped: equals 3 a",
         "abc": "dropped: equals a - 3 b + c",
     }
+
+
+def test_a_column_that_is_constant_in_complete_rows_explains_no_other():
+    random = np.random.default_rng(0)
+    placed = np.arange(200) % 3 > 0
+    salary = np.where(placed, np.round(random.normal(size=200), 1), np.nan)
+    frame = {"placed": placed, "salary": salary, "twice": 2 * salary}
+    treatments = {c.name: c.describe() for c in detect_columns(frame) if c.dropped}
+    assert treatments == {"twice": "dropped: equals 2 salary"}

@@ -159,3 +159,35 @@ def test_a_dry_run_writes_nothing(ebflow, model, tmp_path):
     result = ebflow("sample", model, "--output", tmp_path / "s.parquet", "--dry-run")
     assert result.code == 0 and "1000 rows of height, weight" in result.text
     assert not list(tmp_path.iterdir())
+
+
+def test_samples_are_compared_with_real_rows(ebflow, model, tmp_path):
+    """The rows that the flow was trained on come second."""
+    rows = model.parent / "people.parquet"
+    result = ebflow("sample", model, "--check", rows, rows, "--output", tmp_path / "s.parquet")
+    assert (result.code, result.err) == (0, []), result
+    assert pq.read_table(tmp_path / "s.parquet").num_rows == 1_000
+    names = [line[:24].strip() for line in result.out[-6:]]
+    assert [name.partition(" (")[0] for name in names] == [
+        "", "C2ST", "column shapes", "pair trends", "prediction of smoker",
+        "nearer to a training row",
+    ]  # fmt: skip
+    assert result.out[-1].split()[5] == "0.500"  # of equal sets
+
+
+def test_samples_are_compared_given_the_contexts_of_real_rows(ebflow, conditional):
+    rows = conditional.parent / "people.parquet"
+    result = ebflow("sample", conditional, "--check", rows, "--rows", 1)
+    assert (result.code, result.err) == (0, []), result
+    assert result.out[-1].startswith("prediction of smoker")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [((), "--output: found none"), (("--check", "few.parquet"), "found 9 rows")],
+)
+def test_a_check_needs_rows(ebflow, model, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pq.read_table(model.parent / "people.parquet")[:9], "few.parquet")
+    result = ebflow("sample", model, *words)
+    assert result.code == 2 and message in result.err[0]
