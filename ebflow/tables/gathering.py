@@ -1,6 +1,6 @@
 """The training and validation rows of a fit."""
 
-__all__ = ["LEAST", "copies", "gather"]
+__all__ = ["LEAST", "copies", "gather", "row_weights"]
 
 import math
 import numbers
