@@ -118,13 +118,17 @@ def _digits() -> pa.Table:
     return array_table(digits.images.astype(np.uint8), 17, label=digits.target)
 
 
-def _scikit_learn(name: str, **options: Any) -> pa.Table:  # noqa: ANN401
-    """Returns the columns of a table that scikit-learn bundles, their names without spaces."""
+def _scikit_learn(name: str, target: str | None = None, **options: Any) -> pa.Table:  # noqa: ANN401
+    """Returns the columns of a table that scikit-learn bundles, their names without spaces.
+
+    ``target`` is the name of its target as the last column; None: without it.
+    """
     from sklearn import datasets
 
     table = getattr(datasets, f"load_{name}")(**options)
     names = [re.sub(r"[ /]", "_", feature) for feature in table.feature_names]
-    return pa.table([pa.array(column) for column in table.data.T], names)
+    columns = pa.table([pa.array(column) for column in table.data.T], names)
+    return columns.append_column(target, pa.array(table.target)) if target else columns
 
 
 def _toy(name: str) -> pa.Table:
@@ -201,6 +205,14 @@ SOURCES: dict[str, NamedSource] = {
         (442, 10),
         "measurements of patients with diabetes",
         "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
+        scaled=False,
+    ),
+    "diabetes-progression": _of_columns(
+        "diabetes",
+        (442, 11),
+        "those measurements, and the progression a year later",
+        "Least Angle Regression (Efron, Hastie, Johnstone and Tibshirani, 2004)",
+        target="progression",
         scaled=False,
     ),
     "natural-patches": _photographs(32),

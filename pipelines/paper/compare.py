@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Column, Experiment, Finished, Row
+from pipelines.paper.conditional import CONDITIONAL
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.missing import MISSING
 from pipelines.paper.phases import PHASES
@@ -31,6 +32,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "phases": PHASES,
     "missing": MISSING,
+    "conditional": CONDITIONAL,
 }
 
 INTRO = (

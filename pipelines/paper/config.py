@@ -18,6 +18,7 @@ Name = Literal[
     "tables",
     "phases",
     "missing",
+    "conditional",
 ]
 
 Peer = Literal["maf", "nsf", "gmm"]
@@ -36,6 +37,11 @@ Imputer = Literal[
 
 IMPUTERS: tuple[str, ...] = get_args(Imputer)
 """ebflow and its rivals in imputation."""
+
+Predictor = Literal["ebflow", "boosted quantiles", "NGBoost", "mixture network", "zuko NSF"]
+
+PREDICTORS: tuple[str, ...] = get_args(Predictor)
+"""ebflow and its rivals in conditional densities."""
 
 
 class StepsConfig(Section):
@@ -115,6 +121,16 @@ class FillConfig(RivalConfig):
     pattern: Pattern = "mcar20"
 
 
+class PredictConfig(RivalConfig):
+    """A column of a table predicted by a density given the others.
+
+    Attributes:
+        rival: The conditional density.
+    """
+
+    rival: Predictor = "ebflow"
+
+
 class PeerConfig(RivalConfig):
     """A density of another package, fitted as its users do.
 
@@ -136,7 +152,8 @@ class PaperConfig(Section):
         "images; toy: divergences from three densities in the plane; runtime: step times against "
         "D; rivals: other ways to train linear layers for the same time, scores alone among them; "
         "tables: the recipe beside densities of other packages; phases: where training by scores "
-        "alone loses mass; missing: entries removed from tables, and imputed",
+        "alone loses mass; missing: entries removed from tables, and imputed; conditional: "
+        "densities of a column given the others",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -158,7 +175,8 @@ class PaperConfig(Section):
     )
     sources: tuple[str, ...] = Field(
         (),
-        description="the tables of tables and missing: .parquet files, or names of data sets",
+        description="the tables of tables, missing and conditional, which predicts the last "
+        "column: .parquet files, or names of data sets",
         json_schema_extra=UNKEYED,
     )
     seconds: float | None = Field(
