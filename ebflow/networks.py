@@ -25,6 +25,9 @@ SHARPNESS = 10.0
 FEATURES = 8
 """Numbers by which networks see a level of a category."""
 
+ROUGH, FEW_ROWS = 2.0, 600
+"""Largest power of the frequency by which these fall, and rows at which the power is 1."""
+
 
 class Swish(nn.Module):
     """Creates y = x σ(β x) with a trainable β for every channel, 1 at the start.
@@ -97,18 +100,21 @@ def waves(size: int, count: int) -> Tensor:
 class Levels(nn.Module):
     """An embedding of levels, by ``FEATURES`` numbers each.
 
-    It starts as smooth functions of the code, because neighbouring codes may be alike.
+    They start as waves over the codes. If there are few rows, fast waves start small: neighbouring
+    codes may be alike, and a network of all waves would fit noise.
 
     Arguments:
         sizes: The number K of levels of each of m categories.
+        rows: The number of training rows.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], rows: float) -> None:
         super().__init__()
         first = [0, *accumulate(sizes)]
         self.last = nn.Buffer(torch.tensor(sizes) - 1, persistent=False)
         self.first = nn.Buffer(torch.tensor(first[:-1]), persistent=False)
-        self.table = nn.Parameter(torch.cat([waves(size, FEATURES) for size in sizes]))
+        scale = torch.arange(1.0, FEATURES + 1) ** -min(ROUGH, FEW_ROWS / rows)
+        self.table = nn.Parameter(torch.cat([waves(size, FEATURES) for size in sizes]) * scale)
 
     def codes(self, y: Tensor, start: int = 0) -> Tensor:
         """Returns the levels of the categories from ``start`` on, integers with shape (B, m)."""

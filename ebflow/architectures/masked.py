@@ -75,7 +75,7 @@ def autoregressive(
     sizes = [size for size in categories if size]
     if sizes and not isinstance(base, StandardNormal | None):
         raise ValueError(f"base: found {type(base).__name__}, expected N(0, I) with categories")
-    size = math.prod(shape) - len(sizes)
+    size, rows = math.prod(shape) - len(sizes), sum(counts[0]) if counts else math.inf
     layers = flattened(shape)
     if sizes:
         layers.append(Permutation(sorted(range(len(categories)), key=lambda k: categories[k] > 0)))
@@ -83,7 +83,7 @@ def autoregressive(
         if index:
             dense = Dense(_start(size, mixing, generator), torch.zeros(size))
             layers.append(Part(dense, (size,)) if sizes else dense)
-        layers.append(Autoregressive(size, transform, categories=sizes, **network))
+        layers.append(Autoregressive(size, transform, categories=sizes, rows=rows, **network))
     if sizes:
         layers.append(Categorical(sizes, counts=counts, **network))
     return finished(autoregressive, layers, locals())

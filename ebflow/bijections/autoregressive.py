@@ -19,6 +19,7 @@ arXiv:1906.04032, the source of the residual blocks.
 
 __all__ = ["Autoregressive", "Conditioner", "Masked", "Steps"]
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -148,6 +149,7 @@ class Autoregressive(Contextual):
         blocks: The number of residual blocks of h.
         context: The number C of elements of a context.
         categories: The number K of levels of each category.
+        rows: The number of training rows, for the start.
         generator: Source of the weights; None: seed 0.
     """
 
@@ -160,6 +162,7 @@ class Autoregressive(Contextual):
         blocks: int = 1,
         context: int = 0,
         categories: Sequence[int] = (),
+        rows: float = math.inf,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(context)
@@ -169,12 +172,12 @@ class Autoregressive(Contextual):
         self.conditioner = Conditioner(
             size,
             transform.count,
-            hidden=hidden or min(max(128 if seen else 64, 8 * size), 512),
+            hidden=hidden or min(max(128 if context else 64, 8 * size), 512),
             blocks=blocks,
             context=seen,
             generator=generator,
         )
-        self.levels = Levels(categories) if categories else None
+        self.levels = Levels(categories, rows) if categories else None
 
     def extra_repr(self) -> str:
         return f"{self.size}, {self.transform}, context={self.context}"

@@ -36,7 +36,7 @@ RANK = 32
 """Most values of a category from which its logits are computed."""
 
 MANY = 1_000_000
-"""Rows whose number is assumed if there are no counts."""
+"""Most rows by which a level that none of them has gets its density."""
 
 PRIOR = 0.5
 """Rows that every level has at the start of a training, beside those of the data."""
@@ -55,7 +55,7 @@ class Categorical(Contextual):
     Arguments:
         sizes: The number K of levels of each of m categories.
         counts: The rows of each level, of which the start has the frequencies; None: equal ones.
-        hidden: The width of the network; None: 8 m, at least 128 and at most 512.
+        hidden: The width of the network; None: 8 m, at least 64 and at most 512.
         blocks: The number of residual blocks of the network.
         context: The number C of elements of a context.
         generator: Source of the weights; None: seed 0.
@@ -76,10 +76,11 @@ class Categorical(Contextual):
         generator = generator or torch.Generator().manual_seed(0)
         rank = min(most, RANK)
         self.conditioner = Conditioner(
-            self.count, rank, hidden=hidden or min(max(128, 8 * self.count), 512), blocks=blocks,
+            self.count, rank, hidden=hidden or min(max(64, 8 * self.count), 512), blocks=blocks,
             context=context, features=FEATURES, generator=generator,
         )  # fmt: skip
-        self.levels = Levels(sizes)
+        rows = sum(counts[0]) if counts else math.inf
+        self.levels = Levels(sizes, rows)
         head = torch.zeros(self.count, most, rank)
         for i, size in enumerate(sizes):
             head[i, :size] = waves(size, rank) * rank**-0.5
@@ -87,8 +88,7 @@ class Categorical(Contextual):
         padding = torch.arange(most) >= torch.tensor(self.sizes)[:, None]
         self.padding = nn.Buffer(padding, persistent=False)
         self.bias = nn.Parameter(_start(self.sizes, counts))
-        rows = sum(counts[0]) if counts else MANY
-        self.unseen = nn.Buffer(torch.tensor(math.log(PRIOR / rows)))
+        self.unseen = nn.Buffer(torch.tensor(math.log(PRIOR / min(rows, MANY))))
 
     def extra_repr(self) -> str:
         return f"sizes={self.sizes}, context={self.context}"
