@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Cells
-from .points import Points
+from .points import Points, ends_of_bounds
 from .target import Target
 
 FEW = 256
@@ -282,7 +282,7 @@ def _axes(target: Target) -> list[Axis]:
     infinite = (-torch.inf, torch.inf)
     if cells is None:
         return [Axis(column, None, infinite) for column in nodes]
-    axes, bounds = [], _bounds(target, cells)
+    axes, bounds = [], ends_of_bounds(target)
     for k, column in enumerate(nodes):
         values, enumerated = _values(cells, k)
         ends = _ends(target, cells, k, values)
@@ -290,14 +290,6 @@ def _axes(target: Target) -> list[Axis]:
         first = inner if enumerated else torch.cat([column, ends.flatten()])
         axes.append(Axis(first, ends if enumerated else None, tuple(bounds[:, k].tolist())))
     return axes
-
-
-def _bounds(target: Target, cells: Cells) -> Tensor:
-    """Returns the ends of known bounds in coordinates, (2, D), infinite without one."""
-    ends = torch.stack([cells.low, cells.high])
-    finite = ends.isfinite()
-    z = target.transform(torch.where(finite, ends, 0.0).to(target.z))[0].double()
-    return torch.where(finite, z, ends)
 
 
 def _values(cells: Cells, column: int) -> tuple[Tensor, bool]:

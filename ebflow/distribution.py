@@ -113,12 +113,52 @@ class FlowDistribution(Distribution, LogDensity):
         function of the row's values, so the result does not depend on batch or order. Values
         that are not on their grid are used as they are.
 
+        A row of a table with missing values (NaN) has an estimate of log p of its observed
+        values: see ``log_prob_and_error``.
+
         Raises:
-            ValueError: if a value or a context is not finite.
+            ValueError: if a value or a context is not finite, except for missing values.
         """
+        from .incomplete import has_missing
+
+        x = self.flow.as_events(value)
+        if has_missing(self.flow, x):
+            return self.log_prob_and_error(x, generator=generator)[0]
         with fixed_weights(self.flow):
-            energy = self.energy(value, generator=generator)
+            energy = self.energy(x, generator=generator)
             return -energy - self.log_normalizer().to(energy.dtype)
+
+    def log_prob_and_error(
+        self, value: ArrayLike, *, generator: Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns log p of the observed values of rows, and standard errors, (*batch,) each.
+
+        Complete rows have ``log_prob`` and the error 0. Those of other rows are estimates by
+        importance sampling, without gradients: see ``ebflow.incomplete``.
+
+        Raises:
+            ValueError: if a value or a context is infinite, or the flow is one of images.
+        """
+        from .incomplete import has_missing, marginals
+
+        x = self.flow.as_events(value)
+        batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
+        density = self._for_batch(batch)
+        rows, contexts = x.expand(*batch, *self.event_shape), density._context_rows
+        rows = rows.reshape(-1, *self.event_shape)
+        chosen = rows.isnan().flatten(1).any(1)
+        if not has_missing(self.flow, rows):
+            log_p = density.log_prob(x, generator=generator)
+            return log_p, torch.zeros_like(log_p)
+        check_finite(rows.nan_to_num(0.0, math.inf, -math.inf), contexts, self.flow.columns)
+        parts = [None if contexts is None else contexts[part] for part in (~chosen, chosen)]
+        log_p = rows.new_zeros(len(rows), dtype=self.flow.dtype, device=self.flow.device)
+        error = torch.zeros_like(log_p)
+        log_p[~chosen] = self.flow(parts[0]).log_prob(rows[~chosen], generator=generator)
+        log_p[chosen], error[chosen] = marginals(
+            self.flow, rows[chosen].to(self.flow.device), parts[1]
+        )
+        return log_p.reshape(batch), error.reshape(batch)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""

@@ -144,12 +144,21 @@ class Flow(nn.Module, LogDensity):
 
         The columns of a frame are selected by name, those of the context too unless ``context``
         is set; columns of an array are used in order. See ``FlowDistribution.log_prob`` on
-        integers.
+        integers. Rows with missing values have estimates: see ``log_prob_and_error``.
 
         Raises:
-            ValueError: if a column, a context or a value is missing, or a category is unknown.
+            ValueError: if a column or a context is missing, or a value is infinite.
         """
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
+
+    def log_prob_and_error(
+        self, x: ArrayLike, *, context: ArrayLike | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns log p of the observed values of rows, and standard errors, (*batch,) each.
+
+        The error is 0 for complete rows. NaN and nulls are missing values.
+        """
+        return self(self.context_of(x, context)).log_prob_and_error(x)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""

@@ -8,7 +8,7 @@ With M samples of the mixture of Gaussians q of ``Target`` and u uniform in C,
 The random numbers of a row are a hash of its values, so they do not depend on other rows.
 """
 
-__all__ = ["Points", "completed", "points"]
+__all__ = ["Points", "completed", "ends_of_bounds", "outside", "points"]
 
 import math
 from dataclasses import dataclass, replace
@@ -110,6 +110,24 @@ def completed(target: Target, at: Points, without: int | None = None) -> Points:
         at.unknown[:, None, columns], found.to(other), other[..., columns]
     )
     return replace(at, z=other, log_weights=at.log_weights - log_q.to(z))
+
+
+def ends_of_bounds(target: Target) -> Tensor:
+    """Returns the ends of known bounds in coordinates, (2, D), infinite without one."""
+    cells = target.preprocessing.dequantizer
+    infinite = torch.full_like(target.z[0], torch.inf).double()
+    if cells is None:
+        return torch.stack([-infinite, infinite])
+    ends = torch.stack([cells.low, cells.high])
+    z = target.transform(torch.where(ends.isfinite(), ends, 0.0).to(target.z))[0].double()
+    return torch.where(ends.isfinite(), z, ends)
+
+
+def outside(target: Target, at: Points) -> Tensor:
+    """Returns True for points outside known bounds, with shape (R, M)."""
+    low, high = ends_of_bounds(target).to(at.z)
+    beyond = (at.z < low) | (at.z > high)
+    return (beyond & at.unknown[:, None]).any(2)
 
 
 def _placed(target: Target, cells: Cells | None, x: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -135,6 +135,8 @@ def test_values_that_are_not_finite_are_named(value):
             call()
     x[1, 2] = value
     for name in SCORES:
+        if name == "log_prob" and math.isnan(value):
+            continue  # a missing value
         with pytest.raises(ValueError, match=f"x, feature 2, row 1: found {value}, expected"):
             getattr(flow(c[:1]), name)(x)
 

@@ -93,7 +93,7 @@ def test_a_value_that_cannot_be_scored_is_named(table, fitted):
         rows = table.copy()
         rows.loc[7, name] = value
         with pytest.raises(ValueError, match=f"column '{name}', row 7: found {found}, .*impute"):
-            fitted.log_prob(rows)
+            fitted.to_latent(rows)
     with pytest.raises(ValueError, match="x: found no column x, expected all of x, yes, count"):
         fitted.log_prob(table.drop(columns="x"))
 

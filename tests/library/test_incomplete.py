@@ -1,0 +1,83 @@
+"""Marginal likelihoods of incomplete rows against closed forms."""
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+import ebflow
+from ebflow.bijections import Cells, ColumnCells
+from ebflow.randomness import generator
+
+from .test_explanation import gaussian
+
+NAN = math.nan
+
+
+def mixture():
+    """A flow whose density is a mixture of two Gaussians."""
+    means = torch.tensor([[-4.0, 0.0, 1.0], [3.0, 1.0, -2.0]]).double()
+    roots = torch.randn(2, 3, 3, generator=generator(5)).double() + 2 * torch.eye(3)
+    base = ebflow.GaussianMixture(torch.tensor([0.7, 0.3]).double(), means, roots @ roots.mT)
+    return ebflow.Flow((3,), [], base=base).double(), base
+
+
+def test_observed_values_of_a_mixture_have_their_marginal_density():
+    flow, base = mixture()
+    x = flow.sample(40, generator=generator(1))
+    expected = base.marginal([0, 2]).log_prob(x[:, [0, 2]])
+    x[:, 1] = NAN
+    found, error = flow.log_prob_and_error(x)
+    z = (found - expected) / error
+    assert z.abs().max() < 4.5 and z.square().mean() < 2 and error.max() < 0.1
+
+
+def test_a_gaussians_marginals_and_rows_without_values():
+    flow, precision = gaussian(narrow=30)
+    covariance = torch.linalg.inv(precision)
+    x = flow.sample(20, generator=generator(2))
+    expected = torch.distributions.MultivariateNormal(
+        torch.zeros(2).double(), covariance[1:3, 1:3]
+    ).log_prob(x[:, 1:3])
+    x[:, [0, 3]] = NAN
+    found, error = flow.log_prob_and_error(x)
+    assert ((found - expected) / error).abs().max() < 4.5 and error.max() < 0.1
+    nothing = flow.log_prob(torch.full((1, 4), NAN).double())
+    assert abs(float(nothing)) < 0.1
+
+
+def test_complete_rows_are_unchanged_and_rows_do_not_depend_on_others():
+    flow, _ = mixture()
+    x = flow.sample(30, generator=generator(3))
+    complete = flow.log_prob(x)
+    some = x.clone()
+    some[::2, 0] = NAN
+    found, error = flow.log_prob_and_error(some)
+    torch.testing.assert_close(found[1::2], complete[1::2])
+    assert (error[1::2] == 0).all() and (error[::2] > 0).all()
+    assert torch.equal(flow.log_prob_and_error(x)[0], complete)
+    torch.testing.assert_close(flow.log_prob(some[4:5])[0], found[4])
+    assert torch.equal(flow.log_prob(some), found)
+
+
+def test_missing_values_stay_within_known_bounds():
+    """A column on [0, ∞) whose density, N(0, 1), has half of its mass outside."""
+    flow = ebflow.Flow((2,), [Cells([ColumnCells(), ColumnCells()])], n_preprocessing=1).double()
+    infinite = torch.full((2,), math.inf).double()
+    flow.layers[0].bound(torch.tensor([0.0, -math.inf]).double(), infinite)
+    found = flow.log_prob(torch.tensor([[NAN, 0.0]]).double())
+    expected = math.log(0.5) - 0.5 * math.log(2 * math.pi)
+    assert float(found) == pytest.approx(expected, abs=0.15)
+
+
+def test_frames_and_contexts():
+    x = torch.randn(300, 2, generator=generator(4)).double()
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b"]).assign(c=x.sum(1).numpy() ** 2)
+    flow = ebflow.fit(frame, context=["c"], steps=3, progress=False)
+    frame.loc[0, "a"] = None
+    found, error = flow.log_prob_and_error(frame.head(4))
+    assert found.isfinite().all() and error[0] > 0 and (error[1:] == 0).all()
+    frame.loc[1, "c"] = None
+    with pytest.raises(ValueError, match="context"):
+        flow.log_prob(frame.head(4))
