@@ -15,6 +15,7 @@ from pipelines.paper.missing import MISSING
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
 from pipelines.paper.runtime import RUNTIME
+from pipelines.paper.synthesis import SYNTHESIS
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.tables import TABLES
 from pipelines.paper.toy import TOY
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "phases": PHASES,
     "missing": MISSING,
     "conditional": CONDITIONAL,
+    "synthesis": SYNTHESIS,
 }
 
 INTRO = (

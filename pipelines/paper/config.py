@@ -19,6 +19,7 @@ Name = Literal[
     "phases",
     "missing",
     "conditional",
+    "synthesis",
 ]
 
 Peer = Literal["maf", "nsf", "gmm"]
@@ -143,6 +144,16 @@ class PeerConfig(RivalConfig):
     seconds: float = 30.0
 
 
+class SynthesisConfig(RivalConfig):
+    """A model of a table that gives synthetic rows.
+
+    Attributes:
+        name: ``ebflow``; ``gmm``, scikit-learn's mixture of Gaussians; or ``ctgan``, ``tvae``.
+    """
+
+    name: Literal["ebflow", "gmm", "ctgan", "tvae"] = "ebflow"
+
+
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
@@ -153,7 +164,8 @@ class PaperConfig(Section):
         "D; rivals: other ways to train linear layers for the same time, scores alone among them; "
         "tables: the recipe beside densities of other packages; phases: where training by scores "
         "alone loses mass; missing: entries removed from tables, and imputed; conditional: "
-        "densities of a column given the others",
+        "densities of a column given the others; synthesis: rows sampled by the recipe and by "
+        "other packages, compared with real ones",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -175,8 +187,8 @@ class PaperConfig(Section):
     )
     sources: tuple[str, ...] = Field(
         (),
-        description="the tables of tables, missing and conditional, which predicts the last "
-        "column: .parquet files, or names of data sets",
+        description="the tables of tables, missing, synthesis and conditional, which predicts the "
+        "last column: files, or names of data sets",
         json_schema_extra=UNKEYED,
     )
     seconds: float | None = Field(

@@ -29,7 +29,7 @@ from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_f
 from pipelines.paper import config as configs
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
-from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig, PredictConfig
+from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig, PredictConfig, RivalConfig
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
@@ -37,6 +37,7 @@ MEASURES: dict[type[Section], Stage] = {
     FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
     PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
     PredictConfig: Stage("pipelines.paper.predict", needs=needs_from_config),
+    configs.SynthesisConfig: Stage("pipelines.paper.synthesis", needs=needs_from_config),
     configs.StackConfig: Stage("pipelines.paper.stack", needs=needs_from_config),
     configs.StepsConfig: Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
 }
@@ -79,7 +80,7 @@ def _source(cell: Cell, expected: str | None) -> Source:
         if expected not in (None, found := _kind(reader)):
             option = "--source" if expected.endswith("images") else "--sources"
             raise BadInput(option=option, found=f"{found} ({reader.label})", expected=expected)
-        if isinstance(cell.config, FillConfig | PredictConfig):
+        if isinstance(cell.config, RivalConfig):
             counted(reader, cell.data)
             return Source(cell.data.source, reader.digest)
         return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
