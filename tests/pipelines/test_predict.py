@@ -50,10 +50,10 @@ def test_a_density_of_quantiles_integrates_to_one_and_has_them_as_quantiles():
     ends = scipy.stats.norm.ppf(LEVELS)[:, None]
     y = np.linspace(-8, 8, 40_001)
     wide = np.repeat(ends, len(y), 1)
-    log_probs, _ = predictors._from_quantiles(wide, y, np.full((1, len(y)), 0.5))
+    log_probs, _ = predictors.from_quantiles(wide, y, np.full((1, len(y)), 0.5))
     assert np.trapezoid(np.exp(log_probs), y) == pytest.approx(1, abs=1e-3)
     u = np.array([[0.001], [0.01], [0.3], [0.995], [0.999]])
-    values = predictors._from_quantiles(ends, np.zeros(1), u)[1][:, 0]
+    values = predictors.from_quantiles(ends, np.zeros(1), u)[1][:, 0]
     inside = (y[:, None] < values).T
     masses = [np.trapezoid(np.exp(log_probs) * part, y) for part in inside]
     assert masses == pytest.approx(u[:, 0], abs=1e-3)
