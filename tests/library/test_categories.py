@@ -80,6 +80,15 @@ def test_rare_combinations_are_sampled_given_their_context(table):
     assert len(samples) == 500 and np.isfinite(samples.x).all()
 
 
+def test_a_rare_row_is_completed_by_its_conditional_distribution(flow, table):
+    rows = pd.DataFrame({"x": [0.5] * 400, "kind": "w", "flag": True, "count": np.nan})
+    generator = torch.Generator().manual_seed(0)
+    found = flow.impute(rows, generator=generator)["count"].to_numpy()
+    p = flow.log_prob(rows[:3].assign(count=[1, 2, 3])).softmax(0).numpy()
+    shares = np.array([(found == count).mean() for count in (1, 2, 3)])
+    assert shares.sum() == 1 and (abs(shares - p) < 4 * np.sqrt(p * (1 - p) / 400)).all()
+
+
 def test_saved_flows_have_the_same_probabilities(flow, table, tmp_path):
     ebflow.save(flow, tmp_path / "flow")
     assert ebflow.load(tmp_path / "flow").log_prob(table).equal(flow.log_prob(table))

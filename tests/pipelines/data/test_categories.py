@@ -7,11 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from ebflow.errors import BadInput
+from ebflow.randomness import RowGenerator
 from ebflow.tables import Column, Columns
+from pipelines.config import DataConfig
+from pipelines.config.recipes import for_source
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.schema import Schemas
 from pipelines.data.sources import find_source
+from pipelines.training.build import build_training
+from pipelines.training.preprocessing import fit_preprocessing
 
 from .parquet import write
 
@@ -114,3 +119,15 @@ def test_rare_levels_are_one_code(tmp_path):
                        tmp_path / "out")  # fmt: skip
     assert manifest.columns[1].levels == ("u", "v") and [*manifest.columns[1].rare] == ["w", "z"]
     assert manifest.warnings == ("column kind: category, 3 levels (2 rare ones grouped)",)
+
+
+def test_a_training_has_exact_probabilities_of_categories(prepared):
+    _, folder = prepared
+    dataset = Dataset(folder / "data")
+    config, _ = for_source(DataConfig(source=str(folder / "people.parquet")))
+    preprocessing = fit_preprocessing(config.training.preprocess_fit, dataset)
+    flow = build_training(config.training, dataset, preprocessing).flow
+    assert flow.spec["options"]["categories"] == [0, 3, 3]
+    rows = dataset.split("test").tensor()
+    one, two = (flow.log_prob(rows, generator=RowGenerator(k, "noise")) for k in range(2))
+    assert one.allclose(two, atol=1e-5)
