@@ -12,6 +12,8 @@ r"""Treatment of the single columns of a table, fitted to training rows.
    * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
      average: **levels**, with cells between neighbours.
    * Otherwise the column is **continuous**. If no value is negative, no sample is.
+   * For a flow with exact probabilities, categories and columns of at most ``FEW`` (100) values,
+     of 15 rows on average, have the cells k + [0, 1) of their levels. Steps 2 to 5 skip them.
 
 2. **Atoms.** Heavy values of a continuous column get inserted cells. So do those of a grid that
    are more than ``SPIKE`` (5) times as frequent as the median of its other values. The width is
