@@ -57,6 +57,8 @@ def sample(
         raise BadInput(option="--rows", found=rows, expected="at least 1")
     if output is None and not check:
         raise BadInput(option="--output", found="none", expected="a file to write, or --check")
+    if len(check) > 2:
+        raise BadInput(option="--check", found=f"{len(check)} sources", expected="one or two")
     if output is not None:
         tables.check_output(output)
     flow = load(model)
@@ -66,11 +68,14 @@ def sample(
     each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
     count = each if contexts is None else each * len(contexts)
     count = min(len(real[0]), ROWS) if real and rows is None else count
+    if real and count < LEAST:
+        raise BadInput(option="--rows", found=count, expected=f"{LEAST} or more with --check")
     print(f"{count} rows of {', '.join(kinds.names)}")
     if dry_run:
         return
     batches = enumerate(samples(flow, count, seed, contexts))
-    parts = [tables.table(flow, *batch, first=k * ROWS) for k, batch in batches]
+    parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
+    parts = [*parts] if real else parts
     if output is not None:
         tables.write(output, iter(parts))
         print(f"written to    {output}")

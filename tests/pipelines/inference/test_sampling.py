@@ -184,10 +184,17 @@ def test_samples_are_compared_given_the_contexts_of_real_rows(ebflow, conditiona
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [((), "--output: found none"), (("--check", "few.parquet"), "found 9 rows")],
+    [
+        ((), "--output: found none"),
+        (("--check", "few.parquet"), "found 9 rows"),
+        (("--check", "a", "b", "c"), "--check: found 3 sources"),
+        (("--check", "enough.parquet", "-n", "9"), "--rows: found 9, expected 20"),
+    ],
 )
 def test_a_check_needs_rows(ebflow, model, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
-    pq.write_table(pq.read_table(model.parent / "people.parquet")[:9], "few.parquet")
+    for name, count in (("few", 9), ("enough", 30)):
+        rows = pq.read_table(model.parent / "people.parquet")[:count]
+        pq.write_table(rows, f"{name}.parquet")
     result = ebflow("sample", model, *words)
     assert result.code == 2 and message in result.err[0]
