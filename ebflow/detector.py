@@ -1,6 +1,6 @@
 """An anomaly detector as an estimator of scikit-learn."""
 
-__all__ = ["FlowDetector"]
+__all__ = ["Encoder", "FlowDetector"]
 
 import warnings
 from typing import Any, Self
@@ -41,6 +41,9 @@ class FlowDetector(OutlierMixin, BaseEstimator):
 
     Arguments:
         alpha: The false-alarm rate of ``predict``.
+        references: The number of reference rows of a score, for training rows with anomalies
+            among them. Few rows, such as 64, cannot hold a cluster of anomalies that explains
+            itself. Five scores of other random rows are averaged. None: all rows are normal.
         max_seconds: Most seconds of the flow's training. 0: a mixture of Gaussians takes the place
             of the flow.
         random_state: The source of randomness: a seed, a ``RandomState``, or None.
@@ -63,10 +66,12 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         self,
         *,
         alpha: float = 0.05,
+        references: int | None = None,
         max_seconds: float = 8.0,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.alpha = alpha
+        self.references = references
         self.max_seconds = max_seconds
         self.random_state = random_state
 
@@ -95,7 +100,7 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha: found {self.alpha}, expected a rate from 0 to below 1")
         X = self._checked(X, reset=True)
-        self._encoder = _Encoder(X)
+        self._encoder = Encoder(X)
         rows = self._encoder(X)
         weights = row_weights(sample_weight, len(rows))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -131,10 +136,11 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         """Fits a score without each part that is held out, and scores that part."""
         random = np.random.default_rng(generator(seed, "held out").initial_seed())
         parts = np.array_split(random.permutation(used), FOLDS)
-        parts = parts if len(used) < FEW else [parts[0][:HELD_OUT]]
+        single = len(used) >= FEW and not self.references
+        parts = [part[:HELD_OUT] for part in parts[: 1 if single else FOLDS]]
         self.scores_, held_out = [], []
         for part in parts:
-            others = np.setdiff1d(used, part)
+            others = random.permutation(np.setdiff1d(used, part))[: self.references]
             if weights is not None:
                 others = others[copies(weights[others], seed)]
                 part = part[copies(weights[part], seed)]
@@ -152,7 +158,7 @@ class FlowDetector(OutlierMixin, BaseEstimator):
                              ensure_all_finite="allow-nan", **options)  # fmt: skip
 
 
-class _Encoder:
+class Encoder:
     """Encodes a table as finite numbers.
 
     Categories are one-hot, and a new level has a column of its own. Missing values are the
@@ -171,6 +177,7 @@ class _Encoder:
             self.medians = np.nan_to_num(np.nanmedian(numbers, 0))
 
     def __call__(self, X: ArrayLike) -> np.ndarray:
+        """Returns numbers with shape (N, C)."""
         numbers = self._numbers(X)
         missing = np.isnan(numbers)
         return np.hstack([np.where(missing, self.medians, numbers), missing[:, self.lacking]])
@@ -183,7 +190,8 @@ class _Encoder:
             columns = dict(zip(self.columns.names, columns.values(), strict=True))
         used = (column for column in self.columns if column.dropped != "identifier")
         parts = [_encoded(column, columns[column.name]) for column in used]
-        return np.hstack(parts)
+        rows = len(next(iter(columns.values())))
+        return np.hstack([np.empty((rows, 0)), *parts])  # all columns may be identifiers
 
 
 def _encoded(column: Column, values: Any) -> np.ndarray:  # noqa: ANN401

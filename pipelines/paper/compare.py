@@ -11,6 +11,7 @@ from ebflow.errors import NonFinite
 from pipelines.paper.cell import Column, Experiment, Finished, Row
 from pipelines.paper.conditional import CONDITIONAL
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.detection import DETECTION
 from pipelines.paper.missing import MISSING
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
@@ -33,6 +34,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "tables": TABLES,
     "phases": PHASES,
     "missing": MISSING,
+    "detection": DETECTION,
     "conditional": CONDITIONAL,
     "synthesis": SYNTHESIS,
 }

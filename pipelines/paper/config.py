@@ -18,6 +18,7 @@ Name = Literal[
     "tables",
     "phases",
     "missing",
+    "detection",
     "conditional",
     "synthesis",
 ]
@@ -154,6 +155,24 @@ class SynthesisConfig(RivalConfig):
     name: Literal["ebflow", "gmm", "ctgan", "tvae"] = "ebflow"
 
 
+class DetectConfig(Section):
+    """Detectors of anomalies on one labelled table.
+
+    Attributes:
+        source: The file of the table.
+        seconds: Training seconds of the flow.
+    """
+
+    source: str = Field(json_schema_extra=UNKEYED)
+    seed: int = 0
+    seconds: float = 8.0
+    threads: int = 1
+
+
+class LabelledConfig(Section):
+    """The reading of a labelled table, which has no options."""
+
+
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
@@ -165,7 +184,7 @@ class PaperConfig(Section):
         "tables: the recipe beside densities of other packages; phases: where training by scores "
         "alone loses mass; missing: entries removed from tables, and imputed; conditional: "
         "densities of a column given the others; synthesis: rows sampled by the recipe and by "
-        "other packages, compared with real ones",
+        "other packages, compared with real ones; detection: anomalies in labelled tables",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",
@@ -188,7 +207,8 @@ class PaperConfig(Section):
     sources: tuple[str, ...] = Field(
         (),
         description="the tables of tables, missing, synthesis and conditional, which predicts the "
-        "last column: files, or names of data sets",
+        "last column: files, or names of data sets; of detection: .npz files with X and y, "
+        ".parquet or .csv files with a column label, or folders of them",
         json_schema_extra=UNKEYED,
     )
     seconds: float | None = Field(

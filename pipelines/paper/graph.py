@@ -29,10 +29,20 @@ from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_f
 from pipelines.paper import config as configs
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
-from pipelines.paper.config import FillConfig, PaperConfig, PeerConfig, PredictConfig, RivalConfig
+from pipelines.paper.config import (
+    DetectConfig,
+    FillConfig,
+    PaperConfig,
+    PeerConfig,
+    PredictConfig,
+    RivalConfig,
+)
+from pipelines.paper.labelled import opened as opened_table
+from pipelines.paper.labelled import read
 
 MEASURES: dict[type[Section], Stage] = {
     EvaluateConfig: evaluate,
+    DetectConfig: Stage("pipelines.paper.detect", needs=needs_from_config),
     configs.DivergeConfig: Stage("pipelines.paper.toy"),
     FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
     PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
@@ -42,6 +52,8 @@ MEASURES: dict[type[Section], Stage] = {
     configs.StepsConfig: Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
 }
 """Stages that measure, by the type of their configuration."""
+
+labelled = Stage("pipelines.paper.labelled", executor="driver")
 
 # Cells depend on their data, so the stage opens the sources of the user.
 compare = Stage("pipelines.paper.compare", executor="driver")
@@ -61,8 +73,12 @@ def check(config: PaperConfig) -> Sources:
         cells = experiment.all_cells(config)
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error) from None
-    read = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
-    return {cell.data.source: _source(cell, experiment.data) for cell in read}
+    loaded = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
+    tables = {c.config.source for c in cells if isinstance(c.config, DetectConfig)}
+    return {
+        **{cell.data.source: _source(cell, experiment.data) for cell in loaded},
+        **{path: opened_table(path) for path in tables},
+    }
 
 
 def examine(config: PaperConfig) -> None:
@@ -71,6 +87,8 @@ def examine(config: PaperConfig) -> None:
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         with _naming(cell):
             check_data(cell.data)
+    for path in {c.config.source for c in cells if isinstance(c.config, DetectConfig)}:
+        read(Path(path))
 
 
 def _source(cell: Cell, expected: str | None) -> Source:
@@ -119,6 +137,8 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
 def _stages(cell: Cell, sources: Sources) -> list[Artefact]:
     """Returns the artefacts of training and measurement."""
     inputs = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
+    if isinstance(cell.config, DetectConfig):
+        inputs = [labelled(configs.LabelledConfig(), [sources[cell.config.source]])]
     inputs = [*inputs, preprocess(cell.preprocess, inputs)] if cell.preprocess else inputs
     if cell.measure is None:
         return [MEASURES[type(cell.config)](cell.config, inputs, cell.title)]

@@ -103,6 +103,17 @@ def test_a_frame_with_text_times_gaps_and_an_identifier():
     np.testing.assert_array_equal(again.score_samples(test), expected)
 
 
+def test_few_references_find_a_cluster_among_the_training_rows():
+    rng = np.random.default_rng(6)
+    rows = np.r_[rng.normal(size=(900, 3)), rng.normal(scale=0.2, size=(60, 3)) + 3]
+    labels = np.repeat([0, 1], [900, 60])
+    every, few = (
+        roc_auc_score(labels, -FlowDetector(**QUICK, references=n).fit(rows).score_samples(rows))
+        for n in (None, 64)
+    )
+    assert few > every + 0.3
+
+
 def test_rows_without_weight_have_no_part_in_the_fit():
     rows = ring(300, np.random.default_rng(7))
     weight = np.r_[np.ones(250), np.zeros(50)]
