@@ -200,7 +200,8 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
         columns, formulas[name] = [*columns, column], column.formula() if column.terms else ""
     numbers = dict(zip(table.features, rows.mT.tolist(), strict=True))
     texts = tuple(
-        read(known[c.name], c.name).texts if c.name in known
+        read(known[c.name], c.name).texts
+        if c.name in known and (c.dropped or c.kind not in ("time", "duration"))
         else [_text(c, value) for value in numbers[c.name]]
         for c in columns
     )  # fmt: skip

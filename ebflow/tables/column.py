@@ -279,7 +279,8 @@ class Column:
             return str(self.value) if self.dropped else names[min(round(number), len(names) - 1)]
         if self.kind in ("time", "duration", "boolean"):
             series = self.decode(np.array([number]), np.random.default_rng(0))
-            return str(series.objects[0])
+            value = str(series.objects[0])
+            return value.removesuffix(".000000").removesuffix("T00:00:00")
         if number.is_integer() and abs(number) < 1e15:
             return f"{number:,.0f}"
         return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "submit": ("pipelines.cli.submit:submit", "run a pipeline as a job of a Ray cluster"),
     "tune density": ("tuning.command:density", "search settings of the density pipeline"),
     "score": ("pipelines.inference.rows:score", "log-densities of rows, and their ranks"),
+    "detect": ("pipelines.inference.anomalies:detect", "anomalous rows, and the reasons"),
     "sample": ("pipelines.inference.sampling:sample", "sample rows from a trained flow"),
     "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),

@@ -78,6 +78,7 @@ class Reader:
         missing: The policy for rows with missing values: ``drop``, ``impute`` or None, an error.
         flow_schemas: The descriptions of its columns, if a flow has them; None: they are detected.
         sizes: The default sizes of the validation and test splits: rows, or fractions.
+        new_levels: True if columns of data may have unknown levels.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Reader:
     missing: str | None = None
     flow_schemas: Schemas | None = None
     sizes: tuple[int | float, int | float] = (0.1, 0.1)
+    new_levels: bool = False
 
     @property
     def rows(self) -> int:
@@ -285,7 +287,8 @@ class Reader:
             labels = _labels(batch.column(layout.label), layout.label, place)
         if data is None:
             return Rows(self._lists(batch, place, missing, used), labels, context)
-        x = encoded(data, batch, place, missing=missing, used=used, remedy=self._remedy)
+        options = {"missing": missing, "used": used, "remedy": self._remedy}
+        x = encoded(data, batch, place, new_levels=self.new_levels, **options)
         return Rows(x.astype(self.dtype, copy=False), labels, context)
 
     @property

@@ -84,6 +84,7 @@ def encoded(
     place: Place,
     *,
     missing: bool = False,
+    new_levels: bool = False,
     used: np.ndarray | None = None,
     remedy: str = "",
 ) -> np.ndarray:
@@ -94,6 +95,7 @@ def encoded(
         frame: The rows.
         place: Their place.
         missing: True if missing values are allowed; they are NaN.
+        new_levels: True if unknown levels are allowed; they have the code K.
         used: The rows that are checked, with shape (B,); None: all.
         remedy: The end of a message about a missing value.
 
@@ -102,7 +104,8 @@ def encoded(
     """
     with as_bad_input():
         x = columns.encode(frame, what=place.file, first=place.first)
-    sizes = [c.size if c.kind == "category" else np.inf for c in columns.modelled]
+    known = [c.kind == "category" and not new_levels for c in columns.modelled]
+    sizes = [c.size if k else np.inf for c, k in zip(columns.modelled, known, strict=True)]
     for row, k in first_used(not_finite(x, missing=missing) | (x >= sizes), used):
         column = columns.modelled[k]
         expected = "a finite number"

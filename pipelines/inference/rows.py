@@ -81,14 +81,19 @@ def score(options: Common) -> None:
     The output has the columns log_prob (nats, of the raw data) and bits_per_dim (integer data).
     A flow trained by `ebflow run density` adds rank, the number of training rows (10,000 at most)
     that are at least as unlikely; p_value, (1 + rank) / (1 + training rows), which is too small
-    if the flow overfits; and p_value_test, the same for test rows, which is exact. Columns are
-    matched by name. If RAY_ADDRESS is set, a cluster scores.
+    if the flow overfits; and p_value_test, the same for test rows, which is exact. If values are
+    missing, log_prob is an estimate of log p of the observed ones, log_prob_error its standard
+    error, and there is no rank. Columns are matched by name. If RAY_ADDRESS is set, a cluster
+    scores.
     """
-    model, reader = _opened(options)
+    model, reader = _opened(options, missing="impute", new_levels=True)
     if not _write(options, model, reader, partial(scores, seed=options.seed), SCORED):
         return
     found = tables.read(options.output)
-    print(f"mean log p    {pc.mean(found['log_prob']).as_py():.4f} nats")
+    finite = found["log_prob"].filter(pc.is_finite(found["log_prob"]))
+    print(f"mean log p    {pc.mean(finite).as_py() or math.nan:.4f} nats")
+    if impossible := len(found) - len(finite):
+        print(f"log p = −∞    {impossible} rows: new levels, or values outside known bounds")
     for name in found.column_names:
         if name.startswith("p_value"):
             low = pc.sum(pc.less_equal(found[name], LOW)).as_py()
@@ -97,17 +102,28 @@ def score(options: Common) -> None:
 
 def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:
     """Returns the scores of rows; if the flow overflows, the log-density is −∞."""
-    rows = Rows(*rows, levels=model.arrays.get("levels"))
-    nats = log_probs(model.flow, rows, seed=seed)
+    levels = model.arrays.get("levels")
+    lacking = rows.x.isnan().any(1)
+    nats, error = torch.zeros(2, len(rows.x), dtype=torch.float64)
+    if not lacking.all():
+        complete = Rows(*rows.take((~lacking).nonzero().flatten()), levels=levels)
+        nats[~lacking] = log_probs(model.flow, complete, seed=seed)
+    if lacking.any():
+        x, context = rows.take(lacking.nonzero().flatten())
+        nats[lacking], error[lacking] = (
+            t.detach().double() for t in model.flow(context).log_prob_and_error(x)
+        )
     nats = nats.where(~nats.isnan(), -math.inf)
-    columns = {"log_prob": nats}
-    if rows.levels is not None:
-        columns["bits_per_dim"] = -nats / (rows.width * math.log(2))
+    columns = {"log_prob": nats, "log_prob_error": error}
+    if levels is not None:
+        columns["bits_per_dim"] = -nats / (rows.x.shape[1] * math.log(2))
     if model.reference is not None:
         train, test = model.reference.train, model.reference.test
         columns["rank"], columns["p_value"] = ranks(train, nats), p_values(train, nats)
         columns["p_value_test"] = p_values(test, nats)
-    return pa.table({name: column.numpy() for name, column in columns.items()})
+    masks = {name: lacking.numpy() for name in ("rank", "p_value", "p_value_test")}
+    return pa.table({name: pa.array(column.numpy(), mask=masks.get(name))
+                     for name, column in columns.items()})  # fmt: skip
 
 
 def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
@@ -166,13 +182,15 @@ def imputations(
     return table
 
 
-def _opened(options: Options, missing: str | None = None) -> tuple[Model, Reader]:
+def _opened(
+    options: Options, *, missing: str | None = None, new_levels: bool = False
+) -> tuple[Model, Reader]:
     """Returns the model and the source, after checking the options."""
     tables.check_output(options.output)
     if options.workers is not None and options.workers < 1:
         raise BadInput(option="--workers", found=options.workers, expected="at least 1")
     model = load(options.model)
-    return model, match(options.data, model, missing=missing)
+    return model, match(options.data, model, missing=missing, new_levels=new_levels)
 
 
 def _write(options: Options, model: Model, reader: Reader, compute: Compute, size: int) -> bool:

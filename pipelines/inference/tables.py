@@ -38,10 +38,18 @@ FORMATS = (".parquet", ".csv")
 """Suffixes of the files that ``write`` writes."""
 
 
-def match(source: str | Path, model: Model, *, missing: str | None = None) -> Reader:
+def match(
+    source: str | Path, model: Model, *, missing: str | None = None, new_levels: bool = False
+) -> Reader:
     """Opens a source, as ``run density`` does, by the columns of a model.
 
     Columns go by their names; only those of a model of arrays go by position.
+
+    Arguments:
+        source: The source.
+        model: The model.
+        missing: ``impute`` if values may be missing; None: that is an error.
+        new_levels: True if columns of data may have levels that the model does not know.
 
     Raises:
         BadInput: If there is no such source, or its columns are not the model's.
@@ -58,7 +66,7 @@ def match(source: str | Path, model: Model, *, missing: str | None = None) -> Re
     if data is None:
         reader = _as_array(reader, model)
     _check_units(reader, schemas)
-    return reader
+    return replace(reader, new_levels=new_levels)
 
 
 def batches(reader: Reader) -> Iterator[Batch]:

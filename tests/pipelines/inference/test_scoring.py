@@ -27,7 +27,7 @@ from ..conftest import Store
 from ..nodes import Cluster
 from .conftest import grouped, people
 
-COLUMNS = ["log_prob", "rank", "p_value", "p_value_test"]
+COLUMNS = ["log_prob", "log_prob_error", "rank", "p_value", "p_value_test"]
 
 
 def scored(ebflow, model, data, output, *more):

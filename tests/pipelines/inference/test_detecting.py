@@ -1,0 +1,60 @@
+"""Anomalies by the command: which rows, and in which words."""
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from .conftest import people, trained
+
+
+@pytest.fixture(scope="module")
+def table():
+    """New people: one too heavy for the height, one in another unit, one of another country."""
+    found = people(200, seed=5).to_pandas().assign(country="DE")
+    found.loc[[3, 9], "weight"] = None
+    found.loc[7, "weight"], found.loc[11, "height"], found.loc[20, "country"] = 200.0, 171.0, "FR"
+    return found
+
+
+@pytest.fixture(scope="module")
+def abroad(tmp_path_factory):
+    """A model of a table with a constant column."""
+    rows = people(1_000)
+    return trained(
+        tmp_path_factory.mktemp("abroad"), rows.append_column("country", [["DE"] * 1000])
+    )
+
+
+def test_anomalies_are_printed_with_reasons(ebflow, abroad, table, tmp_path):
+    table.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", abroad, tmp_path / "new.csv", "--alpha", "0.005")
+    assert (result.code, result.err) == (0, []), result
+    text = "\n".join(result.out)
+    assert "\nrow 7: p = 0.0025" in text and "  weight = 200: expected " in text
+    assert "\nrow 20: p = 0.0025, log p = -inf\n  country = FR: expected DE, p = 0" in text
+    assert "\nrow 11: " in text and "  height = 171: expected " in text
+
+
+def test_anomalies_are_written(ebflow, abroad, table, tmp_path):
+    table.to_parquet(tmp_path / "new.parquet")
+    result = ebflow("detect", abroad, tmp_path / "new.parquet", "--output", tmp_path / "found.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "found.csv").to_pandas()
+    assert {7, 11, 20} <= set(found["row"]) and len(found) < 20
+    assert (found["p_value"] <= 0.01).all() and found["p_value"].is_monotonic_increasing
+
+
+def test_scores_of_incomplete_rows_have_errors(ebflow, abroad, table, tmp_path):
+    table.to_parquet(tmp_path / "new.parquet")
+    result = ebflow("score", abroad, tmp_path / "new.parquet", "--output", tmp_path / "s.parquet")
+    assert (result.code, result.err) == (0, []), result
+    found = pq.read_table(tmp_path / "s.parquet").to_pandas()
+    assert set(found.index[found["log_prob_error"] > 0]) == {3, 9}
+    assert set(found.index[found["p_value_test"].isna()]) == {3, 9}
+
+
+@pytest.mark.parametrize("words", [["--alpha", "2"], ["--output", "found.txt"]])
+def test_bad_options_are_named(ebflow, abroad, table, tmp_path, words):
+    table.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", abroad, tmp_path / "new.csv", *words)
+    assert result.code == 2 and words[0] in result.err[-1]
