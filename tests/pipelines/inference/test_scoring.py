@@ -189,11 +189,11 @@ def test_an_interrupted_score_leaves_nothing(ebflow, model, people_file, tmp_pat
             r"column 'weight', row 0: found 'heavy', expected a number",
         ),
         (
-            lambda t: t.assign(weight=t.weight.where(t.index != 7)),
-            r"column 'weight', row 7: found n",
+            lambda t: t.assign(weight=t.weight.where(t.index != 7, np.inf)),
+            r"column 'weight', row 7: found inf",
         ),
     ],
-    ids=["missing", "text", "null"],
+    ids=["missing", "text", "infinite"],
 )
 def test_a_bad_table_is_one_line_and_leaves_nothing(ebflow, model, tmp_path, change, message):
     change(people(20).to_pandas()).to_parquet(tmp_path / "bad.parquet")
