@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset
 import torch
 from scipy import stats
@@ -148,10 +149,10 @@ def _columns(manifest: Manifest) -> Columns:
     names = (f"x[{k}]" for k in range(manifest.width))
     columns = manifest.columns or [Column(name, "number", "float64") for name in names]
     contexts = manifest.context.columns if manifest.context else ()
-    return Columns([*columns, *contexts], "dict")
+    return Columns([*columns, *contexts], "arrow")
 
 
-def _frame(manifest: Manifest, batch: Batch) -> dict[str, Any]:
+def _frame(manifest: Manifest, batch: Batch) -> pa.Table:
     """Returns the columns of rows and their contexts by name."""
     numbers = batch.x.flatten(1).double().numpy()
     if batch.context is not None:
