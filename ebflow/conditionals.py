@@ -301,7 +301,8 @@ def _values(cells: Cells, column: int) -> tuple[Tensor, bool]:
     special = (cells.special == column).nonzero().flatten()
     widths, lengths = (t[special].flatten() for t in (cells.width, cells.length))
     values, lengths = (t[widths > 0] for t in (cells.value[special].flatten(), lengths))
-    levels = len(values) > 0 and not step and bool((lengths > 0).all())
+    exact = bool(cells.exact[column])
+    levels = len(values) > 0 and not step and (exact or bool((lengths > 0).all()))
     return values[:FEW], levels and len(values) <= FEW
 
 

@@ -31,6 +31,9 @@ SINGLE = 0.1
 GAP = 8
 """Spreads of a gap between an atom and the other values from which on it is squeezed to one."""
 
+NO_GAP = 1e-100
+"""Slope between exact levels, so that their cells are neighbours."""
+
 EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -90,8 +93,8 @@ def _exact(column: ColumnCells, values: np.ndarray, counts: np.ndarray) -> Colum
         return column
     if column.step == 1 and np.ptp(values) == len(values) - 1:
         return replace(column, knots=(), exact=True)
-    gaps = np.diff(values, append=2 * values[-1] - values[-2])
-    knots = [Knot(value, 1.0, gap) for value, gap in zip(values.tolist(), gaps, strict=True)]
+    *others, last = values.tolist()
+    knots = [*(Knot(value, 1.0, slope=NO_GAP) for value in others), Knot(last, 1.0)]
     return ColumnCells(knots[0].value, knots=knots, exact=True, least=knots[0].value,
                        most=knots[-1].value)  # fmt: skip
 

@@ -12,8 +12,9 @@ point of a cell to its value, so samples contain exactly the values of the table
 
 Long gaps without rows, between an atom and the other values, are squeezed. So the map is linear
 in pieces. The density is with respect to Lebesgue measure, in the units of the column, except at
-the atoms of continuous columns: there it is the probability. In a grid of step 1 both are the
-same.
+exact levels and the atoms of continuous columns: there it is the probability. In a grid of step 1
+both are the same. Any other value of a column of exact levels has the cell [−1, 0), and beyond a
+known bound the cell [−2, −1).
 """
 
 __all__ = ["Cells", "ColumnCells", "ColumnSupport", "Knot"]
@@ -86,6 +87,13 @@ class ColumnCells:
         return [knot.value for knot in levels]
 
     @property
+    def count(self) -> int:
+        """The number of exact levels, 0 if they are not exact."""
+        if not self.exact or self.knots:
+            return len(self.knots) * self.exact
+        return round((self.most - self.least) / self.step) + 1
+
+    @property
     def is_discrete(self) -> bool:
         """True if all values have cells."""
         return self.step > 0 or bool(self.levels)
@@ -143,8 +151,9 @@ class Cells(Dequantizer):
         self.low = nn.Buffer(torch.full_like(self.origin, -torch.inf))
         self.high = nn.Buffer(-self.low)
         self.closed = nn.Buffer(self.low < 0)
+        self.exact = nn.Buffer(torch.tensor([column.count for column in columns]))
         self.noisy = any(column.is_discrete or column.atoms for column in columns)
-        zero = self.cells(self.origin[None])[0][0, self.special, None]
+        zero = self._ends(self.origin[None])[0][0, self.special, None]
         self.start, self.end = self.start - zero, self.end - zero
 
     @property
@@ -184,7 +193,7 @@ class Cells(Dequantizer):
         steps = self._steps
         last = self.origin + steps * ((upper - self.origin) / steps + DIGITS).floor()
         last = torch.where((self.step > 0) & upper.isfinite(), last, upper)
-        start, end = self.cells(torch.stack([lower, last, self.most]))
+        start, end = self._ends(torch.stack([lower, last, self.most]))
         self.low = start[0]
         observed = end[2].where(self.most.isfinite(), -torch.inf)
         self.closed = (end[1] == start[1]) & (observed <= end[1])
@@ -196,6 +205,14 @@ class Cells(Dequantizer):
 
         Both are the same for a value without a cell.
         """
+        start, end = self._ends(x)
+        is_level = (start >= 0) & (start < end) & (end <= self.exact)
+        other = torch.where((start < self.low) | self._above(start), -2.0, -1.0).to(start)
+        replaced = (self.exact > 0) & ~is_level
+        return torch.where(replaced, other, start), torch.where(replaced, other + 1, end)
+
+    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the starts and the ends of cells, before other values of exact columns move."""
         steps = self._steps
         place = (x - self.origin) / steps
         tolerance = (1e-6 + DIGITS * x.abs() / steps).clamp(max=0.25)
@@ -250,9 +267,9 @@ class Cells(Dequantizer):
 
     def outside(self, y: Tensor) -> Tensor:
         """Returns True for elements outside the known bounds, with shape (B, D)."""
-        flat, high = y.flatten(1), self.high.to(y.dtype)
-        high = torch.where(self.closed, high, _before(high))
-        return (flat < self.low.to(y.dtype)) | (flat > high)
+        flat = y.flatten(1)
+        low = torch.where(self.exact > 0, -1.0, self.low)
+        return (flat < low.to(y.dtype)) | self._above(flat)
 
     def forward_and_log_det(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns ``y``, and its log f' or log w or −∞, with shape (B,)."""
@@ -266,6 +283,11 @@ class Cells(Dequantizer):
         """Returns the identity: log f' is constant in pieces."""
         y, log_det = self.forward_and_log_det(x)
         return ConstantLinearization(y, _identity, _identity, log_det)
+
+    def _above(self, y: Tensor) -> Tensor:
+        """Returns True for elements above the known upper bounds, with shape (B, D)."""
+        high = self.high.to(y.dtype)
+        return y > torch.where(self.closed, high, _before(high))
 
     @property
     def _steps(self) -> Tensor:

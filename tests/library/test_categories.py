@@ -105,3 +105,24 @@ def test_whitening_leaves_categories_alone(table):
                   normalize="cholesky")  # fmt: skip
     y = flow.preprocess(table.assign(y=table.x), generator=torch.Generator().manual_seed(0))
     assert y[:, 1].floor().tolist() == [*map("uvw".index, table.kind)]
+
+
+@pytest.mark.parametrize("levels", [(1, 2, 4, 8), (1, 2, 3, 4), (0.1, 0.5, 2.5)])
+def test_a_number_that_is_no_level_is_nearly_impossible(levels):
+    x = np.random.default_rng(0).choice(levels, (300, 1)).astype(float)
+    flow = fitted(x, steps=1, architecture="autoregressive")
+    p = flow.log_prob(np.array(levels, float)[:, None]).exp()
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert p.numpy() == pytest.approx([(x == level).mean() for level in levels], abs=0.02)
+    others = np.array([-7, levels[0] - 0.5, levels[1] + 0.25, levels[-1] + 1, 1e9])[:, None]
+    assert (flow.log_prob(others).exp() < 0.5 / 240).all()
+    assert (flow.log_prob(others).exp() > 0.2 / 300).all()
+    assert flow.sample(100).unique().tolist() == [*levels]
+
+
+def test_bounds_of_a_column_of_levels():
+    x = np.random.default_rng(0).choice([1.0, 2, 4, 8], (300, 1))
+    flow = fitted(x, steps=1, architecture="autoregressive", bounds={0: (1.0, 9.0)})
+    log_p = flow.log_prob(np.array([[1.0], [3], [8.5], [0.9], [9.5]]))
+    assert log_p.isfinite().tolist() == [True, True, True, False, False]
+    assert log_p[0] > log_p[1] + 3
