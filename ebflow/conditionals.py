@@ -11,7 +11,8 @@ refinement adds nodes, in proportion to the widths of the intervals times their 
 It ends when the sum of these is close to the mass. The relative error is then below 1 %.
 
 A column of at most ``FEW`` cells (a category, a grid, levels) has nodes just inside the ends of
-its cells, where the density may jump. The mass of a cell is the probability of its value.
+its cells, where the density may jump. The mass of a cell is the probability of its value. A
+category of exact probabilities needs no quadrature: one node for each level is enough.
 """
 
 __all__ = ["Conditionals", "Curve"]
@@ -56,6 +57,9 @@ VALUES = 1 << 22
 NOWHERE = -1e30
 """Logarithm of a density of 0."""
 
+TIE = 1e-4
+"""Relative difference up to which probabilities count as equal."""
+
 TAIL = 0.05
 """Probability outside each end of the interval of expected values."""
 
@@ -65,14 +69,18 @@ class Axis(NamedTuple):
 
     Attributes:
         nodes: The first nodes, with shape (G,).
+        jumps: The ends of cells, ascending, where the density may jump.
         cells: The starts and the ends of K cells, with shape (2, K), if they are all that the
             column has; else None.
         bounds: The ends of the column's known bounds, infinite without one.
+        exact: True if the density is constant in each cell, whose width is 1.
     """
 
     nodes: Tensor
-    cells: Tensor | None
-    bounds: tuple[float, float]
+    jumps: Tensor
+    cells: Tensor | None = None
+    bounds: tuple[float, float] = (-torch.inf, torch.inf)
+    exact: bool = False
 
 
 class Summary(NamedTuple):
@@ -101,10 +109,12 @@ class Curve:
     Attributes:
         z: The nodes, ascending, with shape (R, G).
         log_f: The logarithms of the densities there.
+        jumps: Places where the densities may jump, ascending, with shape (E,).
     """
 
     z: Tensor
     log_f: Tensor
+    jumps: Tensor
 
     @property
     def log_masses(self) -> Tensor:
@@ -116,7 +126,13 @@ class Curve:
         return top + (gap * mean).log() + self._bend(step / gap, gap)
 
     def _bend(self, slope: Tensor, gap: Tensor) -> Tensor:
-        """Returns the logarithms of the corrections for the curvature of log f, (R, G − 1)."""
+        """Returns the logarithms of the corrections for the curvature of log f, (R, G − 1).
+
+        A jump is no curvature: it says nothing about the intervals next to it.
+        """
+        first, last = (torch.searchsorted(self.jumps, self.z.contiguous(), right=right)
+                       for right in (False, True))  # fmt: skip
+        slope = slope.masked_fill(last[:, 1:] > first[:, :-1], torch.nan)
         curved = 2 * slope.diff(dim=1) / (gap[:, 1:] + gap[:, :-1])
         curved = torch.nn.functional.pad(curved[:, None], (1, 1), mode="replicate")[:, 0]
         bend = -(curved[:, 1:] + curved[:, :-1]) / 2 * gap.square() / 12
@@ -140,7 +156,7 @@ class Curve:
     def joined(self, z: Tensor, log_f: Tensor) -> "Curve":
         """Returns the curve with further nodes, (R, P)."""
         nodes, order = torch.cat([self.z, z], 1).sort(1)
-        return Curve(nodes, torch.cat([self.log_f, log_f], 1).gather(1, order))
+        return Curve(nodes, torch.cat([self.log_f, log_f], 1).gather(1, order), self.jumps)
 
     def at(self, z: Tensor) -> Tensor:
         """Returns log f at nodes (R,)."""
@@ -174,22 +190,27 @@ class Conditionals:
 
     def summary(self, points: Points, column: int) -> Summary:
         """Returns the conditional distributions of a column at rows; O(M G) energies for each."""
-        curve, cells = self.curve(points, column), self.axes[column].cells
-        own, start, end = (t[:, column] for t in (points.own, points.start, points.end))
-        masses = curve.log_masses.log_softmax(1)
-        log_total = curve.log_masses.logsumexp(1)
-        if cells is None:
-            log_prob, log_p = _in_line(curve, own, start, end, log_total)
-            log_prob = log_prob + torch.where(end > start, 0.0, points.log_slopes[:, column])
-            mode = curve.z.gather(1, curve.log_f.argmax(1, keepdim=True))[:, 0]
-            share = torch.full_like(mode, torch.nan)
+        axis, unknown = self.axes[column], points.unknown[:, column]
+        own, start, end = (t[:, column].double() for t in (points.own, points.start, points.end))
+        if axis.cells is None:
+            found = _in_line(self.curve(points, column), own, start, end)
+            slope = torch.where(end > start, 0.0, points.log_slopes[:, column])
+            found = found._replace(log_prob=found.log_prob + slope)
+        elif axis.exact:
+            found = _in_cells(self._levels(points, column), axis.cells, own)
         else:
-            log_prob, log_p, mode, share = _in_cells(curve, cells, own, start, end)
-            masses = torch.where(_cell_of(curve, cells) >= 0, masses, -torch.inf)
-        ends = curve.quantiles(masses.new_tensor([TAIL, 1 - TAIL]), masses)
-        known = points.unknown[:, column]
-        log_prob, log_p = (torch.where(known, torch.nan, t) for t in (log_prob, log_p))
-        return Summary(log_prob, log_p, *ends.unbind(1), mode, share)
+            masses = _cell_masses(self.curve(points, column), axis.cells, own, start, end)
+            found = _in_cells(masses, axis.cells, own)
+        log_prob, log_p = (torch.where(unknown, torch.nan, t) for t in found[:2])
+        return found._replace(log_prob=log_prob, log_p_value=log_p)
+
+    def _levels(self, points: Points, column: int) -> Tensor:
+        """Returns log-probabilities of K levels and of a value beyond them, up to a constant."""
+        cells, own = self.axes[column].cells, points.own[:, column].double()
+        nodes = torch.cat([cells.mean(0).expand(len(own), -1), own[:, None]], 1)
+        log_f = self._log_f(points, column, nodes)
+        log_f[_inside(cells, own), -1] = -torch.inf
+        return log_f
 
     def curve(self, points: Points, column: int) -> Curve:
         """Returns the densities of a column given the others."""
@@ -197,7 +218,7 @@ class Conditionals:
         own = torch.stack([t[:, column] for t in (points.start, points.own, points.end)], 1)
         nodes = torch.cat([axis.nodes.expand(len(own), -1), own.double()], 1)
         nodes = nodes.clamp(*axis.bounds).sort(1).values
-        curve = Curve(nodes, self._log_f(points, column, nodes))
+        curve = Curve(nodes, self._log_f(points, column, nodes), axis.jumps)
         shares = (torch.arange(ADDED).to(nodes) + 0.5) / ADDED
         for _ in range(ROUNDS):
             upper = curve.log_upper
@@ -225,38 +246,50 @@ class Conditionals:
         return log_f.logsumexp(1).nan_to_num(NOWHERE).clamp(min=NOWHERE)
 
 
-def _in_line(
-    curve: Curve, own: Tensor, start: Tensor, end: Tensor, log_total: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Returns the log-density, or the log-mass of a cell, and the log-p-value of values (R,)."""
+def _in_line(curve: Curve, own: Tensor, start: Tensor, end: Tensor) -> Summary:
+    """Returns the distributions of a column with values that have no cell."""
     cell, masses = end > start, curve.log_masses
+    log_total = masses.logsumexp(1)
     within = curve.between(start, end)
     mass = torch.where(within, masses, -torch.inf).logsumexp(1)
     level = torch.where(cell, mass - (end - start).log(), curve.at(own))
     below = torch.where(within, -torch.inf, curve.log_masses_below(level)).logsumexp(1)
     log_p = torch.where(cell, torch.logaddexp(below, mass), below) - log_total
-    return torch.where(cell, mass, level) - log_total, log_p.clamp(max=0.0)
+    log_prob = torch.where(cell, mass, level) - log_total
+    ends = curve.quantiles(masses.new_tensor([TAIL, 1 - TAIL]), masses)
+    mode = curve.z.gather(1, curve.log_f.argmax(1, keepdim=True))[:, 0]
+    share = torch.full_like(mode, torch.nan)
+    return Summary(log_prob, log_p.clamp(max=0.0), *ends.unbind(1), mode, share)
 
 
-def _in_cells(
-    curve: Curve, cells: Tensor, own: Tensor, start: Tensor, end: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns the log-mass of the cells of values (R,), the log-p-value, the mode, its share.
+def _in_cells(log_masses: Tensor, cells: Tensor, own: Tensor) -> Summary:
+    """Returns the distributions of a column, by the log-masses (R, K + 1) of ``_cell_masses``."""
+    log_p, count, middle = log_masses.log_softmax(1), cells.shape[1], cells.mean(0)
+    k = (torch.searchsorted(cells[0].contiguous(), own.contiguous(), right=True) - 1).clamp(min=0)
+    mine = log_p.gather(1, torch.where(_inside(cells, own), k, count)[:, None])
+    log_p_value = torch.where(log_p <= mine + TIE, log_p, -torch.inf).logsumexp(1)
+    share, mode = log_p[:, :count].exp().max(1)
+    cdf = log_p[:, :count].softmax(1).cumsum(1)
+    low, high = (middle[(cdf < tail).sum(1).clamp(max=count - 1)] for tail in (TAIL, 1 - TAIL))
+    return Summary(mine[:, 0], log_p_value.clamp(max=0.0), low, high, middle[mode], share)
 
-    A value beyond the cells has the cell from ``start`` to ``end``.
+
+def _cell_masses(curve: Curve, cells: Tensor, own: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Returns the log-masses of K cells, and of that of a value beyond them, (R, K + 1).
+
+    Its cell is from ``start`` to ``end``; its mass is 0 if the value is in one of the K cells.
     """
     place, count, masses = _cell_of(curve, cells), cells.shape[1], curve.log_masses
-    inside = (own >= cells[0, 0]) & (own <= cells[1, -1])
-    beyond = curve.between(start, end) & ~inside[:, None]
+    beyond = curve.between(start, end) & ~_inside(cells, own)[:, None]
     place = torch.where(beyond, count, torch.where(place < 0, count + 1, place))
     weights = (masses - masses.amax(1, keepdim=True)).exp()
     sums = weights.new_zeros(len(masses), count + 2).scatter_add_(1, place, weights)
-    sums = sums[:, : count + 1] / sums[:, : count + 1].sum(1, keepdim=True)
-    k = (torch.searchsorted(cells[0].contiguous(), own.contiguous(), right=True) - 1).clamp(min=0)
-    mine = sums.gather(1, torch.where(inside, k, count)[:, None])
-    p = torch.where(sums <= mine * (1 + 1e-6), sums, 0.0).sum(1)
-    share, mode = sums[:, :count].max(1)
-    return mine[:, 0].log(), p.log(), cells.mean(0)[mode], share
+    return sums[:, :-1].log()
+
+
+def _inside(cells: Tensor, own: Tensor) -> Tensor:
+    """Returns True for values (R,) between the first and the last end of cells."""
+    return (own >= cells[0, 0]) & (own <= cells[1, -1])
 
 
 def _cell_of(curve: Curve, cells: Tensor) -> Tensor:
@@ -279,16 +312,22 @@ def _axes(target: Target) -> list[Axis]:
     width = (inner[-1] - inner[0]).clamp(min=1e-6)
     beyond = z.new_tensor(BEYOND)[:, None] * width
     nodes = torch.cat([inner[0] - beyond.flip(0), inner, inner[-1] + beyond]).mT
-    infinite = (-torch.inf, torch.inf)
-    if cells is None:
-        return [Axis(column, None, infinite) for column in nodes]
-    axes, bounds = [], ends_of_bounds(target)
+    axes, none = [], z.new_empty(0)
+    bounds = ends_of_bounds(target)
     for k, column in enumerate(nodes):
+        if k in target.categories:
+            starts = torch.arange(target.categories[k]).to(z)
+            axes.append(Axis(none, none, torch.stack([starts, starts + 1]), exact=True))
+            continue
+        if cells is None:
+            axes.append(Axis(column, none))
+            continue
         values, enumerated = _values(cells, k)
         ends = _ends(target, cells, k, values)
         inner = torch.cat([_inner(ends), ends.mean(0, keepdim=True)]).flatten()
         first = inner if enumerated else torch.cat([column, ends.flatten()])
-        axes.append(Axis(first, ends if enumerated else None, tuple(bounds[:, k].tolist())))
+        jumps, bound = ends.flatten().sort().values, tuple(bounds[:, k].tolist())
+        axes.append(Axis(first, jumps, ends if enumerated else None, bound))
     return axes
 
 

@@ -110,8 +110,9 @@ def explain(
 ) -> Explanation:
     """Returns the conditional distribution of each column given the others, for all rows.
 
-    Cost: about 90 energies for each value, ``draws`` times as many in tables with grids or
-    categories, and 64 times as many for rows with missing values. Memory is bounded.
+    Cost: K energies for a value of a category with K exact probabilities, about 90 for others.
+    Tables with other grids, levels or atoms need ``draws`` times as many, rows with missing
+    values 64 times. Memory is bounded.
 
     Arguments:
         flow: The flow, of rows (D,).
@@ -166,7 +167,8 @@ def _explained(
 ) -> Tensor:
     """Returns log p, log p-values, low, high, mode and share of rows, with shape (6, R, D)."""
     target = conditionals.target
-    noisy = target.preprocessing.dequantizer is not None and target.preprocessing.dequantizer.noisy
+    cells = target.preprocessing.dequantizer
+    noisy = cells is not None and set(cells.noisy_columns) - set(target.categories)
     count = count if noisy or bool(unknown.any()) else 1
     at = points(target, x, unknown, context, count, refresh=True)
     columns = []

@@ -19,7 +19,7 @@ from torch import Tensor
 from .bijections import Cells
 from .bijections.weighted import fixed_weights
 from .flow import Flow
-from .points import completed, outside, points
+from .points import completed, impossible, outside, points
 from .target import Target
 
 PROPOSALS, ROWS = 256, 64
@@ -60,5 +60,7 @@ def _estimated(target: Target, x: Tensor, context: Tensor | None) -> Tensor:
     log_w = log_w.double().nan_to_num(-math.inf).masked_fill(outside(target, at), -math.inf)
     log_mean = log_w.logsumexp(1) - math.log(PROPOSALS)
     relative = (log_w - log_mean[:, None]).exp()
-    error = relative.std(1) / math.sqrt(PROPOSALS)
-    return torch.stack([log_mean, error.nan_to_num(0.0)]).to(target.preprocessing.dtype)
+    error = (relative.std(1) / math.sqrt(PROPOSALS)).nan_to_num(math.inf)
+    never = impossible(target, at)
+    log_mean, error = log_mean.masked_fill(never, -math.inf), error.masked_fill(never, 0.0)
+    return torch.stack([log_mean, error]).to(target.preprocessing.dtype)

@@ -8,7 +8,7 @@ With M samples of the mixture of Gaussians q of ``Target`` and u uniform in C,
 The random numbers of a row are a hash of its values, so they do not depend on other rows.
 """
 
-__all__ = ["Points", "completed", "ends_of_bounds", "outside", "points"]
+__all__ = ["Points", "completed", "ends_of_bounds", "impossible", "outside", "points"]
 
 import math
 from dataclasses import dataclass, replace
@@ -80,8 +80,10 @@ def points(
     x = torch.where(unknown, target.samples[0].to(x), x)
     start, end = (x, x) if cells is None else cells.cells(x.double())
     start, end = (target.transform(t.to(flow.device, flow.dtype))[0] for t in (start, end))
-    placed = [_placed(target, cells, x, k if refresh else 0) for k in range(count)]
-    z, slopes = (torch.stack(parts, 1) for parts in zip(*placed, strict=True))
+    placed = [_placed(target, cells, x, k) for k in range(count if refresh else 1)]
+    z, slopes = (
+        torch.stack(parts, 1).expand(-1, count, -1) for parts in zip(*placed, strict=True)
+    )
     slopes = torch.where(unknown[:, None], 0.0, slopes)
     return Points(z, slopes.sum(2), x, start, end, slopes[:, 0], unknown, context)
 
@@ -124,10 +126,23 @@ def ends_of_bounds(target: Target) -> Tensor:
 
 
 def outside(target: Target, at: Points) -> Tensor:
-    """Returns True for points outside known bounds, with shape (R, M)."""
+    """Returns True for points whose missing elements are impossible, with shape (R, M).
+
+    They are outside known bounds, or beyond the levels of exact probabilities.
+    """
     low, high = ends_of_bounds(target).to(at.z)
     beyond = (at.z < low) | (at.z > high)
+    for column, size in target.categories.items():
+        beyond[..., column] |= (at.z[..., column] < 0) | (at.z[..., column] >= size)
     return (beyond & at.unknown[:, None]).any(2)
+
+
+def impossible(target: Target, at: Points) -> Tensor:
+    """Returns True for rows with an observed value outside known bounds, with shape (R,)."""
+    cells = target.preprocessing.dequantizer
+    if cells is None:
+        return at.unknown.new_zeros(len(at.unknown))
+    return (cells.outside(target.preprocessing.dequantize(at.x)) & ~at.unknown).any(1)
 
 
 def _placed(target: Target, cells: Cells | None, x: Tensor, number: int) -> tuple[Tensor, Tensor]:

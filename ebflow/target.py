@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .bases import GaussianMixture
-from .bijections import Affine, Bijection
+from .bijections import Affine, Bijection, Categorical
 from .bijections.activations import Elementwise
+from .bijections.reshape import Permutation
 from .conditioning import Conditional
 from .flow import Flow
 from .mixtures import fit_components
@@ -99,6 +100,20 @@ class Target:
             target = cls(flow, samples, noise, components=COMPONENTS, context=context)
             CACHE[flow] = state, target
         return target
+
+    @cached_property
+    def categories(self) -> dict[int, int]:
+        """The numbers K of levels of columns with exact probabilities, in the layer's order.
+
+        Level k of them has the coordinates [k, k + 1), and the same density everywhere in it.
+        """
+        columns = torch.arange(self.z.shape[1])
+        for layer in self.rest.layers:
+            if isinstance(layer, Permutation):
+                columns = columns[layer.order.cpu()]
+            elif isinstance(layer, Categorical):
+                return dict(zip(columns[-layer.count :].tolist(), layer.sizes, strict=True))
+        return {}
 
     @cached_property
     def mixture(self) -> GaussianMixture:

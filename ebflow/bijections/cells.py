@@ -183,6 +183,13 @@ class Cells(Dequantizer):
         return super()._apply(moved, recurse)
 
     @property
+    def noisy_columns(self) -> list[int]:
+        """The numbers of the columns with cells."""
+        some = self.step > 0
+        some = some.index_put((self.special,), some[self.special] | (self.width > 0).any(1))
+        return some.nonzero().flatten().tolist()
+
+    @property
     def support(self) -> "ColumnSupport":
         """The values that samples can have: integers or intervals, column by column."""
         whole = (self.step == 1) & (self.origin == self.origin.round())

@@ -9,8 +9,12 @@ import torch
 from torch.distributions import Normal
 
 import ebflow
+from ebflow.architectures import autoregressive
 from ebflow.bijections import Cells, ColumnCells, Dense, Knot
+from ebflow.conditionals import Curve
 from ebflow.randomness import generator
+
+from .bijections.cases import stirred
 
 N = 200
 
@@ -78,6 +82,52 @@ def test_probabilities_of_cells_sum_to_one_and_atoms_have_their_mass():
         zero.log_prob[0, 1].exp()
         + flow.explain(torch.tensor([[0.0, 1.0, 0.0]]).double()).log_prob[0, 1].exp()
     ) == pytest.approx(1, 5e-3)
+
+
+def of_categories(sizes, counts=None):
+    """A flow with exact probabilities of K levels where a size is not 0."""
+    flow = autoregressive((len(sizes),), bins=4, hidden=16, categories=sizes, counts=counts,
+                          dtype=torch.float64)  # fmt: skip
+    columns = [ColumnCells(step=1.0, least=0, most=size - 1) if size else ColumnCells()
+               for size in sizes]  # fmt: skip
+    return flow.preprocessed([Cells(columns)], shape=(len(sizes),))
+
+
+def test_exact_categories_have_the_softmax_of_log_prob():
+    sizes = (0, 3, 5, 0, 8)
+    flow = stirred(of_categories(sizes), 0.1).eval().requires_grad_(False)
+    x = flow.sample(20, generator=generator(3))
+    found = flow.explain(x)
+    for column, size in enumerate(sizes):
+        if size:
+            rows = x[:, None].repeat(1, size, 1)
+            rows[..., column] = torch.arange(size).double()
+            log_p = flow.log_prob(rows).log_softmax(1)
+            mine = log_p.gather(1, x[:, column, None].long())
+            p = torch.where(log_p <= mine, log_p.exp(), 0.0).sum(1)
+            torch.testing.assert_close(found.log_prob[:, column], mine[:, 0], atol=1e-6, rtol=0)
+            torch.testing.assert_close(found.p_value[:, column], p, atol=1e-6, rtol=0)
+            assert torch.equal(found.mode[:, column], log_p.argmax(1).double())
+
+
+def test_jumps_of_a_density_are_no_curvature_of_its_cells():
+    ends = torch.arange(4).double()
+    z = torch.stack([ends[:-1] + 1e-3, ends[:-1] + 0.5, ends[1:] - 1e-3], 1).flatten()[None]
+    level = torch.tensor([0.0, 3.0, -1.0]).double().repeat_interleave(3)
+    masses = Curve(z, level[None], ends).log_masses[0].exp().view(-1)
+    inside = torch.stack([masses[0:2], masses[3:5], masses[6:8]]).sum(1)
+    torch.testing.assert_close(inside, 0.998 * level[::3].exp())
+
+
+def test_equal_most_likely_levels_have_the_p_value_1():
+    counts = [1, 200] * 4
+    flow = of_categories((8,), [counts])
+    found = flow.explain(torch.arange(8.0).double()[:, None])
+    expected = torch.tensor(counts).double() + 0.5
+    expected = expected / expected.sum()
+    torch.testing.assert_close(found.log_prob[:, 0].exp(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.p_value[1::2, 0], torch.ones(4).double())
+    assert (found.low == 1).all() and (found.high == 7).all()
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,19 @@
 """Marginal likelihoods of incomplete rows against closed forms."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
 import ebflow
+from ebflow import points
 from ebflow.bijections import Cells, ColumnCells
 from ebflow.randomness import generator
+from ebflow.target import Target
 
-from .test_explanation import gaussian
+from .test_explanation import gaussian, of_categories
 
 NAN = math.nan
 
@@ -69,6 +72,37 @@ def test_missing_values_stay_within_known_bounds():
     found = flow.log_prob(torch.tensor([[NAN, 0.0]]).double())
     expected = math.log(0.5) - 0.5 * math.log(2 * math.pi)
     assert float(found) == pytest.approx(expected, abs=0.15)
+
+
+def test_an_impossible_observed_value_makes_the_row_impossible():
+    flow = ebflow.Flow((2,), [Cells([ColumnCells(), ColumnCells()])], n_preprocessing=1).double()
+    infinite = torch.full((2,), math.inf).double()
+    flow.layers[0].bound(torch.tensor([0.0, -math.inf]).double(), infinite)
+    rows = torch.tensor([[-1.0, 0.0], [-1.0, NAN], [1.0, NAN]]).double()
+    found, error = flow.log_prob_and_error(rows)
+    assert found[:2].tolist() == [-math.inf] * 2 and (error[:2] == 0).all()
+    assert found[2].isfinite() and error[2] > 0
+
+
+def test_missing_categories_beyond_their_levels_are_outside():
+    flow = of_categories((3, 4))
+    target, rows = Target.of(flow), torch.tensor([[NAN, 3.0]]).double()
+    at = points.points(target, rows, rows.isnan(), None, 4, refresh=False)
+    z = at.z.clone()
+    z[0, :, 0] = torch.tensor([0.1, 2.9, 3.1, -0.1])
+    assert points.outside(target, replace(at, z=z)).tolist() == [[False, False, True, True]]
+
+
+def test_points_of_the_same_noise_are_placed_once(monkeypatch):
+    flow = of_categories((3, 0))
+    target, rows = Target.of(flow), flow.sample(2, generator=generator(0))
+    calls, placed = [], points._placed
+    monkeypatch.setattr(points, "_placed", lambda *a: calls.append(a) or placed(*a))
+    same = points.points(target, rows, rows.isnan(), None, 5, refresh=False)
+    assert len(calls) == 1 and same.z.shape == (2, 5, 2) and same.log_weights.shape == (2, 5)
+    assert torch.equal(same.z[:, :1].expand(-1, 5, -1), same.z)
+    other = points.points(target, rows, rows.isnan(), None, 5, refresh=True)
+    assert len(calls) == 6 and len(other.z[0, :, 0].unique()) == 5
 
 
 def test_frames_and_contexts():
