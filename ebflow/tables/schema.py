@@ -248,7 +248,9 @@ class Columns(Sequence[Column]):
         """Returns the values of all columns."""
         numbers = np.ascontiguousarray(numbers, np.float64)
         random = np.random.default_rng(zlib.crc32(numbers))
-        values = dict(zip(self.features, numbers.T, strict=True))
+        # Linear functions are those of the rounded values, which the frame will have.
+        values = {c.name: own if c.decimals is None else np.round(own, c.decimals)
+                  for c, own in zip(self.modelled, numbers.T, strict=True)}  # fmt: skip
         for column in self:
             if column.dropped:
                 values[column.name] = column.restored(values, len(numbers))

@@ -66,7 +66,7 @@ def detect(
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes
-        alpha: largest p-value of an anomaly
+        alpha: largest p-value of an anomaly; at least 1 / (1 + test rows) is used
         output: Parquet or CSV file to write, with all anomalies, instead of printing them
         most: anomalies that are printed
         dry_run: print the number of rows; report nothing
@@ -84,6 +84,11 @@ def detect(
     if dry_run:
         return
     torch.set_num_threads(1)
+    least = 1 / (1 + len(flow.reference.test))
+    if alpha < least:
+        print(f"warning       --alpha is {least:.2g}, the least p-value among "
+              f"{len(flow.reference.test)} test rows")  # fmt: skip
+        alpha = least
     with as_bad_input():
         found = [_anomalies(flow, alpha, *block) for block in _blocks(flow, reader)]
         report(flow, found, alpha, output, most)
@@ -93,10 +98,9 @@ def report(
     model: Model, blocks: list[Found], alpha: float, output: Path | None, most: int
 ) -> None:
     """Prints or writes the anomalies of blocks of rows."""
-    least, count = 1 / (1 + len(model.reference.test)), sum(len(b.rows) for b in blocks)
-    print(f"anomalies     {count}, p ≤ {alpha:g} among {len(model.reference.test)} test rows")
-    if least > alpha:
-        print(f"warning       no p-value is below {least:.2g}: give a larger --alpha")
+    count = sum(len(b.rows) for b in blocks)
+    print(f"anomalies     {count}: p ≤ {alpha:.2g} among {len(model.reference.test)} test rows, "
+          "or impossible values")  # fmt: skip
     order = sorted(
         (b.p_value[k], b.log_prob[k], i, k) for i, b in enumerate(blocks)
         for k in range(len(b.rows))

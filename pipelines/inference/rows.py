@@ -14,6 +14,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -50,6 +51,9 @@ LOW = 0.05
 
 ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
 """Columns of imputed rows in addition to those of the data."""
+
+NUMBERS = "_numbers"
+"""Column of imputed rows as numbers, before they have the types of the source."""
 
 Compute = Callable[[Model, int, Batch], pa.Table]
 """A function of a model, a block of rows and the number of its first row to a table about them."""
@@ -129,9 +133,9 @@ def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:
 def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
     """Samples missing values (nulls and NaN) of a table given the observed ones, by MCMC.
 
-    The output has --draws copies of every row, in the columns and types of the data that the flow
-    was trained on, and then the contexts of a conditional flow, which must be complete. Observed
-    values stay as they are. Further columns are _row (the number in the source), _draw,
+    The output has --draws copies of every row, in the columns and types of the source. Observed
+    values stay as they are, those of columns that the flow leaves out as well. The contexts of a
+    conditional flow must be complete. Further columns are _row (the number in the source), _draw,
     _acceptance (the share of steps by which the row's Markov chains moved) and _r_hat (near 1 if
     the chains have mixed; rows above 1.1 are resampled with more steps, and then by Hamiltonian
     Monte Carlo). Complete rows have 1 and 1.
@@ -145,14 +149,15 @@ def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
     if steps < 4 or steps % 2:
         expected = "an even number of at least 4"
         raise BadInput(option="--steps", found=steps, expected=expected)
-    model, reader = _opened(options, missing="impute")
+    model, reader = _opened(options, missing="impute", new_levels=True)
     if reader.levels is not None or len(model.flow.event_shape) != 1:
         raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if clash := set(ADDED) & set(reader.layout.reads):
         found = f"column {min(clash)}, which the output adds"
         raise BadInput(file=reader.label, found=found, expected="another name")
     compute = partial(imputations, seed=options.seed, draws=draws, steps=steps)
-    if not _write(options, model, reader, compute, IMPUTED):
+    finish = partial(filled, model, reader, draws=draws)
+    if not _write(options, model, reader, compute, IMPUTED, finish):
         return
     rows = tables.read(options.output, list(ADDED)).to_pandas().drop_duplicates("_row")
     imputed = rows[rows["_r_hat"] != 1]
@@ -167,19 +172,33 @@ def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
 def imputations(
     model: Model, first: int, rows: Batch, *, seed: int, draws: int, steps: int
 ) -> pa.Table:
-    """Returns samples of rows, those of a row together."""
+    """Returns samples of rows as lists of numbers, those of a row together."""
     x, context = rows
     chains = {"draws": draws, "steps": steps, "warmup": steps // 2}
     noise = generator(seed, "impute", first)
     imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
-    contexts = None if context is None else context.repeat_interleave(draws, 0)
-    table = tables.table(model, imputed.draws.flatten(0, 1), contexts)
     of_rows = (first + torch.arange(len(x)), imputed.acceptance, imputed.r_hat)
-    number, acceptance, r_hat = (t.repeat_interleave(draws) for t in of_rows)
-    added = (number, torch.arange(draws).repeat(len(x)), acceptance, r_hat)
-    for place, (name, values) in enumerate(zip(ADDED, added, strict=True)):
-        table = table.add_column(place, name, pa.array(values.numpy()))
-    return table
+    number, acceptance, r_hat = (t.repeat_interleave(draws).numpy() for t in of_rows)
+    added = (number, torch.arange(draws).repeat(len(x)).numpy(), acceptance, r_hat)
+    numbers = imputed.draws.flatten().double().numpy()
+    lists = pa.FixedSizeListArray.from_arrays(numbers, x.shape[1])
+    return pa.table([*added, lists], names=[*ADDED, NUMBERS])
+
+
+def filled(
+    model: Model, reader: Reader, imputed: Iterable[pa.Table], draws: int
+) -> Iterator[pa.Table]:
+    """Yields the rows of a source with samples in place of the values that are missing."""
+    for rows, block in zip(tables.sources(reader, IMPUTED), imputed, strict=True):
+        numbers = block[NUMBERS].combine_chunks().flatten().to_numpy().reshape(len(block), -1)
+        if model.columns is None:
+            frame = tables.table(model, torch.from_numpy(numbers))
+        else:
+            copies = np.arange(len(rows)).repeat(draws)
+            frame = model.columns.fill(rows.take(copies), numbers)
+        for place, name in enumerate(ADDED):
+            frame = frame.add_column(place, name, block[name])
+        yield frame
 
 
 def _opened(
@@ -193,7 +212,14 @@ def _opened(
     return model, match(options.data, model, missing=missing, new_levels=new_levels)
 
 
-def _write(options: Options, model: Model, reader: Reader, compute: Compute, size: int) -> bool:
+def _write(
+    options: Options,
+    model: Model,
+    reader: Reader,
+    compute: Compute,
+    size: int,
+    finish: Callable[[Iterable[pa.Table]], Iterator[pa.Table]] = iter,
+) -> bool:
     """Writes the table about all rows into the output; returns False for a dry run."""
     names = reader.parts[0].schema.names
     unused = ", ".join(name for name in names if name not in reader.layout.reads)
@@ -209,7 +235,7 @@ def _write(options: Options, model: Model, reader: Reader, compute: Compute, siz
         finished = _on_ray(options, compute, blocks)
     console, total = terminal(), math.ceil(reader.rows / size)
     shown = track(finished, "rows", total, console=console, disable=not console.is_terminal)
-    tables.write(options.output, iter(shown))
+    tables.write(options.output, finish(shown))
     print(f"written to    {options.output}")
     return True
 

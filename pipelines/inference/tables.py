@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 __all__ = ["batches", "check_output", "codes_of", "context_codes", "examples", "match", "read",
-           "schema", "table", "write"]  # fmt: skip
+           "schema", "sources", "table", "write"]  # fmt: skip
 
 import math
 from collections.abc import Iterator, Sequence
@@ -73,6 +73,18 @@ def batches(reader: Reader) -> Iterator[Batch]:
     """Yields all rows of a source in order, with their contexts."""
     for x, _, context in reader.batches():
         yield Batch(torch.tensor(x), None if context is None else torch.from_numpy(context))
+
+
+def sources(reader: Reader, size: int) -> Iterator[pa.Table]:
+    """Yields all rows of a source as they are, ``size`` at a time."""
+    rest: list[pa.Table] = []
+    for part in reader.parts:
+        for batch, _ in part.batches(part.schema.names, size):
+            rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
+            while len(rest[0]) >= size:
+                yield rest[0][:size]
+                rest = [rest[0][size:]]
+    yield from (table for table in rest if len(table))
 
 
 def context_codes(source: str | Path, columns: Columns) -> np.ndarray:

@@ -151,6 +151,14 @@ def test_identifiers_go_on_in_samples():
     assert detect_columns({"year": np.arange(1950, 2010)}).width == 1
 
 
+def test_samples_have_the_linear_function_of_their_rounded_values():
+    wage = np.random.default_rng(0).uniform(3, 30, 200).round(2)
+    columns = detect_columns({"wage": wage, "month": (160 * wage).round(1), "age": wage**2})
+    assert columns[1].dropped == "linear"
+    found = columns.decode(np.array([[4.1073, 3.0], [20.0049, 9.0]]))
+    np.testing.assert_allclose(found["month"], 160 * found["wage"], atol=1e-6)
+
+
 def test_a_linear_function_needs_every_row():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 500))

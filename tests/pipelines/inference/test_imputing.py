@@ -2,10 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from .conftest import NAMES, grouped, people
+from pipelines.inference.rows import ADDED
+
+from .conftest import NAMES, grouped, people, trained
 
 QUICK = ("--steps", 4, "--draws", 3)
 
@@ -53,13 +56,12 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
     assert (rows["_r_hat"] != 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
 
 
-def test_contexts_stand_behind(ebflow, conditional, tmp_path):
+def test_contexts_stay_in_their_places(ebflow, conditional, tmp_path):
     rows = grouped(12, seed=5).to_pandas()
     rows.loc[3, "weight"] = np.nan
     rows.to_parquet(tmp_path / "holes.parquet")
     _, found = imputed(ebflow, conditional, tmp_path / "holes.parquet", tmp_path / "s.parquet")
-    data = ["height", "weight", "count", "group", "smoker"]
-    assert found.column_names[4:] == data
+    assert found.column_names[4:] == [*rows.columns]
     assert found["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
     drawn = found.to_pandas().query("_row == 3")["weight"]
     assert drawn.notna().all() and drawn.nunique() == 3
@@ -73,7 +75,29 @@ def test_a_seed_decides_and_a_csv_with_empty_fields_gives_the_same(ebflow, model
     )
     assert one.num_rows == 36 and not one.equals(other)
     # A CSV has numbers of single precision with the digits that tell them apart.
-    pd.testing.assert_frame_equal(one.to_pandas(), two.to_pandas(), rtol=1e-4)
+    frames = one.to_pandas(), two.to_pandas()
+    pd.testing.assert_frame_equal(*frames, rtol=1e-4, check_dtype=False)
+
+
+def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
+    """Also a constant's, a linear function's, an identifier's, and a level that is new."""
+
+    def table(rows, seed):
+        found = grouped(rows, seed).to_pandas().assign(country="DE")
+        return found.assign(double=2 * found["count"], id=[f"P{k:05}" for k in range(rows)])
+
+    model = trained(tmp_path, pa.Table.from_pandas(table(1_000, 0)))
+    rows = table(12, 5)
+    rows.loc[3, ["country", "group", "double"]] = "FR", "huge", -1
+    rows.loc[[2, 3], "weight"] = np.nan
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    words = ("impute", model, tmp_path / "rows.csv", "--output", tmp_path / "s.csv")
+    result = ebflow(*words, "--draws", "1", "--steps", "4")
+    assert (result.code, result.err) == (0, []), result
+    found = pd.read_csv(tmp_path / "s.csv").drop(columns=[*ADDED])
+    assert found["weight"].notna().all()
+    others = [name for name in rows if name != "weight"]
+    pd.testing.assert_frame_equal(found[others], rows[others], check_dtype=False, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
