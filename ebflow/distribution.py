@@ -18,7 +18,7 @@ from .bijections.weighted import fixed_weights
 from .density import FlowEvaluation, LogDensity
 from .randomness import Generator, RowGenerator
 from .tables import ArrayLike
-from .tables.adapter import check_finite
+from .tables.adapter import check_finite, differing
 
 if TYPE_CHECKING:
     from .flow import Flow
@@ -114,7 +114,8 @@ class FlowDistribution(Distribution, LogDensity):
         that are not on their grid are used as they are.
 
         A row of a table with missing values (NaN) has an estimate of log p of its observed
-        values: see ``log_prob_and_error``.
+        values: see ``log_prob_and_error``. A row of a frame that differs from a constant, or from
+        an exact linear function of other columns, has −∞.
 
         Raises:
             ValueError: if a value or a context is not finite, except for missing values.
@@ -123,10 +124,13 @@ class FlowDistribution(Distribution, LogDensity):
 
         x = self.flow.as_events(value)
         if has_missing(self.flow, x):
-            return self.log_prob_and_error(x, generator=generator)[0]
+            return self.log_prob_and_error(value, generator=generator)[0]
         with fixed_weights(self.flow):
             energy = self.energy(x, generator=generator)
-            return -energy - self.log_normalizer().to(energy.dtype)
+            log_p = -energy - self.log_normalizer().to(energy.dtype)
+        if isinstance(value, Tensor):
+            return log_p
+        return log_p.masked_fill(differing(value, self.flow.columns).to(log_p.device), -math.inf)
 
     def log_prob_and_error(
         self, value: ArrayLike, *, generator: Generator | None = None
@@ -148,7 +152,7 @@ class FlowDistribution(Distribution, LogDensity):
         rows = rows.reshape(-1, *self.event_shape)
         chosen = rows.isnan().flatten(1).any(1)
         if not has_missing(self.flow, rows):
-            log_p = density.log_prob(x, generator=generator)
+            log_p = density.log_prob(value, generator=generator)
             return log_p, torch.zeros_like(log_p)
         check_finite(rows.nan_to_num(0.0, math.inf, -math.inf), contexts, self.flow.columns)
         parts = [None if contexts is None else contexts[part] for part in (~chosen, chosen)]
@@ -158,7 +162,9 @@ class FlowDistribution(Distribution, LogDensity):
         log_p[chosen], error[chosen] = marginals(
             self.flow, rows[chosen].to(self.flow.device), parts[1]
         )
-        return log_p.reshape(batch), error.reshape(batch)
+        differs = differing(value, self.flow.columns).to(log_p.device)
+        log_p, error = log_p.reshape(batch), error.reshape(batch)
+        return log_p.masked_fill(differs, -math.inf), error.masked_fill(differs, 0.0)
 
     def log_normalizer(self) -> Tensor:
         """Returns log Z in nats, a scalar: O(D³ L), cached until weights change, without grad."""

@@ -195,6 +195,7 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
         {} if isinstance(x, Tensor) else table.exceptions(x)
     ).items():
         log_p = torch.where(torch.from_numpy(differs), -torch.inf, 0.0).double()
+        log_p[torch.from_numpy(read(known[name], name).missing)] = torch.nan
         value = torch.from_numpy(np.asarray(expected, np.float64))
         one = torch.stack([log_p, log_p, value, value, value, torch.ones_like(value)])
         parts.append(one[..., None].to(result))

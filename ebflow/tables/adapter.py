@@ -1,7 +1,7 @@
 """Frames, arrays and lists as the events and contexts of a flow."""
 
 __all__ = ["as_context", "as_events", "as_tensor", "check_finite", "context_elements",
-           "context_of", "is_table"]  # fmt: skip
+           "context_of", "differing", "is_table"]  # fmt: skip
 
 import math
 from collections.abc import Mapping, Sequence
@@ -93,8 +93,27 @@ def _numbers(x: ArrayLike, columns: Columns | None, what: str) -> Tensor:
     return as_tensor(x, what)
 
 
+def differing(x: ArrayLike, columns: Columns | None) -> Tensor:
+    """Returns True for rows (*batch,) that differ from a constant or a linear function.
+
+    A tensor has no such columns, and no row of it differs.
+    """
+    none = torch.tensor(False)
+    if isinstance(x, Tensor) or not columns or not any(c.dropped for c in columns):
+        return none
+    frame, batch = _as_frame(x, columns)
+    rows = [differs for differs, _ in columns.exceptions(frame).values()]
+    return torch.from_numpy(np.any(rows, axis=0).reshape(batch)) if rows else none
+
+
 def _encoded(x: ArrayLike, columns: Columns, what: str) -> np.ndarray:
-    """Returns the numbers (*batch, D) of columns by their names; those of an array in order.
+    """Returns the numbers (*batch, D) of columns by their names; those of an array in order."""
+    frame, batch = _as_frame(x, columns)
+    return columns.encode(frame, what).reshape(*batch, columns.width)
+
+
+def _as_frame(x: ArrayLike, columns: Columns) -> tuple[ArrayLike, tuple[int, ...]]:
+    """Returns data as a frame or as an array (N, K), and the shape of their batch.
 
     The columns of a mapping are broadcast. One column needs no last dimension.
     """
@@ -102,14 +121,13 @@ def _encoded(x: ArrayLike, columns: Columns, what: str) -> np.ndarray:
         used = {str(name): np.asarray(v) for name, v in x.items() if str(name) in columns.names}
         shape = np.broadcast_shapes(*map(np.shape, used.values()))
         used = {name: np.broadcast_to(v, shape).reshape(-1) for name, v in used.items()}
-        return columns.encode(used, what).reshape(*shape, columns.width)
+        return used, shape
     if not is_positional(x):
-        return columns.encode(x, what)
+        return x, (-1,)
     array = np.asarray(x)
     if is_frame(x) or (columns.width == 1 and array.shape[-1:] not in ((1,), (len(columns),))):
         array = array[..., None]
-    rows = columns.encode(array.reshape(-1, array.shape[-1]) if array.ndim else array, what)
-    return rows.reshape(*array.shape[:-1], columns.width)
+    return array.reshape(-1, array.shape[-1]) if array.ndim else array, array.shape[:-1]
 
 
 def context_of(

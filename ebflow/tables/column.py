@@ -160,14 +160,15 @@ class Column:
         if not len(finite):
             return True
         spread = np.subtract(*np.quantile(finite, [0.75, 0.25])) or finite.std()
-        return not bool((np.abs(own - self._linear(values)) > self._slack(spread, finite)).any())
+        slack = self._slack(spread, np.abs(finite).max())
+        return not bool((np.abs(own - self._linear(values)) > slack).any())
 
     def against(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows that differ from the linear function, and the expected numbers."""
-        expected = self._linear(values)
-        ends = np.array([self.low, self.high], float)
-        slack = self._slack(ends[1] - ends[0], np.append(ends, 1.0))
-        return np.abs(values[self.name] - expected) > slack, expected
+        expected, own = self._linear(values), values[self.name]
+        parts = [own, self.offset, *(c * values[name] for name, c in self.terms.items())]
+        slack = self._slack(self.high - self.low, sum(map(np.abs, parts)))
+        return np.abs(own - expected) > slack, expected
 
     def against_constant(self, series: Series) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows that differ from the constant, and the expected numbers."""
@@ -178,10 +179,15 @@ class Column:
         numbers = self.encode(series)
         return ~(np.isclose(numbers, expected, rtol=1e-9, atol=0) | np.isnan(numbers)), expected
 
-    def _slack(self, spread: float, values: np.ndarray) -> float:
-        """Returns the largest difference from the linear function that is rounding."""
-        near = max(EXACT * spread, 1e-13 * np.abs(values).max())
-        return near if self.decimals is None else max(near, 0.5 * 10.0**-self.decimals)
+    def _slack(self, spread: float, size: np.ndarray) -> np.ndarray:
+        """Returns the largest difference from the linear function that is rounding.
+
+        Arguments:
+            spread: The range of the column.
+            size: The sizes of the values that are added.
+        """
+        near = np.maximum(EXACT * spread, 1e-13 * size)
+        return near if self.decimals is None else np.maximum(near, 0.5 * 10.0**-self.decimals)
 
     def complete(self, values: dict[str, np.ndarray]) -> None:
         """Fills in a missing term where the column and its other terms have values."""

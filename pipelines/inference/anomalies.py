@@ -147,8 +147,8 @@ def _anomalies(
 ) -> Found:
     flow = model.flow
     x, context_rows = flow.as_events(values), flow.as_context(flow.context_of(values, context))
-    log_p, error = (t.detach() for t in flow(context_rows).log_prob_and_error(x))
-    log_p = torch.where(log_p.isnan() | _differs(model, values), -torch.inf, log_p).double()
+    log_p, error = (t.detach() for t in flow(context_rows).log_prob_and_error(values))
+    log_p = torch.where(log_p.isnan(), -torch.inf, log_p).double()
     p = p_values(model.reference.test, log_p)
     some = (x.isnan().any(1) & log_p.isfinite()).nonzero().flatten()
     if len(some):
@@ -159,15 +159,6 @@ def _anomalies(
     numbers = (t[chosen].double().numpy() for t in (p, log_p, error))
     return Found((first + chosen).numpy(), *numbers, rows,
                  None if context is None else context[chosen])  # fmt: skip
-
-
-def _differs(model: Model, values: pa.Table | Tensor) -> Tensor:
-    """Returns True for rows that differ from a constant or a linear function."""
-    rows = torch.zeros(len(values), dtype=torch.bool)
-    if model.columns is not None:
-        for differs, _ in model.columns.exceptions(values).values():
-            rows |= torch.from_numpy(differs)
-    return rows
 
 
 def _of_completions(flow: Flow, x: Tensor, context: Tensor | None, test: Tensor) -> Tensor:

@@ -158,6 +158,31 @@ def test_reasons_name_constants_functions_and_new_levels(table, fitted):
     assert found.p_value[3:, [found.columns.index(n) for n in ("unit", "c")]].min() == 1
 
 
+def test_missing_values_of_columns_that_are_left_out_are_not_ranked(table, fitted):
+    rows = table.head(2).copy()
+    rows.loc[0, "c"], rows.loc[1, "unit"] = math.nan, None
+    found = fitted.explain(rows)
+    for row, name in enumerate(["c", "unit"]):
+        column = found.columns.index(name)
+        assert found.log_prob[row, column].isnan() and found.p_value[row, column].isnan()
+        assert column not in found.ranking(row) and column in found.ranking(1 - row)
+
+
+def test_rows_that_differ_from_columns_that_are_left_out_are_impossible(table, fitted):
+    rows = table.head(4).copy()
+    rows.loc[0, "unit"], rows.loc[1, "c"] = "lb", 99.0
+    assert fitted.log_prob(rows).isfinite().tolist() == [False, False, True, True]
+    assert fitted.log_prob(rows[["a", "b", "kind"]]).isfinite().all()
+    array = fitted.log_prob(rows.to_numpy()[None])
+    assert array.isfinite().tolist() == [[False, False, True, True]]
+    alone = {name: rows.loc[1, name] for name in rows}
+    assert float(fitted.log_prob(alone)) == -math.inf
+    rows["b"] = math.nan
+    rows.loc[1, "a"] = math.nan  # its function is then unknown
+    found, error = fitted.log_prob_and_error(rows)
+    assert found.isfinite().tolist() == [False, True, True, True] and error[0] == 0
+
+
 def test_a_value_that_contradicts_the_others_is_a_reason(table, fitted):
     rows = table[table["a"] > 1].head(20).copy()
     kind = fitted.explain(rows).columns.index("kind")

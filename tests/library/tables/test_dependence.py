@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 
-from ebflow.tables import Detector
+from ebflow.tables import Column, Detector
 from ebflow.tables.detect import detect_columns
 
 
@@ -53,3 +55,15 @@ def test_a_column_that_is_constant_in_complete_rows_explains_no_other():
     frame = {"placed": placed, "salary": salary, "twice": 2 * salary}
     treatments = {c.name: c.describe() for c in detect_columns(frame) if c.dropped}
     assert treatments == {"twice": "dropped: equals 2 salary"}
+
+
+def test_differences_count_by_the_sizes_of_the_column_and_its_terms():
+    tiny = Column(
+        "c", "number", "float64", low=0.0, high=5e-15, dropped="linear", terms={"a": 2.0}
+    )
+    values = {"a": np.array([1e-15, 1e-15]), "c": np.array([2e-15, 3e-15])}
+    assert tiny.against(values)[0].tolist() == [False, True]
+    a, b = 1e9 + np.random.default_rng(0).random((2, 1000))
+    difference = replace(tiny, low=-1e-9, high=1e-9, terms={"a": 1.0, "b": -1.0})
+    sums = {"a": a, "b": b, "c": a - b + np.spacing(1e9)}
+    assert not difference.against(sums)[0].any()
