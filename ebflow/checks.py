@@ -6,8 +6,8 @@ r"""Checks of synthetic rows against real ones.
 * **Column shapes** and **pair trends**, as SDMetrics defines them: the complement of the
   Kolmogorov-Smirnov distance of numbers, and of the total variation of categories; the similarity
   of correlations, and of contingency tables if one of the two columns is a category.
-* **Copies**: the share of synthetic rows that are nearer to a training row than to any of as many
-  held-out rows. It is ½ if the model copies no training rows.
+* **Copies**: each synthetic row has a nearest real one. The rate t of a training row to be it,
+  and h of a held-out row, give t / (t + h). It is ½ if the model copies no training rows.
 * **Prediction**: a random forest learns a column from the others of synthetic rows, and is tested
   on real ones.
 
@@ -48,8 +48,11 @@ LEVELS = 254
 BINS = 10
 """Bins of a number beside a category, between the ends of its own table, as in SDMetrics."""
 
-CHUNK = 500
-"""Rows whose distances to all others are computed at a time."""
+TRAINING = 10
+"""Most training rows among which copies are looked for, over the most rows of other tables."""
+
+PAIRS, CHUNK = 300_000_000, 10_000_000
+"""Distances between rows at most, and those that are computed at a time."""
 
 DISCRETE = ("category", "boolean")
 """Kinds of columns whose values are compared as levels."""
@@ -121,16 +124,17 @@ def check(
     """Compares synthetic rows with real ones.
 
     The column ``real`` of the table has the same figures of real rows in place of synthetic ones:
-    of random halves of all real rows. As many rows are used of each table. Identifiers, constants
-    and linear functions of other columns are left out. If only real rows have missing values, the
-    classifier sees synthetic rows with the same gaps.
+    of random halves of all real rows. As many rows are used of each table, except to find copies.
+    Identifiers, constants and linear functions of other columns are left out. If only real rows
+    have missing values, the classifier sees synthetic rows with the same gaps. A column that is
+    empty in synthetic rows alone has the score 0, and so has a pair without a correlation there.
 
     Cost: about ten seconds for 10,000 rows and 11 columns on one core.
 
     Arguments:
         real: Real rows; best such that the model was not trained on.
         synthetic: Synthetic rows with the same columns.
-        train: The rows that the model was trained on, to find copies. None: this is left out.
+        train: The model's training rows, to find copies, at most ten times ``rows``; or None.
         columns: The columns, as ``flow.columns``; None: those that are detected in ``real``.
         target: The column that is predicted; None: the last category, or the last column.
         rows: Rows of each table that are used at most.
@@ -154,28 +158,29 @@ def check(
     count = min(rows, *map(len, tables.values()))
     if count < LEAST:
         raise ValueError(f"real, synthetic: found {count} rows, expected {LEAST} or more of each")
-    tables = {name: random.permutation(table)[:count] for name, table in tables.items()}
-    x, y, known = (tables.get(name) for name in frames)
-    halves = np.array_split(random.permutation(x if known is None else np.r_[x, known]), 2)
-    gaps = np.isnan(x) & ~np.isnan(y).any(0)
-    z = np.where(gaps, np.nan, y)
-    shapes, trends = _shapes(x, y, names, kinds), _trends(x, y, names, kinds)
-    scores = (_c2st(*pair, kinds, seed) for pair in ((x, z), halves))
-    lines = [
-        Line(f"C2ST ({_booster()})", *scores, "1: a classifier finds no difference"),
-        _mean("column shapes", shapes, _shapes(*halves, names, kinds)),
-    ]
+    tables = {name: random.permutation(table) for name, table in tables.items()}
+    x, y = (tables[name][:count] for name in ("real", "synthetic"))
+    known = tables.get("train", x[:0])[: TRAINING * rows]
+    halves = np.array_split(random.permutation(np.r_[x, known[:count]]), 2)
+    (shapes, trends), others = ([measure(*pair, names, kinds) for measure in (_shapes, _trends)]
+                                for pair in ((x, y), halves))  # fmt: skip
+    found = zip(("column shapes", "pair trends"), (shapes, trends), others, strict=True)
+    means = [_mean(*each) for each in found if each[1]]
+    centre, spread = _scale(x, kinds)
+    x, y, known, *halves = ((rows - centre) / spread for rows in (x, y, known, *halves))
+    z, size = np.where(np.isnan(x) & ~np.isnan(y).any(0), np.nan, y), len(halves[1])
+    scores = (_c2st(*pair, kinds, seed) for pair in ((x[:size], z[:size]), halves))
+    lines = [Line(f"C2ST ({_booster()})", *scores, "1: a classifier finds no difference"), *means]
     if len(names) > 1:
-        lines.append(_mean("pair trends", trends, _trends(*halves, names, kinds)))
         k = names.index(target) if target else max(np.flatnonzero(kinds), default=len(names) - 1)
-        learned, tested = halves if known is None else (known, x)
-        found = (
-            _predicted(rows, tested, k, is_level=kinds[k]) for rows in (z[: len(learned)], learned)
-        )
+        learned, tested = (known[:count], x) if len(known) else halves
+        found = [_predicted(rows, tested, k, is_level=kinds[k])
+                 for rows in (z[: len(learned)], learned)]  # fmt: skip
         score = "accuracy" if kinds[k] else "R²"
         note = f"{score} on real rows, after learning from synthetic or real ones"
+        note += "; NaN: no values" * any(map(math.isnan, found))
         lines.append(Line(f"prediction of {names[k]}", *found, note))
-    if known is not None:
+    if len(known):
         lines.append(_copies(known, x, y, kinds))
     return Check(tuple(lines), shapes, trends)
 
@@ -206,7 +211,7 @@ def _numbers(frames: Mapping[str, ArrayLike], columns: Columns) -> dict[str, np.
 def _mean(name: str, scores: Mapping[Any, float], real: Mapping[Any, float]) -> Line:
     """Returns the mean of scores, and the names of the lowest."""
     lowest = min(scores, key=scores.__getitem__)
-    means = (float(np.mean([*each.values()])) for each in (scores, real))
+    means = (float(np.mean([*each.values()])) if each else math.nan for each in (scores, real))
     return Line(name, *means, f"lowest: {lowest} {scores[lowest]:.3f}")
 
 
@@ -216,8 +221,18 @@ def _shapes(x: np.ndarray, y: np.ndarray, names: Sequence[str], kinds: np.ndarra
     for k, name in enumerate(names):
         one, other = (rows[~np.isnan(rows[:, k]), k] for rows in (x, y))
         if len(one) and len(other):
-            scores[name] = 1 - (_variation if kinds[k] else _kolmogorov)(one, other)
+            distance = _variation(one, other) if kinds[k] else ks_2samp(one, other).statistic
+            scores[name] = float(1 - distance)
+        elif len(one):
+            scores[name] = 0.0
     return scores
+
+
+def _scale(x: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns medians and spreads of numbers: forests and XGBoost round to single precision."""
+    x = np.where(kinds | np.isnan(x).all(0), 0.0, x)
+    spread = np.nanstd(x, 0)
+    return np.nanmedian(x, 0), np.where(spread > 0, spread, 1.0)
 
 
 def _trends(x: np.ndarray, y: np.ndarray, names: Sequence[str], kinds: np.ndarray) -> Scores:
@@ -228,7 +243,8 @@ def _trends(x: np.ndarray, y: np.ndarray, names: Sequence[str], kinds: np.ndarra
         if kinds[j] or kinds[k]:
             distance = _variation(*(rows[:, j] * width + rows[:, k] for rows in (one, other)))
         else:
-            distance = abs(_correlation(x[:, [j, k]]) - _correlation(y[:, [j, k]])) / 2
+            real, found = (_correlation(rows[:, [j, k]]) for rows in (x, y))
+            distance = real if math.isnan(real) else np.nan_to_num(abs(real - found) / 2, nan=1.0)
         if not math.isnan(distance):
             scores[f"{names[j]} × {names[k]}"] = float(1 - distance)
     return scores
@@ -241,10 +257,6 @@ def _binned(rows: np.ndarray, kinds: np.ndarray) -> np.ndarray:
         edges = np.histogram_bin_edges(rows[~np.isnan(rows[:, k]), k], BINS)
         codes[:, k] = np.digitize(rows[:, k], edges)
     return codes.astype(int)
-
-
-def _kolmogorov(x: np.ndarray, y: np.ndarray) -> float:
-    return float(ks_2samp(x, y).statistic)
 
 
 def _variation(x: np.ndarray, y: np.ndarray) -> float:
@@ -292,6 +304,8 @@ def _c2st(x: np.ndarray, y: np.ndarray, kinds: np.ndarray, seed: int) -> float:
 def _predicted(learned: np.ndarray, tested: np.ndarray, k: int, *, is_level: bool) -> float:
     """Returns the accuracy, or R², of a random forest's predictions of a column."""
     learned, tested = (rows[~np.isnan(rows[:, k])] for rows in (learned, tested))
+    if min(len(learned), len(tested)) < 2:
+        return math.nan
     forest = RandomForestClassifier if is_level else RandomForestRegressor
     model = forest(min_samples_leaf=5, max_features=1 / 3, random_state=0)
     model.fit(np.delete(learned, k, 1), learned[:, k])
@@ -301,44 +315,30 @@ def _predicted(learned: np.ndarray, tested: np.ndarray, k: int, *, is_level: boo
 def _copies(
     train: np.ndarray, held_out: np.ndarray, synthetic: np.ndarray, kinds: np.ndarray
 ) -> Line:
-    """Returns the share of rows nearer to a training row, and its range by chance.
+    """Returns the rate of training rows among nearest ones, and its range by chance.
 
     By chance, all real rows are divided anew at random. A real row that is the nearest of many
-    synthetic ones widens the range.
+    synthetic ones widens the range. Rows at equal distances share a synthetic row.
     """
-    mean, scale = np.nanmean(train, 0), np.nanstd(train, 0)
-    scale[scale == 0] = 1
-    train, held_out, synthetic = (
-        np.where(kinds, np.nan_to_num(rows, nan=-1), np.nan_to_num((rows - mean) / scale))
-        for rows in (train, held_out, synthetic)
-    )
-    near, far = _nearest(synthetic, train, kinds), _nearest(synthetic, held_out, kinds)
-    share = 0.5 * (1 + np.sign(far.distance - near.distance))
-    sides = ((near.row, share), (far.row, 1 - share))
-    counts = np.concatenate([np.bincount(*side, len(train)) for side in sides])
-    size = len(counts)
-    error = size / len(share) * math.sqrt(counts.var() / (4 * (size - 1)))
-    one, other = (f"{np.median(found.distance):.3g}" for found in (near, far))
+    first, real = len(train), np.r_[train, held_out]
+    synthetic = synthetic[: max(1, PAIRS // len(real))]
+    counts, nearest = np.zeros(len(real)), []
+    for part in np.array_split(synthetic, math.ceil(len(synthetic) * len(real) / CHUNK)):
+        distances = _distances(part, real, kinds)
+        hits = distances == distances.min(1, keepdims=True)
+        counts += (hits / hits.sum(1, keepdims=True)).sum(0)
+        nearest.append([distances[:, :first].min(1), distances[:, first:].min(1)])
+    rates, size = (counts[:first].mean(), counts[first:].mean()), len(real)
+    error = counts.std() / counts.mean() / 4 * size / math.sqrt((size - 1) * first * len(held_out))
+    one, other = (f"{median:.3g}" for median in np.median(np.concatenate(nearest, 1), 1))
     note = f"½ ± {1.96 * error:.3f} by chance; median distances: {one}, to a held-out row {other}"
-    return Line("nearer to a training row", float(share.mean()), None, note)
+    return Line("nearer to a training row", float(rates[0] / sum(rates)), None, note)
 
 
-class Nearest(NamedTuple):
-    """The nearest of other rows: its number and its distance, with shape (N,) each."""
-
-    row: np.ndarray
-    distance: np.ndarray
-
-
-def _nearest(x: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> Nearest:
-    """Returns the row of ``y`` nearest to each of ``x``.
-
-    The distance is the sum of differences of numbers, and 2 for each category that differs.
-    """
-    found = []
-    for part in np.array_split(x, math.ceil(len(x) / CHUNK)):
-        distances = cdist(part[:, ~kinds], y[:, ~kinds], "cityblock")
-        if kinds.any():
-            distances += 2 * kinds.sum() * cdist(part[:, kinds], y[:, kinds], "hamming")
-        found.append((distances.argmin(1), distances.min(1)))
-    return Nearest(*map(np.concatenate, zip(*found, strict=True)))
+def _distances(x: np.ndarray, y: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Returns the sums of differences of numbers, and 2 for each category that differs."""
+    x, y = (np.nan_to_num(np.where(kinds & np.isnan(rows), -1, rows)) for rows in (x, y))
+    distances = cdist(x[:, ~kinds], y[:, ~kinds], "cityblock")
+    if kinds.any():
+        distances += 2 * kinds.sum() * cdist(x[:, kinds], y[:, kinds], "hamming")
+    return distances

@@ -169,9 +169,9 @@ def points(rows: Sequence[Row]) -> Captioned:
 SYNTHESIS = Experiment(
     about="synthetic rows of tables at equal seconds: checks of ebflow.check",
     legend="C2ST, shapes and trends beside the training rows; prediction: accuracy or R² on test "
-    "rows after learning from synthetic rows; nearer: share of rows nearer to a training row than "
-    "to a test row; s: CPU seconds; ±: 95 %, over seeds, each with a split of its own; ctgan and "
-    "tvae if the package ctgan is installed",
+    "rows after learning from synthetic rows; nearer: t / (t + h), rates of a training and a test "
+    "row to be the nearest one; s: CPU seconds; ±: 95 %, over seeds, each with a split of its "
+    "own; ctgan and tvae if the package ctgan is installed",
     uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
     data="rows of real numbers",
     cells=cells,

@@ -90,6 +90,30 @@ def test_copies_of_training_rows_are_found(tables):
     assert copied.note.startswith("½ ± 0.0")
 
 
+def copies(real, synthetic, train):
+    """Returns the figure of copies, and how far it may be from ½ by chance."""
+    line = ebflow.check(real, synthetic, train=train).lines[-1]
+    return line.value, float(line.note.split()[2])
+
+
+def test_copies_of_a_large_training_set_are_found():
+    real, train, other = (dependent(rows, rows) for rows in (300, 3000, 301))
+    value, _ = copies(real, train, train)
+    half = pd.concat([train[:150], other[:150]], ignore_index=True)
+    mixed, error = copies(real, half, train)
+    fresh, _ = copies(real, other, train)
+    assert value == 1 and mixed > 0.5 + 1.5 * error and abs(fresh - 0.5) < error
+
+
+def test_repeated_rows_are_no_copies():
+    """Each level has more training rows than held-out ones, which is no sign of copies."""
+    random = np.random.default_rng(0)
+    real, train, other = (pd.DataFrame({"a": random.integers(0, 100, rows).astype(str)})
+                          for rows in (60, 600, 300))  # fmt: skip
+    value, error = copies(real, other, train)
+    assert abs(value - 0.5) < error
+
+
 def test_equal_rows_of_both_sets_count_half():
     rows = pd.DataFrame({"a": ["u", "v"] * 20, "b": ["x"] * 20 + ["y"] * 20})
     assert ebflow.check(rows, rows, train=rows)["nearer to a training row"] == 0.5
@@ -111,6 +135,51 @@ def test_missing_values_of_real_rows_alone_are_no_difference(tables):
     gaps = np.random.default_rng(0).random(len(real)) < 0.3
     found = ebflow.check(real.assign(a=real["a"].mask(gaps)), other)
     assert found.lines[0].value > 0.8
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_collapsed_rows_have_low_scores(value):
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    real, synthetic = (pd.DataFrame(rows, columns=["a", "b"]) for rows in np.split(x, 2))
+    found = ebflow.check(real, synthetic.assign(b=value), train=real)
+    assert found.trends == {"a × b": 0} and found["pair trends"] == 0
+    expected = 0 if np.isnan(value) else pytest.approx(0.5, abs=0.15)
+    assert found.shapes["a"] > 0.7 and found.shapes["b"] == expected
+    assert np.isnan(found["prediction of b"]) == np.isnan(value)
+    assert found.lines[0].value < 0.3 and "b" in str(found)
+
+
+def test_lines_without_scores_are_left_out():
+    """Both columns are never known together, so the pair has no correlation."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    x[np.arange(200), np.arange(200) % 2] = np.nan
+    real, synthetic = (pd.DataFrame(rows, columns=["a", "b"]) for rows in np.split(x, 2))
+    assert [line.name for line in ebflow.check(real, synthetic).lines][1:] == [
+        "column shapes", "prediction of b",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("booster", ["XGBoost", "HistGradientBoosting"])
+def test_integers_far_from_zero_are_resolved(booster, monkeypatch):
+    if booster == "XGBoost":
+        pytest.importorskip("xgboost")
+    monkeypatch.setattr(checks, "_booster", lambda: booster)
+    a = np.random.default_rng(0).integers(0, 20, 400)
+    real, moved = (pd.DataFrame({"a": 10**9 + x, "odd": a % 2 == 1}) for x in (a, a + 10))
+    found = ebflow.check(real, moved)
+    assert found[f"C2ST ({booster})"] < 0.5
+    assert next(x for x in found.lines if "prediction" in x.name).real > 0.9
+
+
+def test_both_figures_of_the_classifier_have_equal_numbers_of_rows(tables, monkeypatch):
+    sizes, plain = [], checks._c2st
+    monkeypatch.setattr(
+        checks, "_c2st", lambda x, y, *a: sizes.append((len(x), len(y))) or plain(x, y, *a)
+    )
+    real, train, other = tables
+    ebflow.check(real, other)
+    ebflow.check(real, other, train=train)
+    assert sizes == [(400, 400)] * 2 + [(800, 800)] * 2
 
 
 def test_the_table_and_the_numbers_are_alike(tables):
