@@ -33,11 +33,14 @@ COMPLETIONS = 64
 ROWS = 256
 """Rows at a time."""
 
+SHOWN = 10
+"""Most rows that ``print`` shows."""
+
 LIKELY = 0.05
 """The p-value above which a value is no reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """The conditional distribution of each of C columns given the others, for N rows.
 
@@ -67,6 +70,13 @@ class Explanation:
 
     def __len__(self) -> int:
         return len(self.log_prob)
+
+    def __repr__(self) -> str:
+        """Returns the reasons of the first rows, one row a line."""
+        lines = [f"Explanation({len(self)} rows, {len(self.columns)} columns)"]
+        lines += [f"  row {k}: {'; '.join(self.reasons(k)) or 'nothing unlikely'}"
+                  for k in range(min(len(self), SHOWN))]  # fmt: skip
+        return "\n".join([*lines, "  …"] if len(self) > SHOWN else lines)
 
     def ranking(self, row: int) -> list[int]:
         """Returns the numbers of the columns with a value, the least likely one first."""

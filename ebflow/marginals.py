@@ -108,10 +108,12 @@ class Marginals:
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Returns the treatment of the columns by their names, JSON-able."""
-        pairs = list(zip(names, self.columns, strict=True))
+        exact = {name for name, count in zip(names, self.counts, strict=True) if count}
+        pairs = [pair for pair in zip(names, self.columns, strict=True) if pair[0] not in exact]
         ends = {k: [None if math.isinf(end) else end for end in pair]
                 for k, pair in self.bounds.items()}  # fmt: skip
         return {
+            "exact": [name for name in names if name in exact],
             "grids": {name: c.step for name, c in pairs if c.step},
             "levels": {name: c.levels for name, c in pairs if c.levels},
             "atoms": {name: c.atoms for name, c in pairs if c.atoms},

@@ -34,6 +34,7 @@ NOTE = (
     "the Gaussian's whitening, its size chosen on the validation split."
 )
 TREATMENTS = {
+    "exact": "with an exact probability of each value",
     "grids": "dequantized by noise of their step",
     "levels": "dequantized by noise up to the next level",
     "atoms": "with repeated values, which have probabilities instead of densities",

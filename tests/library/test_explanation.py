@@ -156,6 +156,7 @@ def test_reasons_name_constants_functions_and_new_levels(table, fitted):
     assert found.log_prob[2, found.columns.index("kind")] == -math.inf
     assert found.log_prob[2, 0].isfinite()
     assert found.p_value[3:, [found.columns.index(n) for n in ("unit", "c")]].min() == 1
+    assert "row 0: unit = lb: expected kg, p = 0" in repr(found)
 
 
 def test_missing_values_of_columns_that_are_left_out_are_not_ranked(table, fitted):

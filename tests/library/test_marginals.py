@@ -241,7 +241,9 @@ def test_the_treatment_of_columns_is_described_by_name(random):
     assert summary["grids"] == {"a": 0.5} and summary["atoms"] == {"d": [0.0]}
     assert summary["levels"] == {"e": [0.0, 1 / 3, 2 / 3]}
     assert summary["bounds"]["b"] == [0.0, None] and {"c", "d"} <= set(summary["tails"])
-    assert json.loads(json.dumps(summary)) == summary
+    assert json.loads(json.dumps(summary)) == summary and not summary["exact"]
+    exact = marginals.fit(x, exact=True).summary(["a", "b", "c", "d", "e"])
+    assert exact["exact"] == ["a", "e"] and not exact["grids"] and not exact["levels"]
 
 
 def test_categories_are_always_dequantized(random):
