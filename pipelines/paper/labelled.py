@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(path) as arrays:
         if not {"X", "y"} <= {*arrays}:
             raise BadInput(file=path, found=", ".join(arrays), expected="arrays X and y")
         return arrays["X"].astype(np.float64), arrays["y"]

@@ -358,7 +358,7 @@ def test_a_table_gets_an_autoregressive_net_behind_its_columns():
     x = np.stack([random.integers(0, 5, 400), random.standard_t(1.5, 400)], 1)
     flow = ebflow.fit(x, steps=5)
     assert flow.spec["architecture"] == "autoregressive"
-    assert flow.spec["preprocessing"]["columns"].keys() == {"cells", "bounds", "tails"}
+    assert flow.spec["preprocessing"]["columns"].keys() == {"cells", "tails"}
     sampled = flow.sample(50, generator=randomness.generator(0))
     assert torch.equal(sampled[:, 0], sampled[:, 0].round())
     plain = ebflow.fit(x, steps=5, marginals=False)
