@@ -9,15 +9,14 @@ likes, and the Jacobian of a column's transform pays for that. The score therefo
    :math:`\overline{\log d}(x) - \tfrac12 \overline{\log r}`: the mean log-distance to the
    ``NEAREST`` reference rows, and the log-radius around the ``AROUND`` nearest of them. Without
    the second term it is about :math:`-\log p / D`. With all of it, it is the local outlier factor.
-3. **The density is one of noisy rows.** A flow that starts as a mixture of Gaussians is trained on
-   standardized columns with noise of standard deviation ``NOISE``.
+3. **The density is one of noisy rows.** A mixture of Gaussians is fitted to standardized columns
+   with noise of standard deviation ``NOISE``. On request, a flow is trained from there on.
 
 Each score is standardized by reference rows, and their sum is the anomaly score. Nothing depends
 on an anomaly: constants are round numbers, and the score hardly changes if they do.
 
 Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, Sander, 2000);
-Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005) for p-values; Predictive
-Inference with the Jackknife+ (Barber, Candès, Ramdas, Tibshirani, 2021) for those of folds.
+Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005) for p-values.
 """
 
 __all__ = ["Score", "p_values"]
@@ -31,6 +30,7 @@ from scipy.special import ndtri
 from sklearn.covariance import ledoit_wolf
 from sklearn.mixture import GaussianMixture as Mixture
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.extmath import randomized_svd
 
 from .bases import GaussianMixture
 from .fitting import fit
@@ -46,63 +46,67 @@ NEAREST, AROUND = 10, 5
 CLOSEST = 1e-3
 """Least distance in a view: equal rows are not infinitely dense."""
 
-REFERENCES = 10_000
-"""Most reference rows."""
-
 COMPONENTS, NOISE = 8, 0.1
 """Gaussians at which the flow starts, and the noise in columns' standard deviations."""
 
-DIRECTIONS = 100
-"""Most principal components that the flow models."""
+DIRECTIONS, LEVELS = 100, 200
+"""Most principal components that the density models, and most of levels that are compared."""
 
 COPIES = 20_000
 """Noisy rows on which the flow is trained, at least if 20 copies of each are as many."""
 
-NEW = 1e6
-"""Score of a value that differs from that of all reference rows."""
+FAR = 1e100
+"""Largest standardized number: its square is finite."""
 
-TAIL = 0.9
-"""Quantile of the reference rows' scores that has the standardized score 1."""
+TAIL, LEAST = 0.9, 0.1
+"""Quantile of the reference rows' scores that has the standardized score 1, and least distance of
+that score from the median, in logarithms: many rows on a grid have one score."""
 
 
 class Score:
     """An anomaly score that is fitted to normal rows.
 
-    Cost: O(N²) distances of at most ``REFERENCES`` rows, and the training of a flow.
+    Scores are below 1e4, because they are sums of logarithms in units of ``LEAST`` or more.
+
+    Cost: O(N²) distances of rows, and the training of a flow.
 
     Arguments:
         x: Normal rows with shape (N, D), all finite.
+        ranges: Ranges with shape (D,): the units of columns that are constant in ``x``.
+        levels: The number of last columns that are levels of categories.
         seconds: Most seconds of the flow's training; 0: the mixture of Gaussians alone.
         seed: The seed of all random numbers.
-
-    Attributes:
-        flow: The density of the noisy rows.
     """
 
-    def __init__(self, x: Rows, *, seconds: float, seed: int) -> None:
+    def __init__(self, x: Rows, ranges: Rows, *, levels: int, seconds: float, seed: int) -> None:
         random = np.random.default_rng(derive(seed, "detection").initial_seed())
-        x = x[np.sort(random.permutation(len(x))[:REFERENCES])]
-        self.centre, scale = x.mean(0), x.std(0)
-        self.varies = self._differs(x).any(0)
-        self.scale = np.where(self.varies, scale, 1.0)
+        self.origin, self.axes = x[0], None
+        shifted = x - self.origin
+        self.centre, scale = shifted.mean(0), shifted.std(0)
+        self.scale = np.where(scale > 0, scale, ranges / np.sqrt(len(x)))
         z = self._standardized(x)
-        self.neighbours = [_Neighbours(view(z), z) for view in VIEWS] if z.shape[1] else []
-        self.density = _Density(z, seconds, seed, random) if z.shape[1] else None
+        if levels > LEVELS:
+            self.axes = randomized_svd(z[:, -levels:], LEVELS, n_iter=2, random_state=seed)[2].T
+            z = self._reduced(z)
+        self.parts = [_Neighbours(view(z), z) for view in VIEWS] if z.shape[1] else []
+        self.parts += [_Density(z, seconds, seed, random)] if z.shape[1] else []
 
     def __call__(self, x: Rows) -> Rows:
         """Returns the scores of rows with shape (N,); larger ones are more anomalous."""
-        total = NEW * self._differs(x)[:, ~self.varies].sum(1)
-        z = self._standardized(x)
-        for part in (*self.neighbours, self.density) if z.shape[1] else ():
-            total = total + part(z)
-        return total
-
-    def _differs(self, x: Rows) -> Rows:
-        """Marks values that differ from the mean by more than a rounding error."""
-        return np.abs(x - self.centre) > 1e-9 * np.abs(self.centre)
+        z = self._reduced(self._standardized(x))
+        return sum((part(z) for part in self.parts), np.zeros(len(x)))
 
     def _standardized(self, x: Rows) -> Rows:
-        return ((x - self.centre) / self.scale)[:, self.varies]
+        with np.errstate(over="ignore"):
+            z = ((x - self.origin) - self.centre) / self.scale
+        return z.clip(-FAR, FAR)
+
+    def _reduced(self, z: Rows) -> Rows:
+        """Replaces levels by their principal components, if there are many."""
+        if self.axes is None:
+            return z
+        first = z.shape[1] - len(self.axes)
+        return np.hstack([z[:, :first], z[:, first:] @ self.axes])
 
 
 def p_values(scores: Rows, held_out: Rows) -> Rows:
@@ -124,15 +128,14 @@ class _Neighbours:
     def __init__(self, view: View, z: Rows) -> None:
         self.view, rows = view, view(z)
         self.index = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(rows))).fit(rows)
-        distances, _ = self._nearest(z)
+        distances, near = self._nearest(z)
         self.radius = np.log(np.maximum(distances[:, :AROUND][:, -1], CLOSEST))
-        self.standard = _Standard(self._raw(z))
+        self.standard = _Standard(self._raw(distances, near))
 
     def __call__(self, z: Rows) -> Rows:
-        return self.standard(self._raw(z))
+        return self.standard(self._raw(*self._nearest(z)))
 
-    def _raw(self, z: Rows) -> Rows:
-        distances, near = self._nearest(z)
+    def _raw(self, distances: Rows, near: Rows) -> Rows:
         logs = np.log(np.maximum(distances, CLOSEST)).mean(1)
         return logs - 0.5 * self.radius[near[:, :AROUND]].mean(1)
 
@@ -196,7 +199,7 @@ class _Standard:
 
     def __init__(self, reference: Rows) -> None:
         self.middle, tail = np.quantile(reference, [0.5, TAIL])
-        self.scale = max(tail - self.middle, 1e-9)
+        self.scale = max(tail - self.middle, LEAST)
 
     def __call__(self, scores: Rows) -> Rows:
         return (scores - self.middle) / self.scale
@@ -216,7 +219,8 @@ def _scaled(z: Rows, middle: Rows, scale: Rows) -> Rows:
 def _compressing(z: Rows) -> View:
     """Returns robust deviations with logarithmic tails, in standard deviations."""
     robust = _robust(z)
-    return partial(_compressed_columns, robust=robust, scale=np.arcsinh(robust(z)).std(0))
+    scale = np.arcsinh(robust(z)).std(0)
+    return partial(_compressed_columns, robust=robust, scale=np.where(scale > 0, scale, 1.0))
 
 
 def _compressed_columns(z: Rows, robust: View, scale: Rows) -> Rows:
@@ -226,12 +230,8 @@ def _compressed_columns(z: Rows, robust: View, scale: Rows) -> Rows:
 def _half_whitening(z: Rows) -> View:
     """Returns rows times the fourth root of the inverse of the shrunk covariance."""
     covariance, _ = ledoit_wolf(z)
-    variances, axes = np.linalg.eigh(covariance)
-    return partial(_mapped, matrix=axes * np.maximum(variances, 1e-9) ** -0.25)
-
-
-def _mapped(z: Rows, matrix: Rows) -> Rows:
-    return z @ matrix
+    variances, axes = np.linalg.eigh(covariance + np.diag(z.std(0) == 0))
+    return partial(np.dot, b=axes * np.maximum(variances, 1e-9) ** -0.25)
 
 
 def _normal_scores(z: Rows) -> View:

@@ -1,6 +1,6 @@
 """The training and validation rows of a fit."""
 
-__all__ = ["LEAST", "copies", "gather", "row_weights"]
+__all__ = ["LEAST", "check_count", "copies", "gather", "row_weights"]
 
 import math
 import numbers
@@ -51,7 +51,7 @@ def gather(
     """
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
-    _check_count(x)
+    check_count(x)
     columns = describe(x, context)
     encoded = _encoded(x, context, columns, levels, "x")
     used = _usable(encoded, missing, dtype, columns)
@@ -108,8 +108,8 @@ def _check_varied(columns: Columns, what: str) -> None:
         raise ValueError(f"{what}: found no column to model, expected one that varies ({reasons})")
 
 
-def _check_count(x: ArrayLike) -> None:
-    """Raises ValueError at fewer rows than a fit needs."""
+def check_count(x: ArrayLike) -> int:
+    """Returns the number of rows; raises ValueError if a fit needs more."""
     shape = getattr(x, "shape", None)
     if is_table(x):
         count = len(next(iter(columns_of(x).values()), ()))
@@ -117,6 +117,7 @@ def _check_count(x: ArrayLike) -> None:
         count = shape[0] if shape else len(x)
     if count < LEAST:
         raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
+    return count
 
 
 def _encoded(

@@ -12,7 +12,6 @@ from pipelines.paper.labelled import files
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, Captioned, panels
 
-SECONDS = 8.0
 OWN = "ebflow"
 MEASURES = ("normal/auroc", "contaminated/auroc", "normal/seconds", "contaminated/seconds")
 
@@ -24,8 +23,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
         expected = "labelled tables with different names: files or folders"
         raise BadInput(option="--sources", found=f"{len(tables)} tables", expected=expected)
     for path in tables:
-        seconds = 0.0 if config.scale == "smoke" else config.seconds or SECONDS
-        options = DetectConfig(source=str(path), seed=seed, seconds=seconds)
+        options = DetectConfig(source=str(path), seed=seed, seconds=config.seconds or 0.0)
         yield Cell({"table": path.stem}, options, seed)
 
 

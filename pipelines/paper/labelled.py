@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ebflow.detector import Encoder
+from ebflow.encoder import Encoder
 from ebflow.errors import BadInput
 from ebflow.files import sha256
 from pipelines.config import Section

@@ -9,16 +9,18 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from ebflow import detector as detector_module
+from ebflow.encoder import Encoder
 from ebflow.sklearn import FlowDetector
 
 pytestmark = pytest.mark.usefixtures("single_precision")
 
-QUICK = {"max_seconds": 0}
+NORMAL = np.random.default_rng(13).normal(size=(80, 2))
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
 
 
 @parametrize_with_checks(
-    [FlowDetector(**QUICK)],
+    [FlowDetector(references=20)],
     expected_failed_checks=lambda _: {WEIGHTS: "rows are held out at random, as in forests"},
 )
 def test_check_estimator(estimator, check):
@@ -35,13 +37,11 @@ def ring(count, rng):
     )
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return FlowDetector(max_seconds=3).fit(ring(1_500, np.random.default_rng(0)))
-
-
-def test_finds_rows_inside_a_ring(detector):
+@pytest.mark.parametrize("seconds", [0, 0.5])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_finds_rows_inside_a_ring(seconds):
     rng = np.random.default_rng(1)
+    detector = FlowDetector(max_seconds=seconds).fit(ring(1_000, rng))
     normal, inside = ring(500, rng), rng.normal(scale=0.3, size=(500, 3))
     scores = -detector.score_samples(np.r_[normal, inside])
     assert roc_auc_score(np.repeat([0, 1], 500), scores) > 0.98
@@ -52,8 +52,8 @@ def test_finds_rows_inside_a_ring(detector):
 @pytest.mark.parametrize("count", [200, 1_500])
 def test_p_values_are_uniform_under_normality(count):
     rng = np.random.default_rng(2)
-    fitted = FlowDetector(**QUICK, alpha=0.1).fit(ring(count, rng))
-    rows = ring(4_000, rng)
+    fitted = FlowDetector(alpha=0.1).fit(ring(count, rng))
+    rows = ring(2_000, rng)
     p = fitted.p_values(rows)
     held = len(fitted.held_out_scores_)
     error = 4.5 * np.sqrt(0.1 * 0.9 * (1 / held + 1 / len(rows)))
@@ -65,7 +65,7 @@ def test_p_values_are_uniform_under_normality(count):
 def test_another_value_of_a_constant_is_most_anomalous():
     rng = np.random.default_rng(3)
     rows = np.c_[ring(300, rng), np.full(300, 7.0)]
-    fitted = FlowDetector(**QUICK).fit(rows)
+    fitted = FlowDetector().fit(rows)
     far = np.r_[np.full((1, 3), 1e4), [[1.0, 0.0, 0.0]]]
     scores = fitted.score_samples(np.c_[far, [7.0, 7.001]])
     assert scores[1] < scores[0] < fitted.score_samples(rows).min()
@@ -74,7 +74,7 @@ def test_another_value_of_a_constant_is_most_anomalous():
 def test_wide_small_and_binary_tables():
     rng = np.random.default_rng(4)
     for rows in (rng.normal(size=(30, 80)), rng.integers(0, 2, (60, 5)), np.ones((9, 2))):
-        scores = FlowDetector(**QUICK, alpha=0.2).fit(rows).score_samples(rows.astype(float))
+        scores = FlowDetector(alpha=0.2).fit(rows).score_samples(rows.astype(float))
         assert np.isfinite(scores).all()
 
 
@@ -91,7 +91,7 @@ def frame(count, rng):
 def test_a_frame_with_text_times_gaps_and_an_identifier():
     rng = np.random.default_rng(5)
     train, test = frame(600, rng), frame(400, rng)
-    fitted = FlowDetector(**QUICK).fit(train)
+    fitted = FlowDetector().fit(train)
     odd = test.assign(shop=np.where(test["shop"] == "north", "south", "north"))
     labels = np.repeat([0, 1], 400)
     assert roc_auc_score(labels, -fitted.score_samples(pd.concat([test, odd]))) > 0.95
@@ -108,7 +108,7 @@ def test_few_references_find_a_cluster_among_the_training_rows():
     rows = np.r_[rng.normal(size=(900, 3)), rng.normal(scale=0.2, size=(60, 3)) + 3]
     labels = np.repeat([0, 1], [900, 60])
     every, few = (
-        roc_auc_score(labels, -FlowDetector(**QUICK, references=n).fit(rows).score_samples(rows))
+        roc_auc_score(labels, -FlowDetector(references=n).fit(rows).score_samples(rows))
         for n in (None, 64)
     )
     assert few > every + 0.3
@@ -118,10 +118,110 @@ def test_rows_without_weight_have_no_part_in_the_fit():
     rows = ring(300, np.random.default_rng(7))
     weight = np.r_[np.ones(250), np.zeros(50)]
     other = np.r_[rows[:250], 99 + rows[250:]]
-    one, two = (FlowDetector(**QUICK).fit(x, sample_weight=weight) for x in (rows, other))
+    one, two = (FlowDetector().fit(x, sample_weight=weight) for x in (rows, other))
     np.testing.assert_array_equal(one.score_samples(rows), two.score_samples(rows))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_five_rows_are_enough():
+    for count in (5, 6):
+        fitted = FlowDetector().fit(NORMAL, sample_weight=np.arange(80) < count)
+        assert np.isfinite(fitted.score_samples(NORMAL)).all()
+
+
+def test_mappings_are_refused():
+    with pytest.raises(TypeError, match="found a mapping"):
+        FlowDetector().fit({"a": NORMAL[:, 0]})
 
 
 def test_alpha_out_of_range():
     with pytest.raises(ValueError, match="alpha: found 1"):
         FlowDetector(alpha=1).fit(np.eye(9))
+
+
+def test_one_missing_value_per_column_does_not_hide_anomalies():
+    rng = np.random.default_rng(8)
+    rows = rng.normal(size=(300, 30))
+    rows[rng.choice(300, 30, replace=False), np.arange(30)] = np.nan
+    fitted = FlowDetector().fit(rows)
+    assert fitted.offset_ > -1_000
+    assert (fitted.predict(50 * rng.normal(size=(20, 30))) == -1).all()
+
+
+def test_the_first_missing_value_is_an_anomaly():
+    rows = np.random.default_rng(9).normal(size=(200, 3))
+    fitted = FlowDetector().fit(rows)
+    scores = fitted.score_samples([[np.nan] * 3, [0, 0, np.nan], [1e200, 0, 0]])
+    assert scores[0] < scores[1] < scores[2] < fitted.offset_
+    assert fitted.p_values([[np.nan] * 3]) < 0.01
+
+
+def test_scores_of_a_binary_table_are_ordered():
+    rng = np.random.default_rng(10)
+    rows = np.c_[rng.integers(0, 2, (600, 3)), np.full(600, 7.0)]
+    fitted = FlowDetector().fit(rows)
+    odd = np.array([[0, 1, 1, 8.0], [1e6, 0, 0, 7], [9, 0, 0, 7], [2, 0, 0, 7], [1, 0, 0, 7]])
+    scores = fitted.score_samples(odd)
+    assert (np.diff(scores) > 0).all() and scores[0] == pytest.approx(-1e6, rel=0.1)
+    assert scores[-1] >= fitted.offset_ > scores[-2]
+
+
+@pytest.mark.parametrize(("start", "span"), [(1e12, 90), (1.7e18, 1e8)])
+def test_large_numbers_that_hardly_vary_are_compared(start, span):
+    rng = np.random.default_rng(11)
+    column = start + rng.integers(0, span, 400)
+    rows = np.c_[column, np.full(400, 0.3)]
+    fitted = FlowDetector().fit(rows)
+    assert (fitted.predict(rows) == 1).mean() > 0.9
+    np.testing.assert_array_equal(fitted.predict(rows + [9 * span, 0]), -1)
+    np.testing.assert_array_equal(fitted.predict(rows + [0, 1e-12]), -1)
+    same = np.c_[column, np.full(400, 0.1 + 0.2)]
+    np.testing.assert_array_equal(fitted.score_samples(same), fitted.score_samples(rows))
+
+
+def test_an_array_with_text_is_read_as_a_table():
+    rng = np.random.default_rng(12)
+    train = frame(300, rng)[["shop", "price"]]
+    one, two = (FlowDetector().fit(x) for x in (train, train.to_numpy()))
+    np.testing.assert_array_equal(one.score_samples(train), two.score_samples(train.to_numpy()))
+
+
+BAD = {
+    "x: found 3 rows, expected 5": (pd.DataFrame(NORMAL[:3], columns=["a", "b"]), {}),
+    "only identifiers .id.": (pd.DataFrame({"id": np.arange(99)}), {}),
+    "2 rows .* weight": (NORMAL, {"sample_weight": np.arange(80) < 2}),
+    "column 'b', row 1: found inf": (pd.DataFrame({"a": [1, 2] * 9, "b": [1, np.inf] * 9}), {}),
+    "column 'b', row 1: found 1e": (pd.DataFrame({"a": [1, 2] * 9, "b": [1, 1e200] * 9}), {}),
+    "feature 1, row 0: found -inf": (np.where(np.arange(2) == 1, -np.inf, NORMAL), {}),
+    "feature 1: found numbers within .*e-170": (NORMAL * [1, 1e-170], {}),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_rows_that_cannot_be_compared(message):
+    rows, options = BAD[message]
+    with pytest.raises(ValueError, match=message):
+        FlowDetector().fit(rows, **options)
+
+
+def test_few_references_out_of_their_range():
+    with pytest.raises(ValueError, match="references: found 1"):
+        FlowDetector(references=1).fit(NORMAL)
+
+
+def test_levels_are_encoded_for_few_rows_at_a_time(monkeypatch):
+    rng = np.random.default_rng(14)
+    codes, shapes, elements = rng.integers(0, 60, (900, 4)), [], Encoder.elements
+    monkeypatch.setattr(detector_module, "PART", 100)
+    monkeypatch.setattr(
+        Encoder, "elements", lambda *xs: shapes.append(elements(*xs).shape) or elements(*xs)
+    )
+    table = pd.DataFrame(codes, columns=[*"abcd"]).astype(str).add("x")
+    table["price"] = np.where(rng.random(900) < 0.1, np.nan, rng.normal(size=900))
+    table.loc[rng.random(900) < 0.1, "a"] = None
+    fitted = FlowDetector(references=150).fit(table)
+    rows = table[table["price"].notna()][:200]
+    normal = fitted.score_samples(rows).mean()
+    assert max(count for count, _ in shapes) <= 180
+    assert {width for _, width in shapes} == {4 * 60 + 3}
+    assert fitted.score_samples(rows.assign(price=-60.0)).mean() < normal - 1

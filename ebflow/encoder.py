@@ -1,0 +1,108 @@
+"""The rows of a table as numbers whose distances can be compared."""
+
+__all__ = ["Encoder"]
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .errors import BadInput
+from .tables import ArrayLike, detect_columns
+from .tables.adapter import is_table
+from .tables.frames import columns_of, is_positional, read
+from .tables.rows import refuse
+
+LARGEST, LEAST_RANGE = 1e100, 1e-100
+"""Largest number and least range of a column, whose squares float64 still has."""
+
+
+class Encoder:
+    """Encodes a table in two steps, so that few rows at a time have their levels apart.
+
+    ``numbers`` has one number for each column: a number, the code of a level, or NaN.
+    ``elements`` has finite numbers: those of columns that vary, with the median for missing
+    values; an indicator of each column in which some values are missing; and one of each level.
+
+    Arguments:
+        X: The rows.
+        used: The training rows' numbers; None: all.
+
+    Attributes:
+        ranges: The largest minus the smallest number of each element, with shape (C,).
+        levels: The number of elements that are levels. They are the last ones.
+    """
+
+    def __init__(self, X: ArrayLike, used: np.ndarray | None = None) -> None:
+        columns = detect_columns(X) if is_table(X) else None
+        self.names = columns.names if columns is not None else None
+        self.columns = columns and [c for c in columns if c.dropped != "identifier"]
+        if self.columns == []:
+            raise BadInput(option="X", found=f"only identifiers ({', '.join(self.names)})",
+                           expected="a column that describes rows")  # fmt: skip
+        numbers = self.numbers(X) if used is None else self.numbers(X)[used]
+        missing = np.isnan(numbers)
+        self.never, self.always = ~missing.any(0), missing.all(0)
+        self.low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
+        self._check_ranges(numbers, high - self.low)
+        self.medians = np.nanmedian(np.where(self.always, 0.0, numbers), 0)
+        coded = [k for k, column in enumerate(self.columns or ()) if column.size > 1]
+        self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
+        self.varies = self.low < high
+        self.varies[coded] = False
+        self.levels = sum(len(codes) for codes in self.codes.values() if len(codes) > 1)
+        indicators = int((~self.never & ~self.always).sum())
+        self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + self.levels)]
+
+    def __call__(self, X: ArrayLike) -> np.ndarray:
+        """Returns the elements of rows with shape (N, C)."""
+        return self.elements(self.numbers(X))
+
+    def numbers(self, X: ArrayLike) -> np.ndarray:
+        """Returns one number for each column, with shape (N, D).
+
+        Raises:
+            ValueError: if a number is infinite.
+        """
+        if self.columns is None:
+            numbers = np.asarray(X, np.float64)
+        else:
+            columns = columns_of(X, "X")
+            if is_positional(X):
+                columns = dict(zip(self.names, columns.values(), strict=True))
+            series = ((column, read(columns[column.name], column.name, "X"))
+                      for column in self.columns)  # fmt: skip
+            numbers = np.stack([column.encode(values, "X") for column, values in series], 1)
+        self._refuse(numbers, np.isinf(numbers), "a finite number")
+        return numbers
+
+    def elements(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the elements of numbers, with shape (N, C)."""
+        missing = np.isnan(numbers)
+        filled = np.where(missing, self.medians, numbers)[:, self.varies]
+        levels = [numbers[:, [k]] == codes for k, codes in self.codes.items() if len(codes) > 1]
+        return np.hstack([filled, missing[:, ~self.never & ~self.always], *levels])
+
+    def violations(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the number of columns with a new kind of value in each row, with shape (N,).
+
+        That is another value of a constant, a new level, or the first missing value.
+        """
+        missing = np.isnan(numbers)
+        slack = 4 * np.spacing(np.abs(self.low))  # a few rounding errors
+        new = ~self.varies & (np.abs(numbers - self.low) > slack)
+        for k, codes in self.codes.items():
+            new[:, k] = ~missing[:, k] & ~np.isin(numbers[:, k], codes)
+        return (new | (missing & self.never) | (~missing & self.always)).sum(1)
+
+    def _check_ranges(self, numbers: np.ndarray, ranges: np.ndarray) -> None:
+        """Raises ValueError at numbers of which float64 has no squares."""
+        self._refuse(numbers, np.abs(numbers) > LARGEST, f"at most {LARGEST}: rescale the column")
+        for k in np.flatnonzero((ranges > 0) & (ranges < LEAST_RANGE))[:1]:
+            name = self.columns[k].name if self.columns else int(k)
+            raise BadInput(option="X", column=name, found=f"numbers within {ranges[k]:.3g}",
+                           expected=f"a range of at least {LEAST_RANGE}: rescale it")  # fmt: skip
+
+    def _refuse(self, numbers: np.ndarray, bad: np.ndarray, expected: str) -> None:
+        names: Sequence[str] | None = self.columns and [column.name for column in self.columns]
+        refuse(torch.from_numpy(numbers), torch.from_numpy(bad), "X", names, expected)
