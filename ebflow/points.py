@@ -8,7 +8,8 @@ With M samples of the mixture of Gaussians q of ``Target`` and u uniform in C,
 The random numbers of a row are a hash of its values, so they do not depend on other rows.
 """
 
-__all__ = ["Points", "completed", "ends_of_bounds", "impossible", "outside", "points"]
+__all__ = ["TINY", "Points", "completed", "ends_of_bounds", "impossible", "log_density", "outside",
+           "points", "uniform"]  # fmt: skip
 
 import math
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Cells
+from .conditioning import Conditional
 from .randomness import ContentGenerator
 from .target import Target
 
@@ -98,20 +100,29 @@ def completed(target: Target, at: Points, without: int | None = None) -> Points:
     """
     if not bool(at.unknown.any()):
         return at
-    z, width = at.own, at.z.shape[2]
-    given = target.condition(z, at.unknown, at.context, without)
-    columns = [k for k in range(width) if k != without]
-    u, v = (torch.stack([ContentGenerator(seed, k).uniform(at.x, z.double())
-                         for k in range(at.z.shape[1])], 1) for seed in (1, 2))  # fmt: skip
+    given = target.condition(at.own, at.unknown, at.context, without)
+    columns = [k for k in range(at.z.shape[2]) if k != without]
+    u, v = (uniform(at, seed) for seed in (1, 2))
     normal = torch.special.ndtri(v[..., columns].clamp(TINY, 1 - TINY))
     found = given.completions(u[:, None, :, 0], normal[:, None])[:, 0]
-    missing = at.unknown[:, columns].sum(1, keepdim=True)
-    log_q = given.log_prob(found) - 0.5 * missing * math.log(2 * math.pi)
     other = at.z.clone()
     other[..., columns] = torch.where(
         at.unknown[:, None, columns], found.to(other), other[..., columns]
     )
-    return replace(at, z=other, log_weights=at.log_weights - log_q.to(z))
+    log_q = log_density(given, found)
+    return replace(at, z=other, log_weights=at.log_weights - log_q.to(other))
+
+
+def log_density(given: Conditional, z: Tensor) -> Tensor:
+    """Returns log-densities (R, M) of the missing elements of points (R, M, D)."""
+    missing = given.missing.sum(1, keepdim=True)
+    return given.log_prob(z) - 0.5 * missing * math.log(2 * math.pi)
+
+
+def uniform(at: Points, seed: int) -> Tensor:
+    """Returns numbers in [0, 1) with the shape of the points, (R, M, D), in float64."""
+    like, count = at.z.double(), at.z.shape[1]
+    return torch.stack([ContentGenerator(seed, k).uniform(at.x, like) for k in range(count)], 1)
 
 
 def ends_of_bounds(target: Target) -> Tensor:

@@ -118,7 +118,7 @@ class Target:
     @cached_property
     def mixture(self) -> GaussianMixture:
         """The mixture."""
-        rows = self._with_contexts(self.z, self.context)
+        rows = self._with_contexts(self.z[:, None], self.context)[:, 0]
         return mixture_of(rows[rows.isfinite().all(1)], self.components, self.generator)
 
     def transform(self, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,21 +135,22 @@ class Target:
     def condition(
         self, y: Tensor, missing: Tensor, context: Tensor | None, without: int | None = None
     ) -> Conditional:
-        """Returns the mixture given the observed elements of rows (N, D).
+        """Returns the mixture given the observed elements of rows (N, D) or (N, R, D).
 
         Arguments:
-            y: The rows.
-            missing: True where an element is missing.
+            y: The rows; R with the same missing elements.
+            missing: True where an element is missing, with shape (N, D).
             context: The contexts of the rows.
             without: A column that is left out of the mixture and of the result.
         """
+        y = y if y.ndim == 3 else y[:, None]
         rows, count = self._with_contexts(y, context), self.rest.context
         missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
         if without is None:
-            return Conditional(self.mixture, rows[:, None], missing, contexts=count)
-        others = [k for k in range(rows.shape[1]) if k != count + without]
+            return Conditional(self.mixture, rows, missing, contexts=count)
+        others = [k for k in range(rows.shape[2]) if k != count + without]
         mixture = self.mixture.marginal(others)
-        return Conditional(mixture, rows[:, None, others], missing[:, others], contexts=count)
+        return Conditional(mixture, rows[..., others], missing[:, others], contexts=count)
 
     def log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
         """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D).
@@ -162,11 +163,12 @@ class Target:
         return -self.rest(contexts).energy(z.flatten(0, 1)).view(z.shape[:2])
 
     def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
-        """Returns standardized contexts and rows side by side, in float64."""
+        """Returns standardized contexts and rows (N, R, D) side by side, in float64."""
         y = y.double()
         if context is None:
             return y
-        return torch.cat([self.rest.standardized(context).to(y), y], 1)
+        contexts = self.rest.standardized(context).to(y)[:, None]
+        return torch.cat([contexts.expand(-1, y.shape[1], -1), y], 2)
 
 
 def _is_elementwise(layer: Bijection) -> bool:

@@ -23,7 +23,7 @@ arXiv:1604.06737.
 __all__ = ["Categorical"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -119,13 +119,41 @@ class Categorical(Contextual):
         """Returns levels plus their places in [0, 1); m dependent steps."""
         real, u = y.tensor_split([y.shape[1] - self.count], 1)
         target = torch.special.ndtr(u.double())
-        steps, seen, found = Steps(self.conditioner, self._context(u), u), u[:, :0], []
+        levels = self._in_order(u, lambda i, logits: _inverted(logits, target[:, i : i + 1]).to(u))
+        return torch.cat([real, levels], 1)
+
+    def completed(
+        self, y: Tensor, missing: Tensor, target: Tensor, sampled: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns levels, the missing ones sampled in order, and log p of these, with shape (B,).
+
+        Arguments:
+            y: The levels plus places in [0, 1), with shape (B, m).
+            missing: True for missing levels, with shape (B, m).
+            target: The probability up to the sampled place in its cell, with shape (B, m).
+            sampled: True for rows whose missing levels are sampled, with shape (B, 1).
+        """
+        log_p = []
+
+        def choose(i: int, logits: Tensor) -> Tensor:
+            one, absent = slice(i, i + 1), missing[:, i : i + 1]
+            place = _inverted(logits, target[:, one]).to(y)
+            place = torch.where(absent & sampled, place, y[:, one])
+            own = logits.log_softmax(1).gather(1, self.levels.codes(place, i))
+            log_p.append(torch.where(absent, own, 0.0))
+            return place
+
+        return self._in_order(y, choose), torch.cat(log_p, 1).sum(1)
+
+    def _in_order(self, like: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Returns levels (B, m) that are chosen by their numbers and logits (B, K), in order."""
+        steps, seen, found = Steps(self.conditioner, self._context(like), like), like[:, :0], []
         head = self.head.unflatten(0, self.bias.shape)
         for i, size in enumerate(self.sizes):
             logits = steps.next(seen)[:, 0] @ head[i, :size].mT + self.bias[i, :size]
-            found.append(_inverted(logits, target[:, i : i + 1]).to(u))
+            found.append(choose(i, logits))
             seen = self.levels(found[-1], i)
-        return torch.cat([real, *found], 1)
+        return torch.cat(found, 1)
 
     def _context(self, y: Tensor) -> Tensor | None:
         return self.contexts(y) if self.context else None

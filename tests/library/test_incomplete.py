@@ -13,6 +13,7 @@ from ebflow.bijections import Cells, ColumnCells
 from ebflow.randomness import generator
 from ebflow.target import Target
 
+from .bijections.cases import stirred
 from .test_explanation import gaussian, of_categories
 
 NAN = math.nan
@@ -91,6 +92,51 @@ def test_missing_categories_beyond_their_levels_are_outside():
     z = at.z.clone()
     z[0, :, 0] = torch.tensor([0.1, 2.9, 3.1, -0.1])
     assert points.outside(target, replace(at, z=z)).tolist() == [[False, False, True, True]]
+
+
+def test_many_missing_categories():
+    """Of one category given nothing else, whose levels are equally likely at the start."""
+    sizes = (10,) * 20
+    flow = of_categories(sizes)
+    rows = torch.full((4, 20), NAN).double()
+    rows[:3, [0, 7, 19]] = torch.where(torch.eye(3) > 0, 3.0, NAN).double()
+    found, error = flow.log_prob_and_error(rows)
+    expected = torch.tensor([0.1, 0.1, 0.1, 1.0]).double().log()
+    assert ((found - expected).abs() < 3 * error + 1e-6).all() and error.max() < 0.1
+
+
+def test_missing_categories_and_reals_sum_to_their_marginals():
+    """A category that reals depend on, and one that depends on it."""
+    flow = stirred(of_categories((0, 3, 0, 4)), 0.1).eval().requires_grad_(False)
+    x = flow.sample(30, generator=generator(6))
+    x[:, 1] = NAN
+    levels = torch.arange(3).double()
+    rows = x[:, None].repeat(1, 3, 1)
+    rows[..., 1] = levels
+    expected = flow.log_prob(rows).logsumexp(1)
+    found, error = flow.log_prob_and_error(x)
+    z = (found - expected) / error
+    assert z.abs().max() < 4.5 and z.square().mean() < 2 and error.max() < 0.3
+    x[:, 2] = NAN
+    line = torch.linspace(-12, 12, 1001).double()
+    rows = rows[:10, :, None].repeat(1, 1, 1001, 1)
+    rows[..., 2] = line
+    log_p = flow.log_prob(rows.flatten(0, 2)).view(10, -1)
+    expected = log_p.logsumexp(1) + math.log(float(line[1] - line[0]))
+    found, error = (t[:10] for t in flow.log_prob_and_error(x))
+    z = (found - expected) / error
+    assert z.abs().max() < 4.5 and z.square().mean() < 2 and error.max() < 0.3
+
+
+def test_poor_estimates_are_warned_of_and_zero_weights_have_an_infinite_error():
+    """No proposal is within the narrow bounds of all missing columns."""
+    flow = ebflow.Flow((30,), [Cells([ColumnCells()] * 30)], n_preprocessing=1).double()
+    flow.layers[0].bound(*torch.tensor([[0.0], [1e-9]]).double().expand(2, 30))
+    rows = torch.zeros(1, 30).double()
+    rows[:, 1:] = NAN
+    with pytest.warns(RuntimeWarning, match=r"standard errors above 0\.3 in 1 of 1 rows"):
+        found, error = flow.log_prob_and_error(rows)
+    assert float(found) == -math.inf and float(error) == math.inf
 
 
 def test_points_of_the_same_noise_are_placed_once(monkeypatch):
