@@ -271,7 +271,7 @@ def test_log_densities_of_other_weights_are_refused(model, image_model, tmp_path
 def test_a_run_can_be_scored(digits, ebflow, tmp_path):
     run = digits.root / "runs" / "density" / "digits"
     found = scored(ebflow, run, "digits", tmp_path / "s.parquet")
-    assert found.column_names == ["log_prob", "bits_per_dim", *COLUMNS[1:]]
+    assert found.column_names == [*COLUMNS[:2], "bits_per_dim", *COLUMNS[2:]]
     reference = Reference.load(run / "checkpoint")
     assert len(reference.train) == 1297 and len(reference.test) == 250
     assert float(-reference.test.mean()) == pytest.approx(digits.summary()["test/nll"], abs=1)
