@@ -20,12 +20,14 @@ import pyarrow.compute as pc
 import torch
 import tyro
 from rich.progress import track
+from torch import Tensor
 
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.imputation import MIXED
 from ebflow.imputation import impute as imputed_rows
 from ebflow.randomness import generator
+from ebflow.tables.adapter import differing
 from ebflow.tables.batches import Batch, regrouped
 from ebflow.tables.rows import Rows
 from pipelines.cluster import connection
@@ -88,16 +90,19 @@ def score(options: Common) -> None:
     if the flow overfits; and p_value_test, the same for test rows, which is exact. If values are
     missing, log_prob is an estimate of log p of the observed ones, log_prob_error its standard
     error, and there is no rank. Columns are matched by name. If RAY_ADDRESS is set, a cluster
-    scores.
+    scores. Rows that differ from a constant or a linear function of the training rows have
+    log_prob = −∞.
     """
     model, reader = _opened(options, missing="impute", new_levels=True)
-    if not _write(options, model, reader, partial(scores, seed=options.seed), SCORED):
+    compute, finish = partial(scores, seed=options.seed), partial(excluded, model, reader)
+    if not _write(options, model, reader, compute, SCORED, finish):
         return
     found = tables.read(options.output)
     finite = found["log_prob"].filter(pc.is_finite(found["log_prob"]))
     print(f"mean log p    {pc.mean(finite).as_py() or math.nan:.4f} nats")
     if impossible := len(found) - len(finite):
-        print(f"log p = −∞    {impossible} rows: new levels, or values outside known bounds")
+        print(f"log p = −∞    {impossible} rows: new levels, values outside known bounds, or others "
+              "than a constant or a linear function of the training rows")  # fmt: skip
     for name in found.column_names:
         if name.startswith("p_value"):
             low = pc.sum(pc.less_equal(found[name], LOW)).as_py()
@@ -118,16 +123,43 @@ def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:
             t.detach().double() for t in model.flow(context).log_prob_and_error(x)
         )
     nats = nats.where(~nats.isnan(), -math.inf)
+    return scores_of(model, nats, error, lacking)
+
+
+def scores_of(
+    model: Model, nats: Tensor, error: Tensor, lacking: Tensor | None = None
+) -> pa.Table:
+    """Returns the table of log-densities and their errors; incomplete rows have no rank."""
     columns = {"log_prob": nats, "log_prob_error": error}
-    if levels is not None:
-        columns["bits_per_dim"] = -nats / (rows.x.shape[1] * math.log(2))
+    if model.arrays.get("levels") is not None:
+        width = math.prod(model.flow.event_shape)
+        columns["bits_per_dim"] = -nats / (width * math.log(2))
     if model.reference is not None:
         train, test = model.reference.train, model.reference.test
         columns["rank"], columns["p_value"] = ranks(train, nats), p_values(train, nats)
         columns["p_value_test"] = p_values(test, nats)
-    masks = {name: lacking.numpy() for name in ("rank", "p_value", "p_value_test")}
+    mask = None if lacking is None else lacking.numpy()
+    masks = dict.fromkeys(("rank", "p_value", "p_value_test"), mask)
     return pa.table({name: pa.array(column.numpy(), mask=masks.get(name))
                      for name, column in columns.items()})  # fmt: skip
+
+
+def excluded(model: Model, reader: Reader, scored: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yields scores, the least ones for rows that differ from a constant or a linear function.
+
+    The flow does not see these columns: the source is read again if it has some.
+    """
+    names = {name for part in reader.parts for name in part.schema.names}
+    if not any(column.dropped and column.name in names for column in model.columns or ()):
+        yield from scored
+        return
+    least = scores_of(model, *torch.tensor([[-math.inf], [0.0]], dtype=torch.float64))
+    for rows, block in zip(tables.sources(reader, SCORED), scored, strict=True):
+        differs = pa.array(differing(rows, model.columns).expand(len(rows)).numpy())
+        for place, name in enumerate(block.column_names):
+            column = pc.if_else(differs, least[name][0], block[name])
+            block = block.set_column(place, name, column)
+        yield block
 
 
 def impute(options: Common, draws: int = 5, steps: int = 40) -> None:

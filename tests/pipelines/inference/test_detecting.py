@@ -53,6 +53,18 @@ def test_scores_of_incomplete_rows_have_errors(ebflow, abroad, table, tmp_path):
     assert set(found.index[found["p_value_test"].isna()]) == {3, 9}
 
 
+def test_scores_of_rows_that_differ_from_constants_are_the_least(ebflow, abroad, tmp_path):
+    rows = people(20, seed=6).to_pandas().assign(country="DE")
+    rows.loc[[4, 9], "country"], rows.loc[9, "weight"] = "FR", None
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("score", abroad, tmp_path / "new.csv", "--output", tmp_path / "s.parquet")
+    assert result.code == 0 and "log p = −∞    2 rows" in result.text
+    found = pq.read_table(tmp_path / "s.parquet").to_pandas()
+    assert list(found.index[found["log_prob"] == -float("inf")]) == [4, 9]
+    assert (found.loc[[4, 9], ["log_prob_error", "rank"]] == 0).all(axis=None)
+    assert found.loc[[4, 9], "p_value_test"].tolist() == [1 / 401, 1 / 401]
+
+
 @pytest.mark.parametrize("words", [["--alpha", "2"], ["--output", "found.txt"]])
 def test_bad_options_are_named(ebflow, abroad, table, tmp_path, words):
     table.to_csv(tmp_path / "new.csv", index=False)
