@@ -93,7 +93,12 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     ):
         log_to(log_file(run))
         graph = run.pipeline.graph(run.config, inputs)
-        outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
+        try:
+            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
+        except StageFailed:
+            with suppress(OSError):  # the stage's own error is the one to report
+                _save_without_report(session, run.pipeline.graph(run.config, inputs))
+            raise
         session.leave()
         progress.started("track", "")
         with store.lock(f"output-{place}"):  # other runs may leave their results there, too
@@ -104,11 +109,35 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         return summary
 
 
+def _save_without_report(session: Session, graph: Mapping[str, Any]) -> None:
+    """Writes the files of a run whose report failed, such as the checkpoint, if all else is done."""
+    from pipelines.engine import graphs
+
+    others = {name: stage for name, stage in graph.items() if name != "report"}
+    found = graphs.plan(others)
+    if others and not any(status.ran for status in found.statuses.values()):
+        _write(session, found, {"mlflow_run_id": session.tracked and session.tracked.id})
+
+
 def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
     """Writes the folder of results and logs it to MLflow; returns the summary."""
-    run, report = session.run, outcome.value["report"]
+    report = outcome.value["report"]
+    summary = json.loads((report.path / "summary.json").read_text())
+    summary["mlflow_run_id"] = session.run_id(report)
+    summary, files, places = _write(session, outcome, summary, report.path)
+    if session.tracked is not None:
+        _log(session, session.tracked, outcome, summary, places)
+    stages = {stage: status.text() for stage, status in outcome.statuses.items()}
+    return {**summary, **files, "stages": stages, "files": files}
+
+
+def _write(
+    session: Session, outcome: "Outcome", summary: Mapping[str, Any], report: Path | None = None
+) -> tuple[dict[str, Any], dict[str, str], list[Path]]:
+    """Writes the folder of results; returns the summary, and the files by name and in order."""
+    run = session.run
     summary = {
-        **json.loads((report.path / "summary.json").read_text()),
+        **summary,
         "name": run.name,
         "artefacts": {
             stage: places[0] if len(places) == 1 else places
@@ -116,22 +145,19 @@ def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
         },
         "config": run.config.model_dump(mode="json"),
         "command": run.command,
-        "mlflow_run_id": session.run_id(report),
     }
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
         draft = Path(folder) / "results"
-        shutil.copytree(report.path, draft)
-        (draft / "summary.json").unlink()
+        draft.mkdir()
+        if report is not None:
+            shutil.copytree(report, draft, dirs_exist_ok=True)
         run.pipeline.add_files(outcome.value, draft)
+        (draft / "summary.json").unlink(missing_ok=True)
         files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
         (draft / "config.yaml").write_text(dump(run.config))
         write_json(draft / "summary.json", {**summary, **files})
-        places = _moved(draft, run.output)
-    if session.tracked is not None:
-        _log(session, session.tracked, outcome, summary, places)
-    stages = {stage: status.text() for stage, status in outcome.statuses.items()}
-    return {**summary, **files, "stages": stages, "files": files}
+        return summary, files, _moved(draft, run.output)
 
 
 def _moved(draft: Path, output: Path) -> list[Path]:

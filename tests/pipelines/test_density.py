@@ -504,6 +504,22 @@ def strict(path):
 
 
 @pytest.mark.system
+def test_a_failed_report_leaves_the_checkpoint(home, ebflow, without_ray, monkeypatch, tmp_path):
+    def failed(*inputs, run):
+        raise RuntimeError("no font")
+
+    words, folder = ("run", "density", "--train.steps", 20), Path("runs/density/digits")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.density.report.report", failed)
+        result = ebflow(*words)
+    assert result.code == 1 and "no font" in result.err[0]
+    assert {path.name for path in folder.iterdir()} >= {"checkpoint", "config.yaml"}
+    assert not (folder / "report.html").exists()
+    result = ebflow("score", folder, "digits", "--output", tmp_path / "s.parquet")
+    assert (result.code, result.err) == (0, [])
+
+
+@pytest.mark.system
 def test_over_one_test_row_there_is_no_standard_error(home, ebflow, without_ray):
     given = ("--data.label", "label", "--data.context", "label", "--data.test", 1)
     short = ("--train.steps", 20, "--train.validate-every", 20, "--train.log-every", 20)
