@@ -66,8 +66,6 @@ class Base(LogDensity, nn.Module):
 class StandardNormal(Base):
     """Creates N(0, I) over events of any shape."""
 
-    unit_curvature = True
-
     @property
     def spec(self) -> dict[str, Any]:
         """The name."""

@@ -7,42 +7,21 @@ not depend on :math:`Z`. Objectives use ``LogDensity`` and nothing else.
 The energy alone is enough: autograd computes everything else, by one backward pass for the score
 and one more for every slice of the curvature. A flow, a mixture of Gaussians and a classifier's
 logit have closed forms of parts of it.
-
-The trace of a score's Jacobian has a closed form for a chain with only one nonlinear layer, which
-acts on every element alone (dense – activation – dense), over a base like N(0, I). Let A be the
-Jacobian of the layers before it and C that of the layers after it, both constant, :math:`f` the
-layer and :math:`s` the score over its output:
-
-.. math::
-    \operatorname{tr} \nabla s_x = -f'^\top \left[ (A A^\top) \circ (C^\top C) \right] f'
-        + \operatorname{diag}(A A^\top)^\top \left( s \circ f'' + \psi'' \right).
-
-All rows of a batch share the two Gram matrices, and nothing is factorized. Without such a layer
-the trace is :math:`-\|A\|_F^2`.
 """
 
 __all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation", "LogDensity",
-           "sum_event", "trace", "without_nan"]  # fmt: skip
+           "sum_event", "without_nan"]  # fmt: skip
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .bijections.base import (
-    Bijection,
-    ConstantJacobian,
-    Linearization,
-    as_autocast,
-    gradient,
-    sum_event,
-    units,
-)
+from .bijections.base import Bijection, Linearization, gradient, sum_event
 
 ELEMENTS = 2**22
-"""Elements of the tangents that ``trace`` computes at a time."""
+"""Elements of the tangents that ``laplacian`` computes at a time."""
 
 
 class Evaluation(ABC):
@@ -74,8 +53,17 @@ class Evaluation(ABC):
         return sum_event(self.score * v, self.x), self.curvature(v)
 
     def laplacian(self) -> Tensor:
-        """Returns the exact tr ∇s with shape (B,), by D slices unless there is a closed form."""
-        return trace(self.curvature, self.x)
+        """Returns the exact tr ∇s with shape (B,), by D directions, a part of them at a time.
+
+        With gradients, all parts stay in memory for the backward pass: O(B D²) numbers a layer.
+        """
+        x = self.x
+        if not len(x):
+            return x.new_zeros(0)
+        size = x[0].numel()
+        units = torch.eye(size, dtype=x.dtype, device=x.device).view(size, 1, *x.shape[1:])
+        parts = units.split(max(1, ELEMENTS // x.numel()))
+        return sum(self.curvature(part).sum(0) for part in parts).expand(len(x))
 
 
 class LogDensity(ABC):
@@ -84,9 +72,6 @@ class LogDensity(ABC):
     Implementing one: ``energy`` is enough. For closed forms, return your own ``Evaluation`` from
     ``at``.
     """
-
-    unit_curvature = False
-    """True if v·∇s·v is −v·v everywhere, as for N(0, I)."""
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
@@ -248,11 +233,6 @@ class FlowEvaluation(Evaluation):
         score = self._score_before(bent % len(tangents))
         return sum_event(tangents[bent] * score, score), self._curvature(tangents)
 
-    def laplacian(self) -> Tensor:
-        """Returns tr ∇s with shape (B,), in closed form or by D tangent sweeps."""
-        found = self._closed_laplacian() if self._base.unit_curvature else None
-        return super().laplacian() if found is None else found
-
     @property
     def _base_at(self) -> Evaluation:
         if self._at_base is None:
@@ -283,68 +263,8 @@ class FlowEvaluation(Evaluation):
                 total = total + self.linearizations[index].curvature(tangents[index], score)
         return total
 
-    def _closed_laplacian(self) -> Tensor | None:
-        """Returns tr ∇s with shape (B,) if the chain has the closed form, and None if not."""
-        layers, x = self._layers, self.x
-        if not len(x):
-            return x.new_zeros(0)
-        bent = [index for index, layer in enumerate(layers) if not layer.constant_jacobian]
-        if not bent:
-            return -_columns(layers, x[0]).square().sum().expand(len(x))
-        index = bent[0]
-        at = self.linearizations[index]
-        parts = at.diagonal(self._score_before(index + 1))
-        if len(bent) > 1 or parts is None:
-            return None
-        slope, bend = (part.flatten(1) for part in parts)
-        before = _Gram.apply(*as_autocast(_columns(layers[:index], x[0]).mT))
-        behind = _Gram.apply(*as_autocast(_columns(layers[index + 1 :], at.y[0])))
-        spread = (slope @ (before * behind) * slope).sum(1)
-        return (bend * before.diagonal()).sum(1) - spread
-
 
 def without_nan(energy: Tensor, x: Tensor) -> Tensor:
     """Returns energies (B,), ∞ instead of NaN for finite points: numbers overflow far away."""
     finite = sum_event(x - x, x) == 0
     return torch.where(energy.isnan() & finite, torch.inf, energy)
-
-
-def trace(curvature: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Returns Σ_k e_k·∇s·e_k with shape (B,), by D directions, a part of them at a time.
-
-    If gradients are enabled, all parts stay in memory for the backward pass: O(B D²) numbers a
-    layer.
-
-    Arguments:
-        curvature: A function from directions (K, 1, *event) to v·∇s·v with shape (K, B).
-        x: The points, with shape (B, *event).
-    """
-    if not len(x):
-        return x.new_zeros(0)
-    parts = units(x[0]).unsqueeze(1).split(max(1, ELEMENTS // x.numel()))
-    total = sum((curvature(part).sum(0) for part in parts), start=x.new_zeros(()))
-    return total.expand(len(x))
-
-
-def _columns(layers: Sequence[ConstantJacobian], event: Tensor) -> Tensor:
-    """Returns the columns of the layers' Jacobian as rows, flattened: Jᵀ with shape (D, D)."""
-    if not layers:
-        return units(event).flatten(1)
-    columns = layers[0].columns(event)
-    for layer in layers[1:]:
-        columns = layer.linear(columns)
-    return columns.flatten(1)
-
-
-class _Gram(torch.autograd.Function):
-    """R ↦ R Rᵀ, whose gradient is one product instead of the two of a general one."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(rows)
-        return rows @ rows.mT
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401
-        (rows,) = ctx.saved_tensors
-        return (grad + grad.mT) @ rows

@@ -135,16 +135,14 @@ class Loss:
 def balancing_weight(objective: Objective) -> float:
     """Returns the weight that brings an objective to the size of an anchor beside it.
 
-    Denoising score matching has the size D / σ². With several σ its losses are multiplied by σ²
-    already. Other objectives have the size of the squared score, which whitening makes D, and a
-    heavy tail: 0.01 keeps the tail small beside the anchor.
+    Denoising score matching has the size D / σ². Other objectives have the size of the squared
+    score, which whitening makes D, and a heavy tail: 0.01 keeps the tail small beside the anchor.
     """
     function = getattr(objective, "func", objective)
     if function is not dsm:
         return 0.01
     options = getattr(objective, "keywords", {})
-    sigma = options.get("sigma", signature(dsm).parameters["sigma"].default)
-    return float(sigma) ** 2 if isinstance(sigma, int | float) else 1.0
+    return options.get("sigma", signature(dsm).parameters["sigma"].default) ** 2
 
 
 class LossModule(nn.Module):

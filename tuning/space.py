@@ -149,18 +149,14 @@ def _objective(suggest: Suggest) -> None:
 
 
 def _noise(suggest: Suggest, own: Dsm) -> None:
-    """Asks for the noise: constant, changing over the training, or with several levels."""
+    """Asks for the noise: constant, or changing over the training."""
     kind = "constant" if own.sigma_end is None else "annealed"
-    kind = "levels" if own.levels > 1 else kind
     suggest.number("objective.sigma", 0.03, 1.0)
-    kind = suggest.pick("noise", kind, "constant", "annealed", "levels")
-    suggest.training = suggest.training.changed(objective={"sigma_end": None, "levels": 1})
+    kind = suggest.pick("noise", kind, "constant", "annealed")
+    suggest.training = suggest.training.changed(objective={"sigma_end": None})
     if kind != "constant":
         suggest.set("objective.sigma_end", own.sigma_end or own.sigma)
         suggest.number("objective.sigma_end", 0.03, 1.0)
-    if kind == "levels":
-        suggest.set("objective.levels", max(own.levels, 2))
-        suggest.number("objective.levels", 2, 10)
 
 
 def _stabilisation(suggest: Suggest) -> None:

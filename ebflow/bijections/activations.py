@@ -69,12 +69,9 @@ class _ElementwiseLinearization(Linearization):
     def tangent(self, v: Tensor) -> Tensor:
         return v * self._derivatives(3)[0]
 
-    def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor]:
-        d1, psi1, psi2 = self._derivatives(3)
-        return d1, torch.addcmul(psi2, s, d1 * psi1)
-
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
-        return sum_event(v * v * self.diagonal(s)[1], self.x)
+        d1, psi1, psi2 = self._derivatives(3)
+        return sum_event(v * v * torch.addcmul(psi2, s, d1 * psi1), self.x)
 
     def log_det(self) -> Tensor:
         return sum_event(self._derivatives(2)[0].log(), self.x)

@@ -19,8 +19,8 @@ Kira, Lee, 2023), arXiv:2305.15267.
 """
 
 __all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
-           "as_autocast", "at_least_float32", "gradient", "hold", "products", "sum_event",
-           "units"]  # fmt: skip
+           "as_autocast", "at_least_float32", "gradient", "hold", "products",
+           "sum_event"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
@@ -34,12 +34,6 @@ from torch import Tensor, nn
 def sum_event(t: Tensor, like: Tensor) -> Tensor:
     """Sums ``t`` over the event dimensions of ``like``, which has shape (B, *event)."""
     return t.sum(dim=tuple(range(1 - like.ndim, 0)))
-
-
-def units(event: Tensor) -> Tensor:
-    """Returns the D unit vectors of the space of an ``event``, with shape (D, *event)."""
-    size = event.numel()
-    return torch.eye(size, dtype=event.dtype, device=event.device).view(size, *event.shape)
 
 
 def at_least_float32(t: Tensor) -> Tensor:
@@ -123,13 +117,6 @@ class Linearization(ABC):
     @abstractmethod
     def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
         """Returns s·f''[v, v] + v·∇²ψ v with shape (K, B), for the score ``s`` over ``y``."""
-
-    def diagonal(self, s: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Returns f' and s f'' + ψ'' of every element, with shape (B, *event).
-
-        Only a layer that acts on every element alone has them; others return None.
-        """
-        return None
 
     @abstractmethod
     def log_det(self) -> Tensor | float:
@@ -247,10 +234,6 @@ class ConstantJacobian(Bijection):
     @abstractmethod
     def linear(self, v: Tensor) -> Tensor:
         """Returns J v, the map without its offset; any leading dimensions."""
-
-    def columns(self, event: Tensor) -> Tensor:
-        """Returns J e for the D unit vectors e of the inputs; ``event`` is one input."""
-        return self.linear(units(event))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and the log-det expanded to (B,). Score matching never calls this."""

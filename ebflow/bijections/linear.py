@@ -60,9 +60,6 @@ class Dense(Weighted):
         """Returns r ↦ W₀⁻¹ r: the gradient is W₀⁻ᵀ, so no factorization."""
         return lambda r: r @ gradient
 
-    def columns(self, event: Tensor) -> Tensor:
-        return self.weight.mT
-
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a zero stand-in; their backward gives the *relative* gradient G WᵀW of W.
 

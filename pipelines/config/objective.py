@@ -35,12 +35,11 @@ class Likelihood(Objective):
 
 
 class ScoreMatching(Objective):
-    """Score matching with the exact trace; the base of its other forms."""
+    """Score matching, the base of its forms."""
 
-    name: Literal["exact_sm"] = "exact_sm"
     weight: float | None = Field(None, ge=0)
     """factor of score matching; None: 1 without an anchor; beside one, σ² for dsm (its size is
-    D / σ²), 1 with several levels, 0.01 for the others"""
+    D / σ²), 0.01 for the others"""
     every: int = Field(1, ge=1)
     """match scores in every n-th step; the others are the anchor's alone, and as cheap as
     lazy_ml's"""
@@ -53,19 +52,12 @@ class Dsm(ScoreMatching):
     sigma: float = Field(0.3, gt=0)
     """noise, in units of the matched data"""
     sigma_end: float | None = Field(None, gt=0)
-    """noise at the end of training, geometrically from sigma, or of the last of several levels;
-    None: sigma throughout"""
-    levels: int = Field(1, ge=1)
-    """noise levels from sigma to sigma-end, one sampled for each example (losses weighted by the
-    squared noise); 1: the same noise for all"""
+    """noise at the end of training, geometrically from sigma; None: sigma throughout"""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The noise, or all levels of it as a tuple."""
-        if self.levels == 1:
-            return {"sigma": self.sigma}
-        ratio, last = self.sigma_end / self.sigma, self.levels - 1
-        return {"sigma": tuple(self.sigma * ratio ** (k / last) for k in range(self.levels))}
+        """The noise."""
+        return {"sigma": self.sigma}
 
 
 class FdSsm(ScoreMatching):
@@ -93,7 +85,7 @@ class TaylorSm(Ssm):
 
 
 AnyObjective = Annotated[
-    Likelihood | ScoreMatching | Dsm | FdSsm | Ssm | TaylorSm,
+    Likelihood | Dsm | FdSsm | Ssm | TaylorSm,
     Field(discriminator="name", description="objective"),
 ]
 """The classes of objectives by ``name``."""

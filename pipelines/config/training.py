@@ -166,9 +166,6 @@ class Training(Section):
         objective, train, cluster = self.objective, self.train, self.cluster
         name, biased = objective.name, self.stabilise.low_energy or self.stabilise.latent_mean
         anchored, matching = self.anchor.weight, isinstance(objective, ScoreMatching)
-        if isinstance(objective, Dsm) and objective.levels > 1 and objective.sigma_end is None:
-            found = f"None with {objective.levels} levels"
-            yield "objective.sigma_end", found, "the noise of the last"
         if matching and objective.weight == 0 and not (anchored or biased):
             yield "objective.weight", "0 with no anchor", "above 0"
         if matching and objective.every > 1 and not anchored:

@@ -54,8 +54,8 @@ FC = MODELS["dense"](**LEAKY)
 CNN = MODELS["convolutional"](kernel_size=7, hidden=0, sign=-1, **LEAKY)
 
 DENSE = tuple(OBJECTIVES) + tuple(f"{name}{ANCHORED}" for name in ("dsm", "ssm"))
-CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name not in ("relative_ml", "exact_sm"))
-"""Without relative_ml, which equals ml there, and exact_sm, which has D tangents."""
+CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name != "relative_ml")
+"""Without relative_ml, which equals ml there."""
 
 SPLINE = FC.changed(activation="spline")
 KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {

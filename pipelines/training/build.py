@@ -189,7 +189,7 @@ def _columns(manifest: Manifest) -> Columns:
 def _loss(config: Training, core: Flow) -> StabilizedLoss:
     rule, objective = config.anchor, config.objective
     matching, lazy = isinstance(objective, ScoreMatching), objective.name == "lazy_ml"
-    falls = isinstance(objective, Dsm) and objective.sigma_end and objective.levels == 1
+    falls = isinstance(objective, Dsm) and objective.sigma_end
     anchor_weight = rule.weight if matching else 0.0
     anchor = Anchor(
         core,

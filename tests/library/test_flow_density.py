@@ -7,21 +7,13 @@ import pytest
 import torch
 
 from ebflow import density as density_module
-from ebflow.bijections import (
-    Affine,
-    Dense,
-    Reshape,
-    SmoothLeakyReLU,
-)
-from ebflow.flow import Flow
 
 from . import reference
-from .bijections.cases import directions, matrix, seeded
+from .bijections.cases import directions, seeded
 from .flows import (
     CONTEXT,
     FLOWS,
     GIVEN,
-    SMALL,
     at,
     brute,
     contexts,
@@ -222,62 +214,6 @@ def test_wrong_shapes_raise(shape):
     for call in (flow.to_latent, flow.log_prob, flow.energy, flow.score, flow.preprocess):
         with pytest.raises(ValueError, match=r"x: found shape .*, expected \(\*, 4\)"):
             call(torch.zeros(shape))
-
-
-# The exact trace
-
-
-def whitened():
-    """Returns a chain with fixed layers in front and behind: one layer alone is bent."""
-    scale = torch.linspace(0.5, 2, 4)
-    layers = [
-        Affine(torch.ones(4), scale, (4,)),
-        Dense(matrix(4), None, trainable=False),
-        Dense(matrix(4, 1), torch.ones(4)),
-        SmoothLeakyReLU(0.3, residual=True),
-        Dense(matrix(4, 2), torch.ones(4)),
-        Affine(0.0, scale, (4,), trainable=True),
-    ]
-    return Flow((4,), layers)
-
-
-def on_images():
-    layers = [Affine(0.5, 2.0, (1, 2, 2)), SmoothLeakyReLU(0.1), Reshape((1, 2, 2), (4,))]
-    return Flow((1, 2, 2), [*layers, Dense(matrix(4), None)])
-
-
-CLOSED = {
-    "1 layer": lambda: net((4,), depth=1),
-    "2 layers": lambda: net((4,), depth=2, bias=0.3),
-    "fixed layers": whitened,
-    "activation first": lambda: Flow((4,), [SmoothLeakyReLU(0.3), Dense(matrix(4), None)]),
-    "activation last": lambda: Flow((4,), [Dense(matrix(4), None), SmoothLeakyReLU(0.3)]),
-    "activation on images": on_images,
-    "no layer": lambda: Flow((4,), []),
-}
-
-
-@pytest.mark.parametrize("name", CLOSED)
-def test_a_trace_in_closed_form(name, monkeypatch):
-    """One bent layer over a normal base: value and gradient, and not one direction."""
-    monkeypatch.setattr(density_module, "trace", None)
-    flow = CLOSED[name]()
-    x = at(flow)
-    score, found = flow.score_and_laplacian(x)
-    s, h = reference.hessian(brute(flow()), x)
-    expected = h.diagonal(dim1=1, dim2=2).sum(1)
-    close(score.flatten(1), s)
-    close(found, expected)
-    weights = torch.linspace(0.5, 2, len(x))
-    same_gradients(flow, (weights * found).sum() + (score**3).sum(),
-                   (weights * expected).sum() + (s**3).sum())  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["three dense layers", "every kind of layer", "mixture"])
-def test_other_traces_take_directions(name, monkeypatch):
-    monkeypatch.setattr(density_module, "trace", lambda curvature, x: x.new_ones(len(x)))
-    flow = SMALL[name]()
-    assert torch.equal(flow.score_and_laplacian(at(flow))[1], torch.ones(5))
 
 
 @pytest.mark.parametrize("elements", [1, 41, 10**9])

@@ -83,35 +83,7 @@ def test_variance_of_slicing(size, slices):
     close(SAMPLES * float(estimates.var()), 2 / size + 2 * (1 - 1 / size) / slices)
 
 
-@pytest.mark.parametrize("sigma", [0.1, 1.0])
-def test_variance_of_antithetic_denoising(sigma):
-    """n Var λ = 4 v² / V⁴: pairs ±n cancel the part that diverges as σ → 0."""
-    v = 0.8
-    estimates = minimizers(objectives.dsm, data(1, math.sqrt(v)), sigma=sigma, antithetic=True)
-    close(SAMPLES * float(estimates.var()), 4 * v**2 / (v + sigma**2) ** 4)
-
-
-def test_a_ladder_fits_a_compromise():
-    """λ = Σ σ² / Σ σ² (v + σ²), the mean to 4.5 standard errors and 10/n of it."""
-    ladder = (0.3, 1.0)
-    estimates = minimizers(objectives.dsm, data(1), sigma=ladder)
-    target = sum(s**2 for s in ladder) / sum(s**2 * (1 + s**2) for s in ladder)
-    error = 4.5 * float(estimates.std()) / math.sqrt(TRIALS) + 10 / SAMPLES * target
-    assert abs(float(estimates.mean()) - target) < error
-
-
-@pytest.mark.parametrize(
-    ("size", "slices"), [(2, 1), (2, 2), pytest.param(6, 4, marks=pytest.mark.slow)]
-)
-def test_variance_of_orthogonal_slicing(size, slices):
-    """n Var λ / λ² = 2/M for M orthogonal slices, so that M = d are the MLE; 500 trials."""
-    x = data(size, trials=500)
-    estimates = minimizers(objectives.ssm, x, slices=slices, directions="orthogonal")
-    tolerance = 4.5 * math.sqrt(2 / 500) + 10 / SAMPLES
-    close(SAMPLES * float(estimates.var()), 2 / slices, tolerance)
-
-
-@pytest.mark.parametrize("objective", ["ssm_vr", "exact_sm", "taylor_sm"])
+@pytest.mark.parametrize("objective", ["ssm_vr", "taylor_sm"])
 @pytest.mark.parametrize("size", [1, 2, 6])
 def test_an_exact_trace_is_maximum_likelihood(size, objective):
     """With Rademacher slices v·H·v = −λ d exactly, so λ = d / mean ‖x‖²: the MLE."""

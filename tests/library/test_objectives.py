@@ -11,7 +11,7 @@ from ebflow.bijections import Dense
 from ebflow.bijections.base import products
 from ebflow.density import EnergyFunction
 from ebflow.objectives import draw_directions
-from ebflow.randomness import RowGenerator, normal, rademacher, uniform
+from ebflow.randomness import RowGenerator, normal, rademacher
 from ebflow.randomness import generator as derive
 
 from . import reference
@@ -20,7 +20,6 @@ from .flows import FLOWS, brute, contexts, net
 
 CLOSE = dict(rtol=1e-8, atol=1e-9)
 SIGMA, EPSILON, STEP = 0.4, 0.2, 0.1
-LADDER = (0.9, 0.5, 0.2)
 
 NAMES = ("dense", "every kind of layer", "zero", "coupling, elu", "mixture")
 GIVEN = [name for name in FLOWS if name.endswith("given")]
@@ -49,53 +48,30 @@ def dsm(log_p, x):
     return residual.square().sum(1) / 2
 
 
-def dsm_pairs(log_p, x):
-    _, noise = shifted(x)
-    z = SIGMA * noise.view(x.shape)
-    residuals = [
-        reference.score(log_p, x + sign * z)[1].flatten(1) + sign * noise / SIGMA
-        for sign in (1, -1)
-    ]
-    return sum(r.square().sum(1) for r in residuals) / 4
-
-
-def dsm_ladder(log_p, x):
-    """Half of ‖σs + n‖²: σ is drawn behind the noise."""
-    generator = derive(0)
-    noise = normal(x.shape, x, generator)
-    level = torch.tensor(LADDER)[(uniform((len(x),), x, generator) * len(LADDER)).floor().int()]
-    level = level.view(-1, *[1] * (x.ndim - 1))
-    residual = level * reference.score(log_p, x + level * noise)[1] + noise
-    return residual.flatten(1).square().sum(1) / 2
-
-
 def exact_sm(log_p, x):
     s, h = hessian(log_p, x)
     return s.square().sum(1) / 2 + h.diagonal(dim1=1, dim2=2).sum(1)
 
 
-def taylor_sm(log_p, x, kind, slices=1, sides=1, linear=1.0):
-    """By one slice after the other; ``linear`` is the control variate's coefficient."""
+def taylor_sm(log_p, x, slices=1):
+    """By one slice after the other."""
     s = reference.score(log_p, x)[1]
     rows = []
-    for u in draw_directions(kind, slices, x, derive(0)):
+    for u in draw_directions("rademacher", slices, x, derive(0)):
         rise = log_p(x + STEP * u) - log_p(x)
-        if sides == 2:
-            rows.append((rise + log_p(x - STEP * u) - log_p(x)) / STEP**2)
-        else:
-            rows.append(2 * (rise - linear * STEP * reference.total(s * u)) / STEP**2)
+        rows.append(2 * (rise - STEP * reference.total(s * u)) / STEP**2)
     return reference.total(s * s) / 2 + torch.stack(rows).mean(0)
 
 
-def ssm(log_p, x, slices=1, kind=None):
-    v = draw_directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
+def ssm(log_p, x, slices=1):
+    v = signs(x, slices)
     s, h = hessian(log_p, x)
     slope, bend = torch.einsum("kbi,bi->kb", v, s), torch.einsum("kbi,bij,kbj->kb", v, h, v)
     return (slope.square() / 2 + bend).mean(0)
 
 
-def ssm_vr(log_p, x, slices=1, kind=None):
-    v = draw_directions(kind, slices, x, derive(0)).flatten(2) if kind else signs(x, slices)
+def ssm_vr(log_p, x, slices=1):
+    v = signs(x, slices)
     s, h = hessian(log_p, x)
     return s.square().sum(1) / 2 + torch.einsum("kbi,bij,kbj->kb", v, h, v).mean(0)
 
@@ -108,16 +84,6 @@ def fd_ssm(log_p, x):
     return size / EPSILON**2 * ((up - down).square() / 8 + 2 * here - up - down)
 
 
-MU, FLOOR = 0.1, -2.0
-
-
-def penalized(log_p, x, slow):
-    """½‖s‖² + h + μ h² of another objective's trace h, bounded from below."""
-    square = reference.total(reference.score(log_p, x)[1].square()) / 2
-    h = (slow(log_p, x) - square).clamp(min=FLOOR)
-    return square + h + MU * h**2
-
-
 REFERENCES = {
     "ml": (objectives.ml, lambda log_p, x: -log_p(x)),
     "dsm": (partial(objectives.dsm, sigma=SIGMA), dsm),
@@ -126,42 +92,10 @@ REFERENCES = {
     "ssm_vr": (objectives.ssm_vr, ssm_vr),
     "ssm_vr, 3 slices": (partial(objectives.ssm_vr, slices=3), partial(ssm_vr, slices=3)),
     "fd_ssm": (partial(objectives.fd_ssm, epsilon=EPSILON), fd_ssm),
-    "dsm, antithetic": (partial(objectives.dsm, sigma=SIGMA, antithetic=True), dsm_pairs),
-    "dsm, ladder": (partial(objectives.dsm, sigma=LADDER), dsm_ladder),
-    "exact_sm": (objectives.exact_sm, exact_sm),
-    "ssm, orthogonal": (
-        partial(objectives.ssm, slices=3, directions="orthogonal"),
-        partial(ssm, slices=3, kind="orthogonal"),
-    ),
-    "ssm_vr, 3 orthogonal": (
-        partial(objectives.ssm_vr, slices=3, directions="orthogonal"),
-        partial(ssm_vr, slices=3, kind="orthogonal"),
-    ),
-    "taylor_sm": (
-        partial(objectives.taylor_sm, step=STEP),
-        partial(taylor_sm, kind="rademacher"),
-    ),
-    "taylor_sm, one-sided": (
-        partial(objectives.taylor_sm, step=STEP, estimator="taylor", directions="gaussian"),
-        partial(taylor_sm, kind="gaussian", linear=0.0),
-    ),
-    "taylor_sm, two-sided, 2 slices": (
-        partial(
-            objectives.taylor_sm, step=STEP, estimator="two_sided", directions="sphere", slices=2
-        ),
-        partial(taylor_sm, kind="sphere", slices=2, sides=2),
-    ),
-    "exact_sm, stable": (
-        partial(objectives.exact_sm, stability=MU, floor=FLOOR),
-        partial(penalized, slow=exact_sm),
-    ),
-    "ssm_vr, stable": (
-        partial(objectives.ssm_vr, slices=2, stability=MU, floor=FLOOR),
-        partial(penalized, slow=partial(ssm_vr, slices=2)),
-    ),
-    "taylor_sm, stable": (
-        partial(objectives.taylor_sm, step=STEP, stability=MU, floor=FLOOR),
-        partial(penalized, slow=partial(taylor_sm, kind="rademacher")),
+    "taylor_sm": (partial(objectives.taylor_sm, step=STEP), taylor_sm),
+    "taylor_sm, 2 slices": (
+        partial(objectives.taylor_sm, step=STEP, slices=2),
+        partial(taylor_sm, slices=2),
     ),
 }
 references = pytest.mark.parametrize("objective", REFERENCES)
@@ -194,8 +128,7 @@ def test_value_and_gradient(name, objective):
     compare(flow, found, slow(log_p, x))
 
 
-ONE_EACH = ("ml", "dsm, antithetic", "ssm", "ssm_vr, 3 slices", "exact_sm", "fd_ssm",
-            "taylor_sm, two-sided, 2 slices")  # fmt: skip
+ONE_EACH = ("ml", "dsm", "ssm", "ssm_vr, 3 slices", "fd_ssm", "taylor_sm, 2 slices")
 
 
 @pytest.mark.parametrize("objective", ONE_EACH)
@@ -250,7 +183,7 @@ def test_any_log_density_will_do(objective):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-@pytest.mark.parametrize("objective", ["dsm", "ssm_vr", "exact_sm", "taylor_sm"])
+@pytest.mark.parametrize("objective", ["dsm", "ssm_vr", "taylor_sm"])
 @pytest.mark.parametrize("name", ["dense", "every kind of layer"])
 def test_gradients_may_be_taken_in_parts(name, objective):
     """One parameter's first, then all: nothing is left over from the first."""
@@ -319,14 +252,7 @@ def test_sml_holds_its_samples_constant():
 
 TAYLOR = partial(objectives.taylor_sm, step=0.02)
 SLICED = {
-    **{
-        f"{name}, {kind}": partial(objectives.OBJECTIVES[name], slices=3, directions=kind)
-        for name in ("ssm", "ssm_vr")
-        for kind in ("gaussian", "sphere", "orthogonal")
-    },
     "taylor_sm": TAYLOR,
-    "taylor_sm, one-sided": partial(TAYLOR, estimator="taylor", directions="gaussian"),
-    "taylor_sm, two-sided": partial(TAYLOR, estimator="two_sided", directions="orthogonal"),
     "ssm": objectives.ssm,
     "ssm, 2 slices": partial(objectives.ssm, slices=2),
     "ssm_vr": objectives.ssm_vr,
@@ -382,71 +308,11 @@ def test_finite_difference_bias_is_quadratic_in_epsilon():
         )
 
 
-def mean_loss(function, flow, x, seed, draws=20_000):
-    """Returns the mean loss at every point over many draws, and its standard error."""
-    with torch.no_grad():
-        many = x.repeat_interleave(draws, 0)
-        losses = function(flow, many, generator=derive(seed)).view(len(x), -1)
-    return losses.mean(1), losses.std(1) / draws**0.5
-
-
-def same_means(found, expected):
-    """A z-test of the difference of means at 5 points, false-alarm rate 1e-3 in all."""
-    z = (found[0] - expected[0]) / (found[1].square() + expected[1].square()).sqrt()
-    assert z.abs().max() < reference.two_sided(1e-3, 5), z
-
-
-def test_antithetic_noise_has_the_same_mean_and_less_variance():
-    """Of the difference of two flows: ½‖n‖²/σ², alike in both, has no part in a gradient."""
-    one, other = net((4,), depth=2), net((4,), depth=2, bias=0.5)
-    x = data(one)
-
-    def difference(flow, x, *, generator, antithetic):
-        state = generator.get_state()
-        first = objectives.dsm(flow, x, generator=generator, sigma=0.1, antithetic=antithetic)
-        generator.set_state(state)
-        second = objectives.dsm(other, x, generator=generator, sigma=0.1, antithetic=antithetic)
-        return first - second
-
-    plain, pairs = (
-        mean_loss(partial(difference, antithetic=anti), one, x, seed=anti)
-        for anti in (False, True)
-    )
-    same_means(pairs, plain)
-    assert (pairs[1].square() < 0.1 * plain[1].square()).all()
-
-
-def test_a_ladder_is_the_mean_of_its_levels_weighed_by_their_squares():
-    flow = net((4,), depth=2)
-    x = data(flow)
-    found = mean_loss(partial(objectives.dsm, sigma=LADDER), flow, x, 0)
-    levels = [mean_loss(partial(objectives.dsm, sigma=s), flow, x, 1) for s in LADDER]
-    mean = sum(s**2 * m for s, (m, _) in zip(LADDER, levels, strict=True)) / 3
-    error = sum((s**2 * e / 3) ** 2 for s, (_, e) in zip(LADDER, levels, strict=True)).sqrt()
-    same_means(found, (mean, error))
-
-
-@pytest.mark.parametrize("sigma", [0.0, -0.1, (), (0.3, 0.0), float("nan")])
+@pytest.mark.parametrize("sigma", [0.0, -0.1, float("nan")])
 def test_noise_must_be_positive(sigma):
     flow = net((4,))
     with pytest.raises(ValueError, match="sigma: found"):
         objectives.dsm(flow, data(flow), generator=derive(0), sigma=sigma)
-
-
-def test_all_orthogonal_directions_are_exact():
-    """D orthogonal slices sum to the trace and to ‖s‖²: no variance is left."""
-    flow = net((4,), depth=2)
-    x = data(flow)
-    exact = objectives.exact_sm(flow, x, generator=derive(0))
-    for function in (objectives.ssm, objectives.ssm_vr):
-        found = function(flow, x, generator=derive(0), slices=4, directions="orthogonal")
-        torch.testing.assert_close(found, exact, **CLOSE)
-
-
-def test_unknown_estimators_are_refused():
-    flow = net((4,))
-    with pytest.raises(ValueError, match="estimator: found 'hutchinson', expected taylor, "):
-        objectives.taylor_sm(flow, data(flow), generator=derive(0), estimator="hutchinson")
 
 
 @pytest.mark.parametrize("objective", ["fd_ssm", "taylor_sm"])

@@ -33,10 +33,6 @@ OPTIONS = {
         "--train.optimizer lbfgs",
         "invalid choice 'lbfgs' for argument '--train.optimizer'",
     ),
-    "ladder without an end": (
-        "--objective.name dsm --objective.levels 4",
-        "--objective.sigma-end: found None with 4 levels, expected the noise of the last",
-    ),
     "differences of rounded energies": (
         "--objective.name taylor_sm --train.precision high",
         "--train.precision: found high with taylor_sm, which subtracts energies, expected highest",
@@ -137,10 +133,6 @@ FILES = {
         ", objective: found {'name': 'x'}. Input tag 'x' found using 'name' does not match any",
     ),
     "a list for a name": ("objective: {name: [1]}\n", ", objective: found {'name': [1]}"),
-    "half a ladder": (
-        "objective: {name: dsm, levels: 2}\n",
-        ", objective.sigma_end: found None with 2 levels, expected the noise of the last",
-    ),
     "noise of another objective": (
         "objective: {name: ssm, sigma: 0.5}\n",
         ", objective.sigma: found 0.5, which ssm does not have",

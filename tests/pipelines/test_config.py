@@ -238,8 +238,8 @@ def test_another_objective_starts_from_its_own_defaults(tmp_path):
             "model", Coupling(),
         ),
         (
-            "objective: {levels: 3}", ["--objective.name", "dsm", "--objective.sigma-end", "0.1"],
-            "objective", Dsm(levels=3, sigma_end=0.1),
+            "objective: {sigma: 3}", ["--objective.name", "dsm", "--objective.sigma-end", "0.1"],
+            "objective", Dsm(sigma=3.0, sigma_end=0.1),
         ),
         (
             "objective: {sigma: 0.7}", ["--objective.name", "dsm", "--objective.weight", "3"],
@@ -266,11 +266,6 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
             "model: {bins: 8}",
             ["--model.architecture", "coupling", "--model.linear", "lu"],
             "--model.linear: found 'lu', which coupling does not have",
-        ),
-        (
-            "objective: {name: dsm, levels: 3}",
-            [],
-            "part.yaml, objective.sigma_end: found None with 3 levels",
         ),
         (
             "train: {dtype: float64}",
@@ -335,10 +330,6 @@ def test_only_commands_know_the_command_line():
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        (
-            {"objective": {"name": "dsm", "levels": 3}},
-            "objective.sigma_end: found None with 3 levels, expected the noise of the last",
-        ),
         ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
         (
             {"train": {"precision": "bfloat16", "dtype": "float64"}},

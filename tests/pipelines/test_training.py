@@ -81,7 +81,6 @@ CONFIGS = {
     **{name: {"objective": Objective.of(name)} for name in OBJECTIVES},
     "factors": {"objective": Objective.of("ml"), "model": Dense(linear="lu")},
     "annealed noise": {"objective": Dsm(sigma=1.0, sigma_end=0.1)},
-    "noise ladder": {"objective": Dsm(sigma=1.0, sigma_end=0.1, levels=4)},
     "no anchor": {"anchor": AnchorConfig(weight=0)},
     "anchor by interval": {"anchor": AnchorConfig(tolerance=None, interval=2)},
     "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
@@ -186,19 +185,17 @@ def options(**fields):
     return loss.objective.keywords, loss
 
 
-def test_noise_is_one_number_annealed_or_a_ladder():
+def test_noise_is_one_number_or_annealed():
     found, loss = options(sigma=0.5)
     assert found == {"sigma": 0.5} and not loss.annealed
     _, loss = options(sigma=1.0, sigma_end=0.01)
     assert loss.hyperparameters(0.5) == {"sigma": pytest.approx(0.1)}
-    found, loss = options(sigma=1.0, sigma_end=0.01, levels=3)
-    assert found == {"sigma": pytest.approx((1.0, 0.1, 0.01))} and not loss.annealed
 
 
 def test_options_of_an_objective_are_arguments_of_its_function_but_for_the_weight():
     assert options(name="taylor_sm", slices=3, step=0.1)[0] == {"slices": 3, "step": 0.1}
-    found, loss = options(name="exact_sm", weight=2.0)
-    assert found == {} and not loss.annealed and loss.weight == 2.0
+    found, loss = options(name="ssm_vr", weight=2.0)
+    assert found == {"slices": 1} and not loss.annealed and loss.weight == 2.0
 
 
 def test_more_seconds_end_nothing_and_few_end_all(dataset):

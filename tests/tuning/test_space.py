@@ -87,7 +87,6 @@ OPTIONS = {
     "dsm": ({"objective.sigma", "noise"}, {"objective.epsilon"}),
     "fd_ssm": ({"objective.epsilon"}, {"objective.sigma"}),
     "ssm": ({"objective.slices"}, {"objective.step"}),
-    "exact_sm": ({"anchor.weight"}, {"objective.slices"}),
     "taylor_sm": ({"objective.step"}, {"objective.sigma"}),
     "ml": (set(), {"stabilise.finish", "anchor.weight", "anchor.interval"}),
     "relative_ml": (set(), {"stabilise.finish", "stabilise.low_energy used"}),
@@ -108,7 +107,6 @@ def test_an_option_that_depends_on_a_choice_is_asked_for_with_it_alone():
         assert ("anchor.weight" in params) == params["anchored"] == bool(config.anchor.weight)
         assert ("objective.every" in params) == params["anchored"]
         assert ("objective.sigma_end" in params) == (params["noise"] != "constant")
-        assert ("objective.levels" in params) == (params["noise"] == "levels")
         assert ("stabilise.low_energy" in params) == params["stabilise.low_energy used"]
         assert ("train.clip" in params) == (config.train.clip is not None)
         assert ("preprocess.scale" in params) == (config.preprocess.normalize == "none")

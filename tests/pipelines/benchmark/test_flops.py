@@ -62,24 +62,6 @@ def test_gemms_of_slices_are_those_of_the_formulas(objective, depth, slices):
     assert gemms(depth, objective, slices=slices) == SLICES[objective](depth, slices)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_gemms_of_pairs_are_twice_those_of_points(depth):
-    assert gemms(depth, "dsm", antithetic=True) == 2 * (6 * depth - 1)
-    both = gemms(depth, "taylor_sm", estimator="two_sided", slices=3)
-    assert both == SLICES["taylor_sm"](depth, 6)
-
-
-@pytest.mark.parametrize(("depth", "products"), [(1, 5 * UNIT), (2, 14 * UNIT + 8 * SIZE**3)])
-def test_an_exact_trace_of_two_layers_is_14_products_and_8_of_weights(depth, products):
-    assert counted(dense((SIZE,), depth=depth), "exact_sm") == products
-
-
-@pytest.mark.parametrize("depth", [3, 4])
-def test_an_exact_trace_of_more_layers_has_as_many_tangents_as_dimensions(depth):
-    products = (6 * depth - 1 + 3 * SIZE * (depth - 1)) * UNIT + 4 * SIZE**3
-    assert counted(dense((SIZE,), depth=depth), "exact_sm") == products
-
-
 def of_step(flow, label):
     """Returns the FLOP of a step of the benchmark, no refresh of an anchor among them."""
     anchor = Anchor(flow)

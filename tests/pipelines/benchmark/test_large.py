@@ -27,7 +27,6 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 STEPS = {
     "no determinant": ["ssm", "ssm_vr", "fd_ssm", "taylor_sm", "relative_ml"],
-    "exact trace": ["exact_sm"],
     "one refresh": ["lazy_ml", "dsm + anchor", "ssm + anchor"],
     "determinants": ["ml"],
     "samples": ["sml"],
@@ -35,7 +34,7 @@ STEPS = {
 """Objectives of one flow, one after another in one process."""
 
 IMAGES = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm", "ml", "lazy_ml"]
-"""Objectives of Glow. Not ``exact_sm``, which takes 784 sweeps through all couplings."""
+"""Objectives of Glow."""
 
 
 def moved(flow, labels, batch):

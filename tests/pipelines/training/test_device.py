@@ -17,13 +17,7 @@ TRAININGS = {
     "ssm": dict(objective="ssm", loss=ANCHORED),
     "ssm_vr": dict(objective="ssm_vr", loss=dict(finish=0.3)),
     "fd_ssm": dict(objective="fd_ssm"),
-    "exact_sm": dict(objective="exact_sm", net=dict(depth=3)),
-    "taylor_sm": dict(
-        objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
-    ),
-    "ladder of pairs": dict(
-        objective="dsm", loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))
-    ),
+    "taylor_sm": dict(objective="taylor_sm", loss=dict(hyper=dict(slices=2))),
     "ml": dict(objective="ml"),
     "relative_ml": dict(objective="relative_ml", optimizer="sgd"),
     "lazy_ml": dict(objective="lazy_ml"),

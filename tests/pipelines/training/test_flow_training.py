@@ -32,7 +32,6 @@ OBJECTIVES = {
     "ssm": {},
     "ssm_vr": {},
     "fd_ssm": {},
-    "exact_sm": {},
     "taylor_sm": {},
     "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
     "ssm, stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),

@@ -33,9 +33,7 @@ TRAININGS = {
     "sliced": dict(objective="ssm", loss=dict(hyper=dict(slices=2))),
     "lazy": dict(objective="lazy_ml", loss=dict(anchor=dict(interval=5))),
     "annealed": dict(loss=dict(annealed={"sigma": geometric(1.0, 0.1)})),
-    "ladder of pairs": dict(loss=dict(hyper=dict(sigma=(0.5, 0.1), antithetic=True))),
-    "exact": dict(objective="exact_sm"),
-    "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(directions="orthogonal"))),
+    "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(slices=2))),
     "sampled": dict(objective="sml"),
     "before preprocessing": dict(
         objective="ssm", match_after=False, chain=dict(normalize="none", margin=1e-2)

@@ -34,9 +34,7 @@ TRAININGS = {
         net=dict(architecture="convolutional", spectral_norm=True),
         loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),
     ),
-    "taylor_sm": dict(
-        objective="taylor_sm", loss=dict(hyper=dict(slices=2, directions="orthogonal"))
-    ),
+    "taylor_sm": dict(objective="taylor_sm", loss=dict(hyper=dict(slices=2))),
     "augmented": dict(objective="dsm", augment=flip_and_shift((8, 8), reach=1.0)),
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
