@@ -10,7 +10,7 @@ likes, and the Jacobian of a column's transform pays for that. The score therefo
    ``NEAREST`` reference rows, and the log-radius around the ``AROUND`` nearest of them. Without
    the second term it is about :math:`-\log p / D`. With all of it, it is the local outlier factor.
 3. **The density is one of noisy rows.** A mixture of Gaussians is fitted to standardized columns
-   with noise of standard deviation ``NOISE``. On request, a flow is trained from there on.
+   with noise of standard deviation ``NOISE``.
 
 Each score is standardized by reference rows, and their sum is the anomaly score. Nothing depends
 on an anomaly: constants are round numbers, and the score hardly changes if they do.
@@ -33,8 +33,6 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
 from .bases import GaussianMixture
-from .fitting import fit
-from .flow import Flow
 from .randomness import generator as derive
 
 Rows = np.ndarray
@@ -47,13 +45,10 @@ CLOSEST = 1e-3
 """Least distance in a view: equal rows are not infinitely dense."""
 
 COMPONENTS, NOISE = 8, 0.1
-"""Gaussians at which the flow starts, and the noise in columns' standard deviations."""
+"""Gaussians of the density, and the noise in columns' standard deviations."""
 
 DIRECTIONS, LEVELS = 100, 200
 """Most principal components that the density models, and most of levels that are compared."""
-
-COPIES = 20_000
-"""Noisy rows on which the flow is trained, at least if 20 copies of each are as many."""
 
 FAR = 1e100
 """Largest standardized number: its square is finite."""
@@ -68,17 +63,16 @@ class Score:
 
     Scores are below 1e4, because they are sums of logarithms in units of ``LEAST`` or more.
 
-    Cost: O(N²) distances of rows, and the training of a flow.
+    Cost: O(N²) distances of rows.
 
     Arguments:
         x: Normal rows with shape (N, D), all finite.
         ranges: Ranges with shape (D,): the units of columns that are constant in ``x``.
         levels: The number of last columns that are levels of categories.
-        seconds: Most seconds of the flow's training; 0: the mixture of Gaussians alone.
         seed: The seed of all random numbers.
     """
 
-    def __init__(self, x: Rows, ranges: Rows, *, levels: int, seconds: float, seed: int) -> None:
+    def __init__(self, x: Rows, ranges: Rows, *, levels: int, seed: int) -> None:
         random = np.random.default_rng(derive(seed, "detection").initial_seed())
         self.origin, self.axes = x[0], None
         shifted = x - self.origin
@@ -89,7 +83,7 @@ class Score:
             self.axes = randomized_svd(z[:, -levels:], LEVELS, n_iter=2, random_state=seed)[2].T
             z = self._reduced(z)
         self.parts = [_Neighbours(view(z), z) for view in VIEWS] if z.shape[1] else []
-        self.parts += [_Density(z, seconds, seed, random)] if z.shape[1] else []
+        self.parts += [_Density(z, seed, random)] if z.shape[1] else []
 
     def __call__(self, x: Rows) -> Rows:
         """Returns the scores of rows with shape (N,); larger ones are more anomalous."""
@@ -152,46 +146,29 @@ class _Neighbours:
 class _Density:
     """The density of noisy rows, by the principal components of standardized columns."""
 
-    def __init__(self, z: Rows, seconds: float, seed: int, random: np.random.Generator) -> None:
+    def __init__(self, z: Rows, seed: int, random: np.random.Generator) -> None:
         _, _, axes = np.linalg.svd(z[random.permutation(len(z))[:2_000]], full_matrices=False)
         whole = z.shape[1] <= min(DIRECTIONS, len(z) // 2)
         self.axes = np.eye(z.shape[1]) if whole else axes[: min(DIRECTIONS, len(z) // 2)].T
         order = random.permutation(len(z))
         held_out, rows = np.split(z[order] @ self.axes, [max(1, len(z) // 5)])
-        self.flow = _start(rows, seed)
-        if seconds > 0:
-            noisy = partial(_noisy, random=random)
-            self.flow = fit(
-                noisy(rows), validation=(noisy(held_out),), marginals=False, normalize="none",
-                architecture="dense", options={"depth": 2}, base=self.flow.base.trainable(),
-                max_seconds=seconds, seed=seed, progress=False,
-            )  # fmt: skip
-        self.flow = self.flow.double()  # rows are then rounded alike in any batch
+        self.mixture = _fitted(rows, seed)
         self.standard = _Standard(self._raw(held_out))
 
     def __call__(self, z: Rows) -> Rows:
         u = self.standard(self._raw(z @ self.axes))
         return np.where(u < 1, u, 1 + np.log(np.maximum(u, 1)))  # as the logs of distances
 
-    @torch.no_grad()
     def _raw(self, y: Rows) -> Rows:
-        parts = torch.from_numpy(y).split(4_096)
-        return -torch.cat([self.flow.log_prob(part) for part in parts]).numpy()
+        return self.mixture.energy(torch.from_numpy(y)).numpy()
 
 
-def _start(rows: Rows, seed: int) -> Flow:
-    """Returns a mixture of Gaussians as a flow without layers."""
+def _fitted(rows: Rows, seed: int) -> GaussianMixture:
+    """Returns a mixture of Gaussians; in float64, rows are rounded alike in any batch."""
     count = min(COMPONENTS, max(1, len(rows) // 10))
     model = Mixture(count, reg_covar=NOISE**2, random_state=seed, max_iter=50).fit(rows)
     arrays = (model.weights_, model.means_, model.covariances_)
-    base = GaussianMixture(*(torch.from_numpy(array).float() for array in arrays))
-    return Flow((rows.shape[1],), [], base=base)
-
-
-def _noisy(rows: Rows, random: np.random.Generator) -> torch.Tensor:
-    """Returns copies of rows with noise, in float32."""
-    copies = np.repeat(rows, min(20, max(1, COPIES // len(rows))), 0)
-    return torch.from_numpy(copies + NOISE * random.standard_normal(copies.shape)).float()
+    return GaussianMixture(*(torch.from_numpy(array).float() for array in arrays)).double()
 
 
 class _Standard:

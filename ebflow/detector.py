@@ -46,8 +46,6 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         references: The number of reference rows of a score, for training rows with anomalies
             among them. Few rows, such as 64, cannot hold a cluster of anomalies that explains
             itself. Five scores of other random rows are averaged. None: all rows are normal.
-        max_seconds: Most seconds of the flow's training. 0: a mixture of Gaussians takes the place
-            of the flow, whose training had no measurable effect on 43 tables.
         random_state: The source of randomness: a seed, a ``RandomState``, or None.
 
     Attributes:
@@ -59,7 +57,7 @@ class FlowDetector(OutlierMixin, BaseEstimator):
 
     Example:
         >>> from ebflow.sklearn import FlowDetector
-        >>> detector = FlowDetector(max_seconds=0).fit(X)
+        >>> detector = FlowDetector().fit(X)
         >>> detector.predict([[0.0, 0.1, 0.2], [40.0, 0.0, 0.0]])
         array([ 1, -1])
     """
@@ -69,12 +67,10 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         *,
         alpha: float = 0.05,
         references: int | None = None,
-        max_seconds: float = 0.0,
         random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.alpha = alpha
         self.references = references
-        self.max_seconds = max_seconds
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -160,8 +156,7 @@ class FlowDetector(OutlierMixin, BaseEstimator):
                 part = part[copies(weights[part], seed).numpy()]
             others = np.sort(random.permutation(others)[: self.references or REFERENCES])
             self.scores_.append(Score(
-                encode.elements(numbers[others]), encode.ranges, levels=encode.levels,
-                seconds=self.max_seconds / len(parts), seed=seed,
+                encode.elements(numbers[others]), encode.ranges, levels=encode.levels, seed=seed,
             ))  # fmt: skip
             held_out.append(self.scores_[-1](encode.elements(numbers[part])))
         self.held_out_scores_ = np.sort(np.concatenate(held_out))

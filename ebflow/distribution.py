@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
 from .batching import parts
 from .bijections import Bijection
@@ -77,15 +77,6 @@ class FlowDistribution(Distribution, LogDensity):
     def has_rsample(self) -> bool:
         """True if samples are differentiable: integers and categories are rounded."""
         return self.flow.dequantizer is None or not self.flow.dequantizer.noisy
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """The set of possible values: all reals, or the integers and bounds of dequantization."""
-        dequantizer, dims = self.flow.dequantizer, len(self.event_shape)
-        support = constraints.real if dequantizer is None else dequantizer.support
-        if support.event_dim:  # of the columns of rows; images have none
-            return support if dims == 1 else constraints.independent(constraints.real, dims)
-        return constraints.independent(support, dims)
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
         """Returns the distribution, and its context, with this batch shape."""
@@ -220,7 +211,11 @@ class FlowDistribution(Distribution, LogDensity):
         Raises:
             NotImplementedError: if ``has_rsample`` is false.
         """
-        self._check_rsample()
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "rsample: samples of this flow are rounded to integers or categories, which has "
+                "no gradient; use sample"
+            )
         return self._samples(sample_shape, generator)
 
     def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> ArrayLike:
@@ -237,17 +232,6 @@ class FlowDistribution(Distribution, LogDensity):
         with torch.no_grad():
             return self._samples(sample_shape, generator)
 
-    def rsample_and_log_prob(
-        self, sample_shape: Shape = (), *, generator: Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns differentiable samples and their log-densities, as zuko's flows do.
-
-        Raises:
-            NotImplementedError: if ``has_rsample`` is false.
-        """
-        self._check_rsample()
-        return self._samples_and_log_probs(sample_shape, generator)
-
     def sample_and_log_prob(
         self, sample_shape: Shape = (), *, generator: Generator | None = None
     ) -> tuple[ArrayLike, Tensor]:
@@ -255,24 +239,18 @@ class FlowDistribution(Distribution, LogDensity):
 
         If the flow dequantizes, the log-density is that of the sample before it is rounded.
         """
-        with torch.no_grad():
-            x, log_p = self._samples_and_log_probs(sample_shape, generator)
-        return self.flow.as_fitted(x), log_p
+        with torch.no_grad(), fixed_weights(self.flow):
+            u, batch = self._latents(sample_shape, generator)
+            pairs = self._for_batch(batch)._map(FlowDistribution._inverse_and_log_prob, u)
+            x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
+            log_p = log_p - self.log_normalizer()
+        x = x.reshape(*batch, *self.event_shape)
+        return self.flow.as_fitted(x), log_p.reshape(batch)
 
     def _samples(self, shape: Shape, generator: Generator | None) -> Tensor:
         with fixed_weights(self.flow):
             u, batch = self._latents(shape, generator)
             return self.from_latent(u.reshape(*batch, *u.shape[1:]))
-
-    def _samples_and_log_probs(
-        self, shape: Shape, generator: Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        with fixed_weights(self.flow):
-            u, batch = self._latents(shape, generator)
-            pairs = self._for_batch(batch)._map(FlowDistribution._inverse_and_log_prob, u)
-            x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
-            log_p = log_p - self.log_normalizer()
-        return x.reshape(*batch, *self.event_shape), log_p.reshape(batch)
 
     def _latents(
         self, shape: Shape, generator: Generator | None
@@ -299,13 +277,6 @@ class FlowDistribution(Distribution, LogDensity):
                 x, log_det = layer.inverse_and_log_det(x)
                 log_p = log_p + log_det
         return x, log_p
-
-    def _check_rsample(self) -> None:
-        if not self.has_rsample:
-            raise NotImplementedError(
-                "rsample: samples of this flow are rounded to integers or categories, which has "
-                "no gradient; use sample"
-            )
 
     def rows(
         self, x: ArrayLike, *, generator: Generator | None = None

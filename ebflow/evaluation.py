@@ -26,7 +26,7 @@ from .flow import Flow
 from .randomness import ContentGenerator
 from .randomness import generator as derive
 from .tables import ArrayLike
-from .tables.batches import Batched
+from .tables.batches import Split
 from .tables.rows import Rows
 
 
@@ -57,7 +57,7 @@ class Likelihood:
         return cls(-mean.value, mean.se, -mean.value / (size * math.log(2)), mean.count)
 
 
-def evaluate(flow: Flow, split: Batched | ArrayLike, **options: Any) -> Likelihood:  # noqa: ANN401
+def evaluate(flow: Flow, split: ArrayLike, **options: Any) -> Likelihood:  # noqa: ANN401
     """Returns the likelihood of a split; arguments and errors as in ``log_probs``."""
     return Likelihood.of(log_probs(flow, split, **options), math.prod(flow.event_shape))
 
@@ -65,11 +65,10 @@ def evaluate(flow: Flow, split: Batched | ArrayLike, **options: Any) -> Likeliho
 @torch.no_grad()
 def log_probs(
     flow: Flow,
-    split: Batched | ArrayLike,
+    split: ArrayLike,
     *,
     context: ArrayLike | None = None,
     draws: int = 1,
-    importance_weighted: bool = False,
     batch_size: int = 1000,
     seed: int = 0,
 ) -> Tensor:
@@ -81,8 +80,6 @@ def log_probs(
             ``flow.log_prob``.
         context: The context of ``x``, as in ``flow.log_prob``.
         draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
-        importance_weighted: True to average densities (log mean exp), a tighter bound on the
-            log-probability of integers, instead of log-densities.
         batch_size: Rows at a time.
         seed: The seed of the noise, which is a function of a row's values.
 
@@ -95,9 +92,7 @@ def log_probs(
         energies = (
             _energies(flow, split, batch_size, ContentGenerator(seed, k)) for k in range(draws)
         )
-        rows = [-energy - log_z for energy in energies]
-    stacked = torch.stack(rows)
-    return stacked.logsumexp(0) - math.log(draws) if importance_weighted else stacked.mean(0)
+        return torch.stack([-energy - log_z for energy in energies]).mean(0)
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
@@ -107,7 +102,7 @@ def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
     return Rows(rows, context, levels=levels, name="x")
 
 
-def _energies(flow: Flow, split: Batched, size: int, noise: ContentGenerator) -> Tensor:
+def _energies(flow: Flow, split: Split, size: int, noise: ContentGenerator) -> Tensor:
     batches = (batch.to(flow.device) for batch in split.batches(size))
     return torch.cat([flow.energy(x, context=c, generator=noise).double() for x, c in batches])
 

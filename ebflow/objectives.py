@@ -49,7 +49,7 @@ __all__ = ["DIRECTIONS", "ESTIMATORS", "OBJECTIVES", "Objective", "draw_directio
            "fd_ssm", "full_products", "lazy_ml", "ml", "relative_ml", "sml", "ssm", "ssm_vr",
            "taylor", "taylor_cv", "taylor_sm"]  # fmt: skip
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -118,12 +118,8 @@ def full_products(x: Tensor) -> None:
         )
 
 
-class Objective(Protocol):
-    """A loss per sample of a density at data ``x``."""
-
-    def __call__(self, density: LogDensity, x: Tensor, *, generator: Generator) -> Tensor:
-        """Returns the loss of every sample in nats, with shape (B,)."""
-        ...
+Objective = Callable[..., Tensor]
+"""From a density, data with shape (B, *event) and ``generator`` to (B,) losses in nats."""
 
 
 def ml(density: FlowDistribution, x: Tensor, *, generator: Generator) -> Tensor:

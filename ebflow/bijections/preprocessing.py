@@ -16,7 +16,6 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
@@ -33,9 +32,6 @@ class Dequantizer(Bijection):
 
     noisy = True
     """True if some values get noise."""
-
-    support: constraints.Constraint = constraints.real
-    """The values of an element, or of a row, that samples can have."""
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
@@ -63,11 +59,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
         if levels < 2:
             raise ValueError(f"levels: found {levels}, expected at least 2")
         self.levels = levels
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """The integers 0 … levels − 1."""
-        return constraints.integer_interval(0, self.levels - 1)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}"

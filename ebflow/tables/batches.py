@@ -7,14 +7,14 @@ windows are permuted one after another. Batch k of the epoch has its rows k * si
 order give the same batches, in memory or on disk.
 """
 
-__all__ = ["Batch", "Batched", "Split", "regrouped"]
+__all__ = ["Batch", "Split", "regrouped"]
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, count
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,14 +50,6 @@ class Batch(NamedTuple):
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
         return self.each(lambda t: t.to(device))
-
-
-class Batched(Protocol):
-    """A source of batches in order, such as a split."""
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Yields the rows in order, ``size`` at a time, the last batch smaller."""
-        ...
 
 
 class Split(ABC):

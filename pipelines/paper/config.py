@@ -160,12 +160,10 @@ class DetectConfig(Section):
 
     Attributes:
         source: The file of the table.
-        seconds: Training seconds of the flow; 0: a mixture of Gaussians in its place.
     """
 
     source: str = Field(json_schema_extra=UNKEYED)
     seed: int = 0
-    seconds: float = 0.0
     threads: int = 1
 
 

@@ -48,7 +48,7 @@ def detect(config: DetectConfig, data: Path, *, run: StageRun) -> None:
     run.log_params(config.model_dump())
     with np.load(data / FILE) as table:
         x, y = table["X"], table["y"]
-    detectors, metrics = all_detectors(config), {"rows": float(len(x)), "columns": x.shape[1]}
+    detectors, metrics = all_detectors(), {"rows": float(len(x)), "columns": x.shape[1]}
     for k, (name, fits) in enumerate(detectors.items()):
         run.reporter.progress(k / len(detectors), name)
         for protocol, split, fit in zip(PROTOCOLS, SPLITS, fits, strict=True):
@@ -90,15 +90,13 @@ def contaminated_training(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.n
 PROTOCOLS, SPLITS = ("normal", "contaminated"), (normal_training, contaminated_training)
 
 
-def all_detectors(config: DetectConfig) -> Mapping[str, tuple[Fit, Fit]]:
+def all_detectors() -> Mapping[str, tuple[Fit, Fit]]:
     """Returns two functions per detector, one for each protocol; pyod's if it is installed."""
-    normal = partial(_ebflow, max_seconds=config.seconds)
-    contaminated = partial(_ebflow, max_seconds=0, references=REFERENCES)
     others = {"kNN": _knn, "GMM": _gmm, "LOF": _lof, "isolation forest": _forest, "MCD": _mcd}
     if find_spec("pyod"):
         others |= {name: partial(_pyod, name=name) for name in ("ECOD", "COPOD", "INNE")}
     pairs = {name: (partial(_standardized, fit=fit),) * 2 for name, fit in others.items()}
-    return {"ebflow": (normal, contaminated), **pairs}
+    return {"ebflow": (_ebflow, partial(_ebflow, references=REFERENCES)), **pairs}
 
 
 def _ebflow(x: np.ndarray, seed: int, **options: float) -> Callable[[np.ndarray], np.ndarray]:

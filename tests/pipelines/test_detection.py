@@ -80,6 +80,6 @@ def test_every_detector_prefers_a_far_row():
     rng = np.random.default_rng(0)
     train = rng.normal(size=(60, 3))
     rows = np.r_[rng.normal(size=(20, 3)), np.full((1, 3), 9.0)]
-    for name, fits in detect.all_detectors(DetectConfig(source="", seconds=0)).items():
+    for name, fits in detect.all_detectors().items():
         for fit in fits:
             assert fit(train, 0)(rows).argmax() == 20, name
