@@ -43,9 +43,7 @@ class RunOptions(Generic[Overrides]):
     force: bool = False
     """run every stage again"""
     retries: int = 2
-    """times that a stage is run again after a failure of a disk, the network or a node"""
-    retry_pause: float = 5.0
-    """seconds before the first of them; each following pause is twice as long"""
+    """times that a stage is run again after a failure of its disk, process or node"""
     dry_run: bool = False
     """print the configuration and which stages would run; write nothing"""
     file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
@@ -82,8 +80,11 @@ class Request:
         recipe: str | None = None,
     ) -> "Request":
         """Returns the request for a pipeline; ``words`` start with ``run`` or ``tune``."""
-        from pipelines.engine.pipeline import Retries, Run
+        from pipelines.engine.pipeline import Run
 
+        if options.retries < 0:
+            expected = "a number of at least 0"
+            raise BadInput(option="--retries", found=options.retries, expected=expected)
         name = config.name or config.experiment
         folder = words[1] if words[0] == "run" else words[0]
         run = Run(
@@ -94,7 +95,7 @@ class Request:
             command=shlex.join(["ebflow", *words]),
             recipe=recipe,
             force=options.force,
-            retries=Retries(options.retries, options.retry_pause),
+            retries=options.retries,
         )
         return cls(run, options, line)
 

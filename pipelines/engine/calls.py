@@ -1,9 +1,7 @@
 """Calls of stages, in the process that runs them: under a lock, in new folders, tracked."""
 
-import logging
 import math
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,16 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import metrics_log, store
 from pipelines.engine.keys import code_digest
-from pipelines.engine.pipeline import Retries
 from pipelines.engine.stages import Artefact, Stage, Work
-from pipelines.errors import StageFailed, in_one_line, innermost, root
+from pipelines.errors import StageFailed
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
     from pipelines.tracking.tracker import Tracker
-
-SLICE_S = 0.1
-"""An interruption by Ray ends no sleep, so that a long one consists of short ones."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,6 @@ class Context:
         parent: The MLflow run of the pipeline.
         command: The command that reproduces it.
         force: True if stages run again that are finished.
-        retries: How often a stage is tried again.
         show: Shows how far a job is: its stage and key, the share that is done, text and note.
     """
 
@@ -44,50 +37,16 @@ class Context:
     parent: str
     command: str
     force: bool
-    retries: Retries = Retries()
     show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
 
 def call(work: Work, context: Context) -> Artefact:
-    """Runs a stage, unless another process has just finished it; again if a failure may pass.
+    """Runs a stage under its lock, and commits its output, unless the store has it.
 
     Raises:
         BadInput: If this process does not see the store.
         StageFailed: If the code is another than in the driver: it was edited during the run.
     """
-    for pause in context.retries.pauses:
-        try:
-            return _attempt(work, context)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("%s failed, and is tried again", work.stage.name, exc_info=error)
-            note = f"{in_one_line(error)}; tried again in {pause:g} s"
-        context.show(work.stage.name, work.key, 0.0, "", note)
-        for _ in range(math.ceil(pause / SLICE_S)):
-            time.sleep(min(pause, SLICE_S))
-    return _attempt(work, context)
-
-
-def is_transient(error: BaseException) -> bool:
-    """True if a failure may pass: of a disk, of the network, or of MLflow.
-
-    Bad input and divergence do not pass, nor what an interruption broke.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from pipelines.tracking.backend import is_permanent
-
-    cause = innermost(error)
-    if isinstance(root(error), KeyboardInterrupt):
-        return False
-    if isinstance(cause, MlflowException):
-        return not is_permanent(cause)
-    return isinstance(cause, OSError)
-
-
-def _attempt(work: Work, context: Context) -> Artefact:
-    """Runs a stage under its lock, and commits its output, unless the store has it."""
     import torch  # a dry run needs none of it
 
     stage, key = work.stage, work.key
@@ -155,6 +114,3 @@ def _folders(inputs: Any) -> Any:  # noqa: ANN401
     if isinstance(inputs, list | tuple):
         return type(inputs)(_folders(one) for one in inputs)
     return inputs
-
-
-log = logging.getLogger("ebflow.engine")

@@ -4,11 +4,9 @@ redun caches nothing, as the store is the only cache.
 """
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import redun.logging
 from redun import Scheduler, task
-from redun.config import Config
 from redun.executors.base import Executor
 from redun.scheduler import Job, catch, catch_all
 from redun.task import Task
@@ -26,9 +23,6 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.stages import Artefact, Stage, Work
 from pipelines.errors import Diverged, StageFailed, failure
-
-HISTORY = ".redun"
-"""The folder of redun's database among the results of a run: ``redun --config .redun log``."""
 
 EXECUTOR = "store"
 
@@ -147,7 +141,7 @@ class StoreExecutor(Executor):
         name, key = work.stage.name, work.key
         if key not in self.results:
             status, found = self.statuses.setdefault(name, Status()), None
-            with suppress(OSError):  # the stage asks the store again, with retries
+            with suppress(OSError):  # the stage asks the store again
                 found = None if self.force else store.find(name, key)
             status.cached += found is not None
             status.ran += found is None
@@ -174,7 +168,7 @@ def evaluate(
     start: Callable[[Work], Future[Artefact]],
     *,
     force: bool = False,
-    output: Path | None = None,
+    logged: bool = True,
 ) -> Outcome:
     """Evaluates a graph: an expression of redun, or a nest of them.
 
@@ -182,17 +176,16 @@ def evaluate(
         graph: The graph.
         start: Starts a stage that the store does not have.
         force: True if all stages run again.
-        output: The folder of results, which gets redun's database as the history of the run.
+        logged: False for a dry run, which has no log.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C.
-        BadInput: As a stage raised it; then there is no history.
+        BadInput: As a stage raised it.
         StageFailed: If a stage failed; its cause is the stage's error.
     """
     executor = StoreExecutor(start, force=force)
     try:
-        with _history(output) as database:
-            value = _scheduler(database, executor).run(graph)
+        value = _scheduler(executor).run(graph)
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
     except (BadInput, StageFailed):
@@ -200,35 +193,16 @@ def evaluate(
     except _Unmade:
         value = None
     except Exception as error:
-        if output is not None:  # a dry run has no log
+        if logged:
             log.exception("the pipeline failed")
         raise failure(error) from error
     return Outcome(value, executor.statuses)
 
 
-@contextmanager
-def _history(output: Path | None) -> Iterator[Path]:
-    """Yields the file of redun's database; copies it to the results unless the input is bad.
-
-    redun writes to a temporary folder, as SQLite must not be on a network's disk.
-    """
-    with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
-        database = Path(folder) / "redun.db"
-        try:
-            yield database
-        except BadInput:
-            output = None
-            raise
-        finally:
-            if output is not None:
-                with suppress(OSError):  # a history that a full disk does not take fails no run
-                    (output / HISTORY).mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(database, output / HISTORY / database.name)
-
-
-def _scheduler(database: Path, executor: StoreExecutor) -> Scheduler:
+def _scheduler(executor: StoreExecutor) -> Scheduler:
+    """Returns redun's scheduler, with its database in memory."""
     redun.logging.logger.removeHandler(redun.logging.log_handler)
-    scheduler = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
+    scheduler = Scheduler()
     scheduler.add_executor(executor)
     scheduler.load(migrate=True)
     return scheduler
@@ -252,7 +226,7 @@ def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
     The value is None if the graph depends on the content of an artefact that is not there; then
     the stages that follow from it are not among the statuses.
     """
-    return evaluate(graph, _expect, force=force)
+    return evaluate(graph, _expect, force=force, logged=False)
 
 
 def _expect(work: Work) -> Future[Artefact]:

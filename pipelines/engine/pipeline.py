@@ -1,12 +1,10 @@
 """A pipeline, and a run of it as the user asks for it."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebflow.errors import BadInput
 from pipelines.config import Section
 from pipelines.engine.stages import key_of
 
@@ -57,32 +55,6 @@ class Pipeline:
 
 
 @dataclass(frozen=True)
-class Retries:
-    """The retries of a stage.
-
-    Arguments:
-        count: The number at most.
-        pause: Seconds before the first; each pause is twice the one before.
-
-    Raises:
-        BadInput: If one of them is negative or not finite.
-    """
-
-    count: int = 2
-    pause: float = 5.0
-
-    def __post_init__(self) -> None:
-        for option, value in (("--retries", self.count), ("--retry-pause", self.pause)):
-            if not 0 <= value < math.inf:
-                raise BadInput(option=option, found=value, expected="a number of at least 0")
-
-    @property
-    def pauses(self) -> Iterator[float]:
-        """Seconds before each retry."""
-        return (self.pause * 2**number for number in range(self.count))
-
-
-@dataclass(frozen=True)
 class Run:
     """A run of a pipeline, as the user asks for it.
 
@@ -94,7 +66,7 @@ class Run:
         command: The command that reproduces the run.
         recipe: The named configuration that it started from, if any.
         force: True if every stage runs again.
-        retries: How often a stage is tried again after a transient failure.
+        retries: How often Ray runs a stage again whose process died, or after an OSError.
     """
 
     pipeline: Pipeline
@@ -104,7 +76,7 @@ class Run:
     command: str
     recipe: str | None = None
     force: bool = False
-    retries: Retries = Retries()
+    retries: int = 2
 
     def key(self, inputs: object) -> str:
         """Returns the key of pipeline, name, configuration and content of the inputs."""

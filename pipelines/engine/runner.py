@@ -94,7 +94,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         log_to(log_file(run))
         graph = run.pipeline.graph(run.config, inputs)
         try:
-            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
+            outcome = graphs.evaluate(graph, session.start, force=run.force)
         except StageFailed:
             with suppress(OSError):  # the stage's own error is the one to report
                 _save_without_report(session, run.pipeline.graph(run.config, inputs))
@@ -110,7 +110,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
 
 
 def _save_without_report(session: Session, graph: Mapping[str, Any]) -> None:
-    """Writes the files of a run whose report failed, such as the checkpoint, if all else is done."""
+    """Writes the other files of a run whose report failed, such as the checkpoint."""
     from pipelines.engine import graphs
 
     others = {name: stage for name, stage in graph.items() if name != "report"}

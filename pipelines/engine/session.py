@@ -99,7 +99,7 @@ class Session:
             assert self.connection is not None
             context = replace(context, show=self.connection.result().send)
             _take_back_sigterm()
-            options = ray_options(work, context.retries.count)
+            options = ray_options(work, self.run.retries)
             reference = _remote_call().options(**options).remote(work, context)
             self.running.append(reference)
             future = reference.future()  # not by ray.get, which Ray's shutdown would break
@@ -135,7 +135,7 @@ class Session:
         run, show = self.run, self.progress.report
         self.connection = RAY.submit(start, show)
         parent = self._track().id
-        return Context(self.tracker, parent, run.command, run.force, run.retries, show)
+        return Context(self.tracker, parent, run.command, run.force, show)
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -198,8 +198,9 @@ def _remote_call() -> Any:  # noqa: ANN401
 
 
 def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
-    """Returns the options of a stage's task in Ray, which calls it again if its process dies.
+    """Returns the options of a stage's task in Ray.
 
+    Ray calls it again if its process dies, or after an error of a disk or the network.
     This machine cannot grow: here, a stage gets no more CPUs than there are.
     """
     needs = work.needs
@@ -211,6 +212,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
         "num_gpus": needs.get("GPU", 0),
         "memory": needs.get("memory", 0),
         "max_retries": retries,
+        "retry_exceptions": [OSError],
     }
     if work.stage.on_driver_node:
         options["scheduling_strategy"] = this_node()

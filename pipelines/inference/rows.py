@@ -101,8 +101,8 @@ def score(options: Common) -> None:
     finite = found["log_prob"].filter(pc.is_finite(found["log_prob"]))
     print(f"mean log p    {pc.mean(finite).as_py() or math.nan:.4f} nats")
     if impossible := len(found) - len(finite):
-        print(f"log p = −∞    {impossible} rows: new levels, values outside known bounds, or others "
-              "than a constant or a linear function of the training rows")  # fmt: skip
+        print(f"log p = −∞    {impossible} rows: new levels, values outside known bounds, other "
+              "values of constants or of linear functions")  # fmt: skip
     for name in found.column_names:
         if name.startswith("p_value"):
             low = pc.sum(pc.less_equal(found[name], LOW)).as_py()

@@ -104,7 +104,7 @@ def test_a_job_goes_on_after_its_last_step(terminal_shown, monkeypatch):
     monkeypatch.setattr(shown_on, "LINE_S", -1.0)
     terminal_shown.started("train", "a")
     terminal_shown.report("train", "a", 1.0, "step 100", "")
-    terminal_shown.report("train", "a", 0.2, "step 20", "tried again in 5 s")
+    terminal_shown.report("train", "a", 0.2, "step 20", "resumes from step 20")
     assert terminal_shown.printed_lines()[-1] == "train:  20%  step 20"
 
 

@@ -34,7 +34,6 @@ from pipelines.config import (
 from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
-from pipelines.engine.calls import is_transient
 from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.reporter import Reporter
@@ -465,7 +464,7 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
 
 def test_what_one_of_several_workers_says_of_its_input_reaches_the_user():
     lost = ray.train.WorkerGroupError("worker 1: …", {1: BadInput("a shard")})
-    assert isinstance(failure(lost), BadInput) and not is_transient(lost)
+    assert isinstance(failure(lost), BadInput)
 
 
 WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}

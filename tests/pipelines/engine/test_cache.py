@@ -1,0 +1,236 @@
+"""What the store has, what runs again, and what is logged."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.cluster import environment
+from pipelines.config import (
+    DensityConfig,
+    EvaluateConfig,
+)
+from pipelines.density import graph as density
+from pipelines.density.graph import check as check_density
+from pipelines.engine import graphs, keys, runner
+from pipelines.engine.graphs import Status, plan
+from pipelines.engine.stages import Artefact, Source, Stage, Work
+from pipelines.errors import StageFailed
+from pipelines.reporting.terminal import terminal
+from pipelines.tracking.tracker import connect
+from tests.pipelines.stages import CALLS
+
+from .cases import NOTES, STAGES, Engine, Silent, double, graph, ran, run_of, write
+
+
+def test_a_graph_runs_once(engine):
+    outcome = engine().run(graph())
+    assert (outcome.value[1].path / "value.txt").read_text() == "6"
+    assert outcome.statuses == {"write": Status(ran=1), "double": Status(ran=1)}
+    assert ran(engine, graph()) == set()
+
+
+def test_those_who_share_a_store_by_their_group_may_all_write(engine, home):
+    before = os.umask(0o002)
+    try:
+        engine().run(graph())
+    finally:
+        os.umask(before)
+    found = (path for path in home.rglob("*") if path.name != "mlflow.db")  # older than the mask
+    modes = {path: path.stat().st_mode & 0o070 for path in found}
+    expected = {path: 0o070 if path.is_dir() else 0o060 for path in modes}
+    assert len(modes) > 10 and modes == expected
+
+
+def test_a_cached_graph_opens_nothing(engine, home):
+    engine().run(graph())
+    cached = Engine(lambda config: pytest.fail("opened"))
+    assert cached.run(graph()).statuses == dict.fromkeys(("write", "double"), Status(cached=1))
+
+
+def test_another_value_runs_again(engine):
+    engine().run(graph())
+    assert ran(engine, graph(draws=4)) == {"write", "double"}
+    assert ran(engine, graph()) == set()
+
+
+def test_other_data_run_again_and_equal_results_stop_there(engine):
+    engine().run(graph())
+    assert ran(engine, graph(source="other")) == {"write"}
+
+
+def test_what_changes_no_number_runs_nothing(engine):
+    engine().run(graph())
+    assert ran(engine, graph(batch_size=7)) == set()
+
+
+def test_a_deleted_artefact_is_made_again(engine):
+    data, doubled = engine().run(graph()).value
+    (doubled.path / "value.txt").unlink()
+    assert ran(engine, graph()) == {"double"}
+    assert (doubled.path / "value.txt").read_text() == "6"
+
+
+def test_a_changed_artefact_is_made_again(engine):
+    data, doubled = engine().run(graph()).value
+    (data.path / "value.txt").write_text("5")
+    assert ran(engine, graph()) == {"write"}
+    assert (data.path / "value.txt").read_text() == "3"
+    line = "found files that are missing or changed, expected what was stored; it is recomputed"
+    assert NOTES == [("write", f"{data.path}: {line}")]
+    assert ran(engine, graph()) == set() and len(NOTES) == 1
+
+
+def test_what_is_forced_is_not_told_as_damaged(engine):
+    data, _ = engine().run(graph()).value
+    (data.path / "value.txt").write_text("5")
+    engine(force=True).run(graph())
+    assert not NOTES
+
+
+def test_force_runs_all_again(engine):
+    engine().run(graph())
+    CALLS.clear()
+    assert engine(force=True).run(graph()).statuses == {"write": Status(1), "double": Status(1)}
+    assert CALLS == ["write", "double"]
+
+
+def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, monkeypatch):
+    """That one still needs its work."""
+    work = Work(write, EvaluateConfig(draws=3), [Source("here", "same")])
+    work.folder.mkdir(parents=True)
+    waits = threading.Event()
+    monkeypatch.setattr(Silent, "note", lambda _, *note: (NOTES.append(note), waits.set()))
+    with ThreadPoolExecutor(1) as pool:
+        with store.lock(f"write-{work.key}"):
+            forced = pool.submit(engine(force=True).run, graph())
+            assert waits.wait(60) and work.folder.exists() and not CALLS
+        forced.result()
+    assert CALLS == ["write", "double"]
+    assert NOTES == [("write", "another process runs it: waiting for it")]
+
+
+def test_what_another_process_made_meanwhile_is_taken(engine, home, monkeypatch):
+    """The stage looks again under its lock, after the driver has seen nothing."""
+    engine().run(graph())
+    CALLS.clear()
+    find, asked = store.find, set()
+
+    def late(stage, key):
+        if key in asked:
+            return find(stage, key)
+        asked.add(key)
+        return None
+
+    monkeypatch.setattr(store, "find", late)
+    engine().run(graph())
+    assert not CALLS
+
+
+def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
+    engine, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("EBFLOW_STORAGE", f"file://{tmp_path}/shared")
+    monkeypatch.setattr(environment, "embedded", lambda: True)
+    engine().run(graph())
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "other"))
+    cached = dict.fromkeys(STAGES, Status(cached=1))
+    assert plan(graph()).statuses == cached
+    again = Engine(lambda config: pytest.fail("opened")).run(graph())
+    assert again.statuses == cached
+    assert (again.value[1].path / "value.txt").read_text() == "6"
+
+
+def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
+    """Not by its MLflow run, which is another whenever it is recomputed."""
+    config = EvaluateConfig(draws=3)
+    keys = set()
+    for run_id in ("one", "other"):
+        artefact = Artefact(stage="write", key="key", digest="digest", size=1, run_id=run_id)
+        keys.add(Work(double, config, [(artefact,)]).key)
+    assert len(keys) == 1
+
+
+def test_stages_of_one_name_are_told_apart(engine):
+    """redun has one registry for all graphs of a process."""
+    other = Stage("tests.pipelines.other_stages.write", executor="driver")
+    found = engine().run([write(EvaluateConfig(draws=3), [Source("here", "x")]), other(None)])
+    texts = [(artefact.path / "value.txt").read_text() for artefact in found.value]
+    assert texts == ["3", "another"]
+
+
+def test_code_that_is_edited_during_a_run_is_not_cached_under_the_old_key(
+    engine, home, tmp_path, monkeypatch
+):
+    package = tmp_path / "edited"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    source = (
+        "from pathlib import Path\n\n\ndef edits(config, *, run):\n"
+        "    path = Path(__file__)\n    path.write_text(path.read_text() + 'X = 1\\n')\n"
+    )
+    (package / "edits.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(keys, "OURS", ("edited",))
+    with pytest.raises(StageFailed, match="stage edits: found other code than when the run start"):
+        engine().run(Stage("edited.edits", executor="driver")(None))
+    assert not (home / "artefacts" / "edits").exists()
+
+
+def test_data_that_change_before_they_are_prepared_are_refused(engine, tabular_file, tmp_path):
+    file = tmp_path / "rows.parquet"
+    table = pq.read_table(tabular_file)
+    pq.write_table(table, file)
+    config = DensityConfig(data={"source": str(file)})
+    source = check_density(config)
+    pq.write_table(table.slice(1), file)
+    with pytest.raises(BadInput, match="rows.parquet: found other data than when the run start"):
+        engine().run(density.prepare(config.data, [source]))
+    assert store.find("prepare", "*") is None
+
+
+def test_artefacts_move_with_their_store(engine, home, monkeypatch, tmp_path):
+    engine().run(graph())
+    home.rename(tmp_path / "moved")
+    monkeypatch.setenv("EBFLOW_HOME", str(tmp_path / "moved"))
+    assert SimpleNamespace(ran=ran(engine, graph())).ran == set()
+
+
+def test_each_stage_that_ran_is_a_child_run(engine):
+    engine().run(graph())
+    tracker = connect("tests", "key")
+    runs = tracker.client.search_runs([tracker.experiment])
+    children = {r.info.run_name: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+    assert set(children) == {"write", "double"}
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    key = children["write"].data.tags["ebflow.key"]
+    assert store.find("write", key).run_id == children["write"].info.run_id
+    note = children["write"].data.tags["mlflow.note.content"]
+    assert note.startswith("Stage `write`. Of a test.\n\n")
+    assert note.endswith("\n\nTo reproduce it:\n\n```sh\nebflow run tests\n```")
+
+
+def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monkeypatch):
+    inside = []
+
+    def publish(session, outcome):
+        inside.append("in")
+        time.sleep(0.3)
+        inside.append("out")
+        return {}
+
+    monkeypatch.setattr(runner, "publish", publish)
+    monkeypatch.setattr(graphs, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(runner, "log_to", lambda _: None)
+    with ThreadPoolExecutor(2) as pool:
+        done = [
+            pool.submit(runner.execute, run_of(graph=lambda *_: None, name=name), None, terminal())
+            for name in ("one", "other")
+        ]
+    assert [one.result() for one in done] == [{}, {}] and inside == ["in", "out"] * 2

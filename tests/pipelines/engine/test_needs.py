@@ -1,0 +1,95 @@
+"""What stages reserve, and the threads that they get."""
+
+from types import SimpleNamespace
+
+import pytest
+import ray
+import torch
+
+from pipelines.cluster import environment
+from pipelines.cluster.connection import DRIVER
+from pipelines.config import (
+    ClusterConfig,
+    DensityConfig,
+    PreprocessFit,
+    TrainConfig,
+    Training,
+)
+from pipelines.density import graph as density
+from pipelines.engine import session
+from pipelines.engine.session import ray_options
+from pipelines.engine.stages import WHOLE_NODE, Stage, Work, needs_from_config
+from pipelines.paper import graph as paper
+from pipelines.paper.config import StepsConfig
+from pipelines.sample_complexity import graph as sample_complexity
+from tuning import graph as search
+
+from .cases import threads
+
+ONE = {"CPU": 1}
+
+
+NEEDS = {
+    "undeclared": (density.report, DensityConfig(), ONE),
+    "a cell": (sample_complexity.learn, None, ONE),
+    "threads": (density.preprocess, PreprocessFit(threads=3), {"CPU": 3}),
+    "a training": (density.train, Training(train=TrainConfig(threads=2)), {"CPU": 2}),
+    "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
+    "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
+    "a search": (search.search, None, {"CPU": 0}),
+    "a benchmark": (paper.MEASURES[StepsConfig], None, WHOLE_NODE),
+}
+
+
+@pytest.mark.parametrize("stage, config, needs", NEEDS.values(), ids=NEEDS)
+def test_a_stage_needs_what_it_declares(stage, config, needs, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: True)
+    assert Work(stage, config).needs == needs
+
+
+def test_a_clusters_trainings_are_launched(monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: False)
+    assert Work(density.train, Training()).needs == DRIVER
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_memory_of_a_trial_is_reserved_where_others_share_a_node(alone, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: alone)
+    trial = Training(cluster=ClusterConfig(memory=2))
+    assert needs_from_config(trial) == {"CPU": 1} | ({} if alone else {"memory": 2 * 2**30})
+
+
+def options(needs):
+    return ray_options(Work(Stage("any", needs=needs), None))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
+    monkeypatch.setattr(environment, "embedded", lambda: alone)
+    monkeypatch.setattr(session, "largest_node", lambda: 2.0)
+    given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
+    assert given == [1, 2 if alone else 3, 0, 2]
+    assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
+
+
+def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
+    """The head of a cluster that is scaled to zero has no CPUs; one CPU of a node is not all."""
+    nodes = [{"Alive": True, "Resources": {"memory": 1.0}}]
+    worker = {"Alive": True, "Resources": {"CPU": 16.0}}
+    monkeypatch.setattr(environment, "embedded", lambda: False)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "get", lambda _: nodes.append(worker))
+    wake = SimpleNamespace(remote=lambda: None)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
+    assert options(WHOLE_NODE)["num_cpus"] == 16
+
+
+def test_a_stage_has_the_threads_that_it_declares(engine):
+    """Ray reuses a process, and torch keeps the number of threads of the stage before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = engine().run([threads(None)]).value[0]
+    finally:
+        torch.set_num_threads(before)
+    assert (found.path / "value.txt").read_text() == "1"

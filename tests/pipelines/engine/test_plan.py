@@ -1,0 +1,52 @@
+"""Plans of graphs, and cells that are equal."""
+
+from redun import task
+
+from pipelines.config import (
+    EvaluateConfig,
+)
+from pipelines.engine.graphs import Status, gather_cells, plan
+from pipelines.engine.stages import Artefact, Source
+from tests.pipelines.stages import CALLS
+
+from .cases import double, graph, write
+
+
+@task(namespace="ebflow", name="chosen", cache=False)
+def chosen_task(data: Artefact) -> Artefact:
+    (data.path / "value.txt").read_text()
+    return double(None, [data])
+
+
+def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
+    def planned(graph, **options):
+        found = plan(graph, **options).statuses
+        return {name: status.text() for name, status in found.items()}
+
+    neither = {"write": "ran", "double": "ran"}
+    before = set(home.rglob("*"))
+    assert planned(graph()) == neither and not CALLS and set(home.rglob("*")) == before
+    doubled = engine().run(graph()).value[1]
+    assert planned(graph()) == {"write": "cached", "double": "cached"}
+    assert planned(graph(), force=True) == planned(graph(draws=4)) == neither
+    (doubled.path / "value.txt").unlink()
+    assert planned(graph()) == {"write": "cached", "double": "ran"}
+    assert CALLS == ["write", "double"]
+
+
+def test_a_plan_counts_equal_cells_once(engine):
+    engine().run(graph())
+    found = plan(gather_cells(graph(n) for n in (3, 4, 4, 5))).statuses
+    assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
+
+
+def test_a_plan_ends_where_a_missing_artefact_decides(engine):
+    found = plan(chosen_task(graph()[0]))
+    assert (found.value, found.statuses) == (None, {"write": Status(ran=1)})
+
+
+def test_equal_cells_run_once(engine):
+    """redun compares by pickles, in which equal sources at other places differ."""
+    cells = [write(EvaluateConfig(draws=3), [Source(place, "same")]) for place in "ab"]
+    assert engine(force=True).run(cells).statuses == {"write": Status(ran=1)}
+    assert CALLS == ["write"]
