@@ -19,6 +19,7 @@ from pipelines.config.recipes import mnist9k_dense
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
+from pipelines.reporting.result import Table
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned
 
@@ -46,6 +47,7 @@ class Cell:
         config: The configuration of a flow, or of a stage that trains and measures by itself.
         preprocess: The preprocessing, if it is fitted by a stage of its own.
         measure: The configuration of the stage that measures a flow.
+        stage: The name of the stage that measures.
         published: The published number of the last column.
     """
 
@@ -55,6 +57,7 @@ class Cell:
     data: DataConfig | None = None
     preprocess: PreprocessFit | None = None
     measure: Section | None = None
+    stage: str = "evaluate"
     published: float | None = None
 
     @classmethod
@@ -147,6 +150,7 @@ class Experiment:
         seeds: The number of seeds by scale, if the user asks for none; default 1.
         rows: Returns the rows of the table; default: one per cell.
         figures: Returns figures with captions, by name.
+        tables: Returns further tables of the page.
         conclude: Returns findings, claims and checks.
     """
 
@@ -160,6 +164,7 @@ class Experiment:
     seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda cells: [one.row for one in cells]
     figures: Callable[[Sequence[Row], Sequence[Finished]], dict[str, Captioned]] = lambda *_: {}
+    tables: Callable[[Sequence[Row]], Sequence[Table]] = lambda rows: ()
     conclude: Callable[[Sequence[Finished]], Conclusion] = lambda finished: Conclusion()
 
     def all_cells(self, config: PaperConfig) -> list[Cell]:

@@ -9,14 +9,11 @@ from pathlib import Path
 
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Column, Experiment, Finished, Row
-from pipelines.paper.conditional import CONDITIONAL
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.detection import DETECTION
-from pipelines.paper.missing import MISSING
+from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
 from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS
 from pipelines.paper.runtime import RUNTIME
-from pipelines.paper.synthesis import SYNTHESIS
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.tables import TABLES
 from pipelines.paper.toy import TOY
@@ -33,10 +30,10 @@ EXPERIMENTS: dict[str, Experiment] = {
     "rivals": RIVALS,
     "tables": TABLES,
     "phases": PHASES,
-    "missing": MISSING,
-    "detection": DETECTION,
-    "conditional": CONDITIONAL,
-    "synthesis": SYNTHESIS,
+    "missing": MISSING.experiment,
+    "detection": DETECTION.experiment,
+    "conditional": CONDITIONAL.experiment,
+    "synthesis": SYNTHESIS.experiment,
 }
 
 INTRO = (
@@ -46,6 +43,9 @@ INTRO = (
 
 BASELINES = {"baseline/gaussian_": "Gaussian", "baseline/mixture_": "mixture"}
 """Labels of baselines, by the start of their metrics."""
+
+MOST_NAMES = 14
+"""Data sets that the text below a table names."""
 
 NORMAL = 1.96
 """Standard errors in half of a 95 % interval."""
@@ -72,7 +72,7 @@ def compare(
         conclusion=experiment.conclude(finished),
         warnings=[f"{cell.title} diverged: {message}" for cell, message in diverged],
         headline=headline(config, shown),
-        sections=plots(experiment.figures(rows, finished)),
+        sections=[*plots(experiment.figures(rows, finished)), *experiment.tables(rows)],
         values={"rows": shown},
     ).save(config, run)
 
@@ -85,7 +85,8 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     published = any(row["published"] for row in rows)
     lines = summarize(experiment.columns, rows)
     headings = [*lines[0][0]["labels"], *(column.heading for column in columns)]
-    data = ", ".join(dict.fromkeys(row["data"] for row in rows))
+    names = [*dict.fromkeys(row["data"] for row in rows)]
+    data = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} data sets"
     seeds = len({cell.seed for cell in experiment.all_cells(config)})
     here = f"measured: {data}, scale {config.scale}, {machine()}, seeds: {seeds}"
     return Table(

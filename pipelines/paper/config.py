@@ -1,6 +1,6 @@
 """Options of the paper's experiments and of their stages."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,27 +23,8 @@ Name = Literal[
     "synthesis",
 ]
 
-Peer = Literal["maf", "nsf", "gmm"]
-
-PEERS: tuple[str, ...] = get_args(Peer)
-"""Densities of other packages."""
-
-Pattern = Literal["mcar20", "mcar40", "mnar"]
-
-PATTERNS: tuple[str, ...] = get_args(Pattern)
-"""Patterns of removed entries."""
-
-Imputer = Literal[
-    "ebflow", "miceforest", "MissForest", "BayesianRidge", "mixture", "Gaussian", "mean"
-]
-
-IMPUTERS: tuple[str, ...] = get_args(Imputer)
-"""ebflow and its rivals in imputation."""
-
-Predictor = Literal["ebflow", "boosted quantiles", "NGBoost", "mixture network", "zuko NSF"]
-
-PREDICTORS: tuple[str, ...] = get_args(Predictor)
-"""ebflow and its rivals in conditional densities."""
+PATTERNS = ("mcar20", "mcar40", "mnar")
+"""Patterns of removed entries: 20 or 40 % at random, or large values more often."""
 
 
 class StepsConfig(Section):
@@ -99,76 +80,20 @@ class DivergeConfig(Section):
 
 
 class RivalConfig(Section):
-    """A method, or a rival of ebflow, that is fitted to a table and measured by one stage.
+    """A method, or a rival of it, that one stage fits to a data set and measures.
 
     Attributes:
+        rival: Its name.
+        pattern: The pattern of removed entries, where some are.
         seconds: Training seconds; None: no limit but ``steps``.
     """
 
+    rival: str
+    pattern: str = ""
     seed: int = 0
     seconds: float | None = None
     steps: int = 1_000_000
     threads: int = 1
-
-
-class FillConfig(RivalConfig):
-    """Entries removed from a table and imputed.
-
-    Attributes:
-        rival: The imputer.
-        pattern: The removed entries: 20 or 40 % at random, or large values more often.
-    """
-
-    rival: Imputer = "ebflow"
-    pattern: Pattern = "mcar20"
-
-
-class PredictConfig(RivalConfig):
-    """A column of a table predicted by a density given the others.
-
-    Attributes:
-        rival: The conditional density.
-    """
-
-    rival: Predictor = "ebflow"
-
-
-class PeerConfig(RivalConfig):
-    """A density of another package, fitted as its users do.
-
-    Attributes:
-        name: ``maf``, ``nsf``: zuko's flows; ``gmm``: scikit-learn's mixture of Gaussians, their
-            number chosen by validation.
-    """
-
-    name: Peer = "gmm"
-    seconds: float = 30.0
-
-
-class SynthesisConfig(RivalConfig):
-    """A model of a table that gives synthetic rows.
-
-    Attributes:
-        name: ``ebflow``; ``gmm``, scikit-learn's mixture of Gaussians; or ``ctgan``, ``tvae``.
-    """
-
-    name: Literal["ebflow", "gmm", "ctgan", "tvae"] = "ebflow"
-
-
-class DetectConfig(Section):
-    """Detectors of anomalies on one labelled table.
-
-    Attributes:
-        source: The file of the table.
-    """
-
-    source: str = Field(json_schema_extra=UNKEYED)
-    seed: int = 0
-    threads: int = 1
-
-
-class LabelledConfig(Section):
-    """The reading of a labelled table, which has no options."""
 
 
 class PaperConfig(Section):
@@ -205,8 +130,8 @@ class PaperConfig(Section):
     sources: tuple[str, ...] = Field(
         (),
         description="the tables of tables, missing, synthesis and conditional, which predicts the "
-        "last column: files, or names of data sets; of detection: .npz files with X and y, "
-        ".parquet or .csv files with a column label, or folders of them",
+        "last column: files, or names of data sets; those of detection have a column label, "
+        "which is 0 in normal rows",
         json_schema_extra=UNKEYED,
     )
     seconds: float | None = Field(

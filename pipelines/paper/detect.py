@@ -1,21 +1,31 @@
-"""From a labelled table to the AUROC of detectors: ebflow's, and those that people use.
+"""From a labelled table to the AUROC of one detector: ebflow's, or one that people use.
 
-*Normal training*: half of the normal rows, at random, train a detector. The other normal rows and
-all anomalies test it. No row is on both sides. *Contaminated training*: all rows train a detector,
-without labels, and are ranked by it. At most ``ROWS`` rows of each kind are used, at random.
+Class 0 is normal, all others are anomalies. Three protocols choose the rows that train and test:
+
+* *normal*: half of the normal rows, at random, train a detector. The other normal rows and all
+  anomalies test it. No row is on both sides.
+* *mixed*: all rows train a detector, without labels, and are ranked by it.
+* *dte*: the first half of the normal rows train a detector, and all other rows test it. Before
+  that, tables of less than 1,000 rows are resampled to 1,000, so that copies of a test row may
+  train. This is no measure of new rows, but compares with published numbers.
+
 Detectors have one setting for all tables. Those of other packages see standardized columns.
+
+Source: On Diffusion Modeling for Anomaly Detection (Livernoche, Jain, Hezaveh, Ravanbakhsh, 2024),
+arXiv:2305.18593, for *dte*.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.covariance import MinCovDet
+from sklearn.base import BaseEstimator
+from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
@@ -25,125 +35,139 @@ from sklearn.preprocessing import StandardScaler
 
 from ebflow.detector import FlowDetector
 from ebflow.randomness import generator
-from pipelines.paper.config import DetectConfig
-from pipelines.paper.labelled import ROWS as FILE
+from pipelines.data.dataset import Dataset
+from pipelines.paper.config import RivalConfig
 from pipelines.tracking.run import StageRun
 
 ROWS = 4_000
 """Most rows for training, and most normal rows and anomalies for testing."""
 
-NEIGHBOURS, COMPONENTS, DIRECTIONS = 5, 8, 100
-"""Neighbours of kNN, Gaussians of GMM, and principal components of MCD and GMM at most."""
+RESAMPLED, LARGE = 1_000, 10_000
+"""Least and most rows of a table in the protocol of DTE."""
 
-REFERENCES = 64
-"""Reference rows of ebflow's score in contaminated training."""
+COMPONENTS, DIRECTIONS = 8, 100
+"""Gaussians of GMM, and principal components of MCD and GMM at most."""
 
-Fit = Callable[[np.ndarray, int], Callable[[np.ndarray], np.ndarray]]
-"""From training rows and a seed to a function that scores rows, larger for anomalies."""
+REFERENCES = {"normal": None, "mixed": 64, "dte": None}
+"""Reference rows of ebflow's score, by protocol; None: all."""
 
 
-def detect(config: DetectConfig, data: Path, *, run: StageRun) -> None:
-    """Writes ``evaluation.json``: AUROC and seconds by protocol and detector."""
+class Parts(NamedTuple):
+    """Rows that train and test a detector, and the labels of the latter."""
+
+    train: np.ndarray
+    test: np.ndarray
+    labels: np.ndarray
+
+
+def detect(config: RivalConfig, data: Path, *, run: StageRun) -> None:
+    """Writes ``evaluation.json``: the AUROC by every protocol, in %, and the CPU seconds."""
     torch.set_num_threads(config.threads)
-    run.log_params(config.model_dump())
-    with np.load(data / FILE) as table:
-        x, y = table["X"], table["y"]
-    detectors, metrics = all_detectors(), {"rows": float(len(x)), "columns": x.shape[1]}
-    for k, (name, fits) in enumerate(detectors.items()):
-        run.reporter.progress(k / len(detectors), name)
-        for protocol, split, fit in zip(PROTOCOLS, SPLITS, fits, strict=True):
-            for what, value in measured(fit, split(x, y, config.seed), config.seed).items():
-                metrics[f"{protocol}/{what}/{name}"] = value
-    run.write_metrics(metrics)
+    x, y = labelled(run.open(config, Dataset(data)))
+    metrics, start = {}, time.process_time()
+    for protocol, split in PROTOCOLS.items():
+        parts = split(x, y, config.seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rivals' convergence
+            scores = anomaly_scores(config, protocol, parts)
+        metrics[f"{protocol}/auroc"] = 100 * float(roc_auc_score(parts.labels, scores))
+    run.write_metrics({**metrics, "time/cpu_s": time.process_time() - start})
 
 
-def measured(fit: Fit, parts: tuple[np.ndarray, ...], seed: int) -> dict[str, float]:
-    """Returns the AUROC of a detector, and its CPU seconds of fitting and scoring."""
-    train, test, labels = parts
-    start = time.process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rivals' convergence, of short trainings
-        scores = fit(train, seed)(test)
-    seconds = time.process_time() - start
-    return {"auroc": float(roc_auc_score(labels, scores)), "seconds": seconds}
+def labelled(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all rows with shape (N, D), and True for each anomaly."""
+    splits = [dataset.split(name) for name in ("train", "validation", "test")]
+    x = torch.cat([split.tensor() for split in splits]).double().numpy()
+    y = torch.cat([split.labels() for split in splits]).numpy()
+    columns = dataset.manifest.columns
+    return x if columns is None else columns.one_hot(x), y > 0
 
 
-def normal_training(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """Returns half of the normal rows, the other rows, and their labels."""
-    random = np.random.default_rng(generator(seed, "detection", "split").initial_seed())
-    normal, anomalies = (random.permutation(np.flatnonzero(y == label)) for label in (0, 1))
-    half = len(normal) // 2
-    train, rest = normal[:half][:ROWS], normal[half:][:ROWS]
-    test = np.r_[rest, anomalies[:ROWS]]
-    return x[train], x[test], y[test]
+def normal(x: np.ndarray, y: np.ndarray, seed: int) -> Parts:
+    """Returns half of the normal rows, and the other rows."""
+    rows, anomalies = (_random(seed).permutation(np.flatnonzero(y == label)) for label in (0, 1))
+    half = len(rows) // 2
+    test = np.r_[rows[half:][:ROWS], anomalies[:ROWS]]
+    return Parts(x[rows[:half][:ROWS]], x[test], y[test])
 
 
-def contaminated_training(x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """Returns all rows twice, and their labels; a sample has each label's share of the rows."""
-    random = np.random.default_rng(generator(seed, "detection", "sample").initial_seed())
+def mixed(x: np.ndarray, y: np.ndarray, seed: int) -> Parts:
+    """Returns all rows twice; a sample of many has each label's share of the rows."""
     share = min(1.0, ROWS / len(x))
-    parts = (random.permutation(np.flatnonzero(y == label)) for label in (0, 1))
+    parts = (_random(seed).permutation(np.flatnonzero(y == label)) for label in (0, 1))
     rows = np.concatenate([part[: max(1, round(share * len(part)))] for part in parts])
-    return x[rows], x[rows], y[rows]
+    return Parts(x[rows], x[rows], y[rows])
 
 
-PROTOCOLS, SPLITS = ("normal", "contaminated"), (normal_training, contaminated_training)
+def dte(x: np.ndarray, y: np.ndarray, seed: int) -> Parts:
+    """Returns the first half of the normal rows, and the other rows, after resampling."""
+    if not RESAMPLED <= len(x) <= LARGE:
+        few = len(x) < RESAMPLED
+        rows = _random(seed).choice(len(x), RESAMPLED if few else LARGE, replace=few)
+        x, y = x[rows], y[rows]
+    rows, anomalies = np.flatnonzero(~y), np.flatnonzero(y)
+    half = len(rows) // 2
+    test = np.r_[rows[half:], anomalies]
+    return Parts(x[rows[:half]], x[test], y[test])
 
 
-def all_detectors() -> Mapping[str, tuple[Fit, Fit]]:
-    """Returns two functions per detector, one for each protocol; pyod's if it is installed."""
-    others = {"kNN": _knn, "GMM": _gmm, "LOF": _lof, "isolation forest": _forest, "MCD": _mcd}
-    if find_spec("pyod"):
-        others |= {name: partial(_pyod, name=name) for name in ("ECOD", "COPOD", "INNE")}
-    pairs = {name: (partial(_standardized, fit=fit),) * 2 for name, fit in others.items()}
-    return {"ebflow": (_ebflow, partial(_ebflow, references=REFERENCES)), **pairs}
+PROTOCOLS = {"normal": normal, "mixed": mixed, "dte": dte}
 
 
-def _ebflow(x: np.ndarray, seed: int, **options: float) -> Callable[[np.ndarray], np.ndarray]:
-    detector = FlowDetector(random_state=seed, **options).fit(x)
-    return lambda rows: -detector.score_samples(rows)
+def _random(seed: int) -> np.random.Generator:
+    return np.random.default_rng(generator(seed, "detection").initial_seed())
 
 
-def _standardized(x: np.ndarray, seed: int, fit: Fit) -> Callable[[np.ndarray], np.ndarray]:
-    scaler = StandardScaler().fit(x)
-    score = fit(scaler.transform(x), seed)
-    return lambda rows: score(scaler.transform(rows))
+def anomaly_scores(config: RivalConfig, protocol: str, parts: Parts) -> np.ndarray:
+    """Returns the scores of the test rows, larger for anomalies."""
+    if config.rival == "ebflow":
+        options = {"references": REFERENCES[protocol], "random_state": config.seed}
+        return -FlowDetector(**options).fit(parts.train).score_samples(parts.test)
+    scaler = StandardScaler().fit(parts.train)
+    return RIVALS[config.rival](
+        scaler.transform(parts.train), scaler.transform(parts.test), config.seed
+    )
 
 
-def _knn(x: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    index = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(x))).fit(x)
-    return lambda rows: index.kneighbors(rows)[0][:, -1]
+def _neighbours(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the distance to the fifth nearest training row."""
+    return NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1]
 
 
-def _gmm(x: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    axes, count = _axes(x, seed), min(COMPONENTS, max(1, len(x) // 10))
-    model = GaussianMixture(count, reg_covar=1e-3, random_state=seed).fit(axes.transform(x))
-    return lambda rows: -model.score_samples(axes.transform(rows))
+def _sklearn(
+    train: np.ndarray, test: np.ndarray, seed: int, create: Callable[[int, int], BaseEstimator]
+) -> np.ndarray:
+    return -create(len(train), seed).fit(train).score_samples(test)
 
 
-def _lof(x: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    model = LocalOutlierFactor(min(20, len(x) - 1), novelty=True).fit(x)
-    return lambda rows: -model.score_samples(rows)
+def _of_components(
+    train: np.ndarray, test: np.ndarray, seed: int, create: Callable[[int, int], BaseEstimator]
+) -> np.ndarray:
+    """Returns scores of the principal components."""
+    axes = PCA(min(DIRECTIONS, train.shape[1], len(train) // 2), random_state=seed).fit(train)
+    return _sklearn(axes.transform(train), axes.transform(test), seed, create)
 
 
-def _forest(x: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    model = IsolationForest(random_state=seed).fit(x)
-    return lambda rows: -model.score_samples(rows)
-
-
-def _mcd(x: np.ndarray, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    axes = _axes(x, seed)
-    model = MinCovDet(random_state=seed).fit(axes.transform(x))
-    return lambda rows: model.mahalanobis(axes.transform(rows))
-
-
-def _axes(x: np.ndarray, seed: int) -> PCA:
-    return PCA(min(DIRECTIONS, x.shape[1], len(x) // 2), random_state=seed).fit(x)
-
-
-def _pyod(x: np.ndarray, seed: int, name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _pyod(train: np.ndarray, test: np.ndarray, seed: int, name: str) -> np.ndarray:
     from pyod.models import copod, ecod, inne  # an optional package
 
     kinds = {"COPOD": copod.COPOD, "ECOD": ecod.ECOD, "INNE": inne.INNE}
     options = {"random_state": seed} if name == "INNE" else {}
-    return kinds[name](**options).fit(x).decision_function
+    return kinds[name](**options).fit(train).decision_function(test)
+
+
+def _gmm(rows: int, seed: int) -> BaseEstimator:
+    count = min(COMPONENTS, max(1, rows // 10))
+    return GaussianMixture(count, reg_covar=1e-3, random_state=seed)
+
+
+RIVALS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "kNN": _neighbours,
+    "GMM": partial(_of_components, create=_gmm),
+    "MCD": partial(_of_components, create=lambda rows, seed: EllipticEnvelope(random_state=seed)),
+    "LOF": partial(
+        _sklearn, create=lambda rows, seed: LocalOutlierFactor(min(20, rows - 1), novelty=True)
+    ),
+    "IForest": partial(_sklearn, create=lambda rows, seed: IsolationForest(random_state=seed)),
+    **{name: partial(_pyod, name=name) for name in ("ECOD", "COPOD", "INNE")},
+}

@@ -16,7 +16,7 @@ import torch
 
 from ebflow.randomness import generator
 from pipelines.data.dataset import Dataset
-from pipelines.paper.config import FillConfig
+from pipelines.paper.config import RivalConfig
 from pipelines.paper.imputers import IMPUTERS
 from pipelines.paper.scores import covered, crps
 from pipelines.tracking.run import StageRun
@@ -31,7 +31,7 @@ COPIES = 5
 """Imputations of the two scores of ForestDiffusion."""
 
 
-def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
+def fill(config: RivalConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores of the training and validation rows."""
     torch.set_num_threads(config.threads)
     dataset = run.open(config, Dataset(data))
@@ -45,7 +45,7 @@ def fill(config: FillConfig, data: Path, *, run: StageRun) -> None:
     run.write_metrics({**scores(x, draws, removed), "time/cpu_s": seconds})
 
 
-def chosen(config: FillConfig, x: np.ndarray, numeric: np.ndarray) -> np.ndarray:
+def chosen(config: RivalConfig, x: np.ndarray, numeric: np.ndarray) -> np.ndarray:
     """Returns True where an entry is removed, with shape (N, D).
 
     A row that would lose all of its columns loses none.

@@ -17,7 +17,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ebflow.errors import BadInput
-from pipelines.config import DensityConfig, EvaluateConfig, Section
 from pipelines.config.files import bad_input
 from pipelines.config.source import check_data, counted, opened
 from pipelines.data.reader import Reader
@@ -26,34 +25,20 @@ from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
-from pipelines.paper import config as configs
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
-from pipelines.paper.config import (
-    DetectConfig,
-    FillConfig,
-    PaperConfig,
-    PeerConfig,
-    PredictConfig,
-    RivalConfig,
-)
-from pipelines.paper.labelled import opened as opened_table
-from pipelines.paper.labelled import read
+from pipelines.paper.config import PaperConfig
 
-MEASURES: dict[type[Section], Stage] = {
-    EvaluateConfig: evaluate,
-    DetectConfig: Stage("pipelines.paper.detect", needs=needs_from_config),
-    configs.DivergeConfig: Stage("pipelines.paper.toy"),
-    FillConfig: Stage("pipelines.paper.fill", needs=needs_from_config),
-    PeerConfig: Stage("pipelines.paper.peer", needs=needs_from_config),
-    PredictConfig: Stage("pipelines.paper.predict", needs=needs_from_config),
-    configs.SynthesisConfig: Stage("pipelines.paper.synthesis", needs=needs_from_config),
-    configs.StackConfig: Stage("pipelines.paper.stack", needs=needs_from_config),
-    configs.StepsConfig: Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
+MEASURES: dict[str, Stage] = {
+    "evaluate": evaluate,
+    "runtime": Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
+    "toy": Stage("pipelines.paper.toy"),
+    **{
+        name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
+        for name in ("detect", "fill", "peer", "predict", "stack", "synthesis")
+    },
 }
-"""Stages that measure, by the type of their configuration."""
-
-labelled = Stage("pipelines.paper.labelled", executor="driver")
+"""Stages that measure, by their names."""
 
 # Cells depend on their data, so the stage opens the sources of the user.
 compare = Stage("pipelines.paper.compare", executor="driver")
@@ -73,12 +58,11 @@ def check(config: PaperConfig) -> Sources:
         cells = experiment.all_cells(config)
     except ValidationError as error:  # options that do not suit the settings of a cell
         raise bad_input(error) from None
-    loaded = [cell for cell in cells if cell.data and not isinstance(cell.config, PeerConfig)]
-    tables = {c.config.source for c in cells if isinstance(c.config, DetectConfig)}
-    return {
-        **{cell.data.source: _source(cell, experiment.data) for cell in loaded},
-        **{path: opened_table(path) for path in tables},
-    }
+    sources: Sources = {}
+    for cell in cells:
+        if cell.data and (cell.measure or cell.data.source not in sources):
+            sources[cell.data.source] = _source(cell, experiment.data)
+    return sources
 
 
 def examine(config: PaperConfig) -> None:
@@ -87,8 +71,6 @@ def examine(config: PaperConfig) -> None:
     for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
         with _naming(cell):
             check_data(cell.data)
-    for path in {c.config.source for c in cells if isinstance(c.config, DetectConfig)}:
-        read(Path(path))
 
 
 def _source(cell: Cell, expected: str | None) -> Source:
@@ -98,10 +80,10 @@ def _source(cell: Cell, expected: str | None) -> Source:
         if expected not in (None, found := _kind(reader)):
             option = "--source" if expected.endswith("images") else "--sources"
             raise BadInput(option=option, found=f"{found} ({reader.label})", expected=expected)
-        if isinstance(cell.config, RivalConfig):
-            counted(reader, cell.data)
-            return Source(cell.data.source, reader.digest)
-        return check_density(cell.config if cell.measure else DensityConfig(data=cell.data))
+        if cell.measure:
+            return check_density(cell.config)
+        counted(reader, cell.data)
+        return Source(cell.data.source, reader.digest)
 
 
 def _kind(reader: Reader) -> str:
@@ -137,14 +119,13 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
 def _stages(cell: Cell, sources: Sources) -> list[Artefact]:
     """Returns the artefacts of training and measurement."""
     inputs = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
-    if isinstance(cell.config, DetectConfig):
-        inputs = [labelled(configs.LabelledConfig(), [sources[cell.config.source]])]
     inputs = [*inputs, preprocess(cell.preprocess, inputs)] if cell.preprocess else inputs
+    measure = MEASURES[cell.stage]
     if cell.measure is None:
-        return [MEASURES[type(cell.config)](cell.config, inputs, cell.title)]
+        return [measure(cell.config, inputs, cell.title)]
     trained = train(cell.config.training, inputs, cell.title)
-    read = inputs if isinstance(cell.measure, EvaluateConfig) else inputs[:1]
-    return [trained, MEASURES[type(cell.measure)](cell.measure, [*read, trained], cell.title)]
+    read = inputs if measure is evaluate else inputs[:1]
+    return [trained, measure(cell.measure, [*read, trained], cell.title)]
 
 
 def describe(config: PaperConfig) -> Description:

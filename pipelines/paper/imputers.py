@@ -19,7 +19,7 @@ from ebflow.conditioning import Conditional
 from ebflow.fitting import fit
 from ebflow.randomness import generator
 from ebflow.tables.completion import fit_gaussian
-from pipelines.paper.config import FillConfig
+from pipelines.paper.config import RivalConfig
 
 COPIES = 19
 """Imputations by those who sample: their range covers 90 %."""
@@ -37,10 +37,10 @@ HELD_OUT = 0.1
 """Share of the rows by which a mixture's number of Gaussians is chosen."""
 
 Report = Callable[[float, str], None]
-Impute = Callable[[np.ndarray, FillConfig, Report], np.ndarray]
+Impute = Callable[[np.ndarray, RivalConfig, Report], np.ndarray]
 
 
-def _flow(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
+def _flow(x: np.ndarray, config: RivalConfig, report: Report) -> np.ndarray:
     """Imputes by a flow that is fitted to the incomplete rows."""
     rows = torch.from_numpy(x)
     flow = fit(
@@ -54,7 +54,7 @@ def _flow(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
     return torch.stack(flow.impute(rows, draws=COPIES, generator=noise)).numpy()
 
 
-def _mixture(x: np.ndarray, config: FillConfig, report: Report, *, rounds: int) -> np.ndarray:
+def _mixture(x: np.ndarray, config: RivalConfig, report: Report, *, rounds: int) -> np.ndarray:
     """Samples from a mixture of Gaussians; held-out rows choose their number.
 
     The first one is the Gaussian with the greatest likelihood of the observed values.
@@ -73,7 +73,7 @@ def _mixture(x: np.ndarray, config: FillConfig, report: Report, *, rounds: int) 
     return samples.transpose(0, 1).numpy() * scale + mean
 
 
-def _mean(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
+def _mean(x: np.ndarray, config: RivalConfig, report: Report) -> np.ndarray:
     """Imputes the mean of each column."""
     return SimpleImputer().fit_transform(x)[None]
 
@@ -84,21 +84,21 @@ def _iterative(x: np.ndarray, seed: int, estimator: Any = None, **options: Any) 
     return IterativeImputer(estimator, **options).fit_transform(x)
 
 
-def _ridge(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
+def _ridge(x: np.ndarray, config: RivalConfig, report: Report) -> np.ndarray:
     """Samples by chained Bayesian regressions, within the observed ranges."""
     ends = {"min_value": np.nanmin(x, 0), "max_value": np.nanmax(x, 0)}
     seeds = range(config.seed * COPIES, (config.seed + 1) * COPIES)
     return np.stack([_iterative(x, seed, sample_posterior=True, **ends) for seed in seeds])
 
 
-def _missforest(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
+def _missforest(x: np.ndarray, config: RivalConfig, report: Report) -> np.ndarray:
     """Imputes by chained regressions with extremely randomized trees, once for each seed."""
     seeds = range(config.seed * SEEDS, (config.seed + 1) * SEEDS)
     trees = (ExtraTreesRegressor(random_state=seed) for seed in seeds)
     return np.stack([_iterative(x, seed, one) for seed, one in zip(seeds, trees, strict=True)])
 
 
-def _miceforest(x: np.ndarray, config: FillConfig, report: Report) -> np.ndarray:
+def _miceforest(x: np.ndarray, config: RivalConfig, report: Report) -> np.ndarray:
     """Samples by chained gradient boosting with predictive mean matching."""
     from miceforest import ImputationKernel
 

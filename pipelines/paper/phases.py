@@ -137,7 +137,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             looks=tuple(sorted(looks)), **GRIDS[part] | changes,
         )  # fmt: skip
         labels = {"part": part, "f": activation, "objective": stack.objective_label}
-        yield Cell(labels, stack, seed, DIGITS.changed(seed=seed))
+        yield Cell(labels, stack, seed, DIGITS.changed(seed=seed), stage="stack")
 
 
 def read(finished: Sequence[Finished]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ebflow.randomness import generator
 from pipelines.data.dataset import Dataset
-from pipelines.paper.config import PredictConfig
+from pipelines.paper.config import RivalConfig
 from pipelines.paper.predictors import PREDICTORS, Rows, Table
 from pipelines.paper.scores import covered, crps
 from pipelines.tracking.run import StageRun
@@ -24,7 +24,7 @@ BAND = 1.358
 """The 95 % quantile of √n times Kolmogorov's distance, for many rows."""
 
 
-def predict(config: PredictConfig, data: Path, *, run: StageRun) -> None:
+def predict(config: RivalConfig, data: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``: the scores of the test rows."""
     torch.set_num_threads(config.threads)
     table = standardized(run.open(config, Dataset(data)), config.seed)

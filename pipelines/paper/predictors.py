@@ -3,9 +3,6 @@
 A predictor maps a table to log-densities (N,) and samples (K, N) of the test rows' targets.
 """
 
-import copy
-import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -16,10 +13,10 @@ import zuko
 from sklearn.ensemble import HistGradientBoostingRegressor
 from torch import Tensor
 
-from ebflow.errors import NonFinite
 from ebflow.fitting import fit
 from ebflow.randomness import generator
-from pipelines.paper.config import PredictConfig
+from pipelines.paper import fits
+from pipelines.paper.config import RivalConfig
 
 DRAWS = 199
 """Samples of a row."""
@@ -29,12 +26,6 @@ LEVELS = np.array([0.005, 0.01, 0.025, *np.arange(0.05, 0.96, 0.05), 0.975, 0.99
 
 NARROWEST = 0.01
 """Smallest distance of two quantiles per unit of probability, in standard deviations."""
-
-RATE, BATCH, VALIDATE_EVERY = 1e-3, 256, 50
-"""Adam's learning rate, rows of a step, and steps between validations."""
-
-NSF = partial(zuko.flows.NSF, transforms=3, hidden_features=(128, 128, 128))
-"""zuko's flow, of the sizes in its README."""
 
 NETWORK = partial(zuko.flows.GMM, components=8, hidden_features=(64, 64), epsilon=1e-3)
 """A mixture density network: eight Gaussians by a network of the context (Bishop, 1994)."""
@@ -64,10 +55,10 @@ class Table(NamedTuple):
 
 Report = Callable[[float, str], None]
 Prediction = tuple[np.ndarray, np.ndarray]
-Predict = Callable[[Table, PredictConfig, Report], Prediction]
+Predict = Callable[[Table, RivalConfig, Report], Prediction]
 
 
-def _flow(table: Table, config: PredictConfig, report: Report) -> Prediction:
+def _flow(table: Table, config: RivalConfig, report: Report) -> Prediction:
     """Predicts by ebflow's default conditional flow."""
     (y, c), held_out, (test, given) = (rows.tensors() for rows in table)
     flow = fit(
@@ -83,7 +74,7 @@ def _flow(table: Table, config: PredictConfig, report: Report) -> Prediction:
     return flow.log_prob(test, context=given).numpy(), samples[..., 0].numpy()
 
 
-def _boosting(table: Table, config: PredictConfig, report: Report) -> Prediction:
+def _boosting(table: Table, config: RivalConfig, report: Report) -> Prediction:
     """Predicts by quantiles, between which the density is constant."""
     y, c = (np.concatenate(parts) for parts in zip(*table[:2], strict=True))
     quantiles = []
@@ -118,7 +109,7 @@ def from_quantiles(ends: np.ndarray, y: np.ndarray, u: np.ndarray) -> Prediction
     return np.log(density[place, np.arange(len(y))]) - beyond, values
 
 
-def _ngboost(table: Table, config: PredictConfig, report: Report) -> Prediction:
+def _ngboost(table: Table, config: RivalConfig, report: Report) -> Prediction:
     """Predicts by natural gradient boosting of a Gaussian, stopped by validation rows."""
     from ngboost import NGBRegressor
 
@@ -132,55 +123,30 @@ def _ngboost(table: Table, config: PredictConfig, report: Report) -> Prediction:
 
 def _network(
     table: Table,
-    config: PredictConfig,
+    config: RivalConfig,
     report: Report,
     *,
     create: Callable[..., zuko.lazy.LazyDistribution],
 ) -> Prediction:
-    """Predicts by a density of zuko: the best state by validation within the seconds."""
+    """Predicts by a network of zuko."""
     train, held_out, (test, given) = (rows.tensors() for rows in table)
-    with torch.random.fork_rng(devices=()):  # zuko draws from PyTorch's global state
-        torch.manual_seed(generator(config.seed, "predict", config.rival).initial_seed())
-        network = create(1, given.shape[1])
-        network.load_state_dict(_best(network, train, held_out, config, report))
-        with torch.no_grad():
-            density = network(given)
-            samples = density.sample((DRAWS,))[..., 0]
-            return density.log_prob(test).double().numpy(), samples.double().numpy()
+    network = fits.created(partial(create, 1, given.shape[1]), config)
+    noise = generator(config.seed, "predict", config.rival)
 
-
-def _best(
-    network: torch.nn.Module,
-    train: tuple[Tensor, Tensor],
-    held_out: tuple[Tensor, Tensor],
-    config: PredictConfig,
-    report: Report,
-) -> dict[str, Tensor]:
-    """Trains by Adam for the seconds; returns the state with the least validation NLL."""
-
-    def loss(y: Tensor, c: Tensor) -> Tensor:
+    def nll(y: Tensor, c: Tensor) -> Tensor:
         return -network(c).log_prob(y).mean()
 
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    best, state, start = math.inf, {}, time.perf_counter()
-    limit = config.seconds or math.inf
-    for step in range(config.steps + 1):
-        over = time.perf_counter() - start > limit or step == config.steps
-        if over or step % VALIDATE_EVERY == 0:
-            report((time.perf_counter() - start) / limit, "trains")
-            with torch.no_grad():
-                nll = float(loss(*held_out))
-            if nll < best:
-                best, state = nll, copy.deepcopy(network.state_dict())
-        if over:
-            break
-        rows = torch.randint(len(train[0]), (min(BATCH, len(train[0])),))
-        optimizer.zero_grad()
-        loss(*(part[rows] for part in train)).backward()
-        optimizer.step()
-    if not state:
-        raise NonFinite(f"{config.rival}: found no finite validation loss")
-    return state
+    def loss() -> Tensor:
+        size = min(fits.BATCH, len(train[0]))
+        rows = torch.randint(len(train[0]), (size,), generator=noise)
+        return nll(*(part[rows] for part in train))
+
+    fits.train(network, loss, lambda: float(nll(*held_out)), config)
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        torch.manual_seed(noise.initial_seed())  # zuko samples from PyTorch's global state
+        density = network(given)
+        samples = density.sample((DRAWS,))[..., 0]
+        return density.log_prob(test).double().numpy(), samples.double().numpy()
 
 
 PREDICTORS: dict[str, Predict] = {
@@ -188,5 +154,5 @@ PREDICTORS: dict[str, Predict] = {
     "boosted quantiles": _boosting,
     "NGBoost": _ngboost,
     "mixture network": partial(_network, create=NETWORK),
-    "zuko NSF": partial(_network, create=NSF),
+    "zuko NSF": partial(_network, create=partial(zuko.flows.NSF, **fits.SIZES)),
 }

@@ -22,11 +22,14 @@ from pipelines.config import (
 from pipelines.config.recipes import for_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import PEERS, PaperConfig, PeerConfig
+from pipelines.paper.config import PaperConfig, RivalConfig
 from pipelines.reporting.style import Captioned, panels
 
 SHRINKAGE = 0.01
 """Shrinkage of the whitening."""
+
+PEERS = ("gmm", "maf", "nsf")
+"""Densities of other packages."""
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -46,8 +49,8 @@ def peer(
     preprocess = PreprocessFit(
         seed=flow.seed, options=flow.preprocess.changed(**changes), threads=config.threads
     )
-    fitted = PeerConfig(name=name, seed=flow.seed, **options)
-    return Cell(labels, fitted, flow.seed, flow.data, preprocess)
+    fitted = RivalConfig(rival=name, seed=flow.seed, **options)
+    return Cell(labels, fitted, flow.seed, flow.data, preprocess, stage="peer")
 
 
 SECONDS = 10.0

@@ -96,7 +96,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 threads=config.threads,
             )
             labels = {"net": net, "images": images, "side": str(side)}
-            yield Cell(labels, steps)
+            yield Cell(labels, steps, stage="runtime")
 
 
 def runtime(config: StepsConfig, *, run: StageRun) -> None:

@@ -14,12 +14,11 @@ from pipelines.config.source import overlap
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.rivals import peer
+from pipelines.paper.rivals import PEERS, peer
 
 SECONDS = 30.0
 LENGTH = 40_000
 RECIPE = "recipe"
-PEERS = ("gmm", "maf", "nsf")
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:

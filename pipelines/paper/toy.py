@@ -75,7 +75,8 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
             },
         )  # fmt: skip
         measure = DivergeConfig(density=density, **size)
-        yield Cell.of_flow({"density": density, "objective": objective}, flow, measure=measure)
+        labels = {"density": density, "objective": objective}
+        yield Cell.of_flow(labels, flow, measure=measure, stage="toy")
 
 
 Normalized = Flow | GaussianMixture

@@ -1,85 +1,77 @@
-"""The experiment on anomalies: its tables, its splits and its means over tables."""
-
-import json
+"""The stage that measures detectors of anomalies: its splits, its data and its detectors."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ebflow.errors import BadInput
-from pipelines.paper import detect, detection, labelled
-from pipelines.paper.cell import Cell, Finished
-from pipelines.paper.config import DetectConfig, PaperConfig
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import prepare
+from pipelines.paper import detect
+from pipelines.paper.config import RivalConfig
+from pipelines.paper.jobs import DETECTION
+
+from .untracked import Untracked
 
 X = np.arange(0.5, 80)[:, None]
-Y = np.r_[np.zeros(60), np.ones(20)]
+Y = np.arange(80) >= 60
 
 
 def test_no_row_is_on_both_sides_and_no_anomaly_trains():
-    train, test, labels = detect.normal_training(X, Y, 3)
+    train, test, labels = detect.normal(X, Y, 3)
     assert len(train) == 30 and train.max() < 60
     assert sorted(np.r_[train, test].ravel()) == X.ravel().tolist()
     assert ((test[:, 0] >= 60) == labels).all()
-    assert (detect.normal_training(X, Y, 4)[0] != train).any()
+    assert (detect.normal(X, Y, 4)[0] != train).any()
 
 
-def test_contaminated_rows_are_sampled_by_their_shares(monkeypatch):
+def test_mixed_rows_are_sampled_by_their_shares(monkeypatch):
     monkeypatch.setattr(detect, "ROWS", 40)
-    train, test, labels = detect.contaminated_training(X, Y, 0)
+    train, test, labels = detect.mixed(X, Y, 0)
     assert len(train) == 40 and labels.sum() == 10 and (train == test).all()
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
-def test_files_are_read_alike(tmp_path, suffix):
-    path = tmp_path / f"table{suffix}"
-    if suffix == ".npz":
-        np.savez(path, X=X, y=Y)
-    else:
-        frame = pd.DataFrame({"x": X[:, 0], "label": Y.astype(int)})
-        frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
-    assert [*labelled.files([str(tmp_path)])] == [path]
-    x, y = labelled.read(path)
-    np.testing.assert_array_equal(x, X)
-    np.testing.assert_array_equal(y, Y)
+def test_the_protocol_of_dte_resamples_small_and_large_tables(monkeypatch):
+    train, test, labels = detect.dte(X, Y, 0)
+    assert len(train) + len(test) == 1000 and train.max() < 60
+    assert ((test[:, 0] >= 60) == labels).all() and 200 < labels.sum() < 300
+    assert {*train.ravel()} & {*test.ravel()}, "copies"
+    monkeypatch.setattr(detect, "RESAMPLED", 10)
+    train, test, _ = detect.dte(X, Y, 0)
+    assert train.ravel().tolist() == X[:30].ravel().tolist() and len(test) == 50
+    monkeypatch.setattr(detect, "LARGE", 40)
+    train, test, _ = detect.dte(X, Y, 0)
+    assert len({*np.r_[train, test].ravel()}) == 40
 
 
-@pytest.mark.parametrize(("x", "y"), [(X, Y + 1), (X[:-1], Y), (X * np.nan, Y), (X, Y * 0)])
-def test_bad_tables(tmp_path, x, y):
-    np.savez(tmp_path / "bad.npz", X=x, y=y)
-    with pytest.raises(BadInput, match=r"bad\.npz: found"):
-        labelled.read(tmp_path / "bad.npz")
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """60 normal rows, and 20 anomalies of which a category is another one."""
+    folder, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(80, 2)), columns=["a", "b"])
+    frame["kind"], frame["label"] = np.where(Y, "x", "y"), Y.astype(int)
+    frame.to_parquet(folder / "table.parquet")
+    prepare(folder / "table.parquet", folder / "data", **DETECTION.data)
+    return folder / "data"
 
 
-def test_no_tables(tmp_path):
-    config = PaperConfig(experiment="detection", sources=(str(tmp_path),))
-    with pytest.raises(BadInput, match="--sources"):
-        [*detection.cells(config, 0)]
+def test_all_rows_are_read_and_categories_are_one_hot(table):
+    x, y = detect.labelled(Dataset(table))
+    assert x.shape == (80, 4) and y.sum() == 20
+    assert (x[:, 2:].sum(1) == 1).all() and (x[:, 2:] == x[y][0, 2:]).all(1).sum() == 20
 
 
-def test_intervals_are_over_tables(tmp_path):
-    finished = []
-    for k, (ours, knn) in enumerate([(0.9, 0.8), (0.7, 0.6), (1.0, 0.8), (0.8, 0.7)]):
-        folder, (table, seed) = tmp_path / str(k), divmod(k, 2)
-        folder.mkdir()
-        values = {"ebflow": ours, "kNN": knn}
-        keys = [(measure, name) for measure in detection.MEASURES for name in values]
-        metrics = {f"{measure}/{name}": values[name] for measure, name in keys}
-        (folder / "evaluation.json").write_text(json.dumps(metrics))
-        cell = Cell({"table": f"t{table}"}, DetectConfig(source="a.npz"), seed)
-        finished.append(Finished(cell, [folder]))
-    ours, knn = detection.rows(finished)
-    assert ours["labels"] == {"detector": "ebflow"}
-    assert ours["normal/auroc"] == pytest.approx(85) and ours["normal/rank"] == 1
-    assert knn["normal/lead"] == pytest.approx(12.5)
-    assert 1.96 * knn["normal/lead_se"] == pytest.approx(12.706 * 2.5, rel=1e-3)
-    assert detection.figure([ours, knn])[0].axes
-
-
-@pytest.mark.slow
-def test_every_detector_prefers_a_far_row():
+@pytest.mark.parametrize("rival", DETECTION.rivals)
+def test_every_detector_prefers_a_far_row(rival):
     rng = np.random.default_rng(0)
-    train = rng.normal(size=(60, 3))
     rows = np.r_[rng.normal(size=(20, 3)), np.full((1, 3), 9.0)]
-    for name, fits in detect.all_detectors().items():
-        for fit in fits:
-            assert fit(train, 0)(rows).argmax() == 20, name
+    parts = detect.Parts(rng.normal(size=(60, 3)), rows, np.arange(21) == 20)
+    for protocol in detect.PROTOCOLS:
+        scores = detect.anomaly_scores(RivalConfig(rival=rival), protocol, parts)
+        assert scores.argmax() == 20
+
+
+def test_a_table_is_measured_by_all_protocols(table, tmp_path):
+    run = Untracked(tmp_path, tmp_path)
+    detect.detect(RivalConfig(rival="kNN"), table, run=run)
+    assert {*run.metrics} == {*(score.metric for score in DETECTION.scores), "time/cpu_s"}
+    assert run.metrics["normal/auroc"] > 90

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.paper import fill, imputers, scores
-from pipelines.paper.config import IMPUTERS as NAMES
-from pipelines.paper.config import PATTERNS, FillConfig
+from pipelines.paper.config import PATTERNS, RivalConfig
+from pipelines.paper.jobs import MISSING
 
 
 def table(rows=400):
@@ -24,7 +24,9 @@ NUMERIC = np.array([True, True, False])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_entries_are_removed_as_the_pattern_says(pattern):
     x = np.concatenate([table(4000)[:, :2], table(4000)], 1)
-    removed = fill.chosen(FillConfig(pattern=pattern), x, np.array([1, 1, 1, 1, 0], bool))
+    removed = fill.chosen(
+        RivalConfig(rival="mean", pattern=pattern), x, np.array([1, 1, 1, 1, 0], bool)
+    )
     assert not removed[:, 4].any()
     above = x[:, 0] > np.median(x[:, 0])
     shares = removed[above, 0].mean(), removed[~above, 0].mean()
@@ -34,7 +36,7 @@ def test_entries_are_removed_as_the_pattern_says(pattern):
 
 def test_no_row_loses_everything():
     x = table()[:, :1]
-    assert not fill.chosen(FillConfig(), x, np.array([True])).any()
+    assert not fill.chosen(RivalConfig(rival="mean", pattern="mcar20"), x, np.array([True])).any()
 
 
 def test_scores_of_known_imputations():
@@ -66,14 +68,14 @@ SLOW = ("ebflow", "MissForest")
 
 @pytest.mark.parametrize(
     "rival",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES],
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MISSING.rivals],
 )
 def test_imputers_complete_rows_and_keep_what_is_observed(rival, monkeypatch):
     if rival == "miceforest" and importlib.util.find_spec(rival) is None:
         pytest.skip("miceforest is not installed")
     for name, count in {"COPIES": 3, "ROUNDS": 2, "MICE_ROUNDS": 1}.items():
         monkeypatch.setattr(imputers, name, count)
-    x, config = table(200), FillConfig(rival=rival, steps=100)
+    x, config = table(200), RivalConfig(rival=rival, pattern="mcar20", steps=100)
     removed = fill.chosen(config, x, NUMERIC)
     shares = []
     draws = imputers.IMPUTERS[rival](

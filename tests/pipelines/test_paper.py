@@ -6,13 +6,15 @@ import math
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config import ClusterConfig
 from pipelines.paper.cell import Column, Finished
 from pipelines.paper.compare import EXPERIMENTS, headline, summarize, text
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.graph import check, compare
+from pipelines.paper.graph import compare
 from pipelines.reporting.terminal import table, terminal
 
 from .conftest import NO_RAY, Store
@@ -282,12 +284,6 @@ def test_a_cell_that_diverged_is_told():
     assert line.split()[:3] == ["FC", "paper", "ml"]
 
 
-def test_missing_uses_the_first_seed():
-    config = PaperConfig(experiment="missing", scale="smoke", seed=3, sources=("wine",))
-    check(config)
-    assert {cell.seed for cell in EXPERIMENTS["missing"].all_cells(config)} == {3}
-
-
 def test_the_comparison_runs_where_the_users_files_are():
     """The cells of some experiments depend on their data, which other nodes may not have."""
     assert compare.executor == "driver"
@@ -311,14 +307,35 @@ def test_a_dry_run_lists_the_stages(home, ebflow):
     assert not home.exists()
 
 
+@pytest.fixture(scope="session")
+def labelled_files(tmp_path_factory):
+    """Two tables of normal rows and anomalies."""
+    folder, rng = tmp_path_factory.mktemp("anomalies"), np.random.default_rng(0)
+    for name in ("few", "more"):
+        x = np.r_[rng.normal(size=(90, 3)), rng.normal(size=(10, 3)) * 4]
+        columns = dict(zip("abc", x.T, strict=True))
+        table = pa.table({**columns, "label": np.arange(100) >= 90}).cast(TYPES)
+        pq.write_table(table, folder / f"{name}.parquet")
+    return sorted(folder.iterdir())
+
+
+TYPES = pa.schema([*((name, pa.float64()) for name in "abc"), ("label", pa.int64())])
+
+TABLES = {
+    "tables": ("sine",), "missing": ("wine",), "conditional": ("diabetes",),
+    "synthesis": ("wine",),
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
+def test_a_real_run_and_the_same_again(tmp_path, image_file, labelled_files, name):
     store = Store(tmp_path, patience=1400)
     source = ("--source", image_file) if name in IMAGES else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
-    source += ("--sources", "sine") if name in OF_TABLES else ()
+    tables = labelled_files if name == "detection" else TABLES.get(name, ())
+    source += ("--sources", *tables) if tables else ()
     words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
     printed = store.run(*words)
     folder = tmp_path / "runs" / "paper" / name

@@ -7,8 +7,8 @@ import pytest
 import scipy
 
 from pipelines.paper import predict, predictors
-from pipelines.paper.conditional import CONDITIONAL
-from pipelines.paper.config import PREDICTORS, PaperConfig, PredictConfig
+from pipelines.paper.config import RivalConfig
+from pipelines.paper.jobs import CONDITIONAL
 from pipelines.paper.predictors import LEVELS, Rows, Table
 
 
@@ -29,14 +29,14 @@ SLOW = ("ebflow", "boosted quantiles", "zuko NSF")
 
 @pytest.mark.parametrize(
     "rival",
-    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PREDICTORS],
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CONDITIONAL.rivals],
 )
 def test_predictors_are_near_a_distribution_that_is_known(rival, monkeypatch):
     if rival == "NGBoost" and importlib.util.find_spec("ngboost") is None:
         pytest.skip("ngboost is not installed")
     monkeypatch.setattr(predictors, "TREES", 30)
     table = Table(rows(500, 1), rows(200, 2), rows(400, 3))
-    config = PredictConfig(rival=rival, steps=120)
+    config = RivalConfig(rival=rival, steps=120)
     log_probs, draws = predictors.PREDICTORS[rival](table, config, lambda share, text: None)
     assert (log_probs.shape, draws.shape) == ((400,), (predictors.DRAWS, 400))
     found = predict.scores(table.test.y, log_probs, draws, seed=0)
@@ -68,10 +68,3 @@ def test_scores_of_the_truth_and_of_a_wrong_scale():
     assert found["study/nll"] == pytest.approx(0.5 + 0.5 * np.log(2 * np.pi), abs=0.06)
     assert found["study/pit"] < 1 and found["study/coverage"] == pytest.approx(0.9, abs=0.03)
     assert predict.scores(y, log_probs, draws / 2, seed=0)["study/pit"] > 2
-
-
-def test_the_last_column_of_a_users_table_is_predicted():
-    config = PaperConfig(experiment="conditional", scale="smoke", sources=("wine",))
-    cells = CONDITIONAL.all_cells(config)
-    assert len(cells) == len(PREDICTORS)
-    assert cells[0].data.columns == ("proline",) and "alcohol" in cells[0].data.context

@@ -17,12 +17,12 @@ from pipelines import metrics_log as logged
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
-from pipelines.paper import peer as peers
+from pipelines.paper import fits
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS, summarize, text
-from pipelines.paper.config import PaperConfig, PeerConfig
+from pipelines.paper.config import PaperConfig, RivalConfig
 from pipelines.paper.graph import check
-from pipelines.paper.peer import Preprocessed, fit
+from pipelines.paper.peer import fit
 from pipelines.reporting.result import plus_minus
 from pipelines.reporting.statistics import student
 
@@ -42,7 +42,7 @@ def test_every_method_has_the_same_net_seconds_and_number_of_rates():
         matches = flow.objective.name in ("dsm", "ssm_vr")
         assert not matches or (flow.anchor.weight > 0) != ("alone" in cell.labels["method"])
     peers = [cell for cell in cells if not cell.measure]
-    assert {cell.config.name for cell in peers} == {"maf", "nsf", "gmm"}
+    assert {cell.config.rival for cell in peers} == {"maf", "nsf", "gmm"}
     assert all(cell.config.seconds == 10 for cell in peers)
 
 
@@ -189,52 +189,47 @@ def table(tabular_file, tmp_path_factory):
     return Dataset(folder)
 
 
-def behind(dataset, normalize="standardize"):
-    return Preprocessed(dataset, preprocessing.fit(dataset.split("train"), normalize=normalize))
-
-
-def nll(candidate, dataset):
-    return -float(log_probs(candidate.density, dataset.split("validation")).mean())
+def fitted(dataset, **options):
+    """Returns the density of a peer, its validation NLL, and all its validations."""
+    standardized = preprocessing.fit(dataset.split("train"), normalize="standardize")
+    density, looks = fit(RivalConfig(**options), dataset, standardized)
+    return density, -float(log_probs(density, dataset.split("validation")).mean()), looks
 
 
 def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
-    data = behind(table)
-    (fitted,) = fit(PeerConfig(seed=0, seconds=1e-9), data)
-    found = log_probs(fitted.density, table.split("test"))
+    density, _, looks = fitted(table, rival="gmm", seconds=1e-9)
+    found = log_probs(density, table.split("test"))
     raw = table.split("train").tensor().double()
     gaussian = torch.distributions.MultivariateNormal(raw.mean(0), raw.T.cov(correction=0))
     expected = gaussian.log_prob(table.split("test").tensor().double())
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=0.1)
-    assert fitted.step == 1
+    assert [look.step for look in looks] == [1]
 
 
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
-    data = behind(table)
-    tried = fit(PeerConfig(), data)
-    assert len(tried) > 1
-    assert all(nll(one, table) == one.nll for one in tried)
+    _, nll, looks = fitted(table, rival="gmm")
+    assert len(looks) > 1
+    assert nll == min(look.nll for look in looks) < looks[-1].nll
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["maf", "nsf"])
 def test_a_flows_best_weights_are_kept(table, name, monkeypatch):
-    monkeypatch.setattr(peers, "RATE", 3e-3)
-    data, config = behind(table), PeerConfig(name=name, steps=60, seconds=400)
-    tried = []
+    monkeypatch.setattr(fits, "RATE", 3e-3)
+    found = []
     for _ in range(2):  # a step takes a second of this clock
         monkeypatch.setattr("time.perf_counter", count().__next__)
-        tried.append(fit(config, data))
-    first, again = tried
-    assert [one.step for one in first] == [0, 20, 40, 60]
-    assert all(nll(one, table) == one.nll for one in first), "weights of the validation"
-    assert first[-1].nll < first[0].nll
-    assert [one.nll for one in again] == [one.nll for one in first]
+        found.append(fitted(table, rival=name, steps=60, seconds=400))
+    (_, nll, looks), (_, _, again) = found
+    assert [look.step for look in looks] == [0, 20, 40, 60]
+    assert nll == min(look.nll for look in looks) < looks[0].nll
+    assert [look.nll for look in again] == [look.nll for look in looks]
 
 
 def test_a_flow_ends_with_its_seconds(table, monkeypatch):
     """A step takes a second of this clock."""
     monkeypatch.setattr("time.perf_counter", count().__next__)
-    tried = fit(PeerConfig(name="maf", seconds=30), behind(table))
-    seconds = [one.seconds for one in tried]
-    assert seconds == [one.step for one in tried]
-    assert seconds[0] == 0 and seconds[-1] == 30 and len(seconds) == peers.VALIDATIONS + 1
+    _, _, looks = fitted(table, rival="maf", seconds=30)
+    seconds = [look.seconds for look in looks]
+    assert seconds == [look.step for look in looks]
+    assert seconds[0] == 0 and seconds[-1] == 30 and len(seconds) == fits.VALIDATIONS + 1

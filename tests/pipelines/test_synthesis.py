@@ -11,7 +11,8 @@ import pytest
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper import synthesis
-from pipelines.paper.config import PaperConfig, SynthesisConfig
+from pipelines.paper.config import RivalConfig
+from pipelines.paper.jobs import SYNTHESIS
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +30,19 @@ def data(tmp_path_factory):
 def test_a_mixture_gives_levels_and_numbers_that_belong_together(data):
     manifest = Dataset(data).manifest
     train = manifest.columns.decode(Dataset(data).split("train").tensor().double().numpy())
-    found = synthesis.SAMPLERS["gmm"](SynthesisConfig(name="gmm"), train, manifest.columns)
+    found = synthesis.SAMPLERS["gmm"](RivalConfig(rival="gmm"), train, manifest.columns)
     frame = found.to_pandas()
     assert found.schema == train.schema and len(frame) == len(train)
     assert ((frame["x"] > 0) == (frame["sign"] == "+")).mean() > 0.98
     assert 0.2 < (frame["sign"] == "+").mean() < 0.4
 
 
-@pytest.mark.parametrize("name", [name for name in synthesis.MODELS if name != "tvae"])
+@pytest.mark.parametrize("name", [name for name in SYNTHESIS.rivals if name != "tvae"])
 def test_a_model_is_checked(data, name):
     found = {}
     run = SimpleNamespace(open=lambda config, data: data, write_metrics=found.update)
-    synthesis.synthesis(SynthesisConfig(name=name, steps=20), data, run=run)
+    synthesis.synthesis(RivalConfig(rival=name, steps=20), data, run=run)
     assert json.dumps(found)
     shares = [f"study/{figure}" for figure in synthesis.FIGURES]
     assert all(0 <= found[share] <= 1 for share in shares)
     assert found["study/prediction_real"] > 0.95 and found["time/cpu_s"] > 0
-
-
-def test_every_table_has_a_cell_for_each_model():
-    cells = synthesis.SYNTHESIS.all_cells(PaperConfig(experiment="synthesis", seeds=2))
-    assert len(cells) == 2 * 4 * len(synthesis.MODELS) == len({cell.title for cell in cells})
-    assert {cell.data.test for cell in cells} == {0.1}
-    assert {cell.data.seed for cell in cells} == {0, 1}

