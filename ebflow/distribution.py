@@ -174,21 +174,6 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd."""
         return self._evaluated(lambda at: at.score, x)
 
-    def directional(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by the score chain.
-
-        Arguments:
-            x: The points, with shape (*batch, *event).
-            v: The directions, with the shape of ``x`` or with one more leading dimension K.
-                Results have shape (*batch,) or (K, *batch).
-        """
-        rows, batch = self.rows(x)
-        leading = v.shape[: v.ndim - x.ndim]
-        v = v.expand(*leading, *batch, *x.shape[x.ndim - len(self.event_shape) :])
-        at = self._for_batch(batch).at(rows)
-        both = at.directional(v.reshape(math.prod(leading), *rows.shape))
-        return tuple(values.reshape(*leading, *batch) for values in both)
-
     def to_latent(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
         return self._evaluated(lambda at: at.latent, x, generator)

@@ -171,12 +171,6 @@ class Flow(nn.Module, LogDensity):
         """
         return self(self.context_of(x, context)).score(x)
 
-    def directional(
-        self, x: Tensor, v: Tensor, *, context: ArrayLike | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v by the score chain; ``v`` as x or (K, *x)."""
-        return self(context).directional(x, v)
-
     def to_latent(
         self,
         x: ArrayLike,

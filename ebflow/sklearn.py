@@ -30,35 +30,14 @@ from .tables.frames import is_frame
 
 
 class FlowDensity(DensityMixin, BaseEstimator):
-    """A density estimator. Its parameters are those of :func:`~ebflow.fit`.
+    """A density estimator. Its parameters are those of :func:`~ebflow.fit`, with its meanings.
 
     A frame may have text, categories, times and booleans, as in ``ebflow.fit``. Samples are then
     frames too.
 
-    Arguments:
-        architecture: A name in ``architectures``; None: by the columns.
-        options: Options of the architecture.
-        base: The density of latents.
-        objective: A name in ``objectives``.
-        normalize: The normalization of the columns; None: by the architecture.
-        shrinkage: The share of the identity in the correlations that are whitened.
-        marginals: True to model grids, bounds and tails of columns.
-        bounds: Known bounds of columns by name or index.
-        missing: The treatment of missing values: ``impute``, ``drop``, or None for an error.
-        context: The names of the columns of a frame that are given. The density is that of the
-            other columns.
-        validation: The share, or the number, of rows that decide when to stop.
-        lr: The learning rate.
-        weight_decay: The weight decay.
-        steps: Most optimizer steps.
-        max_seconds: Most seconds of the fit.
-        batch_size: Rows of a step.
-        validate_every: Steps between validations.
-        patience: Validations without improvement before training stops.
-        device: The device of the training.
-        dtype: The floating-point type of the training, ``float32`` or ``float64``.
-        random_state: The source of randomness: a seed, a ``RandomState``, or None.
-        verbose: True to show progress.
+    ``random_state`` is its ``seed``: a seed, a ``RandomState``, or None. ``verbose`` is its
+    ``progress``. ``context`` has the names of the columns of a frame that are given; the density
+    is that of the other columns. ``dtype`` may be a name, such as ``float32``.
 
     Attributes:
         flow_: The fitted flow, in float64.

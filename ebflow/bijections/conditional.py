@@ -62,7 +62,7 @@ class ConditionalAffine(Bijection):
     def extra_repr(self) -> str:
         return f"{self.shape}, context={self.context}"
 
-    def condition(self, context: Tensor) -> "Bijection":
+    def condition(self, context: Tensor) -> Bijection:
         """Returns the affine map for a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
         s = BOUND * torch.tanh(s / BOUND)
@@ -81,35 +81,22 @@ class _Conditioned(Bijection):
 
     def __init__(self, log_scale: Tensor, shift: Tensor, count: int) -> None:
         super().__init__()
-        self.log_scale, self.scale, self.shift = log_scale, log_scale.exp(), shift
-        self.log_det = log_scale.flatten(1).sum(1) * count
+        self.log_scale, self.shift, self.count = log_scale, shift, count
 
-    def scaled(self, v: Tensor, scale: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Returns rows, with shape (…, R B, *event), times their scale, plus their shift."""
-        count = scale.shape[0]
-        rows = v.unflatten(-scale.ndim, (v.shape[-scale.ndim] // max(count, 1), count))
-        rows = rows * scale if shift is None else torch.addcmul(shift, rows, scale)
-        return rows.reshape(v.shape)
-
-    def stretched(self, v: Tensor, shape: torch.Size) -> Tensor:
-        """Returns tangents times the scale; rows of ``shape`` may share a tangent."""
-        return self.scaled(v.expand(*v.shape[: v.ndim - len(shape)], *shape), self.scale)
+    def rows(self, t: Tensor, x: Tensor) -> Tensor:
+        """Returns parameters, with shape (B, *channels), repeated for all rows of ``x``."""
+        return t.repeat(x.shape[0] // max(t.shape[0], 1), *[1] * (t.ndim - 1))
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.scaled(x, self.scale, self.shift), self.rows(self.log_det, x)
+        scale, shift = (self.rows(t, x) for t in (self.log_scale.exp(), self.shift))
+        log_det = self.log_scale.flatten(1).sum(1) * self.count
+        return torch.addcmul(shift, x, scale), self.rows(log_det, x)
 
     def inverse(self, y: Tensor) -> Tensor:
         inverse = (-self.log_scale).exp()
-        return self.scaled(y, inverse, -self.shift * inverse)
-
-    def rows(self, t: Tensor, x: Tensor) -> Tensor:
-        """Returns ``t``, with shape (B,), repeated for all rows of ``x``."""
-        return t.repeat(x.shape[0] // max(t.shape[0], 1))
+        return torch.addcmul(self.rows(-self.shift * inverse, y), y, self.rows(inverse, y))
 
     def linearize(self, x: Tensor) -> Linearization:
         y, psi = self.forward_and_log_det(x)
-        linear = partial(self.stretched, shape=x.shape)
-        return ConstantLinearization(y, linear, self._transposed, psi)
-
-    def _transposed(self, s: Tensor) -> Tensor:
-        return self.scaled(s, self.scale)
+        scaled = partial(torch.mul, self.rows(self.log_scale.exp(), x))
+        return ConstantLinearization(y, scaled, scaled, psi)

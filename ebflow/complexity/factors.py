@@ -10,26 +10,16 @@ with a diagonal :math:`\Psi_k`. By the singular values T and vectors U of :math:
 is a root of the precision: its product with a vector costs O(D Q), and Mahalanobis distances are
 sums of squares.
 
-Sources: The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani, Hinton, 1997); A
-Classification EM Algorithm for Clustering (Celeux, Govaert, 1992), used for the fit: each row is
-assigned to its most likely analyser, and each analyser is fitted to its rows.
+Source: The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani, Hinton, 1997).
 """
 
-__all__ = ["FactorMixture", "fit_factors"]
-
-import warnings
+__all__ = ["FactorMixture"]
 
 import torch
 from torch import Tensor, nn
 
 from ..bases import GaussianMixture
 from ..randomness import Generator, normal
-
-ROUNDS = 3
-"""The number of times that rows are assigned to analysers."""
-
-ITERATIONS = 20
-"""The largest number of iterations of the fit of one analyser."""
 
 
 class FactorMixture(GaussianMixture):
@@ -96,49 +86,3 @@ class FactorMixture(GaussianMixture):
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:
         return -(self._shrunk(r[..., None] * z) * self.roots[:, None]).sum(0)
-
-
-def fit_factors(
-    x: Tensor, components: int, factors: int, *, floor: float, seed: int
-) -> FactorMixture:
-    """Returns analysers fitted to rows with shape (N, D), in float64.
-
-    Cost: ``ROUNDS`` fits by scikit-learn, O(N D Q) per iteration.
-
-    Arguments:
-        x: The rows.
-        components: The number K of analysers; those with fewer than 2 Q rows are left out.
-        factors: Q.
-        floor: The least variance of Ψ, in the units of ``x`` squared.
-        seed: The seed of K-means, which assigns the rows at first.
-    """
-    from sklearn.cluster import KMeans
-
-    x = x.double()
-    labels = torch.from_numpy(KMeans(components, random_state=seed).fit_predict(x.numpy()))
-    for _ in range(ROUNDS):
-        groups = [x[labels == k] for k in labels.unique()]
-        mixture = _fit_groups(
-            [rows for rows in groups if len(rows) >= 2 * factors], factors, floor
-        )
-        labels = mixture.responsibilities(x).argmax(0)
-    return mixture
-
-
-def _fit_groups(groups: list[Tensor], factors: int, floor: float) -> FactorMixture:
-    """Returns a mixture with an analyser of each group of rows, weighted by their numbers."""
-    from sklearn.decomposition import FactorAnalysis
-    from sklearn.exceptions import ConvergenceWarning
-
-    models = [FactorAnalysis(factors, random_state=0, max_iter=ITERATIONS) for _ in groups]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for model, rows in zip(models, groups, strict=True):
-            model.fit(rows.numpy())
-
-    def stacked(name: str) -> Tensor:
-        return torch.stack([torch.from_numpy(getattr(model, name)) for model in models])
-
-    weights = torch.tensor([len(rows) for rows in groups]).double()
-    noise = stacked("noise_variance_").clamp(min=floor)
-    return FactorMixture(weights, stacked("mean_"), stacked("components_").mT, noise)

@@ -15,8 +15,8 @@ mnist      784  MNIST, 28×28                                        analysers o
 patches    256  16×16 patches of scikit-learn's two photographs     analysers of 10 factors
 ========== ==== =================================================== ===============================
 
-``fit_truth`` fitted them to grey levels with uniform noise of one level, and a random sixth of the
-rows was held out (``docs/measurements/truths.py``).
+``docs/measurements/truths.py`` fitted them to grey levels with uniform noise of one level, without
+a random sixth of the rows.
 
 Example: the errors of a denoiser of another library, scikit-learn's ridge regression.
 
@@ -37,9 +37,8 @@ Example: the errors of a denoiser of another library, scikit-learn's ridge regre
     True
 """
 
-__all__ = ["NAMES", "Truth", "fit_truth", "load", "save"]
+__all__ = ["NAMES", "Truth", "load", "parts"]
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,17 +46,14 @@ import torch
 from torch import Tensor
 
 from ..bases import GaussianMixture
-from ..files import load_tensors, save_tensors
+from ..files import load_tensors
 from ..randomness import Generator
 from . import fitted
-from .factors import FactorMixture, fit_factors
+from .factors import FactorMixture
 from .instances import Instance, Stratified
 
 NAMES = ("digits", "mnist", "patches")
 """Names of the distributions in the library."""
-
-FLOOR = 0.015
-"""The least variance of a component in any direction; the mean variance is 1."""
 
 
 @dataclass(frozen=True)
@@ -135,58 +131,19 @@ class Truth:
         if not 0 < eta < 1:
             raise ValueError(f"eta: found {eta}, expected a weight between 0 and 1")
         mixture, k = self.clean, int(self.clean.weights.argmax())
-        parts = {name: torch.cat([t, t[k : k + 1]]) for name, t in _parts(mixture).items()}
+        tensors = {name: torch.cat([t, t[k : k + 1]]) for name, t in parts(mixture).items()}
         centre = mixture.weights @ mixture.means
         away = centre - mixture.means[k]
-        parts["means"][-1] = centre + distance * self.radius * away / away.norm()
-        parts["weights"] *= 1 - eta
-        parts["weights"][-1] = eta
-        return Truth(type(mixture)(**parts), eta)
+        tensors["means"][-1] = centre + distance * self.radius * away / away.norm()
+        tensors["weights"] *= 1 - eta
+        tensors["weights"][-1] = eta
+        return Truth(type(mixture)(**tensors), eta)
 
 
-def _parts(mixture: GaussianMixture) -> dict[str, Tensor]:
+def parts(mixture: GaussianMixture) -> dict[str, Tensor]:
     """Returns the arguments from which a mixture is created, by name."""
     spread = ("factors", "noise") if isinstance(mixture, FactorMixture) else ("covariances",)
     return {name: getattr(mixture, name) for name in ("weights", "means", *spread)}
-
-
-def fit_truth(
-    x: Tensor,
-    held_out: Tensor,
-    *,
-    components: Sequence[int] = (10, 20, 40),
-    factors: int | None = None,
-) -> Truth:
-    """Returns the mixture whose number of components is best on held-out rows.
-
-    Arguments:
-        x: Training rows with shape (N, D).
-        held_out: Held-out rows.
-        components: Numbers of components to try.
-        factors: The number of factors of each component; None: full covariances.
-    """
-    x, held_out = x.double(), held_out.double()
-    centre = x.mean(0)
-    scale = float((x - centre).square().mean().sqrt())
-    rows, others = (x - centre) / scale, (held_out - centre) / scale
-    mixtures = [_fitted(rows, count, factors) for count in components]
-    return Truth(max(mixtures, key=lambda mixture: float(mixture.log_prob(others).mean())))
-
-
-def _fitted(x: Tensor, count: int, factors: int | None) -> GaussianMixture:
-    if factors is not None:
-        return fit_factors(x, count, factors, floor=FLOOR, seed=0)
-    from sklearn.mixture import GaussianMixture as Mixture
-
-    model = Mixture(count, reg_covar=FLOOR, random_state=0).fit(x.numpy())
-    parts = (model.weights_, model.means_, model.covariances_)
-    return GaussianMixture(*map(torch.from_numpy, parts))
-
-
-def save(truth: Truth, path: Path) -> None:
-    """Writes a distribution to one safetensors file, in float32."""
-    tensors = {name: part.float() for name, part in _parts(truth.clean).items()}
-    save_tensors(tensors, path, rare=repr(truth.rare))
 
 
 def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:

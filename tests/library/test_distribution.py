@@ -41,8 +41,6 @@ def test_it_is_a_distribution(batch, shape):
     assert x.shape == (*shape, *batch, 3) and log_prob.shape == (*shape, *batch)
     close(density.log_prob(x).detach(), log_prob)
     assert density.score(x).shape == x.shape and density.energy(x).shape == (*shape, *batch)
-    v = torch.ones(2, *x.shape)
-    assert [t.shape for t in density.directional(x, v)] == [(2, *shape, *batch)] * 2
 
 
 def test_values_and_contexts_are_broadcast():
@@ -113,15 +111,6 @@ def test_samples_and_their_densities_near_the_ends_of_pixels(single_precision):
         single.sample_and_log_prob(2000)[1].double(), by_hand, atol=2e-4, rtol=1e-5
     )
     assert expected.shape == found.shape
-
-
-def test_directions_broadcast_as_points_do():
-    flow = FLOWS["dense, given"]()
-    c, x, v = contexts(flow, 5), at(flow, 1)[0], torch.ones(flow.event_shape)
-    slope, bend = flow(c).directional(x, v)
-    wide = flow(c).directional(x.expand(5, -1), v.expand(5, -1))
-    close(slope, wide[0])
-    close(bend, wide[1])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

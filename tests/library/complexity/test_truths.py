@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ebflow.complexity.errors import denoising_errors
-from ebflow.complexity.factors import FactorMixture, fit_factors
-from ebflow.complexity.truths import Truth, fit_truth, load, save
+from ebflow.complexity.factors import FactorMixture
+from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator
 
 LAWS = ("digits", "mnist", "patches")
@@ -59,15 +59,6 @@ def test_analysers_of_other_shapes_are_refused():
         FactorMixture(law.weights, law.means, law.factors, law.noise - 9)
 
 
-def test_a_fit_is_near_the_law_that_rows_are_of():
-    """Three modes far apart: the divergence per row is that of a fit, not of another law."""
-    law = analysers(D=6, apart=20)
-    x, other = (law.sample(4000, generator=generator(seed)) for seed in (4, 5))
-    found = fit_factors(x, 3, 2, floor=1e-3, seed=0)
-    gap = float((law.log_prob(other) - found.log_prob(other)).mean())
-    assert -0.01 < gap < 0.05
-
-
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("rare", (0.0, 0.005))
 def test_scores_at_every_noise_are_those_of_autograd(name, rare):
@@ -85,21 +76,6 @@ def test_packaged_laws_are_centred_and_of_unit_variance(name):
     law = load(name).clean
     assert float((law.weights @ law.means).abs().max()) < 0.02
     assert load(name).radius == pytest.approx(math.sqrt(law.size), rel=0.03)
-
-
-def test_rows_that_the_law_did_not_see_are_likely():
-    """A fit to digits beats one Gaussian on rows held out, and these are near its own rows."""
-    from sklearn.datasets import load_digits
-
-    x = torch.from_numpy(load_digits().data)
-    x = x + torch.rand(x.shape, generator=generator(7), dtype=torch.float64)
-    train, held = x[:1400], x[1400:]
-    truth, one = fit_truth(train, held, components=(10,)), fit_truth(train, held, components=(1,))
-    scale = (train - train.mean(0)).square().mean().sqrt()
-    rows, others = (part.sub(train.mean(0)).div(scale) for part in (train, held))
-    likely = float(truth.log_prob(others).mean())
-    assert likely > float(one.log_prob(others).mean()) + 2
-    assert abs(float(truth.log_prob(rows).mean()) - likely) < 20
 
 
 @pytest.mark.system
@@ -125,12 +101,8 @@ def test_a_rare_mode_has_its_weight_and_lies_apart(law):
         truth.with_rare(1)
 
 
-def test_a_law_is_read_as_it_was_written(tmp_path):
-    truth = load("patches").with_rare(0.01)
-    save(truth, tmp_path / "law.safetensors")
-    again = load(tmp_path / "law.safetensors", torch.float32)
-    assert again.rare == 0.01 and again.clean.means.dtype == torch.float32
-    assert torch.equal(again.clean.factors, truth.clean.factors.float())
+def test_packaged_laws_are_read_by_their_names():
+    assert load("patches", torch.float32).clean.means.dtype == torch.float32
     with pytest.raises(FileNotFoundError, match="found no file"):
         load("letters")
 
