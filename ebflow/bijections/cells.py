@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
@@ -188,6 +189,12 @@ class Cells(Dequantizer):
         some = some.index_put((self.special,), some[self.special] | (self.width > 0).any(1))
         return some.nonzero().flatten().tolist()
 
+    @property
+    def support(self) -> "ColumnSupport":
+        """The values that samples can have: integers or intervals, column by column."""
+        whole = (self.step == 1) & (self.origin == self.origin.round())
+        return ColumnSupport(self.least, self.most, whole)
+
     def bound(self, lower: Tensor, upper: Tensor) -> None:
         """Sets known bounds of raw values, (D,) each in float64, infinite where there is none."""
         steps = self._steps
@@ -322,6 +329,21 @@ class Cells(Dequantizer):
     def _replaced(self, t: Tensor, some: Tensor, values: Tensor) -> Tensor:
         """Returns ``t`` with ``values`` in the place of some elements of special columns."""
         return t.index_copy(1, self.special, torch.where(some, values, t[:, self.special]))
+
+
+class ColumnSupport(constraints.Constraint):
+    """The possible values of rows: each column is an interval, of integers if ``whole``."""
+
+    event_dim = 1
+
+    def __init__(self, least: Tensor, most: Tensor, whole: Tensor) -> None:
+        self.least, self.most, self.whole = least, most, whole
+
+    def check(self, value: Tensor) -> Tensor:
+        """Returns True for rows whose values are all possible, with shape (*batch,)."""
+        least, most = self.least.to(value), self.most.to(value)  # float32 rounds 0.1 up
+        inside = (value >= least) & (value <= most)
+        return (inside & ((value == value.round()) | ~self.whole)).all(-1)
 
 
 def _pieces(column: ColumnCells) -> list[tuple[float, ...]]:

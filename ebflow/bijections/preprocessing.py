@@ -16,6 +16,7 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
@@ -32,6 +33,9 @@ class Dequantizer(Bijection):
 
     noisy = True
     """True if some values get noise."""
+
+    support: constraints.Constraint = constraints.real
+    """The values of an element, or of a row, that samples can have."""
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Returns ``x`` with noise from ``generator``, in the dtype of ``like``."""
@@ -58,7 +62,7 @@ class Dequantize(Dequantizer, ConstantJacobian):
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels: found {levels}, expected at least 2")
-        self.levels = levels
+        self.levels, self.support = levels, constraints.integer_interval(0, levels - 1)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}"
