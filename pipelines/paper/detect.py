@@ -17,8 +17,6 @@ arXiv:2305.18593, for *dte*.
 
 import time
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +29,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ebflow.detector import FlowDetector
@@ -124,50 +123,33 @@ def anomaly_scores(config: RivalConfig, protocol: str, parts: Parts) -> np.ndarr
         options = {"references": REFERENCES[protocol], "random_state": config.seed}
         return -FlowDetector(**options).fit(parts.train).score_samples(parts.test)
     scaler = StandardScaler().fit(parts.train)
-    return RIVALS[config.rival](
-        scaler.transform(parts.train), scaler.transform(parts.test), config.seed
-    )
+    train, test = scaler.transform(parts.train), scaler.transform(parts.test)
+    if config.rival == "kNN":
+        return NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1]
+    if config.rival in PYOD:
+        return _pyod(config).fit(train).decision_function(test)
+    return -_of_sklearn(config, *train.shape).fit(train).score_samples(test)
 
 
-def _neighbours(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
-    """Returns the distance to the fifth nearest training row."""
-    return NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1]
+PYOD = ("INNE", "ECOD", "COPOD")
 
 
-def _sklearn(
-    train: np.ndarray, test: np.ndarray, seed: int, create: Callable[[int, int], BaseEstimator]
-) -> np.ndarray:
-    return -create(len(train), seed).fit(train).score_samples(test)
-
-
-def _of_components(
-    train: np.ndarray, test: np.ndarray, seed: int, create: Callable[[int, int], BaseEstimator]
-) -> np.ndarray:
-    """Returns scores of the principal components."""
-    axes = PCA(min(DIRECTIONS, train.shape[1], len(train) // 2), random_state=seed).fit(train)
-    return _sklearn(axes.transform(train), axes.transform(test), seed, create)
-
-
-def _pyod(train: np.ndarray, test: np.ndarray, seed: int, name: str) -> np.ndarray:
+def _pyod(config: RivalConfig) -> BaseEstimator:
     from pyod.models import copod, ecod, inne  # an optional package
 
-    kinds = {"COPOD": copod.COPOD, "ECOD": ecod.ECOD, "INNE": inne.INNE}
-    options = {"random_state": seed} if name == "INNE" else {}
-    return kinds[name](**options).fit(train).decision_function(test)
+    if config.rival == "INNE":
+        return inne.INNE(random_state=config.seed)
+    return {"COPOD": copod.COPOD, "ECOD": ecod.ECOD}[config.rival]()
 
 
-def _gmm(rows: int, seed: int) -> BaseEstimator:
+def _of_sklearn(config: RivalConfig, rows: int, columns: int) -> BaseEstimator:
+    """Returns a detector of scikit-learn; principal components go before covariances."""
+    seed = config.seed
+    axes = PCA(min(DIRECTIONS, columns, rows // 2), random_state=seed)
     count = min(COMPONENTS, max(1, rows // 10))
-    return GaussianMixture(count, reg_covar=1e-3, random_state=seed)
-
-
-RIVALS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "kNN": _neighbours,
-    "GMM": partial(_of_components, create=_gmm),
-    "MCD": partial(_of_components, create=lambda rows, seed: EllipticEnvelope(random_state=seed)),
-    "LOF": partial(
-        _sklearn, create=lambda rows, seed: LocalOutlierFactor(min(20, rows - 1), novelty=True)
-    ),
-    "IForest": partial(_sklearn, create=lambda rows, seed: IsolationForest(random_state=seed)),
-    **{name: partial(_pyod, name=name) for name in ("ECOD", "COPOD", "INNE")},
-}
+    return {
+        "GMM": make_pipeline(axes, GaussianMixture(count, reg_covar=1e-3, random_state=seed)),
+        "MCD": make_pipeline(axes, EllipticEnvelope(random_state=seed)),
+        "LOF": LocalOutlierFactor(min(20, rows - 1), novelty=True),
+        "IForest": IsolationForest(random_state=seed),
+    }[config.rival]

@@ -1,23 +1,33 @@
-"""From a table to the quality of one rival's imputations of removed entries.
+"""From a table to the quality of one imputer: ebflow, or a rival as its users call it.
 
-Entries of numeric columns are removed, and the rival completes the same rows several times.
-Columns of categories stay complete, as level codes. Errors are in standard deviations of a
-column, or in its range for the two scores of ForestDiffusion.
+Entries of numeric columns are removed, and the imputer completes the same rows several times. It
+sees these rows alone. Columns of categories stay complete, as level codes. Errors are in standard
+deviations of a column, or in its range for the two scores of ForestDiffusion.
 
 Source: Generating and Imputing Tabular Data via Diffusion and Flow-based Gradient-Boosted Trees
 (Jolicoeur-Martineau, Fatras, Kachman, 2024), arXiv:2309.09968, for MinMAE and AvgMAE.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, SimpleImputer
 
+from ebflow import mixtures
+from ebflow.conditioning import Conditional
+from ebflow.fitting import fit
 from ebflow.randomness import generator
+from ebflow.tables.completion import fit_gaussian
 from pipelines.data.dataset import Dataset
 from pipelines.paper.config import RivalConfig
-from pipelines.paper.imputers import IMPUTERS
 from pipelines.paper.scores import covered, crps
 from pipelines.tracking.run import StageRun
 
@@ -27,8 +37,17 @@ RANDOM = {"mcar20": 0.2, "mcar40": 0.4}
 ABOVE, BELOW = 0.35, 0.05
 """Probabilities of ``mnar`` for values above their column's median, and for the others."""
 
-COPIES = 5
-"""Imputations of the two scores of ForestDiffusion."""
+COPIES, FEW = 19, 5
+"""Imputations by those who sample: their range covers 90 %; those of ForestDiffusion's scores."""
+
+TREES, ROUNDS = 30, 5
+"""Trees of MissForest's forests, and its rounds: fewer than its defaults, to save time."""
+
+CHAINS, WARM_UP = 4, 3
+"""Chains of miceforest, and their rounds before the first sample."""
+
+MIXTURE_ROUNDS = 3
+"""Mixtures that are fitted in turn, each to rows that the one before completed."""
 
 
 def fill(config: RivalConfig, data: Path, *, run: StageRun) -> None:
@@ -37,12 +56,11 @@ def fill(config: RivalConfig, data: Path, *, run: StageRun) -> None:
     dataset = run.open(config, Dataset(data))
     splits = [dataset.split(name) for name in ("train", "validation")]
     x = torch.cat([split.tensor() for split in splits]).double().numpy()
-    numeric = ~np.array(splits[0].categories, bool)
-    removed = chosen(config, x, numeric)
+    removed = chosen(config, x, ~np.array(splits[0].categories, bool))
     observed, start = np.where(removed, np.nan, x), time.process_time()
-    draws = IMPUTERS[config.rival](observed, config, run.reporter.progress)
+    copies = IMPUTERS[config.rival](observed, config)
     seconds = time.process_time() - start
-    run.write_metrics({**scores(x, draws, removed), "time/cpu_s": seconds})
+    run.write_metrics({**scores(x, copies, removed), "time/cpu_s": seconds})
 
 
 def chosen(config: RivalConfig, x: np.ndarray, numeric: np.ndarray) -> np.ndarray:
@@ -58,17 +76,102 @@ def chosen(config: RivalConfig, x: np.ndarray, numeric: np.ndarray) -> np.ndarra
     return removed & ~removed.all(1, keepdims=True)
 
 
-def scores(x: np.ndarray, draws: np.ndarray, removed: np.ndarray) -> dict[str, float]:
+def scores(x: np.ndarray, copies: np.ndarray, removed: np.ndarray) -> dict[str, float]:
     """Returns the scores of imputations (K, N, D) of removed entries."""
-    spread, copies = x.std(0), draws[:COPIES]
-    ranges = (np.abs(copies - x) / np.ptp(x, 0) * removed).sum(2)
-    entries = removed.sum()
-    error = ((draws.mean(0) - x) / spread)[removed]
+    spread, entries = x.std(0), removed.sum()
+    ranges = (np.abs(copies[:FEW] - x) / np.ptp(x, 0) * removed).sum(2)
+    error = ((copies.mean(0) - x) / spread)[removed]
     return {
         "study/removed": float(removed.mean()),
-        "study/crps": float((crps(draws, x) / spread)[removed].mean()),
-        "study/coverage": float(covered(draws, x)[removed].mean()),
+        "study/crps": float((crps(copies, x) / spread)[removed].mean()),
+        "study/coverage": float(covered(copies, x)[removed].mean()),
         "study/min_mae": float(ranges.min(0).sum() / entries),
         "study/avg_mae": float(ranges.mean(0).sum() / entries),
         "study/rmse": float(np.sqrt(np.square(error).mean())),
     }
+
+
+def _flow(x: np.ndarray, config: RivalConfig) -> np.ndarray:
+    """Imputes by a flow that is fitted to the incomplete rows."""
+    rows, limits = torch.from_numpy(x), config.model_dump(include={"steps", "seed"})
+    flow = fit(rows, **limits, max_seconds=config.seconds, progress=False)
+    noise = generator(config.seed, "fill", "flow")
+    return torch.stack(flow.impute(rows, draws=COPIES, generator=noise)).numpy()
+
+
+def _mixture(x: np.ndarray, config: RivalConfig, *, rounds: int) -> np.ndarray:
+    """Samples from a mixture of Gaussians; a tenth of the rows choose their number.
+
+    The first one is the Gaussian with the greatest likelihood of the observed values.
+    """
+    mean, scale = np.nanmean(x, 0), np.nanstd(x, 0)
+    z, noise = torch.from_numpy((x - mean) / scale), generator(config.seed, "fill", "mixture")
+    held_out, mixture = torch.rand(len(z), generator=noise) < 0.1, fit_gaussian(z)
+    for number in range(rounds + 1):
+        given = Conditional(mixture, z.nan_to_num()[:, None], z.isnan())
+        samples = torch.where(z.isnan()[:, None], given.sample(COPIES, noise)[:, 0], z[:, None])
+        if number < rounds:
+            rows = samples[:, 0]
+            limits = {"seed": config.seed, "budget": mixtures.BUDGET / rounds}
+            mixture = mixtures.search(rows[~held_out], rows[held_out], **limits).mixture
+    return samples.transpose(0, 1).numpy() * scale + mean
+
+
+def _mean(x: np.ndarray, config: RivalConfig) -> np.ndarray:
+    """Imputes the mean of each column."""
+    return SimpleImputer().fit_transform(x)[None]
+
+
+def _iterative(
+    x: np.ndarray, config: RivalConfig, copies: int, create: Callable[[int], dict[str, Any]]
+) -> np.ndarray:
+    """Imputes by chained regressions, whose options ``create`` returns for every seed."""
+    seeds = range(config.seed * copies, (config.seed + 1) * copies)
+    imputers = (IterativeImputer(random_state=seed, **create(seed)) for seed in seeds)
+    return np.stack([imputer.fit_transform(x) for imputer in imputers])
+
+
+def _ridge(x: np.ndarray, config: RivalConfig) -> np.ndarray:
+    """Samples by chained Bayesian regressions, within the observed ranges."""
+    ends = {"min_value": np.nanmin(x, 0), "max_value": np.nanmax(x, 0)}
+    return _iterative(x, config, COPIES, lambda seed: {"sample_posterior": True, **ends})
+
+
+def _missforest(x: np.ndarray, config: RivalConfig) -> np.ndarray:
+    """Imputes by chained regressions with extremely randomized trees, once for each seed."""
+
+    def options(seed: int) -> dict[str, Any]:
+        trees = ExtraTreesRegressor(TREES, random_state=seed)
+        return {"estimator": trees, "max_iter": ROUNDS}
+
+    return _iterative(x, config, FEW, options)
+
+
+def _miceforest(x: np.ndarray, config: RivalConfig) -> np.ndarray:
+    """Samples by chained gradient boosting with predictive mean matching.
+
+    The samples of a chain are those of its rounds after the warm-up.
+    """
+    from miceforest import ImputationKernel
+
+    frame = pd.DataFrame(x).add_prefix("x")
+    kernel = ImputationKernel(frame, num_datasets=CHAINS, random_state=config.seed)
+    rounds = range(WARM_UP, WARM_UP - (-COPIES // CHAINS))
+    kernel.mice(rounds.stop, num_threads=config.threads)
+    completed = (
+        kernel.complete_data(chain, iteration=number + 1).to_numpy()
+        for number in rounds
+        for chain in range(CHAINS)
+    )
+    return np.stack([*completed][:COPIES])
+
+
+IMPUTERS: dict[str, Callable[[np.ndarray, RivalConfig], np.ndarray]] = {
+    "ebflow": _flow,
+    "miceforest": _miceforest,
+    "MissForest": _missforest,
+    "BayesianRidge": _ridge,
+    "mixture": partial(_mixture, rounds=MIXTURE_ROUNDS),
+    "Gaussian": partial(_mixture, rounds=0),
+    "mean": _mean,
+}

@@ -319,8 +319,8 @@ DETECTION = Job(
     "1,000 rows are resampled to 1,000, so that copies of test rows may train",
     stage="detect",
     rivals=(
-        *(OURS, "kNN", "GMM", "LOF", "MCD"),
-        *(("IForest", "INNE", "ECOD", "COPOD") if find_spec("pyod") else ("IForest",)),
+        *(OURS, "kNN", "GMM", "LOF", "MCD", "IForest"),
+        *(("INNE", "ECOD", "COPOD") if find_spec("pyod") else ()),
     ),
     scores=(
         Score("normal/auroc", "normal", 1, target=100.0),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ebflow.errors import BadInput
-from pipelines.paper import detect, imputers, jobs, predictors, synthesis
+from pipelines.paper import fill, jobs, predict, synthesis
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
@@ -18,10 +18,9 @@ JOBS["detection"] = jobs.DETECTION
 
 
 def test_rivals_are_those_of_the_stages():
-    assert {*jobs.MISSING.rivals} == {*imputers.IMPUTERS}
-    assert {*jobs.CONDITIONAL.rivals} == {*predictors.PREDICTORS}
+    assert {*jobs.MISSING.rivals} == {*fill.IMPUTERS}
+    assert {*jobs.CONDITIONAL.rivals} == {*predict.PREDICTORS}
     assert {*jobs.SYNTHESIS.rivals} <= {*synthesis.SAMPLERS}
-    assert {*jobs.DETECTION.rivals} <= {jobs.OURS, *detect.RIVALS}
 
 
 def test_cells_are_of_every_pattern_table_rival_and_seed():

@@ -1,4 +1,4 @@
-"""The stage that scores conditional densities, and the predictors."""
+"""The stage that scores conditional densities, and the predict."""
 
 import importlib.util
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy
 
-from pipelines.paper import predict, predictors
+from pipelines.paper import predict
 from pipelines.paper.config import RivalConfig
 from pipelines.paper.jobs import CONDITIONAL
-from pipelines.paper.predictors import LEVELS, Rows, Table
+from pipelines.paper.predict import LEVELS, Rows, Table
 
 
 def rows(count, seed):
@@ -34,11 +34,11 @@ SLOW = ("ebflow", "boosted quantiles", "zuko NSF")
 def test_predictors_are_near_a_distribution_that_is_known(rival, monkeypatch):
     if rival == "NGBoost" and importlib.util.find_spec("ngboost") is None:
         pytest.skip("ngboost is not installed")
-    monkeypatch.setattr(predictors, "TREES", 30)
+    monkeypatch.setattr(predict, "TREES", 30)
     table = Table(rows(500, 1), rows(200, 2), rows(400, 3))
     config = RivalConfig(rival=rival, steps=120)
-    log_probs, draws = predictors.PREDICTORS[rival](table, config, lambda share, text: None)
-    assert (log_probs.shape, draws.shape) == ((400,), (predictors.DRAWS, 400))
+    log_probs, draws = predict.PREDICTORS[rival](table, config)
+    assert (log_probs.shape, draws.shape) == ((400,), (predict.DRAWS, 400))
     found = predict.scores(table.test.y, log_probs, draws, seed=0)
     margin = 0.0 if rival == "boosted quantiles" else 0.1
     alone = -scipy.stats.norm.logpdf(table.test.y, 0, table.test.y.std()).mean()
@@ -50,10 +50,10 @@ def test_a_density_of_quantiles_integrates_to_one_and_has_them_as_quantiles():
     ends = scipy.stats.norm.ppf(LEVELS)[:, None]
     y = np.linspace(-8, 8, 40_001)
     wide = np.repeat(ends, len(y), 1)
-    log_probs, _ = predictors.from_quantiles(wide, y, np.full((1, len(y)), 0.5))
+    log_probs, _ = predict.from_quantiles(wide, y, np.full((1, len(y)), 0.5))
     assert np.trapezoid(np.exp(log_probs), y) == pytest.approx(1, abs=1e-3)
     u = np.array([[0.001], [0.01], [0.3], [0.995], [0.999]])
-    values = predictors.from_quantiles(ends, np.zeros(1), u)[1][:, 0]
+    values = predict.from_quantiles(ends, np.zeros(1), u)[1][:, 0]
     inside = (y[:, None] < values).T
     masses = [np.trapezoid(np.exp(log_probs) * part, y) for part in inside]
     assert masses == pytest.approx(u[:, 0], abs=1e-3)
