@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines import metrics_log
 from pipelines.config import DataConfig, DensityConfig, PreprocessFit, Section
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.density.evaluate import LOG_PROBS
@@ -100,18 +99,12 @@ class Finished:
         """The log-densities of the test rows."""
         return np.load(self.folders[-1] / LOG_PROBS)["test"]
 
-    def compared(self, reference: "Finished | None", name: str) -> Row:
-        """Returns the row, its validation NLL by training seconds, and its gain by test rows.
-
-        The gain is over a reference, if there is one; ``name`` is its key in the row.
-        """
-        rows = metrics_log.read(self.folders[0] / metrics_log.FILE)
-        metrics = [row["metrics"] for row in metrics_log.curve(rows, "validate")]
-        row = {**self.row, "curve": [[one["time/train_s"], one["val/nll"]] for one in metrics]}
-        if reference is not None:
-            gain = student(self.log_probs - reference.log_probs)
-            row |= {name: gain.value, f"{name}_se": gain.se}
-        return row
+    def gain(self, reference: "Finished | None", name: str) -> Row:
+        """Returns the mean gain over a reference, test row by test row, and its standard error."""
+        if reference is None:
+            return {}
+        gain = student(self.log_probs - reference.log_probs)
+        return {name: gain.value, f"{name}_se": gain.se}
 
 
 class Column(NamedTuple):

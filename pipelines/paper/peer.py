@@ -20,7 +20,6 @@ from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator
-from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.density.evaluate import LOG_PROBS, likelihood
 from pipelines.paper import fits
@@ -32,13 +31,9 @@ FLOWS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 
 
 def peer(config: RivalConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
-    """Writes ``evaluation.json``, the rows' log-densities and the curve of validations."""
+    """Writes ``evaluation.json``, the rows' log-densities."""
     dataset = run.open(config, Dataset(data))
     density, looks = fit(config, dataset, Preprocessing.load(preprocessed / PREPROCESSING))
-    for look in looks:
-        metrics = {"val/nll": look.nll, "time/train_s": look.seconds}
-        row = metrics_log.row("validate", look.step, 1.0, metrics=metrics)
-        metrics_log.append(run.output / metrics_log.FILE, [row])
     test, validation = (log_probs(density, dataset.split(name)) for name in ("test", "validation"))
     np.savez(run.output / LOG_PROBS, test=test.numpy(), validation=validation.numpy())
     run.write_metrics({

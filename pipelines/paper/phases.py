@@ -114,8 +114,7 @@ OVER_SEEDS = (
 
 CAPTION = (
     "A square is a net, the mean over seeds: the squared latent mean per element in the end; "
-    f"white is {LOST:g}, red has lost mass, black is not finite. A dot: large and still "
-    "falling, from a distant start, for half of the seeds."
+    f"white is {LOST:g}, red is above it, black is not finite."
 )
 
 MASSES = np.log10((1e-3, LOST, 30.0))
@@ -151,11 +150,11 @@ def judged(nets: pd.DataFrame) -> pd.DataFrame:
 
     ``kind`` is ``dsm``, ``ssm`` or ``ml``. ``end`` is the last squared latent mean per element,
     ``best`` the smallest NLL of a look. ``lost`` networks miss mass at the end, and more than at
-    their best look; ``late`` ones miss mass, but less and less.
+    their best look.
     """
     end = nets["mass"].map(lambda mass: mass[-1])
     risen = end > RISEN * nets["mass"].map(min)
-    ends = {"end": end, "lost": (end > LOST) & risen, "late": (end > LOST) & ~risen}
+    ends = {"end": end, "lost": (end > LOST) & risen}
     return nets.assign(**ends, best=nets["nll"].map(min), kind=nets["objective"].str[:3])
 
 
@@ -188,7 +187,6 @@ def _row(cell: Cell, preprocessing: str, nets: pd.DataFrame) -> Row:
         "labels": dict([part, ("data", preprocessing), *others]),
         "study/nets": len(nets),
         "study/lost": 100 * float(nets["lost"].mean()),
-        "study/late": 100 * float(nets["late"].mean()),
         "study/over_gaussian": float((nets["best"] - nets["gaussian"]).min()),
     }
 
@@ -245,18 +243,12 @@ def figure(nets: pd.DataFrame) -> Figure:
 
 
 def _squares(axis: Axes, nets: pd.DataFrame, norm: TwoSlopeNorm) -> mpl.cm.ScalarMappable:
-    """Draws networks as squares, the mean over seeds; black if one became non-finite.
-
-    A dot marks cells of which half of the means are still falling.
-    """
+    """Draws networks as squares, the mean over seeds; black if one became non-finite."""
     across = ["objective", "rate"]
-    squares = nets.groupby(["preprocessing", "start", *across], sort=False)[["mass", "late"]]
-    means = squares.agg(lambda values: values.mean(skipna=False)).unstack(across, sort=False)
-    mass, late = means["mass"], means["late"]
+    squares = nets.groupby(["preprocessing", "start", *across], sort=False)["mass"]
+    mass = squares.agg(lambda values: values.mean(skipna=False)).unstack(across, sort=False)
     cmap = mpl.colormaps["RdYlBu_r"].with_extremes(bad="black")
     shown = axis.pcolormesh(mass.to_numpy(float), cmap=cmap, norm=norm, edgecolors="white", lw=1.5)
-    y, x = np.nonzero(late.to_numpy(float) >= 0.5)
-    axis.plot(x + 0.5, y + 0.5, ".", color="black", ms=3)
     names = [f"{objective}, {rate:g}" for objective, rate in mass.columns]
     axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
     axis.set_yticks(np.arange(len(mass)) + 0.5, ["  ".join(line) for line in mass.index])
@@ -268,8 +260,8 @@ def _squares(axis: Axes, nets: pd.DataFrame, norm: TwoSlopeNorm) -> mpl.cm.Scala
 PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
     legend="nets of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
-    "nets, over starts and rates, whose squared latent mean ends large and has risen; late: "
-    "large, still falling; over Gauss: validation NLL of the best net at its best look above the "
+    "nets, over starts and rates, whose squared latent mean ends large and has risen; "
+    "over Gauss: validation NLL of the best net at its best look above the "
     "full-covariance Gaussian's, nats; pairs: the best of four rates",
     uses=frozenset(("seed", "seeds")),
     seeds={"smoke": 2, "cpu": 5, "full": 10},
@@ -277,7 +269,6 @@ PHASES = Experiment(
     columns=(
         Column("study/nets", "nets", 0, interval=False),
         Column("study/lost", "lost %", 0, interval=False),
-        Column("study/late", "late %", 0, interval=False),
         Column("study/over_gaussian", "over Gauss", 1),
     ),
     rows=rows,

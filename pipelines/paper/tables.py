@@ -68,7 +68,7 @@ def _best_peer(seeds: Sequence[Mapping[str, Finished]]) -> str:
 
 def _row(table: str, densities: Mapping[str, Finished], best: str) -> Row:
     recipe = densities[RECIPE]
-    row = recipe.compared(densities.get(best), "lead")
+    row = recipe.row | recipe.gain(densities.get(best), "lead")
     for name, one in densities.items():
         row |= {name: one.row["test/nll"], f"{name}_se": one.row["test/nll_se"]}
     return {
