@@ -16,6 +16,7 @@ from .batching import parts
 from .bijections import Bijection
 from .bijections.weighted import fixed_weights
 from .density import FlowEvaluation, LogDensity
+from .quantiles import cdf, icdf
 from .randomness import Generator, RowGenerator
 from .tables import ArrayLike
 from .tables.adapter import check_finite, differing
@@ -196,6 +197,49 @@ class FlowDistribution(Distribution, LogDensity):
         x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)
         return torch.cat(x).reshape(*batch, *self.event_shape)
 
+    def cdf(self, value: ArrayLike) -> Tensor:
+        """Returns P(X ≤ value) of a flow of one column, with shape (*batch,).
+
+        Raises:
+            NotImplementedError: if the flow has several columns, or another base than N(0, 1) or
+                a mixture of Gaussians.
+        """
+        falls = self._falls("cdf")
+        rows, batch = self._raw_rows(value)
+        if self.flow.dequantizer is None:
+            y = rows.to(self.flow.device, self.flow.dtype)
+        else:  # the ends of cells
+            like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
+            y = self.flow.dequantizer.add_noise(rows.to(like.device), like, torch.ones_like(rows))
+        density = self._for_batch(batch)
+        p = torch.cat(density._map(lambda part, x: cdf(part.base, part.at(x).latent), y))
+        return (1 - p if falls else p).reshape(batch)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Returns the quantiles of probabilities (*batch,) with shape (*batch, 1).
+
+        Raises:
+            NotImplementedError: as ``cdf``.
+        """
+        p = 1 - value if self._falls("icdf") else value
+        batch = self._broadcast(p.shape)
+        p = p.to(self.flow.device, self.flow.dtype).expand(batch).reshape(-1, 1)
+        u = torch.cat(self._for_batch(batch)._map(lambda part, p: icdf(part.base, p), p))
+        return self.from_latent(u.reshape(*batch, 1))
+
+    def _falls(self, method: str) -> bool:
+        """Returns True if the map to the latent decreases, in the one column of the flow.
+
+        Only linear layers may decrease.
+        """
+        columns = math.prod(self.event_shape)
+        if columns > 1:
+            raise NotImplementedError(f"{method}: found {columns} columns, expected one")
+        v = torch.ones(1, *self.event_shape, dtype=self.flow.dtype, device=self.flow.device)
+        for layer in self.flow.layers:
+            v = layer.linear(v) if layer.constant_jacobian else v
+        return float(v) < 0
+
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         """Returns exact, differentiable samples with shape (*sample_shape, *batch, *event).
 
@@ -214,9 +258,10 @@ class FlowDistribution(Distribution, LogDensity):
     def sample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> ArrayLike:
         """Returns exact samples without gradients, with shape (*sample_shape, *batch, *event).
 
-        If the flow was fitted to a frame, it returns a frame of the samples in this order.
+        If the flow was fitted to a frame, it returns a frame of the samples in this order, with
+        the columns of their contexts.
         """
-        return self.flow.as_fitted(self.sample_tensor(sample_shape, generator=generator))
+        return self._as_fitted(self.sample_tensor(sample_shape, generator=generator))
 
     def sample_tensor(
         self, sample_shape: Shape = (), *, generator: Generator | None = None
@@ -238,7 +283,18 @@ class FlowDistribution(Distribution, LogDensity):
             x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
             log_p = log_p - self.log_normalizer()
         x = x.reshape(*batch, *self.event_shape)
-        return self.flow.as_fitted(x), log_p.reshape(batch)
+        return self._as_fitted(x), log_p.reshape(batch)
+
+    def _as_fitted(self, x: Tensor) -> ArrayLike:
+        """Returns samples as a frame, with their contexts, if the flow was fitted to one."""
+        columns = self.flow.columns
+        if not columns:
+            return x
+        parts = [x.reshape(-1, columns.width)]
+        if self.context is not None:
+            contexts = self.context.expand(*x.shape[: x.ndim - len(self.event_shape)], -1)
+            parts.append(contexts.reshape(-1, self.flow.context))
+        return columns.decode(*(part.double().cpu().numpy() for part in parts))
 
     def _samples(self, shape: Shape, generator: Generator | None) -> Tensor:
         with fixed_weights(self.flow):

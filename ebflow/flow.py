@@ -252,12 +252,6 @@ class Flow(nn.Module, LogDensity):
 
         return explain(self, x, context=context, draws=draws)
 
-    def as_fitted(self, x: Tensor) -> ArrayLike:
-        """Returns events (*batch, *event) as a frame, if the flow was fitted to one."""
-        if not self.columns:
-            return x
-        return self.columns.decode(x.reshape(-1, self.columns.width).double().cpu().numpy())
-
     # Parts and extensions, which share layers with this flow.
 
     @property

@@ -37,7 +37,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: Its name.
+        name: Its name, as text.
         kind: ``number``, ``integer``, ``boolean``, ``time``, ``duration``, ``category`` or
             ``text``; ``text`` is only that of identifiers.
         dtype: The name of its type in the frame's library.
@@ -57,6 +57,7 @@ class Column:
             number of an identifier.
         terms: The coefficients of other columns in a linear function.
         offset: The constant of a linear function.
+        numbered: True if its name in the frame is a whole number.
     """
 
     name: str
@@ -77,6 +78,12 @@ class Column:
     value: Any = None
     terms: Mapping[str, float] = field(default_factory=dict)
     offset: float = 0.0
+    numbered: bool = False
+
+    @property
+    def key(self) -> str | int:
+        """The name in the frame."""
+        return int(self.name) if self.numbered else self.name
 
     @property
     def size(self) -> int:
@@ -206,8 +213,7 @@ class Column:
         if self.dropped == "identifier":
             return "dropped: identifier"
         if self.dropped:
-            value = "no value" if self.value is None else f"always {self._constant()}"
-            return f"dropped: {value}"
+            return f"dropped: {self._constant()}"
         text = self.kind
         if self.kind == "category":
             rare = f" ({len(self.rare)} rare ones grouped)" if self.rare else ""
@@ -292,8 +298,13 @@ class Column:
         return f"{number:,.4g}" if abs(number) < 1e4 else f"{number:,.0f}"
 
     def _constant(self) -> str:
-        """Returns the value of a constant as text."""
-        return repr(self.value) if self.kind == "category" else self.text_of(float(self.value))
+        """Returns the value of a constant as text, and the number of rows without it."""
+        if self.value is None:
+            return "no value"
+        category = self.kind == "category"
+        value = repr(self.value) if category else self.text_of(float(self.value))
+        rows = f"{self.missing} row{'s' * (self.missing > 1)}"
+        return f"{value}, or missing in {rows}" if self.missing else f"always {value}"
 
     def formula(self) -> str:
         """Returns the linear function, as ``2 x + 1``."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from .column import ISO, NUMERAL, Column, as_microseconds, microseconds_of
 from .dependence import Factor, dependent
-from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, read
+from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, numbered, read
 from .schema import Columns
 
 LEVELS = 256
@@ -88,6 +88,7 @@ class Detector:
         self.library, self.rows = "numpy", 0
         self._summaries: dict[str, _Summary] = {}
         self._numeric: list[str] = []
+        self._numbered: set[str] = set()
         self._factor = Factor(0)
 
     def update(self, frame: ArrayLike, what: str | None = None, first: int | None = None) -> None:
@@ -112,6 +113,7 @@ class Detector:
         series = {name: read(columns[name], name, what) for name in names}
         if not self._summaries:
             self.names, self.library = names, library_of(frame) if is_frame(frame) else "numpy"
+            self._numbered = numbered(frame)
             self._summaries = {name: _Summary(name, context=self.context) for name in names}
             self._numeric = [name for name in names if series[name].kind in NUMERIC]
             self._factor = Factor(0 if self.context else len(self._numeric))
@@ -131,8 +133,9 @@ class Detector:
         self._drop_dependent(columns)
         units = self.units
         return Columns(
-            (replace(c, unit=units.get(c.name)) for c in columns.values()), self.library
-        )
+            (replace(c, unit=units.get(c.name), numbered=c.name in self._numbered)
+             for c in columns.values()), self.library,
+        )  # fmt: skip
 
     def _drop_dependent(self, columns: dict[str, Column]) -> None:
         """Marks exact linear functions of other columns as dropped.

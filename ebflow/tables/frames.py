@@ -4,7 +4,7 @@ Nothing here imports a frame library before a frame of it is read or written.
 """
 
 __all__ = ["ArrayLike", "Series", "columns_of", "is_frame", "is_positional", "key", "library_of",
-           "read", "write"]  # fmt: skip
+           "numbered", "read", "write"]  # fmt: skip
 
 import datetime
 import decimal
@@ -141,6 +141,13 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
     if library == "pandas":
         return {name: frame.iloc[:, k] for k, name in enumerate(names)}
     return {name: frame[name] for name in names}
+
+
+def numbered(frame: ArrayLike) -> set[str]:
+    """Returns the names of columns that are whole numbers in the frame, as text."""
+    named = isinstance(frame, Mapping) or hasattr(frame, "columns")
+    names = frame if named and library_of(frame) in ("dict", "pandas") else ()
+    return {str(name) for name in names if isinstance(name, numbers.Integral)}
 
 
 def read(column: Any, name: str, what: str = "x") -> Series:  # noqa: ANN401

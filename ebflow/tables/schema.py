@@ -118,12 +118,17 @@ class Columns(Sequence[Column]):
                    if c.terms and not c.follows(numbers) else c for c in self]  # fmt: skip
         return Columns(changed, self.library, self.context, self.notes)
 
-    def decode(self, numbers: np.ndarray) -> ArrayLike:
+    def decode(self, numbers: np.ndarray, contexts: np.ndarray | None = None) -> ArrayLike:
         """Returns numbers with shape (N, D) as a frame of the table's library.
 
-        A code is rounded. Rare levels are sampled by a seed that depends on the numbers.
+        A code is rounded. Rare levels are sampled by a seed that depends on the numbers. The
+        columns of ``contexts``, with shape (N, C) as of ``one_hot``, follow those of the table.
         """
-        return write(self.library, self._decoded(numbers))
+        series, columns = self._decoded(numbers), [*self]
+        if contexts is not None and self.context is not None and self.library != "numpy":
+            series |= self.context._decoded(self.context.from_one_hot(contexts))
+            columns += self.context
+        return write(self.library, {c.key: series[c.name] for c in columns})
 
     def fill(self, frame: ArrayLike, numbers: np.ndarray) -> ArrayLike:
         """Returns a frame with its missing values replaced by those of numbers (N, D).
@@ -135,7 +140,9 @@ class Columns(Sequence[Column]):
         for name in series.keys() & decoded.keys():
             series[name] = series[name].filled(decoded[name])
         filled = write(library, series)
-        return filled.set_axis(frame.index) if library == "pandas" else filled
+        if library != "pandas":
+            return filled
+        return filled.set_axis(frame.index).set_axis(frame.columns, axis=1)
 
     def one_hot(self, numbers: np.ndarray) -> np.ndarray:
         """Returns numbers (*batch, D) as contexts (*batch, C): each code as K zeros and ones.
@@ -157,6 +164,12 @@ class Columns(Sequence[Column]):
                 values = np.where(np.isnan(values), np.nan, values == np.arange(size))
             parts.append(values)
         return np.concatenate(parts, -1)
+
+    def from_one_hot(self, elements: np.ndarray) -> np.ndarray:
+        """Returns the numbers (N, D) of contexts (N, C)."""
+        parts = np.split(elements, np.cumsum([size or 1 for size in self.sizes])[:-1], axis=1)
+        pairs = zip(self.sizes, parts, strict=True)
+        return np.stack([part.argmax(1) if size else part[:, 0] for size, part in pairs], 1)
 
     @property
     def elements(self) -> list[str]:

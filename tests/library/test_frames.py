@@ -118,7 +118,12 @@ def test_columns_of_the_frame_may_be_the_context(table):
     flow = ebflow.fit(table[["x", "cut", "count"]], context=["cut", "count"], **QUICK)
     assert flow.event_shape == (1,) and flow.columns.names == ["x"]
     given = flow({"cut": "Good", "count": 3})
-    assert [*given.sample(4)] == ["x"]
+    drawn = given.sample(4)
+    assert [*drawn] == ["x", "cut", "count"]
+    assert set(drawn["cut"]) == {"Good"} and drawn["count"].tolist() == [3] * 4
+    assert drawn["count"].dtype == table["count"].dtype
+    both = flow({"cut": ["Good", "Ideal"], "count": 3}).sample_and_log_prob(2)[0]
+    assert both["cut"].tolist() == ["Good", "Ideal"] * 2
     rows = table.assign(cut="Good", count=3)
     torch.testing.assert_close(flow.log_prob(rows), given.log_prob(rows[["x"]]))
     with pytest.raises(ValueError, match="context: found no column 'k' in x"):
@@ -166,6 +171,10 @@ def test_names_that_are_numbers_are_found_again(frame):
     plain = pd.DataFrame(np.random.default_rng(1).normal(size=(N, 2)))
     flow = ebflow.fit(plain, **QUICK)
     assert flow.log_prob(plain[[1, 0]]).equal(flow.log_prob(plain))
+    drawn = flow.sample(3)
+    assert drawn.columns.tolist() == [0, 1] and flow.log_prob(drawn).shape == (3,)
+    filled = flow.impute(plain.where(plain > -1))
+    assert filled.columns.equals(plain.columns) and not filled.isna().any().any()
 
 
 def test_every_method_takes_what_fit_takes(frame, flow):

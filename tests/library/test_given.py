@@ -74,7 +74,7 @@ def test_one_context_is_given_in_any_way(flow, given):
     expected, x = flow(torch.tensor(0.5)), torch.zeros(2)
     found = flow(given)
     assert found.batch_shape == () and found.log_prob(x).equal(expected.log_prob(x))
-    assert found.sample(3).shape == (3, 2) and [*found.sample(3)] == ["a", "b"]
+    assert [*found.sample(3)] == ["a", "b", "c"] and found.sample(3)["c"].tolist() == [0.5] * 3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scipy import stats
 from ebflow.bases import GaussianMixture
 from ebflow.complexity import mixture_distances
 from ebflow.complexity.instances import far_mode
+from ebflow.quantiles import cdf, icdf
 from ebflow.randomness import generator
 
 ONE = torch.ones(1, dtype=torch.float64)
@@ -20,16 +21,14 @@ def test_the_distribution_function_and_its_inverse():
     x = torch.tensor([-1.0, 0.0, 6.0, 11.0])
     deviation, far = 1.0, 16 * math.sqrt(0.5)
     expected = 0.99 * stats.norm.cdf(x) + 0.01 * stats.norm.cdf(x, far, deviation)
-    torch.testing.assert_close(mixture_distances.cdf(law, x), torch.as_tensor(expected))
+    torch.testing.assert_close(cdf(law, x), torch.as_tensor(expected))
     u = torch.tensor([1e-6, 0.3, 0.9899, 0.9901, 1 - 1e-6])
-    torch.testing.assert_close(
-        mixture_distances.cdf(law, mixture_distances.inverse_cdf(law, u)), u, rtol=1e-9, atol=0
-    )
+    torch.testing.assert_close(cdf(law, icdf(law, u)), u, rtol=1e-9, atol=0)
 
 
 def test_shifted_quantiles_are_at_the_distance_of_the_shift():
     u = (torch.arange(1000) + 0.5) / 1000
-    x = mixture_distances.inverse_cdf(NORMAL, u)
+    x = icdf(NORMAL, u)
     assert mixture_distances.wasserstein(x.flip(0) + 0.25, NORMAL) == pytest.approx(0.25)
     assert mixture_distances.wasserstein(2 * x, NORMAL) == pytest.approx(1, abs=0.01)
 
@@ -48,7 +47,5 @@ def test_a_projected_mixture_is_the_law_along_the_direction():
     direction = torch.tensor([0.6, 0.8, 0.0])
     line = mixture_distances.along(law, direction)
     x = law.sample(50_000, generator=generator(4)) @ direction
-    found = stats.kstest(
-        x.numpy(), lambda t: mixture_distances.cdf(line, torch.as_tensor(t)).numpy()
-    )
+    found = stats.kstest(x.numpy(), lambda t: cdf(line, torch.as_tensor(t)).numpy())
     assert found.pvalue > 1e-4

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from ebflow.complexity.instances import far_mode
-from ebflow.complexity.mixture_distances import along, cdf
+from ebflow.complexity.mixture_distances import along
 from ebflow.complexity.samplers import ladder, probability_flow
 from ebflow.complexity.truths import Truth
 from ebflow.errors import NonFinite
+from ebflow.quantiles import cdf
 from ebflow.randomness import generator
 
 

@@ -96,6 +96,22 @@ def test_what_is_done_to_each_column_is_printed(table):
     assert treatments["tenths"] == "dropped: equals 2 rest + 6"  # it has the wider range
 
 
+def test_a_column_that_is_constant_or_missing_says_so():
+    columns = detect_columns(
+        {"a": [0.5, 1.0, 2.5], "b": [3.0, np.nan, 3.0], "c": ["u", None, None]}
+    )
+    assert columns[1].describe() == "dropped: 3, or missing in 1 row"
+    assert columns[2].describe() == "dropped: 'u', or missing in 2 rows"
+
+
+def test_names_that_are_numbers_come_back():
+    frame = pd.DataFrame({0: [0.5, 1.0, 2.5], "b": [1.5, 1.0, 0.2], 7: [1, 1, 1]})
+    columns = detect_columns(frame)
+    restored = Columns.from_dict(json.loads(json.dumps(columns.to_dict())))
+    for each in (columns, restored):
+        assert each.decode(each.encode(frame)).columns.tolist() == [0, "b", 7]
+
+
 def test_columns_go_through_json(table):
     columns = detect_columns(table)
     columns = Columns(columns, columns.library, detect_columns(table, ["cut"], context=True))
