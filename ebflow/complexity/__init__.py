@@ -1,1 +1,1 @@
-"""The number of samples that learning a score needs: instances, networks, errors, samplers."""
+"""The number of samples that learning a score needs: instances, networks, errors."""

@@ -5,10 +5,9 @@ For errors :math:`e = \|\hat s(x) - s(x)\|` at points x of probability w:
 .. math:: L_2 = \sqrt{E e^2}, \qquad D^\delta = \inf\{e_0 : \Pr[e \ge e_0] \le \delta\}.
 
 By Markov's inequality :math:`D^\delta \le L_2 / \sqrt\delta`. There is no converse: an error on
-mass below δ does not count in :math:`D^\delta`. The truncated error
-:math:`\sqrt{E \min(e, B)^2}` is between the two: it bounds the effect of a rare error. Multiplied
-by σ, all are dimensionless, and :math:`B = \sqrt D` is the size of the noise. A denoiser D has the
-score :math:`(D(x, \sigma) - x) / \sigma^2`, so :math:`\sigma e = \|\hat D - D\| / \sigma`.
+mass below δ does not count in :math:`D^\delta`. Multiplied by σ, both are dimensionless. A
+denoiser D has the score :math:`(D(x, \sigma) - x) / \sigma^2`, so
+:math:`\sigma e = \|\hat D - D\| / \sigma`.
 """
 
 __all__ = ["Denoiser", "denoising_errors", "l2", "measures", "over_levels", "quantile", "summary"]
@@ -75,17 +74,15 @@ def denoising_errors(
 
 
 def measures(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[str, Tensor]:
-    """Returns ``sigma_l2``, ``sigma_truncated`` and ``sigma_d_DELTA`` for every δ.
+    """Returns ``sigma_l2``, and ``sigma_d_DELTA`` for every δ.
 
     Arguments:
         scaled: σ e with shape (..., N); results have shape (...).
         test: The N points.
         deltas: δ.
     """
-    bound = test.noisy.shape[-1] ** 0.5
     return {
         "sigma_l2": l2(scaled, test.weights),
-        "sigma_truncated": l2(scaled.clamp(max=bound), test.weights),
         **{f"sigma_d_{delta:g}": quantile(scaled, test.weights, delta) for delta in deltas},
     }
 
@@ -106,11 +103,10 @@ def summary(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[s
 def over_levels(levels: Sequence[Mapping[str, Tensor]], delta: float) -> dict[str, Tensor]:
     """Returns the errors over all N levels of a sampler, with shape (E,).
 
-    ``levels_l2``, ``levels_t`` and ``levels_q`` are the root mean squares over levels of the L2
-    error, the truncated error and Dᵟ. ``levels_d`` is the largest Dᵟ with δ/N, which the theorems
-    of sampling require.
+    ``levels_l2`` and ``levels_q`` are the root mean squares over levels of the L2 error and Dᵟ.
+    ``levels_d`` is the largest Dᵟ with δ/N, which the theorems of sampling require.
     """
-    names = {"l2": "sigma_l2", "t": "sigma_truncated", "q": f"sigma_d_{delta:g}"}
+    names = {"l2": "sigma_l2", "q": f"sigma_d_{delta:g}"}
     columns = {k: torch.stack([one[name] for one in levels]) for k, name in names.items()}
     rare = torch.stack([one[f"sigma_d_{delta / len(levels):g}"] for one in levels])
     means = {f"levels_{k}": values.square().mean(0).sqrt() for k, values in columns.items()}

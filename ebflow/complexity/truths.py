@@ -32,7 +32,7 @@ Example: the errors of a denoiser of another library, scikit-learn's ridge regre
     ...     generator=generator,
     ... )
     >>> sorted(errors)
-    ['sigma_d_0.1', 'sigma_l2', 'sigma_truncated']
+    ['sigma_d_0.1', 'sigma_l2']
     >>> bool(errors["sigma_d_0.1"] > errors["sigma_l2"])
     True
 """

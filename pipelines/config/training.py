@@ -86,9 +86,6 @@ class ClusterConfig(Section):
     memory: float = Field(0.0, ge=0, json_schema_extra=UNKEYED)
     """GiB of a cluster's node that every worker reserves; 0: a node takes as many as it has CPUs
     for"""
-    split: bool = False
-    """split weights, gradients and optimizer state among the workers (FSDP) instead of copying
-    them, for flows too large for one"""
     max_failures: int = Field(2, ge=0, json_schema_extra=UNKEYED)
     """restarts after a dead worker that Ray Train launched; if a single worker on this machine
     dies, --retries applies"""
@@ -182,8 +179,6 @@ class Training(Section):
         if train.batch_size % cluster.workers:
             multiple = f"a multiple of --cluster.workers = {cluster.workers}"
             yield "train.batch_size", f"{train.batch_size}", multiple
-        if cluster.split and cluster.workers == 1:
-            yield "cluster.split", "True with one worker", "False"
 
 
 class EvaluateConfig(Section):

@@ -157,7 +157,7 @@ class Conclusion:
     """The conclusion of a study.
 
     Attributes:
-        findings: Three sentences, the most important one first.
+        findings: Sentences, the most important one first.
         claims: The claims in their order.
         checks: The checks of the instrument.
         would_change: Sentences on evidence that would change the findings.

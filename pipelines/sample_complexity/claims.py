@@ -16,8 +16,7 @@ from itertools import accumulate, chain
 import numpy as np
 import pandas as pd
 
-from ebflow.complexity.samplers import ladder
-from pipelines.reporting.claims import Check, Claim, Conclusion, Measured, Question, decide
+from pipelines.reporting.claims import Claim, Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import (
     Region,
     above,
@@ -25,24 +24,17 @@ from pipelines.reporting.statistics import (
     bootstrap,
     rank_correlation,
     student,
-    within,
 )
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import DELTA, EXACT, LEARNER, LEAST, TRUE, WIDEST
+from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SAME = 0.15
 """Errors differ if the logarithm of their ratio changes by more than this."""
 
-RANKS = 0.2
-"""Rank correlations differ by more than this."""
-
 ALIKE = 0.8
 """Orders are alike above this rank correlation."""
-
-COPIES = 0.1
-"""A network memorizes if more of its samples than this are copies; of true samples 0.01 are."""
 
 BETTER = 0.1
 """Estimators differ if the logarithm of their errors' ratio is more than this."""
@@ -50,18 +42,6 @@ BETTER = 0.1
 PARTING = 8.0
 """The noise level at which missing a mode costs most, chosen from the rows of earlier runs."""
 
-PREDICTORS = {
-    "levels_l2": "mean square",
-    "levels_t": "truncated mean square",
-    "levels_q": "quantile",
-    "levels_d": "largest quantile error, δ/N",
-}
-OUTCOMES = {
-    "w2": "sliced W2",
-    "tv": "TV of components",
-    "excess": "−log q",
-    "far_error": "error of the mode's weight",
-}
 BY_LEVEL, OVER_LEVELS = ("by_level_l2", "by_level_d"), ("levels_l2", "levels_q")
 """Columns of the errors in mean square and at the quantile."""
 
@@ -73,7 +53,6 @@ WOULD_CHANGE = (
     "number of steps does, too.",
     "Other networks: within a training set ranks are over m and the length of training, which "
     "change both errors alike.",
-    "A sampler with noise. The probability flow adds none, and keeps copies as they are.",
 )
 
 
@@ -84,7 +63,7 @@ def conclusion(
     images = where(rows, panel="truths")
     groups = about_images(config, images)
     measured = [*chain(*groups), *about_exponents(exponents), _fresh(rows)]
-    checks = [_sampler(where(images, eta=0.0)), *closed_forms(exponents)]
+    checks = list(closed_forms(exponents))
     if config.scale == "smoke":
         measured = [(question, None) for question, _ in measured]
         checks = [replace(check, passed=None) for check in checks]
@@ -112,14 +91,13 @@ def _mean(
 
 
 def about_images(config: ComplexityConfig, rows: pd.DataFrame) -> list[list[Measured]]:
-    """Returns three groups of claims; the first two of each group are the findings."""
+    """Returns groups of claims; the first two of each group are the findings."""
     etas = config.distribution.etas
     plain, *rare = (learned(rows, eta) for eta in (0.0, *etas))
-    apart, orders = list(_alike(trained(plain))), list(_predicted(plain))
-    if etas:
-        apart = [*_parted(config, plain, rare), *apart]
-        orders = [*_ordered(config, rare[-1]), *orders]
-    return [apart, orders, list(_memorized(plain))]
+    alike = list(_alike(trained(plain)))
+    if not etas:
+        return [alike]
+    return [[*_parted(config, plain, rare), *alike], list(_ordered(config, rare[-1]))]
 
 
 def learned(rows: pd.DataFrame, eta: float) -> pd.DataFrame:
@@ -196,7 +174,7 @@ def _largest_change(ratio: np.ndarray) -> float:
 
 
 def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]:
-    """Compares the orders of both errors: if they are alike, both predict samples equally well."""
+    """Compares the orders of networks by both errors."""
     place, eta = parting(config), config.distribution.etas[-1]
     pairs = {
         "over all levels": [family(rows, name) for name in OVER_LEVELS],
@@ -206,48 +184,8 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
         yield _mean(
             rank_correlation(*errors), above(ALIKE),
             f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
-            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY, "families",
+            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY, None,
         )  # fmt: skip
-
-
-def _predicted(rows: pd.DataFrame) -> Iterator[Measured]:
-    error = family(rows, "levels_l2")
-    for outcome in ("w2", "tv", "excess"):
-        yield _mean(
-            rank_correlation(family(rows, outcome), error), above(RANKS),
-            f"Without it, the less the error, the less {OUTCOMES[outcome]}: ranks are "
-            f"correlated by more than {RANKS:g}", FAMILY, "families",
-            "mean over training sets; mean square over all levels",
-        )  # fmt: skip
-
-
-def _memorized(rows: pd.DataFrame) -> Iterator[Measured]:
-    m, steps = (sorted(rows[name].unique()) for name in ("m", "step"))
-    few, many = (where(rows, m=size) for size in (m[0], m[-1]))
-    span = f"of m = {m[0]:,} samples, from {steps[-2]:,} to {steps[-1]:,} steps of training"
-    yield _mean(
-        family(few, "copied")[:, -1], above(COPIES),
-        f"{m[0]:,} samples are memorized", "share of samples that are copies at the end",
-        "memory", "nearer to a training sample than all but 1 % of true samples are",
-    )  # fmt: skip
-    for name in OVER_LEVELS:
-        yield _mean(
-            np.log(_remaining(few, name)), above(SAME),
-            f"Meanwhile the {PREDICTORS[name]} error grows: {span}",
-            "its change over all levels, as a logarithm", "memory", "paired by network",
-        )  # fmt: skip
-    yield _mean(
-        _remaining(few, "excess") - _remaining(many, "excess"), below(-SAME),
-        f"Meanwhile −log q of samples falls more than that of m = {m[-1]:,}: {span}",
-        "share that is left of what it is above true samples', less that of the largest m",
-        "memory", "paired by training set",
-    )  # fmt: skip
-
-
-def _remaining(rows: pd.DataFrame, column: str) -> np.ndarray:
-    """Returns each network's value at the end divided by that at the previous length."""
-    values = family(rows, column)
-    return values[:, -1] / values[:, -2]
 
 
 def _fresh(rows: pd.DataFrame) -> Measured:
@@ -264,12 +202,4 @@ def _fresh(rows: pd.DataFrame) -> Measured:
         f"Fresh noise at every step is the better estimator, by more than {BETTER:g}",
         "bulk error with one noise a sample over that with fresh noise, as a logarithm",
         None, "mean over all m and R/σ, paired by training set",
-    )  # fmt: skip
-
-
-def _sampler(rows: pd.DataFrame) -> Check:
-    exact, true = (where(rows, learner=name)["tv"].mean() for name in (EXACT, TRUE))
-    return Check.of(
-        "The probability flow of the exact score samples the distribution fitted to images",
-        "TV of components above that of true samples", float(exact - true), within(0.05),
     )  # fmt: skip

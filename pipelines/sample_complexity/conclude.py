@@ -1,20 +1,18 @@
 """From the rows of all cells to the result: exponents, claims, figures and tables."""
 
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from pipelines.reporting.result import Result, Table, plots, plus_minus
-from pipelines.reporting.statistics import rank_correlation, student
-from pipelines.sample_complexity.claims import OUTCOMES, PREDICTORS, conclusion, learned
+from pipelines.sample_complexity.claims import conclusion
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
 from pipelines.sample_complexity.data_like import DELTA
 from pipelines.sample_complexity.exponents import Exponent, exponents
 from pipelines.sample_complexity.figures import figures
-from pipelines.sample_complexity.rows import family, read, where
+from pipelines.sample_complexity.rows import read, where
 from pipelines.tracking.run import StageRun
 
 KEYS = {"eta": "η", "learner": "learner", "m": "m", "step": "steps"}
@@ -25,14 +23,6 @@ ERRORS = {
     "levels_q": "σ Dᵟ, levels",
     "levels_d": "largest σ Dᵟ, δ/N",
 }
-DISTANCES = {
-    "copied": "copies",
-    "excess": "−log q, excess",
-    "tv": "TV of components",
-    "w2": "sliced W2",
-    "far_error": "error of the mode's weight",
-}
-"""Headings of columns with distances of samples."""
 
 
 def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: StageRun) -> None:
@@ -48,14 +38,6 @@ def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: 
             *plots(figures(config, slopes, rows)),
             images(of_images),
             Table(
-                "Which error predicts which distance",
-                ("mode, distance", *PREDICTORS.values()),
-                list(_correlations(config, of_images)),
-                "Spearman's rank correlation, over the networks of a training set, of every m and "
-                "length of training; mean over training sets with 95 % intervals. Errors over all "
-                "levels of the sampler.",
-            ),
-            Table(
                 "Exponents",
                 ("learner", "quantity", "against", "exponent", "m* at each point"),
                 list(map(_exponent, slopes)),
@@ -69,7 +51,7 @@ def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: 
 
 def images(rows: pd.DataFrame) -> Table:
     """Returns the means over training sets."""
-    columns = {"n_far": "samples of the mode", **ERRORS, **DISTANCES}
+    columns = {"n_far": "samples of the mode", **ERRORS}
     errors = rows[[*ERRORS]].div(rows["size"] ** 0.5, axis=0)
     scaled = rows.drop(columns=[*ERRORS]).join(errors)
     means = scaled.groupby([*KEYS], dropna=False)[[*columns]].mean().reset_index()
@@ -78,8 +60,7 @@ def images(rows: pd.DataFrame) -> Table:
         (*KEYS.values(), *columns.values()),
         [tuple(map(_text, line)) for line in means.itertuples(index=False)],
         "Means over training sets; errors over √D, noise in units of a feature's standard "
-        "deviation; excess in nats over the mean of true samples. Copies are nearer to a training "
-        "sample than all but 1 % of true samples.",
+        "deviation.",
     )
 
 
@@ -94,14 +75,3 @@ def _exponent(one: Exponent) -> tuple[str, ...]:
     points = ", ".join(f"{at:.3g}: {m:.0f}" for at, m in one.points[["at", "value"]].to_numpy())
     slope = plus_minus(one.slope.interval(), 2) if one.slope else ""
     return one.series.learner, one.quantity, one.series.against, slope, points
-
-
-def _correlations(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[tuple[str, ...]]:
-    """Yields how each error orders the networks of a training set, against each distance."""
-    for eta, outcome in product((0.0, *config.distribution.etas), OUTCOMES):
-        networks = learned(rows, eta)
-        distances = family(networks, outcome)
-        if np.isfinite(distances).all():
-            ranks = [rank_correlation(distances, family(networks, key)) for key in PREDICTORS]
-            texts = [plus_minus(student(each).interval(), 2) for each in ranks]
-            yield (f"η = {eta:g}: {OUTCOMES[outcome]}", *texts)

@@ -54,7 +54,7 @@ class LearnersConfig(Section):
 
 
 class Denoising(Section):
-    """Denoisers that learn a distribution fitted to images, and their samples."""
+    """Denoisers that learn a distribution fitted to images."""
 
     sizes: Counts = Field((100, 1000, 10_000, 100_000), min_length=2, description="samples m")
     width: int = Field(128, ge=1, description="width of the residual networks")
@@ -65,8 +65,7 @@ class Denoising(Section):
         description="training steps after which networks are measured",
     )
     batch: int = Field(64, ge=1, description="samples per step")
-    samples: int = Field(1000, ge=100, description="samples of each network")
-    levels: int = Field(20, ge=1, description="steps of the probability flow")
+    levels: int = Field(20, ge=1, description="noise levels, less one")
 
 
 class DistributionConfig(Denoising):
@@ -106,7 +105,7 @@ SMOKE: dict[str, Any] = {
     "learners": {"width": 16, "steps": 60, "batch": 64},
     "distribution": {
         "etas": (0.05,), "sizes": (30, 100), "seeds": 2, "width": 16, "blocks": 1,
-        "lengths": (10, 20), "samples": 100, "levels": 5,
+        "lengths": (10, 20), "levels": 5,
     },
 }  # fmt: skip
 """The defaults of scale smoke that differ from those of scale cpu."""

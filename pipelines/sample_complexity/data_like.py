@@ -1,14 +1,9 @@
-"""Denoisers of distributions fitted to images: their errors at every noise, and their samples.
+"""Denoisers of distributions fitted to images: their errors at every noise.
 
-One network learns all noise levels, and samples by the probability flow. Columns of rows beside
-those in ``rows.py``: ``distribution``; ``by_level_l2`` and ``by_level_d``, errors at each level;
-and of samples ``excess`` (their mean −log q above that of true samples, nats), ``tv`` (of the
-frequencies of components), ``w2`` (sliced), ``far_error`` (of the added mode's weight) and
-``copied``, the share that is nearer to a training sample than all but 1 % of true samples are.
-Errors grow as √D.
+One network learns all noise levels. Columns of rows beside those in ``rows.py``:
+``distribution``; ``by_level_l2`` and ``by_level_d``, errors at each level. Errors grow as √D.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebflow.complexity import mixture_distances
 from ebflow.complexity.denoisers import PreconditionedDenoisers, ResidualNetwork
 from ebflow.complexity.errors import Denoiser, measures, over_levels
-from ebflow.complexity.samplers import NoisyScore, ladder, probability_flow
 from ebflow.complexity.truths import Truth, load
 from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
@@ -37,35 +30,29 @@ DELTA = 0.1
 TEST = 100
 """Test points of each component at every level."""
 
-SLICES = 16
-"""Directions of sliced distances."""
-
-CHUNK = 10_000
-"""Training samples per matrix of distances."""
-
-NEAR = 0.01
-"""The share of true samples that are as near to a training sample as copies are."""
-
 RATE = 2e-3
 """The initial learning rate."""
 
-LEARNER, EXACT, TRUE = "residual networks", "exact score", "true samples"
-MISSING = "the distribution without the mode"
+LEARNER, MISSING = "residual networks", "the distribution without the mode"
 """Names in the column ``learner``."""
 
 
 def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:
-    """Yields errors and samples of all networks, and samples by the exact score."""
+    """Yields the errors of all networks, and of the exact denoiser without the mode."""
     plain = load(cell.distribution)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
-    true = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "true"))
-    measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels), true)
+    measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels))
     constants = {
         "panel": "truths", "distribution": cell.distribution, "size": truth.clean.size,
         "eta": cell.eta,
     }  # fmt: skip
-    for columns in (*_trained(measure), *_floors(measure), *_without_mode(measure, plain)):
+    for columns in (*_trained(measure), *_without_mode(measure, plain)):
         yield columns | constants
+
+
+def ladder(highest: float, least: float, steps: int) -> list[float]:
+    """Returns ``steps`` + 1 noise levels in geometric progression, the highest first."""
+    return [highest * (least / highest) ** (k / steps) for k in range(steps + 1)]
 
 
 @dataclass(frozen=True)
@@ -76,13 +63,11 @@ class Measure:
         cell: The cell.
         truth: The distribution.
         levels: The noise levels, the largest first.
-        true: Samples of the distribution at the least noise.
     """
 
     cell: DenoiserCell
     truth: Truth
     levels: list[float]
-    true: Tensor
 
     def errors(self, denoise: Denoiser, sets: Sequence[int]) -> dict[str, Any]:
         """Returns the columns of errors, for networks that learned from these training sets.
@@ -110,36 +95,6 @@ class Measure:
         ]
         return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
-    def samples(self, score: NoisyScore, networks: int = 0) -> Tensor:
-        """Returns samples of E networks, or of the exact score, with shape (E or 1, n, D).
-
-        The flow starts at exact samples of the smoothed distribution, so that all differences
-        are errors of the score.
-        """
-        rows, noise = max(1, networks) * self.cell.samples, _noise(self.cell, "samples")
-        x = self.truth.sample(rows, sigma=self.levels[0], generator=noise)
-        if not networks:
-            return probability_flow(score, x, levels=self.levels)[None]
-        x = x.float().view(networks, self.cell.samples, -1)
-        return probability_flow(score, x, levels=self.levels).double()
-
-    def quality(self, x: Tensor) -> dict[str, list[float]]:
-        """Returns the distances of E samples with shape (E, n, D), column by column."""
-        smoothed = self.truth.smoothed(LEAST)
-        entropy = float(-smoothed.log_prob(self.true).mean())
-        columns: dict[str, list[float]] = {"excess": [], "tv": [], "w2": [], "far_error": []}
-        for rows in x:
-            nearest = smoothed.responsibilities(rows).argmax(0)
-            counts = torch.bincount(nearest, minlength=len(smoothed.weights))
-            gaps = counts / len(rows) - smoothed.weights
-            directions = derive(self.cell.seed, "slices")
-            w2 = mixture_distances.sliced(rows, smoothed, SLICES, directions)
-            columns["excess"].append(float(-smoothed.log_prob(rows).mean()) - entropy)
-            columns["tv"].append(float(0.5 * gaps.abs().sum()))
-            columns["w2"].append(w2)
-            columns["far_error"].append(float(gaps[-1].abs()) if self.truth.rare else math.nan)
-        return columns
-
 
 def _noise(cell: DenoiserCell, name: str) -> torch.Generator:
     return derive(cell.seed, "truths", name, cell.distribution, cell.first)
@@ -157,26 +112,11 @@ def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
         ensemble, sets, generator=_noise(cell, "train residual"), lengths=cell.lengths,
         least=LEAST, highest=WIDEST, rows=cell.batch, lr=RATE,
     )  # fmt: skip
-    own = [sets.of(network) for network in range(ensemble.count)]
-    near = [distances(measure.true, training_set).quantile(NEAR) for training_set in own]
     for step in training:
-        x = measure.samples(ensemble.score, ensemble.count)
-        copied = [float((distances(rows, of) < limit).double().mean())
-                  for rows, of, limit in zip(x, own, near, strict=True)]  # fmt: skip
         errors = measure.errors(
             lambda x, sigma: ensemble.denoise(x.float(), sigma), sets.columns["seed"].tolist()
         )
-        yield {"learner": LEARNER, "step": step, "copied": copied, **sets.columns,
-               **errors, **measure.quality(x)}  # fmt: skip
-
-
-def _floors(measure: Measure) -> Iterator[dict[str, Any]]:
-    """Yields the distances of samples by the exact score, and of true samples."""
-    cell, truth = measure.cell, measure.truth
-    again = truth.sample(cell.samples, sigma=LEAST, generator=_noise(cell, "floors"))
-    exact = measure.samples(truth.score)
-    for learner, rows in ((EXACT, exact), (TRUE, again[None])):
-        yield {"learner": learner, "seed": cell.first, **measure.quality(rows)}
+        yield {"learner": LEARNER, "step": step, **sets.columns, **errors}
 
 
 def _without_mode(measure: Measure, plain: Truth) -> Iterator[dict[str, Any]]:
@@ -195,9 +135,3 @@ def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:
         return clean.float(), rare
 
     return TrainingSets.sampled(sample, cell.sets, cell.sizes)
-
-
-def distances(x: Tensor, training: Tensor) -> Tensor:
-    """Returns the distance of each row to the nearest training sample."""
-    parts = training.split(CHUNK)
-    return torch.stack([torch.cdist(x.float(), part).amin(1) for part in parts]).amin(0)

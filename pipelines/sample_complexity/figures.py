@@ -1,18 +1,17 @@
 """The figures of the study, with their captions."""
 
 from collections.abc import Sequence
-from itertools import cycle, product
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ebflow.complexity.samplers import ladder
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
-from pipelines.sample_complexity.claims import OVER_LEVELS, PREDICTORS, at_size, learned, rise
+from pipelines.sample_complexity.claims import at_size, learned, rise
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import EXACT, LEAST, MISSING, WIDEST
+from pipelines.sample_complexity.data_like import LEAST, MISSING, WIDEST, ladder
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent
 from pipelines.sample_complexity.rows import family, trained, where
 
@@ -28,15 +27,8 @@ ERRORS = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FL
 MEASURED = {
     "levels_l2": "σ L2 / √D over all levels",
     "levels_q": "σ Dᵟ / √D over all levels",
-    "copied": "share of copies",
-    "excess": "−log q above true samples', nats",
-    "tv": "TV of components",
-    "w2": "sliced W2",
 }
 """Axes of columns of denoisers."""
-
-OF_SAMPLES = ("excess", "tv", "w2")
-"""Columns that samples by the exact score have too."""
 
 STYLES = ("-", "-.", "--", ":")
 SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
@@ -49,18 +41,12 @@ CAPTIONS = {
     "dimension, ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, "
     "and the networks' width and depth.",
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
-    "added mode and without: errors over all levels in mean square and at the quantile, the share "
-    "of samples that are copies of training samples, and distances of samples; means over "
-    "training sets. Horizontal lines: the exact score by the same sampler.",
+    "added mode and without: errors over all levels in mean square and at the quantile; means "
+    "over training sets.",
     "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
     "by its weight η and m; means over training sets. Dotted: the rise of mean square if the mode "
     "is missed, from the exact denoiser of the distribution without it, and the quantile does not "
     "rise.",
-    "families": "Distances of samples against both errors, of all networks: darker, more samples; "
-    "larger, longer training. Above without a mode, below with the heaviest. Horizontal lines: "
-    "the exact score by the same sampler.",
-    "memory": "During training: the error in mean square, copies of training samples, and "
-    "distances of samples, without an added mode.",
 }
 
 
@@ -73,8 +59,6 @@ def figures(
         **{name: _crossings(places, exponents) for name, places in SERIES.items()},
         "data-like": _against_m(config, images),
         "dose": _dose(config, images),
-        "families": _families(config, images),
-        "memory": _memory(config, images),
     }
     return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
 
@@ -110,15 +94,14 @@ def _crossing(axis: Axes, one: Exponent) -> None:
 
 def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     options = config.distribution
-    figure, axes = panels(3, 12.6, 6.4, down=2)
-    for axis, (column, name) in zip(axes.flat, MEASURED.items(), strict=True):
+    figure, axes = panels(2, 8.4, 3.4)
+    for axis, (column, name) in zip(axes, MEASURED.items(), strict=True):
         for eta, style in zip((0.0, *options.etas), cycle(STYLES), strict=False):
             label = f"η = {eta:g}" if eta else "no mode"
             values = _scaled(trained(learned(rows, eta)), column)
             _spread(axis, options.sizes, values, label, ls=style, color=FLOW)
-        _floor(axis, rows, column, 0.0)
         axis.set(xscale="log", xlabel="m", ylabel=name)
-    axes[0, 0].legend(fontsize=7)
+    axes[0].legend(fontsize=7)
     return figure
 
 
@@ -132,13 +115,6 @@ def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
     """Returns a column with shape (sets, networks); errors are divided by √D."""
     values = family(rows, column)
     return values / rows["size"].iloc[0] ** 0.5 if "level" in column else values
-
-
-def _floor(axis: Axes, rows: pd.DataFrame, column: str, eta: float) -> None:
-    """Draws a line at the distance of samples by the exact score."""
-    if column in OF_SAMPLES:
-        exact = where(rows, learner=EXACT, eta=eta)
-        axis.axhline(exact[column].mean(), color="black", ls=":", lw=0.8)
 
 
 def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
@@ -157,34 +133,4 @@ def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
         axis.set(xscale="log", xlabel="σ", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
         axis.axhline(0, color="black", lw=0.5)
     axes[0, 0].legend(fontsize=7)
-    return figure
-
-
-def _families(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
-    figure, axes = panels(4, 14.0, 6.2, down=2)
-    ends = (0.0, max((0.0, *config.distribution.etas)))
-    places = product(ends, ("w2", "tv"), OVER_LEVELS)
-    for axis, (eta, outcome, error) in zip(axes.flat, places, strict=True):
-        for (m, some), color in zip(learned(rows, eta).groupby("m"), SHADES, strict=False):
-            x, y = _scaled(some, error), family(some, outcome)
-            areas = np.broadcast_to(6.0 + 12.0 * np.arange(x.shape[1]), x.shape)
-            axis.scatter(x, y, s=areas, color=color, alpha=0.7, label=f"m = {m:,}")
-        _floor(axis, rows, outcome, eta)
-        axis.set(xlabel=f"{PREDICTORS[error]} over levels / √D", ylabel=MEASURED[outcome],
-                 title=f"η = {eta:g}")  # fmt: skip
-    axes[0, 0].legend(fontsize=7)
-    return figure
-
-
-def _memory(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
-    figure, axes = panels(4, 14.0, 3.2)
-    lengths = config.distribution.lengths
-    for axis, column in zip(axes, ("levels_l2", "copied", "excess", "w2"), strict=True):
-        for (m, some), color in zip(learned(rows, 0.0).groupby("m"), SHADES, strict=False):
-            _spread(axis, lengths, _scaled(some, column), f"m = {m:,}", color=color)
-        _floor(axis, rows, column, 0.0)
-        axis.set(xscale="log", xlabel="steps of training", ylabel=MEASURED[column])
-        axis.set_xticks(lengths, [f"{steps:,}" for steps in lengths])
-        axis.minorticks_off()
-    axes[0].legend(fontsize=7)
     return figure

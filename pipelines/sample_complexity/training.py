@@ -49,10 +49,6 @@ class TrainingSets(NamedTuple):
         n_far = self.rare.cumsum(1)[self.owner, self.sizes - 1]
         return {"m": self.sizes, "seed": self.seeds[self.owner], "n_far": n_far}
 
-    def of(self, network: int) -> Tensor:
-        """Returns the training samples of a network, with shape (m, D)."""
-        return self.clean[self.owner[network], : self.sizes[network]]
-
     def batch(self, rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Returns x₀ and z of a minibatch of every network, each with shape (E, rows, D)."""
         owner, sizes = self.owner[:, None], self.sizes[:, None]

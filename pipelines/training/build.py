@@ -119,7 +119,6 @@ def build_training(
         **train.model_dump(include=ALIKE),
         seed=config.seed,
         shard=shard,
-        split=config.cluster.split,
         config={**config.model_dump(mode="json"), "commit": code()["commit"]},
     )
 

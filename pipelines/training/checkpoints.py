@@ -15,7 +15,7 @@ from ebflow.checkpoint import UNFIT, Checkpoint, check, columns_of, read, spec_o
 from ebflow.errors import BadInput
 from ebflow.evaluation import Validation
 from ebflow.train import State
-from pipelines.training.flow_training import FlowTraining, complete
+from pipelines.training.flow_training import FlowTraining
 
 LATEST = 2
 """Latest checkpoints that stay: one to resume from, one in case that is corrupt."""
@@ -141,16 +141,14 @@ def pack(training: FlowTraining) -> Checkpoint:
         "optimizer": optimizer["param_groups"],
         "clock": training.clock.totals,
     }
-    parts = (training.flow.state_dict(), training.averaged.state_dict(), tensors)
-    model, ema, tensors = ({k: complete(t) for k, t in part.items()} for part in parts)
+    model, ema = training.flow.state_dict(), training.averaged.state_dict()
     return Checkpoint(model, state, ema, tensors)
 
 
 def _unpack(training: FlowTraining, saved: Checkpoint) -> None:
     """Restores what ``pack`` returned; the training may change its tensors."""
     for flow, weights in ((training.flow, saved.model), (training.averaged, saved.ema)):
-        like = flow.state_dict()
-        flow.load_state_dict({name: _sharded(t, like.get(name)) for name, t in weights.items()})
+        flow.load_state_dict(weights)
     groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in saved.optimizer.items():
         group, _, name = key.partition("/")
@@ -165,9 +163,7 @@ def _unpack(training: FlowTraining, saved: Checkpoint) -> None:
         part.load(groups.pop(name))
     moments = {}
     for group, values in groups.items():  # of another training's parts, this raises
-        index = int(group.removeprefix("moments "))
-        like = training.parameters[index]
-        moments[index] = {name: _sharded(tensor, like) for name, tensor in values.items()}
+        moments[int(group.removeprefix("moments "))] = values
     state = saved.state
     training.optimizer.load_state_dict({"state": moments, "param_groups": state["optimizer"]})
     training.clock.totals = Counter(state["clock"])
@@ -181,13 +177,3 @@ def _stateful_parts(training: FlowTraining) -> dict[str, Any]:
     """Returns the parts of a training that have tensors of their own."""
     parts = {"anchor": training.anchor, "missing": training.filling}
     return {name: part for name, part in parts.items() if part is not None}
-
-
-def _sharded(tensor: Tensor, like: Tensor | None) -> Tensor:
-    """Returns this worker's shard of a complete tensor, if ``like`` is one of the same shape."""
-    if not hasattr(like, "placements") or like.shape != tensor.shape:
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    place = like.device_mesh, like.placements
-    return distribute_tensor(tensor.to(like.device), *place, src_data_rank=None)

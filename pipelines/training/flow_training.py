@@ -1,13 +1,6 @@
 """The training of a flow on one worker or several, its seconds measured.
 
-Workers have copies of the weights (DDP), or each has a shard of them (FSDP2), which is gathered
-for a step and freed after it. Of a worker's memory, the moments of the optimizer, the averaged
-weights and the gradients at rest then shrink as 1/workers; during a step the weights and their
-gradient are complete.
-
-References:
-    PyTorch FSDP: experiences on scaling fully sharded data parallel (Zhao et al., 2023),
-    arXiv:2304.11277.
+Each worker has a copy of the weights (DDP).
 """
 
 import time
@@ -73,7 +66,6 @@ class FlowTraining(Trainer):
         precision: Of a step's products, as in :func:`~ebflow.bijections.base.products`;
             preprocessing, the anchor and likelihoods always have the highest.
         shard: Rank and number of workers.
-        split: True if workers have shards of the weights, and not copies.
         config: The configuration, JSON-able; saved in checkpoints.
         **options: Those of :class:`~ebflow.train.Trainer`. ``batch_size`` counts the rows of all
             workers; ``max_seconds`` counts steps and data, and not validations.
@@ -97,14 +89,13 @@ class FlowTraining(Trainer):
         decay: Callable[[int], float] = lambda step: 1.0,
         precision: str = "highest",
         shard: tuple[int, int] = (0, 1),
-        split: bool = False,
         config: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
         self.clock, self.shard = Clock(), shard
         self.between: Callable[[], None] = lambda: None
         self.augment, self.clip, self.decay, self.precision = augment, clip, decay, precision
-        self.split, self.config = split, config
+        self.config = config
         self.norms: list[Tensor] = []
         self.share, self.logged_seconds = 0.0, 0.0
         self._latent: Tensor | None = None
@@ -132,13 +123,10 @@ class FlowTraining(Trainer):
         return float(shared)
 
     def wrapped(self, module: LossModule) -> nn.Module:
-        """Returns the module that computes losses, with weights copied or sharded."""
+        """Returns the module that computes losses, with equal weights on all workers."""
         if self.shard[1] == 1 or not torch.distributed.is_initialized():
             return module
-        if not self.split:
-            return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
-        _shard_weights(self.ema)
-        return _shard_weights(module)
+        return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
     def batches(self) -> Iterator[Batch]:
         """Yields this worker's parts of random batches, from the present step on."""
@@ -154,7 +142,7 @@ class FlowTraining(Trainer):
         """Samples missing entries of training rows, if it is time."""
         self.between()
         if self.filling is not None and self.filling.due(self.step):
-            with self.clock("data"), _gathered(self.ema):
+            with self.clock("data"):
                 super().fill()
 
     def train_step(self, batch: Batch) -> None:
@@ -181,12 +169,12 @@ class FlowTraining(Trainer):
             progress = Progress(self.step, self.share)
             losses, self._latent = self.module(y, batch.context, noise, progress)
             loss = losses.mean()
-            # DDP and FSDP take no list of parameters.
+            # DDP takes no list of parameters.
             alone = not torch.distributed.is_initialized()
             loss.backward(inputs=self.parameters if alone else None)
         if self.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip).detach()
-            self.norms.append(complete(norm))
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            self.norms.append(norm.detach())
         return loss.detach()
 
     def look_at_the_clock(self) -> None:
@@ -201,7 +189,7 @@ class FlowTraining(Trainer):
 
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and statistics of the latents."""
-        with self.clock("validate"), _gathered(self.ema):
+        with self.clock("validate"):
             return super().validate()
 
     def log(self) -> Event:
@@ -240,35 +228,6 @@ class FlowTraining(Trainer):
         self.reload(step)
         self.clock.totals = clock
         self.logged_seconds = self.seconds
-
-
-def complete(tensor: Tensor) -> Tensor:
-    """Returns a tensor, gathered if it is sharded; call it on all workers."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def _shard_weights(module: nn.Module) -> nn.Module:
-    """Shards a module's parameters among all workers, in place; returns it."""
-    # These imports take as long as torch's.
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    device = next(module.parameters()).device.type
-    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
-    return fully_shard(module, mesh=mesh)
-
-
-@contextmanager
-def _gathered(module: nn.Module) -> Iterator[None]:
-    """Gathers the weights of a sharded module for a block; call it on all workers."""
-    sharded = hasattr(module, "unshard")
-    if sharded:
-        module.unshard()
-    try:
-        yield
-    finally:
-        if sharded:
-            module.reshard()
 
 
 def _mean_over_workers(losses: Tensor) -> Tensor:

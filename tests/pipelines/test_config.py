@@ -330,7 +330,6 @@ def test_only_commands_know_the_command_line():
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"cluster": {"split": True}}, "cluster.split: found True with one worker"),
         (
             {"train": {"precision": "bfloat16", "dtype": "float64"}},
             "train.precision: found bfloat16 with float64",

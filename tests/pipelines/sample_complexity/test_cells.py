@@ -3,11 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from ebflow.complexity.instances import worst_eta
 from ebflow.complexity.truths import load
-from ebflow.randomness import generator
 from pipelines.cli.main import parse_run
 from pipelines.sample_complexity import data_like
 from pipelines.sample_complexity.config import (
@@ -160,19 +158,14 @@ def test_a_training_set_is_the_same_in_any_cell():
 
 
 @pytest.mark.system
-def test_denoisers_are_measured_beside_the_exact_score():
-    """Untrained they copy nothing; exact scores are near the truth; training sets are nested."""
+def test_denoisers_are_measured_beside_the_exact_one_without_the_mode():
+    """Training sets are nested."""
     cell = of(DenoiserCell, eta=0.05)[0]
-    cell = smaller(cell, sizes=(30, 200), lengths=(1,), samples=1000, levels=10)
-    rows = measured(cell)
+    rows = measured(smaller(cell, sizes=(30, 200), lengths=(1,), levels=10))
     networks = where(rows, learner="residual networks")
     assert networks["m"].tolist() == [30, 200, 30, 200]
     seen = networks["n_far"].to_numpy()
     assert (seen[::2] <= seen[1::2]).all() and 2 < seen[1::2].mean() < 20
-    floors = rows[rows["learner"].isin(("exact score", "true samples"))]
-    assert np.ptp(floors["excess"]) < 2 and floors["far_error"].max() < 0.015
-    assert floors["tv"].max() < 0.15 < networks["tv"].iloc[0]
-    assert networks["copied"].max() < 0.3
     levels = np.array(networks["by_level_l2"].tolist())
     np.testing.assert_allclose(levels[:, -1], networks["sigma_l2"], rtol=1e-5)
     mean = np.sqrt((levels**2).mean(1))
@@ -185,7 +178,7 @@ def test_denoisers_are_measured_beside_the_exact_score():
 def test_each_training_set_has_its_own_test_points():
     """So that intervals over sets include the randomness of test points."""
     cell, truth = of(DenoiserCell, eta=0.0)[0], load("digits")
-    measure = data_like.Measure(cell, truth, [2.0, 0.5], torch.empty(0))
+    measure = data_like.Measure(cell, truth, [2.0, 0.5])
     found = measure.errors(lambda x, sigma: 0 * x, [3, 3, 4])
     first, second, other = found["levels_l2"].tolist()
     assert first == pytest.approx(second, rel=1e-9) != other
@@ -197,13 +190,5 @@ def test_measuring_during_training_does_not_change_its_end():
     rows = measured(cell)
     whole = measured(cell.model_copy(update={"lengths": (6,)}))
     networks, whole = (where(found, learner="residual networks") for found in (rows, whole))
-    w2 = {step: where(networks, step=step)["w2"].tolist() for step in set(networks["step"])}
-    assert w2.keys() == {2, 6} and w2[6] == whole["w2"].tolist() != w2[2]
-
-
-def test_a_copy_is_nearer_to_training_than_true_samples_are():
-    x, training = torch.randn(2, 400, 5, generator=generator(0))
-    true = torch.randn(400, 5, generator=generator(1))
-    near = data_like.distances(true, training).quantile(data_like.NEAR)
-    copied = [(data_like.distances(y, training) < near).double().mean() for y in (training, x)]
-    assert copied[0] == 1 and copied[1] < 0.05
+    errors = {step: where(networks, step=step)["levels_l2"].tolist() for step in (2, 6)}
+    assert errors[6] == whole["levels_l2"].tolist() != errors[2]

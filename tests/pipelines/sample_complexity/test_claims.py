@@ -19,9 +19,7 @@ DEFAULTS = {
     "drift": 0.0,
     "blind": True,
     "rise": 0.5,
-    "likelier": 20.0,
     "wrong": 0.5,
-    "follows": True,
 }
 
 
@@ -30,16 +28,14 @@ def rows(**options):
 
     Arguments:
         drift: The exponent in m of the quantile error less that of mean square.
-        blind: Whether the quantile does not see the heaviest mode, by which mean square and W2 go.
+        blind: Whether the quantile does not see the heaviest mode, by which mean square goes.
         rise: By how much that raises mean square at the noise where it does most, as a logarithm.
-        likelier: By how much −log q of networks of the fewest samples falls in training, nats.
-        wrong: By how much their errors grow in it, as a logarithm.
-        follows: True if without a mode W2 falls as the error does.
+        wrong: By how much errors of networks of the fewest samples grow in training, as one.
     """
     return pd.concat(networks(eta, **{**DEFAULTS, **options}) for eta in (0.0, *ETAS))
 
 
-def networks(eta, drift, blind, rise, likelier, wrong, follows):
+def networks(eta, drift, blind, rise, wrong):
     rng = np.random.default_rng(int(1e4 * eta))
     shape = np.meshgrid(np.arange(SETS), SIZES, LENGTHS, indexing="ij")
     seed, m, step = (part.ravel() for part in shape)
@@ -51,14 +47,11 @@ def networks(eta, drift, blind, rise, likelier, wrong, follows):
     mode = np.exp(mode) if eta else np.ones(len(m))
     both = mode if not blind else np.ones(len(m))
     by_level = np.ones(LEVELS) * (np.arange(LEVELS) == parting(CONFIG))
-    w2 = (mean * mode if eta else usual) if follows else rng.normal(size=len(m))
     return pd.DataFrame({
         "panel": "truths", "learner": "residual networks", "distribution": "digits", "size": 64,
         "eta": eta, "m": m, "seed": seed, "step": step, "sigma_l2": mean, "sigma_d_0.1": tail,
         "levels_l2": mean * mode, "levels_q": tail * both, "levels_d": tail * both,
-        "levels_t": mean, "copied": np.where(few, 0.6 * end, 0.0) + abs(noise),
-        "excess": 30 - np.where(few, likelier * end, 0.0) + noise, "tv": 0.1 + noise, "w2": w2,
-        "far_error": mode, "by_level_l2": list(mean[:, None] * mode[:, None] ** by_level),
+        "by_level_l2": list(mean[:, None] * mode[:, None] ** by_level),
         "by_level_d": list(tail[:, None] * both[:, None] ** by_level),
     })  # fmt: skip
 
@@ -100,17 +93,6 @@ def test_orders_of_both_errors_are_compared_within_a_training_set():
     """By a mode that mean square alone sees, and that is drawn anew in short trainings."""
     assert verdicts("order networks alike", blind=False) == {"holds"}
     assert verdicts("order networks alike") == {"does not hold"}
-    assert verdicts("the less sliced W2") == {"holds"}
-    assert "holds" not in verdicts("the less sliced W2", follows=False)
-
-
-def test_memorizing_networks_have_likelier_samples_and_larger_errors_or_not():
-    """Likelier than what longer training alone makes them."""
-    assert verdicts("samples are memorized") == {"holds"}
-    assert verdicts("−log q of samples falls more") == {"holds"}
-    assert verdicts("−log q of samples falls more", likelier=1.0) == {"does not hold"}
-    assert verdicts("error grows") == {"holds"}
-    assert verdicts("error grows", wrong=-0.3) == {"does not hold"}
 
 
 def test_every_effect_has_a_margin():

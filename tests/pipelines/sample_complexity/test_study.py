@@ -52,12 +52,12 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
     assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= quantities
-    assert len(numbers["claims"]) == 23 and len(numbers["findings"]) == 3
+    assert len(numbers["claims"]) == 16 and len(numbers["findings"]) == 2
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "expected", "units"}
         assert claim["verdict"] == "not decided at this size"
         assert claim["expected"] not in ("more than 0", "less than 0"), "effects have a margin"
-    assert [check["passed"] for check in numbers["checks"]] == [None] * 3
+    assert [check["passed"] for check in numbers["checks"]] == [None] * 2
     assert numbers["study/cells"] == len(cells(SMOKE))
 
 
@@ -72,17 +72,17 @@ def test_every_figure_is_on_the_page(study):
 
 
 def test_means_have_a_line_for_each_group_and_no_missing_values():
-    columns = dict.fromkeys((*conclude.ERRORS, *conclude.DISTANCES, "n_far"), 0.0)
+    columns = dict.fromkeys((*conclude.ERRORS, "n_far"), 0.0)
     rows = pd.DataFrame({
         **columns, "size": 4, "learner": "residual networks", "step": pd.array([9] * 3, "Int64"),
-        "eta": [0.0, 0.0, 0.05], "w2": [1.0, 2.0, np.nan], "levels_l2": [2.0, 4.0, 0.0],
+        "eta": [0.0, 0.0, 0.05], "sigma_l2": [1.0, 2.0, np.nan], "levels_l2": [2.0, 4.0, 0.0],
         "m": pd.array([1000, 1000, None], "Int64"),
     })  # fmt: skip
     found = conclude.images(rows)
     first, second = (dict(zip(found.headings, row, strict=True)) for row in found.rows)
-    assert (first["η"], first["m"], first["sliced W2"]) == ("0", "1,000", "1.5")
+    assert (first["η"], first["m"], first["σ L2"]) == ("0", "1,000", "0.75")
     assert first["σ L2, levels"] == "1.5", "over √D"
-    assert (second["η"], second["m"], second["sliced W2"]) == ("0.05", "", "")
+    assert (second["η"], second["m"], second["σ L2"]) == ("0.05", "", "")
 
 
 def finished(store):

@@ -1,4 +1,4 @@
-"""How a step runs: on two real workers (gloo), weights copied or split; and in what precision."""
+"""How a step runs: on two real workers (gloo), and in what precision."""
 
 import datetime
 import json
@@ -16,7 +16,6 @@ from ebflow.objectives import full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
-from pipelines.training.flow_training import complete
 from pipelines.training.loop import TrainingLoop, WorkerContext
 
 from .cases import same, trainer
@@ -39,18 +38,16 @@ TRAININGS = {
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
 }
-WAYS = {"copied": False, "split": True}
 
 
-def measured(dataset, name, shard, split=False):
+def measured(dataset, name, shard):
     """Returns the losses, the NLLs and the weights of one training."""
-    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, split=split)
+    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard)
     rows = [(event.kind, event.metrics) for event in training.run()]
-    weights = [complete(p) for p in training.parameters]
     return {
         "loss": [m["train/loss"] for kind, m in rows if kind == "log"],
         "nll": [m["val/nll"] for kind, m in rows if kind == "validate"],
-        "weights": torch.cat([t.detach().flatten() for t in weights]).tolist(),
+        "weights": torch.cat([t.detach().flatten() for t in training.parameters]).tolist(),
     }
 
 
@@ -92,7 +89,7 @@ def returned(dataset, folder, shard):
 
 def resumed(dataset, folder, shard):
     """Saves a training half-way, goes on from there, and compares with the one that went on."""
-    options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard, split=True)
+    options = dict(objective="dsm", loss=dict(anchor=dict(interval=4)), shard=shard)
     first, second = trainer(dataset, **options), trainer(dataset, **options)
     for event in first.run():
         if event.kind == "validate" and event.step == 6:
@@ -102,8 +99,6 @@ def resumed(dataset, folder, shard):
     list(second.run())
     same(first, second)
     save_training(first, f"{folder}/end")
-    parts = first.optimizer.state[first.parameters[0]]["exp_avg"].to_local()
-    return {"held": parts.numel(), "of": first.parameters[0].numel()}
 
 
 def worker(rank, world, folder, data):
@@ -118,14 +113,10 @@ def worker(rank, world, folder, data):
         timeout=datetime.timedelta(seconds=120),
     )
     dataset, shard = Dataset(data), (rank, world)
-    found = {
-        f"{way}, {name}": measured(dataset, name, shard, split)
-        for way, split in WAYS.items()
-        for name in TRAININGS
-    }
+    found = {name: measured(dataset, name, shard) for name in TRAININGS}
     found["broken"] = broken(dataset, shard)
     found["returned"] = returned(dataset, folder, shard)
-    found["resumed"] = resumed(dataset, folder, shard)
+    resumed(dataset, folder, shard)
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()
 
@@ -138,24 +129,20 @@ def test_two_workers(digits, tmp_path, subtests):
     for name in TRAININGS:
         expected = measured(digits, name, (0, 1))
         assert len(expected["loss"]) == 12 and len(expected["nll"]) == 3
-        for way in WAYS:
-            with subtests.test(f"losses, likelihoods and weights up to rounding: {way}, {name}"):
-                one, other = (found[f"{way}, {name}"] for found in workers)
-                assert one == other  # to the bit
-                assert one["loss"] == pytest.approx(expected["loss"], rel=1e-9)
-                assert one["nll"] == pytest.approx(expected["nll"], rel=1e-9)
-                found, exact = torch.tensor(one["weights"]), torch.tensor(expected["weights"])
-                torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)
+        with subtests.test(f"losses, likelihoods and weights up to rounding: {name}"):
+            one, other = (found[name] for found in workers)
+            assert one == other  # to the bit
+            assert one["loss"] == pytest.approx(expected["loss"], rel=1e-9)
+            assert one["nll"] == pytest.approx(expected["nll"], rel=1e-9)
+            found, exact = torch.tensor(one["weights"]), torch.tensor(expected["weights"])
+            torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-10)
     with subtests.test("a loss that breaks on one worker stops all at its step"):
         one, other = (found["broken"] for found in workers)
         assert one == other and one.startswith("step 4: found a loss of nan")
     with subtests.test("all return to the checkpoint of the best"):
         one, other = (found["returned"] for found in workers)
         assert one == other and one["back"] == [6] and one["steps"] == 12
-    with subtests.test("a worker holds its part of the moments"):
-        for found in workers:
-            assert found["resumed"] == {"held": 64 * 64 // 2, "of": 64 * 64}
-    with subtests.test("a checkpoint of split weights is whole"):
+    with subtests.test("one worker resumes from the checkpoint of two"):
         flow = load(tmp_path / "end")
         alone = trainer(digits, objective="dsm", loss=dict(anchor=dict(interval=4)))
         resume(alone, tmp_path / "end")
