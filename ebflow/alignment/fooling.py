@@ -2,12 +2,11 @@ r"""Fooling: classifiers with other gradients and the same predictions.
 
 A scalar g added to every logit changes neither posteriors nor losses nor loss-gradients, and adds
 :math:`\nabla g` to every logit-gradient: with a unit pattern t and g = a t·x, whatever one likes.
-``target_gradient`` trains a pattern into the weights.
 
 Source of the shift's invariance: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["invariants", "linear", "shifted", "stripes", "target_gradient"]
+__all__ = ["invariants", "linear", "shifted", "stripes"]
 
 from collections.abc import Callable, Sequence
 
@@ -15,9 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..bijections.base import sum_event
-from ..density import LogDensity
-from ..objectives import Objective
 from .logit import Classifier
 from .metrics import gradients
 
@@ -40,21 +36,6 @@ def stripes(shape: Sequence[int]) -> Tensor:
     signs = 1.0 - 2.0 * (torch.arange(shape[-1]) % 2)
     pattern = signs.expand(*shape).flatten()
     return pattern / pattern.norm()
-
-
-def target_gradient(target: Tensor, size: float) -> Objective:
-    """Returns ‖g − b t‖², which trains the gradient b t into a classifier's weights.
-
-    Arguments:
-        target: A unit pattern t with shape (D,).
-        size: b.
-    """
-
-    def fool(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
-        residual = density.score(x) - size * target.to(x)
-        return sum_event(residual * residual, x)
-
-    return fool
 
 
 def invariants(

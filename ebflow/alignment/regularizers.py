@@ -17,7 +17,7 @@ estimator that is :math:`4 \|g\|^2 / (K \sigma^2)` to leading order, so ``score`
 81 λ at the published μ = 1e-3, σ = 0.01, K = 1. This is the control for every claim about score
 matching. Only the rest of the mean, :math:`\lambda (\operatorname{tr} H + \mu (\operatorname{tr}
 H)^2 + \dots)`, is due to score matching: little if :math:`|\operatorname{tr} H| \ll 40.5
-\|g\|^2`. An estimator without noise and an ``excess`` of 80 has the same mean. If the noise
+\|g\|^2`. If the noise
 :math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
 :math:`0.8 \|g\| / \sigma`, the opposite of its purpose.
 
@@ -54,9 +54,8 @@ def score_matching(
     step: float = 0.03,
     stability: float = 1e-3,
     floor: float | None = None,
-    excess: float = 0.0,
 ) -> Objective:
-    """Returns (1 + c) ½ ‖g‖² + h + μ h², with an estimate h of the trace.
+    """Returns ½ ‖g‖² + h + μ h², with an estimate h of the trace.
 
     Arguments:
         estimator: A name in ``objectives.ESTIMATORS``.
@@ -65,14 +64,13 @@ def score_matching(
         step: σ of differences, in the units of the data.
         stability: μ.
         floor: The lower bound of h; None: no bound.
-        excess: c. At ``disguise`` an estimator without noise has the mean of the one-sided one.
     """
 
     def score(density: LogDensity, x: Tensor, *, generator: torch.Generator) -> Tensor:
         u = draw_directions(directions, slices, x, generator)
         gradient, traces = ESTIMATORS[estimator](density, x, u, step)
         h = traces.mean(0) if floor is None else traces.mean(0).clamp(min=floor)
-        return (1 + excess) * _half_square(gradient) + h + stability * h.square()
+        return _half_square(gradient) + h + stability * h.square()
 
     return score
 

@@ -32,7 +32,6 @@ TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_pri
 """Loggers of Ray with levels of their own; they report how the checkout is packed and sent."""
 
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
-       ebflow submit PIPELINE --manifest > job.yaml [options of ebflow run PIPELINE]
        ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]
 
 Runs a pipeline, or a search, on a Ray cluster, as a job that outlives this command: sends the
@@ -43,7 +42,6 @@ job where they are set here. Data that only the cluster sees need --recipe, whic
 chosen by their columns.
 
   --address URL   of the cluster's dashboard, http://HOST:PORT
-  --manifest      print a RayJob for Kubernetes instead, with the settings of cluster.yaml
 """
 
 
@@ -53,7 +51,6 @@ def submit(words: Sequence[str]) -> int:
 
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--address", nargs="?")
-    parser.add_argument("--manifest", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(words))
     except ArgumentError as error:
@@ -71,9 +68,6 @@ def submit(words: Sequence[str]) -> int:
     request = parse_run(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
     config = dump(getattr(request.run.config, "base", request.run.config))
-    if ours.manifest:
-        print(job.manifest(request.run, request.options.output, config), end="")
-        return 0
     return _submit(request, config, ours.address, shlex.join(["ebflow", "submit", *words]))
 
 

@@ -1,19 +1,12 @@
-"""A run as a job of a cluster: its command, its environment, its files, its KubeRay ``RayJob``."""
+"""A run as a job of a cluster: its command, its environment and its files."""
 
-import getpass
-import json
 import os
-import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from string import Template
-from textwrap import indent
 from typing import TYPE_CHECKING
-
-import yaml
 
 from ebflow.errors import BadInput
 from pipelines.store import bucket
@@ -32,26 +25,14 @@ SENT = ("EBFLOW_DATA", "EBFLOW_HOME", bucket.VARIABLE, "MLFLOW_TRACKING_URI")
 STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on every node}"'
 """The store of the nodes, in the syntax of their shell."""
 
-MANIFEST = "deploy/rayjob.yaml"
-"""Template of the job for Kubernetes."""
 
-
-def entrypoint(
-    run: "Run",
-    output: Path | None,
-    settings: Mapping[str, str],
-    *,
-    config: str = CONFIG,
-    home: str = STORE,
-) -> str:
+def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> str:
     """Returns the shell command of a run on a cluster: the typed options, then those sent.
 
     Arguments:
         run: The run.
         output: The folder that ``--output`` names; None: one in the store.
         settings: Variables of its environment.
-        config: The path of the resolved configuration on the cluster.
-        home: The store on the cluster.
 
     Raises:
         BadInput: If ``--output`` is a relative path, as the job's folder is deleted.
@@ -60,11 +41,11 @@ def entrypoint(
         expected = "an absolute path on storage that all nodes share"
         raise BadInput(option="--output", found=output, expected=expected)
     named = os.environ.get("EBFLOW_HOME")
-    place = f"{shlex.quote(named) if named else home}/{shlex.quote(str(run.output))}"
+    place = f"{shlex.quote(named) if named else STORE}/{shlex.quote(str(run.output))}"
     variables = [f"{name}={value}" for name, value in settings.items()]
     dry = ("--dry-run", "--dry_run")
     typed = [word for word in shlex.split(run.command)[1:] if word not in dry]
-    sent = ["--config", config, *(["--recipe", run.recipe] if run.recipe else [])]
+    sent = ["--config", CONFIG, *(["--recipe", run.recipe] if run.recipe else [])]
     words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
     command = shlex.join([*words, *typed, *sent])
     return f"{command} --output {place if output is None else shlex.quote(str(output))}"
@@ -115,34 +96,3 @@ def packed(config: str) -> Iterator[Path]:
             (folder / entry.name).symlink_to(entry)
         (folder / CONFIG).write_text(config)
         yield folder
-
-
-def manifest(run: "Run", output: Path | None, config: str) -> str:
-    """Returns the resolved configuration and the job that reads it, as YAML for Kubernetes.
-
-    The code of the image runs. KubeRay starts the cluster, and deletes it after the job.
-
-    Arguments:
-        run: The run.
-        output: The folder that ``--output`` names; None: one in the store.
-        config: The resolved configuration, over which the typed options go.
-    """
-    text = (checkout() / MANIFEST).read_text()
-    place = {"config": f"/etc/ebflow/{CONFIG}", "home": _home(text)}
-    words = f"ebflow-{getpass.getuser()}-{run.name}".lower()
-    return Template(text).substitute(
-        name=re.sub(r"[^a-z0-9]+", "-", words).strip("-"),
-        config=indent(config, " " * 4).strip(),
-        command=json.dumps(entrypoint(run, output, environment(), **place)),
-    )
-
-
-def _home(text: str) -> str:
-    """Returns the store of the head's environment, in the syntax of a shell."""
-    cluster = list(yaml.safe_load_all(text))[1]["spec"]["rayClusterSpec"]
-    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
-    for entry in container["env"]:
-        if entry["name"] == "EBFLOW_HOME" and "value" in entry:
-            return shlex.quote(entry["value"])
-    expected = "a folder on every node in the environment of ray-head"
-    raise BadInput(file=MANIFEST, found="no EBFLOW_HOME", expected=expected)

@@ -34,10 +34,6 @@ LIKELIHOOD = (
     "Log-densities of the test rows, and of training rows, which are higher if the flow overfits; "
     "the first bin has the least likely rows."
 )
-PIT = (
-    " Right: latents of test rows compared with N(0, I); if the curve is below the diagonal, rows "
-    "are further out than the flow predicts."
-)
 COLUMNS = (
     "The columns that differ most, at most 32, each over 99 % of its test rows; the outermost "
     "bins have all values beyond. The number is the column's shape, 1 if both are alike."
@@ -57,8 +53,8 @@ def plots(
     """
     return [
         _training(curve(rows, "validate"), numbers),
-        _likelihood(fit, log_probs),
-        *(_images(manifest, fit) if fit.is_image else [_columns(manifest, fit)]),
+        _likelihood(log_probs),
+        _images(manifest, fit) if fit.is_image else _columns(manifest, fit),
     ]
 
 
@@ -93,48 +89,24 @@ def _limits(nll: Sequence[float], baselines: Iterable[float]) -> tuple[float, fl
     return low - 0.1 * (high - low + 1), high + 0.5 * (high - low + 1)
 
 
-def _likelihood(fit: Fit, log_probs: Mapping[str, np.ndarray]) -> Plot:
-    """Returns histograms of log-densities, and the calibration of latents if there is any."""
-    figure, axes = panels(1 if fit.pit is None else 2, height=3, squeeze=False)
-    test, train, axis = log_probs["test"], log_probs["train"], axes[0, 0]
+def _likelihood(log_probs: Mapping[str, np.ndarray]) -> Plot:
+    """Returns histograms of log-densities."""
+    figure, axis = panels(height=3)
+    test, train = log_probs["test"], log_probs["train"]
     ends = np.quantile(test, 0.002), max(test.max(), train.max())
     _compare(axis, test, train, *ends, labels=("test rows", "training rows"))
     axis.set(xlabel="log-density (nats)", ylabel="share of rows")
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(loc="upper left")
-    if fit.pit is not None:
-        _calibration(axes[0, 1], fit.pit.values.sort().values.numpy(), fit.pit.bound)
-    return Plot("likelihood", figure, LIKELIHOOD + ("" if fit.pit is None else PIT))
+    return Plot("likelihood", figure, LIKELIHOOD)
 
 
-def _calibration(axis: Axes, pit: np.ndarray, bound: float) -> None:
-    level = np.array([0, 1])
-    axis.fill_between(
-        level, level - bound, level + bound, color=LIGHT, lw=0, label="95 % by chance"
-    )
-    axis.plot(level, level, color="black", lw=0.8, ls="--", label="a true flow")
-    axis.step([0, *pit, 1], [*np.linspace(0, 1, len(pit) + 1), 1], color=FLOW, where="post",
-              label="test rows")  # fmt: skip
-    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="PIT of the latent's distance from 0",
-             ylabel="share of rows up to it")  # fmt: skip
-    axis.legend(loc="upper left")
-
-
-def _images(manifest: Manifest, fit: Fit) -> list[Plot]:
-    white, least = manifest.levels - 1, fit.least
+def _images(manifest: Manifest, fit: Fit) -> Plot:
     figure, axes = panels(2, height=4.2)
     for axis, images, title in zip(axes, (fit.x, fit.y), ("test data", "samples"), strict=True):
-        show_tiles(axis, images.numpy() / white, manifest.shape)
+        show_tiles(axis, images.numpy() / (manifest.levels - 1), manifest.shape)
         axis.set_title(title)
-    unlikely, axis = panels(height=1.1)
-    show_tiles(axis, least.x / white, manifest.shape, len(least.x))
-    pairs = zip(least.rows, least.log_probs, strict=True)
-    rows = ", ".join(f"{row} ({log_prob:.1f})" for row, log_prob in pairs)
-    caption = f"Row of the source, from 0, and log-density in nats: {rows}."
-    return [
-        Plot("samples", figure, "Exact samples, by the inverse of the flow.", "Samples"),
-        Plot("unlikely", unlikely, caption, "Least likely test images"),
-    ]
+    return Plot("samples", figure, "Exact samples, by the inverse of the flow.", "Samples")
 
 
 def _columns(manifest: Manifest, fit: Fit) -> Plot:

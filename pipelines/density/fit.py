@@ -1,26 +1,20 @@
-r"""The fit of a trained flow to the test rows: samples, latents, the least likely rows.
+"""The fit of a trained flow to the test rows: samples.
 
 Samples of tables are compared with test rows by ``ebflow.checks``.
-
-If latents are to be N(0, I), the probability integral transform of a row is
-:math:`F_{\chi^2_D}(\|u\|^2)`, uniform on (0, 1) for a true flow. Rows near 1 are further out than
-the flow predicts.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import torch
-from scipy import stats
 from torch import Tensor
 
-from ebflow.bases import StandardNormal
 from ebflow.checks import LEAST, Check, check
 from ebflow.flow import Flow
-from ebflow.randomness import ContentGenerator, generator
+from ebflow.randomness import generator
 from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch, Split
 from pipelines.data.dataset import Dataset
@@ -34,53 +28,18 @@ ROWS = 2000
 TILES = 64
 """Samples of images, which are only shown."""
 
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Pit:
-    """The probability integral transform of latents, and its distance from uniform.
-
-    Of a true flow, the distance is below ``bound`` with probability 0.95, and at least of its size
-    with probability ``p_value``.
-    """
-
-    values: Tensor
-    distance: float
-    bound: float
-    p_value: float
-
-    @classmethod
-    def of(cls, u: Tensor) -> "Pit":
-        """Returns F(‖u‖²) of latents (N, *latent), with shape (N,); F: χ² with D degrees."""
-        squares = u.flatten(1).double().square()
-        values = stats.chi2(squares.shape[1]).cdf(squares.sum(1).numpy())
-        found = stats.ks_1samp(values, stats.uniform.cdf)
-        bound = float(stats.kstwo.ppf(LEVEL, len(values)))
-        return cls(torch.from_numpy(values), float(found.statistic), bound, float(found.pvalue))
-
-
-class Unlikely(NamedTuple):
-    """The least likely test rows, the least first."""
-
-    rows: np.ndarray  # their numbers in the source
-    log_probs: np.ndarray  # their log-densities in nats
-    x: np.ndarray  # their raw values, with shape (n, D)
-
 
 @dataclass(frozen=True)
 class Fit:
-    """Test rows beside samples, and the least likely test rows."""
+    """Test rows beside samples."""
 
     names: list[str]  # of the columns with their units; x[0], x[1], … of rows without names
     is_image: bool  # True if rows are shown as images
     x: Tensor  # random test rows with shape (n, D), in raw units
     y: Tensor  # samples with shape (m, D)
     lost: int  # samples that are not finite, and left out
-    pit: Pit | None  # of the rows' latents if the base is N(0, I)
     check: Check | None  # of tables with enough rows
     shapes: np.ndarray  # of the columns by the check, NaN without one, with shape (D,)
-    least: Unlikely
 
     @property
     def warnings(self) -> list[str]:
@@ -95,26 +54,19 @@ class Fit:
     @property
     def values(self) -> dict[str, Any]:
         """The figures for ``summary.json``."""
-        values = {} if self.check is None else self.check.to_dict()
-        if self.pit is not None:
-            names = ("distance", "bound", "p_value")
-            values["latents"] = {name: getattr(self.pit, name) for name in names}
-        return values
+        return {} if self.check is None else self.check.to_dict()
 
 
 @torch.no_grad()
-def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> Fit:
+def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
     """Compares random test rows with samples; some seconds, of at most ``ROWS`` rows.
 
-    A conditional flow gives one sample for every row, given its context. ``log_probs`` are the
-    log-densities of all test rows.
+    A conditional flow gives one sample for every row, given its context.
     """
     manifest = dataset.manifest
     rows, train = (_some(dataset.split(name), seed) for name in ("test", "train"))
-    density, pit = flow(rows.context), None
+    density = flow(rows.context)
     is_image = manifest.levels is not None and is_picture(manifest.shape)
-    if isinstance(density.base, StandardNormal):
-        pit = Pit.of(density.to_latent(rows.x, generator=ContentGenerator(seed)))
     count = TILES if is_image else len(rows.x)
     shape = () if density.batch_shape else (count,)
     sampled = density.sample_tensor(shape, generator=generator(seed, "report")).flatten(1)
@@ -132,10 +84,8 @@ def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> 
         rows.x.flatten(1),
         y.x,
         len(sampled) - len(y.x),
-        pit,
         found,
         np.array([shapes.get(name, np.nan) for name in columns.features[: manifest.width]]),
-        unlikely(dataset, log_probs),
     )
 
 
@@ -159,12 +109,3 @@ def _frame(manifest: Manifest, batch: Batch) -> pa.Table:
         codes = codes_of(manifest.context.columns, batch.context.double().numpy())
         numbers = np.concatenate([numbers, codes], 1)
     return _columns(manifest).decode(numbers)
-
-
-def unlikely(dataset: Dataset, log_probs: np.ndarray, count: int = 10) -> Unlikely:
-    """Returns the least likely test rows, given the log-densities of all in order."""
-    places = np.argsort(log_probs, kind="stable")[:count]
-    files = [str(dataset.folder / shard.file) for shard in dataset.manifest.of("test")]
-    found = pyarrow.dataset.dataset(files).take(places, columns=["row", "x"])
-    x = np.array(found["x"].to_pylist())
-    return Unlikely(found["row"].to_numpy(), log_probs[places], x)

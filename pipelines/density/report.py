@@ -47,10 +47,6 @@ SYNTHETIC = (
     "and training rows. C2ST: 1 if boosted trees cannot distinguish samples from test rows. "
     "Shapes and trends are those of SDMetrics. Columns are predicted by random forests."
 )
-PIT = (
-    "The probability integral transform (PIT) is that of the squared norm of a test row's latent, "
-    "by χ². A true flow stays below the bound with probability 95 %."
-)
 
 
 def report(
@@ -68,7 +64,7 @@ def report(
     with np.load(evaluated / LOG_PROBS) as arrays:
         log_probs = {split: arrays[split] for split in ("train", "test")}
     flow = load(trained / "checkpoint")
-    compared = measured(flow, dataset, config.seed, log_probs["test"])
+    compared = measured(flow, dataset, config.seed)
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
@@ -149,35 +145,5 @@ def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> It
     if compared.check is not None:
         headings, *rows = compared.check.rows
         yield Table("Synthetic rows", headings, rows, SYNTHETIC.format(rows=ROWS))
-    if compared.pit is not None:
-        pit = compared.pit
-        cells = ("PIT from uniform", *(f"{v:.3g}" for v in (pit.distance, pit.bound, pit.p_value)))
-        yield Table("Latents", ("", "distance", "by chance below", "p"), [cells], PIT)
-    if not compared.is_image:
-        yield _least_likely(manifest, compared)
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])
-
-
-def _least_likely(manifest: Manifest, compared: Fit) -> Table:
-    """Returns the least likely test rows as columns; a star marks values beyond training rows."""
-    rows, log_probs, x = compared.least
-    columns = x.T.tolist()
-    if manifest.columns:
-        frame = manifest.columns.decode(x)
-        columns = [frame[name].to_pylist() for name in manifest.columns.features]
-    stars = np.where((x < manifest.statistics.min) | (x > manifest.statistics.max), " *", "")
-    lines = [
-        (name, *(_text(value) + mark for value, mark in zip(values, marks, strict=True)))
-        for name, values, marks in zip(compared.names, columns, stars.T, strict=True)
-    ]
-    headings = ("row of the source, from 0", *map(str, rows))
-    densities = ("log-density (nats)", *(f"{log_prob:.2f}" for log_prob in log_probs))
-    note = "In the units of the source. *: outside the range of the training rows."
-    return Table("Least likely test rows", headings, [densities, *lines], note)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return str(int(value)) if value.is_integer() else f"{value:.4g}"

@@ -2,12 +2,10 @@
 
 import shutil
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from pipelines import metrics_log
-from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.data.manifest import Manifest
 from pipelines.interruption import HUNG
@@ -28,13 +26,11 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     started = time.time()
-    # On a cluster the workers may be elsewhere.
-    with run.watching() if embedded() else nullcontext():
-        try:
-            result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
-        finally:
-            for path in run.work.glob(HUNG):
-                run.log_artifacts(path, "hung")
+    try:
+        result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
+    finally:
+        for path in run.work.glob(HUNG):
+            run.log_artifacts(path, "hung")
     run.reporter.finish()
     export_checkpoints(
         run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output

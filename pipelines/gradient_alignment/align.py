@@ -32,7 +32,6 @@ COLUMNS: Sequence[Column] = (
     ("A1/centred", "A1 centred", 3),
     ("DSM-cos", "DSM-cos", 3),
     ("relF-opt/centred", "relF-opt centred", 3),
-    ("off-manifold", "off-manifold", 2),
     ("PP/raw", "PP", 3),
     ("PP/centred", "PP centred", 3),
 )

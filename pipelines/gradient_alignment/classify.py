@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ebflow.alignment import regularizers
-from ebflow.alignment.fooling import stripes, target_gradient
 from ebflow.alignment.logit import ClassLogit, accuracy
 from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
@@ -49,9 +48,6 @@ DIVERGED = "diverged"
 
 PROBED = 128
 """Training rows whose trace is watched."""
-
-FOOLED = 10.0
-"""The length of the gradient that ``fool`` trains into the weights."""
 
 TERMS = ("train/loss", "train/cross_entropy", "train/penalty")
 """The loss of a step and its terms."""
@@ -117,8 +113,6 @@ def penalty(config: RegularizerConfig, shape: Sequence[int], smoothing: float) -
     """Returns the regularizer, with its floor in the units of the trace."""
     if config.name == "none":
         return None
-    if config.name == "fool":
-        return target_gradient(stripes(shape), FOOLED)
     function = regularizers.REGULARIZERS[config.name]
     options = config.options(function)
     if options.get("floor") is not None:

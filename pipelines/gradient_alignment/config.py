@@ -13,11 +13,10 @@ class RegularizerConfig(Section):
     """A term that is added to a classifier's cross-entropy.
 
     ``score`` matches scores by the true-class logit, ``anti`` does the opposite, ``gnorm`` is half
-    the squared gradient, ``fool`` trains a pattern into the gradient. Options that a regularizer
-    does not have are ignored.
+    the squared gradient. Options that a regularizer does not have are ignored.
     """
 
-    name: Literal["none", "score", "anti", "gnorm", "fool"] = "none"
+    name: Literal["none", "score", "anti", "gnorm"] = "none"
     weight: float = 0.0  # λ
     warmup: float = 0.0  # share of training during which λ rises from 0
     centred: bool = False  # regularize the true class's logit less the mean over classes
@@ -27,7 +26,6 @@ class RegularizerConfig(Section):
     step: float = 0.03  # of differences, in units of the pixels
     stability: float = 1e-3  # factor μ of the squared trace, in score
     floor: float | None = None  # lower bound of the trace in score, in units of −D / noise²
-    excess: float = 0.0  # factor of a further half of the squared gradient, in score
     ceiling: float = 1000.0  # upper bound τ of the trace, in anti
 
     def options(self, function: Callable[..., Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
     "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "#777777",
     "gnorm": "#b39ddb", "anti": ORANGE, "paper-score": "#2a8c6a", "paper-control": "#7fc7ab",
-    "paper-quiet": "#1d5f49", "paper-anti": "#e0a13a", "fool-shift": "#c2185b",
-    "fool-weights": "#e58fb1", "code-score": "#8c6d31", "code-control": "#c7a76b",
+    "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "code-score": "#8c6d31",
+    "code-control": "#c7a76b",
 }  # fmt: skip
 """The models in planes of two metrics."""
 
@@ -37,16 +37,15 @@ PLANES = {
         "What alignment costs in test accuracy, and how long the gradients are.",
     ),
     "follows": (
-        (("A3", "PP/centred"), ("A1", "PP/raw"), ("A3", "off-manifold"),
-         ("A1", "DSM-cos")),
+        (("A3", "PP/centred"), ("A1", "PP/raw"), ("A1", "DSM-cos")),
         "What may follow alignment: mean accuracy while the least salient pixels are filled in, "
-        "by centred and by raw gradients, robustness off the manifold, and the DSM cosine.",
+        "by centred and by raw gradients, and the DSM cosine.",
     ),
 }  # fmt: skip
 """Pairs of metrics, one a panel, and the caption."""
 
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
-            "paper-score", "fool-weights")  # fmt: skip
+            "paper-score")  # fmt: skip
 """The models whose gradients are shown."""
 
 

@@ -104,7 +104,6 @@ def measured(
     return {
         **_alignment(network, points, reference.at(points.noisy), random("shuffle")),
         "trace": _trace(network, points, random("trace")),
-        **_robustness(network, points, blind["gaussian"], random("manifold")),
         **_perturbation(network, points, shape),
         **_pictures(network, points),
         **{f"change/{name}": value for name, value in changes.items()},
@@ -145,19 +144,6 @@ def _trace(network: Classifier, points: Points, generator: torch.Generator) -> f
         return float(density.score_and_laplacian(x)[1].detach().mean())
     u = draw_directions("rademacher", 8, x, generator)
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
-
-
-def _robustness(
-    network: Classifier, points: Points, gaussian: Normalized, generator: torch.Generator
-) -> Results:
-    """Returns the robustness of clean images; nothing if every direction is on the manifold."""
-    width, noise = points.clean.shape[1], points.sigma
-    directions = explanations.principal(gaussian.covariances[0] - noise**2 * torch.eye(width))
-    if directions.shape[1] == width:
-        return {}
-    size = noise * width**0.5
-    ratio = explanations.off_manifold(network, points.clean, directions, size, generator)
-    return {"off-manifold": ratio}
 
 
 def _perturbation(network: Classifier, points: Points, shape: Sequence[int]) -> Results:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ebflow.alignment.regularizers import disguise, equivalent_strength
+from ebflow.alignment.regularizers import equivalent_strength
 from ebflow.errors import BadInput
 from pipelines.config import Dense, Likelihood, PreprocessConfig, TrainConfig, Training
 from pipelines.gradient_alignment.config import (
@@ -62,10 +62,6 @@ SCORE = RegularizerConfig(name="score", weight=0.1, floor=1.5, warmup=0.1)
 CENTRED = SCORE.changed(centred=True)
 ANTI = RegularizerConfig(name="anti", weight=1e-2, warmup=0.1)
 PAPER_SCORE = _paper("score", weight=1e-3, step=0.01)
-# The mean of the paper's regularizer, with hardly any of its noise.
-PAPER_QUIET = PAPER_SCORE.changed(
-    estimator="taylor_cv", excess=disguise(**PAPER_SCORE.options(disguise))
-)
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
 MODELS = {
@@ -86,13 +82,10 @@ MODELS = {
     "anti": _trained("anti-score-matching, recommended", ANTI),
     "paper-score": _trained("score matching, paper", PAPER_SCORE),
     "paper-control": _trained("gradient norm at paper-score's strength", control(PAPER_SCORE)),
-    "paper-quiet": _trained("paper-score's mean by a quiet estimator", PAPER_QUIET),
     "paper-anti": _trained("anti-score-matching, paper", _paper("anti", 1e-4, 0.001)),
     "code-score": _trained("score matching, official code", CODE_SCORE),
     "code-control": _trained("gradient norm at code-score's strength", control(CODE_SCORE)),
     "fool-shift": Model("the baseline and 100 t·x on every logit", shift="pattern"),
-    "fool-weights": _trained("a target gradient trained into the weights",
-                             RegularizerConfig(name="fool", weight=1e-2)),
     "collapse": _trained("score matching without noise and penalty, λ = 1",
                          RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 }  # fmt: skip

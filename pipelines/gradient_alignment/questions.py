@@ -29,7 +29,6 @@ A1, A3, ACCURACY = 0.05, 0.05, 0.02
 
 GAUSSIAN, FLOW = BLIND["gaussian"], BLIND["flow"]
 OWN = "Each model is its own judge."
-MANIFOLD = "Of centred logits, off the principal directions that have 95 % of the variance."
 CIFAR = "Published for CIFAR-100."
 CLIPPED = f"Score matching's steps are clipped at a norm of {CLIP:g}, the baseline's are not."
 
@@ -111,8 +110,6 @@ QUESTIONS = (
            "purpose.",
            ratio("paper-anti", BASELINE), below(0.9), "trade-off",
            "Its σ is its code's, 0.001; the paper gives none."),
-    _asked("A pattern trained into the gradients costs no accuracy that matters.",
-           less("accuracy", "fool-weights", BASELINE), above(-ACCURACY), "gradients"),
     _asked("Gradients of score matching are better at pixel perturbation, as in the paper.",
            less("PP/raw", "score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
            "follows", f"{CIFAR} {CLIPPED}"),
@@ -125,8 +122,6 @@ QUESTIONS = (
     _asked("Among them pixel perturbation by raw gradients follows A1, the hypothesis of the "
            "paper.",
            order("A1", "PP/raw"), above(0.5), "follows", OWN),
-    _asked("Among them robustness off the manifold has the order of A3.",
-           order("A3", "off-manifold"), above(0.5), "follows", MANIFOLD),
     _asked("Among them the DSM cosine, which needs no reference, has the order of A1.",
            order("A1", "DSM-cos"), above(0.8), "follows"),
 )  # fmt: skip

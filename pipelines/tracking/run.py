@@ -4,13 +4,11 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from pipelines import metrics_log
 from pipelines.config import Section
@@ -29,7 +27,6 @@ ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", 
 """Beginnings of the tags of a run that its children do not share."""
 
 DIGEST_LENGTH = 36
-SAMPLE_S = 2.0
 
 
 class StageRun:
@@ -165,20 +162,6 @@ class StageRun:
         self.id = new_id
         self.log_params(old.data.params)
         self.client.log_inputs(self.id, old.inputs.dataset_inputs)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Logs the use of processors, memory, disk, network and GPUs as ``system/…``.
-
-        Costs less than 1 % of a core.
-        """
-        uri = self.client.tracking_uri
-        monitor = SystemMetricsMonitor(self.id, sampling_interval=SAMPLE_S, tracking_uri=uri)
-        monitor.start()
-        try:
-            yield
-        finally:
-            monitor.finish()
 
     # Runs below this one
 

@@ -351,7 +351,7 @@ def test_the_files_are_artefacts(tracked):
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert names == {"summary.json", "report.html", "config.yaml", "figures"}
     figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
-    shown = ("training", "samples", "likelihood", "unlikely")
+    shown = ("training", "samples", "likelihood")
     assert figures == {f"figures/{name}.png" for name in shown}
 
 
@@ -372,12 +372,10 @@ def test_the_model_predicts_log_densities_in_nats(digits, tracked, monkeypatch):
 
 def test_the_report_needs_nothing_else(digits):
     page = (digits.root / "runs" / "density" / "digits" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
     assert f"{digits.summary()['test/nll']:.2f}" in page
     assert f"<code>{digits.summary()['command']}</code>" in page
-    found = digits.summary()["fit"]
-    assert list(found) == ["latents"] and 0 < found["latents"]["distance"] < 1
 
 
 def test_another_name_gets_its_own_run_from_what_is_there(digits, repeated, tmp_path):
@@ -453,7 +451,6 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
         assert html.unescape(page).index(text) < html.unescape(page).index("<table>")
     assert summary["fit"].keys() >= {"lines", "column shapes", "pair trends"}
     assert "C2ST" in page and "nearer to a training row" in page
-    assert "mean_radius" in page  # of the least likely rows
 
 
 A, B = np.array([[1.0, -0.5], [0.2, 2.0]]), np.array([[1.0, 0.0], [0.8, 0.6]])

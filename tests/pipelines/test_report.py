@@ -13,10 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ebflow.bases import GaussianMixture, StandardNormal
 from ebflow.tables.column import Column
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
@@ -61,21 +59,18 @@ def logged():
 
 
 class Density:
-    """Stands for a flow whose samples are given, and whose latents are the standardized rows."""
+    """Stands for a flow whose samples are given."""
 
     batch_shape = ()
 
-    def __init__(self, base, y):
-        self.base, self.y = base, y
+    def __init__(self, y):
+        self.y = y
 
     def __call__(self, context):
         return self
 
     def sample_tensor(self, shape, generator):
         return self.y[: shape[0]].clone()
-
-    def to_latent(self, x, generator):
-        return (x.double() - x.double().mean(0)) / (x.double().std(0) + 1)
 
 
 MADE = {"command": "ebflow run <density>", "config": "seed: <0>\n"}
@@ -93,9 +88,7 @@ def table(folder, *, names, rows=300):
     return prepare(folder / "table.parquet", folder / "data")
 
 
-@pytest.fixture(
-    scope="module", params=["images", "table", "many columns", "one column", "no latents"]
-)
+@pytest.fixture(scope="module", params=["images", "table", "many columns", "one column"])
 def reported(request, tmp_path_factory):
     """Everything on a page, and PNG files by name."""
     folder = tmp_path_factory.mktemp("reported")
@@ -107,17 +100,13 @@ def reported(request, tmp_path_factory):
         manifest = table(folder, names=columns.get(request.param, usual))
     dataset = Dataset(folder / "data")
     y = next(dataset.split("train").batches(90)).x.flip(0)
-    base = StandardNormal()
-    if request.param == "no latents":  # a mixture's latents have no transform
-        size = math.prod(manifest.shape)
-        base = GaussianMixture(torch.ones(1), torch.zeros(1, size), torch.ones(1))
-    return page_of(dataset, manifest, Density(base, y), folder)
+    return page_of(dataset, manifest, Density(y), folder)
 
 
 def page_of(dataset, manifest, flow, folder):
     count = manifest.counts["test"]
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
-    found = fit.measured(flow, dataset, 0, log_probs["test"])
+    found = fit.measured(flow, dataset, 0)
     shown = plots(manifest, logged(), NUMBERS, found, log_probs)
     figures = {plot.name: plot.figure for plot in shown}
     images = {name: folder / f"{name}.png" for name in figures}
@@ -143,7 +132,7 @@ def page_of(dataset, manifest, flow, folder):
 def test_figures_show_something(reported):
     expected = {"training", "likelihood"}
     if reported.fit.is_image:
-        expected |= {"samples", "unlikely"}
+        expected.add("samples")
     else:
         expected.add("columns")
     assert set(reported.images) == expected
@@ -179,7 +168,7 @@ def test_a_bad_start_does_not_hide_the_end_of_training(reported):
 
 def test_every_column_is_named_and_the_worst_is_found(reported):
     if reported.fit.is_image:
-        assert list(reported.fit.values) == ["latents"]
+        assert not reported.fit.values
         return
     axes = reported.figures["columns"].axes
     labels = [title for axis in axes if (title := axis.get_title())]
@@ -191,42 +180,12 @@ def test_every_column_is_named_and_the_worst_is_found(reported):
     assert reported.fit.values["column shapes"][worst] == shapes.min()
 
 
-def test_the_least_likely_rows_are_those_of_the_source(reported):
-    """The log-densities above rise with the row."""
-    split = reported.dataset.split("test")
-    rows, log_probs, x = reported.fit.least
-    assert log_probs.tolist() == sorted(log_probs)
-    numbers = reported.dataset.column(reported.manifest.of("test"), "row")
-    assert rows.tolist() == numbers[:10].tolist()
-    np.testing.assert_array_equal(x, split.tensor()[:10].numpy())
-    html = reported.page()
-    assert all(f">{row}<" in html or f"{row} (" in html for row in rows)
-
-
-def test_rows_are_shown_in_the_columns_of_the_source(tmp_path):
-    """A column of categories shows its levels."""
-    kinds, x = np.array(["a", "b", "c"])[np.arange(60) % 3], np.arange(60.0) % 59
-    pq.write_table(pa.table({"x": x, "kind": kinds}), tmp_path / "in.parquet")
-    manifest, dataset = prepare(tmp_path / "in.parquet", tmp_path / "data"), tmp_path / "data"
-    y = next(Dataset(dataset).split("train").batches(40)).x
-    made = page_of(Dataset(dataset), manifest, Density(StandardNormal(), y), tmp_path)
-    html = made.page()
-    rows, *lines = (
-        [*re.findall(r">([^<>]+)</t[dh]>", line)]
-        for line in html.splitlines()
-        if line.startswith(("<tr><th>row of", "<tr><td>x<", "<tr><td>kind"))
-    )
-    assert lines == [["x", *rows[1:]], ["kind", *(kinds[int(row)] for row in rows[1:])]]
-    assert "test" in html and "rows of 2 columns;" in html
-
-
 def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
     manifest = table(tmp_path, names=["a", "b", "c"])
     dataset = Dataset(tmp_path / "data")
     y = next(dataset.split("train").batches(90)).x
     y[7, 1] = math.inf
-    log_probs = np.zeros(manifest.counts["test"])
-    found = fit.measured(Density(StandardNormal(), y), dataset, 0, log_probs)
+    found = fit.measured(Density(y), dataset, 0)
     assert found.lost == 1 and len(found.y) == 29 and found.y.isfinite().all()
     assert "1 of 30 samples are not finite" in found.warnings[0]
     assert manifest.columns.names == ["a", "b", "c"]

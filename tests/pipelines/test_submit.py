@@ -1,7 +1,6 @@
 """What is sent to a cluster, and the cluster's own files; no cluster runs."""
 
 import copy
-import getpass
 import json
 import os
 import shlex
@@ -16,7 +15,6 @@ from ray.job_submission import JobInfo, JobStatus
 
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
-from pipelines.cluster import job
 from pipelines.cluster.job import checkout, packed
 from pipelines.config import DensityConfig
 from pipelines.paper.config import PaperConfig
@@ -109,46 +107,20 @@ def test_the_cluster_asks_for_a_token_and_has_no_public_address(settings):
     assert "--dashboard-host=127.0.0.1" in text and "0.0.0.0" not in text
 
 
-def manifest(ebflow, *words):
-    result = ebflow("submit", "density", "--manifest", *words)
-    assert result.code == 0, result.err
-    return list(yaml.safe_load_all(result.text))
+@pytest.fixture
+def kuberay():
+    """The job for KubeRay."""
+    return yaml.safe_load((checkout() / "deploy" / "rayjob.yaml").read_text())
 
 
-def test_kuberay_knows_every_field_of_the_job(afar, ebflow):
-    config, job = manifest(ebflow, "--name", "My_run.2", "--train.steps", "7")
-    jsonschema.validate(job, SCHEMA)
+def test_kuberay_knows_every_field_of_the_job(kuberay):
+    jsonschema.validate(kuberay, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**job, "spec": {**job["spec"], "entryPoint": ""}}, SCHEMA)
-    stored = yaml.safe_load(config["data"]["submitted.yaml"])
-    assert DensityConfig.model_validate(stored).train.steps == 7
-    name = f"ebflow-{getpass.getuser().lower()}-my-run-2"
-    assert config["metadata"] == job["metadata"] == {"name": name}
+        jsonschema.validate({**kuberay, "spec": {**kuberay["spec"], "entryPoint": ""}}, SCHEMA)
 
 
-@pytest.mark.parametrize("entry", ["{value: '/mnt/a b', name: EBFLOW_HOME}", ""])
-def test_the_store_of_the_job_is_that_of_the_template(entry, afar, ebflow, monkeypatch, tmp_path):
-    text = (checkout() / job.MANIFEST).read_text()
-    line = "{name: EBFLOW_HOME, value: /mnt/ebflow/store}"
-    (tmp_path / "job.yaml").write_text(text.replace(line, entry or "{name: OTHER, value: '1'}"))
-    monkeypatch.setattr(job, "MANIFEST", tmp_path / "job.yaml")
-    if entry:
-        assert " --output '/mnt/a b'/" in manifest(ebflow)[1]["spec"]["entrypoint"]
-    else:
-        refusal = ebflow("submit", "density", "--manifest").refusal
-        assert "job.yaml: found no EBFLOW_HOME, expected " in refusal
-
-
-def test_two_users_jobs_have_names_of_their_own(afar, ebflow, monkeypatch):
-    names = set()
-    for user in ("ann", "bob.b"):
-        monkeypatch.setattr(getpass, "getuser", lambda user=user: user)
-        names |= {document["metadata"]["name"] for document in manifest(ebflow)}
-    assert names == {"ebflow-ann-digits", "ebflow-bob-b-digits"}
-
-
-def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
-    spec = manifest(ebflow)[1]["spec"]
+def test_the_job_has_the_settings_of_the_cluster(kuberay, settings):
+    spec = kuberay["spec"]
     assert spec["backoffLimit"] == 2
     cluster = spec["rayClusterSpec"]
     assert cluster["rayVersion"] == version("ray") and cluster["authOptions"] == {"mode": "token"}
@@ -182,8 +154,6 @@ def test_the_job_has_the_settings_of_the_cluster(afar, ebflow, settings):
         assert f"--volume={mount['mountPath']}:{mount['mountPath']}" in options
         output = f"--output {environment['EBFLOW_HOME']}/runs/density/digits"
         assert spec["entrypoint"].endswith(output)
-    mounts = head["template"]["spec"]["containers"][0]["volumeMounts"]
-    assert mounts[-1]["mountPath"] in spec["entrypoint"]
 
 
 def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):

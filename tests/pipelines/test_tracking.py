@@ -284,15 +284,6 @@ def test_every_run_has_system_tags(tracker, run):
     assert re.fullmatch(r"[0-9a-f]{40}\+?", tags["mlflow.source.git.commit"])
 
 
-def test_the_machine_is_watched(tracker, run, monkeypatch):
-    monkeypatch.setattr("pipelines.tracking.run.SAMPLE_S", 0.1)
-    name = "system/cpu_utilization_percentage"
-    with run.watching():
-        while name not in tracker.client.get_run(run.id).data.metrics:
-            time.sleep(0.01)
-    assert 0 <= tracker.client.get_run(run.id).data.metrics[name] <= 100
-
-
 def test_runs_with_the_same_data_are_found_by_its_digest(tracker, tmp_path):
     manifests = [
         prepare("digits", tmp_path / str(seed), rows=300, validation=50, test=50, seed=seed)

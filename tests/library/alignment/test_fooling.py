@@ -10,9 +10,7 @@ from ebflow.alignment.fooling import (
     linear,
     shifted,
     stripes,
-    target_gradient,
 )
-from ebflow.alignment.logit import ClassLogit
 from ebflow.density import EnergyFunction
 from ebflow.networks import perceptron
 from ebflow.randomness import generator as derive
@@ -42,16 +40,6 @@ def test_a_linear_shift_has_the_pattern_as_its_gradient():
     score, bend = EnergyFunction(lambda x: -linear(t, 2.0)(x)).score_and_laplacian(x)
     torch.testing.assert_close(score, 2 * t.expand_as(x))
     assert not bend.any()
-
-
-def test_the_target_gradient_is_the_distance_to_the_pattern():
-    x, labels = points()
-    t = stripes(SHAPE)
-    density = ClassLogit(network(), labels)
-    found = target_gradient(t, 3.0)(density, x, generator=derive(0))
-    score = density.score(x)
-    torch.testing.assert_close(found, (score - 3 * t).square().sum(1))
-    assert found.requires_grad
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 4, 4), (7,)])

@@ -84,17 +84,6 @@ def test_the_disguise_is_the_excess_of_the_penalty(slices):
     assert float((one - cv).detach().mean()) == pytest.approx(float(expected), rel=0.03)
 
 
-def test_an_excess_is_that_much_gradient_norm():
-    density, x = quadratic()[0], points()
-    settings = {"stability": 1e-3, "slices": 1, "step": 0.01}
-    plain, more = (
-        score_matching(excess=excess, **settings)(density, x, generator=derive(1))
-        for excess in (0.0, disguise(**settings))
-    )
-    norm = gradient_norm()(density, x, generator=derive(1))
-    torch.testing.assert_close(more - plain, 80 * norm)
-
-
 def test_the_control_variate_is_worth_more_than_fifty_times_in_deviation():
     network = perceptron(64, 10, hidden=256, depth=2, activation="softplus", generator=derive(0))
     x, labels = torch.rand(200, 64, generator=seeded()), torch.arange(200) % 10

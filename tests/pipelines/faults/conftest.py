@@ -3,7 +3,7 @@
 import pytest
 
 from ..conftest import Store
-from .harness import PAIR, end, ends_well, kill, start, training_of
+from .harness import PAIR, end, ends_well, kill, prepared, start, training_of
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +15,9 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory):
+def pair(whole, tmp_path_factory):
     """The same by two workers, which Ray Train launches."""
-    store = Store(tmp_path_factory.mktemp("pair"))
+    store = prepared(whole, tmp_path_factory.mktemp("pair"))
     ends_well(start(store, *PAIR))
     return store
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ import psutil
 from ebflow.checkpoint import read
 from pipelines import metrics_log
 
-STEPS = 1200
-LONG = ("--train.steps", str(STEPS), "--train.validate-every", "100", "--train.log-every", "25")
+from ..conftest import Store, empty_database
+
+STEPS = 600
+LONG = ("--train.steps", str(STEPS), "--train.validate-every", "50", "--train.log-every", "25")
 """Options of a training of some seconds with a dozen checkpoints, long enough to be hit."""
 
 PAIR = ("--workers", "2")
 """A lone worker trains in the process of its stage; of two, each has its own."""
 
-HIT_AT = 300
+HIT_AT = 150
 """Steps after which the fault comes."""
 
 PATIENCE_S = 1500
@@ -75,7 +78,21 @@ def checkpoints(work):
 
 
 def start(store, *words, **more):
+    """Starts a run; a new store gets an empty database, whose migrations take seconds."""
+    database = store.home / "mlflow.db"
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(empty_database(), database)
     return store.start("run", "density", *LONG, *words, **more)
+
+
+def prepared(whole, root):
+    """Returns a new store that has the prepared data and the preprocessing of another."""
+    store = Store(root)
+    for stage in ("prepare", "preprocess"):
+        found = whole.home / "artefacts" / stage
+        shutil.copytree(found, store.home / "artefacts" / stage)
+    return store
 
 
 def end(process):

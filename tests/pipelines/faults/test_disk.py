@@ -4,7 +4,6 @@ import contextlib
 import re
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from .harness import (
     same,
     start,
     training_of,
+    wait,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -81,31 +81,20 @@ def turn(path):
     path.write_bytes(data)
 
 
-def cut(path):
-    """Takes away the second half of a file."""
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-@pytest.mark.parametrize(
-    ("damage", "name"), [(turn, "ema.safetensors"), (cut, "state.json")], ids=["turned", "cut"]
-)
-def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
-    whole, killed, tmp_path, damage, name
-):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(whole, killed, tmp_path):
     store = killed[0].copy(tmp_path)
     before, newest = checkpoints(store.home / killed[1].work.relative_to(killed[0].home))[-2:]
-    damage(newest / name)
+    turn(newest / "ema.safetensors")
     since = time.time()
     out = ends_well(start(store))
     (warning,) = (line for line in out if ": corrupt" in line)
-    assert f"{newest / name}: corrupt" in warning
+    assert f"{newest / 'ema.safetensors'}: corrupt" in warning
     step = before.name.removeprefix("step-")
     assert warning.endswith(f"training resumes from step {step}")
     same(store, whole)
     noted(
         10,
-        "last checkpoint truncated, or a bit of it turned",
+        "a bit of the last checkpoint turned",
         "reported; the one before is used",
         store,
         killed[1],
@@ -145,19 +134,10 @@ def test_a_stage_that_fails_twice_succeeds_the_third_time(whole, killed, tmp_pat
     store = killed[0].copy(tmp_path)
     obstacle = store.home / "artefacts" / "evaluate"
     obstacle.write_text("in the way")
-    process = start(store, "--retries", "2", "--retry-pause", "0.5")
-    out: list[str] = []
-    for line in process.stdout:
-        out.append(line.rstrip())
-        if line.startswith("evaluate:") and line.endswith("tried again in 1 s\n"):
-            Path(obstacle).unlink()
-    assert (process.wait(), process.stderr.read()) == (0, ""), out
-    again = [line.rpartition("; ")[2] for line in out if "tried again" in line]
-    assert again == ["tried again in 0.5 s", "tried again in 1 s"]
+    process = start(store, "--retries", "1000")
+    wait("two failures", lambda: runs(store).count(("evaluate", "FAILED")) > 1)
+    obstacle.unlink()
+    ends_well(process)
     same(store, whole)
     assert not [status for _, status in runs(store) if status == "RUNNING"]
-    intact(
-        13,
-        "a stage that fails twice on its disk",
-        "tried again after 5 s and 10 s (`--retries`, `--retry-pause`)",
-    )
+    intact(13, "a stage that fails twice on its disk", "Ray runs it again (`--retries`)")

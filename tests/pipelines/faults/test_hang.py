@@ -11,19 +11,18 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from ..conftest import Store
-from .harness import PAIR, children, ends_well, noted, same, start, tags, training_of
+from .harness import PAIR, children, ends_well, noted, prepared, same, start, tags, training_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEIZE, INTERRUPT, CONTINUE = 0x4206, 0x4207, 7
 ANY_THREAD = 0x40000000
-PATIENCE_S = 30
+PATIENCE_S = 15
 WORDS = ("--cluster.patience", PATIENCE_S, "--cluster.max-failures", "5")
 
 
-def test_a_stopped_worker_is_replaced(pair, tmp_path):
-    store = Store(tmp_path)
+def test_a_stopped_worker_is_replaced(whole, pair, tmp_path):
+    store = prepared(whole, tmp_path)
     process = start(store, *WORDS, *PAIR)
     hit = training_of(store)
     _, worker = children(process, "RayTrainWorker")
@@ -43,7 +42,7 @@ def test_a_stopped_worker_is_replaced(pair, tmp_path):
 
 @pytest.mark.parametrize("words, name", [((), "ray::call"), (PAIR, "RayTrainWorker")])
 def test_a_worker_with_a_hung_thread_is_replaced(words, name, whole, pair, tmp_path):
-    store = Store(tmp_path)
+    store = prepared(whole, tmp_path)
     process = start(store, *WORDS, *words)
     hit = training_of(store)
     worker = children(process, name)[0]

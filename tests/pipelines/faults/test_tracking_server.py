@@ -5,8 +5,7 @@ import time
 import mlflow
 import pytest
 
-from ..conftest import Store
-from .harness import STEPS, end, ends_well, intact, same, start, training_of
+from .harness import STEPS, end, ends_well, intact, prepared, same, start, training_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -22,8 +21,7 @@ def check_history(uri, store):
 
 
 def test_one_that_comes_back_is_told_all(whole, server, tmp_path):
-    store = Store(tmp_path / "here")
-    store.root.mkdir()
+    store = prepared(whole, tmp_path / "here")
     process = start(store, MLFLOW_TRACKING_URI=server.uri)
     training_of(store)
     server.kill()
@@ -40,8 +38,7 @@ def test_one_that_comes_back_is_told_all(whole, server, tmp_path):
 
 
 def test_one_that_stays_away_costs_no_finished_work(whole, server, tmp_path):
-    store = Store(tmp_path / "here")
-    store.root.mkdir()
+    store = prepared(whole, tmp_path / "here")
     settings = {"MLFLOW_TRACKING_URI": server.uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     process = start(store, "--retries", "0", **settings)
     training_of(store)

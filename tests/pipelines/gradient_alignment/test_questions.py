@@ -102,7 +102,7 @@ def test_a_seed_that_diverged_decides_nothing():
 def disguised(**more):
     """Returns verdicts on the published models, equal to their controls but for some numbers."""
     alike = {"gradient": 1.0, "A1": 1.0, "A3": 0.6}
-    names = ("paper-score", "paper-control", "paper-quiet", "code-score", "code-control")
+    names = ("paper-score", "paper-control", "code-score", "code-control")
     numbers = {name: alike | more.get(name.replace("-", "_"), {}) for name in names}
     conclusion = conclude(studied(baseline={"gradient": 10.0}, **numbers), QUALITY)
     starts = ("One-sided score matching with", "And no better", "With the λ of the", "And A3")
