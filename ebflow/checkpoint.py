@@ -9,6 +9,8 @@ __all__ = ["PARTS", "UNFIT", "Checkpoint", "check", "columns_of", "load", "read"
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,12 @@ from .report import Report
 from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")
+
+COUNTS = ("blocks", "depth", "levels")
+"""Options of architectures that count layers."""
+
+SIZE = 4096
+"""Sizes in a specification that are allowed whatever the weights' shapes are."""
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that PyTorch and this library raise if parts of a checkpoint do not fit together."""
@@ -127,7 +135,7 @@ def load(
     part = weights or ("ema" if "ema" in state["sha256"] else "model")
     tensors = getattr(read(folder, only=(part,)), part)
     try:
-        flow = _flow(state["flow"], into, f"{folder}/state.json, flow")
+        flow = _flow(state["flow"], tensors, into, f"{folder}/state.json, flow")
         flow.load_state_dict(tensors)
         if state.get("columns") is not None:
             flow.columns = Columns.from_dict(state["columns"])
@@ -141,13 +149,14 @@ def load(
     return flow.to(device, dtype).eval().requires_grad_(False)
 
 
-def _flow(spec: dict[str, Any], into: Flow | None, where: str) -> Flow:
+def _flow(spec: dict[str, Any], tensors: dict[str, Tensor], into: Flow | None, where: str) -> Flow:
     """Returns a flow of the right form, with any weights."""
     if into is not None:
         return into if into.n_preprocessing else _preprocessed(into, spec)
     if spec.get("architecture") is None:
         hint = "A custom flow was saved: build a flow like it, and call load(…, into=flow)"
         raise BadInput(file=where, found="no architecture", hint=hint)
+    _check_sizes(spec, tensors)
     return rebuild(spec)
 
 
@@ -280,3 +289,32 @@ def _check_sum(path: Path, expected: str | None) -> None:
         raise BadInput("not found", file=path, expected="a file of the checkpoint")
     if sha256(path) != expected:
         raise BadInput("corrupt: it does not have the SHA-256 in state.json", file=path)
+
+
+def _check_sizes(spec: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError if a flow would be much larger than its weights, and fill the memory."""
+    shape, options = spec["shape"], spec["options"]
+    largest = max((SIZE, *(n for t in tensors.values() for n in t.shape)))
+    if spec["architecture"] in ("convolutional", "glow") and options.get("activation") != "spline":
+        sizes = [("shape", n) for n in shape]  # its kernels are smaller than an image
+    else:
+        sizes = [("shape", math.prod(shape))]
+    width = (spec.get("preprocessing") or {}).get("width", 0)
+    if width and width != math.prod(spec["event_shape"]):
+        raise ValueError(f"preprocessing of {width} columns for events {spec['event_shape']}")
+    for name, number in (*sizes, *_numbers(options), *_numbers(spec.get("base"))):
+        most = len(tensors) if name in COUNTS else largest
+        if not abs(number) <= most:
+            raise ValueError(f"{name}: found {number}, expected at most {most}")
+
+
+def _numbers(value: object, name: str = "") -> Iterator[tuple[str, float]]:
+    """Yields the numbers of nested dictionaries and lists, with their innermost names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, name)
+    elif isinstance(value, int | float):
+        yield name, value

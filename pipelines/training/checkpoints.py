@@ -99,7 +99,7 @@ def resume(training: FlowTraining, folder: str | Path) -> None:
     """
     saved = read(folder)
     for name, expected in _identity(training).items():
-        actual = saved.state.get("training", {}).get(name)
+        actual = (saved.state.get("training") or {}).get(name)
         if actual != expected:
             found = f"a training with {name} {actual}"
             raise BadInput(file=folder, found=found, expected=expected)

@@ -358,6 +358,22 @@ def test_a_flow_of_another_form_takes_no_weights(tmp_path):
         load(tmp_path / "flow", into=FLOWS["dense"]())
 
 
+LARGER = {
+    "more features than weights": lambda s: s.update(shape=[10**5]),
+    "half a feature": lambda s: s.update(shape=[2.5]),
+    "more layers than weights": lambda s: s["options"].update(depth=10**9),
+    "no number": lambda s: s["options"].update(alpha=float("nan")),
+    "no list of options": lambda s: s.update(options=[1]),
+    "a wide chain": lambda s: s["preprocessing"].update(width=10**8),
+    "a wide mixture": lambda s: s.update(base=dict(name="mixture", roots=[10**5] * 3)),
+}
+
+
+@pytest.mark.parametrize("name", LARGER)
+def test_a_spec_much_larger_than_its_weights_fills_no_memory(copied, name):
+    assert "state.json" in one_line(changed(copied, lambda s: LARGER[name](s["flow"])))
+
+
 def test_a_flow_is_loaded_with_a_type_and_a_device(trained):
     flow, plain = load(trained[1], device="cpu", dtype=torch.float32), load(trained[1])
     for a, b in zip(flow.parameters(), plain.parameters(), strict=True):
