@@ -43,9 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("pipelines.inference.sampling:sample", "sample rows from a trained flow"),
     "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),
+    "runs": ("pipelines.cli.runs:runs", "list all runs in the terminal"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
-    "store verify": ("pipelines.cli.store:verify", "find corrupt artefacts in the store"),
+    "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
     "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
 """The function of each command, or the pipeline of a study, as ``module:name``; a line of help.

@@ -4,9 +4,11 @@ redun caches nothing, as the store is the only cache.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import redun.logging
 from redun import Scheduler, task
+from redun.config import Config
 from redun.executors.base import Executor
 from redun.scheduler import Job, catch, catch_all
 from redun.task import Task
@@ -23,6 +26,9 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.stages import Artefact, Stage, Work
 from pipelines.errors import Diverged, StageFailed, failure
+
+HISTORY = ".redun"
+"""The folder of redun's database among the results of a run: ``redun --config .redun log``."""
 
 EXECUTOR = "store"
 
@@ -168,7 +174,7 @@ def evaluate(
     start: Callable[[Work], Future[Artefact]],
     *,
     force: bool = False,
-    logged: bool = True,
+    output: Path | None = None,
 ) -> Outcome:
     """Evaluates a graph: an expression of redun, or a nest of them.
 
@@ -176,16 +182,17 @@ def evaluate(
         graph: The graph.
         start: Starts a stage that the store does not have.
         force: True if all stages run again.
-        logged: False for a dry run, which has no log.
+        output: The folder of results, which gets redun's database as the history of the run.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C.
-        BadInput: As a stage raised it.
+        BadInput: As a stage raised it; then there is no history.
         StageFailed: If a stage failed; its cause is the stage's error.
     """
     executor = StoreExecutor(start, force=force)
     try:
-        value = _scheduler(executor).run(graph)
+        with _history(output) as database:
+            value = _scheduler(database, executor).run(graph)
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
     except (BadInput, StageFailed):
@@ -193,16 +200,35 @@ def evaluate(
     except _Unmade:
         value = None
     except Exception as error:
-        if logged:
+        if output is not None:  # a dry run has no log
             log.exception("the pipeline failed")
         raise failure(error) from error
     return Outcome(value, executor.statuses)
 
 
-def _scheduler(executor: StoreExecutor) -> Scheduler:
-    """Returns redun's scheduler, with its database in memory."""
+@contextmanager
+def _history(output: Path | None) -> Iterator[Path]:
+    """Yields the file of redun's database; copies it to the results unless the input is bad.
+
+    redun writes to a temporary folder, as SQLite must not be on a network's disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
+        database = Path(folder) / "redun.db"
+        try:
+            yield database
+        except BadInput:
+            output = None
+            raise
+        finally:
+            if output is not None:
+                with suppress(OSError):  # a history that a full disk does not take fails no run
+                    (output / HISTORY).mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(database, output / HISTORY / database.name)
+
+
+def _scheduler(database: Path, executor: StoreExecutor) -> Scheduler:
     redun.logging.logger.removeHandler(redun.logging.log_handler)
-    scheduler = Scheduler()
+    scheduler = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
     scheduler.add_executor(executor)
     scheduler.load(migrate=True)
     return scheduler
@@ -226,7 +252,7 @@ def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
     The value is None if the graph depends on the content of an artefact that is not there; then
     the stages that follow from it are not among the statuses.
     """
-    return evaluate(graph, _expect, force=force, logged=False)
+    return evaluate(graph, _expect, force=force)
 
 
 def _expect(work: Work) -> Future[Artefact]:

@@ -94,7 +94,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         log_to(log_file(run))
         graph = run.pipeline.graph(run.config, inputs)
         try:
-            outcome = graphs.evaluate(graph, session.start, force=run.force)
+            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
         except StageFailed:
             with suppress(OSError):  # the stage's own error is the one to report
                 _save_without_report(session, run.pipeline.graph(run.config, inputs))

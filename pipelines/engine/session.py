@@ -200,9 +200,11 @@ def _remote_call() -> Any:  # noqa: ANN401
 def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
     """Returns the options of a stage's task in Ray.
 
-    Ray calls it again if its process dies, or after an error of a disk or the network.
+    Ray calls it again if its process dies, or after an error of a disk, the network or MLflow.
     This machine cannot grow: here, a stage gets no more CPUs than there are.
     """
+    from mlflow.exceptions import MlflowException
+
     needs = work.needs
     cpus = needs["CPU"]
     if environment.embedded() or math.isinf(cpus):
@@ -212,7 +214,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
         "num_gpus": needs.get("GPU", 0),
         "memory": needs.get("memory", 0),
         "max_retries": retries,
-        "retry_exceptions": [OSError],
+        "retry_exceptions": [OSError, MlflowException],
     }
     if work.stage.on_driver_node:
         options["scheduling_strategy"] = this_node()

@@ -210,7 +210,7 @@ def test_where_nothing_can_be_written(home, ebflow, monkeypatch, words):
 @pytest.mark.parametrize(
     "place", ["garbage", "localhost:5000", "runs/mlflow", "http://[::1", "http://h:port"]
 )
-@pytest.mark.parametrize("words", ["run density", "submit density --dry-run"])
+@pytest.mark.parametrize("words", ["run density", "submit density --dry-run", "runs"])
 def test_a_tracking_server_is_a_url(home, ebflow, monkeypatch, place, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
     line = f"MLFLOW_TRACKING_URI: found {place}, expected the URL of an MLflow server, as http://"

@@ -15,13 +15,13 @@ def test_help_lists_the_commands(ebflow):
     for words in ([], ["--help"], ["-h"], ["help"]):
         result = ebflow(*words)
         assert result.code == 0
-        for command in ("run density", "data list", "export"):
+        for command in ("run density", "runs", "data list", "export"):
             assert f"ebflow {command}" in result.text
 
 
 @pytest.mark.parametrize(
     "command",
-    ["run density", "data list", "data fetch", "export"],
+    ["run density", "runs", "data list", "data fetch", "export"],
 )
 def test_every_command_has_help(command, ebflow):
     result = ebflow(*command.split(), "--help")
@@ -109,7 +109,8 @@ def without(module, *words):
     ("module", "command"),
     [
         ("tyro", "run density"),
-        ("mlflow", "score models:/none/1 digits --output s.parquet"),
+        ("pydantic", "runs"),
+        ("mlflow", "runs"),
         ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_output_folder(digits):
     output = digits.root / "runs" / "density" / "digits"
     names = {path.name for path in output.iterdir()}
     files = {"summary.json", "report.html", "figures", "checkpoint", "config.yaml"}
-    assert names == files
+    assert names == {*files, ".redun"}
     assert {path.suffix for path in (output / "figures").iterdir()} == {".png"}
     checkpoint = {path.name for path in (output / "checkpoint").iterdir()}
     assert checkpoint >= {"model.safetensors", "ema.safetensors", "state.json"}

@@ -79,7 +79,8 @@ def trial_runs(store):
 @pytest.mark.system
 def test_the_folder_has_the_results(searched, seed):
     assert {path.name for path in searched.output.iterdir()} == {
-        "best.yaml", "config.yaml", "figures", "report.html", "summary.json", "trials.json",
+        ".redun", "best.yaml", "config.yaml", "figures", "report.html", "summary.json",
+        "trials.json",
     }  # fmt: skip
     assert (searched.output / "figures" / "history.png").exists()
     summary = searched.summary

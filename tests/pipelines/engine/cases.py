@@ -55,9 +55,9 @@ class Engine:
     def __init__(self, *describe, **options):
         self.tracked = run_of(*describe, **options)
 
-    def run(self, graph):
+    def run(self, graph, output=None):
         with Session(self.tracked, "key", Silent()) as started:
-            return evaluate(graph, started.start, force=self.tracked.force)
+            return evaluate(graph, started.start, force=self.tracked.force, output=output)
 
 
 def ran(engine, expression):

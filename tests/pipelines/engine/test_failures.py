@@ -6,9 +6,7 @@ from redun.scheduler import catch_all
 
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
-from pipelines.config import (
-    EvaluateConfig,
-)
+from pipelines.config import EvaluateConfig
 from pipelines.engine import session
 from pipelines.engine.graphs import Status, gather_cells
 from pipelines.engine.stages import Source, Stage

@@ -1,13 +1,15 @@
-"""Plans of graphs, and cells that are equal."""
+"""Plans of graphs, cells that are equal, and the history of a run."""
 
-from redun import task
+import pytest
+from redun import Scheduler, task
+from redun.backends.db import Job as JobRow
+from redun.config import Config
 
-from pipelines.config import (
-    EvaluateConfig,
-)
+from ebflow.errors import BadInput
+from pipelines.config import EvaluateConfig
 from pipelines.engine.graphs import Status, gather_cells, plan
 from pipelines.engine.stages import Artefact, Source
-from tests.pipelines.stages import CALLS
+from tests.pipelines.stages import CALLS, ERRORS
 
 from .cases import double, graph, write
 
@@ -50,3 +52,21 @@ def test_equal_cells_run_once(engine):
     cells = [write(EvaluateConfig(draws=3), [Source(place, "same")]) for place in "ab"]
     assert engine(force=True).run(cells).statuses == {"write": Status(ran=1)}
     assert CALLS == ["write"]
+
+
+def test_a_run_leaves_its_history(engine, tmp_path):
+    for output in (tmp_path / "one", tmp_path / "other"):
+        engine().run(graph(), output)
+        history = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{output}/.redun/redun.db"}}))
+        history.load()
+        jobs = history.backend.session.query(JobRow).all()
+        assert {job.task.fullname for job in jobs} >= {
+            "tests.pipelines.stages.write", "tests.pipelines.stages.double"
+        }  # fmt: skip
+
+
+def test_bad_input_leaves_no_history(engine, tmp_path):
+    ERRORS["write"] = BadInput("x")
+    with pytest.raises(BadInput):
+        engine().run(graph(), tmp_path / "output")
+    assert not (tmp_path / "output").exists()

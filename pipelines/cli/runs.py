@@ -1,0 +1,96 @@
+"""``ebflow runs|store verify``: the runs that MLflow has, and the artefacts of the store."""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.reporting.terminal import terminal
+from pipelines.store.files import without_password
+from pipelines.tracking import backend
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
+
+GREATEST = re.compile(r"(gain|per_s|accuracy)$")
+"""Metrics whose greatest value is the best; of all others it is the least."""
+
+METRICS = ("test/nll", "test/bpd")
+ID_LENGTH = 6
+
+
+def runs(best_by: str | None = None, limit: int = 20) -> None:
+    """Lists tracked runs, newest first: those of `ebflow run`, and searches.
+
+    Arguments:
+        best_by: metric to order by, such as test/bpd, the best first: the least, or of gains and
+            rates the greatest; None: by time
+        limit: runs at most
+    """
+    if limit < 1:
+        raise BadInput(option="--limit", found=limit, expected="at least 1")
+    direction = "DESC" if best_by and GREATEST.search(best_by) else "ASC"
+    order = [f"metrics.`{best_by}` {direction}"] if best_by else None
+    with backend.mlflow_errors():
+        client = backend.client()
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        listed = client.search_runs(experiments, NO_PARENT, max_results=limit, order_by=order)
+    if not listed:
+        raise BadInput(file=without_password(backend.uri()), found="no runs")
+    if best_by:
+        listed = _measured(listed, best_by)
+    terminal().print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
+
+
+def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":
+    """Returns the runs that have a metric; raises BadInput if none has."""
+    measured = [run for run in runs if metric in run.data.metrics]
+    if not measured:
+        names = sorted({name for run in runs for name in run.data.metrics})
+        expected = f"a metric of these runs: {', '.join(names) or 'they have none'}"
+        raise BadInput(option="--best-by", found=repr(metric), expected=expected)
+    return measured
+
+
+def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("started", min_width=11)
+    for name in ("run", "data", "objective"):
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table.add_column("status", min_width=8)
+    for name in metrics:
+        table.add_column(name, justify="right", min_width=max(7, len(name)))
+    table.add_column("id", min_width=ID_LENGTH)
+    for run in runs:
+        info, tags, values = run.info, run.data.tags, run.data.metrics
+        table.add_row(
+            f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
+            tags.get("ebflow.name", info.run_name),
+            tags.get("ebflow.data", ""),
+            tags.get("ebflow.objective", tags.get("ebflow.experiment", "")),
+            info.status.lower(),
+            *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
+            info.run_id[:ID_LENGTH],
+        )
+    return table
+
+
+def verify() -> int:
+    """Reads all artefacts of the store and lists those that are corrupt.
+
+    A run compares only sizes and modification times. It recomputes corrupt artefacts once they
+    are deleted.
+    """
+    console, found = terminal(), list(store.corrupt())
+    for place in found:
+        console.print(place, soft_wrap=True)
+    where = store.location(store.home())
+    console.print(f"{len(found)} corrupt artefacts in {where}", soft_wrap=True)
+    return 1 if found else 0
