@@ -1,8 +1,8 @@
 """Linear layers trained by likelihood in several ways, at equal seconds.
 
-Every method trains the same network, with and without whitening, at the same learning rate. The NLL
-is always the exact one of the map from data to latent. Beside them stand densities of other
-packages, *peers*.
+Every method trains the same network, with and without whitening, at the same learning rate. The
+NLL is the exact one of the map from data to latent. Beside them stand densities of other packages,
+*peers*.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
