@@ -72,7 +72,7 @@ def _flow(config: RivalConfig, train: pa.Table, columns: Columns) -> pa.Table:
 def _mixture(config: RivalConfig, train: pa.Table, columns: Columns) -> pa.Table:
     """Returns rows of a mixture of Gaussians; the likeliest levels, and numbers as rounded."""
     x = columns.one_hot(columns.encode(train))
-    mean, scale = x.mean(0), x.std(0)
+    mean, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
     shuffled = np.random.default_rng(config.seed).permutation((x - mean) / scale)
     z, held_out = np.split(shuffled, [9 * len(x) // 10])
     best, _ = fits.mixture(z, lambda one: -one.score(held_out), config, floor=1e-3)

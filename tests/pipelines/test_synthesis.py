@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -46,3 +47,11 @@ def test_a_model_is_checked(data, name):
     shares = [f"study/{figure}" for figure in synthesis.FIGURES]
     assert all(0 <= found[share] <= 1 for share in shares)
     assert found["study/prediction_real"] > 0.95 and found["time/cpu_s"] > 0
+
+
+def test_a_level_without_training_rows_is_no_error(data):
+    manifest = Dataset(data).manifest
+    train = manifest.columns.decode(Dataset(data).split("train").tensor().double().numpy())
+    some = train.filter(pc.equal(train["sign"], "-"))
+    found = synthesis.SAMPLERS["gmm"](RivalConfig(rival="gmm"), some, manifest.columns)
+    assert {*found["sign"].to_pylist()} == {"-"}
