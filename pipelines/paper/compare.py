@@ -4,11 +4,11 @@ Source of settings and published numbers: Training Energy-Based Normalizing Flow
 Score-Matching Objectives (Chao, Sun, Hsu, Kira, Lee, 2023), arXiv:2305.15267, and its code.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ebflow.errors import NonFinite
-from pipelines.paper.cell import Column, Experiment, Finished, Row
+from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
 from pipelines.paper.phases import PHASES
@@ -65,7 +65,7 @@ def compare(
     if not finished:
         raise NonFinite(f"every cell diverged, the first: {outcomes[0]}")
     rows = experiment.rows(finished)
-    shown = [*rows, *({**cell.provenance(), "diverged": message} for cell, message in diverged)]
+    shown = [*rows, *_diverged(diverged, rows[0]["labels"])]
     Result(
         title=f"{config.experiment}: {experiment.about}",
         intro=INTRO,
@@ -75,6 +75,13 @@ def compare(
         sections=[*plots(experiment.figures(rows, finished)), *experiment.tables(rows)],
         values={"rows": shown},
     ).save(config, run)
+
+
+def _diverged(cells: Sequence[tuple[Cell, str]], labels: Mapping[str, str]) -> Iterator[Row]:
+    """Yields rows of cells that diverged, if they are lines of the table."""
+    for cell, message in cells:
+        if cell.labels.keys() == labels.keys():
+            yield {**cell.provenance(), "diverged": message}
 
 
 def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.config import ClusterConfig, Dense, Dsm
+from pipelines.config import ClusterConfig, Dense
 from pipelines.config.model import AnyModel
-from pipelines.config.objective import AnyObjective
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
 Name = Literal[
@@ -41,34 +40,6 @@ class StepsConfig(Section):
     objectives: tuple[str, ...] = ()
     seconds: float = 1.0
     threads: int = 2
-
-
-class StackConfig(Section):
-    """Small dense networks trained at once: every preprocessing, start and learning rate.
-
-    Attributes:
-        activation: Smooth leaky ReLU; the same through 0 with slope 1; or a spline per element.
-        starts: Sign of the identity and offset of every layer.
-        rates: Adam's learning rates, which fall as a cosine.
-        looks: Steps at which the networks are measured.
-    """
-
-    part: Literal["map", "pairs"] = "map"
-    activation: Literal["published", "centred", "learned"] = "published"
-    objective: AnyObjective = Dsm()
-    preprocessings: tuple[Literal["whitened", "plain"], ...] = ("whitened",)
-    starts: tuple[tuple[Literal[-1, 1], float], ...] = ((1, 0.0),)
-    rates: tuple[float, ...] = (1e-3,)
-    seed: int = 0
-    steps: int = 500
-    looks: tuple[int, ...] = (0, 500)
-    threads: int = 1
-
-    @property
-    def objective_label(self) -> str:
-        """The objective with its noise."""
-        objective = self.objective
-        return f"dsm {objective.sigma:g}" if isinstance(objective, Dsm) else objective.name
 
 
 class DivergeConfig(Section):

@@ -5,7 +5,6 @@
     source ──> prepare ──> preprocess ──> train ──> measure ──┐
                      │              ├───> train ──> measure ──┼──> compare
                      │              └───> peer ───────────────┤
-                     ├───> stack (many networks at once) ─────┤
                      └───> …                                ──┘
 """
 
@@ -35,7 +34,7 @@ MEASURES: dict[str, Stage] = {
     "toy": Stage("pipelines.paper.toy"),
     **{
         name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
-        for name in ("detect", "fill", "peer", "predict", "stack", "synthesis")
+        for name in ("detect", "fill", "peer", "predict", "synthesis")
     },
 }
 """Stages that measure, by their names."""

@@ -118,7 +118,8 @@ class Job:
             values = means[score.metric].unstack("rival", sort=False)
             losses = values if score.target is None else (values - score.target).abs()
             ranks = losses.rank(axis=1, na_option="bottom")
-            leads = losses.sub(losses[OURS], axis=0).drop(columns=OURS)
+            ours = losses.reindex(columns=[OURS])[OURS]
+            leads = losses.drop(columns=OURS, errors="ignore").sub(ours, axis=0)
             for name, frame in {"rank": ranks, "lead": leads}.items():
                 frames.append(frame.stack().rename(f"{score.metric}_{name}"))
         found = pd.concat(frames, axis=1).reindex(frames[1].index)
@@ -141,7 +142,7 @@ class Job:
         height = 1.5 + 0.2 * len({row["data"] for row in rows})
         figure, axes = panels(len(parts), 1 + 3.5 * len(parts), height, sharey=True, squeeze=False)
         for axis, (pattern, part) in zip(axes[0], parts, strict=True):
-            leads = _beside(part, f"{first.metric}_lead").drop(columns=OURS)
+            leads = _beside(part, f"{first.metric}_lead").drop(columns=OURS, errors="ignore")
             for (rival, values), marker in zip(leads.items(), MARKERS, strict=False):
                 axis.plot(values, leads.index, marker, ms=4, label=rival)
             axis.axvline(0, color=DATA, lw=1)
@@ -189,7 +190,7 @@ def _by_pattern(rows: Sequence[Row]) -> list[tuple[str, pd.DataFrame]]:
 
 def _beside(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Returns a metric with a row for each table and a column for each rival."""
-    return frame[metric].unstack("rival", sort=False)
+    return frame.reindex(columns=[metric])[metric].unstack("rival", sort=False)
 
 
 def _by_table(title: str, score: Score, frame: pd.DataFrame) -> Table:

@@ -1,8 +1,8 @@
 """The experiment ``phases``: a map of the trainings that lose mass by scores alone.
 
-The *map* crosses activation, start, preprocessing, learning rate and objective on digits. The
-*pairs* are fewer and longer: scores alone, and exact likelihood of the published network. Each
-seed has its own split of the data, order of batches and noise; starts are the same for all seeds.
+The *map* crosses activation, start, learning rate and objective on whitened digits. The *pairs*
+are fewer and longer: scores alone, and exact likelihood of the published network. Each seed has
+its own split of the data, order of batches and noise; starts are the same for all seeds.
 
 The order parameter is the squared norm of the latents' mean, which is zero at the truth: half of
 it, in nats, is the gain of moving the last offset alone. The bounds of all claims were fixed
@@ -11,6 +11,7 @@ before the runs.
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,11 +20,22 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from pipelines.config import DataConfig, Dsm, Likelihood, Ssm
+from pipelines import metrics_log
+from pipelines.config import (
+    AnchorConfig,
+    DataConfig,
+    Dense,
+    DensityConfig,
+    Dsm,
+    Likelihood,
+    PreprocessConfig,
+    Ssm,
+    TrainConfig,
+)
+from pipelines.config.objective import AnyObjective
 from pipelines.config.source import overlap
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import PaperConfig, StackConfig
-from pipelines.paper.stack import NETS, start_name
+from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
 from pipelines.reporting.style import panels
@@ -31,14 +43,23 @@ from pipelines.reporting.style import panels
 MAP, PAIRS = "map", "pairs"
 """Parts of the experiment."""
 
-DIGITS = DataConfig(source="digits")
+DIGITS, WIDTH = DataConfig(source="digits"), 64
 
-ACTIVATIONS = ("published", "centred", "learned")
-PUBLISHED, PLAIN = (-1, 1.0), (1, 0.0)
-"""The published start, and the identity: sign and offset."""
+ACTIVATIONS: dict[str, dict[str, Any]] = {
+    "published": {"activation": "smooth_leaky_relu"},
+    "centred": {"activation": "smooth_leaky_relu", "centred": True},
+    "learned": {"activation": "spline"},
+}
+"""Options of the network."""
+
+STARTS = {"+1, 0": {"sign": 1, "bias": 0.0}, "-1, 1": {"sign": -1, "bias": 1.0}}
+PLAIN, PUBLISHED = STARTS
+"""Starts by the sign of the identity and the offset of every layer."""
 
 SLOW, FAST = 1e-3, 4e-3
 """Learning rates of the map."""
+
+RATES = {MAP: (SLOW, FAST), PAIRS: (5e-3, 1e-2, 2e-2, 4e-2)}
 
 SCORES = (*(Dsm(sigma=sigma) for sigma in (0.1, 0.3, 1.0)), Ssm(), Ssm(name="ssm_vr"))
 DENOISING, LIKELIHOOD = SCORES[1], Likelihood()
@@ -50,22 +71,6 @@ STEPS = {
     "full": {MAP: 6_000, PAIRS: 20_000},
 }
 """Training steps, by scale and part."""
-
-LOOKS = {MAP: 4, PAIRS: 10}
-"""Equal parts of a training at whose ends the networks are measured."""
-
-EARLY = 25
-"""A further step at which they are: networks that lose mass later may be at their best then."""
-
-GRIDS = {
-    MAP: {
-        "preprocessings": ("whitened", "plain"),
-        "starts": tuple(product((1, -1), (0.0, 1.0))),
-        "rates": (SLOW, FAST),
-    },
-    PAIRS: {"starts": (PLAIN,), "rates": (5e-3, 1e-2, 2e-2, 4e-2)},
-}
-"""Options of ``StackConfig``, by part."""
 
 LOST = 0.25
 """Squared latent mean per element above which mass is missing: an eighth of a nat per element."""
@@ -99,22 +104,22 @@ SHARES = (
      {"activation": "learned"}, "kind", "dsm", "ssm"),
     ("With the published activation, scores alone lose mass less often from the published start "
      "than from the identity without offset",
-     {"activation": "published"}, "start", start_name(*PUBLISHED), start_name(*PLAIN)),
+     {"activation": "published"}, "start", PUBLISHED, PLAIN),
     (f"With the published activation, scores alone lose mass less often at the rate {SLOW:g} than "
      f"at {FAST:g}",
-     {"activation": "published"}, "rate", SLOW, FAST),
+     {"activation": "published"}, "rate", f"{SLOW:g}", f"{FAST:g}"),
 )  # fmt: skip
 """Claims on the map: text, the networks, the column in which they differ, and two of its values:
 the one that should lose mass less often, and the other."""
 
 OVER_SEEDS = (
-    "Paired by seed, pairs at their best learning rate and look by validation rows. The interval "
+    "Paired by seed, pairs at their best learning rate and validation. The interval "
     "is over seeds, and allows for the overlap of their splits of the same images."
 )
 
 CAPTION = (
     "A square is a net, the mean over seeds: the squared latent mean per element in the end; "
-    f"white is {LOST:g}, red is above it, black is not finite."
+    f"white is {LOST:g}, red is above it, black diverged."
 )
 
 MASSES = np.log10((1e-3, LOST, 30.0))
@@ -124,76 +129,109 @@ MASSES = np.log10((1e-3, LOST, 30.0))
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields the map and the pairs."""
     ways = [
-        *((MAP, *way, {}) for way in product(ACTIVATIONS, SCORES)),
-        (PAIRS, "published", LIKELIHOOD, {"starts": (PUBLISHED, PLAIN)}),
-        *((PAIRS, activation, DENOISING, {}) for activation in ("centred", "learned")),
+        *product((MAP,), ACTIVATIONS, SCORES, STARTS),
+        *product((PAIRS,), ("published",), (LIKELIHOOD,), STARTS),
+        *product((PAIRS,), ("centred", "learned"), (DENOISING,), (PLAIN,)),
     ]
-    for part, activation, objective, changes in ways:
-        steps = STEPS[config.scale][part]
-        looks = {EARLY, *(round(steps * k / LOOKS[part]) for k in range(LOOKS[part] + 1))}
-        stack = StackConfig(
-            part=part, activation=activation, objective=objective, seed=seed, steps=steps,
-            looks=tuple(sorted(looks)), **GRIDS[part] | changes,
-        )  # fmt: skip
-        labels = {"part": part, "f": activation, "objective": stack.objective_label}
-        yield Cell(labels, stack, seed, DIGITS.changed(seed=seed), stage="stack")
+    for part, activation, objective, start in ways:
+        for rate in RATES[part]:
+            labels = {
+                "part": part, "activation": activation, "objective": _name(objective),
+                "start": start, "rate": f"{rate:g}",
+            }  # fmt: skip
+            steps = STEPS[config.scale][part]
+            yield Cell.of_flow(labels, _flow(seed, activation, objective, start, rate, steps))
+
+
+def _name(objective: AnyObjective) -> str:
+    """Returns the name of an objective with its noise."""
+    return f"dsm {objective.sigma:g}" if isinstance(objective, Dsm) else objective.name
+
+
+def _flow(
+    seed: int, activation: str, objective: AnyObjective, start: str, rate: float, steps: int
+) -> DensityConfig:
+    options = {**ACTIVATIONS[activation], **STARTS[start]}
+    return DensityConfig(
+        seed=seed,
+        data=DIGITS.changed(seed=seed),
+        preprocess=PreprocessConfig(shrinkage=1e-3),
+        model=Dense(depth=2, noise=0.0, calibrated=False, **options),
+        objective=objective,
+        anchor=AnchorConfig(weight=0.0),
+        train=TrainConfig(
+            steps=steps, lr=rate, batch_size=100, warmup=0.0, ema_decay=0.99,
+            validate_every=max(1, steps // 6),
+        ),
+    )  # fmt: skip
 
 
 def read(finished: Sequence[Finished]) -> pd.DataFrame:
-    """Returns all networks with their outcome, indexed by the place of their cell."""
-    nets = [pd.read_parquet(one.folders[0] / NETS) for one in finished]
-    return judged(pd.concat(nets, keys=range(len(nets)), names=["place", None]))
+    """Returns all networks with their outcome, one row for each.
 
-
-def judged(nets: pd.DataFrame) -> pd.DataFrame:
-    """Returns networks, as ``stack.train`` measures them, with their outcome.
-
-    ``kind`` is ``dsm``, ``ssm`` or ``ml``. ``end`` is the last squared latent mean per element,
-    ``best`` the smallest NLL of a look. ``lost`` networks miss mass at the end, and more than at
-    their best look.
+    ``end`` is the last squared latent mean per element. ``lost`` networks miss mass at the end,
+    and more than at their best validation. ``best`` is the least validation NLL less that of the
+    Gaussian, and ``gain`` is how far the test NLL is below the Gaussian's.
     """
-    end = nets["mass"].map(lambda mass: mass[-1])
-    risen = end > RISEN * nets["mass"].map(min)
-    ends = {"end": end, "lost": (end > LOST) & risen}
-    return nets.assign(**ends, best=nets["nll"].map(min), kind=nets["objective"].str[:3])
+    return pd.DataFrame([_network(one) for one in finished])
+
+
+def _network(one: Finished) -> dict[str, Any]:
+    row, logged = one.row, metrics_log.read(one.folders[0] / metrics_log.FILE)
+    validations = [each["metrics"] for each in metrics_log.curve(logged, "validate")]
+    masses = [metrics["latent/mean_norm2"] / WIDTH for metrics in validations]
+    return {
+        **one.cell.labels,
+        "seed": one.cell.seed,
+        "kind": one.cell.labels["objective"][:3],
+        "end": masses[-1],
+        "lost": masses[-1] > max(LOST, RISEN * min(masses)),
+        "best": row["best/val_nll"] - row["baseline/gaussian_val_nll"],
+        "gain": row["baseline/gaussian_nll"] - row["test/nll"],
+    }
+
+
+def mapped(nets: pd.DataFrame) -> pd.DataFrame:
+    """Returns the networks of the map; those that diverged have lost mass."""
+    keys = ["activation", "objective", "start", "rate", "seed"]
+    found = nets[nets["part"] == MAP].set_index(keys)
+    grid = pd.MultiIndex.from_product([found.index.unique(key) for key in keys])
+    found = found.reindex(grid).reset_index()
+    return found.assign(lost=found["lost"].ne(False), kind=found["objective"].str[:3])
 
 
 def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
-    """Returns the networks of a pair by seed, at the start and rate with the best mean NLL."""
+    """Returns the networks of a pair by seed, at the start and rate with the best mean NLL.
+
+    Starts and rates of which a seed diverged do not count.
+    """
     own = nets[(nets["part"] == PAIRS) & (nets["activation"] == activation)]
-    ways = own.groupby(["start", "rate"], sort=False)
-    best = ways["best"].mean().idxmin()
-    return ways.get_group(best).sort_values("seed", kind="stable")
+    nlls = own.pivot(index=["start", "rate"], columns="seed", values="best")
+    best = nlls.mean(axis=1, skipna=False).idxmin()
+    return own.set_index(["start", "rate"]).loc[[best]].sort_values("seed")
 
 
 def rows(finished: Sequence[Finished]) -> list[Row]:
-    """Returns one row per cell and preprocessing, over starts and rates.
-
-    The row of a pair has its better start and rate of all seeds.
-    """
-    nets = read(finished)
-    best = pd.concat([pair(nets, name) for name in ACTIVATIONS]).index
-    shown = nets[(nets["part"] != PAIRS) | nets.index.isin(best)]
+    """Returns one row per activation, objective and seed, over starts and rates."""
+    nets, groups = read(finished), ["part", "activation", "objective", "seed"]
+    found = nets.groupby(groups, sort=False).agg(
+        nets=("lost", "size"), lost=("lost", "mean"), best=("best", "min")
+    )
     return [
-        _row(finished[place].cell, preprocessing, group)
-        for (place, preprocessing), group in shown.groupby(["place", "preprocessing"], sort=False)
-    ]
-
-
-def _row(cell: Cell, preprocessing: str, nets: pd.DataFrame) -> Row:
-    part, *others = cell.labels.items()
-    return {
-        **cell.provenance(),
-        "labels": dict([part, ("data", preprocessing), *others]),
-        "study/nets": len(nets),
-        "study/lost": 100 * float(nets["lost"].mean()),
-        "study/over_gaussian": float((nets["best"] - nets["gaussian"]).min()),
-    }
+        {
+            "labels": dict(zip(groups[:-1], key, strict=False)),
+            "seed": key[-1], "data": DIGITS.source, "published": None,
+            "study/nets": int(line["nets"]),
+            "study/lost": 100 * line["lost"],
+            "study/over_gaussian": line["best"],
+        }
+        for key, line in found.iterrows()
+    ]  # fmt: skip
 
 
 def conclude(nets: pd.DataFrame) -> Conclusion:
     """Returns the claims on pairs and map."""
-    measured = [*_leads(nets), *_shares(nets[nets["part"] == MAP])]
+    measured = [*_leads(nets), *_shares(mapped(nets))]
     return Conclusion(claims=tuple(decide(measured)))
 
 
@@ -229,9 +267,9 @@ def _shares(nets: pd.DataFrame) -> Iterator[Measured]:
 def figure(nets: pd.DataFrame) -> Figure:
     """Returns the map, a panel for each activation."""
     low, middle, high = MASSES
-    mass = np.log10(nets["end"].clip(10**low, 10**high)).where(np.isfinite(nets["end"]))
-    shown = nets.assign(mass=mass)[nets["part"] == MAP]
-    figure, axes = panels(len(ACTIVATIONS), 11, 4.6, sharey=True)
+    shown = mapped(nets)
+    shown["mass"] = np.log10(shown["end"].clip(10**low, 10**high))
+    figure, axes = panels(len(ACTIVATIONS), 11, 3.2, sharey=True)
     norm = TwoSlopeNorm(middle, low, high)
     for activation, axis in zip(ACTIVATIONS, axes, strict=True):
         shade = _squares(axis, shown[shown["activation"] == activation], norm)
@@ -243,15 +281,15 @@ def figure(nets: pd.DataFrame) -> Figure:
 
 
 def _squares(axis: Axes, nets: pd.DataFrame, norm: TwoSlopeNorm) -> mpl.cm.ScalarMappable:
-    """Draws networks as squares, the mean over seeds; black if one became non-finite."""
+    """Draws networks as squares, the mean over seeds; black if one diverged."""
     across = ["objective", "rate"]
-    squares = nets.groupby(["preprocessing", "start", *across], sort=False)["mass"]
+    squares = nets.groupby(["start", *across], sort=False)["mass"]
     mass = squares.agg(lambda values: values.mean(skipna=False)).unstack(across, sort=False)
     cmap = mpl.colormaps["RdYlBu_r"].with_extremes(bad="black")
     shown = axis.pcolormesh(mass.to_numpy(float), cmap=cmap, norm=norm, edgecolors="white", lw=1.5)
-    names = [f"{objective}, {rate:g}" for objective, rate in mass.columns]
+    names = [f"{objective}, {rate}" for objective, rate in mass.columns]
     axis.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90)
-    axis.set_yticks(np.arange(len(mass)) + 0.5, ["  ".join(line) for line in mass.index])
+    axis.set_yticks(np.arange(len(mass)) + 0.5, [*mass.index])
     axis.grid(visible=False)
     axis.tick_params(length=0, labelsize=7)
     return shown
@@ -261,8 +299,8 @@ PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
     legend="nets of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
     "nets, over starts and rates, whose squared latent mean ends large and has risen; "
-    "over Gauss: validation NLL of the best net at its best look above the "
-    "full-covariance Gaussian's, nats; pairs: the best of four rates",
+    "over Gauss: validation NLL of the best net at its best validation above the "
+    "full-covariance Gaussian's, nats",
     uses=frozenset(("seed", "seeds")),
     seeds={"smoke": 2, "cpu": 5, "full": 10},
     cells=cells,

@@ -7,10 +7,11 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.paper import fill, jobs, predict, synthesis
 from pipelines.paper.cell import Finished
-from pipelines.paper.compare import EXPERIMENTS
+from pipelines.paper.compare import EXPERIMENTS, compare
 from pipelines.paper.config import PaperConfig
 
 from .test_paper import shown
+from .untracked import Untracked
 
 CONFIG = PaperConfig(experiment="missing", scale="smoke", sources=("wine", "diabetes"), seeds=2)
 JOBS = {name: getattr(jobs, name.upper()) for name in ("missing", "conditional", "synthesis")}
@@ -109,3 +110,18 @@ def test_a_page_of_every_job(tmp_path, name):
     text = shown(config, rows)
     assert "…" not in text and all(rival in text for rival in rivals)
     assert len(JOBS[name].tables(rows)) == len(JOBS[name].patterns) * len(JOBS[name].scores)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["ebflow", "gmm"])
+def test_a_rival_that_diverged_is_a_warning(tmp_path, place):
+    config = PaperConfig(experiment="synthesis", scale="smoke", sources=("wine",))
+    cells = finished(tmp_path, config, lambda labels, seed: 0.5)
+    outcomes = [cell.folders for cell in cells]
+    outcomes[place] = "found a loss of nan"
+    output = tmp_path / "output"
+    output.mkdir()
+    compare(config, outcomes, run=Untracked(output))
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["warnings"] == [f"{cells[place].cell.title} diverged: found a loss of nan"]
+    table = summary["headline"]
+    assert {len(row) for row in table["rows"]} == {len(table["headings"])}

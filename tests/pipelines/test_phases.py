@@ -4,63 +4,47 @@ import json
 import math
 from itertools import product
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import Dsm, Likelihood, Objective
+from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.paper import phases
-from pipelines.paper.cell import Cell, Finished
-from pipelines.paper.compare import EXPERIMENTS, headline
-from pipelines.paper.config import PaperConfig, StackConfig
-from pipelines.paper.phases import EARLY, LOST, MAP, PAIRS, PLAIN, PUBLISHED, figure, judged
-from pipelines.paper.stack import NETS, stack, start_name, train
+from pipelines.paper.cell import Finished
+from pipelines.paper.compare import EXPERIMENTS
+from pipelines.paper.config import PaperConfig
+from pipelines.paper.phases import LOST, MAP, PAIRS, PLAIN, PUBLISHED, figure
 from pipelines.reporting.claims import decide
-from pipelines.reporting.result import Result, plots
 
-from .untracked import Untracked
-
+SLOW, FAST = (f"{rate:g}" for rate in (phases.SLOW, phases.FAST))
 PHASES = EXPERIMENTS["phases"]
 CONFIG = PaperConfig(experiment="phases", scale="smoke", seeds=2)
 ROWS = 40
 
 
-def size(config):
-    return len(config.preprocessings) * len(config.starts) * len(config.rates)
-
-
 def test_the_grid_crosses_all_that_may_matter():
     cells = PHASES.all_cells(CONFIG)
-    nets = {part: [c.config for c in cells if c.config.part == part] for part in (MAP, PAIRS)}
-    assert sum(map(size, nets[MAP])) == 2 * 3 * 5 * 2 * 4 * 2
-    scores = {config.objective for config in nets[MAP]}
+    nets = {part: [c for c in cells if c.labels["part"] == part] for part in (MAP, PAIRS)}
+    assert len(nets[MAP]) == 2 * 3 * 5 * 2 * 2
+    scores = {cell.config.objective for cell in nets[MAP]}
     assert {score.sigma for score in scores if score.name == "dsm"} == {0.1, 0.3, 1.0}
-    assert (-1, 1.0) in nets[MAP][0].starts, "the published start"
-    assert [(c.activation, c.objective.name) for c in nets[PAIRS]] == 2 * [
-        ("published", "ml"), ("centred", "dsm"), ("learned", "dsm"),
-    ]  # fmt: skip
+    ways = [(c.labels["activation"], c.config.objective.name) for c in nets[PAIRS]]
+    assert ways == 2 * (
+        8 * [("published", "ml")] + 4 * [("centred", "dsm")] + 4 * [("learned", "dsm")]
+    )
+    published = next(c.config.model for c in cells if c.labels["start"] == PUBLISHED)
+    assert (published.sign, published.bias, published.centred) == (-1, 1.0, None)
 
 
-@pytest.mark.parametrize("scale", ["smoke", "cpu", "full"])
-def test_nets_are_looked_at_early_and_in_the_end(scale):
-    for cell in PHASES.all_cells(CONFIG.model_copy(update={"scale": scale})):
-        assert {0, EARLY, cell.config.steps} <= {*cell.config.looks}
-
-
-def seeds(part, **changes):
-    cells = PHASES.all_cells(CONFIG.model_copy(update=changes))
-    return {cell.seed for cell in cells if cell.config.part == part}
+def seeds(**changes):
+    return {cell.seed for cell in PHASES.all_cells(CONFIG.model_copy(update=changes))}
 
 
 def test_seeds_begin_where_they_are_told_to_and_are_those_of_the_scale():
-    assert seeds(MAP, seed=7) == seeds(PAIRS, seed=7) == {7, 8}
-    assert (
-        seeds(MAP, seeds=None, scale="cpu") == seeds(PAIRS, seeds=None, scale="cpu") == {*range(5)}
-    )
-    assert seeds(MAP, seeds=1) == {0}, "fewer than those of the scale"
+    assert seeds(seed=7) == {7, 8} and seeds(seeds=1) == {0}
+    assert seeds(seeds=None, scale="cpu") == {*range(5)}
 
 
 def test_a_seed_has_a_split_an_order_and_noise_of_its_own():
@@ -79,51 +63,31 @@ def test_splits_of_two_seeds_have_other_rows(tmp_path):
     assert len(rows[0] - rows[1]) > len(rows[0]) / 2
 
 
-def net(
-    part=MAP, *, activation="published", mass=(0.1, 0.1, 0.1), nll=(110.0, 105.0, 102.0), **changes
-):
-    """A net that was looked at before training, early, and in the end."""
+def net(part=MAP, **changes):
+    """A network that lost no mass."""
     return {
-        "part": part, "preprocessing": "whitened", "activation": activation,
-        "objective": "dsm 0.3", "start": start_name(*PLAIN), "rate": 1e-3, "seed": 0,
-        "nll": nll, "mass": mass, "gaussian": 104.0,
+        "part": part, "activation": "published", "objective": "dsm 0.3", "kind": "dsm",
+        "start": PLAIN, "rate": SLOW, "seed": 0, "end": 0.1, "lost": False, "best": -1.0,
         "gain": 0.0, **changes,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("mass", "lost"), [
+@pytest.mark.parametrize(("masses", "lost"), [
     ((0.1, 0.1, LOST), False), ((0.1, 0.1, 2 * LOST), True), ((9, 1, 2), True),
-    ((9, 3, 1), False), ((0.1, math.inf, math.inf), True),
+    ((9, 3, 1), False),
 ])  # fmt: skip
-def test_mass_is_lost_where_it_is_missing_and_was_less_so(mass, lost):
-    (found,) = judged(pd.DataFrame([net(mass=mass)])).itertuples()
-    assert found.lost == lost
-
-
-def grid(mass_of, part=MAP, **changes):
-    """Nets whose squared latent mean before training decides whether they lose mass.
-
-    Preprocessings tell them apart; every fourth has a start and a rate in common.
-    """
-    early = np.random.default_rng(0).uniform(0, 2, 40)
-    ways = list(product((PLAIN, PUBLISHED), (phases.SLOW, phases.FAST)))
-    return [
-        net(part, preprocessing=f"whitened {k}", start=start_name(*ways[k % 4][0]),
-            rate=ways[k % 4][1], mass=(m, m * early[k], mass_of(m)), **changes)
-        for k, m in enumerate(np.geomspace(0.001, 10, 40).tolist())
-    ]  # fmt: skip
-
-
-def of_seeds(nets, seeds):
-    return [{**one, "seed": seed} for seed in seeds for one in nets]
-
-
-def framed(nets):
-    return judged(pd.DataFrame(nets))
-
-
-def loses_above_a_quarter(m):
-    return 50.0 if m > LOST else 0.01
+def test_mass_is_lost_where_it_is_missing_and_was_less_so(tmp_path, masses, lost):
+    cell = PHASES.all_cells(CONFIG)[0]
+    metrics = [{"latent/mean_norm2": 64 * mass} for mass in masses]
+    rows = [metrics_log.row("validate", k, 0.5, metrics=found) for k, found in enumerate(metrics)]
+    metrics_log.append(tmp_path / metrics_log.FILE, rows)
+    (tmp_path / "training.json").write_text('{"metrics": {}}')
+    nlls = {"test/nll": 99.0, "best/val_nll": 98.0}
+    nlls |= {"baseline/gaussian_nll": 104.0, "baseline/gaussian_val_nll": 105.0}
+    (tmp_path / "evaluation.json").write_text(json.dumps(nlls))
+    (found,) = phases.read([Finished(cell, (tmp_path, tmp_path))]).itertuples()
+    assert (found.lost, found.end, found.kind) == (lost, masses[-1], "dsm")
+    assert (found.best, found.gain) == (-7, 5)
 
 
 def pairs(exact, centred, learned, noise=0.1):
@@ -132,17 +96,19 @@ def pairs(exact, centred, learned, noise=0.1):
     shared = rng.normal(0, 3, (5, ROWS)).mean(1)
     gains = {"published": exact, "centred": centred, "learned": learned}
     return [
-        net(PAIRS, activation=name, seed=seed, rate=rate, nll=(110.0, 105.0, 104 - value + worse),
+        net(PAIRS, activation=name, seed=seed, rate=rate, best=worse - value,
             gain=value - worse + shared[seed] - shared.mean() + rng.normal(0, noise, ROWS).mean())
         for name, value in gains.items() for seed in range(5)
-        for rate, worse in ((2e-3, 0.0), (5e-3, 9.0))
+        for rate, worse in (("0.002", 0.0), ("0.005", 9.0))
     ]  # fmt: skip
 
 
 def test_pairs_are_compared_at_their_best_rate_by_seed():
-    nets = framed(pairs(2.0, 2.1, 5.0))
+    nets = pd.DataFrame(pairs(2.0, 2.1, 5.0))
     own = phases.pair(nets, "learned")
-    assert [*own["seed"]] == list(range(5)) and {*own["rate"]} == {2e-3}
+    assert [*own["seed"]] == list(range(5)) and {*own.index} == {(PLAIN, "0.002")}
+    diverged = nets.query("activation == 'learned' and rate == '0.002' and seed == 3").index
+    assert {*phases.pair(nets.drop(diverged), "learned").index} == {(PLAIN, "0.005")}
     gap, alone = phases.lead(nets, "learned", "published"), phases.lead(nets, "learned")
     assert gap.value == pytest.approx(3.0, abs=0.1) and gap.se < 0.1 < alone.se
     assert alone.df == 4 and alone.se == pytest.approx(over_splits(own["gain"]))
@@ -154,18 +120,17 @@ def over_splits(values):
 
 
 def lossy(counts, of=10):
-    """Cells of the map, seed by seed and rate by rate, some of which lose mass."""
-    return framed([
-        net(preprocessing=str(k), seed=seed, rate=rate,
-            mass=(0.1, 0.1, 50.0 if k < count else 0.1))
+    """Networks of the map, seed by seed and rate by rate, some of which lose mass."""
+    return pd.DataFrame([
+        net(objective=f"dsm {k}", seed=seed, rate=rate, lost=k < count)
         for rate, found in counts.items() for seed, count in enumerate(found) for k in range(of)
     ])  # fmt: skip
 
 
 def spared(nets, monkeypatch):
     """The claim that the rate 1 spares mass that the rate 2 loses."""
-    monkeypatch.setattr(phases, "SHARES", [("It is spared", {"part": MAP}, "rate", 1, 2)])
-    (measured,) = phases._shares(nets)
+    monkeypatch.setattr(phases, "SHARES", [("It is spared", {"kind": "dsm"}, "rate", 1, 2)])
+    (measured,) = phases._shares(phases.mapped(nets))
     return measured
 
 
@@ -187,18 +152,21 @@ def test_a_difference_less_than_what_matters_does_not_hold(counts, verdict, monk
     assert claim.value > 0 and claim.verdict == verdict
 
 
+def test_a_network_that_diverged_has_lost_mass():
+    nets = lossy({1: (0,), 2: (0,)}, of=2)
+    assert phases.mapped(nets.drop(3))["lost"].tolist() == [False, False, False, True]
+
+
 def everything(nets):
-    """A whole experiment around pairs: what starts far off loses mass; learned, only sliced."""
-    far = {
-        (name, objective): of_seeds(
-            grid(loses_above_a_quarter, activation=name, objective=objective), range(5)
-        )
-        for name in phases.ACTIVATIONS for objective in ("dsm 0.3", "ssm")
-    }  # fmt: skip
-    for key in (("centred", "dsm 0.3"), ("centred", "ssm"), ("learned", "dsm 0.3")):
-        far[key] = [{**one, "mass": (0.1, 0.1, 0.1)} for one in far[key]]
-    mapped = [one for group in far.values() for one in group]
-    return framed([*mapped, *nets])
+    """A whole experiment around pairs: at FAST, published ones lose mass; learned, only sliced."""
+    losers = [("published", "dsm"), ("published", "ssm"), ("learned", "ssm")]
+    mapped = [
+        net(activation=name, kind=kind, objective=kind, start=start, rate=rate, seed=seed,
+            lost=(name, kind) in losers and rate == FAST)
+        for name, kind, start, rate, seed in product(
+            phases.ACTIVATIONS, ("dsm", "ssm"), phases.STARTS, (SLOW, FAST), range(5))
+    ]  # fmt: skip
+    return pd.DataFrame([*mapped, *nets])
 
 
 def test_claims_are_judged_by_intervals():
@@ -211,8 +179,8 @@ def test_claims_are_judged_by_intervals():
     same = next(c for c in conclusion.claims if "as good as exact likelihood" in c.claim)
     assert same.verdict == "holds" and (same.expected, same.units) == ("-1 to 1", "nats")
     spared = [c for c in conclusion.claims if "mass" in c.quantity]
-    assert [c.value for c in spared] == [0.4, 0.4, 0.4, 0, 0]
-    assert [c.verdict for c in spared] == 3 * ["holds"] + 2 * ["does not hold"]
+    assert [c.value for c in spared] == [0.5, 0.5, 0.5, 0, 1]
+    assert [c.verdict for c in spared] == [*3 * ["holds"], "does not hold", "holds"]
     worse = phases.conclude(everything(pairs(2.0, -9.0, 1.0)))
     by_text = {claim.claim: claim for claim in worse.claims}
     centred = by_text[below.format("centred")]
@@ -225,98 +193,21 @@ def test_claims_are_judged_by_intervals():
     assert undecided[centred.claim] == "not decided at this size"
 
 
-def test_the_figure_shows_every_net():
-    found = figure(everything(pairs(2.0, 2.1, 5.0)))
-    panels = [axis for axis in found.axes if axis.get_label() != "<colorbar>"]
-    assert len(panels) == 3
-    assert panels[0].collections[0].get_array().count() == 80, "the published net's squares"
-
-
-def test_a_square_is_the_mean_over_seeds_black_if_one_broke():
-    squares = [("a", 1, 10.0), ("a", 2, math.inf), ("b", 1, 1.0), ("b", 2, 9.0)]
-    nets = [
-        net(
-            activation=name, start=start, rate=rate, seed=seed, mass=(9.0, 9.0, m if seed else 0.1)
-        )
-        for name, (start, rate, m), seed in product(phases.ACTIVATIONS, squares, (0, 1))
+def test_a_square_is_the_mean_over_seeds_black_if_one_diverged():
+    squares = [
+        (PLAIN, SLOW, 10.0),
+        (PLAIN, FAST, None),
+        (PUBLISHED, SLOW, 1),
+        (PUBLISHED, FAST, 9),
     ]
-    axis = figure(framed(nets)).axes[0]
-    shade = axis.collections[0].get_array()
+    nets = [
+        net(activation=name, start=start, rate=rate, seed=seed, end=mass if seed else 0.1)
+        for name, (start, rate, mass), seed in product(phases.ACTIVATIONS, squares, (0, 1))
+        if mass or not seed
+    ]
+    panels = [a for a in figure(pd.DataFrame(nets)).axes if a.get_label() != "<colorbar>"]
+    assert len(panels) == 3
+    shade = panels[0].collections[0].get_array()
     assert shade.mask.tolist() == [[False, True], [False, False]]
     assert shade[0, 0] == pytest.approx(0) and shade[1, 0] == pytest.approx(-0.5)
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["whitened  a", "whitened  b"]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("digits")
-    prepare("digits", folder, rows=300, validation=60, test=40)
-    return folder
-
-
-SHORT = StackConfig(
-    objective=Dsm(sigma=0.3), preprocessings=("plain",),
-    starts=(PLAIN, PUBLISHED), rates=(1e-3, 1e-2), seed=3, steps=4, looks=(0, 2, 4),
-)  # fmt: skip
-
-
-def test_a_stack_is_reproducible_and_its_seeds_differ(digits):
-    nets, again = (train(SHORT, Dataset(digits)) for _ in range(2))
-    pd.testing.assert_frame_equal(nets, again, check_exact=True)
-    assert len(nets) == 4 and np.isfinite(nets["gain"]).all()
-    other = train(SHORT.model_copy(update={"seed": 0}), Dataset(digits))
-    assert len({nll[-1] for nll in (*nets["nll"], *other["nll"])}) == 8
-
-
-def test_a_net_does_not_depend_on_the_other_preprocessing(digits):
-    both = SHORT.model_copy(update={"preprocessings": ("whitened", "plain")})
-    nets = train(both, Dataset(digits)).query("preprocessing == 'plain'")
-    for found, alone in zip(nets["nll"], train(SHORT, Dataset(digits))["nll"], strict=True):
-        assert found == pytest.approx(alone, rel=1e-5)
-
-
-def test_exact_likelihood_in_a_stack_falls(digits):
-    exact = SHORT.model_copy(update={"objective": Likelihood(), "rates": (1e-2,)})
-    assert all(nll[-1] < nll[0] for nll in train(exact, Dataset(digits))["nll"])
-
-
-@pytest.mark.system
-def test_rows_and_the_page_of_a_small_run(digits, tmp_path):
-    finished = []
-    parts = [(MAP, "dsm"), (MAP, "ssm"), (PAIRS, "dsm")]
-    for activation in phases.ACTIVATIONS:
-        for (part, objective), seed in product(parts, (0, 3)):
-            changes = {
-                "part": part,
-                "activation": activation,
-                "rates": (phases.SLOW, phases.FAST),
-                "seed": seed,
-            }
-            looks = (0, EARLY, 26)
-            changes |= {"preprocessings": ("whitened",), "steps": looks[-1], "looks": looks}
-            changes |= {"objective": Objective.of(objective)}
-            config = SHORT.model_copy(update=changes)
-            folder = tmp_path / f"{part}-{activation}-{objective}-{seed}"
-            folder.mkdir()
-            stack(config, digits, run=Untracked(folder))
-            labels = {"part": part, "f": activation, "objective": config.objective_label}
-            cell = Cell(labels, config, seed, PHASES.all_cells(CONFIG)[0].data)
-            finished.append(Finished(cell, [folder]))
-    assert [path.name for path in finished[0].folders[0].iterdir()] == [NETS]
-    rows = PHASES.rows(finished)
-    assert len(rows) == 3 * 3 * 2 and {row["seed"] for row in rows} == {0, 3}
-    nets = {row["study/nets"] for row in rows if row["labels"]["part"] == PAIRS}
-    assert nets == {1}, "that of the best start and rate"
-    conclusion = PHASES.conclude(finished)
-    assert len(conclusion.claims) == 9
-    output = tmp_path / "output"
-    output.mkdir()
-    Result(
-        title="phases", conclusion=conclusion, headline=headline(CONFIG, rows),
-        sections=plots(PHASES.figures(rows, finished)), values={"rows": rows},
-    ).save(CONFIG, Untracked(output))  # fmt: skip
-    assert conclusion.claims[0].claim in (output / "report.html").read_text()
-    assert len(json.loads((output / "summary.json").read_text())["claims"]) == 9
-
-
-matplotlib.use("Agg")
+    assert [tick.get_text() for tick in panels[0].get_yticklabels()] == [PLAIN, PUBLISHED]
