@@ -106,7 +106,10 @@ STAGES = (
         f"pipelines.{package}.{name}"
         for package, names in (
             ("density", ("prepare", "preprocess", "train", "evaluate", "report")),
-            ("paper", ("compare", "fill", "peer", "runtime", "stack", "toy")),
+            (
+                "paper",
+                ("compare", "detect", "fill", "peer", "predict", "runtime", "synthesis", "toy"),
+            ),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names
