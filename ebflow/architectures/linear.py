@@ -95,7 +95,6 @@ def convolutional(
     shape: Sequence[int],
     *,
     kernel_size: int = 7,
-    padding: str = "zero",
     blocks: int | None = None,
     depth: int = 2,
     activation: str = "smooth_leaky_relu",
@@ -129,7 +128,6 @@ def convolutional(
     Arguments:
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
-        padding: ``zero`` or ``circular``.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
         depth: The number of convolutions per size.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of ``cells`` · D
@@ -213,5 +211,5 @@ def _moments(activation: SmoothLeakyReLU) -> tuple[float, float]:
 def _convolution(
     event: tuple[int, ...], arguments: dict[str, Any], kernel: Tensor, offset: Tensor
 ) -> Convolution:
-    layer = Convolution(kernel, offset, event[1:], padding=arguments["padding"])
+    layer = Convolution(kernel, offset, event[1:])
     return spectral(layer, arguments["generator"]) if arguments["spectral_norm"] else layer

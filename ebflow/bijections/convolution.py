@@ -4,15 +4,9 @@ For events of shape (C, H, W), D = C H W, and a kernel K with odd sides k,
 
 .. math:: y_o(p) = \sum_{i, q} K_{oi}(q) \, x_i(p + q) + b_o, \qquad |q|_\infty \le (k - 1) / 2.
 
-The padding determines J:
-
-========  ===============  ============================  ===================================
-padding   J                log |det J|                   inverse of B events
-========  ===============  ============================  ===================================
-zero      banded           O(D (k W C)²), by strips      O(B D²) once factorized, in O(D³)
-circular  block-circulant  O(H W C³), a C×C block at     O(B H W (C² + log H W)) once
-                           every frequency               factorized
-========  ===============  ============================  ===================================
+Zeros surround the image. J is banded: log |det J| takes O(D (k W C)²), by strips, and the inverse
+of B events O(B D²) once J is factorized, in O(D³). A kernel of one pixel has the same C×C block at
+every pixel.
 
 The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convolution by the turned
 kernel with channels exchanged.
@@ -28,13 +22,12 @@ O(D³), for D / m strips one after another. Pivoting exchanges rows within a str
 strips, so S may be ill-conditioned even if J is not. ``Elimination.accurate`` detects this.
 
 Sources: Training Energy-Based Normalizing Flow with Score-Matching Objectives (Chao, Sun, Hsu,
-Kira, Lee, 2023), arXiv:2305.15267, for zero padding; Emerging Convolutions for Generative
-Normalizing Flows (Hoogeboom, van den Berg, Welling, 2019), arXiv:1901.11137, for circular padding;
-Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018), arXiv:1807.03039,
-for 1×1; Matrix Computations (Golub, Van Loan, 4th edition, 2013), §4.5, for strips.
+Kira, Lee, 2023), arXiv:2305.15267; Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma,
+Dhariwal, 2018), arXiv:1807.03039, for 1×1; Matrix Computations (Golub, Van Loan, 4th edition,
+2013), §4.5, for strips.
 """
 
-__all__ = ["PADDINGS", "Convolution", "Elimination", "random_rotation"]
+__all__ = ["Convolution", "Elimination", "random_rotation"]
 
 import math
 
@@ -44,25 +37,20 @@ from torch.nn import functional as F
 
 from .weighted import Factors, Weighted
 
-PADDINGS = ("zero", "circular")
-
 
 class Convolution(Weighted):
     """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
 
-    Blocks have pixels in reading order, with the channels of a pixel together. With circular
-    padding they are Fourier coefficients, at one of every two conjugate frequencies.
+    Coordinates are pixels in reading order, with the channels of a pixel together.
 
     Arguments:
         weight: K, with shape (C, C, k, k), k odd.
         bias: b, with shape (C,), or None.
         size: (H, W).
-        padding: ``zero`` or ``circular``.
         trainable: True if K and b are parameters; buffers otherwise.
 
     Raises:
-        ValueError: if a shape or ``padding`` is wrong, or a circular kernel reaches around the
-            image more than once.
+        ValueError: if a shape is wrong.
     """
 
     def __init__(
@@ -71,15 +59,12 @@ class Convolution(Weighted):
         bias: Tensor | None,
         size: tuple[int, int],
         *,
-        padding: str = "zero",
         trainable: bool = True,
     ) -> None:
-        _check(weight, size, padding)
+        _check(weight, size)
         super().__init__((len(weight), *size), weight, bias, trainable=trainable)
-        self.padding, self.circular = padding, padding == "circular"
-
-    def extra_repr(self) -> str:
-        return f"{self.event_shape}, padding={self.padding}, bias={self.bias is not None}"
+        self.pointwise = weight.shape[-1] == 1
+        self.copies = math.prod(size) if self.pointwise else 1
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         flat = v.reshape(-1, *self.event_shape)
@@ -88,44 +73,28 @@ class Convolution(Weighted):
             flat, weight = (
                 t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
             )
-        y = _convolved(flat, weight, self.circular)
+        y = F.conv2d(flat, weight, padding=weight.shape[-1] // 2)
         return (y if bias is None else y + self.offset).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         """Returns the convolution by the turned kernel."""
         return self.act(s, _turned(weight))
 
-    def blocks(self, weight: Tensor) -> Tensor:
-        """Returns the blocks, by one convolution of unit events, or of an impulse a channel."""
-        channels, height, width = self.event_shape
-        if not self.circular:
-            return _matrix(weight, height, width)
-        impulses = torch.eye(channels, dtype=weight.dtype, device=weight.device)
-        impulses = impulses.view(channels, channels, 1, 1)  # their Fourier coefficients are 1
-        return self.to_blocks(self.act(F.pad(impulses, (0, width - 1, 0, height - 1)), weight))
+    def block(self, weight: Tensor) -> Tensor:
+        return weight[:, :, 0, 0] if self.pointwise else _matrix(weight, *self.event_shape[1:])
 
-    def to_blocks(self, z: Tensor) -> Tensor:
-        """Returns pixels in reading order, or Fourier coefficients."""
-        if self.circular:
-            return torch.fft.rfft2(z.reshape(-1, *self.event_shape)).permute(2, 3, 1, 0)
-        return z.movedim(-3, -1).reshape(-1, math.prod(self.event_shape)).mT
+    def to_columns(self, z: Tensor) -> Tensor:
+        size = self.event_shape[0] if self.pointwise else math.prod(self.event_shape)
+        return z.movedim(-3, -1).reshape(-1, size).mT
 
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+    def from_columns(self, columns: Tensor, shape: torch.Size) -> Tensor:
         channels, *size = self.event_shape
-        if self.circular:
-            return torch.fft.irfft2(columns.permute(3, 2, 0, 1), s=size).reshape(shape)
         return columns.mT.reshape(*shape[:-3], *size, channels).movedim(-1, -3)
-
-    def total(self, log_dets: Tensor) -> Tensor:
-        """Sums over the blocks; conjugate ones have equal |det|."""
-        if not self.circular:
-            return log_dets.sum()
-        return log_dets.sum() + log_dets[:, 1 : (self.event_shape[2] + 1) // 2].sum()
 
     def factorize(self, weight: Tensor) -> Factors:
         """Returns J in strips, or as LU if rows must be exchanged between strips."""
-        rows, (_, height, width) = max(1, weight.shape[-1] // 2), self.event_shape
-        if not self.circular and height > rows:
+        rows, (_, height, width) = weight.shape[-1] // 2, self.event_shape
+        if not self.pointwise and height > rows:
             corner = _matrix(weight, 2 * rows, width)
             strips = Elimination(corner, math.prod(self.event_shape))
             if strips.accurate:
@@ -138,16 +107,9 @@ def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
     shape = (height, width, len(weight))
     size = math.prod(shape)
     units = torch.eye(size, dtype=weight.dtype, device=weight.device)
-    y = _convolved(units.view(size, *shape).movedim(-1, -3), weight, False)
+    units = units.view(size, *shape).movedim(-1, -3)
+    y = F.conv2d(units, weight, padding=weight.shape[-1] // 2)
     return y.movedim(-3, -1).reshape(size, size).mT
-
-
-def _convolved(x: Tensor, weight: Tensor, circular: bool) -> Tensor:
-    """Returns K * x for x with shape (B, C, H, W), with circular or zero padding."""
-    reach = weight.shape[-1] // 2
-    if circular and reach:
-        return F.conv2d(F.pad(x, [reach] * 4, mode="circular"), weight)
-    return F.conv2d(x, weight, padding=reach)
 
 
 def _turned(weight: Tensor) -> Tensor:
@@ -155,17 +117,12 @@ def _turned(weight: Tensor) -> Tensor:
     return weight.transpose(0, 1).flip(-2, -1)
 
 
-def _check(weight: Tensor, size: tuple[int, int], padding: str) -> None:
-    if padding not in PADDINGS:
-        raise ValueError(f"padding: found {padding!r}, expected one of {PADDINGS}")
+def _check(weight: Tensor, size: tuple[int, int]) -> None:
     shape = tuple(weight.shape)
     if len(shape) != 4 or shape[0] != shape[1] or shape[2] != shape[3] or shape[2] % 2 == 0:
         raise ValueError(f"weight: found shape {shape}, expected (C, C, k, k), k odd")
-    if len(size) != 2 or (padding == "circular" and min(size) < shape[2] // 2):
-        raise ValueError(
-            f"size: found {tuple(size)}, expected (H, W), of at least (k − 1)/2 = "
-            f"{shape[2] // 2} if circular"
-        )
+    if len(size) != 2:
+        raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
 
 
 def random_rotation(
@@ -184,7 +141,7 @@ def random_rotation(
     q = q * r.diagonal().sign()
     q[:, 0] *= torch.linalg.det(q).sign()
     weight = q.to(torch.get_default_dtype())[:, :, None, None]
-    return Convolution(weight, None, tuple(size), padding="circular")
+    return Convolution(weight, None, tuple(size))
 
 
 class Elimination:
@@ -206,7 +163,7 @@ class Elimination:
             self.pivots.append(a[:n, :n] - fill)
             self.inverses.append(torch.linalg.inv_ex(self.pivots[-1])[0])
 
-    def log_dets(self) -> Tensor:
+    def log_det(self) -> Tensor:
         """Returns log |det J|.
 
         One by one: PyTorch's LU of several large matrices by several threads is wrong

@@ -47,13 +47,13 @@ class Dense(Weighted):
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         return s @ weight
 
-    def blocks(self, weight: Tensor) -> Tensor:
+    def block(self, weight: Tensor) -> Tensor:
         return weight
 
-    def to_blocks(self, z: Tensor) -> Tensor:
+    def to_columns(self, z: Tensor) -> Tensor:
         return z.reshape(-1, z.shape[-1]).mT
 
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+    def from_columns(self, columns: Tensor, shape: torch.Size) -> Tensor:
         return columns.mT.reshape(shape)
 
     def solver(self, gradient: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:

@@ -1,15 +1,12 @@
 r"""Linear layers whose Jacobian is a function of one weight.
 
-Such a layer is :math:`y = J(W) x + b`. In some basis of events J is block-diagonal,
-:math:`J \cong \operatorname{diag}(M_1, \dots, M_n)`. There
+Such a layer is :math:`y = J(W) x + b`. In some basis of events J consists of n equal blocks M:
 
-.. math:: \log |\det J| = \sum_i \log |\det M_i|, \qquad
-    J^{-1} \cong \operatorname{diag}(M_1^{-1}, \dots, M_n^{-1}).
+.. math:: \log |\det J| = n \log |\det M|, \qquad J^{-1} \cong I_n \otimes M^{-1}.
 
-A dense matrix and a zero-padded convolution are one block. A circular convolution has one block of
-C×C at every frequency, a 1×1 convolution the same block at every pixel. Score matching needs no
-block. Evaluation factorizes them in float64 and caches the factors, with the weight that they
-belong to.
+A dense matrix and a zero-padded convolution are one block; a 1×1 convolution has the same block at
+every pixel. Score matching needs no block. Evaluation factorizes it in float64 and caches the
+factors, with the weight that they belong to.
 
 W may be parametrized. PyTorch computes a parametrization at every read, and its spectral
 normalization changes W at every read during training. ``fixed_weights`` makes several sweeps share
@@ -30,10 +27,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32, hold
-
-LARGE = 64
-"""Number of rows from which the LU of a block takes longer than a call."""
-
 
 LOCK = Lock()
 
@@ -77,45 +70,31 @@ class _Fixed:
 
 
 class Factors(Protocol):
-    """J in factors, which give log-determinants and solutions."""
+    """A block M in factors."""
 
-    def log_dets(self) -> Tensor:
-        """Returns the log |det| of the blocks, with shape (*n,)."""
+    def log_det(self) -> Tensor:
+        """Returns log |det M|."""
 
     def solve(self, columns: Tensor) -> Tensor:
-        """Returns M⁻¹ z of the blocks for columns z, with shape (*n, m, R)."""
+        """Returns M⁻¹ z for columns z, with shape (m, R)."""
 
 
-class BlockFactors:
-    """The LU of blocks M with shape (*n, m, m); blocks with a gradient stay unfactorized."""
+class LU:
+    """The LU of a matrix M, which stays unfactorized if it needs a gradient."""
 
-    def __init__(self, blocks: Tensor) -> None:
-        differentiable = torch.is_grad_enabled() and blocks.requires_grad
-        self.parts = (blocks,) if differentiable else _apart(torch.linalg.lu_factor_ex, blocks)[:2]
+    def __init__(self, matrix: Tensor) -> None:
+        differentiable = torch.is_grad_enabled() and matrix.requires_grad
+        self.parts = (matrix,) if differentiable else torch.linalg.lu_factor_ex(matrix)[:2]
 
-    def log_dets(self) -> Tensor:
+    def log_det(self) -> Tensor:
         if len(self.parts) == 1:
-            return _apart(torch.linalg.slogdet, *self.parts)[1]
-        return self.parts[0].diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+            return torch.linalg.slogdet(*self.parts)[1]
+        return self.parts[0].diagonal().abs().log().sum()
 
     def solve(self, columns: Tensor) -> Tensor:
         if len(self.parts) == 2:
             return torch.linalg.lu_solve(*self.parts, columns)
-        solve = partial(torch.linalg.solve_ex, check_errors=True)
-        return _apart(solve, *self.parts, columns)[0]
-
-
-def _apart(function: Callable[..., tuple[Tensor, ...]], *blocks: Tensor) -> tuple[Tensor, ...]:
-    """Applies a function of matrices to blocks with shape (*n, m, ·).
-
-    It takes large blocks one by one: PyTorch's LU of several large matrices by several threads is
-    wrong (pytorch/pytorch#141358).
-    """
-    *n, size, _ = blocks[0].shape
-    if not n or size < LARGE:
-        return function(*blocks)
-    results = map(function, *(block.flatten(0, -3) for block in blocks))
-    return tuple(torch.stack(parts).unflatten(0, n) for parts in zip(*results, strict=True))
+        return torch.linalg.solve_ex(*self.parts, columns, check_errors=True)[0]
 
 
 class Weighted(ConstantJacobian):
@@ -124,8 +103,8 @@ class Weighted(ConstantJacobian):
     Implementing one:
 
     * ``act`` and ``adjoint`` are J v and Jᵀ s;
-    * ``blocks``, ``to_blocks`` and ``from_blocks`` are the block-diagonal form, and
-      ``total`` sums over blocks that repeat.
+    * ``block``, ``to_columns`` and ``from_columns`` are the block M and the basis, and ``copies``
+      is the number n of blocks.
 
     Arguments:
         event_shape: The shape of an event.
@@ -135,6 +114,7 @@ class Weighted(ConstantJacobian):
     """
 
     lazy = True
+    copies = 1
 
     def __init__(
         self,
@@ -170,20 +150,16 @@ class Weighted(ConstantJacobian):
         """Returns Jᵀ s for a value of the weight; any leading dimensions."""
 
     @abstractmethod
-    def blocks(self, weight: Tensor) -> Tensor:
-        """Returns the blocks M with shape (*n, m, m), differentiable."""
+    def block(self, weight: Tensor) -> Tensor:
+        """Returns M with shape (m, m), differentiable."""
 
     @abstractmethod
-    def to_blocks(self, z: Tensor) -> Tensor:
-        """Returns the coordinates of events ``z`` as columns, with shape (*n, m, R)."""
+    def to_columns(self, z: Tensor) -> Tensor:
+        """Returns the coordinates of events ``z``, with shape (m, R)."""
 
     @abstractmethod
-    def from_blocks(self, columns: Tensor, shape: torch.Size) -> Tensor:
+    def from_columns(self, columns: Tensor, shape: torch.Size) -> Tensor:
         """Returns the events of ``shape`` with these coordinates."""
-
-    def total(self, log_dets: Tensor) -> Tensor:
-        """Sums the blocks' log-determinants, with shape (*n,), over the event."""
-        return log_dets.sum()
 
     def volume_parameters(self) -> list[nn.Parameter]:
         """Returns the trainable parameters of W; the offset does not change volumes."""
@@ -211,12 +187,12 @@ class Weighted(ConstantJacobian):
 
     def volume(self, weight: Tensor) -> Tensor:
         """Returns log |det J| for a value of the weight, differentiable."""
-        log_dets = self.factorize(at_least_float32(weight)).log_dets()
-        return self.total(log_dets).to(weight.dtype)
+        log_det = self.factorize(at_least_float32(weight)).log_det()
+        return (self.copies * log_det).to(weight.dtype)
 
     def factorize(self, weight: Tensor) -> Factors:
-        """Returns J in factors for a value of the weight, differentiable."""
-        return BlockFactors(self.blocks(weight))
+        """Returns the block in factors for a value of the weight, differentiable."""
+        return LU(self.block(weight))
 
     def log_det(self) -> Tensor:
         """Returns log |det J|, from the cache unless a gradient is needed."""
@@ -226,27 +202,27 @@ class Weighted(ConstantJacobian):
         return self._factorized(weight)[1].to(weight.dtype)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Solves J x + b = y block by block, by cached factors unless a gradient is needed."""
+        """Solves J x + b = y, by cached factors unless a gradient is needed."""
         z, weight = y if self.bias is None else y - self.offset, self.weight
         if torch.is_grad_enabled() and (z.requires_grad or weight.requires_grad):
             z, factors = at_least_float32(z), self.factorize(at_least_float32(weight))
         else:
             z, factors = z.double(), self._factorized(weight)[0]
-        return self.from_blocks(factors.solve(self.to_blocks(z)), z.shape).to(y.dtype)
+        return self.from_columns(factors.solve(self.to_columns(z)), z.shape).to(y.dtype)
 
     def solver(self, gradient: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """Returns r ↦ J₀⁻¹ r for a weight, and the gradient of log |det J₀| by it."""
         factors = self.factorize(weight)
-        return lambda r: self.from_blocks(factors.solve(self.to_blocks(r)), r.shape)
+        return lambda r: self.from_columns(factors.solve(self.to_columns(r)), r.shape)
 
     @torch.no_grad()
     def _factorized(self, weight: Tensor) -> tuple[Factors, Tensor]:
-        """Returns J in factors and log |det J|, cached until the weight changes.
+        """Returns the block in factors and log |det J|, cached until the weight changes.
 
         Several threads may call it at once: the cache is always replaced as one tuple.
         """
         cache = self._cache
         if cache is None or not torch.equal(cache[0], weight):
             factors = self.factorize(weight.double())
-            cache = self._cache = weight.clone(), factors, self.total(factors.log_dets())
+            cache = self._cache = weight.clone(), factors, self.copies * factors.log_det()
         return cache[1:]

@@ -79,8 +79,6 @@ class Convolutional(Layers, Networks):
     architecture: Literal["convolutional"] = "convolutional"
     kernel_size: int | None = Field(None, ge=1)
     """odd side of a convolution's kernel"""
-    padding: Literal["zero", "circular"] | None = None
-    """padding of convolutions, each with its exact log-determinant"""
     blocks: int | None = Field(None, ge=1)
     """image sizes"""
     hidden: int | None = Field(None, ge=0)

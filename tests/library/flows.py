@@ -63,7 +63,7 @@ SMALL = {
     "convolutional, coupled": lambda: named(
         "convolutional", (1, 2, 2), 0.1, kernel_size=3, blocks=2, depth=1, hidden=2
     ),
-    "circular": lambda: images(padding="circular", sign=1.0, bias=0.2),
+    "two blocks": lambda: images(sign=1.0, bias=0.2),
     "spectral": lambda: images(depth=1, spectral_norm=True),
     "coupling": lambda: named("coupling", (2,), depth=2, hidden=3),
     "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, shift_activation="elu"),

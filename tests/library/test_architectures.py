@@ -37,9 +37,8 @@ def size(flow):
 
 
 @pytest.mark.parametrize(("shape", "parameters"), [((1, 28, 28), 26_796), ((3, 32, 32), 240_912)])
-@pytest.mark.parametrize("padding", ["zero", "circular"])
-def test_convolutional_nets_of_the_paper(shape, parameters, padding):
-    assert size(convolutional(shape, padding=padding)) == parameters
+def test_convolutional_nets_of_the_paper(shape, parameters):
+    assert size(convolutional(shape)) == parameters
 
 
 @pytest.mark.parametrize(
@@ -79,7 +78,7 @@ def test_couplings_stand_behind_convolutions_of_several_channels():
 
 
 def test_layers_of_a_convolutional_net():
-    flow = convolutional((1, 8, 8), kernel_size=3, blocks=3, depth=2, padding="circular")
+    flow = convolutional((1, 8, 8), kernel_size=3, blocks=3, depth=2)
     kinds = [type(layer) for layer in flow.layers]
     conv, relu, squeeze = Convolution, SmoothLeakyReLU, Squeeze
     assert kinds == [
@@ -87,7 +86,6 @@ def test_layers_of_a_convolutional_net():
     ]  # fmt: skip
     events = [layer.event_shape for layer in flow.layers if isinstance(layer, conv)]
     assert events == [s for s in ((1, 8, 8), (4, 4, 4), (16, 2, 2)) for _ in range(2)]
-    assert all(layer.padding == "circular" for layer in flow.layers if isinstance(layer, conv))
     assert all(layer.residual for layer in flow.layers if isinstance(layer, relu))
 
 
@@ -127,7 +125,6 @@ NETS = {
     "convolutional": (convolutional, (1, 4, 4), dict(kernel_size=5, blocks=2, depth=1)),
     "coupled": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, depth=1, hidden=3)),
     "coupled, colour": (convolutional, (3, 4, 4), dict(kernel_size=3, blocks=2, hidden=3)),
-    "circular": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=1, padding="circular")),
     "spectral": (convolutional, (1, 4, 4), dict(kernel_size=3, blocks=2, spectral_norm=True)),
 }
 

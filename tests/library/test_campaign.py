@@ -29,7 +29,7 @@ OPTIONS = {
     ],
     "convolutional": [
         {"kernel_size": 3, "blocks": 1},
-        {"kernel_size": 3, "blocks": 2, "padding": "circular"},
+        {"kernel_size": 3, "blocks": 2},
         {"kernel_size": 3, "blocks": 2, "activation": "spline"},
         {"kernel_size": 3, "blocks": 2, "activation": "spline", "hidden": 4},
     ],

@@ -268,7 +268,6 @@ def test_copies_and_pickles_are_alike_and_their_own(name):
 NEAR = {
     "dense": lambda: net((4,), bias=0.3),
     "zero": lambda: images(noise=0.1),
-    "circular": lambda: images(noise=0.1, padding="circular"),
     "given": lambda: named("dense", (3,), 0.05, depth=2, context=CONTEXT),
 }
 

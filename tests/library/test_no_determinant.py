@@ -76,10 +76,7 @@ def steps(training, count=5):
 
 NETS = {
     "dense": {},
-    **{
-        padding: dict(net=dict(architecture="convolutional", padding=padding))
-        for padding in ("zero", "circular")
-    },
+    "zero": dict(net=dict(architecture="convolutional")),
     "spectral": dict(net=dict(architecture="convolutional", spectral_norm=True)),
 }
 
@@ -152,7 +149,6 @@ def test_likelihood_would_be_caught_by_the_dispatcher(digits, objective):
 LAZY = {
     "dense": lambda: Dense(torch.eye(3), None),
     "zero": lambda: Convolution(kernel(1), None, (2, 2)),
-    "circular": lambda: Convolution(kernel(1), None, (2, 2), padding="circular"),
     "pointwise": lambda: pointwise(torch.eye(2), (1, 1)),
 }
 

@@ -88,10 +88,10 @@ def kernel(channels, side=3, seed=0):
     return 1.2 * identity + 0.4 / (side * channels**0.5) * noise
 
 
-def convolution(padding, channels=2, size=(2, 3), side=3, **options):
+def convolution(channels=2, size=(2, 3), side=3, **options):
     """Returns a convolution with an offset, and the shape of its events."""
     bias = torch.linspace(-1, 1, channels)
-    layer = Convolution(kernel(channels, side), bias, size, padding=padding, **options)
+    layer = Convolution(kernel(channels, side), bias, size, **options)
     return layer, (channels, *size)
 
 
@@ -121,7 +121,7 @@ def image_net(inputs, outputs, activation="swish"):
 
 def pointwise(matrix, size, bias=None):
     """Returns a 1×1 convolution, as Glow has them."""
-    return Convolution(matrix[:, :, None, None], bias, size, padding="circular")
+    return Convolution(matrix[:, :, None, None], bias, size)
 
 
 def shear_and_scale(sizes=(1, 2), shift_activation="swish", flip=False):
@@ -148,13 +148,9 @@ CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
     "dense-spectral": lambda: normalized(Dense(matrix(4), torch.ones(4)), (4,)),
-    "zero": lambda: convolution("zero"),
-    "zero-wide": lambda: convolution("zero", side=5),
-    "circular": lambda: convolution("circular"),
-    "circular-wide": lambda: convolution("circular", size=(4, 2), side=5, channels=1),
-    "circular-weight-norm": lambda: normalized(
-        *convolution("circular"), parametrizations.weight_norm
-    ),
+    "zero": convolution,
+    "zero-wide": lambda: convolution(side=5),
+    "zero-weight-norm": lambda: normalized(*convolution(), parametrizations.weight_norm),
     "pointwise": lambda: (pointwise(matrix(3), (2, 1), torch.ones(3)), (3, 2, 1)),
     "relu": lambda: (SmoothLeakyReLU(0.3), (2, 3)),
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),

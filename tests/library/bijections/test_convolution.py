@@ -7,18 +7,17 @@ import pytest
 import torch
 
 from ebflow.bijections import Convolution, random_rotation
-from ebflow.bijections.convolution import PADDINGS, Elimination
+from ebflow.bijections.convolution import Elimination
 
 from .. import reference
 from .cases import convolution, kernel, matrix, pointwise, seeded
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
-paddings = pytest.mark.parametrize("padding", PADDINGS)
 SHAPES = [(1, (3, 4), 3), (2, (4, 3), 3), (3, (2, 2), 3), (1, (5, 4), 5), (2, (3, 5), 1)]
 shapes = pytest.mark.parametrize(("channels", "size", "side"), SHAPES)
 
 
-def by_hand(weight, size, circular):
+def by_hand(weight, size):
     """Returns J with shape (D, D), for events flattened as (C, H, W), one entry at a time."""
     channels, _, side, _ = weight.shape
     height, width = size
@@ -28,31 +27,27 @@ def by_hand(weight, size, circular):
     ):
         for a, b in itertools.product(range(side), range(side)):
             r, c = row + a - side // 2, col + b - side // 2
-            if circular:
-                r, c = r % height, c % width
             if 0 <= r < height and 0 <= c < width:
                 matrix[out, row, col, inn, r, c] += weight[out, inn, a, b]
     return matrix.view(channels * height * width, -1)
 
 
 def expected(layer):
-    return by_hand(layer.weight.detach(), layer.event_shape[1:], layer.padding == "circular")
+    return by_hand(layer.weight.detach(), layer.event_shape[1:])
 
 
-@paddings
 @shapes
-def test_matrix_is_the_one_by_hand(padding, channels, size, side):
-    layer, shape = convolution(padding, channels, size, side)
+def test_matrix_is_the_one_by_hand(channels, size, side):
+    layer, shape = convolution(channels, size, side)
     x = torch.randn(2, *shape, generator=seeded())
     J = reference.jacobian(layer, x)[0]
     torch.testing.assert_close(J, expected(layer), **CLOSE)
 
 
-@paddings
 @shapes
 @pytest.mark.parametrize("gradient", [True, False])
-def test_log_det_and_inverse_are_those_by_hand(padding, channels, size, side, gradient):
-    layer, shape = convolution(padding, channels, size, side)
+def test_log_det_and_inverse_are_those_by_hand(channels, size, side, gradient):
+    layer, shape = convolution(channels, size, side)
     J = expected(layer)
     y = torch.randn(3, *shape, generator=seeded(1))
     flat = y.flatten(1) - layer.bias.repeat_interleave(math.prod(size)).detach()
@@ -64,48 +59,23 @@ def test_log_det_and_inverse_are_those_by_hand(padding, channels, size, side, gr
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_paddings_agree_on_a_kernel_of_one_tap(channels):
+def test_a_kernel_of_one_tap_is_a_pointwise_layer(channels):
     tap = matrix(channels)
     weight = torch.zeros(channels, channels, 3, 3)
     weight[:, :, 1, 1] = tap
     x = torch.randn(2, channels, 3, 2, generator=seeded())
-    point = pointwise(tap, (3, 2))
-    for padding in PADDINGS:
-        layer = Convolution(weight, None, (3, 2), padding=padding)
-        torch.testing.assert_close(layer(x), point(x), **CLOSE)
-        torch.testing.assert_close(layer.inverse(x), point.inverse(x), **CLOSE)
-        torch.testing.assert_close(layer.log_det(), point.log_det(), **CLOSE)
+    point, layer = pointwise(tap, (3, 2)), Convolution(weight, None, (3, 2))
+    torch.testing.assert_close(layer(x), point(x), **CLOSE)
+    torch.testing.assert_close(layer.inverse(x), point.inverse(x), **CLOSE)
+    torch.testing.assert_close(layer.log_det(), point.log_det(), **CLOSE)
 
 
-@pytest.mark.parametrize("gradient", [True, False])
-def test_two_threads_find_of_wide_circular_convolutions_what_one_does(gradient):
-    layer = Convolution(kernel(200, 3), None, (4, 4), padding="circular")
-    y = torch.randn(2, 200, 4, 4, generator=seeded(1))
-    with torch.set_grad_enabled(gradient):
-        expected = layer.log_det(), layer.inverse(y)
-        layer._cache = None
-        torch.set_num_threads(2)
-        found = layer.log_det(), layer.inverse(y)
-    torch.testing.assert_close(found, expected, **CLOSE)
-
-
-@pytest.mark.parametrize("shape", [(1, 28, 28), (4, 14, 14)])
-def test_digits_by_frequencies_and_by_one_matrix(shape):
-    """At D = 784 the blocks' determinant is that of the matrix of the same layer."""
-    channels, *size = shape
-    layer = Convolution(kernel(channels, 7), None, size, padding="circular", trainable=False)
-    units = torch.eye(784).view(784, *shape)
-    dense = torch.linalg.slogdet(layer(units).flatten(1))[1]
-    torch.testing.assert_close(layer.log_det(), dense, rtol=1e-10, atol=1e-8)
-
-
-@paddings
-def test_log_dets_ask_for_no_larger_determinant_than_told(padding, monkeypatch):
-    """A strip of rows for zero padding, C×C at half the frequencies for circular padding."""
+def test_log_dets_ask_for_no_larger_determinant_than_told(monkeypatch):
+    """A strip of rows."""
     found, plain = [], torch.linalg.slogdet
     monkeypatch.setattr(torch.linalg, "slogdet", lambda a: found.append(a.shape) or plain(a))
-    convolution(padding, 3, (4, 6))[0].log_det()
-    assert found == {"zero": 4 * [(18, 18)], "circular": [(4, 4, 3, 3)]}[padding]
+    convolution(3, (4, 6))[0].log_det()
+    assert found == 4 * [(18, 18)]
 
 
 def test_a_kernel_that_needs_rows_exchanged_between_strips():
@@ -120,9 +90,8 @@ def test_a_kernel_that_needs_rows_exchanged_between_strips():
         torch.testing.assert_close(layer(layer.inverse(y)), y, **CLOSE)
 
 
-@paddings
-def test_factors_are_computed_once_a_version(padding, monkeypatch):
-    layer, shape = convolution(padding)
+def test_factors_are_computed_once_a_version(monkeypatch):
+    layer, shape = convolution()
     calls, plain = [], layer.factorize
     monkeypatch.setattr(layer, "factorize", lambda weight: calls.append(1) or plain(weight))
     y = torch.randn(2, *shape, generator=seeded())
@@ -138,22 +107,20 @@ def test_factors_are_computed_once_a_version(padding, monkeypatch):
         assert len(calls) == 2
 
 
-@paddings
-def test_second_derivatives_are_those_of_differences(padding):
-    layer, shape = convolution(padding, 2, (3, 3))
+def test_second_derivatives_are_those_of_differences():
+    layer, shape = convolution(2, (3, 3))
     x = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
     weight = layer.weight.detach().clone().requires_grad_()
     for act in (layer.act, layer.adjoint):
         assert torch.autograd.gradgradcheck(act, (x, weight))
 
 
-@paddings
-def test_inverse_is_differentiable(padding):
-    layer, shape = convolution(padding)
+def test_inverse_is_differentiable():
+    layer, shape = convolution()
     y = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
     bias = layer.bias.view(1, -1, 1, 1)
     taps = layer.weight.detach().clone().requires_grad_()
-    J = by_hand(taps, shape[1:], padding == "circular")
+    J = by_hand(taps, shape[1:])
     x = torch.linalg.solve(J, (y - bias).flatten(1).mT).mT.view(y.shape)
     inputs = [y, layer.bias]
     found = torch.autograd.grad(layer.inverse(y).sin().sum(), [*inputs, layer.weight])
@@ -162,9 +129,8 @@ def test_inverse_is_differentiable(padding):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-@paddings
-def test_single_precision(padding):
-    layer, shape = convolution(padding, 2, (4, 4))
+def test_single_precision():
+    layer, shape = convolution(2, (4, 4))
     x = torch.randn(3, *shape, generator=seeded())
     y, log_det = layer(x), layer.log_det()
     single = layer.float()
@@ -179,9 +145,8 @@ def test_single_precision(padding):
     assert single.weight.grad.isfinite().all()
 
 
-@paddings
-def test_a_singular_kernel_has_no_log_density(padding):
-    layer = Convolution(torch.zeros(2, 2, 3, 3), None, (2, 2), padding=padding)
+def test_a_singular_kernel_has_no_log_density():
+    layer = Convolution(torch.zeros(2, 2, 3, 3), None, (2, 2))
     with torch.no_grad():
         assert layer.log_det() == -torch.inf
 
@@ -193,8 +158,7 @@ REFUSED = {
         dict(weight=torch.ones(2, 2, 3, 5)),
         dict(weight=torch.ones(2, 2)),
     ],
-    "size: found": [dict(size=(4,)), dict(size=(1, 4), side=5, padding="circular")],
-    "padding: found 'same', expected one of": [dict(padding="same")],
+    "size: found": [dict(size=(4,))],
 }
 
 
@@ -292,7 +256,7 @@ def whole(corner, size):
 @sizes
 def test_log_det_and_its_gradient(side, size):
     corner = strips(side).requires_grad_()
-    found, plain = Elimination(corner, size).log_dets(), torch.linalg.slogdet(whole(corner, size))
+    found, plain = Elimination(corner, size).log_det(), torch.linalg.slogdet(whole(corner, size))
     torch.testing.assert_close(found, plain[1], **CLOSE)
     gradients = [torch.autograd.grad(value, corner)[0] for value in (found, plain[1])]
     torch.testing.assert_close(*gradients, **CLOSE)
@@ -300,9 +264,9 @@ def test_log_det_and_its_gradient(side, size):
 
 def test_two_threads_find_the_log_det_of_one():
     corner = strips(200, dominance=50.0)
-    expected = Elimination(corner, 800).log_dets()
+    expected = Elimination(corner, 800).log_det()
     torch.set_num_threads(2)
-    torch.testing.assert_close(Elimination(corner, 800).log_dets(), expected, **CLOSE)
+    torch.testing.assert_close(Elimination(corner, 800).log_det(), expected, **CLOSE)
 
 
 @sizes

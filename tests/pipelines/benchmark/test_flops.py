@@ -77,7 +77,6 @@ def test_a_step_adds_what_is_not_counted(label):
     assert of_step(dense((SIZE,)), label) == pytest.approx(expected)
 
 
-PADDINGS = pytest.mark.parametrize("padding", ["zero", "circular"])
 CONVOLUTIONS = {
     "lazy_ml": lambda first, all: 3 * all - first,
     "dsm": lambda first, all: 6 * all - first,
@@ -89,24 +88,22 @@ CONVOLUTIONS = {
 """FLOP of a step, by those of the forward pass of the first layer and of all of them."""
 
 
-def cnn(padding="zero"):
+def cnn():
     """Returns a net of blocks of 2×4×4 and 8×2×2 events, two layers each."""
-    return convolutional((2, 4, 4), kernel_size=3, padding=padding, blocks=2)
+    return convolutional((2, 4, 4), kernel_size=3, blocks=2)
 
 
 UNITS = [2 * BATCH * 32 * 2 * 9] * 2 + [2 * BATCH * 32 * 8 * 9] * 2
 
 
-@PADDINGS
 @pytest.mark.parametrize("objective", CONVOLUTIONS)
-def test_convolutions_take_the_place_of_gemms(objective, padding):
-    assert of_step(cnn(padding), objective) == CONVOLUTIONS[objective](UNITS[0], sum(UNITS))
+def test_convolutions_take_the_place_of_gemms(objective):
+    assert of_step(cnn(), objective) == CONVOLUTIONS[objective](UNITS[0], sum(UNITS))
 
 
-@PADDINGS
 @pytest.mark.parametrize("objective", ["ml", "sml"])
-def test_what_is_not_counted(padding, objective):
-    assert of_step(cnn(padding), objective) is None
+def test_what_is_not_counted(objective):
+    assert of_step(cnn(), objective) is None
 
 
 def test_peak_is_a_rate():

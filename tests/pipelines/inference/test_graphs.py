@@ -53,7 +53,6 @@ KINDS = {
     "autoregressive": ("autoregressive", {"depth": 1, "bins": 8}),
     "categories": ("autoregressive", {"depth": 1, "bins": 8, "exact": True}),
     "convolutions": ("convolutional", {"kernel_size": 3, "depth": 1}),
-    "circular": ("convolutional", {"kernel_size": 3, "depth": 1, "padding": "circular"}),
     "spectral norm": ("convolutional", {"kernel_size": 3, "depth": 1, "spectral_norm": True}),
     "glow": ("glow", {"levels": 1, "depth": 1, "hidden": 8}),
 }

@@ -26,9 +26,6 @@ TRAININGS = {
     "coupling": dict(
         objective="ssm", loss=ANCHORED, net=dict(architecture="coupling", depth=2, hidden=8)
     ),
-    "circular": dict(
-        objective="ssm", loss=ANCHORED, net=dict(architecture="convolutional", padding="circular")
-    ),
     "normalized": dict(
         objective="ml",
         net=dict(architecture="convolutional", spectral_norm=True),

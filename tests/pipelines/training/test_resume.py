@@ -38,12 +38,7 @@ TRAININGS = {
     "before preprocessing": dict(
         objective="ssm", match_after=False, chain=dict(normalize="none", margin=1e-2)
     ),
-    **{
-        f"convolutional, {padding}": dict(
-            net=dict(architecture="convolutional", padding=padding), loss=ADAPTIVE
-        )
-        for padding in ("zero", "circular")
-    },
+    "convolutional": dict(net=dict(architecture="convolutional"), loss=ADAPTIVE),
     "spectrally normalized": dict(
         net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
     ),
