@@ -124,6 +124,7 @@ class Column(NamedTuple):
 
 
 STEPS = Column("train/steps", "steps", 0, interval=False)
+GAUSSIAN = Column("baseline/gaussian_nll", "Gaussian", interval=False)
 NLL = Column("test/nll", "NLL")
 
 

@@ -41,9 +41,6 @@ INTRO = (
     "numbers are no reproduction of each other."
 )
 
-BASELINES = {"baseline/gaussian_": "Gaussian", "baseline/mixture_": "mixture"}
-"""Labels of baselines, by the start of their metrics."""
-
 MOST_NAMES = 14
 """Data sets that the text below a table names."""
 
@@ -90,7 +87,7 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     columns = [c for c in experiment.columns if any(row.get(c.metric) is not None for row in rows)]
     columns = columns or experiment.columns
     published = any(row["published"] for row in rows)
-    lines = summarize(experiment.columns, rows)
+    lines = summarize(rows)
     headings = [*lines[0][0]["labels"], *(column.heading for column in columns)]
     names = [*dict.fromkeys(row["data"] for row in rows)]
     data = ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} data sets"
@@ -104,29 +101,15 @@ def headline(config: PaperConfig, rows: Sequence[Row]) -> Table:
     )
 
 
-def summarize(columns: Sequence[Column], rows: Sequence[Row]) -> list[list[Row]]:
-    """Returns the rows of each line of a table, one per seed; the first lines are baselines.
+def summarize(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of each line of a table, one per seed.
 
     The first row of a line stands for all: it is one that diverged, if there is one.
     """
     lines: dict[tuple[str, ...], list[Row]] = {}
-    for row in (*_baselines(columns, rows), *rows):
+    for row in rows:
         lines.setdefault(tuple(row["labels"].values()), []).append(row)
     return [sorted(line, key=lambda row: "diverged" not in row) for line in lines.values()]
-
-
-def _baselines(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[Row]:
-    """Yields the best of each baseline, if the table has test likelihoods."""
-    metrics = [column.metric for column in columns if column.metric.startswith("test/")]
-    for baseline, label in BASELINES.items() if metrics else ():
-        names = {name: name.replace("test/", baseline) for name in metrics}
-        measured = [row for row in rows if row.keys() >= {f"{baseline}nll", *names.values()}]
-        if measured:
-            best = min(measured, key=lambda row: row[f"{baseline}nll"])
-            first, *others = best["labels"]
-            labels = {first: label, **dict.fromkeys(others, "")}
-            numbers = {name: best[other] for name, other in names.items()}
-            yield {"labels": labels, "published": None, **numbers}
 
 
 def _texts(line: Sequence[Row], columns: Sequence[Column], *, published: bool) -> list[str]:

@@ -131,8 +131,8 @@ def _half(source: str, kind: str) -> Experiment:
         cells=partial(_cells, source, kind),
         columns=(
             cell.STEPS,
-            Column("train/steps_per_s", "steps/s", interval=False),
             Column("test/bpd", "bpd", 2, interval=False),
+            cell.GAUSSIAN,
             cell.NLL,
         ),
     )

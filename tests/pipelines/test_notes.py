@@ -69,5 +69,4 @@ def test_an_experiment_is_described_by_its_table():
     assert described.tags["ebflow.experiment"] == "table"
     found = headline(config, [ROW])
     assert found.headings[:3] == ["net", "settings", "objective"]
-    assert found.rows[0][0] == "Gaussian" and found.rows[0][-1] == "104.0"
-    assert found.rows[1][:3] == ["FC", "recipe", "dsm"] and found.rows[1][-1] == "96.0"
+    assert found.rows[0][:3] == ["FC", "recipe", "dsm"] and found.rows[0][-2:] == ["104.0", "96.0"]
