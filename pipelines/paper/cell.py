@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ebflow.errors import BadInput
 from pipelines.config import DataConfig, DensityConfig, PreprocessFit, Section
 from pipelines.config.recipes import mnist9k_dense
 from pipelines.density.evaluate import LOG_PROBS
-from pipelines.paper.config import PaperConfig
+from pipelines.paper.config import PaperConfig, RivalConfig
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Table
 from pipelines.reporting.statistics import student
@@ -184,6 +185,27 @@ def data(config: PaperConfig, source: str) -> DataConfig:
     """Returns the data that the options ask for, or else the experiment's ``source``."""
     sizes = config.model_dump(include={"validation", "test", "rows"})
     return DataConfig(source=config.source or source, **sizes)
+
+
+def tables(config: PaperConfig, default: tuple[str, ...] = ()) -> dict[str, str]:
+    """Returns the user's tables by their names; raises BadInput if there is none, or two alike."""
+    sources = config.sources or default
+    names = {Path(source).stem: source for source in sources}
+    if not sources or len(names) < len(sources):
+        expected = "one or more tables with different names"
+        raise BadInput(option="--sources", found=" ".join(sources) or "none", expected=expected)
+    return names
+
+
+def rival(
+    config: PaperConfig, seed: int, name: str, *, cpu: float, full: int, pattern: str = ""
+) -> RivalConfig:
+    """Returns the configuration of a rival with the limits that the options ask for."""
+    bounds = limits(config, cpu=cpu, full=full)
+    return RivalConfig(
+        rival=name, pattern=pattern, seed=seed, threads=config.threads,
+        seconds=bounds["max_seconds"], steps=bounds["steps"],
+    )  # fmt: skip
 
 
 def base(

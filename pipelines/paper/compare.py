@@ -12,10 +12,9 @@ from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
 from pipelines.paper.phases import PHASES
-from pipelines.paper.rivals import RIVALS
+from pipelines.paper.rivals import RIVALS, TABLES
 from pipelines.paper.runtime import RUNTIME
 from pipelines.paper.table import COLOUR_TABLE, TABLE
-from pipelines.paper.tables import TABLES
 from pipelines.paper.toy import TOY
 from pipelines.reporting.renderers import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus

@@ -46,8 +46,6 @@ class DivergeConfig(Section):
     """Divergences of a flow from an exact density in the plane."""
 
     density: Literal["sine", "swirl", "checkerboard"] = "sine"
-    samples: int = 10_000
-    resolution: int = 120
 
 
 class RivalConfig(Section):

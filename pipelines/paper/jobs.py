@@ -8,16 +8,14 @@ tables, mean ranks, and the scores table by table.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ebflow.errors import BadInput
 from pipelines.data.sources import find_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import PATTERNS, PaperConfig, RivalConfig
+from pipelines.paper.config import PATTERNS, PaperConfig
 from pipelines.reporting.result import Table, plus_minus
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import DATA, Captioned, panels
@@ -78,26 +76,15 @@ class Job:
 
     def cells(self, config: PaperConfig, seed: int) -> Iterator[Cell]:
         """Yields one cell per pattern, table and rival."""
-        limits = cell.limits(config, cpu=self.seconds, full=self.steps)
-        options = {"seed": seed, "threads": config.threads, "steps": limits["steps"]}
-        options["seconds"] = limits["max_seconds"]
+        limits = {"cpu": self.seconds, "full": self.steps}
         for pattern in self.patterns:
-            for source in self._tables(config):
+            for table, source in cell.tables(config, self.sources).items():
                 data = self._data(config, source, seed)
-                for rival in self.rivals:
+                for name in self.rivals:
                     removed = {"removed": pattern} if pattern else {}
-                    labels = {**removed, "table": Path(source).stem, "rival": rival}
-                    fitted = RivalConfig(rival=rival, pattern=pattern, **options)
+                    labels = {**removed, "table": table, "rival": name}
+                    fitted = cell.rival(config, seed, name, pattern=pattern, **limits)
                     yield Cell(labels, fitted, seed, data, stage=self.stage)
-
-    def _tables(self, config: PaperConfig) -> tuple[str, ...]:
-        """Returns the tables; raises BadInput if there are none, or two have the same name."""
-        sources = config.sources or self.sources
-        names = {Path(source).stem for source in sources}
-        if not sources or len(names) < len(sources):
-            expected = "one or more tables with different names"
-            raise BadInput(option="--sources", found=f"{len(sources)} tables", expected=expected)
-        return sources
 
     def _data(self, config: PaperConfig, source: str, seed: int) -> Any:  # noqa: ANN401
         found = cell.data(config, source)

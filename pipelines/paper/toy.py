@@ -50,8 +50,8 @@ SECONDS = 20.0
 OWN_SIGMA = 0.05
 """The recipe's noise of denoising score matching; the rows have the rest."""
 
-SMOKE = {"samples": 1_000, "resolution": 40}
-"""Options of the measurement at scale ``smoke``."""
+SAMPLES, RESOLUTION = 10_000, 120
+"""Points of the divergences, and pixels across a picture."""
 
 LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}
 """Published steps, by density."""
@@ -60,7 +60,6 @@ LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields each density and objective."""
     common = {"cpu": SECONDS, "recipe": DensityConfig, "validate_every": 500, "threads": 1}
-    size = SMOKE if config.scale == "smoke" else {}
     for density, objective in product(LENGTHS, OBJECTIVES.values()):
         own = OWN_SIGMA if objective == "dsm" else 0.0
         weight = SIGMA**2 if objective == "ssm_vr" else None
@@ -74,7 +73,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 "noise": math.sqrt(SIGMA**2 - own**2),
             },
         )  # fmt: skip
-        measure = DivergeConfig(density=density, **size)
+        measure = DivergeConfig(density=density)
         labels = {"density": density, "objective": objective}
         yield Cell.of_flow(labels, flow, measure=measure, stage="toy")
 
@@ -92,14 +91,14 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
     flow = load(trained / "last")
     truth = SMOOTHED[config.density](SIGMA, dtype=torch.float64)
     noise = generator(0, "diverge", config.density)
-    clean = SAMPLERS[config.density](config.samples, generator=noise, dtype=torch.float64)
+    clean = SAMPLERS[config.density](SAMPLES, generator=noise, dtype=torch.float64)
     x = torch.add(clean, normal(clean.shape, clean, noise), alpha=SIGMA)
     kl, fisher = kl_divergence(truth, flow, x), fisher_divergence(truth, flow, x)
     run.write_metrics({
         "study/kl": kl.value, "study/kl_se": kl.se,
         "study/fisher": fisher.value, "study/fisher_se": fisher.se,
     })  # fmt: skip
-    pictures = {"truth": _picture(config, truth), "model": _picture(config, flow)}
+    pictures = {"truth": _picture(truth), "model": _picture(flow)}
     np.savez(run.output / "arrays.npz", **pictures)
 
 
@@ -121,13 +120,13 @@ def fisher_divergence(p: LogDensity, q: LogDensity, x: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def _picture(config: DivergeConfig, density: Normalized) -> np.ndarray:
+def _picture(density: Normalized) -> np.ndarray:
     """Returns log p on a square of pixels, the first row at the lowest x₂."""
-    pixels = torch.arange(config.resolution, dtype=torch.float64) + 0.5
-    side = EXTENT * (2 * pixels / config.resolution - 1)
+    pixels = torch.arange(RESOLUTION, dtype=torch.float64) + 0.5
+    side = EXTENT * (2 * pixels / RESOLUTION - 1)
     points = torch.cartesian_prod(side, side).flip(1)
     values = torch.cat([density.log_prob(rows) for rows in points.split(ROWS)])
-    return values.float().view(config.resolution, -1).numpy()
+    return values.float().view(RESOLUTION, -1).numpy()
 
 
 def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Captioned]:
