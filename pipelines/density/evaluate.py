@@ -27,8 +27,8 @@ def evaluate(
 ) -> None:
     """Writes ``evaluation.json``, the likelihoods of the flow and of the baselines.
 
-    Further files are ``log_probs.npz``, and ``reference.safetensors`` with the log-densities that
-    new rows are compared with.
+    Further files are ``log_probs.npz``, and ``reference.safetensors`` with the rows and the
+    log-densities that new rows are compared with.
 
     A full-covariance Gaussian is fitted by maximum likelihood to the same training split behind
     the same dequantization and logit. If its covariance is singular, it gets the preprocessing's

@@ -1,4 +1,4 @@
-"""``ebflow detect``: the rows of a source that are unlikely, and the reasons."""
+"""``ebflow detect``: the anomalous rows of a source, and the reasons."""
 
 import math
 from collections.abc import Iterator
@@ -12,41 +12,94 @@ import torch
 import tyro
 from torch import Tensor
 
+from ebflow.bijections import Cells
+from ebflow.detection import p_values
+from ebflow.detector import NEW, FlowDetector
 from ebflow.errors import BadInput
 from ebflow.explanation import Explanation
-from ebflow.flow import Flow
+from ebflow.tables.adapter import differing
 from pipelines.data.messages import as_bad_input
 from pipelines.data.reader import Reader
 from pipelines.inference import tables
 from pipelines.inference.models import Model, ModelName, load
-from pipelines.inference.reference import p_values
 
 BLOCK = 16_384
 """Rows at a time."""
 
-COMPLETIONS = 4
-"""Samples of the missing values of a row, over which its p-value is averaged."""
-
 
 @dataclass(frozen=True)
-class Found:
-    """Anomalous rows.
+class Detection:
+    """The detector of a run, and the columns that it compares.
 
     Attributes:
-        rows: Their numbers in the source.
-        p_value: Their p-values.
-        log_prob: Log-densities of their observed values, −∞ if a value is impossible.
-        error: The standard errors of these, 0 for complete rows.
-        values: The rows: a table, or numbers without names.
-        context: The contexts of rows without names, or None.
+        model: The run's flow, which gives the reasons.
+        detector: The detector, fitted to training rows of the run.
+        names: The columns of a table that it compares; empty for rows without names.
+        never_missing: Those in which no training row lacks a value.
     """
 
-    rows: np.ndarray
-    p_value: np.ndarray
-    log_prob: np.ndarray
-    error: np.ndarray
-    values: pa.Table | Tensor
-    context: Tensor | None
+    model: Model
+    detector: FlowDetector
+    names: list[str]
+    never_missing: list[str]
+
+    @classmethod
+    def of(cls, model: Model, reader: Reader) -> "Detection":
+        """Fits a detector to the training rows of a run, by the columns that a source has.
+
+        Identifiers are left out, because all of theirs are new.
+        """
+        reference, detector = model.reference, FlowDetector()
+        if model.columns is None:
+            return cls(model, detector.fit(reference.rows.double().numpy()), [], [])
+        rows = tables.decoded(model.columns, reference.rows.double().numpy())
+        if model.context is not None:
+            codes = tables.codes_of(model.context, reference.context.double().numpy())
+            for name, column in zip(
+                model.context.names, tables.decoded(model.context, codes).columns, strict=True
+            ):
+                rows = rows.append_column(name, column)
+        identifiers = {c.name for c in model.columns if c.dropped == "identifier"}
+        present = set(reader.parts[0].schema.names) - identifiers
+        rows = rows.select([name for name in rows.column_names if name in present])
+        never = [name for name in rows.column_names if not rows[name].null_count]
+        return cls(model, detector.fit(rows), rows.column_names, never)
+
+    @property
+    def least(self) -> float:
+        """The least p-value."""
+        return 1 / (1 + len(self.detector.held_out_scores_))
+
+    def scores(self, values: pa.Table | Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
+        rows = values.select(self.names) if self.names else values.flatten(1).double().numpy()
+        scores = self.detector.score_samples(rows)
+        scores = scores - NEW * self._impossible(values).numpy()
+        return scores, p_values(-scores, self.detector.held_out_scores_)
+
+    def _impossible(self, values: pa.Table | Tensor) -> Tensor:
+        """Returns True for rows that break a rule of the training rows, or a known bound."""
+        flow = self.model.flow
+        broken, cells = differing(values, flow.columns), flow.dequantizer
+        if not isinstance(cells, Cells):
+            return broken
+        x = flow.as_events(values).double()
+        return broken | ((x < cells.low) | (x > cells.high)).any(1)
+
+    def reasons(self, values: pa.Table | Tensor) -> list[str]:
+        """Returns the reasons of rows: missing values of whole columns, and unlikely values.
+
+        Images have none.
+        """
+        if len(self.model.flow.event_shape) > 1:
+            return [""] * len(values)
+        found = self.model.flow.explain(values)
+        return ["; ".join([*self._missing(values, row), *_unlikely(found, row)])
+                for row in range(len(found))]  # fmt: skip
+
+    def _missing(self, values: pa.Table | Tensor, row: int) -> list[str]:
+        return [f"{name} is missing: expected a value, as in all training rows"
+                for name in self.never_missing if not values[name][row].is_valid]  # fmt: skip
 
 
 def detect(
@@ -57,16 +110,17 @@ def detect(
     most: int = 20,
     dry_run: bool = False,
 ) -> None:
-    """Prints the anomalous rows of a table, with p-values and reasons, the least likely first.
+    """Prints the anomalous rows of a table, with p-values and reasons, the most anomalous first.
 
-    The p-value is the share of the run's test rows that are at most as likely: at most --alpha of
-    new normal rows are reported. Missing values are sampled for it. Each reason is a column whose
-    value is unlikely given all others. New levels, values outside known bounds, and rows that
-    differ from a constant or a linear function of the training rows are always reported.
+    A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows. About
+    a share --alpha of normal rows is reported. Each reason is a column whose value is unlikely
+    given all others. Always reported are new levels, the first missing values of a column, values
+    outside known bounds, and rows that differ from a constant or a linear function of the
+    training rows.
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes
-        alpha: largest p-value of an anomaly; at least 1 / (1 + test rows) is used
+        alpha: largest p-value of an anomaly; at least 1 / (1 + held-out rows) is used
         output: Parquet or CSV file to write, with all anomalies, instead of printing them
         most: anomalies that are printed
         dry_run: print the number of rows; report nothing
@@ -75,115 +129,91 @@ def detect(
         raise BadInput(option="--alpha", found=alpha, expected="a number between 0 and 1")
     if output is not None:
         tables.check_output(output)
-    flow = load(model)
-    if flow.reference is None:
-        expected = "the folder of a run, which has log-densities of test rows"
+    trained = load(model)
+    if trained.reference is None:
+        expected = "the folder of a run, which has training rows to compare with"
         raise BadInput(option="MODEL", found=repr(model), expected=expected)
-    reader = tables.match(data, flow, missing="impute", new_levels=True)
+    reader = tables.match(data, trained, missing="impute", new_levels=True)
     print(f"{reader.label}: {reader.rows} rows")
     if dry_run:
         return
     torch.set_num_threads(1)
-    least = 1 / (1 + len(flow.reference.test))
-    if alpha < least:
-        print(f"warning       --alpha is {least:.2g}, the least p-value among "
-              f"{len(flow.reference.test)} test rows")  # fmt: skip
-        alpha = least
     with as_bad_input():
-        found = [_anomalies(flow, alpha, *block) for block in _blocks(flow, reader)]
-        report(flow, found, alpha, output, most)
+        detection = Detection.of(trained, reader)
+        report(detection, reader, _allowed(detection, alpha), output, most)
 
 
 def report(
-    model: Model, blocks: list[Found], alpha: float, output: Path | None, most: int
+    detection: Detection, reader: Reader, alpha: float, output: Path | None, most: int
 ) -> None:
-    """Prints or writes the anomalies of blocks of rows."""
-    count = sum(len(b.rows) for b in blocks)
-    print(f"anomalies     {count}: p ≤ {alpha:.2g} among {len(model.reference.test)} test rows, "
-          "or impossible values")  # fmt: skip
-    order = sorted(
-        (b.p_value[k], b.log_prob[k], i, k) for i, b in enumerate(blocks)
-        for k in range(len(b.rows))
-    )  # fmt: skip
+    """Prints or writes the anomalies of a source."""
+    parts = [_anomalies(detection, alpha, *block) for block in _blocks(detection.model, reader)]
+    numbers, rows = [part[0] for part in parts], [part[1] for part in parts]
+    found = pa.concat_tables(numbers)
+    order = np.lexsort([found["row"], found["score"], found["p_value"]])
+    held = len(detection.detector.held_out_scores_)
+    print(f"anomalies     {len(found)}: p ≤ {alpha:.2g} among {held} held-out rows, or impossible "
+          "values")  # fmt: skip
     shown = order if output is not None else order[:most]
-    parts = [_explained(model.flow, b, sorted(k for *_, j, k in shown if j == i))
-             for i, b in enumerate(blocks)]  # fmt: skip
-    table = pa.concat_tables(parts).sort_by([("p_value", "ascending"), ("log_prob", "ascending")])
+    reasons = detection.reasons(_taken(_joined(rows), shown)) if len(shown) else []
+    table = found.take(shown).append_column("reasons", pa.array(reasons, pa.string()))
     if output is not None:
         tables.write(output, iter([table]))
         print(f"written to    {output}")
         return
     for row in table.to_pylist():
-        error = f" ± {row['log_prob_error']:.2g}" if row["log_prob_error"] else ""
-        print(
-            f"\nrow {row['row']}: p = {row['p_value']:.2g}, log p = {row['log_prob']:.4g}{error}"
-        )
+        print(f"\nrow {row['row']}: p = {row['p_value']:.2g}, score {row['score']:.4g}")
         for reason in filter(None, row["reasons"].split("; ")):
             print(f"  {reason}")
-    if len(order) > most:
-        print(f"\n… and {len(order) - most} more: --most, or --output")
+    if len(found) > most:
+        print(f"\n… and {len(found) - most} more: --most, or --output")
 
 
-def _blocks(
-    model: Model, reader: Reader
-) -> Iterator[tuple[int, pa.Table | Tensor, Tensor | None]]:
-    """Yields the numbers of the first rows of blocks, the rows, and contexts without names."""
+def _allowed(detection: Detection, alpha: float) -> float:
+    """Returns a rate that a p-value can reach, with a warning if it is another one."""
+    if alpha < detection.least:
+        held = len(detection.detector.held_out_scores_)
+        print(f"warning       --alpha is {detection.least:.2g}, the least p-value among {held} "
+              "held-out rows")  # fmt: skip
+    return max(alpha, detection.least)
+
+
+def _blocks(model: Model, reader: Reader) -> Iterator[tuple[int, pa.Table | Tensor]]:
+    """Yields the numbers of the first rows of blocks, and the rows."""
     first = 0
     if model.columns is None:
-        for x, context in tables.batches(reader):
-            yield first, x, context
+        for x, _ in tables.batches(reader):
+            yield first, x
             first += len(x)
         return
     columns = [*model.columns, *(model.context or ())]
     for part in reader.parts:
         names = [c.name for c in columns if c.name in part.schema.names]
         for batch, _ in part.batches(names, BLOCK):
-            yield first, pa.table(batch), None
+            yield first, pa.table(batch)
             first += len(batch)
 
 
 def _anomalies(
-    model: Model, alpha: float, first: int, values: pa.Table | Tensor, context: Tensor | None
-) -> Found:
-    flow = model.flow
-    x, context_rows = flow.as_events(values), flow.as_context(flow.context_of(values, context))
-    log_p, error = (t.detach() for t in flow(context_rows).log_prob_and_error(values))
-    log_p = torch.where(log_p.isnan(), -torch.inf, log_p).double()
-    p = p_values(model.reference.test, log_p)
-    some = (x.isnan().any(1) & log_p.isfinite()).nonzero().flatten()
-    if len(some):
-        own = None if context_rows is None else context_rows[some]
-        p[some] = _of_completions(flow, x[some], own, model.reference.test)
-    chosen = ((p <= alpha) | log_p.isinf()).nonzero().flatten()
-    rows = values.take(chosen.numpy()) if isinstance(values, pa.Table) else values[chosen]
-    numbers = (t[chosen].double().numpy() for t in (p, log_p, error))
-    return Found((first + chosen).numpy(), *numbers, rows,
-                 None if context is None else context[chosen])  # fmt: skip
+    detection: Detection, alpha: float, first: int, values: pa.Table | Tensor
+) -> tuple[pa.Table, pa.Table | Tensor]:
+    """Returns the numbers of the anomalies of a block of rows, and their values."""
+    scores, p = detection.scores(values)
+    chosen = np.flatnonzero(p <= alpha)
+    found = pa.table({"row": first + chosen, "p_value": p[chosen], "score": scores[chosen]})
+    return found, _taken(values, chosen)
 
 
-def _of_completions(flow: Flow, x: Tensor, context: Tensor | None, test: Tensor) -> Tensor:
-    """Returns the mean p-values of samples of the missing values."""
-    copies = flow.impute(x, context=context, draws=COMPLETIONS)
-    p = [p_values(test, flow(context).log_prob(copy).detach().double()) for copy in copies]
-    return torch.stack(p).mean(0)
+def _taken(values: pa.Table | Tensor, rows: np.ndarray) -> pa.Table | Tensor:
+    return values.take(rows) if isinstance(values, pa.Table) else values[rows]
 
 
-def _explained(flow: Flow, block: Found, chosen: list[int]) -> pa.Table:
-    """Returns the table of some anomalies of a block."""
-    reasons: list[str] = []
-    if chosen:
-        table = isinstance(block.values, pa.Table)
-        values = block.values.take(chosen) if table else block.values[chosen]
-        context = None if block.context is None else block.context[chosen]
-        found = flow.explain(values, context=context)
-        reasons = ["; ".join(_reasons(found, row)) for row in range(len(chosen))]
-    numbers = {
-        "row": block.rows[chosen], "p_value": block.p_value[chosen],
-        "log_prob": block.log_prob[chosen], "log_prob_error": block.error[chosen],
-    }  # fmt: skip
-    return pa.table({**numbers, "reasons": pa.array(reasons, pa.string())})
+def _joined(parts: list[pa.Table | Tensor]) -> pa.Table | Tensor:
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
-def _reasons(found: Explanation, row: int) -> list[str]:
-    """Returns the reasons of a row: the likely ones, or else the column of the least p-value."""
+def _unlikely(found: Explanation, row: int) -> list[str]:
+    """Returns the unlikely values of a row, or else the one of the least p-value."""
     return found.reasons(row) or found.reasons(row, most=1, at_most=math.inf)

@@ -1,4 +1,4 @@
-r"""Log-densities of training and test rows, and the ranks and p-values of other rows.
+r"""Training and test rows that other rows are compared with, and ranks and p-values.
 
 Among n known log-densities, of which r are at most that of a row x, the rank of x is r and its
 p-value is :math:`(1 + r) / (1 + n)`. It tests if x is another row of the same distribution, and
@@ -26,18 +26,26 @@ from ebflow.tables.batches import Split
 from ebflow.tables.rows import Rows
 
 REFERENCE = "reference.safetensors"
-"""File of the log-densities beside a checkpoint's weights; it has the SHA-256 of the weights."""
+"""File of the rows beside a checkpoint's weights; it has the SHA-256 of the weights."""
 
-ROWS = 10_000
-"""Most rows of a split."""
+ROWS, VALUES = 10_000, 1 << 22
+"""Most rows of a split, and most values of the training rows that are saved."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Log-densities of training and test rows in nats, ascending, each with shape (n,)."""
+    """Rows that other rows are compared with.
+
+    Attributes:
+        train, test: Log-densities of rows of each split in nats, ascending, each with shape (n,).
+        rows: Training rows, as the flow's data are numbered, with shape (r, D); NaN if missing.
+        context: Their contexts, with shape (r, C); C is 0 without any.
+    """
 
     train: Tensor
     test: Tensor
+    rows: Tensor
+    context: Tensor
 
     @classmethod
     def of(cls, flow: Flow, train: Split, test: Split, *, batch_size: int = 1000) -> "Reference":
@@ -45,21 +53,24 @@ class Reference:
 
         The dequantization noise is that of scores.
         """
-        found = []
+        found, batches = [], []
         for split in (train, test):
-            x, context = next(split.shuffled(min(len(split), ROWS), seed=0))
-            rows = Rows(x, context, levels=split.levels)
+            batches.append(next(split.shuffled(min(len(split), ROWS), seed=0)))
+            rows = Rows(*batches[-1], levels=split.levels)
             found.append(log_probs(flow, rows, batch_size=batch_size).sort().values)
-        return cls(*found)
+        x, context = batches[0]
+        most = VALUES // split.width
+        context = x.new_zeros(len(x), 0) if context is None else context
+        return cls(*found, x.flatten(1)[:most].clone(), context[:most].clone())
 
     def save(self, folder: Path, checkpoint: Path) -> None:
         """Writes the file into a folder, as one of a checkpoint."""
         path, state = folder / REFERENCE, identity(checkpoint)
-        save_tensors({"train": self.train, "test": self.test}, path, state=state)
+        save_tensors(vars(self), path, state=state)
 
     @classmethod
     def load(cls, checkpoint: Path) -> "Reference | None":
-        """Returns the log-densities beside a checkpoint; None if there are none.
+        """Returns the rows beside a checkpoint; None if there are none.
 
         Raises:
             BadInput: If the file is corrupt, or of other weights.
@@ -69,11 +80,11 @@ class Reference:
             return None
         try:
             tensors, metadata = load_tensors(path)
-            found, state = cls(tensors["train"], tensors["test"]), metadata["state"]
-        except (SafetensorError, LookupError) as error:
+            found, state = cls(**tensors), metadata["state"]
+        except (SafetensorError, LookupError, TypeError) as error:
             raise BadInput(f"is corrupt ({error})", file=path, expected="safetensors") from error
         if state != identity(checkpoint):
-            problem = "log-densities of other weights"
+            problem = "rows of other weights"
             raise BadInput(file=path, found=problem, expected="those of the checkpoint")
         return found
 

@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
-__all__ = ["batches", "check_output", "codes_of", "context_codes", "examples", "match", "read",
-           "schema", "sources", "table", "write"]  # fmt: skip
+__all__ = ["batches", "check_output", "codes_of", "context_codes", "decoded", "examples", "match",
+           "read", "schema", "sources", "table", "write"]  # fmt: skip
 
 import math
 from collections.abc import Iterator, Sequence
@@ -160,10 +160,10 @@ def table(
     x = rows.flatten(1).double().numpy()
     if not np.isfinite(x).all():
         raise StageFailed(f"{model.label}: its inverse overflows, as of a flow that broke apart")
-    found = _arrays(model, x) if model.columns is None else _decoded(model.columns, x, first)
+    found = _arrays(model, x) if model.columns is None else decoded(model.columns, x, first)
     if context is None or model.context is None:
         return found
-    beside = _decoded(model.context, codes_of(model.context, context.double().numpy()))
+    beside = decoded(model.context, codes_of(model.context, context.double().numpy()))
     for field, column in zip(beside.schema, beside.columns, strict=True):
         found = found.append_column(field, column)
     return found
@@ -176,7 +176,7 @@ def codes_of(columns: Columns, context: np.ndarray) -> np.ndarray:
     return np.stack([part.argmax(1) if size else part[:, 0] for size, part in parts], 1)
 
 
-def _decoded(columns: Columns, x: np.ndarray, first: int = 0) -> pa.Table:
+def decoded(columns: Columns, x: np.ndarray, first: int = 0) -> pa.Table:
     """Returns the table of numbers with shape (N, D)."""
     shifted = [
         replace(c, value=c.value + first)

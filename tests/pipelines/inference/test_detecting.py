@@ -30,8 +30,10 @@ def test_anomalies_are_printed_with_reasons(ebflow, abroad, table, tmp_path):
     result = ebflow("detect", abroad, tmp_path / "new.csv", "--alpha", "0.005")
     assert (result.code, result.err) == (0, []), result
     text = "\n".join(result.out)
-    assert "\nrow 7: p = 0.0025" in text and "  weight = 200: expected " in text
-    assert "\nrow 20: p = 0.0025, log p = -inf\n  country = FR: expected DE, p = 0" in text
+    assert "\nrow 7: p = 0.002, score " in text and "  weight = 200: expected " in text
+    assert "\n  country = FR: expected DE, p = 0" in text
+    missing = "  weight is missing: expected a value, as in all training rows"
+    assert text.count(missing) == 2 and "\nrow 3: p = 0.002, score -1e+06" in text
     assert "\nrow 11: " in text and "  height = 171: expected " in text
 
 
@@ -42,6 +44,28 @@ def test_anomalies_are_written(ebflow, abroad, table, tmp_path):
     found = pyarrow.csv.read_csv(tmp_path / "found.csv").to_pandas()
     assert {7, 11, 20} <= set(found["row"]) and len(found) < 20
     assert (found["p_value"] <= 0.01).all() and found["p_value"].is_monotonic_increasing
+
+
+def test_rows_of_a_conditional_flow_are_compared_with_their_contexts(
+    ebflow, conditional, grouped_file, tmp_path
+):
+    rows = pq.read_table(grouped_file).to_pandas()
+    rows.loc[5, "height"], rows.loc[8, "group"] = 2.6, "light"
+    rows.loc[8, ["height", "weight"]] = 1.95, 99.0
+    rows.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", conditional, tmp_path / "new.csv", "--output", tmp_path / "f.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas()
+    assert {5, 8} <= set(found["row"]) and len(found) < 40
+    assert found.loc[found["row"] == 5, "reasons"].item().startswith("height = 2.6: expected ")
+
+
+def test_anomalous_images_have_no_reasons(ebflow, digits, tmp_path):
+    run = digits.root / "runs" / "density" / "digits"
+    result = ebflow("detect", run, "digits", "--alpha", "0.02", "--output", tmp_path / "f.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas()
+    assert 5 <= len(found) <= 100 and found["reasons"].isna().all()
 
 
 def test_scores_of_incomplete_rows_have_errors(ebflow, abroad, table, tmp_path):
