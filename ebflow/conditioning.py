@@ -55,8 +55,6 @@ class Conditional:
         self.log_scale = _log_diagonal(root)
         odds = (mixture.weights.log() + _log_diagonal(roots) - self.log_scale)[..., None]
         odds = odds - 0.5 * ((away * pull).sum(2) - lead.square().sum(2))
-        observed = (1 - free).sum(1, keepdim=True)
-        self.log_observed = odds.logsumexp(1) - 0.5 * observed * math.log(2 * math.pi)
         self.log_shares = odds.log_softmax(1)
         self.missing, self.means = missing[:, contexts:], means[..., contexts:]
         self.root = root[..., contexts:, contexts:]
@@ -66,53 +64,39 @@ class Conditional:
     @property
     def covariances(self) -> Tensor:
         """The components' covariances with shape (P, K, D, D), 0 except between missing ones."""
-        return self.inverse.mT @ self.inverse - self.observed[:, None]
-
-    @property
-    def observed(self) -> Tensor:
-        """The diagonal matrices of the observed elements, with shape (P, D, D)."""
-        return (~self.missing).to(self.root).diag_embed()
+        observed = (~self.missing).to(self.root).diag_embed()
+        return self.inverse.mT @ self.inverse - observed[:, None]
 
     def sample(self, count: int, generator: Generator | None) -> Tensor:
-        """Returns ``count`` completions of every row, with shape (P, R, count, D)."""
-        shape = (*self.log_shares.mT.shape[:2], count)
-        u = uniform(shape, self.means, generator)
-        return self.completions(u, normal((*shape, self.means.shape[-1]), self.means, generator))
+        """Returns completions with shape (P, count, D), where R is 1 or ``count``."""
+        u = uniform((len(self.missing), count), self.means, generator)
+        shape = (*u.shape, self.means.shape[-1])
+        return self.completions(u, normal(shape, self.means, generator))
 
     def completions(self, u: Tensor, noise: Tensor) -> Tensor:
-        """Returns the completions (P, R, M, D) of uniform (P, R, M) and normal numbers."""
-        shares = self.log_shares.mT.exp().cumsum(2).contiguous()
-        k = torch.searchsorted(shares, u.contiguous(), right=True).clamp(max=shares.shape[2] - 1)
-        noise = torch.where(self.missing[:, None, None], noise, 0.0)
-        index = k[..., None].expand(noise.shape)
-        rows = self.means.movedim(1, 2).gather(2, index)
-        for component in range(shares.shape[2]):  # gathered roots would take P R M D² numbers
-            own = torch.where(k[..., None] == component, noise, 0.0).flatten(1, 2)
-            rows = rows + (own @ self.inverse[:, component]).view(rows.shape)
+        """Returns the completions (P, M, D) of uniform (P, M) and normal numbers (P, M, D).
+
+        R is 1 or M.
+        """
+        noise = torch.where(self.missing[:, None], noise, 0.0)
+        shares = self.log_shares.mT.exp().cumsum(2).expand(-1, u.shape[1], -1).contiguous()
+        k = torch.searchsorted(shares, u[..., None].contiguous(), right=True)
+        k = k.clamp(max=shares.shape[2] - 1)
+        means = self.means.movedim(1, 2).expand(-1, u.shape[1], -1, -1)
+        rows = means.gather(2, k[..., None].expand(-1, -1, 1, noise.shape[2]))[:, :, 0]
+        for component in range(shares.shape[2]):  # gathered roots would take P M D² numbers
+            rows = rows + torch.where(k == component, noise, 0.0) @ self.inverse[:, component]
         return rows
 
     def log_prob(self, y: Tensor) -> Tensor:
-        """Returns the log-density of completions with shape (P, M, D), where R is 1 or M.
-
-        It is that of the missing elements up to a constant of the row.
-        """
+        """Returns log p (P, M) of the missing elements of completions (P, M, D); R is 1 or M."""
         parts = []
         for k in range(self.means.shape[1]):
             z = torch.where(self.missing[:, None], y - self.means[:, k], 0.0) @ self.root[:, k]
             scale = self.log_shares[:, k] + self.log_scale[:, k, None]
             parts.append(scale - 0.5 * z.square().sum(2))
-        return torch.stack(parts).logsumexp(0)
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Returns the mean with shape (P, D), and the covariance's lower factor (P, D, D).
-
-        There must be one row of each pattern. The factor is 0 except between missing elements.
-        """
-        shares, means = self.log_shares.exp(), self.means[:, :, 0]
-        mean = (shares * means).sum(1)
-        away = torch.where(self.missing[:, None], means - mean[:, None], 0.0) * shares.sqrt()
-        covariance = away.mT @ away + (shares[..., None] * self.covariances).sum(1)
-        return mean, torch.linalg.cholesky(covariance + self.observed) - self.observed
+        missing = self.missing.sum(1, keepdim=True)
+        return torch.stack(parts).logsumexp(0) - 0.5 * missing * math.log(2 * math.pi)
 
 
 class ConditionedMixture(Base):
@@ -152,7 +136,7 @@ class ConditionedMixture(Base):
         rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.count)], 1)
         missing = torch.arange(joint.size, device=c.device) >= self.count
         given = Conditional(joint, rows[None], missing[None], contexts=self.count)
-        return given.sample(1, generator)[0, :, 0].to(like).view(shape)
+        return given.sample(len(c), generator)[0].to(like).view(shape)
 
     def _contexts(self, rows: int) -> Tensor:
         if self.context is None:

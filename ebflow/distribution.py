@@ -120,7 +120,7 @@ class FlowDistribution(Distribution, LogDensity):
         Raises:
             ValueError: if a value or a context is not finite, except for missing values.
         """
-        from .incomplete import has_missing
+        from .proposals import has_missing
 
         x = self.flow.as_events(value)
         if has_missing(self.flow, x):
@@ -138,12 +138,12 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns log p of the observed values of rows, and standard errors, (*batch,) each.
 
         Complete rows have ``log_prob`` and the error 0. Those of other rows are estimates by
-        importance sampling, without gradients: see ``ebflow.incomplete``.
+        importance sampling, without gradients: see ``ebflow.proposals``.
 
         Raises:
             ValueError: if a value or a context is infinite, or the flow is one of images.
         """
-        from .incomplete import has_missing, marginals
+        from .proposals import has_missing, marginals
 
         x = self.flow.as_events(value)
         batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])

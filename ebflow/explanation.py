@@ -11,7 +11,8 @@ an exact linear function of other columns, has the p-value 0 there. So has an un
 
 __all__ = ["Explanation", "explain"]
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from .bijections import Cells
 from .bijections.weighted import fixed_weights
-from .conditionals import Conditionals
+from .conditionals import Conditionals, Points, Values
 from .flow import Flow
-from .points import completed, points
+from .proposals import Proposals, hashed
 from .tables import ArrayLike, Column
 from .tables.frames import read
 from .tables.rows import refuse
@@ -114,6 +115,55 @@ class Explanation:
         return low if low == high else f"{low} … {high}"
 
 
+@dataclass(frozen=True)
+class Incomplete:
+    """Points of rows whose missing elements are proposed for each level of a category.
+
+    Attributes:
+        target: The flow in coordinates.
+        x: The raw rows with shape (R, D), NaN where a value is missing.
+        points: The observed elements.
+        missing: True where an element is missing, with shape (R, D).
+    """
+
+    target: Target
+    x: Tensor
+    points: Points
+    missing: Tensor
+
+    @property
+    def z(self) -> Tensor:
+        """The observed elements, with shape (R, M, D)."""
+        return self.points.z
+
+    @property
+    def context(self) -> Tensor | None:
+        """The contexts of the rows."""
+        return self.points.context
+
+    def take(self, rows: Tensor) -> "Incomplete":
+        """Returns the points of some rows."""
+        return replace(
+            self, x=self.x[rows], points=self.points.take(rows), missing=self.missing[rows]
+        )
+
+    def completed(self, without: int | None = None) -> Points:
+        """Returns the points with proposals that do not depend on a column."""
+        z, log_weights, context = self.points
+        proposals = Proposals(self.target, z, self.missing, context, without)
+        y = proposals.sample(partial(hashed, self.target, self.x, z.shape[1]))
+        return Points(y, log_weights + proposals.log_weights(y), context)
+
+    def at(self, column: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns proposals (R, M, G, D) given nodes (R, G) of a column, and log-weights."""
+        shape = nodes.shape
+        each = self.take(torch.arange(len(nodes)).repeat_interleave(shape[1]))
+        each.z[..., column] = nodes.flatten()[:, None].to(self.z)
+        each.missing[:, column] = False
+        y, log_weights, _ = each.completed()
+        return (y.unflatten(0, shape).transpose(1, 2), log_weights.unflatten(0, shape).mT)
+
+
 @torch.no_grad()
 def explain(
     flow: Flow, x: ArrayLike, *, context: ArrayLike | None = None, draws: int = 4
@@ -144,7 +194,7 @@ def explain(
     with fixed_weights(flow):
         target = Target.of(flow)
         conditionals, result = Conditionals(target), rows.new_zeros(6, *rows.shape).double()
-        unknown = _unknown(target, rows)
+        unknown = rows.isnan() | target.impossible(rows)
         incomplete = unknown.any(1)
         for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
             for part in filter(len, group.nonzero().flatten().split(ROWS)):
@@ -163,32 +213,28 @@ def _check(flow: Flow) -> None:
         )
 
 
-def _unknown(target: Target, x: Tensor) -> Tensor:
-    """Returns True for elements that are missing or outside known bounds, with shape (N, D)."""
-    cells, missing = target.preprocessing.dequantizer, x.isnan()
-    if cells is None:
-        return missing
-    filled = torch.where(missing, target.samples[0].to(x), x)
-    return missing | cells.outside(target.preprocessing.dequantize(filled))
-
-
 def _explained(
     conditionals: Conditionals, x: Tensor, unknown: Tensor, context: Tensor | None, count: int
 ) -> Tensor:
     """Returns log p, log p-values, low, high, mode and share of rows, with shape (6, R, D)."""
-    target = conditionals.target
-    cells = target.preprocessing.dequantizer
-    noisy = cells is not None and set(cells.noisy_columns) - set(target.categories)
-    count = count if noisy or bool(unknown.any()) else 1
-    at = points(target, x, unknown, context, count, refresh=True)
+    target, missing = conditionals.target, unknown[:, None]
+    count = count if target.noisy or bool(unknown.any()) else 1
+    x = torch.where(unknown, torch.nan, x)
+    z, slopes = target.place(x, hashed(target, x, count, 0))
+    log_slope = torch.where(missing, 0.0, slopes).sum(2)
+    own = (z[:, 0].double(), *target.ends(x), slopes[:, 0], unknown)
     columns = []
     for k in range(x.shape[1]):
-        here = completed(target, at, without=k)
-        log_prob, log_p, *places, share = conditionals.summary(here, k)
-        z = at.own[:, None].repeat(1, 3, 1)
-        z[..., k] = torch.stack(places, 1).to(z)
-        values = target.preprocessing.from_latent(z.flatten(0, 1))[:, k].view(-1, 3).double()
-        columns.append(torch.stack([log_prob, log_p, *values.unbind(1), share]))
+        here = Points(z, log_slope, context)
+        if bool(unknown.any()):
+            here = Incomplete(target, x, here, unknown)
+            here = here if k in target.categories else here.completed(k)
+        values = Values(*(t[:, k] for t in own))
+        log_prob, log_p, *places, share = conditionals.summary(here, k, values)
+        y = z[:, :1].repeat(1, 3, 1)
+        y[..., k] = torch.stack(places, 1).to(y)
+        found = target.raw(y)[..., k].double()
+        columns.append(torch.stack([log_prob, log_p, *found.unbind(1), share]))
     return torch.stack(columns, 2)
 
 

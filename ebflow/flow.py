@@ -217,24 +217,25 @@ class Flow(nn.Module, LogDensity):
         context: ArrayLike | None = None,
         draws: int = 1,
         generator: torch.Generator | None = None,
-        **options: Any,  # noqa: ANN401
+        sweeps: int = 5,
     ) -> ArrayLike | list[ArrayLike]:
         """Returns rows with their missing values sampled given the observed ones.
 
         A frame gives a frame, other data give a tensor. See ``ebflow.imputation.impute``, which
-        also reports how well the sampling converged.
+        also reports how good the proposals of each row are.
 
         Arguments:
             x: The rows, NaN where a value is missing.
             context: The contexts of the rows.
             draws: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
-            options: Further arguments of ``imputation.impute``.
+            sweeps: The number of sweeps of a row whose proposals are poor.
         """
         from .imputation import impute
 
         generator = derive(0, "impute", device=self.device) if generator is None else generator
-        found = impute(self, x, context=context, draws=draws, generator=generator, **options)
+        options = {"draws": draws, "generator": generator, "sweeps": sweeps}
+        found = impute(self, x, context=context, **options)
         copies = list(found.draws.unbind(1))
         if self.columns and is_frame(x):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]

@@ -1,4 +1,9 @@
-"""A flow's rows in coordinates of separate columns, and a mixture of Gaussians near them."""
+"""A flow's rows in coordinates of separate columns, and a mixture of Gaussians near them.
+
+The coordinates z are those after the flow's leading elementwise layers. All conditional
+distributions are computed there (``proposals``, ``conditionals``): columns are still separate,
+and unbounded but for known bounds. An observed value on a grid is a cell, an interval of z.
+"""
 
 __all__ = ["COMPONENTS", "SAMPLES", "Target", "mixture_of"]
 
@@ -10,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .bases import GaussianMixture
-from .bijections import Affine, Bijection, Categorical
+from .bijections import Affine, Bijection, Categorical, Cells
 from .bijections.activations import Elementwise
 from .bijections.reshape import Permutation
 from .conditioning import Conditional
@@ -30,6 +35,9 @@ ROWS = 10
 
 RIDGE = 1e-3
 """Number added to variances of whitened rows."""
+
+VALUES = 1 << 22
+"""Largest number of values of an evaluation."""
 
 
 def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
@@ -115,11 +123,77 @@ class Target:
                 return dict(zip(columns[-layer.count :].tolist(), layer.sizes, strict=True))
         return {}
 
+    @property
+    def noisy(self) -> bool:
+        """True if observed values have cells, and other densities at other places in them."""
+        layer = self.preprocessing.dequantizer
+        if not isinstance(layer, Cells):
+            return layer is not None
+        return not set(layer.noisy_columns) <= set(self.categories)
+
     @cached_property
     def mixture(self) -> GaussianMixture:
         """The mixture."""
         rows = self._with_contexts(self.z[:, None], self.context)[:, 0]
         return mixture_of(rows[rows.isfinite().all(1)], self.components, self.generator)
+
+    @property
+    def cells(self) -> Cells | None:
+        """The cells of the columns; None without."""
+        layer = self.preprocessing.dequantizer
+        return layer if isinstance(layer, Cells) else None
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """The ends of known bounds in coordinates, (2, D), infinite without one."""
+        infinite = torch.full_like(self.z[0], torch.inf).double()
+        if self.cells is None:
+            return torch.stack([-infinite, infinite])
+        ends = torch.stack([self.cells.low, self.cells.high])
+        z = self.transform(torch.where(ends.isfinite(), ends, 0.0).to(self.z))[0].double()
+        return torch.where(ends.isfinite(), z, ends)
+
+    def outside(self, z: Tensor) -> Tensor:
+        """Returns True for elements (…, D) beyond bounds or levels of exact probabilities."""
+        low, high = self.bounds.to(z)
+        beyond = (z < low) | (z > high)
+        for column, size in self.categories.items():
+            beyond[..., column] |= (z[..., column] < 0) | (z[..., column] >= size)
+        return beyond
+
+    def impossible(self, x: Tensor) -> Tensor:
+        """Returns True for values of raw rows outside known bounds, with shape (R, D)."""
+        if self.cells is None:
+            return torch.zeros_like(x, dtype=torch.bool)
+        filled = torch.where(x.isnan(), self.samples[0].to(x), x)
+        return self.cells.outside(self.preprocessing.dequantize(filled)) & ~x.isnan()
+
+    def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns raw rows (R, D) in coordinates, and log dz/dx, (R, M, D) each.
+
+        Arguments:
+            x: The rows; missing elements, as NaN, get the values of a sample.
+            u: The places in the values' cells, in [0, 1), with shape (R, M, D).
+        """
+        x = torch.where(x.isnan(), self.samples[0].to(x), x)
+        y, layer = x.repeat_interleave(u.shape[1], 0), self.preprocessing.dequantizer
+        y = y.to(self.z) if layer is None else layer.add_noise(y, self.z, u.flatten(0, 1))
+        z, slopes = self.transform(y)
+        slopes = slopes if self.cells is None else slopes + self.cells.column_slopes(y)
+        return z.view(u.shape), slopes.view(u.shape)
+
+    def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the ends of the cells of raw rows in coordinates, (R, D) each, in float64.
+
+        Both are the same for a value without a cell.
+        """
+        x = torch.where(x.isnan(), self.samples[0].to(x), x).double()
+        ends = (x, x) if self.cells is None else self.cells.cells(x)
+        return tuple(self.transform(t.to(self.z))[0].double() for t in ends)
+
+    def raw(self, z: Tensor) -> Tensor:
+        """Returns the raw rows of points (…, D)."""
+        return self.preprocessing.from_latent(z.flatten(0, -2)).view(z.shape)
 
     def transform(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns dequantized rows after the elementwise layers, and log dz/dy, (N, D) each."""
@@ -159,6 +233,12 @@ class Target:
             z: The points after the elementwise layers.
             context: The contexts of the rows, with shape (R, C); None for a flow without.
         """
+        size = max(1, VALUES // z[0].numel())
+        parts = torch.arange(len(z), device=z.device).split(size)
+        return torch.cat([self._log_prob(z[k], None if context is None else context[k])
+                          for k in parts])  # fmt: skip
+
+    def _log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
         contexts = None if context is None else context.repeat_interleave(z.shape[1], 0)
         return -self.rest(contexts).energy(z.flatten(0, 1)).view(z.shape[:2])
 

@@ -122,28 +122,25 @@ class Categorical(Contextual):
         levels = self._in_order(u, lambda i, logits: _inverted(logits, target[:, i : i + 1]).to(u))
         return torch.cat([real, levels], 1)
 
-    def completed(
-        self, y: Tensor, missing: Tensor, target: Tensor, sampled: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns levels, the missing ones sampled in order, and log p of these, with shape (B,).
+    def log_levels(self, y: Tensor) -> Tensor:
+        """Returns log p of the levels y given those before, with shape (B, m)."""
+        return self.log_probs(y).gather(2, self.levels.codes(y).unsqueeze(2)).squeeze(2)
+
+    def completed(self, y: Tensor, missing: Tensor, target: Tensor) -> Tensor:
+        """Returns levels, the missing ones sampled in order.
 
         Arguments:
             y: The levels plus places in [0, 1), with shape (B, m).
             missing: True for missing levels, with shape (B, m).
             target: The probability up to the sampled place in its cell, with shape (B, m).
-            sampled: True for rows whose missing levels are sampled, with shape (B, 1).
         """
-        log_p = []
 
         def choose(i: int, logits: Tensor) -> Tensor:
-            one, absent = slice(i, i + 1), missing[:, i : i + 1]
+            one = slice(i, i + 1)
             place = _inverted(logits, target[:, one]).to(y)
-            place = torch.where(absent & sampled, place, y[:, one])
-            own = logits.log_softmax(1).gather(1, self.levels.codes(place, i))
-            log_p.append(torch.where(absent, own, 0.0))
-            return place
+            return torch.where(missing[:, one], place, y[:, one])
 
-        return self._in_order(y, choose), torch.cat(log_p, 1).sum(1)
+        return self._in_order(y, choose)
 
     def _in_order(self, like: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Returns levels (B, m) that are chosen by their numbers and logits (B, K), in order."""

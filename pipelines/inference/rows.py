@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
-from ebflow.imputation import MIXED
+from ebflow.imputation import ENOUGH
 from ebflow.imputation import impute as imputed_rows
 from ebflow.randomness import generator
 from ebflow.tables.adapter import differing
@@ -51,7 +51,7 @@ MOST_BYTES = 1 << 31
 LOW = 0.05
 """The p-value up to which rows are counted as unlikely."""
 
-ADDED = ("_row", "_draw", "_acceptance", "_r_hat")
+ADDED = ("_row", "_draw", "_effective")
 """Columns of imputed rows in addition to those of the data."""
 
 NUMBERS = "_numbers"
@@ -162,58 +162,54 @@ def excluded(model: Model, reader: Reader, scored: Iterable[pa.Table]) -> Iterat
         yield block
 
 
-def impute(options: Common, draws: int = 5, steps: int = 40) -> None:
-    """Samples missing values (nulls and NaN) of a table given the observed ones, by MCMC.
+def impute(options: Common, draws: int = 5, sweeps: int = 5) -> None:
+    """Samples missing values (nulls and NaN) of a table given the observed ones.
 
     The output has --draws copies of every row, in the columns and types of the source. Observed
     values stay as they are, those of columns that the flow leaves out as well. The contexts of a
     conditional flow must be complete. Further columns are _row (the number in the source), _draw,
-    _acceptance (the share of steps by which the row's Markov chains moved) and _r_hat (near 1 if
-    the chains have mixed; rows above 1.1 are resampled with more steps, and then by Hamiltonian
-    Monte Carlo). Complete rows have 1 and 1.
+    and _effective (the effective share of the row's proposals; 1 for complete rows). Below 0.25,
+    the samples of a row are improved by sweeps over its missing values.
 
     Arguments:
         draws: samples of each row
-        steps: steps of each Markov chain, an even number
+        sweeps: sweeps of rows whose proposals are poor
     """
     if draws < 1:
         raise BadInput(option="--draws", found=draws, expected="at least 1")
-    if steps < 4 or steps % 2:
-        expected = "an even number of at least 4"
-        raise BadInput(option="--steps", found=steps, expected=expected)
+    if sweeps < 0:
+        raise BadInput(option="--sweeps", found=sweeps, expected="at least 0")
     model, reader = _opened(options, missing="impute", new_levels=True)
     if reader.levels is not None or len(model.flow.event_shape) != 1:
         raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if clash := set(ADDED) & set(reader.layout.reads):
         found = f"column {min(clash)}, which the output adds"
         raise BadInput(file=reader.label, found=found, expected="another name")
-    compute = partial(imputations, seed=options.seed, draws=draws, steps=steps)
+    compute = partial(imputations, seed=options.seed, draws=draws, sweeps=sweeps)
     finish = partial(filled, model, reader, draws=draws)
     if not _write(options, model, reader, compute, IMPUTED, finish):
         return
     rows = tables.read(options.output, list(ADDED)).to_pandas().drop_duplicates("_row")
-    imputed = rows[rows["_r_hat"] != 1]
+    imputed = rows[rows["_effective"] != 1]
     print(f"rows          {len(rows)}, {len(imputed)} of which had missing values")
     if len(imputed):
-        print(f"acceptance    {imputed['_acceptance'].mean():.2f}")
-        print(f"R̂             at most {imputed['_r_hat'].max():.3f}")
-    if apart := int((imputed["_r_hat"] > MIXED).sum()):
-        print(f"warning       {apart} rows have R̂ above {MIXED}: give more --steps")
+        poor = int((imputed["_effective"] < ENOUGH).sum())
+        print(f"effective     {imputed['_effective'].mean():.2f} of the proposals on average")
+        print(f"sweeps        {sweeps}, of {poor} rows whose share is below {ENOUGH}")
 
 
 def imputations(
-    model: Model, first: int, rows: Batch, *, seed: int, draws: int, steps: int
+    model: Model, first: int, rows: Batch, *, seed: int, draws: int, sweeps: int
 ) -> pa.Table:
     """Returns samples of rows as lists of numbers, those of a row together."""
     x, context = rows
-    chains = {"draws": draws, "steps": steps, "warmup": steps // 2}
-    noise = generator(seed, "impute", first)
-    imputed = imputed_rows(model.flow, x, context=context, generator=noise, **chains)
-    of_rows = (first + torch.arange(len(x)), imputed.acceptance, imputed.r_hat)
-    number, acceptance, r_hat = (t.repeat_interleave(draws).numpy() for t in of_rows)
-    added = (number, torch.arange(draws).repeat(len(x)).numpy(), acceptance, r_hat)
-    numbers = imputed.draws.flatten().double().numpy()
-    lists = pa.FixedSizeListArray.from_arrays(numbers, x.shape[1])
+    noise, numbers = generator(seed, "impute", first), {"draws": draws, "sweeps": sweeps}
+    imputed = imputed_rows(model.flow, x, context=context, generator=noise, **numbers)
+    of_rows = (first + torch.arange(len(x)), imputed.effective)
+    number, effective = (t.repeat_interleave(draws).numpy() for t in of_rows)
+    added = (number, torch.arange(draws).repeat(len(x)).numpy(), effective)
+    values = imputed.draws.flatten().double().numpy()
+    lists = pa.FixedSizeListArray.from_arrays(values, x.shape[1])
     return pa.table([*added, lists], names=[*ADDED, NUMBERS])
 
 

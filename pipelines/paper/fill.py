@@ -109,7 +109,7 @@ def _mixture(x: np.ndarray, config: RivalConfig, *, rounds: int) -> np.ndarray:
     held_out, mixture = torch.rand(len(z), generator=noise) < 0.1, fit_gaussian(z)
     for number in range(rounds + 1):
         given = Conditional(mixture, z.nan_to_num()[:, None], z.isnan())
-        samples = torch.where(z.isnan()[:, None], given.sample(COPIES, noise)[:, 0], z[:, None])
+        samples = torch.where(z.isnan()[:, None], given.sample(COPIES, noise), z[:, None])
         if number < rounds:
             rows = samples[:, 0]
             limits = {"seed": config.seed, "budget": mixtures.BUDGET / rounds}

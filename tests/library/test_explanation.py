@@ -11,7 +11,6 @@ from torch.distributions import Normal
 import ebflow
 from ebflow.architectures import autoregressive
 from ebflow.bijections import Cells, ColumnCells, Dense, Knot
-from ebflow.conditionals import Curve
 from ebflow.randomness import generator
 
 from .bijections.cases import stirred
@@ -110,13 +109,17 @@ def test_exact_categories_have_the_softmax_of_log_prob():
             assert torch.equal(found.mode[:, column], log_p.argmax(1).double())
 
 
-def test_jumps_of_a_density_are_no_curvature_of_its_cells():
-    ends = torch.arange(4).double()
-    z = torch.stack([ends[:-1] + 1e-3, ends[:-1] + 0.5, ends[1:] - 1e-3], 1).flatten()[None]
-    level = torch.tensor([0.0, 3.0, -1.0]).double().repeat_interleave(3)
-    masses = Curve(z, level[None], ends).log_masses[0].exp().view(-1)
-    inside = torch.stack([masses[0:2], masses[3:5], masses[6:8]]).sum(1)
-    torch.testing.assert_close(inside, 0.998 * level[::3].exp())
+def test_missing_categories_are_integrated_out():
+    """Two missing categories of 40 levels, and a column beside them, by enumeration."""
+    flow = stirred(of_categories((3, 40, 40, 3)), 0.5).eval().requires_grad_(False)
+    x = flow.sample(12, generator=generator(3))
+    levels = torch.cartesian_prod(*2 * [torch.arange(40).double()])
+    rows = x[:, None, None].repeat(1, 3, 1600, 1)
+    rows[..., 1:3], rows[..., 0] = levels, torch.arange(3.0)[:, None]
+    expected = flow.log_prob(rows).logsumexp(2).log_softmax(1).gather(1, x[:, :1].long())
+    x[:, 1:3] = math.nan
+    found = flow.explain(x).log_prob[:, :1]
+    assert (found - expected).abs().max() < 0.3
 
 
 def test_equal_most_likely_levels_have_the_p_value_1():

@@ -154,16 +154,7 @@ def test_a_redraw_is_the_same_for_any_number_of_workers(monkeypatch):
     assert torch.equal((made[0, 2] + made[1, 2])[changed], whole[changed])
 
 
-def test_a_redraw_goes_on_from_where_the_entries_are(monkeypatch):
-    monkeypatch.setattr("ebflow.chains.Chains._move", lambda self, leaps: None)
-    split = incomplete().split("train")
-    filling = Filling(split, batch_size=64, seed=0, shard=(0, 1), device=torch.device("cpu"))
-    before = filling.state()["entries"].clone()
-    filling.redraw(trainer(incomplete(), **SHORT).averaged, 100)
-    torch.testing.assert_close(filling.state()["entries"], before)
-
-
-def test_chains_that_go_on_reach_the_flows_own_law():
+def test_values_that_move_on_reach_the_flows_own_distribution():
     """Of a flow that is a Gaussian of another mean, from far away: redraws forget the start."""
     flow = ebflow.Flow(
         (2,), [ebflow.bijections.Dense(torch.eye(2), torch.tensor([0.0, -3.0]))]

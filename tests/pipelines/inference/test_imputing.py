@@ -10,7 +10,7 @@ from pipelines.inference.rows import ADDED
 
 from .conftest import NAMES, grouped, people, trained
 
-QUICK = ("--steps", 4, "--draws", 3)
+QUICK = ("--sweeps", 1, "--draws", 3)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
     assert "rows          12, 9 of which had missing values" in result.text
     values = rows.groupby("_row")["height"].nunique()
     assert ((values == 3) == before["height"].isna()).all() and values.isin([1, 3]).all()
-    assert (rows["_r_hat"] != 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
+    assert (rows["_effective"] != 1).tolist() == np.repeat(before.isna().any(axis=1), 3).tolist()
 
 
 def test_contexts_stay_in_their_places(ebflow, conditional, tmp_path):
@@ -61,7 +61,7 @@ def test_contexts_stay_in_their_places(ebflow, conditional, tmp_path):
     rows.loc[3, "weight"] = np.nan
     rows.to_parquet(tmp_path / "holes.parquet")
     _, found = imputed(ebflow, conditional, tmp_path / "holes.parquet", tmp_path / "s.parquet")
-    assert found.column_names[4:] == [*rows.columns]
+    assert found.column_names[3:] == [*rows.columns]
     assert found["group"].to_pylist() == np.repeat(rows["group"].to_numpy(), 3).tolist()
     drawn = found.to_pandas().query("_row == 3")["weight"]
     assert drawn.notna().all() and drawn.nunique() == 3
@@ -92,7 +92,7 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
     rows.loc[[2, 3], "weight"] = np.nan
     rows.to_csv(tmp_path / "rows.csv", index=False)
     words = ("impute", model, tmp_path / "rows.csv", "--output", tmp_path / "s.csv")
-    result = ebflow(*words, "--draws", "1", "--steps", "4")
+    result = ebflow(*words, "--draws", "1", "--sweeps", "1")
     assert (result.code, result.err) == (0, []), result
     found = pd.read_csv(tmp_path / "s.csv").drop(columns=[*ADDED])
     assert found["weight"].notna().all()
@@ -104,7 +104,7 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
     ("words", "message"),
     [
         (("{model}", "{data}", "--draws", "0"), "--draws: found 0, expected at least 1"),
-        (("{model}", "{data}", "--steps", "5"), "--steps: found 5, expected an even number"),
+        (("{model}", "{data}", "--sweeps", "-1"), "--sweeps: found -1, expected at least 0"),
         (("{images}", "digits"), "digits: found images, expected a table"),
         (("{model}", "digits"), "digits: found no column height"),
     ],

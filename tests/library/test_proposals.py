@@ -1,14 +1,12 @@
 """Marginal likelihoods of incomplete rows against closed forms."""
 
 import math
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
 import ebflow
-from ebflow import points
 from ebflow.bijections import Cells, ColumnCells
 from ebflow.randomness import generator
 from ebflow.target import Target
@@ -85,13 +83,10 @@ def test_an_impossible_observed_value_makes_the_row_impossible():
     assert found[2].isfinite() and error[2] > 0
 
 
-def test_missing_categories_beyond_their_levels_are_outside():
-    flow = of_categories((3, 4))
-    target, rows = Target.of(flow), torch.tensor([[NAN, 3.0]]).double()
-    at = points.points(target, rows, rows.isnan(), None, 4, refresh=False)
-    z = at.z.clone()
-    z[0, :, 0] = torch.tensor([0.1, 2.9, 3.1, -0.1])
-    assert points.outside(target, replace(at, z=z)).tolist() == [[False, False, True, True]]
+def test_values_beyond_levels_are_outside():
+    target = Target.of(of_categories((3, 4)))
+    z = torch.tensor([[0.1, 3.9], [2.9, 0.0], [3.1, 0.0], [-0.1, 1.0]]).double()
+    assert target.outside(z)[:, 0].tolist() == [False, False, True, True]
 
 
 def test_many_missing_categories():
@@ -137,18 +132,6 @@ def test_poor_estimates_are_warned_of_and_zero_weights_have_an_infinite_error():
     with pytest.warns(RuntimeWarning, match=r"standard errors above 0\.3 in 1 of 1 rows"):
         found, error = flow.log_prob_and_error(rows)
     assert float(found) == -math.inf and float(error) == math.inf
-
-
-def test_points_of_the_same_noise_are_placed_once(monkeypatch):
-    flow = of_categories((3, 0))
-    target, rows = Target.of(flow), flow.sample(2, generator=generator(0))
-    calls, placed = [], points._placed
-    monkeypatch.setattr(points, "_placed", lambda *a: calls.append(a) or placed(*a))
-    same = points.points(target, rows, rows.isnan(), None, 5, refresh=False)
-    assert len(calls) == 1 and same.z.shape == (2, 5, 2) and same.log_weights.shape == (2, 5)
-    assert torch.equal(same.z[:, :1].expand(-1, 5, -1), same.z)
-    other = points.points(target, rows, rows.isnan(), None, 5, refresh=True)
-    assert len(calls) == 6 and len(other.z[0, :, 0].unique()) == 5
 
 
 def test_frames_and_contexts():
