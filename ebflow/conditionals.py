@@ -174,9 +174,14 @@ class Curve:
         return Curve(nodes, torch.cat([self.log_f, log_f], 1).gather(1, order))
 
     def log_steps(self, z: Tensor) -> Tensor:
-        """Returns log-densities at z (R, P), if they are constant in each interval."""
+        """Returns log-densities at z (R, P), if they are constant in each interval.
+
+        They are ∞ beyond the nodes, so that a value there always moves.
+        """
         k = torch.searchsorted(self.z, z.contiguous()).clamp(1, self.z.shape[1] - 1) - 1
-        return (self.log_masses - self.z.diff(dim=1).log()).gather(1, k)
+        inside = (z >= self.z[:, :1]) & (z <= self.z[:, -1:])
+        log_p = (self.log_masses - self.z.diff(dim=1).log()).gather(1, k)
+        return torch.where(inside, log_p, torch.inf)
 
     def at(self, z: Tensor) -> Tensor:
         """Returns log f at nodes (R,)."""

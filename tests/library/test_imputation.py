@@ -185,14 +185,14 @@ def test_missing_levels_have_their_probabilities(way):
 
 
 def test_sweeps_correct_poor_proposals(monkeypatch):
-    """Of a Gaussian whose proposals are thirty times as wide."""
+    """Of a Gaussian whose proposals are five times as wide."""
     flow, mean, covariance = gaussian(6)
     plain = imputation.Proposals
 
     class Wide(plain):
         def __init__(self, target, z, missing, context):
             super().__init__(target, z, missing, context)
-            self.given.root, self.given.inverse = self.given.root / 30, self.given.inverse * 30
+            self.given.root, self.given.inverse = self.given.root / 5, 5 * self.given.inverse
 
     monkeypatch.setattr(imputation, "Proposals", Wide)
     row = torch.tensor([[0.5, NAN, -0.2, NAN, NAN, NAN]], dtype=torch.float64)
