@@ -1,23 +1,18 @@
-"""Ctrl-C and SIGTERM stop a command in order; a hung worker ends itself.
+"""Ctrl-C and SIGTERM stop a command in order.
 
 A training that is interrupted finishes its step, after which it can be saved.
 """
 
 import _thread
-import faulthandler
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 HELD_S = 10.0
 """Seconds for which an interruption is deferred; Ray kills a stage after ``GRACE_S``."""
-
-HUNG = "hung-*.txt"
-"""Files with the stacks of hung workers."""
 
 
 @contextmanager
@@ -70,42 +65,3 @@ def defer_sigint() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
     if came.is_set():
         raise KeyboardInterrupt
-
-
-@contextmanager
-def watchdog(work: Path, rank: int, seconds: float) -> Iterator[Callable[[], None]]:
-    """Ends this process, without waiting for its threads, if it is not fed for a while.
-
-    Yields the function that feeds it. Before the end it writes the stacks of all threads into
-    ``stacks-RANK.txt``. It does not need the interpreter, which a hung call may hold.
-
-    Arguments:
-        work: Folder of that file.
-        rank: Rank of this worker.
-        seconds: Seconds until the first feeding, and from one to the next.
-    """
-    path = work / f"stacks-{rank}.txt"
-    with path.open("w") as file:
-
-        def feed() -> None:
-            faulthandler.dump_traceback_later(seconds, exit=True, file=file)
-
-        feed()
-        try:
-            yield feed
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            path.unlink(missing_ok=True)
-
-
-def hung(work: Path, rank: int) -> str:
-    """Returns a line on a worker that its watchdog ended; empty if there was none.
-
-    The file of stacks is renamed to ``hung-N-rank-RANK.txt``, so that it is reported once.
-    """
-    path = work / f"stacks-{rank}.txt"
-    if not path.exists() or not path.stat().st_size:
-        return ""
-    kept = work / f"hung-{len(list(work.glob(HUNG))) + 1}-rank-{rank}.txt"
-    path.rename(kept)
-    return f"hung, and was ended; {kept.name} says where its threads were"

@@ -97,7 +97,7 @@ def _logits_and_gradients(network: Classifier, x: Tensor) -> tuple[Tensor, Tenso
 def alignments(
     gradients: Gradients, reference: Scores, points: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Returns A1, A2 and A3 of every point, with shape (B,); only A2 for a marginal reference.
+    """Returns A1, A2 and A3 of every point, with shape (B,).
 
     Arguments:
         gradients: The classifier's gradients.
@@ -106,13 +106,10 @@ def alignments(
     """
     if points is None:
         points = torch.arange(len(gradients.labels), device=gradients.labels.device)
-    marginal = {"A2": torch.cosine_similarity(gradients.marginal, reference.marginal[points])}
-    if reference.classes is None:
-        return marginal
     scores, labels = reference.classes[:, points], gradients.labels[points]
     return {
         "A1": torch.cosine_similarity(gradients.own, of_label(scores, labels)),
-        **marginal,
+        "A2": torch.cosine_similarity(gradients.marginal, reference.marginal[points]),
         "A3": torch.cosine_similarity(gradients.centred, _centred(scores, labels)),
     }
 

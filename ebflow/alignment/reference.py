@@ -5,8 +5,6 @@ Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
 .. math:: S_j = \nabla \log p_j, \qquad r_j = \frac{\pi_j p_j}{\sum_k \pi_k p_k}, \qquad
     S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
 
-A single density is only a marginal: it has S, but neither posteriors nor class scores.
-
 Similarity to a class-blind density says nothing about a classifier: the density's logarithm, added
 to every logit, changes no prediction and every logit-gradient (``fooling.py``). ``pooled`` is the
 simplest class-blind density.
@@ -45,14 +43,14 @@ class Scores:
 
     Attributes:
         marginal: S with shape (B, D).
-        classes: S_j of all classes with shape (C, B, D); None for a marginal.
-        posterior: r with shape (B, C); None for a marginal.
-        log_probs: log p_j with shape (B, C), or log p with shape (B, 1).
+        classes: S_j of all classes with shape (C, B, D).
+        posterior: r with shape (B, C).
+        log_probs: log p_j with shape (B, C).
     """
 
     marginal: Tensor
-    classes: Tensor | None
-    posterior: Tensor | None
+    classes: Tensor
+    posterior: Tensor
     log_probs: Tensor
 
 
@@ -60,7 +58,7 @@ class Reference:
     """Creates a reference.
 
     Arguments:
-        densities: One density per class, in the order of the classes; or only the marginal.
+        densities: One density per class, in the order of the classes.
         priors: π with shape (C,), scaled here to sum to 1; None: all equal.
     """
 
@@ -78,8 +76,6 @@ class Reference:
                  for rows in x.split(ROWS)]  # fmt: skip
         log_probs = torch.cat([torch.stack([log_p for log_p, _ in p], 1) for p in parts])
         classes = torch.cat([torch.stack([score for _, score in p]) for p in parts], 1)
-        if len(self.densities) == 1:
-            return Scores(classes[0], None, None, log_probs)
         posterior = (log_probs + self.priors.to(log_probs).log()).softmax(1)
         marginal = torch.einsum("bj,jbd->bd", posterior, classes)
         return Scores(marginal, classes, posterior, log_probs)

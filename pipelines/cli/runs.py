@@ -91,6 +91,5 @@ def verify() -> int:
     console, found = terminal(), list(store.corrupt())
     for place in found:
         console.print(place, soft_wrap=True)
-    where = store.location(store.home())
-    console.print(f"{len(found)} corrupt artefacts in {where}", soft_wrap=True)
+    console.print(f"{len(found)} corrupt artefacts in {store.home()}", soft_wrap=True)
     return 1 if found else 0

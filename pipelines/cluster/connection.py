@@ -89,19 +89,13 @@ def this_node(*, soft: bool = False) -> Any:  # noqa: ANN401
 def start(show: Show = lambda *message: None) -> Connection:
     """Connects to the cluster at ``RAY_ADDRESS``, or starts an embedded Ray.
 
-    An embedded Ray that a busy machine does not start within Ray's 30 s is started once more.
-
     Raises:
         StageFailed: If the cluster cannot be reached.
     """
     if "RAY_ADDRESS" in os.environ:
         _reach(os.environ["RAY_ADDRESS"])
         return _connected(show, None, runtime_env={"env_vars": _environment()})
-    try:
-        return _embedded(show)
-    except Exception:
-        log.warning("Ray did not start, and is started again", exc_info=True)
-        return _embedded(show)
+    return _embedded(show)
 
 
 def _embedded(show: Show) -> Connection:
@@ -209,6 +203,3 @@ def _environment() -> dict[str, str]:
     }
     shared = {bucket.VARIABLE: bucket.url()} if bucket.used() else {}
     return {"EBFLOW_HOME": str(store.home()), **shared, **forwarded}
-
-
-log = logging.getLogger("ebflow.cluster")

@@ -8,7 +8,6 @@ from typing import Any
 from pipelines import metrics_log
 from pipelines.config import Training
 from pipelines.data.manifest import Manifest
-from pipelines.interruption import HUNG
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training.build import fit
@@ -26,11 +25,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     run.log_params(config.model_dump())
     run.log_input(Manifest.load(data), "training")
     started = time.time()
-    try:
-        result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
-    finally:
-        for path in run.work.glob(HUNG):
-            run.log_artifacts(path, "hung")
+    result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
     run.reporter.finish()
     export_checkpoints(
         run.work, {"checkpoint": result["best_step"], "last": result["steps"]}, run.output

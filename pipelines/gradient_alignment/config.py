@@ -76,11 +76,6 @@ class MeasureConfig(Section):
 class ReferenceConfig(Section):
     """The flows whose scores are the reference."""
 
-    conditional: bool | None = Field(
-        None,
-        description="train a flow for each class; False: one flow of all rows, which gives A2 "
-        "alone; None: each class, one flow at scale smoke",
-    )
     copies: int = Field(16, ge=1, description="noisy copies of a row for their training")
 
 

@@ -25,7 +25,6 @@ from pipelines.engine.stages import Artefact, Source, Stage
 from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
-    SCALES,
     flow_config,
     measuring,
     models,
@@ -66,7 +65,7 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     for one in replicates(config):
         data.append(prepare(one.data, [source]))
         all_rows = _flow(one, data[-1])
-        inputs = [data[-1], flows(one, data[-1], all_rows), all_rows]
+        inputs = [data[-1], flows(one, data[-1]), all_rows]
         densities.append(reference(measuring(one), inputs, f"seed {one.seed}"))
         measured += _measured(one, inputs)
     return {"report": align(config, [data, densities, catch_all(measured, FAILED, fail)])}
@@ -94,11 +93,8 @@ def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[A
 
 
 @subgraph()
-def flows(config: AlignmentConfig, data: Artefact, all_rows: Artefact) -> list[Artefact]:
-    """Returns the trained flow of every class, or that of all rows."""
-    conditional = config.reference.conditional
-    if not (SCALES[config.scale].conditional if conditional is None else conditional):
-        return [all_rows]
+def flows(config: AlignmentConfig, data: Artefact) -> list[Artefact]:
+    """Returns the trained flow of every class."""
     return [_flow(config, data, label) for label in range(Manifest.load(data.path).classes)]
 
 

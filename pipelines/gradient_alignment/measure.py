@@ -130,11 +130,9 @@ def _alignment(
         "DSM-cos": float(noise_cosine.mean()),
         "DSM residual": residual.value,
     }
-    if scores.classes is not None:
-        numbers |= metrics.fisher_ratios(gradients, scores.classes)
-        own = metrics.of_label(scores.classes, labels)
-        numbers["A1/centred"] = float(torch.cosine_similarity(gradients.centred, own).mean())
-    return numbers
+    own = metrics.of_label(scores.classes, labels)
+    numbers["A1/centred"] = float(torch.cosine_similarity(gradients.centred, own).mean())
+    return numbers | metrics.fisher_ratios(gradients, scores.classes)
 
 
 def _trace(network: Classifier, points: Points, generator: torch.Generator) -> float:

@@ -108,7 +108,6 @@ class Scale(NamedTuple):
     classifier: ClassifierConfig = ClassifierConfig(epochs=80)  # the baseline's
     training: Training = DENSE  # of the flows
     measure: MeasureConfig = MeasureConfig()
-    conditional: bool = True  # a flow for each class, unless the user decides
 
 
 SCALES: dict[str, Scale] = {
@@ -118,7 +117,6 @@ SCALES: dict[str, Scale] = {
         ClassifierConfig(epochs=3),
         DENSE.changed(train={"steps": 60}),
         MeasureConfig(points=100),
-        conditional=False,
     ),
     "cpu": Scale(),
 }

@@ -63,9 +63,8 @@ def of_split(config: MeasureConfig, dataset: Dataset, split: str) -> Points:
 
 
 def open_reference(trained: Sequence[Path], dataset: Dataset) -> Reference:
-    """Returns trained flows, one of each class or one of all rows, with the classes' priors."""
-    labels = dataset.split("train").labels()
-    priors = labels.bincount(minlength=len(trained)) if len(trained) > 1 else torch.ones(1)
+    """Returns trained flows, one of each class, with the classes' priors."""
+    priors = dataset.split("train").labels().bincount(minlength=len(trained))
     return Reference([load(folder / "checkpoint") for folder in trained], priors)
 
 
@@ -79,9 +78,8 @@ def open_blind(all_rows: Path, dataset: Dataset, noise: float) -> dict[str, Norm
 
 
 def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
-    """Returns the log-density of each point's class, or of all rows, with shape (B,)."""
-    own = torch.zeros_like(labels) if scores.classes is None else labels
-    return scores.log_probs.gather(1, own.unsqueeze(1)).squeeze(1)
+    """Returns the log-density of each point's class, with shape (B,)."""
+    return scores.log_probs.gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def reference(
@@ -89,7 +87,7 @@ def reference(
 ) -> None:
     """Writes ``evaluation.json``: the quality of the reference and the class-blind densities.
 
-    ``trained`` are the flows of each class in turn, or that of all rows alone.
+    ``trained`` are the flows of each class in turn.
     """
     dataset = run.open(config, Dataset(data), "testing")
     densities = open_reference(trained, dataset)
@@ -104,10 +102,10 @@ def reference(
 def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dict[str, float]:
     """Returns log-densities (nats a dimension), Bayes accuracy and DSM checks of a reference."""
     width = test.clean.shape[1]
-    own = scores.marginal if scores.classes is None else of_label(scores.classes, test.labels)
+    own = of_label(scores.classes, test.labels)
     cosines, residual = dsm(own, test.noise, test.sigma)
     marginal = torch.cosine_similarity(scores.marginal, -test.noise)
-    numbers = {
+    return {
         "reference/log_density": float(own_log_probs(scores, test.labels).mean()) / width,
         "reference/log_density_train": float(own_log_probs(fitted, train.labels).mean()) / width,
         "reference/score_norm": float(own.norm(dim=1).mean()),
@@ -116,8 +114,5 @@ def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dic
         "reference/dsm_residual_se": residual.se,
         "reference/marginal_dsm_cos": float(marginal.mean()),
         "reference/points": float(len(own)),
+        "reference/accuracy": float((scores.posterior.argmax(1) == test.labels).double().mean()),
     }
-    if scores.posterior is not None:
-        correct = scores.posterior.argmax(1) == test.labels
-        numbers["reference/accuracy"] = float(correct.double().mean())
-    return numbers

@@ -3,14 +3,13 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
 from pydantic import BaseModel, Field, ValidationError
 
 from ebflow.errors import BadInput
-from ebflow.files import move
+from ebflow.files import move, sha256
 from pipelines.store import bucket
 from pipelines.store.files import ARTEFACTS, artefact, home, lock, remove_local, write_text
 
@@ -54,19 +53,11 @@ class Artefact(BaseModel, frozen=True):
         return bucket.location(artefact(self.stage, self.key))
 
 
-def digest(folder: Path | str, files: fs.FileSystem = LOCAL) -> str:
-    """Returns the SHA-256 over names and content of all files below a folder.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-    """
-    if files.get_file_info(str(folder)).type is not fs.FileType.Directory:
-        raise FileNotFoundError(folder)
+def digest(folder: Path) -> str:
+    """Returns the SHA-256 over names and content of all files below a folder."""
     total = hashlib.sha256()
-    for name in _stamps(folder, files):
-        with files.open_input_stream(f"{folder}/{name}") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{name}\0{content}\n".encode())
+    for name in _stamps(folder):
+        total.update(f"{name}\0{sha256(folder / name)}\n".encode())
     return total.hexdigest()
 
 
@@ -98,26 +89,16 @@ def has_record(stage: str, key: str) -> bool:
 
 
 def corrupt() -> Iterator[str]:
-    """Yields the places of corrupt artefacts, here and in the bucket; reads all files."""
+    """Yields the places of corrupt artefacts in this machine's store; reads all files."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
         final = path.with_suffix("")
         if not _has_content(final, _record(final, local=True)):
             yield str(final)
-    for name in _stamps(ARTEFACTS, bucket.files()) if bucket.used() else ():
-        final = home() / ARTEFACTS / name.removesuffix(".json")
-        is_record = name.endswith(".json") and name.count("/") == 1
-        if is_record and not _has_content(final, _record(final), bucket.files()):
-            yield bucket.location(final)
 
 
-def _has_content(final: Path, record: Artefact | None, files: fs.FileSystem = LOCAL) -> bool:
-    """True if an artefact has the content of its record, on this machine or in the bucket."""
-    if record is None:
-        return False
-    folder = final if files is LOCAL else bucket.name(final / record.digest)
-    with suppress(FileNotFoundError):
-        return digest(folder, files) == record.digest
-    return False
+def _has_content(folder: Path, record: Artefact | None) -> bool:
+    """True if a folder on this machine has the content of a record."""
+    return record is not None and folder.is_dir() and digest(folder) == record.digest
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:

@@ -71,7 +71,7 @@ def fit(
     """
     here = not uses_ray_train(config.cluster) if here is None else here
     if here:
-        return train(config, data, preprocessing, work, lone_worker(reporter, work))
+        return train(config, data, preprocessing, work, lone_worker(reporter))
     from pipelines.training.launch import launch
 
     return launch(config, data, preprocessing, work, reporter)
@@ -91,7 +91,7 @@ def train(
         device=worker.device if config.cluster.gpu else "cpu",
         shard=worker.shard,
     )
-    return TrainingLoop(training, work, worker).run(config.cluster.patience)
+    return TrainingLoop(training, work, worker).run()
 
 
 def build_training(

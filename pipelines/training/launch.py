@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,7 +23,6 @@ from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.errors import in_one_line
-from pipelines.interruption import hung
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
 from pipelines.training.build import train
@@ -47,8 +47,9 @@ def launch(
     Arguments and result are those of :func:`pipelines.training.build.fit`. Ray Train's controller,
     which is on this node, calls the reporter.
     """
-    # Ray restarts a worker that does not answer for so long.
-    os.environ[HEALTH_TIMEOUT] = str(config.cluster.patience)
+    # Ray restarts workers if one does not answer for so long, or torch if one waits for another.
+    patience = config.cluster.patience
+    os.environ[HEALTH_TIMEOUT] = str(patience)
     os.environ[PLACE_TIMEOUT] = str(PLACE_S)
     trainer = ray.train.torch.TorchTrainer(
         worker,
@@ -56,7 +57,7 @@ def launch(
             "arguments": (config, data, preprocessing, work),
             "store": store.identity(),
         },
-        torch_config=OnLoopback() if embedded() else None,
+        torch_config=OnLoopback() if embedded() else TorchConfig(timeout_s=math.ceil(patience)),
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -64,7 +65,7 @@ def launch(
             failure_config=ray.train.FailureConfig(
                 max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
             ),
-            callbacks=[Reports(work, reporter)],
+            callbacks=[Reports(reporter)],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -99,7 +100,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         if not embedded():
             store.require_same_store(job["store"])
         elif context.shard[1] > 1:
-            _meet(work, *context.shard)
+            _meet(work, *context.shard, config.cluster.patience)
         inputs = map(store.ensure_local, (data, preprocessing))
         return train(config, *inputs, work, context)
     except NonFinite as error:  # alike on all
@@ -134,11 +135,13 @@ class _NoStore(Backend):
     share_cuda_visible_devices = True
 
 
-def _meet(work: Path, rank: int, world: int) -> None:
+def _meet(work: Path, rank: int, world: int, patience: float) -> None:
     """Lets workers on one machine meet by a file, and talk over loopback."""
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     meeting = f"file://{work}/meeting-{broadcast_from_rank_zero(uuid4().hex)}"
-    torch.distributed.init_process_group(init_method=meeting, rank=rank, world_size=world)
+    torch.distributed.init_process_group(
+        init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=patience)
+    )
 
 
 def _report(rows: Sequence[Row], keep: bool) -> None:
@@ -148,23 +151,18 @@ def _report(rows: Sequence[Row], keep: bool) -> None:
 
 
 class Reports(ray.train.UserCallback):
-    """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
+    """Hands on what workers report, and notes their failures; runs in Ray Train's controller."""
 
-    Watchdogs leave the stacks of hung workers in the folder ``work``.
-    """
-
-    def __init__(self, work: Path, reporter: Reporter) -> None:
-        self.work, self.reporter = work, reporter
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
 
     def after_exception(
         self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
         """Reports the workers that failed together, in one line."""
-        failed = (
-            f"worker {rank}: {hung(self.work, rank) or in_one_line(error)}"
-            for rank, error in sorted(worker_exceptions.items())
-        )
-        self.reporter.fail("; ".join(failed))
+        failed = sorted(worker_exceptions.items())
+        lines = (f"worker {rank}: {in_one_line(error)}" for rank, error in failed)
+        self.reporter.fail("; ".join(lines))
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object

@@ -1,4 +1,4 @@
-"""The loop around a training: checkpoints, reports and a watchdog, in any process."""
+"""The loop around a training: checkpoints and reports, in any process."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ import torch.distributed
 from ebflow.checkpoint import check
 from ebflow.history import Event
 from pipelines import metrics_log, store
-from pipelines.interruption import defer_sigint, hung, watchdog
+from pipelines.interruption import defer_sigint
 from pipelines.metrics_log import Row
 from pipelines.tracking.reporter import Reporter
 from pipelines.training.checkpoints import Checkpoints, resume
@@ -43,10 +43,8 @@ class WorkerContext:
     device: torch.device = torch.device("cuda", 0)
 
 
-def lone_worker(reporter: Reporter, work: Path) -> WorkerContext:
-    """Returns the place of a worker in the process of its stage; reports if it hung before."""
-    if stacks := hung(work, 0):
-        reporter.fail(f"worker 0: {stacks}")
+def lone_worker(reporter: Reporter) -> WorkerContext:
+    """Returns the place of a worker in the process of its stage."""
     return WorkerContext(lambda rows, keep: reporter.log(rows, keep=keep))
 
 
@@ -66,25 +64,22 @@ class TrainingLoop:
         self.rows: list[Row] = []
         self.reported = self.saved = time.monotonic()
 
-    def run(self, patience: float) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Trains, from the last sound checkpoint on if there is one.
 
-        A lone worker that is interrupted saves a checkpoint first. After ``patience`` seconds
-        without an event the process is ended. Returns the same as :meth:`finish`, and ``began``,
-        the time at which the loop started.
+        A lone worker that is interrupted saves a checkpoint first. Returns the same as
+        :meth:`finish`, and ``began``, the time at which the loop started.
         """
         self.work.mkdir(parents=True, exist_ok=True)
         try:
-            with watchdog(self.work, self.training.shard[0], patience) as feed:
-                self.resume()
-                began = time.time()
-                with defer_sigint() as interrupted:
-                    if self.lone:
-                        self.training.between = lambda: self._stop_if(interrupted())
-                    for event in self.training.run():
-                        self.take(event)
-                        feed()
-                    return {"began": began, **self.finish()}
+            self.resume()
+            began = time.time()
+            with defer_sigint() as interrupted:
+                if self.lone:
+                    self.training.between = lambda: self._stop_if(interrupted())
+                for event in self.training.run():
+                    self.take(event)
+                return {"began": began, **self.finish()}
         finally:
             if self.worker.local_rank == 0:
                 store.evict(self.checkpoints.folder)

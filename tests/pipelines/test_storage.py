@@ -108,19 +108,6 @@ def test_a_copy_that_did_not_change_is_not_read(node, made, monkeypatch):
     assert (store.ensure_local(path) / "a").read_text() == "a"
 
 
-def test_verify_reads_the_bucket_too(node, made, ebflow):
-    assert ebflow("store", "verify").code == 0
-    final = store.artefact("stage", "key")
-    remote.upload(final / "a", final / made.digest / "b")
-    ended = ebflow("store", "verify")
-    assert ended.code == 1 and ended.out[0] == store.location(store.artefact("stage", "key"))
-
-
-def test_a_machine_without_a_store_verifies_the_bucket(node, made, ebflow):
-    node("two")
-    assert ebflow("store", "verify").code == 0
-
-
 @pytest.mark.parametrize(
     "harm", [lambda p: (p / "a").write_text("A"), lambda p: (p / "b").unlink()]
 )

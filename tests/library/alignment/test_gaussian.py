@@ -236,15 +236,6 @@ def test_posteriors_of_the_reference_are_bayes_rule(case):
     torch.testing.assert_close(scores.marginal, mixture.score(x))
 
 
-def test_a_marginal_reference_has_a2_alone(case):
-    means, covariance, precision, labels, x = case
-    mixture = GaussianMixture(
-        torch.ones(C, dtype=torch.float64), means, covariance.expand(C, D, D)
-    )
-    found = alignments(gradients(bayes(means, precision), x, labels), Reference([mixture]).at(x))
-    assert list(found) == ["A2"] and float(found["A2"].mean()) == pytest.approx(1, abs=1e-9)
-
-
 def test_the_class_blind_gaussian_has_the_mean_and_the_noisy_covariance_of_all_rows():
     x = torch.rand(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = pooled(x, 0.5)

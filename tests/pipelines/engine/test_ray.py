@@ -148,21 +148,6 @@ def test_workers_find_the_store_below_the_current_folder(home, monkeypatch):
     assert os.environ["EBFLOW_HOME"] == str(Path.cwd() / "runs" / ".store")
 
 
-def test_ray_starts_again_where_a_busy_machine_was_too_slow(home, monkeypatch):
-    calls = []
-
-    def init(**options):
-        calls.append(options["_temp_dir"])
-        if len(calls) == 1:
-            raise Exception("The current node timed out during startup")
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(connection, "Connection", connected)
-    connection.leave(connection.start())
-    assert len(set(calls)) == 2 and not any(Path(folder).exists() for folder in calls)
-
-
 def test_stages_share_one_remote_function(monkeypatch):
     """Ray exports each remote function to all nodes, and warns at the hundredth."""
     made = []

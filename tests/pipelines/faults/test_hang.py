@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from .harness import PAIR, children, ends_well, noted, prepared, same, start, tags, training_of
@@ -29,8 +28,8 @@ def test_a_stopped_worker_is_replaced(whole, pair, tmp_path):
     worker.send_signal(signal.SIGSTOP)
     ends_well(process)
     same(store, pair)
-    # Ray's check of it, or the watchdog of the one that waits for it, whichever is sooner.
-    assert re.search("health check|worker 0: hung, and was ended", tags(store)["ebflow.failure.1"])
+    # Ray's check of it, or the other worker, which waits for it, whichever is sooner.
+    assert re.search("health check|worker 0: .*[Tt]imed out", tags(store)["ebflow.failure.1"])
     noted(
         7,
         f"SIGSTOP of one of two training workers (`--cluster.patience {PATIENCE_S}`)",
@@ -40,25 +39,18 @@ def test_a_stopped_worker_is_replaced(whole, pair, tmp_path):
     )
 
 
-@pytest.mark.parametrize("words, name", [((), "ray::call"), (PAIR, "RayTrainWorker")])
-def test_a_worker_with_a_hung_thread_is_replaced(words, name, whole, pair, tmp_path):
+def test_a_worker_with_a_hung_thread_is_replaced(whole, pair, tmp_path):
     store = prepared(whole, tmp_path)
-    process = start(store, *WORDS, *words)
+    process = start(store, *WORDS, *PAIR)
     hit = training_of(store)
-    worker = children(process, name)[0]
-    hang(busiest(worker))
+    hang(busiest(children(process, "RayTrainWorker")[0]))
     ends_well(process)
-    same(store, pair if words else whole)
-    assert re.search(r"worker \d: hung, and was ended; hung-1-", tags(store)["ebflow.failure.1"])
-    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
-    run = client.get_run(store.summary()["mlflow_run_id"]).data.tags["ebflow.stage.train"]
-    kept = client.list_artifacts(run, "hung")  # perhaps of the one that waits for it, too
-    paths = [client.download_artifacts(run, file.path, str(tmp_path)) for file in kept]
-    assert any("train_step" in Path(path).read_text() for path in paths)
+    same(store, pair)
+    assert re.search(r"worker \d: .*[Tt]imed out", tags(store)["ebflow.failure.1"])
     noted(
         8,
-        f"a hung thread in a training worker (`--cluster.patience {PATIENCE_S}`)",
-        "the worker ends itself, tells where it hung, and is replaced",
+        f"a hung thread in one of two training workers (`--cluster.patience {PATIENCE_S}`)",
+        "the other one waits no longer, and both are replaced",
         store,
         hit,
     )

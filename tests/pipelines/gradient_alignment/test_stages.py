@@ -3,10 +3,7 @@
 import json
 
 import pytest
-import torch
 
-from ebflow.architectures import dense
-from ebflow.checkpoint import save
 from ebflow.train import Trainer
 from pipelines import metrics_log
 from pipelines.cluster import environment
@@ -106,17 +103,6 @@ def test_a_flow_is_trained_where_checkpoints_go_to_a_storage(digits, home, tmp_p
     runs(flow, FAST, digits, folder=folder)
     assert (folder / "out" / "checkpoint" / "ema.safetensors").exists()
     assert list((tmp_path / "bucket").rglob("*"))
-
-
-def test_a_reference_of_all_rows_has_no_accuracy(digits, tmp_path):
-    save(dense((64,), generator=torch.Generator()), tmp_path / "flow" / "checkpoint")
-    output = tmp_path / "reference"
-    output.mkdir()
-    run = Untracked(output)
-    whole = tmp_path / "flow"
-    reference.reference(MeasureConfig(points=50), digits, [whole], whole, run=run)
-    assert run.metrics["reference/points"] == 50 and "reference/accuracy" not in run.metrics
-    assert run.metrics["blind/flow"] == run.metrics["reference/log_density"]
 
 
 def test_every_seed_has_its_own_points_if_there_are_more_rows(digits):
