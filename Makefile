@@ -27,11 +27,11 @@ cluster: .venv/made  ## Clusters of several nodes: grown from none, by two nodes
 
 faults: .venv/made  ## Harms trainings in every way that they must survive; prints a table
 	rm -rf runs/faults
-	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/faults
+	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/pipelines/faults
 	$(BIN)/python -m tests.pipelines.faults.table runs/faults
 
 fuzz: .venv/made  ## Thousands of damaged configurations, Parquet files and checkpoints
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/fuzz
 
 pages: .venv/made  ## MLflow's pages of real runs in a real browser; screenshots in runs/screenshots
 	EBFLOW_SCREENSHOTS=$(CURDIR)/runs/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \

@@ -1,19 +1,24 @@
-"""Measurements of a classifier's gradients as explanations.
+r"""Measurements of a classifier's gradients as explanations, and of its logits as densities.
 
 *Pixel perturbation* replaces the least salient pixels of images by the image's mean. The accuracy
-of a judge on the result is better the higher it is.
+of a judge on the result is better the higher it is. *Activity maximization* climbs a logit by
+
+.. math:: x \leftarrow \operatorname{clip}(x + \eta (\nabla f_y(x) - \lambda (x - \tfrac12)), 0, 1)
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["perturbed_accuracies", "saliency"]
+__all__ = ["density_ratio", "maximize", "perturbed_accuracies", "saliency"]  # fmt: skip
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .logit import Classifier, accuracy
+from ..estimates import Estimate
+from ..randomness import normal
+from .logit import Classifier, ClassLogit, accuracy
 
 
 def saliency(rows: Tensor, shape: Sequence[int]) -> Tensor:
@@ -36,3 +41,44 @@ def perturbed_accuracies(
     ranks, mean = ranks.repeat(1, x.shape[1] // pixels), x.mean(1, keepdim=True)
     counts = [round(fraction * pixels) for fraction in fractions]
     return [accuracy(judge, torch.where(ranks < n, mean, x), labels) for n in counts]
+
+
+@torch.no_grad()
+def density_ratio(
+    network: Classifier, x: Tensor, labels: Tensor, sigma: float, generator: torch.Generator
+) -> tuple[float, Estimate]:
+    """Returns log E[p(x + η | y) / p(x | y)], and E of the logarithm, for noise η.
+
+    Outliers dominate the mean ratio, which may overflow; so this is its logarithm.
+
+    Raises:
+        NonFinite: If a logit is not finite.
+    """
+    density = ClassLogit(network, labels)
+    noisy = torch.add(x, normal(x.shape, x, generator), alpha=sigma)
+    log = (density.energy(x) - density.energy(noisy)).double()
+    mean = Estimate.of(log, name="log density ratio")
+    return float(log.logsumexp(0)) - math.log(len(log)), mean
+
+
+def maximize(
+    network: Classifier,
+    labels: Tensor,
+    *,
+    width: int,
+    generator: torch.Generator,
+    steps: int = 500,
+    rate: float = 0.1,
+    decay: float = 0.01,
+) -> Tensor:
+    """Returns pictures (B, D) with large logits of ``labels``, from noise about ½.
+
+    Steps, rate η and decay λ are those of the paper's code.
+    """
+    density = ClassLogit(network, labels)
+    like = torch.empty(0, device=labels.device)
+    x = (0.5 + 0.2 * normal((len(labels), width), like, generator)).clamp(0, 1)
+    for _ in range(steps):
+        gradient = density.score(x).detach()
+        x = (x + rate * (gradient - decay * (x - 0.5))).clamp(0, 1)
+    return x

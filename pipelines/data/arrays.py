@@ -1,7 +1,5 @@
 """Matrices as tables of Arrow: columns x1 … xD, or one column of fixed-size lists."""
 
-__all__ = ["array_batch", "array_schema", "array_table"]
-
 import json
 import math
 from collections.abc import Sequence

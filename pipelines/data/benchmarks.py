@@ -6,8 +6,6 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["BENCHMARKS", "fetch"]
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path

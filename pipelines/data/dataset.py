@@ -1,7 +1,5 @@
 """Prepared data sets: folders that ``prepare`` wrote, and their splits."""
 
-__all__ = ["Dataset", "StoredSplit"]
-
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path

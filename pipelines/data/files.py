@@ -5,8 +5,6 @@ holds little of the file in memory. We read Parquet with ``ParquetFile``: the sc
 ``pyarrow.dataset`` holds a whole row group, which may be the whole file.
 """
 
-__all__ = ["FORMATS", "Part", "parquet"]
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """PNG and JPEG images in folders."""
 
-__all__ = ["image_folder"]
-
 import hashlib
 import math
 import struct

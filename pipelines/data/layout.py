@@ -4,8 +4,6 @@ The data are one column of fixed-size lists, such as images, or the columns of a
 columns may hold the class of a row, the name of its split, and its context.
 """
 
-__all__ = ["LABEL", "SPLIT", "Layout", "ListType", "choose", "expect_alike"]
-
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -273,9 +271,8 @@ def _facts(layout: Layout) -> dict[str, object]:
         f"column {name!r}": " in ".join(filter(None, [type_name(kind), layout.units.get(name)]))
         for name, kind in layout.types.items()
     }
-    if layout.lists is not None:
-        facts["schema metadata shape"] = layout.lists.shape
-        facts["schema metadata levels"] = layout.lists.levels
-    if layout.split is not None:
-        facts[f"column {layout.split!r}"] = "names of splits"
+    lists = layout.lists
+    facts["schema metadata shape"] = lists and lists.shape
+    facts["schema metadata levels"] = lists and lists.levels
+    facts["column of splits"] = layout.split
     return facts

@@ -3,8 +3,6 @@
 It is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
 """
 
-__all__ = ["Context", "Manifest", "Statistics"]
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Messages about bad input: file, column and row in one line."""
 
-__all__ = ["Place", "as_bad_input", "first_error", "listed", "reading", "short", "type_name"]
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -4,13 +4,12 @@ To add one, write a function that returns its table, and enter it in ``SOURCES``
 ``split`` fixes its splits. The benchmarks are files that ``ebflow data fetch`` writes.
 """
 
-__all__ = ["SOURCES", "NamedSource", "benchmark_file", "named_source"]
-
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 from ebflow.errors import BadInput
 from pipelines.data.arrays import array_table
 from pipelines.data.files import Part, parquet
-from pipelines.data.patches import PATCHES, natural_patches
+from pipelines.data.splits import Counts
 
 
 class NamedSource(NamedTuple):
@@ -152,6 +151,10 @@ def _sampled(name: str, description: str) -> NamedSource:
     return NamedSource(partial(_toy, name), TOY, (2,), description, EBFLOW, HELD_OUT, HELD_OUT)
 
 
+PATCHES = Counts(20_000, 2_000, 2_000)
+"""Patches of photographs in each split."""
+
+
 def _photographs(size: int) -> NamedSource:
     def table() -> pa.Table:
         splits = np.repeat(["train", "validation", "test"], PATCHES[:3])
@@ -160,6 +163,35 @@ def _photographs(size: int) -> NamedSource:
     authors = "two photographs bundled with scikit-learn (CC BY 2.0), split by place"
     about = "patches of photographs, RGB"
     return NamedSource(table, sum(PATCHES), (3, size, size), about, authors)
+
+
+def natural_patches(size: int) -> np.ndarray:
+    """Returns square patches with shape (N, C, size, size), in the order of the splits."""
+    from sklearn.datasets import load_sample_images
+
+    pictures = np.stack(load_sample_images().images)
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, (size, size), axis=(1, 2))
+    return np.concatenate([windows[place] for place in places(pictures.shape[:3], size)])
+
+
+def places(shape: tuple[int, int, int], size: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yields the picture, the top and the left of the patches of each split.
+
+    The splits share no pixel: training patches lie on the left of a vertical line at 80 % of the
+    width, validation patches in the strip from there to 90 %, test patches on the right. Places
+    within a strip are distinct and random, always the same; patches of a split overlap.
+
+    Arguments:
+        shape: The number of pictures, their height and their width.
+        size: The side of a patch.
+    """
+    count, height, width = shape
+    lines = [0, width * 8 // 10, width * 9 // 10, width]
+    rng = np.random.Generator(np.random.PCG64(0))
+    for (left, right), rows in zip(pairwise(lines), PATCHES[:3], strict=True):
+        room = (count, height - size + 1, right - left - size + 1)
+        picture, y, x = np.unravel_index(rng.permutation(np.prod(room))[:rows], room)
+        yield picture, y, left + x
 
 
 def _of_columns(

@@ -5,8 +5,6 @@ detects: a column of a table is one number, a category the code of its level. Co
 described in the same way; their categories are one-hot.
 """
 
-__all__ = ["Reader", "Rows", "record_digest"]
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """The descriptions of a source's columns: detected from all rows, and used to encode them."""
 
-__all__ = ["Schemas", "context_frame", "detect", "encoded", "first_used", "not_finite"]
-
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple

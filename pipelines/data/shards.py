@@ -5,8 +5,6 @@ source. Data with classes have ``label``, and data with contexts ``context``, a 
 elements.
 """
 
-__all__ = ["Shard", "ShardWriter", "read_shard", "shard_schema"]
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """Sources of rows: named data sets, files, and folders of Parquet files or images."""
 
-__all__ = ["Source", "find_source"]
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -7,8 +7,6 @@ split stays the same if other counts change, and a smaller training split is par
 If the source names more rows for a split than are wanted, the rows of lowest rank are used.
 """
 
-__all__ = ["CODES", "SELECTION", "SPLITS", "Counts", "assign", "describe", "split_counts"]
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,8 +1,10 @@
-"""The fit of a trained flow to the test rows: samples.
+"""The fit of a trained flow to the test rows: samples, and the least likely rows.
 
 Samples of tables are compared with test rows by ``ebflow.checks``.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +30,13 @@ ROWS = 2000
 TILES = 64
 """Samples of images, which are only shown."""
 
+UNLIKELY = 10
+"""Least likely test rows that are shown."""
+
 
 @dataclass(frozen=True)
 class Fit:
-    """Test rows beside samples."""
+    """Test rows beside samples, and the least likely test rows."""
 
     names: list[str]  # of the columns with their units; x[0], x[1], … of rows without names
     is_image: bool  # True if rows are shown as images
@@ -40,6 +45,7 @@ class Fit:
     lost: int  # samples that are not finite, and left out
     check: Check | None  # of tables with enough rows
     shapes: np.ndarray  # of the columns by the check, NaN without one, with shape (D,)
+    least: list[tuple[str, str, str]]  # rows by number, with log-densities and reasons
 
     @property
     def warnings(self) -> list[str]:
@@ -58,10 +64,11 @@ class Fit:
 
 
 @torch.no_grad()
-def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
+def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> Fit:
     """Compares random test rows with samples; some seconds, of at most ``ROWS`` rows.
 
-    A conditional flow gives one sample for every row, given its context.
+    A conditional flow gives one sample for every row, given its context. ``log_probs`` are the
+    log-densities of all test rows.
     """
     manifest = dataset.manifest
     rows, train = (_some(dataset.split(name), seed) for name in ("test", "train"))
@@ -86,7 +93,21 @@ def measured(flow: Flow, dataset: Dataset, seed: int) -> Fit:
         len(sampled) - len(y.x),
         found,
         np.array([shapes.get(name, np.nan) for name in columns.features[: manifest.width]]),
+        list(_least_likely(flow, dataset, log_probs, explained=not is_image)),
     )
+
+
+def _least_likely(
+    flow: Flow, dataset: Dataset, log_probs: np.ndarray, *, explained: bool
+) -> Iterator[tuple[str, str, str]]:
+    """Yields the numbers of the least likely test rows in the source, log-densities, reasons."""
+    split, places = dataset.split("test"), np.argsort(log_probs, kind="stable")[:UNLIKELY]
+    rows = next(split.batches(len(split))).take(torch.from_numpy(places))
+    numbers = dataset.column(dataset.manifest.of("test"), "row")[places].tolist()
+    found = flow.explain(rows.x, context=rows.context) if explained else None
+    for k, (number, log_prob) in enumerate(zip(numbers, log_probs[places], strict=True)):
+        reasons = [] if found is None else found.reasons(k, at_most=math.inf)
+        yield str(number), f"{log_prob:.2f}", "; ".join(reasons)
 
 
 def _some(split: Split, seed: int) -> Batch:

@@ -47,6 +47,7 @@ SYNTHETIC = (
     "and training rows. C2ST: 1 if boosted trees cannot distinguish samples from test rows. "
     "Shapes and trends are those of SDMetrics. Columns are predicted by random forests."
 )
+REASONS = "The values of a row with the least p-values, each given all others of the row."
 
 
 def report(
@@ -64,7 +65,7 @@ def report(
     with np.load(evaluated / LOG_PROBS) as arrays:
         log_probs = {split: arrays[split] for split in ("train", "test")}
     flow = load(trained / "checkpoint")
-    compared = measured(flow, dataset, config.seed)
+    compared = measured(flow, dataset, config.seed, log_probs["test"])
     training = json.loads((trained / "training.json").read_text())
     numbers = training["metrics"] | json.loads((evaluated / "evaluation.json").read_text())
     rows = metrics_log.read(trained / metrics_log.FILE)
@@ -145,5 +146,7 @@ def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> It
     if compared.check is not None:
         headings, *rows = compared.check.rows
         yield Table("Synthetic rows", headings, rows, SYNTHETIC.format(rows=ROWS))
+    headings = ("row of the source, from 0", "log-density (nats)", "least likely values")
+    yield Table("Least likely test rows", headings, compared.least, REASONS)
     texts = ("" if value is None else f"{value:.6g}" for _, value in sorted(numbers.items()))
     yield Table("All numbers", ("name", "value"), [*zip(sorted(numbers), texts, strict=True)])

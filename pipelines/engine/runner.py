@@ -116,28 +116,17 @@ def _save_without_report(session: Session, graph: Mapping[str, Any]) -> None:
     others = {name: stage for name, stage in graph.items() if name != "report"}
     found = graphs.plan(others)
     if others and not any(status.ran for status in found.statuses.values()):
-        _write(session, found, {"mlflow_run_id": session.tracked and session.tracked.id})
+        publish(session, found)
 
 
 def publish(session: Session, outcome: "Outcome") -> dict[str, Any]:
-    """Writes the folder of results and logs it to MLflow; returns the summary."""
-    report = outcome.value["report"]
-    summary = json.loads((report.path / "summary.json").read_text())
-    summary["mlflow_run_id"] = session.run_id(report)
-    summary, files, places = _write(session, outcome, summary, report.path)
-    if session.tracked is not None:
-        _log(session, session.tracked, outcome, summary, places)
-    stages = {stage: status.text() for stage, status in outcome.statuses.items()}
-    return {**summary, **files, "stages": stages, "files": files}
+    """Writes the folder of results and logs it to MLflow; returns the summary.
 
-
-def _write(
-    session: Session, outcome: "Outcome", summary: Mapping[str, Any], report: Path | None = None
-) -> tuple[dict[str, Any], dict[str, str], list[Path]]:
-    """Writes the folder of results; returns the summary, and the files by name and in order."""
-    run = session.run
+    A run whose report failed has a summary without results.
+    """
+    run, report = session.run, outcome.value.get("report")
     summary = {
-        **summary,
+        **(json.loads((report.path / "summary.json").read_text()) if report else {}),
         "name": run.name,
         "artefacts": {
             stage: places[0] if len(places) == 1 else places
@@ -145,19 +134,24 @@ def _write(
         },
         "config": run.config.model_dump(mode="json"),
         "command": run.command,
+        "mlflow_run_id": session.run_id(report),
     }
     run.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".draft-", dir=run.output) as folder:
         draft = Path(folder) / "results"
         draft.mkdir()
-        if report is not None:
-            shutil.copytree(report, draft, dirs_exist_ok=True)
+        if report:
+            shutil.copytree(report.path, draft, dirs_exist_ok=True)
         run.pipeline.add_files(outcome.value, draft)
         (draft / "summary.json").unlink(missing_ok=True)
         files = {path.stem: str(run.output.absolute() / path.name) for path in draft.iterdir()}
         (draft / "config.yaml").write_text(dump(run.config))
         write_json(draft / "summary.json", {**summary, **files})
-        return summary, files, _moved(draft, run.output)
+        places = _moved(draft, run.output)
+    if report and session.tracked is not None:
+        _log(session, session.tracked, outcome, summary, places)
+    stages = {stage: status.text() for stage, status in outcome.statuses.items()}
+    return {**summary, **files, "stages": stages, "files": files}
 
 
 def _moved(draft: Path, output: Path) -> list[Path]:

@@ -146,9 +146,9 @@ class Session:
         tracker.reclaim()
         return tracker
 
-    def run_id(self, report: Artefact) -> str:
+    def run_id(self, report: Artefact | None) -> str:
         """Returns the id of the MLflow run: that of an earlier, equal command if all is cached."""
-        if self.tracked is None:
+        if self.tracked is None and report is not None:
             tags = {"ebflow.role": "pipeline", REPORT: report.key}
             if earlier := self.tracker.runs("FINISHED", tags):
                 return earlier[0].info.run_id

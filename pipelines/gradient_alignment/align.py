@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.data.manifest import Manifest
 from pipelines.gradient_alignment.comparisons import Study
-from pipelines.gradient_alignment.config import AlignmentConfig
+from pipelines.gradient_alignment.config import SIGMAS, AlignmentConfig
 from pipelines.gradient_alignment.figures import figures
 from pipelines.gradient_alignment.models import models
 from pipelines.gradient_alignment.questions import conclude
@@ -32,19 +32,34 @@ COLUMNS: Sequence[Column] = (
     ("A1/centred", "A1 centred", 3),
     ("DSM-cos", "DSM-cos", 3),
     ("relF-opt/centred", "relF-opt centred", 3),
-    ("PP/raw", "PP", 3),
-    ("PP/centred", "PP centred", 3),
+    ("GAN-test", "GAN-test", 2),
+    ("samples/log density", "log p / D", 2),
+    ("PP/own/raw", "PP own", 3),
+    ("PP/own/centred", "PP centred", 3),
+    ("PP/other/raw", "PP other", 3),
+    ("PP/other/centred", "PP other, centred", 3),
 )
 """The columns of the table of models."""
 
-BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/raw")
+BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
 """The metrics on a terminal."""
+
+RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
+          for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
+"""The columns of the table of density ratios."""
 
 NOTE = "Means over seeds ± 95 % intervals."
 METRICS = (
     " A1 over: less that of the baseline of the seed with the class-blind density on every logit; "
-    "A1 centred: of the centred gradient with the class's whole score. PP: mean accuracy of the "
-    "model while the least salient pixels are filled in, by own or class-mean-centred gradients."
+    "A1 centred: of the centred gradient with the class's whole score. PP: mean accuracy while "
+    "the least salient pixels are filled in, by own or class-mean-centred gradients, judged by "
+    "the model or a network of another architecture (as the GAN-test is); log p / D: log-density "
+    "of ascended pictures under the reference, nats a dimension."
+)
+OF_RATIOS = (
+    "log p(x + η | y) − log p(x | y) in nats, by deviation of the noise η: the mean of the "
+    "logarithm, and the logarithm of the mean, which outliers dominate. Means over seeds ± 95 % "
+    "intervals. Above 0 the noisy image is taken for the denser one."
 )
 
 
@@ -128,7 +143,7 @@ def intro(config: AlignmentConfig) -> str:
         "with the score of the class, A2 that of the marginals, A3 that of class-mean-centred "
         "gradients, which no shift of the logits moves. A1 is compared with that of the baseline "
         "with a class-blind density on every logit. Intervals are over seeds, each with its own "
-        "split, flows, points and classifiers; they allow for overlapping splits."
+        "split, flows, points, judge and classifiers; they allow for overlapping splits."
     )
 
 
@@ -136,6 +151,7 @@ def tables(study: Study, reference: Mapping[str, Interval]) -> list[Table]:
     """Returns the tables of the page."""
     return [
         _by_model("Models", study, COLUMNS, NOTE + METRICS),
+        _by_model("Density ratios of noisy and clean test images", study, RATIOS, OF_RATIOS),
         Table(
             "What the models are",
             ("model", "about", "λ", "diagnosis"),

@@ -7,12 +7,13 @@ The noise defines the smoothed density whose score is matched; data of few level
 without it. The regularizer sees the same points as the cross-entropy and shares its forward pass.
 
 Score matching needs a Hessian that is not zero almost everywhere. So every activation is
-``softplus`` with β = 10. No layer mixes the examples of a batch,
+``softplus`` with β = 10, and there is no max-pooling. No layer mixes the examples of a batch,
 because then :math:`\nabla_x f` would have terms across examples.
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from ebflow.alignment import regularizers
 from ebflow.alignment.logit import ClassLogit, accuracy
@@ -27,20 +29,21 @@ from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.files import save_tensors
 from ebflow.loss import cosine
-from ebflow.networks import perceptron
+from ebflow.networks import SHARPNESS, perceptron, started
 from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.config import (
     ClassifierConfig,
+    NetworkConfig,
     RegularizerConfig,
 )
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
-WEIGHTS, OUTCOME = "model.safetensors", "outcome.json"
+WEIGHTS, ARCHITECTURE, OUTCOME = "model.safetensors", "network.json", "outcome.json"
 """Files of a trained classifier."""
 
 DIVERGED = "diverged"
@@ -65,7 +68,7 @@ def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     """
     dataset = run.open(config, Dataset(data))
     manifest, splits = dataset.manifest, map(dataset.split, ("train", "validation"))
-    network = untrained(config, manifest.width, manifest.classes)
+    network = untrained(config.network, manifest.shape, manifest.classes, config.seed)
     rows = ((unit_rows(split), split.labels()) for split in splits)
     regularizer = penalty(config.regularizer, manifest.shape, config.smoothing)
     trace, epochs = None, train(config, network, *rows, regularizer=regularizer)
@@ -80,7 +83,7 @@ def classify(config: ClassifierConfig, data: Path, *, run: StageRun) -> None:
     except NonFinite as error:
         diagnosis = f"{DIVERGED}: {error}"
     run.reporter.finish()
-    save_tensors(network.state_dict(), run.output / WEIGHTS)
+    save(run.output, config.network, network)
     write_json(run.output / OUTCOME, {"trace": trace, "diagnosis": diagnosis})
     run.set_tags({"ebflow.verdict": diagnosis or "ended"})
 
@@ -96,15 +99,36 @@ def _collapse(config: ClassifierConfig, trace: float, width: int) -> str:
     )
 
 
-def untrained(config: ClassifierConfig, width: int, classes: int) -> nn.Module:
-    """Returns an untrained perceptron of rows of a width, with two hidden layers."""
-    options = {"activation": "softplus", "generator": derive(config.seed, "classifier")}
-    return perceptron(width, classes, hidden=config.hidden, depth=2, **options)
+def untrained(config: NetworkConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+    """Returns an untrained classifier.
+
+    ``mlp`` has two hidden layers. ``cnn`` has two 3×3 convolutions, of ``hidden`` and twice as
+    many channels, each followed by average pooling, and two dense layers.
+    """
+    generator, hidden = derive(seed, "classifier"), config.hidden
+    options = {"activation": "softplus", "generator": generator}
+    if config.name == "mlp":
+        return perceptron(math.prod(shape), classes, hidden=hidden, depth=2, **options)
+    channels, height, width = image = tuple((1, *shape)[-3:])
+    layers = [nn.Unflatten(1, image)]
+    for before, after in ((channels, hidden), (hidden, 2 * hidden)):
+        convolution = skip_init(nn.Conv2d, before, after, 3, padding=1)
+        layers += [started(convolution, generator), nn.Softplus(SHARPNESS), nn.AvgPool2d(2)]
+    inner = 2 * hidden * (height // 4) * (width // 4)
+    dense = perceptron(inner, classes, hidden=4 * hidden, depth=1, **options)
+    return nn.Sequential(*layers, nn.Flatten(), *dense)
 
 
-def load(folder: Path, width: int, classes: int) -> nn.Module:
-    """Returns a trained classifier in evaluation mode, without gradients of its parameters."""
-    loaded = untrained(ClassifierConfig(), width, classes)
+def save(folder: Path, config: NetworkConfig, trained: nn.Module) -> None:
+    """Writes the weights and the architecture."""
+    save_tensors(trained.state_dict(), folder / WEIGHTS)
+    (folder / ARCHITECTURE).write_text(config.model_dump_json())
+
+
+def load(folder: Path, shape: Sequence[int], classes: int) -> nn.Module:
+    """Returns a saved classifier in evaluation mode, without gradients of its parameters."""
+    config = NetworkConfig.model_validate_json((folder / ARCHITECTURE).read_text())
+    loaded = untrained(config, shape, classes, 0)
     loaded.load_state_dict(load_file(folder / WEIGHTS))
     return loaded.eval().requires_grad_(False)
 

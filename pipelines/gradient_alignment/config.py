@@ -8,6 +8,16 @@ from pydantic import Field
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
+SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Standard deviations of the noise of density ratios."""
+
+
+class NetworkConfig(Section):
+    """The architecture of a classifier."""
+
+    name: Literal["mlp", "cnn"] = "mlp"
+    hidden: int = 256  # width of the first layer
+
 
 class RegularizerConfig(Section):
     """A term that is added to a classifier's cross-entropy.
@@ -38,7 +48,7 @@ class ClassifierConfig(Section):
     """The training of a classifier on rows in [0, 1]."""
 
     seed: int = 0
-    hidden: int = 256  # width of the two hidden layers
+    network: NetworkConfig = NetworkConfig()
     regularizer: RegularizerConfig = RegularizerConfig()
     epochs: int = 50
     batch_size: int = 128
@@ -70,6 +80,9 @@ class MeasureConfig(Section):
     noise: float = 0.1  # of the points, and of the reference
     shift: Shift = "none"
     points: int = 1000  # the most test points
+    samples: int = 200  # pictures of activity maximization
+    ascent: int = 500  # steps of each
+    rate: float = 0.1  # rate of the ascent
     seed: int = 0
 
 
@@ -97,7 +110,8 @@ class AlignmentConfig(Section):
     seed: int = Field(
         0,
         ge=0,
-        description="the first seed; each seed has its own split, flows, points and classifiers",
+        description="the first seed; each seed has its own split, flows, points, judge and "
+        "classifiers",
     )
     seeds: int | None = Field(
         None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke"

@@ -8,10 +8,10 @@ from pipelines.gradient_alignment.comparisons import Study
 from pipelines.gradient_alignment.models import BASELINE, BLIND
 from pipelines.reporting.statistics import Interval
 from pipelines.reporting.style import BASELINE as ORANGE
-from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, tiles
+from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, show_tiles, tiles
 
 Arrays = Mapping[str, np.ndarray]
-"""Images and gradients of a model."""
+"""Images, gradients and ascended pictures of a model."""
 
 ACROSS = 8
 """Test images in a row of gradients."""
@@ -37,7 +37,7 @@ PLANES = {
         "What alignment costs in test accuracy, and how long the gradients are.",
     ),
     "follows": (
-        (("A3", "PP/centred"), ("A1", "PP/raw"), ("A1", "DSM-cos")),
+        (("A3", "PP/own/centred"), ("A1", "PP/own/raw"), ("A1", "DSM-cos")),
         "What may follow alignment: mean accuracy while the least salient pixels are filled in, "
         "by centred and by raw gradients, and the DSM cosine.",
     ),
@@ -46,7 +46,7 @@ PLANES = {
 
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
             "paper-score")  # fmt: skip
-"""The models whose gradients are shown."""
+"""The models whose gradients and ascended pictures are shown."""
 
 
 def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
@@ -59,7 +59,8 @@ def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:
     pictures = {name: study.arrays[name] for name in PICTURED
                 if "images" in study.arrays.get(name, ())}  # fmt: skip
     if is_picture(shape) and pictures:
-        made["gradients"] = _gradients(pictures, shape)
+        made |= {"gradients": _gradients(pictures, shape),
+                 "samples": _samples(study, pictures, shape)}  # fmt: skip
     return made
 
 
@@ -117,3 +118,18 @@ def _signed(rows: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     grey = rows.reshape(len(rows), -1, *shape[-2:]).sum(1).reshape(len(rows), -1)
     most = np.abs(grey).max(1, keepdims=True)
     return tiles(0.5 + 0.5 * grey / np.where(most > 0, most, 1), shape[-2:], ACROSS)
+
+
+def _samples(study: Study, pictures: Mapping[str, Arrays], shape: Sequence[int]) -> Captioned:
+    down = -(-len(pictures) // 4)
+    figure, axes = panels(4, height=2.3 * down, down=down)
+    for axis, (name, arrays) in zip(axes.flat, pictures.items(), strict=False):
+        show_tiles(axis, arrays["samples"], shape, 5)
+        log_density = study.interval("samples/log density", name).value
+        axis.set_title(f"{name}\nlog p / D = {log_density:.2f}", fontsize=8)
+    for axis in axes.flat:
+        axis.axis("off")
+    return figure, (
+        "Pictures of activity maximization, and their mean log-density a dimension under the "
+        "reference (nats)."
+    )

@@ -7,7 +7,7 @@
                          └─> classify (each model) ──> measure ───┘
 
 Every seed has all stages but the last. A classifier is measured together with the baseline of its
-seed.
+seed and an independently trained judge.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import (
     BASELINE,
     flow_config,
+    judge,
     measuring,
     models,
     replicates,
@@ -80,6 +81,7 @@ def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> 
 def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[Artefact]:
     """Yields the measurements of the models of a seed, from its data and flows."""
     data, settings = inputs[0], measuring(config)
+    independent = judged(config, data)
     some = models(config)
     plain = some[BASELINE].classifier
     base = classify(plain, [data], f"{BASELINE}, seed {config.seed}")
@@ -88,8 +90,15 @@ def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[A
         # A shifted model is the baseline's training, which has one job and one title.
         same = model.classifier == plain
         trained = base if same else classify(model.classifier, [data], title)
-        networks = gather([trained, base])
+        networks = gather([trained, base, independent])
         yield measure(settings.changed(shift=model.shift), [*inputs, networks], title)
+
+
+@subgraph()
+def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
+    """Returns the trained judge of a seed."""
+    judging = judge(config, Manifest.load(data.path).shape)
+    return classify(judging, [data], f"judge, seed {config.seed}")
 
 
 @subgraph()

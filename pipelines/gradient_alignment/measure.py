@@ -1,13 +1,14 @@
-"""Measures a trained classifier: alignment, and robustness to perturbation."""
+"""Measures a trained classifier: alignment, robustness to perturbation, and pictures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.integrate import trapezoid
+from torch import Tensor
 
 from ebflow.alignment import explanations, fooling, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
@@ -18,12 +19,13 @@ from ebflow.objectives import draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.classify import DIVERGED, OUTCOME, load
-from pipelines.gradient_alignment.config import MeasureConfig
+from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
 from pipelines.gradient_alignment.reference import (
     Points,
     of_split,
     open_blind,
     open_reference,
+    own_log_probs,
 )
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
@@ -34,8 +36,8 @@ FRACTIONS = np.geomspace(0.01, 1, 25)
 PATTERN = 100.0
 """The length of the gradient of a pattern on every logit."""
 
-CLASSES = 8
-"""The most classes with an image and its gradients that are saved."""
+PICTURES, CLASSES = 64, 8
+"""The most ascended pictures, and classes with an image and its gradients, that are saved."""
 
 WIDEST = 256
 """The most dimensions with an exact trace, which takes as many backward passes."""
@@ -55,15 +57,15 @@ def measure(
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
 
-    ``flows`` are those of the reference; ``trained`` are the classifier and the baseline of its
-    seed.
+    ``flows`` are those of the reference; ``trained`` are the classifier, the baseline of its seed,
+    and the judge, a network of another architecture.
     """
     dataset = run.open(config, Dataset(data), "testing")
     outcome = json.loads((trained[0] / OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(DIVERGED):
         shape, classes = dataset.manifest.shape, dataset.manifest.classes
-        networks = [load(folder, dataset.manifest.width, classes) for folder in trained]
+        networks = [load(folder, shape, classes) for folder in trained]
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(all_rows, dataset, config.noise)
         results = measured(config, networks, shape, points, densities, blind)
@@ -88,23 +90,25 @@ def measured(
 ) -> Results:
     """Returns all numbers and arrays of a classifier at test points, shifted as configured.
 
-    ``networks`` are the classifier and its baseline; ``shape`` is that of an example.
+    ``networks`` are the classifier, its baseline and the judge; ``shape`` is that of an example.
 
     Raises:
         NonFinite: If a gradient is not finite.
     """
-    network, baseline = networks
+    network, baseline, judge = networks
     if config.shift == "pattern":
         pattern = fooling.linear(fooling.stripes(shape), PATTERN)
         network = fooling.shifted(network, pattern)
     elif config.shift != "none":
         network = fooling.shifted(network, blind[config.shift].log_prob)
-    random = partial(derive, config.seed)
-    changes = fooling.invariants(baseline, network, points.noisy, points.labels)
+    x, labels, random = points.clean, points.labels, partial(derive, config.seed)
+    changes = fooling.invariants(baseline, network, points.noisy, labels)
     return {
         **_alignment(network, points, reference.at(points.noisy), random("shuffle")),
         "trace": _trace(network, points, random("trace")),
-        **_perturbation(network, points, shape),
+        **_perturbation(network, judge, points, shape),
+        **_ratios(network, points, random),
+        **_ascent(config, network, judge, labels[: config.samples], x.shape[1], reference),
         **_pictures(network, points),
         **{f"change/{name}": value for name, value in changes.items()},
     }
@@ -144,16 +148,51 @@ def _trace(network: Classifier, points: Points, generator: torch.Generator) -> f
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 
 
-def _perturbation(network: Classifier, points: Points, shape: Sequence[int]) -> Results:
-    """Returns mean accuracies on perturbed clean images, by each saliency."""
+def _perturbation(
+    network: Classifier, judge: Classifier, points: Points, shape: Sequence[int]
+) -> Results:
+    """Returns mean accuracies of each judge on perturbed clean images, by each saliency."""
     x, labels, numbers = points.clean, points.labels, {}
     gradients = metrics.gradients(network, x, labels)
     for name, values in {"raw": gradients.own, "centred": gradients.centred}.items():
         salience = explanations.saliency(values, shape)
-        curve = explanations.perturbed_accuracies(network, x, labels, salience, FRACTIONS)
-        area = float(trapezoid(curve, FRACTIONS))
-        numbers[f"PP/{name}"] = area / float(np.ptp(FRACTIONS))
+        for kind, other in {"own": network, "other": judge}.items():
+            curve = explanations.perturbed_accuracies(other, x, labels, salience, FRACTIONS)
+            area = float(trapezoid(curve, FRACTIONS))
+            numbers[f"PP/{kind}/{name}"] = area / float(np.ptp(FRACTIONS))
     return numbers
+
+
+def _ratios(
+    network: Classifier, points: Points, random: Callable[..., torch.Generator]
+) -> Results:
+    """Returns the logarithm of the mean density ratio, and the mean of its logarithm."""
+    x, labels, numbers = points.clean, points.labels, {}
+    for index, sigma in enumerate(SIGMAS):
+        generator = random("ratio", index)
+        mean, log = explanations.density_ratio(network, x, labels, sigma, generator)
+        numbers |= {f"log mean ratio/{sigma:g}": mean, f"mean log ratio/{sigma:g}": log.value}
+    return numbers
+
+
+def _ascent(
+    config: MeasureConfig,
+    network: Classifier,
+    judge: Classifier,
+    labels: Tensor,
+    width: int,
+    reference: Reference,
+) -> Results:
+    """Returns ascended pictures, the judge's accuracy on them, and their log-density."""
+    options = {"steps": config.ascent, "rate": config.rate, "width": width}
+    generator = derive(config.seed, "ascent")
+    pictures = explanations.maximize(network, labels, generator=generator, **options)
+    log_density = own_log_probs(reference.at(pictures), labels) / width
+    return {
+        "GAN-test": accuracy(judge, pictures, labels),
+        "samples/log density": float(log_density.mean()),
+        "samples": pictures[:PICTURES].numpy(),
+    }
 
 
 def _pictures(network: Classifier, points: Points) -> Results:

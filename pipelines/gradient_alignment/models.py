@@ -1,5 +1,6 @@
 """The models of the study, and the scale, seeds and trainings of a run."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ebflow.alignment.regularizers import equivalent_strength
@@ -10,6 +11,7 @@ from pipelines.gradient_alignment.config import (
     ClassifierConfig,
     FlowConfig,
     MeasureConfig,
+    NetworkConfig,
     RegularizerConfig,
     Shift,
 )
@@ -116,7 +118,7 @@ SCALES: dict[str, Scale] = {
         1,
         ClassifierConfig(epochs=3),
         DENSE.changed(train={"steps": 60}),
-        MeasureConfig(points=100),
+        MeasureConfig(points=100, samples=20, ascent=20),
     ),
     "cpu": Scale(),
 }
@@ -153,6 +155,16 @@ def replicates(config: AlignmentConfig) -> list[AlignmentConfig]:
     split = config.data.seed
     seeds = range(config.seed, config.seed + (config.seeds or SCALES[config.scale].seeds))
     return [config.changed(seed=k, data={"seed": split + k}) for k in seeds]
+
+
+def judge(config: AlignmentConfig, shape: Sequence[int]) -> ClassifierConfig:
+    """Returns the training of the independent judge, which has another architecture.
+
+    It is a convolutional network if that can read the examples, else a narrower perceptron.
+    """
+    images = len(shape) in (2, 3) and all(side % 4 == 0 for side in shape[-2:])
+    network = NetworkConfig(name="cnn", hidden=16) if images else NetworkConfig(hidden=64)
+    return _classifier(config).changed(seed=1000 + config.seed, network=network)
 
 
 def flow_config(config: AlignmentConfig, label: int | None = None) -> FlowConfig:

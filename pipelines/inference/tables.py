@@ -1,8 +1,5 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
-__all__ = ["batches", "check_output", "codes_of", "context_codes", "decoded", "examples", "match",
-           "read", "schema", "sources", "table", "write"]  # fmt: skip
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

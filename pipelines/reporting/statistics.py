@@ -14,9 +14,6 @@ Source: A comparison of the two one-sided tests procedure and the power approach
 procedure (Holm, 1979).
 """
 
-__all__ = ["Confidence", "Interval", "Region", "above", "below", "bootstrap", "holm",
-           "rank_correlation", "student", "within"]  # fmt: skip
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

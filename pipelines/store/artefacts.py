@@ -101,43 +101,31 @@ def _has_content(folder: Path, record: Artefact | None) -> bool:
     return record is not None and folder.is_dir() and digest(folder) == record.digest
 
 
-def commit(stage: str, key: str, folder: Path, *, run_id: str) -> Artefact:
+def commit(stage: str, key: str, folder: Path, *, run_id: str, shared: bool = True) -> Artefact:
     """Moves a finished folder to its place in the store and records it.
 
     An artefact of the same content stays, as others may be reading it. Folder and record are on
     the disk before they have their names, and in the bucket, if there is one, before its record.
+    ``shared`` is False for a copy from the bucket.
 
     Raises:
         OSError: If the disk or the bucket does not take it; then there is no new record.
     """
-    final = artefact(stage, key)
-    record = _moved(folder, final, run_id)
-    if bucket.used():
-        bucket.upload(final, final / record.digest)
-        bucket.upload(_beside(final))
-        for other in bucket.names(final) - {record.digest}:
-            bucket.remove(final / other)
-    return record
-
-
-def _moved(folder: Path, final: Path, run_id: str) -> Artefact:
-    """Moves a folder to its final place on this machine; returns its new record."""
+    final, content = artefact(stage, key), digest(folder)
     final.parent.mkdir(parents=True, exist_ok=True)
-    content = digest(folder)
     if not final.is_dir() or digest(final) != content:
         _beside(final).unlink(missing_ok=True)
         remove_local(final)
         move(folder, final)
     files = _stamps(final)
-    record = Artefact(
-        stage=final.parent.name,
-        key=final.name,
-        digest=content,
-        size=_size(files),
-        run_id=run_id,
-        files=files,
-    )
+    numbers = {"size": _size(files), "files": files}
+    record = Artefact(stage=stage, key=key, digest=content, run_id=run_id, **numbers)
     write_text(_beside(final), record.model_dump_json(indent=1) + "\n")
+    if shared and bucket.used():
+        bucket.upload(final, final / content)
+        bucket.upload(_beside(final))
+        for other in bucket.names(final) - {content}:
+            bucket.remove(final / other)
     return record
 
 
@@ -168,7 +156,7 @@ def _copy(final: Path) -> None:
         if record is not None:
             bucket.download(draft, final / record.digest)
         if _has_content(draft, record):
-            _moved(draft, final, record.run_id)
+            commit(record.stage, record.key, draft, run_id=record.run_id, shared=False)
             return
     if _record(final) != record:
         raise OSError(f"{bucket.location(final)}: was recomputed while it was copied")

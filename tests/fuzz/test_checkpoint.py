@@ -54,7 +54,7 @@ def used(training, files, folder):
     return messages or None
 
 
-@cases(1000)
+@cases(500)
 def test_damaged_checkpoints(count, training, tmp_path):
     trainer, files = training
 
@@ -64,7 +64,7 @@ def test_damaged_checkpoints(count, training, tmp_path):
     hunt(damaged_checkpoint, damaged(files), count)
 
 
-@cases(1000)
+@cases(500)
 def test_states_of_any_values(count, training, tmp_path):
     trainer, files = training
 

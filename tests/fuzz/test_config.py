@@ -10,7 +10,7 @@ from .yamls import BASES, changed, monsters, spoilt
 pytestmark = pytest.mark.timeout(1800)
 
 
-@cases(1500)
+@cases(750)
 def test_files(count, tmp_path):
     """What is read can be written, and is the same when it is read again."""
     path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
@@ -28,7 +28,7 @@ def test_files(count, tmp_path):
     hunt(config_files, changed() | spoilt() | monsters(), count)
 
 
-@cases(150)
+@cases(75)
 def test_commands(count, tmp_path, ebflow, home):
     """A dry run on a file ends well, or with code 2 and one line; it writes nothing."""
     path = tmp_path / "config.yaml"

@@ -41,7 +41,7 @@ def prepared(path, **options):
     return messages or None
 
 
-@cases(1500)
+@cases(750)
 def test_damaged_files(count, tmp_path):
     path = tmp_path / "bad.parquet"
 
@@ -52,7 +52,7 @@ def test_damaged_files(count, tmp_path):
     hunt(damaged_parquet, spoilt(seeds()), count)
 
 
-@cases(1000)
+@cases(500)
 def test_whole_files_of_any_columns(count, tmp_path):
     path = tmp_path / "bad.parquet"
 
@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("folder"))
 
 
-@cases(1000)
+@cases(500)
 def test_prepared_folders(count, folder, tmp_path):
     def prepared_folders(files):
         for name, data in files.items():

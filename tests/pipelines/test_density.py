@@ -450,6 +450,7 @@ def test_columns_of_numbers(home, ebflow, without_ray, tmp_path, tabular_file):
         assert f"{text}\n" in printed
         assert html.unescape(page).index(text) < html.unescape(page).index("<table>")
     assert summary["fit"].keys() >= {"lines", "column shapes", "pair trends"}
+    assert re.search(r">mean_\w+ = [\d.]+: expected ", page), "reasons of the least likely rows"
     assert "C2ST" in page and "nearer to a training row" in page
 
 

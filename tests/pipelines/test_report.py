@@ -72,6 +72,9 @@ class Density:
     def sample_tensor(self, shape, generator):
         return self.y[: shape[0]].clone()
 
+    def explain(self, x, context):
+        return SimpleNamespace(reasons=lambda row, at_most: [f"value {x[row, 0]:g}"])
+
 
 MADE = {"command": "ebflow run <density>", "config": "seed: <0>\n"}
 LONG = "a name of very many words [and its unit] that goes on_and_on_and_on for longer than a line"
@@ -106,7 +109,7 @@ def reported(request, tmp_path_factory):
 def page_of(dataset, manifest, flow, folder):
     count = manifest.counts["test"]
     log_probs = {"test": -np.arange(count)[::-1] - 90.0, "train": -np.arange(50.0) - 80}
-    found = fit.measured(flow, dataset, 0)
+    found = fit.measured(flow, dataset, 0, log_probs["test"])
     shown = plots(manifest, logged(), NUMBERS, found, log_probs)
     figures = {plot.name: plot.figure for plot in shown}
     images = {name: folder / f"{name}.png" for name in figures}
@@ -180,12 +183,25 @@ def test_every_column_is_named_and_the_worst_is_found(reported):
     assert reported.fit.values["column shapes"][worst] == shapes.min()
 
 
+def test_the_least_likely_rows_are_those_of_the_source(reported):
+    """The log-densities above rise with the row."""
+    split = reported.dataset.split("test")
+    numbers = reported.dataset.column(reported.manifest.of("test"), "row")
+    rows, log_probs, reasons = zip(*reported.fit.least, strict=True)
+    assert rows == tuple(map(str, numbers[:10].tolist()))
+    assert [float(text) for text in log_probs] == sorted(map(float, log_probs))
+    first = f"value {split.tensor()[0, 0]:g}"
+    assert reasons[0] == ("" if reported.fit.is_image else first)
+    assert all(f">{row}<" in reported.page() for row in rows)
+
+
 def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
     manifest = table(tmp_path, names=["a", "b", "c"])
     dataset = Dataset(tmp_path / "data")
     y = next(dataset.split("train").batches(90)).x
     y[7, 1] = math.inf
-    found = fit.measured(Density(y), dataset, 0)
+    log_probs = np.zeros(manifest.counts["test"])
+    found = fit.measured(Density(y), dataset, 0, log_probs)
     assert found.lost == 1 and len(found.y) == 29 and found.y.isfinite().all()
     assert "1 of 30 samples are not finite" in found.warnings[0]
     assert manifest.columns.names == ["a", "b", "c"]

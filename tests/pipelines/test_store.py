@@ -97,11 +97,6 @@ def test_the_digest_does_not_depend_on_the_place(made, tmp_path):
     assert store.digest(folder.rename(tmp_path / "moved")) == record.digest
 
 
-def test_a_missing_folder_has_no_digest(made, home):
-    with pytest.raises(FileNotFoundError):
-        store.digest(home / "nothing")
-
-
 def test_an_empty_artefact_whose_folder_is_gone_is_corrupt(home):
     (home / "draft").mkdir(parents=True)
     store.commit("stage", "key", home / "draft", run_id="run")

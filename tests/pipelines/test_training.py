@@ -308,10 +308,10 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         made = interrupting(build(config, dataset), step)
-        TrainingLoop(made, work, lone(work)).run(600.0)
+        TrainingLoop(made, work, lone(work)).run()
     checkpoints = Checkpoints(work / loop.CHECKPOINTS)
     assert checkpoints.newest()[0] == step + 1 and signal.getsignal(signal.SIGINT) == before
-    TrainingLoop(build(config, dataset), work, lone(work)).run(600.0)
+    TrainingLoop(build(config, dataset), work, lone(work)).run()
     whole, events = finished(config, dataset)
     last = load(checkpoints.path(12), weights="model")
     for one, two in zip(whole.flow.parameters(), last.parameters(), strict=True):

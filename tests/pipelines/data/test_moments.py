@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.moments import Moments
+from pipelines.data.prepare import Moments
 
 sizes = st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(lambda s: sum(s) > 0)
 

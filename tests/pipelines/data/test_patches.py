@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_images
 
-from pipelines.data.patches import PATCHES, natural_patches, places
+from pipelines.data.named import PATCHES, natural_patches, places
 from pipelines.data.prepare import prepare
 from pipelines.data.splits import SPLITS
 

@@ -15,6 +15,7 @@ def made(kind, config, inputs, title=""):
 def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
     for kind in ("prepare", "flow", "reference", "classify", "measure", "align"):
         monkeypatch.setattr(graph, kind, partial(made, kind))
+    monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
     monkeypatch.setattr(graph, "gather", lambda found: found)
     monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
@@ -29,5 +30,5 @@ def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
     for k, (kind, settings, (base, *trained_flows, trained), _) in enumerate(found):
         seed = k // len(models(config))
         assert kind == "measure" and settings.seed == seeds[seed] and base == data[seed]
-        assert [base, *trained_flows] == densities[seed][2]
-        assert [one[1].seed for one in trained] == [seed] * 2
+        assert [base, *trained_flows] == densities[seed][2] and trained[2] == ("judge", seed, base)
+        assert [one[1].seed for one in trained[:2]] == [seed] * 2

@@ -9,6 +9,7 @@ from pipelines.gradient_alignment.models import (
     BLIND,
     SCALES,
     flow_config,
+    judge,
     measuring,
     models,
     replicates,
@@ -28,16 +29,23 @@ def test_every_scale_has_a_baseline_and_every_score_its_control():
             assert name.replace("score", "control") in by_name() or name == "score"
 
 
-def test_every_seed_has_its_own_split_flows_points_and_classifiers():
+def test_every_seed_has_its_own_split_flows_points_judge_and_classifiers():
     found = replicates(AlignmentConfig(seed=6, data={"label": "label", "seed": 3}))
     drawn = (
         [[one.seed, measuring(one).seed, flow_config(one).training.seed] for one in found],
         [{model.classifier.seed for model in models(one).values()} for one in found],
         [one.data.seed for one in found],
+        [judge(one, (8, 8)).seed for one in found],
     )
-    for k, (seeds, trained, split) in enumerate(zip(*drawn, strict=True), 6):
+    for k, (seeds, trained, split, independent) in enumerate(zip(*drawn, strict=True), 6):
         assert seeds == [k] * 3 and trained == {k}
-        assert split == k + 3
+        assert split == k + 3 and independent == 1000 + k
+
+
+@pytest.mark.parametrize(("shape", "other"), [((8, 8), "cnn"), ((13,), "mlp"), ((3, 9, 9), "mlp")])
+def test_the_judge_has_another_architecture(shape, other):
+    network = judge(AlignmentConfig(), shape).network
+    assert network.name == other and network != SCALES["cpu"].classifier.network
 
 
 def test_a_control_differs_from_its_model_by_the_regularizer_alone():

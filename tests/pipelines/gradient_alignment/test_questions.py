@@ -9,6 +9,7 @@ from scipy import stats
 
 from pipelines.gradient_alignment import comparisons
 from pipelines.gradient_alignment.align import entry, tables
+from pipelines.gradient_alignment.config import SIGMAS
 from pipelines.gradient_alignment.figures import figures
 from pipelines.gradient_alignment.questions import conclude
 from pipelines.store.files import write_json
@@ -18,9 +19,9 @@ from .cases import by_name, studied
 QUALITY = [{"reference/accuracy": 0.97}]
 
 NUMBERS = {
-    "baseline": {"A1": 0.03, "A3": 0.5, "accuracy": 0.98, "gradient": 12.0, "PP/raw": 0.9,
+    "baseline": {"A1": 0.03, "A3": 0.5, "accuracy": 0.98, "gradient": 12.0, "PP/own/raw": 0.9,
                  "A1/centred": 0.05},
-    "blind-gaussian": {"A1": 0.78, "A3": 0.5, "change/same": 1.0, "PP/raw": 0.6},
+    "blind-gaussian": {"A1": 0.78, "A3": 0.5, "change/same": 1.0, "PP/own/raw": 0.6},
     "blind-flow": {"A1": 0.79, "A3": 0.5, "change/same": 1.0},
     "score": {"A1": 0.8, "A3": 0.65, "accuracy": 0.97, "gradient": 8.0, "relF-opt/centred": 0.5},
     "score-free": {"gradient": 50.0, "trace": -2625.0},
@@ -31,7 +32,7 @@ NUMBERS = {
 
 TRAINED = [name for name, model in by_name().items() if model.shift == "none"]
 
-PIXELS = "PP/raw"
+PIXELS = "PP/own/raw"
 
 
 def claim_of(conclusion, start):
@@ -119,7 +120,7 @@ def test_the_disguise_is_equality_within_a_margin():
 
 @pytest.mark.parametrize("sign, verdict", [(1, "holds"), (-1, "does not hold")])
 def test_the_order_of_the_trainings_is_judged_over_seeds(sign, verdict):
-    numbers = {name: {"A3": k, "PP/centred": sign * k**2} for k, name in enumerate(TRAINED)}
+    numbers = {name: {"A3": k, "PP/own/centred": sign * k**2} for k, name in enumerate(TRAINED)}
     claim = claim_of(conclude(studied(**numbers), QUALITY), "Among the models of this study pixel")
     assert claim.value == pytest.approx(sign) and claim.verdict == verdict
 
@@ -159,13 +160,17 @@ def test_intervals_allow_for_the_overlap_of_splits():
 
 
 def test_tables_have_no_column_that_no_model_has():
-    numbers = {"A1": 0.5}
+    numbers = {"A1": 0.5, "mean log ratio/0.3": -1.5}
     made = {table.title: table for table in tables(studied(baseline=numbers, score=numbers), {})}
     assert made["Models"].headings == ("model", "A1")
+    ratios = made["Density ratios of noisy and clean test images"]
+    assert ratios.headings == ("model", "mean log ratio, 0.3")
+    assert ratios.rows[0] == ("baseline", "-1.50 ± 0.00")
+    assert 0.3 in SIGMAS
 
 
 def test_planes_of_metrics_that_no_model_has_are_not_drawn():
-    one = {"accuracy": 0.9, "gradient": 1.5, "PP/raw": 0.8}
+    one = {"accuracy": 0.9, "gradient": 1.5, "PP/own/raw": 0.8}
     numbers = dict.fromkeys(("baseline", "blind-gaussian", "blind-flow"), one)
     assert not figures(studied(**numbers), (3,))
     both = figures(studied(**numbers, score={"A3": 0.2, "gradient": 2.0}), (3,))

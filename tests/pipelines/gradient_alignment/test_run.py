@@ -84,9 +84,9 @@ def test_a_real_run_and_the_same_again(home, ebflow, without_ray, two_classes):
     assert share["verdict"] in printed
     assert share["low"] <= share["value"] <= share["high"]
     html = (folder / "report.html").read_text()
-    assert share["claim"] in html and html.count("data:image/png") >= 4
+    assert share["claim"] in html and html.count("data:image/png") >= 5
     assert 1 <= len(summary["findings"]) <= 3
-    assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients"}
+    assert {path.stem for path in (folder / "figures").iterdir()} >= {"gradients", "samples"}
     assert "classify cached" in ebflow(*words).text
 
 

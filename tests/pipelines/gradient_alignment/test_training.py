@@ -1,11 +1,14 @@
 """Classifiers and their training: architecture, loss, diagnoses, targets on digits."""
 
+from functools import partial
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from ebflow.alignment.fooling import linear, shifted, stripes
 from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.metrics import gradients
 from ebflow.alignment.regularizers import smallest_trace
 from ebflow.density import EnergyFunction
 from ebflow.errors import NonFinite
@@ -13,11 +16,13 @@ from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.gradient_alignment import classify
 from pipelines.gradient_alignment.classify import penalty, train, untrained
-from pipelines.gradient_alignment.config import ClassifierConfig, RegularizerConfig
+from pipelines.gradient_alignment.config import ClassifierConfig, NetworkConfig, RegularizerConfig
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
 from .cases import by_name
+
+SHAPE = (3, 32, 32)
 
 SCORE = RegularizerConfig(name="score", weight=0.1)
 GNORM = RegularizerConfig(name="gnorm", weight=0.5)
@@ -28,7 +33,7 @@ def finish(trained=None, **options):
     x = torch.rand(40, 16, generator=seeded())
     labels = (x[:, 0] > 0.5).long()
     config = ClassifierConfig(**{"batch_size": 16, "epochs": 4, "lr": 1e-2, "noise": 0} | options)
-    trained = trained or untrained(ClassifierConfig(hidden=8), 16, 2)
+    trained = trained or untrained(NetworkConfig(hidden=8), (4, 4), 2, 0)
     regularizer = penalty(config.regularizer, (4, 4), 0.1)
     rows = (x, labels)
     return trained, list(train(config, trained, rows, rows, regularizer=regularizer))
@@ -38,11 +43,19 @@ def weights(trained):
     return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
 
-def test_initial_weights_depend_only_on_the_seed():
-    one, same, other = (
-        weights(untrained(ClassifierConfig(hidden=32, seed=k), 16, 10)) for k in (0, 0, 1)
-    )
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_initial_weights_depend_only_on_the_seed(name):
+    make = partial(untrained, NetworkConfig(name=name, hidden=32), SHAPE, 10)
+    one, same, other = (torch.cat([p.flatten() for p in make(k).parameters()]) for k in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_examples_do_not_affect_each_other():
+    made = untrained(NetworkConfig(name="cnn", hidden=8), (3, 8, 8), 5, 0)
+    x, labels = torch.rand(3, 192, generator=seeded()), torch.arange(3)
+    together = gradients(made, x, labels).classes
+    alone = [gradients(made, row[None], labels[:1]).classes for row in x]
+    torch.testing.assert_close(together, torch.cat(alone, 1))
 
 
 @pytest.mark.parametrize("regularizer", [RegularizerConfig(), SCORE, GNORM])
@@ -67,7 +80,7 @@ def test_the_loss_is_cross_entropy_and_the_weighed_penalty():
 
 
 def test_the_network_sees_a_batch_once_beside_gradient_norm(monkeypatch):
-    made, seen = untrained(ClassifierConfig(hidden=8), 16, 2), []
+    made, seen = untrained(NetworkConfig(hidden=8), (4, 4), 2, 0), []
     made.register_forward_hook(lambda *_: seen.append(1))
     monkeypatch.setattr(classify, "accuracy", lambda *_: 0.0)
     monkeypatch.setattr(classify, "probe", lambda *_: {})
@@ -93,7 +106,7 @@ def test_a_centred_regularizer_and_its_control_do_not_see_a_shift(name):
     config = by_name()[name].classifier.regularizer
     assert config.centred and config.weight == 0.1
     x = torch.rand(8, 64, generator=seeded())
-    labels, plain = torch.arange(8) % 10, untrained(ClassifierConfig(), 64, 10)
+    labels, plain = torch.arange(8) % 10, untrained(NetworkConfig(), (8, 8), 10, 0)
     losses = [
         penalty(config, (8, 8), 0.1)(ClassLogit(f, labels), x, generator=seeded())
         for f in (plain, shifted(plain, linear(stripes((8, 8)), 10.0)))
@@ -113,7 +126,7 @@ class Digits:
 
     def trained(self, epochs, noise, **options):
         """Returns a classifier and its accuracy on held-out digits."""
-        made = untrained(ClassifierConfig(hidden=128), 64, 10)
+        made = untrained(NetworkConfig(hidden=128), (8, 8), 10, 0)
         config = ClassifierConfig(
             epochs=epochs, noise=noise, regularizer=RegularizerConfig(name="score", **options)
         )
