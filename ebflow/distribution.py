@@ -205,7 +205,7 @@ class FlowDistribution(Distribution, LogDensity):
                 a mixture of Gaussians.
         """
         falls = self._falls("cdf")
-        rows, batch = self._raw_rows(value)
+        rows, batch = self.rows(value)
         if self.flow.dequantizer is None:
             y = rows.to(self.flow.device, self.flow.dtype)
         else:  # the ends of cells
@@ -327,18 +327,12 @@ class FlowDistribution(Distribution, LogDensity):
                 log_p = log_p + log_det
         return x, log_p
 
-    def rows(
-        self, x: ArrayLike, *, generator: Generator | None = None
-    ) -> tuple[Tensor, tuple[int, ...]]:
-        """Returns dequantized rows with shape (N, *event) and their batch shape.
+    def rows(self, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
+        """Returns raw rows with shape (N, *event) and their batch shape.
 
         Raises:
             ValueError: if a value is not finite.
         """
-        rows, batch = self._raw_rows(x)
-        return self.flow.dequantize(rows, generator=generator), batch
-
-    def _raw_rows(self, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
         x = self.flow.as_events(x)
         batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
         rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
@@ -352,7 +346,7 @@ class FlowDistribution(Distribution, LogDensity):
         generator: Generator | None = None,
     ) -> Tensor:
         """Returns a value of the evaluations at ``x``, with shape (*batch, …)."""
-        rows, batch = self._raw_rows(x)
+        rows, batch = self.rows(x)
         dequantize = partial(self.flow.dequantize, generator=generator)
         if isinstance(generator, torch.Generator | RowGenerator):
             # Its numbers depend on a row's position among all rows, not only among its part.

@@ -104,7 +104,7 @@ class Flow(nn.Module, LogDensity):
             self.context_mean = nn.Buffer(self._zero.new_zeros(context))
             self.context_scale = nn.Buffer(self._zero.new_ones(context))
 
-    def forward(self, context: ArrayLike | None = None) -> FlowDistribution:
+    def forward(self, context: ArrayLike = None) -> FlowDistribution:
         """Returns the density given a context with shape (*batch, C).
 
         A frame or a dictionary has to have the context's columns. A context of one column may be
@@ -114,16 +114,12 @@ class Flow(nn.Module, LogDensity):
 
     # The methods of the density given ``context``.
 
-    def at(self, x: Tensor, *, context: ArrayLike | None = None) -> FlowEvaluation:
+    def at(self, x: Tensor, *, context: ArrayLike = None) -> FlowEvaluation:
         """Returns the evaluation at dequantized rows, which shares work between its values."""
         return self(context).at(x)
 
     def energy(
-        self,
-        x: ArrayLike,
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); L GEMMs, no log-det of a linear layer."""
         return self(self.context_of(x, context)).energy(x, generator=generator)
@@ -134,37 +130,27 @@ class Flow(nn.Module, LogDensity):
         return -sum((layer.log_det() for layer in layers), start=self._zero)
 
     def log_prob(
-        self,
-        x: ArrayLike,
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
         The columns of a frame are selected by name, those of the context too unless ``context``
         is set; columns of an array are used in order. See ``FlowDistribution.log_prob`` on
-        integers. Rows with missing values have estimates: see ``log_prob_and_error``.
-
-        Raises:
-            ValueError: if a column or a context is missing, or a value is infinite.
+        integers, missing values and errors.
         """
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
     def log_prob_and_error(
-        self, x: ArrayLike, *, context: ArrayLike | None = None
+        self, x: ArrayLike, *, context: ArrayLike = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns log p of the observed values of rows, and standard errors, (*batch,) each.
-
-        The error is 0 for complete rows. NaN and nulls are missing values.
-        """
+        """Returns log p of the observed values of rows, and standard errors, (*batch,) each."""
         return self(self.context_of(x, context)).log_prob_and_error(x)
 
     def relative_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) whose backward gives relative gradients, log-determinants included."""
         return self().relative_energy(x)
 
-    def score(self, x: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
+    def score(self, x: ArrayLike, *, context: ArrayLike = None) -> Tensor:
         """Returns ∇ₓ log p with the shape of ``x``: 2 L GEMMs, differentiable, no autograd.
 
         The method ``score`` of ``ebflow.sklearn.FlowDensity`` is the mean log-density.
@@ -172,40 +158,27 @@ class Flow(nn.Module, LogDensity):
         return self(self.context_of(x, context)).score(x)
 
     def to_latent(
-        self,
-        x: ArrayLike,
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
         return self(self.context_of(x, context)).to_latent(x, generator=generator)
 
-    def from_latent(self, u: ArrayLike, *, context: ArrayLike | None = None) -> Tensor:
+    def from_latent(self, u: ArrayLike, *, context: ArrayLike = None) -> Tensor:
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
         return self(context).from_latent(u)
 
     def sample(
-        self,
-        shape: Shape = (),
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, shape: Shape = (), *, context: ArrayLike = None, generator: Generator | None = None
     ) -> ArrayLike:
         """Returns exact samples; ``shape`` is an int or a tuple.
 
         A flow that was fitted to a frame returns a frame of the same library, with the same names
-        and types. Other flows return a tensor with shape (*shape, *batch, *event). Cost: O(D²)
-        per sample once the linear layers are factorized.
+        and types. Other flows return a tensor with shape (*shape, *batch, *event).
         """
         return self(context).sample(shape, generator=generator)
 
     def sample_and_log_prob(
-        self,
-        shape: Shape = (),
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, shape: Shape = (), *, context: ArrayLike = None, generator: Generator | None = None
     ) -> tuple[ArrayLike, Tensor]:
         """Returns samples, as ``sample``, and their log-densities."""
         return self(context).sample_and_log_prob(shape, generator=generator)
@@ -214,7 +187,7 @@ class Flow(nn.Module, LogDensity):
         self,
         x: ArrayLike,
         *,
-        context: ArrayLike | None = None,
+        context: ArrayLike = None,
         draws: int = 1,
         generator: torch.Generator | None = None,
         sweeps: int = 5,
@@ -241,9 +214,7 @@ class Flow(nn.Module, LogDensity):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
         return copies if draws > 1 else copies[0]
 
-    def explain(
-        self, x: ArrayLike, *, context: ArrayLike | None = None, draws: int = 4
-    ) -> "Explanation":
+    def explain(self, x: ArrayLike, *, context: ArrayLike = None, draws: int = 4) -> "Explanation":
         """Returns the conditional distribution of each column given the others, for all rows.
 
         Its p-values say which values of a row are unusual, given all others. Arguments, cost and
@@ -353,11 +324,11 @@ class Flow(nn.Module, LogDensity):
         """
         return as_events(x, self.event_shape, self.columns, self.dtype)
 
-    def context_of(self, x: ArrayLike, context: ArrayLike | None) -> ArrayLike | None:
+    def context_of(self, x: ArrayLike, context: ArrayLike) -> ArrayLike | None:
         """Returns the context of rows: by default the frame ``x``, if it has the columns."""
         return context_of(x, context, self.columns)
 
-    def as_context(self, context: ArrayLike | None) -> Tensor | None:
+    def as_context(self, context: ArrayLike) -> Tensor | None:
         """Returns a context on the flow's device, with shape (*batch, C).
 
         Raises:
@@ -408,11 +379,7 @@ class Flow(nn.Module, LogDensity):
 
     @torch.no_grad()
     def initialize(
-        self,
-        x: ArrayLike,
-        *,
-        context: ArrayLike | None = None,
-        generator: Generator | None = None,
+        self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> None:
         """Initializes layers such as ``ActNorm`` from one batch of raw data, in order.
 
@@ -420,7 +387,7 @@ class Flow(nn.Module, LogDensity):
         that is not is the identity.
         """
         density = self(context)
-        x, _ = density.rows(x, generator=generator)
+        x = self.dequantize(density.rows(x)[0], generator=generator)
         for layer in density.layers:
             if not layer.initialized:
                 layer.initialize(x)

@@ -137,19 +137,13 @@ def fit(
 ) -> Marginals:
     """Fits the treatment of columns, in O(N D log N).
 
+    Arguments that are not listed are those of ``preprocessing.fit``.
+
     Arguments:
         x: Rows with shape (N, D), in random order; the first ones are used.
         categories: The number K of levels of each column of categories, whose values are the
             codes 0 … K − 1; 0 for other columns. Categories are dequantized in any case.
-        grids: True to look for grids, levels and atoms in other columns.
-        tails: True to fit tails and further bounds.
-        exact: True for a flow with exact categories: they, and columns of few values, then have
-            the cells k + [0, 1), and neither bounds nor tails.
-        bounds: Known bounds.
         ends: The smallest and the largest values of all rows, (D,) each; None: those of ``x``.
-        names: The names of columns in messages; None: their numbers.
-        seed: The seed of the noise.
-        dtype: The dtype in which the layers will be used.
 
     Raises:
         BadInput: if a value lies outside the bounds of its column.

@@ -37,7 +37,8 @@ relative error of about 1e-3, which such a difference multiplies by 2,000.
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``.
 
-``x`` has shape (B, *event); ``generator`` is the source of noise and directions. A density given
+In all functions ``density`` is the density, ``x`` the data with shape (B, *event), and
+``generator`` the source of noise and directions. A density given
 a context with shape (B, C) treats K B points as K copies of the batch, one after another.
 
     >>> flow = ebflow.architectures.dense((3,))
@@ -176,9 +177,6 @@ def dsm(density: LogDensity, x: Tensor, *, generator: Generator, sigma: float = 
     Source: A Connection Between Score Matching and Denoising Autoencoders (Vincent, 2011).
 
     Arguments:
-        density: The density.
-        x: The data, with shape (B, *event).
-        generator: The source of the noise.
         sigma: σ in the units of ``x``.
     """
     if not sigma > 0:
@@ -196,9 +194,6 @@ def ssm(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1
     Source: Sliced Score Matching (Song, Garg, Shi, Ermon, 2019), arXiv:1905.07088.
 
     Arguments:
-        density: The density.
-        x: The data, with shape (B, *event).
-        generator: The source of the directions.
         slices: K.
     """
     v = draw_directions("rademacher", slices, x, generator)
@@ -235,9 +230,6 @@ def taylor_sm(
     in one batch.
 
     Arguments:
-        density: The density.
-        x: The data, with shape (B, *event).
-        generator: The source of the directions.
         slices: The number of directions K.
         step: σ in the units of ``x``: a displacement has norm σ√D.
 
