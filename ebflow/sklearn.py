@@ -72,28 +72,8 @@ class FlowDensity(DensityMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = 0,
         verbose: bool = False,
     ) -> None:
-        self.architecture = architecture
-        self.options = options
-        self.base = base
-        self.objective = objective
-        self.normalize = normalize
-        self.shrinkage = shrinkage
-        self.marginals = marginals
-        self.bounds = bounds
-        self.missing = missing
-        self.context = context
-        self.validation = validation
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.steps = steps
-        self.max_seconds = max_seconds
-        self.batch_size = batch_size
-        self.validate_every = validate_every
-        self.patience = patience
-        self.device = device
-        self.dtype = dtype
-        self.random_state = random_state
-        self.verbose = verbose
+        # scikit-learn reads each parameter from the attribute of its name.
+        vars(self).update((name, value) for name, value in locals().items() if name != "self")
 
     def __sklearn_tags__(self) -> Tags:
         """Returns what scikit-learn has to know: whether values may be missing, and text."""
