@@ -26,21 +26,21 @@ class Encoder:
 
     Arguments:
         X: The rows.
-        used: The training rows' numbers; None: all.
+        used: The numbers of the training rows.
 
     Attributes:
         ranges: The largest minus the smallest number of each element, with shape (C,).
         levels: The number of elements that are levels. They are the last ones.
     """
 
-    def __init__(self, X: ArrayLike, used: np.ndarray | None = None) -> None:
+    def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
         columns = detect_columns(X) if is_table(X) else None
         self.names = columns.names if columns is not None else None
         self.columns = columns and [c for c in columns if c.dropped != "identifier"]
         if self.columns == []:
             raise BadInput(option="X", found=f"only identifiers ({', '.join(self.names)})",
                            expected="a column that describes rows")  # fmt: skip
-        numbers = self.numbers(X) if used is None else self.numbers(X)[used]
+        numbers = self.numbers(X)[used]
         missing = np.isnan(numbers)
         self.never, self.always = ~missing.any(0), missing.all(0)
         self.low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
@@ -53,10 +53,6 @@ class Encoder:
         self.levels = sum(len(codes) for codes in self.codes.values() if len(codes) > 1)
         indicators = int((~self.never & ~self.always).sum())
         self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + self.levels)]
-
-    def __call__(self, X: ArrayLike) -> np.ndarray:
-        """Returns the elements of rows with shape (N, C)."""
-        return self.elements(self.numbers(X))
 
     def numbers(self, X: ArrayLike) -> np.ndarray:
         """Returns one number for each column, with shape (N, D).

@@ -24,8 +24,8 @@ TALL = 3
 CHUNK = 4096
 """Rows that are added at a time."""
 
-ROUND, DIGITS = 4, 9
-"""Significant digits to which coefficients are rounded, if the function then still holds."""
+DIGITS = 9
+"""Digits to which coefficients are rounded."""
 
 
 class Factor:
@@ -56,7 +56,6 @@ def dependent(
     factor: Factor,
     columns: Sequence[int],
     units: Sequence[float],
-    decimals: Sequence[int | None],
 ) -> Iterator[tuple[int, dict[int, float], float]]:
     """Yields columns that are linear functions of those before them.
 
@@ -66,7 +65,6 @@ def dependent(
         factor: The factor of all columns.
         columns: The D columns to use, in order.
         units: The numbers by which they are multiplied first.
-        decimals: The decimal places of each; None: it is on no grid.
 
     Yields:
         The place of a column, the coefficients of others by their places, and the constant.
@@ -90,7 +88,7 @@ def dependent(
             continue
         weights = solve_triangular(root[:rank, independent], root[:rank, k])
         weights *= np.abs(weights) * spreads[independent] > EXACT * spreads[k]
-        terms, offset = _rounded(root, origin, independent[1:], k, weights[1:], decimals[k - 1])
+        terms, offset = _rounded(root, origin, independent[1:], k, weights[1:])
         yield k - 1, {j - 1: weight for j, weight in terms.items() if weight}, offset
 
 
@@ -110,25 +108,12 @@ def _triangularize(root: np.ndarray, row: int, k: int) -> None:
 
 
 def _rounded(
-    root: np.ndarray,
-    origin: np.ndarray,
-    used: list[int],
-    k: int,
-    weights: np.ndarray,
-    decimals: int | None,
+    root: np.ndarray, origin: np.ndarray, used: list[int], k: int, weights: np.ndarray
 ) -> tuple[dict[int, float], float]:
-    """Returns the coefficients and the constant with as few digits as fit the rows."""
-    rows = abs(root[0, 0])  # the root of their number
-    error = max(1e-15 * np.abs(origin[[k, *used]]).max(), 1e-12 * np.abs(root[:, k]).max() / rows)
-    if decimals is not None:
-        error = max(error, 0.3 * 10.0**-decimals)
-    for digits in (ROUND, DIGITS, 17):
-        near = np.array([float(f"{weight:.{digits}g}") for weight in weights])
-        residual = root[:, k] - root[:, used] @ near
-        shift = origin[k] - origin[used] @ near
-        offset = float(residual[0] / root[0, 0] + shift)
-        for constant in (round(offset, DIGITS), offset):
-            residual[0] = (offset - constant) * root[0, 0]
-            if np.linalg.norm(residual) <= error * rows:
-                return dict(zip(used, near.tolist(), strict=True)), constant
-    return dict(zip(used, near.tolist(), strict=True)), offset
+    """Returns the coefficients and the constant, with nine digits if these fit the rows."""
+    near = np.array([float(f"{weight:.{DIGITS}g}") for weight in weights])
+    residual = root[:, k] - root[:, used] @ near
+    offset = float(residual[0] / root[0, 0] + origin[k] - origin[used] @ near)
+    constant, spread = round(offset, DIGITS), np.linalg.norm(root[1:, k] / root[0, 0])
+    fits = abs(constant - offset) <= EXACT * spread
+    return dict(zip(used, near.tolist(), strict=True)), constant if fits else offset

@@ -147,9 +147,8 @@ class Detector:
                 and columns[name].kind in NUMERIC and not columns[name].dropped]  # fmt: skip
         used.sort(key=lambda name: (columns[name].missing, columns[name].high - columns[name].low))
         places = [self._numeric.index(name) for name in used]
-        decimals = [columns[name].decimals for name in used]
         units = [86_400.0 if columns[name].scale == "seconds" else 1.0 for name in used]
-        for k, terms, offset in dependent(self._factor, places, units, decimals):
+        for k, terms, offset in dependent(self._factor, places, units):
             named = {used[j]: terms[j] for j in sorted(terms, key=places.__getitem__)}
             column = columns[used[k]]
             columns[used[k]] = replace(column, dropped="linear", terms=named, offset=offset)
