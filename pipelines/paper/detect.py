@@ -47,6 +47,9 @@ RESAMPLED, LARGE = 1_000, 10_000
 COMPONENTS, DIRECTIONS = 8, 100
 """Gaussians of GMM, and principal components of MCD and GMM at most."""
 
+FEW = 50
+"""Rows that pyod's detectors score at once: ECOD and COPOD rank them among each other."""
+
 REFERENCES = {"normal": None, "mixed": 64, "dte": None}
 """Reference rows of ebflow's score, by protocol; None: all."""
 
@@ -127,7 +130,8 @@ def anomaly_scores(config: RivalConfig, protocol: str, parts: Parts) -> np.ndarr
     if config.rival == "kNN":
         return NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1]
     if config.rival in PYOD:
-        return _pyod(config).fit(train).decision_function(test)
+        model, few = _pyod(config).fit(train), range(FEW, len(test), FEW)
+        return np.concatenate([model.decision_function(rows) for rows in np.split(test, few)])
     return -_of_sklearn(config, *train.shape).fit(train).score_samples(test)
 
 

@@ -134,7 +134,7 @@ class Job:
                 axis.plot(values, leads.index, marker, ms=4, label=rival)
             axis.axvline(0, color=DATA, lw=1)
             axis.set(title=pattern, xlabel=f"{first.heading}: ebflow's lead")
-        axes[0, 0].legend(fontsize=7)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right", fontsize=7)
         return figure, "Mean over seeds. To the right of 0 ebflow is better."
 
     @property

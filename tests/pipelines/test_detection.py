@@ -70,6 +70,15 @@ def test_every_detector_prefers_a_far_row(rival):
         assert scores.argmax() == 20
 
 
+@pytest.mark.parametrize("rival", DETECTION.rivals)
+def test_many_equal_anomalies_do_not_explain_each_other(rival):
+    rng = np.random.default_rng(0)
+    rows = np.r_[rng.normal(size=(20, 3)), rng.normal(size=(400, 3)) * 0.1 + 9]
+    parts = detect.Parts(rng.normal(size=(1000, 3)), rows, np.arange(420) >= 20)
+    scores = detect.anomaly_scores(RivalConfig(rival=rival), "normal", parts)
+    assert scores[20:].min() > scores[:20].max()
+
+
 def test_a_table_is_measured_by_all_protocols(table, tmp_path):
     run = Untracked(tmp_path, tmp_path)
     detect.detect(RivalConfig(rival="kNN"), table, run=run)
