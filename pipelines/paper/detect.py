@@ -48,7 +48,7 @@ COMPONENTS, DIRECTIONS = 8, 100
 """Gaussians of GMM, and principal components of MCD and GMM at most."""
 
 FEW = 50
-"""Rows that pyod's detectors score at once: ECOD and COPOD rank them among each other."""
+"""Rows that ECOD and COPOD score at once, because they rank them among each other."""
 
 REFERENCES = {"normal": None, "mixed": 64, "dte": None}
 """Reference rows of ebflow's score, by protocol; None: all."""
@@ -120,18 +120,19 @@ def _random(seed: int) -> np.random.Generator:
     return np.random.default_rng(generator(seed, "detection").initial_seed())
 
 
-def anomaly_scores(config: RivalConfig, protocol: str, parts: Parts) -> np.ndarray:
+def anomaly_scores(config: RivalConfig, protocol: str, data: Parts) -> np.ndarray:
     """Returns the scores of the test rows, larger for anomalies."""
     if config.rival == "ebflow":
         options = {"references": REFERENCES[protocol], "random_state": config.seed}
-        return -FlowDetector(**options).fit(parts.train).score_samples(parts.test)
-    scaler = StandardScaler().fit(parts.train)
-    train, test = scaler.transform(parts.train), scaler.transform(parts.test)
+        return -FlowDetector(**options).fit(data.train).score_samples(data.test)
+    scaler = StandardScaler().fit(data.train)
+    train, test = scaler.transform(data.train), scaler.transform(data.test)
     if config.rival == "kNN":
         return NearestNeighbors(n_neighbors=5).fit(train).kneighbors(test)[0][:, -1]
     if config.rival in PYOD:
-        model, few = _pyod(config).fit(train), range(FEW, len(test), FEW)
-        return np.concatenate([model.decision_function(rows) for rows in np.split(test, few)])
+        model, size = _pyod(config).fit(train), len(test) if config.rival == "INNE" else FEW
+        parts = np.split(test, range(size, len(test), size))
+        return np.concatenate([model.decision_function(rows) for rows in parts])
     return -_of_sklearn(config, *train.shape).fit(train).score_samples(test)
 
 
