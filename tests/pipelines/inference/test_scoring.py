@@ -260,7 +260,9 @@ def test_integer_data_have_bits_a_dimension_and_noise_by_row(ebflow, image_model
 def test_log_densities_of_other_weights_are_refused(model, image_model, tmp_path):
     other = tmp_path / "other"
     library.save(library.load(image_model), other)
-    Reference(*torch.zeros(2, 3), torch.zeros(3, 4), torch.zeros(3, 0)).save(other, model / "checkpoint")
+    Reference(*torch.zeros(2, 3), torch.zeros(3, 4), torch.zeros(3, 0)).save(
+        other, model / "checkpoint"
+    )
     with pytest.raises(BadInput, match="found rows of other weights"):
         Reference.load(other)
     (other / REFERENCE).write_bytes(b"no tensors")
