@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from ebflow.complexity.instances import worst_eta
 from pipelines.config.files import merge
 from pipelines.config.section import NAME, UNKEYED, Section
 
@@ -22,7 +21,6 @@ NEAREST = round(4 * EPSILON / DELTAS[-1] ** 0.5, 2)
 ONCE = AfterValidator(lambda values: tuple(sorted(set(values))))
 SEVERAL = (Field(min_length=1), ONCE)
 Radii = Annotated[tuple[Annotated[float, Field(gt=NEAREST)], ...], *SEVERAL]
-Numbers = Annotated[tuple[PositiveFloat, ...], *SEVERAL]
 Counts = Annotated[tuple[PositiveInt, ...], *SEVERAL]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ONCE]
 Name = Literal["digits", "mnist", "patches"]
@@ -36,11 +34,6 @@ class GridConfig(Section):
         (8.0, 16.0, 32.0, 64.0), description="R/σ, the distance of the far mode over σ"
     )
     dims: Counts = Field((1, 2, 4, 8), description="dimensions d")
-    rarities: Numbers = Field(
-        (1.0, 2.0, 4.0, 8.0), description="weights of the far mode, as multiples of its usual one"
-    )
-    widths: Counts = Field((8, 16, 32, 64), description="widths of networks")
-    depths: Counts = Field((1, 2, 3, 4), description="hidden layers of networks")
     seeds: int = Field(30, ge=2, description="training sets of networks at each m")
 
 
@@ -99,8 +92,7 @@ class ComplexityConfig(Section):
 
 SMOKE: dict[str, Any] = {
     "grid": {
-        "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "rarities": (1.0, 2.0, 4.0),
-        "widths": (8, 16, 24), "depths": (1, 2, 3), "seeds": 4,
+        "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "seeds": 4,
     },
     "learners": {"width": 16, "steps": 60, "batch": 64},
     "distribution": {
@@ -151,8 +143,7 @@ class FiniteCell(Cell):
 class NetworkCell(Cell):
     """Networks for one noise level of a distribution with a far mode.
 
-    They see one noise vector per sample, or fresh ones. ``rarity`` is the far mode's weight as a
-    multiple of its usual one.
+    They see one noise vector per sample, or fresh ones.
     """
 
     ratio: float
@@ -161,8 +152,6 @@ class NetworkCell(Cell):
     depth: int
     batch: int
     noise: Literal["once", "fresh"] = "fresh"
-    panel: Literal["networks", "varied"] = "networks"
-    rarity: float = 1.0
     steps: int
 
 
@@ -196,19 +185,11 @@ def _parts(count: int, size: int) -> list[dict[str, int]]:
 
 def _changes(config: ComplexityConfig) -> Iterator[dict[str, Any]]:
     """Yields the settings of networks, in which one quantity is varied at a time."""
-    grid, varied = config.grid, {"panel": "varied", "ratio": middle(config)}
+    grid = config.grid
     for ratio, noise in product(grid.radii[::-1], ("fresh", "once")):
         yield {"ratio": ratio, "noise": noise}
     for size in (d for d in grid.dims if d > 1):
         yield {"ratio": middle(config, FURTHER), "size": size}
-    for width in grid.widths:
-        yield varied | {"width": width}
-    for depth in (depth for depth in grid.depths if depth != config.learners.depth):
-        yield varied | {"depth": depth}
-    # Heavier modes than δ are visible to a quantile.
-    usual = worst_eta(middle(config), EPSILON)
-    for rarity in (x for x in grid.rarities if x != 1 and x * usual < DELTAS[-1]):
-        yield varied | {"rarity": rarity}
 
 
 def middle(config: ComplexityConfig, index: int = 1) -> float:

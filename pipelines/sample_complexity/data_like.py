@@ -33,12 +33,12 @@ TEST = 100
 RATE = 2e-3
 """The initial learning rate."""
 
-LEARNER, MISSING = "residual networks", "the distribution without the mode"
-"""Names in the column ``learner``."""
+LEARNER = "residual networks"
+"""The name in the column ``learner``."""
 
 
 def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:
-    """Yields the errors of all networks, and of the exact denoiser without the mode."""
+    """Yields the errors of all networks."""
     plain = load(cell.distribution)
     truth = plain.with_rare(cell.eta, distance=DISTANCE) if cell.eta else plain
     measure = Measure(cell, truth, ladder(WIDEST, LEAST, cell.levels))
@@ -46,7 +46,7 @@ def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:
         "panel": "truths", "distribution": cell.distribution, "size": truth.clean.size,
         "eta": cell.eta,
     }  # fmt: skip
-    for columns in (*_trained(measure), *_without_mode(measure, plain)):
+    for columns in _trained(measure):
         yield columns | constants
 
 
@@ -117,14 +117,6 @@ def _trained(measure: Measure) -> Iterator[dict[str, Any]]:
             lambda x, sigma: ensemble.denoise(x.float(), sigma), sets.columns["seed"].tolist()
         )
         yield {"learner": LEARNER, "step": step, **sets.columns, **errors}
-
-
-def _without_mode(measure: Measure, plain: Truth) -> Iterator[dict[str, Any]]:
-    """Yields the errors of the exact denoiser without the added mode, if there is one."""
-    first = measure.cell.first
-    if measure.cell.eta:
-        errors = measure.errors(lambda x, sigma: plain.denoise(x[0], sigma)[None], [first])
-        yield {"learner": MISSING, "seed": first, **errors}
 
 
 def _training_sets(cell: DenoiserCell, truth: Truth) -> TrainingSets:

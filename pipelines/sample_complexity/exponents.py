@@ -41,12 +41,7 @@ CLAIMS: dict[str, tuple[str, float, str]] = {
     "R/σ": ("{learner}, need as many samples at any R/σ", 0, ""),
     "d": ("networks need samples as the dimension", 1,
           "the bound has d times the number of weights, which grows with d too"),
-    "η": ("networks need as many samples at any weight η below δ", 0, "at one R/σ"),
     "1/δ": ("networks need samples as 1/δ", 1, "the power of the bound, of one far mode"),
-    "width": ("networks of any width need as many samples", 0,
-              "the bound has the number of weights, about the square of the width"),
-    "depth": ("networks of any depth need as many samples", 0,
-              "the bound has depth times the number of weights"),
 }  # fmt: skip
 """The claim, the exponent and the note, by quantity: exponents of m*_D of networks.
 
@@ -63,7 +58,7 @@ class Series:
     """Rows from which m* is computed at several values of a quantity.
 
     Attributes:
-        against: The quantity: ``R/σ``, ``d``, ``width``, ``depth``, ``η``, ``1/ε`` or ``1/δ``.
+        against: The quantity: ``R/σ``, ``d``, ``1/ε`` or ``1/δ``.
         learner: The learner.
         panel: The panel of the rows.
         key: The column of the quantity; None for 1/ε and 1/δ, whose rows are the same.
@@ -80,13 +75,9 @@ class Series:
 def series(config: ComplexityConfig) -> list[Series]:
     """Returns all series of the study."""
     line, here, there = {"size": 1}, middle(config), middle(config, FURTHER)
-    usual = {"width": config.learners.width, "depth": config.learners.depth, "rarity": 1.0}
     return [
         *(Series("R/σ", learner, "networks", "ratio", line) for learner in NETWORKS),
         Series("d", FRESH, "networks", "size", {"ratio": there}),
-        *(Series("η" if key == "rarity" else key, FRESH, "varied", key,
-                 {name: value for name, value in usual.items() if name != key})
-          for key in usual),
         Series("1/ε", FRESH, "networks", None, {**line, "ratio": here}),
         Series("1/δ", FRESH, "networks", None, {**line, "ratio": here}),
         Series("R/σ", FINITE, "finite", "ratio", line),
@@ -157,7 +148,7 @@ def exponent(one: Series, quantity: str, rows: pd.DataFrame, *, seed: int) -> Ex
     """Returns m* at every value, and its exponent."""
     rows = where(rows, panel=one.panel, learner=one.learner, **one.fixed)
     epsilon = 1.0 if one.key is None else EPSILON
-    paired = one.key is None or one.panel == "varied"  # the same training sets at every value
+    paired = one.key is None  # the same training sets at every value
     values, columns, units = [], [], []
     for index, (value, errors, sizes) in enumerate(_errors(one, quantity, rows)):
         rng = np.random.default_rng([seed, 0 if paired else index])

@@ -79,7 +79,7 @@ def networks(cell: NetworkCell) -> Iterator[dict[str, Any]]:
 
 def _trained(cell: NetworkCell, sizes: Sequence[int], indices: range) -> dict[str, Any]:
     """Returns the errors of networks that are trained at once, at every m of these sets."""
-    eta = cell.rarity * worst_eta(cell.ratio, EPSILON)
+    eta = worst_eta(cell.ratio, EPSILON)
     truth = far_mode(cell.ratio, eta, size=cell.size, dtype=torch.float32)
     name = f"networks {cell.ratio:g} {cell.size}"
 
@@ -88,7 +88,7 @@ def _trained(cell: NetworkCell, sizes: Sequence[int], indices: range) -> dict[st
         return (clean, component > 0, *([z] if cell.noise == "once" else []))
 
     sets = TrainingSets.sampled(sample, indices, sizes)
-    noise = derive(cell.seed, name, cell.noise, cell.panel, "train", indices[0])
+    noise = derive(cell.seed, name, cell.noise, "networks", "train", indices[0])
     ensemble = RectifiedDenoisers(
         len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, width=cell.width,
         depth=cell.depth, generator=noise,
@@ -100,8 +100,8 @@ def _trained(cell: NetworkCell, sizes: Sequence[int], indices: range) -> dict[st
     test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
     gaps = ensemble.score(test.noisy, truth.sigma) - truth.smoothed.score(test.noisy)
     return {
-        "panel": cell.panel, "learner": f"networks, noise {cell.noise}",
+        "panel": "networks", "learner": f"networks, noise {cell.noise}",
         "ratio": cell.ratio, "size": cell.size, "width": cell.width, "depth": cell.depth,
-        "rarity": cell.rarity, "eta": eta, **sets.columns,
+        "eta": eta, **sets.columns,
         **errors.summary(truth.sigma * gaps.norm(dim=-1), test, DELTAS),
     }  # fmt: skip

@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
-from pipelines.sample_complexity.claims import at_size, learned, rise
+from pipelines.sample_complexity.claims import learned, rise
 from pipelines.sample_complexity.config import ComplexityConfig
-from pipelines.sample_complexity.data_like import LEAST, MISSING, WIDEST, ladder
+from pipelines.sample_complexity.data_like import LEAST, WIDEST, ladder
 from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent
 from pipelines.sample_complexity.rows import family, trained, where
 
 SERIES = {
     "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
-    "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ", "η", "width", "depth")],
+    "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ")],
 }
 """Panels of figures of m*: the quantity on the axis, and the learner."""
 
-AXES = {"d": "dimension d", "η": "η over its usual value"}
+AXES = {"d": "dimension d"}
 ERRORS = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
 MEASURED = {
@@ -38,15 +38,12 @@ CAPTIONS = {
     "scaling": "A far mode, learned by a finite class and by networks: samples from which on the "
     "error stays below ε, with bootstrap intervals, and fitted powers with their exponents.",
     "varied": "Networks at one R/σ: samples from which on the error stays below ε, against the "
-    "dimension, ε, the mass δ beyond the quantile, the far mode's weight η over its usual value, "
-    "and the networks' width and depth.",
+    "dimension, ε, and the mass δ beyond the quantile.",
     "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
     "added mode and without: errors over all levels in mean square and at the quantile; means "
     "over training sets.",
     "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
-    "by its weight η and m; means over training sets. Dotted: the rise of mean square if the mode "
-    "is missed, from the exact denoiser of the distribution without it, and the quantile does not "
-    "rise.",
+    "by its weight η and m; means over training sets.",
 }
 
 
@@ -121,15 +118,10 @@ def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
     etas, sizes = config.distribution.etas, config.distribution.sizes
     figure, axes = panels(max(1, len(etas)), 12.6, 3.4, squeeze=False, sharey=True)
     plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distribution.levels)
-    bulk = at_size(plain, "by_level_l2", sizes[0]).mean(0)
     for axis, eta in zip(axes[0], etas, strict=False):
         for m, color in zip(sizes, SHADES, strict=False):
             mean = rise(plain, learned(rows, eta), m).mean(0)
             axis.plot(sigmas, mean, color=color, marker=".", label=f"m = {m:,}")
-        missing = where(rows, learner=MISSING, eta=eta)
-        cost = np.array(missing["by_level_l2"].tolist()).mean(0)
-        axis.plot(sigmas, 0.5 * np.log1p((cost / bulk) ** 2), "k:", lw=1,
-                  label=f"mode missed, m = {sizes[0]:,}")  # fmt: skip
         axis.set(xscale="log", xlabel="σ", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
         axis.axhline(0, color="black", lw=0.5)
     axes[0, 0].legend(fontsize=7)

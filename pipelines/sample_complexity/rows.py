@@ -2,7 +2,7 @@
 
 Columns of all panels: ``panel``, ``learner``, ``seed`` (the training set), ``m``, ``n_far`` (its
 samples of the far or added mode), ``size`` (d), ``eta``, and errors (see
-``ebflow.complexity.errors``). Others: ``ratio`` (R/σ), ``rarity``, ``width`` and
+``ebflow.complexity.errors``). Others: ``ratio`` (R/σ), ``width`` and
 ``depth`` of networks, and ``step`` (of training).
 """
 

@@ -109,36 +109,6 @@ def test_values_that_do_not_cross_are_left_out_and_too_few_have_no_slope():
     assert found.minus(exponent(RADII, "m*_D", rows, seed=0)) is None
 
 
-def same_sets_rows(**powers):
-    """Rows whose errors cross at the training set's own m, times a power of the value."""
-    first = np.random.default_rng(0).geometric(0.02, size=(20, 1))
-    parts = []
-    for value in (1.0, 2.0, 4.0):
-        sizes = np.arange(1, 900)
-        errors = {column: (first * value**power > sizes).astype(float).ravel()
-                  for column, power in powers.items()}  # fmt: skip
-        parts.append(pd.DataFrame({
-            "panel": "varied", "learner": FRESH, "width": value, "m": np.tile(sizes, 20),
-            "seed": np.repeat(np.arange(20), len(sizes)), **errors,
-        }))  # fmt: skip
-    return pd.concat(parts)
-
-
-def test_the_same_training_sets_are_resampled_together(monkeypatch):
-    """If each crosses exactly twice as late at twice the value, the slope has no spread."""
-    monkeypatch.setattr(exponents, "RESAMPLES", 200)
-    rows = same_sets_rows(sigma_l2=1, **{"sigma_d_0.1": 0})
-    paired = Series("width", FRESH, "varied", "width")
-    late, same = (exponent(paired, name, rows, seed=0) for name in ("m*_L2", "m*_D"))
-    assert late.slope.value == pytest.approx(1, abs=0.02) and late.slope.se < 0.03
-    gap = late.minus(same)
-    assert gap.value == pytest.approx(late.slope.value - same.slope.value)
-    assert gap.se < 0.03
-    rows["panel"] = "networks"
-    alone = Series("R/σ", FRESH, "networks", "width")
-    assert exponent(alone, "m*_L2", rows, seed=0).slope.se > 0.1
-
-
 def test_exponents_in_the_error_and_the_mass_use_the_same_rows():
     """Errors of 1/√(δ m) are below ε from m = 1/(δ ε²) on."""
     sizes = geometric(7, 30_000, 1.1)

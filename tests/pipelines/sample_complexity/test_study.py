@@ -39,20 +39,20 @@ def study(tmp_path_factory):
 def test_the_results_have_one_row_for_each_network(study):
     rows = pd.read_parquet(study / "results.parquet")
     keys = ["panel", "learner", "ratio", "size", "eta", "distribution", "m", "step", "seed",
-            "width", "depth", "rarity"]  # fmt: skip
+            "width", "depth"]  # fmt: skip
     assert not rows.duplicated(keys).any()
-    assert set(rows["panel"]) == {"finite", "networks", "truths", "varied"}
+    assert set(rows["panel"]) == {"finite", "networks", "truths"}
 
 
 @pytest.mark.system
 def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study / "summary.json").read_text())
-    assert len(numbers["exponents"]) == 17
+    assert len(numbers["exponents"]) == 11
     against = {one["against"] for one in numbers["exponents"]}
     assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
-    assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "η")} <= quantities
-    assert len(numbers["claims"]) == 16 and len(numbers["findings"]) == 2
+    assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "d")} <= quantities
+    assert len(numbers["claims"]) == 13 and len(numbers["findings"]) == 2
     for claim in numbers["claims"]:
         assert set(claim) >= {"claim", "verdict", "value", "low", "high", "expected", "units"}
         assert claim["verdict"] == "not decided at this size"
