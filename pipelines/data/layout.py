@@ -271,8 +271,9 @@ def _facts(layout: Layout) -> dict[str, object]:
         f"column {name!r}": " in ".join(filter(None, [type_name(kind), layout.units.get(name)]))
         for name, kind in layout.types.items()
     }
-    lists = layout.lists
-    facts["schema metadata shape"] = lists and lists.shape
-    facts["schema metadata levels"] = lists and lists.levels
-    facts["column of splits"] = layout.split
+    if layout.lists is not None:
+        facts["schema metadata shape"] = layout.lists.shape
+        facts["schema metadata levels"] = layout.lists.levels
+    if layout.split is not None:
+        facts[f"column {layout.split!r}"] = "names of splits"
     return facts
