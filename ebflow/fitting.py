@@ -303,6 +303,7 @@ class _Trainings:
             schedule=warmed(cosine, plan.warmup),
             steps=most - steps_done,
             batch_size=min(plan.batch_size, len(self.rows)),
+            smoothing=plan.smoothing,
             validate_every=settings.validate_every or max(1, int(min(250, most // 20))),
             log_every=max(1, int(min(50, most // 20))),
             patience=settings.patience,

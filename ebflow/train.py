@@ -31,7 +31,7 @@ from .flow import Flow
 from .history import Event
 from .imputation import Filling
 from .loss import LossFunction, LossModule, Progress, Schedule, cosine
-from .randomness import RowGenerator
+from .randomness import RowGenerator, normal
 from .tables.batches import Batch
 from .tables.completion import Completed
 
@@ -111,6 +111,8 @@ class Trainer:
         max_seconds: Seconds of the whole training, validations included. The schedule follows
             steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step.
+        smoothing: Standard deviation of noise on preprocessed rows at the start, categories
+            excepted. It falls with the square of the remaining training.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         validate_every: Steps between validations. Before the first of them, and after the first
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
@@ -134,6 +136,7 @@ class Trainer:
         steps: float = 1000,
         max_seconds: float | None = None,
         batch_size: int = 100,
+        smoothing: float = 0.0,
         ema_decay: float = 0.999,
         validate_every: int = 500,
         patience: int | None = None,
@@ -146,6 +149,7 @@ class Trainer:
         self.batch_size, self.steps, self.max_seconds = batch_size, steps, max_seconds
         self.schedule, self.ema_decay, self.retry = schedule, ema_decay, retry
         self.validate_every, self.patience, self.log_every = validate_every, patience, log_every
+        self.smoothing = smoothing * _is_real(flow) if smoothing else None
         self._initialize()
         core = flow.core
         self.loss, self.anchor = loss, getattr(loss, "anchor", None)
@@ -262,13 +266,27 @@ class Trainer:
     def backward(self, batch: Batch) -> Tensor:
         """Computes the gradient of the mean loss of a batch; returns the loss."""
         noise = self.noise("train")
-        with torch.no_grad():
-            y = self.flow.preprocess(batch.x, generator=noise)
+        y = self.preprocessed(batch.x, noise)
         progress = Progress(self.step, min(self.progress, 1.0))
         losses, _ = self.module(y, batch.context, noise, progress)
         loss = losses.mean()
         loss.backward(inputs=self.parameters)
         return loss.detach()
+
+    @torch.no_grad()
+    def preprocessed(self, x: Tensor, noise: RowGenerator, first: int = 0) -> Tensor:
+        """Returns rows as a step sees them: preprocessed, with the noise of the smoothing.
+
+        Arguments:
+            x: Raw rows with shape (B, *event).
+            noise: The random numbers of the dequantization.
+            first: The number of the first row in the batch of all workers.
+        """
+        y = self.flow.preprocess(x, generator=noise)
+        if self.smoothing is None:
+            return y
+        scale = self.smoothing * (1 - min(self.progress, 1.0)) ** 2
+        return y + scale * normal(y.shape, y, self.noise("smoothing", first))
 
     def noise(self, purpose: str, first: int = 0) -> RowGenerator:
         """Returns the random numbers of the present step, other ones after a retry.
@@ -454,3 +472,10 @@ class Trainer:
             step = self.step - len(losses) + int(bad[0, 0])
             value = losses[bad[0, 0]]
             raise NonFinite(f"step {step}: found a loss of {value}; {ADVICE}")
+
+
+def _is_real(flow: Flow) -> Tensor:
+    """Returns 1 for real elements of preprocessed rows, and 0 for categories."""
+    options = (flow.spec or {}).get("options", {})
+    sizes = options.get("categories") or [0]
+    return torch.tensor([float(not size) for size in sizes], dtype=flow.dtype, device=flow.device)

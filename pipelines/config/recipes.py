@@ -91,6 +91,7 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
             optimizer="adamw" if recipe.weight_decay else "adam",
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
+            smoothing=recipe.smoothing,
             warmup=recipe.warmup,
             validate_every=200,
             **limits,

@@ -32,7 +32,7 @@ from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 
 ALIKE = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
-         "patience", "log_every", "precision", "retry"}  # fmt: skip
+         "patience", "log_every", "precision", "retry", "smoothing"}  # fmt: skip
 """Options of a training that are arguments of the trainer by the same names."""
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -163,8 +163,7 @@ class FlowTraining(Trainer):
         x, noise = batch.x, self.noise("train", first)
         if self.augment is not None:
             x = self.augment(x, self.noise("augment", first))
-        with torch.no_grad():
-            y = self.flow.preprocess(x, generator=noise)
+        y = self.preprocessed(x, noise, first)
         with products(self.precision, self.device.type):
             progress = Progress(self.step, self.share)
             losses, self._latent = self.module(y, batch.context, noise, progress)

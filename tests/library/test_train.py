@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from ebflow.architectures import dense
+from ebflow.architectures import autoregressive, dense
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
@@ -310,3 +310,22 @@ def test_a_retry_takes_other_noise(digits):
     noise = dict(seen[:4]), dict(seen[4:])
     assert noise[1].keys() == set(range(6))
     assert all(noise[0][step] != noise[1][step] for step in noise[0])
+
+
+def test_smoothing_is_noise_on_real_elements_that_falls_to_zero():
+    """Rows are 0, and their preprocessing changes nothing; the third element is a category."""
+    x = torch.zeros(4_000, 3)
+    flow = autoregressive((3,), categories=[0, 0, 2], generator=seeded())
+    splits = Arrays(*(Rows(x, name=name) for name in ("train", "validation")))
+    training = Trainer(flow, splits, loss=loss_of(flow, "ml"), optimizer=OPTIMIZERS["adam"],
+                       steps=4, smoothing=0.5)  # fmt: skip
+    spreads = []
+    for step in (0, 1, 2, 3, 4):
+        training.state.step = step
+        y = training.preprocessed(x, training.noise("train"))
+        assert (y[:, 2] == 0).all()
+        spreads.append(float(y[:, :2].std()))
+    assert spreads == pytest.approx([0.5 * (1 - k / 4) ** 2 for k in range(5)], rel=0.05)
+    again = training.preprocessed(x, training.noise("train"))
+    training.state.step = 2
+    assert not torch.equal(training.preprocessed(x, training.noise("train")), again)

@@ -37,6 +37,7 @@ def settings(config):
         "gaussianize": front.gaussianize,
         "lr": train.lr,
         "weight_decay": train.weight_decay,
+        "smoothing": train.smoothing,
         "warmup": train.warmup,
         "batch_size": train.batch_size,
         "interval": config.anchor.interval,
