@@ -288,7 +288,7 @@ class _Trainings:
         )
         share = 1.0 if seconds is None else min(1.0, SEARCH_SHARE * seconds / SEARCH_SECONDS)
         budget = share * mixtures.BUDGET
-        return mixtures.search(rows, held_out, seed=seed, budget=budget).mixture.trainable()
+        return mixtures.fit_mixture(rows, held_out, seed=seed, budget=budget).trainable()
 
     def trainer(self, flow: Flow, plan: Recipe, steps_done: int) -> Trainer:
         """Returns the trainer of a flow, whose steps come on top of those that are done."""

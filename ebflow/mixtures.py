@@ -11,14 +11,11 @@ operations with full covariances, plus :math:`3 K D^3`, and :math:`N K (20 D + 1
 diagonal ones. The terms below :math:`D^2` stand for code that moves memory instead of multiplying.
 """
 
-__all__ = ["COMPONENTS", "Search", "Trial", "fit_components", "fit_mixture", "preprocessed_rows",
-           "regression", "search"]  # fmt: skip
+__all__ = ["COMPONENTS", "fit_components", "fit_mixture", "preprocessed_rows", "regression"]
 
-import logging
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -51,88 +48,11 @@ FLOOR = 1e-6
 """Number added to variances of standardized columns, as scikit-learn does."""
 
 PATIENCE = 2
-"""Candidates in succession without improvement that end the search."""
+"""Candidates of a kind in succession without improvement that end its search."""
 
 SHARES = {"diag": 0.5, "full": 1.0}
 """Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
 budget that may be used up after each."""
-
-log = logging.getLogger("ebflow.mixtures")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A fitted candidate.
-
-    Attributes:
-        components: The number K of Gaussians.
-        kind: ``full`` or ``diag``.
-        nll: The mean negative log-likelihood of the validation rows, in nats.
-        iterations: Iterations of the maximization.
-    """
-
-    components: int
-    kind: str
-    nll: float
-    iterations: int
-
-
-class Search:
-    """A search for the best mixture by the validation rows, and its result.
-
-    Attributes:
-        mixture: The best mixture, in float64.
-        trials: All trials, in order.
-        skipped: Candidates beyond the budget, as (K, kind).
-    """
-
-    def __init__(self, x: Tensor, validation: Tensor, seed: int, contexts: int) -> None:
-        self.mixture: GaussianMixture | None = None
-        self.trials: list[Trial] = []
-        self.skipped: list[tuple[int, str]] = []
-        self._x, self._validation, self._seed, self._contexts = x, validation, seed, contexts
-        self._spent = 0.0
-
-    @property
-    def best(self) -> Trial:
-        """The trial of the best mixture."""
-        return min(self.trials, key=lambda trial: trial.nll)
-
-    def run(self, kind: str, counts: Sequence[int], budget: float) -> None:
-        """Tries numbers until two in succession are no better than the best of their kind."""
-        best, stale = math.inf, 0
-        for count in counts:
-            steps = self._affordable(count, kind, budget)
-            if steps < LEAST and self.trials:
-                self.skipped.append((count, kind))
-                continue
-            nll = self._try(count, kind, max(steps, LEAST))
-            best, stale = (nll, 0) if nll < best else (best, stale + 1)
-            if stale == PATIENCE:
-                return
-
-    def _affordable(self, count: int, kind: str, budget: float) -> int:
-        """Returns the number of iterations that the budget has left, at most ``MOST``."""
-        left = budget - self._spent - START * operations(count, *self._x.shape, "diag")
-        return min(MOST, int(left / operations(count, *self._x.shape, kind)))
-
-    def _try(self, count: int, kind: str, steps: int) -> float:
-        """Returns the validation NLL of a candidate."""
-        mixture, iterations = _fitted(self._x, count, kind, steps, self._seed)
-        self._spent += START * operations(count, *self._x.shape, "diag")
-        self._spent += iterations * operations(count, *self._x.shape, kind)
-        nll = float(self._energy(mixture).mean())
-        if not self.trials or nll < self.best.nll:
-            self.mixture = mixture
-        self.trials.append(Trial(count, kind, nll, iterations))
-        return nll
-
-    def _energy(self, mixture: GaussianMixture) -> Tensor:
-        energy = mixture.energy(self._validation)
-        if self._contexts:
-            contexts = self._validation[:, : self._contexts]
-            energy = energy - mixture.leading(self._contexts).energy(contexts)
-        return energy
 
 
 def fit_mixture(
@@ -141,39 +61,19 @@ def fit_mixture(
     *,
     components: Sequence[int] = COMPONENTS,
     seed: int = 0,
-) -> GaussianMixture:
-    """Returns the mixture of Gaussians that is best on validation rows.
-
-    Arguments, cost and errors are those of ``search``.
-
-    Example:
-        >>> mixture = ebflow.fit_mixture(x[:40], x[40:])
-        >>> mixture.log_prob(x.double()).shape
-        torch.Size([60])
-    """
-    return search(x, validation, components=components, seed=seed).mixture
-
-
-def search(
-    x: Tensor,
-    validation: Tensor,
-    *,
-    components: Sequence[int] = COMPONENTS,
-    seed: int = 0,
     budget: float = BUDGET,
     contexts: int = 0,
-) -> Search:
-    """Fits mixtures of more and more Gaussians, and chooses by the validation rows.
+) -> GaussianMixture:
+    """Returns the mixture of Gaussians that is best on validation rows, in float64.
 
     Diagonal covariances get half of the budget, full ones the rest. Candidates beyond the budget
-    are skipped and logged. One diagonal Gaussian is always fitted.
+    are left out. One diagonal Gaussian is always fitted.
 
     Cost: at most ``budget`` operations, and O(N D) memory.
 
     Arguments:
-        x: Training rows with shape (N, D), after the preprocessing; a random choice of ``ROWS``
-            if there are more. They are standardized here as well, so that the covariances' floor,
-            1e-6, is relative.
+        x: Training rows with shape (N, D); a random choice of ``ROWS`` if there are more. They
+            are standardized, so that the covariances' floor, 1e-6, is relative.
         validation: Validation rows with shape (M, D).
         components: Numbers of Gaussians, in ascending order; those above N are left out.
         seed: The seed of the choice of rows and of the starts.
@@ -183,17 +83,44 @@ def search(
 
     Raises:
         ValueError: if shapes do not agree, a value is not finite, or numbers do not ascend.
+
+    Example:
+        >>> mixture = ebflow.fit_mixture(x[:40], x[40:])
+        >>> mixture.log_prob(x.double()).shape
+        torch.Size([60])
     """
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
-    x = x[_choice(x.shape, seed)]
-    found = Search(x, validation, seed, contexts)
+    x, best, least, spent = x[_choice(x.shape, seed)], None, math.inf, 0.0
     for kind, share in SHARES.items():
-        found.run(kind, [k for k in components if k <= len(x)], share * budget)
-    if found.skipped:
-        names = ", ".join(f"{k} {kind}" for k, kind in found.skipped)
-        log.info("mixture of Gaussians: beyond the budget of %.2g operations: %s", budget, names)
-    return found
+        lowest, stale = math.inf, 0
+        for count in (k for k in components if k <= len(x)):
+            start, step = _costs(count, x.shape, kind)
+            steps = min(MOST, int((share * budget - spent - start) / step))
+            if stale == PATIENCE or (steps < LEAST and best is not None):
+                break
+            mixture, iterations = _fitted(x, count, kind, max(steps, LEAST), seed)
+            spent += start + iterations * step
+            nll = _nll(mixture, validation, contexts)
+            lowest, stale = (nll, 0) if nll < lowest else (lowest, stale + 1)
+            best, least = (mixture, nll) if nll < least else (best, least)
+    return best
+
+
+def _nll(mixture: GaussianMixture, rows: Tensor, contexts: int) -> float:
+    """Returns the mean NLL of rows given their leading contexts."""
+    nll = float(mixture.energy(rows).mean())
+    if not contexts:
+        return nll
+    return nll - float(mixture.leading(contexts).energy(rows[:, :contexts]).mean())
+
+
+def _costs(count: int, shape: Sequence[int], kind: str) -> tuple[float, float]:
+    """Returns approximate operations of a start and of an iteration, memory traffic included."""
+    rows, width = shape
+    diagonal = rows * count * (20.0 * width + 1400)
+    full = rows * count * (4.0 * width**2 + 300 * width + 1400) + 3.0 * count * width**3
+    return START * diagonal, diagonal if kind == "diag" else full
 
 
 def fit_components(
@@ -244,13 +171,6 @@ def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> T
         parts.append((y if context is None else torch.cat([context, y], 1))[here])
         first += len(y)
     return torch.cat(parts)
-
-
-def operations(count: int, rows: int, width: int, kind: str) -> float:
-    """Returns the approximate operations of an iteration, memory traffic included."""
-    if kind == "diag":
-        return rows * count * (20.0 * width + 1400)
-    return rows * count * (4.0 * width**2 + 300 * width + 1400) + 3.0 * count * width**3
 
 
 def _fitted(

@@ -43,8 +43,8 @@ def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
     report(2 / 3, "fits mixtures of Gaussians")
     train, validation = preprocessed_splits(dataset, gaussian, config.seed)
     contexts = dataset.split("train").context_width
-    found = mixtures.search(train, validation, seed=config.seed, contexts=contexts)
-    replace(gaussian, base=found.mixture).save(run.output / MIXTURE)
+    mixture = mixtures.fit_mixture(train, validation, seed=config.seed, contexts=contexts)
+    replace(gaussian, base=mixture).save(run.output / MIXTURE)
     base = mixtures.regression(train) if contexts else None
     replace(gaussian, base=base).save(run.output / GAUSSIAN)
     shrinkage = preprocessing.shrinkage
@@ -52,9 +52,8 @@ def preprocess(config: PreprocessFit, data: Path, *, run: StageRun) -> None:
         **({} if shrinkage is None else {"preprocess/shrinkage": shrinkage}),
         "baseline/contexts": contexts,
         "baseline/gaussian_shrinkage": gaussian.shrinkage,
-        "baseline/mixture_components": found.best.components,
-        "baseline/mixture_full": int(found.mixture.full),
-        "baseline/mixture_left_out": len(found.skipped),
+        "baseline/mixture_components": len(mixture.weights),
+        "baseline/mixture_full": int(mixture.full),
     }
     write_json(run.output / NUMBERS, numbers)
     run.log_metrics(numbers)

@@ -113,7 +113,7 @@ def _mixture(x: np.ndarray, config: RivalConfig, *, rounds: int) -> np.ndarray:
         if number < rounds:
             rows = samples[:, 0]
             limits = {"seed": config.seed, "budget": mixtures.BUDGET / rounds}
-            mixture = mixtures.search(rows[~held_out], rows[held_out], **limits).mixture
+            mixture = mixtures.fit_mixture(rows[~held_out], rows[held_out], **limits)
     return samples.transpose(0, 1).numpy() * scale + mean
 
 

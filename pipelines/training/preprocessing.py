@@ -49,7 +49,7 @@ def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
     width = dataset.split("train").context_width
     splits = preprocessed_splits(dataset, preprocessing, config.seed)
     rows, validation = (y[:, width:] for y in splits)
-    base = mixtures.search(rows, validation, seed=config.seed).mixture.trainable()
+    base = mixtures.fit_mixture(rows, validation, seed=config.seed).trainable()
     return dataclasses.replace(preprocessing, base=base)
 
 

@@ -1,6 +1,5 @@
 """Mixtures fitted by expectation maximization, against scikit-learn itself and known truths."""
 
-import logging
 import warnings
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.mixture import GaussianMixture as Theirs
 import ebflow
 from ebflow import mixtures, preprocessing
 from ebflow.bases import GaussianMixture
-from ebflow.mixtures import fit_mixture, search
+from ebflow.mixtures import fit_mixture
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import RowGenerator
 
@@ -50,23 +49,32 @@ def test_log_densities_are_scikit_learns(kind):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_choice_is_the_best_of_scikit_learns_own():
+@pytest.fixture
+def trials(monkeypatch):
+    """The numbers of components, the kinds and the iterations of all fitted mixtures."""
+    tried, fitted = [], mixtures._fitted
+
+    def spied(x, count, kind, *arguments):
+        result = fitted(x, count, kind, *arguments)
+        tried.append((count, kind, result[1]))
+        return result
+
+    monkeypatch.setattr(mixtures, "_fitted", spied)
+    return tried
+
+
+def test_the_choice_is_the_best_of_scikit_learns_own(trials):
     """A loop over counts and kinds, written out, with the same starts."""
     x, held = rows(600), rows(400, 1)
-    found = search(x, held, components=(1, 2, 3, 4))
+    found = fit_mixture(x, held, components=(1, 2, 3, 4))
     mean, scale = x.mean(0), x.std(0, correction=0)
-    best, x_, held_ = np.inf, *(((t - mean) / scale).numpy() for t in (x, held))
-    for trial in found.trials:
-        start = ebflow.randomness.generator(0, "mixture", trial.kind, trial.components)
-        model = Theirs(
-            trial.components, covariance_type=trial.kind, max_iter=100,
-            random_state=start.initial_seed() % 2**32,
-        ).fit(x_)  # fmt: skip
-        expected = float(scale.log().sum()) - model.score(held_)
-        assert trial.nll == pytest.approx(expected, abs=1e-9)
-        best = min(best, trial.nll)
-    assert nll(found.mixture, held) == pytest.approx(best, abs=1e-9)
-    assert found.best.kind == "full" and found.best.components in (3, 4)
+    nlls, x_, held_ = [], *(((t - mean) / scale).numpy() for t in (x, held))
+    for count, kind, _ in trials:
+        start = ebflow.randomness.generator(0, "mixture", kind, count).initial_seed() % 2**32
+        model = Theirs(count, covariance_type=kind, max_iter=100, random_state=start).fit(x_)
+        nlls.append(float(scale.log().sum()) - model.score(held_))
+    assert nll(found, held) == pytest.approx(min(nlls), abs=1e-9)
+    assert found.full and len(found.weights) in (3, 4)
 
 
 def test_it_recovers_the_truth():
@@ -81,7 +89,7 @@ def test_it_recovers_the_truth():
 
 def test_one_component_is_the_gaussian_of_greatest_likelihood():
     x, held = rows(400), rows(100, 1)
-    found = search(x, held, components=(1,)).mixture
+    found = fit_mixture(x, held, components=(1,))
     law = multivariate_normal(
         x.mean(0), x.T.cov(correction=0) + 1e-6 * x.var(0, correction=0).diag()
     )
@@ -101,51 +109,40 @@ def test_a_seed_gives_the_same_bits_and_single_precision_is_welcome(monkeypatch)
 def test_collapsed_components_are_judged_by_the_validation_rows():
     """Sixty-four Gaussians on seventy rows: an enormous training likelihood."""
     x, held = rows(70), rows(1000, 1)
-    found = search(x, held, components=(1, 2, 3, 64))
+    found = fit_mixture(x, held, components=(1, 2, 3, 64))
     collapsed = mixtures.fit_components(x, 64)
-    assert -nll(collapsed, x) > -nll(found.mixture, x) + 2
-    assert found.best.components < 64
-    assert nll(found.mixture, held) == pytest.approx(min(t.nll for t in found.trials), rel=1e-9)
+    assert -nll(collapsed, x) > -nll(found, x) + 2
+    assert len(found.weights) < 64
 
 
-def test_it_stops_after_two_in_succession_that_are_no_better():
+def test_it_stops_after_two_in_succession_that_are_no_better(trials):
     x = torch.randn(300, 3, generator=seeded())
-    found = search(x, torch.randn(300, 3, generator=seeded(1)))
+    found = fit_mixture(x, torch.randn(300, 3, generator=seeded(1)))
     for kind in ("diag", "full"):
-        assert [t.components for t in found.trials if t.kind == kind] == [1, 2, 4]
-    assert found.best.components == 1
+        assert [count for count, other, _ in trials if other == kind] == [1, 2, 4]
+    assert len(found.weights) == 1
 
 
-def test_the_budget_bounds_the_work_and_what_is_left_out_is_told(caplog):
+def test_the_budget_bounds_the_work(trials):
     x, held = rows(400), rows(100, 1)
-    budget = 1.5 * mixtures.LEAST * mixtures.operations(4, 400, 2, "full")
-    with caplog.at_level(logging.INFO, "ebflow.mixtures"):
-        found = search(x, held, budget=budget)
-    spent = sum(
-        mixtures.START * mixtures.operations(t.components, 400, 2, "diag")
-        + t.iterations * mixtures.operations(t.components, 400, 2, t.kind)
-        for t in found.trials
-    )
-    assert spent <= budget
-    assert (64, "full") in found.skipped and "64 full" in caplog.text
-    assert {(t.components, t.kind) for t in found.trials}.isdisjoint(found.skipped)
+    budget = 1.5 * mixtures.LEAST * mixtures._costs(4, (400, 2), "full")[1]
+    fit_mixture(x, held, budget=budget)
+    costs = ((mixtures._costs(count, (400, 2), kind), n) for count, kind, n in trials)
+    assert len(trials) > 1 and sum(start + n * step for (start, step), n in costs) <= budget
 
 
-def test_without_a_budget_there_is_one_diagonal_gaussian():
-    found = search(rows(50), rows(50, 1), budget=0)
-    assert [(t.components, t.kind) for t in found.trials] == [(1, "diag")]
+def test_without_a_budget_there_is_one_diagonal_gaussian(trials):
+    fit_mixture(rows(50), rows(50, 1), budget=0)
+    assert [(count, kind) for count, kind, _ in trials] == [(1, "diag")]
 
 
 @pytest.mark.parametrize("shift, scale", [(1e6, 1.0), (0.0, 1e-4)])
 def test_units_do_not_matter(shift, scale):
     x, held = rows(300), rows(100, 1)
-    first, second = search(x, held), search(scale * x + shift, scale * held + shift)
-    assert second.best.components == first.best.components
-    assert second.best.nll - 2 * np.log(scale) == pytest.approx(first.best.nll, abs=1e-3)
-    expected = first.mixture.log_prob(held) - 2 * np.log(scale)
-    torch.testing.assert_close(
-        second.mixture.log_prob(scale * held + shift), expected, atol=1e-3, rtol=0
-    )
+    first, second = fit_mixture(x, held), fit_mixture(scale * x + shift, scale * held + shift)
+    assert len(second.weights) == len(first.weights)
+    expected = first.log_prob(held) - 2 * np.log(scale)
+    torch.testing.assert_close(second.log_prob(scale * held + shift), expected, atol=1e-3, rtol=0)
 
 
 def test_a_constant_column_is_no_accident():
@@ -167,21 +164,15 @@ def test_rows_behind_a_chain_are_a_flows_own(digits, monkeypatch):
     assert len(few) == 500
 
 
-def test_no_more_components_than_rows():
-    assert max(t.components for t in search(rows(3), rows(50, 1)).trials) <= 3
+def test_no_more_components_than_rows(trials):
+    fit_mixture(rows(3), rows(50, 1))
+    assert max(count for count, *_ in trials) <= 3
 
 
-@pytest.mark.parametrize(
-    ("width", "kinds"), [(20, {"diag", "full"}), (784, {"diag", "full"}), (3072, {"diag"})]
-)
-def test_of_wide_rows_what_is_affordable(width, kinds):
-    """Full covariances of 784 columns for a few components, of 3072 for none."""
-    found = mixtures.Search(torch.empty(7000, width), torch.empty(0, width), 0, 0)
-    steps = {
-        kind: max(found._affordable(k, kind, mixtures.BUDGET) for k in mixtures.COMPONENTS)
-        for kind in mixtures.SHARES
-    }
-    assert {kind for kind, most in steps.items() if most >= mixtures.LEAST} == kinds
+@pytest.mark.parametrize(("width", "affordable"), [(784, True), (3072, False)])
+def test_wide_rows_have_full_covariances_if_they_are_affordable(width, affordable):
+    start, step = mixtures._costs(1, (7000, width), "full")
+    assert (start + mixtures.LEAST * step < mixtures.BUDGET) == affordable
 
 
 def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
@@ -189,7 +180,7 @@ def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
     before = list(warnings.filters)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        search(rows(300), rows(50, 1), components=(8, 16))
+        fit_mixture(rows(300), rows(50, 1), components=(8, 16))
     assert warnings.filters == before
 
 
@@ -286,9 +277,9 @@ def test_a_search_given_contexts_is_judged_by_the_rest():
         return torch.cat([c, c.abs() + noise], 1)
 
     x, held = rows(2000), rows(500)
-    found = search(x, held, components=(1, 2, 4, 8), contexts=1)
-    flow = density(found.mixture, 1)
+    found = fit_mixture(x, held, components=(1, 2, 4, 8), contexts=1)
+    flow = density(found, 1)
     nll = -float(flow.log_prob(held[:, 1:], context=held[:, :1]).mean())
-    assert nll == pytest.approx(found.best.nll)
+    assert len(found.weights) > 1
     truth = 0.5 * np.log(2 * np.pi * np.e * 0.01)
     assert truth - 0.1 < nll < truth + 0.35
