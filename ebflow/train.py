@@ -112,7 +112,7 @@ class Trainer:
             steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step.
         smoothing: Standard deviation of noise on preprocessed rows at the start, categories
-            excepted. It falls with the square of the remaining training.
+            excepted. It falls with the fourth power of the remaining training.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         validate_every: Steps between validations. Before the first of them, and after the first
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
@@ -285,7 +285,7 @@ class Trainer:
         y = self.flow.preprocess(x, generator=noise)
         if self.smoothing is None:
             return y
-        scale = self.smoothing * (1 - min(self.progress, 1.0)) ** 2
+        scale = self.smoothing * (1 - min(self.progress, 1.0)) ** 4
         return y + scale * normal(y.shape, y, self.noise("smoothing", first))
 
     def noise(self, purpose: str, first: int = 0) -> RowGenerator:

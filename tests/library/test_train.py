@@ -325,7 +325,7 @@ def test_smoothing_is_noise_on_real_elements_that_falls_to_zero():
         y = training.preprocessed(x, training.noise("train"))
         assert (y[:, 2] == 0).all()
         spreads.append(float(y[:, :2].std()))
-    assert spreads == pytest.approx([0.5 * (1 - k / 4) ** 2 for k in range(5)], rel=0.05)
+    assert spreads == pytest.approx([0.5 * (1 - k / 4) ** 4 for k in range(5)], rel=0.05)
     again = training.preprocessed(x, training.noise("train"))
     training.state.step = 2
     assert not torch.equal(training.preprocessed(x, training.noise("train")), again)
