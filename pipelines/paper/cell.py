@@ -95,16 +95,12 @@ class Finished:
             row |= json.loads((self.folders[0] / "training.json").read_text())["metrics"]
         return row | json.loads((self.folders[-1] / "evaluation.json").read_text())
 
-    @property
-    def log_probs(self) -> np.ndarray:
-        """The log-densities of the test rows."""
-        return np.load(self.folders[-1] / LOG_PROBS)["test"]
-
     def gain(self, reference: "Finished | None", name: str) -> Row:
         """Returns the mean gain over a reference, test row by test row, and its standard error."""
         if reference is None:
             return {}
-        gain = student(self.log_probs - reference.log_probs)
+        ours, theirs = (np.load(one.folders[-1] / LOG_PROBS)["test"] for one in (self, reference))
+        gain = student(ours - theirs)
         return {name: gain.value, f"{name}_se": gain.se}
 
 

@@ -70,13 +70,11 @@ class PaperConfig(Section):
 
     experiment: Name = Field(
         "table",
-        description="table: NLL by network and objective on grey images; colour-table: on colour "
-        "images; toy: divergences from three densities in the plane; runtime: step times against "
-        "D; rivals: other ways to train linear layers for the same time, scores alone among them; "
-        "tables: the recipe beside densities of other packages; phases: where training by scores "
-        "alone loses mass; missing: entries removed from tables, and imputed; conditional: "
-        "densities of a column given the others; synthesis: rows sampled by the recipe and by "
-        "other packages, compared with real ones; detection: anomalies in labelled tables",
+        description="table, colour-table: NLL by network and objective on grey or colour images; "
+        "toy: divergences in the plane; runtime: step times; rivals: ways to train linear layers "
+        "for the same time; tables: the recipe beside densities of other packages; phases: where "
+        "training by scores alone loses mass; missing, conditional, synthesis, detection: "
+        "imputation, predictions, synthetic rows, anomalies, by ebflow and by other packages",
     )
     scale: Literal["smoke", "cpu", "full"] = Field(
         "cpu",

@@ -98,8 +98,8 @@ class Job:
         rank.
         """
         labels = [*finished[0].cell.labels]
-        cells = [{**one.cell.labels, **_metrics(one.row)} for one in finished]
-        means = pd.DataFrame(cells).groupby(labels, sort=False).mean()
+        cells = pd.DataFrame([one.row | one.cell.labels for one in finished])
+        means = cells[[*labels, *cells.filter(like="/")]].groupby(labels, sort=False).mean()
         frames = [means]
         for score in self.scores:
             values = means[score.metric].unstack("rival", sort=False)
@@ -158,10 +158,6 @@ class Job:
             figures=lambda rows, finished: {"leads": self.figure(rows)},
             tables=self.tables,
         )
-
-
-def _metrics(row: Row) -> Row:
-    return {name: value for name, value in row.items() if "/" in name}
 
 
 def _row(labels: dict[str, str], metrics: Row) -> Row:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
 import zuko
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -100,9 +101,8 @@ def scores(y: np.ndarray, log_probs: np.ndarray, draws: np.ndarray, seed: int) -
     uniform if the samples have the distribution of ``y``.
     """
     noise = torch.rand(len(y), generator=generator(seed, "predict", "pit")).numpy()
-    pit = np.sort(((draws < y).sum(0) + noise) / (len(draws) + 1))
-    steps = np.arange(len(y) + 1) / len(y)
-    distance = max((steps[1:] - pit).max(), (pit - steps[:-1]).max())
+    pit = ((draws < y).sum(0) + noise) / (len(draws) + 1)
+    distance = float(scipy.stats.kstest(pit, "uniform").statistic)
     return {
         "study/nll": -float(log_probs.mean()),
         "study/crps": float(crps(draws, y).mean()),
