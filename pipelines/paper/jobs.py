@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipelines.config import DataConfig
 from pipelines.data.sources import find_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
@@ -58,7 +59,7 @@ class Job:
         seconds: Training seconds of ebflow at scale ``cpu``.
         steps: Training steps at scale ``full``.
         patterns: Patterns of removed values.
-        split: True if each seed splits the rows anew.
+        split: True if each seed splits the rows anew, and ebflow trains for the seconds.
     """
 
     about: str
@@ -86,7 +87,7 @@ class Job:
                     fitted = cell.rival(config, seed, name, pattern=pattern, **limits)
                     yield Cell(labels, fitted, seed, data, stage=self.stage)
 
-    def _data(self, config: PaperConfig, source: str, seed: int) -> Any:  # noqa: ANN401
+    def _data(self, config: PaperConfig, source: str, seed: int) -> DataConfig:
         found = cell.data(config, source)
         chosen = {name: value for name, value in self.data.items() if not getattr(found, name)}
         return found.changed(**chosen, **self.of_source(source), seed=seed if self.split else 0)
@@ -140,12 +141,13 @@ class Job:
     @property
     def experiment(self) -> Experiment:
         """The experiment of the paper."""
-        first = self.scores[0]
+        first, others = self.scores[0], {"source", "cluster"}
+        others |= set() if self.split else {"seconds", "validation", "test"}
         return Experiment(
             about=self.about,
             legend=f"{self.legend}; s: CPU seconds; rank, lead: by {first.heading}, lead: "
             "ebflow's; ±: 95 %, over tables",
-            uses=cell.IMAGE_OPTIONS - {"source", "cluster"} | {"sources"},
+            uses=cell.IMAGE_OPTIONS - others | {"sources"},
             data="rows of real numbers",
             cells=self.cells,
             columns=(

@@ -252,6 +252,7 @@ REFUSED = {
     "--cluster": ("--experiment", "runtime", "--workers", "2"),
     "--train.batch-size": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
+    "--seconds": ("--experiment", "detection", "--sources", "wine", "--seconds", "3"),
 }
 
 
