@@ -11,22 +11,21 @@ an exact linear function of other columns, has the p-value 0 there. So has an un
 
 __all__ = ["Explanation", "explain"]
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .bijections import Cells
 from .bijections.weighted import fixed_weights
-from .conditionals import Conditionals, Points, Values
+from .conditionals import Points, among_levels, curve, on_line
 from .flow import Flow
 from .proposals import Proposals, hashed
 from .tables import ArrayLike, Column
 from .tables.frames import read
 from .tables.rows import refuse
-from .target import Target
+from .target import Target, rows_and_contexts
 
 COMPLETIONS = 64
 """Points of a row with missing values."""
@@ -50,24 +49,27 @@ class Explanation:
         log_prob: log p(value | others) with shape (N, C): of a probability if the value is on a
             grid, a level or an atom, else of a density in the column's units. NaN if the value is
             missing, −∞ if it is impossible.
-        p_value: The probability of values that are at most as likely, with shape (N, C).
+        log_p_value: The logarithms of the p-values, which rank them where they are 0.
         low, high: The central interval of 90 % given the others, in the numbers of the columns.
         mode: The most likely value.
-        share: The probability of the mode in columns of few values, NaN in others.
-        log_p_value: The logarithms of the p-values, which rank them where they are 0.
+        share: The probability of the mode of categories, NaN in others.
     """
 
     columns: tuple[str, ...]
     log_prob: Tensor
-    p_value: Tensor
+    log_p_value: Tensor
     low: Tensor
     high: Tensor
     mode: Tensor
     share: Tensor
-    log_p_value: Tensor
     _kinds: tuple[Column | None, ...] = field(repr=False)
     _texts: tuple[list[str | None], ...] = field(repr=False)
     _formulas: dict[str, str] = field(repr=False)
+
+    @property
+    def p_value(self) -> Tensor:
+        """The probability of values that are at most as likely, with shape (N, C)."""
+        return self.log_p_value.exp()
 
     def __len__(self) -> int:
         return len(self.log_prob)
@@ -110,58 +112,9 @@ class Explanation:
                            (self.low, self.mode, self.high))  # fmt: skip
         if self.columns[k] in self._formulas:
             return " = ".join(filter(None, [self._formulas[self.columns[k]], mode]))
-        if column is not None and column.kind in ("category", "boolean"):
+        if not self.share[row, k].isnan() and column.kind in ("category", "boolean"):
             return f"{mode} ({100 * float(self.share[row, k]):.0f} %)"
         return low if low == high else f"{low} … {high}"
-
-
-@dataclass(frozen=True)
-class Incomplete:
-    """Points of rows whose missing elements are proposed for each level of a category.
-
-    Attributes:
-        target: The flow in coordinates.
-        x: The raw rows with shape (R, D), NaN where a value is missing.
-        points: The observed elements.
-        missing: True where an element is missing, with shape (R, D).
-    """
-
-    target: Target
-    x: Tensor
-    points: Points
-    missing: Tensor
-
-    @property
-    def z(self) -> Tensor:
-        """The observed elements, with shape (R, M, D)."""
-        return self.points.z
-
-    @property
-    def context(self) -> Tensor | None:
-        """The contexts of the rows."""
-        return self.points.context
-
-    def take(self, rows: Tensor) -> "Incomplete":
-        """Returns the points of some rows."""
-        return replace(
-            self, x=self.x[rows], points=self.points.take(rows), missing=self.missing[rows]
-        )
-
-    def completed(self, without: int | None = None) -> Points:
-        """Returns the points with proposals that do not depend on a column."""
-        z, log_weights, context = self.points
-        proposals = Proposals(self.target, z, self.missing, context, without)
-        y = proposals.sample(partial(hashed, self.target, self.x, z.shape[1]))
-        return Points(y, log_weights + proposals.log_weights(y), context)
-
-    def at(self, column: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns proposals (R, M, G, D) given nodes (R, G) of a column, and log-weights."""
-        shape = nodes.shape
-        each = self.take(torch.arange(len(nodes)).repeat_interleave(shape[1]))
-        each.z[..., column] = nodes.flatten()[:, None].to(self.z)
-        each.missing[:, column] = False
-        y, log_weights, _ = each.completed()
-        return (y.unflatten(0, shape).transpose(1, 2), log_weights.unflatten(0, shape).mT)
 
 
 @torch.no_grad()
@@ -184,58 +137,78 @@ def explain(
     Raises:
         ValueError: if the flow is one of images, shapes do not agree, or a value is infinite.
     """
-    _check(flow)
-    contexts, rows = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
-    rows = rows.reshape(-1, rows.shape[-1]).to(flow.device)
+    rows, contexts = rows_and_contexts(flow, x, context)
+    rows = rows.to(flow.device)
     refuse(rows, rows.isinf(), "x", flow.columns.features if flow.columns else None,
            "a finite number")  # fmt: skip
-    if contexts is not None:
-        contexts = contexts.expand(len(rows), -1)
     with fixed_weights(flow):
         target = Target.of(flow)
-        conditionals, result = Conditionals(target), rows.new_zeros(6, *rows.shape).double()
+        result = rows.new_zeros(6, *rows.shape).double()
         unknown = rows.isnan() | target.impossible(rows)
-        incomplete = unknown.any(1)
+        incomplete, draws = unknown.any(1), draws if target.noisy else 1
         for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
             for part in filter(len, group.nonzero().flatten().split(ROWS)):
                 own = None if contexts is None else contexts[part]
-                result[:, part] = _explained(conditionals, rows[part], unknown[part], own, count)
+                result[:, part] = _explained(target, rows[part], unknown[part], own, count)
     impossible = unknown & ~rows.isnan()
     result[:2, impossible] = -torch.inf
     return _assembled(flow, x, rows, result)
 
 
-def _check(flow: Flow) -> None:
-    if len(flow.event_shape) != 1 or not isinstance(flow.dequantizer, Cells | None):
-        raise ValueError(
-            f"explain: found a flow of events {flow.event_shape} with {flow.dequantizer}, "
-            "expected a flow of the rows of a table"
-        )
-
-
 def _explained(
-    conditionals: Conditionals, x: Tensor, unknown: Tensor, context: Tensor | None, count: int
+    target: Target, x: Tensor, unknown: Tensor, context: Tensor | None, count: int
 ) -> Tensor:
     """Returns log p, log p-values, low, high, mode and share of rows, with shape (6, R, D)."""
-    target, missing = conditionals.target, unknown[:, None]
-    count = count if target.noisy or bool(unknown.any()) else 1
     x = torch.where(unknown, torch.nan, x)
-    z, slopes = target.place(x, hashed(target, x, count, 0))
-    log_slope = torch.where(missing, 0.0, slopes).sum(2)
-    own = (z[:, 0].double(), *target.ends(x), slopes[:, 0], unknown)
+    u = hashed(target, x, count, 0)
+    places = torch.cat([u, torch.zeros_like(u[:, :1]), torch.ones_like(u[:, :1])], 1)
+    z, slopes = target.place(x, places)
+    own = torch.stack([z[:, 0], z[:, -2], z[:, -1], slopes[:, 0]]).double()
+    z, slopes = z[:, :-2], slopes[:, :-2]
+    points = Points(z, torch.where(unknown[:, None], 0.0, slopes).sum(2), context)
     columns = []
     for k in range(x.shape[1]):
-        here = Points(z, log_slope, context)
-        if bool(unknown.any()):
-            here = Incomplete(target, x, here, unknown)
-            here = here if k in target.categories else here.completed(k)
-        values = Values(*(t[:, k] for t in own))
-        log_prob, log_p, *places, share = conditionals.summary(here, k, values)
+        if k in target.categories:
+            found = among_levels(_log_levels(target, x, points, unknown, k), own[0, :, k])
+        else:
+            here = _completed(target, x, points, unknown, k)
+            found = on_line(curve(target, here, k, own[:3, :, k].mT), *own[..., k])
         y = z[:, :1].repeat(1, 3, 1)
-        y[..., k] = torch.stack(places, 1).to(y)
-        found = target.raw(y)[..., k].double()
-        columns.append(torch.stack([log_prob, log_p, *found.unbind(1), share]))
+        y[..., k] = found[2:5].mT
+        found[2:5] = target.raw(y)[..., k].mT
+        found[:2, unknown[:, k]] = torch.nan
+        columns.append(found)
     return torch.stack(columns, 2)
+
+
+def _completed(
+    target: Target, x: Tensor, points: Points, unknown: Tensor, without: int | None = None
+) -> Points:
+    """Returns points with proposals of missing elements that do not depend on a column."""
+    z, log_weights, context = points
+    if not bool(unknown.any()):
+        return points
+    proposals = Proposals(target, z, unknown, context, without)
+    y = proposals.sample(partial(hashed, target, x, z.shape[1]))
+    return Points(y, log_weights + proposals.log_weights(y), context)
+
+
+def _log_levels(target: Target, x: Tensor, points: Points, unknown: Tensor, column: int) -> Tensor:
+    """Returns log-densities (R, K + 1) of the levels of a category, and of the value itself.
+
+    Missing elements are proposed for each level.
+    """
+    levels = torch.arange(target.categories[column]).to(points.z) + 0.5
+    nodes = torch.cat([levels.expand(len(x), -1), points.z[:, 0, column, None]], 1)
+    results = []
+    for part in target.parts(len(x), nodes.shape[1] * points.z[0].numel()):
+        rows = part.repeat_interleave(nodes.shape[1])
+        each, missing = points.take(rows), unknown[rows]
+        each.z[..., column], missing[:, column] = nodes[part].flatten()[:, None], False
+        y, log_weights, context = _completed(target, x[rows], each, missing)
+        log_f = (target.log_prob(y, context).double() + log_weights).logsumexp(1)
+        results.append(log_f.view(len(part), -1))
+    return torch.cat(results)
 
 
 def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explanation:
@@ -243,7 +216,7 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
     if not flow.columns:
         names = tuple(str(k) for k in range(rows.shape[1]))
         texts = tuple([_text(None, value) for value in column] for column in rows.mT.tolist())
-        return _explanation(names, (None,) * len(names), texts, {}, result)
+        return Explanation(names, *result, (None,) * len(names), texts, {})
     table = flow.columns
     known = {} if isinstance(x, Tensor) else table.named(x)
     columns, formulas, parts = table.modelled, {}, [result]
@@ -265,19 +238,7 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
         for c in columns
     )  # fmt: skip
     names = tuple(column.name for column in columns)
-    return _explanation(names, tuple(columns), texts, formulas, torch.cat(parts, 2))
-
-
-def _explanation(
-    names: tuple[str, ...],
-    columns: tuple[Column | None, ...],
-    texts: tuple[list[str | None], ...],
-    formulas: dict[str, str],
-    result: Tensor,
-) -> Explanation:
-    log_prob, log_p, low, high, mode, share = result
-    return Explanation(names, log_prob, log_p.exp(), low, high, mode, share, log_p,
-                       columns, texts, formulas)  # fmt: skip
+    return Explanation(names, *torch.cat(parts, 2), tuple(columns), texts, formulas)
 
 
 def _text(column: Column | None, value: float) -> str:

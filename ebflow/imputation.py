@@ -13,8 +13,7 @@ What is observed on a grid is a cell: every proposal has a place in the cell of 
 
 ``Filling`` samples the missing values of training rows again while a flow is trained: Monte Carlo
 expectation maximization. At regular steps, a bounded random number of rows move on from their
-present values. The result depends on the flow, the values, the seed and the step, and not on the
-number of workers.
+present values. The result depends on the flow, the values, the seed and the step.
 
 Source: Particle Markov chain Monte Carlo methods (Andrieu, Doucet, Holenstein, 2010), 4.3, Journal
 of the Royal Statistical Society B 72, for iterated importance sampling; The Calculation of
@@ -29,19 +28,17 @@ __all__ = ["ENOUGH", "Filling", "Imputed", "impute"]
 from dataclasses import dataclass
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .conditionals import Conditionals, Points
+from .conditionals import Points, resampled
 from .errors import NonFinite
 from .flow import Flow
 from .proposals import Proposals
-from .randomness import generator
-from .randomness import uniform as uniform_numbers
+from .randomness import generator, uniform
 from .tables import ArrayLike
 from .tables.completion import Completed
-from .target import SAMPLES, Target
+from .target import SAMPLES, Target, rows_and_contexts
 
 ENTRIES = 1 << 23
 """Most entries of the proposals of the rows that are sampled at a time."""
@@ -110,41 +107,22 @@ def impute(
         ValueError: if the flow is one of images, shapes do not agree, or a number is out of range.
         NonFinite: if the flow gives an observed row no finite density.
     """
-    context, x = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
-    _check(flow, x, context, draws, sweeps)
-    result = Imputed(
-        x.unsqueeze(1).repeat_interleave(draws, 1), x.new_ones(len(x), dtype=torch.float64)
-    )
+    x, context = rows_and_contexts(flow, x, context)
+    if draws < 1 or sweeps < 0:
+        raise ValueError(f"draws, sweeps: found {draws}, {sweeps}, expected at least 1 and 0")
+    result = Imputed(x[:, None].repeat(1, draws, 1), torch.ones(len(x), dtype=torch.float64))
     with fixed_weights(flow):
         target = Target.of(flow)
-        conditionals = Conditionals(target)
-        count = len(target.mixture.weights) * (POOL[0] + POOL[1] * draws) * x.shape[1]
-        for rows in x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // count)):
+        values = len(target.mixture.weights) * (POOL[0] + POOL[1] * draws) * x.shape[1]
+        for rows in x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // values)):
             own = None if context is None else context[rows]
             sampler = Sampler(target, x[rows], x[rows].isnan(), own, generator)
-            result.effective[rows] = sampler.start(draws)
-            poor = (result.effective[rows] < ENOUGH).nonzero().flatten()
-            if len(poor):
-                sampler.sweep(poor, sweeps, conditionals)
-            sampled, missing = sampler.raw().to(x), x[rows].isnan()[:, None]
+            result.effective[rows] = effective = sampler.start(draws).cpu()
+            if sweeps and len(poor := (effective < ENOUGH).nonzero().flatten()):
+                sampler.z[poor] = sampler.swept(poor, sweeps)
+            sampled, missing = target.raw(sampler.z).to(x), x[rows, None].isnan()
             result.draws[rows] = torch.where(missing, sampled, result.draws[rows])
     return result
-
-
-def _check(flow: Flow, x: Tensor, context: Tensor | None, draws: int, sweeps: int) -> None:
-    if x.shape[1:] != flow.event_shape or len(flow.event_shape) != 1:
-        raise ValueError(
-            f"x: found shape {tuple(x.shape)} and a flow of events {flow.event_shape}, expected "
-            "rows (N, D) and a flow of them"
-        )
-    found = None if context is None else tuple(context.shape)
-    expected = (len(x), flow.context) if flow.context else None
-    if found != expected:
-        raise ValueError(f"context: found shape {found}, expected {expected}")
-    if draws < 1 or sweeps < 0:
-        raise ValueError(
-            f"draws, sweeps: found {draws}, {sweeps}, expected 1 or more, and 0 or more"
-        )
 
 
 class Sampler:
@@ -152,7 +130,7 @@ class Sampler:
 
     Arguments:
         target: The flow in coordinates.
-        x: Raw rows with shape (R, D).
+        x: Raw rows with shape (R, D); where a value is missing, NaN or the present value.
         missing: True where an element is missing; each row has one or more.
         context: The contexts of the rows, with shape (R, C); None for a flow without.
         generator: The source of random numbers.
@@ -177,108 +155,80 @@ class Sampler:
     def start(self, draws: int) -> Tensor:
         """Chooses samples from a pool of proposals; returns the effective share of each pool.
 
-        Systematic resampling: a proposal is chosen at most once more than its share of draws.
-
         Raises:
             NonFinite: if no proposal has a finite density.
         """
-        z, slopes = self._placed(POOL[0] + POOL[1] * draws)
-        z, log_w = self._proposed(z, slopes)
+        z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * draws)
         if not bool((log_w > NOWHERE).any()):
             raise NonFinite(
                 "impute: no log-density is finite; check that the rows are of the flow's data"
             )
-        weights = log_w.softmax(1)
-        u = (torch.arange(draws).to(weights) + self._uniform(len(z), 1)) / draws
-        chosen = torch.searchsorted(weights.cumsum(1), u).clamp(max=z.shape[1] - 1)
-        self._take(z, slopes, chosen)
-        return (log_w > NOWHERE).any(1) / (weights.square().sum(1) * z.shape[1])
+        self.z, self.slopes = self._chosen(z, slopes, log_w, draws)
+        effective = 1 / (log_w.softmax(1).square().sum(1) * log_w.shape[1])
+        return torch.where((log_w > NOWHERE).any(1), effective, 0.0)
 
-    def jump(self, count: int) -> None:
-        """Chooses among each sample and ``count`` new proposals, by their weights."""
-        rows, draws, width = self.z.shape
-        z, slopes = self._placed(draws * (count + 1))
-        z.view(rows, draws, -1, width)[:, :, 0] = self.z
-        slopes.view(rows, draws, -1)[:, :, 0] = self.slopes
-        z, log_w = self._proposed(z, slopes, fixed=count + 1)
-        self._choose(z, slopes, log_w)
-
-    def refresh(self, count: int) -> None:
-        """Chooses among the places of observed values in their cells, by their densities."""
-        rows, draws, width = self.z.shape
-        z, slopes = self._placed(draws * (count + 1))
-        here = self.z[:, :, None].expand(-1, -1, count + 1, -1).flatten(1, 2)
-        z = torch.where(self.missing[:, None], here, z)
-        z.view(rows, draws, -1, width)[:, :, 0] = self.z
-        slopes.view(rows, draws, -1)[:, :, 0] = self.slopes
-        self._choose(z, slopes, self.target.log_prob(z, self.context).double() + slopes)
-
-    def sweep(self, rows: Tensor, sweeps: int, conditionals: Conditionals) -> None:
-        """Moves the samples of some rows by sweeps."""
+    def swept(self, rows: Tensor, sweeps: int) -> Tensor:
+        """Returns the samples of some rows after sweeps."""
         context = None if self.context is None else self.context[rows]
         part = Sampler(self.target, self.x[rows], self.missing[rows], context, self.generator)
         part.z, part.slopes = self.z[rows], self.slopes[rows]
         for _ in range(sweeps):
             for column in part.missing.any(0).nonzero().flatten().tolist():
-                part.resample(conditionals, column)
-            if self.target.noisy:
-                part.refresh(CANDIDATES)
+                part.resample(column)
             part.jump(CANDIDATES)
-        self.z[rows], self.slopes[rows] = part.z, part.slopes
+        return part.z
 
-    def resample(self, conditionals: Conditionals, column: int) -> None:
-        """Samples a column, in the rows that lack it, given all others."""
+    def resample(self, column: int) -> None:
+        """Moves the values of a column, in the rows that lack it, given all others."""
         rows, draws = self.missing[:, column].nonzero().flatten(), self.z.shape[1]
         z = self.z[rows].flatten(0, 1)[:, None]
-        context = None if self.context is None else self.context[rows]
-        context = None if context is None else context.repeat_interleave(draws, 0)
+        context = None if self.context is None else self.context[rows.repeat_interleave(draws)]
         points = Points(z, torch.zeros_like(z[..., 0]), context)
-        found = conditionals.sample(points, column, self._uniform(len(z), 2))
+        found = resampled(self.target, points, column, self._uniform(len(z), 2))
         self.z[rows, :, column] = found.to(z).view(-1, draws)
 
-    def raw(self) -> Tensor:
-        """Returns raw rows with shape (R, K, D)."""
-        return self.target.raw(self.z)
+    def jump(self, count: int) -> None:
+        """Chooses among each sample and ``count`` new proposals, by their weights."""
+        rows, draws, _ = self.z.shape
+        proposals = Proposals(self.target, self.z, self.missing, self.context)
+        here = self.z, self.slopes, self._log_weights(proposals, self.z, self.slopes)
+        both = (
+            torch.cat([old.unflatten(1, (draws, 1)), new.unflatten(1, (draws, count))], 2)
+            for old, new in zip(here, self._proposed(draws * count), strict=True)
+        )
+        chosen = self._chosen(*(t.flatten(0, 1) for t in both), 1)
+        self.z, self.slopes = (t[:, 0].unflatten(0, (rows, draws)) for t in chosen)
+
+    def _proposed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns proposals (R, M, D), their slopes, and logarithms of their weights, (R, M)."""
+        z, slopes = self._placed(count)
+        observed = z if self.target.noisy else z[:, :1]
+        proposals = Proposals(self.target, observed, self.missing, self.context)
+        z = proposals.sample(lambda _: self._uniform(*z.shape))
+        return z, slopes, self._log_weights(proposals, z, slopes)
+
+    def _log_weights(self, proposals: Proposals, z: Tensor, slopes: Tensor) -> Tensor:
+        log_w = self.target.log_prob(z, self.context) + slopes + proposals.log_weights(z)
+        return torch.where(log_w.isfinite(), log_w.double(), NOWHERE)
 
     def _placed(self, count: int) -> tuple[Tensor, Tensor]:
         """Returns observed elements at places in their cells, (R, M, D), and their slopes."""
         z, slopes = self.target.place(self.x, self._uniform(len(self.x), count, self.x.shape[1]))
         return z, torch.where(self.missing[:, None], 0.0, slopes).sum(2)
 
-    def _proposed(self, z: Tensor, slopes: Tensor, fixed: int = 0) -> tuple[Tensor, Tensor]:
-        """Returns proposals (R, M, D) given observed elements, and logarithms of their weights.
+    def _chosen(
+        self, z: Tensor, slopes: Tensor, log_w: Tensor, draws: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns points that are chosen by their weights (N, M), and their slopes.
 
-        Arguments:
-            z: The observed elements, with shape (R, M, D).
-            slopes: The logarithms of dz/dx.
-            fixed: If not 0, the points 0, ``fixed``, 2 ``fixed``, … stay as they are.
+        Systematic resampling: each number of copies is its expectation, rounded up or down.
         """
-        observed = z if self.target.noisy else z[:, :1]
-        proposals = Proposals(self.target, observed, self.missing, self.context)
-        y = proposals.sample(lambda _: self._uniform(*z.shape))
-        if fixed:
-            y[:, ::fixed] = z[:, ::fixed]
-        log_w = self.target.log_prob(y, self.context) + slopes + proposals.log_weights(y)
-        return y, torch.where(log_w.isfinite(), log_w.double(), NOWHERE)
-
-    def _choose(self, z: Tensor, slopes: Tensor, log_w: Tensor) -> None:
-        """Chooses one of the points of each sample, by their weights (R, M)."""
-        draws = self.z.shape[1]
-        log_w = log_w.nan_to_num(NOWHERE, neginf=NOWHERE).view(len(z), draws, -1)
-        ends = log_w.softmax(2).cumsum(2)
-        chosen = torch.searchsorted(ends, self._uniform(len(z), draws, 1)).clamp(
-            max=ends.shape[2] - 1
-        )
-        first = torch.arange(draws, device=z.device) * ends.shape[2]
-        self._take(z, slopes, first + chosen[..., 0])
-
-    def _take(self, z: Tensor, slopes: Tensor, chosen: Tensor) -> None:
-        """Makes the points with these numbers (R, K) the samples."""
-        index = chosen[..., None].expand(-1, -1, z.shape[2])
-        self.z, self.slopes = z.gather(1, index), slopes.gather(1, chosen)
+        u = (torch.arange(draws).to(log_w) + self._uniform(len(z), 1)) / draws
+        chosen = torch.searchsorted(log_w.softmax(1).cumsum(1), u).clamp(max=z.shape[1] - 1)
+        return z.gather(1, chosen[..., None].expand(-1, -1, z.shape[2])), slopes.gather(1, chosen)
 
     def _uniform(self, *shape: int) -> Tensor:
-        return uniform_numbers(shape, self.target.z.double(), self.generator)
+        return uniform(shape, self.target.z.double(), self.generator)
 
 
 class Filling:
@@ -288,20 +238,13 @@ class Filling:
         split: The training rows.
         batch_size: Rows of a global batch.
         seed: The seed.
-        shard: The rank and the number of workers, which share the rows.
         device: The device of the training.
     """
 
     def __init__(
-        self,
-        split: Completed,
-        *,
-        batch_size: int,
-        seed: int,
-        shard: tuple[int, int],
-        device: torch.device,
+        self, split: Completed, *, batch_size: int, seed: int, device: torch.device
     ) -> None:
-        self.most, self.seed, self.shard = REDRAW_BATCHES * batch_size, seed, shard
+        self.most, self.seed = REDRAW_BATCHES * batch_size, seed
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
         self.x, self.context = split.resident
@@ -313,34 +256,23 @@ class Filling:
 
     @torch.no_grad()
     def redraw(self, flow: Flow, step: int) -> None:
-        """Samples the missing values of some rows again, in place; call it on all workers.
+        """Samples the missing values of some rows again, in place, on each worker alike.
 
         Raises:
             NonFinite: if the flow gives rows no finite density.
         """
-        (rank, world), device = self.shard, self.x.device
-        noise = generator(self.seed, "missing", step, device=device)
-        size = max(1, min(REDRAW_ROWS, ENTRIES // self.x.shape[1] ** 2))
-        some = torch.randperm(len(self.x), generator=noise, device=device)[:SAMPLES]
-        order = torch.randperm(len(self.rows), generator=noise, device=device)[: self.most]
-        chosen = self.rows[order]
-        whole = torch.zeros_like(self.x[chosen])
+        noise = generator(self.seed, "missing", step, device=self.x.device)
+        some, order = (torch.randperm(len(t), generator=noise, device=self.x.device)
+                       for t in (self.x, self.rows))  # fmt: skip
+        some, size = some[:SAMPLES], max(1, min(REDRAW_ROWS, ENTRIES // self.x.shape[1] ** 2))
         with fixed_weights(flow):
             context = self._context_of(some)
             target = Target(flow, self.x[some], noise, context=context, components=1)
-            for number, part in enumerate(torch.arange(len(chosen), device=device).split(size)):
-                if number % world == rank:
-                    noise = generator(self.seed, "missing", step, number, device=device)
-                    whole[part] = self._sampled(target, chosen[part], noise)
-        if world > 1:
-            torch.distributed.all_reduce(whole)
-        self.x[chosen] = torch.where(self.missing[chosen], whole, self.x[chosen])
-
-    def _sampled(self, target: Target, rows: Tensor, noise: torch.Generator) -> Tensor:
-        x, context = self.x[rows], self._context_of(rows)
-        sampler = Sampler(target, x, self.missing[rows], context, noise)
-        sampler.jump(REDRAW_CANDIDATES)
-        return sampler.raw()[:, 0].to(x)
+            for rows in self.rows[order[: self.most]].split(size):
+                x, missing, context = self.x[rows], self.missing[rows], self._context_of(rows)
+                sampler = Sampler(target, x, missing, context, noise)
+                sampler.jump(REDRAW_CANDIDATES)
+                self.x[rows] = torch.where(missing, target.raw(sampler.z)[:, 0].to(x), x)
 
     def _context_of(self, rows: Tensor) -> Tensor | None:
         return None if self.context is None else self.context[rows]

@@ -133,9 +133,8 @@ class Proposals:
 
 def hashed(target: Target, x: Tensor, count: int, seed: int) -> Tensor:
     """Returns uniform numbers (R, M, D) that depend on the values of a row alone."""
-    x = torch.where(x.isnan(), target.samples[0].to(x), x)
-    sources = (ContentGenerator(seed, k) for k in range(count))
-    return torch.stack([source.uniform(x, target.z.double()) for source in sources], 1)
+    x, like = target.filled(x), target.z.double()
+    return torch.stack([ContentGenerator(seed, k).uniform(x, like) for k in range(count)], 1)
 
 
 def has_missing(flow: Flow, x: Tensor) -> bool:

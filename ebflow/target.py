@@ -5,7 +5,7 @@ distributions are computed there (``proposals``, ``conditionals``): columns are 
 and unbounded but for known bounds. An observed value on a grid is a cell, an interval of z.
 """
 
-__all__ = ["COMPONENTS", "SAMPLES", "Target", "mixture_of"]
+__all__ = ["COMPONENTS", "SAMPLES", "Target", "mixture_of", "rows_and_contexts"]
 
 from functools import cached_property
 from itertools import chain, takewhile
@@ -23,6 +23,7 @@ from .flow import Flow
 from .mixtures import fit_components
 from .randomness import generator as derive
 from .randomness import normal
+from .tables import ArrayLike
 
 SAMPLES, COMPONENTS = 4096, 16
 """Samples of the flow to which the mixture is fitted, and its most Gaussians."""
@@ -53,6 +54,26 @@ def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> Gaussi
     mixture = fit_components(samples, count, ridge=RIDGE, seed=seed)
     covariances = WIDE**2 * mixture.covariances
     return GaussianMixture(mixture.weights, mixture.means, covariances).to(samples.device)
+
+
+def rows_and_contexts(
+    flow: Flow, x: ArrayLike, context: ArrayLike | None
+) -> tuple[Tensor, Tensor | None]:
+    """Returns raw rows (N, D) and their contexts (N, C) as tensors.
+
+    Raises:
+        ValueError: if the flow is one of images, or shapes do not agree.
+    """
+    if len(flow.event_shape) != 1:
+        raise ValueError(f"flow: found events {flow.event_shape}, expected the rows of a table")
+    context, rows = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
+    rows = rows.reshape(-1, rows.shape[-1])
+    if flow.context and (
+        context is None or context.ndim > 2 or len(context) not in (1, len(rows))
+    ):
+        found = None if context is None else tuple(context.shape)
+        raise ValueError(f"context: found {found}, expected shape {(len(rows), flow.context)}")
+    return rows, None if context is None else context.expand(len(rows), -1)
 
 
 class Target:
@@ -165,31 +186,24 @@ class Target:
         """Returns True for values of raw rows outside known bounds, with shape (R, D)."""
         if self.cells is None:
             return torch.zeros_like(x, dtype=torch.bool)
-        filled = torch.where(x.isnan(), self.samples[0].to(x), x)
-        return self.cells.outside(self.preprocessing.dequantize(filled)) & ~x.isnan()
+        return self.cells.outside(self.preprocessing.dequantize(self.filled(x))) & ~x.isnan()
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Returns raw rows with the values of a sample in place of NaN."""
+        return torch.where(x.isnan(), self.samples[0].to(x), x)
 
     def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Returns raw rows (R, D) in coordinates, and log dz/dx, (R, M, D) each.
 
         Arguments:
             x: The rows; missing elements, as NaN, get the values of a sample.
-            u: The places in the values' cells, in [0, 1), with shape (R, M, D).
+            u: The places in the values' cells, in [0, 1], with shape (R, M, D).
         """
-        x = torch.where(x.isnan(), self.samples[0].to(x), x)
-        y, layer = x.repeat_interleave(u.shape[1], 0), self.preprocessing.dequantizer
+        y, layer = self.filled(x).repeat_interleave(u.shape[1], 0), self.preprocessing.dequantizer
         y = y.to(self.z) if layer is None else layer.add_noise(y, self.z, u.flatten(0, 1))
         z, slopes = self.transform(y)
         slopes = slopes if self.cells is None else slopes + self.cells.column_slopes(y)
         return z.view(u.shape), slopes.view(u.shape)
-
-    def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the ends of the cells of raw rows in coordinates, (R, D) each, in float64.
-
-        Both are the same for a value without a cell.
-        """
-        x = torch.where(x.isnan(), self.samples[0].to(x), x).double()
-        ends = (x, x) if self.cells is None else self.cells.cells(x)
-        return tuple(self.transform(t.to(self.z))[0].double() for t in ends)
 
     def raw(self, z: Tensor) -> Tensor:
         """Returns the raw rows of points (…, D)."""
@@ -209,15 +223,14 @@ class Target:
     def condition(
         self, y: Tensor, missing: Tensor, context: Tensor | None, without: int | None = None
     ) -> Conditional:
-        """Returns the mixture given the observed elements of rows (N, D) or (N, R, D).
+        """Returns the mixture given the observed elements of rows (N, R, D).
 
         Arguments:
-            y: The rows; R with the same missing elements.
+            y: The rows; each R have the same missing elements.
             missing: True where an element is missing, with shape (N, D).
             context: The contexts of the rows.
             without: A column that is left out of the mixture and of the result.
         """
-        y = y if y.ndim == 3 else y[:, None]
         rows, count = self._with_contexts(y, context), self.rest.context
         missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
         if without is None:
@@ -233,14 +246,15 @@ class Target:
             z: The points after the elementwise layers.
             context: The contexts of the rows, with shape (R, C); None for a flow without.
         """
-        size = max(1, VALUES // z[0].numel())
-        parts = torch.arange(len(z), device=z.device).split(size)
-        return torch.cat([self._log_prob(z[k], None if context is None else context[k])
-                          for k in parts])  # fmt: skip
+        results = []
+        for part in self.parts(len(z), z[0].numel()):
+            own = None if context is None else context[part].repeat_interleave(z.shape[1], 0)
+            results.append(-self.rest(own).energy(z[part].flatten(0, 1)))
+        return torch.cat(results).view(z.shape[:2])
 
-    def _log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
-        contexts = None if context is None else context.repeat_interleave(z.shape[1], 0)
-        return -self.rest(contexts).energy(z.flatten(0, 1)).view(z.shape[:2])
+    def parts(self, rows: int, values: int) -> tuple[Tensor, ...]:
+        """Returns the numbers of rows, so many at a time that their values are in memory."""
+        return torch.arange(rows, device=self.z.device).split(max(1, VALUES // values))
 
     def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
         """Returns standardized contexts and rows (N, R, D) side by side, in float64."""

@@ -441,8 +441,7 @@ class Trainer:
         split = self.dataset.split("train")
         if not isinstance(split, Completed):
             return None
-        options = {"batch_size": self.batch_size, "seed": self.seed, "shard": (0, 1)}
-        return Filling(split, device=self.device, **options)
+        return Filling(split, batch_size=self.batch_size, seed=self.seed, device=self.device)
 
     def _initialize(self) -> None:
         """Shows the first batch to layers that start from data."""

@@ -1,6 +1,6 @@
 """First samples of the missing values of training rows, before there is a flow."""
 
-__all__ = ["Completed", "Completion", "RankCopula", "completed", "fit_gaussian",
+__all__ = ["Completed", "RankCopula", "completed", "fit_gaussian",
            "with_contexts"]  # fmt: skip
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from torch import Tensor
 from ..bases import GaussianMixture
 from ..conditioning import Conditional
 from ..errors import BadInput
-from ..randomness import Generator, RowGenerator, generator, normal
+from ..randomness import RowGenerator, generator, normal
 from .batches import Batch, Split
 from .rows import Rows
 
-ROWS, ENTRIES = 5_000, 1e9
+ROWS, ENTRIES = 2_000, 1e9
 """Most rows of the maximization, and most rows times D³; at least 2 D rows are used."""
 
 ITERATIONS = 25
@@ -35,61 +35,30 @@ ENOUGH = 50
 def fit_gaussian(z: Tensor) -> GaussianMixture:
     """Returns the Gaussian with nearly the greatest likelihood of the observed values.
 
-    Cost: O(D³) for each pattern of missing columns, and O(D²) for each row, an iteration.
+    Cost: O(D³) for each incomplete row, and O(D²) for each row, an iteration.
 
     Arguments:
         z: Rows (N, D) of columns of about unit scale, NaN where a value is missing.
     """
-    width = z.shape[1]
-    identity = torch.eye(width).to(z)
-    gaussian = _gaussian(z.new_zeros(width), identity)
+    incomplete, identity = z.isnan().any(1), torch.eye(z.shape[1]).to(z)
+    gaussian, means = _gaussian(z.new_zeros(z.shape[1]), identity), z.clone()
     for _ in range(ITERATIONS):
-        rows, spread = [], 0.0
-        for part in z.split(_chunk(width)):
-            completion = Completion(gaussian, part)
-            rows.append(completion.means)
-            spread = spread + completion.covariance()
-        mean = torch.cat(rows).mean(0)
-        centred = torch.cat(rows) - mean
+        spread, parts = 0.0, [means[:0]]
+        for part in z[incomplete].split(_chunk(z.shape[1])):
+            given = _given(gaussian, part)
+            parts.append(given.means[:, 0, 0])
+            spread = spread + given.covariances[:, 0].sum(0)
+        means[incomplete] = torch.cat(parts)
+        mean = means.mean(0)
+        centred = means - mean
         covariance = (centred.mT @ centred + spread) / len(z)
         gaussian = _gaussian(mean, (1 - RIDGE) * covariance + RIDGE * identity)
     return gaussian
 
 
-class Completion:
-    """Rows with missing values given a Gaussian; rows with equal patterns share a factorization.
-
-    Arguments:
-        gaussian: The Gaussian, a mixture of one component.
-        z: Rows (N, D), NaN where a value is missing.
-
-    Attributes:
-        means: The rows with the conditional means of their missing values.
-    """
-
-    def __init__(self, gaussian: GaussianMixture, z: Tensor) -> None:
-        mean = gaussian.means[0]
-        self.missing = z.isnan()
-        patterns, self.index, self.counts = self.missing.unique(
-            dim=0, return_inverse=True, return_counts=True
-        )
-        # Rows at the mean plus a unit vector have the regression as their conditional means.
-        rows = (mean + torch.eye(len(mean)).to(z)).expand(len(patterns), -1, -1)
-        self.given = Conditional(gaussian, rows, patterns)
-        regression = self.given.means[:, 0] - mean
-        deviations = torch.where(self.missing, 0.0, z - mean).unsqueeze(1)
-        means = mean + (deviations @ regression[self.index]).squeeze(1)
-        self.means = torch.where(self.missing, means, z)
-
-    def covariance(self) -> Tensor:
-        """Returns the sum of the rows' conditional covariances, with shape (D, D)."""
-        return (self.given.covariances[:, 0] * self.counts.view(-1, 1, 1)).sum(0)
-
-    def sample(self, generator: Generator) -> Tensor:
-        """Returns the rows with samples of their missing values given the observed ones."""
-        noise = normal(self.means.shape, self.means, generator)
-        noise = torch.where(self.missing, noise, 0.0).unsqueeze(1)
-        return self.means + (noise @ self.given.inverse[self.index, 0]).squeeze(1)
+def _given(gaussian: GaussianMixture, z: Tensor) -> Conditional:
+    """Returns the distribution of the missing values of rows, NaN, given the observed ones."""
+    return Conditional(gaussian, z.nan_to_num()[:, None], z.isnan())
 
 
 def _gaussian(mean: Tensor, covariance: Tensor) -> GaussianMixture:
@@ -148,10 +117,15 @@ class RankCopula:
         parts, first = [], 0
         for rows in x.split(_chunk(x.shape[1])):
             noise = RowGenerator(seed, "missing", *path, first=first)
-            values = self._values(
-                Completion(self.scores, _scores(self.values, rows)).sample(noise)
-            )
-            parts.append(torch.where(rows.isnan(), values.to(x), rows))
+            numbers = normal((len(rows), 1, x.shape[1]), self.scores.means, noise)
+            z, incomplete = _scores(self.values, rows), rows.isnan().any(1)
+            if incomplete.any():
+                u, given = (
+                    z.new_zeros(int(incomplete.sum()), 1),
+                    _given(self.scores, z[incomplete]),
+                )
+                z[incomplete] = given.completions(u, numbers[incomplete])[:, 0]
+            parts.append(torch.where(rows.isnan(), self._values(z).to(x), rows))
             first += len(rows)
         return torch.cat(parts)
 

@@ -100,8 +100,6 @@ class FlowTraining(Trainer):
         self.share, self.logged_seconds = 0.0, 0.0
         self._latent: Tensor | None = None
         super().__init__(flow, dataset, loss=loss, **options)
-        if self.filling is not None:
-            self.filling.shard = shard
 
     @property
     def seconds(self) -> float:
