@@ -114,7 +114,8 @@ def impute(
     with fixed_weights(flow):
         target = Target.of(flow)
         values = len(target.mixture.weights) * (POOL[0] + POOL[1] * draws) * x.shape[1]
-        for rows in x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // values)):
+        parts = x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // values))
+        for rows in filter(len, parts):
             own = None if context is None else context[rows]
             sampler = Sampler(target, x[rows], x[rows].isnan(), own, generator)
             result.effective[rows] = effective = sampler.start(draws).cpu()

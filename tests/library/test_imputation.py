@@ -241,3 +241,9 @@ def test_rows_without_a_density():
     row = torch.tensor([[1e200, NAN, 1e200, 1e200]], dtype=torch.float64)
     with pytest.raises(NonFinite, match="no log-density is finite"):
         impute(gaussian()[0], row, generator=generator(0))
+
+
+def test_complete_rows_stay():
+    flow, mean, _ = gaussian()
+    found = impute(flow, mean[None], generator=generator(0), draws=2)
+    assert torch.equal(found.draws, mean.expand(1, 2, 4)) and found.effective.tolist() == [1]
