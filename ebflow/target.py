@@ -25,7 +25,7 @@ from .randomness import generator as derive
 from .randomness import normal
 from .tables import ArrayLike
 
-SAMPLES, COMPONENTS = 4096, 16
+SAMPLES, COMPONENTS = 2048, 8
 """Samples of the flow to which the mixture is fitted, and its most Gaussians."""
 
 WIDE = 1.1
