@@ -25,7 +25,7 @@ from .target import Target
 ADDED, ROUNDS = 16, 12
 """Nodes that a round of the refinement adds, and the largest number of rounds."""
 
-RESOLVED, COARSE = 0.08, 0.5
+RESOLVED, COARSE = 0.1, 0.5
 """Relative excess of the upper sum over the mass, up to which a density counts as resolved; the
 same of proposals."""
 
