@@ -144,12 +144,10 @@ def _pair(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # n
     """Returns the bounds of a column; raises ValueError if they are not (lower, upper)."""
     ends = tuple(pair) if isinstance(pair, Iterable) else ()
     finite = [end for end in ends if end is not None]
-    if len(ends) != 2 or not all(isinstance(end, numbers.Real) and end == end for end in finite):
+    are_numbers = all(isinstance(end, numbers.Real) and end == end for end in finite)
+    if len(ends) != 2 or not are_numbers or (len(finite) == 2 and not finite[0] < finite[1]):
         raise ValueError(
-            f"bounds, column {name}: found {pair!r}, expected (lower, upper), numbers or None"
-        )
-    if len(finite) == 2 and not finite[0] < finite[1]:
-        raise ValueError(
-            f"bounds, column {name}: found {finite[0]} … {finite[1]}, expected the lower one first"
+            f"bounds, column {name}: found {pair!r}, expected (lower, upper), numbers or None, "
+            "the lower one first"
         )
     return ends

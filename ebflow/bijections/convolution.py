@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .weighted import Factors, Weighted
+from .weighted import LU, Weighted
 
 
 class Convolution(Weighted):
@@ -47,22 +47,14 @@ class Convolution(Weighted):
         weight: K, with shape (C, C, k, k), k odd.
         bias: b, with shape (C,), or None.
         size: (H, W).
-        trainable: True if K and b are parameters; buffers otherwise.
 
     Raises:
         ValueError: if a shape is wrong.
     """
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        size: tuple[int, int],
-        *,
-        trainable: bool = True,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:
         _check(weight, size)
-        super().__init__((len(weight), *size), weight, bias, trainable=trainable)
+        super().__init__((len(weight), *size), weight, bias)
         self.pointwise = weight.shape[-1] == 1
         self.copies = math.prod(size) if self.pointwise else 1
 
@@ -91,7 +83,7 @@ class Convolution(Weighted):
         channels, *size = self.event_shape
         return columns.mT.reshape(*shape[:-3], *size, channels).movedim(-1, -3)
 
-    def factorize(self, weight: Tensor) -> Factors:
+    def factorize(self, weight: Tensor) -> "LU | Elimination":
         """Returns J in strips, or as LU if rows must be exchanged between strips."""
         rows, (_, height, width) = weight.shape[-1] // 2, self.event_shape
         if not self.pointwise and height > rows:

@@ -13,14 +13,14 @@ normalization changes W at every read during training. ``fixed_weights`` makes s
 one read.
 """
 
-__all__ = ["Factors", "Weighted", "fixed_weights"]
+__all__ = ["LU", "Weighted", "fixed_weights"]
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock, get_ident
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,29 +69,24 @@ class _Fixed:
         return type(self.weight).forward(self.weight) if value is None else value
 
 
-class Factors(Protocol):
-    """A block M in factors."""
-
-    def log_det(self) -> Tensor:
-        """Returns log |det M|."""
-
-    def solve(self, columns: Tensor) -> Tensor:
-        """Returns M⁻¹ z for columns z, with shape (m, R)."""
-
-
 class LU:
-    """The LU of a matrix M, which stays unfactorized if it needs a gradient."""
+    """The LU of a matrix M, which stays unfactorized if it needs a gradient.
+
+    Other factors of a block need the same two methods.
+    """
 
     def __init__(self, matrix: Tensor) -> None:
         differentiable = torch.is_grad_enabled() and matrix.requires_grad
         self.parts = (matrix,) if differentiable else torch.linalg.lu_factor_ex(matrix)[:2]
 
     def log_det(self) -> Tensor:
+        """Returns log |det M|."""
         if len(self.parts) == 1:
             return torch.linalg.slogdet(*self.parts)[1]
         return self.parts[0].diagonal().abs().log().sum()
 
     def solve(self, columns: Tensor) -> Tensor:
+        """Returns M⁻¹ z for columns z, with shape (m, R)."""
         if len(self.parts) == 2:
             return torch.linalg.lu_solve(*self.parts, columns)
         return torch.linalg.solve_ex(*self.parts, columns, check_errors=True)[0]
@@ -127,7 +122,7 @@ class Weighted(ConstantJacobian):
         super().__init__()
         self.event_shape = tuple(event_shape)
         hold(self, trainable=trainable, weight=weight, bias=bias)
-        self._cache: tuple[Tensor, Factors, Tensor] | None = None
+        self._cache: tuple[Tensor, LU, Tensor] | None = None
 
     def _apply(self, *args: Any, **options: Any) -> Self:  # noqa: ANN401
         """Drops the cache if the type or the device changes."""
@@ -190,7 +185,7 @@ class Weighted(ConstantJacobian):
         log_det = self.factorize(at_least_float32(weight)).log_det()
         return (self.copies * log_det).to(weight.dtype)
 
-    def factorize(self, weight: Tensor) -> Factors:
+    def factorize(self, weight: Tensor) -> LU:
         """Returns the block in factors for a value of the weight, differentiable."""
         return LU(self.block(weight))
 
@@ -216,7 +211,7 @@ class Weighted(ConstantJacobian):
         return lambda r: self.from_columns(factors.solve(self.to_columns(r)), r.shape)
 
     @torch.no_grad()
-    def _factorized(self, weight: Tensor) -> tuple[Factors, Tensor]:
+    def _factorized(self, weight: Tensor) -> tuple[LU, Tensor]:
         """Returns the block in factors and log |det J|, cached until the weight changes.
 
         Several threads may call it at once: the cache is always replaced as one tuple.
