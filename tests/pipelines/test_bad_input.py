@@ -84,8 +84,8 @@ OPTIONS = {
     ),
     "bounds the wrong way round": (
         "--data.source sine --preprocess.bounds x1 5 -5",
-        "--preprocess.bounds: column x1: found (5.0, -5.0), expected (lower, upper), numbers or None, "
-        "the lower one first",
+        "--preprocess.bounds: column x1: found (5.0, -5.0), expected (lower, upper), numbers or "
+        "None, the lower one first",
     ),
     "unknown recipe": ("--recipe cifar", "invalid choice 'cifar' for argument '--recipe'"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
