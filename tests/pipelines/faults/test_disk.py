@@ -130,10 +130,10 @@ def test_changed_data_are_told_and_prepared_again(whole, tmp_path):
 
 
 def test_a_stage_that_fails_twice_succeeds_the_third_time(whole, killed, tmp_path):
-    """A file lies where the stage's folder of artefacts should be, as of a share that is away."""
+    """The stage's folder of artefacts is a link to a share that is away."""
     store = killed[0].copy(tmp_path)
     obstacle = store.home / "artefacts" / "evaluate"
-    obstacle.write_text("in the way")
+    obstacle.symlink_to(tmp_path / "away")
     process = start(store, "--retries", "1000")
     wait("two failures", lambda: runs(store).count(("evaluate", "FAILED")) > 1)
     obstacle.unlink()
