@@ -2,7 +2,7 @@
 
 The p-value of a value is the probability, given all other columns, of values that are at most as
 likely. Likely values are those of a large density in the coordinates after the flow's leading
-elementwise layers, or of a large probability in columns of few values. So it is uniform for rows
+elementwise layers, or of a large probability of categories. So it is uniform for rows
 of the flow's own distribution, up to the steps of discrete columns.
 
 Columns that the flow leaves out are explained, too. A row that differs from a constant, or from
@@ -112,8 +112,9 @@ class Explanation:
                            (self.low, self.mode, self.high))  # fmt: skip
         if self.columns[k] in self._formulas:
             return " = ".join(filter(None, [self._formulas[self.columns[k]], mode]))
-        if not self.share[row, k].isnan() and column.kind in ("category", "boolean"):
-            return f"{mode} ({100 * float(self.share[row, k]):.0f} %)"
+        share = float(self.share[row, k])
+        if column is not None and column.kind in ("category", "boolean") and share == share:
+            return f"{mode} ({100 * share:.0f} %)"
         return low if low == high else f"{low} … {high}"
 
 

@@ -124,6 +124,7 @@ def test_equal_most_likely_levels_have_the_p_value_1():
     torch.testing.assert_close(found.log_prob[:, 0].exp(), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.p_value[1::2, 0], torch.ones(4).double())
     assert (found.low == 1).all() and (found.high == 7).all()
+    assert found.reasons(1, at_most=1.0) == ["0 = 1: expected 1 … 7, p = 1"]
 
 
 @pytest.fixture(scope="module")
