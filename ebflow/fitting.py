@@ -43,6 +43,9 @@ from .train import Trainer
 SEARCH_SECONDS, SEARCH_SHARE = 8.0, 0.25
 """Seconds of the search of a mixture without a limit, and its share of a time limit."""
 
+EPOCHS = 10
+"""Most passes over the rows between two validations."""
+
 WORTHWHILE = 0.1
 """The share of the time limit that has to be left for a second training."""
 
@@ -108,8 +111,8 @@ def fit(
             ``architecture`` creates a flow.
         architecture: A name in ``architectures``, or a function like those; None: the default of
             ``recipes``. If the default is an autoregressive flow that stops early or diverges, a
-            dense one is trained in the time that is left. The better one by validation is
-            returned.
+            dense one above a mixture of Gaussians is trained in the time that is left. The
+            better one by validation is returned.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the
@@ -138,8 +141,8 @@ def fit(
         max_seconds: Most seconds of the whole fit, preprocessing and validations included. The
             learning rate follows steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step; None: by the recipe.
-        validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250.
-            Few rows are validated after 16, 32, 64, … steps as well.
+        validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250 and
+            ten epochs. Few rows are validated after 16, 32, 64, … steps as well.
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
         seed: The seed of all random numbers.
@@ -186,8 +189,8 @@ def fit(
     trainings = _Trainings(settings, dataset, columns, known, device, run)
     best, replaced = trainings.train(architecture), False
     choice = flow is None and architecture is None and not any(train.categories)
-    if choice and not options and run.may_try_dense(best):
-        other = trainings.train("dense", best.step)
+    if choice and not options and run.may_try_wide(best):
+        other = trainings.train(None, best.step, name="wide")
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
     return run.finished(best, replaced)
@@ -214,10 +217,13 @@ class _Trainings:
     run: "_Run"
 
     def train(
-        self, architecture: str | Callable[..., Flow] | None, steps_done: int = 0
+        self,
+        architecture: str | Callable[..., Flow] | None,
+        steps_done: int = 0,
+        name: str | None = None,
     ) -> Trainer:
-        """Trains the user's flow, or one of an architecture, to the end."""
-        plan = self.plan(architecture)
+        """Trains the user's flow, or one of an architecture or of a named recipe, to the end."""
+        plan = self.plan(architecture, name)
         flow = self.flow(architecture, plan).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
@@ -231,10 +237,12 @@ class _Trainings:
         """The training rows."""
         return self.dataset.split("train")
 
-    def plan(self, architecture: str | Callable[..., Flow] | None) -> Recipe:
-        """Returns the recipe for the data, with the user's settings in it."""
+    def plan(
+        self, architecture: str | Callable[..., Flow] | None, name: str | None = None
+    ) -> Recipe:
+        """Returns a named recipe, or the one for the data, with the user's settings in it."""
         settings, rows = self.settings, self.rows
-        name = architecture if isinstance(architecture, str) else None
+        known = architecture if isinstance(architecture, str) else None
         plan = recipe(
             rows.shape,
             rows=len(rows) + len(self.dataset.split("validation")),
@@ -242,8 +250,9 @@ class _Trainings:
             context=rows.context_width,
             categories=any(rows.categories),
             objective="" if settings.loss else _name(settings.objective),
-            architecture="dense" if settings.flow else name,
+            architecture="dense" if settings.flow else known,
             options=settings.options,
+            name=name,
         )
         chosen = {name: getattr(settings, name) for name in CHOSEN}
         changed = {name: value for name, value in chosen.items() if value is not None}
@@ -295,6 +304,8 @@ class _Trainings:
         settings = self.settings
         optimizer = partial(adamw, flow, lr=plan.lr, weight_decay=plan.weight_decay)
         most = settings.steps or (plan.steps if settings.max_seconds is None else math.inf)
+        batch_size = min(plan.batch_size, len(self.rows))
+        interval = min(250, most // 20, EPOCHS * len(self.rows) // batch_size)
         return Trainer(
             flow,
             self.dataset,
@@ -302,9 +313,9 @@ class _Trainings:
             optimizer=settings.optimizer or optimizer,
             schedule=warmed(cosine, plan.warmup),
             steps=most - steps_done,
-            batch_size=min(plan.batch_size, len(self.rows)),
+            batch_size=batch_size,
             smoothing=plan.smoothing,
-            validate_every=settings.validate_every or max(1, int(min(250, most // 20))),
+            validate_every=settings.validate_every or max(1, int(interval)),
             log_every=max(1, int(min(50, most // 20))),
             patience=settings.patience,
             seed=settings.seed,
@@ -364,8 +375,8 @@ class _Run:
             best = f"best validation NLL {state.best.nll:.4f} nats, at step {state.best_step}"
             self._show(f"{state.verdict.partition(':')[0]} · {best}", end="\n")
 
-    def may_try_dense(self, trainer: Trainer) -> bool:
-        """Returns True if a dense flow is worth a try after an autoregressive one."""
+    def may_try_wide(self, trainer: Trainer) -> bool:
+        """Returns True if a flow above a mixture is worth a try after an autoregressive one."""
         autoregressive = trainer.flow.spec["architecture"] == "autoregressive"
         failed = trainer.state.ended in ("patience", "diverged")
         left = self.max_seconds is None or self.seconds_left > WORTHWHILE * self.max_seconds

@@ -122,6 +122,7 @@ def recipe(
     objective: str = "lazy_ml",
     architecture: str | None = None,
     options: Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Recipe:
     """Returns the default settings for data.
 
@@ -134,8 +135,10 @@ def recipe(
         objective: The name of the objective.
         architecture: The architecture that the user asks for; None: the default one.
         options: Options of the architecture that the user sets.
+        name: The name of the recipe; None: the one that suits the data.
     """
-    name, size = _name(tuple(shape), levels, context, categories, objective), math.prod(shape)
+    name = name or _name(tuple(shape), levels, context, categories, objective)
+    size = math.prod(shape)
     settings = _settings(name, size)
     if architecture is not None and architecture != settings["architecture"]:
         name, settings = architecture, _of_architecture(architecture, size)
