@@ -10,11 +10,11 @@ them), and of autoregressive layers. Each function has
 * ``dtype``, the dtype of the parameters; None: torch's default.
 """
 
-__all__ = ["ACTIVATIONS", "ARCHITECTURES", "LINEAR", "autoregressive", "convolutional", "coupling",
+__all__ = ["ACTIVATIONS", "ARCHITECTURES", "autoregressive", "convolutional", "coupling",
            "dense", "glow"]  # fmt: skip
 
 from .couplings import coupling, glow
-from .linear import ACTIVATIONS, LINEAR, convolutional, dense
+from .linear import ACTIVATIONS, convolutional, dense
 from .masked import autoregressive
 
 ARCHITECTURES = {f.__name__: f for f in (autoregressive, convolutional, coupling, dense, glow)}

@@ -1,6 +1,6 @@
 """Networks of matrices or convolutions, with activations."""
 
-__all__ = ["ACTIVATIONS", "LINEAR", "convolutional", "dense"]
+__all__ = ["ACTIVATIONS", "convolutional", "dense"]
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,6 @@ from ..bijections import (
     Bijection,
     Convolution,
     Dense,
-    DenseLU,
     MonotoneSpline,
     ScaleShift,
     SmoothLeakyReLU,
@@ -29,15 +28,11 @@ from .parts import conditioned, finished, flattened, halved, spectral
 ACTIVATIONS = ("smooth_leaky_relu", "spline")
 """Names of activations: the paper's, and ``MonotoneSpline``, which is learned."""
 
-LINEAR: dict[str, Callable[[Tensor, Tensor], Bijection]] = {"full": Dense, "lu": DenseLU}
-"""Dense layers by the form of their weight; other packages may add forms."""
-
 
 def dense(
     shape: Sequence[int],
     *,
     depth: int = 2,
-    linear: str = "full",
     activation: str = "smooth_leaky_relu",
     alpha: float = 0.3,
     residual: bool = False,
@@ -67,7 +62,6 @@ def dense(
 
     Arguments:
         depth: The number of dense layers L.
-        linear: The form of W, a name in ``LINEAR``.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
         alpha: The slope of smooth leaky ReLUs at −∞.
         residual: True if they add their input.
@@ -82,12 +76,10 @@ def dense(
             activation of N(0, 1), and its mean is subtracted. Latents of whitened data then start
             with zero mean and unit variance, and the likelihood near the Gaussian's.
     """
-    if linear not in LINEAR:
-        raise ValueError(f"linear: found {linear!r}, expected one of {', '.join(LINEAR)}")
     size, arguments = math.prod(shape), locals()
     layers = flattened(shape)
     for index in range(depth):
-        layers += _linear(LINEAR[linear], torch.eye(size), (size,), arguments, first=not index)
+        layers += _linear(Dense, torch.eye(size), (size,), arguments, first=not index)
     return finished(dense, layers, arguments)
 
 

@@ -2,7 +2,7 @@
 
 __all__ = ["ActNorm", "Affine", "Autoregressive", "Bijection", "Bounded", "Categorical", "Cells",
            "ColumnCells", "ConditionalAffine", "ConstantJacobian", "Convolution", "Coupling",
-           "Dense", "DenseLU", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
+           "Dense", "Dequantize", "Dequantizer", "Elementwise", "JohnsonSU", "Knot",
            "Linearization", "Logit", "MonotoneSpline", "Part", "Permutation", "Reshape",
            "ScaleShift", "SmoothLeakyReLU", "Spline", "Squeeze", "Univariate", "Weighted", "Wrap",
            "random_rotation"]  # fmt: skip
@@ -17,7 +17,7 @@ from .conditional import ConditionalAffine
 from .convolution import Convolution, random_rotation
 from .coupling import Coupling
 from .learned import MonotoneSpline
-from .linear import Dense, DenseLU
+from .linear import Dense
 from .preprocessing import ActNorm, Affine, Dequantize, Dequantizer, Logit
 from .reshape import Part, Permutation, Reshape, Squeeze
 from .univariate import ScaleShift, Spline, Univariate

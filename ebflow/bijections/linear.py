@@ -1,21 +1,21 @@
-r"""Dense layers, of an arbitrary matrix or of its factors.
+r"""Dense layers of an arbitrary matrix.
 
 :math:`y = W x + b` has :math:`\log |\det J| = \log |\det W|`, O(D³) to compute and with gradient
 :math:`W^{-\top}`. Training by score matching needs neither; evaluation factorizes W once per
 weight version, in float64.
 """
 
-__all__ = ["Dense", "DenseLU"]
+__all__ = ["Dense"]
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import ConstantJacobian, as_autocast, hold
+from .base import as_autocast
 from .weighted import Weighted
 
 
@@ -87,58 +87,3 @@ class _RelativeLinear(torch.autograd.Function):
         grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
         grad_weight = torch.addmm(weight, grad_z.mT, z @ weight, beta=float(grad_log_det.sum()))
         return grad_x, grad_weight
-
-
-class DenseLU(ConstantJacobian):
-    r"""Creates y = P L U x + b, whose log-determinant is a sum of D logarithms.
-
-    P is a fixed permutation, L has a diagonal of ones, and U one of :math:`\pm e^{\ell}` with
-    fixed signs, all of them those of the start. A product is two GEMMs of 2 B D² FLOP.
-    ``inverse`` solves two triangular systems in float64, O(D²) a row.
-
-    Source: Glow (Kingma, Dhariwal, 2018), arXiv:1807.03039.
-
-    Arguments:
-        weight: W at the start, with shape (D, D).
-        bias: b, with shape (D,).
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        permutation, lower, upper = torch.linalg.lu(weight)
-        diagonal = upper.diagonal()
-        factors = {"lower": lower.tril(-1), "upper": upper.triu(1)}
-        hold(self, trainable=True, **factors, log_scale=diagonal.abs().log(), bias=bias)
-        self.order, self.sign = nn.Buffer(permutation.argmax(1)), nn.Buffer(diagonal.sign())
-
-    @property
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """L and U."""
-        eye = torch.eye(len(self.bias)).to(self.lower)
-        diagonal = torch.diag(self.sign * self.log_scale.exp())
-        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns P L U x + b."""
-        return self.linear(x) + self.bias
-
-    def linear(self, v: Tensor) -> Tensor:
-        """Returns P L U v."""
-        lower, upper = self.factors
-        return F.linear(F.linear(v, upper), lower)[..., self.order]
-
-    def transpose(self, s: Tensor) -> Tensor:
-        """Returns Uᵀ Lᵀ Pᵀ s."""
-        lower, upper = self.factors
-        return s[..., self.order.argsort()] @ lower @ upper
-
-    def log_det(self) -> Tensor:
-        """Returns Σ ℓ."""
-        return self.log_scale.sum()
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """Solves P L U x + b = y."""
-        lower, upper = (factor.double() for factor in self.factors)
-        z = (y - self.bias).double()[..., self.order.argsort()].reshape(-1, len(self.bias)).mT
-        z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, z, upper=True).mT.reshape(y.shape).to(y.dtype)

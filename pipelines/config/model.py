@@ -62,8 +62,6 @@ class Dense(Layers):
     """Matrices."""
 
     architecture: Literal["dense"] = "dense"
-    linear: Literal["full", "lu"] | None = None
-    """linear layers: full matrices, or their LU factors"""
 
 
 class Networks(Model):

@@ -59,7 +59,6 @@ METHODS: dict[str, tuple[str, Dense]] = {
     "ml": ("ml", DENSE),
     "relative": ("relative_ml", DENSE),
     "lazy_ml": ("lazy_ml", DENSE),
-    "lu": ("ml", DENSE.changed(linear="lu")),
     "dsm": ("dsm", DENSE),
     "ssm_vr": ("ssm_vr", DENSE),
     "dsm alone": ("dsm", DENSE),

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ebflow.anchor import Anchor
-from ebflow.architectures import dense
 from ebflow.bijections import (
     Affine,
     Dense,
@@ -327,8 +326,3 @@ def test_it_is_of_the_highest_precision_under_autocast(single_precision):
     torch.testing.assert_close(
         anchor.log_normalizer(), flow.log_normalizer(), atol=1e-4, rtol=1e-4
     )
-
-
-def test_an_unknown_form_is_refused():
-    with pytest.raises(ValueError, match="linear: found 'qr', expected one of full"):
-        dense((4,), linear="qr")

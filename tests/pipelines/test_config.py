@@ -180,8 +180,8 @@ def test_the_options_of_an_objective_are_arguments_of_its_function(name):
             "--objective.sigma: found 0.3, which ssm does not have",
         ),
         (
-            {"model": {"architecture": "glow", "linear": "lu"}},
-            "--model.linear: found 'lu', which glow does not have",
+            {"model": {"architecture": "glow", "centred": True}},
+            "--model.centred: found True, which glow does not have",
         ),
         (
             {"objective": {"name": "foo"}},
@@ -205,7 +205,6 @@ def test_help_names_the_objectives_that_have_an_option(capsys):
         "the networks (default: None)"
     ) in text
     assert "--model.activation {None,smooth_leaky_relu,spline,swish,elu,leaky_relu}" in text
-    assert "--model.linear {None,full,lu} dense: linear layers" in text
 
 
 def test_another_objective_starts_from_its_own_defaults(tmp_path):
@@ -258,14 +257,14 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
     ("text", "words", "line"),
     [
         (
-            "model: {linear: lu}",
+            "model: {centred: true}",
             ["--model.architecture", "coupling"],
-            "part.yaml, model.linear: found 'lu', which coupling does not have",
+            "part.yaml, model.centred: found True, which coupling does not have",
         ),
         (
             "model: {bins: 8}",
-            ["--model.architecture", "coupling", "--model.linear", "lu"],
-            "--model.linear: found 'lu', which coupling does not have",
+            ["--model.architecture", "coupling", "--model.centred", "True"],
+            "--model.centred: found True, which coupling does not have",
         ),
         (
             "train: {dtype: float64}",

@@ -78,7 +78,6 @@ def finished(config, dataset):
 
 CONFIGS = {
     **{name: {"objective": Objective.of(name)} for name in OBJECTIVES},
-    "factors": {"objective": Objective.of("ml"), "model": Dense(linear="lu")},
     "annealed noise": {"objective": Dsm(sigma=1.0, sigma_end=0.1)},
     "no anchor": {"anchor": AnchorConfig(weight=0)},
     "anchor by interval": {"anchor": AnchorConfig(tolerance=None, interval=2)},
