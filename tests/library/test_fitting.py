@@ -243,13 +243,13 @@ def test_conditional_flows_learn_what_the_context_says():
 
 
 @pytest.mark.system
-def test_a_dense_flow_replaces_an_autoregressive_one_that_over_fits():
+def test_a_flow_above_a_mixture_replaces_an_autoregressive_one_that_over_fits():
     """Of 400 Gaussian rows. The history has both trainings, the returned one last."""
     x, events = torch.randn(400, 3, generator=seeded(0)) @ torch.randn(3, 3), []
     options = {**FEW, "steps": 400, "patience": 2, "lr": 1e-2}
     flow = ebflow.fit(x, callback=events.append, **options)
     report = flow.report
-    assert report.replaced == (report.architecture == "dense")
+    assert report.replaced and isinstance(flow.base, GaussianMixture)
     names = [row["architecture"] for row in flow.history]
     assert {*names} == {"autoregressive", "dense"} and names[-1] == report.architecture
     shares = [event.share for event in events]
