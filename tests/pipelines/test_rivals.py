@@ -33,7 +33,7 @@ def test_every_method_has_the_same_net_and_seconds():
     cells = RIVALS.all_cells(CONFIG)
     trained = [cell for cell in cells if cell.measure]
     counts = Counter(cell.labels["method"] for cell in trained)
-    assert len(counts) == 8 and set(counts.values()) == {2 * 2}
+    assert len(counts) == 7 and set(counts.values()) == {2 * 2}
     for cell in trained:
         flow = cell.config
         assert (flow.model.depth, flow.model.activation) == (2, "spline")
