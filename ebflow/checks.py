@@ -18,7 +18,6 @@ SDMetrics (DataCebo), https://docs.sdv.dev/sdmetrics.
 __all__ = ["LEAST", "Check", "Line", "check"]
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,13 +36,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from .tables import ArrayLike, Columns, detect_columns
-from .tables.frames import columns_of, read
 
 LEAST = 20
 """Rows of a check at least."""
 
 LEVELS = 254
-"""Levels of a category that trees distinguish; rarer ones are one level."""
+"""Codes of a category that trees distinguish at most."""
 
 BINS = 10
 """Bins of a number beside a category, between the ends of its own table, as in SDMetrics."""
@@ -154,7 +152,7 @@ def check(
     if not names or target not in (None, *names):
         raise ValueError(f"target: found {target!r}, expected one of {', '.join(names) or 'none'}")
     frames = {"real": real, "synthetic": synthetic, "train": train}
-    tables = _numbers({name: f for name, f in frames.items() if f is not None}, columns)
+    tables = {name: columns.encode(f, name) for name, f in frames.items() if f is not None}
     count = min(rows, *map(len, tables.values()))
     if count < LEAST:
         raise ValueError(f"real, synthetic: found {count} rows, expected {LEAST} or more of each")
@@ -183,29 +181,6 @@ def check(
     if len(known):
         lines.append(_copies(known, x, y, kinds))
     return Check(tuple(lines), shapes, trends)
-
-
-def _numbers(frames: Mapping[str, ArrayLike], columns: Columns) -> dict[str, np.ndarray]:
-    """Returns the numbers of each frame, (N, D); the codes of categories are by frequency."""
-    tables = {name: columns_of(frame, name) for name, frame in frames.items()}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in frames}
-    for column in columns.modelled:
-        for name, table in tables.items():
-            if column.name not in table:
-                raise ValueError(
-                    f"{name}: found no column {column.name!r}, expected it as in real"
-                )
-        series = {name: read(table[column.name], column.name) for name, table in tables.items()}
-        if column.kind == "category":
-            texts = {name: one.texts for name, one in series.items()}
-            counts = Counter(t for each in texts.values() for t in each if t is not None)
-            codes = {text: code for code, (text, _) in enumerate(counts.most_common())}
-            for name, each in texts.items():
-                found[name].append(np.array([codes.get(text, np.nan) for text in each]))
-        else:
-            for name, one in series.items():
-                found[name].append(column.encode(one, name))
-    return {name: np.stack(arrays, 1) for name, arrays in found.items()}
 
 
 def _mean(name: str, scores: Mapping[Any, float], real: Mapping[Any, float]) -> Line:

@@ -192,7 +192,7 @@ def test_the_table_and_the_numbers_are_alike(tables):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda table: table.drop(columns="b"), {}, "synthetic: found no column 'b'"),
+        (lambda table: table.drop(columns="b"), {}, "synthetic: found no column b"),
         (lambda table: table[:9], {}, "found 9 rows, expected 20"),
         (lambda table: table, {"target": "z"}, "target: found 'z', expected one of a, b, c, sign"),
     ],
