@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ebflow.bijections import Cells
 from ebflow.detection import p_values
-from ebflow.detector import NEW, FlowDetector
+from ebflow.detector import FlowDetector
 from ebflow.errors import BadInput
 from ebflow.explanation import Explanation
 from ebflow.tables.adapter import differing
@@ -74,7 +74,7 @@ class Detection:
         """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
         rows = values.select(self.names) if self.names else values.flatten(1).double().numpy()
         scores = self.detector.score_samples(rows)
-        scores = scores - NEW * self._impossible(values).numpy()
+        scores = np.where(self._impossible(values).numpy(), -np.inf, scores)
         return scores, p_values(-scores, self.detector.held_out_scores_)
 
     def _impossible(self, values: pa.Table | Tensor) -> Tensor:
