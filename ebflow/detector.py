@@ -127,8 +127,9 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         numbers = self._encoder.numbers(self._checked(X, reset=False))
         parts = np.array_split(numbers, range(PART, len(numbers), PART))
-        scores = np.concatenate([self._scores(self._encoder.elements(part)) for part in parts])
-        return -scores - NEW * self._encoder.violations(numbers)
+        elements = (self._encoder.elements(part) for part in parts)
+        scores = [np.mean([score(part) for score in self.scores_], 0) for part in elements]
+        return -np.concatenate(scores) - NEW * self._encoder.violations(numbers)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Returns ``score_samples`` minus the threshold: negative values are anomalies."""
@@ -160,9 +161,6 @@ class FlowDetector(OutlierMixin, BaseEstimator):
             ))  # fmt: skip
             held_out.append(self.scores_[-1](encode.elements(numbers[part])))
         self.held_out_scores_ = np.sort(np.concatenate(held_out))
-
-    def _scores(self, elements: np.ndarray) -> np.ndarray:
-        return np.mean([score(elements) for score in self.scores_], 0)
 
     def _checked(self, X: ArrayLike, *, reset: bool) -> ArrayLike:
         """Returns tables with text or times as they are, and other rows as numbers."""

@@ -10,7 +10,7 @@ import torch
 from .errors import BadInput
 from .tables import ArrayLike, detect_columns
 from .tables.adapter import is_table
-from .tables.frames import columns_of, is_positional, read
+from .tables.frames import read
 from .tables.rows import refuse
 
 LARGEST, LEAST_RANGE = 1e100, 1e-100
@@ -34,11 +34,10 @@ class Encoder:
     """
 
     def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
-        columns = detect_columns(X) if is_table(X) else None
-        self.names = columns.names if columns is not None else None
-        self.columns = columns and [c for c in columns if c.dropped != "identifier"]
+        self.table = detect_columns(X) if is_table(X) else None
+        self.columns = self.table and [c for c in self.table if c.dropped != "identifier"]
         if self.columns == []:
-            raise BadInput(option="X", found=f"only identifiers ({', '.join(self.names)})",
+            raise BadInput(option="X", found=f"only identifiers ({', '.join(self.table.names)})",
                            expected="a column that describes rows")  # fmt: skip
         numbers = self.numbers(X)[used]
         missing = np.isnan(numbers)
@@ -63,9 +62,7 @@ class Encoder:
         if self.columns is None:
             numbers = np.asarray(X, np.float64)
         else:
-            columns = columns_of(X, "X")
-            if is_positional(X):
-                columns = dict(zip(self.names, columns.values(), strict=True))
+            columns = self.table.named(X, "X")
             series = ((column, read(columns[column.name], column.name, "X"))
                       for column in self.columns)  # fmt: skip
             numbers = np.stack([column.encode(values, "X") for column, values in series], 1)
