@@ -51,16 +51,16 @@ class Points(NamedTuple):
     Attributes:
         z: The points, with shape (R, M, D).
         log_weights: The logarithms of their weights, with shape (R, M).
-        context: The contexts of the rows, with shape (R, C), or None.
+        context: The contexts of the rows, with shape (R, C).
     """
 
     z: Tensor
     log_weights: Tensor
-    context: Tensor | None
+    context: Tensor
 
     def take(self, rows: Tensor) -> "Points":
         """Returns the points of some rows."""
-        return Points(*(t if t is None else t[rows] for t in self))
+        return Points(*(t[rows] for t in self))
 
 
 @dataclass(frozen=True)

@@ -149,16 +149,14 @@ def explain(
         incomplete, draws = unknown.any(1), draws if target.noisy else 1
         for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
             for part in filter(len, group.nonzero().flatten().split(ROWS)):
-                own = None if contexts is None else contexts[part]
-                result[:, part] = _explained(target, rows[part], unknown[part], own, count)
+                some = (t[part] for t in (rows, unknown, contexts))
+                result[:, part] = _explained(target, *some, count)
     impossible = unknown & ~rows.isnan()
     result[:2, impossible] = -torch.inf
     return _assembled(flow, x, rows, result)
 
 
-def _explained(
-    target: Target, x: Tensor, unknown: Tensor, context: Tensor | None, count: int
-) -> Tensor:
+def _explained(target: Target, x: Tensor, unknown: Tensor, context: Tensor, count: int) -> Tensor:
     """Returns log p, log p-values, low, high, mode and share of rows, with shape (6, R, D)."""
     x = torch.where(unknown, torch.nan, x)
     u = hashed(target, x, count, 0)

@@ -116,8 +116,7 @@ def impute(
         values = len(target.mixture.weights) * (POOL[0] + POOL[1] * draws) * x.shape[1]
         parts = x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // values))
         for rows in filter(len, parts):
-            own = None if context is None else context[rows]
-            sampler = Sampler(target, x[rows], x[rows].isnan(), own, generator)
+            sampler = Sampler(target, x[rows], x[rows].isnan(), context[rows], generator)
             result.effective[rows] = effective = sampler.start(draws).cpu()
             if sweeps and len(poor := (effective < ENOUGH).nonzero().flatten()):
                 sampler.z[poor] = sampler.swept(poor, sweeps)
@@ -133,7 +132,7 @@ class Sampler:
         target: The flow in coordinates.
         x: Raw rows with shape (R, D); where a value is missing, NaN or the present value.
         missing: True where an element is missing; each row has one or more.
-        context: The contexts of the rows, with shape (R, C); None for a flow without.
+        context: The contexts of the rows, with shape (R, C).
         generator: The source of random numbers.
 
     Attributes:
@@ -146,7 +145,7 @@ class Sampler:
         target: Target,
         x: Tensor,
         missing: Tensor,
-        context: Tensor | None,
+        context: Tensor,
         generator: torch.Generator,
     ) -> None:
         self.target, self.x, self.missing, self.context = target, x, missing, context
@@ -170,8 +169,8 @@ class Sampler:
 
     def swept(self, rows: Tensor, sweeps: int) -> Tensor:
         """Returns the samples of some rows after sweeps."""
-        context = None if self.context is None else self.context[rows]
-        part = Sampler(self.target, self.x[rows], self.missing[rows], context, self.generator)
+        some = (t[rows] for t in (self.x, self.missing, self.context))
+        part = Sampler(self.target, *some, self.generator)
         part.z, part.slopes = self.z[rows], self.slopes[rows]
         for _ in range(sweeps):
             for column in part.missing.any(0).nonzero().flatten().tolist():
@@ -183,7 +182,7 @@ class Sampler:
         """Moves the values of a column, in the rows that lack it, given all others."""
         rows, draws = self.missing[:, column].nonzero().flatten(), self.z.shape[1]
         z = self.z[rows].flatten(0, 1)[:, None]
-        context = None if self.context is None else self.context[rows.repeat_interleave(draws)]
+        context = self.context[rows].repeat_interleave(draws, 0)
         points = Points(z, torch.zeros_like(z[..., 0]), context)
         found = resampled(self.target, points, column, self._uniform(len(z), 2))
         self.z[rows, :, column] = found.to(z).view(-1, draws)
@@ -248,7 +247,8 @@ class Filling:
         self.most, self.seed = REDRAW_BATCHES * batch_size, seed
         self.missing = split.missing.to(device)
         split.resident = split.resident.to(device)
-        self.x, self.context = split.resident
+        self.x, context = split.resident
+        self.context = self.x[:, :0] if context is None else context
         self.rows = self.missing.any(1).nonzero().flatten()
 
     def due(self, step: int) -> bool:
@@ -267,16 +267,12 @@ class Filling:
                        for t in (self.x, self.rows))  # fmt: skip
         some, size = some[:SAMPLES], max(1, min(REDRAW_ROWS, ENTRIES // self.x.shape[1] ** 2))
         with fixed_weights(flow):
-            context = self._context_of(some)
-            target = Target(flow, self.x[some], noise, context=context, components=1)
+            target = Target(flow, self.x[some], self.context[some], noise, components=1)
             for rows in self.rows[order[: self.most]].split(size):
-                x, missing, context = self.x[rows], self.missing[rows], self._context_of(rows)
+                x, missing, context = (t[rows] for t in (self.x, self.missing, self.context))
                 sampler = Sampler(target, x, missing, context, noise)
                 sampler.jump(REDRAW_CANDIDATES)
                 self.x[rows] = torch.where(missing, target.raw(sampler.z)[:, 0].to(x), x)
-
-    def _context_of(self, rows: Tensor) -> Tensor | None:
-        return None if self.context is None else self.context[rows]
 
     def state(self) -> dict[str, Tensor]:
         """Returns the missing values, row by row."""

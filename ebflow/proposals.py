@@ -58,7 +58,7 @@ class Proposals:
         target: The flow in coordinates.
         z: Observed elements, with shape (R, M, D), or (R, 1, D) if all points have the same.
         missing: True where an element is missing, with shape (R, D).
-        context: The contexts of the rows, with shape (R, C); None for a flow without.
+        context: The contexts of the rows, with shape (R, C).
         without: A column, but no category, that the proposals do not depend on.
     """
 
@@ -67,7 +67,7 @@ class Proposals:
         target: Target,
         z: Tensor,
         missing: Tensor,
-        context: Tensor | None,
+        context: Tensor,
         without: int | None = None,
     ) -> None:
         self.target, self.context, self.without = target, context, without
@@ -114,20 +114,19 @@ class Proposals:
         """Returns levels (R, M, m), the missing ones of ``own`` points (R, M) sampled in order."""
         rows = own.nonzero(as_tuple=True)
         missing = self.missing[:, self.levels][rows[0]]
-        layer = self._layer(None if self.context is None else self.context[rows[0]])
+        layer = self._layer(self.context[rows[0]])
         y = y.clone()
         y[rows] = layer.completed(y[rows], missing, u[rows])
         return y
 
     def _log_levels(self, y: Tensor) -> Tensor:
         """Returns log p of the missing levels, each given those before it, with shape (R, M)."""
-        context = self.context
-        context = None if context is None else context.repeat_interleave(y.shape[1], 0)
-        log_p = self._layer(context).log_levels(y.flatten(0, 1)).view(y.shape)
+        layer = self._layer(self.context.repeat_interleave(y.shape[1], 0))
+        log_p = layer.log_levels(y.flatten(0, 1)).view(y.shape)
         return torch.where(self.missing[:, None, self.levels], log_p, 0.0).sum(2)
 
-    def _layer(self, context: Tensor | None) -> Categorical:
-        layers = self.target.rest(context).layers
+    def _layer(self, context: Tensor) -> Categorical:
+        layers = self.target.given(context).layers
         return next(layer for layer in layers if isinstance(layer, Categorical))
 
 
@@ -158,9 +157,9 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     results = [x.new_zeros(2, 0, dtype=flow.dtype)]
     with fixed_weights(flow):
         target = Target.of(flow)
-        for part in torch.arange(len(x), device=x.device).split(ROWS):
-            own = None if context is None else context[part]
-            results.append(_estimated(target, x[part], own))
+        contexts = x[:, :0] if context is None else context
+        for part in zip(x.split(ROWS), contexts.split(ROWS), strict=True):
+            results.append(_estimated(target, *part))
     log_p, error = torch.cat(results, 1)
     if poor := int((error > POOR).sum()):
         warn(
@@ -170,7 +169,7 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     return log_p, error
 
 
-def _estimated(target: Target, x: Tensor, context: Tensor | None) -> Tensor:
+def _estimated(target: Target, x: Tensor, context: Tensor) -> Tensor:
     z, slopes = target.place(x, hashed(target, x, 1, 0))
     proposals = Proposals(target, z, x.isnan(), context)
     y = proposals.sample(partial(hashed, target, x, PROPOSALS))

@@ -19,6 +19,7 @@ from .bijections import Affine, Bijection, Categorical, Cells
 from .bijections.activations import Elementwise
 from .bijections.reshape import Permutation
 from .conditioning import Conditional
+from .distribution import FlowDistribution
 from .flow import Flow
 from .mixtures import fit_components
 from .randomness import generator as derive
@@ -58,8 +59,8 @@ def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> Gaussi
 
 def rows_and_contexts(
     flow: Flow, x: ArrayLike, context: ArrayLike | None
-) -> tuple[Tensor, Tensor | None]:
-    """Returns raw rows (N, D) and their contexts (N, C) as tensors.
+) -> tuple[Tensor, Tensor]:
+    """Returns raw rows (N, D) and their contexts (N, C) as tensors; C = 0 without contexts.
 
     Raises:
         ValueError: if the flow is one of images, or shapes do not agree.
@@ -73,7 +74,7 @@ def rows_and_contexts(
     ):
         found = None if context is None else tuple(context.shape)
         raise ValueError(f"context: found {found}, expected shape {(len(rows), flow.context)}")
-    return rows, None if context is None else context.expand(len(rows), -1)
+    return rows, rows[:, :0] if context is None else context.expand(len(rows), -1)
 
 
 class Target:
@@ -82,10 +83,10 @@ class Target:
     Arguments:
         flow: The flow, of rows (D,).
         samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
+        context: The contexts of the samples, with shape (N, C). The mixture is one of contexts
+            and rows.
         generator: The source of the dequantization noise, and of the start of the mixture.
         components: The largest number of Gaussians of the mixture.
-        context: The contexts of the samples, with shape (N, C); None for a flow without. The
-            mixture is then one of contexts and rows.
 
     Attributes:
         preprocessing: The flow's dequantization and leading elementwise layers.
@@ -96,10 +97,9 @@ class Target:
         self,
         flow: Flow,
         samples: Tensor,
+        context: Tensor,
         generator: torch.Generator,
-        *,
         components: int,
-        context: Tensor | None = None,
     ) -> None:
         layers, first = list(flow.layers), int(flow.dequantizer is not None)
         self.elementwise = list(takewhile(_is_elementwise, layers[first:]))
@@ -120,13 +120,14 @@ class Target:
         state = [(t.data_ptr(), t._version, t.dtype) for t in tensors]
         before, target = CACHE.get(flow, (None, None))
         if before != state:
-            noise, context = derive(0, "target", device=flow.device), None
+            noise = derive(0, "target", device=flow.device)
+            context = torch.zeros(SAMPLES, 0, device=flow.device)
             if flow.context:
                 z = normal((SAMPLES, flow.context), flow.context_mean, noise)
                 context = flow.context_mean + z / flow.context_scale
-            shape = () if flow.context else SAMPLES
-            samples = flow(context).sample_tensor(shape, generator=noise)
-            target = cls(flow, samples, noise, components=COMPONENTS, context=context)
+            given = flow(context if flow.context else None)
+            samples = given.sample_tensor(() if flow.context else SAMPLES, generator=noise)
+            target = cls(flow, samples, context, noise, COMPONENTS)
             CACHE[flow] = state, target
         return target
 
@@ -221,14 +222,14 @@ class Target:
         return y, total
 
     def condition(
-        self, y: Tensor, missing: Tensor, context: Tensor | None, without: int | None = None
+        self, y: Tensor, missing: Tensor, context: Tensor, without: int | None = None
     ) -> Conditional:
         """Returns the mixture given the observed elements of rows (N, R, D).
 
         Arguments:
             y: The rows; each R have the same missing elements.
             missing: True where an element is missing, with shape (N, D).
-            context: The contexts of the rows.
+            context: The contexts of the rows, with shape (N, C).
             without: A column that is left out of the mixture and of the result.
         """
         rows, count = self._with_contexts(y, context), self.rest.context
@@ -239,30 +240,31 @@ class Target:
         mixture = self.mixture.marginal(others)
         return Conditional(mixture, rows[..., others], missing[:, others], contexts=count)
 
-    def log_prob(self, z: Tensor, context: Tensor | None) -> Tensor:
+    def given(self, context: Tensor) -> FlowDistribution:
+        """Returns the distribution after the elementwise layers, given contexts (N, C)."""
+        return self.rest(context if self.rest.context else None)
+
+    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
         """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D).
 
         Arguments:
             z: The points after the elementwise layers.
-            context: The contexts of the rows, with shape (R, C); None for a flow without.
+            context: The contexts of the rows, with shape (R, C).
         """
         results = []
         for part in self.parts(len(z), z[0].numel()):
-            own = None if context is None else context[part].repeat_interleave(z.shape[1], 0)
-            results.append(-self.rest(own).energy(z[part].flatten(0, 1)))
+            given = self.given(context[part].repeat_interleave(z.shape[1], 0))
+            results.append(-given.energy(z[part].flatten(0, 1)))
         return torch.cat(results).view(z.shape[:2])
 
     def parts(self, rows: int, values: int) -> tuple[Tensor, ...]:
         """Returns the numbers of rows, so many at a time that their values are in memory."""
         return torch.arange(rows, device=self.z.device).split(max(1, VALUES // values))
 
-    def _with_contexts(self, y: Tensor, context: Tensor | None) -> Tensor:
+    def _with_contexts(self, y: Tensor, context: Tensor) -> Tensor:
         """Returns standardized contexts and rows (N, R, D) side by side, in float64."""
-        y = y.double()
-        if context is None:
-            return y
-        contexts = self.rest.standardized(context).to(y)[:, None]
-        return torch.cat([contexts.expand(-1, y.shape[1], -1), y], 2)
+        contexts = self.rest.standardized(context) if self.rest.context else context
+        return torch.cat([contexts[:, None].expand(-1, y.shape[1], -1).double(), y.double()], 2)
 
 
 def _is_elementwise(layer: Bijection) -> bool:
