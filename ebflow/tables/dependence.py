@@ -1,9 +1,8 @@
 r"""Columns that are exact linear functions of other ones, by a triangular factor of all rows.
 
 With R the triangular factor of the matrix [1, x] of the complete rows, :math:`R^\top R` are the
-moments of the columns. The part of column k that a set of independent columns before it does not
-explain has the norm of its entries in the other rows of R. The column is dropped if that is below
-``EXACT`` of the norm around the mean.
+moments of the columns. A column is dropped if its part in R that is orthogonal to the independent
+columns before it is below ``EXACT`` of its norm around the mean.
 """
 
 __all__ = ["EXACT", "Factor", "dependent"]
@@ -73,38 +72,26 @@ def dependent(
         return
     from scipy.linalg import norm, solve_triangular  # importing it takes long
 
-    scaled = factor.root[:, [0, *(k + 1 for k in columns)]] * [1.0, *units]
-    root = np.linalg.qr(scaled, mode="r")
+    root = factor.root[:, [0, *(k + 1 for k in columns)]] * [1.0, *units]
     origin = np.array([0.0, *factor.origin[list(columns)] * units])
     spreads = np.array([norm(column[1:]) for column in root.T])  # does not overflow
-    independent = [0]
-    for k in range(1, len(root)):
-        if not spreads[k]:  # it varies only in rows with missing values
+    basis, upper = np.zeros_like(root), np.zeros((root.shape[1], root.shape[1]))
+    independent = []  # these are the first columns of basis @ upper
+    for k, column in enumerate(root.T):
+        if k and not spreads[k]:  # it varies only in rows with missing values
             continue
-        rank = len(independent)
-        if not norm(root[rank : k + 1, k]) < EXACT * spreads[k]:
-            _triangularize(root, rank, k)
+        rest, rank = column, len(independent)
+        for _ in range(2):  # once more, against rounding
+            rest = rest - basis[:, :rank] @ (basis[:, :rank].T @ rest)
+        if k == 0 or not norm(rest) < EXACT * spreads[k]:
+            basis[:, rank] = rest / norm(rest)
+            upper[:, rank] = basis.T @ column
             independent.append(k)
             continue
-        weights = solve_triangular(root[:rank, independent], root[:rank, k])
+        weights = solve_triangular(upper[:rank, :rank], basis[:, :rank].T @ column)
         weights *= np.abs(weights) * spreads[independent] > EXACT * spreads[k]
         terms, offset = _rounded(root, origin, independent[1:], k, weights[1:])
         yield k - 1, {j - 1: weight for j, weight in terms.items() if weight}, offset
-
-
-def _triangularize(root: np.ndarray, row: int, k: int) -> None:
-    """Reflects rows so that column k, and the independent ones before it, stay triangular.
-
-    Otherwise a row of rounding errors, which a dropped column leaves, would count as unexplained.
-    """
-    reflector = root[row : k + 1, k].copy()
-    if not reflector[1:].any():
-        return
-    size = np.copysign(np.linalg.norm(reflector), reflector[0])
-    reflector[0] += size
-    reflector /= np.linalg.norm(reflector)
-    root[row : k + 1, k:] -= 2 * np.outer(reflector, reflector @ root[row : k + 1, k:])
-    root[row + 1 : k + 1, k] = 0.0
 
 
 def _rounded(
