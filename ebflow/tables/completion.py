@@ -13,7 +13,7 @@ from ..bases import GaussianMixture
 from ..conditioning import Conditional
 from ..errors import BadInput
 from ..randomness import RowGenerator, generator, normal
-from .batches import Batch, Split
+from .batches import Split
 from .rows import Rows
 
 ROWS, ENTRIES = 2_000, 1e9
@@ -120,11 +120,8 @@ class RankCopula:
             numbers = normal((len(rows), 1, x.shape[1]), self.scores.means, noise)
             z, incomplete = _scores(self.values, rows), rows.isnan().any(1)
             if incomplete.any():
-                u, given = (
-                    z.new_zeros(int(incomplete.sum()), 1),
-                    _given(self.scores, z[incomplete]),
-                )
-                z[incomplete] = given.completions(u, numbers[incomplete])[:, 0]
+                given, normals = _given(self.scores, z[incomplete]), numbers[incomplete]
+                z[incomplete] = given.completions(torch.zeros_like(normals[..., 0]), normals)[:, 0]
             parts.append(torch.where(rows.isnan(), self._values(z).to(x), rows))
             first += len(rows)
         return torch.cat(parts)
@@ -161,7 +158,7 @@ def _complete_rows(split: Rows) -> Rows | None:
     return Rows(x, context, name=split.name, categories=split.categories)
 
 
-class Completed(Split):
+class Completed(Rows):
     """A split in memory whose missing values are sampled, and may be sampled again.
 
     Arguments:
@@ -174,17 +171,10 @@ class Completed(Split):
     """
 
     def __init__(self, split: Split, copula: RankCopula, seed: int) -> None:
-        keys = ("shape", "dtype", "levels", "where", "context_width", "categories")
-        options = {key: getattr(split, key) for key in keys}
-        super().__init__(split.name, parts=[len(split)], **options)
-        self.split = split
-        self.missing, context = split.tensor().isnan(), split.context
         x = copula.complete(with_contexts(split), seed, split.name)[:, : split.width]
-        self.resident = Batch(x.to(self.dtype).contiguous(), context)
-
-    def read(self, parts: Sequence[int]) -> Batch:
-        """Returns all rows with their present samples."""
-        return self.resident
+        x = x.to(split.dtype).contiguous().unflatten(1, split.shape)
+        super().__init__(x, split.context, name=split.name, categories=split.categories)
+        self.split, self.missing = split, split.tensor().isnan()
 
     def labels(self) -> Tensor:
         """Returns the classes of all rows in order, with shape (N,)."""
