@@ -5,20 +5,24 @@ import logging
 import os
 import secrets
 import shlex
+import tempfile
 import time
 from argparse import ArgumentError, ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ebflow.errors import BadInput
 from pipelines.cli.run import Request
-from pipelines.cluster import job
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
+from pipelines.store import bucket
 from pipelines.store.files import without_password
+from pipelines.tracking.backend import uri as tracking_uri
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -30,6 +34,15 @@ POLL_S = 0.5
 
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
 """Loggers of Ray with levels of their own; they report how the checkout is packed and sent."""
+
+CONFIG = "submitted.yaml"
+"""File of the resolved configuration."""
+
+SENT = ("EBFLOW_DATA", "EBFLOW_HOME", bucket.VARIABLE, "MLFLOW_TRACKING_URI")
+"""Variables that the job gets if they are set here; otherwise those of the nodes hold."""
+
+STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on every node}"'
+"""The store of the nodes, in the syntax of their shell."""
 
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]
@@ -76,8 +89,8 @@ def _submit(request: Request, config: str, address: str | None, again: str) -> i
     from pipelines.tracking.provenance import code
 
     commit, console = code()["commit"], terminal()
-    settings = {**job.environment(), **({"EBFLOW_COMMIT": commit} if commit else {})}
-    command = job.entrypoint(request.run, request.options.output, settings)
+    settings = {**sent_variables(), **({"EBFLOW_COMMIT": commit} if commit else {})}
+    command = entrypoint(request.run, request.options.output, settings)
     console.print(request.line, soft_wrap=True)
     if request.options.dry_run:
         console.print(f"{config}{command}", soft_wrap=True)
@@ -125,7 +138,7 @@ def _first_line(message: object) -> str:
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
     """Returns the identity of the job."""
     try:
-        with job.packed(config) as folder:
+        with packed(config) as folder:
             return client.submit_job(
                 entrypoint=command,
                 submission_id=f"ebflow-{run.name}-{secrets.token_hex(4)}",
@@ -163,3 +176,75 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
 async def _print_logs(client: "JobSubmissionClient", identity: str) -> None:
     async for text in client.tail_job_logs(identity):
         print(text, end="", flush=True)
+
+
+def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> str:
+    """Returns the shell command of a run on a cluster: the typed options, then those sent.
+
+    Arguments:
+        run: The run.
+        output: The folder that ``--output`` names; None: one in the store.
+        settings: Variables of its environment.
+
+    Raises:
+        BadInput: If ``--output`` is a relative path, as the job's folder is deleted.
+    """
+    if output is not None and not output.is_absolute():
+        expected = "an absolute path on storage that all nodes share"
+        raise BadInput(option="--output", found=output, expected=expected)
+    named = os.environ.get("EBFLOW_HOME")
+    place = f"{shlex.quote(named) if named else STORE}/{shlex.quote(str(run.output))}"
+    variables = [f"{name}={value}" for name, value in settings.items()]
+    dry = ("--dry-run", "--dry_run")
+    typed = [word for word in shlex.split(run.command)[1:] if word not in dry]
+    sent = ["--config", CONFIG, *(["--recipe", run.recipe] if run.recipe else [])]
+    words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
+    command = shlex.join([*words, *typed, *sent])
+    return f"{command} --output {place if output is None else shlex.quote(str(output))}"
+
+
+def sent_variables() -> dict[str, str]:
+    """Returns the variables of a job.
+
+    Raises:
+        BadInput: If one holds a password, which Ray's dashboard would show, or the tracking
+            server is no URL.
+    """
+    variables = {name: os.environ[name] for name in SENT if os.environ.get(name)}
+    if bucket.used():
+        bucket.url()
+    uri = tracking_uri() if "MLFLOW_TRACKING_URI" in variables else ""
+    if without_password(uri) != uri:
+        raise BadInput(
+            option="MLFLOW_TRACKING_URI",
+            found="a password or a query, which Ray's dashboard would show",
+            expected="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD set on the nodes",
+        )
+    return variables
+
+
+def checkout() -> Path:
+    """Returns the folder of the code.
+
+    Raises:
+        BadInput: If ebflow is installed as a copy, with no checkout beside it.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        expected = "a checkout, to send its code"
+        raise BadInput(file=root, found="an installed ebflow", expected=expected)
+    return root
+
+
+@contextmanager
+def packed(config: str) -> Iterator[Path]:
+    """Yields a folder for Ray to pack: links to the checkout, and the resolved configuration.
+
+    Ray follows the links, and leaves out files that a ``.gitignore`` names.
+    """
+    with tempfile.TemporaryDirectory(prefix="ebflow-job-") as name:
+        folder = Path(name)
+        for entry in checkout().iterdir():
+            (folder / entry.name).symlink_to(entry)
+        (folder / CONFIG).write_text(config)
+        yield folder

@@ -24,8 +24,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.cli import main
-from pipelines.engine import session
-from pipelines.engine.calls import call
+from pipelines.engine import runner
+from pipelines.engine.stages import call
 from pipelines.tracking import tracker
 
 from .buckets import Buckets
@@ -147,11 +147,11 @@ def without_ray(monkeypatch):
             done = threads.submit(call, work, context)
             return SimpleNamespace(future=lambda: done)
 
-    monkeypatch.setattr(session, "start", lambda show: SimpleNamespace(send=show))
-    monkeypatch.setattr(session, "cancel", lambda _: threads.shutdown())
-    monkeypatch.setattr(session, "leave", lambda _: None)
-    monkeypatch.setattr(session, "largest_node", lambda: 2.0)
-    monkeypatch.setattr(session, "_remote_call", Remote)
+    monkeypatch.setattr(runner, "start", lambda show: SimpleNamespace(send=show))
+    monkeypatch.setattr(runner, "cancel", lambda _: threads.shutdown())
+    monkeypatch.setattr(runner, "leave", lambda _: None)
+    monkeypatch.setattr(runner, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(runner, "_remote_call", Remote)
 
 
 class Store:

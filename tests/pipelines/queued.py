@@ -16,7 +16,7 @@ CORES = environment.cpus()
 def begin(needs, body, *words):
     import ray
 
-    from pipelines.engine.session import ray_options
+    from pipelines.engine.runner import ray_options
     from pipelines.engine.stages import Stage, Work
 
     options = ray_options(Work(Stage("any", needs=needs), None))

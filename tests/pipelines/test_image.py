@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from pipelines.cluster.job import checkout
+from pipelines.cli.submit import checkout
 
 EXTRAS = ("data", "system", "dev", "docs")
 KNOWN = ("FROM", "WORKDIR", "COPY", "RUN")

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipelines.engine.session import _take_back_sigterm
+from pipelines.engine.runner import _take_back_sigterm
 from pipelines.interruption import interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)

@@ -6,7 +6,7 @@ from pipelines.config import DensityConfig, Dsm, Likelihood, Ssm
 from pipelines.config.recipes import mnist9k
 from pipelines.density import graph
 from pipelines.engine.pipeline import Run
-from pipelines.engine.session import title
+from pipelines.engine.runner import title
 from pipelines.paper.compare import headline
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import describe

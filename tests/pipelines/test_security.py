@@ -15,8 +15,8 @@ import pytest
 from ebflow.checkpoint import load, read
 from ebflow.errors import BadInput
 from pipelines import metrics_log, store
+from pipelines.cli.submit import checkout
 from pipelines.cluster import connection
-from pipelines.cluster.job import checkout
 from pipelines.config import Training
 from pipelines.config.files import read as read_config
 from pipelines.data.dataset import Dataset

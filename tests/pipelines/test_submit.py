@@ -15,7 +15,7 @@ from ray.job_submission import JobInfo, JobStatus
 
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
-from pipelines.cluster.job import checkout, packed
+from pipelines.cli.submit import checkout, packed
 from pipelines.config import DensityConfig
 from pipelines.paper.config import PaperConfig
 from tuning.command import parse_tune

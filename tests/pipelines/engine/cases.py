@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from pipelines.config import EvaluateConfig
 from pipelines.engine.graphs import evaluate
 from pipelines.engine.pipeline import Description, Pipeline, Run
-from pipelines.engine.session import Session
+from pipelines.engine.runner import Session
 from pipelines.engine.stages import Source, Stage
 from tests.pipelines.stages import CALLS
 

@@ -7,7 +7,7 @@ from redun.scheduler import catch_all
 from ebflow.errors import BadInput, NonFinite
 from pipelines import store
 from pipelines.config import EvaluateConfig
-from pipelines.engine import session
+from pipelines.engine import runner
 from pipelines.engine.graphs import Status, gather_cells
 from pipelines.engine.stages import Source, Stage
 from pipelines.errors import StageFailed
@@ -110,7 +110,7 @@ def test_a_start_of_ray_that_fails_ends_the_run(engine, monkeypatch):
     def fail(show):
         raise StageFailed("Ray cannot be reached")
 
-    monkeypatch.setattr(session, "start", fail)
+    monkeypatch.setattr(runner, "start", fail)
     with pytest.raises(StageFailed, match="Ray cannot be reached"):
         engine().run(Stage("tests.pipelines.stages.mend")(None))
 

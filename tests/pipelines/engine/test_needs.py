@@ -16,8 +16,8 @@ from pipelines.config import (
     Training,
 )
 from pipelines.density import graph as density
-from pipelines.engine import session
-from pipelines.engine.session import ray_options
+from pipelines.engine import runner
+from pipelines.engine.runner import ray_options
 from pipelines.engine.stages import WHOLE_NODE, Stage, Work, needs_from_config
 from pipelines.paper import graph as paper
 from pipelines.sample_complexity import graph as sample_complexity
@@ -65,7 +65,7 @@ def options(needs):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
-    monkeypatch.setattr(session, "largest_node", lambda: 2.0)
+    monkeypatch.setattr(runner, "largest_node", lambda: 2.0)
     given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
     assert given == [1, 2 if alone else 3, 0, 2]
     assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from pipelines.cluster import connection
-from pipelines.engine import session
-from pipelines.engine.session import Session
+from pipelines.engine import runner
+from pipelines.engine.runner import Session
 
 from .cases import Silent, run_of
 
@@ -22,16 +22,14 @@ LEFT = "left"
 @pytest.fixture
 def rays(monkeypatch):
     """What is done with Ray, and the thread that does it."""
-    session.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
+    runner.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 
     def start(show):
         done.append(("start", threading.current_thread()))
 
-    monkeypatch.setattr(session, "start", start)
-    monkeypatch.setattr(
-        session, "leave", lambda _: done.append((LEFT, threading.current_thread()))
-    )
+    monkeypatch.setattr(runner, "start", start)
+    monkeypatch.setattr(runner, "leave", lambda _: done.append((LEFT, threading.current_thread())))
     return done
 
 
@@ -52,7 +50,7 @@ def test_one_thread_starts_ray_and_leaves_it(rays):
     """Its processes end with the thread that started them, and a stage's thread ends before."""
     with Opened():
         pass
-    session.RAY.submit(int).result()
+    runner.RAY.submit(int).result()
     assert [what for what, _ in rays] == ["start", LEFT]
     assert len({thread for _, thread in rays}) == 1 and rays[0][1].is_alive()
 
@@ -63,17 +61,17 @@ def test_ray_is_left_where_a_second_ctrl_c_breaks_off_the_cancelling(rays, monke
     def interrupted(running):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "cancel", interrupted)
+    monkeypatch.setattr(runner, "cancel", interrupted)
     with pytest.raises(KeyboardInterrupt), Opened():
         pass
-    session.RAY.submit(int).result()
+    runner.RAY.submit(int).result()
     assert rays[-1][0] == LEFT
 
 
 def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypatch):
     began = threading.Event()
-    monkeypatch.setattr(session, "start", lambda show: began.set())
-    monkeypatch.setattr(session, "leave", lambda _: None)
+    monkeypatch.setattr(runner, "start", lambda show: began.set())
+    monkeypatch.setattr(runner, "leave", lambda _: None)
     with Opened(lambda: not began.wait(10)):
         pass
 
@@ -81,8 +79,8 @@ def test_ray_starts_beside_what_the_driver_does_before_the_first_stage(monkeypat
 def test_a_process_leaves_ray_before_it_starts_it_again(monkeypatch):
     """Leaving goes on beside what is done after the last stage."""
     ends = threading.Event()
-    monkeypatch.setattr(session, "start", lambda show: "Ray")
-    monkeypatch.setattr(session, "leave", lambda _: ends.wait(10))
+    monkeypatch.setattr(runner, "start", lambda show: "Ray")
+    monkeypatch.setattr(runner, "leave", lambda _: ends.wait(10))
     with Opened():
         pass
     with Opened() as second:
@@ -97,15 +95,15 @@ import time
 from pipelines.cluster import environment
 environment.prepare()
 import ray
-from pipelines.engine import session
-executor = session.Session(None, "key", None)
-executor.connection = session.RAY.submit(session.start)
+from pipelines.engine import runner
+executor = runner.Session(None, "key", None)
+executor.connection = runner.RAY.submit(runner.start)
 executor.connection.result()
 executor.running += map(ray.put, range(1000))
 kept = list(executor.running)
 executor.leave()
 del executor
-left = session.RAY.submit(int)
+left = runner.RAY.submit(int)
 while not left.done():
     kept and kept.pop()
     time.sleep(0.001)
@@ -152,7 +150,7 @@ def test_stages_share_one_remote_function(monkeypatch):
     """Ray exports each remote function to all nodes, and warns at the hundredth."""
     made = []
     monkeypatch.setattr(ray, "remote", lambda function: made.append(function) or made)
-    session._remote_call.cache_clear()
-    assert session._remote_call() is session._remote_call()
-    session._remote_call.cache_clear()
+    runner._remote_call.cache_clear()
+    assert runner._remote_call() is runner._remote_call()
+    runner._remote_call.cache_clear()
     assert len(made) == 1
