@@ -61,7 +61,6 @@ class Split(ABC):
         dtype: The dtype of the rows.
         levels: The number of levels of 8-bit data (values 0 … levels − 1); None: continuous.
         parts: The number of rows of each part.
-        where: The name of the split in messages.
         context_width: The number C of the elements of a context; 0: there are none.
         categories: The number K of codes 0 … K − 1 of each category, 0 for other columns; None:
             no column is a category.
@@ -75,12 +74,11 @@ class Split(ABC):
         dtype: torch.dtype,
         levels: int | None,
         parts: Sequence[int],
-        where: str,
         context_width: int = 0,
         categories: Sequence[int] | None = None,
     ) -> None:
         self.name, self.shape, self.dtype, self.levels = name, tuple(shape), dtype, levels
-        self.parts, self.where, self.context_width = tuple(parts), where, context_width
+        self.parts, self.context_width = tuple(parts), context_width
         self.categories = (0,) * self.width if categories is None else tuple(categories)
 
     def __len__(self) -> int:
@@ -115,7 +113,7 @@ class Split(ABC):
         """
         if "resident" not in self.__dict__ and self.bytes > budget_bytes:
             most = f"at most {budget_bytes} to hold it in memory: stream it in batches"
-            raise BadInput(file=self.where, found=f"{self.bytes} bytes", expected=most)
+            raise BadInput(option=f"split {self.name}", found=f"{self.bytes} bytes", expected=most)
         return self.resident.x
 
     @cached_property

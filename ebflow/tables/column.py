@@ -2,7 +2,6 @@
 
 __all__ = ["COARSEST", "ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "microseconds_of"]
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .dependence import EXACT
-from .frames import Series, key
+from .frames import TIMES, Series, key
 
 MICROSECONDS = {"days": 86_400e6, "seconds": 1e6}
 
@@ -222,13 +221,9 @@ class Column:
             text = f"{self.kind} in {self.scale}{' since 1970' * (self.kind == 'time')}"
         return text + f", {self.missing} missing" * bool(self.missing)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes, JSON-able."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Column":
-        """Returns the column of ``to_dict``."""
+        """Returns the column with these attributes, lists for tuples."""
         tuples = {k: tuple(v) for k, v in attributes.items() if isinstance(v, list)}
         return cls(**{**attributes, **tuples})
 
@@ -272,9 +267,8 @@ class Column:
         missing, time = ~np.isfinite(numbers), self.kind == "time"
         if time and self.scale == "days":
             numbers = np.floor(numbers + 0.5)
-        kind = "datetime64[us]" if time else "timedelta64[us]"
         whole = np.round(np.where(missing, 0.0, numbers) * MICROSECONDS[self.scale])
-        times = whole.astype(np.int64).astype(kind)
+        times = whole.astype(np.int64).astype(TIMES[self.kind])
         times[missing] = "NaT"
         if not self.text:
             return Series(self.kind, times, self.dtype)

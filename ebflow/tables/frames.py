@@ -3,8 +3,8 @@
 Nothing here imports a frame library before a frame of it is read or written.
 """
 
-__all__ = ["ArrayLike", "Series", "columns_of", "is_frame", "is_positional", "key", "library_of",
-           "numbered", "read", "write"]  # fmt: skip
+__all__ = ["TIMES", "ArrayLike", "Series", "columns_of", "is_frame", "is_positional", "key",
+           "library_of", "numbered", "read", "write"]  # fmt: skip
 
 import datetime
 import decimal
@@ -18,10 +18,10 @@ import numpy as np
 ArrayLike = Any
 """A data frame of pandas or polars, an Arrow table, a mapping of arrays, an array or a tensor."""
 
-LARGEST = 2**53
+LARGEST = 2**53 - 1
 """Integers beyond this one are not exact in float64."""
 
-TOO_WIDE = "expected whole numbers up to 2^53: leave the column out, or make it text"
+TOO_WIDE = "expected whole numbers below 2^53: leave the column out, or make it text"
 
 NO_COLUMN = "expected numbers, text, categories or times: leave it out, or make such columns of it"
 
@@ -30,6 +30,13 @@ ARROW = "arrow:"
 
 LIBRARIES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch": "tensor"}
 """Names of the libraries, by their packages."""
+
+KINDS = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "m": "duration",
+         "M": "time"}  # fmt: skip
+"""Kinds of columns, by the letters of NumPy's types."""
+
+TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}
+"""Kinds of times, and their types in NumPy."""
 
 OBJECTS = (
     ("boolean", (bool, np.bool_)),
@@ -182,20 +189,18 @@ def _from_numpy(column: Any) -> Series:  # noqa: ANN401
         raise TypeError(f": found {dtype}, {NO_COLUMN}")
     if letter in "OUT":
         return _from_objects(values.tolist(), dtype)
-    return _from_values(values, np.zeros(len(values), bool), dtype)
+    return _from_values(values, dtype)
 
 
-def _from_values(values: np.ndarray, missing: np.ndarray, dtype: str) -> Series:
+def _from_values(values: np.ndarray, dtype: str, kind: str = "") -> Series:
     """Returns numbers, booleans or times of NumPy's types as a column."""
-    letter = values.dtype.kind
-    if letter in "mM":
-        kind, unit = ("time", "datetime64[us]") if letter == "M" else ("duration", "m8[us]")
-        return Series(kind, values.astype(unit), dtype)
-    if letter in "iu" and values.dtype.itemsize == 8:
-        for row in np.flatnonzero((values > LARGEST) | (values < -LARGEST))[:1]:
-            raise ValueError(f", row {row}: found {values[row]}, {TOO_WIDE}")
-    kind = {"b": "boolean", "f": "number"}.get(letter, "integer")
-    return Series(kind, np.where(missing, np.nan, values.astype(np.float64)), dtype)
+    kind = kind or KINDS[values.dtype.kind]
+    if kind in TIMES:
+        return Series(kind, values.astype(TIMES[kind]), dtype)
+    values = values.astype(np.float64)
+    for row in np.flatnonzero(np.abs(values) > LARGEST)[:1] if kind == "integer" else ():
+        raise ValueError(f", row {row}: found {values[row]:.0f}, {TOO_WIDE}")
+    return Series(kind, values, dtype)
 
 
 def _from_objects(values: Sequence[Any], dtype: str) -> Series:
@@ -246,12 +251,9 @@ def _from_pandas(column: Any) -> Series:  # noqa: ANN401
         return series._replace(dtype=ARROW + series.dtype)
     if getattr(dtype, "tz", None) is not None:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
-    missing = column.isna().to_numpy()
-    if dtype.kind in "mM":
-        return _from_values(column.to_numpy(), missing, name)
-    if dtype.kind in "biuf":
-        numbers = column.to_numpy(f"{dtype.kind}{dtype.itemsize}", na_value=0)
-        return _from_values(numbers, missing, name)
+    if dtype.kind in KINDS:
+        as_float = {} if dtype.kind in "mM" else {"dtype": float, "na_value": np.nan}
+        return _from_values(column.to_numpy(**as_float), name, KINDS[dtype.kind])
     return _from_objects(column.tolist(), name)
 
 
@@ -262,11 +264,8 @@ def _from_polars(column: Any) -> Series:  # noqa: ANN401
         return Series("category", codes, "Enum", tuple(kind.categories), True)
     if getattr(kind, "time_zone", None):
         column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    missing = column.is_null().to_numpy()
-    if kind.is_float() or name.startswith(("Date", "Duration")):
-        return _from_values(column.to_numpy(), missing, name)
-    if kind.is_integer():
-        return _from_values(column.fill_null(0).to_numpy(), missing, name)
+    if kind.is_integer() or kind.is_float() or name.startswith(("Date", "Duration")):
+        return _from_values(column.to_numpy(), name, "integer" * kind.is_integer())
     return _from_objects(column.to_list(), name)
 
 
@@ -280,12 +279,10 @@ def _from_arrow(column: Any) -> Series:  # noqa: ANN401
     if pa.types.is_dictionary(kind):
         codes = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         return Series("category", codes, name, tuple(column.dictionary.to_pylist()), kind.ordered)
-    missing = column.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_integer(kind):
-        return _from_values(column.fill_null(0).to_numpy(), missing, name)
-    if pa.types.is_floating(kind) or pa.types.is_date(kind) or pa.types.is_duration(kind) \
-            or pa.types.is_timestamp(kind):  # fmt: skip
-        return _from_values(column.to_numpy(zero_copy_only=False), missing, name)
+    whole = pa.types.is_integer(kind)
+    if whole or pa.types.is_floating(kind) or pa.types.is_date(kind) \
+            or pa.types.is_timestamp(kind) or pa.types.is_duration(kind):  # fmt: skip
+        return _from_values(column.to_numpy(zero_copy_only=False), name, "integer" * whole)
     return _from_objects(column.to_pylist(), name)
 
 

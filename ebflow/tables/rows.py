@@ -56,7 +56,6 @@ class Rows(Split):
             dtype=x.dtype,
             levels=levels,
             parts=[len(x)],
-            where=f"split {name}",
             context_width=0 if context is None else context.shape[1],
             categories=categories,
         )

@@ -176,19 +176,12 @@ class Columns(Sequence[Column]):
         """The names of the C elements of ``one_hot``, as ``age`` and ``region=north``."""
         return [name for c in self.modelled for name in (c.level_names if c.size else [c.name])]
 
-    @property
-    def context_width(self) -> int:
-        """The number C of elements of ``one_hot``."""
-        return sum(size or 1 for size in self.sizes)
-
     def to_dict(self) -> dict[str, Any]:
         """Returns the columns, JSON-able."""
-        optional = {"context": self.context and self.context.to_dict(), "notes": self.notes}
-        return {
-            "library": self.library,
-            "columns": [column.to_dict() for column in self],
-            **{key: value for key, value in optional.items() if value},
-        }
+        columns = [dataclasses.asdict(column) for column in self]
+        context = self.context.to_dict() if self.context else None
+        return {"library": self.library, "columns": columns, "context": context,
+                "notes": self.notes}  # fmt: skip
 
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Columns":

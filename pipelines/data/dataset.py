@@ -116,7 +116,6 @@ class StoredSplit(Split):
             dtype=getattr(torch, self.manifest.dtype),
             levels=self.manifest.levels,
             parts=[shard.rows for shard in self.shards],
-            where=f"{dataset.folder}, split {name}",
             context_width=self.manifest.context.width if self.manifest.context else 0,
             categories=columns and columns.sizes,
         )

@@ -146,7 +146,7 @@ class Reader:
     @property
     def context_width(self) -> int:
         """The number C of the elements of a context."""
-        return self.schemas.context.context_width if self.layout.context else 0
+        return len(self.schemas.context.elements) if self.layout.context else 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
