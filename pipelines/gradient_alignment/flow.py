@@ -62,7 +62,8 @@ def _rows(split: StoredSplit, label: int | None) -> Tensor:
         x = x[split.labels() == label]
     if not len(x):
         raise BadInput(
-            option=f"split {split.name}", found=f"no row of class {label}", expected="at least one",
+            option=f"split {split.name}",
+            found=f"no row of class {label}", expected="at least one",
             hint="Raise --data.validation and --data.test.",
         )  # fmt: skip
     return x
