@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 HELD_S = 10.0
 """Seconds for which an interruption is deferred; Ray kills a stage after ``GRACE_S``."""
 
@@ -22,20 +20,13 @@ def interruptible() -> Iterator[None]:
     A later SIGTERM is ignored: `timeout` sends one to the command, and another one to its group.
     A later Ctrl-C interrupts the clean-up.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def interrupt(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
+    with _handled(interrupt, signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -43,12 +34,10 @@ def defer_sigint() -> Iterator[Callable[[], bool]]:
     """Defers a SIGINT of Ray to a stage; yields a function that is True if there was one.
 
     KeyboardInterrupt is raised at the end of the block, after ``HELD_S``, or at the next
-    interruption, whichever is first. Only the main thread gets signals: others defer nothing.
+    interruption, whichever is first.
     """
     came, last = threading.Event(), threading.Timer(HELD_S, _thread.interrupt_main)
-    if threading.current_thread() is not threading.main_thread():
-        yield came.is_set
-        return
+    last.daemon = True
 
     def interrupt(*_: object) -> None:
         if came.is_set():
@@ -56,12 +45,24 @@ def defer_sigint() -> Iterator[Callable[[], bool]]:
         came.set()
         last.start()
 
-    last.daemon = True
-    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield came.is_set
+        with _handled(interrupt, signal.SIGINT):
+            yield came.is_set
     finally:
         last.cancel()
-        signal.signal(signal.SIGINT, before)
     if came.is_set():
         raise KeyboardInterrupt
+
+
+@contextmanager
+def _handled(handler: Callable[..., None], *signals: int) -> Iterator[None]:
+    """Handles signals by a function; only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -17,26 +17,21 @@ VALIDATE_EVERY = 250
 class SearchConfig(Section):
     """The search."""
 
-    trials: int = Field(24, ge=1, description="trials; the first is the default itself")
-    time_budget: float | None = Field(
-        None, gt=0, description="seconds after which all trials are stopped, s; None: no limit"
-    )
-    top: int = Field(3, ge=1, description="best trials that are trained again, with the default")
+    trials: int = Field(24, ge=1)
+    """trials; the first is the default itself"""
+    time_budget: float | None = Field(None, gt=0)
+    """seconds after which all trials are stopped, s; None: no limit"""
+    top: int = Field(3, ge=1)
+    """best trials that are trained again, with the default"""
     over: tuple[Subject, ...] = Field(
-        ("anchor", "objective", "stabilisation", "optimization"),
-        min_length=1,
-        description="subjects whose options are searched",
+        ("anchor", "objective", "stabilisation", "optimization"), min_length=1
     )
-    seeds: int = Field(
-        3, ge=1, description="seeds of the trainings after the search; no trial uses them"
-    )
-    random: int = Field(
-        8,
-        ge=1,
-        description="first trials: the default, then the default with one subject at random, in "
-        "turn; on a cluster so many are trained at a time. Results of earlier trials decide the "
-        "later ones",
-    )
+    """subjects whose options are searched"""
+    seeds: int = Field(3, ge=1)
+    """seeds of the trainings after the search; no trial uses them"""
+    random: int = Field(8, ge=1)
+    """first trials: the default, then the default with one subject at random, in turn; on a
+    cluster so many are trained at a time. Results of earlier trials decide the later ones"""
 
 
 class TuneConfig(Section):

@@ -79,11 +79,7 @@ def describe(config: TuneConfig) -> Description:
     """Returns the subjects of the search, and the default."""
     start, options, data = config.start, config.search, Path(config.base.data.source).stem
     return Description(
-        parts=(
-            *([data] if data not in config.name else []),
-            start.short_loss,
-            f"{options.trials} trials",
-        ),
+        parts=(data, start.short_loss, f"{options.trials} trials"),
         about=f"A search over {', '.join(options.over)} on **{data}**, from: {start.method}.",
         tags={"ebflow.data": data, "ebflow.objective": start.objective.name},
     )

@@ -20,8 +20,7 @@ from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
 from pipelines.tracking.backend import is_permanent
-from pipelines.tracking.reporter import Reporter
-from pipelines.tracking.run import StageRun
+from pipelines.tracking.run import Reporter, StageRun
 from pipelines.training.build import fit
 from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
 from tuning.config import SearchConfig, TuneConfig

@@ -152,12 +152,12 @@ def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
 
 
 def describe(config: DensityConfig) -> Description:
-    """Returns loss, network and data (if the name does not have them), and the method."""
+    """Returns data, loss and network, and the method."""
     data, network = Path(config.data.source).stem, config.model.architecture
     if depth := config.model.options.get("depth"):
         network += f"-{depth}"
     return Description(
-        parts=(*([data] if data not in config.name else []), config.short_loss, network),
+        parts=(data, config.short_loss, network),
         about=f"An energy-based flow of **{data}**, trained by {config.method}.",
         tags={
             "ebflow.data": data,

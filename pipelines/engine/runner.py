@@ -190,9 +190,9 @@ class Session:
 
 
 def title(run: Run, parts: Iterable[str]) -> str:
-    """Returns the name in MLflow, with each word once."""
+    """Returns the name in MLflow, each part of which is there once."""
     recipe = [] if run.recipe in (None, run.name, *parts) else [f"recipe {run.recipe}"]
-    return " · ".join(dict.fromkeys([run.name, *parts, *recipe]))
+    return " · ".join([run.name, *(part for part in [*parts, *recipe] if part not in run.name)])
 
 
 def _call_here(work: Work, context: Context) -> Future[Artefact]:

@@ -225,7 +225,7 @@ def _new_output(work: Work) -> Iterator[Path]:
 @contextmanager
 def _tracked(work: Work, context: Context, about: str | None) -> Iterator["StageRun"]:
     """Yields the MLflow run of a stage, with its reporter."""
-    from pipelines.tracking.reporter import Reporter
+    from pipelines.tracking.run import Reporter
 
     name, key = work.stage.name, work.key
     about_run = {"parent": context.parent, "title": work.title, "command": context.command}

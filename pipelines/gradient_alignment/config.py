@@ -89,37 +89,25 @@ class MeasureConfig(Section):
 class ReferenceConfig(Section):
     """The flows whose scores are the reference."""
 
-    copies: int = Field(16, ge=1, description="noisy copies of a row for their training")
+    copies: int = Field(16, ge=1)
+    """noisy copies of a row for their training"""
 
 
 class AlignmentConfig(Section):
     """The gradient-alignment study: prepare, flow, reference, classify, measure, align."""
 
-    scale: Literal["smoke", "cpu"] = Field(
-        "cpu",
-        description="smoke: a few models, seconds each; cpu: all models, less than 15 minutes on "
-        "two cores",
-    )
-    name: str = Field(
-        "alignment", pattern=NAME, description="name of the run", json_schema_extra=UNKEYED
-    )
+    scale: Literal["smoke", "cpu"] = "cpu"
+    """smoke: a few models, seconds each; cpu: all models, less than 15 minutes on two cores"""
+    name: str = Field("alignment", pattern=NAME, json_schema_extra=UNKEYED)
+    """name of the run"""
     data: DataConfig = DataConfig(label="label")
-    noise: float = Field(
-        0.1, gt=0, description="noise that smooths the data in training, reference and test"
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        description="the first seed; each seed has its own split, flows, points, judge and "
-        "classifiers",
-    )
-    seeds: int | None = Field(
-        None, ge=1, description="number of seeds; None: 6 at scale cpu, 1 at smoke"
-    )
-    models: tuple[str, ...] | None = Field(
-        None,
-        min_length=1,
-        description="only these models, and the baseline with and without class-blind densities; "
-        "None: the scale's",
-    )
+    noise: float = Field(0.1, gt=0)
+    """noise that smooths the data in training, reference and test"""
+    seed: int = Field(0, ge=0)
+    """the first seed; each seed has its own split, flows, points, judge and classifiers"""
+    seeds: int | None = Field(None, ge=1)
+    """number of seeds; None: 6 at scale cpu, 1 at smoke"""
+    models: tuple[str, ...] | None = Field(None, min_length=1)
+    """only these models, and the baseline with and without class-blind densities; None: the
+    scale's"""
     reference: ReferenceConfig = ReferenceConfig()

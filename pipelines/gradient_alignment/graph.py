@@ -111,7 +111,7 @@ def describe(config: AlignmentConfig) -> Description:
     """Returns the data and the scale, as MLflow shows them."""
     data = Path(config.data.source).stem
     return Description(
-        parts=(*([data] if data not in config.name else []), f"models of scale {config.scale}"),
+        parts=(data, f"models of scale {config.scale}"),
         about=f"Input-gradients of classifiers of **{data}**, with and without regularizers: "
         "their logits as log-densities.",
         tags={"ebflow.data": data, "ebflow.scale": config.scale},

@@ -22,7 +22,7 @@ from pipelines.gradient_alignment.comparisons import (
 )
 from pipelines.gradient_alignment.models import BASELINE, BLIND, CLIP
 from pipelines.reporting.claims import Check, Claim, Conclusion, Question, decide
-from pipelines.reporting.statistics import Region, above, below, within
+from pipelines.reporting.statistics import above, below, within
 
 A1, A3, ACCURACY = 0.05, 0.05, 0.02
 """The least differences that matter, of cosines and of accuracies."""
@@ -60,101 +60,78 @@ def _shuffled(study: Study) -> np.ndarray:
     return np.abs(study.values("A3/shuffled", BASELINE))
 
 
-def _asked(
-    claim: str,
-    number: Number,
-    expected: Region,
-    figure: str | None,
-    note: str = "",
-    units: str = "",
-) -> tuple[Question, Number]:
-    """Returns a claim and the number that decides it."""
-    return Question(claim, number.quantity, expected, units, figure, note), number
-
-
 QUESTIONS = (
-    _asked("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
-           "baseline, whose predictions stay.",
-           SHARE, above(0.9), "gauge",
-           "The Gaussian has the mean and covariance of all training rows, and is trained on "
-           f"nothing. {CLIPPED}"),
-    _asked("Score matching aligns logit-gradients with the class's score better than that.",
-           less("A1", "score", GAUSSIAN), above(A1), "gauge"),
-    _asked("And better than a class-blind flow added to the baseline.",
-           OVER_FLOW, above(A1), "gauge"),
-    _asked("In what no gauge reaches, score matching aligns more than cross-entropy alone.",
-           OVER_BASELINE, above(A3), "gauge", CLIPPED),
-    _asked("There it aligns more than the gradient-norm penalty of equal strength.",
-           OVER_CONTROL, above(A3), "gauge",
-           "The control penalizes gradients as strongly, without the trace."),
-    _asked("There it comes nearer to the scores than that penalty does.",
-           less("relF-opt/centred", "score", "score-control", "relF-opt of centred gradients"),
-           below(-0.05), "gauge",
-           "Squared distance after the best scale, over the scores' mean square."),
-    _asked("Score matching on the centred logit, which has no gauge, raises A3.",
-           OF_CENTRED, above(A3), "gauge", CLIPPED),
-    _asked("What it aligns instead is the centred gradient with the class's whole score.",
-           less("A1/centred", "centred", BASELINE, "cosine of the two"), above(0.2), "gauge",
-           CLIPPED),
-    _asked("Score matching costs no accuracy that matters.",
-           less("accuracy", "score", BASELINE), above(-ACCURACY), "trade-off", CLIPPED),
-    _asked("One-sided score matching with the λ of the published code is a gradient-norm "
-           "penalty at 81 times it: gradients are as long.",
-           ratio("code-control", "code-score"), within(0.1, of=1), "trade-off"),
-    _asked("And no better aligned.",
-           less("A3", "code-score", "code-control"), within(0.02), "trade-off"),
-    _asked("With the λ of the paper that penalty explains the fall of ‖g‖.",
-           EXPLAINED, within(0.1, of=1), "trade-off"),
-    _asked("And A3.",
-           less("A3", "paper-score", "paper-control"), within(0.02), "trade-off"),
-    _asked("Anti-score-matching in the paper's setting shrinks gradients, against its "
-           "purpose.",
-           ratio("paper-anti", BASELINE), below(0.9), "trade-off",
-           "Its σ is its code's, 0.001; the paper gives none."),
-    _asked("Pictures of activity maximization are denser after score matching than with a "
-           "class-blind Gaussian.",
-           less("samples/log density", "score", GAUSSIAN, "log p / D under the reference"),
-           above(0.1), "samples", units="nats a dimension"),
-    _asked("Gradients of score matching are better at pixel perturbation, as in the paper.",
-           less("PP/own/raw", "score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
-           "follows", f"{CIFAR} {CLIPPED}"),
-    _asked("A class-blind Gaussian alone makes them worse: the test is not invariant under "
-           "the gauge.",
-           GAUSSIAN_ALONE, below(-ACCURACY), "follows"),
-    _asked("A plain classifier takes noisy images for the denser ones, by the mean of the log "
-           "ratio.",
-           of("mean log ratio/0.3", BASELINE, "mean log density ratio of baseline, noise 0.3"),
-           above(0.5), None, f"{CIFAR} {OUTLIERS}", "nats"),
-    _asked("Among the models of this study pixel perturbation by centred gradients follows "
-           "A3.",
-           order("A3", "PP/own/centred"), above(0.5), "follows", OWN),
-    _asked("Among them pixel perturbation by raw gradients follows A1, the hypothesis of the "
-           "paper.",
-           order("A1", "PP/own/raw"), above(0.5), "follows", OWN),
-    _asked("Among them the DSM cosine, which needs no reference, has the order of A1.",
-           order("A1", "DSM-cos"), above(0.8), "follows"),
+    ("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
+     "baseline, whose predictions stay.",
+     SHARE, above(0.9), "gauge",
+     "The Gaussian has the mean and covariance of all training rows, and is trained on "
+     f"nothing. {CLIPPED}"),
+    ("Score matching aligns logit-gradients with the class's score better than that.",
+     less("A1", "score", GAUSSIAN), above(A1), "gauge"),
+    ("And better than a class-blind flow added to the baseline.",
+     OVER_FLOW, above(A1), "gauge"),
+    ("In what no gauge reaches, score matching aligns more than cross-entropy alone.",
+     OVER_BASELINE, above(A3), "gauge", CLIPPED),
+    ("There it aligns more than the gradient-norm penalty of equal strength.",
+     OVER_CONTROL, above(A3), "gauge",
+     "The control penalizes gradients as strongly, without the trace."),
+    ("There it comes nearer to the scores than that penalty does.",
+     less("relF-opt/centred", "score", "score-control", "relF-opt of centred gradients"),
+     below(-0.05), "gauge",
+     "Squared distance after the best scale, over the scores' mean square."),
+    ("Score matching on the centred logit, which has no gauge, raises A3.",
+     OF_CENTRED, above(A3), "gauge", CLIPPED),
+    ("What it aligns instead is the centred gradient with the class's whole score.",
+     less("A1/centred", "centred", BASELINE, "cosine of the two"), above(0.2), "gauge", CLIPPED),
+    ("Score matching costs no accuracy that matters.",
+     less("accuracy", "score", BASELINE), above(-ACCURACY), "trade-off", CLIPPED),
+    ("One-sided score matching with the λ of the published code is a gradient-norm "
+     "penalty at 81 times it: gradients are as long.",
+     ratio("code-control", "code-score"), within(0.1, of=1), "trade-off"),
+    ("And no better aligned.",
+     less("A3", "code-score", "code-control"), within(0.02), "trade-off"),
+    ("With the λ of the paper that penalty explains the fall of ‖g‖.",
+     EXPLAINED, within(0.1, of=1), "trade-off"),
+    ("And A3.",
+     less("A3", "paper-score", "paper-control"), within(0.02), "trade-off"),
+    ("Anti-score-matching in the paper's setting shrinks gradients, against its purpose.",
+     ratio("paper-anti", BASELINE), below(0.9), "trade-off",
+     "Its σ is its code's, 0.001; the paper gives none."),
+    ("Pictures of activity maximization are denser after score matching than with a "
+     "class-blind Gaussian.",
+     less("samples/log density", "score", GAUSSIAN, "log p / D under the reference"),
+     above(0.1), "samples", "", "nats a dimension"),
+    ("Gradients of score matching are better at pixel perturbation, as in the paper.",
+     less("PP/own/raw", "score", BASELINE, "accuracy by raw gradients"), above(ACCURACY),
+     "follows", f"{CIFAR} {CLIPPED}"),
+    ("A class-blind Gaussian alone makes them worse: the test is not invariant under the gauge.",
+     GAUSSIAN_ALONE, below(-ACCURACY), "follows"),
+    ("A plain classifier takes noisy images for the denser ones, by the mean of the log ratio.",
+     of("mean log ratio/0.3", BASELINE, "mean log density ratio of baseline, noise 0.3"),
+     above(0.5), None, f"{CIFAR} {OUTLIERS}", "nats"),
+    ("Among the models of this study pixel perturbation by centred gradients follows A3.",
+     order("A3", "PP/own/centred"), above(0.5), "follows", OWN),
+    ("Among them pixel perturbation by raw gradients follows A1, the hypothesis of the paper.",
+     order("A1", "PP/own/raw"), above(0.5), "follows", OWN),
+    ("Among them the DSM cosine, which needs no reference, has the order of A1.",
+     order("A1", "DSM-cos"), above(0.8), "follows"),
 )  # fmt: skip
-"""Each claim with its number; it is asked if the models of the number were measured."""
+"""Claim, number and the rest of each question, asked if the number's models were measured."""
 
 CHECKS = (
     ("A class-blind density on every logit leaves A3 and every prediction.",
-     changed("|change of A3| + share of changed predictions", GAUSSIAN, FLOW),
-     below(1e-3)),
+     changed("|change of A3| + share of changed predictions", GAUSSIAN, FLOW), below(1e-3)),
     ("So does a pattern.",
      changed("the same of fool-shift", "fool-shift"), below(1e-3)),
     ("A linear shift makes of the logit-gradients whatever one likes.",
-     of("change/logit_gradient", "fool-shift", "relative change of the logit-gradient"),
-     above(1)),
+     of("change/logit_gradient", "fool-shift", "relative change of the logit-gradient"), above(1)),
     ("The stability penalty shrinks gradients by the law 1 / (1 + 2 μ T), T being minus "
      "the mean trace without it.",
-     Number("measured ratio of ‖g‖ over the law's", _law),
-     within(0.05, of=1)),
+     Number("measured ratio of ‖g‖ over the law's", _law), within(0.05, of=1)),
     ("Without noise and penalty score matching collapses onto the training points.",
-     Number("mean trace of a training batch over the floor −D/s²", _depth),
-     above(1)),
+     Number("mean trace of a training batch over the floor −D/s²", _depth), above(1)),
     ("Gradients of one point are not aligned with the scores of another.",
-     Number("|A3| with the scores of other points, baseline", _shuffled),
-     below(0.1)),
+     Number("|A3| with the scores of other points, baseline", _shuffled), below(0.1)),
 )  # fmt: skip
 """Checks of the instrument: sentence, number, and the region of its worst seed."""
 
@@ -185,7 +162,10 @@ WOULD_CHANGE = (
 
 def conclude(study: Study, quality: Sequence[Mapping[str, float]]) -> Conclusion:
     """Returns findings, claims and checks; ``quality`` has each seed's reference flows."""
-    values = [(question, number.values(study)) for question, number in QUESTIONS]
+    values = [
+        (Question(claim, number.quantity, *more), number.values(study))
+        for claim, number, *more in QUESTIONS
+    ]
     claims = decide([(question, study.mean(one)) for question, one in values if one is not None])
     sound = Check.of(
         "The reference flows are good class densities.",

@@ -54,11 +54,7 @@ class Detection:
             return cls(model, detector.fit(reference.rows.double().numpy()), [], [])
         rows = tables.decoded(model.columns, reference.rows.double().numpy())
         if model.context is not None:
-            codes = tables.codes_of(model.context, reference.context.double().numpy())
-            for name, column in zip(
-                model.context.names, tables.decoded(model.context, codes).columns, strict=True
-            ):
-                rows = rows.append_column(name, column)
+            rows = tables.with_contexts(rows, model.context, reference.context)
         identifiers = {c.name for c in model.columns if c.dropped == "identifier"}
         present = set(reader.parts[0].schema.names) - identifiers
         rows = rows.select([name for name in rows.column_names if name in present])

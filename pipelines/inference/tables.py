@@ -160,7 +160,12 @@ def table(
     found = _arrays(model, x) if model.columns is None else decoded(model.columns, x, first)
     if context is None or model.context is None:
         return found
-    beside = decoded(model.context, codes_of(model.context, context.double().numpy()))
+    return with_contexts(found, model.context, context)
+
+
+def with_contexts(found: pa.Table, columns: Columns, context: Tensor) -> pa.Table:
+    """Returns a table followed by the columns of contexts with shape (N, C)."""
+    beside = decoded(columns, codes_of(columns, context.double().numpy()))
     for field, column in zip(beside.schema, beside.columns, strict=True):
         found = found.append_column(field, column)
     return found

@@ -112,12 +112,15 @@ class Column(NamedTuple):
         heading: The heading, with its unit.
         digits: Decimals.
         interval: True if the table shows the interval over seeds, or over rows of a single seed.
+        target: The perfect value, by whose distance rivals are compared; None: the less the
+            better.
     """
 
     metric: str
     heading: str
     digits: int = 1
     interval: bool = True
+    target: float | None = None
 
 
 STEPS = Column("train/steps", "steps", 0, interval=False)

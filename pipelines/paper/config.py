@@ -68,54 +68,36 @@ class RivalConfig(Section):
 class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
-    experiment: Name = Field(
-        "table",
-        description="table, colour-table: NLL by network and objective on grey or colour images; "
-        "toy: divergences in the plane; runtime: step times; rivals: ways to train linear layers "
-        "for the same time; tables: the recipe beside densities of other packages; phases: where "
-        "training by scores alone loses mass; missing, conditional, synthesis, detection: "
-        "imputation, predictions, synthetic rows, anomalies, by ebflow and by other packages",
-    )
-    scale: Literal["smoke", "cpu", "full"] = Field(
-        "cpu",
-        description="length of a training: 60 steps; some seconds, so that the experiment takes "
-        "less than 20 minutes on two cores; or the paper's, on GPUs",
-    )
-    name: str | None = Field(
-        None,
-        pattern=NAME,
-        description="name of the run; None: the experiment's",
-        json_schema_extra=UNKEYED,
-    )
-    source: str | None = Field(
-        None,
-        min_length=1,
-        description="images in place of the paper's: a data set (`ebflow data list`), a .parquet "
-        "file or a folder",
-        json_schema_extra=UNKEYED,
-    )
-    sources: tuple[str, ...] = Field(
-        (),
-        description="the tables of tables, missing, synthesis and conditional, which predicts the "
-        "last column: files, or names of data sets; those of detection have a column label, "
-        "which is 0 in normal rows",
-        json_schema_extra=UNKEYED,
-    )
-    seconds: float | None = Field(
-        None, gt=0, description="training seconds of a cell at scale cpu; None: the experiment's"
-    )
-    rows: int | None = Field(None, ge=3, description="number of rows to use; None: all")
-    validation: Size | None = Field(
-        None, gt=0, description="validation rows, or their share if below 1; None: the source's"
-    )
-    test: Size | None = Field(
-        None, gt=0, description="test rows, or their share if below 1; None: the source's"
-    )
-    seed: int = Field(0, ge=0, description="the first seed")
-    seeds: int | None = Field(
-        None,
-        ge=1,
-        description="number of seeds; None: one, and of phases two, five or ten by scale",
-    )
-    threads: int = Field(2, ge=1, description="threads of a training on images")
+    experiment: Name = "table"
+    """table, colour-table: NLL by network and objective on grey or colour images; toy: divergences
+    in the plane; runtime: step times; rivals: ways to train linear layers for the same time;
+    tables: the recipe beside densities of other packages; phases: where training by scores alone
+    loses mass; missing, conditional, synthesis, detection: imputation, predictions, synthetic
+    rows, anomalies, by ebflow and by other packages"""
+    scale: Literal["smoke", "cpu", "full"] = "cpu"
+    """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
+    minutes on two cores; or the paper's, on GPUs"""
+    name: str | None = Field(None, pattern=NAME, json_schema_extra=UNKEYED)
+    """name of the run; None: the experiment's"""
+    source: str | None = Field(None, min_length=1, json_schema_extra=UNKEYED)
+    """images in place of the paper's: a data set (`ebflow data list`), a .parquet file or a
+    folder"""
+    sources: tuple[str, ...] = Field((), json_schema_extra=UNKEYED)
+    """the tables of tables, missing, synthesis and conditional, which predicts the last column:
+    files, or names of data sets; those of detection have a column label, which is 0 in normal
+    rows"""
+    seconds: float | None = Field(None, gt=0)
+    """training seconds of a cell at scale cpu; None: the experiment's"""
+    rows: int | None = Field(None, ge=3)
+    """number of rows to use; None: all"""
+    validation: Size | None = Field(None, gt=0)
+    """validation rows, or their share if below 1; None: the source's"""
+    test: Size | None = Field(None, gt=0)
+    """test rows, or their share if below 1; None: the source's"""
+    seed: int = Field(0, ge=0)
+    """the first seed"""
+    seeds: int | None = Field(None, ge=1)
+    """number of seeds; None: one, and of phases two, five or ten by scale"""
+    threads: int = Field(2, ge=1)
+    """threads of a training on images"""
     cluster: ClusterConfig = ClusterConfig()

@@ -8,7 +8,7 @@ tables, mean ranks, and the scores table by table.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -24,23 +24,6 @@ from pipelines.reporting.style import DATA, Captioned, panels
 OURS = "ebflow"
 
 MARKERS = "oxs^v+Dd*p"
-
-
-class Score(NamedTuple):
-    """A score of a rival on a table.
-
-    Attributes:
-        metric: Its key in a row.
-        heading: Its name.
-        digits: Decimals.
-        target: The perfect value, by whose distance rivals are compared; None: the less the
-            better.
-    """
-
-    metric: str
-    heading: str
-    digits: int = 3
-    target: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +49,7 @@ class Job:
     legend: str
     stage: str
     rivals: tuple[str, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[Column, ...]
     sources: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     of_source: Callable[[str], dict[str, Any]] = lambda source: {}
@@ -151,7 +134,7 @@ class Job:
             data="rows of real numbers",
             cells=self.cells,
             columns=(
-                *(Column(s.metric, s.heading, s.digits, interval=False) for s in self.scores),
+                *(score._replace(interval=False) for score in self.scores),
                 Column("time/cpu_s", "s", 0, interval=False),
                 Column(f"{first.metric}_rank", "rank", 1, interval=False),
                 Column(f"{first.metric}_lead", "lead", first.digits),
@@ -178,7 +161,7 @@ def _beside(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame.reindex(columns=[metric])[metric].unstack("rival", sort=False)
 
 
-def _by_table(title: str, score: Score, frame: pd.DataFrame) -> Table:
+def _by_table(title: str, score: Column, frame: pd.DataFrame) -> Table:
     """Returns the scores of all tables, their means, mean ranks, and leads with intervals."""
     values, ranks, leads = (
         _beside(frame, f"{score.metric}{suffix}") for suffix in ("", "_rank", "_lead")
@@ -215,9 +198,9 @@ MISSING = Job(
         *("mixture", "Gaussian", "mean"),
     ),
     scores=(
-        Score("study/crps", "CRPS"),
-        Score("study/coverage", "cover", 2, target=0.9),
-        Score("study/min_mae", "MinMAE"),
+        Column("study/crps", "CRPS", 3),
+        Column("study/coverage", "cover", 2, target=0.9),
+        Column("study/min_mae", "MinMAE", 3),
     ),
     # Complete tables with at least four columns of numbers, 150 to 1,100 rows and no more than 20
     # columns: those of ForestDiffusion that scikit-learn or R's packages have, and other
@@ -263,10 +246,10 @@ CONDITIONAL = Job(
     stage="predict",
     rivals=(OURS, "boosted quantiles", "NGBoost", "mixture network", "zuko NSF"),
     scores=(
-        Score("study/nll", "NLL"),
-        Score("study/crps", "CRPS"),
-        Score("study/coverage", "cover", 2, target=0.9),
-        Score("study/pit", "PIT", 2),
+        Column("study/nll", "NLL", 3),
+        Column("study/crps", "CRPS", 3),
+        Column("study/coverage", "cover", 2, target=0.9),
+        Column("study/pit", "PIT", 2),
     ),
     sources=tuple(TARGETS),
     data={"test": 0.2, "validation": 0.1},
@@ -281,11 +264,11 @@ SYNTHESIS = Job(
     stage="synthesis",
     rivals=(OURS, "gmm", *(("ctgan", "tvae") if find_spec("ctgan") else ())),
     scores=(
-        Score("study/c2st", "C2ST", target=1.0),
-        Score("study/shapes", "shapes", target=1.0),
-        Score("study/trends", "trends", target=1.0),
-        Score("study/prediction", "prediction", target=1.0),
-        Score("study/copies", "nearer", target=0.5),
+        Column("study/c2st", "C2ST", 3, target=1.0),
+        Column("study/shapes", "shapes", 3, target=1.0),
+        Column("study/trends", "trends", 3, target=1.0),
+        Column("study/prediction", "prediction", 3, target=1.0),
+        Column("study/copies", "nearer", 3, target=0.5),
     ),
     # Of R's tables with 3,000 to 60,000 rows, 6 to 16 columns, three or more columns of numbers,
     # two or more of text with 2 to 30 levels, and no other text, the largest one of each of the
@@ -310,9 +293,9 @@ DETECTION = Job(
         *(("INNE", "ECOD", "COPOD") if find_spec("pyod") else ()),
     ),
     scores=(
-        Score("normal/auroc", "normal", 1, target=100.0),
-        Score("mixed/auroc", "mixed", 1, target=100.0),
-        Score("dte/auroc", "DTE", 1, target=100.0),
+        Column("normal/auroc", "normal", 1, target=100.0),
+        Column("mixed/auroc", "mixed", 1, target=100.0),
+        Column("dte/auroc", "DTE", 1, target=100.0),
     ),
     data={"test": 1, "validation": 1, "label": "label"},
     split=False,

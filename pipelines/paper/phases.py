@@ -237,7 +237,7 @@ def conclude(nets: pd.DataFrame) -> Conclusion:
 def _leads(nets: pd.DataFrame) -> Iterator[Measured]:
     for activation, opponent, claim, region in LEADS:
         text = f"With the {activation} activation, DSM alone {claim}"
-        question = Question(text, "its lead in test NLL", region, "nats", note=OVER_SEEDS)
+        question = Question(text, "its lead in test NLL", region, None, OVER_SEEDS, "nats")
         yield question, lead(nets, activation, opponent)
 
 

@@ -30,17 +30,17 @@ class Question:
         claim: One sentence.
         quantity: The number that decides.
         expected: Its range if the claim holds.
-        units: Its units; empty for a pure number.
         figure: The name of the figure that shows it.
         note: The method, and the reason for the bounds.
+        units: Its units; empty for a pure number.
     """
 
     claim: str
     quantity: str
     expected: Region
-    units: str = ""
     figure: str | None = None
     note: str = ""
+    units: str = ""
 
 
 UNKNOWN = Confidence(math.nan, math.nan, 0)

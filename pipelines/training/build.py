@@ -25,7 +25,7 @@ from pipelines.config import Dsm, Model, ScoreMatching, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
-from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import Reporter
 from pipelines.training.augment import augmentation
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker

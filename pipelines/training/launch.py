@@ -24,7 +24,7 @@ from pipelines.cluster.environment import embedded
 from pipelines.config import Training
 from pipelines.errors import in_one_line
 from pipelines.metrics_log import Row
-from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import Reporter
 from pipelines.training.build import train
 from pipelines.training.loop import WorkerContext
 

@@ -15,7 +15,7 @@ from ebflow.history import Event
 from pipelines import metrics_log, store
 from pipelines.interruption import defer_sigint
 from pipelines.metrics_log import Row
-from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import Reporter
 from pipelines.training.checkpoints import Checkpoints, resume
 from pipelines.training.flow_training import FlowTraining
 

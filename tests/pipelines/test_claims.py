@@ -59,7 +59,7 @@ def test_a_terminal_shows_claims_numbers_and_verdicts():
     assert "It stays as it was." in text and "…" not in text
 
 
-NEAR = claims.Question("It stays.", "change", within(0.5), "nats", note="fixed before")
+NEAR = claims.Question("It stays.", "change", within(0.5), note="fixed before", units="nats")
 UP = claims.Question("It grows.", "slope", above(0.1), figure="scaling")
 
 

@@ -16,7 +16,7 @@ from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
 from pipelines.reporting import terminal as shown_on
 from pipelines.reporting.terminal import Progress, terminal
-from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import Reporter
 
 from .untracked import Untracked
 

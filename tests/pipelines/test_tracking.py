@@ -23,8 +23,7 @@ from pipelines import metrics_log, store
 from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, in_one_line
 from pipelines.tracking.models import _inputs, log_model
-from pipelines.tracking.reporter import Reporter
-from pipelines.tracking.run import StageRun
+from pipelines.tracking.run import Reporter, StageRun
 from pipelines.tracking.tracker import connect
 
 

@@ -36,7 +36,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
-from pipelines.tracking.reporter import Reporter
+from pipelines.tracking.run import Reporter
 from pipelines.training import launch, loop
 from pipelines.training.build import _loss, fit
 from pipelines.training.checkpoints import Checkpoints, resume, save_training

@@ -1,8 +1,7 @@
 """Runs of stages that no server keeps."""
 
 from pipelines import metrics_log
-from pipelines.tracking.reporter import Reporter
-from pipelines.tracking.run import StageRun
+from pipelines.tracking.run import Reporter, StageRun
 
 
 class Untracked(StageRun):
