@@ -22,7 +22,7 @@ from pipelines import store
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
 from pipelines.config import Training
-from pipelines.data.manifest import Manifest
+from pipelines.data.dataset import Dataset
 from pipelines.engine.stages import Needs, needs_from_config
 from pipelines.errors import StageFailed
 from pipelines.tracking.run import StageRun
@@ -53,8 +53,7 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
         StageFailed: If no trial has started, or every trial failed.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    run.log_params(config.model_dump())
-    run.log_input(Manifest.load(data), "training")
+    run.open(config, Dataset(data))
     TrialRuns.search, TrialRuns.config = run, config
     _tuner(config, data, run).fit()
     trials = sorted(TrialRuns.outcomes, key=lambda trial: trial.number)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines import metrics_log
 from pipelines.config import Training
-from pipelines.data.manifest import Manifest
+from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 from pipelines.training.build import fit
@@ -22,8 +22,7 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
         NonFinite: If a loss or likelihood was not finite, and the configuration forbids a retry,
             or no validation came before; the last good checkpoint stays.
     """
-    run.log_params(config.model_dump())
-    run.log_input(Manifest.load(data), "training")
+    run.open(config, Dataset(data))
     started = time.time()
     result = fit(config, data, preprocessed / PREPROCESSING, run.work, run.reporter)
     run.reporter.finish()

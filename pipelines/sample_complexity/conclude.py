@@ -1,18 +1,21 @@
 """From the rows of all cells to the result: exponents, claims, figures and tables."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from pipelines.reporting.result import Result, Table, plots, plus_minus
-from pipelines.sample_complexity.claims import conclusion
+from pipelines.reporting.style import BASELINE, FLOW, Captioned, panels
+from pipelines.sample_complexity.claims import conclusion, learned, rise
 from pipelines.sample_complexity.config import INTRO, TITLE, ComplexityConfig
-from pipelines.sample_complexity.data_like import DELTA
-from pipelines.sample_complexity.exponents import Exponent, exponents
-from pipelines.sample_complexity.figures import figures
-from pipelines.sample_complexity.rows import read, where
+from pipelines.sample_complexity.data_like import DELTA, LEAST, WIDEST, ladder
+from pipelines.sample_complexity.exponents import FINITE, FRESH, NETWORKS, Exponent, exponents
+from pipelines.sample_complexity.rows import family, read, trained, where
 from pipelines.tracking.run import StageRun
 
 KEYS = {"eta": "η", "learner": "learner", "m": "m", "step": "steps"}
@@ -75,3 +78,116 @@ def _exponent(one: Exponent) -> tuple[str, ...]:
     points = ", ".join(f"{at:.3g}: {m:.0f}" for at, m in one.points[["at", "value"]].to_numpy())
     slope = plus_minus(one.slope.interval(), 2) if one.slope else ""
     return one.series.learner, one.quantity, one.series.against, slope, points
+
+
+SERIES = {
+    "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
+    "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ")],
+}
+"""Panels of figures of m*: the quantity on the axis, and the learner."""
+
+AXES = {"d": "dimension d"}
+CURVES = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
+
+MEASURED = {
+    "levels_l2": "σ L2 / √D over all levels",
+    "levels_q": "σ Dᵟ / √D over all levels",
+}
+"""Axes of columns of denoisers."""
+
+STYLES = ("-", "-.", "--", ":")
+SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
+"""Colors of m, the smallest first."""
+
+CAPTIONS = {
+    "scaling": "A far mode, learned by a finite class and by networks: samples from which on the "
+    "error stays below ε, with bootstrap intervals, and fitted powers with their exponents.",
+    "varied": "Networks at one R/σ: samples from which on the error stays below ε, against the "
+    "dimension, ε, and the mass δ beyond the quantile.",
+    "data-like": "Denoisers of a distribution fitted to images, at the end of training, with an "
+    "added mode and without: errors over all levels in mean square and at the quantile; means "
+    "over training sets.",
+    "dose": "By how much an added mode raises mean square over the quantile, against the noise, "
+    "by its weight η and m; means over training sets.",
+}
+
+
+def figures(
+    config: ComplexityConfig, exponents: Sequence[Exponent], rows: pd.DataFrame
+) -> dict[str, Captioned]:
+    """Returns the figures by name."""
+    images = where(rows, panel="truths")
+    drawn = {
+        **{name: _crossings(places, exponents) for name, places in SERIES.items()},
+        "data-like": _against_m(config, images),
+        "dose": _dose(config, images),
+    }
+    return {name: (drawn[name], caption) for name, caption in CAPTIONS.items()}
+
+
+def _crossings(places: Sequence[tuple[str, str]], exponents: Sequence[Exponent]) -> Figure:
+    """Draws m* with its intervals, and the fitted powers."""
+    down = len(places) // 3
+    figure, axes = panels(3, 12.6, 3.2 * down, down=down, squeeze=False)
+    for axis, (against, learner) in zip(axes.flat, places, strict=True):
+        name = AXES.get(against, against)
+        axis.set(xscale="log", yscale="log", xlabel=name, ylabel="m*", title=learner)
+        for one in exponents:
+            if (one.series.against, one.series.learner) == (against, learner):
+                _crossing(axis, one)
+        axis.minorticks_off()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    return figure
+
+
+def _crossing(axis: Axes, one: Exponent) -> None:
+    name, style, color = CURVES[one.quantity]
+    at, m = one.points["at"], one.points["value"]
+    reach = np.abs(one.points[["low", "high"]].sub(m, axis=0)).to_numpy().T
+    axis.errorbar(at, m, reach, fmt="o", ms=4, color=color, capsize=2, lw=1)
+    values = one.crossings["at"]
+    axis.set_xticks(values, [f"{round(value, 1):g}" for value in values])
+    if one.slope:
+        slope = one.slope.value
+        line = np.exp(np.log(m).mean() + slope * (np.log(at) - np.log(at).mean()))
+        axis.plot(at, line, style, color=color, lw=1.2, label=f"{name}, exponent: {slope:.2f}")
+
+
+def _against_m(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
+    options = config.distribution
+    figure, axes = panels(2, 8.4, 3.4)
+    for axis, (column, name) in zip(axes, MEASURED.items(), strict=True):
+        for eta, style in zip((0.0, *options.etas), cycle(STYLES), strict=False):
+            label = f"η = {eta:g}" if eta else "no mode"
+            values = _scaled(trained(learned(rows, eta)), column)
+            _spread(axis, options.sizes, values, label, ls=style, color=FLOW)
+        axis.set(xscale="log", xlabel="m", ylabel=name)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def _spread(axis: Axes, x: Sequence[int], values: np.ndarray, label: str, **look: str) -> None:
+    """Draws the mean over training sets, and each of them."""
+    axis.plot(x, values.mean(0), marker=".", label=label, **look)
+    axis.plot(x, values.T, lw=0.3, alpha=0.5, **look)
+
+
+def _scaled(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Returns a column with shape (sets, networks); errors are divided by √D."""
+    values = family(rows, column)
+    return values / rows["size"].iloc[0] ** 0.5 if "level" in column else values
+
+
+def _dose(config: ComplexityConfig, rows: pd.DataFrame) -> Figure:
+    etas, sizes = config.distribution.etas, config.distribution.sizes
+    figure, axes = panels(max(1, len(etas)), 12.6, 3.4, squeeze=False, sharey=True)
+    plain, sigmas = learned(rows, 0.0), ladder(WIDEST, LEAST, config.distribution.levels)
+    for axis, eta in zip(axes[0], etas, strict=False):
+        for m, color in zip(sizes, SHADES, strict=False):
+            mean = rise(plain, learned(rows, eta), m).mean(0)
+            axis.plot(sigmas, mean, color=color, marker=".", label=f"m = {m:,}")
+        axis.set(xscale="log", xlabel="σ", ylabel="rise, as a logarithm", title=f"η = {eta:g}")
+        axis.axhline(0, color="black", lw=0.5)
+    axes[0, 0].legend(fontsize=7)
+    return figure

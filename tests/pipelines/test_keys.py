@@ -150,7 +150,7 @@ def test_the_stages_are_found():
         ("pipelines.paper.runtime", "ebflow.anchor"),
         ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
-        ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.figures"),
+        ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.claims"),
         ("tuning.search", "tuning.space"),
         ("tuning.search", "pipelines.training.build"),
         ("tuning.report", "tuning.trials"),

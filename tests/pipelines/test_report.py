@@ -20,8 +20,7 @@ from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.density import fit
-from pipelines.density.figures import _name_levels, plots
-from pipelines.density.report import result
+from pipelines.density.report import _name_levels, plots, result
 from pipelines.reporting.renderers import page
 from pipelines.reporting.style import panels
 

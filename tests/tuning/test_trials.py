@@ -85,7 +85,7 @@ def searching(monkeypatch, tmp_path):
 
         monkeypatch.setattr(TrialRuns, "search", None)  # as before, after the test
         monkeypatch.setattr("tuning.search._tuner", lambda *words: SimpleNamespace(fit=fit))
-        monkeypatch.setattr("tuning.search.Manifest", Mock())
+        monkeypatch.setattr("tuning.search.Dataset", Mock())
         monkeypatch.setattr(TrialRuns, "_end", lambda self, trial: None)
         folders, config = [], TuneConfig(search=SearchConfig(**options))
         search(config, tmp_path, run=Untracked(tmp_path, tmp_path))

@@ -1,8 +1,8 @@
 """Models by name, quick trainings, and studies with chosen numbers."""
 
-from pipelines.gradient_alignment.comparisons import Study
 from pipelines.gradient_alignment.config import AlignmentConfig, ClassifierConfig
 from pipelines.gradient_alignment.models import models
+from pipelines.gradient_alignment.questions import Study
 
 QUICK = ClassifierConfig(epochs=4, batch_size=64, regularizer={"name": "gnorm", "weight": 0.01})
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.gradient_alignment import comparisons
-from pipelines.gradient_alignment.align import entry, tables
+from pipelines.gradient_alignment import questions
+from pipelines.gradient_alignment.align import entry, figures, tables
 from pipelines.gradient_alignment.config import SIGMAS
-from pipelines.gradient_alignment.figures import figures
 from pipelines.gradient_alignment.questions import conclude
 from pipelines.store.files import write_json
 
@@ -131,16 +130,16 @@ def test_an_order_is_the_rank_correlation_of_sound_trainings():
     shifts = {"fool-shift": {"A3": 9.0, PIXELS: -9.0}}
     sound = studied(**rows, **shifts, diagnoses={TRAINED[-1]: "collapse: …"})
     expected = stats.spearmanr(numbers[:-1]).statistic
-    assert comparisons.order("A3", PIXELS).compute(sound) == pytest.approx([expected] * 3)
+    assert questions.order("A3", PIXELS).compute(sound) == pytest.approx([expected] * 3)
 
 
 def test_an_order_needs_enough_trainings_and_unequal_numbers():
-    few = studied(**{name: {"A3": 0.1} for name in TRAINED[: comparisons.FEWEST - 1]})
-    assert comparisons.order("A3", PIXELS).values(few) is None
+    few = studied(**{name: {"A3": 0.1} for name in TRAINED[: questions.FEWEST - 1]})
+    assert questions.order("A3", PIXELS).values(few) is None
     flat = studied(seeds=1, **{name: {"A3": k, PIXELS: 1.0} for k, name in enumerate(TRAINED)})
-    assert np.isnan(comparisons.order("A3", PIXELS).values(flat)).all()
+    assert np.isnan(questions.order("A3", PIXELS).values(flat)).all()
     lost = studied(seeds=1, **{name: {"A3": k} for k, name in enumerate(TRAINED)})
-    assert np.isnan(comparisons.order("A3", PIXELS).values(lost)).all()
+    assert np.isnan(questions.order("A3", PIXELS).values(lost)).all()
 
 
 def test_a1_is_compared_with_that_of_class_blind_densities_of_the_same_seed():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.sample_complexity import conclude, figures
+from pipelines.sample_complexity import conclude
 from pipelines.sample_complexity.config import ComplexityConfig, cells
 from pipelines.sample_complexity.learn import learn
 
@@ -49,7 +49,7 @@ def test_the_numbers_have_exponents_claims_and_cost(study):
     numbers = json.loads((study / "summary.json").read_text())
     assert len(numbers["exponents"]) == 11
     against = {one["against"] for one in numbers["exponents"]}
-    assert against == {against for panels in figures.SERIES.values() for against, _ in panels}
+    assert against == {against for panels in conclude.SERIES.values() for against, _ in panels}
     quantities = {claim["quantity"] for claim in numbers["claims"]}
     assert {f"exponent of m*_D in {what}" for what in ("R/σ", "1/δ", "d")} <= quantities
     assert len(numbers["claims"]) == 13 and len(numbers["findings"]) == 2
