@@ -176,18 +176,12 @@ def _allowed(detection: Detection, alpha: float) -> float:
 
 def _blocks(model: Model, reader: Reader) -> Iterator[tuple[int, pa.Table | Tensor]]:
     """Yields the numbers of the first rows of blocks, and the rows."""
+    names = [column.name for column in (*(model.columns or ()), *(model.context or ()))]
+    arrays = (x for x, _ in tables.batches(reader))
     first = 0
-    if model.columns is None:
-        for x, _ in tables.batches(reader):
-            yield first, x
-            first += len(x)
-        return
-    columns = [*model.columns, *(model.context or ())]
-    for part in reader.parts:
-        names = [c.name for c in columns if c.name in part.schema.names]
-        for batch, _ in part.batches(names, BLOCK):
-            yield first, pa.table(batch)
-            first += len(batch)
+    for block in tables.sources(reader, BLOCK, names) if model.columns else arrays:
+        yield first, block
+        first += len(block)
 
 
 def _anomalies(

@@ -1,7 +1,6 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -95,8 +94,8 @@ def _real(model: Model, source: str) -> pa.Table:
         raise BadInput(file=reader.label, found="images", expected="a table of numbers")
     if reader.rows < LEAST:
         raise BadInput(file=reader.label, found=f"{reader.rows} rows", expected=f"{LEAST} or more")
-    parts = (part.batches(reader.layout.reads, ROWS) for part in reader.parts)
-    return pa.Table.from_batches(rows for rows, _ in chain.from_iterable(parts))
+    parts = tables.sources(reader, ROWS, reader.layout.reads)
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Tables of a trained flow: sources opened by its columns, and rows in the types of its data."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -72,11 +72,14 @@ def batches(reader: Reader) -> Iterator[Batch]:
         yield Batch(torch.tensor(x), None if context is None else torch.from_numpy(context))
 
 
-def sources(reader: Reader, size: int) -> Iterator[pa.Table]:
-    """Yields all rows of a source as they are, ``size`` at a time."""
+def sources(
+    reader: Reader, size: int, columns: Collection[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yields all rows of a source as they are, ``size`` at a time: all columns, or some."""
     rest: list[pa.Table] = []
     for part in reader.parts:
-        for batch, _ in part.batches(part.schema.names, size):
+        names = [name for name in part.schema.names if columns is None or name in columns]
+        for batch, _ in part.batches(names, size):
             rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
             while len(rest[0]) >= size:
                 yield rest[0][:size]
