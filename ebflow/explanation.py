@@ -64,7 +64,6 @@ class Explanation:
     share: Tensor
     _kinds: tuple[Column | None, ...] = field(repr=False)
     _texts: tuple[list[str | None], ...] = field(repr=False)
-    _formulas: dict[str, str] = field(repr=False)
 
     @property
     def p_value(self) -> Tensor:
@@ -110,8 +109,8 @@ class Explanation:
         column = self._kinds[k]
         low, mode, high = (_text(column, float(t[row, k])) for t in
                            (self.low, self.mode, self.high))  # fmt: skip
-        if self.columns[k] in self._formulas:
-            return " = ".join(filter(None, [self._formulas[self.columns[k]], mode]))
+        if column is not None and column.dropped:
+            return " = ".join(filter(None, [column.formula(), mode]))
         share = float(self.share[row, k])
         if column is not None and column.kind in ("category", "boolean") and share == share:
             return f"{mode} ({100 * share:.0f} %)"
@@ -215,29 +214,26 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
     if not flow.columns:
         names = tuple(str(k) for k in range(rows.shape[1]))
         texts = tuple([_text(None, value) for value in column] for column in rows.mT.tolist())
-        return Explanation(names, *result, (None,) * len(names), texts, {})
-    table = flow.columns
-    known = {} if isinstance(x, Tensor) else table.named(x)
-    columns, formulas, parts = table.modelled, {}, [result]
-    for name, (differs, expected) in (
-        {} if isinstance(x, Tensor) else table.exceptions(x)
-    ).items():
-        log_p = torch.where(torch.from_numpy(differs), -torch.inf, 0.0).double()
-        log_p[torch.from_numpy(read(known[name], name).missing)] = torch.nan
-        value = torch.from_numpy(np.asarray(expected, np.float64))
-        one = torch.stack([log_p, log_p, value, value, value, torch.ones_like(value)])
-        parts.append(one[..., None].to(result))
-        column = next(c for c in table if c.name == name)
-        columns, formulas[name] = [*columns, column], column.formula() if column.terms else ""
+        return Explanation(names, *result, (None,) * len(names), texts)
+    table, parts = flow.columns, [result]
+    named, exceptions = {}, []
+    if not isinstance(x, Tensor):
+        named, exceptions = table.named(x), table.exceptions(x)
+    for column, differs, expected in exceptions:
+        log_p = np.where(differs, -np.inf, 0.0)
+        log_p[read(named[column.name], column.name).missing] = np.nan
+        one = np.stack([log_p, log_p, expected, expected, expected, np.ones_like(expected)])
+        parts.append(torch.from_numpy(one[..., None]).to(result))
+    columns = [*table.modelled, *(column for column, *_ in exceptions)]
     numbers = dict(zip(table.features, rows.mT.tolist(), strict=True))
     texts = tuple(
-        read(known[c.name], c.name).texts
-        if c.name in known and (c.dropped or c.kind not in ("time", "duration"))
+        read(named[c.name], c.name).texts
+        if c.name in named and (c.dropped or c.kind not in ("time", "duration"))
         else [_text(c, value) for value in numbers[c.name]]
         for c in columns
     )  # fmt: skip
     names = tuple(column.name for column in columns)
-    return Explanation(names, *torch.cat(parts, 2), tuple(columns), texts, formulas)
+    return Explanation(names, *torch.cat(parts, 2), tuple(columns), texts)
 
 
 def _text(column: Column | None, value: float) -> str:

@@ -102,7 +102,7 @@ def differing(x: ArrayLike, columns: Columns | None) -> Tensor:
     if isinstance(x, Tensor) or not columns or not any(c.dropped for c in columns):
         return none
     frame, batch = _as_frame(x, columns)
-    rows = [differs for differs, _ in columns.exceptions(frame).values()]
+    rows = [differs for _, differs, _ in columns.exceptions(frame)]
     return torch.from_numpy(np.any(rows, axis=0).reshape(batch)) if rows else none
 
 

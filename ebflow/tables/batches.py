@@ -204,7 +204,6 @@ class _Shuffle:
     def __init__(self, split: Split, seed: int, budget_bytes: int, device: torch.device) -> None:
         self.split, self.seed, self.device = split, seed, device
         self.window_rows = budget_bytes // (split.row_bytes + 8)
-        self.resident = len(split) <= self.window_rows
 
     def windows(self, epoch: int, skip: int) -> Iterator[tuple[Batch, Tensor]]:
         """Yields the windows of an epoch and their orders, but for the first ``skip`` rows."""
@@ -217,8 +216,6 @@ class _Shuffle:
 
     def _plan(self, epoch: int) -> list[list[int]]:
         parts = self.split.parts
-        if self.resident:
-            return [list(range(len(parts)))]
         windows: list[list[int]] = []
         free = 0
         for k in self._permutation(len(parts), "shards", epoch).tolist():
@@ -230,7 +227,9 @@ class _Shuffle:
         return windows
 
     def _read(self, window: list[int]) -> Batch:
-        return self._resident if self.resident else self.split.read(window).to(self.device)
+        if len(window) == len(self.split.parts):
+            return self._resident
+        return self.split.read(window).to(self.device)
 
     @cached_property
     def _resident(self) -> Batch:

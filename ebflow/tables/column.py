@@ -1,6 +1,7 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["COARSEST", "ISO", "NUMERAL", "SHOWN", "Column", "as_microseconds", "microseconds_of"]
+__all__ = ["COARSEST", "ISO", "MICROSECONDS", "NUMERAL", "SHOWN", "Column", "as_microseconds",
+           "microseconds_of"]  # fmt: skip
 
 import re
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .column import ISO, NUMERAL, Column, as_microseconds, microseconds_of
+from .column import ISO, MICROSECONDS, NUMERAL, Column, as_microseconds, microseconds_of
 from .dependence import Factor, dependent
 from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, numbered, read
 from .schema import Columns
@@ -192,10 +192,9 @@ class _Summary:
         """Returns the column."""
         if self.kind not in ("text", "category"):
             return self._numbers()
-        common: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "missing": self.missing}
         present = self.rows - self.missing
         if not present:
-            return Column(**common, kind="text", dropped="constant")
+            return self._column("text", dropped="constant")
         if self.kind == "text":
             if found := self._as_numbers() or self._as_times():
                 return replace(found._numbers(), dtype=self.dtype, text=found.dtype)
@@ -203,8 +202,11 @@ class _Summary:
         distinct = len(self.texts) + self.uncounted
         identifies = present >= IDENTIFIER_ROWS and distinct >= IDENTIFIER_SHARE * present
         if identifies and not self.context:
-            return Column(**common, kind="text", dropped="identifier")
-        return self._category(common)
+            return self._column("text", dropped="identifier")
+        return self._category()
+
+    def _column(self, kind: str, **attributes: Any) -> Column:  # noqa: ANN401
+        return Column(self.name, kind, self.dtype, missing=self.missing, **attributes)
 
     def _count(self, series: Series) -> None:
         """Adds texts or levels to their counts."""
@@ -240,22 +242,18 @@ class _Summary:
 
     def _numbers(self) -> Column:
         """Returns the column of numbers or times."""
-        common: dict[str, Any] = {"name": self.name, "kind": self.kind, "dtype": self.dtype,
-                                  "missing": self.missing}  # fmt: skip
         if self.rows == self.missing:
-            return Column(**common, scale="days", dropped="constant")
-        divisor = 1.0
-        if self.kind in ("time", "duration"):
-            common["scale"] = "days" if self.whole_days else "seconds"
-            divisor = 86_400e6 if self.whole_days else 1e6
-        elif self.decimals <= DECIMALS:
-            common["decimals"] = self.decimals
-        common |= {"low": float(self.low / divisor), "high": float(self.high / divisor)}
-        if self.low == self.high and np.isfinite(self.low):
-            return Column(**common, dropped="constant", value=common["low"])
+            return self._column(self.kind, scale="days", dropped="constant")
+        times = self.kind in ("time", "duration")
+        scale = ("days" if self.whole_days else "seconds") if times else ""
+        low, high = (float(end / MICROSECONDS.get(scale, 1.0)) for end in (self.low, self.high))
+        decimals = None if times or self.decimals > DECIMALS else self.decimals
+        column = self._column(self.kind, scale=scale, decimals=decimals, low=low, high=high)
+        if low == high and np.isfinite(low):
+            return replace(column, dropped="constant", value=low)
         if self._identifies():
-            return Column(**common, dropped="identifier", value=self.high + 1)
-        return Column(**common)
+            return replace(column, dropped="identifier", value=self.high + 1)
+        return column
 
     def _identifies(self) -> bool:
         """Returns True if the values are distinct integers that nearly fill a range."""
@@ -265,7 +263,7 @@ class _Summary:
         starts = 0 <= self.low <= max(1, 0.2 * self.high)
         return starts and self.high - self.low < DENSE * self.rows
 
-    def _category(self, common: dict[str, Any]) -> Column:
+    def _category(self) -> Column:
         """Returns the column with its levels; the rare ones are grouped."""
         frequent = [level for level, n in self.texts.most_common(LEVELS) if n >= self._least]
         if len(frequent) < len(self.texts):
@@ -273,8 +271,8 @@ class _Summary:
         names = set(frequent)
         levels = [level for level in self.categories or _ordered(names) if level in names]
         rare = {key(level): n for level, n in self.texts.items() if level not in names}
-        column = Column(**common, kind="category", levels=tuple(levels), rare=rare,
-                        categories=self.categories, ordered=self.ordered)  # fmt: skip
+        column = self._column("category", levels=tuple(levels), rare=rare,
+                              categories=self.categories, ordered=self.ordered)  # fmt: skip
         if column.size > 1:
             return column
         return replace(column, dropped="constant", value=levels[0] if levels else "a rare level")

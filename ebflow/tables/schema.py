@@ -206,22 +206,18 @@ class Columns(Sequence[Column]):
     def __repr__(self) -> str:
         return f"Columns({len(self)} columns, {self.width} modelled; print() shows them)"
 
-    def exceptions(self, frame: ArrayLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def exceptions(self, frame: ArrayLike) -> list[tuple[Column, np.ndarray, np.ndarray]]:
         """Returns the rows that differ from constants and from linear functions.
 
         Returns:
-            For each such column of the frame, True for rows that differ from it, with shape (N,),
-            and the expected numbers.
+            Each such column of the frame, True for rows that differ from it, with shape (N,), and
+            the expected numbers.
         """
-        columns, found = self.named(frame), {}
-        numbers = self._numbers(frame, "x", 0)
-        for column in (c for c in self if c.name in columns):
-            if column.terms:
-                found[column.name] = column.against(numbers)
-            elif column.dropped == "constant":
-                series = read(columns[column.name], column.name)
-                found[column.name] = column.against_constant(series)
-        return found
+        columns, numbers = self.named(frame), self._numbers(frame, "x", 0)
+        found = [(c, *c.against(numbers)) for c in self if c.terms and c.name in numbers]
+        constants = [c for c in self if c.dropped == "constant" and c.name in columns]
+        return found + [(c, *c.against_constant(read(columns[c.name], c.name)))
+                        for c in constants]  # fmt: skip
 
     def named(self, frame: ArrayLike, what: str = "x") -> dict[str, Any]:
         """Returns the columns of a frame by name, those of an array by position.
