@@ -21,7 +21,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
 from pipelines.tracking.backend import is_permanent
 from pipelines.tracking.run import Reporter, StageRun
-from pipelines.training.build import fit
+from pipelines.training.flow_training import fit
 from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
 from tuning.config import SearchConfig, TuneConfig
 from tuning.space import Suggest, space

@@ -145,7 +145,7 @@ def _check_model(model: Model, shape: tuple[int, ...], context: int) -> None:
     import torch
 
     from ebflow.randomness import generator
-    from pipelines.training.build import build_flow
+    from pipelines.training.flow_training import build_flow
 
     weights = generator(0, "check")
     build_flow(model, shape, context=context, generator=weights, dtype=torch.float32)

@@ -10,7 +10,7 @@ from pipelines.config import Training
 from pipelines.data.dataset import Dataset
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
-from pipelines.training.build import fit
+from pipelines.training.flow_training import fit
 from pipelines.training.loop import export_checkpoints
 from pipelines.training.preprocessing import PREPROCESSING
 

@@ -13,7 +13,7 @@ from pipelines.data.splits import SPLITS
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.tracking.run import StageRun
-from pipelines.training.build import build_training
+from pipelines.training.flow_training import build_training
 from pipelines.training.loop import TrainingLoop, export_checkpoints, lone_worker
 from pipelines.training.preprocessing import fit_preprocessing
 

@@ -32,7 +32,7 @@ from pipelines.config.model import MODELS, Model
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.tracking.run import StageRun
-from pipelines.training.build import build_flow
+from pipelines.training.flow_training import build_flow
 
 Times = Mapping[int, float]
 """Step times in milliseconds by D."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from ebflow.checkpoint import UNFIT, Checkpoint, check, columns_of, read, spec_o
 from ebflow.errors import BadInput
 from ebflow.evaluation import Validation
 from ebflow.train import State
-from pipelines.training.flow_training import FlowTraining
+
+if TYPE_CHECKING:
+    from pipelines.training.flow_training import FlowTraining
 
 LATEST = 2
 """Latest checkpoints that stay: one to resume from, one in case that is corrupt."""
@@ -35,7 +37,7 @@ class Checkpoints:
         """Returns the folder of the checkpoint of a step."""
         return self.folder / f"step-{step}"
 
-    def save(self, training: FlowTraining) -> None:
+    def save(self, training: "FlowTraining") -> None:
         """Writes a checkpoint, and removes those that are not needed any more.
 
         Call it on all workers, and whenever a validation is the best.
@@ -83,7 +85,7 @@ class Checkpoints:
         return [int(name) for name in names if name.isdigit()]
 
 
-def save_training(training: FlowTraining, folder: str | Path) -> None:
+def save_training(training: "FlowTraining", folder: str | Path) -> None:
     """Writes the checkpoint of a training; call it on all workers, of which the first writes."""
     with training.clock("checkpoint"):
         checkpoint = pack(training)
@@ -91,7 +93,7 @@ def save_training(training: FlowTraining, folder: str | Path) -> None:
             write(folder, checkpoint)
 
 
-def resume(training: FlowTraining, folder: str | Path) -> None:
+def resume(training: "FlowTraining", folder: str | Path) -> None:
     """Resumes a training from a checkpoint of an equal one.
 
     Raises:
@@ -109,13 +111,13 @@ def resume(training: FlowTraining, folder: str | Path) -> None:
         raise BadInput(f"does not fit this training: {error!r}", file=folder) from error
 
 
-def _identity(training: FlowTraining) -> dict[str, Any]:
+def _identity(training: "FlowTraining") -> dict[str, Any]:
     """Returns the properties that a resumed training shares with the saved one."""
     batch, digest = training.batch_size, training.dataset.digest
     return {"data": digest, "seed": training.seed, "batch_size": batch}
 
 
-def pack(training: FlowTraining) -> Checkpoint:
+def pack(training: "FlowTraining") -> Checkpoint:
     """Returns all that an exact resume needs; call it on all workers."""
     optimizer = training.optimizer.state_dict()
     groups: dict[str, dict[str, Any]] = {
@@ -145,7 +147,7 @@ def pack(training: FlowTraining) -> Checkpoint:
     return Checkpoint(model, state, ema, tensors)
 
 
-def _unpack(training: FlowTraining, saved: Checkpoint) -> None:
+def _unpack(training: "FlowTraining", saved: Checkpoint) -> None:
     """Restores what ``pack`` returned; the training may change its tensors."""
     for flow, weights in ((training.flow, saved.model), (training.averaged, saved.ema)):
         flow.load_state_dict(weights)
@@ -173,7 +175,7 @@ def _unpack(training: FlowTraining, saved: Checkpoint) -> None:
     training.best = training.state.best_step if validated else None
 
 
-def _stateful_parts(training: FlowTraining) -> dict[str, Any]:
+def _stateful_parts(training: "FlowTraining") -> dict[str, Any]:
     """Returns the parts of a training that have tensors of their own."""
     parts = {"anchor": training.anchor, "missing": training.filling}
     return {name: part for name, part in parts.items() if part is not None}

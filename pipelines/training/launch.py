@@ -25,7 +25,7 @@ from pipelines.config import Training
 from pipelines.errors import in_one_line
 from pipelines.metrics_log import Row
 from pipelines.tracking.run import Reporter
-from pipelines.training.build import train
+from pipelines.training.flow_training import train
 from pipelines.training.loop import WorkerContext
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
@@ -44,7 +44,7 @@ def launch(
 ) -> dict[str, Any]:
     """Trains by Ray Train, in processes of its own.
 
-    Arguments and result are those of :func:`pipelines.training.build.fit`. Ray Train's controller,
+    Arguments and result are those of ``flow_training.fit``. Ray Train's controller,
     which is on this node, calls the reporter.
     """
     # Ray restarts workers if one does not answer for so long, or torch if one waits for another.

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
@@ -17,7 +17,9 @@ from pipelines.interruption import defer_sigint
 from pipelines.metrics_log import Row
 from pipelines.tracking.run import Reporter
 from pipelines.training.checkpoints import Checkpoints, resume
-from pipelines.training.flow_training import FlowTraining
+
+if TYPE_CHECKING:
+    from pipelines.training.flow_training import FlowTraining
 
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints below that of the training."""
@@ -56,7 +58,7 @@ class TrainingLoop:
     has the checkpoints.
     """
 
-    def __init__(self, training: FlowTraining, work: Path, worker: WorkerContext) -> None:
+    def __init__(self, training: "FlowTraining", work: Path, worker: WorkerContext) -> None:
         self.training, self.work, self.worker = training, work, worker
         training.reload = self._reload
         self.lone = training.shard[1] == 1  # waits for nobody when it reports

@@ -140,7 +140,7 @@ def test_the_stages_are_found():
     [
         ("pipelines.density.preprocess", "pipelines.training.preprocessing"),
         ("pipelines.density.train", "pipelines.config.training"),
-        ("pipelines.density.train", "pipelines.training.build"),
+        ("pipelines.density.train", "pipelines.training.flow_training"),
         ("pipelines.density.report", "pipelines.density.likelihoods"),
         ("pipelines.density.report", "pipelines.metrics_log"),
         ("pipelines.paper.peer", "pipelines.data.dataset"),
@@ -152,7 +152,7 @@ def test_the_stages_are_found():
         ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
         ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.claims"),
         ("tuning.search", "tuning.space"),
-        ("tuning.search", "pipelines.training.build"),
+        ("tuning.search", "pipelines.training.flow_training"),
         ("tuning.report", "tuning.trials"),
     ],
 )

@@ -38,8 +38,8 @@ from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.run import Reporter
 from pipelines.training import launch, loop
-from pipelines.training.build import _loss, fit
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
+from pipelines.training.flow_training import _loss, fit
 from pipelines.training.launch import Reports
 from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.preprocessing import baseline, fit_preprocessing

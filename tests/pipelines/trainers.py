@@ -1,6 +1,6 @@
 """Trainers for tests: a configuration on prepared data, behind a preprocessing fitted to them."""
 
-from pipelines.training.build import build_training
+from pipelines.training.flow_training import build_training
 from pipelines.training.preprocessing import fit_preprocessing
 
 

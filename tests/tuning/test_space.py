@@ -17,7 +17,7 @@ from pipelines.config import (
 from pipelines.config.objective import OBJECTIVES
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes
-from pipelines.training.build import build_flow
+from pipelines.training.flow_training import build_flow
 from tuning.config import SearchConfig, TuneConfig
 from tuning.search import searcher
 from tuning.space import COLUMNS, IMAGES, SUBJECTS, Suggest, space

@@ -11,7 +11,7 @@ from ebflow.randomness import generator
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.runtime import benchmark, step_flops, training_steps
-from pipelines.training.build import build_flow
+from pipelines.training.flow_training import build_flow
 
 CELLS = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke"))
 

@@ -15,7 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import prepare
 from pipelines.data.schema import Schemas
 from pipelines.data.sources import find_source
-from pipelines.training.build import build_training
+from pipelines.training.flow_training import build_training
 from pipelines.training.preprocessing import fit_preprocessing
 
 from .parquet import write

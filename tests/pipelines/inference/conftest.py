@@ -14,7 +14,7 @@ from pipelines.inference.reference import Reference
 from pipelines.inference.sampling import samples
 from pipelines.inference.tables import examples
 from pipelines.tracking.models import _parts
-from pipelines.training.build import _columns
+from pipelines.training.flow_training import _columns
 
 NAMES = ("height", "weight", "count", "smoker")
 
