@@ -22,7 +22,7 @@ from .bijections.weighted import fixed_weights
 from .conditionals import Points, among_levels, curve, on_line
 from .flow import Flow
 from .proposals import Proposals, hashed
-from .tables import ArrayLike, Column
+from .tables import ArrayLike, Column, Columns
 from .tables.frames import read
 from .tables.rows import refuse
 from .target import Target, rows_and_contexts
@@ -62,7 +62,7 @@ class Explanation:
     high: Tensor
     mode: Tensor
     share: Tensor
-    _kinds: tuple[Column | None, ...] = field(repr=False)
+    _kinds: tuple[Column, ...] = field(repr=False)
     _texts: tuple[list[str | None], ...] = field(repr=False)
 
     @property
@@ -107,12 +107,12 @@ class Explanation:
 
     def _expected(self, row: int, k: int) -> str:
         column = self._kinds[k]
-        low, mode, high = (_text(column, float(t[row, k])) for t in
+        low, mode, high = (column.text_of(float(t[row, k])) for t in
                            (self.low, self.mode, self.high))  # fmt: skip
-        if column is not None and column.dropped:
+        if column.dropped:
             return " = ".join(filter(None, [column.formula(), mode]))
         share = float(self.share[row, k])
-        if column is not None and column.kind in ("category", "boolean") and share == share:
+        if column.kind in ("category", "boolean") and share == share:
             return f"{mode} ({100 * share:.0f} %)"
         return low if low == high else f"{low} … {high}"
 
@@ -211,13 +211,10 @@ def _log_levels(target: Target, x: Tensor, points: Points, unknown: Tensor, colu
 
 def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explanation:
     """Returns the results of modelled columns, and those of the columns that are left out."""
-    if not flow.columns:
-        names = tuple(str(k) for k in range(rows.shape[1]))
-        texts = tuple([_text(None, value) for value in column] for column in rows.mT.tolist())
-        return Explanation(names, *result, (None,) * len(names), texts)
-    table, parts = flow.columns, [result]
+    plain = (Column(str(k), "number", "float64") for k in range(rows.shape[1]))
+    table, parts = flow.columns or Columns(plain), [result]
     named, exceptions = {}, []
-    if not isinstance(x, Tensor):
+    if flow.columns and not isinstance(x, Tensor):
         named, exceptions = table.named(x), table.exceptions(x)
     for column, differs, expected in exceptions:
         log_p = np.where(differs, -np.inf, 0.0)
@@ -229,14 +226,8 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
     texts = tuple(
         read(named[c.name], c.name).texts
         if c.name in named and (c.dropped or c.kind not in ("time", "duration"))
-        else [_text(c, value) for value in numbers[c.name]]
+        else [c.text_of(value) for value in numbers[c.name]]
         for c in columns
     )  # fmt: skip
     names = tuple(column.name for column in columns)
     return Explanation(names, *torch.cat(parts, 2), tuple(columns), texts)
-
-
-def _text(column: Column | None, value: float) -> str:
-    if value != value:
-        return "no value"
-    return f"{value:,.5g}" if column is None else column.text_of(value)

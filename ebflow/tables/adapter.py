@@ -85,7 +85,9 @@ def _shaped(x: Tensor, event: tuple[int, ...]) -> Tensor:
 def _numbers(x: ArrayLike, columns: Columns | None, what: str) -> Tensor:
     """Returns the numbers of a frame, a mapping or an array, with shape (*batch, D)."""
     if columns:
-        return torch.from_numpy(_encoded(x, columns, what))
+        frame, batch = _as_frame(x, columns)
+        numbers = columns.encode(frame, what)
+        return torch.from_numpy(numbers).view(*batch, columns.width)
     if is_frame(x):
         x = np.stack([np.asarray(column) for column in columns_of(x, what).values()], -1)
     if is_table(x):
@@ -104,12 +106,6 @@ def differing(x: ArrayLike, columns: Columns | None) -> Tensor:
     frame, batch = _as_frame(x, columns)
     rows = [differs for _, differs, _ in columns.exceptions(frame)]
     return torch.from_numpy(np.any(rows, axis=0).reshape(batch)) if rows else none
-
-
-def _encoded(x: ArrayLike, columns: Columns, what: str) -> np.ndarray:
-    """Returns the numbers (*batch, D) of columns by their names; those of an array in order."""
-    frame, batch = _as_frame(x, columns)
-    return columns.encode(frame, what).reshape(*batch, columns.width)
 
 
 def _as_frame(x: ArrayLike, columns: Columns) -> tuple[ArrayLike, tuple[int, ...]]:

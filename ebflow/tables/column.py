@@ -281,6 +281,8 @@ class Column:
 
     def text_of(self, number: float) -> str:
         """Returns a number of the column as text: a level, a time, or a number of few digits."""
+        if number != number:
+            return "no value"
         if self.kind == "category":
             names = [*map(key, self.levels), "(other)" if self.rare else "(a new level)"]
             return str(self.value) if self.dropped else names[min(round(number), len(names) - 1)]

@@ -90,10 +90,8 @@ class Series(NamedTuple):
         """The values as text, None where one is missing."""
         if self.kind == "text":
             return self.values.tolist()
-        values = [*map(key, self.levels), None] if self.kind == "category" else []
-        if values:
-            return [values[code] for code in self.values.tolist()]
-        pairs = zip(self.values.tolist(), self.missing.tolist(), strict=True)
+        values = self.objects if self.kind == "category" else self.values
+        pairs = zip(values.tolist(), self.missing.tolist(), strict=True)
         return [None if missing else key(value) for value, missing in pairs]
 
     def filled(self, other: "Series") -> "Series":
