@@ -114,8 +114,6 @@ class ConditionedMixture(Base):
 
     def __init__(self, joint: GaussianMixture, count: int) -> None:
         super().__init__()
-        if not 0 < count < joint.size:
-            raise ValueError(f"count: found {count}, expected 1 … {joint.size - 1}")
         self.joint, self.marginal, self.count = joint, joint.leading(count), count
         self.context: Tensor | None = None
 

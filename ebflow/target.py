@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .bases import GaussianMixture
-from .bijections import Affine, Bijection, Categorical, Cells
+from .bijections import Affine, Categorical, Cells
 from .bijections.activations import Elementwise
 from .bijections.reshape import Permutation
 from .conditioning import Conditional
@@ -102,7 +102,8 @@ class Target:
         components: int,
     ) -> None:
         layers, first = list(flow.layers), int(flow.dequantizer is not None)
-        self.elementwise = list(takewhile(_is_elementwise, layers[first:]))
+        kinds = Elementwise | Affine
+        self.elementwise = list(takewhile(lambda layer: isinstance(layer, kinds), layers[first:]))
         count = first + len(self.elementwise)
         self.preprocessing = Flow(flow.event_shape, layers[:count]).to(flow.device, flow.dtype)
         self.rest, self.samples = flow.after(count), samples
@@ -265,10 +266,6 @@ class Target:
         """Returns standardized contexts and rows (N, R, D) side by side, in float64."""
         contexts = self.rest.standardized(context) if self.rest.context else context
         return torch.cat([contexts[:, None].expand(-1, y.shape[1], -1).double(), y.double()], 2)
-
-
-def _is_elementwise(layer: Bijection) -> bool:
-    return isinstance(layer, Elementwise | Affine)
 
 
 CACHE: WeakKeyDictionary[Flow, tuple[list[tuple], Target]] = WeakKeyDictionary()

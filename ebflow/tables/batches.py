@@ -94,11 +94,6 @@ class Split(ABC):
         """Bytes of a row in memory, its context included."""
         return self.width * self.dtype.itemsize + 8 * self.context_width
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of the whole split in memory."""
-        return len(self) * self.row_bytes
-
     @abstractmethod
     def read(self, parts: Sequence[int]) -> Batch:
         """Returns all rows of the parts with these numbers."""
@@ -111,9 +106,10 @@ class Split(ABC):
         Raises:
             BadInput: if the split takes more than ``budget_bytes``.
         """
-        if "resident" not in self.__dict__ and self.bytes > budget_bytes:
+        size = len(self) * self.row_bytes
+        if "resident" not in self.__dict__ and size > budget_bytes:
             most = f"at most {budget_bytes} to hold it in memory: stream it in batches"
-            raise BadInput(option=f"split {self.name}", found=f"{self.bytes} bytes", expected=most)
+            raise BadInput(option=f"split {self.name}", found=f"{size} bytes", expected=most)
         return self.resident.x
 
     @cached_property

@@ -131,11 +131,9 @@ class Detector:
         """
         columns = {name: summary.column() for name, summary in self._summaries.items()}
         self._drop_dependent(columns)
-        units = self.units
-        return Columns(
-            (replace(c, unit=units.get(c.name), numbered=c.name in self._numbered)
-             for c in columns.values()), self.library,
-        )  # fmt: skip
+        found = (replace(c, unit=self.units.get(name), numbered=name in self._numbered)
+                 for name, c in columns.items())  # fmt: skip
+        return Columns(found, self.library)
 
     def _drop_dependent(self, columns: dict[str, Column]) -> None:
         """Marks exact linear functions of other columns as dropped.

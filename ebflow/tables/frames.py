@@ -90,8 +90,10 @@ class Series(NamedTuple):
         """The values as text, None where one is missing."""
         if self.kind == "text":
             return self.values.tolist()
-        values = self.objects if self.kind == "category" else self.values
-        pairs = zip(values.tolist(), self.missing.tolist(), strict=True)
+        if self.kind == "category":
+            values = [*map(key, self.levels), None]
+            return [values[code] for code in self.values.tolist()]
+        pairs = zip(self.values.tolist(), self.missing.tolist(), strict=True)
         return [None if missing else key(value) for value, missing in pairs]
 
     def filled(self, other: "Series") -> "Series":

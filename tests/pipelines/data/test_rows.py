@@ -49,7 +49,7 @@ def pair(request, tmp_path_factory):
 
 def test_rows_describe_themselves_as_a_prepared_split(pair):
     stored, held = pair
-    for key in ("name", "shape", "width", "dtype", "levels", "bytes"):
+    for key in ("name", "shape", "width", "dtype", "levels", "row_bytes"):
         assert getattr(stored, key) == getattr(held, key)
     assert len(stored) == len(held) and torch.equal(stored.tensor(), held.tensor())
 
