@@ -18,6 +18,7 @@ from ebflow.detector import FlowDetector
 from ebflow.errors import BadInput
 from ebflow.explanation import Explanation
 from ebflow.tables.adapter import differing
+from ebflow.tables.frames import read
 from pipelines.data.messages import as_bad_input
 from pipelines.data.reader import Reader
 from pipelines.inference import tables
@@ -34,8 +35,9 @@ class Detection:
     Attributes:
         model: The run's flow, which gives the reasons.
         detector: The detector, fitted to training rows of the run.
-        names: The columns of a table that it compares; empty for rows without names.
-        never_missing: Those in which no training row lacks a value.
+        names: The columns of a table that it compares; empty for rows without names, which are
+            followed by their contexts.
+        never_missing: Those in which none of these rows lacks a value.
     """
 
     model: Model
@@ -51,13 +53,14 @@ class Detection:
         """
         reference, detector = model.reference, FlowDetector()
         if model.columns is None:
-            return cls(model, detector.fit(reference.rows.double().numpy()), [], [])
+            both = torch.cat([reference.rows, reference.context], 1).double()
+            return cls(model, detector.fit(both.numpy()), [], [])
         rows = tables.decoded(model.columns, reference.rows.double().numpy())
         if model.context is not None:
             rows = tables.with_contexts(rows, model.context, reference.context)
         identifiers = {c.name for c in model.columns if c.dropped == "identifier"}
-        present = set(reader.parts[0].schema.names) - identifiers
-        rows = rows.select([name for name in rows.column_names if name in present])
+        present = set.intersection(*(set(part.schema.names) for part in reader.parts))
+        rows = rows.select([name for name in rows.column_names if name in present - identifiers])
         never = [name for name in rows.column_names if not rows[name].null_count]
         return cls(model, detector.fit(rows), rows.column_names, never)
 
@@ -68,7 +71,7 @@ class Detection:
 
     def scores(self, values: pa.Table | Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
-        rows = values.select(self.names) if self.names else values.flatten(1).double().numpy()
+        rows = values.select(self.names) if self.names else values.double().numpy()
         scores = self.detector.score_samples(rows)
         scores = np.where(self._impossible(values).numpy(), -np.inf, scores)
         return scores, p_values(-scores, self.detector.held_out_scores_)
@@ -79,23 +82,33 @@ class Detection:
         broken, cells = differing(values, flow.columns), flow.dequantizer
         if not isinstance(cells, Cells):
             return broken
-        x = flow.as_events(values).double()
+        x = flow.as_events(self._divided(values)[0]).double()
         return broken | ((x < cells.low) | (x > cells.high)).any(1)
+
+    def _divided(self, values: pa.Table | Tensor) -> tuple[pa.Table | Tensor, Tensor | None]:
+        """Returns rows, and the contexts of rows without names."""
+        if isinstance(values, pa.Table):
+            return values, None
+        width = values.shape[1] - self.model.flow.context
+        return values[:, :width], values[:, width:] if self.model.flow.context else None
 
     def reasons(self, values: pa.Table | Tensor) -> list[str]:
         """Returns the reasons of rows: missing values of whole columns, and unlikely values.
 
         Images have none.
         """
-        if len(self.model.flow.event_shape) > 1:
+        flow = self.model.flow
+        if len(self.model.arrays.get("shape") or flow.event_shape) > 1:
             return [""] * len(values)
-        found = self.model.flow.explain(values)
+        x, context = self._divided(values)
+        found = flow.explain(x, context=context)
         return ["; ".join([*self._missing(values, row), *_unlikely(found, row)])
                 for row in range(len(found))]  # fmt: skip
 
     def _missing(self, values: pa.Table | Tensor, row: int) -> list[str]:
-        return [f"{name} is missing: expected a value, as in all training rows"
-                for name in self.never_missing if not values[name][row].is_valid]  # fmt: skip
+        return [f"{name} is missing: expected a value, as all compared training rows have"
+                for name in self.never_missing
+                if read(values[name][row : row + 1], name).missing[0]]  # fmt: skip
 
 
 def detect(
@@ -110,9 +123,9 @@ def detect(
 
     A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows. About
     a share --alpha of normal rows is reported. Each reason is a column whose value is unlikely
-    given all others. Always reported are new levels, the first missing values of a column, values
-    outside known bounds, and rows that differ from a constant or a linear function of the
-    training rows.
+    given all others. Always reported are levels and missing values of columns that none of these
+    training rows has, values outside known bounds, and rows that differ from a constant or a
+    linear function of the training rows.
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes
@@ -177,11 +190,16 @@ def _allowed(detection: Detection, alpha: float) -> float:
 def _blocks(model: Model, reader: Reader) -> Iterator[tuple[int, pa.Table | Tensor]]:
     """Yields the numbers of the first rows of blocks, and the rows."""
     names = [column.name for column in (*(model.columns or ()), *(model.context or ()))]
-    arrays = (x for x, _ in tables.batches(reader))
+    arrays = (_side_by_side(*batch) for batch in tables.batches(reader))
     first = 0
     for block in tables.sources(reader, BLOCK, names) if model.columns else arrays:
         yield first, block
         first += len(block)
+
+
+def _side_by_side(x: Tensor, context: Tensor | None) -> Tensor:
+    """Returns rows (N, *event) and their contexts with shape (N, D + C)."""
+    return torch.cat([x.flatten(1), *([] if context is None else [context])], 1)
 
 
 def _anomalies(

@@ -10,7 +10,7 @@ Source: Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005), 
 prediction, with the log-density as the score.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -22,7 +22,8 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
-from ebflow.tables.batches import Split
+from ebflow.tables.batches import Batch, Split
+from ebflow.tables.completion import Completed
 from ebflow.tables.rows import Rows
 
 REFERENCE = "reference.safetensors"
@@ -53,13 +54,12 @@ class Reference:
 
         The dequantization noise is that of scores.
         """
-        found, batches = [], []
+        found = []
         for split in (train, test):
-            batches.append(next(split.shuffled(min(len(split), ROWS), seed=0)))
-            rows = Rows(*batches[-1], levels=split.levels)
+            rows = Rows(*_sample(split), levels=split.levels)
             found.append(log_probs(flow, rows, batch_size=batch_size).sort().values)
-        x, context = batches[0]
-        most = VALUES // split.width
+        x, context = _sample(train.split if isinstance(train, Completed) else train)
+        most = VALUES // train.width
         context = x.new_zeros(len(x), 0) if context is None else context
         return cls(*found, x.flatten(1)[:most].clone(), context[:most].clone())
 
@@ -80,13 +80,21 @@ class Reference:
             return None
         try:
             tensors, metadata = load_tensors(path)
-            found, state = cls(**tensors), metadata["state"]
-        except (SafetensorError, LookupError, TypeError) as error:
+            state = metadata["state"]
+        except (SafetensorError, LookupError) as error:
             raise BadInput(f"is corrupt ({error})", file=path, expected="safetensors") from error
+        if {*tensors} != {field.name for field in fields(cls)}:
+            hint = "Run ebflow run density again"
+            raise BadInput(file=path, found="no rows", expected="training rows", hint=hint)
         if state != identity(checkpoint):
             problem = "rows of other weights"
             raise BadInput(file=path, found=problem, expected="those of the checkpoint")
-        return found
+        return cls(**tensors)
+
+
+def _sample(split: Split) -> Batch:
+    """Returns random rows of a split, and their contexts."""
+    return next(split.shuffled(min(len(split), ROWS), seed=0))
 
 
 def ranks(reference: Tensor, log_probs: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Anomalies by the command: which rows, and in which words."""
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +34,7 @@ def test_anomalies_are_printed_with_reasons(ebflow, abroad, table, tmp_path):
     text = "\n".join(result.out)
     assert "\nrow 7: p = 0.002, score " in text and "  weight = 200: expected " in text
     assert "\n  country = FR: expected DE, p = 0" in text
-    missing = "  weight is missing: expected a value, as in all training rows"
+    missing = "  weight is missing: expected a value, as all compared training rows have"
     assert text.count(missing) == 2 and "\nrow 3: p = 0.002, score -1e+06" in text
     assert "\nrow 11: " in text and "  height = 171: expected " in text
 
@@ -94,3 +96,47 @@ def test_bad_options_are_named(ebflow, abroad, table, tmp_path, words):
     table.to_csv(tmp_path / "new.csv", index=False)
     result = ebflow("detect", abroad, tmp_path / "new.csv", *words)
     assert result.code == 2 and words[0] in result.err[-1]
+
+
+def test_missing_values_are_no_anomaly_if_training_rows_lack_some(ebflow, tmp_path):
+    rows = people(1_000).to_pandas()
+    rows.loc[::9, "weight"] = None
+    gaps = pa.Table.from_pandas(rows, preserve_index=False)
+    run = trained(tmp_path, gaps, missing="impute")
+    new = people(100, seed=5).to_pandas()
+    new.loc[[3, 9], "weight"], new.loc[4, "height"] = None, None
+    new.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", run, tmp_path / "new.csv", "--output", tmp_path / "found.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "found.csv").to_pandas().set_index("row")
+    assert not {3, 9} & set(found.index)
+    assert found.loc[4, "reasons"].startswith("height is missing: expected a value")
+
+
+def test_rows_without_names_are_compared_with_their_contexts(ebflow, tmp_path):
+    def table(seed):
+        x = np.random.default_rng(seed).normal(size=(600, 3))
+        c = np.where(x[:, 0] > 0, "up", "down")
+        return pa.table({"v": pa.array([*x], pa.list_(pa.float64(), 3)), "c": c})
+
+    run = trained(tmp_path, table(0), context=["c"])
+    odd = table(1).slice(0, 50).to_pydict()
+    odd["c"][7] = "up" if odd["c"][7] == "down" else "down"
+    odd["v"][9] = [9.0, 0.0, 0.0]
+    pq.write_table(pa.table(odd, table(1).schema), tmp_path / "new.parquet")
+    result = ebflow("detect", run, tmp_path / "new.parquet", "--output", tmp_path / "found.csv",
+                    "--alpha", "0.05")  # fmt: skip
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "found.csv").to_pandas()
+    assert {7, 9} <= set(found["row"]) and len(found) < 20
+
+
+def test_files_without_a_constant_column_have_no_anomaly_for_it(ebflow, abroad, tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    pq.write_table(people(60, seed=7), folder / "a.parquet")
+    rows = people(60, seed=8)
+    pq.write_table(rows.append_column("country", [["DE"] * 60]), folder / "b.parquet")
+    result = ebflow("detect", abroad, folder, "--output", tmp_path / "found.csv")
+    assert (result.code, result.err) == (0, []), result
+    assert len(pyarrow.csv.read_csv(tmp_path / "found.csv")) < 15
