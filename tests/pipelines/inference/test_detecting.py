@@ -121,7 +121,7 @@ def test_rows_without_names_are_compared_with_their_contexts(ebflow, tmp_path):
 
     run = trained(tmp_path, table(0), context=["c"])
     odd = table(1).slice(0, 50).to_pydict()
-    odd["c"][7] = "up" if odd["c"][7] == "down" else "down"
+    odd["v"][7], odd["c"][7] = [2.5, 0.0, 0.0], "down"
     odd["v"][9] = [9.0, 0.0, 0.0]
     pq.write_table(pa.table(odd, table(1).schema), tmp_path / "new.parquet")
     result = ebflow("detect", run, tmp_path / "new.parquet", "--output", tmp_path / "found.csv",
