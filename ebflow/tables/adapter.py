@@ -176,14 +176,11 @@ def check_finite(x: Tensor, context: Tensor | None, columns: Columns | None) -> 
         context: Contexts with shape (*batch, C), or None.
         columns: The columns of the table that the flow was fitted to.
     """
-    _check_finite(x.flatten(1), "x", columns.features if columns else None)
-    if context is not None:
-        own = columns.context if columns is not None else None
-        _check_finite(context.reshape(-1, context.shape[-1]), "context", own and own.elements)
-
-
-def _check_finite(values: Tensor, what: str, names: Sequence[str] | None) -> None:
     if torch.compiler.is_compiling():  # a compiled or exported graph cannot depend on values
         return
-    remedy = ". Leave out such rows, or fill in missing values by flow.impute"
-    refuse(values, ~values.isfinite(), what, names, "a finite number" + remedy)
+    expected = "a finite number. Leave out such rows, or fill in missing values by flow.impute"
+    rows, names = x.flatten(1), columns.features if columns else None
+    refuse(rows, ~rows.isfinite(), "x", names, expected)
+    if context is not None:
+        own, rows = getattr(columns, "context", None), context.reshape(-1, context.shape[-1])
+        refuse(rows, ~rows.isfinite(), "context", own and own.elements, expected)

@@ -152,8 +152,7 @@ def columns_of(frame: ArrayLike, what: str = "x") -> dict[str, Any]:
 
 def numbered(frame: ArrayLike) -> set[str]:
     """Returns the names of columns that are whole numbers in the frame, as text."""
-    named = isinstance(frame, Mapping) or hasattr(frame, "columns")
-    names = frame if named and library_of(frame) in ("dict", "pandas") else ()
+    names = frame if library_of(frame) == "dict" else getattr(frame, "columns", ())
     return {str(name) for name in names if isinstance(name, numbers.Integral)}
 
 
