@@ -20,13 +20,7 @@ from ebflow.randomness import generator as derive
 from pipelines.data.dataset import Dataset
 from pipelines.gradient_alignment.classify import DIVERGED, OUTCOME, load
 from pipelines.gradient_alignment.config import SIGMAS, MeasureConfig
-from pipelines.gradient_alignment.reference import (
-    Points,
-    of_split,
-    open_blind,
-    open_reference,
-    own_log_probs,
-)
+from pipelines.gradient_alignment.reference import Points, of_split, open_blind, open_reference
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
@@ -187,7 +181,7 @@ def _ascent(
     options = {"steps": config.ascent, "rate": config.rate, "width": width}
     generator = derive(config.seed, "ascent")
     pictures = explanations.maximize(network, labels, generator=generator, **options)
-    log_density = own_log_probs(reference.at(pictures), labels) / width
+    log_density = metrics.of_label(reference.at(pictures).log_probs.T, labels) / width
     return {
         "GAN-test": accuracy(judge, pictures, labels),
         "samples/log density": float(log_density.mean()),

@@ -77,11 +77,6 @@ def open_blind(all_rows: Path, dataset: Dataset, noise: float) -> dict[str, Norm
     return {"gaussian": gaussian, "flow": load(all_rows / "checkpoint").requires_grad_(False)}
 
 
-def own_log_probs(scores: Scores, labels: Tensor) -> Tensor:
-    """Returns the log-density of each point's class, with shape (B,)."""
-    return scores.log_probs.gather(1, labels.unsqueeze(1)).squeeze(1)
-
-
 def reference(
     config: MeasureConfig, data: Path, trained: Sequence[Path], all_rows: Path, *, run: StageRun
 ) -> None:
@@ -106,8 +101,9 @@ def _quality(test: Points, scores: Scores, train: Points, fitted: Scores) -> dic
     cosines, residual = dsm(own, test.noise, test.sigma)
     marginal = torch.cosine_similarity(scores.marginal, -test.noise)
     return {
-        "reference/log_density": float(own_log_probs(scores, test.labels).mean()) / width,
-        "reference/log_density_train": float(own_log_probs(fitted, train.labels).mean()) / width,
+        "reference/log_density": float(of_label(scores.log_probs.T, test.labels).mean()) / width,
+        "reference/log_density_train": float(of_label(fitted.log_probs.T, train.labels).mean())
+        / width,
         "reference/score_norm": float(own.norm(dim=1).mean()),
         "reference/dsm_cos": float(cosines.mean()),
         "reference/dsm_residual": residual.value,
