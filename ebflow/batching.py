@@ -17,6 +17,9 @@ COPIES = 24
 FEW = 64
 """Rows that are one part even if they need more memory."""
 
+ALIGNED = 32
+"""Number of rows that vector instructions process without a remainder."""
+
 
 def parts(
     count: int,
@@ -28,10 +31,11 @@ def parts(
 ) -> list[slice]:
     """Divides ``count`` rows into slices, at least one, whose memory is bounded.
 
-    Scores have the same bits as without division: slices have multiples of 4 rows, and up to 7
-    remaining rows join the last one. Matrix products of a few rows sum in another order, in
-    float64 also those of the last rows modulo 4. The last bits may differ in samples, which take
-    linear solves, and in float64 if a number of contexts is no multiple of 4.
+    Scores have the same bits as without division: slices have multiples of 32 rows, and up to 7
+    remaining rows join the last one. Processors compute the last elements of a tensor, modulo 32
+    at most, by other functions, and products of a few rows sum in another order. The last bits may
+    differ in samples, which take linear solves, and if B is no multiple of 32, unless 32 B rows
+    are within the memory of a part.
 
     Arguments:
         count: The number of rows.
@@ -47,10 +51,11 @@ def parts(
     size = max(FEW, BUDGET // max(row, 1))
     if period > size:
         return [s for first in range(0, count, period) for s in _slices(first, period, size)]
-    return _slices(0, count, size, unit=math.lcm(4, period))
+    unit = math.lcm(ALIGNED, period)
+    return _slices(0, count, size, unit if unit <= size else math.lcm(4, period))
 
 
-def _slices(first: int, count: int, size: int, unit: int = 4) -> list[slice]:
+def _slices(first: int, count: int, size: int, unit: int = ALIGNED) -> list[slice]:
     starts = range(first, first + max(count - 7, 1), max(1, size // unit) * unit)
     return [slice(*ends) for ends in pairwise([*starts, first + count])]
 

@@ -10,7 +10,7 @@ from ebflow.flow import Flow
 from .bijections.cases import seeded
 from .flows import contexts, stirred
 
-N = 204  # of contexts, a multiple of 4, without which last bits may differ in float64
+N = 896  # of contexts, a multiple of 32, without which last bits may differ
 MAKE = {
     "dense": lambda: architectures.dense((3,), depth=2),
     "autoregressive": lambda: architectures.autoregressive((3,), depth=2, bins=4, context=2),
@@ -40,6 +40,7 @@ def test_results_do_not_depend_on_the_parts(name, monkeypatch):
         cases += [(x.expand(2, N, 3), c), (x[:, None].expand(N, 7, 3), c[:7])]
     expected = [(scores(flow, *case), samples(flow, *case)) for case in cases]
     monkeypatch.setattr(batching, "BUDGET", 1)
+    monkeypatch.setattr(batching, "FEW", 230)  # 32 times 7 contexts fit
     assert len(batching.parts(N, flow.layers, (3,), 8)) == 4
     for case, (scored, sampled) in zip(cases, expected, strict=True):
         assert all(map(torch.equal, scores(flow, *case), scored))
@@ -92,7 +93,7 @@ class Recording(Affine):
 
 @pytest.mark.parametrize("method", ["log_prob", "score", "to_latent", "sample"])
 def test_the_memory_of_many_rows_is_bounded(method, monkeypatch):
-    monkeypatch.setattr(batching, "BUDGET", 1 << 22)
+    monkeypatch.setattr(batching, "BUDGET", 1 << 24)
     splines = architectures.autoregressive((5,), depth=1, bins=8, hidden=8).layers[0]
     flow = Flow((5,), [Recording(), splines])
     getattr(flow, method)(5000 if method == "sample" else torch.zeros(5000, 5))
