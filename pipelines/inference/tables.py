@@ -72,13 +72,11 @@ def batches(reader: Reader) -> Iterator[Batch]:
         yield Batch(torch.tensor(x), None if context is None else torch.from_numpy(context))
 
 
-def sources(
-    reader: Reader, size: int, columns: Collection[str] | None = None
-) -> Iterator[pa.Table]:
-    """Yields all rows of a source as they are, ``size`` at a time: all columns, or some."""
+def sources(reader: Reader, size: int, only: Collection[str] | None = None) -> Iterator[pa.Table]:
+    """Yields all rows of a source as they are, ``size`` at a time: all columns, or only some."""
     rest: list[pa.Table] = []
     for part in reader.parts:
-        names = [name for name in part.schema.names if columns is None or name in columns]
+        names = [name for name in part.schema.names if only is None or name in only]
         for batch, _ in part.batches(names, size):
             rest = [pa.concat_tables([*rest, pa.table(batch)], promote_options="permissive")]
             while len(rest[0]) >= size:
