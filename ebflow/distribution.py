@@ -215,13 +215,17 @@ class FlowDistribution(Distribution, LogDensity):
         p = torch.cat(density._map(lambda part, x: cdf(part.base, part.at(x).latent), y))
         return (1 - p if falls else p).reshape(batch)
 
-    def icdf(self, value: Tensor) -> Tensor:
+    def icdf(self, value: Tensor | float) -> Tensor:
         """Returns the quantiles of probabilities (*batch,) with shape (*batch, 1).
 
         Raises:
+            ValueError: if a number is not a probability.
             NotImplementedError: as ``cdf``.
         """
-        p = 1 - value if self._falls("icdf") else value
+        p = torch.as_tensor(value)
+        if not bool(((p >= 0) & (p <= 1)).all()):
+            raise ValueError(f"icdf: found {value}, expected probabilities from 0 to 1")
+        p = 1 - p if self._falls("icdf") else p
         batch = self._broadcast(p.shape)
         p = p.to(self.flow.device, self.flow.dtype).expand(batch).reshape(-1, 1)
         u = torch.cat(self._for_batch(batch)._map(lambda part, p: icdf(part.base, p), p))

@@ -17,12 +17,18 @@ LARGEST, LEAST_RANGE = 1e100, 1e-100
 """Largest number and least range of a column, whose squares float64 still has."""
 
 
+FREQUENT = 0.05
+"""Share of the rows from which a level has an element. Rarer levels are alike: the standard
+deviations of their elements would be so small that they outweigh all other columns."""
+
+
 class Encoder:
     """Encodes a table in two steps, so that few rows at a time have their levels apart.
 
     ``numbers`` has one number for each column: a number, the code of a level, or NaN.
     ``elements`` has finite numbers: those of columns that vary, with the median for missing
-    values; an indicator of each column in which some values are missing; and one of each level.
+    values; an indicator of each column in which some values are missing; and one of each
+    frequent level.
 
     Arguments:
         X: The rows.
@@ -49,7 +55,8 @@ class Encoder:
         self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
         self.varies = self.low < high
         self.varies[coded] = False
-        self.levels = sum(len(codes) for codes in self.codes.values() if len(codes) > 1)
+        self.compared = {k: _frequent(numbers[:, k], codes) for k, codes in self.codes.items()}
+        self.levels = sum(map(len, self.compared.values()))
         indicators = int((~self.never & ~self.always).sum())
         self.ranges = np.r_[(high - self.low)[self.varies], np.ones(indicators + self.levels)]
 
@@ -73,7 +80,7 @@ class Encoder:
         """Returns the elements of numbers, with shape (N, C)."""
         missing = np.isnan(numbers)
         filled = np.where(missing, self.medians, numbers)[:, self.varies]
-        levels = [numbers[:, [k]] == codes for k, codes in self.codes.items() if len(codes) > 1]
+        levels = [numbers[:, [k]] == codes for k, codes in self.compared.items()]
         return np.hstack([filled, missing[:, ~self.never & ~self.always], *levels])
 
     def violations(self, numbers: np.ndarray) -> np.ndarray:
@@ -99,3 +106,11 @@ class Encoder:
     def _refuse(self, numbers: np.ndarray, bad: np.ndarray, expected: str) -> None:
         names: Sequence[str] | None = self.columns and [column.name for column in self.columns]
         refuse(torch.from_numpy(numbers), torch.from_numpy(bad), "X", names, expected)
+
+
+def _frequent(numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Returns the frequent codes of a category; none if there is one code."""
+    if len(codes) < 2:
+        return codes[:0]
+    shares = np.array([(numbers == code).mean() for code in codes])
+    return codes[shares >= FREQUENT]

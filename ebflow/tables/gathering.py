@@ -17,7 +17,7 @@ from .adapter import as_tensor, context_elements, is_table
 from .batches import Batch
 from .completion import completed
 from .detect import detect_columns
-from .frames import ArrayLike, columns_of, is_frame
+from .frames import ArrayLike, columns_of, is_frame, numbered
 from .rows import Arrays, Rows, refuse
 from .schema import Columns
 
@@ -97,9 +97,13 @@ def describe(x: ArrayLike, context: ArrayLike | Sequence[str] | None) -> Columns
 
 def _names(context: object, x: ArrayLike) -> list[str]:
     """Returns the names of the columns of a frame that a context is; none if it is data."""
-    names = [context] if isinstance(context, str) else context
-    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return list(names) if named and is_frame(x) else []
+    if not is_frame(x):
+        return []
+    names, numbers = [context] if isinstance(context, str) else context, numbered(x)
+    named = isinstance(names, list | tuple) and all(
+        isinstance(name, str) or str(name) in numbers for name in names
+    )
+    return [*map(str, names)] if named else []
 
 
 def _check_varied(columns: Columns, what: str) -> None:

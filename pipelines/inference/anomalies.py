@@ -70,7 +70,13 @@ class Detection:
         return 1 / (1 + len(self.detector.held_out_scores_))
 
     def scores(self, values: pa.Table | Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
+        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each.
+
+        Raises:
+            ValueError: If a context has an unknown level.
+        """
+        if self.names:
+            self.model.flow.as_context(self.model.flow.context_of(values, None))
         rows = values.select(self.names) if self.names else values.double().numpy()
         scores = self.detector.score_samples(rows)
         scores = np.where(self._impossible(values).numpy(), -np.inf, scores)

@@ -210,7 +210,7 @@ def test_few_references_out_of_their_range():
 
 def test_levels_are_encoded_for_few_rows_at_a_time(monkeypatch):
     rng = np.random.default_rng(14)
-    codes, shapes, elements = rng.integers(0, 60, (900, 4)), [], Encoder.elements
+    codes, shapes, elements = rng.integers(0, 12, (900, 4)), [], Encoder.elements
     monkeypatch.setattr(detector_module, "PART", 100)
     monkeypatch.setattr(
         Encoder, "elements", lambda *xs: shapes.append(elements(*xs).shape) or elements(*xs)
@@ -222,5 +222,19 @@ def test_levels_are_encoded_for_few_rows_at_a_time(monkeypatch):
     rows = table[table["price"].notna()][:200]
     normal = fitted.score_samples(rows).mean()
     assert max(count for count, _ in shapes) <= 180
-    assert {width for _, width in shapes} == {4 * 60 + 3}
+    assert {width for _, width in shapes} == {4 * 12 + 3}
     assert fitted.score_samples(rows.assign(price=-60.0)).mean() < normal - 1
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_levels_of_no_meaning_hide_no_anomaly(count):
+    """Sizes that belong to another kind, beside towns at random."""
+    random = np.random.default_rng(0)
+    kinds, towns = random.integers(3, size=1_500), random.integers(count, size=1_500)
+    sizes = 5.0**kinds * np.exp(0.1 * random.normal(size=1_500))
+    names = np.array(list("xyz"))[kinds]
+    frame = pd.DataFrame({"kind": names, "town": [f"t{k}" for k in towns], "size": sizes})
+    odd = pd.DataFrame(
+        {"kind": list("xzy"), "town": ["t0", "t1", "t0"], "size": [25.0, 1.0, 25.0]}
+    )
+    assert (FlowDetector().fit(frame).p_values(odd) < 0.01).all()

@@ -261,6 +261,9 @@ def test_quantiles_given_contexts():
     assert x.shape == (2, 3, 1)
     torch.testing.assert_close(density.cdf(x), p.expand(2, 3), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(flow(c[1]).icdf(p[:, 0]), x[:, 1])
+    assert torch.equal(flow(c[1]).icdf(0.1), x[0, 1])
+    with pytest.raises(ValueError, match="found 1.5, expected probabilities from 0 to 1"):
+        flow(c[1]).icdf(1.5)
 
 
 def test_quantiles_of_counts_are_counts():

@@ -366,3 +366,9 @@ def test_a_total_follows_from_its_parts():
 def test_wrong_weights_are_counted(frame):
     with pytest.raises(ValueError, match="found 60 weights for 60 rows, 60 of them negative or"):
         ebflow.fit(frame, sample_weight=[-1.0] * N, **QUICK)
+
+
+def test_contexts_may_have_names_that_are_numbers():
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)))
+    flow = ebflow.fit(frame, context=[0], steps=2, progress=False)
+    assert flow.context == 1 and flow.columns.features == ["1"]

@@ -77,7 +77,7 @@ def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
 LIGHT = {
     "run density --help": ([], "usage: ebflow run density"),
     "run density --data.source {table} --dry-run": (["redun"], "evaluate   run\n"),
-    "run sample-complexity --scale smoke --dry-run": (["redun", "torch"], "conclude   run"),
+    "run sample-complexity --scale smoke --dry-run": (["redun"], "conclude   run"),
 }
 """What commands that compute nothing import, of what takes long to, and print."""
 
