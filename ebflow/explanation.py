@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .conditionals import Points, among_levels, curve, on_line
+from .conditionals import COARSE, RESOLVED, Points, among_levels, curve, on_line
 from .flow import Flow
 from .proposals import Proposals, hashed
 from .tables import ArrayLike, Column, Columns
@@ -27,11 +27,8 @@ from .tables.frames import read
 from .tables.rows import refuse
 from .target import Target, rows_and_contexts
 
-COMPLETIONS = 64
+COMPLETIONS = 32
 """Points of a row with missing values."""
-
-ROWS = 256
-"""Rows at a time."""
 
 SHOWN = 10
 """Most rows that ``print`` shows."""
@@ -125,7 +122,7 @@ def explain(
 
     Cost: K energies for a value of a category with K exact probabilities, about 90 for others.
     Tables with other grids, levels or atoms need ``draws`` times as many, rows with missing
-    values 64 times. Memory is bounded.
+    values 32 times. Memory is bounded.
 
     Arguments:
         flow: The flow, of rows (D,).
@@ -147,7 +144,7 @@ def explain(
         unknown = rows.isnan() | target.impossible(rows)
         incomplete, draws = unknown.any(1), draws if target.noisy else 1
         for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
-            for part in filter(len, group.nonzero().flatten().split(ROWS)):
+            for part in filter(len, group.nonzero().flatten().split(target.chunk(count))):
                 some = (t[part] for t in (rows, unknown, contexts))
                 result[:, part] = _explained(target, *some, count)
     impossible = unknown & ~rows.isnan()
@@ -164,13 +161,14 @@ def _explained(target: Target, x: Tensor, unknown: Tensor, context: Tensor, coun
     own = torch.stack([z[:, 0], z[:, -2], z[:, -1], slopes[:, 0]]).double()
     z, slopes = z[:, :-2], slopes[:, :-2]
     points = Points(z, torch.where(unknown[:, None], 0.0, slopes).sum(2), context)
-    columns = []
+    columns, resolved = [], COARSE if bool(unknown.any()) else RESOLVED
     for k in range(x.shape[1]):
         if k in target.categories:
             found = among_levels(_log_levels(target, x, points, unknown, k), own[0, :, k])
         else:
             here = _completed(target, x, points, unknown, k)
-            found = on_line(curve(target, here, k, own[:3, :, k].mT), *own[..., k])
+            line = curve(target, here, k, own[:3, :, k].mT, resolved)
+            found = on_line(line, *own[..., k])
         y = z[:, :1].repeat(1, 3, 1)
         y[..., k] = found[2:5].mT
         found[2:5] = target.raw(y)[..., k].mT
@@ -186,7 +184,8 @@ def _completed(
     z, log_weights, context = points
     if not bool(unknown.any()):
         return points
-    proposals = Proposals(target, z, unknown, context, without)
+    observed = z if target.noisy else z[:, :1]
+    proposals = Proposals(target, observed, unknown, context, without)
     y = proposals.sample(partial(hashed, target, x, z.shape[1]))
     return Points(y, log_weights + proposals.log_weights(y), context)
 
@@ -199,7 +198,8 @@ def _log_levels(target: Target, x: Tensor, points: Points, unknown: Tensor, colu
     levels = torch.arange(target.categories[column]).to(points.z) + 0.5
     nodes = torch.cat([levels.expand(len(x), -1), points.z[:, 0, column, None]], 1)
     results = []
-    for part in target.parts(len(x), nodes.shape[1] * points.z[0].numel()):
+    size = max(1, target.chunk(points.z.shape[1]) // nodes.shape[1])
+    for part in torch.arange(len(x), device=x.device).split(size):
         rows = part.repeat_interleave(nodes.shape[1])
         each, missing = points.take(rows), unknown[rows]
         each.z[..., column], missing[:, column] = nodes[part].flatten()[:, None], False

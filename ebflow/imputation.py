@@ -40,9 +40,6 @@ from .tables import ArrayLike
 from .tables.completion import Completed
 from .target import SAMPLES, Target, rows_and_contexts
 
-ENTRIES = 1 << 23
-"""Most entries of the proposals of the rows that are sampled at a time."""
-
 POOL = 64, 16
 """Proposals of a row, and more of them for each sample."""
 
@@ -60,9 +57,6 @@ REDRAW_EVERY = 100
 
 REDRAW_BATCHES, REDRAW_CANDIDATES = 2, 16
 """Batches of rows that are sampled again, and new proposals of a row: an eighth of the cost."""
-
-REDRAW_ROWS = 256
-"""Most of these rows at a time; fewer if there are many columns."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +107,8 @@ def impute(
     result = Imputed(x[:, None].repeat(1, draws, 1), torch.ones(len(x), dtype=torch.float64))
     with fixed_weights(flow):
         target = Target.of(flow)
-        values = len(target.mixture.weights) * (POOL[0] + POOL[1] * draws) * x.shape[1]
-        parts = x.isnan().any(1).nonzero().flatten().split(max(1, ENTRIES // values))
-        for rows in filter(len, parts):
+        size = target.chunk(POOL[0] + POOL[1] * draws)
+        for rows in filter(len, x.isnan().any(1).nonzero().flatten().split(size)):
             sampler = Sampler(target, x[rows], x[rows].isnan(), context[rows], generator)
             result.effective[rows] = effective = sampler.start(draws).cpu()
             if sweeps and len(poor := (effective < ENOUGH).nonzero().flatten()):
@@ -265,10 +258,10 @@ class Filling:
         noise = generator(self.seed, "missing", step, device=self.x.device)
         some, order = (torch.randperm(len(t), generator=noise, device=self.x.device)
                        for t in (self.x, self.rows))  # fmt: skip
-        some, size = some[:SAMPLES], max(1, min(REDRAW_ROWS, ENTRIES // self.x.shape[1] ** 2))
+        some = some[:SAMPLES]
         with fixed_weights(flow):
             target = Target(flow, self.x[some], self.context[some], noise, components=1)
-            for rows in self.rows[order[: self.most]].split(size):
+            for rows in self.rows[order[: self.most]].split(target.chunk(REDRAW_CANDIDATES)):
                 x, missing, context = (t[rows] for t in (self.x, self.missing, self.context))
                 sampler = Sampler(target, x, missing, context, noise)
                 sampler.jump(REDRAW_CANDIDATES)

@@ -41,8 +41,8 @@ from .target import Target
 TINY = 1e-12
 """Smallest uniform number that becomes a normal one."""
 
-PROPOSALS, ROWS = 256, 64
-"""Proposals of a row for its likelihood, and rows at a time."""
+PROPOSALS = 256
+"""Proposals of a row for its likelihood."""
 
 POOR = 0.3
 """Standard error from which on an estimate is poor: about ten proposals have all the weight."""
@@ -158,7 +158,8 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     with fixed_weights(flow):
         target = Target.of(flow)
         contexts = x[:, :0] if context is None else context
-        for part in zip(x.split(ROWS), contexts.split(ROWS), strict=True):
+        size = target.chunk(PROPOSALS)
+        for part in zip(x.split(size), contexts.split(size), strict=True):
             results.append(_estimated(target, *part))
     log_p, error = torch.cat(results, 1)
     if poor := int((error > POOR).sum()):

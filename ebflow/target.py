@@ -262,6 +262,11 @@ class Target:
         """Returns the numbers of rows, so many at a time that their values are in memory."""
         return torch.arange(rows, device=self.z.device).split(max(1, VALUES // values))
 
+    def chunk(self, points: int) -> int:
+        """Returns the number of rows, with some points each, whose ``condition`` is in memory."""
+        width = self.z.shape[1]
+        return max(1, VALUES // (self.components * width * (width + points)))
+
     def _with_contexts(self, y: Tensor, context: Tensor) -> Tensor:
         """Returns standardized contexts and rows (N, R, D) side by side, in float64."""
         contexts = self.rest.standardized(context) if self.rest.context else context

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import ebflow
+from ebflow import target
 from ebflow.bijections import Cells, ColumnCells
+from ebflow.conditioning import Conditional
 from ebflow.randomness import generator
 from ebflow.target import Target
 
@@ -144,3 +146,20 @@ def test_frames_and_contexts():
     frame.loc[1, "c"] = None
     with pytest.raises(ValueError, match="context"):
         flow.log_prob(frame.head(4))
+
+
+@pytest.mark.parametrize("method", ["explain", "impute", "log_prob"])
+def test_the_memory_of_many_incomplete_rows_is_bounded(method, monkeypatch):
+    """The Gaussians of a row take some matrices with shape (K, D, D)."""
+    entries = []
+
+    def conditional(mixture, y, missing, **options):
+        entries.append(len(mixture.weights) * y.shape[2] ** 2 * len(y))
+        return Conditional(mixture, y, missing, **options)
+
+    monkeypatch.setattr(target, "Conditional", conditional)
+    monkeypatch.setattr(target, "VALUES", 1 << 12)
+    x = gaussian()[0].sample(40, generator=generator(1))
+    x[:, 1] = NAN
+    getattr(gaussian()[0], method)(x)
+    assert 0 < max(entries) <= 1 << 12
