@@ -24,7 +24,6 @@ from .flow import Flow
 from .proposals import Proposals, hashed
 from .tables import ArrayLike, Column, Columns
 from .tables.frames import read
-from .tables.rows import refuse
 from .target import Target, rows_and_contexts
 
 COMPLETIONS = 32
@@ -136,8 +135,6 @@ def explain(
     """
     rows, contexts = rows_and_contexts(flow, x, context)
     rows = rows.to(flow.device)
-    refuse(rows, rows.isinf(), "x", flow.columns.features if flow.columns else None,
-           "a finite number")  # fmt: skip
     with fixed_weights(flow):
         target = Target.of(flow)
         result = rows.new_zeros(6, *rows.shape).double()

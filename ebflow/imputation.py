@@ -32,7 +32,7 @@ from torch import Tensor
 
 from .bijections.weighted import fixed_weights
 from .conditionals import Points, resampled
-from .errors import NonFinite
+from .errors import NonFinite, warn
 from .flow import Flow
 from .proposals import Proposals
 from .randomness import generator, uniform
@@ -67,7 +67,8 @@ class Imputed:
         draws: K completed copies of every row, with shape (N, K, D), in the type of the data.
             Observed values are unchanged.
         effective: The effective share of a row's proposals, with shape (N,): 1 for complete rows,
-            near 0 if a few proposals have all the weight.
+            near 0 if a few proposals have all the weight, 0 if the observed values have no finite
+            density.
     """
 
     draws: Tensor
@@ -86,7 +87,8 @@ def impute(
 ) -> Imputed:
     """Samples the missing values of rows given the observed ones.
 
-    Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
+    Rows whose observed values have no finite density, as those outside known bounds, are completed
+    by proposals, with a warning. Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
     poor, take about 100 energies for each missing value of a sample.
 
     Arguments:
@@ -98,8 +100,9 @@ def impute(
         sweeps: The number of sweeps of a row whose proposals are poor.
 
     Raises:
-        ValueError: if the flow is one of images, shapes do not agree, or a number is out of range.
-        NonFinite: if the flow gives an observed row no finite density.
+        ValueError: if the flow is one of images, shapes do not agree, a value is infinite, or a
+            number is out of range.
+        NonFinite: if no incomplete row has a finite density.
     """
     x, context = rows_and_contexts(flow, x, context)
     if draws < 1 or sweeps < 0:
@@ -107,15 +110,29 @@ def impute(
     result = Imputed(x[:, None].repeat(1, draws, 1), torch.ones(len(x), dtype=torch.float64))
     with fixed_weights(flow):
         target = Target.of(flow)
-        size = target.chunk(POOL[0] + POOL[1] * draws)
-        for rows in filter(len, x.isnan().any(1).nonzero().flatten().split(size)):
-            sampler = Sampler(target, x[rows], x[rows].isnan(), context[rows], generator)
-            result.effective[rows] = effective = sampler.start(draws).cpu()
-            if sweeps and len(poor := (effective < ENOUGH).nonzero().flatten()):
+        size, outside = target.chunk(POOL[0] + POOL[1] * draws), target.impossible(x)
+        possible, incomplete = torch.where(outside, torch.nan, x), x.isnan().any(1)
+        for rows in filter(len, incomplete.nonzero().flatten().split(size)):
+            some = possible[rows]
+            sampler = Sampler(target, some, some.isnan(), context[rows], generator)
+            effective = sampler.start(draws).masked_fill(outside[rows].any(1), 0.0).cpu()
+            result.effective[rows] = effective
+            poor = ((effective > 0) & (effective < ENOUGH)).nonzero().flatten()
+            if sweeps and len(poor):
                 sampler.z[poor] = sampler.swept(poor, sweeps)
             sampled, missing = target.raw(sampler.z).to(x), x[rows, None].isnan()
             result.draws[rows] = torch.where(missing, sampled, result.draws[rows])
+    _check(int((result.effective == 0).sum()), int(incomplete.sum()))
     return result
+
+
+def _check(bad: int, incomplete: int) -> None:
+    """Warns of incomplete rows that have no finite density, or raises NonFinite if all do."""
+    message = f"impute: {bad} of {incomplete} incomplete rows have no finite density"
+    if bad and bad == incomplete:
+        raise NonFinite(f"{message}; check that the rows are of the flow's data")
+    if bad:
+        warn(f"{message}: their effective share is 0")
 
 
 class Sampler:
@@ -148,14 +165,9 @@ class Sampler:
     def start(self, draws: int) -> Tensor:
         """Chooses samples from a pool of proposals; returns the effective share of each pool.
 
-        Raises:
-            NonFinite: if no proposal has a finite density.
+        It is 0 if no proposal has a finite density.
         """
         z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * draws)
-        if not bool((log_w > NOWHERE).any()):
-            raise NonFinite(
-                "impute: no log-density is finite; check that the rows are of the flow's data"
-            )
         self.z, self.slopes = self._chosen(z, slopes, log_w, draws)
         effective = 1 / (log_w.softmax(1).square().sum(1) * log_w.shape[1])
         return torch.where((log_w > NOWHERE).any(1), effective, 0.0)

@@ -25,6 +25,7 @@ from .mixtures import fit_components
 from .randomness import generator as derive
 from .randomness import normal
 from .tables import ArrayLike
+from .tables.rows import refuse
 
 SAMPLES, COMPONENTS = 2048, 8
 """Samples of the flow to which the mixture is fitted, and its most Gaussians."""
@@ -63,12 +64,14 @@ def rows_and_contexts(
     """Returns raw rows (N, D) and their contexts (N, C) as tensors; C = 0 without contexts.
 
     Raises:
-        ValueError: if the flow is one of images, or shapes do not agree.
+        ValueError: if the flow is one of images, shapes do not agree, or a value is infinite.
     """
     if len(flow.event_shape) != 1:
         raise ValueError(f"flow: found events {flow.event_shape}, expected the rows of a table")
     context, rows = flow.as_context(flow.context_of(x, context)), flow.as_events(x)
     rows = rows.reshape(-1, rows.shape[-1])
+    names = flow.columns.features if flow.columns else None
+    refuse(rows, rows.isinf(), "x", names, "a finite number")
     if flow.context and (
         context is None or context.ndim > 2 or len(context) not in (1, len(rows))
     ):

@@ -159,11 +159,17 @@ def test_an_observed_value_of_a_grid_is_a_cell(way):
     assert abs(samples.mean() - mean) < BOUND * error < 5 * error < abs(0.6 * 5.5 - mean)
 
 
-def test_missing_values_stay_within_known_bounds(way):
-    """A column on [0, ∞) whose density, N(0, 1), has half of its mass outside."""
+def positive():
+    """Returns N(0, I) of two columns, whose first one is bounded to [0, ∞)."""
     flow = ebflow.Flow((2,), [Cells([ColumnCells(), ColumnCells()])], n_preprocessing=1).double()
     infinite = torch.full((2,), math.inf).double()
     flow.layers[0].bound(torch.tensor([0.0, -math.inf]).double(), infinite)
+    return flow
+
+
+def test_missing_values_stay_within_known_bounds(way):
+    """A column on [0, ∞) whose density, N(0, 1), has half of its mass outside."""
+    flow = positive()
     row = torch.tensor([[NAN, 0.0]], dtype=torch.float64)
     found = impute(flow, row, generator=generator(8), draws=SAMPLES).draws[0, :, 0]
     assert found.min() > 0
@@ -238,9 +244,26 @@ def test_rows_of_another_width():
 
 
 def test_rows_without_a_density():
-    row = torch.tensor([[1e200, NAN, 1e200, 1e200]], dtype=torch.float64)
-    with pytest.raises(NonFinite, match="no log-density is finite"):
-        impute(gaussian()[0], row, generator=generator(0))
+    row, other = torch.tensor([[1e200, NAN, 1e200, 1e200], [0.0, NAN, 0.0, 0.0]]).double()
+    with pytest.raises(NonFinite, match="1 of 1 incomplete rows have no finite density"):
+        impute(gaussian()[0], row[None], generator=generator(0))
+    with pytest.warns(RuntimeWarning, match="1 of 2 incomplete rows have no finite density"):
+        found = impute(gaussian()[0], torch.stack([row, other]), generator=generator(0))
+    assert found.effective[0] == 0 < found.effective[1]
+
+
+def test_rows_outside_known_bounds():
+    flow = positive()
+    rows = torch.tensor([[-1.0, NAN], [1.0, NAN]]).double()
+    with pytest.warns(RuntimeWarning, match="1 of 2 incomplete rows have no finite density"):
+        found = impute(flow, rows, generator=generator(0))
+    assert found.effective[0] == 0 < found.effective[1] and found.draws.isfinite().all()
+    assert (found.draws[..., 0] == rows[:, :1]).all()
+
+
+def test_infinite_values_are_refused():
+    with pytest.raises(ValueError, match=r"x, feature 1, row 0: found inf, expected a finite"):
+        gaussian(3)[0].impute(torch.tensor([[NAN, math.inf, 0.0]]).double())
 
 
 def test_complete_rows_stay():
