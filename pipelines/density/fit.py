@@ -33,6 +33,9 @@ TILES = 64
 UNLIKELY = 10
 """Least likely test rows that are shown."""
 
+EXPLAINED = 64
+"""Most columns of a table whose least likely rows have reasons."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -93,17 +96,19 @@ def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> 
         len(sampled) - len(y.x),
         found,
         np.array([shapes.get(name, np.nan) for name in columns.features[: manifest.width]]),
-        list(_least_likely(flow, dataset, log_probs, explained=not is_image)),
+        list(_least_likely(flow, dataset, log_probs)),
     )
 
 
 def _least_likely(
-    flow: Flow, dataset: Dataset, log_probs: np.ndarray, *, explained: bool
+    flow: Flow, dataset: Dataset, log_probs: np.ndarray
 ) -> Iterator[tuple[str, str, str]]:
     """Yields the numbers of the least likely test rows in the source, log-densities, reasons."""
     split, places = dataset.split("test"), np.argsort(log_probs, kind="stable")[:UNLIKELY]
     rows = next(split.batches(len(split))).take(torch.from_numpy(places))
     numbers = dataset.column(dataset.manifest.of("test"), "row")[places].tolist()
+    shape = dataset.manifest.shape
+    explained = len(shape) == 1 and shape[0] <= EXPLAINED
     found = flow.explain(rows.x, context=rows.context) if explained else None
     for k, (number, log_prob) in enumerate(zip(numbers, log_probs[places], strict=True)):
         reasons = [] if found is None else found.reasons(k, at_most=math.inf)

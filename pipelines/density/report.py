@@ -21,7 +21,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.data.messages import listed
 from pipelines.density import likelihoods
 from pipelines.density.evaluate import LOG_PROBS
-from pipelines.density.fit import ROWS, Fit, measured
+from pipelines.density.fit import EXPLAINED, ROWS, Fit, measured
 from pipelines.metrics_log import Row
 from pipelines.reporting.claims import Conclusion
 from pipelines.reporting.result import Plot, Result, Table
@@ -54,7 +54,10 @@ SYNTHETIC = (
     "and training rows. C2ST: 1 if boosted trees cannot distinguish samples from test rows. "
     "Shapes and trends are those of SDMetrics. Columns are predicted by random forests."
 )
-REASONS = "The values of a row with the least p-values, each given all others of the row."
+REASONS = (
+    "The values of a row with the least p-values, each given all others of the row. "
+    f"Images, and rows of more than {EXPLAINED} columns, have none."
+)
 
 
 def report(

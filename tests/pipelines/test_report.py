@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ebflow.tables.column import Column
@@ -192,6 +193,16 @@ def test_the_least_likely_rows_are_those_of_the_source(reported):
     first = f"value {split.tensor()[0, 0]:g}"
     assert reasons[0] == ("" if reported.fit.is_image else first)
     assert all(f">{row}<" in reported.page() for row in rows)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (65,)])
+def test_images_and_wide_rows_have_no_reasons(shape, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(90, *shape)))
+    prepare(tmp_path / "x.npy", tmp_path / "data")
+    dataset = Dataset(tmp_path / "data")
+    log_probs = np.zeros(dataset.manifest.counts["test"])
+    found = fit.measured(Density(torch.zeros(90, math.prod(shape))), dataset, 0, log_probs)
+    assert {reasons for *_, reasons in found.least} == {""}
 
 
 def test_samples_that_are_not_finite_are_left_out_and_told(tmp_path):
