@@ -88,7 +88,9 @@ def impute(
     """Samples the missing values of rows given the observed ones.
 
     Rows whose observed values have no finite density, as those outside known bounds, are completed
-    by proposals, with a warning. Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
+    by proposals, with a warning.
+
+    Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
     poor, take about 100 energies for each missing value of a sample.
 
     Arguments:
