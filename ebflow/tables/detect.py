@@ -17,7 +17,7 @@ from .schema import Columns
 LEVELS = 256
 """Codes of a category at most."""
 
-RARE_ROWS, RARE_SHARE = 5, 0.0005
+RARE_ROWS, RARE_SHARE = 10, 0.0005
 """Rows, and share of all rows, below which a level is rare; in fewer than 100 rows a twentieth."""
 
 IDENTIFIER_ROWS, IDENTIFIER_SHARE = 50, 0.95
