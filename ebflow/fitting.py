@@ -112,7 +112,8 @@ def fit(
         architecture: A name in ``architectures``, or a function like those; None: the default of
             ``recipes``. If the default is an autoregressive flow that stops early or diverges, a
             dense one above a mixture of Gaussians is trained in the time that is left. The
-            better one by validation is returned.
+            better one by validation is returned: it is not behind the mixture, but given a
+            context it may be, because this mixture ignores contexts.
         options: Options of the architecture.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the

@@ -228,10 +228,10 @@ def _autoregressive(size: int, rows: int) -> dict[str, Any]:
     """
     lr = (1e-2 if size > 1 else 5e-3) * min(1.0, math.sqrt(rows / ENOUGH_ROWS))
     options = {} if size > 1 else {"bins": 16}
-    few = (
-        {"weight_decay": 0.3, "smoothing": 1.5 * max(rows, 1) ** -0.25} if rows < FEW_ROWS else {}
-    )
-    return {"options": options, "normalize": "auto", "lr": max(lr, 1e-3), "batch_size": 256, **few}
+    settings = {"options": options, "normalize": "auto", "lr": max(lr, 1e-3), "batch_size": 256}
+    if rows < FEW_ROWS:
+        settings |= {"weight_decay": 0.3, "smoothing": 1.5 * max(rows, 1) ** -0.25}
+    return settings
 
 
 def _largest_batch(rows: int) -> int:

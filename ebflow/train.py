@@ -111,8 +111,9 @@ class Trainer:
         max_seconds: Seconds of the whole training, validations included. The schedule follows
             steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step.
-        smoothing: Standard deviation of noise on preprocessed rows at the start, categories
-            excepted. It falls with the fourth power of the remaining training.
+        smoothing: Standard deviation of noise on preprocessed rows at the start, except on
+            categories with exact probabilities: those of other flows are noisy, too. It falls
+            with the fourth power of the remaining training.
         ema_decay: The average's decay d, used as min(d, (1 + t)/(10 + t)) at update t.
         validate_every: Steps between validations. Before the first of them, and after the first
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
@@ -474,7 +475,7 @@ class Trainer:
 
 
 def _is_real(flow: Flow) -> Tensor:
-    """Returns 1 for real elements of preprocessed rows, and 0 for categories."""
+    """Returns 1 for elements of preprocessed rows, 0 for categories with exact probabilities."""
     options = (flow.spec or {}).get("options", {})
     sizes = options.get("categories") or [0]
     return torch.tensor([float(not size) for size in sizes], dtype=flow.dtype, device=flow.device)

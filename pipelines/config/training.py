@@ -55,7 +55,7 @@ class TrainConfig(Section):
     the flow learns the density smoothed by it (likelihoods are of rows without noise)"""
     smoothing: float = Field(0.0, ge=0)
     """standard deviation of noise on preprocessed rows at the start, against over-fitting of few
-    rows; it falls to 0"""
+    rows; it falls to 0, and spares only categories with exact probabilities"""
     clip: float | None = Field(None, gt=0)
     """gradient norm at most; None: no clipping"""
     ema_decay: float = Field(0.999, ge=0, lt=1)
