@@ -13,6 +13,10 @@ class StageFailed(RuntimeError):
     """The log of the run."""
 
 
+class TransientFailure(StageFailed):
+    """MLflow was not reached, or failed: the same request may succeed later."""
+
+
 class Diverged(StageFailed):
     """A loss or a likelihood was not finite: a result of a training, not an accident."""
 

@@ -33,7 +33,7 @@ from pipelines.cluster.environment import log_to
 from pipelines.config.files import dump
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Artefact, Context, Work, call
-from pipelines.errors import StageFailed, in_one_line
+from pipelines.errors import StageFailed, TransientFailure, in_one_line
 from pipelines.reporting.renderers import markdown
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
@@ -220,11 +220,10 @@ def _remote_call() -> Any:  # noqa: ANN401
 def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
     """Returns the options of a stage's task in Ray.
 
-    Ray calls it again if its process dies, or after an error of a disk, the network or MLflow.
+    Ray calls it again if its process dies, or after a transient error of a disk, the network or
+    MLflow.
     This machine cannot grow: here, a stage gets no more CPUs than there are.
     """
-    from mlflow.exceptions import MlflowException
-
     needs = work.needs
     cpus = needs["CPU"]
     if environment.embedded() or math.isinf(cpus):
@@ -234,7 +233,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
         "num_gpus": needs.get("GPU", 0),
         "memory": needs.get("memory", 0),
         "max_retries": retries,
-        "retry_exceptions": [OSError, MlflowException],
+        "retry_exceptions": [OSError, TransientFailure],
     }
     if work.stage.on_driver_node:
         options["scheduling_strategy"] = this_node()

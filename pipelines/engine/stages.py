@@ -19,6 +19,7 @@ from pipelines.config import Section, canonical
 from pipelines.engine.keys import code_digest
 from pipelines.errors import StageFailed
 from pipelines.store import Artefact
+from pipelines.tracking.backend import mlflow_errors
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -171,12 +172,14 @@ class Context:
     show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
 
+@mlflow_errors()
 def call(work: Work, context: Context) -> Artefact:
     """Runs a stage under its lock, and commits its output, unless the store has it.
 
     Raises:
         BadInput: If this process does not see the store.
         StageFailed: If the code is another than in the driver: it was edited during the run.
+        TransientFailure: If MLflow was not reached, or failed.
     """
     import torch  # a dry run needs none of it
 

@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.errors import StageFailed, root, without_login
+from pipelines.errors import StageFailed, TransientFailure, root, without_login
 from pipelines.store.files import is_url, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -31,19 +30,25 @@ PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 @contextmanager
 def mlflow_errors() -> Iterator[None]:
-    """Turns an error of MLflow, or of its database, into one line."""
+    """Turns an error of MLflow, or of its database, into one line.
+
+    Raises:
+        StageFailed: If MLflow will refuse the same request again.
+        TransientFailure: After other errors.
+    """
     try:
         yield
     except Exception as error:
         if not type(error).__module__.startswith(("mlflow.", "sqlalchemy.", "sqlite3")):
             raise
         reason = without_login(str(root(error)))
-        raise StageFailed(f"MLflow at {without_password(uri())}: {reason}") from error
+        kind = StageFailed if is_permanent(error) else TransientFailure
+        raise kind(f"MLflow at {without_password(uri())}: {reason}") from error
 
 
-def is_permanent(error: "MlflowException") -> bool:
+def is_permanent(error: Exception) -> bool:
     """True if MLflow will refuse the same request again."""
-    return error.error_code in PERMANENT
+    return getattr(error, "error_code", None) in PERMANENT
 
 
 def uri() -> str:

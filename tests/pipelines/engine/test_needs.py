@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 import torch
+from mlflow.exceptions import RestException
 
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
@@ -16,9 +17,10 @@ from pipelines.config import (
     Training,
 )
 from pipelines.density import graph as density
-from pipelines.engine import runner
+from pipelines.engine import runner, stages
 from pipelines.engine.runner import ray_options
 from pipelines.engine.stages import WHOLE_NODE, Stage, Work, needs_from_config
+from pipelines.errors import StageFailed
 from pipelines.paper import graph as paper
 from pipelines.sample_complexity import graph as sample_complexity
 from tuning import graph as search
@@ -81,6 +83,21 @@ def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
     wake = SimpleNamespace(remote=lambda: None)
     monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
     assert options(WHOLE_NODE)["num_cpus"] == 16
+
+
+@pytest.mark.parametrize(
+    "code, again", [("TEMPORARILY_UNAVAILABLE", True), ("RESOURCE_DOES_NOT_EXIST", False)]
+)
+def test_ray_repeats_only_requests_to_mlflow_that_may_succeed(code, again, monkeypatch):
+    def refused(_):
+        raise RestException({"error_code": code, "message": "no"})
+
+    monkeypatch.setattr(stages.store, "require_same_store", refused)
+    work = Work(density.report, None)
+    context = SimpleNamespace(tracker=SimpleNamespace(home=None))
+    with pytest.raises((StageFailed, RestException), match="no") as raised:
+        stages.call(work, context)
+    assert isinstance(raised.value, tuple(ray_options(work)["retry_exceptions"])) == again
 
 
 def test_a_stage_has_the_threads_that_it_declares(engine):
