@@ -65,17 +65,18 @@ class Detection:
         return cls(model, detector.fit(rows), rows.column_names, never)
 
     @property
+    def held_out(self) -> int:
+        """The number of training rows that are held out for p-values."""
+        return len(self.detector.held_out_scores_)
+
+    @property
     def least(self) -> float:
         """The least p-value."""
-        return 1 / (1 + len(self.detector.held_out_scores_))
+        return 1 / (1 + self.held_out)
 
     def scores(self, values: pa.Table | Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each.
-
-        Raises:
-            ValueError: If a context has an unknown level.
-        """
-        if self.names:
+        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
+        if self.names:  # raises an error at an unknown level of a context
             self.model.flow.as_context(self.model.flow.context_of(values, None))
         rows = values.select(self.names) if self.names else values.double().numpy()
         scores = self.detector.score_samples(rows)
@@ -155,7 +156,10 @@ def detect(
     torch.set_num_threads(1)
     with as_bad_input():
         detection = Detection.of(trained, reader)
-        report(detection, reader, _allowed(detection, alpha), output, most)
+        if alpha < detection.least:
+            print(f"warning       --alpha is {detection.least:.2g}, the least p-value among "
+                  f"{detection.held_out} held-out rows")  # fmt: skip
+        report(detection, reader, max(alpha, detection.least), output, most)
 
 
 def report(
@@ -166,9 +170,8 @@ def report(
     numbers, rows = [part[0] for part in parts], [part[1] for part in parts]
     found = pa.concat_tables(numbers)
     order = np.lexsort([found["row"], found["score"], found["p_value"]])
-    held = len(detection.detector.held_out_scores_)
-    print(f"anomalies     {len(found)}: p ≤ {alpha:.2g} among {held} held-out rows, or impossible "
-          "values")  # fmt: skip
+    print(f"anomalies     {len(found)}: p ≤ {alpha:.2g} among {detection.held_out} held-out rows, "
+          "or impossible values")  # fmt: skip
     shown = order if output is not None else order[:most]
     reasons = detection.reasons(_taken(_joined(rows), shown)) if len(shown) else []
     table = found.take(shown).append_column("reasons", pa.array(reasons, pa.string()))
@@ -182,15 +185,6 @@ def report(
             print(f"  {reason}")
     if len(found) > most:
         print(f"\n… and {len(found) - most} more: --most, or --output")
-
-
-def _allowed(detection: Detection, alpha: float) -> float:
-    """Returns a rate that a p-value can reach, with a warning if it is another one."""
-    if alpha < detection.least:
-        held = len(detection.detector.held_out_scores_)
-        print(f"warning       --alpha is {detection.least:.2g}, the least p-value among {held} "
-              "held-out rows")  # fmt: skip
-    return max(alpha, detection.least)
 
 
 def _blocks(model: Model, reader: Reader) -> Iterator[tuple[int, pa.Table | Tensor]]:
