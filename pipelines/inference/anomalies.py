@@ -16,7 +16,6 @@ from ebflow.bijections import Cells
 from ebflow.detection import p_values
 from ebflow.detector import FlowDetector
 from ebflow.errors import BadInput
-from ebflow.explanation import Explanation
 from ebflow.tables.adapter import differing
 from ebflow.tables.frames import read
 from pipelines.data.messages import as_bad_input
@@ -109,8 +108,9 @@ class Detection:
             return [""] * len(values)
         x, context = self._divided(values)
         found = flow.explain(x, context=context)
-        return ["; ".join([*self._missing(values, row), *_unlikely(found, row)])
-                for row in range(len(found))]  # fmt: skip
+        reasons = [found.reasons(row) or found.reasons(row, most=1, at_most=math.inf)
+                   for row in range(len(found))]  # fmt: skip
+        return ["; ".join([*self._missing(values, row), *own]) for row, own in enumerate(reasons)]
 
     def _missing(self, values: pa.Table | Tensor, row: int) -> list[str]:
         return [f"{name} is missing: expected a value, as all compared training rows have"
@@ -166,14 +166,12 @@ def report(
     detection: Detection, reader: Reader, alpha: float, output: Path | None, most: int
 ) -> None:
     """Prints or writes the anomalies of a source."""
-    parts = [_anomalies(detection, alpha, *block) for block in _blocks(detection.model, reader)]
-    numbers, rows = [part[0] for part in parts], [part[1] for part in parts]
-    found = pa.concat_tables(numbers)
+    found, values = _anomalies(detection, alpha, reader)
     order = np.lexsort([found["row"], found["score"], found["p_value"]])
     print(f"anomalies     {len(found)}: p ≤ {alpha:.2g} among {detection.held_out} held-out rows, "
           "or impossible values")  # fmt: skip
     shown = order if output is not None else order[:most]
-    reasons = detection.reasons(_taken(_joined(rows), shown)) if len(shown) else []
+    reasons = detection.reasons(_taken(values, shown)) if len(shown) else []
     table = found.take(shown).append_column("reasons", pa.array(reasons, pa.string()))
     if output is not None:
         tables.write(output, iter([table]))
@@ -187,29 +185,28 @@ def report(
         print(f"\n… and {len(found) - most} more: --most, or --output")
 
 
-def _blocks(model: Model, reader: Reader) -> Iterator[tuple[int, pa.Table | Tensor]]:
-    """Yields the numbers of the first rows of blocks, and the rows."""
-    names = [column.name for column in (*(model.columns or ()), *(model.context or ()))]
-    arrays = (_side_by_side(*batch) for batch in tables.batches(reader))
-    first = 0
-    for block in tables.sources(reader, BLOCK, names) if model.columns else arrays:
-        yield first, block
-        first += len(block)
-
-
-def _side_by_side(x: Tensor, context: Tensor | None) -> Tensor:
-    """Returns rows (N, *event) and their contexts with shape (N, D + C)."""
-    return torch.cat([x.flatten(1), *([] if context is None else [context])], 1)
-
-
 def _anomalies(
-    detection: Detection, alpha: float, first: int, values: pa.Table | Tensor
+    detection: Detection, alpha: float, reader: Reader
 ) -> tuple[pa.Table, pa.Table | Tensor]:
-    """Returns the numbers of the anomalies of a block of rows, and their values."""
-    scores, p = detection.scores(values)
-    chosen = np.flatnonzero(p <= alpha)
-    found = pa.table({"row": first + chosen, "p_value": p[chosen], "score": scores[chosen]})
-    return found, _taken(values, chosen)
+    """Returns the numbers of the anomalies of a source, and their values."""
+    first, numbers, rows = 0, [], []
+    for values in _blocks(detection.model, reader):
+        scores, p = detection.scores(values)
+        chosen = np.flatnonzero(p <= alpha)
+        found = {"row": first + chosen, "p_value": p[chosen], "score": scores[chosen]}
+        numbers.append(pa.table(found))
+        rows.append(_taken(values, chosen))
+        first += len(values)
+    return pa.concat_tables(numbers), _joined(rows)
+
+
+def _blocks(model: Model, reader: Reader) -> Iterator[pa.Table | Tensor]:
+    """Returns blocks of rows; rows without names (N, D + C) are followed by their contexts."""
+    if model.columns is not None:
+        names = [column.name for column in (*model.columns, *(model.context or ()))]
+        return tables.sources(reader, BLOCK, names)
+    batches = tables.batches(reader)
+    return (x.flatten(1) if c is None else torch.cat([x.flatten(1), c], 1) for x, c in batches)
 
 
 def _taken(values: pa.Table | Tensor, rows: np.ndarray) -> pa.Table | Tensor:
@@ -220,8 +217,3 @@ def _joined(parts: list[pa.Table | Tensor]) -> pa.Table | Tensor:
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     return pa.concat_tables(parts, promote_options="permissive")
-
-
-def _unlikely(found: Explanation, row: int) -> list[str]:
-    """Returns the unlikely values of a row, or else the one of the least p-value."""
-    return found.reasons(row) or found.reasons(row, most=1, at_most=math.inf)
