@@ -12,7 +12,8 @@ below 1 %. The probability of a value with a cell is the mass of the cell. A cat
 probabilities needs one node for each level.
 """
 
-__all__ = ["Curve", "Points", "among_levels", "curve", "log_densities", "on_line", "resampled"]
+__all__ = ["COARSE", "RESOLVED", "Curve", "Points", "among_levels", "curve", "log_densities",
+           "on_line", "resampled"]  # fmt: skip
 
 from dataclasses import dataclass
 from typing import NamedTuple
