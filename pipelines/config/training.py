@@ -93,8 +93,7 @@ class ClusterConfig(Section):
     """restarts after a dead worker that Ray Train launched; if a single worker on this machine
     dies, --retries applies"""
     patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
-    """of several workers: seconds after which one that does not answer, or for which the others
-    wait, counts as dead"""
+    """seconds without a log event or a validation after which a worker counts as hung and dead"""
 
 
 class Training(Section):

@@ -34,8 +34,7 @@ class Detection:
     Attributes:
         model: The run's flow, which gives the reasons.
         detector: The detector, fitted to training rows of the run.
-        names: The columns of a table that it compares; empty for rows without names, which are
-            followed by their contexts.
+        names: The columns of a table that it compares; empty for rows without names.
         never_missing: Those in which none of these rows lacks a value.
     """
 
@@ -197,7 +196,9 @@ def _anomalies(
         numbers.append(pa.table(found))
         rows.append(_taken(values, chosen))
         first += len(values)
-    return pa.concat_tables(numbers), _joined(rows)
+    values = pa.concat_tables(rows, promote_options="permissive") if detection.names \
+        else torch.cat(rows)  # fmt: skip
+    return pa.concat_tables(numbers), values
 
 
 def _blocks(model: Model, reader: Reader) -> Iterator[pa.Table | Tensor]:
@@ -211,9 +212,3 @@ def _blocks(model: Model, reader: Reader) -> Iterator[pa.Table | Tensor]:
 
 def _taken(values: pa.Table | Tensor, rows: np.ndarray) -> pa.Table | Tensor:
     return values.take(rows) if isinstance(values, pa.Table) else values[rows]
-
-
-def _joined(parts: list[pa.Table | Tensor]) -> pa.Table | Tensor:
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    return pa.concat_tables(parts, promote_options="permissive")

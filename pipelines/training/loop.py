@@ -1,6 +1,8 @@
 """The loop around a training: checkpoints and reports, in any process."""
 
+import faulthandler
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +75,7 @@ class TrainingLoop:
         :meth:`finish`, and ``began``, the time at which the loop started.
         """
         self.work.mkdir(parents=True, exist_ok=True)
+        patience = self.training.config["cluster"]["patience"]
         try:
             self.resume()
             began = time.time()
@@ -80,9 +83,12 @@ class TrainingLoop:
                 if self.lone:
                     self.training.between = lambda: self._stop_if(interrupted())
                 for event in self.training.run():
+                    # A process that hangs from here on ends, with the stacks of its threads.
+                    faulthandler.dump_traceback_later(patience, exit=True, file=sys.__stderr__)
                     self.take(event)
                 return {"began": began, **self.finish()}
         finally:
+            faulthandler.cancel_dump_traceback_later()
             if self.worker.local_rank == 0:
                 store.evict(self.checkpoints.folder)
 

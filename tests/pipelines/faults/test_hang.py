@@ -56,6 +56,15 @@ def test_a_worker_with_a_hung_thread_is_replaced(whole, pair, tmp_path):
     )
 
 
+def test_a_lone_worker_with_a_hung_thread_ends_itself(whole, tmp_path):
+    store = prepared(whole, tmp_path)
+    process = start(store, *WORDS)
+    training_of(store)
+    hang(busiest(children(process, "ray::call")[0]))
+    ends_well(process)
+    same(store, whole)
+
+
 def busiest(worker):
     """Returns the id of the thread that does most just now: the one that trains."""
     before = {thread.id: thread.user_time for thread in worker.threads()}
