@@ -16,7 +16,7 @@ from pipelines import metrics_log
 
 from ..conftest import Store, empty_database
 
-STEPS = 600
+STEPS = 1200
 LONG = ("--train.steps", str(STEPS), "--train.validate-every", "50", "--train.log-every", "25")
 """Options of a training of some seconds with a dozen checkpoints, long enough to be hit."""
 
