@@ -23,11 +23,12 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Keeps sums in one order, whatever a test before this one left, and the other core free."""
+def reproducible():
+    """Sums in one order and the same random numbers, whatever a test before this one left."""
     import torch
 
     torch.set_num_threads(1)
+    torch.manual_seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
