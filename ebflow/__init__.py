@@ -20,6 +20,7 @@ __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "Flo
 
 from importlib import import_module
 
+# The module of every public name.
 MODULES = {
     "Anchor": "anchor",
     "EnergyFunction": "density",
@@ -46,7 +47,6 @@ MODULES = {
     "log_probs": "evaluation",
     "save": "checkpoint",
 }
-"""The module of every public name."""
 
 
 def __getattr__(name: str) -> object:

@@ -32,8 +32,7 @@ from torch import Tensor, nn
 from .density import Evaluation, LogDensity, sum_event, without_nan
 from .randomness import Generator, normal, uniform
 
-CHUNK = 1 << 22
-"""Largest intermediate (K, B, D), so that thousands of components need 32 MiB."""
+CHUNK = 1 << 22  # Largest intermediate (K, B, D), so that thousands of components need 32 MiB
 
 
 class Base(LogDensity, nn.Module):

@@ -30,11 +30,8 @@ from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")
 
-COUNTS = ("blocks", "depth", "levels")
-"""Options of architectures that count layers."""
-
-SIZE = 4096
-"""Sizes in a specification that are allowed whatever the weights' shapes are."""
+COUNTS = ("blocks", "depth", "levels")  # Options of architectures that count layers
+SIZE = 4096  # Sizes in a specification that are allowed whatever the weights' shapes are
 
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that PyTorch and this library raise if parts of a checkpoint do not fit together."""

@@ -40,20 +40,16 @@ from .tables import ArrayLike, Columns, detect_columns
 LEAST = 20
 """Rows of a check at least."""
 
-LEVELS = 254
-"""Codes of a category that trees distinguish at most."""
+LEVELS = 254  # Codes of a category that trees distinguish at most
+BINS = 10  # Bins of a number beside a category, between the ends of its own table, as in SDMetrics
 
-BINS = 10
-"""Bins of a number beside a category, between the ends of its own table, as in SDMetrics."""
-
+# Most training rows among which copies are looked for, over the most rows of other tables.
 TRAINING = 10
-"""Most training rows among which copies are looked for, over the most rows of other tables."""
 
+# Distances between rows at most, and those that are computed at a time.
 PAIRS, CHUNK = 300_000_000, 10_000_000
-"""Distances between rows at most, and those that are computed at a time."""
 
-DISCRETE = ("category", "boolean")
-"""Kinds of columns whose values are compared as levels."""
+DISCRETE = ("category", "boolean")  # Kinds of columns whose values are compared as levels
 
 Scores = Mapping[str, float]
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from .bijections.base import Bijection, Linearization, gradient, sum_event
 
-ELEMENTS = 2**22
-"""Elements of the tangents that ``laplacian`` computes at a time."""
+ELEMENTS = 2**22  # Elements of the tangents that ``laplacian`` computes at a time
 
 
 class Evaluation(ABC):

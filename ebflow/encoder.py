@@ -13,13 +13,13 @@ from .tables.adapter import is_table
 from .tables.frames import read
 from .tables.rows import refuse
 
+# Largest number and least range of a column, whose squares float64 still has.
 LARGEST, LEAST_RANGE = 1e100, 1e-100
-"""Largest number and least range of a column, whose squares float64 still has."""
 
 
+# Share of the rows from which a level has an element. Rarer levels are alike: the standard
+# deviations of their elements would be so small that they outweigh all other columns.
 FREQUENT = 0.05
-"""Share of the rows from which a level has an element. Rarer levels are alike: the standard
-deviations of their elements would be so small that they outweigh all other columns."""
 
 
 class Encoder:

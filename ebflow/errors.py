@@ -9,8 +9,8 @@ from dataclasses import KW_ONLY, dataclass
 HALF = 400
 """Characters of each end of a long message that are printed."""
 
+# Packages whose functions call ours on behalf of a user, such as ``torch.enable_grad``.
 CALLED_THROUGH = ("ebflow", "joblib", "sklearn", "torch")
-"""Packages whose functions call ours on behalf of a user, such as ``torch.enable_grad``."""
 
 
 @dataclass(eq=False)

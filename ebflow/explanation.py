@@ -26,14 +26,9 @@ from .tables import ArrayLike, Column, Columns
 from .tables.frames import read
 from .target import Target, rows_and_contexts
 
-COMPLETIONS = 32
-"""Points of a row with missing values."""
-
-SHOWN = 10
-"""Most rows that ``print`` shows."""
-
-LIKELY = 0.05
-"""The p-value above which a value is no reason."""
+COMPLETIONS = 32  # Points of a row with missing values
+SHOWN = 10  # Most rows that ``print`` shows
+LIKELY = 0.05  # The p-value above which a value is no reason
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,6 +22,7 @@ CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 POSITIVE = ValueError, lambda x: isinstance(x, numbers.Real) and x > 0, "a number above 0"
 
+# The error, the test and the description of each setting that is not None.
 RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
     "steps": COUNT,
     "batch_size": COUNT,
@@ -44,7 +45,6 @@ RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
     "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
     "callback": (TypeError, callable, "a function of an event"),
 }
-"""The error, the test and the description of each setting that is not None."""
 
 
 @dataclass(frozen=True)

@@ -57,27 +57,24 @@ from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 
+# Rows, and values in all, for bounds and tails, and how many times as many rows for cells.
 ROWS, VALUES, DETECTION = 4_000, 2**20, 5
-"""Rows, and values in all, for bounds and tails, and how many times as many rows for cells."""
 
-FEW_ROWS = 100
-"""Rows below which bounds and tails are not fitted: they would not gain."""
+FEW_ROWS = 100  # Rows below which bounds and tails are not fitted: they would not gain
+GAIN = 0.01  # Nats per row that a step must gain, on rows that were not used in the fit
 
-GAIN = 0.01
-"""Nats per row that a step must gain, on rows that were not used in the fit."""
-
+# Part of the range, from a bound on, in which ``Bounded`` is a line. ``SURE`` is that of columns
+# that end at two values or atoms: any other value then costs about 10 nats.
 MARGIN, SURE = 1e-6, 1e-3
-"""Part of the range, from a bound on, in which ``Bounded`` is a line. ``SURE`` is that of columns
-that end at two values or atoms: any other value then costs about 10 nats."""
 
+# Distance of an end from the median, in spreads, from which on it is not used as a bound.
 FAR = 1e3
-"""Distance of an end from the median, in spreads, from which on it is not used as a bound."""
 
+# Numbers z: the quantiles of S_U are those of −3 z, −z, z and 3 z in a normal distribution.
 QUANTILES = 0.25, 0.5, 0.8
-"""Numbers z: the quantiles of S_U are those of −3 z, −z, z and 3 z in a normal distribution."""
 
+# Least ratio of the products of quantiles' distances; S_U becomes a line as it goes to 1.
 STRAIGHT = 1.02
-"""Least ratio of the products of quantiles' distances; S_U becomes a line as it goes to 1."""
 
 TINY = torch.finfo(torch.float64).tiny
 

@@ -29,30 +29,17 @@ from .tables.batches import Split
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of components to try."""
 
-ROWS = 50_000
-"""Largest number of rows of a maximization."""
+ROWS = 50_000  # Largest number of rows of a maximization
+VALUES = 1 << 25  # Largest number of their values: 256 MiB
+BUDGET = 4e11  # Operations of all maximizations together: about 8 s of one core
+LEAST, MOST = 10, 100  # Fewest iterations that are worth a start, and the largest number of them
+START = 20  # Cost of the start by K-means, in iterations with diagonal covariances
+FLOOR = 1e-6  # Number added to variances of standardized columns, as scikit-learn does
+PATIENCE = 2  # Candidates of a kind in succession without improvement that end its search
 
-VALUES = 1 << 25
-"""Largest number of their values: 256 MiB."""
-
-BUDGET = 4e11
-"""Operations of all maximizations together: about 8 s of one core."""
-
-LEAST, MOST = 10, 100
-"""Fewest iterations that are worth a start, and the largest number of them."""
-
-START = 20
-"""Cost of the start by K-means, in iterations with diagonal covariances."""
-
-FLOOR = 1e-6
-"""Number added to variances of standardized columns, as scikit-learn does."""
-
-PATIENCE = 2
-"""Candidates of a kind in succession without improvement that end its search."""
-
+# Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
+# budget that may be used up after each.
 SHARES = {"diag": 0.5, "full": 1.0}
-"""Kinds of covariances in the order of the search, by scikit-learn's names, with the share of the
-budget that may be used up after each."""
 
 
 def fit_mixture(

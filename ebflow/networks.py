@@ -25,8 +25,8 @@ SHARPNESS = 10.0
 FEATURES = 8
 """Numbers by which networks see a level of a category."""
 
+# Largest power of the frequency by which these fall, and rows at which the power is 1.
 ROUGH, FEW_ROWS = 2.0, 600
-"""Largest power of the frequency by which these fall, and rows at which the power is 1."""
 
 
 class Swish(nn.Module):

@@ -60,8 +60,8 @@ from .density import LogDensity, sum_event
 from .distribution import FlowDistribution
 from .randomness import Generator, normal, rademacher
 
+# The score with shape (B, *event), and one estimate a direction with shape (K, B).
 Traces = tuple[Tensor, Tensor]
-"""The score with shape (B, *event), and one estimate a direction with shape (K, B)."""
 
 
 def taylor(density: LogDensity, x: Tensor, u: Tensor, step: float) -> Traces:

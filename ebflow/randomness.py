@@ -25,14 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WORDS = 4
-"""64-bit words of one count of Philox4x64."""
+WORDS = 4  # 64-bit words of one count of Philox4x64
+WEYL = 0x9E3779B97F4A7C15 - 2**64  # The increment of SplitMix64: 2⁶⁴ divided by the golden ratio
 
-WEYL = 0x9E3779B97F4A7C15 - 2**64
-"""The increment of SplitMix64: 2⁶⁴ divided by the golden ratio."""
-
+# Shifts and factors of the finalizer of SplitMix64.
 FINALIZER = (30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1)
-"""Shifts and factors of the finalizer of SplitMix64."""
 
 
 class RowGenerator:

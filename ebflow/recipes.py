@@ -32,11 +32,11 @@ MOST_COLUMNS = 64
 MOST_VALUES = 1024
 """Values of an image (channels × pixels) up to which its default flow is convolutional."""
 
+# Steps, and passes over the rows, of a training that no time limit ends.
 LEAST_STEPS, LEAST_EPOCHS = 6000, 20
-"""Steps, and passes over the rows, of a training that no time limit ends."""
 
+# Rows from which on the learning rate is the largest, and below which weights decay.
 ENOUGH_ROWS, FEW_ROWS = 10_000, 5_000
-"""Rows from which on the learning rate is the largest, and below which weights decay."""
 
 BUDGET = 1 << 30
 """Bytes of rows that are held in memory at most."""
@@ -46,6 +46,7 @@ LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
 
 IMAGES = ("convolutional", "glow")
 
+# Options of architectures that the user leaves open.
 OPTIONS: dict[str, dict[str, Any]] = {
     "dense": {"depth": 3, "activation": "spline"},
     "convolutional": {
@@ -57,10 +58,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "autoregressive": {"bins": 8},
 }
-"""Options of architectures that the user leaves open."""
 
-LEAKY = ("alpha", "residual", "centred", "calibrated")
-"""Options that only smooth leaky ReLUs have."""
+LEAKY = ("alpha", "residual", "centred", "calibrated")  # Options that only smooth leaky ReLUs have
 
 
 @dataclass(frozen=True)

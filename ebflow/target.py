@@ -30,17 +30,10 @@ from .tables.rows import refuse
 SAMPLES, COMPONENTS = 2048, 8
 """Samples of the flow to which the mixture is fitted, and its most Gaussians."""
 
-WIDE = 1.1
-"""Standard deviations of proposals over the mixture's: the tails must not be too light."""
-
-ROWS = 10
-"""Samples of the mixture's fit per column and component."""
-
-RIDGE = 1e-3
-"""Number added to variances of whitened rows."""
-
-VALUES = 1 << 22
-"""Largest number of values of an evaluation."""
+WIDE = 1.1  # Standard deviations of proposals over the mixture's: the tails must not be too light
+ROWS = 10  # Samples of the mixture's fit per column and component
+RIDGE = 1e-3  # Number added to variances of whitened rows
+VALUES = 1 << 22  # Largest number of values of an evaluation
 
 
 def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
@@ -276,5 +269,5 @@ class Target:
         return torch.cat([contexts[:, None].expand(-1, y.shape[1], -1).double(), y.double()], 2)
 
 
+# The targets of flows, with versions of the weights. A target must not refer to its flow.
 CACHE: WeakKeyDictionary[Flow, tuple[list[tuple], Target]] = WeakKeyDictionary()
-"""The targets of flows, with versions of the weights. A target must not refer to its flow."""

@@ -31,8 +31,7 @@ from torch import Tensor
 from .bases import GaussianMixture
 from .randomness import normal, uniform
 
-SIDE = 3.0
-"""Side of a square of the checkerboard."""
+SIDE = 3.0  # Side of a square of the checkerboard
 
 
 def sine(n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> Tensor:

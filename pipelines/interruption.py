@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-HELD_S = 10.0
-"""Seconds for which an interruption is deferred; Ray kills a stage after ``GRACE_S``."""
+HELD_S = 10.0  # Seconds for which an interruption is deferred; Ray kills a stage after ``GRACE_S``
 
 
 @contextmanager

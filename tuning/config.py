@@ -10,8 +10,8 @@ Subject = Literal[
     "architecture", "anchor", "objective", "stabilisation", "optimization", "preprocessing"
 ]
 
+# Steps between validations of a trial at most: Tune stops a trial only after a validation.
 VALIDATE_EVERY = 250
-"""Steps between validations of a trial at most: Tune stops a trial only after a validation."""
 
 
 class SearchConfig(Section):

@@ -28,8 +28,7 @@ from tuning.trials import load, trainings
 search = Stage("tuning.search", needs={"CPU": 0}, on_driver_node=True)
 report = Stage("tuning.report")
 
-Inputs = tuple[Source, TuneConfig]
-"""The data, and the search with rows for selection."""
+Inputs = tuple[Source, TuneConfig]  # The data, and the search with rows for selection
 
 
 def check(config: TuneConfig) -> Inputs:

@@ -35,16 +35,15 @@ from tuning.config import TuneConfig
 from tuning.space import Suggest, space
 from tuning.trials import DEFAULT, FILE, FINISHED, Outcome, load, retraining, trainings
 
+# Splits of the rows that no trial sees: the first decides the winner, the other compares it.
 SPLITS = {"select": "selection", "test": "test"}
-"""Splits of the rows that no trial sees: the first decides the winner, the other compares it."""
 
-SHOWN = 4
-"""Number of parameters whose values are shown."""
+SHOWN = 4  # Number of parameters whose values are shown
 
 NLL = "NLL (nats)"
 
+# Marks a trial that ended early: for Optuna it is infeasible, gray and never the best.
 EARLY = {"constraints": (1.0,)}
-"""Marks a trial that ended early: for Optuna it is infeasible, gray and never the best."""
 
 
 def report(

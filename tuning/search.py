@@ -30,17 +30,10 @@ from tuning.config import TuneConfig
 from tuning.space import first_points
 from tuning.trials import DEFAULT, TRIALS, TrialRuns, propose, save, train
 
-EXPERIMENT = "tune"
-"""The name of Ray Tune's experiment, a folder in that of the stage's work."""
-
-GRACE = 0.2
-"""Share of its training that every trial gets."""
-
-REDUCTION = 3
-"""Factor of ASHA: one in so many trials is trained beyond the grace, and again later."""
-
-FAILURES = 2
-"""Times that a trial resumes from its checkpoint after its process or node was lost."""
+EXPERIMENT = "tune"  # The name of Ray Tune's experiment, a folder in that of the stage's work
+GRACE = 0.2  # Share of its training that every trial gets
+REDUCTION = 3  # Factor of ASHA: one in so many trials is trained beyond the grace, and again later
+FAILURES = 2  # Times that a trial resumes from its checkpoint after its process or node was lost
 
 
 def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:

@@ -77,6 +77,7 @@ class Suggest:
 COLUMNS = ("dense", "coupling", "autoregressive")
 IMAGES = ("dense", "convolutional", "glow")
 
+# By architecture and option: the ends of a range of numbers, or the values to choose from.
 OPTIONS: Mapping[str, Mapping[str, tuple[int, int] | list[Any]]] = {
     "dense": {"depth": (1, 6), "activation": [*ACTIVATIONS]},
     "convolutional": {"depth": (1, 3), "kernel_size": [3, 5, 7], "activation": [*ACTIVATIONS]},
@@ -94,10 +95,9 @@ OPTIONS: Mapping[str, Mapping[str, tuple[int, int] | list[Any]]] = {
         "mixing": ["reversal", "rotation"],
     },
 }
-"""By architecture and option: the ends of a range of numbers, or the values to choose from."""
 
+# The ends of the ranges of numbers that objectives have, besides the noise of dsm.
 OBJECTIVE_OPTIONS = {"epsilon": (0.01, 1.0), "step": (0.003, 0.3), "slices": (1, 4)}
-"""The ends of the ranges of numbers that objectives have, besides the noise of dsm."""
 
 
 def _architecture(suggest: Suggest) -> None:
@@ -185,6 +185,9 @@ def _preprocessing(suggest: Suggest) -> None:
         suggest.number("preprocess.scale", 0.25, 4.0)
 
 
+# The subjects in the order in which a trial is asked for them. The weight of the objective is not
+# searched: Adam ignores the scale of a loss, so only the ratio of the anchor's weight to it has an
+# effect.
 SUBJECTS: Mapping[Subject, Callable[[Suggest], None]] = {
     "architecture": _architecture,
     "anchor": _anchor,
@@ -193,11 +196,6 @@ SUBJECTS: Mapping[Subject, Callable[[Suggest], None]] = {
     "optimization": _optimization,
     "preprocessing": _preprocessing,
 }
-"""The subjects in the order in which a trial is asked for them.
-
-The weight of the objective is not searched: Adam ignores the scale of a loss, so only the ratio of
-the anchor's weight to it has an effect.
-"""
 
 
 def space(suggest: Suggest, search: SearchConfig) -> Training:

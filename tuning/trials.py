@@ -26,22 +26,17 @@ from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
 from tuning.config import SearchConfig, TuneConfig
 from tuning.space import Suggest, space
 
-FILE = "trials.json"
-"""Name of the file that has the outcomes of all trials."""
-
-TRIALS = "trials"
-"""Folder of the trials' checkpoints, in that of the search's work."""
-
-DEFAULT = 0
-"""The number of the trial that is the default itself."""
+FILE = "trials.json"  # Name of the file that has the outcomes of all trials
+TRIALS = "trials"  # Folder of the trials' checkpoints, in that of the search's work
+DEFAULT = 0  # The number of the trial that is the default itself
 
 FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
 
+# The first report of a trial to Ray Tune.
 START = {"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0, "reason": ""}
-"""The first report of a trial to Ray Tune."""
 
+# The status of a trial's MLflow run, by its state.
 STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FAILED"}
-"""The status of a trial's MLflow run, by its state."""
 
 
 def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from .logit import Classifier
 from .metrics import gradients
 
-Shift = Callable[[Tensor], Tensor]
-"""g, from (B, D) to (B,)."""
+Shift = Callable[[Tensor], Tensor]  # g, from (B, D) to (B,)
 
 
 def linear(pattern: Tensor, size: float) -> Shift:

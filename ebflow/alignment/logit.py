@@ -25,8 +25,7 @@ from ..density import LogDensity
 Classifier = Callable[[Tensor], Tensor]
 """A function from points (B, D) to logits (B, C), which does not mix examples."""
 
-ROWS = 1000
-"""Points at a time without gradients."""
+ROWS = 1000  # Points at a time without gradients
 
 
 class ClassLogit(LogDensity):

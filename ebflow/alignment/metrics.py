@@ -35,8 +35,7 @@ from ..randomness import uniform
 from .logit import Classifier
 from .reference import Scores
 
-ROWS = 500
-"""Points at a time."""
+ROWS = 500  # Points at a time
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,7 @@ from torch import Tensor
 from ..bases import GaussianMixture
 from ..flow import Flow
 
-ROWS = 1000
-"""Points at a time."""
+ROWS = 1000  # Points at a time
 
 Normalized = Flow | GaussianMixture
 """A density with exact log-probabilities and scores."""

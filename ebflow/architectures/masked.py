@@ -22,8 +22,7 @@ from ..flow import Flow
 from ..randomness import generator as derive
 from .parts import finished, flattened
 
-LOG_SCALE = 7.0
-"""Bound of the log-scales of affine layers."""
+LOG_SCALE = 7.0  # Bound of the log-scales of affine layers
 
 
 def autoregressive(

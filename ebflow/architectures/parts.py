@@ -16,9 +16,9 @@ from ..bijections import Bijection, ConditionalAffine, Coupling, Reshape, ScaleS
 from ..flow import Flow
 from ..networks import Interleaved
 
+# Options that a spec leaves out: they only affect initial weights, or are stored elsewhere.
 START = ("shape", "base", "dtype", "generator", "sign", "bias", "noise", "calibrated",
          "counts")  # fmt: skip
-"""Options that a spec leaves out: they only affect initial weights, or are stored elsewhere."""
 
 
 def halved(

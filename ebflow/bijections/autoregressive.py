@@ -31,8 +31,8 @@ from ..networks import FEATURES, Levels, started
 from .base import Contextual, sum_event
 from .univariate import Univariate
 
+# Bound of an element as a conditioner sees it, so that the conditioner's values are finite.
 REACH = 1e4
-"""Bound of an element as a conditioner sees it, so that the conditioner's values are finite."""
 
 
 class Masked(nn.Module):

@@ -29,8 +29,8 @@ from torch.distributions import constraints
 from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
 
+# Relative distance from a grid, a level or an atom up to which a value counts as being on it.
 DIGITS = 4 * torch.finfo(torch.float32).eps
-"""Relative distance from a grid, a level or an atom up to which a value counts as being on it."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ class ColumnCells:
         return self.is_binary or atoms[0] == self.least, self.is_binary or atoms[-1] == self.most
 
 
+# A piece of f: a knot x and its y, the ends of its interval and of its cell, from which f
+# continues with the slope, and the lengths of both.
 PIECE = ("value", "start", "base", "end", "width", "length", "slope")
-"""A piece of f: a knot x and its y, the ends of its interval and of its cell, from which f
-continues with the slope, and the lengths of both."""
 
 
 class Cells(Dequantizer):

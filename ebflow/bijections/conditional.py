@@ -19,8 +19,7 @@ from torch.nn.utils import skip_init
 from ..networks import perceptron
 from .base import Bijection, ConstantLinearization, Linearization
 
-BOUND = 3.0
-"""Bound of |s|, by s ← bound · tanh(s / bound)."""
+BOUND = 3.0  # Bound of |s|, by s ← bound · tanh(s / bound)
 
 
 class ConditionalAffine(Bijection):

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Parameters of splines processed at once: a megabyte in float32, about a core's cache.
 PART = 1 << 18
-"""Parameters of splines processed at once: a megabyte in float32, about a core's cache."""
 
+# Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes.
 LEAST = math.log(1e-3)
-"""Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes."""
 
 
 class Univariate(ABC):

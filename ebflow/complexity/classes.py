@@ -27,8 +27,7 @@ All but the true one, 1, cost √η R σ/V, which is 2 ε at the worst η, and s
 distinguish them. A mode half-way to R would cost ε itself, so the test could not decide.
 """
 
-BULKS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
-"""Places of their bulk."""
+BULKS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # Places of their bulk
 
 
 @torch.no_grad()

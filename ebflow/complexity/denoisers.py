@@ -23,8 +23,7 @@ from torch.nn.utils import skip_init
 from ..networks import started
 from .instances import HALF
 
-WAVES = 16
-"""The number of frequencies that encode the noise level."""
+WAVES = 16  # The number of frequencies that encode the noise level
 
 
 class Ensemble(nn.Module, ABC):

@@ -22,8 +22,7 @@ NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
 """A date, perhaps with a time of day."""
 
-TRUTH = {"true": "1", "false": "0"}
-"""Booleans as text."""
+TRUTH = {"true": "1", "false": "0"}  # Booleans as text
 
 COARSEST = 1e-3
 """Largest error of a column's values, as a share of the interval that half of them lie in."""

@@ -16,20 +16,13 @@ from ..randomness import RowGenerator, generator, normal
 from .batches import Split
 from .rows import Rows
 
+# Most rows of the maximization, and most rows times D³; at least 2 D rows are used.
 ROWS, ENTRIES = 2_000, 1e9
-"""Most rows of the maximization, and most rows times D³; at least 2 D rows are used."""
 
-ITERATIONS = 25
-"""Iterations of the maximization."""
-
-RIDGE = 1e-3
-"""Share of the identity in the covariance of the scores."""
-
-CHUNK = 1 << 22
-"""Most entries of the matrices of a chunk of rows."""
-
-ENOUGH = 50
-"""Complete validation rows from which incomplete ones are left out."""
+ITERATIONS = 25  # Iterations of the maximization
+RIDGE = 1e-3  # Share of the identity in the covariance of the scores
+CHUNK = 1 << 22  # Most entries of the matrices of a chunk of rows
+ENOUGH = 50  # Complete validation rows from which incomplete ones are left out
 
 
 def fit_gaussian(z: Tensor) -> GaussianMixture:

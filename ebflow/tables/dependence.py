@@ -14,17 +14,10 @@ import numpy as np
 EXACT = 1e-6
 """Largest residual standard deviation of a linear function, in those of its column."""
 
-WIDEST = 1024
-"""Columns of a table in which linear functions are looked for, at most."""
-
-TALL = 3
-"""Complete rows for each column, at least."""
-
-CHUNK = 4096
-"""Rows that are added at a time."""
-
-DIGITS = 9
-"""Digits to which coefficients are rounded."""
+WIDEST = 1024  # Columns of a table in which linear functions are looked for, at most
+TALL = 3  # Complete rows for each column, at least
+CHUNK = 4096  # Rows that are added at a time
+DIGITS = 9  # Digits to which coefficients are rounded
 
 
 class Factor:

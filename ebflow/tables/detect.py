@@ -14,32 +14,25 @@ from .dependence import Factor, dependent
 from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, numbered, read
 from .schema import Columns
 
-LEVELS = 256
-"""Codes of a category at most."""
+LEVELS = 256  # Codes of a category at most
 
+# Rows, and share of all rows, below which a level is rare; in fewer than 100 rows a twentieth.
 RARE_ROWS, RARE_SHARE = 10, 0.0005
-"""Rows, and share of all rows, below which a level is rare; in fewer than 100 rows a twentieth."""
 
+# Rows, and share of distinct texts, from which a column of text is an identifier.
 IDENTIFIER_ROWS, IDENTIFIER_SHARE = 50, 0.95
-"""Rows, and share of distinct texts, from which a column of text is an identifier."""
 
+# Range of an integer identifier in its number of rows: a table may be part of a longer one.
 DENSE = 2
-"""Range of an integer identifier in its number of rows: a table may be part of a longer one."""
 
-TEXTS = 100_000
-"""Distinct texts that are counted by name, at most."""
+TEXTS = 100_000  # Distinct texts that are counted by name, at most
 
+# Share of rows up to which words among numbers are taken for mistakes, and not for levels.
 MISSPELT = 0.02
-"""Share of rows up to which words among numbers are taken for mistakes, and not for levels."""
 
-WORDS = 0.1
-"""Share of the distinct texts from which words are too many to be mistakes."""
-
-DECIMALS = 9
-"""Decimal places of a column that has any at all, at most."""
-
-SINGLE = ("float32", "Float32", "float", "arrow:float")
-"""Names of types with seven digits."""
+WORDS = 0.1  # Share of the distinct texts from which words are too many to be mistakes
+DECIMALS = 9  # Decimal places of a column that has any at all, at most
+SINGLE = ("float32", "Float32", "float", "arrow:float")  # Names of types with seven digits
 
 NUMERIC = ("number", "integer", "boolean", "time", "duration")
 

@@ -18,35 +18,33 @@ import numpy as np
 ArrayLike = Any
 """A data frame of pandas or polars, an Arrow table, a mapping of arrays, an array or a tensor."""
 
-LARGEST = 2**53 - 1
-"""Integers beyond this one are not exact in float64."""
+LARGEST = 2**53 - 1  # Integers beyond this one are not exact in float64
 
 TOO_WIDE = "expected whole numbers below 2^53: leave the column out, or make it text"
 
 NO_COLUMN = "expected numbers, text, categories or times: leave it out, or make such columns of it"
 
-ARROW = "arrow:"
-"""The prefix of Arrow's types in pandas' frames."""
+ARROW = "arrow:"  # The prefix of Arrow's types in pandas' frames
 
+# Names of the libraries, by their packages.
 LIBRARIES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch": "tensor"}
-"""Names of the libraries, by their packages."""
 
+# Kinds of columns, by the letters of NumPy's types.
 KINDS = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "m": "duration",
          "M": "time"}  # fmt: skip
-"""Kinds of columns, by the letters of NumPy's types."""
 
 TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}
 """Kinds of times, and their types in NumPy."""
 
+# Kinds of columns, by the types of Python's objects in them.
 OBJECTS = (
     ("boolean", (bool, np.bool_)),
     ("integer", numbers.Integral),
     ("number", (numbers.Real, decimal.Decimal)),
 )
-"""Kinds of columns, by the types of Python's objects in them."""
 
+# Types of Python's objects that may be levels of a category.
 TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)
-"""Types of Python's objects that may be levels of a category."""
 
 
 class Series(NamedTuple):

@@ -23,8 +23,7 @@ from .schema import Columns
 
 SPLITS = ("train", "validation")
 
-POLICIES = ("drop", "impute")
-"""Treatments of rows that have missing values."""
+POLICIES = ("drop", "impute")  # Treatments of rows that have missing values
 
 LEAST = 5
 """Rows of a fit at least."""

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
+# Packages that no extra installs.
 OURS = {"ebflow", "pipelines", "tuning", *sys.stdlib_module_names}
-"""Packages that no extra installs."""
 
+# The function of each command, or the pipeline of a study, as ``module:name``; a line of help. A
+# function with a parameter ``words`` parses these itself; tyro parses the options of the others.
+# Functions of commands that start with a word of ``RUNS`` return a :class:`Request`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run density": ("pipelines.cli.run:density", "train, evaluate and report a flow on data"),
     "run paper": ("pipelines.paper.graph:PAPER", "the experiments of the paper, and others"),
@@ -49,11 +52,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
     "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
-"""The function of each command, or the pipeline of a study, as ``module:name``; a line of help.
-
-A function with a parameter ``words`` parses these itself; tyro parses the options of the others.
-Functions of commands that start with a word of ``RUNS`` return a :class:`Request`.
-"""
 
 RUNS = ("run ", "tune ")
 HELP = {"-h", "--help", "help"}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
 
+# Metrics whose greatest value is the best; of all others it is the least.
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
-"""Metrics whose greatest value is the best; of all others it is the least."""
 
 METRICS = ("test/nll", "test/bpd")
 ID_LENGTH = 6

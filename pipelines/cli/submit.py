@@ -32,17 +32,16 @@ if TYPE_CHECKING:
 DETACHED = 130
 POLL_S = 0.5
 
+# Loggers of Ray with levels of their own; they report how the checkout is packed and sent.
 TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
-"""Loggers of Ray with levels of their own; they report how the checkout is packed and sent."""
 
-CONFIG = "submitted.yaml"
-"""File of the resolved configuration."""
+CONFIG = "submitted.yaml"  # File of the resolved configuration
 
+# Variables that the job gets if they are set here; otherwise those of the nodes hold.
 SENT = ("EBFLOW_DATA", "EBFLOW_HOME", bucket.VARIABLE, "MLFLOW_TRACKING_URI")
-"""Variables that the job gets if they are set here; otherwise those of the nodes hold."""
 
+# The store of the nodes, in the syntax of their shell.
 STORE = '"${EBFLOW_HOME:?found no value on the cluster, expected a folder on every node}"'
-"""The store of the nodes, in the syntax of their shell."""
 
 HELP = """usage: ebflow submit PIPELINE --address http://HEAD:8265 [options of ebflow run PIPELINE]
        ebflow submit tune PIPELINE … [options of ebflow tune PIPELINE]

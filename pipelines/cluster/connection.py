@@ -27,15 +27,13 @@ GRACE_S = 15.0
 REACH_S = 10.0
 WAIT_S = 0.5
 
+# Resources of a process that starts workers by Ray Train, with Ray Train's own processes. With any
+# part of a CPU, workers that need all CPUs would wait forever. The memory limits how many such
+# processes wait for their workers on one node.
 DRIVER: Mapping[str, float] = {"CPU": 0, "memory": 2 * 2**30}
-"""Resources of a process that starts workers by Ray Train, with Ray Train's own processes.
 
-With any part of a CPU, workers that need all CPUs would wait forever. The memory limits how many
-such processes wait for their workers on one node.
-"""
-
+# Shows the stage and the key of a job, the share that is done, what it does now, and a note.
 Show = Callable[[str, str, float, str, str], None]
-"""Shows the stage and the key of a job, the share that is done, what it does now, and a note."""
 
 
 class Connection:

@@ -9,14 +9,14 @@ import os
 import secrets
 from pathlib import Path
 
+# Keeps the memory of a freed D×D gradient, in huge pages, for the next step.
 HUGE_PAGES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:"
     "glibc.malloc.trim_threshold=4294967296"
 )
-"""Keeps the memory of a freed D×D gradient, in huge pages, for the next step."""
 
+# At 0, Ray binds every port to loopback, on Linux too.
 LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""At 0, Ray binds every port to loopback, on Linux too."""
 
 SETTINGS = {
     "GLIBC_TUNABLES": HUGE_PAGES,

@@ -18,18 +18,16 @@ Configuration = TypeVar("Configuration", bound=Section)
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+# By section, the option that decides which other options there are. In the place of an error,
+# pydantic names that option's value after the section.
 TAGS = {"objective": "name", "model": "architecture"}
-"""By section, the option that decides which other options there are.
 
-In the place of an error, pydantic names that option's value after the section.
-"""
-
+# Types that pydantic names in the place of an error, behind a field that may have either.
 VARIANTS = ("int", "float")
-"""Types that pydantic names in the place of an error, behind a field that may have either."""
 
+# Errors of PyYAML for files that are not YAML, or hold no plain values.
 NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError,
            ValueError)  # fmt: skip
-"""Errors of PyYAML for files that are not YAML, or hold no plain values."""
 
 
 def dump(config: Section) -> str:

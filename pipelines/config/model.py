@@ -119,6 +119,7 @@ class Autoregressive(Networks):
     """start of the dense layers between autoregressive ones"""
 
 
+# The classes of models by ``architecture``: an option of another architecture is an error.
 AnyModel = Annotated[
     Dense | Convolutional | Glow | Coupling | Autoregressive,
     Field(
@@ -127,6 +128,5 @@ AnyModel = Annotated[
         "coupling and autoregressive for few dimensions",
     ),
 ]
-"""The classes of models by ``architecture``: an option of another architecture is an error."""
 
 MODELS: dict[str, type[Model]] = kinds(FieldInfo.from_annotation(AnyModel))

@@ -84,11 +84,11 @@ class TaylorSm(Ssm):
     """step, in units of the matched data, times √D in norm"""
 
 
+# The classes of objectives by ``name``.
 AnyObjective = Annotated[
     Likelihood | Dsm | FdSsm | Ssm | TaylorSm,
     Field(discriminator="name", description="objective"),
 ]
-"""The classes of objectives by ``name``."""
 
 OBJECTIVES: dict[str, type[Objective]] = kinds(FieldInfo.from_annotation(AnyObjective))
 

@@ -21,9 +21,9 @@ from pipelines.config import (
 from pipelines.config.model import MODELS
 from pipelines.config.source import opened
 
-MANY = 100_000
-"""Rows assumed by a recipe that is chosen by name: enough for the largest batch."""
+MANY = 100_000  # Rows assumed by a recipe that is chosen by name: enough for the largest batch
 
+# The recipes of the library, each by the shape and the integer levels of typical data.
 LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
     "images": ((1, 28, 28), 256),
     "large": ((3, 32, 32), 256),
@@ -31,7 +31,6 @@ LIBRARY: dict[str, tuple[tuple[int, ...], int | None]] = {
     "wide": ((100,), None),
     "dense": ((64,), 256),
 }
-"""The recipes of the library, each by the shape and the integer levels of typical data."""
 
 
 def typical(name: str) -> DensityConfig:

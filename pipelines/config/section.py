@@ -12,11 +12,11 @@ from pydantic.fields import FieldInfo
 
 UNKEYED = {"keyed": False}
 
+# Names of runs: they are names of files and folders, too.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
-"""Names of runs: they are names of files and folders, too."""
 
+# The size of a split: a number of rows, or a share of all rows (between 0 and 1).
 Size = int | float
-"""The size of a split: a number of rows, or a share of all rows (between 0 and 1)."""
 
 
 class Section(BaseModel):

@@ -19,17 +19,13 @@ from pipelines.data.arrays import array_table
 from pipelines.data.named import benchmark_file
 from pipelines.store.files import drafted
 
-HELD_OUT = 10_000
-"""Training images that are for validation."""
-
-CHUNK = 1000
-"""Images of a row group."""
+HELD_OUT = 10_000  # Training images that are for validation
+CHUNK = 1000  # Images of a row group
 
 CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 
-Images = tuple[np.ndarray, list[int]]
-"""Images with shape (n, C, H, W), and their classes."""
+Images = tuple[np.ndarray, list[int]]  # Images with shape (n, C, H, W), and their classes
 
 
 def fetch(name: str) -> Path:
@@ -87,8 +83,8 @@ def _cifar10(datasets: ModuleType, folder: Path) -> Iterator[Images]:
         yield records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].tolist()
 
 
+# Functions that download a benchmark and yield its training images, then its test images.
 BENCHMARKS: dict[str, Callable[[ModuleType, Path], Iterator[Images]]] = {
     "mnist": _mnist,
     "cifar10": _cifar10,
 }
-"""Functions that download a benchmark and yield its training images, then its test images."""

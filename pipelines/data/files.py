@@ -24,16 +24,16 @@ from pipelines.data.messages import Place, reading
 
 BUFFER = 1 << 18
 
+# Bytes of a CSV file that are parsed at a time; the first ones decide the types of columns.
 CSV_BYTES = 4 << 20
-"""Bytes of a CSV file that are parsed at a time; the first ones decide the types of columns."""
 
+# Texts that stand for a missing number in CSV files, besides those that Arrow knows.
 MISSING = ("?", "-", ".", "None", "<NA>")
-"""Texts that stand for a missing number in CSV files, besides those that Arrow knows."""
 
 
+# A function of names of columns and a number of rows; it returns all rows in record batches of
+# about so many.
 Read = Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
-"""A function of names of columns and a number of rows; it returns all rows in record batches of
-about so many."""
 
 
 class Part(NamedTuple):
@@ -209,9 +209,9 @@ def _npy(path: Path) -> Part:
     return _part(path, "NumPy", schema, len(rows), read)
 
 
+# The function that opens a file, by the end of its name.
 FORMATS: dict[str, Callable[[Path], Part]] = {
     ".parquet": parquet,
     ".csv": _csv,
     ".npy": _npy,
 }
-"""The function that opens a file, by the end of its name."""

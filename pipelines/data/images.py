@@ -20,13 +20,12 @@ from pipelines.data.messages import reading
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
-PLAIN = ("L", "RGB")
-"""Pillow's modes of grey and coloured images of 8 bits."""
+PLAIN = ("L", "RGB")  # Pillow's modes of grey and coloured images of 8 bits
 
 BATCH_BYTES = 4 << 20
 
+# Errors that Pillow raises at corrupt images, besides OSError.
 FAULTS = (SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""Errors that Pillow raises at corrupt images, besides OSError."""
 
 
 def image_folder(folder: Path) -> tuple[Part, tuple[str, ...]] | None:

@@ -16,17 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, Json, PositiveInt, Validation
 from ebflow.errors import BadInput
 from pipelines.data.messages import first_error, listed, type_name
 
+# The name by which a context may choose the column of classes; that of named sources.
 LABEL = "label"
-"""The name by which a context may choose the column of classes; that of named sources."""
 
-SPLIT = "split"
-"""The column that names the split of each row, if it holds text."""
+SPLIT = "split"  # The column that names the split of each row, if it holds text
 
+# The types of the values of fixed-size lists.
 DTYPES = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float64(): "float64"}
-"""The types of the values of fixed-size lists."""
 
-INDEX = "__index_level_"
-"""The start of the names of columns that hold the index of a pandas frame."""
+INDEX = "__index_level_"  # The start of the names of columns that hold the index of a pandas frame
 
 ADVICE, ABSENT = "choose others by columns", "no such column"
 

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 
-LONGEST = 60
-"""Characters of a value or a type that a message shows."""
+LONGEST = 60  # Characters of a value or a type that a message shows
 
 
 class Place(NamedTuple):

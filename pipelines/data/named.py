@@ -141,8 +141,8 @@ def _toy(name: str) -> pa.Table:
     return array_table(x.numpy(), one_list=False)
 
 
+# Samples of a toy distribution, and those of them for validation and for testing.
 TOY, HELD_OUT = 70_000, 10_000
-"""Samples of a toy distribution, and those of them for validation and for testing."""
 
 EBFLOW = "sampled here with a fixed seed by the formula of EBFlow (Chao et al., 2023)"
 
@@ -151,8 +151,7 @@ def _sampled(name: str, description: str) -> NamedSource:
     return NamedSource(partial(_toy, name), TOY, (2,), description, EBFLOW, HELD_OUT, HELD_OUT)
 
 
-PATCHES = Counts(20_000, 2_000, 2_000)
-"""Patches of photographs in each split."""
+PATCHES = Counts(20_000, 2_000, 2_000)  # Patches of photographs in each split
 
 
 def _photographs(size: int) -> NamedSource:

@@ -26,19 +26,16 @@ from pipelines.data.messages import Place
 from pipelines.data.schema import Schemas, context_frame, detect, encoded, first_used, not_finite
 from pipelines.data.splits import CODES, SELECTION, Counts, assign, split_counts
 
-BATCH_BYTES = 16 << 20
-"""Bytes of a batch in float64 at most."""
+BATCH_BYTES = 16 << 20  # Bytes of a batch in float64 at most
+CLASSES = 10_000  # Classes of a data set at most
 
-CLASSES = 10_000
-"""Classes of a data set at most."""
-
+# Types of columns whose numbers float32 holds exactly.
 NARROW = ("bool", "int8", "uint8", "int16", "uint16", "halffloat", "float")
-"""Types of columns whose numbers float32 holds exactly."""
 
+# The ends of messages about missing values: of contexts, of data to train on, of new data.
 DROP = ", or data.missing: drop leaves such rows out"
 IMPUTE = ", impute samples missing values"
 SAMPLED = ": ebflow impute samples missing values"
-"""The ends of messages about missing values: of contexts, of data to train on, of new data."""
 
 
 class Rows(NamedTuple):
@@ -318,8 +315,8 @@ class Reader:
         return lacking if context is None else lacking | np.isnan(context).any(1)
 
 
+# Descriptions of the columns of files that this process has read.
 _DETECTED: dict[tuple[object, ...], Schemas] = {}
-"""Descriptions of the columns of files that this process has read."""
 
 
 def _codes(column: pa.Array, name: str, place: Place) -> np.ndarray:

@@ -12,8 +12,8 @@ from ebflow.tables import Columns, Detector
 from pipelines.data.layout import Layout
 from pipelines.data.messages import Place, as_bad_input, listed
 
+# A function that reads columns of all rows, by their names.
 Batches = Callable[[Sequence[str]], Iterable[tuple[pa.RecordBatch, Place]]]
-"""A function that reads columns of all rows, by their names."""
 
 
 class Schemas(NamedTuple):

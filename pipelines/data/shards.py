@@ -18,8 +18,7 @@ from ebflow.errors import BadInput
 from ebflow.files import sha256
 from pipelines.data.messages import reading, type_name
 
-SHARD_BYTES = 32 << 20
-"""Bytes of the rows of a shard at most."""
+SHARD_BYTES = 32 << 20  # Bytes of the rows of a shard at most
 
 
 class Record(BaseModel):

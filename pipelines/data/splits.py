@@ -15,14 +15,12 @@ from ebflow.errors import BadInput
 
 SPLITS = ("train", "validation", "test")
 
-SELECTION = "selection"
-"""A further split, on which a search chooses its best configuration."""
+SELECTION = "selection"  # A further split, on which a search chooses its best configuration
 
+# The code of each split, by its names in a column of splits.
 CODES = {"train": 0, "validation": 1, "valid": 1, "val": 1, "test": 2, SELECTION: 3}
-"""The code of each split, by its names in a column of splits."""
 
-MINIMUM = 2
-"""Training rows at least."""
+MINIMUM = 2  # Training rows at least
 
 
 class Counts(NamedTuple):

@@ -18,8 +18,8 @@ from pipelines.inference.reference import Reference
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
 
+# File of the flow's log-densities of every row, by split; of the training split a sample.
 LOG_PROBS = "log_probs.npz"
-"""File of the flow's log-densities of every row, by split; of the training split a sample."""
 
 
 def evaluate(

@@ -24,17 +24,10 @@ from pipelines.data.manifest import Manifest
 from pipelines.inference.tables import codes_of
 from pipelines.reporting.style import is_picture
 
-ROWS = 2000
-"""Most test rows that are compared with as many samples."""
-
-TILES = 64
-"""Samples of images, which are only shown."""
-
-UNLIKELY = 10
-"""Least likely test rows that are shown."""
-
-EXPLAINED = 64
-"""Most columns of a table whose least likely rows have reasons."""
+ROWS = 2000  # Most test rows that are compared with as many samples
+TILES = 64  # Samples of images, which are only shown
+UNLIKELY = 10  # Least likely test rows that are shown
+EXPLAINED = 64  # Most columns of a table whose least likely rows have reasons
 
 
 @dataclass(frozen=True)

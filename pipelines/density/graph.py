@@ -28,14 +28,12 @@ from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
 
-EXAMPLES = 4
-"""Rows of the example in the MLflow model."""
+EXAMPLES = 4  # Rows of the example in the MLflow model
 
+# Least margin of the logit, so that the last level is not rounded to 1.
 LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
-"""Least margin of the logit, so that the last level is not rounded to 1."""
 
-Problem = tuple[str, object, str]
-"""An option, its value, and what was expected."""
+Problem = tuple[str, object, str]  # An option, its value, and what was expected
 
 prepare = Stage("pipelines.density.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)

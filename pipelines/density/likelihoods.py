@@ -8,21 +8,21 @@ from pipelines.config import Model
 from pipelines.data.manifest import Manifest
 from pipelines.data.splits import SELECTION
 
+# Headings of ``Line.cells``.
 HEADINGS = ("", "test NLL", "bits/dim", "flow − this", "validation NLL")
-"""Headings of ``Line.cells``."""
 
+# Names of the baselines in metrics, and of the flow's gain over each.
 BASELINES = {"gaussian": "gain", "mixture": "gain_over_mixture"}
-"""Names of the baselines in metrics, and of the flow's gain over each."""
 
+# By split: the prefix of the flow's metrics, and the text after a baseline's name.
 SPLITS = {
     "test": ("test/", ""),
     "validation": ("best/val_", "val_"),
     SELECTION: ("select/", "select_"),
 }
-"""By split: the prefix of the flow's metrics, and the text after a baseline's name."""
 
+# Least difference from a baseline, in nats, that raises a warning: the last digit shown.
 LEAST = 0.01
-"""Least difference from a baseline, in nats, that raises a warning: the last digit shown."""
 
 
 def prefix(density: str, split: str = "test") -> str:

@@ -29,17 +29,17 @@ from pipelines.reporting.style import BASELINE, DATA, FLOW, LIGHT, panels, show_
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import COLUMNS
 
+# Beginnings of the numbers that are metrics of the pipeline's MLflow run, in their order.
 METRICS = ("test/nll", "test/", "best/", "select/")
-"""Beginnings of the numbers that are metrics of the pipeline's MLflow run, in their order."""
 
-NAMED = 8
-"""Most columns that a line names; ``summary.json`` has all."""
+NAMED = 8  # Most columns that a line names; ``summary.json`` has all
 
 NOTE = (
     "NLL in nats ± its standard error over the test rows. Flow − this: the mean difference per "
     "row; below 0 the flow is better. The mixture is fitted by expectation maximization after "
     "the Gaussian's whitening, its size chosen on the validation split."
 )
+# Texts about the kinds of columns in the description of the preprocessing.
 TREATMENTS = {
     "exact": "with an exact probability of each value",
     "grids": "dequantized by noise of their step",
@@ -48,7 +48,6 @@ TREATMENTS = {
     "bounds": "mapped to the line by a logit or logarithm",
     "tails": "transformed by Johnson's S_U",
 }
-"""Texts about the kinds of columns in the description of the preprocessing."""
 SYNTHETIC = (
     "Test rows beside as many samples, {rows} at most. Real: the same of random halves of test "
     "and training rows. C2ST: 1 if boosted trees cannot distinguish samples from test rows. "
@@ -164,11 +163,8 @@ def _tables(manifest: Manifest, numbers: Mapping[str, Any], compared: Fit) -> It
 
 BINS = 40
 
-MOST_COLUMNS, ACROSS = 32, 4
-"""Columns that are shown, and histograms side by side."""
-
-MOST_LEVELS = 4
-"""Levels of a category that a histogram names at most."""
+MOST_COLUMNS, ACROSS = 32, 4  # Columns that are shown, and histograms side by side
+MOST_LEVELS = 4  # Levels of a category that a histogram names at most
 
 OF_TRAINING = (
     "Left: exact NLL of the averaged weights. Right: the latents of a perfect model have mean 0 "

@@ -27,13 +27,12 @@ from pipelines import store
 from pipelines.engine.stages import Artefact, Stage, Work
 from pipelines.errors import Diverged, StageFailed, failure
 
+# The folder of redun's database among the results of a run: ``redun --config .redun log``.
 HISTORY = ".redun"
-"""The folder of redun's database among the results of a run: ``redun --config .redun log``."""
 
 EXECUTOR = "store"
 
-FAILED = (BadInput, StageFailed)
-"""Errors of a stage that fails."""
+FAILED = (BadInput, StageFailed)  # Errors of a stage that fails
 
 subgraph = partial(task, namespace="ebflow", cache=False)
 """Declares a function that returns a part of a graph from finished artefacts."""

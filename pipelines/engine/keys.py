@@ -13,19 +13,18 @@ from ebflow.files import sha256
 
 OURS = ("ebflow", "pipelines", "tuning")
 
+# Modules that carry data and compute none: a change of them leaves finished stages valid.
 INFRASTRUCTURE = tuple(
     f"pipelines.{name}" for name in ("cluster", "engine", "errors", "store", "tracking")
 )
-"""Modules that carry data and compute none: a change of them leaves finished stages valid."""
 
-HELP = ("description", "help")
-"""Keywords of texts for users, which change no result."""
+HELP = ("description", "help")  # Keywords of texts for users, which change no result
 
+# Suffixes of files beside the code that count: templates and fitted distributions.
 DATA = (".j2", ".safetensors")
-"""Suffixes of files beside the code that count: templates and fitted distributions."""
 
+# The dots before a module, the module, and the names that are imported from it.
 Import = tuple[int, str, tuple[str, ...]]
-"""The dots before a module, the module, and the names that are imported from it."""
 
 
 def code_digest(module: str) -> str:

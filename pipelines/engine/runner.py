@@ -45,16 +45,14 @@ if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
     from pipelines.tracking.tracker import Tracker
 
+# Names that results have.
 RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml")
-"""Names that results have."""
 
-REPORT = "ebflow.report"
-"""The tag of a command's run that has the key of its report."""
+REPORT = "ebflow.report"  # The tag of a command's run that has the key of its report
 
+# Starts and leaves Ray, whose processes end with the thread that started them. A process has one
+# connection to Ray at a time.
 RAY = ThreadPoolExecutor(1, "ray")
-"""Starts and leaves Ray, whose processes end with the thread that started them. A process has one
-connection to Ray at a time.
-"""
 
 log = logging.getLogger("ebflow.engine")
 

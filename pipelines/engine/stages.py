@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
     from pipelines.tracking.tracker import Tracker
 
+# Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes), by which Ray places tasks, starts nodes.
 Needs = Mapping[str, float]
-"""Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes), by which Ray places tasks, starts nodes."""
 
+# All CPUs of a node, for a benchmark that nothing may disturb.
 WHOLE_NODE: Needs = {"CPU": math.inf}
-"""All CPUs of a node, for a benchmark that nothing may disturb."""
 
 
 def needs_from_config(config: Any) -> Needs:  # noqa: ANN401

@@ -17,9 +17,9 @@ from pipelines.reporting.style import BASELINE as ORANGE
 from pipelines.reporting.style import DATA, FLOW, Captioned, is_picture, panels, show_tiles, tiles
 from pipelines.tracking.run import StageRun
 
-Column = tuple[str, str, int]
-"""A metric in a table, its heading, and its decimals."""
+Column = tuple[str, str, int]  # A metric in a table, its heading, and its decimals
 
+# The columns of the table of models.
 COLUMNS: Sequence[Column] = (
     ("accuracy", "accuracy", 3),
     ("gradient", "‖g‖", 2),
@@ -39,14 +39,13 @@ COLUMNS: Sequence[Column] = (
     ("PP/other/raw", "PP other", 3),
     ("PP/other/centred", "PP other, centred", 3),
 )
-"""The columns of the table of models."""
 
+# The metrics on a terminal.
 BRIEF = ("accuracy", "gradient", "A1", "A1/over gaussian", "A1/over flow", "A3", "PP/own/raw")
-"""The metrics on a terminal."""
 
+# The columns of the table of density ratios.
 RATIOS = [(f"{kind}/{sigma:g}", f"{kind}, {sigma:g}", 2)
           for kind in ("mean log ratio", "log mean ratio") for sigma in SIGMAS]  # fmt: skip
-"""The columns of the table of density ratios."""
 
 NOTE = "Means over seeds ± 95 % intervals."
 METRICS = (
@@ -181,12 +180,11 @@ def _by_model(title: str, study: Study, columns: Sequence[Column], note: str) ->
     return Table(title, ("model", *(heading for _, heading, _ in measured)), rows, note)
 
 
-Arrays = Mapping[str, np.ndarray]
-"""Images, gradients and ascended pictures of a model."""
+Arrays = Mapping[str, np.ndarray]  # Images, gradients and ascended pictures of a model
 
-ACROSS = 8
-"""Test images in a row of gradients."""
+ACROSS = 8  # Test images in a row of gradients
 
+# The models in planes of two metrics.
 COLOURS = {
     "baseline": DATA, "score": FLOW, "score-free": "#6fa3d8", "score-control": "#8a6fb3",
     "centred": "#00838f", "centred-control": "#7fb8bd", "blind-gaussian": "#777777",
@@ -194,8 +192,8 @@ COLOURS = {
     "paper-anti": "#e0a13a", "fool-shift": "#c2185b", "code-score": "#8c6d31",
     "code-control": "#c7a76b",
 }  # fmt: skip
-"""The models in planes of two metrics."""
 
+# Pairs of metrics, one a panel, and the caption.
 PLANES = {
     "gauge": (
         (("A1", "A3"),),
@@ -213,11 +211,10 @@ PLANES = {
         "by centred and by raw gradients, and the DSM cosine.",
     ),
 }  # fmt: skip
-"""Pairs of metrics, one a panel, and the caption."""
 
+# The models whose gradients and ascended pictures are shown.
 PICTURED = ("baseline", "blind-gaussian", "score", "score-control", "centred", "anti",
             "paper-score")  # fmt: skip
-"""The models whose gradients and ascended pictures are shown."""
 
 
 def figures(study: Study, shape: Sequence[int]) -> dict[str, Captioned]:

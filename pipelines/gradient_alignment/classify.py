@@ -43,20 +43,14 @@ from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
+# Files of a trained classifier.
 WEIGHTS, ARCHITECTURE, OUTCOME = "model.safetensors", "network.json", "outcome.json"
-"""Files of a trained classifier."""
 
-DIVERGED = "diverged"
-"""The first word of the diagnosis of a training that became non-finite."""
+DIVERGED = "diverged"  # The first word of the diagnosis of a training that became non-finite
+PROBED = 128  # Training rows whose trace is watched
+TERMS = ("train/loss", "train/cross_entropy", "train/penalty")  # The loss of a step and its terms
 
-PROBED = 128
-"""Training rows whose trace is watched."""
-
-TERMS = ("train/loss", "train/cross_entropy", "train/penalty")
-"""The loss of a step and its terms."""
-
-Rows = tuple[Tensor, Tensor]
-"""Rows in [0, 1] with shape (N, D), and their classes with shape (N,)."""
+Rows = tuple[Tensor, Tensor]  # Rows in [0, 1] with shape (N, D), and their classes with shape (N,)
 
 
 @products("highest")

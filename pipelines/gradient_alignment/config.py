@@ -8,8 +8,7 @@ from pydantic import Field
 
 from pipelines.config import NAME, UNKEYED, DataConfig, Section, Training
 
-SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-"""Standard deviations of the noise of density ratios."""
+SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # Standard deviations of the noise of density ratios
 
 
 class NetworkConfig(Section):
@@ -67,11 +66,9 @@ class FlowConfig(Section):
     training: Training = Training()
 
 
+# A function that is added to the logits of a trained classifier. It is the log-density of a class-
+# blind ``gaussian`` or ``flow``, or 100 times a ``pattern``.
 Shift = Literal["none", "gaussian", "flow", "pattern"]
-"""A function that is added to the logits of a trained classifier.
-
-It is the log-density of a class-blind ``gaussian`` or ``flow``, or 100 times a ``pattern``.
-"""
 
 
 class MeasureConfig(Section):

@@ -24,20 +24,17 @@ from pipelines.gradient_alignment.reference import Points, of_split, open_blind,
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun
 
+# Fractions of pixels that are replaced, as in the paper's code.
 FRACTIONS = np.geomspace(0.01, 1, 25)
-"""Fractions of pixels that are replaced, as in the paper's code."""
 
-PATTERN = 100.0
-"""The length of the gradient of a pattern on every logit."""
+PATTERN = 100.0  # The length of the gradient of a pattern on every logit
 
+# The most ascended pictures, and classes with an image and its gradients, that are saved.
 PICTURES, CLASSES = 64, 8
-"""The most ascended pictures, and classes with an image and its gradients, that are saved."""
 
-WIDEST = 256
-"""The most dimensions with an exact trace, which takes as many backward passes."""
+WIDEST = 256  # The most dimensions with an exact trace, which takes as many backward passes
 
-Results = dict[str, float | np.ndarray]
-"""Numbers, and arrays for figures, by name."""
+Results = dict[str, float | np.ndarray]  # Numbers, and arrays for figures, by name
 
 
 def measure(

@@ -18,11 +18,10 @@ from pipelines.gradient_alignment.config import (
 
 BASELINE = "baseline"
 
+# The baseline with a class-blind density on every logit, by the name of the shift.
 BLIND = {"gaussian": "blind-gaussian", "flow": "blind-flow"}
-"""The baseline with a class-blind density on every logit, by the name of the shift."""
 
-ALWAYS = (BASELINE, *BLIND.values())
-"""The models that every run has."""
+ALWAYS = (BASELINE, *BLIND.values())  # The models that every run has
 
 CLIP = 5.0
 
@@ -66,6 +65,7 @@ ANTI = RegularizerConfig(name="anti", weight=1e-2, warmup=0.1)
 PAPER_SCORE = _paper("score", weight=1e-3, step=0.01)
 CODE_SCORE = _paper("score", weight=1e-5, step=0.01)
 
+# All models by name, in the order of tables.
 MODELS = {
     BASELINE: Model("cross-entropy alone"),
     BLIND["gaussian"]: Model("the baseline and log p of a class-blind Gaussian on every logit",
@@ -91,15 +91,14 @@ MODELS = {
     "collapse": _trained("score matching without noise and penalty, λ = 1",
                          RegularizerConfig(name="score", weight=1.0, stability=0.0), noise=0.0),
 }  # fmt: skip
-"""All models by name, in the order of tables."""
 
+# A flow of rows that starts near the Gaussian of its rows.
 DENSE = Training(
     preprocess=PreprocessConfig(logit=None, shrinkage=0.1),
     model=Dense(depth=2, activation="spline"),
     objective=Likelihood(name="lazy_ml"),
     train=TrainConfig(lr=4e-3, steps=1000, validate_every=50),
 )
-"""A flow of rows that starts near the Gaussian of its rows."""
 
 
 class Scale(NamedTuple):

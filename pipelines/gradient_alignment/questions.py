@@ -26,8 +26,7 @@ from pipelines.reporting.statistics import (
     within,
 )
 
-FEWEST = 8
-"""The least number of sound trainings whose order is judged."""
+FEWEST = 8  # The least number of sound trainings whose order is judged
 
 
 @dataclass(frozen=True)
@@ -194,8 +193,8 @@ def order(one: str, other: str) -> Number:
     return Number("rank correlation over these models", compute)
 
 
+# The least differences that matter, of cosines and of accuracies.
 A1, A3, ACCURACY = 0.05, 0.05, 0.02
-"""The least differences that matter, of cosines and of accuracies."""
 
 GAUSSIAN, FLOW = BLIND["gaussian"], BLIND["flow"]
 OWN = "Each model is its own judge."
@@ -226,6 +225,7 @@ def _depth(study: Study) -> np.ndarray:
     return study.values("trace/training", "collapse") / floor
 
 
+# Claim, number and the rest of each question, asked if the number's models were measured.
 QUESTIONS = (
     ("Nearly all that score matching gains in A1, a class-blind Gaussian gives to the "
      "baseline, whose predictions stay.",
@@ -282,8 +282,8 @@ QUESTIONS = (
     ("Among them the DSM cosine, which needs no reference, has the order of A1.",
      order("A1", "DSM-cos"), above(0.8), "follows"),
 )  # fmt: skip
-"""Claim, number and the rest of each question, asked if the number's models were measured."""
 
+# Checks of the instrument: sentence, number, and the region of its worst seed.
 CHECKS = (
     ("A class-blind density on every logit leaves A3 and every prediction.",
      changed("|change of A3| + share of changed predictions", GAUSSIAN, FLOW), below(1e-3)),
@@ -300,8 +300,8 @@ CHECKS = (
      Number("|A3| with the scores of other points, baseline",
             lambda study: np.abs(study.values("A3/shuffled", BASELINE))), below(0.1)),
 )  # fmt: skip
-"""Checks of the instrument: sentence, number, and the region of its worst seed."""
 
+# Sentences and the numbers in them; ``verdict`` is on the last number, names are A1.
 FINDINGS = (
     ("A class-blind Gaussian on the logits of a plain classifier, which trains nothing and "
      "changes no prediction, has an A1 of {blind-gaussian}, beside {score} of score matching and "
@@ -313,7 +313,6 @@ FINDINGS = (
      "class-blind Gaussian alone changes pixel perturbation by raw gradients by {}.",
      OF_CENTRED, GAUSSIAN_ALONE),
 )  # fmt: skip
-"""Sentences and the numbers in them; ``verdict`` is on the last number, names are A1."""
 
 WOULD_CHANGE = (
     "Data on which a class-blind density is a bad one of every class: there the gauge gives less, "

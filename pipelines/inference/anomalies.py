@@ -23,8 +23,7 @@ from pipelines.data.reader import Reader
 from pipelines.inference import tables
 from pipelines.inference.models import Model, ModelName, load
 
-BLOCK = 16_384
-"""Rows at a time."""
+BLOCK = 16_384  # Rows at a time
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,8 @@ from pipelines.inference.models import Model, ModelName, load
 from pipelines.inference.tables import check_output
 from pipelines.store.files import drafted
 
-ROWS = 1000
-"""Samples whose log-densities are compared before the file is written."""
-
-TOLERANCE = 1e-3
-"""Largest absolute or relative difference; rounding alone is less."""
+ROWS = 1000  # Samples whose log-densities are compared before the file is written
+TOLERANCE = 1e-3  # Largest absolute or relative difference; rounding alone is less
 
 
 def export(model: ModelName, output: Path) -> None:

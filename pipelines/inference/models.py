@@ -16,8 +16,9 @@ from pipelines.inference.reference import Reference
 REGISTERED = "models:/"
 
 MODEL_HELP = "folder of a run or of a checkpoint, or a registered model: models:/NAME@ALIAS"
+
+# The first argument of every command.
 ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help=MODEL_HELP)]
-"""The first argument of every command."""
 
 
 @dataclass(frozen=True)

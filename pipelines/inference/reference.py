@@ -26,11 +26,11 @@ from ebflow.tables.batches import Batch, Split
 from ebflow.tables.completion import Completed
 from ebflow.tables.rows import Rows
 
+# File of the rows beside a checkpoint's weights; it has the SHA-256 of the weights.
 REFERENCE = "reference.safetensors"
-"""File of the rows beside a checkpoint's weights; it has the SHA-256 of the weights."""
 
+# Most rows of a split, and most values of the training rows that are saved.
 ROWS, VALUES = 10_000, 1 << 22
-"""Most rows of a split, and most values of the training rows that are saved."""
 
 
 @dataclass(frozen=True)

@@ -39,26 +39,18 @@ from pipelines.inference.reference import p_values, ranks
 from pipelines.inference.tables import batches, match
 from pipelines.reporting.terminal import terminal
 
-SCORED, IMPUTED = 16_384, 250
-"""Rows of a block."""
+SCORED, IMPUTED = 16_384, 250  # Rows of a block
 
+# Tasks of Ray at a time, if the user does not limit them; a cluster starts nodes for them.
 MOST_TASKS = 100
-"""Tasks of Ray at a time, if the user does not limit them; a cluster starts nodes for them."""
 
-MOST_BYTES = 1 << 31
-"""Bytes of rows that these tasks have at a time, at least two blocks."""
+MOST_BYTES = 1 << 31  # Bytes of rows that these tasks have at a time, at least two blocks
+LOW = 0.05  # The p-value up to which rows are counted as unlikely
+ADDED = ("_row", "_draw", "_effective")  # Columns of imputed rows in addition to those of the data
+NUMBERS = "_numbers"  # Column of imputed rows as numbers, before they have the types of the source
 
-LOW = 0.05
-"""The p-value up to which rows are counted as unlikely."""
-
-ADDED = ("_row", "_draw", "_effective")
-"""Columns of imputed rows in addition to those of the data."""
-
-NUMBERS = "_numbers"
-"""Column of imputed rows as numbers, before they have the types of the source."""
-
+# A function of a model, a block of rows and the number of its first row to a table about them.
 Compute = Callable[[Model, int, Batch], pa.Table]
-"""A function of a model, a block of rows and the number of its first row to a table about them."""
 
 
 @dataclass(frozen=True)

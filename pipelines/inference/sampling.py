@@ -20,8 +20,7 @@ from pipelines.data.schema import encoded
 from pipelines.inference import tables
 from pipelines.inference.models import Model, ModelName, load
 
-ROWS = 10_000
-"""Rows that are sampled at a time."""
+ROWS = 10_000  # Rows that are sampled at a time
 
 
 def sample(

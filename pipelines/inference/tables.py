@@ -31,8 +31,7 @@ from pipelines.store.files import check_writable, drafted
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = (".parquet", ".csv")
-"""Suffixes of the files that ``write`` writes."""
+FORMATS = (".parquet", ".csv")  # Suffixes of the files that ``write`` writes
 
 
 def match(

@@ -23,19 +23,19 @@ from pipelines.reporting.result import Table
 from pipelines.reporting.statistics import student
 from pipelines.reporting.style import Captioned
 
+# The options of experiments on images.
 IMAGE_OPTIONS = frozenset(
     ("source", "seconds", "rows", "validation", "test", "seed", "seeds", "threads", "cluster")
 )
-"""The options of experiments on images."""
 
 SMOKE_STEPS = 60
 
+# The recipe matches scores in one of ten steps, so that they cost little more than likelihood.
 EVERY = 10
-"""The recipe matches scores in one of ten steps, so that they cost little more than likelihood."""
 
+# A cell's labels, provenance and metrics; with ``overlap`` (see ``reporting.statistics.student``)
+# if seeds split the same rows anew.
 Row = dict[str, Any]
-"""A cell's labels, provenance and metrics; with ``overlap`` (see ``reporting.statistics.student``)
-if seeds split the same rows anew."""
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,8 @@ INTRO = (
     "numbers are no reproduction of each other."
 )
 
-MOST_NAMES = 14
-"""Data sets that the text below a table names."""
-
-NORMAL = 1.96
-"""Standard errors in half of a 95 % interval."""
+MOST_NAMES = 14  # Data sets that the text below a table names
+NORMAL = 1.96  # Standard errors in half of a 95 % interval
 
 
 def compare(

@@ -22,8 +22,8 @@ Name = Literal[
     "synthesis",
 ]
 
+# Patterns of removed entries: 20 or 40 % at random, or large values more often.
 PATTERNS = ("mcar20", "mcar40", "mnar")
-"""Patterns of removed entries: 20 or 40 % at random, or large values more often."""
 
 
 class StepsConfig(Section):

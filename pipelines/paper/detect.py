@@ -38,20 +38,16 @@ from pipelines.data.dataset import Dataset
 from pipelines.paper.config import RivalConfig
 from pipelines.tracking.run import StageRun
 
-ROWS = 4_000
-"""Most rows for training, and most normal rows and anomalies for testing."""
+ROWS = 4_000  # Most rows for training, and most normal rows and anomalies for testing
+RESAMPLED, LARGE = 1_000, 10_000  # Least and most rows of a table in the protocol of DTE
 
-RESAMPLED, LARGE = 1_000, 10_000
-"""Least and most rows of a table in the protocol of DTE."""
-
+# Gaussians of GMM, and principal components of MCD and GMM at most.
 COMPONENTS, DIRECTIONS = 8, 100
-"""Gaussians of GMM, and principal components of MCD and GMM at most."""
 
-FEW = 50
-"""Rows that ECOD and COPOD score at once, because they rank them among each other."""
+FEW = 50  # Rows that ECOD and COPOD score at once, because they rank them among each other
 
+# Reference rows of ebflow's score, by protocol; None: all.
 REFERENCES = {"normal": None, "mixed": 64, "dte": None}
-"""Reference rows of ebflow's score, by protocol; None: all."""
 
 
 class Parts(NamedTuple):

@@ -31,23 +31,19 @@ from pipelines.paper.config import RivalConfig
 from pipelines.paper.scores import covered, crps
 from pipelines.tracking.run import StageRun
 
-RANDOM = {"mcar20": 0.2, "mcar40": 0.4}
-"""Probability that an entry is removed, whatever its value."""
+RANDOM = {"mcar20": 0.2, "mcar40": 0.4}  # Probability that an entry is removed, whatever its value
 
+# Probabilities of ``mnar`` for values above their column's median, and for the others.
 ABOVE, BELOW = 0.35, 0.05
-"""Probabilities of ``mnar`` for values above their column's median, and for the others."""
 
+# Imputations by those who sample: their range covers 90 %; those of ForestDiffusion's scores.
 COPIES, FEW = 19, 5
-"""Imputations by those who sample: their range covers 90 %; those of ForestDiffusion's scores."""
 
+# Trees of MissForest, and rounds of scikit-learn's imputers: fewer than usual, to save time.
 TREES, ROUNDS = 20, 5
-"""Trees of MissForest, and rounds of scikit-learn's imputers: fewer than usual, to save time."""
 
-CHAINS, WARM_UP = 4, 2
-"""Chains of miceforest, and their rounds before the first sample."""
-
-MIXTURE_ROUNDS = 3
-"""Mixtures that are fitted in turn, each to rows that the one before completed."""
+CHAINS, WARM_UP = 4, 2  # Chains of miceforest, and their rounds before the first sample
+MIXTURE_ROUNDS = 3  # Mixtures that are fitted in turn, each to rows that the one before completed
 
 
 def fill(config: RivalConfig, data: Path, *, run: StageRun) -> None:

@@ -21,17 +21,15 @@ from ebflow.errors import NonFinite
 from ebflow.randomness import generator
 from pipelines.paper.config import RivalConfig
 
+# Sizes of zuko's flows, those in its README.
 SIZES = {"transforms": 3, "hidden_features": (128, 128, 128)}
-"""Sizes of zuko's flows, those in its README."""
 
 RATE, BATCH = 1e-3, 256
 
-VALIDATIONS = 20
-"""Validations of a network in the seconds of its training."""
+VALIDATIONS = 20  # Validations of a network in the seconds of its training
 
 NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
-PATIENCE = 2
-"""Numbers of Gaussians without an improvement after which no larger one is tried."""
+PATIENCE = 2  # Numbers of Gaussians without an improvement after which no larger one is tried
 
 
 class Look(NamedTuple):

@@ -28,6 +28,7 @@ from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 
+# Stages that measure, by their names.
 MEASURES: dict[str, Stage] = {
     "evaluate": evaluate,
     "runtime": Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
@@ -37,7 +38,6 @@ MEASURES: dict[str, Stage] = {
         for name in ("detect", "fill", "peer", "predict", "synthesis")
     },
 }
-"""Stages that measure, by their names."""
 
 # Cells depend on their data, so the stage opens the sources of the user.
 compare = Stage("pipelines.paper.compare", executor="driver")

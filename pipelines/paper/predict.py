@@ -28,23 +28,20 @@ from pipelines.paper.config import RivalConfig
 from pipelines.paper.scores import covered, crps
 from pipelines.tracking.run import StageRun
 
-BAND = 1.358
-"""The 95 % quantile of √n times Kolmogorov's distance, for many rows."""
+BAND = 1.358  # The 95 % quantile of √n times Kolmogorov's distance, for many rows
+DRAWS = 199  # Samples of a row
 
-DRAWS = 199
-"""Samples of a row."""
-
+# Levels of the quantiles of gradient boosting.
 LEVELS = np.array([0.005, 0.01, 0.025, *np.arange(0.05, 0.96, 0.05), 0.975, 0.99, 0.995])
-"""Levels of the quantiles of gradient boosting."""
 
+# Smallest distance of two quantiles per unit of probability, in standard deviations.
 NARROWEST = 0.01
-"""Smallest distance of two quantiles per unit of probability, in standard deviations."""
 
+# A mixture density network: eight Gaussians by a network of the context (Bishop, 1994).
 NETWORK = partial(zuko.flows.GMM, components=8, hidden_features=(64, 64), epsilon=1e-3)
-"""A mixture density network: eight Gaussians by a network of the context (Bishop, 1994)."""
 
+# Most trees of NGBoost, its default, and trees without improvement until it stops.
 TREES, PATIENCE = 500, 50
-"""Most trees of NGBoost, its default, and trees without improvement until it stops."""
 
 
 class Rows(NamedTuple):

@@ -23,11 +23,10 @@ from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 
+# Seconds of trainings of linear layers and on tables at scale ``cpu``; steps at ``full``.
 SECONDS, TABLE_SECONDS, LENGTH = 10.0, 30.0, 40_000
-"""Seconds of trainings of linear layers and on tables at scale ``cpu``; steps at ``full``."""
 
-PEERS = ("gmm", "maf", "nsf")
-"""Densities of other packages."""
+PEERS = ("gmm", "maf", "nsf")  # Densities of other packages
 
 
 def peers(
@@ -47,14 +46,17 @@ def peers(
         yield Cell(named, fitted, flow.seed, flow.data, preprocess, stage="peer")
 
 
+# The best one of 5e-4, 1.5e-3 and 5e-3 by validation rows of two seeds, for every method that has
+# an anchor or the exact likelihood.
 RATE = 5e-3
-"""The best one of 5e-4, 1.5e-3 and 5e-3 by validation rows of two seeds, for every method that has
-an anchor or the exact likelihood."""
 
 DENSE = Dense(depth=2, activation="spline")
-EXACT = ["ml", "white"]
-"""The method and data over which others gain."""
+EXACT = ["ml", "white"]  # The method and data over which others gain
 
+# Objectives of the methods that train a flow. *Alone*, no step computes a determinant, inverse or
+# factorization: the unnormalized density is trained, and the normalizer is that of the trained
+# matrices. That needs a start whose activations have no mean to undo; learned ones start as the
+# identity.
 METHODS = {
     "ml": "ml",
     "relative": "relative_ml",
@@ -64,14 +66,8 @@ METHODS = {
     "dsm alone": "dsm",
     "ssm_vr alone": "ssm_vr",
 }
-"""Objectives of the methods that train a flow.
 
-*Alone*, no step computes a determinant, inverse or factorization: the unnormalized density is
-trained, and the normalizer is that of the trained matrices. That needs a start whose activations
-have no mean to undo; learned ones start as the identity."""
-
-SIGMA, ALONE_SIGMA = 0.1, 0.3
-"""Noise of denoising score matching beside the anchor, and alone."""
+SIGMA, ALONE_SIGMA = 0.1, 0.3  # Noise of denoising score matching beside the anchor, and alone
 
 PREPROCESSINGS = {
     "white": PreprocessConfig(normalize="whiten", shrinkage=0.01),

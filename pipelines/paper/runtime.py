@@ -34,51 +34,48 @@ from pipelines.paper.config import PaperConfig, StepsConfig
 from pipelines.tracking.run import StageRun
 from pipelines.training.flow_training import build_flow
 
-Times = Mapping[int, float]
-"""Step times in milliseconds by D."""
+Times = Mapping[int, float]  # Step times in milliseconds by D
 
-ANCHORED = " + anchor"
-"""Suffix of an objective beside an anchor of weight 1."""
+ANCHORED = " + anchor"  # Suffix of an objective beside an anchor of weight 1
 
+# Steps between refreshes of an anchor; a step's time includes this share of a refresh.
 INTERVAL = 100
-"""Steps between refreshes of an anchor; a step's time includes this share of a refresh."""
 
-BURST = 5
-"""Steps of an objective at a time, and so the least of a slow one."""
+BURST = 5  # Steps of an objective at a time, and so the least of a slow one
 
-Step = Callable[[], Tensor]
-"""Does one training step, and returns the loss."""
+Step = Callable[[], Tensor]  # Does one training step, and returns the loss
 
 LEAKY = {"depth": 2, "activation": "smooth_leaky_relu", "noise": 0.1, "calibrated": False}
 FC = MODELS["dense"](**LEAKY)
 CNN = MODELS["convolutional"](kernel_size=7, hidden=0, sign=-1, **LEAKY)
 
 DENSE = tuple(OBJECTIVES) + tuple(f"{name}{ANCHORED}" for name in ("dsm", "ssm"))
+
+# Without relative_ml, which equals ml there.
 CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name != "relative_ml")
-"""Without relative_ml, which equals ml there."""
 
 SPLINE = FC.changed(activation="spline")
+
+# Network, sides of the images and objectives, by names of network and images. The last one is
+# timed at the side that the table shows.
 KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {
     ("FC", "grey"): (FC, (8, 16, 28, 40, 56), DENSE),
     ("CNN", "grey"): (CNN, (16, 28, 40), CONVOLUTIONAL),
     ("CNN", "colour"): (CNN, (16, 24, 32), CONVOLUTIONAL),
     ("FC spline", "grey"): (SPLINE, (28,), ("ml", "lazy_ml", "dsm", f"dsm{ANCHORED}")),
 }
-"""Network, sides of the images and objectives, by names of network and images. The last one is
-timed at the side that the table shows."""
 
 CHANNELS = {"grey": 1, "colour": 3}
-SHOWN = {"grey": 28 * 28, "colour": 3 * 32 * 32}
-"""D of the images in the table."""
+SHOWN = {"grey": 28 * 28, "colour": 3 * 32 * 32}  # D of the images in the table
 
 SMOKE = (8, 12, 16)
 
+# Milliseconds by network and D, read off the paper's figure, which does not name its GPU.
 PUBLISHED = {
     ("FC", 784): {"ml": 105, "sml": 70, "ssm_vr": 30, "dsm": 15, "fd_ssm": 8},
     ("CNN", 784): {"ml": 3300, "sml": 2400},
     ("CNN", 3072): {"ml": 50000, "sml": 33000},
 }
-"""Milliseconds by network and D, read off the paper's figure, which does not name its GPU."""
 
 SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-LEVEL = 0.9
-"""Nominal coverage of the intervals."""
+LEVEL = 0.9  # Nominal coverage of the intervals
 
 
 def crps(draws: np.ndarray, y: np.ndarray) -> np.ndarray:

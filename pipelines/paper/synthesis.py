@@ -24,14 +24,13 @@ from pipelines.paper import fits
 from pipelines.paper.config import RivalConfig
 from pipelines.tracking.run import StageRun
 
-ROWS = 100_000
-"""Rows of a check at most."""
+ROWS = 100_000  # Rows of a check at most
 
+# Figures of a check by the names of metrics.
 FIGURES = {
     "c2st": "C2ST", "shapes": "column shapes", "trends": "pair trends",
     "prediction": "prediction", "copies": "nearer to a training row",
 }  # fmt: skip
-"""Figures of a check by the names of metrics."""
 
 
 def synthesis(config: RivalConfig, data: Path, *, run: StageRun) -> None:

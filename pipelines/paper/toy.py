@@ -39,22 +39,14 @@ from pipelines.tracking.run import StageRun
 
 SIGMA = 0.375
 
-EXTENT = 9.0
-"""Half the side of a picture."""
-
-ROWS = 1_000
-"""Points at a time."""
+EXTENT = 9.0  # Half the side of a picture
+ROWS = 1_000  # Points at a time
 
 SECONDS = 20.0
 
-OWN_SIGMA = 0.05
-"""The recipe's noise of denoising score matching; the rows have the rest."""
-
-SAMPLES, RESOLUTION = 10_000, 120
-"""Points of the divergences, and pixels across a picture."""
-
-LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}
-"""Published steps, by density."""
+OWN_SIGMA = 0.05  # The recipe's noise of denoising score matching; the rows have the rest
+SAMPLES, RESOLUTION = 10_000, 120  # Points of the divergences, and pixels across a picture
+LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}  # Published steps, by density
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:

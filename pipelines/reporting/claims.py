@@ -13,11 +13,8 @@ from typing import Any, Literal
 
 from pipelines.reporting.statistics import Confidence, Region, holm
 
-MOST_DECIMALS = 6
-"""Decimals of numbers on a page; smaller numbers have a power of ten."""
-
-LEVEL = 0.05
-"""The largest share of studies with a wrong verdict, however many claims they judge."""
+MOST_DECIMALS = 6  # Decimals of numbers on a page; smaller numbers have a power of ten
+LEVEL = 0.05  # The largest share of studies with a wrong verdict, however many claims they judge
 
 Verdict = Literal["holds", "does not hold", "not decided at this size"]
 
@@ -43,11 +40,9 @@ class Question:
     units: str = ""
 
 
-UNKNOWN = Confidence(math.nan, math.nan, 0)
-"""A number that was not measured."""
+UNKNOWN = Confidence(math.nan, math.nan, 0)  # A number that was not measured
 
-Measured = tuple[Question, Confidence | None]
-"""A question with its number, if that was measured."""
+Measured = tuple[Question, Confidence | None]  # A question with its number, if that was measured
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-RESAMPLES = 2000
-"""Resamples of a bootstrap, for a standard error to 2 %."""
+RESAMPLES = 2000  # Resamples of a bootstrap, for a standard error to 2 %
 
 
 class Interval(NamedTuple):

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-Captioned = tuple[Figure, str]
-"""A figure and its caption of one or two sentences."""
+Captioned = tuple[Figure, str]  # A figure and its caption of one or two sentences
 
 MOST_TILES = 64
 

@@ -11,11 +11,8 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-LINE_S = 10.0
-"""Seconds between two lines of progress of a stage, where the output is no terminal."""
-
-NEARLY = 0.99
-"""The largest share of a job that has not ended."""
+LINE_S = 10.0  # Seconds between two lines of progress of a stage, where the output is no terminal
+NEARLY = 0.99  # The largest share of a job that has not ended
 
 
 def terminal(**options: Any) -> Console:  # noqa: ANN401

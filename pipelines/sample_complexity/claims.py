@@ -30,20 +30,15 @@ from pipelines.sample_complexity.data_like import DELTA, LEARNER, LEAST, WIDEST,
 from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_exponents, closed_forms
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
-SAME = 0.15
-"""Errors differ if the logarithm of their ratio changes by more than this."""
+SAME = 0.15  # Errors differ if the logarithm of their ratio changes by more than this
+ALIKE = 0.8  # Orders are alike above this rank correlation
+BETTER = 0.1  # Estimators differ if the logarithm of their errors' ratio is more than this
 
-ALIKE = 0.8
-"""Orders are alike above this rank correlation."""
-
-BETTER = 0.1
-"""Estimators differ if the logarithm of their errors' ratio is more than this."""
-
+# The noise level at which missing a mode costs most, chosen from the rows of earlier runs.
 PARTING = 8.0
-"""The noise level at which missing a mode costs most, chosen from the rows of earlier runs."""
 
+# Columns of the errors in mean square and at the quantile.
 BY_LEVEL, OVER_LEVELS = ("by_level_l2", "by_level_d"), ("levels_l2", "levels_q")
-"""Columns of the errors in mean square and at the quantile."""
 
 FAMILY = "rank correlation over the networks of a training set, of every m and length of training"
 

@@ -80,24 +80,25 @@ def _exponent(one: Exponent) -> tuple[str, ...]:
     return one.series.learner, one.quantity, one.series.against, slope, points
 
 
+# Panels of figures of m*: the quantity on the axis, and the learner.
 SERIES = {
     "scaling": [("R/σ", learner) for learner in (FINITE, *NETWORKS)],
     "varied": [(against, FRESH) for against in ("d", "1/ε", "1/δ")],
 }
-"""Panels of figures of m*: the quantity on the axis, and the learner."""
 
 AXES = {"d": "dimension d"}
 CURVES = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
+# Axes of columns of denoisers.
 MEASURED = {
     "levels_l2": "σ L2 / √D over all levels",
     "levels_q": "σ Dᵟ / √D over all levels",
 }
-"""Axes of columns of denoisers."""
 
 STYLES = ("-", "-.", "--", ":")
+
+# Colors of m, the smallest first.
 SHADES = ("#9ecae1", "#6baed6", "#3182bd", "#08519c", "#08306b")
-"""Colors of m, the smallest first."""
 
 CAPTIONS = {
     "scaling": "A far mode, learned by a finite class and by networks: samples from which on the "

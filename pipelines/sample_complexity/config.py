@@ -9,14 +9,11 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pipelines.config.files import merge
 from pipelines.config.section import NAME, UNKEYED, Section
 
-EPSILON = 0.35
-"""The error ε to reach, multiplied by σ."""
+EPSILON = 0.35  # The error ε to reach, multiplied by σ
+DELTAS = (0.02, 0.05, 0.2, 0.1)  # The masses δ of the quantile errors; m* uses the last
 
-DELTAS = (0.02, 0.05, 0.2, 0.1)
-"""The masses δ of the quantile errors; m* uses the last."""
-
+# The R/σ at which the weight η of the far mode is δ: nearer modes are too heavy.
 NEAREST = round(4 * EPSILON / DELTAS[-1] ** 0.5, 2)
-"""The R/σ at which the weight η of the far mode is δ: nearer modes are too heavy."""
 
 ONCE = AfterValidator(lambda values: tuple(sorted(set(values))))
 SEVERAL = (Field(min_length=1), ONCE)
@@ -90,6 +87,7 @@ class ComplexityConfig(Section):
         return merge(SMOKE, fields) if fields.get("scale") == "smoke" else fields
 
 
+# The defaults of scale smoke that differ from those of scale cpu.
 SMOKE: dict[str, Any] = {
     "grid": {
         "trials": 20, "radii": (8.0, 12.0, 16.0), "dims": (1, 2, 4), "seeds": 4,
@@ -100,7 +98,6 @@ SMOKE: dict[str, Any] = {
         "lengths": (10, 20), "levels": 5,
     },
 }  # fmt: skip
-"""The defaults of scale smoke that differ from those of scale cpu."""
 
 TITLE = "How many samples a score needs"
 INTRO = (
@@ -113,12 +110,11 @@ INTRO = (
     "denoisers that learn all noise levels at once. Claims are about shapes, not constants."
 )
 
+# Index of the R/σ at which the dimension varies: there the far mode decides, not the bulk.
 FURTHER = 2
-"""Index of the R/σ at which the dimension varies: there the far mode decides, not the bulk."""
 
 
-DENOISER_SETS, NETWORK_SETS = 4, 10
-"""Training sets per cell, at most."""
+DENOISER_SETS, NETWORK_SETS = 4, 10  # Training sets per cell, at most
 
 
 class Cell(Section):

@@ -18,23 +18,12 @@ from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DenoiserCell
 from pipelines.sample_complexity.training import TrainingSets, train
 
-LEAST, WIDEST = 0.2, 20.0
-"""The noise levels, in units of a feature's standard deviation."""
-
-DISTANCE = 4.0
-"""The distance of the added mode, in radii of the distribution."""
-
-DELTA = 0.1
-"""The mass δ of the quantile error."""
-
-TEST = 100
-"""Test points of each component at every level."""
-
-RATE = 2e-3
-"""The initial learning rate."""
-
-LEARNER = "residual networks"
-"""The name in the column ``learner``."""
+LEAST, WIDEST = 0.2, 20.0  # The noise levels, in units of a feature's standard deviation
+DISTANCE = 4.0  # The distance of the added mode, in radii of the distribution
+DELTA = 0.1  # The mass δ of the quantile error
+TEST = 100  # Test points of each component at every level
+RATE = 2e-3  # The initial learning rate
+LEARNER = "residual networks"  # The name in the column ``learner``
 
 
 def denoisers(cell: DenoiserCell) -> Iterator[dict[str, Any]]:

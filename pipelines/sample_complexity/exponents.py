@@ -26,31 +26,27 @@ FINITE = "finite class"
 NETWORKS = ("networks, noise once", "networks, noise fresh")
 FRESH = NETWORKS[-1]
 
+# The column of the error, by quantity.
 ERRORS = {"m*_L2": "sigma_l2", "m*_D": f"sigma_d_{DELTAS[-1]:g}"}
-"""The column of the error, by quantity."""
 
-EPSILONS = (0.35, 0.25, 0.18, 0.12)
-"""The ε of the exponent in 1/ε."""
+EPSILONS = (0.35, 0.25, 0.18, 0.12)  # The ε of the exponent in 1/ε
 
 RESAMPLES, BATCH = 1000, 50
 
-HALF = 0.5
-"""Exponents are different if they differ by more than this."""
+HALF = 0.5  # Exponents are different if they differ by more than this
 
+# The claim, the exponent and the note, by quantity: exponents of m*_D of networks. There are no
+# claims about exponents in mean square, where the chance of a far sample decides, nor in 1/ε: at
+# scale cpu their intervals are as wide as the regions.
 CLAIMS: dict[str, tuple[str, float, str]] = {
     "R/σ": ("{learner}, need as many samples at any R/σ", 0, ""),
     "d": ("networks need samples as the dimension", 1,
           "the bound has d times the number of weights, which grows with d too"),
     "1/δ": ("networks need samples as 1/δ", 1, "the power of the bound, of one far mode"),
 }  # fmt: skip
-"""The claim, the exponent and the note, by quantity: exponents of m*_D of networks.
 
-There are no claims about exponents in mean square, where the chance of a far sample decides, nor
-in 1/ε: at scale cpu their intervals are as wide as the regions.
-"""
-
+# The exponents of m* in R/σ that the theorem implies for a finite class, and tolerances.
 CLOSED_FORMS = {"m*_L2": ("In mean square", 2.0, 0.4), "m*_D": ("At a quantile", 0.0, 0.3)}
-"""The exponents of m* in R/σ that the theorem implies for a finite class, and tolerances."""
 
 
 @dataclass(frozen=True)

@@ -15,24 +15,18 @@ from ebflow.randomness import generator as derive
 from pipelines.sample_complexity.config import DELTAS, EPSILON, FiniteCell, NetworkCell
 from pipelines.sample_complexity.training import TrainingSets, train
 
+# The grid of m of the finite class: the first, the ratio, and the end over the inverse of η. The
+# end is eight times as large as the m at which a far sample decides.
 OF_CLASS = (2, 1.1, 4.0)
-"""The grid of m of the finite class: the first, the ratio, and the end over the inverse of η.
 
-The end is eight times as large as the m at which a far sample decides.
-"""
-
+# The grid of m of networks. With R/σ in powers of 2, log 2/η, where half of the sets have a far
+# sample, lies at the same place between two of its points.
 OF_NETWORKS = (7, 2.0, 3.0)
-"""The grid of m of networks.
 
-With R/σ in powers of 2, log 2/η, where half of the sets have a far sample, lies at the same place
-between two of its points.
-"""
-
+# About the number of networks that train at once: their activations stay in the cache.
 AT_ONCE = 40
-"""About the number of networks that train at once: their activations stay in the cache."""
 
-TEST = 2000
-"""Test points of each component."""
+TEST = 2000  # Test points of each component
 
 
 def grid(of: tuple[int, float, float], ratio: float) -> list[int]:

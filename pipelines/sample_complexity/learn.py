@@ -12,12 +12,12 @@ from pipelines.sample_complexity.far_mode import finite, networks
 from pipelines.sample_complexity.rows import FILE
 from pipelines.tracking.run import StageRun
 
+# Functions from a cell to columns of rows, which are tensors, sequences or constants.
 MEASURES: dict[type[config.Cell], Callable[[Any], Iterator[dict[str, Any]]]] = {
     config.FiniteCell: finite,
     config.NetworkCell: networks,
     config.DenoiserCell: denoisers,
 }
-"""Functions from a cell to columns of rows, which are tensors, sequences or constants."""
 
 
 def learn(cell: config.Cell, *, run: StageRun) -> None:

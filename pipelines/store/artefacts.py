@@ -13,13 +13,13 @@ from ebflow.files import move, sha256
 from pipelines.store import bucket
 from pipelines.store.files import ARTEFACTS, artefact, home, lock, remove_local, write_text
 
+# The message about an artefact whose content is not that of its record.
 CORRUPT = "found files that are missing or changed, expected what was stored"
-"""The message about an artefact whose content is not that of its record."""
 
 LOCAL = fs.LocalFileSystem()
 
+# Size in bytes and modification time in nanoseconds of each file, by its path.
 Stamps = dict[str, tuple[int, int]]
-"""Size in bytes and modification time in nanoseconds of each file, by its path."""
 
 
 class Artefact(BaseModel, frozen=True):

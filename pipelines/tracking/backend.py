@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
+# The error code of something that another process has created first.
 EXISTS = "RESOURCE_ALREADY_EXISTS"
-"""The error code of something that another process has created first."""
 
+# Error codes of requests that fail at every try.
 PERMANENT = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""Error codes of requests that fail at every try."""
 
 
 @contextmanager

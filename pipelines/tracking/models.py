@@ -18,14 +18,13 @@ from pipelines.tracking.run import StageRun
 
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
 
+# Types of columns in a signature, by the kind of their dtype; others are doubles.
 TYPES = {"b": DataType.boolean, "i": DataType.long, "u": DataType.long, "O": DataType.string}
-"""Types of columns in a signature, by the kind of their dtype; others are doubles."""
 
-REFUSED = re.compile("[/:.%\"']")
-"""Characters that MLflow does not allow in the name of a model."""
+REFUSED = re.compile("[/:.%\"']")  # Characters that MLflow does not allow in the name of a model
 
+# A few rows of raw data: a table's by the names of their columns, or with shape (N, *event).
 Examples = pd.DataFrame | np.ndarray
-"""A few rows of raw data: a table's by the names of their columns, or with shape (N, *event)."""
 
 
 def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:

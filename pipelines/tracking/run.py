@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 
 REPORT_S = 1.0
 
+# Shows the share of a stage that is done, what it does now, and a note, which may be empty.
 Show = Callable[[float, str, str], None]
-"""Shows the share of a stage that is done, what it does now, and a note, which may be empty."""
 
-NOTE = "mlflow.note.content"
-"""The tag that MLflow shows as a run's description."""
+NOTE = "mlflow.note.content"  # The tag that MLflow shows as a run's description
 
+# Beginnings of the tags of a run that its children do not share.
 ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
            "ebflow.key")  # fmt: skip
-"""Beginnings of the tags of a run that its children do not share."""
 
 DIGEST_LENGTH = 36
 

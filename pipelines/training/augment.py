@@ -21,11 +21,11 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from ebflow.randomness import Generator, normal, uniform
 
+# From raw rows with shape (B, D) and a generator to rows of the same shape and dtype.
 Augmentation = Callable[[Tensor, Generator], Tensor]
-"""From raw rows with shape (B, D) and a generator to rows of the same shape and dtype."""
 
+# The largest shift in pixels, by the name of the augmentation.
 REACH = {"flip": 0.0, "cifar10": 0.04 * 36}
-"""The largest shift in pixels, by the name of the augmentation."""
 
 
 def augmentation(name: str, sigma: float, shape: Sequence[int]) -> Augmentation | None:

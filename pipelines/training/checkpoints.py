@@ -19,8 +19,7 @@ from ebflow.train import State
 if TYPE_CHECKING:
     from pipelines.training.flow_training import FlowTraining
 
-LATEST = 2
-"""Latest checkpoints that stay: one to resume from, one in case that is corrupt."""
+LATEST = 2  # Latest checkpoints that stay: one to resume from, one in case that is corrupt
 
 
 class Checkpoints:

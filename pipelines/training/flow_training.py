@@ -41,9 +41,9 @@ from pipelines.training.augment import Augmentation, augmentation
 from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 
+# Options of a training that are arguments of the trainer by the same names.
 ALIKE = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry", "smoothing"}  # fmt: skip
-"""Options of a training that are arguments of the trainer by the same names."""
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
@@ -51,12 +51,11 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, fused=True),
 }
 
-CHECK_EVERY = 5
-"""Steps between probes of the anchor's drift."""
+CHECK_EVERY = 5  # Steps between probes of the anchor's drift
 
+# Steps between two looks at the clock if they cost time: a GPU has to finish its queue of work,
+# and several workers have to agree.
 PACE = 10
-"""Steps between two looks at the clock if they cost time: a GPU has to finish its queue of work,
-and several workers have to agree."""
 
 
 class Clock:

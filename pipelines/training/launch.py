@@ -30,13 +30,13 @@ from pipelines.training.loop import WorkerContext
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+# Seconds that workers wait for their resources. A node that boots slowly is no failed start.
 PLACE_S = 10 * 365 * 86_400
-"""Seconds that workers wait for their resources. A node that boots slowly is no failed start."""
 
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
-START_LIMIT = 5
-"""Starts of workers that may fail before the training does."""
+START_LIMIT = 5  # Starts of workers that may fail before the training does
 
 
 def launch(

@@ -23,8 +23,7 @@ from pipelines.training.checkpoints import Checkpoints, resume
 if TYPE_CHECKING:
     from pipelines.training.flow_training import FlowTraining
 
-CHECKPOINTS = "checkpoints"
-"""Folder of the checkpoints below that of the training."""
+CHECKPOINTS = "checkpoints"  # Folder of the checkpoints below that of the training
 
 REPORT_S = 1.0
 SAVE_S = 20.0

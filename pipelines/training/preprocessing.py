@@ -18,15 +18,15 @@ from ebflow.preprocessing import Preprocessing, SingularCovariance, fit
 from pipelines.config import PreprocessConfig, PreprocessFit
 from pipelines.data.dataset import Dataset
 
+# Files of the preprocessing in front of the flow, and of the data's Gaussian (of a regression, if
+# there are contexts).
 PREPROCESSING, GAUSSIAN = "preprocessing.safetensors", "gaussian.safetensors"
-"""Files of the preprocessing in front of the flow, and of the data's Gaussian (of a regression,
-if there are contexts)."""
 
+# File of the mixture of Gaussians behind the Gaussian's preprocessing, which is included.
 MIXTURE = "mixture.safetensors"
-"""File of the mixture of Gaussians behind the Gaussian's preprocessing, which is included."""
 
+# Files of what the baselines needed, and of what is done to columns of a table.
 NUMBERS, COLUMNS = "preprocess.json", "columns.json"
-"""Files of what the baselines needed, and of what is done to columns of a table."""
 
 
 def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
