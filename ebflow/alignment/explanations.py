@@ -8,7 +8,7 @@ of a judge on the result is better the higher it is. *Activity maximization* cli
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128.
 """
 
-__all__ = ["density_ratio", "maximize", "perturbed_accuracies", "saliency"]  # fmt: skip
+__all__ = ["density_ratio", "maximize", "perturbed_accuracies", "saliency"]
 
 import math
 from collections.abc import Sequence
@@ -48,8 +48,6 @@ def density_ratio(
     network: Classifier, x: Tensor, labels: Tensor, sigma: float, generator: torch.Generator
 ) -> tuple[float, Estimate]:
     """Returns log E[p(x + η | y) / p(x | y)], and E of the logarithm, for noise η.
-
-    Outliers dominate the mean ratio, which may overflow; so this is its logarithm.
 
     Raises:
         NonFinite: If a logit is not finite.

@@ -6,16 +6,17 @@ every objective of ``objectives.py`` applies to it. The implicit marginal is
 :math:`\log p(x) = \operatorname{logsumexp}_j f_j(x) + \text{const}`, with the score
 :math:`\sum_j p(j \mid x) \nabla f_j`.
 
-Cross-entropy determines only differences of logits: :math:`f_i + g` with any scalar g(x) is the
-same classifier and another density (``fooling.py``).
+Cross-entropy determines only differences of logits. :math:`f_i + g` with any scalar g(x) has the
+same posteriors, losses and loss-gradients, but is another density: :math:`\nabla g` is added to
+every logit-gradient, with g = a t·x for a unit pattern t whatever one likes.
 
 Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly an Energy Based
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
 """
 
-__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean"]
+__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "linear", "shifted", "stripes"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -61,6 +62,23 @@ def less_mean(network: Classifier) -> Classifier:
         return logits - logits.mean(1, keepdim=True)
 
     return centred
+
+
+def linear(pattern: Tensor, size: float) -> Callable[[Tensor], Tensor]:
+    """Returns g = a t·x, for a unit ``pattern`` t with shape (D,) and ``size`` a."""
+    return lambda x: size * (x @ pattern)
+
+
+def shifted(network: Classifier, shift: Callable[[Tensor], Tensor]) -> Classifier:
+    """Returns f_i + g, for a ``shift`` g from (B, D) to (B,)."""
+    return lambda x: network(x) + shift(x).unsqueeze(1)
+
+
+def stripes(shape: Sequence[int]) -> Tensor:
+    """Returns a unit pattern with shape (D,): vertical stripes, one pixel wide, of both signs."""
+    signs = 1.0 - 2.0 * (torch.arange(shape[-1]) % 2)
+    pattern = signs.expand(*shape).flatten()
+    return pattern / pattern.norm()
 
 
 @torch.no_grad()

@@ -23,12 +23,13 @@ Lakkaraju, 2023), arXiv:2305.19101.
 """
 
 __all__ = ["Gradients", "alignments", "another_point", "dsm", "fisher_ratio", "fisher_ratios",
-           "gradients", "of_label"]  # fmt: skip
+           "gradients", "invariants", "of_label"]  # fmt: skip
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..estimates import Estimate
 from ..randomness import uniform
@@ -40,17 +41,11 @@ ROWS = 500  # Points at a time
 
 @dataclass(frozen=True)
 class Gradients:
-    """A classifier at labelled points.
+    """A classifier at labelled points."""
 
-    Attributes:
-        labels: y with shape (B,).
-        logits: f with shape (B, C).
-        classes: G_j of all classes with shape (C, B, D).
-    """
-
-    labels: Tensor
-    logits: Tensor
-    classes: Tensor
+    labels: Tensor  # y with shape (B,)
+    logits: Tensor  # f with shape (B, C)
+    classes: Tensor  # G_j of all classes with shape (C, B, D)
 
     @property
     def posterior(self) -> Tensor:
@@ -98,10 +93,7 @@ def alignments(
 ) -> dict[str, Tensor]:
     """Returns A1, A2 and A3 of every point, with shape (B,).
 
-    Arguments:
-        gradients: The classifier's gradients.
-        reference: The reference's scores.
-        points: The reference's point for every gradient, with shape (B,); None: the same point.
+    ``points`` are the reference's points for every gradient, with shape (B,); None: the same ones.
     """
     if points is None:
         points = torch.arange(len(gradients.labels), device=gradients.labels.device)
@@ -141,14 +133,37 @@ def fisher_ratio(gradient: Tensor, score: Tensor) -> tuple[float, float]:
 def dsm(gradient: Tensor, noise: Tensor, sigma: float) -> tuple[Tensor, Estimate]:
     """Returns the DSM cosines with shape (B,), and the DSM residual with its standard error.
 
-    Arguments:
-        gradient: G_y at x + s ε, with shape (B, D).
-        noise: ε with shape (B, D).
-        sigma: s.
+    ``gradient`` is G_y at x + s ε, ``noise`` is ε, both with shape (B, D), and ``sigma`` is s.
     """
     # ‖G + ε/s‖² − ‖ε/s‖², without the large terms that cancel each other
     residual = (gradient * (gradient + 2 / sigma * noise)).sum(1)
     return torch.cosine_similarity(gradient, -noise), Estimate.of(residual, name="DSM residual")
+
+
+def invariants(
+    before: Classifier, after: Classifier, x: Tensor, labels: Tensor
+) -> dict[str, float]:
+    """Returns the differences between two classifiers at labelled points with shape (B, D).
+
+    ``posterior`` and ``loss`` are the largest changes of a posterior probability and of a
+    cross-entropy in nats, and ``same`` is the share of points with an unchanged prediction.
+    ``loss_gradient`` and ``logit_gradient`` are mean ‖change‖ over the mean norm, of the
+    loss-gradient and of the true class's logit-gradient.
+    """
+    one, other = (gradients(network, x, labels) for network in (before, after))
+    losses = [F.cross_entropy(at.logits, labels, reduction="none") for at in (one, other)]
+    same = one.logits.argmax(1) == other.logits.argmax(1)
+    return {
+        "posterior": float((one.posterior - other.posterior).abs().max()),
+        "same": float(same.double().mean()),
+        "loss": float((losses[0] - losses[1]).abs().max()),
+        "loss_gradient": _relative(one.loss, other.loss),
+        "logit_gradient": _relative(one.own, other.own),
+    }
+
+
+def _relative(before: Tensor, after: Tensor) -> float:
+    return float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean())
 
 
 def of_label(classes: Tensor, labels: Tensor) -> Tensor:

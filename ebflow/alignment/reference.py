@@ -6,8 +6,8 @@ Of densities :math:`p_j(x) = p(x \mid j)` with priors :math:`\pi_j`,
     S = \nabla \log \sum_k \pi_k p_k = \sum_j r_j S_j.
 
 Similarity to a class-blind density says nothing about a classifier: the density's logarithm, added
-to every logit, changes no prediction and every logit-gradient (``fooling.py``). ``pooled`` is the
-simplest class-blind density.
+to every logit, changes no prediction and every logit-gradient. ``pooled`` is the simplest
+class-blind density.
 """
 
 __all__ = ["Normalized", "Reference", "Scores", "pooled"]
@@ -38,27 +38,18 @@ def pooled(x: Tensor, noise: float) -> GaussianMixture:
 
 @dataclass(frozen=True)
 class Scores:
-    """A reference at points x.
+    """A reference at points x."""
 
-    Attributes:
-        marginal: S with shape (B, D).
-        classes: S_j of all classes with shape (C, B, D).
-        posterior: r with shape (B, C).
-        log_probs: log p_j with shape (B, C).
-    """
-
-    marginal: Tensor
-    classes: Tensor
-    posterior: Tensor
-    log_probs: Tensor
+    marginal: Tensor  # S with shape (B, D)
+    classes: Tensor  # S_j of all classes with shape (C, B, D)
+    posterior: Tensor  # r with shape (B, C)
+    log_probs: Tensor  # log p_j with shape (B, C)
 
 
 class Reference:
-    """Creates a reference.
+    """Creates a reference of one density per class, in the order of the classes.
 
-    Arguments:
-        densities: One density per class, in the order of the classes.
-        priors: π with shape (C,), scaled here to sum to 1; None: all equal.
+    The ``priors`` π with shape (C,) are scaled to sum to 1; None: all equal.
     """
 
     def __init__(self, densities: Sequence[Normalized], priors: Tensor | None = None) -> None:

@@ -32,7 +32,7 @@ Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Inte
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, and its code (idiap/rethinking-saliency).
 """
 
-__all__ = ["REGULARIZERS", "anti_score_matching", "centred", "disguise", "equivalent_strength",
+__all__ = ["REGULARIZERS", "anti_score_matching", "centred", "equivalent_strength",
            "gradient_norm", "score_matching", "smallest_trace"]  # fmt: skip
 
 from collections.abc import Callable
@@ -128,21 +128,15 @@ REGULARIZERS: dict[str, Callable[..., Objective]] = {
 """Regularizers by name, as functions of their options."""
 
 
-def disguise(*, stability: float, slices: int, step: float) -> float:
-    """Returns 8 μ / (K σ²), the gradient-norm penalty hidden in the one-sided ``score``, over ½.
-
-    Above 1, ``score`` is a gradient-norm penalty more than it is score matching.
-    """
-    return 8 * stability / (slices * step**2)
-
-
 def equivalent_strength(
     weight: float, *, estimator: str, stability: float, slices: int, step: float
 ) -> float:
-    """Returns the λ of ``gnorm`` that penalizes gradients as ``score`` does."""
-    if estimator != "taylor":
-        return weight
-    return weight * (1 + disguise(stability=stability, slices=slices, step=step))
+    """Returns the λ of ``gnorm`` that penalizes gradients as ``score`` does.
+
+    With the one-sided estimator it is λ (1 + 8 μ / (K σ²)).
+    """
+    one_sided = estimator == "taylor"
+    return weight * (1 + 8 * stability / (slices * step**2)) if one_sided else weight
 
 
 def smallest_trace(width: int, noise: float) -> float:

@@ -36,11 +36,7 @@ def cumulative_losses(
 ) -> Tensor:
     """Returns the sums of losses over the first m samples, with shape (sizes, H).
 
-    Arguments:
-        hypotheses: The class.
-        x: Noisy samples with shape (N, D).
-        y: Their labels, with the same shape.
-        sizes: The m, increasing, at most N.
+    Noisy samples ``x`` and their labels ``y`` have shape (N, D).
     """
     last = torch.as_tensor(sizes) - 1
     sums = ((hypothesis(x) - y).square().sum(-1).cumsum(0)[last] for hypothesis in hypotheses)
@@ -58,11 +54,9 @@ def far_class(truth: Instance) -> list[GaussianMixture]:
 
     The far mode has its true weight, or is left out.
     """
-    smooth = truth.smoothed
-    return [_hypothesis(smooth, bulk, place) for bulk, place in product(BULKS, PLACES)]
-
-
-def _hypothesis(smooth: GaussianMixture, bulk: float, place: float) -> GaussianMixture:
-    means = torch.cat([smooth.means.new_tensor([[bulk]]), place * smooth.means[1:]])
-    count = 2 if place else 1
-    return GaussianMixture(smooth.weights[:count], means[:count], smooth.covariances[:count])
+    smooth, found = truth.smoothed, []
+    for bulk, place in product(BULKS, PLACES):
+        means = torch.cat([smooth.means.new_tensor([[bulk]]), place * smooth.means[1:]])
+        n = 2 if place else 1
+        found.append(GaussianMixture(smooth.weights[:n], means[:n], smooth.covariances[:n]))
+    return found

@@ -78,7 +78,6 @@ class RectifiedDenoisers(Ensemble):
         radius: R.
         width: The width of the hidden layers.
         depth: The number of hidden layers.
-        generator: Source of the weights.
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class RectifiedDenoisers(Ensemble):
         self.radius = radius
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
         sigma = torch.as_tensor(sigma, dtype=x.dtype)
         variance = HALF**2 + sigma**2
         level = (sigma / HALF).log().expand(*x.shape[:2], 1)
@@ -123,7 +121,6 @@ class PreconditionedDenoisers(Ensemble):
     """
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Returns D(x, σ) with shape (E, B, d), for ``x`` of that shape and σ like (E, B, 1)."""
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
         scale = (sigma**2 + 1).rsqrt()
         waves = _waves(0.25 * sigma.log()).expand(self.count, -1, -1)

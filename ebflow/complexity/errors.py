@@ -58,7 +58,7 @@ def denoising_errors(
 ) -> dict[str, Tensor]:
     """Returns the ``measures`` of the errors of any denoiser at one noise level, times σ.
 
-    Cost: ``points`` × K evaluations of the denoiser and of the truth.
+    Cost: ``points`` evaluations of the denoiser and of the truth for each component.
 
     Arguments:
         denoise: The denoiser, or several of them, whose results have more leading dimensions.
@@ -66,7 +66,6 @@ def denoising_errors(
         sigma: σ.
         deltas: Masses δ; for a sampler of N levels, the theorems require δ/N at each.
         points: Test points per component, also of rare ones, with weights.
-        generator: Source of the points.
     """
     test = truth.stratified(points, sigma, generator=generator)
     gaps = denoise(test.noisy, sigma) - truth.denoise(test.noisy, sigma)
@@ -74,13 +73,7 @@ def denoising_errors(
 
 
 def measures(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[str, Tensor]:
-    """Returns ``sigma_l2``, and ``sigma_d_DELTA`` for every δ.
-
-    Arguments:
-        scaled: σ e with shape (..., N); results have shape (...).
-        test: The N points.
-        deltas: δ.
-    """
+    """Returns ``sigma_l2``, and ``sigma_d_DELTA`` for every δ, of σ e with shape (..., N)."""
     return {
         "sigma_l2": l2(scaled, test.weights),
         **{f"sigma_d_{delta:g}": quantile(scaled, test.weights, delta) for delta in deltas},
@@ -88,10 +81,10 @@ def measures(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[
 
 
 def summary(scaled: Tensor, test: Stratified, deltas: Sequence[float]) -> dict[str, Tensor]:
-    """Returns the ``measures``, and ``sigma_l2_bulk`` and ``sigma_l2_far``, each with shape (...).
+    """Returns the ``measures``, and ``sigma_l2_bulk`` and ``sigma_l2_far``.
 
     The last two count only the errors in the bulk, and only those at the far mode. Their squares
-    sum to that of ``sigma_l2``. Arguments as in ``measures``.
+    sum to that of ``sigma_l2``.
     """
     far = test.component > 0
     return measures(scaled, test, deltas) | {

@@ -40,9 +40,8 @@ class FactorMixture(GaussianMixture):
         if factors.ndim != 3 or factors.shape[:2] != means.shape:
             expected = f"({len(means)}, {means.shape[1]}, Q) as of the means"
             raise ValueError(f"factors: found shape {tuple(factors.shape)}, expected {expected}")
-        directions, spread, _ = torch.linalg.svd(
-            factors * self.roots[..., None], full_matrices=False
-        )
+        scaled = factors * self.roots[..., None]
+        directions, spread, _ = torch.linalg.svd(scaled, full_matrices=False)
         self.factors = nn.Buffer(factors.clone())
         self.directions, self.spread = nn.Buffer(directions), nn.Buffer(spread)
 
@@ -62,11 +61,9 @@ class FactorMixture(GaussianMixture):
         return self.factors @ self.factors.mT + torch.diag_embed(self.noise)
 
     def smoothed(self, sigma: float) -> "FactorMixture":
-        """Returns the distribution of x + σ n with n from N(0, I)."""
         return FactorMixture(self.weights, self.means, self.factors, self.noise + sigma**2)
 
     def sample_components(self, k: Tensor, *, generator: Generator | None = None) -> Tensor:
-        """Returns a sample of each of the components ``k`` with shape (n,), with shape (n, D)."""
         x = super().sample_components(k, generator=generator)
         latent = normal((len(k), self.factors.shape[2]), self.means, generator)
         for index in k.unique():

@@ -56,12 +56,7 @@ class Stratified(NamedTuple):
 
 @dataclass(frozen=True)
 class Instance:
-    """A distribution, and the noise level at which its score is learned.
-
-    Attributes:
-        clean: The distribution of x₀.
-        sigma: σ.
-    """
+    """The distribution of x₀, and the noise level σ at which its score is learned."""
 
     clean: GaussianMixture
     sigma: float = HALF
@@ -92,11 +87,7 @@ def far_mode(
 ) -> Instance:
     """Returns a bulk with a far mode of weight η at R = ``ratio`` σ on the first axis.
 
-    Arguments:
-        ratio: R/σ; its sign is the side.
-        eta: η.
-        size: The dimension d.
-        dtype: The dtype of all numbers.
+    The sign of ``ratio`` is the side, and ``size`` is the dimension.
     """
     means = torch.zeros(2, size, dtype=dtype)
     means[1, 0] = ratio * HALF
@@ -112,6 +103,7 @@ def worst_eta(ratio: float, epsilon: float) -> float:
     """
     eta = 16 * epsilon**2 / ratio**2
     if eta >= 1:
-        raise ValueError(f"ratio: found {ratio} with epsilon {epsilon}, which needs a weight of "
-                         f"{eta:.3g}, expected one below 1")  # fmt: skip
+        raise ValueError(
+            f"ratio: found {ratio} with epsilon {epsilon}: a weight of {eta:.3g}, expected below 1"
+        )
     return eta

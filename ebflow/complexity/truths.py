@@ -24,7 +24,7 @@ Example: the errors of a denoiser of another library, scikit-learn's ridge regre
     >>> from ebflow.complexity.errors import denoising_errors
     >>> from ebflow.complexity.truths import load
     >>> truth, generator = load("digits"), torch.Generator().manual_seed(0)
-    >>> clean = truth.sample(2000, generator=generator)
+    >>> clean = truth.clean.sample(2000, generator=generator)
     >>> noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
     >>> model = Ridge().fit(noisy, clean)
     >>> errors = denoising_errors(
@@ -47,7 +47,6 @@ from torch import Tensor
 
 from ..bases import GaussianMixture
 from ..files import load_tensors
-from ..randomness import Generator
 from . import fitted
 from .factors import FactorMixture
 from .instances import Instance, Stratified
@@ -72,21 +71,9 @@ class Truth:
         """Returns the distribution of x₀ + σ z."""
         return self.clean.smoothed(sigma) if sigma else self.clean
 
-    def log_prob(self, x: Tensor, sigma: float = 0.0) -> Tensor:
-        """Returns log p(x) at noise σ in nats with shape (B,), for ``x`` with shape (B, D)."""
-        return self.smoothed(sigma).log_prob(x)
-
-    def score(self, x: Tensor, sigma: float = 0.0) -> Tensor:
-        """Returns ∇ log p(x) at noise σ with shape (B, D)."""
-        return self.smoothed(sigma).score(x)
-
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """Returns E[x₀ | x] with shape (B, D)."""
-        return x + sigma**2 * self.score(x, sigma)
-
-    def sample(self, n: int, *, sigma: float = 0.0, generator: Generator | None = None) -> Tensor:
-        """Returns ``n`` samples at noise σ with shape (n, D)."""
-        return self.smoothed(sigma).sample(n, generator=generator)
+        return x + sigma**2 * self.smoothed(sigma).score(x)
 
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
         r"""Returns n test points of every component, so rare ones are measured as precisely.
@@ -155,9 +142,7 @@ def load(name: str | Path, dtype: torch.dtype = torch.float64) -> Truth:
     packaged = Path(fitted.__file__).parent / f"{name}.safetensors"
     path = packaged if name in NAMES else Path(name)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: found no file, expected a saved distribution, or one of {NAMES}"
-        )
+        raise FileNotFoundError(f"{path}: found no file, expected one, or a name of {NAMES}")
     state, metadata = load_tensors(path)
     kind = FactorMixture if "factors" in state else GaussianMixture
     mixture = kind(**{name: t.to(dtype) for name, t in state.items()})

@@ -10,7 +10,7 @@ import torch
 from scipy.integrate import trapezoid
 from torch import Tensor
 
-from ebflow.alignment import explanations, fooling, metrics
+from ebflow.alignment import explanations, logit, metrics
 from ebflow.alignment.logit import Classifier, ClassLogit, accuracy
 from ebflow.alignment.reference import Normalized, Reference, Scores
 from ebflow.bijections.base import products
@@ -88,12 +88,12 @@ def measured(
     """
     network, baseline, judge = networks
     if config.shift == "pattern":
-        pattern = fooling.linear(fooling.stripes(shape), PATTERN)
-        network = fooling.shifted(network, pattern)
+        pattern = logit.linear(logit.stripes(shape), PATTERN)
+        network = logit.shifted(network, pattern)
     elif config.shift != "none":
-        network = fooling.shifted(network, blind[config.shift].log_prob)
+        network = logit.shifted(network, blind[config.shift].log_prob)
     x, labels, random = points.clean, points.labels, partial(derive, config.seed)
-    changes = fooling.invariants(baseline, network, points.noisy, labels)
+    changes = metrics.invariants(baseline, network, points.noisy, labels)
     return {
         **_alignment(network, points, reference.at(points.noisy), random("shuffle")),
         "trace": _trace(network, points, random("trace")),

@@ -5,12 +5,8 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.fooling import (
-    invariants,
-    linear,
-    shifted,
-    stripes,
-)
+from ebflow.alignment.logit import linear, shifted, stripes
+from ebflow.alignment.metrics import invariants
 from ebflow.density import EnergyFunction
 from ebflow.networks import perceptron
 from ebflow.randomness import generator as derive

@@ -6,14 +6,14 @@ Monte Carlo means of 20,000 points are compared within 5 %; their standard error
 import pytest
 import torch
 
-from ebflow.alignment.fooling import invariants, linear, shifted
-from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.logit import ClassLogit, linear, shifted
 from ebflow.alignment.metrics import (
     alignments,
     another_point,
     dsm,
     fisher_ratio,
     gradients,
+    invariants,
 )
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture

@@ -6,8 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebflow.alignment.fooling import linear, shifted, stripes
-from ebflow.alignment.logit import ClassLogit
+from ebflow.alignment.logit import ClassLogit, linear, shifted, stripes
 from ebflow.alignment.metrics import gradients
 from ebflow.alignment.regularizers import smallest_trace
 from ebflow.density import EnergyFunction

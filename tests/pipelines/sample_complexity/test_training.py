@@ -96,7 +96,7 @@ def test_networks_learn_the_scores_of_a_range_of_levels():
 def test_training_approaches_the_scores_of_images():
     """The L2 error falls by a third from that of the best linear denoiser, at two levels."""
     truth = load("digits")
-    clean = truth.sample(4096, generator=generator(3)).float()[None]
+    clean = truth.clean.sample(4096, generator=generator(3)).float()[None]
     net = PreconditionedDenoisers([ResidualNetwork(64, 64, 3, generator(4))])
     before = [of_images(net, truth, sigma) for sigma in (0.3, 1.5)]
     sets = training_sets(clean, [0], [4096])
