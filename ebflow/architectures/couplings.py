@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
 
 from ..bases import Base
 from ..bijections import (
@@ -25,7 +24,7 @@ from ..bijections import (
 from ..flow import Flow
 from ..networks import convnet, perceptron
 from ..randomness import generator as derive
-from .parts import conditioned, finished, flattened, halved, spectral
+from .parts import conditioned, finished, flattened, halved
 
 
 def coupling(
@@ -34,10 +33,8 @@ def coupling(
     depth: int = 10,
     hidden: int = 64,
     activation: str = "swish",
-    shift_activation: str | None = None,
     bound: float | None = None,
     bins: int | None = None,
-    norm: str | None = None,
     context: int = 0,
     base: Base | None = None,
     generator: torch.Generator | None = None,
@@ -56,50 +53,31 @@ def coupling(
         depth: The number of blocks.
         hidden: The width of the conditioners.
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``.
-        shift_activation: The activation of the shifts' conditioners; None: the same. The paper
-            uses ``elu`` for some data sets.
         bound: c in c tanh(s / c), which bounds the log-scales s by c, so that points far from the
             data are not moved much; None: no bound.
         bins: The number of bins of splines; None: couplings scale and shift.
-        norm: None; ``spectral``: dense weights are divided by their largest singular value, as in
-            ``convolutional``; ``weight``: their rows are directions times trained lengths.
     """
-    size = _several(shape)
-    for name, value in (("shift_activation", shift_activation), ("bound", bound)):
-        if bins and value:
-            raise ValueError(f"{name}: found {value!r}, expected None with bins")
+    if (size := math.prod(shape)) < 2:
+        raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
+    if bins and bound:
+        raise ValueError(f"bound: found {bound!r}, expected None with bins")
     generator = generator or derive(0, "weights")
     network = partial(perceptron, hidden=hidden, activation=activation, generator=generator)
-    shifts = None if bins else partial(network, activation=shift_activation or activation)
     transform = Spline(bins) if bins else ScaleShift(bound, inverted=True)
-    couple = partial(halved, size, network, transform, context, shifts=shifts)
+    couple = partial(halved, size, network, transform, context, apart=not bins)
     layers = flattened(shape)
     for index in range(depth):
-        mixing = _mixing(size, norm, generator)
+        mixing = _mixing(size, generator)
         layers += [mixing, couple(flip=index % 2 == 0), ActNorm((size,))]
         layers += conditioned((size,), context, generator)
-    layers.append(_mixing(size, norm, generator))
+    layers.append(_mixing(size, generator))
     return finished(coupling, layers, locals())
 
 
-def _several(shape: Sequence[int]) -> int:
-    """Returns the number of elements, two or more."""
-    if (size := math.prod(shape)) < 2:
-        raise ValueError(f"shape: found {tuple(shape)}, expected at least two elements")
-    return size
-
-
-def _mixing(size: int, norm: str | None, generator: torch.Generator) -> Dense:
-    """Returns a dense layer that starts orthogonal, normalized or not."""
+def _mixing(size: int, generator: torch.Generator) -> Dense:
+    """Returns a dense layer that starts orthogonal."""
     weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
-    layer = Dense(weight, torch.zeros(size))
-    if norm == "spectral":
-        spectral(layer, generator)
-    elif norm == "weight":
-        weight_norm(layer)
-    elif norm is not None:
-        raise ValueError(f"norm: found {norm!r}, expected None, 'spectral' or 'weight'")
-    return layer
+    return Dense(weight, torch.zeros(size))
 
 
 def glow(

@@ -34,10 +34,8 @@ def dense(
     *,
     depth: int = 2,
     activation: str = "smooth_leaky_relu",
-    alpha: float = 0.3,
     residual: bool = False,
     centred: bool = False,
-    cells: int = 16,
     sign: float = 1.0,
     bias: float = 0.0,
     generator: torch.Generator | None = None,
@@ -54,8 +52,8 @@ def dense(
     the context.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. There are
-    ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and ``depth`` ·
-    ``cells`` · D of splines.
+    ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and 16 ``depth`` · D
+    of splines.
 
     Source: Chao et al. (2023), arXiv:2305.15267; the network of Gresele et al. (2020),
     arXiv:2006.15090.
@@ -63,11 +61,9 @@ def dense(
     Arguments:
         depth: The number of dense layers L.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
-        alpha: The slope of smooth leaky ReLUs at −∞.
-        residual: True if they add their input.
+        residual: True if smooth leaky ReLUs add their input.
         centred: True if they pass through 0 with slope 1, so the next layer need not correct a
             mean and a scale; score matching alone then keeps its mass.
-        cells: The cells of a spline's grid.
         sign: The factor of the identity in initial weights.
         bias: The initial value of every offset.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
@@ -90,10 +86,8 @@ def convolutional(
     blocks: int | None = None,
     depth: int = 2,
     activation: str = "smooth_leaky_relu",
-    alpha: float = 0.3,
     residual: bool = True,
     centred: bool = False,
-    cells: int = 16,
     hidden: int = 0,
     sign: float = -1.0,
     bias: float = 0.0,
@@ -122,8 +116,8 @@ def convolutional(
         kernel_size: The odd side k of every kernel.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
         depth: The number of convolutions per size.
-        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of ``cells`` · D
-            parameters, of every pixel after every convolution, the last one too.
+        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of 16 D parameters,
+            of every pixel after every convolution, the last one too.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
             weights). After every convolution of C > 1 channels and its activation, one half of the
             channels scales and shifts the other. Kernels start as the reversal of channels, so
@@ -165,22 +159,19 @@ def _linear(
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
     if name == "smooth_leaky_relu" and not first:
         options = {name: arguments[name] for name in ("residual", "centred")}
-        relu = SmoothLeakyReLU(arguments["alpha"], **options)
+        relu = SmoothLeakyReLU(**options)
         before = relu if arguments["calibrated"] else None
         yield relu
     yield make(*_start_of(identity, before, arguments))
     yield from conditioned(event, arguments["context"], arguments["generator"])
     if name == "spline":
-        yield MonotoneSpline(event, cells=arguments["cells"])
+        yield MonotoneSpline(event)
 
 
 def _start_of(
     identity: Tensor, before: SmoothLeakyReLU | None, arguments: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the initial weight and offset of a layer, calibrated to the activation ``before``.
-
-    The noise is ``noise`` · N(0, 1 / fan-in).
-    """
+    """Returns the initial weight and offset of a layer, calibrated to the activation ``before``."""
     sign, noise = arguments["sign"], arguments["noise"]
     weight, offset = sign * identity, torch.full((len(identity),), arguments["bias"])
     if noise:

@@ -27,7 +27,7 @@ def halved(
     transform: ScaleShift | Spline,
     context: int,
     *,
-    shifts: Callable[..., nn.Module] | None = None,
+    apart: bool = False,
     flip: bool = False,
 ) -> Coupling:
     """Returns a coupling of two halves of a vector's elements, or of an image's channels.
@@ -37,16 +37,16 @@ def halved(
         network: From the sizes of its input and output to a conditioner.
         transform: The transform whose parameters the conditioner computes.
         context: The number of elements of a context.
-        shifts: As ``network``, for a separate conditioner of shifts; None: one network for all.
+        apart: True for a conditioner of each parameter, instead of one of all.
         flip: True if the second half is unchanged, instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
-    if shifts is None:
-        conditioner = network(passed + context, moved * transform.count)
+    if apart:
+        networks = [network(passed + context, moved) for _ in range(transform.count)]
+        conditioner = Interleaved(*networks)
     else:
-        scales = network(passed + context, moved)
-        conditioner = Interleaved(scales, shifts(passed + context, moved))
+        conditioner = network(passed + context, moved * transform.count)
     return Coupling(sizes, conditioner, transform, flip=flip, context=context)
 
 
@@ -80,10 +80,8 @@ def finished(
 ) -> Flow:
     """Returns the flow of these layers, with the spec that rebuilds it.
 
-    Arguments:
-        architecture: The function that created the layers.
-        layers: The layers.
-        arguments: The function's arguments by name. The spec has all but ``START``.
+    The spec has the arguments of the ``architecture``, the function that created the layers,
+    except those in ``START``.
     """
     names = [name for name in signature(architecture).parameters if name not in START]
     options = {name: arguments[name] for name in names}

@@ -54,9 +54,8 @@ def products(precision: str, device: str = "cpu") -> Iterator[None]:
     """Sets the precision of float32 products and convolutions inside a ``with`` block.
 
     Arguments:
-        precision: As in ``torch.set_float32_matmul_precision``, or ``bfloat16`` for autocast.
-            ``highest`` is float32 itself. With ``bfloat16`` the results of products are bfloat16,
-            and weights and gradients stay float32.
+        precision: As in ``torch.set_float32_matmul_precision``; ``highest`` is float32 itself. Or
+            ``bfloat16`` for autocast: products are bfloat16, weights and gradients float32.
         device: The type of device, for autocast.
     """
     if precision == "bfloat16":
@@ -88,10 +87,7 @@ def gradient(
 ) -> Tensor:
     """Returns the differentiable gradient of outputs by ``x``; zero if they do not depend on it.
 
-    Arguments:
-        outputs: The outputs.
-        x: A tensor with ``requires_grad``.
-        seeds: The gradients by the outputs; None: 1 for a scalar.
+    ``seeds`` are the gradients by the outputs; None: 1 for a scalar.
     """
     seeds = [None] * len(outputs) if seeds is None else seeds
     pairs = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
@@ -182,11 +178,7 @@ class Bijection(nn.Module, ABC):
 
 
 class Contextual(Bijection):
-    """A bijection by a network of its own input and, if there is one, of a context.
-
-    Arguments:
-        context: The number C of elements of a context; 0: there is none.
-    """
+    """A bijection by a network of its own input and, if C > 0, of a context of C elements."""
 
     def __init__(self, context: int) -> None:
         super().__init__()

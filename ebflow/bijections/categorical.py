@@ -53,7 +53,6 @@ class Categorical(Contextual):
         hidden: The width of the network; None: 8 m, at least 64 and at most 512.
         blocks: The number of residual blocks of the network.
         context: The number C of elements of a context.
-        generator: Source of the weights; None: seed 0.
     """
 
     def __init__(
@@ -89,11 +88,7 @@ class Categorical(Contextual):
         return f"sizes={self.sizes}, context={self.context}"
 
     def log_probs(self, y: Tensor) -> Tensor:
-        """Returns log p of all levels given those before, with shape (B, m, K), −∞ beyond a K.
-
-        Arguments:
-            y: The categories, with shape (B, m).
-        """
+        """Returns log p of all levels given those before, with shape (B, m, K), −∞ beyond a K."""
         h = self.conditioner(self.levels(y), self._context(y))
         logits = (h.movedim(1, 0) @ self.head.unflatten(0, self.bias.shape).mT).movedim(0, 1)
         return (logits + self.bias).masked_fill(self.padding, -torch.inf).log_softmax(2)
@@ -102,7 +97,7 @@ class Categorical(Contextual):
         """Returns the latents, and Σ log p − log φ(u)."""
         real, y = x.tensor_split([x.shape[1] - self.count], 1)
         log_probs, codes = self.log_probs(y), self.levels.codes(y)
-        log_p = log_probs.gather(2, codes.unsqueeze(2)).squeeze(2)
+        log_p = _of_levels(log_probs, codes)
         with torch.no_grad():
             u = _latents(log_probs, codes, y)
             beyond = (y.floor() - codes).abs()
@@ -119,15 +114,12 @@ class Categorical(Contextual):
 
     def log_levels(self, y: Tensor) -> Tensor:
         """Returns log p of the levels y given those before, with shape (B, m)."""
-        return self.log_probs(y).gather(2, self.levels.codes(y).unsqueeze(2)).squeeze(2)
+        return _of_levels(self.log_probs(y), self.levels.codes(y))
 
     def completed(self, y: Tensor, missing: Tensor, target: Tensor) -> Tensor:
-        """Returns levels, the missing ones sampled in order.
+        """Returns levels plus places in [0, 1), the ``missing`` ones sampled in order.
 
-        Arguments:
-            y: The levels plus places in [0, 1), with shape (B, m).
-            missing: True for missing levels, with shape (B, m).
-            target: The probability up to the sampled place in its cell, with shape (B, m).
+        ``target`` is the probability up to the sampled place in its cell; all have shape (B, m).
         """
 
         def choose(i: int, logits: Tensor) -> Tensor:
@@ -160,14 +152,18 @@ def _start(sizes: Sequence[int], counts: Sequence[Sequence[float]] | None) -> Te
     return bias
 
 
+def _of_levels(values: Tensor, codes: Tensor) -> Tensor:
+    """Returns those of values (B, m, K) that belong to levels (B, m)."""
+    return values.gather(2, codes.unsqueeze(2)).squeeze(2)
+
+
 def _latents(log_probs: Tensor, codes: Tensor, y: Tensor) -> Tensor:
     """Returns u of places y in the cells of levels."""
     if torch.compiler.is_exporting():  # any u gives the same density, and graphs have no quantile
         return torch.zeros_like(y)
     p = log_probs.exp()
     below = torch.where(torch.arange(p.shape[2], device=p.device) < codes.unsqueeze(2), p, 0.0)
-    own = p.gather(2, codes.unsqueeze(2)).squeeze(2)
-    place = (below.sum(2) + (y - codes).clamp(0, 1) * own).double()
+    place = (below.sum(2) + (y - codes).clamp(0, 1) * _of_levels(p, codes)).double()
     return torch.special.ndtri(place.clamp(EDGE, 1 - EDGE)).to(y)
 
 

@@ -37,43 +37,26 @@ DIGITS = 4 * torch.finfo(torch.float32).eps
 class Knot:
     """A value at which the map of a column changes.
 
-    The interval [value, value + length) is mapped to the cell. ``slope`` is that of the map from
-    there to the next knot.
-
-    Attributes:
-        value: The level, or the atom, or the end of a squeezed gap.
-        width: The width of its cell; 0: the value has no cell.
-        length: The length of the interval; 0 for an atom of a continuous column.
-        slope: The slope of the map after the interval.
+    The interval [value, value + length) is mapped to the cell.
     """
 
-    value: float
-    width: float = 0.0
-    length: float = 0.0
-    slope: float = 1.0
+    value: float  # The level, or the atom, or the end of a squeezed gap
+    width: float = 0.0  # The width of its cell; 0: the value has no cell
+    length: float = 0.0  # The length of the interval; 0 for an atom of a continuous column
+    slope: float = 1.0  # The slope of the map from the interval to the next knot
 
 
 @dataclass(frozen=True)
 class ColumnCells:
-    """The cells of one column.
+    """The cells of one column."""
 
-    Attributes:
-        origin: The number that is mapped to 0; the first value of a grid.
-        step: The step h of a grid; 0: there is no grid.
-        decimals: The decimal places of a grid.
-        knots: The knots, sorted by their values.
-        least: The smallest sample.
-        most: The largest sample.
-        exact: True if the cell of the k-th level is k + [0, 1), for exact probabilities.
-    """
-
-    origin: float = 0.0
-    step: float = 0.0
-    decimals: int = 0
-    knots: Sequence[Knot] = ()
-    least: float = -torch.inf
-    most: float = torch.inf
-    exact: bool = False
+    origin: float = 0.0  # The number that is mapped to 0; the first value of a grid
+    step: float = 0.0  # The step h of a grid; 0: there is no grid
+    decimals: int = 0  # The decimal places of a grid
+    knots: Sequence[Knot] = ()  # The knots, sorted by their values
+    least: float = -torch.inf  # The smallest sample
+    most: float = torch.inf  # The largest sample
+    exact: bool = False  # The cell of the k-th level is k + [0, 1), for exact probabilities
 
     @property
     def atoms(self) -> list[float]:
@@ -128,9 +111,6 @@ class Cells(Dequantizer):
 
     The constants, and samples, are in float64 whatever the dtype of the flow. Rows are converted
     to the dtype of the flow after the origin is subtracted.
-
-    Arguments:
-        columns: The cells of each of D columns.
     """
 
     pixelwise = True
@@ -224,10 +204,9 @@ class Cells(Dequantizer):
         place = (x - self.origin) / steps
         tolerance = (1e-6 + DIGITS * x.abs() / steps).clamp(max=0.25)
         on_grid = (self.step > 0) & ((place - place.round()).abs() <= tolerance)
-        start, end = (
-            self._line(torch.where(on_grid, (place.round() + k) * steps, x - self.origin))
-            for k in (0, 1)
-        )
+        cell = place.round()
+        start, end = (self._line(torch.where(on_grid, k * steps, x - self.origin))
+                      for k in (cell, cell + 1))  # fmt: skip
         some = x[:, self.special]
         slack = DIGITS * some.abs()
         index = _index(self.value, some + slack)
@@ -237,7 +216,6 @@ class Cells(Dequantizer):
         return start, self._replaced(end, hit, _take(self.end, index))
 
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
-        """Returns y in the dtype of ``like``, for noise u in [0, 1) with the shape of ``x``."""
         rows = x.to(self.origin).flatten(1)
         if not self.noisy:
             return (rows - self.origin).to(like.dtype).view(x.shape)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from ..networks import perceptron
-from .base import Bijection, ConstantLinearization, Linearization
+from .base import Bijection, ConstantLinearization, Contextual, Linearization
 
 BOUND = 3.0  # Bound of |s|, by s ← bound · tanh(s / bound)
 
 
-class ConditionalAffine(Bijection):
+class ConditionalAffine(Contextual):
     """Creates an affine map with parameters from a context; it starts as the identity.
 
     (s, t) are a linear map of the context plus a perceptron of it. Each of n elements of a vector,
@@ -32,7 +32,6 @@ class ConditionalAffine(Bijection):
         shape: The shape of an event.
         context: The number C of elements of a context.
         hidden: The width of the perceptron's two layers.
-        generator: Source of its weights; None: seed 0.
     """
 
     def __init__(
@@ -43,10 +42,10 @@ class ConditionalAffine(Bijection):
         hidden: int = 64,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(context)
         if context < 1:
             raise ValueError(f"context: found {context}, expected at least one element")
-        self.shape, self.context = tuple(shape), context
+        self.shape = tuple(shape)
         self.channels = (shape[0], *[1] * (len(shape) - 1))
         outputs = 2 * shape[0]
         generator = generator or torch.Generator().manual_seed(0)
@@ -64,38 +63,23 @@ class ConditionalAffine(Bijection):
     def condition(self, context: Tensor) -> Bijection:
         """Returns the affine map for a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
-        s = BOUND * torch.tanh(s / BOUND)
+        return super().condition(torch.cat([BOUND * torch.tanh(s / BOUND), t], 1))
+
+    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self._parts(x)
         count = math.prod(self.shape) // self.shape[0]
-        return _Conditioned(s.view(-1, *self.channels), t.view(-1, *self.channels), count)
-
-    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raises ValueError, because the layer needs a context."""
-        raise ValueError(f"context: found None, expected shape (*, {self.context})")
-
-    inverse = forward_and_log_det
-
-
-class _Conditioned(Bijection):
-    """An affine map of rows; row i has the parameters i mod B."""
-
-    def __init__(self, log_scale: Tensor, shift: Tensor, count: int) -> None:
-        super().__init__()
-        self.log_scale, self.shift, self.count = log_scale, shift, count
-
-    def rows(self, t: Tensor, x: Tensor) -> Tensor:
-        """Returns parameters, with shape (B, *channels), repeated for all rows of ``x``."""
-        return t.repeat(x.shape[0] // max(t.shape[0], 1), *[1] * (t.ndim - 1))
-
-    def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        scale, shift = (self.rows(t, x) for t in (self.log_scale.exp(), self.shift))
-        log_det = self.log_scale.flatten(1).sum(1) * self.count
-        return torch.addcmul(shift, x, scale), self.rows(log_det, x)
+        return torch.addcmul(t, x, s.exp()), s.flatten(1).sum(1) * count
 
     def inverse(self, y: Tensor) -> Tensor:
-        inverse = (-self.log_scale).exp()
-        return torch.addcmul(self.rows(-self.shift * inverse, y), y, self.rows(inverse, y))
+        s, t = self._parts(y)
+        inverse = (-s).exp()
+        return torch.addcmul(-t * inverse, y, inverse)
 
     def linearize(self, x: Tensor) -> Linearization:
         y, psi = self.forward_and_log_det(x)
-        scaled = partial(torch.mul, self.rows(self.log_scale.exp(), x))
+        scaled = partial(torch.mul, self._parts(x)[0].exp())
         return ConstantLinearization(y, scaled, scaled, psi)
+
+    def _parts(self, x: Tensor) -> list[Tensor]:
+        """Returns s and t of every row, shaped to be broadcast to it."""
+        return [part.view(-1, *self.channels) for part in self.contexts(x).chunk(2, 1)]

@@ -53,7 +53,11 @@ class Convolution(Weighted):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:
-        _check(weight, size)
+        shape = tuple(weight.shape)
+        if len(shape) != 4 or shape[0] != shape[1] or shape[2] != shape[3] or shape[2] % 2 == 0:
+            raise ValueError(f"weight: found shape {shape}, expected (C, C, k, k), k odd")
+        if len(size) != 2:
+            raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
         super().__init__((len(weight), *size), weight, bias)
         self.pointwise = weight.shape[-1] == 1
         self.copies = math.prod(size) if self.pointwise else 1
@@ -69,8 +73,8 @@ class Convolution(Weighted):
         return (y if bias is None else y + self.offset).view(v.shape)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
-        """Returns the convolution by the turned kernel."""
-        return self.act(s, _turned(weight))
+        """Returns the convolution by the turned kernel with channels exchanged."""
+        return self.act(s, weight.transpose(0, 1).flip(-2, -1))
 
     def block(self, weight: Tensor) -> Tensor:
         return weight[:, :, 0, 0] if self.pointwise else _matrix(weight, *self.event_shape[1:])
@@ -104,28 +108,10 @@ def _matrix(weight: Tensor, height: int, width: int) -> Tensor:
     return y.movedim(-3, -1).reshape(size, size).mT
 
 
-def _turned(weight: Tensor) -> Tensor:
-    """Returns the kernel of the transpose."""
-    return weight.transpose(0, 1).flip(-2, -1)
-
-
-def _check(weight: Tensor, size: tuple[int, int]) -> None:
-    shape = tuple(weight.shape)
-    if len(shape) != 4 or shape[0] != shape[1] or shape[2] != shape[3] or shape[2] % 2 == 0:
-        raise ValueError(f"weight: found shape {shape}, expected (C, C, k, k), k odd")
-    if len(size) != 2:
-        raise ValueError(f"size: found {tuple(size)}, expected (H, W)")
-
-
 def random_rotation(
     shape: tuple[int, int, int], *, generator: torch.Generator | None = None
 ) -> Convolution:
-    """Creates a 1×1 convolution of events ``shape`` that starts as a uniformly random rotation.
-
-    Arguments:
-        shape: (C, H, W).
-        generator: The source of the rotation.
-    """
+    """Creates a 1×1 convolution of events (C, H, W) that starts as a uniformly random rotation."""
     channels, *size = shape
     normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(normal)
@@ -166,10 +152,10 @@ class Elimination:
     @property
     def accurate(self) -> bool:
         """True if all pivots S have condition numbers, in the norm of row sums, below ε^(-1/2)."""
-        eps = torch.finfo(self.upper.dtype).eps
+        limit = torch.finfo(self.upper.dtype).eps ** -0.5
         pairs = zip(self.pivots, self.inverses, strict=True)
-        conditions = [(_norm(s.detach()) * _norm(x.detach())) for s, x in pairs]
-        return bool(torch.stack(conditions).max() < eps**-0.5)
+        norms = ([torch.linalg.matrix_norm(t.detach(), torch.inf) for t in pair] for pair in pairs)
+        return all(bool(pivot * inverse < limit) for pivot, inverse in norms)
 
     def solve(self, columns: Tensor) -> Tensor:
         """Returns J⁻¹ z for columns z, with shape (D, R)."""
@@ -183,7 +169,3 @@ class Elimination:
             after = solved[-1]
             solved.append(z - inverse @ (self.upper[:, : len(after)] @ after))
         return torch.cat(solved[::-1])
-
-
-def _norm(matrix: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(matrix, torch.inf)

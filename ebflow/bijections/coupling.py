@@ -31,8 +31,8 @@ class Coupling(Contextual):
             (B, other size · f.count, *). The parameters of an element are neighbours.
         transform: f.
         flip: Pass the second part and transform the first.
-        context: The number C of elements of a context; 0: there is none. h sees it after the
-            passed part, in an image as constant planes.
+        context: The number C of elements of a context, which h sees after the passed part, in an
+            image as constant planes.
     """
 
     def __init__(
@@ -66,13 +66,10 @@ class Coupling(Contextual):
 
     def _conditioned(self, passed: Tensor) -> Tensor:
         if self.context:
-            passed = torch.cat([passed, self._planes(passed)], 1)
+            rows, pixels = self.contexts(passed), passed.shape[2:]
+            planes = rows.view(*rows.shape, *[1] * len(pixels)).expand(-1, -1, *pixels)
+            passed = torch.cat([passed, planes], 1)
         return self.conditioner(passed).unflatten(1, (-1, self.transform.count))
-
-    def _planes(self, passed: Tensor) -> Tensor:
-        """Returns the context of every row, repeated at all pixels of an image."""
-        rows = self.contexts(passed)
-        return rows.view(*rows.shape, *[1] * (passed.ndim - 2)).expand(-1, -1, *passed.shape[2:])
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, 1)

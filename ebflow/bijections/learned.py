@@ -54,10 +54,8 @@ class MonotoneSpline(Elementwise):
         self.width = 2 * reach / cells
         count = math.prod(shape)
         self.log_slopes = nn.Parameter(torch.zeros(count, cells))
-        # Two more cells for the lines beyond the ends.
-        self.first = nn.Buffer(
-            (torch.arange(count) * (cells + 2)).view(self.shape), persistent=False
-        )
+        first = torch.arange(count) * (cells + 2)  # two more cells for the lines beyond the ends
+        self.first = nn.Buffer(first.view(self.shape), persistent=False)
 
     def extra_repr(self) -> str:
         return f"{self.shape}, cells={self.cells}, reach={self.reach}"
@@ -137,11 +135,9 @@ def _bend(p: Sequence[Tensor], x: Tensor) -> Tensor:
 
 
 class _Cubic(torch.autograd.Function):
-    r"""A cubic of every element and its first derivatives, by a table of coefficients.
+    """A cubic of every element and its first derivatives, by a table of coefficients."""
 
-    The gradients of p₀ + p₁ x + p₂ x² + p₃ x³ and its derivatives, by x and by p, are polynomials
-    in x, the distance from the cell's edge. So the backward pass saves only x and p.
-    """
+    # Their gradients by x and p are polynomials in x, so the backward pass saves only these.
 
     generate_vmap_rule = True
 
@@ -157,13 +153,11 @@ class _Cubic(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: object) -> None:  # noqa: ANN401
-        """Saves only the inputs."""
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Gradients:  # noqa: ANN401
-        """Returns the gradients by x and by the table."""
         x, edge, index, table = ctx.saved_tensors
         x = x - edge
         p = [None, *(row.index_select(0, index).view(x.shape) for row in table[1:])]

@@ -1,9 +1,4 @@
-r"""Dense layers of an arbitrary matrix.
-
-:math:`y = W x + b` has :math:`\log |\det J| = \log |\det W|`, O(D³) to compute and with gradient
-:math:`W^{-\top}`. Training by score matching needs neither; evaluation factorizes W once per
-weight version, in float64.
-"""
+"""Dense layers of an arbitrary matrix."""
 
 __all__ = ["Dense"]
 
@@ -22,13 +17,11 @@ from .weighted import Weighted
 class Dense(Weighted):
     r"""Creates y = W x + b with an arbitrary square matrix W.
 
-    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. ``log_det`` and
-    ``inverse`` factorize W, O(D³), once per version of the weights while no gradient is needed.
+    ``forward``, ``linear`` and ``transpose`` are one GEMM of 2 B D² FLOP each. ``log_det``, whose
+    gradient is :math:`W^{-\top}`, and ``inverse`` factorize W, O(D³).
 
-    References:
-        Relative gradient optimization of the Jacobian term in unsupervised deep learning
-        (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090 — for
-        ``relative``.
+    Source of ``relative``: Relative gradient optimization of the Jacobian term in unsupervised
+    deep learning (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090.
 
     Arguments:
         weight: W, with shape (D, D).

@@ -68,17 +68,17 @@ class Dequantize(Dequantizer, ConstantJacobian):
         return f"levels={self.levels}"
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
-        """Returns ``x`` with noise from ``generator``, in the dtype of ``like``.
-
-        Raises:
-            ValueError: if a value lies outside [0, levels).
-        """
+        """As ``Dequantizer.dequantize``; raises ValueError for a value outside [0, levels)."""
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
-            self._check(x.detach())
+            low, high = (float(value) for value in x.detach().aminmax())
+            if not (low >= 0 and high < self.levels):
+                raise ValueError(
+                    f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
+                    f"{self.levels} levels"
+                )
         return super().dequantize(x, like, generator)
 
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
-        """Returns ``x`` with this noise in [0, 1) on rows of integers."""
         y = x.to(like)
         before = (y + 1) * (1 - torch.finfo(like.dtype).eps / 2)  # the next number below y + 1
         dequantized = torch.minimum(y + noise, before)
@@ -86,14 +86,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
             return dequantized
         whole = (x == x.floor()).flatten(1).all(1)
         return torch.where(whole.view(-1, *[1] * (x.ndim - 1)).to(y.device), dequantized, y)
-
-    def _check(self, x: Tensor) -> None:
-        low, high = (float(value) for value in x.aminmax())
-        if not (low >= 0 and high < self.levels):
-            raise ValueError(
-                f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
-                f"{self.levels} levels"
-            )
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -217,7 +209,6 @@ class Affine(ConstantJacobian):
         return (x - self.shift) * self.log_scale.exp()
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns y / scale + shift."""
         return y * (-self.log_scale).exp() + self.shift
 
     def linear(self, v: Tensor) -> Tensor:
@@ -235,14 +226,11 @@ class ActNorm(Affine):
     """A trainable affine layer of every channel, which starts by standardizing a batch.
 
     After ``initialize`` every channel of the batch has mean 0 and variance 1; a constant channel
-    keeps its scale. Before, the layer is the identity. A checkpoint and a copy contain the flag
-    that it is initialized.
+    keeps its scale. Before, the layer is the identity. Events have shape (C, *): a vector's
+    elements are its channels.
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039.
-
-    Arguments:
-        shape: The shape of an event, (C, *); a vector's elements are its channels.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -252,12 +240,10 @@ class ActNorm(Affine):
 
     @property
     def initialized(self) -> bool:
-        """True if the layer has seen data."""
         return bool(self.seen)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Sets shift and scale to the mean and 1 / the standard deviation of every channel."""
         deviation, mean = torch.std_mean(x, dim=[0, *range(2, x.ndim)], correction=0, keepdim=True)
         self.shift.copy_(mean[0])
         self.log_scale.copy_(-torch.where(deviation > 0, deviation, 1.0).log()[0])

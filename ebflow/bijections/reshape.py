@@ -52,11 +52,7 @@ class Reshape(ConstantJacobian):
 
 
 class Squeeze(Reshape):
-    """Creates the map (C, H, W) → (4C, H/2, W/2) of 2×2 pixels into channels (c, dy, dx).
-
-    Arguments:
-        shape: (C, H, W), with H and W even.
-    """
+    """Creates the map (C, H, W) → (4C, H/2, W/2) of 2×2 pixels into channels (c, dy, dx)."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
@@ -76,11 +72,7 @@ class Squeeze(Reshape):
 
 
 class Permutation(Reshape):
-    """Creates the map of flat events to their elements in another order.
-
-    Arguments:
-        order: The old number of each new element.
-    """
+    """Creates the map of flat events to their elements in the order of these numbers."""
 
     def __init__(self, order: Sequence[int]) -> None:
         super().__init__((len(order),), (len(order),))
@@ -97,13 +89,9 @@ class Permutation(Reshape):
 
 
 class Part(ConstantJacobian):
-    """Creates y = (f(x₁), x₂), with x₁ the leading elements of a flat event x.
+    """Creates y = (f(x₁), x₂), with x₁ the leading elements, of this shape, of a flat event x.
 
-    Its Jacobian is constant if f's is.
-
-    Arguments:
-        layer: f.
-        shape: The shape of f's inputs x₁.
+    Its Jacobian is constant if that of the layer f is.
     """
 
     def __init__(self, layer: Bijection, shape: tuple[int, ...]) -> None:

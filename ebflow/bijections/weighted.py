@@ -33,10 +33,9 @@ LOCK = Lock()
 
 @contextmanager
 def fixed_weights(module: nn.Module) -> Iterator[None]:
-    """Reads every parametrized weight of ``module`` once; all reads inside get that value.
+    """Reads every parametrized weight of ``module`` once; all reads of this thread get that value.
 
-    Only reads of this thread do: another one may need gradients. ``parametrize.cached`` would be
-    shared by all threads.
+    Another thread may need gradients: ``parametrize.cached`` would be shared by all threads.
     """
     parametrized = filter(parametrize.is_parametrized, module.modules())
     weights = [weight for part in parametrized for weight in part.parametrizations.values()]
@@ -95,11 +94,8 @@ class LU:
 class Weighted(ConstantJacobian):
     """A layer y = J(W) x + b whose Jacobian is a function of one weight.
 
-    Implementing one:
-
-    * ``act`` and ``adjoint`` are J v and Jᵀ s;
-    * ``block``, ``to_columns`` and ``from_columns`` are the block M and the basis, and ``copies``
-      is the number n of blocks.
+    Implementing one: ``act`` and ``adjoint`` are J v and Jᵀ s; ``block``, ``to_columns`` and
+    ``from_columns`` are the block M and the basis, and ``copies`` is the number n of blocks.
 
     Arguments:
         event_shape: The shape of an event.

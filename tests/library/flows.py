@@ -55,7 +55,7 @@ def mixture(size=3, **options):
 SMALL = {
     "dense": lambda: net((4,), bias=0.3),
     "three dense layers": lambda: net((3,), depth=3, residual=True),
-    "learned activations": lambda: stirred(net((3,), activation="spline", cells=4)),
+    "learned activations": lambda: stirred(net((3,), activation="spline")),
     "image of splines": lambda: stirred(images(depth=1, activation="spline"), 0.2),
     "image": lambda: net((1, 2, 2)),
     "every kind of layer": custom,
@@ -66,8 +66,7 @@ SMALL = {
     "two blocks": lambda: images(sign=1.0, bias=0.2),
     "spectral": lambda: images(depth=1, spectral_norm=True),
     "coupling": lambda: named("coupling", (2,), depth=2, hidden=3),
-    "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, shift_activation="elu"),
-    "weight norm": lambda: named("coupling", (2,), depth=1, hidden=3, norm="weight"),
+    "coupling, elu": lambda: named("coupling", (3,), depth=1, hidden=3, activation="elu"),
     "splines": lambda: named("coupling", (2,), depth=1, hidden=3, bins=3),
     "autoregressive": lambda: named("autoregressive", (3,), depth=2, hidden=3, mixing="rotation"),
     "autoregressive, splines": lambda: named("autoregressive", (2,), depth=1, hidden=3, bins=3),
@@ -82,7 +81,7 @@ GIVEN = {
     f"{name}, given": partial(named, *arguments, context=CONTEXT, **options)
     for name, arguments, options in (
         ("dense", ("dense", (3,), 0.2), dict(depth=3)),
-        ("learned", ("dense", (3,), 0.2), dict(activation="spline", cells=4)),
+        ("learned", ("dense", (3,), 0.2), dict(activation="spline")),
         ("convolutional", ("convolutional", (1, 2, 2), 0.1), dict(kernel_size=3, blocks=2)),
         ("coupling", ("coupling", (3,)), dict(depth=1, hidden=3)),
         ("autoregressive", ("autoregressive", (3,)), dict(depth=1, hidden=3)),

@@ -234,7 +234,7 @@ MIXED = {
     "dense": lambda: net((3,), depth=3, residual=True),
     "zero": lambda: images(depth=1),
     "coupling": lambda: named("coupling", (2,), 0.1, depth=2, hidden=3),
-    "learned": lambda: net((3,), activation="spline", cells=4),
+    "learned": lambda: net((3,), activation="spline"),
     "given": lambda: named("dense", (3,), 0.05, depth=3, context=2),
 }
 
