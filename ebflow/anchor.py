@@ -59,7 +59,8 @@ class Anchor:
         if interval < 1 or check_every < 1 or probes < 1:
             raise ValueError("anchor: interval, check_every and probes must be at least 1")
         layers = [layer.unwrapped for layer in flow.layers if layer.constant_jacobian]
-        self.lazy = [layer for layer in layers if layer.lazy and layer.volume_parameters()]
+        weighted = (layer for layer in layers if isinstance(layer, Weighted))
+        self.lazy = [layer for layer in weighted if layer.volume_parameters()]
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every
         self.probes, self.seed = probes, seed

@@ -204,11 +204,6 @@ class ConstantJacobian(Bijection):
     """A bijection with the same Jacobian at every input; its log-det depends on weights alone."""
 
     constant_jacobian = True
-    lazy = False
-    """True if ``log_det`` is costly, so that an anchor refreshes its gradient now and then.
-
-    The ``unwrapped`` form of such a layer is ``Weighted``.
-    """
 
     @property
     def unwrapped(self) -> "ConstantJacobian":
@@ -241,7 +236,7 @@ class ConstantJacobian(Bijection):
 
 
 class ConstantLinearization(Linearization):
-    """A layer that is affine in x at one batch: its value ``y``, and J and Jᵀ as functions.
+    """A layer that is affine in x at one batch: its value ``y``, J and Jᵀ as functions, and ψ.
 
     ψ is 0 for a layer of constant Jacobian: the normalizer has its log-determinant.
     """

@@ -94,6 +94,8 @@ class LU:
 class Weighted(ConstantJacobian):
     """A layer y = J(W) x + b whose Jacobian is a function of one weight.
 
+    Its log-determinant is costly: an anchor refreshes the gradient of it now and then.
+
     Implementing one: ``act`` and ``adjoint`` are J v and Jᵀ s; ``block``, ``to_columns`` and
     ``from_columns`` are the block M and the basis, and ``copies`` is the number n of blocks.
 
@@ -104,7 +106,6 @@ class Weighted(ConstantJacobian):
         trainable: True if W and b are parameters; buffers otherwise.
     """
 
-    lazy = True
     copies = 1
 
     def __init__(

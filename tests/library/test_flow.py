@@ -4,17 +4,25 @@ import copy
 
 import pytest
 import torch
+from torch.nn.utils.parametrizations import weight_norm
 
 from ebflow import preprocessing
 from ebflow.architectures import coupling, dense
-from ebflow.bijections import ActNorm, Affine, Dequantize, SmoothLeakyReLU
+from ebflow.bijections import (
+    ActNorm,
+    Affine,
+    Dense,
+    Dequantize,
+    MonotoneSpline,
+    SmoothLeakyReLU,
+)
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import dsm, ssm_vr
 from ebflow.randomness import RowGenerator
 
 from . import reference
-from .bijections.cases import channels, seeded, standard, stirred
+from .bijections.cases import channels, matrix, seeded, standard, stirred
 from .flows import FLOWS, at, contexts, images, named, net
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
@@ -198,7 +206,8 @@ def test_statistics_may_be_shown_in_single_precision(single_precision):
 
 def test_energy_and_normalizer_read_apart_are_those_of_one_weight():
     """In training mode, after a step has moved the weights; copies agree, and stay so."""
-    flow = named("coupling", (2,), depth=1, hidden=3, norm="weight").train()
+    flow = named("coupling", (2,), depth=1, hidden=3).train()
+    weight_norm(flow.layers[0])
     x, optimizer = at(flow), torch.optim.Adam(flow.parameters(), lr=0.1, fused=True)
     for _ in range(2):
         optimizer.zero_grad()
@@ -234,7 +243,7 @@ MIXED = {
     "dense": lambda: net((3,), depth=3, residual=True),
     "zero": lambda: images(depth=1),
     "coupling": lambda: named("coupling", (2,), 0.1, depth=2, hidden=3),
-    "learned": lambda: net((3,), activation="spline"),
+    "learned": lambda: Flow((3,), [Dense(matrix(3), None), MonotoneSpline((3,), cells=4)]),
     "given": lambda: named("dense", (3,), 0.05, depth=3, context=2),
 }
 
