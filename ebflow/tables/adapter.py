@@ -48,13 +48,8 @@ def as_events(
     """Returns ``x`` with shape (*batch, *event).
 
     A tensor has the numbers of the modelled columns. A frame, or an array with shape
-    (*batch, K), has the columns of the table. A Series is one column.
-
-    Arguments:
-        x: The data.
-        event_shape: The shape of one event.
-        columns: The columns of the table that the flow was fitted to; None: an array.
-        dtype: The flow's dtype, which has to hold all numbers of an array or a frame.
+    (*batch, K), has the columns of the table. A Series is one column. The flow's ``dtype`` has to
+    hold all numbers of an array or a frame.
 
     Raises:
         ValueError: if the last dimensions of ``x`` are neither an event nor, without ambiguity,
@@ -145,7 +140,7 @@ def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -
         context: A tensor of the C elements, of which those of a category are one-hot; or an
             array, a frame, a dictionary or a value of the contexts' columns.
         width: The number C of elements of a context; 0: the flow has none.
-        columns: The columns of the table that the flow was fitted to.
+        columns: The columns of the table.
 
     Raises:
         ValueError: if the flow has no context, or one of another size.
@@ -169,13 +164,7 @@ def context_elements(context: ArrayLike, columns: Columns | None) -> Tensor:
 
 
 def check_finite(x: Tensor, context: Tensor | None, columns: Columns | None) -> None:
-    """Raises ValueError at the first NaN or infinite value of rows and their contexts.
-
-    Arguments:
-        x: Rows with shape (N, *event).
-        context: Contexts with shape (*batch, C), or None.
-        columns: The columns of the table that the flow was fitted to.
-    """
+    """Raises ValueError at the first NaN or infinite value of rows (N, *event) and contexts."""
     if torch.compiler.is_compiling():  # a compiled or exported graph cannot depend on values
         return
     expected = "a finite number. Leave out such rows, or fill in missing values by flow.impute"

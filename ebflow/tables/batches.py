@@ -25,12 +25,7 @@ from ..recipes import BUDGET
 
 
 class Batch(NamedTuple):
-    """Rows and their contexts.
-
-    Arguments:
-        x: Raw rows with shape (B, D).
-        context: Their contexts with shape (B, C); None if there are none.
-    """
+    """Raw rows with shape (B, D), and their contexts with shape (B, C); None: there are none."""
 
     x: Tensor
     context: Tensor | None
@@ -99,9 +94,7 @@ class Split(ABC):
         """Returns all rows of the parts with these numbers."""
 
     def tensor(self, *, budget_bytes: int = BUDGET) -> Tensor:
-        """Returns the whole split, with shape (N, D), in its own dtype.
-
-        It is read once and shared between calls: do not write to it.
+        """Returns the whole split, with shape (N, D), read once and shared: do not write to it.
 
         Raises:
             BadInput: if the split takes more than ``budget_bytes``.
@@ -195,7 +188,7 @@ def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
 
 
 class _Shuffle:
-    """The windows of one stream; see ``Split.shuffled`` for the arguments."""
+    """The windows of one stream; arguments as of ``Split.shuffled``."""
 
     def __init__(self, split: Split, seed: int, budget_bytes: int, device: torch.device) -> None:
         self.split, self.seed, self.device = split, seed, device
@@ -238,11 +231,7 @@ class _Shuffle:
 def _batched(
     windows: Iterator[tuple[Batch, Tensor]], size: int, share: slice, *, keep_last: bool = False
 ) -> Iterator[Batch]:
-    """Yields a worker's share of batches of ``size`` rows, of windows in their orders.
-
-    The last rows of a window go into the next batch. An incomplete last batch is dropped, unless
-    ``keep_last`` is True.
-    """
+    """Yields a worker's share of batches of ``size`` rows, of windows in their orders."""
     rest: Batch | None = None
     for window, order in windows:
         first = 0

@@ -108,12 +108,8 @@ class Column:
     def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N,), NaN where a value is missing.
 
-        A level that is none of the training rows' has the code of rare ones, or K.
-
-        Arguments:
-            series: The values.
-            what: The name of the frame in messages.
-            first: The number of the first row in messages.
+        A level that is none of the training rows' has the code of rare ones, or K. ``what`` and
+        the number of the ``first`` row are for messages.
 
         Raises:
             ValueError: if a value is neither a number nor a time where one is expected.
@@ -170,28 +166,18 @@ class Column:
         return not bool((np.abs(own - self._linear(values)) > slack).any())
 
     def against(self, values: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows that differ from the linear function, and the expected numbers."""
-        expected, own = self._linear(values), values[self.name]
+        """Returns the rows that differ from the expected numbers, and these numbers."""
+        own = values[self.name]
+        if not self.terms:
+            expected = self.restored({}, len(own))
+            return ~(np.isclose(own, expected, rtol=1e-9, atol=0) | np.isnan(own)), expected
+        expected = self._linear(values)
         parts = [own, self.offset, *(c * values[name] for name, c in self.terms.items())]
         slack = self._slack(self.high - self.low, sum(map(np.abs, parts)))
         return np.abs(own - expected) > slack, expected
 
-    def against_constant(self, series: Series) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows that differ from the constant, and the expected numbers."""
-        expected = self.restored({}, len(series.values))
-        if self.value is None or self.kind == "category":
-            known = {None, None if self.value is None else key(self.value)}
-            return np.array([text not in known for text in series.texts], bool), expected
-        numbers = self.encode(series)
-        return ~(np.isclose(numbers, expected, rtol=1e-9, atol=0) | np.isnan(numbers)), expected
-
     def _slack(self, spread: float, size: np.ndarray) -> np.ndarray:
-        """Returns the largest difference from the linear function that is rounding.
-
-        Arguments:
-            spread: The range of the column.
-            size: The sizes of the values that are added.
-        """
+        """Returns the largest rounding error of a sum of values of this size, in this range."""
         near = np.maximum(EXACT * spread, 1e-13 * size)
         return near if self.decimals is None else np.maximum(near, 0.5 * 10.0**-self.decimals)
 

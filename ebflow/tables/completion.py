@@ -71,12 +71,9 @@ class RankCopula:
     maximization; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
     2007) for the copula.
 
-    Attributes:
-        values: The observed values of each column, ascending.
-        scores: The distribution of the scores.
     """
 
-    values: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]  # the observed values of each column, ascending
     scores: GaussianMixture
 
     @classmethod
@@ -98,14 +95,9 @@ class RankCopula:
         return cls(columns, fit_gaussian(_scores(columns, x[order[:most]])))
 
     def complete(self, x: Tensor, seed: int, *path: str | int) -> Tensor:
-        """Returns rows (N, D) with samples of their missing values.
+        """Returns rows (N, D) with samples of their missing values, NaN.
 
-        The noise of a row depends on its number alone.
-
-        Arguments:
-            x: The rows, NaN where a value is missing.
-            seed: The seed.
-            path: The purpose of the noise.
+        The noise of a row depends on its number, the seed and the ``path`` alone.
         """
         parts, first = [], 0
         for rows in x.split(_chunk(x.shape[1])):
@@ -152,12 +144,7 @@ def _complete_rows(split: Rows) -> Rows | None:
 
 
 class Completed(Rows):
-    """A split in memory whose missing values are sampled, and may be sampled again.
-
-    Arguments:
-        split: The split, NaN where a value is missing.
-        copula: The distribution of the first samples, given the contexts if there are any.
-        seed: The seed of the samples.
+    """A split in memory whose missing values, NaN, are sampled, and may be sampled again.
 
     Raises:
         BadInput: if the split is larger than the memory for one.

@@ -21,11 +21,7 @@ DIGITS = 9  # Digits to which coefficients are rounded
 
 
 class Factor:
-    """The triangular factor of complete rows [1, x − first row], batch by batch.
-
-    Arguments:
-        width: The number D of columns.
-    """
+    """The triangular factor of complete rows [1, x − first row] of D columns, batch by batch."""
 
     def __init__(self, width: int) -> None:
         self.width, self.count = width, 0
@@ -45,21 +41,16 @@ class Factor:
 
 
 def dependent(
-    factor: Factor,
-    columns: Sequence[int],
-    units: Sequence[float],
+    factor: Factor, columns: Sequence[int], units: Sequence[float]
 ) -> Iterator[tuple[int, dict[int, float], float]]:
-    """Yields columns that are linear functions of those before them.
+    """Yields columns that are linear functions of those before them; cost: O(D³).
 
-    Cost: O(D³).
+    Each is the place of a column, the coefficients of others by their places, and the constant.
 
     Arguments:
         factor: The factor of all columns.
         columns: The D columns to use, in order.
         units: The numbers by which they are multiplied first.
-
-    Yields:
-        The place of a column, the coefficients of others by their places, and the constant.
     """
     if factor.count < TALL * max(1, len(columns)) or len(factor.root) < factor.width + 1:
         return

@@ -87,10 +87,8 @@ class Detector:
     def update(self, frame: ArrayLike, what: str | None = None, first: int | None = None) -> None:
         """Adds the rows of a batch.
 
-        Arguments:
-            frame: The batch.
-            what: Its name in messages; None: that of the table.
-            first: The number of its first row in messages; None: it follows the last batch.
+        Messages have its name ``what``, that of the table by default, and the number of its
+        ``first`` row, by default the number of rows before it.
 
         Raises:
             ValueError: if a column is missing, or has integers that float64 would round.
@@ -163,10 +161,8 @@ class _Summary:
         """Adds the values of a batch; ``where`` and the number of the first row are for errors."""
         kind = _common(self.kind or series.kind, series.kind)
         if kind == "text" and self.kind in NUMERIC:
-            raise TypeError(
-                f"{where}: found text in row {first} or later, expected numbers: make all of it "
-                "text"
-            )
+            expected = "expected numbers: make all of it text"
+            raise TypeError(f"{where}: found text in row {first} or later, {expected}")
         self.kind, self.dtype, self.rows = kind, series.dtype, self.rows + len(series.values)
         self.missing += int(series.missing.sum())
         if kind in ("text", "category"):
@@ -174,10 +170,10 @@ class _Summary:
         else:
             self._measure(series)
         if kind == "text" and not self.first_word:
-            rows = enumerate(series.texts, first)
-            words = ((row, text) for row, text in rows if text is not None
-                     and not NUMERAL.fullmatch(text))  # fmt: skip
-            self.first_word = next((f"{where}, row {k}: found {t[:60]!r}" for k, t in words), "")
+            words = (f"{where}, row {row}: found {text[:60]!r}"
+                     for row, text in enumerate(series.texts, first)
+                     if text is not None and not NUMERAL.fullmatch(text))  # fmt: skip
+            self.first_word = next(words, "")
 
     def column(self) -> Column:
         """Returns the column."""

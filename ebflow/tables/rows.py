@@ -67,10 +67,7 @@ class Rows(Split):
 
 
 class Arrays:
-    """A data set in memory.
-
-    Arguments:
-        splits: The splits, with the same kind of rows and different names.
+    """A data set in memory, of splits with the same kind of rows and different names.
 
     Raises:
         BadInput: if they do not agree.
@@ -102,13 +99,8 @@ def refuse(
     """Raises BadInput at the first bad value of a matrix that is called ``what``."""
     if bad.any():
         row, feature = divmod(int(bad.flatten().to(torch.uint8).argmax()), bad.shape[1])
-        raise BadInput(
-            option=what,
-            column=names[feature] if names else feature,
-            row=row,
-            found=values[row, feature].item(),
-            expected=expected,
-        )
+        column, found = names[feature] if names else feature, values[row, feature].item()
+        raise BadInput(option=what, column=column, row=row, found=found, expected=expected)
 
 
 def _levels(x: Tensor, levels: int | None) -> int | None:

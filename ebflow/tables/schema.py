@@ -89,12 +89,8 @@ class Columns(Sequence[Column]):
         """Returns float64 numbers with shape (N, D), NaN where a value is missing.
 
         Columns of a frame go by their names; other columns are ignored. An array has all columns
-        of the table, or those that are modelled, in order.
-
-        Arguments:
-            frame: The frame.
-            what: Its name in messages.
-            first: The number of its first row in messages.
+        of the table, or those that are modelled, in order. ``what`` and the number of the
+        ``first`` row are for messages.
 
         Raises:
             ValueError: if a column is missing, or a value cannot be read as its column's kind.
@@ -207,17 +203,12 @@ class Columns(Sequence[Column]):
         return f"Columns({len(self)} columns, {self.width} modelled; print() shows them)"
 
     def exceptions(self, frame: ArrayLike) -> list[tuple[Column, np.ndarray, np.ndarray]]:
-        """Returns the rows that differ from constants and from linear functions.
+        """Returns each constant and linear function in the frame, and the rows that differ.
 
-        Returns:
-            Each such column of the frame, True for rows that differ from it, with shape (N,), and
-            the expected numbers.
+        Each has its column, True for rows that differ with shape (N,), and the expected numbers.
         """
-        columns, numbers = self.named(frame), self._numbers(frame, "x", 0)
-        found = [(c, *c.against(numbers)) for c in self if c.terms and c.name in numbers]
-        constants = [c for c in self if c.dropped == "constant" and c.name in columns]
-        return found + [(c, *c.against_constant(read(columns[c.name], c.name)))
-                        for c in constants]  # fmt: skip
+        numbers = self._numbers(frame, "x", 0, ("", "linear", "constant"))
+        return [(c, *c.against(numbers)) for c in self if c.dropped and c.name in numbers]
 
     def named(self, frame: ArrayLike, what: str = "x") -> dict[str, Any]:
         """Returns the columns of a frame by name, those of an array by position.
@@ -237,14 +228,13 @@ class Columns(Sequence[Column]):
             return dict(zip(names, columns.values(), strict=True))
         return columns
 
-    def _numbers(self, frame: ArrayLike, what: str, first: int) -> dict[str, np.ndarray]:
-        """Returns the numbers of a frame's columns, by name.
-
-        Linear functions of other columns are included, other columns that are dropped are not.
-        """
+    def _numbers(
+        self, frame: ArrayLike, what: str, first: int, used: Sequence[str] = ("", "linear")
+    ) -> dict[str, np.ndarray]:
+        """Returns the numbers of a frame's columns, by name, if ``dropped`` is one of ``used``."""
         columns = self.named(frame, what)
         return {c.name: c.encode(read(columns[c.name], c.name, what), what, first)
-                for c in self if c.name in columns and (c.terms or not c.dropped)}  # fmt: skip
+                for c in self if c.name in columns and c.dropped in used}  # fmt: skip
 
     def _decoded(self, numbers: np.ndarray) -> dict[str, Series]:
         """Returns the values of all columns."""

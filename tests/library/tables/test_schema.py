@@ -326,3 +326,9 @@ def test_missing_texts_and_levels_of_any_type_are_read(column):
     assert columns[0].missing == 10
     assert np.array_equal(columns.encode(frame)[:3, 0], [0, np.nan, 1], equal_nan=True)
     assert columns.decode(np.array([[0.0], [1.0]])) is not None
+
+
+def test_a_column_of_rare_levels_alone_contradicts_no_row():
+    table = {"a": np.arange(100.0) ** 1.5, "s": [f"level {k // 3}" for k in range(100)]}
+    ((column, differs, _),) = detect_columns(table).exceptions(table)
+    assert column.name == "s" and column.rare and not differs.any()
