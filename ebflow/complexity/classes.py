@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..bases import GaussianMixture
 from ..randomness import uniform
-from .instances import Instance, Score
+from .instances import Score
 
 PLACES = (0.0, 2.0, -2.0, 1.0, -1.0)
 """Places of the far mode in the hypotheses of ``far_class``, in units of R; 0: no far mode.
@@ -49,12 +49,12 @@ def erm(losses: Tensor, *, generator: torch.Generator) -> Tensor:
     return ((losses == losses.amin(-1, keepdim=True)) * tickets).argmax(-1)
 
 
-def far_class(truth: Instance) -> list[GaussianMixture]:
+def far_class(smooth: GaussianMixture) -> list[GaussianMixture]:
     """Returns 45 mixtures on the line, one of which is the smoothed truth: ``BULKS`` × ``PLACES``.
 
     The far mode has its true weight, or is left out.
     """
-    smooth, found = truth.smoothed, []
+    found = []
     for bulk, place in product(BULKS, PLACES):
         means = torch.cat([smooth.means.new_tensor([[bulk]]), place * smooth.means[1:]])
         n = 2 if place else 1

@@ -19,19 +19,16 @@ Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, P
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
 """
 
-__all__ = ["HALF", "Instance", "Score", "Stratified", "far_mode", "worst_eta"]
+__all__ = ["HALF", "Score", "Stratified", "far_mode", "stratified", "worst_eta"]
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..bases import GaussianMixture
-from ..randomness import normal
 
 HALF = math.sqrt(0.5)
 """The noise σ and the standard deviation τ of a mode, so that V = τ² + σ² = 1."""
@@ -41,58 +38,33 @@ Score = Callable[[Tensor], Tensor]
 
 
 class Stratified(NamedTuple):
-    """Test points, equally many of every component.
+    """Test points, equally many of every component."""
 
-    Attributes:
-        noisy: x with shape (N, D).
-        weights: The probability that each point represents, with shape (N,).
-        component: The component of every point, with shape (N,).
-    """
-
-    noisy: Tensor
-    weights: Tensor
-    component: Tensor
+    noisy: Tensor  # x with shape (N, D)
+    weights: Tensor  # the probability that each point represents, with shape (N,)
+    component: Tensor  # the component of every point, with shape (N,)
 
 
-@dataclass(frozen=True)
-class Instance:
-    """The distribution of x₀, and the noise level σ at which its score is learned."""
-
-    clean: GaussianMixture
-    sigma: float = HALF
-
-    @cached_property
-    def smoothed(self) -> GaussianMixture:
-        """The distribution of x₀ + σ z, whose score is the truth."""
-        return self.clean.smoothed(self.sigma)
-
-    def sample(self, n: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns n samples: x₀ and z with shape (n, D), and components; 0 is the bulk."""
-        clean, k = self.clean.sample_with_components(n, generator=generator)
-        return clean, normal(clean.shape, clean, generator), k
-
-    def noisy(self, clean: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns x = x₀ + σ z and the label y = −z/σ."""
-        return clean + self.sigma * z, -z / self.sigma
-
-    def stratified(self, n: int, *, generator: torch.Generator) -> Stratified:
-        """Returns n test points of every component, so rare ones are measured as precisely."""
-        k = torch.arange(len(self.clean.weights)).repeat_interleave(n)
-        noisy = self.smoothed.sample_components(k, generator=generator)
-        return Stratified(noisy, self.clean.weights[k] / n, k)
+def stratified(
+    clean: GaussianMixture, n: int, *, sigma: float = HALF, generator: torch.Generator
+) -> Stratified:
+    """Returns n test points at σ of every component, so rare ones are measured as precisely."""
+    k = torch.arange(len(clean.weights)).repeat_interleave(n)
+    noisy = clean.smoothed(sigma).sample_components(k, generator=generator)
+    return Stratified(noisy, clean.weights[k] / n, k)
 
 
 def far_mode(
     ratio: float, eta: float, *, size: int = 1, dtype: torch.dtype = torch.float64
-) -> Instance:
-    """Returns a bulk with a far mode of weight η at R = ``ratio`` σ on the first axis.
+) -> GaussianMixture:
+    """Returns x₀ of a bulk with a far mode of weight η at R = ``ratio`` σ on the first axis.
 
     The sign of ``ratio`` is the side, and ``size`` is the dimension.
     """
     means = torch.zeros(2, size, dtype=dtype)
     means[1, 0] = ratio * HALF
     weights = torch.tensor([1 - eta, eta], dtype=dtype)
-    return Instance(GaussianMixture(weights, means, torch.full_like(weights, HALF**2)))
+    return GaussianMixture(weights, means, torch.full_like(weights, HALF**2))
 
 
 def worst_eta(ratio: float, epsilon: float) -> float:

@@ -49,7 +49,7 @@ from ..bases import GaussianMixture
 from ..files import load_tensors
 from . import fitted
 from .factors import FactorMixture
-from .instances import Instance, Stratified
+from .instances import Stratified, stratified
 
 NAMES = ("digits", "mnist", "patches")
 """Names of the distributions in the library."""
@@ -57,15 +57,10 @@ NAMES = ("digits", "mnist", "patches")
 
 @dataclass(frozen=True)
 class Truth:
-    """A distribution with exact scores at every noise level.
+    """A distribution with exact scores at every noise level."""
 
-    Attributes:
-        clean: The distribution without noise.
-        rare: The weight of the last component if it was added as a rare mode, else 0.
-    """
-
-    clean: GaussianMixture
-    rare: float = 0.0
+    clean: GaussianMixture  # the distribution without noise
+    rare: float = 0.0  # the weight of the last component if it was added as a rare mode, else 0
 
     def smoothed(self, sigma: float) -> GaussianMixture:
         """Returns the distribution of x₀ + σ z."""
@@ -89,7 +84,7 @@ class Truth:
         Source: Optimally combining sampling techniques for Monte Carlo rendering (Veach, Guibas,
         1995): the balance heuristic.
         """
-        test = Instance(self.clean, sigma).stratified(n, generator=generator)
+        test = stratified(self.clean, n, sigma=sigma, generator=generator)
         shares = self.smoothed(sigma).responsibilities(test.noisy) / self.clean.weights[:, None]
         weights = shares.sum(0).reciprocal()
         return test._replace(weights=weights / weights.sum())

@@ -10,8 +10,9 @@ from torch import Tensor
 from ebflow.complexity import errors
 from ebflow.complexity.classes import cumulative_losses, erm, far_class
 from ebflow.complexity.denoisers import RectifiedDenoisers
-from ebflow.complexity.instances import far_mode, worst_eta
+from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
 from ebflow.randomness import generator as derive
+from ebflow.randomness import normal
 from pipelines.sample_complexity.config import DELTAS, EPSILON, FiniteCell, NetworkCell
 from pipelines.sample_complexity.training import TrainingSets, train
 
@@ -45,15 +46,17 @@ def finite(cell: FiniteCell) -> Iterator[dict[str, Any]]:
     """Yields the errors of what a finite class learns at every m, for each training set."""
     eta, sizes = worst_eta(cell.ratio, EPSILON), grid(OF_CLASS, cell.ratio)
     truth = far_mode(cell.ratio, eta)
-    scores = [hypothesis.score for hypothesis in far_class(truth)]
-    test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
-    exact = truth.smoothed.score(test.noisy)
+    smooth = truth.smoothed(HALF)
+    scores = [hypothesis.score for hypothesis in far_class(smooth)]
+    test = stratified(truth, TEST, generator=derive(cell.seed, "test"))
+    exact = smooth.score(test.noisy)
     gaps = torch.stack([score(test.noisy) - exact for score in scores])
-    of_each = errors.summary(truth.sigma * gaps.norm(dim=-1), test, DELTAS)
+    of_each = errors.summary(HALF * gaps.norm(dim=-1), test, DELTAS)
     for index in cell.sets:
         noise = derive(cell.seed, "finite class", f"{cell.ratio:g}", index)
-        clean, z, component = truth.sample(sizes[-1], generator=noise)
-        losses = cumulative_losses(scores, *truth.noisy(clean, z), sizes)
+        clean, component = truth.sample_with_components(sizes[-1], generator=noise)
+        z = normal(clean.shape, clean, noise)
+        losses = cumulative_losses(scores, clean + HALF * z, -z / HALF, sizes)
         chosen = erm(losses, generator=noise)
         yield {
             "panel": "finite", "learner": "finite class", "ratio": cell.ratio, "size": 1,
@@ -78,24 +81,26 @@ def _trained(cell: NetworkCell, sizes: Sequence[int], indices: range) -> dict[st
     name = f"networks {cell.ratio:g} {cell.size}"
 
     def sample(index: int) -> tuple[Tensor, ...]:
-        clean, z, component = truth.sample(sizes[-1], generator=derive(cell.seed, name, index))
-        return (clean, component > 0, *([z] if cell.noise == "once" else []))
+        noise = derive(cell.seed, name, index)
+        clean, component = truth.sample_with_components(sizes[-1], generator=noise)
+        once = [normal(clean.shape, clean, noise)] if cell.noise == "once" else []
+        return (clean, component > 0, *once)
 
     sets = TrainingSets.sampled(sample, indices, sizes)
     noise = derive(cell.seed, name, cell.noise, "networks", "train", indices[0])
     ensemble = RectifiedDenoisers(
-        len(sets.owner), cell.size, radius=cell.ratio * truth.sigma, width=cell.width,
+        len(sets.owner), cell.size, radius=cell.ratio * HALF, width=cell.width,
         depth=cell.depth, generator=noise,
     )  # fmt: skip
     for _ in train(
-        ensemble, sets, generator=noise, lengths=(cell.steps,), least=truth.sigma, rows=cell.batch
+        ensemble, sets, generator=noise, lengths=(cell.steps,), least=HALF, rows=cell.batch
     ):
         pass
-    test = truth.stratified(TEST, generator=derive(cell.seed, "test"))
-    gaps = ensemble.score(test.noisy, truth.sigma) - truth.smoothed.score(test.noisy)
+    test = stratified(truth, TEST, generator=derive(cell.seed, "test"))
+    gaps = ensemble.score(test.noisy, HALF) - truth.smoothed(HALF).score(test.noisy)
     return {
         "panel": "networks", "learner": f"networks, noise {cell.noise}",
         "ratio": cell.ratio, "size": cell.size, "width": cell.width, "depth": cell.depth,
         "eta": eta, **sets.columns,
-        **errors.summary(truth.sigma * gaps.norm(dim=-1), test, DELTAS),
+        **errors.summary(HALF * gaps.norm(dim=-1), test, DELTAS),
     }  # fmt: skip

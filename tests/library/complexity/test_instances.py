@@ -9,10 +9,10 @@ from scipy.stats import norm
 
 from ebflow.bases import GaussianMixture
 from ebflow.complexity import errors
-from ebflow.complexity.instances import HALF, far_mode, worst_eta
+from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
 from ebflow.randomness import generator
 
-from .cases import gaussian
+from .cases import gaussian, noisy
 
 
 def test_the_score_is_the_closed_form():
@@ -22,7 +22,7 @@ def test_the_score_is_the_closed_form():
     odds = math.log(eta / (1 - eta)) + radius * x[:, 0] - radius**2 / 2
     expected = -x
     expected[:, 0] += radius * torch.sigmoid(odds)
-    torch.testing.assert_close(instance.smoothed.score(x), expected)
+    torch.testing.assert_close(instance.smoothed(HALF).score(x), expected)
 
 
 @pytest.mark.parametrize("ratio", [8.0, 64.0, 512.0])
@@ -32,19 +32,21 @@ def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
     epsilon = 0.35
     eta = worst_eta(ratio, epsilon)
     truth = far_mode(ratio, eta, size=size)
-    test = truth.stratified(2000, generator=generator(0))
+    test = stratified(truth, 2000, generator=generator(0))
     assert math.sqrt(eta) * ratio * HALF**2 == pytest.approx(2 * epsilon)
-    for wrong in (far_mode(-ratio, eta, size=size).smoothed, gaussian(size).smoothed):
-        found = (wrong.score(test.noisy) - truth.smoothed.score(test.noisy)).norm(dim=1)
-        scaled = truth.sigma * errors.l2(found, test.weights)
+    for wrong in (far_mode(-ratio, eta, size=size), gaussian(size)):
+        found = (
+            wrong.smoothed(HALF).score(test.noisy) - truth.smoothed(HALF).score(test.noisy)
+        ).norm(dim=1)
+        scaled = HALF * errors.l2(found, test.weights)
         assert float(scaled) == pytest.approx(2 * epsilon, rel=0.02)
-        assert truth.sigma * errors.quantile(found, test.weights, 2 * eta) < 0.01
+        assert HALF * errors.quantile(found, test.weights, 2 * eta) < 0.01
 
 
 def test_the_wrong_side_costs_total_variation_eta():
     """TV(p₊, p₋) = η (1 − o(1)), by an integral."""
     eta = worst_eta(16.0, 0.35)
-    plus, minus = (far_mode(side * 16.0, eta).smoothed for side in (1, -1))
+    plus, minus = (far_mode(side * 16.0, eta).smoothed(HALF) for side in (1, -1))
 
     def gap(x):
         point = torch.tensor([[x]])
@@ -63,7 +65,7 @@ def test_the_weight_falls_with_the_squared_distance():
 
 def test_an_ornstein_uhlenbeck_process_is_the_same_in_other_coordinates():
     """Its law at t, with means e⁻ᵗ μ, has the score eᵗ s(eᵗ x) of σ² = e²ᵗ − 1."""
-    t, clean = 0.4, far_mode(8.0, 0.1, size=2).clean
+    t, clean = 0.4, far_mode(8.0, 0.1, size=2)
     shrink, noise = math.exp(-t), 1 - math.exp(-2 * t)
     process = GaussianMixture(
         clean.weights, shrink * clean.means, shrink**2 * clean.covariances + noise
@@ -76,15 +78,15 @@ def test_an_ornstein_uhlenbeck_process_is_the_same_in_other_coordinates():
 def test_labels_have_the_score_as_their_mean_and_the_known_noise():
     """E y | x = s(x): x·y has the mean −D; label noise is τ²/(σ² V) each. False alarms: 1e-4."""
     instance = gaussian(2)
-    x, y = instance.noisy(*instance.sample(40_000, generator=generator(3))[:2])
-    residual = (y - instance.smoothed.score(x)).square().sum(1)
+    x, y = noisy(instance, 40_000, 3)
+    residual = (y - instance.smoothed(HALF).score(x)).square().sum(1)
     for found, expected in (((x * y).sum(1), -2.0), (residual, 2 * 0.5 / 0.5)):
         z = (found.mean() - expected) / found.std() * math.sqrt(len(found))
         assert abs(float(z)) < norm.isf(2.5e-5)
 
 
 def test_test_points_are_of_every_component_alike():
-    test = far_mode(8.0, 1e-6).stratified(10, generator=generator(5))
+    test = stratified(far_mode(8.0, 1e-6), 10, generator=generator(5))
     assert torch.bincount(test.component).tolist() == [10, 10]
     assert float(test.weights.sum()) == pytest.approx(1)
     assert float(test.weights[test.component == 1].sum()) == pytest.approx(1e-6)

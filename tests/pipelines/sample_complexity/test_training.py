@@ -10,11 +10,11 @@ from ebflow.complexity.denoisers import (
     ResidualNetwork,
 )
 from ebflow.complexity.errors import denoising_errors
-from ebflow.complexity.instances import HALF, far_mode, worst_eta
+from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
 from ebflow.complexity.truths import load
 from ebflow.randomness import generator
 from pipelines.sample_complexity.training import TrainingSets, train
-from tests.library.complexity.cases import gaussian
+from tests.library.complexity.cases import gaussian, sampled
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
 
@@ -28,18 +28,13 @@ def fit(ensemble, sets, *, steps, **options):
         pass
 
 
-def sampled(instance, sets, n, seed=1):
-    clean, z, _ = instance.sample(sets * n, generator=generator(seed))
-    return [t.view(sets, n, -1) for t in (clean, z)]
-
-
 def training_sets(clean, owner, sizes, noise=None):
     seeds, rare = torch.arange(len(clean)), torch.zeros(clean.shape[:2], dtype=torch.bool)
     return TrainingSets(seeds, torch.tensor(owner), torch.tensor(sizes), clean, rare, noise)
 
 
 def distances(net, truth, x):
-    return (net.score(x, truth.sigma) - truth.smoothed.score(x)).norm(dim=-1)
+    return (net.score(x, HALF) - truth.smoothed(HALF).score(x)).norm(dim=-1)
 
 
 def test_a_batch_has_the_first_samples_of_its_set():
@@ -53,13 +48,13 @@ def test_a_batch_has_the_first_samples_of_its_set():
 @pytest.mark.parametrize("noise", ["once", "fresh"])
 def test_the_score_is_learned_from_many_samples_and_not_from_few(noise):
     truth = gaussian(2)
-    clean, z = sampled(truth, 1, 4096)
+    clean, z = (t[None] for t in sampled(truth, 4096, 1))
     net = ensemble(2, size=2, radius=1.0)
     sets = training_sets(clean, [0, 0], [4, 4096], z if noise == "once" else None)
-    fit(net, sets, generator=generator(2), least=truth.sigma, steps=300, rows=64)
-    test = truth.stratified(2000, generator=generator(3))
+    fit(net, sets, generator=generator(2), least=HALF, steps=300, rows=64)
+    test = stratified(truth, 2000, generator=generator(3))
     found = distances(net, truth, test.noisy)
-    few, many = (truth.sigma * errors.l2(found, test.weights)).tolist()
+    few, many = (HALF * errors.l2(found, test.weights)).tolist()
     assert many < 0.15 and few > 2 * many
 
 
@@ -68,26 +63,26 @@ def test_a_network_that_saw_no_far_sample_misses_two_epsilon():
     ratio, epsilon = 16.0, 0.35
     truth = far_mode(ratio, worst_eta(ratio, epsilon))
     first = torch.zeros(1024, dtype=torch.long)
-    bulk = truth.clean.sample_components(first, generator=generator(4))
+    bulk = truth.sample_components(first, generator=generator(4))
     net = ensemble(9, radius=ratio * HALF)
     sets = training_sets(bulk[None], [0] * 9, [1024] * 9)
-    fit(net, sets, generator=generator(5), least=truth.sigma, steps=300)
-    test = truth.stratified(1000, generator=generator(6))
+    fit(net, sets, generator=generator(5), least=HALF, steps=300)
+    test = stratified(truth, 1000, generator=generator(6))
     found = distances(net, truth, test.noisy)
-    missed = truth.sigma * errors.l2(found, test.weights * (test.component == 1))
+    missed = HALF * errors.l2(found, test.weights * (test.component == 1))
     assert missed.min() > 0.5 * epsilon and float(missed.median()) == pytest.approx(0.7, rel=0.3)
-    assert (truth.sigma * errors.quantile(found, test.weights, 0.1)).median() < 0.3
+    assert (HALF * errors.quantile(found, test.weights, 0.1)).median() < 0.3
 
 
 def test_networks_learn_the_scores_of_a_range_of_levels():
     truth = gaussian()
-    clean, _ = sampled(truth, 1, 2048)
+    clean = truth.sample(2048, generator=generator(1))[None]
     net = ensemble(1, radius=1.0)
     sets = training_sets(clean, [0], [2048])
     fit(net, sets, generator=generator(7), least=HALF, highest=4.0, steps=400)
     for sigma in (HALF, 3.0):
         x = torch.linspace(-2, 2, 9)[:, None] * (0.5 + sigma**2) ** 0.5
-        exact = truth.clean.smoothed(sigma).score(x)
+        exact = truth.smoothed(sigma).score(x)
         assert (sigma * (net.score(x, sigma)[0] - exact)).abs().max() < 0.35
 
 
