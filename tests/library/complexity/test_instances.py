@@ -35,9 +35,8 @@ def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
     test = stratified(truth, 2000, generator=generator(0))
     assert math.sqrt(eta) * ratio * HALF**2 == pytest.approx(2 * epsilon)
     for wrong in (far_mode(-ratio, eta, size=size), gaussian(size)):
-        found = (
-            wrong.smoothed(HALF).score(test.noisy) - truth.smoothed(HALF).score(test.noisy)
-        ).norm(dim=1)
+        found, exact = (one.smoothed(HALF).score(test.noisy) for one in (wrong, truth))
+        found = (found - exact).norm(dim=1)
         scaled = HALF * errors.l2(found, test.weights)
         assert float(scaled) == pytest.approx(2 * epsilon, rel=0.02)
         assert HALF * errors.quantile(found, test.weights, 2 * eta) < 0.01
