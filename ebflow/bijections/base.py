@@ -19,8 +19,7 @@ Kira, Lee, 2023), arXiv:2305.15267.
 """
 
 __all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
-           "as_autocast", "at_least_float32", "gradient", "hold", "products",
-           "sum_event"]  # fmt: skip
+           "as_autocast", "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
@@ -70,16 +69,6 @@ def products(precision: str, device: str = "cpu") -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def hold(module: nn.Module, *, trainable: bool, **tensors: Tensor | None) -> None:
-    """Registers copies of tensors, as parameters or as buffers."""
-    for name, tensor in tensors.items():
-        value = None if tensor is None else tensor.clone()
-        if trainable:
-            module.register_parameter(name, None if value is None else nn.Parameter(value))
-        else:
-            module.register_buffer(name, value)
 
 
 def gradient(

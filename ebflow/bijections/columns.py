@@ -6,10 +6,9 @@ Their constants have shape (D,), one for each column. They are buffers, not trai
 __all__ = ["Bounded", "JohnsonSU"]
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .activations import Elementwise
-from .base import hold
 
 
 class Bounded(Elementwise):
@@ -46,7 +45,8 @@ class Bounded(Elementwise):
                 "expected lower < upper, a positive margin below half of their distance, a "
                 "positive scale"
             )
-        hold(self, trainable=False, lower=lower, upper=upper, margin=margin, scale=scale)
+        self.lower, self.upper = nn.Buffer(lower.clone()), nn.Buffer(upper.clone())
+        self.margin, self.scale = nn.Buffer(margin.clone()), nn.Buffer(scale.clone())
 
     def extra_repr(self) -> str:
         count = int((self.lower.isfinite() | self.upper.isfinite()).sum())
@@ -146,7 +146,8 @@ class JohnsonSU(Elementwise):
         super().__init__()
         if not ((lam > 0).all() and (delta >= 0).all()):
             raise ValueError(f"lam, delta: found {lam}, {delta}, expected lam > 0, delta ≥ 0")
-        hold(self, trainable=False, xi=xi, lam=lam, gamma=gamma, delta=delta)
+        self.xi, self.lam = nn.Buffer(xi.clone()), nn.Buffer(lam.clone())
+        self.gamma, self.delta = nn.Buffer(gamma.clone()), nn.Buffer(delta.clone())
 
     def extra_repr(self) -> str:
         return f"columns={int((self.delta > 0).sum())} of {len(self.xi)}"

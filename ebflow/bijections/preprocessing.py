@@ -15,12 +15,12 @@ import math
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from ..randomness import Generator, noise
 from .activations import Elementwise
-from .base import Bijection, ConstantJacobian, hold, sum_event
+from .base import Bijection, ConstantJacobian, sum_event
 
 
 class Dequantizer(Bijection):
@@ -195,7 +195,8 @@ class Affine(ConstantJacobian):
         shift, scale = (torch.as_tensor(t, dtype=dtype) for t in (shift, scale))
         if not (scale > 0).all():
             raise ValueError(f"scale: found {scale.min():.6g}, expected positive numbers")
-        hold(self, trainable=trainable, shift=shift, log_scale=scale.log())
+        hold = nn.Parameter if trainable else nn.Buffer
+        self.shift, self.log_scale = hold(shift.clone()), hold(scale.log())
 
     def extra_repr(self) -> str:
         return f"event_shape={self.event_shape}"

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32, hold
+from .base import ConstantJacobian, ConstantLinearization, Linearization, at_least_float32
 
 LOCK = Lock()
 
@@ -118,7 +118,8 @@ class Weighted(ConstantJacobian):
     ) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
-        hold(self, trainable=trainable, weight=weight, bias=bias)
+        hold = nn.Parameter if trainable else nn.Buffer
+        self.weight, self.bias = hold(weight.clone()), None if bias is None else hold(bias.clone())
         self._cache: tuple[Tensor, LU, Tensor] | None = None
 
     def _apply(self, *args: Any, **options: Any) -> Self:  # noqa: ANN401
