@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 __all__ = ["Anchor", "EnergyFunction", "Evaluation", "Flow", "FlowDensity", "FlowDetector",
            "FlowDistribution", "GaussianMixture", "History", "LogDensity", "Loss", "LossModule",
            "Progress", "Report", "RowGenerator", "Trainer", "check", "evaluate", "fit",
-           "fit_mixture", "impute", "load", "log_probs", "save"]  # fmt: skip
+           "fit_mixture", "impute", "load", "log_probs", "refine", "save"]  # fmt: skip
 
 from importlib import import_module
 
@@ -45,6 +45,7 @@ MODULES = {
     "impute": "imputation",
     "load": "checkpoint",
     "log_probs": "evaluation",
+    "refine": "refinement",
     "save": "checkpoint",
 }
 

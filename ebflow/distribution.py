@@ -265,7 +265,7 @@ class FlowDistribution(Distribution, LogDensity):
         If the flow was fitted to a frame, it returns a frame of the samples in this order, with
         the columns of their contexts.
         """
-        return self._as_fitted(self.sample_tensor(sample_shape, generator=generator))
+        return self.as_fitted(self.sample_tensor(sample_shape, generator=generator))
 
     def sample_tensor(
         self, sample_shape: Shape = (), *, generator: Generator | None = None
@@ -287,9 +287,9 @@ class FlowDistribution(Distribution, LogDensity):
             x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
             log_p = log_p - self.log_normalizer()
         x = x.reshape(*batch, *self.event_shape)
-        return self._as_fitted(x), log_p.reshape(batch)
+        return self.as_fitted(x), log_p.reshape(batch)
 
-    def _as_fitted(self, x: Tensor) -> ArrayLike:
+    def as_fitted(self, x: Tensor) -> ArrayLike:
         """Returns samples as a frame, with their contexts, if the flow was fitted to one."""
         columns = self.flow.columns
         if not columns:

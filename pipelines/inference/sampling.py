@@ -1,6 +1,7 @@
 """``ebflow sample``: rows sampled from a trained flow, and the contexts they are given."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,10 @@ from ebflow.checks import LEAST
 from ebflow.checks import check as compare
 from ebflow.errors import BadInput
 from ebflow.randomness import RowGenerator
+from ebflow.refinement import LEAST as FEWEST
+from ebflow.refinement import refine as refine_flow
 from ebflow.tables import Columns
-from ebflow.tables.batches import Batch
+from ebflow.tables.batches import Batch, regrouped
 from pipelines.data.messages import Place
 from pipelines.data.schema import encoded
 from pipelines.inference import tables
@@ -29,6 +32,7 @@ def sample(
     rows: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None,
     context: tuple[str, ...] = (),
     check: tuple[str, ...] = (),
+    refine: bool = False,
     seed: int = 0,
     dry_run: bool = False,
 ) -> None:
@@ -36,6 +40,8 @@ def sample(
 
     Integers are integers. A conditional flow adds the columns of the contexts: those of a file,
     row by row, or one that is typed. The first rows do not depend on the number of rows.
+
+    --refine rejects samples that boosted trees distinguish from training rows of the run.
 
     --check real.csv prints a comparison with real rows: whether boosted trees distinguish them
     (C2ST), column shapes, pair trends, and predictions learned from samples.
@@ -48,6 +54,8 @@ def sample(
             each; None with --check: those of the real rows
         check: one or two sources of real rows: rows that the flow was not trained on, then those
             that it was trained on, to find copies of them
+        refine: let boosted trees reject samples; they learn from at most 10,000 training rows of
+            the run
         seed: seed of the samples
         dry_run: print the number of rows and the columns; write nothing
     """
@@ -60,18 +68,21 @@ def sample(
     if output is not None:
         tables.check_output(output)
     flow = load(model)
+    if refine:
+        _check_refinable(flow)
     real = [_real(flow, source) for source in check]
     context = context or (check[:1] if flow.context is not None else ())
     contexts, kinds = _contexts(context, flow), tables.schema(flow)
     each = rows or (1 if contexts is not None and len(contexts) > 1 else 1000)
-    count = each if contexts is None else each * len(contexts)
-    count = min(len(real[0]), ROWS) if real and rows is None else count
-    if real and count < LEAST:
-        raise BadInput(option="--rows", found=count, expected=f"{LEAST} or more with --check")
-    print(f"{count} rows of {', '.join(kinds.names)}")
+    total = each if contexts is None else each * len(contexts)
+    total = min(len(real[0]), ROWS) if real and rows is None else total
+    if real and total < LEAST:
+        raise BadInput(option="--rows", found=total, expected=f"{LEAST} or more with --check")
+    print(f"{total} rows of {', '.join(kinds.names)}")
     if dry_run:
         return
-    batches = enumerate(samples(flow, count, seed, contexts))
+    found = refined(flow, total, seed) if refine else samples(flow, total, seed, contexts)
+    batches = enumerate(found)
     parts = (tables.table(flow, *batch, first=k * ROWS) for k, batch in batches)
     parts = [*parts] if real else parts
     if output is not None:
@@ -108,6 +119,36 @@ def samples(model: Model, rows: int, seed: int, context: Tensor | None = None) -
         contexts = None if context is None else context[numbers * len(context) // rows]
         shape = len(numbers) if contexts is None else ()
         yield Batch(model.flow(contexts).sample_tensor(shape, generator=noise), contexts)
+
+
+def refined(model: Model, rows: int, seed: int) -> Iterator[Batch]:
+    """Yields samples that boosted trees accept, in batches."""
+    trees = refine_flow(model.flow, model.reference.rows, seed=seed)
+
+    def accepted() -> Iterator[Batch]:
+        for first in count(0, ROWS):
+            noise = (RowGenerator(seed, purpose, first=first) for purpose in ("sample", "accept"))
+            candidates = model.flow().sample_tensor(ROWS, generator=next(noise))
+            yield Batch(trees.accepted(candidates, next(noise)), None)
+
+    for batch in regrouped(accepted(), ROWS):
+        yield batch.cut(slice(rows))
+        rows -= len(batch.x)
+        if rows <= 0:
+            return
+
+
+def _check_refinable(model: Model) -> None:
+    """Raises BadInput unless a model has training rows of a table, and no contexts."""
+    expected = ""
+    if model.flow.context or len(model.flow.event_shape) != 1:
+        expected = "a flow of a table, without contexts"
+    elif model.reference is None:
+        expected = "the folder of a run, which has training rows"
+    elif len(model.reference.rows) < FEWEST:
+        expected = f"a run with {FEWEST} training rows or more"
+    if expected:
+        raise BadInput(option="--refine", found=model.label, expected=expected)
 
 
 def _contexts(words: Sequence[str], model: Model) -> Tensor | None:

@@ -258,11 +258,12 @@ CONDITIONAL = Job(
 
 SYNTHESIS = Job(
     about="synthetic rows of tables at equal seconds: checks of ebflow.check",
-    legend="C2ST, shapes and trends beside the training rows; prediction: accuracy or R² on test "
-    "rows after learning from synthetic rows; nearer: t / (t + h), rates of a training and a test "
-    "row to be the nearest one; ctgan and tvae if the package ctgan is installed",
+    legend="ebflow: a flow refined by boosted trees; C2ST, shapes and trends beside the training "
+    "rows; prediction: accuracy or R² on test rows after learning from synthetic rows; nearer: "
+    "t / (t + h), rates of a training and a test row to be the nearest one; ctgan and tvae if the "
+    "package ctgan is installed",
     stage="synthesis",
-    rivals=(OURS, "gmm", *(("ctgan", "tvae") if find_spec("ctgan") else ())),
+    rivals=(OURS, "flow alone", "gmm", *(("ctgan", "tvae") if find_spec("ctgan") else ())),
     scores=(
         Column("study/c2st", "C2ST", 3, target=1.0),
         Column("study/shapes", "shapes", 3, target=1.0),

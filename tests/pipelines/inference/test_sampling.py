@@ -50,6 +50,25 @@ def test_the_first_rows_are_the_same_however_many_there_are(ebflow, model, tmp_p
     assert not many.slice(40, 40).equals(few)
 
 
+def test_refined_rows_are_some_of_the_samples(ebflow, model, tmp_path, monkeypatch):
+    """They are the same however many there are, and have the sources' columns."""
+    monkeypatch.setattr("pipelines.inference.sampling.ROWS", 200)
+    few = sampled(ebflow, model, tmp_path / "few.parquet", "-n", 150, "--refine")
+    many = sampled(ebflow, model, tmp_path / "many.parquet", "-n", 300, "--refine")
+    plain = sampled(ebflow, model, tmp_path / "plain.parquet", "-n", 3000)
+    assert many.num_rows == 300 and many.slice(0, 150).equals(few)
+    assert many.schema.equals(pq.read_schema(model.parent / "people.parquet"))
+    assert not many.equals(plain.slice(0, 300))
+    assert {*many["weight"].to_pylist()} < {*plain["weight"].to_pylist()}
+
+
+def test_a_conditional_flow_cannot_be_refined(ebflow, conditional, tmp_path):
+    words = ("--context", "group=light", "smoker=true", "--refine")
+    result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *words)
+    assert "--refine" in result.refusal and "a flow of a table, without contexts" in result.refusal
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_csv_file_has_the_rows_of_a_parquet_file(ebflow, conditional, tmp_path):
     words = ("-n", 30, "--context", "group=light", "smoker=true", "--output")
     for name in ("s.parquet", "s.csv"):
@@ -77,6 +96,8 @@ def test_a_flow_that_no_pipeline_trained(ebflow, tmp_path):
     library.save(flow, tmp_path / "flow")
     found = sampled(ebflow, tmp_path / "flow", tmp_path / "s.parquet", "-n", 5)
     assert found.column_names == ["x1", "x2", "x3"]
+    words = ("--output", tmp_path / "other.parquet", "--refine")
+    assert "which has training rows" in ebflow("sample", tmp_path / "flow", *words).refusal
 
 
 @pytest.mark.parametrize(
