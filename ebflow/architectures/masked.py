@@ -9,15 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base, StandardNormal
-from ..bijections import (
-    Autoregressive,
-    Categorical,
-    Dense,
-    Part,
-    Permutation,
-    ScaleShift,
-    Spline,
-)
+from ..bijections import Autoregressive, Categorical, Dense, Part, Permutation, ScaleShift, Spline
 from ..flow import Flow
 from ..randomness import generator as derive
 from .parts import finished, flattened

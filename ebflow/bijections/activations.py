@@ -47,7 +47,6 @@ class Elementwise(Bijection):
         return self.value(at), sum_event(self.derivatives(at, 1)[0].log(), x)
 
     def linearize(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``, with one evaluation of the derivatives for all uses."""
         return _ElementwiseLinearization(self, x)
 
 
@@ -80,14 +79,9 @@ class _ElementwiseLinearization(Linearization):
 class SmoothLeakyReLU(Elementwise):
     r"""Creates f(x) = α x + (1 − α) log(1 + eˣ), plus x if ``residual``.
 
-    Slopes increase from α to 1, or from 1 + α to 2 with ``residual``. With ``centred`` it is
-    (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0 keep their mean and
-    scale to first order, so the next layer need not undo a change.
-
-    Arguments:
-        alpha: The slope α at −∞, in (0, 1).
-        residual: True if x is added.
-        centred: True if it is shifted and scaled to f(0) = 0 and f'(0) = 1.
+    Slopes increase from α to 1, or from 1 + α to 2 with ``residual``; α is in (0, 1). With
+    ``centred`` it is (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0
+    keep their mean and scale to first order, so the next layer need not undo a change.
     """
 
     def __init__(
@@ -105,13 +99,11 @@ class SmoothLeakyReLU(Elementwise):
         return f"alpha={self.alpha}, residual={self.residual}, centred={self.centred}"
 
     def value(self, x: Tensor) -> Tensor:
-        """Returns f(x), with one softplus."""
         # PyTorch's default threshold of 20 makes a step down there: not monotone.
         y = torch.add(F.softplus(x, threshold=50) * self.rise, x, alpha=self.low)
         return y - self.offset if self.centred else y
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f' and the derivatives of log f', all from one sigmoid."""
         sigma = torch.sigmoid(x)
         d1 = sigma * self.rise + self.low
         if order == 1:
@@ -138,14 +130,8 @@ def root(
 ) -> Tensor:
     """Returns the zeros in [low, high] of increasing functions, to 4 ε (scale + |x|).
 
-    It is Newton's iteration. If a step would leave the interval, or is more than half as long as
-    the last one, the interval is halved instead.
-
-    Arguments:
-        f: A function from points to values and slopes.
-        low: Points with values of at most 0.
-        high: Points with values of at least 0.
-        scale: The size of x below which errors are absolute.
+    ``f`` returns values and slopes. It is Newton's iteration. If a step would leave the interval,
+    or is more than half as long as the last one, the interval is halved instead.
 
     Raises:
         NonFinite: if 200 steps are not enough, as for NaN.

@@ -40,23 +40,23 @@ class Knot:
     The interval [value, value + length) is mapped to the cell.
     """
 
-    value: float  # The level, or the atom, or the end of a squeezed gap
-    width: float = 0.0  # The width of its cell; 0: the value has no cell
-    length: float = 0.0  # The length of the interval; 0 for an atom of a continuous column
-    slope: float = 1.0  # The slope of the map from the interval to the next knot
+    value: float  #: The level, or the atom, or the end of a squeezed gap
+    width: float = 0.0  #: The width of its cell; 0: the value has no cell
+    length: float = 0.0  #: The length of the interval; 0 for an atom of a continuous column
+    slope: float = 1.0  #: The slope of the map from the interval to the next knot
 
 
 @dataclass(frozen=True)
 class ColumnCells:
     """The cells of one column."""
 
-    origin: float = 0.0  # The number that is mapped to 0; the first value of a grid
-    step: float = 0.0  # The step h of a grid; 0: there is no grid
-    decimals: int = 0  # The decimal places of a grid
-    knots: Sequence[Knot] = ()  # The knots, sorted by their values
-    least: float = -torch.inf  # The smallest sample
-    most: float = torch.inf  # The largest sample
-    exact: bool = False  # The cell of the k-th level is k + [0, 1), for exact probabilities
+    origin: float = 0.0  #: The number that is mapped to 0; the first value of a grid
+    step: float = 0.0  #: The step h of a grid; 0: there is no grid
+    decimals: int = 0  #: The decimal places of a grid
+    knots: Sequence[Knot] = ()  #: The knots, sorted by their values
+    least: float = -torch.inf  #: The smallest sample
+    most: float = torch.inf  #: The largest sample
+    exact: bool = False  #: The cell of the k-th level is k + [0, 1), for exact probabilities
 
     @property
     def atoms(self) -> list[float]:

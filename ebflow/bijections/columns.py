@@ -29,10 +29,10 @@ class Bounded(Elementwise):
     a value there has a density, which is not much smaller.
 
     Arguments:
-        lower: a with shape (D,), −∞ without a lower bound.
-        upper: b > a with shape (D,), ∞ without an upper bound.
-        margin: With shape (D,), positive and less than half of b − a.
-        scale: s > 0 with shape (D,), used in columns with one bound.
+        lower: a, −∞ without a lower bound.
+        upper: b > a, ∞ without an upper bound.
+        margin: Positive and less than half of b − a.
+        scale: s > 0, used in columns with one bound.
     """
 
     pixelwise = False

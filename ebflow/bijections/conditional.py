@@ -25,13 +25,9 @@ BOUND = 3.0  # Bound of |s|, by s ← bound · tanh(s / bound)
 class ConditionalAffine(Contextual):
     """Creates an affine map with parameters from a context; it starts as the identity.
 
-    (s, t) are a linear map of the context plus a perceptron of it. Each of n elements of a vector,
-    or n channels of an image, has its own. Cost: O(B (C + hidden) n).
-
-    Arguments:
-        shape: The shape of an event.
-        context: The number C of elements of a context.
-        hidden: The width of the perceptron's two layers.
+    (s, t) are a linear map of the context, of C elements, plus a perceptron of it, of two layers
+    of width ``hidden``. Each of n elements of a vector, or n channels of an image, has its own.
+    Cost: O(B (C + hidden) n).
     """
 
     def __init__(

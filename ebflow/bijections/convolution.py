@@ -47,9 +47,6 @@ class Convolution(Weighted):
         weight: K, with shape (C, C, k, k), k odd.
         bias: b, with shape (C,), or None.
         size: (H, W).
-
-    Raises:
-        ValueError: if a shape is wrong.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:
@@ -125,9 +122,8 @@ def random_rotation(
 class Elimination:
     """Creates the block elimination of J, differentiable; 5 m³ FLOP or so a strip.
 
-    Arguments:
-        strips: The top left corner of J, of two strips, with shape (2 m, 2 m).
-        size: D, the side of J, more than m; the last strip may be shorter.
+    ``strips`` is the top left corner of J, with shape (2 m, 2 m), and ``size`` is D > m. The last
+    strip may be shorter.
     """
 
     def __init__(self, strips: Tensor, size: int) -> None:

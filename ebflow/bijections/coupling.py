@@ -7,10 +7,8 @@ parameters of an increasing function of every element of the second part:
     \psi(x) = \sum \log \partial_x f(x_2; h(x_1)).
 
 The inverse needs the inverse of f only. The score contains :math:`\partial h / \partial x_1`, so
-score matching differentiates h twice, by autograd for this layer alone.
-
-If h has kinked activations (leaky ReLU), the score has jumps, as with splines:
-``bijections.univariate`` says which objectives miss them.
+score matching differentiates h twice. If h has kinked activations (leaky ReLU), the score has
+jumps: ``bijections.univariate`` says which objectives miss them.
 """
 
 __all__ = ["Coupling"]
@@ -54,13 +52,11 @@ class Coupling(Contextual):
         return f"{self.sizes}, {self.transform}, flip={self.flip}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and Σ log ∂f/∂x; one evaluation of h."""
         passed, moved = self._parts(x)
         y, log_slope = self.transform.forward_and_log_slope(moved, self._conditioned(passed))
         return self._joined(passed, y), sum_event(log_slope, x)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns x; one evaluation of h."""
         passed, moved = self._parts(y)
         return self._joined(passed, self.transform.inverse(moved, self._conditioned(passed)))
 

@@ -51,9 +51,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
     """Dequantization of integers 0 … levels − 1 to reals in [0, levels).
 
     Rows with a value that is no integer are used as they are.
-
-    Arguments:
-        levels: The number of integer levels, 256 for 8-bit images.
     """
 
     pixelwise = True
@@ -68,7 +65,7 @@ class Dequantize(Dequantizer, ConstantJacobian):
         return f"levels={self.levels}"
 
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
-        """As ``Dequantizer.dequantize``; raises ValueError for a value outside [0, levels)."""
+        """Raises ValueError for a value outside [0, levels)."""
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
             low, high = (float(value) for value in x.detach().aminmax())
             if not (low >= 0 and high < self.levels):
@@ -175,7 +172,7 @@ class Affine(ConstantJacobian):
     Arguments:
         shift: The offset, with shape (*event) or broadcastable to it.
         scale: The factor, positive, of the same shape.
-        event_shape: The shape of an event; the log-determinant counts its elements.
+        event_shape: The shape of an event.
         trainable: True if shift and log-scale are parameters; buffers otherwise.
         dtype: Their type; torch's default otherwise.
     """
@@ -203,7 +200,6 @@ class Affine(ConstantJacobian):
 
     @property
     def pixelwise(self) -> bool:
-        """True if shift and scale are the same for every element."""
         return self.shift.numel() == self.log_scale.numel() == 1
 
     def forward(self, x: Tensor) -> Tensor:

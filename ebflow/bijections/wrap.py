@@ -15,11 +15,8 @@ class Wrap(Contextual):
     events. A lazy transform is a module: called with a context, or None, it returns a transform.
     Its parameters are trained with the flow.
 
+    ``context`` is the number C of elements of the context of a lazy transform; 0: it has none.
     Checkpoints of flows with such layers load by ``ebflow.load(folder, into=flow)``.
-
-    Arguments:
-        transform: The transform.
-        context: The number C of elements of the context of a lazy transform; 0: it has none.
 
     Example:
         >>> import zuko
@@ -39,7 +36,6 @@ class Wrap(Contextual):
         return f"{name}context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns y and log |det J|, summed over the elements of an event."""
         transform = self._at(x)
         if hasattr(transform, "call_and_ladj"):  # zuko computes both at once
             y, log_det = transform.call_and_ladj(x)

@@ -59,8 +59,8 @@ NAMES = ("digits", "mnist", "patches")
 class Truth:
     """A distribution with exact scores at every noise level."""
 
-    clean: GaussianMixture  # the distribution without noise
-    rare: float = 0.0  # the weight of the last component if it was added as a rare mode, else 0
+    clean: GaussianMixture  #: The distribution without noise
+    rare: float = 0.0  #: The weight of the last component if it was added as a rare mode
 
     def smoothed(self, sigma: float) -> GaussianMixture:
         """Returns the distribution of x₀ + σ z."""

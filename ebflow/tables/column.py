@@ -35,49 +35,29 @@ SHOWN = 6
 class Column:
     """A column of a table.
 
-    Attributes:
-        name: Its name, as text.
-        kind: ``number``, ``integer``, ``boolean``, ``time``, ``duration``, ``category`` or
-            ``text``; ``text`` is only that of identifiers.
-        dtype: The name of its type in the frame's library.
-        levels: The levels of a category, by their codes.
-        rare: The training rows of each rare level. All of them have the code K − 1, one beyond
-            the others'. A level that the training rows lack has that code, or K if none is rare.
-        categories: All levels of a categorical type, in its order, if it has such a type.
-        ordered: True if the order of the levels has a meaning.
-        decimals: Decimal places of all numbers; None: more than nine.
-        scale: ``days`` or ``seconds``, the unit of times since 1970 and of durations.
-        text: The format of numbers and times that the table has as text.
-        unit: The unit of measurement, for axes.
-        low, high: The smallest and the largest number.
-        missing: The training rows without a value.
-        dropped: Why it is not modelled: ``constant``, ``identifier`` or ``linear``; "": it is.
-        value: The number or the level of a constant, None if it has no value at all; the next
-            number of an identifier.
-        terms: The coefficients of other columns in a linear function.
-        offset: The constant of a linear function.
-        numbered: True if its name in the frame is a whole number.
+    All rare levels have the code K − 1, one beyond the others'. A level that the training rows
+    lack has that code, or K if none is rare.
     """
 
     name: str
-    kind: str
-    dtype: str
-    levels: tuple[Any, ...] = ()
-    rare: Mapping[str, int] = field(default_factory=dict)
-    categories: tuple[Any, ...] = ()
-    ordered: bool = False
-    decimals: int | None = None
-    scale: str = ""
-    text: str = ""
-    unit: str | None = None
-    low: float | None = None
-    high: float | None = None
-    missing: int = 0
-    dropped: str = ""
-    value: Any = None
-    terms: Mapping[str, float] = field(default_factory=dict)
-    offset: float = 0.0
-    numbered: bool = False
+    kind: str  #: number, integer, boolean, time, duration, category, or text (of identifiers)
+    dtype: str  #: The name of its type in the frame's library
+    levels: tuple[Any, ...] = ()  #: The levels of a category, by their codes
+    rare: Mapping[str, int] = field(default_factory=dict)  #: The training rows of rare levels
+    categories: tuple[Any, ...] = ()  #: All levels of a categorical type, in its order
+    ordered: bool = False  #: True if the order of the levels has a meaning
+    decimals: int | None = None  #: Decimal places of all numbers; None: more than nine
+    scale: str = ""  #: The unit, days or seconds, of times since 1970 and of durations
+    text: str = ""  #: The format of numbers and times that the table has as text
+    unit: str | None = None  #: The unit of measurement, for axes
+    low: float | None = None  #: The smallest number
+    high: float | None = None  #: The largest number
+    missing: int = 0  #: The training rows without a value
+    dropped: str = ""  #: Why it is not modelled: constant, identifier or linear
+    value: Any = None  #: A constant, if it has any value; the next number of an identifier
+    terms: Mapping[str, float] = field(default_factory=dict)  #: Its factors, if it is linear
+    offset: float = 0.0  #: The constant of a linear function
+    numbered: bool = False  #: True if its name in the frame is a whole number
 
     @property
     def key(self) -> str | int:

@@ -50,20 +50,15 @@ TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)
 class Series(NamedTuple):
     """A column in NumPy's types.
 
-    Attributes:
-        kind: ``number``, ``integer``, ``boolean`` (float64 with NaN), ``time``, ``duration``
-            (microseconds with NaT), ``text`` (objects with None) or ``category`` (codes with −1).
-        values: The values, with shape (N,).
-        dtype: The name of the column's type in its library.
-        levels: The levels of the codes of a category, in order.
-        ordered: True if the order of the levels has a meaning.
+    Its kind is ``number``, ``integer``, ``boolean`` (float64 with NaN), ``time``, ``duration``
+    (microseconds with NaT), ``text`` (objects with None) or ``category`` (codes with −1).
     """
 
     kind: str
-    values: np.ndarray
-    dtype: str
-    levels: tuple[Any, ...] = ()
-    ordered: bool = False
+    values: np.ndarray  # with shape (N,)
+    dtype: str  # the name of the column's type in its library
+    levels: tuple[Any, ...] = ()  # the levels of the codes of a category, in order
+    ordered: bool = False  # True if the order of the levels has a meaning
 
     @property
     def missing(self) -> np.ndarray:

@@ -145,11 +145,7 @@ def _encoded(
 
 
 def _usable(
-    batch: Batch,
-    missing: str | None,
-    dtype: torch.dtype,
-    columns: Columns | None,
-    what: str = "x",
+    batch: Batch, missing: str | None, dtype: torch.dtype, columns: Columns | None, what: str = "x"
 ) -> Tensor:
     """Returns the numbers of the rows that are used.
 
