@@ -182,8 +182,10 @@ class Contextual(Bijection):
         bound.rows = context
         return bound
 
-    def contexts(self, x: Tensor) -> Tensor:
-        """Returns the context of every row of ``x``, with shape (R B, C)."""
+    def contexts(self, x: Tensor) -> Tensor | None:
+        """Returns the context of every row of ``x``, with shape (R B, C); None if C = 0."""
+        if not self.context:
+            return None
         if self.rows is None:
             raise ValueError(f"context: found None, expected shape (*, {self.context})")
         return self.rows.repeat(x.shape[0] // max(self.rows.shape[0], 1), 1)

@@ -89,7 +89,7 @@ class Categorical(Contextual):
 
     def log_probs(self, y: Tensor) -> Tensor:
         """Returns log p of all levels given those before, with shape (B, m, K), −∞ beyond a K."""
-        h = self.conditioner(self.levels(y), self._context(y))
+        h = self.conditioner(self.levels(y), self.contexts(y))
         logits = (h.movedim(1, 0) @ self.head.unflatten(0, self.bias.shape).mT).movedim(0, 1)
         return (logits + self.bias).masked_fill(self.padding, -torch.inf).log_softmax(2)
 
@@ -131,16 +131,13 @@ class Categorical(Contextual):
 
     def _in_order(self, like: Tensor, choose: Callable[[int, Tensor], Tensor]) -> Tensor:
         """Returns levels (B, m) that are chosen by their numbers and logits (B, K), in order."""
-        steps, seen, found = Steps(self.conditioner, self._context(like), like), like[:, :0], []
+        steps, seen, found = Steps(self.conditioner, self.contexts(like), like), like[:, :0], []
         head = self.head.unflatten(0, self.bias.shape)
         for i, size in enumerate(self.sizes):
             logits = steps.next(seen)[:, 0] @ head[i, :size].mT + self.bias[i, :size]
             found.append(choose(i, logits))
             seen = self.levels(found[-1], i)
         return torch.cat(found, 1)
-
-    def _context(self, y: Tensor) -> Tensor | None:
-        return self.contexts(y) if self.context else None
 
 
 def _start(sizes: Sequence[int], counts: Sequence[Sequence[float]] | None) -> Tensor:

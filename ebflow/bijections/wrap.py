@@ -48,6 +48,5 @@ class Wrap(Contextual):
         return self._at(y).inv(y)
 
     def _at(self, x: Tensor) -> Transform:
-        if isinstance(self.transform, nn.Module):
-            return self.transform(self.contexts(x) if self.context else None)
-        return self.transform
+        lazy = isinstance(self.transform, nn.Module)
+        return self.transform(self.contexts(x)) if lazy else self.transform

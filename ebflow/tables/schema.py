@@ -71,11 +71,6 @@ class Columns(Sequence[Column]):
         return [column.name for column in self.modelled]
 
     @property
-    def labels(self) -> list[str]:
-        """The names of the columns that are modelled, with their units."""
-        return [column.label for column in self.modelled]
-
-    @property
     def width(self) -> int:
         """The number D of columns that are modelled."""
         return len(self.modelled)

@@ -82,7 +82,7 @@ def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> 
         found = check(real, synthetic, train=known, columns=columns, rows=ROWS, seed=seed)
     shapes = {} if found is None else found.shapes
     return Fit(
-        columns.labels[: manifest.width],
+        [column.label for column in columns.modelled[: manifest.width]],
         is_image,
         rows.x.flatten(1),
         y.x,

@@ -8,9 +8,16 @@ import torch
 from torch import Tensor
 
 from ebflow.complexity import errors
-from ebflow.complexity.classes import cumulative_losses, erm, far_class
 from ebflow.complexity.denoisers import RectifiedDenoisers
-from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
+from ebflow.complexity.instances import (
+    HALF,
+    cumulative_losses,
+    erm,
+    far_class,
+    far_mode,
+    stratified,
+    worst_eta,
+)
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 from pipelines.sample_complexity.config import DELTAS, EPSILON, FiniteCell, NetworkCell

@@ -4,8 +4,17 @@ import pytest
 import torch
 
 from ebflow.complexity import errors
-from ebflow.complexity.classes import BULKS, PLACES, cumulative_losses, erm, far_class
-from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
+from ebflow.complexity.instances import (
+    BULKS,
+    HALF,
+    PLACES,
+    cumulative_losses,
+    erm,
+    far_class,
+    far_mode,
+    stratified,
+    worst_eta,
+)
 from ebflow.randomness import generator
 
 from .cases import gaussian, noisy

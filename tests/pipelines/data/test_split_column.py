@@ -192,7 +192,7 @@ def test_units_of_columns_are_kept(tmp_path):
     assert [(c.name, c.dtype, c.unit) for c in manifest.columns] == [
         ("a", "float", "µm"), ("b", "double", None),
     ]  # fmt: skip
-    assert manifest.columns.labels == ["a [µm]", "b"]
+    assert [column.label for column in manifest.columns] == ["a [µm]", "b"]
 
 
 @pytest.mark.parametrize("unit", [b"", b"a\nb", b"x" * 61])
