@@ -138,7 +138,7 @@ def convolutional(
             event = layers[-1].target
         identity = nn.init.dirac_(torch.empty(event[0], event[0], kernel_size, kernel_size))
         kernel = identity.flip(0) if hidden else identity
-        make = partial(_convolution, event, arguments)
+        make = partial(Convolution, size=event[1:])
         layers += _linear(make, kernel, event, arguments, first=not index)
         if hidden and event[0] > 1:
             layers.append(halved(event[0], network, ScaleShift(bound=2.0), context))
@@ -158,11 +158,11 @@ def _linear(
     if name not in ACTIVATIONS:
         raise ValueError(f"activation: found {name!r}, expected one of {', '.join(ACTIVATIONS)}")
     if name == "smooth_leaky_relu" and not first:
-        options = {name: arguments[name] for name in ("residual", "centred")}
-        relu = SmoothLeakyReLU(**options)
+        relu = SmoothLeakyReLU(residual=arguments["residual"], centred=arguments["centred"])
         before = relu if arguments["calibrated"] else None
         yield relu
-    yield make(*_start_of(identity, before, arguments))
+    layer = make(*_start_of(identity, before, arguments))
+    yield spectral(layer, arguments["generator"]) if arguments.get("spectral_norm") else layer
     yield from conditioned(event, arguments["context"], arguments["generator"])
     if name == "spline":
         yield MonotoneSpline(event)
@@ -189,10 +189,3 @@ def _moments(activation: SmoothLeakyReLU) -> tuple[float, float]:
     values = activation.value(torch.as_tensor(nodes)).numpy()
     mean = np.average(values, weights=weights)
     return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
-
-
-def _convolution(
-    event: tuple[int, ...], arguments: dict[str, Any], kernel: Tensor, offset: Tensor
-) -> Convolution:
-    layer = Convolution(kernel, offset, event[1:])
-    return spectral(layer, arguments["generator"]) if arguments["spectral_norm"] else layer

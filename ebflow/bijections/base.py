@@ -175,7 +175,6 @@ class Contextual(Bijection):
         self.rows: Tensor | None = None
 
     def condition(self, context: Tensor) -> Bijection:
-        """Returns the layer given a context with shape (B, C), with the same network."""
         if not self.context:
             return self
         bound = copy.copy(self)
@@ -222,7 +221,6 @@ class ConstantJacobian(Bijection):
         return self.forward_and_log_det(x)
 
     def linearize(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``: its value, and J as two linear maps."""
         return ConstantLinearization(self.forward(x), self.linear, self.transpose)
 
 

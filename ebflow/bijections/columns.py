@@ -59,7 +59,6 @@ class Bounded(Elementwise):
         return torch.where(self._low | self._high, y, x)
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f' and the derivatives of log f', 0 where f is a line."""
         c, bounded = self._inside(x), self._low | self._high
         _, d1, *psi = self._at(c)
         d1 = torch.where((x < self.lower) | (x > self.upper), self._least_slope, d1)
@@ -157,7 +156,6 @@ class JohnsonSU(Elementwise):
         return torch.where(self.delta > 0, self.gamma + self.delta * torch.asinh(z), z)
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f' and the derivatives of log f'."""
         curved, z = self.delta > 0, (x - self.xi) / self.lam
         size = z.detach().abs().clamp(min=1)  # z * z overflows far out
         cosine = ((z / size).square() + size.reciprocal().square()).rsqrt() / size
@@ -167,7 +165,6 @@ class JohnsonSU(Elementwise):
         return (d1, *(torch.where(curved, t, 0.0) for t in psi))[:order]
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Returns ξ + λ sinh((y − γ) / δ)."""
         curved = self.delta > 0
         angle = torch.where(curved, (y - self.gamma) / torch.where(curved, self.delta, 1.0), 0.0)
         return self.xi + self.lam * torch.where(curved, torch.sinh(angle), y)

@@ -8,8 +8,7 @@ Zeros surround the image. J is banded: log |det J| takes O(D (k W C)²), by stri
 of B events O(B D²) once J is factorized, in O(D³). A kernel of one pixel has the same C×C block at
 every pixel.
 
-The map itself is 2 B D C k² FLOP. The transpose of a convolution is the convolution by the turned
-kernel with channels exchanged.
+The map itself is 2 B D C k² FLOP.
 
 A kernel that reaches r pixels mixes at most r rows above and below. So in strips of r rows, each
 of m = r W C coordinates, a zero-padded convolution is block-tridiagonal and Toeplitz,
@@ -63,9 +62,8 @@ class Convolution(Weighted):
         flat = v.reshape(-1, *self.event_shape)
         if weight.shape[-1] > 3:
             # In this layout the gradient of kernels beyond 3×3 is up to 2.4 times as fast.
-            flat, weight = (
-                t.contiguous(memory_format=torch.channels_last) for t in (flat, weight)
-            )
+            flat = flat.contiguous(memory_format=torch.channels_last)
+            weight = weight.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(flat, weight, padding=weight.shape[-1] // 2)
         return (y if bias is None else y + self.offset).view(v.shape)
 
@@ -138,11 +136,8 @@ class Elimination:
             self.inverses.append(torch.linalg.inv_ex(self.pivots[-1])[0])
 
     def log_det(self) -> Tensor:
-        """Returns log |det J|.
-
-        One by one: PyTorch's LU of several large matrices by several threads is wrong
-        (pytorch/pytorch#141358).
-        """
+        """Returns log |det J|."""
+        # One by one: PyTorch's LU of several large matrices is wrong (pytorch/pytorch#141358).
         return torch.stack([torch.linalg.slogdet(pivot)[1] for pivot in self.pivots]).sum()
 
     @property

@@ -72,7 +72,6 @@ class MonotoneSpline(Elementwise):
         return at[0]
 
     def derivatives(self, at: tuple[Tensor, ...], order: int) -> tuple[Tensor, ...]:
-        """Returns f' and the derivatives of log f'."""
         d1 = at[1]
         if order == 1:
             return (d1,)

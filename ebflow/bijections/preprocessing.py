@@ -133,7 +133,6 @@ class Logit(Elementwise):
         return (left.log() - right.log()) / self.scale + tangent
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        """Returns f' = k / (a l r) and the derivatives of log f'."""
         c = self._inside(x)
         left, right = self._sides(c)
         d1 = self.slope / self.scale / (left * right)

@@ -69,10 +69,7 @@ class _Fixed:
 
 
 class LU:
-    """The LU of a matrix M, which stays unfactorized if it needs a gradient.
-
-    Other factors of a block need the same two methods.
-    """
+    """The LU of a matrix M, which stays unfactorized if it needs a gradient."""
 
     def __init__(self, matrix: Tensor) -> None:
         differentiable = torch.is_grad_enabled() and matrix.requires_grad
@@ -168,8 +165,7 @@ class Weighted(ConstantJacobian):
         return self.adjoint(s, self.weight)
 
     def linearize(self, x: Tensor) -> Linearization:
-        """Returns this layer at ``x``, with W read once."""
-        weight = self.weight
+        weight = self.weight  # read once
         maps = (partial(f, weight=weight) for f in (self.act, self.adjoint))
         return ConstantLinearization(self.act(x, weight, self.bias), *maps)
 
@@ -210,10 +206,8 @@ class Weighted(ConstantJacobian):
 
     @torch.no_grad()
     def _factorized(self, weight: Tensor) -> tuple[LU, Tensor]:
-        """Returns the block in factors and log |det J|, cached until the weight changes.
-
-        Several threads may call it at once: the cache is always replaced as one tuple.
-        """
+        """Returns the block in factors and log |det J|, cached until the weight changes."""
+        # Several threads may call it at once: the cache is always replaced as one tuple.
         cache = self._cache
         if cache is None or not torch.equal(cache[0], weight):
             factors = self.factorize(weight.double())

@@ -51,9 +51,7 @@ class Split(ABC):
     """The rows of a split of a data set, in order.
 
     Arguments:
-        name: The name of the split.
         shape: The shape of an example; D is its product.
-        dtype: The dtype of the rows.
         levels: The number of levels of 8-bit data (values 0 … levels − 1); None: continuous.
         parts: The number of rows of each part.
         context_width: The number C of the elements of a context; 0: there are none.
@@ -154,11 +152,9 @@ class Split(ABC):
 
         Arguments:
             size: Rows of a global batch.
-            seed: The seed of the permutations.
             start: The number of global batches to skip.
             shard: The rank and the number of workers; rank r gets the r-th part of each batch.
             budget_bytes: Most bytes in memory, with 8 bytes for the order of each row.
-            device: The device of the batches.
 
         Raises:
             BadInput: if ``size`` exceeds the split or does not divide among the workers.

@@ -14,15 +14,13 @@ DTYPES = (torch.uint8, torch.float32, torch.float64)
 
 
 class Rows(Split):
-    """A split of checked rows in memory, which are shared, not copied.
+    """A split of checked rows in memory, which are shared, not copied; options as in ``Split``.
 
     Arguments:
         x: Raw rows with shape (N, D) or (N, *shape): uint8, float32 or float64.
         context: The contexts, real numbers with shape (N, C); None: there are none.
         levels: The number of levels of uint8 rows; None: 256. Other rows are continuous.
-        name: The name of the split.
         missing: True if values may be missing, as NaN.
-        categories: The numbers of codes of the columns, as in ``Split``.
 
     Raises:
         TypeError: if the dtype is another one.
@@ -107,11 +105,10 @@ def _levels(x: Tensor, levels: int | None) -> int | None:
     """Returns the number of levels of rows, None if they are continuous."""
     if x.dtype not in DTYPES:
         raise TypeError(f"x: found {x.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+    if levels is None:
+        return 256 if x.dtype == torch.uint8 else None
     if x.dtype != torch.uint8:
-        if levels is not None:
-            raise BadInput(option="levels", found=levels, expected=f"None for {x.dtype} rows")
-        return None
-    levels = 256 if levels is None else levels
+        raise BadInput(option="levels", found=levels, expected=f"None for {x.dtype} rows")
     if not 2 <= levels <= 256:
         raise BadInput(option="levels", found=levels, expected="a whole number 2 … 256")
     return levels
