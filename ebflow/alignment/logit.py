@@ -33,12 +33,8 @@ class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
     The logits of the first points are stored, so that a cross-entropy at these points costs no
-    further pass.
-
-    Arguments:
-        network: The classifier.
-        labels: y with shape (B,). At K B points, which are K copies of the batch one after
-            another, each copy has these labels.
+    further pass. K B points are K copies of the batch one after another, and each copy has these
+    labels y with shape (B,).
     """
 
     def __init__(self, network: Classifier, labels: Tensor) -> None:

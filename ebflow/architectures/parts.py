@@ -32,13 +32,9 @@ def halved(
 ) -> Coupling:
     """Returns a coupling of two halves of a vector's elements, or of an image's channels.
 
-    Arguments:
-        size: The number of elements, or of channels.
-        network: From the sizes of its input and output to a conditioner.
-        transform: The transform whose parameters the conditioner computes.
-        context: The number of elements of a context.
-        apart: True for a conditioner of each parameter, instead of one of all.
-        flip: True if the second half is unchanged, instead of the first.
+    ``network`` makes a conditioner of the sizes of its input and output. It computes the
+    parameters of ``transform``, or there is one for each of them, ``apart``. With ``flip`` the
+    second half is unchanged instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes

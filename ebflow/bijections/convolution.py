@@ -40,12 +40,8 @@ from .weighted import LU, Weighted
 class Convolution(Weighted):
     """Creates a convolution of events (C, H, W) that keeps their shape; costs are above.
 
-    Coordinates are pixels in reading order, with the channels of a pixel together.
-
-    Arguments:
-        weight: K, with shape (C, C, k, k), k odd.
-        bias: b, with shape (C,), or None.
-        size: (H, W).
+    Coordinates are pixels in reading order, with the channels of a pixel together. K has shape
+    (C, C, k, k), k odd; b has shape (C,), or is None; ``size`` is (H, W).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> None:

@@ -1,7 +1,4 @@
-r"""Learned activations of every element.
-
-Source: A Practical Guide to Splines (de Boor, 1978), for B-splines.
-"""
+"""Learned activations of every element."""
 
 __all__ = ["MonotoneSpline"]
 
@@ -32,14 +29,13 @@ class MonotoneSpline(Elementwise):
     them f is a line. :math:`f(0) = 0`; at the start f is the identity. There are M coefficients
     :math:`s = e^\theta` per element.
 
+    Source: A Practical Guide to Splines (de Boor, 1978), for B-splines.
+
     Value and derivatives cost O(1) an element for any M: they look up the four coefficients of a
     cubic. The inverse finds the cell among f's values at the knots, and solves the cubic inside it
     by Newton's iteration.
 
-    Arguments:
-        shape: The shape of an event.
-        cells: M, an even number.
-        reach: R, in the units of the elements.
+    ``cells`` is M, an even number, and ``reach`` is R, in the units of the elements.
     """
 
     pixelwise = False

@@ -168,12 +168,8 @@ class Logit(Elementwise):
 class Affine(ConstantJacobian):
     """The affine normalization of every element, y = (x − shift) · exp(log_scale).
 
-    Arguments:
-        shift: The offset, with shape (*event) or broadcastable to it.
-        scale: The factor, positive, of the same shape.
-        event_shape: The shape of an event.
-        trainable: True if shift and log-scale are parameters; buffers otherwise.
-        dtype: Their type; torch's default otherwise.
+    Shift and scale > 0 have shape (*event) or are broadcastable to it. They are parameters if
+    ``trainable``, buffers otherwise, of torch's default type unless ``dtype`` says otherwise.
     """
 
     def __init__(

@@ -95,12 +95,7 @@ class Weighted(ConstantJacobian):
 
     Implementing one: ``act`` and ``adjoint`` are J v and Jᵀ s; ``block``, ``to_columns`` and
     ``from_columns`` are the block M and the basis, and ``copies`` is the number n of blocks.
-
-    Arguments:
-        event_shape: The shape of an event.
-        weight: W.
-        bias: b, or None.
-        trainable: True if W and b are parameters; buffers otherwise.
+    W and b (None: there is none) are parameters if ``trainable``, buffers otherwise.
     """
 
     copies = 1

@@ -27,11 +27,7 @@ WAVES = 16  # The number of frequencies that encode the noise level
 
 
 class Ensemble(nn.Module, ABC):
-    """E independent denoisers D(x, σ) in one module.
-
-    Arguments:
-        networks: Their E networks, of one architecture.
-    """
+    """E independent denoisers D(x, σ) in one module, of E networks of one architecture."""
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -71,13 +67,8 @@ class RectifiedDenoisers(Ensemble):
 
     If R ≫ σ, the input needs both scales, and the output the scale R. The last term is the score
     of the bulk.
-
-    Arguments:
-        count: E.
-        size: The dimension d.
-        radius: R.
-        width: The width of the hidden layers.
-        depth: The number of hidden layers.
+    ``count`` is E, ``size`` is d, ``radius`` is R; ``width`` and ``depth`` are those of the hidden
+    layers.
     """
 
     def __init__(

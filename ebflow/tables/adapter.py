@@ -136,11 +136,8 @@ def context_of(
 def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -> Tensor | None:
     """Returns contexts with shape (*batch, C); the last dimension may be left out if C = 1.
 
-    Arguments:
-        context: A tensor of the C elements, of which those of a category are one-hot; or an
-            array, a frame, a dictionary or a value of the contexts' columns.
-        width: The number C of elements of a context; 0: the flow has none.
-        columns: The columns of the table.
+    A tensor has the C elements, ``width`` of the flow, of which those of a category are one-hot.
+    An array, a frame, a dictionary or a value has the contexts' columns.
 
     Raises:
         ValueError: if the flow has no context, or one of another size.

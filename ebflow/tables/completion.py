@@ -28,10 +28,8 @@ ENOUGH = 50  # Complete validation rows from which incomplete ones are left out
 def fit_gaussian(z: Tensor) -> GaussianMixture:
     """Returns the Gaussian with nearly the greatest likelihood of the observed values.
 
+    Rows have shape (N, D) and columns of about unit scale, NaN where a value is missing.
     Cost: O(D³) for each incomplete row, and O(D²) for each row, an iteration.
-
-    Arguments:
-        z: Rows (N, D) of columns of about unit scale, NaN where a value is missing.
     """
     incomplete, identity = z.isnan().any(1), torch.eye(z.shape[1]).to(z)
     gaussian, means = _gaussian(z.new_zeros(z.shape[1]), identity), z.clone()

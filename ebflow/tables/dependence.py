@@ -46,11 +46,7 @@ def dependent(
     """Yields columns that are linear functions of those before them; cost: O(D³).
 
     Each is the place of a column, the coefficients of others by their places, and the constant.
-
-    Arguments:
-        factor: The factor of all columns.
-        columns: The D columns to use, in order.
-        units: The numbers by which they are multiplied first.
+    The ``columns`` of the factor are used in this order, multiplied by ``units`` first.
     """
     if factor.count < TALL * max(1, len(columns)) or len(factor.root) < factor.width + 1:
         return
