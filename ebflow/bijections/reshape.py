@@ -138,7 +138,8 @@ class Part(ConstantJacobian):
         return self if layer is self.layer else Part(layer, self.before)
 
     def linearize(self, x: Tensor) -> Linearization:
-        return _PartLinearization(self, self.layer.linearize(self.head(x)), x)
+        kind = ConstantJacobian if self.constant_jacobian else Bijection
+        return kind.linearize(self, x)
 
     @property
     def unwrapped(self) -> ConstantJacobian:
@@ -152,20 +153,3 @@ class Part(ConstantJacobian):
 
     def transpose(self, s: Tensor) -> Tensor:
         return self.joined(self.layer.transpose(self.value_head(s)), s)
-
-
-class _PartLinearization(Linearization):
-    def __init__(self, part: Part, inner: Linearization, x: Tensor) -> None:
-        self.part, self.inner, self.y = part, inner, part.joined(inner.y, x)
-
-    def pullback(self, s: Tensor) -> Tensor:
-        return self.part.joined(self.inner.pullback(self.part.value_head(s)), s)
-
-    def tangent(self, v: Tensor) -> Tensor:
-        return self.part.joined(self.inner.tangent(self.part.head(v)), v)
-
-    def curvature(self, v: Tensor, s: Tensor) -> Tensor | float:
-        return self.inner.curvature(self.part.head(v), self.part.value_head(s))
-
-    def log_det(self) -> Tensor | float:
-        return self.inner.log_det()
