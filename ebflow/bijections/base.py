@@ -19,7 +19,7 @@ Kira, Lee, 2023), arXiv:2305.15267.
 """
 
 __all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
-           "as_autocast", "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
+           "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
@@ -38,14 +38,6 @@ def sum_event(t: Tensor, like: Tensor) -> Tensor:
 def at_least_float32(t: Tensor) -> Tensor:
     """Returns ``t``, in float32 if its type is shorter, so that it can be factorized."""
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
-
-
-def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Returns tensors in autocast's type, because our own autograd functions need one type."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
 
 @contextmanager

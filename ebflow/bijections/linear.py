@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from .base import as_autocast
 from .weighted import Weighted
 
 
@@ -62,7 +61,10 @@ class Dense(Weighted):
         """
         if is_parametrized(self, "weight"):
             return super().relative(x)
-        y, stand_in = _RelativeLinear.apply(*as_autocast(x, self.weight))
+        device = x.device.type  # autocast does not see own autograd functions
+        mixed = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if mixed else x.dtype
+        y, stand_in = _RelativeLinear.apply(x.to(dtype), self.weight.to(dtype))
         return (y if self.bias is None else y + self.bias), stand_in
 
 
