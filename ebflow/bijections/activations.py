@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from ..errors import NonFinite
 from .base import Bijection, Linearization, at_least_float32, sum_event
 
-# Largest number of steps of an inverse: Newton's, and a halving for every binary digit.
-STEPS = 200
+STEPS = 200  # Most steps of an inverse: Newton's, and a halving for every binary digit
 
 
 class Elementwise(Bijection):

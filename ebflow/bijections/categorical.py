@@ -35,10 +35,7 @@ from .base import Contextual
 RANK = 32  # Most values of a category from which its logits are computed
 MANY = 1_000_000  # Most rows by which a level that none of them has gets its density
 PRIOR = 0.5  # Rows that every level has at the start of a training, beside those of the data
-
-# Least distance of a latent's probability from 0 and 1, so that latents stay within ±6.
-EDGE = 1e-9
-
+EDGE = 1e-9  # Least distance of a latent's probability from 0 and 1: latents stay within ±6
 NORMALIZER = 0.5 * math.log(2 * math.pi)
 
 

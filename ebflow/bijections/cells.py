@@ -29,8 +29,7 @@ from torch.distributions import constraints
 from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
 
-# Relative distance from a grid, a level or an atom up to which a value counts as being on it.
-DIGITS = 4 * torch.finfo(torch.float32).eps
+DIGITS = 4 * torch.finfo(torch.float32).eps  # Relative distance at which values are equal
 
 
 @dataclass(frozen=True)

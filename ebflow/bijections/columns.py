@@ -46,17 +46,17 @@ class Bounded(Elementwise):
         self.margin, self.scale = nn.Buffer(margin.clone()), nn.Buffer(scale.clone())
 
     def extra_repr(self) -> str:
-        count = int((self.lower.isfinite() | self.upper.isfinite()).sum())
+        count = int(torch.logical_or(*self._bounds).sum())
         return f"columns={count} of {len(self.lower)}"
 
     def value(self, x: Tensor) -> Tensor:
         c, edge = self._inside(x), x.clamp(self.lower, self.upper)
         curve, slope, *_ = self._at(c)
         y = curve + (edge - c) * slope + (x - edge) * self._least_slope
-        return torch.where(self._low | self._high, y, x)
+        return torch.where(torch.logical_or(*self._bounds), y, x)
 
     def derivatives(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
-        c, bounded = self._inside(x), self._low | self._high
+        c, bounded = self._inside(x), torch.logical_or(*self._bounds)
         _, d1, *psi = self._at(c)
         d1 = torch.where((x < self.lower) | (x > self.upper), self._least_slope, d1)
         curved = bounded & (x == c)
@@ -64,52 +64,49 @@ class Bounded(Elementwise):
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x; between two bounds from the nearer one on, so that no digits cancel."""
-        a, b = (torch.where(end.isfinite(), end, 0.0) for end in (self.lower, self.upper))
+        low, high = self._bounds
+        a, b = torch.where(low, self.lower, 0.0), torch.where(high, self.upper, 0.0)
         far = self.scale * torch.logaddexp(self._sign * y / self.scale, torch.zeros_like(y))
-        one = torch.where(self._low, a + far, b - far)
+        one = torch.where(low, a + far, b - far)
         near = torch.sigmoid(-y.abs()) * (b - a)
         two = torch.where(y < 0, a + near, b - near)
-        x = torch.where(self._one, one, torch.where(self._low & self._high, two, y))
+        x = torch.where(low ^ high, one, torch.where(low & high, two, y))
         c = self._inside(x)
         curve, slope, *_ = self._at(c)
         line = c + (y - curve) / slope
         edge = line.clamp(self.lower, self.upper)
         beyond = edge + (y - self.value(edge)) / self._least_slope
         line = torch.where(line == edge, line, beyond)
-        return torch.where((x == c) | ~(self._low | self._high), x, line)
+        return torch.where((x == c) | ~(low | high), x, line)
 
     def _at(self, c: Tensor) -> list[Tensor]:
         """Returns the logit or the logarithm, and its derivatives as in ``derivatives``."""
-        left = torch.where(self._low, c - self.lower, 1.0)
-        right = torch.where(self._high, self.upper - c, 1.0)
-        z = torch.where(self._low, left, right) / self.scale
+        bounds = self._bounds
+        left = torch.where(bounds[0], c - self.lower, 1.0)
+        right = torch.where(bounds[1], self.upper - c, 1.0)
+        z = torch.where(bounds[0], left, right) / self.scale
         near, sign = -torch.exp(-z) / torch.expm1(-z), self._sign
         curve = sign * self.scale * (z + torch.log(-torch.expm1(-z)))
         one = curve, 1 + near, -sign * near / self.scale, near * (1 + near) / self.scale**2
         low, high = left.reciprocal(), right.reciprocal()
         both = left.log() - right.log(), low + high, high - low, low**2 + high**2
-        return [torch.where(self._one, *pair) for pair in zip(one, both, strict=True)]
+        single = torch.logical_xor(*bounds)
+        return [torch.where(single, *pair) for pair in zip(one, both, strict=True)]
 
     @property
-    def _low(self) -> Tensor:
-        return self.lower.isfinite()
-
-    @property
-    def _high(self) -> Tensor:
-        return self.upper.isfinite()
-
-    @property
-    def _one(self) -> Tensor:
-        return self._low ^ self._high
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """True for columns with a lower bound, and for those with an upper one."""
+        return self.lower.isfinite(), self.upper.isfinite()
 
     @property
     def _sign(self) -> Tensor:
         """1 of a lower bound, −1 of an upper one."""
-        return torch.where(self._low, 1.0, -1.0).to(self.scale)
+        return torch.where(self._bounds[0], 1.0, -1.0).to(self.scale)
 
     @property
     def _least_slope(self) -> Tensor:
-        return torch.where(self._low & self._high, 4 / (self.upper - self.lower), 1.0)
+        both = torch.logical_and(*self._bounds)
+        return torch.where(both, 4 / (self.upper - self.lower), 1.0)
 
     def _inside(self, x: Tensor) -> Tensor:
         return torch.clamp(x, self.lower + self.margin, self.upper - self.margin)

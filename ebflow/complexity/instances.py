@@ -42,8 +42,7 @@ from torch import Tensor
 from ..bases import GaussianMixture
 from ..randomness import uniform
 
-HALF = math.sqrt(0.5)
-"""The noise σ and the standard deviation τ of a mode, so that V = τ² + σ² = 1."""
+HALF = math.sqrt(0.5)  # The noise σ, and the standard deviation τ of a mode: V = τ² + σ² = 1
 
 PLACES = (0.0, 2.0, -2.0, 1.0, -1.0)
 """Places of the far mode in the hypotheses of ``far_class``, in units of R; 0: no far mode.

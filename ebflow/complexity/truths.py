@@ -51,8 +51,7 @@ from . import fitted
 from .factors import FactorMixture
 from .instances import Stratified, stratified
 
-NAMES = ("digits", "mnist", "patches")
-"""Names of the distributions in the library."""
+NAMES = ("digits", "mnist", "patches")  # The distributions in the library
 
 
 @dataclass(frozen=True)

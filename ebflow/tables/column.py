@@ -16,19 +16,15 @@ from .frames import TIMES, Series, key
 
 MICROSECONDS = {"days": 86_400e6, "seconds": 1e6}
 
+# A number as text; "007" is none, since its zeros mean something.
 NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:[eE][+-]?\d+)?\s*")
-"""A number as text; "007" is none, since its zeros mean something."""
 
+# A date, perhaps with a time of day.
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
-"""A date, perhaps with a time of day."""
 
 TRUTH = {"true": "1", "false": "0"}  # Booleans as text
-
-COARSEST = 1e-3
-"""Largest error of a column's values, as a share of the interval that half of them lie in."""
-
-SHOWN = 6
-"""Terms of a formula and levels of a message that are printed at most."""
+COARSEST = 1e-3  # Largest error of values, as a share of the interval that half of them lie in
+SHOWN = 6  # Terms of a formula and levels of a message that are printed at most
 
 
 @dataclass(frozen=True)
@@ -207,10 +203,9 @@ class Column:
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
             expected = "a date or a time, as 2020-01-31" if self.kind == "time" else "a number"
-            raise ValueError(
-                f"{what}, column {self.name!r}, row {row}: found {text[:60]!r}, "
-                f"expected {expected}; correct it, or leave the row out"
-            ) from None
+            expected += "; correct it, or leave the row out"
+            where = f"{what}, column {self.name!r}, row {row}"
+            raise ValueError(f"{where}: found {text[:60]!r}, expected {expected}") from None
 
     def _levels(self, numbers: np.ndarray, random: np.random.Generator) -> Series:
         """Returns the levels of codes; rare ones by their frequency among the training rows."""

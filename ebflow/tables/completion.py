@@ -16,9 +16,8 @@ from ..randomness import RowGenerator, generator, normal
 from .batches import Split
 from .rows import Rows
 
-# Most rows of the maximization, and most rows times D³; at least 2 D rows are used.
-ROWS, ENTRIES = 2_000, 1e9
-
+ROWS = 2_000  # Most rows of the maximization, or 2 D
+ENTRIES = 1e9  # Most rows of it times D³
 ITERATIONS = 25  # Iterations of the maximization
 RIDGE = 1e-3  # Share of the identity in the covariance of the scores
 CHUNK = 1 << 22  # Most entries of the matrices of a chunk of rows

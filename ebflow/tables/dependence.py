@@ -11,9 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-EXACT = 1e-6
-"""Largest residual standard deviation of a linear function, in those of its column."""
-
+EXACT = 1e-6  # Largest residual standard deviation of a linear function, in those of its column
 WIDEST = 1024  # Columns of a table in which linear functions are looked for, at most
 TALL = 3  # Complete rows for each column, at least
 CHUNK = 4096  # Rows that are added at a time

@@ -15,21 +15,13 @@ from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, nu
 from .schema import Columns
 
 LEVELS = 256  # Codes of a category at most
-
-# Rows, and share of all rows, below which a level is rare; in fewer than 100 rows a twentieth.
-RARE_ROWS, RARE_SHARE = 10, 0.0005
-
-# Rows, and share of distinct texts, from which a column of text is an identifier.
-IDENTIFIER_ROWS, IDENTIFIER_SHARE = 50, 0.95
-
-# Range of an integer identifier in its number of rows: a table may be part of a longer one.
-DENSE = 2
-
+RARE_ROWS = 10  # Rows below which a level is rare; a twentieth in fewer than 200 rows
+RARE_SHARE = 0.0005  # Share of all rows below which a level is rare
+IDENTIFIER_ROWS = 50  # Rows from which a column may be an identifier
+IDENTIFIER_SHARE = 0.95  # Share of distinct texts from which a column of text is one
+DENSE = 2  # Range of an integer identifier over its rows: a table may be part of a longer one
 TEXTS = 100_000  # Distinct texts that are counted by name, at most
-
-# Share of rows up to which words among numbers are taken for mistakes, and not for levels.
-MISSPELT = 0.02
-
+MISSPELT = 0.02  # Share of rows up to which words among numbers are mistakes, and not levels
 WORDS = 0.1  # Share of the distinct texts from which words are too many to be mistakes
 DECIMALS = 9  # Decimal places of a column that has any at all, at most
 SINGLE = ("float32", "Float32", "float", "arrow:float")  # Names of types with seven digits
@@ -98,9 +90,8 @@ class Detector:
         columns = columns_of(frame, what)
         names = list(columns) if self.names is None else list(self.names)
         if lacking := [name for name in names if name not in columns]:
-            raise ValueError(
-                f"{what}: found no column {lacking[0]}, expected some of {', '.join(columns)}"
-            )
+            expected = ", ".join(columns)
+            raise ValueError(f"{what}: found no column {lacking[0]}, expected some of {expected}")
         series = {name: read(columns[name], name, what) for name in names}
         if not self._summaries:
             self.names, self.library = names, library_of(frame) if is_frame(frame) else "numpy"

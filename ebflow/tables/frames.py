@@ -33,8 +33,7 @@ LIBRARIES = {"pandas": "pandas", "polars": "polars", "pyarrow": "arrow", "torch"
 KINDS = {"b": "boolean", "f": "number", "i": "integer", "u": "integer", "m": "duration",
          "M": "time"}  # fmt: skip
 
-TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}
-"""Kinds of times, and their types in NumPy."""
+TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}  # Kinds of times in NumPy
 
 # Kinds of columns, by the types of Python's objects in them.
 OBJECTS = (
@@ -43,8 +42,7 @@ OBJECTS = (
     ("number", (numbers.Real, decimal.Decimal)),
 )
 
-# Types of Python's objects that may be levels of a category.
-TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)
+TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)  # Types of levels of categories
 
 
 class Series(NamedTuple):

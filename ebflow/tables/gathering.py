@@ -22,11 +22,8 @@ from .rows import Arrays, Rows, refuse
 from .schema import Columns
 
 SPLITS = ("train", "validation")
-
 POLICIES = ("drop", "impute")  # Treatments of rows that have missing values
-
-LEAST = 5
-"""Rows of a fit at least."""
+LEAST = 5  # Rows of a fit at least
 
 REMEDY = (
     "a finite number. Pass missing='drop' to leave out such rows, or missing='impute' to sample "
@@ -147,20 +144,14 @@ def _encoded(
 def _usable(
     batch: Batch, missing: str | None, dtype: torch.dtype, columns: Columns | None, what: str = "x"
 ) -> Tensor:
-    """Returns the numbers of the rows that are used.
-
-    Raises:
-        ValueError: if a value is infinite in the flow's dtype, or missing without a policy.
-    """
+    """Returns the numbers of the rows that are used; refuses infinite and missing values."""
     x, context = batch
     everything = torch.arange(len(x), device=x.device)
     if not x.is_floating_point():
         return everything
     if x.ndim < 2:
-        raise ValueError(
-            f"{what}: found shape {tuple(x.shape)}, expected rows: (N, *event); of one column "
-            "x[:, None]"
-        )
+        expected = "rows: (N, *event); of one column x[:, None]"
+        raise ValueError(f"{what}: found shape {tuple(x.shape)}, expected {expected}")
     x, names = x.flatten(1), columns.features if columns else None
     lacking = x.isnan()
     if missing and (empty := lacking.all(0)).any():

@@ -147,10 +147,9 @@ class Columns(Sequence[Column]):
             if size:
                 if (unknown := (values >= size).reshape(-1)).any():
                     column, row = self.modelled[k], int(unknown.argmax())
-                    names = ", ".join(map(key, column.levels[:SHOWN]))
                     raise ValueError(
                         f"context, row {row}, column {column.name!r}: found an unknown level, "
-                        f"expected one of {names}"
+                        f"expected one of {', '.join(map(key, column.levels[:SHOWN]))}"
                     )
                 values = np.where(np.isnan(values), np.nan, values == np.arange(size))
             parts.append(values)
@@ -212,16 +211,13 @@ class Columns(Sequence[Column]):
             ValueError: if an array has another number of columns.
         """
         columns = columns_of(frame, what)
-        if is_positional(frame):
-            expected = self if len(columns) == len(self) else self.modelled
-            if len(columns) != len(expected):
-                raise ValueError(
-                    f"{what}: found {len(columns)} columns, expected {len(self)}: "
-                    f"{', '.join(self.names[: SHOWN * 2])}"
-                )
-            names = (column.name for column in expected)
-            return dict(zip(names, columns.values(), strict=True))
-        return columns
+        if not is_positional(frame):
+            return columns
+        names = self.names if len(columns) == len(self) else self.features
+        if len(columns) != len(names):
+            expected = f"{len(self)}: {', '.join(self.names[: SHOWN * 2])}"
+            raise ValueError(f"{what}: found {len(columns)} columns, expected {expected}")
+        return dict(zip(names, columns.values(), strict=True))
 
     def _numbers(
         self, frame: ArrayLike, what: str, first: int, used: Sequence[str] = ("", "linear")
