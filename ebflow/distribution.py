@@ -16,7 +16,6 @@ from .batching import parts
 from .bijections import Bijection
 from .bijections.weighted import fixed_weights
 from .density import FlowEvaluation, LogDensity
-from .quantiles import cdf, icdf
 from .randomness import Generator, RowGenerator
 from .tables import ArrayLike
 from .tables.adapter import check_finite, differing
@@ -196,53 +195,6 @@ class FlowDistribution(Distribution, LogDensity):
         rows = u.expand(*batch, *shape).reshape(-1, *shape)
         x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)
         return torch.cat(x).reshape(*batch, *self.event_shape)
-
-    def cdf(self, value: ArrayLike) -> Tensor:
-        """Returns P(X ≤ value) of a flow of one column, with shape (*batch,).
-
-        Raises:
-            NotImplementedError: if the flow has several columns, or another base than N(0, 1) or
-                a mixture of Gaussians.
-        """
-        falls = self._falls("cdf")
-        rows, batch = self.rows(value)
-        if self.flow.dequantizer is None:
-            y = rows.to(self.flow.device, self.flow.dtype)
-        else:  # the ends of cells
-            like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
-            y = self.flow.dequantizer.add_noise(rows.to(like.device), like, torch.ones_like(rows))
-        density = self._for_batch(batch)
-        p = torch.cat(density._map(lambda part, x: cdf(part.base, part.at(x).latent), y))
-        return (1 - p if falls else p).reshape(batch)
-
-    def icdf(self, value: Tensor | float) -> Tensor:
-        """Returns the quantiles of probabilities (*batch,) with shape (*batch, 1).
-
-        Raises:
-            ValueError: if a number is not a probability.
-            NotImplementedError: as ``cdf``.
-        """
-        p = torch.as_tensor(value)
-        if not bool(((p >= 0) & (p <= 1)).all()):
-            raise ValueError(f"icdf: found {value}, expected probabilities from 0 to 1")
-        p = 1 - p if self._falls("icdf") else p
-        batch = self._broadcast(p.shape)
-        p = p.to(self.flow.device, self.flow.dtype).expand(batch).reshape(-1, 1)
-        u = torch.cat(self._for_batch(batch)._map(lambda part, p: icdf(part.base, p), p))
-        return self.from_latent(u.reshape(*batch, 1))
-
-    def _falls(self, method: str) -> bool:
-        """Returns True if the map to the latent decreases, in the one column of the flow.
-
-        Only linear layers may decrease.
-        """
-        columns = math.prod(self.event_shape)
-        if columns > 1:
-            raise NotImplementedError(f"{method}: found {columns} columns, expected one")
-        v = torch.ones(1, *self.event_shape, dtype=self.flow.dtype, device=self.flow.device)
-        for layer in self.flow.layers:
-            v = layer.linear(v) if layer.constant_jacobian else v
-        return float(v) < 0
 
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
         """Returns exact, differentiable samples with shape (*sample_shape, *batch, *event).

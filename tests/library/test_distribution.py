@@ -9,8 +9,7 @@ import torch
 from torch.distributions import Distribution, constraints
 
 from ebflow import architectures
-from ebflow.bases import GaussianMixture
-from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dense, Dequantize
+from ebflow.bijections import Affine, ConditionalAffine, Coupling, Dequantize
 from ebflow.distribution import FlowDistribution
 from ebflow.flow import Flow
 from ebflow.tables import Columns
@@ -225,54 +224,3 @@ def test_the_normalizer_knows_no_context():
     assert not [layer for layer in flow.layers if layer.constant_jacobian
                 and isinstance(layer, ConditionalAffine | Coupling)]  # fmt: skip
     assert flow(contexts(flow)).log_normalizer() == flow.log_normalizer()
-
-
-# Distribution functions
-
-
-LINES = {
-    "one layer of a negative slope": lambda: Flow((1,), [Dense(-2 * torch.eye(1), torch.ones(1))]),
-    "a mixture": lambda: Flow(
-        (1,), [Affine(1.0, 0.5, (1,))],
-        base=GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[-2.0], [1.0]]),
-                             torch.tensor([0.25, 1.0])),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["one layer of a negative slope", "a mixture"])
-def test_quantiles_of_one_column_are_those_of_its_samples(name):
-    """20,000 samples: the Kolmogorov-Smirnov distance, at a false-alarm rate of 1e-3."""
-    density = LINES[name]().double()()
-    p = torch.tensor([1e-6, 0.01, 0.3, 0.5, 0.99]).double()
-    x = density.icdf(p)
-    assert x.shape == (5, 1) and (x.diff(dim=0) > 0).all()
-    torch.testing.assert_close(density.cdf(x), p)
-    drawn = density.sample(20_000, generator=seeded())
-    levels = density.cdf(drawn).sort().values
-    assert (levels - torch.linspace(0, 1, 20_000)).abs().max() < 1.95 / 20_000**0.5
-
-
-def test_quantiles_given_contexts():
-    flow = architectures.autoregressive((1,), context=2, generator=seeded())
-    c = torch.randn(3, 2, generator=seeded(1))
-    density, p = flow(c), torch.tensor([[0.1], [0.8]])
-    x = density.icdf(p)
-    assert x.shape == (2, 3, 1)
-    torch.testing.assert_close(density.cdf(x), p.expand(2, 3), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(flow(c[1]).icdf(p[:, 0]), x[:, 1])
-    assert torch.equal(flow(c[1]).icdf(0.1), x[0, 1])
-    with pytest.raises(ValueError, match="found 1.5, expected probabilities from 0 to 1"):
-        flow(c[1]).icdf(1.5)
-
-
-def test_quantiles_of_counts_are_counts():
-    density = Flow((1,), [Dequantize(9), Affine(4.0, 0.5, (1,))])()
-    below = density.cdf(torch.arange(9.0)[:, None])
-    assert (below.diff() > 0).all() and density.icdf(below - 1e-3)[:, 0].tolist() == [*range(9)]
-
-
-def test_several_columns_have_no_quantiles():
-    for name, value in (("cdf", torch.zeros(2)), ("icdf", torch.tensor(0.5))):
-        with pytest.raises(NotImplementedError, match=f"{name}: found 2 columns, expected one"):
-            getattr(Flow((2,), [])(), name)(value)
