@@ -43,7 +43,6 @@ class Anchor:
         tolerance: The drift that causes an earlier refresh; None: refreshes by interval alone.
         check_every: The number of steps between checks of the drift.
         probes: The number of random probes r.
-        seed: The seed of the probes.
     """
 
     def __init__(

@@ -40,10 +40,7 @@ class Base(LogDensity, nn.Module):
 
     @property
     def spec(self) -> dict[str, Any] | None:
-        """The JSON-able specification from which ``build`` creates a base of the same form.
-
-        None for bases of other classes.
-        """
+        """The JSON-able argument of ``build`` for a base of this form; None for other classes."""
         return None
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -173,10 +170,6 @@ class GaussianMixture(Base):
         noise = sigma**2 * torch.eye(self.size).to(self.means) if self.full else sigma**2
         return GaussianMixture(self.weights, self.means, self.covariances + noise)
 
-    def leading(self, count: int) -> "GaussianMixture":
-        """Returns the marginal distribution of the first ``count`` features."""
-        return self.marginal(range(count))
-
     def marginal(self, features: Sequence[int]) -> "GaussianMixture":
         """Returns the marginal distribution of some features."""
         features = list(features)
@@ -277,14 +270,11 @@ class GaussianMixture(Base):
         slopes = -(Wv * z).sum(-1)
         return (r * ((slopes - (v * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1))).sum(0)
 
-    @property
-    def _rows(self) -> int:
-        return max(1, CHUNK // self.means.numel())
-
     def _by_rows(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # a fixed number of parts would fix the number of rows
             return f(*tensors)
-        parts = zip(*(t.split(self._rows) for t in tensors), strict=True)
+        rows = max(1, CHUNK // self.means.numel())
+        parts = zip(*(t.split(rows) for t in tensors), strict=True)
         return torch.cat([f(*part) for part in parts])
 
     def extra_repr(self) -> str:
@@ -320,13 +310,11 @@ def build(spec: dict[str, Any]) -> Base:
         case "normal":
             return StandardNormal()
         case "mixture":
-            count, *rest = spec["roots"]
-            identity = torch.eye(rest[0]).repeat(count, 1, 1) if len(rest) == 2 else None
-            covariances = torch.ones(count, *rest) if identity is None else identity
-            means = torch.zeros(count, spec["features"])
-            return GaussianMixture(
-                torch.ones(count), means, covariances, trainable=spec["trainable"]
-            )
+            weights, covariances = torch.ones(spec["roots"][0]), torch.ones(spec["roots"])
+            if covariances.ndim == 3:
+                covariances = torch.ones(spec["roots"][:2]).diag_embed()
+            means = torch.zeros(len(weights), spec["features"])
+            return GaussianMixture(weights, means, covariances, trainable=spec["trainable"])
     raise ValueError(f"base: found {spec['name']!r}, expected normal or mixture")
 
 

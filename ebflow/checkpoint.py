@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
+import safetensors
 import torch
 from torch import Tensor
 
 from . import __version__, bases
 from .architectures import ARCHITECTURES
 from .errors import BadInput
-from .files import load_tensors, previous, replaced, sha256, write_bytes
+from .files import load_tensors, previous, replaced, save_tensors, sha256
 from .flow import Flow
 from .preprocessing import build
 from .report import Report
@@ -32,7 +32,6 @@ PARTS = ("model", "ema", "optimizer")
 
 COUNTS = ("blocks", "depth", "levels")  # Options of architectures that count layers
 SIZE = 4096  # Sizes in a specification that are allowed whatever the weights' shapes are
-
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Errors that PyTorch and this library raise if parts of a checkpoint do not fit together."""
 
@@ -61,8 +60,7 @@ def save(flow: Flow, folder: str | Path) -> None:
 
     Arguments:
         flow: The flow. If no architecture created it, only ``load(…, into=flow)`` can load it.
-        folder: The folder to create; ``~`` is the home folder. An existing folder must be empty
-            or contain nothing but a checkpoint.
+        folder: The folder to create, or one that is empty or contains only a checkpoint.
 
     Raises:
         ValueError: if the folder is a file, or contains something else.
@@ -183,9 +181,8 @@ def write(folder: str | Path, checkpoint: Checkpoint) -> None:
         sums = {}
         for name in PARTS:
             if tensors := getattr(checkpoint, name):
-                content = safetensors.torch.save(_separate(tensors))
-                write_bytes(draft / f"{name}.safetensors", content)
-                sums[name] = hashlib.sha256(content).hexdigest()
+                save_tensors(tensors, draft / f"{name}.safetensors")
+                sums[name] = sha256(draft / f"{name}.safetensors")
         code = {"ebflow": __version__, "torch": torch.__version__}
         state = seal({"code": code, **checkpoint.state, "sha256": sums})
         (draft / "state.json").write_text(json.dumps(state, indent=1))
@@ -243,17 +240,6 @@ def spec_of(flow: Flow) -> dict[str, Any]:
     if flow.base.spec is None:  # a user's own base: whoever loads the flow must build it
         spec.pop("architecture", None)
     return {**spec, "base": flow.base.spec, "dtype": dtype}
-
-
-def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors without shared memory; a layer that is used twice has shared memory."""
-    separate, addresses = {}, set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().contiguous()
-        address = tensor.untyped_storage().data_ptr()
-        separate[name] = tensor.clone() if address in addresses else tensor
-        addresses.add(address)
-    return separate
 
 
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:

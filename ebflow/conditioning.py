@@ -33,10 +33,9 @@ class Conditional:
 
     Arguments:
         mixture: A mixture of K Gaussians over D features.
-        y: Rows with shape (P, R, D), in its type; missing elements may have any value.
+        y: Rows with shape (P, R, D); missing elements may have any value.
         missing: True where an element is missing, with shape (P, D).
-        contexts: The number of leading features that are contexts: observed, and left out of
-            everything that is returned.
+        contexts: The number of leading features that are contexts: observed, and not returned.
     """
 
     def __init__(
@@ -74,10 +73,7 @@ class Conditional:
         return self.completions(u, normal(shape, self.means, generator))
 
     def completions(self, u: Tensor, noise: Tensor) -> Tensor:
-        """Returns the completions (P, M, D) of uniform (P, M) and normal numbers (P, M, D).
-
-        R is 1 or M.
-        """
+        """Returns completions (P, M, D) by uniform (P, M) and normal numbers; R is 1 or M."""
         noise = torch.where(self.missing[:, None], noise, 0.0)
         shares = self.log_shares.mT.exp().cumsum(2).expand(-1, u.shape[1], -1).contiguous()
         k = torch.searchsorted(shares, u[..., None].contiguous(), right=True)
@@ -114,7 +110,7 @@ class ConditionedMixture(Base):
 
     def __init__(self, joint: GaussianMixture, count: int) -> None:
         super().__init__()
-        self.joint, self.marginal, self.count = joint, joint.leading(count), count
+        self.joint, self.marginal, self.count = joint, joint.marginal(range(count)), count
         self.context: Tensor | None = None
 
     def condition(self, context: Tensor) -> Base:

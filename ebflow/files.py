@@ -1,7 +1,6 @@
 """Files that are complete or absent, and tensors in one file."""
 
-__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256",
-           "sync", "write_bytes"]  # fmt: skip
+__all__ = ["load_tensors", "move", "previous", "replaced", "save_tensors", "sha256"]
 
 import hashlib
 import os
@@ -15,34 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def sync(path: Path) -> None:
-    """Flushes a file, or a folder and all its contents, to the disk."""
-    inner = path.rglob("*") if path.is_dir() else ()
-    for entry in (path, *inner):
-        if not entry.is_symlink():
-            _sync(entry)
-
-
 def move(path: Path, final: Path) -> None:
     """Renames a file, or a folder whose new name is free, so that a power failure is harmless.
 
     Afterwards ``final`` is either unchanged or has the complete contents of ``path``.
     """
-    sync(path)
+    for entry in (path, *path.rglob("*")):
+        if not entry.is_symlink():
+            _sync(entry)
     os.replace(path, final)
     _sync(final.parent)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in place.
-
-    Raises:
-        OSError: if it cannot be written, with the file's name, which a full disk's error lacks.
-    """
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -94,13 +75,20 @@ def _sync(path: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, "Tensor"], path: Path, **metadata: str) -> None:
-    """Writes tensors and texts by their names, into a file with the mode of other files.
+    """Writes tensors and texts by their names.
 
-    ``safetensors.torch.save_file`` would ignore the umask: nobody else could read the file.
+    Raises:
+        OSError: if the file cannot be written, with its name, which a full disk's error lacks.
     """
     from safetensors.torch import save
 
-    write_bytes(path, save({name: t.contiguous() for name, t in tensors.items()}, metadata))
+    # Copied, because a layer that is used twice has tensors that share memory. Not by
+    # safetensors' save_file, which ignores the umask: nobody else could read the file.
+    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    try:
+        path.write_bytes(save(copies, metadata))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:

@@ -99,7 +99,7 @@ def _nll(mixture: GaussianMixture, rows: Tensor, contexts: int) -> float:
     nll = float(mixture.energy(rows).mean())
     if not contexts:
         return nll
-    return nll - float(mixture.leading(contexts).energy(rows[:, :contexts]).mean())
+    return nll - float(mixture.marginal(range(contexts)).energy(rows[:, :contexts]).mean())
 
 
 def _costs(count: int, shape: Sequence[int], kind: str) -> tuple[float, float]:
