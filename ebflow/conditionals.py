@@ -40,12 +40,9 @@ TAIL = 0.05  # Probability outside each end of the interval of expected values
 
 
 class Points(NamedTuple):
-    """M points for each of R rows in coordinates, over which densities are averaged.
+    """M points (R, M, D) for each of R rows in coordinates, over which densities are averaged.
 
-    Attributes:
-        z: The points, with shape (R, M, D).
-        log_weights: The logarithms of their weights, with shape (R, M).
-        context: The contexts of the rows, with shape (R, C).
+    ``log_weights`` has the shape (R, M), the contexts of the rows (R, C).
     """
 
     z: Tensor
@@ -59,12 +56,7 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """Densities of one variable for R rows, up to constants, log-linear between nodes.
-
-    Attributes:
-        z: The nodes, ascending, with shape (R, G).
-        log_f: The logarithms of the densities there.
-    """
+    """Densities of one variable for R rows, up to constants, log-linear between nodes (R, G)."""
 
     z: Tensor
     log_f: Tensor
@@ -166,13 +158,8 @@ def resampled(target: Target, points: Points, column: int, u: Tensor) -> Tensor:
     """Returns new values (R,) of a column given the others, M = 1 point a row.
 
     Levels of exact probabilities are sampled. Other values have proposals from a coarse curve,
-    constant between nodes, and the test of Metropolis and Hastings.
-
-    Arguments:
-        target: The flow in coordinates.
-        points: The rows at their present values.
-        column: The column.
-        u: Uniform numbers, with shape (R, 2).
+    constant between nodes, and the test of Metropolis and Hastings. ``u`` are uniform numbers
+    with shape (R, 2).
     """
     here, size = points.z[:, 0, column].double(), target.categories.get(column)
     if size:
@@ -197,8 +184,7 @@ def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tens
     Arguments:
         curve: The densities.
         z: The values, at some place in their cells.
-        start: The starts of the cells.
-        end: Their ends; equal to the starts without a cell.
+        start, end: The ends of the cells; equal without a cell.
         log_slope: The logarithm of dz/dx at values without a cell.
     """
     cell, masses = end > start, curve.log_masses

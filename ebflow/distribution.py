@@ -36,7 +36,6 @@ class FlowDistribution(Distribution, LogDensity):
     rows are processed in parts of bounded memory, with the same results.
 
     Arguments:
-        flow: The flow.
         context: c with shape (*batch, C); None if the flow has no context.
 
     Raises:
@@ -144,12 +143,9 @@ class FlowDistribution(Distribution, LogDensity):
         """
         from .proposals import has_missing, marginals
 
-        x = self.flow.as_events(value)
-        batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
+        rows, batch = self._flattened(self.flow.as_events(value), self.event_shape)
         density = self._for_batch(batch)
-        rows, contexts = x.expand(*batch, *self.event_shape), density._context_rows
-        rows = rows.reshape(-1, *self.event_shape)
-        chosen = rows.isnan().flatten(1).any(1)
+        contexts, chosen = density._context_rows, rows.isnan().flatten(1).any(1)
         if not has_missing(self.flow, rows):
             log_p = density.log_prob(value, generator=generator)
             return log_p, torch.zeros_like(log_p)
@@ -188,11 +184,9 @@ class FlowDistribution(Distribution, LogDensity):
 
     def from_latent(self, u: ArrayLike) -> Tensor:
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
-        shape = self.flow.latent_shape
         if not isinstance(u, Tensor):
             u = torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
-        batch = self._broadcast(u.shape[: u.ndim - len(shape)])
-        rows = u.expand(*batch, *shape).reshape(-1, *shape)
+        rows, batch = self._flattened(u, self.flow.latent_shape)
         x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)
         return torch.cat(x).reshape(*batch, *self.event_shape)
 
@@ -289,9 +283,7 @@ class FlowDistribution(Distribution, LogDensity):
         Raises:
             ValueError: if a value is not finite.
         """
-        x = self.flow.as_events(x)
-        batch = self._broadcast(x.shape[: x.ndim - len(self.event_shape)])
-        rows = x.expand(*batch, *self.event_shape).reshape(-1, *self.event_shape)
+        rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
         check_finite(rows, self.context, self.flow.columns)
         return rows, batch
 
@@ -347,19 +339,19 @@ class FlowDistribution(Distribution, LogDensity):
         ends = batch[len(batch) - own :] == tuple(self.batch_shape)
         return self if self.context is None or ends else self.expand(batch)
 
-    def _broadcast(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if not self.batch_shape:  # PyTorch's function would import its compiler
-            return tuple(shape)
-        return tuple(torch.broadcast_shapes(tuple(shape), self.batch_shape))
+    def _flattened(self, x: Tensor, event: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+        """Returns events as rows, and their batch shape, broadcast with that of the context."""
+        batch = x.shape[: x.ndim - len(event)]
+        if self.batch_shape:  # PyTorch's function would import its compiler
+            batch = torch.broadcast_shapes(batch, self.batch_shape)
+        return x.expand(*batch, *event).reshape(-1, *event), tuple(batch)
 
     def __repr__(self) -> str:
-        """Returns the shapes of the batch, the event and the context, and the flow's layers."""
+        """Returns the shapes of the batch, the event and the context."""
         context = None if self.context is None else tuple(self.context.shape)
-        layers = ", ".join(type(layer).__name__ for layer in self.flow.layers)
         return (
             f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
-            f"event_shape={tuple(self.event_shape)}, context={context}, layers=[{layers}], "
-            f"base={type(self.flow.base).__name__})"
+            f"event_shape={tuple(self.event_shape)}, context={context})"
         )
 
 

@@ -75,13 +75,12 @@ def log_probs(
     """Returns the log-density of every example, (N,); O(D³ L) once, O(N D² L) per sample.
 
     Arguments:
-        flow: The flow, preprocessing included.
         split: The data: a split of a prepared folder, ``Rows``, or any ``x`` of
             ``flow.log_prob``.
         context: The context of ``x``, as in ``flow.log_prob``.
         draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
         batch_size: Rows at a time.
-        seed: The seed of the noise, which is a function of a row's values.
+        seed: That of the noise, which is a function of a row's values.
 
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
@@ -126,7 +125,6 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
     Arguments:
         u: Latents of data, with shape (B, D) after flattening.
         probes: The number of random directions.
-        seed: The seed of the directions.
 
     Returns:
         ``latent/mean_norm2``: ‖mean‖² without its bias tr(Cov)/B, 0 at the truth;
@@ -150,13 +148,7 @@ def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str
 
 @dataclass(frozen=True)
 class Validation:
-    """The results of one validation during training.
-
-    Attributes:
-        nll: The validation NLL in nats.
-        train_nll: The NLL of as many training rows.
-        loss: The training loss before the validation.
-    """
+    """The NLL of a validation and of some training rows, and the training loss before it."""
 
     nll: float = math.inf
     train_nll: float = math.inf
@@ -167,12 +159,7 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
     """Returns one line on the reason why the validation NLL stopped falling.
 
     If the training NLL still falls, the flow over-fits. If it rises although the loss falls, the
-    loss misses a part of the likelihood.
-
-    Arguments:
-        now: The last validation.
-        best: The validation with the lowest NLL.
-        latent: ``latent_statistics`` of the validation split.
+    loss misses a part of the likelihood. ``latent`` has the validation's ``latent_statistics``.
     """
     numbers = (
         f"validation NLL {now.nll:.2f}, best {best.nll:.2f}; training NLL {best.train_nll:.2f} → "

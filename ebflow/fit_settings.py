@@ -78,6 +78,7 @@ class Settings:
     seed: int
     device: str | torch.device | None
     dtype: torch.dtype
+    progress: bool | None
     callback: Callable[..., None] | None
 
     def __post_init__(self) -> None:
@@ -116,13 +117,9 @@ def bounds_by_index(
     width: int,
     levels: int | None,
 ) -> Bounds:
-    """Returns the known bounds of columns by the index of the column.
+    """Returns the known bounds of columns by their indices.
 
-    Arguments:
-        bounds: Bounds by the name or the index of a column.
-        names: The names of the columns; None: they have none.
-        width: The number of columns.
-        levels: The number of levels of integer data, which have no other bounds.
+    Integer data with ``levels`` have no other bounds.
 
     Raises:
         TypeError: if the bounds are not a mapping.

@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -111,7 +111,6 @@ def fit(
             dense one above a mixture of Gaussians is trained in the time that is left. The
             better one by validation is returned: it is not behind the mixture, but given a
             context it may be, because this mixture ignores contexts.
-        options: Options of the architecture.
         base: The density of latents; None: N(0, I), or a mixture of Gaussians by the recipe.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky`` or ``auto``; None: by the
             recipe.
@@ -125,8 +124,7 @@ def fit(
             first from a Gaussian of the columns' ranks, then repeatedly from the flow in
             training, a bounded number at a time. The validation rows without missing values
             decide when to stop; if there are fewer than 50, all are imputed once. ``drop``
-            removes such rows. None: they raise an error, as missing contexts always do unless
-            their rows are dropped.
+            removes such rows. None: they raise an error. So do missing contexts, but for ``drop``.
         objective: A name in ``objectives``, or a function like those. Score matching has the
             anchor beside it.
         loss: A loss instead of an objective: a function (density, x, generator, progress) to the
@@ -143,9 +141,7 @@ def fit(
             ten epochs. Few rows are validated after 16, 32, 64, … steps as well.
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
-        seed: The seed of all random numbers.
         device: The device of the training; None: that of ``x``.
-        dtype: The flow's floating-point type.
         progress: True to show a line of progress; None: on a terminal.
         callback: A function that is called with each event of the training.
 
@@ -161,15 +157,9 @@ def fit(
         >>> flow.report.ended in ("patience", "steps")
         True
     """
-    settings = Settings(
-        flow=flow, architecture=architecture, options=options, base=base, normalize=normalize,
-        shrinkage=shrinkage, marginals=marginals, objective=objective, loss=loss,
-        optimizer=optimizer, lr=lr, weight_decay=weight_decay, steps=steps,
-        max_seconds=max_seconds, batch_size=batch_size, validate_every=validate_every,
-        patience=patience, seed=seed, device=device, dtype=dtype,
-        callback=callback,
-    )  # fmt: skip
-    run = _Run(max_seconds, progress, callback)
+    arguments = locals()
+    settings = Settings(**{each.name: arguments[each.name] for each in fields(Settings)})
+    run = _Run(settings)
     dataset, columns = gather(
         x, context, validation, levels, missing, settings.seed, settings.dtype, sample_weight
     )
@@ -185,10 +175,10 @@ def fit(
     known = bounds_by_index(bounds or {}, names, train.width, train.levels)
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)
-    best, replaced = trainings.train(architecture), False
+    best, replaced = trainings.train(), False
     choice = flow is None and architecture is None and not any(train.categories)
     if choice and not options and run.may_try_wide(best):
-        other = trainings.train(None, best.step, name="wide")
+        other = trainings.train("wide", best.step)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
     return run.finished(best, replaced)
@@ -196,16 +186,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Trainings:
-    """The trainings of one fit, which share its settings, its data and its time.
-
-    Attributes:
-        settings: The settings.
-        dataset: The training and validation rows.
-        columns: The columns of a table; None: the data are numbers.
-        bounds: Known bounds of columns.
-        device: The device of the training.
-        run: The time and the events of the fit.
-    """
+    """The trainings of one fit, which share its settings, its data and its time."""
 
     settings: Settings
     dataset: Arrays
@@ -214,15 +195,10 @@ class _Trainings:
     device: str | torch.device
     run: "_Run"
 
-    def train(
-        self,
-        architecture: str | Callable[..., Flow] | None,
-        steps_done: int = 0,
-        name: str | None = None,
-    ) -> Trainer:
-        """Trains the user's flow, or one of an architecture or of a named recipe, to the end."""
-        plan = self.plan(architecture, name)
-        flow = self.flow(architecture, plan).to(self.device).train()
+    def train(self, name: str | None = None, steps_done: int = 0) -> Trainer:
+        """Trains the user's flow, or one of a named recipe or of the default one, to the end."""
+        plan = self.plan(name)
+        flow = self.flow(plan).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
         flow.columns = self.columns
@@ -235,12 +211,10 @@ class _Trainings:
         """The training rows."""
         return self.dataset.split("train")
 
-    def plan(
-        self, architecture: str | Callable[..., Flow] | None, name: str | None = None
-    ) -> Recipe:
+    def plan(self, name: str | None) -> Recipe:
         """Returns a named recipe, or the one for the data, with the user's settings in it."""
         settings, rows = self.settings, self.rows
-        known = architecture if isinstance(architecture, str) else None
+        known = settings.architecture if isinstance(settings.architecture, str) else None
         plan = recipe(
             rows.shape,
             rows=len(rows) + len(self.dataset.split("validation")),
@@ -256,20 +230,20 @@ class _Trainings:
         changed = {name: value for name, value in chosen.items() if value is not None}
         return replace(plan, columns=settings.marginals, **changed)
 
-    def exact(self, architecture: str | Callable[..., Flow] | None, plan: Recipe) -> bool:
+    def exact(self, plan: Recipe) -> bool:
         """Returns True if the flow will have exact probabilities of categories."""
         settings = self.settings
-        own = settings.flow or settings.base or settings.loss or callable(architecture)
+        own = settings.flow or settings.base or settings.loss or callable(settings.architecture)
         return not own and plan.exact_categories and _name(settings.objective) in LIKELIHOOD
 
-    def flow(self, architecture: str | Callable[..., Flow] | None, plan: Recipe) -> Flow:
+    def flow(self, plan: Recipe) -> Flow:
         """Returns the untrained flow after a preprocessing that is fitted to the rows."""
         settings, rows, flow = self.settings, self.rows, self.settings.flow
         if flow is not None and flow.n_preprocessing:
             return flow
         transforms = preprocessing.fit(
             rows, normalize=plan.normalize, shrinkage=plan.shrinkage, grids=plan.columns,
-            tails=plan.columns, exact=self.exact(architecture, plan), bounds=self.bounds,
+            tails=plan.columns, exact=self.exact(plan), bounds=self.bounds,
             gaussianize=plan.gaussianize,
             names=self.columns.features if self.columns else None,
             seed=settings.seed, dtype=settings.dtype,
@@ -277,8 +251,7 @@ class _Trainings:
         if flow is None:
             base = settings.base or self.base(plan, transforms)
             options = {**plan.options, **transforms.architecture_options}
-            plan = replace(plan, options=options)
-            flow = _created(architecture, plan, rows, base, settings)
+            flow = _created(settings, replace(plan, options=options), rows, base)
         if rows.context is not None:
             context = rows.context.double()
             flow.standardize_context(context.mean(0), context.std(0, correction=0))
@@ -321,23 +294,12 @@ class _Trainings:
 
 
 class _Run:
-    """The time, the events and the outcome of a fit, which may train twice.
+    """The time, the events and the outcome of a fit, which may train twice."""
 
-    Arguments:
-        max_seconds: Most seconds of the fit.
-        progress: True to show a line of progress; None: on a terminal.
-        callback: A function that is called with each event.
-    """
-
-    def __init__(
-        self,
-        max_seconds: float | None,
-        progress: bool | None,
-        callback: Callable[[Event], None] | None,
-    ) -> None:
-        self.max_seconds, self.started = max_seconds, time.perf_counter()
-        self.shows = sys.stderr.isatty() if progress is None else progress
-        self.callback = callback or (lambda event: None)
+    def __init__(self, settings: Settings) -> None:
+        self.max_seconds, self.started = settings.max_seconds, time.perf_counter()
+        self.shows = sys.stderr.isatty() if settings.progress is None else settings.progress
+        self.callback = settings.callback or (lambda event: None)
         self.trainings: list[tuple[Trainer, Recipe, History]] = []
         self.share = 0.0
 
@@ -384,12 +346,11 @@ class _Run:
         """Returns the flow of a training with its best weights, its report and the history."""
         best.load_best()
         flow = best.flow.eval().requires_grad_(False)
-        others = [part for part in self.trainings if part[0] is not best]
-        _, plan, history = next(part for part in self.trainings if part[0] is best)
-        state, rows = best.state, len(best.dataset.split("train"))
-        epochs = best.step * best.batch_size / rows
+        trainings = sorted(self.trainings, key=lambda training: training[0] is best)
+        plan, state = trainings[-1][1], best.state
+        epochs = best.step * best.batch_size / len(best.dataset.split("train"))
         notes = [*state.warnings, *_advice(best, epochs)]
-        flow.history = History([row for other in others for row in other[2]] + history)
+        flow.history = History(row for *_, history in trainings for row in history)
         flow.report = Report(
             ended=state.ended,
             reason=state.verdict,
@@ -434,18 +395,12 @@ def _advice(trainer: Trainer, epochs: float) -> list[str]:
     return advice
 
 
-def _created(
-    architecture: str | Callable[..., Flow] | None,
-    plan: Recipe,
-    rows: Rows,
-    base: Base | None,
-    settings: Settings,
-) -> Flow:
+def _created(settings: Settings, plan: Recipe, rows: Rows, base: Base | None) -> Flow:
     """Returns an untrained flow of an architecture for rows."""
     shape, shared = tuple(rows.shape), {"context": rows.context_width, "base": base}
     shared |= {"dtype": settings.dtype, "generator": derive(settings.seed, "weights")}
-    if callable(architecture):
-        return architecture(shape, **plan.options, **shared)
+    if callable(settings.architecture):
+        return settings.architecture(shape, **plan.options, **shared)
     create = ARCHITECTURES[plan.architecture]
     names = [name for name in signature(create).parameters if name not in ("shape", *shared)]
     for name in plan.options:

@@ -199,16 +199,14 @@ class Flow(nn.Module, LogDensity):
 
         Arguments:
             x: The rows, NaN where a value is missing.
-            context: The contexts of the rows.
             draws: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
             sweeps: The number of sweeps of a row whose proposals are poor.
         """
         from .imputation import impute
 
-        generator = derive(0, "impute", device=self.device) if generator is None else generator
-        options = {"draws": draws, "generator": generator, "sweeps": sweeps}
-        found = impute(self, x, context=context, **options)
+        generator = generator or derive(0, "impute", device=self.device)
+        found = impute(self, x, context=context, draws=draws, generator=generator, sweeps=sweeps)
         copies = list(found.draws.unbind(1))
         if self.columns and is_frame(x):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
@@ -415,6 +413,6 @@ def _one_line(module: nn.Module) -> str:
     return f"{type(module).__name__}({' '.join(module.extra_repr().split())})"
 
 
-def _shortened(names: Sequence[str], most: int = 8) -> str:
-    rest = f", … ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def _shortened(names: Sequence[str]) -> str:
+    rest = f", … ({len(names)} in all)" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + rest

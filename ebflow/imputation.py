@@ -88,10 +88,9 @@ def impute(
     poor, take about 100 energies for each missing value of a sample.
 
     Arguments:
-        flow: The flow, preprocessing included.
+        flow: The flow of rows (D,).
         x: Raw rows with shape (N, D), NaN where a value is missing: a tensor, an array or a frame.
         context: The contexts of the rows, with shape (N, C); None if the flow has none.
-        generator: The source of randomness.
         draws: The number K ≥ 1 of completed copies.
         sweeps: The number of sweeps of a row whose proposals are poor.
 
@@ -132,18 +131,10 @@ def _check(bad: int, incomplete: int) -> None:
 
 
 class Sampler:
-    """K samples of the missing values of each of R rows.
+    """K samples of the missing values of each of R rows, of which each lacks one or more.
 
-    Arguments:
-        target: The flow in coordinates.
-        x: Raw rows with shape (R, D); where a value is missing, NaN or the present value.
-        missing: True where an element is missing; each row has one or more.
-        context: The contexts of the rows, with shape (R, C).
-        generator: The source of random numbers.
-
-    Attributes:
-        z: The samples in coordinates, with shape (R, K, D).
-        slopes: The logarithms of dz/dx of observed elements, summed, with shape (R, K).
+    Missing elements of ``x`` are NaN or have their present values. ``z`` has the samples in
+    coordinates, (R, K, D), and ``slopes`` the logarithms of dz/dx of observed elements, summed.
     """
 
     def __init__(
@@ -159,10 +150,7 @@ class Sampler:
         self.z, self.slopes = self._placed(1)
 
     def start(self, draws: int) -> Tensor:
-        """Chooses samples from a pool of proposals; returns the effective share of each pool.
-
-        It is 0 if no proposal has a finite density.
-        """
+        """Chooses samples from a pool of proposals; returns the effective share of each pool."""
         z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * draws)
         self.z, self.slopes = self._chosen(z, slopes, log_w, draws)
         effective = 1 / (log_w.softmax(1).square().sum(1) * log_w.shape[1])
@@ -233,14 +221,7 @@ class Sampler:
 
 
 class Filling:
-    """Repeated samples of the missing values of a split, while a flow is trained.
-
-    Arguments:
-        split: The training rows.
-        batch_size: Rows of a global batch.
-        seed: The seed.
-        device: The device of the training.
-    """
+    """Repeated samples of the missing values of a training split, while a flow is trained."""
 
     def __init__(
         self, split: Completed, *, batch_size: int, seed: int, device: torch.device
@@ -258,11 +239,7 @@ class Filling:
 
     @torch.no_grad()
     def redraw(self, flow: Flow, step: int) -> None:
-        """Samples the missing values of some rows again, in place, on each worker alike.
-
-        Raises:
-            NonFinite: if the flow gives rows no finite density.
-        """
+        """Samples the missing values of some rows again, in place, on each worker alike."""
         noise = generator(self.seed, "missing", step, device=self.x.device)
         some, order = (torch.randperm(len(t), generator=noise, device=self.x.device)
                        for t in (self.x, self.rows))  # fmt: skip

@@ -112,12 +112,6 @@ class Loss:
     ) -> Tensor | float:
         """Returns the weighted objective of every row, with shape (B,); 0 at weight 0.
 
-        Arguments:
-            density: The density.
-            x: The data.
-            generator: The source of random numbers.
-            **options: Hyperparameters of the objective.
-
         Raises:
             ValueError: if the objective does not return one loss a row.
         """
@@ -146,12 +140,7 @@ def balancing_weight(objective: Objective) -> float:
 
 
 class LossModule(nn.Module):
-    """Creates a flow and its loss as one module, so that DDP can wrap it.
-
-    Arguments:
-        flow: The core of the flow that is trained.
-        loss: The loss.
-    """
+    """Creates the core of a flow and its loss as one module, so that DDP can wrap it."""
 
     def __init__(self, flow: Flow, loss: LossFunction) -> None:
         super().__init__()
@@ -168,13 +157,7 @@ class LossModule(nn.Module):
 
 
 class RecordedDensity(LogDensity):
-    """Creates a density that records where an objective evaluated it.
-
-    The anchor uses these evaluations again.
-
-    Arguments:
-        density: The density.
-    """
+    """Creates a density that records its evaluations, so that the anchor uses them again."""
 
     def __init__(self, density: LogDensity) -> None:
         self.density, self.evaluations = density, list[Evaluation]()
@@ -187,17 +170,18 @@ class RecordedDensity(LogDensity):
         return self.at(x).energy
 
     def last_at_data(self, x: Tensor) -> Evaluation | None:
-        """Returns an evaluation whose first rows are the data, noised or not.
+        """Returns the evaluation at ``x`` itself, else the only one, whose first rows are ``x``.
 
-        It is the one at ``x`` itself if there is one, else the only one.
+        The latter may be at noised data.
         """
         exact = [at for at in self.evaluations if at.x is x]
-        return exact[0] if exact else self.evaluations[0] if len(self.evaluations) == 1 else None
+        if exact or len(self.evaluations) == 1:
+            return (exact or self.evaluations)[0]
+        return None
 
     def at_data(self, x: Tensor) -> Evaluation:
         """Returns the same, or a new evaluation at ``x``; it may have more rows than ``x``."""
-        evaluation = self.last_at_data(x)
-        return self.at(x) if evaluation is None else evaluation
+        return self.last_at_data(x) or self.at(x)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         if name == "density":

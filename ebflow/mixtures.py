@@ -63,7 +63,6 @@ def fit_mixture(
             are standardized, so that the covariances' floor, 1e-6, is relative.
         validation: Validation rows with shape (M, D).
         components: Numbers of Gaussians, in ascending order; those above N are left out.
-        seed: The seed of the choice of rows and of the starts.
         budget: The largest number of operations.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
@@ -122,7 +121,6 @@ def fit_components(
         x: Rows with shape (N, D).
         count: The number K of Gaussians, at most N.
         ridge: The number added to variances of whitened rows.
-        seed: The seed of the start.
     """
     x = x.detach().cpu().double()
     scale, mean = _standard(x)
@@ -146,11 +144,6 @@ def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> T
 
     Their C context elements come first. One streamed pass; integers have the noise with which the
     preprocessing was fitted. At most ``ROWS`` rows, and ``VALUES`` values, are chosen at random.
-
-    Arguments:
-        chain: The preprocessing.
-        split: The split.
-        seed: The seed of the choice and of the noise.
     """
     chosen, first, parts = _choice((len(split), split.width), seed), 0, []
     for y, context in transformed(split, chain, seed):

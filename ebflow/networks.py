@@ -30,12 +30,9 @@ ROUGH, FEW_ROWS = 2.0, 600
 
 
 class Swish(nn.Module):
-    """Creates y = x σ(β x) with a trainable β for every channel, 1 at the start.
+    """Creates y = x σ(β x) with a trainable β for every channel (dimension 1), 1 at the start.
 
     Source: Searching for Activation Functions (Ramachandran, Zoph, Le, 2017), arXiv:1710.05941.
-
-    Arguments:
-        channels: The size of dimension 1 of x.
     """
 
     def __init__(self, channels: int) -> None:
@@ -57,9 +54,7 @@ ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
 class Interleaved(nn.Module):
     """Creates the interleaved channels of several networks of one input, one of each in turn.
 
-    Arguments:
-        networks: Networks with values of shape (B, C, *). The result has shape
-            (B, C · networks, *).
+    From values with shape (B, C, *), the result has shape (B, C · networks, *).
     """
 
     def __init__(self, *networks: nn.Module) -> None:
@@ -75,10 +70,6 @@ class ZeroConv2d(nn.Module):
 
     Source: Glow: Generative Flow with Invertible 1×1 Convolutions (Kingma, Dhariwal, 2018),
     arXiv:1807.03039.
-
-    Arguments:
-        inputs: The number of channels of x.
-        outputs: The number of channels of the value.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -136,16 +127,7 @@ def perceptron(
     activation: str,
     generator: torch.Generator,
 ) -> nn.Module:
-    """Returns a multilayer perceptron.
-
-    Arguments:
-        inputs: The number of elements of x.
-        outputs: The number of elements of the value.
-        hidden: The width of the hidden layers.
-        depth: The number of hidden layers.
-        activation: A name in ``ACTIVATIONS``.
-        generator: Source of the weights.
-    """
+    """Returns a multilayer perceptron of ``depth`` hidden layers, with one of ``ACTIVATIONS``."""
     sizes, layers = [inputs, *[hidden] * depth], []
     for before, after in zip(sizes, sizes[1:], strict=False):
         linear = started(skip_init(nn.Linear, before, after), generator)
@@ -156,15 +138,7 @@ def perceptron(
 def convnet(
     inputs: int, outputs: int, *, hidden: int, activation: str, generator: torch.Generator
 ) -> nn.Module:
-    """Returns Glow's conditioner: convolutions of 3×3, 1×1 and 3×3, zero at the start.
-
-    Arguments:
-        inputs: The number of channels of x.
-        outputs: The number of channels of the value.
-        hidden: The number of channels of the two hidden layers.
-        activation: A name in ``ACTIVATIONS``.
-        generator: Source of the weights.
-    """
+    """Returns Glow's conditioner: convolutions of 3×3, 1×1 and 3×3, zero at the start."""
     return nn.Sequential(
         started(skip_init(nn.Conv2d, inputs, hidden, 3, padding=1), generator),
         _activation(activation, hidden),

@@ -18,12 +18,6 @@ def adamw(
     """Returns AdamW, whose weight decay acts on the networks inside layers only.
 
     The matrix of a linear layer starts as the identity: decay would shrink the whole map to zero.
-
-    Arguments:
-        flow: The flow.
-        parameters: Those of its parameters that are trained.
-        lr: The learning rate.
-        weight_decay: The weight decay.
     """
     networks = (m for m in flow.modules() if not isinstance(m, Bijection | Base | Flow))
     matrices = {id(p) for m in networks for p in m.parameters(recurse=False) if p.ndim > 1}
