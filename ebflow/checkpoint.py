@@ -99,21 +99,16 @@ def load(
     folder: str | Path,
     *,
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    weights: str | None = None,
     into: Flow | None = None,
 ) -> Flow:
     """Returns the flow of a checkpoint, preprocessing included, in evaluation mode.
 
-    Its ``log_prob`` takes raw data. Its parameters have ``requires_grad=False``; call
-    ``requires_grad_()`` to train it further.
+    It has the averaged weights of a training. Its ``log_prob`` takes raw data. Its parameters have
+    ``requires_grad=False``; call ``requires_grad_()`` to train it further.
 
     Arguments:
         folder: The folder of a checkpoint, or of a run that has one in ``checkpoint/``.
         device: The device of the flow; None: the CPU.
-        dtype: The floating-point type of the flow; None: the type in which it was saved.
-        weights: ``ema`` for the averaged weights, ``model`` for the last ones; None: the averaged
-            ones if there are any.
         into: A flow built like the saved one, which gets the weights and is returned. Flows that
             no architecture created need it.
 
@@ -121,13 +116,11 @@ def load(
         BadInput: if the folder is not a checkpoint, or its parts do not fit together.
         OSError: if a file may not be read.
     """
-    if weights not in (None, "ema", "model"):
-        raise ValueError(f"weights: found {weights!r}, expected 'ema' or 'model'")
     folder = Path(folder).expanduser()
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"
     state = _state(folder / "state.json")
-    part = weights or ("ema" if "ema" in state["sha256"] else "model")
+    part = "ema" if "ema" in state["sha256"] else "model"
     tensors = getattr(read(folder, only=(part,)), part)
     try:
         flow = _flow(state["flow"], tensors, into, f"{folder}/state.json, flow")
@@ -141,7 +134,7 @@ def load(
     except UNFIT as error:
         problem = f"its weights do not fit its state.json, written by ebflow {state.get('code')}"
         raise BadInput(f"{problem}: {error}", file=folder, hint="Train it again") from error
-    return flow.to(device, dtype).eval().requires_grad_(False)
+    return flow.to(device).eval().requires_grad_(False)
 
 
 def _flow(spec: dict[str, Any], tensors: dict[str, Tensor], into: Flow | None, where: str) -> Flow:
@@ -199,10 +192,7 @@ def read(folder: str | Path, *, only: tuple[str, ...] = PARTS) -> Checkpoint:
     if not folder.exists() and previous(folder).exists():
         folder = previous(folder)
     state = _state(folder / "state.json")
-    missing = [name for name in only if name != "optimizer" and name not in state["sha256"]]
-    if missing and only != PARTS:
-        raise BadInput(f"no weights {missing[0]!r}", file=folder, hint="Load the other ones")
-    parts = {name: _tensors(folder, name, state) for name in state["sha256"] if name in only}
+    parts = {name: _tensors(folder, name, state) for name in only if name in state["sha256"]}
     return Checkpoint(**{"model": {}, **parts}, state=state)
 
 
@@ -244,7 +234,7 @@ def spec_of(flow: Flow) -> dict[str, Any]:
 
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
     path = folder / f"{name}.safetensors"
-    _check_sum(path, state["sha256"].get(name))
+    _check_sum(path, state["sha256"][name])
     try:
         return load_tensors(path)[0]
     except safetensors.SafetensorError as error:

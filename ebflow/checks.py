@@ -132,7 +132,6 @@ def check(
         columns: The columns, as ``flow.columns``; None: those that are detected in ``real``.
         target: The column that is predicted; None: the last category, or the last column.
         rows: Rows of each table that are used at most.
-        seed: The seed of folds and halves.
 
     Raises:
         ValueError: if a column is missing, or no column varies.

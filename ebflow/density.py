@@ -77,11 +77,7 @@ class LogDensity(ABC):
         """Returns E(x) with shape (B,); it must not mix examples."""
 
     def at(self, x: Tensor) -> Evaluation:
-        """Returns the density at ``x``, whose results share computations.
-
-        Arguments:
-            x: The points, with shape (B, *event).
-        """
+        """Returns the density at ``x``, whose results share computations."""
         return AutogradEvaluation(self.energy, x)
 
     def score(self, x: Tensor) -> Tensor:
@@ -161,13 +157,7 @@ class AutogradEvaluation(Evaluation):
 
 
 class FlowEvaluation(Evaluation):
-    """A flow at one batch of points; sweeps through the layers are shared by all results.
-
-    Arguments:
-        layers: The bijections, from data to latent.
-        base: The density of latents.
-        x: The points, with shape (B, *event).
-    """
+    """A flow at one batch of points; sweeps through the layers are shared by all results."""
 
     def __init__(self, layers: Sequence[Bijection], base: LogDensity, x: Tensor) -> None:
         self.x, self._layers, self._base = x, layers, base

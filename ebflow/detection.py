@@ -67,7 +67,6 @@ class Score:
         x: Normal rows with shape (N, D), all finite.
         ranges: Ranges with shape (D,): the units of columns that are constant in ``x``.
         levels: The number of last columns that are levels of categories.
-        seed: The seed of all random numbers.
     """
 
     def __init__(self, x: Rows, ranges: Rows, *, levels: int, seed: int) -> None:

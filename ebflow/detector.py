@@ -84,12 +84,7 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         y: Any = None,  # noqa: ANN401
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fits the score to normal rows ``X`` with shape (N, D); ``y`` is not used.
-
-        Arguments:
-            X: The rows.
-            y: Not used.
-            sample_weight: The weight of each row, with shape (N,).
+        """Fits the score to normal rows ``X`` (N, D) of some weights (N,); ``y`` is not used.
 
         Raises:
             ValueError: if fewer than five rows have a weight, a parameter is out of its range, a

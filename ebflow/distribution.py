@@ -95,8 +95,7 @@ class FlowDistribution(Distribution, LogDensity):
     def at(self, x: Tensor) -> FlowEvaluation:
         """Returns the evaluation at dequantized rows, which shares work between its values.
 
-        Arguments:
-            x: The rows, with shape (R B, *event): R for each of the B rows of the context.
+        ``x`` has the shape (R B, *event): R rows for each of the B rows of the context.
         """
         return FlowEvaluation(self.layers, self.base, x)
 

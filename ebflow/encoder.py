@@ -16,7 +16,6 @@ from .tables.rows import refuse
 # Largest number and least range of a column, whose squares float64 still has.
 LARGEST, LEAST_RANGE = 1e100, 1e-100
 
-
 # Share of the rows from which a level has an element. Rarer levels are alike: the standard
 # deviations of their elements would be so small that they outweigh all other columns.
 FREQUENT = 0.05
@@ -30,9 +29,7 @@ class Encoder:
     values; an indicator of each column in which some values are missing; and one of each
     frequent level.
 
-    Arguments:
-        X: The rows.
-        used: The numbers of the training rows.
+    It is fitted to the rows ``X`` with the numbers ``used``.
 
     Attributes:
         ranges: The largest minus the smallest number of each element, with shape (C,).

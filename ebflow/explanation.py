@@ -79,15 +79,10 @@ class Explanation:
         return [k for k in order if not self.log_p_value[row, k].isnan()]
 
     def reasons(self, row: int, most: int = 3, at_most: float = LIKELY) -> list[str]:
-        """Returns sentences on the least likely values of a row, the least likely one first.
+        """Returns sentences on at most ``most`` values of a row, the least likely one first.
 
-        Arguments:
-            row: The number of the row.
-            most: The largest number of sentences.
-            at_most: The largest p-value of a reason.
-
-        Example:
-            ``price = 326: expected 2,400 … 2,900, p = 0.0004``
+        Their p-values are at most ``at_most``. An example of one:
+        ``price = 326: expected 2,400 … 2,900, p = 0.0004``
         """
         columns = [k for k in self.ranking(row)[:most] if self.p_value[row, k] <= at_most]
         return [self._sentence(row, k) for k in columns]
@@ -119,7 +114,7 @@ def explain(
     values 32 times. Memory is bounded.
 
     Arguments:
-        flow: The flow, of rows (D,).
+        flow: The flow of rows (D,).
         x: Raw rows with shape (N, D): a tensor, an array or a frame, NaN where a value is missing.
         context: The contexts of the rows, with shape (N, C); None if the flow has none, or if
             the frame has their columns.

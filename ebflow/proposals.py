@@ -52,7 +52,6 @@ class Proposals:
     """Proposals of the missing elements of R rows, at M points of each row.
 
     Arguments:
-        target: The flow in coordinates.
         z: Observed elements, with shape (R, M, D), or (R, 1, D) if all points have the same.
         missing: True where an element is missing, with shape (R, D).
         context: The contexts of the rows, with shape (R, C).
@@ -146,10 +145,7 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
 
     Cost: 256 energies for each row, and once a mixture of Gaussians for the flow.
 
-    Arguments:
-        flow: The flow, of rows (D,).
-        x: Raw rows with shape (N, D), NaN where a value is missing.
-        context: The contexts of the rows, with shape (N, C); None for a flow without.
+    The rows (N, D) are raw, NaN where a value is missing, and have contexts (N, C) or none.
     """
     results = [x.new_zeros(2, 0, dtype=flow.dtype)]
     with fixed_weights(flow):

@@ -36,7 +36,6 @@ class RowGenerator:
     """The random numbers of rows ``first``, ``first`` + 1, … of ``(seed, *path)``.
 
     Arguments:
-        seed: The seed.
         path: The purpose and the step, for instance ``"train", 17``.
         first: The number of the first row of a batch. A batch may start at any row, in O(1).
     """
@@ -68,11 +67,8 @@ class RowGenerator:
 class ContentGenerator:
     """Uniform numbers for the elements of rows, as a hash of each row's values in float32.
 
-    Equal rows get equal numbers, so rows read as float32 and as float64 do too.
-
-    Arguments:
-        seed: The seed.
-        sample: The number of the sample, if a row gets several.
+    Equal rows get equal numbers, so rows read as float32 and as float64 do too. ``sample`` is the
+    number of the sample, if a row gets several.
     """
 
     def __init__(self, seed: int = 0, sample: int = 0) -> None:

@@ -67,9 +67,6 @@ class Recipe:
     """Settings of one training.
 
     Attributes:
-        name: The name of the recipe.
-        architecture: The name of the architecture.
-        options: Options of the architecture.
         base: The density of the latents: ``normal``, or ``mixture``, a mixture of Gaussians that
             is fitted behind the preprocessing first.
         normalize: ``none``, ``standardize``, ``whiten``, ``cholesky``, or ``auto``, which whitens
@@ -78,7 +75,6 @@ class Recipe:
             is best on held-out rows.
         columns: True to fit grids, bounds and tails of real columns.
         gaussianize: True to transform heavy-tailed directions after the whitening.
-        lr: The learning rate.
         weight_decay: The weight decay of the networks inside layers.
         smoothing: The standard deviation of noise on preprocessed rows at the start.
         warmup: The share of the training in which the learning rate rises.
@@ -131,7 +127,6 @@ def recipe(
         levels: The number of integer levels; None: the data are real.
         context: The number of elements of a context.
         categories: True if a column is a category.
-        objective: The name of the objective.
         architecture: The architecture that the user asks for; None: the default one.
         options: Options of the architecture that the user sets.
         name: The name of the recipe; None: the one that suits the data.

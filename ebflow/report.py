@@ -14,7 +14,6 @@ class Report:
         ended: Why training ended: ``patience`` (no better validation for a while), ``steps`` or
             ``seconds`` (their limit), ``diverged`` (became non-finite twice) or ``interrupted``.
         reason: The same in a sentence.
-        steps: Steps done.
         epochs: Passes over the training rows.
         best_step: The step of the flow that is returned; 0: its start.
         nll: The validation NLL of that flow, in nats.

@@ -87,12 +87,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         y: Any = None,  # noqa: ANN401
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fits a flow to rows ``X`` with shape (N, D); ``y`` is not used.
-
-        Arguments:
-            X: The rows.
-            y: Not used.
-            sample_weight: The weight of each row, with shape (N,).
+        """Fits a flow to rows ``X`` (N, D) of some weights (N,); ``y`` is not used.
 
         Raises:
             ValueError: if the rows are too few, or no column varies.
@@ -131,10 +126,8 @@ class FlowDensity(DensityMixin, BaseEstimator):
     ) -> ArrayLike:
         """Returns samples: a frame if the model was fitted to one, else an array (n_samples, D).
 
-        Arguments:
-            n_samples: The number of samples, for each row of the context.
-            random_state: The source of randomness.
-            context: The values of the columns that are given, as a frame or a dictionary.
+        ``context`` has the columns that are given, as a frame or a dictionary; there are
+        ``n_samples`` for each of its rows.
         """
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)

@@ -39,10 +39,7 @@ VALUES = 1 << 22  # Largest number of values of an evaluation
 def mixture_of(samples: Tensor, most: int, generator: torch.Generator) -> GaussianMixture:
     """Returns a mixture fitted to finite samples with shape (N, D), in float64.
 
-    Arguments:
-        samples: The samples.
-        most: The largest number of components; there are fewer for few samples of many columns.
-        generator: The source of the start.
+    It has ``most`` components, or fewer for few samples of many columns.
     """
     count = max(1, min(most, len(samples) // (ROWS * samples.shape[1])))
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
@@ -77,10 +74,9 @@ class Target:
     """The distribution of rows after elementwise layers, and a mixture of Gaussians near it.
 
     Arguments:
-        flow: The flow, of rows (D,).
+        flow: The flow of rows (D,).
         samples: Raw rows with shape (N, D) that have the flow's distribution, or nearly.
-        context: The contexts of the samples, with shape (N, C). The mixture is one of contexts
-            and rows.
+        context: The contexts of the samples, with shape (N, C), which the mixture has as well.
         generator: The source of the dequantization noise, and of the start of the mixture.
         components: The largest number of Gaussians of the mixture.
 
@@ -145,14 +141,13 @@ class Target:
     @property
     def noisy(self) -> bool:
         """True if observed values have cells, and other densities at other places in them."""
-        layer = self.preprocessing.dequantizer
-        if not isinstance(layer, Cells):
-            return layer is not None
-        return not set(layer.noisy_columns) <= set(self.categories)
+        if self.cells is None:
+            return self.preprocessing.dequantizer is not None
+        return not set(self.cells.noisy_columns) <= set(self.categories)
 
     @cached_property
     def mixture(self) -> GaussianMixture:
-        """The mixture."""
+        """The mixture, fitted at its first use."""
         rows = self._with_contexts(self.z[:, None], self.context)[:, 0]
         return mixture_of(rows[rows.isfinite().all(1)], self.components, self.generator)
 
@@ -165,8 +160,8 @@ class Target:
     @cached_property
     def bounds(self) -> Tensor:
         """The ends of known bounds in coordinates, (2, D), infinite without one."""
-        infinite = torch.full_like(self.z[0], torch.inf).double()
         if self.cells is None:
+            infinite = torch.full_like(self.z[0], torch.inf).double()
             return torch.stack([-infinite, infinite])
         ends = torch.stack([self.cells.low, self.cells.high])
         z = self.transform(torch.where(ends.isfinite(), ends, 0.0).to(self.z))[0].double()
@@ -223,11 +218,8 @@ class Target:
     ) -> Conditional:
         """Returns the mixture given the observed elements of rows (N, R, D).
 
-        Arguments:
-            y: The rows; each R have the same missing elements.
-            missing: True where an element is missing, with shape (N, D).
-            context: The contexts of the rows, with shape (N, C).
-            without: A column that is left out of the mixture and of the result.
+        Each R rows have the same missing elements (N, D) and contexts (N, C). The column
+        ``without`` is left out of the mixture and of the result.
         """
         rows, count = self._with_contexts(y, context), self.rest.context
         missing = torch.cat([missing.new_zeros(len(y), count), missing], 1)
@@ -242,12 +234,7 @@ class Target:
         return self.rest(context if self.rest.context else None)
 
     def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
-        """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D).
-
-        Arguments:
-            z: The points after the elementwise layers.
-            context: The contexts of the rows, with shape (R, C).
-        """
+        """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D)."""
         results = []
         for part in self.parts(len(z), z[0].numel()):
             given = self.given(context[part].repeat_interleave(z.shape[1], 0))
