@@ -106,9 +106,8 @@ def _check_device(device: str | torch.device | None) -> None:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"device: found {device}, expected one of this machine, as cpu: {reason}"
-        ) from error
+        message = f"device: found {device}, expected one of this machine, as cpu: {reason}"
+        raise ValueError(message) from error
 
 
 def bounds_by_index(

@@ -1,4 +1,4 @@
-r"""Toy distributions in the plane, with their samplers.
+r"""Toy distributions in the plane, with their samplers, in float64.
 
 With independent :math:`u_i` from U[0, 1) and :math:`n` from N(0, 1):
 
@@ -17,12 +17,10 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "parzen", "sine",
-           "smoothed_checkerboard", "smoothed_sine", "smoothed_swirl",
-           "swirl"]  # fmt: skip
+__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "parzen", "sine", "smoothed_checkerboard",
+           "smoothed_sine", "smoothed_swirl", "swirl"]  # fmt: skip
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,49 +32,47 @@ from .randomness import normal, uniform
 SIDE = 3.0  # Side of a square of the checkerboard
 
 
-def sine(n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> Tensor:
+def sine(n: int, *, generator: torch.Generator) -> Tensor:
     """Returns samples with shape (n, 2): a noisy sine wave, |x₁| ≤ 8."""
-    like = _like(generator, dtype)
+    like = _like(generator)
     a = 4 * uniform((n,), like, generator) - 2
     return torch.stack([4 * a, _wave(a) + normal((n,), like, generator)], 1)
 
 
-def swirl(n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None) -> Tensor:
+def swirl(n: int, *, generator: torch.Generator) -> Tensor:
     """Returns samples with shape (n, 2): an arm of a spiral, 5/12 wide."""
-    u = uniform((n, 3), _like(generator, dtype), generator)
+    u = uniform((n, 3), _like(generator), generator)
     return _arm(3 * math.pi * u[:, 0].sqrt(), u[:, 1], u[:, 2])
 
 
-def checkerboard(
-    n: int, *, generator: torch.Generator, dtype: torch.dtype | None = None
-) -> Tensor:
+def checkerboard(n: int, *, generator: torch.Generator) -> Tensor:
     """Returns samples with shape (n, 2): eight squares of a board of four by four."""
-    u = uniform((n, 3), _like(generator, dtype), generator)
+    u = uniform((n, 3), _like(generator), generator)
     x = 4 * u[:, 0] - 2
     y = u[:, 1] - 2 * (u[:, 2] < 0.5) + x.floor() % 2
     return SIDE * torch.stack([x, y], 1)
 
 
-def smoothed_sine(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+def smoothed_sine(sigma: float) -> GaussianMixture:
     """Returns the distribution of ``sine`` + σ n: variances σ² and σ² + 1 along the wave."""
-    a, weights = _rule(-2, 2, 24 / sigma, dtype)
+    a, weights = _rule(-2, 2, 24 / sigma)
     variances = torch.tensor([sigma**2, sigma**2 + 1], dtype=a.dtype)
     means = torch.stack([4 * a, _wave(a)], 1)
     return GaussianMixture(weights, means, variances.expand(len(a), 2))
 
 
-def smoothed_swirl(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+def smoothed_swirl(sigma: float) -> GaussianMixture:
     """Returns the distribution of ``swirl`` + σ n; 7,848 components at σ = 3/8."""
-    t, weights = _rule(0, 3 * math.pi, 50 / sigma, dtype)
-    u, w = _rule(0, 1, 5 / 12 / sigma, dtype)
+    t, weights = _rule(0, 3 * math.pi, 50 / sigma)
+    u, w = _rule(0, 1, 5 / 12 / sigma)
     grid = torch.cartesian_prod(torch.arange(len(t)), torch.arange(len(u)), torch.arange(len(u)))
     i, j, k = grid.unbind(1)
     return parzen(_arm(t[i], u[j], u[k]), sigma, weights=t[i] * weights[i] * w[j] * w[k])
 
 
-def smoothed_checkerboard(sigma: float, *, dtype: torch.dtype | None = None) -> GaussianMixture:
+def smoothed_checkerboard(sigma: float) -> GaussianMixture:
     """Returns the distribution of ``checkerboard`` + σ n; 2,312 components at σ = 3/8."""
-    s, w = _rule(0, SIDE, SIDE / sigma, dtype)
+    s, w = _rule(0, SIDE, SIDE / sigma)
     cells = [(i, j) for i in range(-2, 2) for j in range(-2, 2) if (i + j) % 2 == 0]
     corners = SIDE * torch.tensor(cells, dtype=s.dtype)
     inner = torch.cartesian_prod(s, s)
@@ -94,19 +90,11 @@ def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> Ga
     return GaussianMixture(weights, points, points.new_full((len(points),), sigma**2))
 
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {
-    "sine": sine,
-    "swirl": swirl,
-    "checkerboard": checkerboard,
-}
-"""Functions of n, ``generator`` and ``dtype``."""
+SAMPLERS = {"sine": sine, "swirl": swirl, "checkerboard": checkerboard}
+"""Functions of n and ``generator``."""
 
-SMOOTHED: dict[str, Callable[..., GaussianMixture]] = {
-    "sine": smoothed_sine,
-    "swirl": smoothed_swirl,
-    "checkerboard": smoothed_checkerboard,
-}
-"""Functions of σ and ``dtype``."""
+SMOOTHED = {"sine": smoothed_sine, "swirl": smoothed_swirl, "checkerboard": smoothed_checkerboard}
+"""Functions of σ."""
 
 
 def _wave(a: Tensor) -> Tensor:
@@ -117,15 +105,12 @@ def _arm(t: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return 5 / 6 * torch.stack([t * t.cos() + 1 - u / 2, 2 - t * t.sin() - v / 2], 1)
 
 
-def _like(generator: torch.Generator, dtype: torch.dtype | None) -> Tensor:
-    return torch.empty((), dtype=dtype, device=generator.device)
+def _like(generator: torch.Generator) -> Tensor:
+    return torch.empty((), dtype=torch.float64, device=generator.device)
 
 
-def _rule(
-    low: float, high: float, deviations: float, dtype: torch.dtype | None
-) -> tuple[Tensor, Tensor]:
+def _rule(low: float, high: float, deviations: float) -> tuple[Tensor, Tensor]:
     """Returns nodes and weights of Gauss-Legendre's rule for a path of so many σ."""
     nodes, weights = np.polynomial.legendre.leggauss(4 + math.ceil(1.6 * deviations))
     middle, half = (low + high) / 2, (high - low) / 2
-    like = torch.empty((), dtype=dtype)
-    return torch.as_tensor(middle + half * nodes).to(like), torch.as_tensor(weights).to(like)
+    return torch.from_numpy(middle + half * nodes), torch.from_numpy(weights)

@@ -19,14 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .anchor import Anchor
 from .errors import NonFinite
-from .evaluation import (
-    Likelihood,
-    Validation,
-    diagnose,
-    latent_statistics,
-    log_probs,
-)
+from .evaluation import Likelihood, Validation, diagnose, latent_statistics, log_probs
 from .flow import Flow
 from .history import Event
 from .imputation import Filling
@@ -57,10 +52,8 @@ class State:
     Attributes:
         step: Steps done.
         timed: The share of the time limit that is used up; 0 without a limit.
-        best: The best validation that is better than the start beyond chance.
-        best_step: Its step.
-        lowest: The lowest validation NLL.
-        lowest_step: Its step.
+        best, best_step: The best validation that is better than the start beyond chance.
+        lowest, lowest_step: The lowest validation NLL.
         stale: Validations since the lowest one.
         validated: The step of the last validation.
         train_loss: The last mean loss.
@@ -96,9 +89,7 @@ class Trainer:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
         dataset: Data with splits ``train`` and ``validation``. Missing entries of a ``Completed``
             training split are sampled again as training proceeds.
-        loss: A function from a density, data, a generator and the progress to the loss of every
-            row and the evaluation behind it, as :class:`~ebflow.loss.Loss` is. It gets the core
-            of the flow.
+        loss: The loss; it gets the core of the flow.
         optimizer: A function from parameters to an optimizer.
         schedule: The learning-rate factor as a function of progress.
         steps: The number of steps; ``math.inf``: no limit.
@@ -113,11 +104,9 @@ class Trainer:
             epoch, there are others at steps 16, 32, 64, …: few rows are over-fitted soon.
         patience: Validations of that interval without improvement before training stops; None:
             no limit.
-        log_every: Steps between log events.
         retry: True if a training that becomes non-finite resumes from its best validation, once,
             with a quarter of the learning rate and other noise, and ends there if it becomes
             non-finite again; otherwise it raises.
-        seed: The seed of batches, noise and probes.
     """
 
     def __init__(
@@ -173,6 +162,12 @@ class Trainer:
     def verdict(self) -> str:
         """A sentence on why training ended; empty before."""
         return self.state.verdict
+
+    @property
+    def parts(self) -> dict[str, Anchor | Filling]:
+        """The parts of the training that have tensors of their own."""
+        parts = {"anchor": self.anchor, "missing": self.filling}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def progress(self) -> float:
@@ -270,12 +265,9 @@ class Trainer:
 
     @torch.no_grad()
     def preprocessed(self, x: Tensor, noise: RowGenerator, first: int = 0) -> Tensor:
-        """Returns rows as a step sees them: preprocessed, with the noise of the smoothing.
+        """Returns raw rows (B, *event) as a step sees them: preprocessed, and smoothed by noise.
 
-        Arguments:
-            x: Raw rows with shape (B, *event).
-            noise: The random numbers of the dequantization.
-            first: The number of the first row in the batch of all workers.
+        ``first`` is the number of the first row in the batch of all workers.
         """
         y = self.flow.preprocess(x, generator=noise)
         if self.smoothing is None:
@@ -284,12 +276,7 @@ class Trainer:
         return y + scale * normal(y.shape, y, self.noise("smoothing", first))
 
     def noise(self, purpose: str, first: int = 0) -> RowGenerator:
-        """Returns the random numbers of the present step, other ones after a retry.
-
-        Arguments:
-            purpose: The purpose of the numbers.
-            first: The number of the first row in the batch of all workers.
-        """
+        """Returns the random numbers of the present step, other ones after a retry."""
         path = (purpose,) if self.state.relief == 1 else (purpose, "retry")
         return RowGenerator(self.seed, *path, self.step, first=first)
 
@@ -319,7 +306,6 @@ class Trainer:
 
     def snapshot(self) -> Any:  # noqa: ANN401
         """Returns a copy of everything that changes during training."""
-        parts = {"anchor": self.anchor, "filling": self.filling}
         return copy.deepcopy({
             "flow": self.flow.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -327,7 +313,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "window": self.window,
             "state": self.state,
-            **{name: part.state() for name, part in parts.items() if part is not None},
+            **{name: part.state() for name, part in self.parts.items()},
         })  # fmt: skip
 
     def restore(self, snapshot: Any) -> None:  # noqa: ANN401
@@ -338,9 +324,8 @@ class Trainer:
         self.ema.n_averaged.copy_(saved["updates"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.window, self.state = saved["window"], saved["state"]
-        for name, part in (("anchor", self.anchor), ("filling", self.filling)):
-            if part is not None:
-                part.load(saved[name])
+        for name, part in self.parts.items():
+            part.load(saved[name])
 
     def load_best(self) -> None:
         """Gives the flow the averaged weights of the best validation."""

@@ -131,13 +131,12 @@ def _scikit_learn(name: str, target: str | None = None, **options: Any) -> pa.Ta
 
 
 def _toy(name: str) -> pa.Table:
-    import torch
 
     from ebflow.randomness import generator
     from ebflow.toy import SAMPLERS
 
     random = generator(0, "toy", name)
-    x = SAMPLERS[name](TOY, generator=random, dtype=torch.float64)
+    x = SAMPLERS[name](TOY, generator=random)
     return array_table(x.numpy(), one_list=False)
 
 

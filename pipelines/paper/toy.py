@@ -81,9 +81,9 @@ def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> N
     """
     run.open(config, Dataset(data), "testing")
     flow = load(trained / "last")
-    truth = SMOOTHED[config.density](SIGMA, dtype=torch.float64)
+    truth = SMOOTHED[config.density](SIGMA)
     noise = generator(0, "diverge", config.density)
-    clean = SAMPLERS[config.density](SAMPLES, generator=noise, dtype=torch.float64)
+    clean = SAMPLERS[config.density](SAMPLES, generator=noise)
     x = torch.add(clean, normal(clean.shape, clean, noise), alpha=SIGMA)
     kl, fisher = kl_divergence(truth, flow, x), fisher_divergence(truth, flow, x)
     run.write_metrics({

@@ -121,7 +121,7 @@ def pack(training: "FlowTraining") -> Checkpoint:
     optimizer = training.optimizer.state_dict()
     groups: dict[str, dict[str, Any]] = {
         **{f"moments {index}": values for index, values in optimizer["state"].items()},
-        **{name: part.state() for name, part in _stateful_parts(training).items()},
+        **{name: part.state() for name, part in training.parts.items()},
         "ema": {"count": training.ema.n_averaged},
     }
     for name, values in (("losses", training.window), ("norms", training.norms)):
@@ -160,7 +160,7 @@ def _unpack(training: "FlowTraining", saved: Checkpoint) -> None:
         list(groups.pop(name, {}).get("window", torch.empty(0)).to(training.device))
         for name in ("losses", "norms")
     )
-    for name, part in _stateful_parts(training).items():
+    for name, part in training.parts.items():
         part.load(groups.pop(name))
     moments = {}
     for group, values in groups.items():  # of another training's parts, this raises
@@ -172,9 +172,3 @@ def _unpack(training: "FlowTraining", saved: Checkpoint) -> None:
     training.state = State(**{**progress, "best": Validation(**progress["best"])})
     validated = training.retry and math.isfinite(training.state.best.nll)
     training.best = training.state.best_step if validated else None
-
-
-def _stateful_parts(training: "FlowTraining") -> dict[str, Any]:
-    """Returns the parts of a training that have tensors of their own."""
-    parts = {"anchor": training.anchor, "missing": training.filling}
-    return {name: part for name, part in parts.items() if part is not None}

@@ -154,8 +154,6 @@ def test_same_seed_same_samples(name):
     one, other, third = (toy.SAMPLERS[name](50, generator=derive(s)) for s in (0, 0, 1))
     assert torch.equal(one, other) and not torch.equal(one, third)
     assert one.dtype == torch.float64
-    single = toy.SAMPLERS[name](50, generator=derive(0), dtype=torch.float32)
-    assert single.dtype == torch.float32 and single.shape == one.shape
 
 
 def test_parzen_is_the_mean_of_kernels():

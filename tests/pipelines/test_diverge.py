@@ -60,7 +60,7 @@ def trained(tmp_path_factory, data):
 def test_it_measures_the_averaged_flow_against_the_smoothed_density(trained):
     """An independent sample of the density gives the same numbers within five of their errors."""
     numbers, _ = trained.stage
-    truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
+    truth = SMOOTHED["checkerboard"](0.375)
     x = truth.sample(1_000, generator=generator(5, "independent"))
     flow = trained.trainer.averaged
     for name, divergence in (("kl", kl_divergence), ("fisher", fisher_divergence)):
@@ -99,7 +99,7 @@ def test_of_a_gaussian_it_is_the_closed_form(tmp_path, data):
     state = {"flow": {**flow.spec, "dtype": "float64"}}
     write(tmp_path / "last", Checkpoint(weights, state, weights))
     numbers, _ = measured(tmp_path, data)
-    truth = SMOOTHED["checkerboard"](0.375, dtype=torch.float64)
+    truth = SMOOTHED["checkerboard"](0.375)
     entropy = truth.energy(truth.sample(SAMPLES, generator=generator(3)))
     expected = float(np.log(2 * np.pi)) + 12 + 0.375**2 - float(entropy.mean())
     error = np.hypot(numbers["study/kl_se"], float(entropy.std()) / np.sqrt(SAMPLES))

@@ -3,7 +3,6 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from ebflow.errors import BadInput
 from ebflow.randomness import generator as derive
@@ -53,7 +52,7 @@ def test_toy_sources_are_samples_in_named_columns(name):
     counts = reader.counts()
     assert (counts.train, counts.validation, counts.test) == (50_000, 10_000, 10_000)
     found = np.concatenate([x for x, *_ in reader.batches()])
-    drawn = SAMPLERS[name](70_000, generator=derive(0, "toy", name), dtype=torch.float64)
+    drawn = SAMPLERS[name](70_000, generator=derive(0, "toy", name))
     np.testing.assert_array_equal(found, drawn.numpy())
     chosen = np.concatenate([x for x, *_ in find_source(name).reader(["x2"]).batches()])
     np.testing.assert_array_equal(chosen, found[:, 1:2])
