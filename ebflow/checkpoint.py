@@ -29,11 +29,11 @@ from .report import Report
 from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")
-
 COUNTS = ("blocks", "depth", "levels")  # Options of architectures that count layers
 SIZE = 4096  # Sizes in a specification that are allowed whatever the weights' shapes are
+
+# Errors that PyTorch and this library raise if parts of a checkpoint do not fit together.
 UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""Errors that PyTorch and this library raise if parts of a checkpoint do not fit together."""
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,11 @@ from sklearn.model_selection import StratifiedKFold
 
 from .tables import ArrayLike, Columns, detect_columns
 
-LEAST = 20
-"""Rows of a check at least."""
-
+LEAST = 20  # Rows of a check at least
 LEVELS = 254  # Codes of a category that trees distinguish at most
 BINS = 10  # Bins of a number beside a category, between the ends of its own table, as in SDMetrics
-
-# Most training rows among which copies are looked for, over the most rows of other tables.
-TRAINING = 10
-
-# Distances between rows at most, and those that are computed at a time.
-PAIRS, CHUNK = 300_000_000, 10_000_000
-
+TRAINING = 10  # Most training rows that are compared to find copies, over ``rows``
+PAIRS, CHUNK = 300_000_000, 10_000_000  # Most distances between rows, in all and at a time
 DISCRETE = ("category", "boolean")  # Kinds of columns whose values are compared as levels
 
 Scores = Mapping[str, float]

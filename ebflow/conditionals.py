@@ -23,16 +23,12 @@ from torch import Tensor
 
 from .target import Target
 
-# Nodes that a round of the refinement adds, and the largest number of rounds.
-ADDED, ROUNDS = 16, 12
-
+# Relative excess of the upper sum over the mass, up to which a density counts as resolved; the
+# same of proposals.
 RESOLVED, COARSE = 0.1, 0.5
-"""Relative excess of the upper sum over the mass, up to which a density counts as resolved; the
-same of proposals."""
 
-# Distances of nodes beyond the samples of a column, as multiples of their range.
-BEYOND = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)
-
+ADDED, ROUNDS = 16, 12  # Nodes that a round of the refinement adds, and most rounds
+BEYOND = (0.05, 0.2, 0.5, 1.0, 3.0, 10.0)  # Distances of nodes beyond the samples, in their range
 INNER = 17  # Nodes at quantiles of the samples of a column
 NOWHERE = -1e30  # Logarithm of a density of 0
 TIE = 1e-4  # Relative difference up to which probabilities count as equal

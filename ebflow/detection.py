@@ -38,17 +38,11 @@ from .randomness import generator as derive
 Rows = np.ndarray
 View = Callable[[Rows], Rows]
 
-# Reference rows whose distances are averaged, and those whose neighbourhood is compared.
-NEAREST, AROUND = 10, 5
-
+NEAREST = 10  # Reference rows whose distances are averaged
+AROUND = 5  # Those of them whose neighbourhood is compared
 CLOSEST = 1e-3  # Least distance in a view: equal rows are not infinitely dense
-
-# Gaussians of the density, and the noise in columns' standard deviations.
-COMPONENTS, NOISE = 8, 0.1
-
-# Most principal components that the density models, and most of levels that are compared.
-DIRECTIONS, LEVELS = 100, 200
-
+COMPONENTS, NOISE = 8, 0.1  # Gaussians of the density; noise in columns' standard deviations
+DIRECTIONS, LEVELS = 100, 200  # Most principal components of the density, and of levels
 FAR = 1e100  # Largest standardized number: its square is finite
 
 # Quantile of the reference rows' scores that has the standardized score 1, and least distance of

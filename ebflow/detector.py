@@ -18,12 +18,10 @@ from .tables import ArrayLike
 from .tables.frames import is_frame, library_of
 from .tables.gathering import LEAST, check_count, copies, row_weights
 
-# Parts of the rows, and the number of rows below which each part is held out in turn.
-FOLDS, FEW = 5, 1_000
-
-# Most reference rows, most held-out rows, and rows that are scored at once.
-REFERENCES, HELD_OUT, PART = 10_000, 2_000, 1_000
-
+FOLDS = 5  # Parts of the rows
+FEW = 1_000  # Rows below which each part is held out in turn
+REFERENCES, HELD_OUT = 10_000, 2_000  # Most reference rows and held-out rows
+PART = 1_000  # Rows that are scored at once
 NEW = 1e6  # Score of a new kind of value; other scores are below 1e4
 
 

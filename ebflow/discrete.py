@@ -13,25 +13,13 @@ import numpy as np
 
 from .bijections import ColumnCells, Knot
 
-ATOM, REPEATS = 0.01, 5
-"""Share of the rows, and rows, from which on a value is heavy."""
-
-# Times as many rows as the median of the other values from which on a grid's value is an atom.
-SPIKE = 5
-
-# Decimal places and points per value of a grid, and number of levels, at most.
-DECIMALS, SPARSE, LEVELS = 6, 10, 1000
-
-# Most values of a column whose levels are exact, and least mean number of rows of each.
-FEW, OFTEN = 100, 15
-
+ATOM, REPEATS = 0.01, 5  # Share of the rows, and rows, from which on a value is heavy
+SPIKE = 5  # Rows of an atom of a grid, over the median of the other values' rows
+DECIMALS, SPARSE, LEVELS = 6, 10, 1000  # Most decimal places, points per value of a grid, levels
+FEW, OFTEN = 100, 15  # Most values of a column whose levels are exact, and least rows of each
 SINGLE = 0.1  # Share of values with one row from which on others may occur as well
-
-# Spreads of a gap between an atom and the other values from which on it is squeezed to one.
-GAP = 8
-
+GAP = 8  # Spreads between an atom and the other values from which on the gap is squeezed to one
 NO_GAP = 1e-100  # Slope between exact levels, so that their cells are neighbours
-
 EPSILON = float(np.finfo(np.float32).eps)
 
 

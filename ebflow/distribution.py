@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .flow import Flow
 
 Shape = int | Sequence[int]
-"""The shape of samples."""
-
 T = TypeVar("T")
 
 

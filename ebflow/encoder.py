@@ -13,8 +13,7 @@ from .tables.adapter import is_table
 from .tables.frames import read
 from .tables.rows import refuse
 
-# Largest number and least range of a column, whose squares float64 still has.
-LARGEST, LEAST_RANGE = 1e100, 1e-100
+LARGEST, LEAST_RANGE = 1e100, 1e-100  # Of the numbers of a column: float64 has their squares
 
 # Share of the rows from which a level has an element. Rarer levels are alike: the standard
 # deviations of their elements would be so small that they outweigh all other columns.

@@ -6,8 +6,7 @@ import sys
 import warnings
 from dataclasses import KW_ONLY, dataclass
 
-HALF = 400
-"""Characters of each end of a long message that are printed."""
+HALF = 400  # Characters of each end of a long message that are printed
 
 # Packages whose functions call ours on behalf of a user, such as ``torch.enable_grad``.
 CALLED_THROUGH = ("ebflow", "joblib", "sklearn", "torch")

@@ -40,9 +40,8 @@ from .tables.gathering import LEAST, gather
 from .tables.rows import Arrays, Rows
 from .train import Trainer
 
-# Seconds of the search of a mixture without a limit, and its share of a time limit.
-SEARCH_SECONDS, SEARCH_SHARE = 8.0, 0.25
-
+SEARCH_SECONDS = 8.0  # Seconds of the search of a mixture without a time limit
+SEARCH_SHARE = 0.25  # Its share of a time limit
 EPOCHS = 10  # Most passes over the rows between two validations
 WORTHWHILE = 0.1  # The share of the time limit that has to be left for a second training
 

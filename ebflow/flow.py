@@ -47,8 +47,7 @@ from .tables.frames import is_frame
 if TYPE_CHECKING:
     from .explanation import Explanation
 
-# Standard deviation, relative to the mean, below which a column of contexts is constant.
-CONSTANT = 1e-10
+CONSTANT = 1e-10  # Standard deviation of a constant column of contexts, relative to the mean
 
 
 class Flow(nn.Module, LogDensity):

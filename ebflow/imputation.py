@@ -41,16 +41,12 @@ from .tables.completion import Completed
 from .target import SAMPLES, Target, rows_and_contexts
 
 POOL = 64, 16  # Proposals of a row, and more of them for each sample
-
-ENOUGH = 0.25
-"""Effective share of a row's proposals from which its samples need no sweeps."""
-
+ENOUGH = 0.25  # Effective share of a row's proposals from which its samples need no sweeps
 CANDIDATES = 8  # New proposals of a sample in a sweep
 NOWHERE = -1e300  # Logarithm of the weight of a proposal whose density is 0 or NaN
 REDRAW_EVERY = 100  # Training steps after which missing values are sampled again
-
-# Batches of rows that are sampled again, and new proposals of a row: an eighth of the cost.
-REDRAW_BATCHES, REDRAW_CANDIDATES = 2, 16
+REDRAW_BATCHES = 2  # Batches of rows that are sampled again: an eighth of the training's cost
+REDRAW_CANDIDATES = 16  # New proposals of such a row
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,8 @@ from .discrete import REPEATS, column_cells
 from .errors import BadInput
 from .randomness import generator as derive
 
-# Rows, and values in all, for bounds and tails, and how many times as many rows for cells.
-ROWS, VALUES, DETECTION = 4_000, 2**20, 5
-
+ROWS, VALUES = 4_000, 2**20  # Most rows, and values in all, for bounds and tails
+DETECTION = 5  # Times as many rows for cells
 FEW_ROWS = 100  # Rows below which bounds and tails are not fitted: they would not gain
 GAIN = 0.01  # Nats per row that a step must gain, on rows that were not used in the fit
 
@@ -67,19 +66,13 @@ GAIN = 0.01  # Nats per row that a step must gain, on rows that were not used in
 # that end at two values or atoms: any other value then costs about 10 nats.
 MARGIN, SURE = 1e-6, 1e-3
 
-# Distance of an end from the median, in spreads, from which on it is not used as a bound.
-FAR = 1e3
-
-# Numbers z: the quantiles of S_U are those of −3 z, −z, z and 3 z in a normal distribution.
-QUANTILES = 0.25, 0.5, 0.8
-
-# Least ratio of the products of quantiles' distances; S_U becomes a line as it goes to 1.
-STRAIGHT = 1.02
-
+FAR = 1e3  # Distance of an end from the median, in spreads, from which on it is no bound
+QUANTILES = 0.25, 0.5, 0.8  # z: S_U has the quantiles of −3 z, −z, z and 3 z of a normal variable
+STRAIGHT = 1.02  # Least ratio of the products of quantiles' distances; at 1, S_U would be a line
 TINY = torch.finfo(torch.float64).tiny
 
+# Lower and upper bounds by the index of a column, None where there is none.
 Bounds = Mapping[int, tuple[float | None, float | None]]
-"""Lower and upper bounds by the index of a column, None where there is none."""
 
 
 @dataclass(frozen=True)

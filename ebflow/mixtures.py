@@ -26,9 +26,7 @@ from .preprocessing import Preprocessing, transformed
 from .randomness import generator as derive
 from .tables.batches import Split
 
-COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of components to try."""
-
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64)  # Numbers of components to try
 ROWS = 50_000  # Largest number of rows of a maximization
 VALUES = 1 << 25  # Largest number of their values: 256 MiB
 BUDGET = 4e11  # Operations of all maximizations together: about 8 s of one core

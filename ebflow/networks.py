@@ -19,14 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-SHARPNESS = 10.0
-"""β of ``softplus``, as in Srinivas and Fleuret (2021), arXiv:2006.09128."""
-
-FEATURES = 8
-"""Numbers by which networks see a level of a category."""
-
-# Largest power of the frequency by which these fall, and rows at which the power is 1.
-ROUGH, FEW_ROWS = 2.0, 600
+SHARPNESS = 10.0  # β of ``softplus``, as in Srinivas and Fleuret (2021), arXiv:2006.09128
+FEATURES = 8  # Numbers by which networks see a level of a category
+ROUGH = 2.0  # Largest power of the frequency by which these fall
+FEW_ROWS = 600  # Rows at which the power is 1
 
 
 class Swish(nn.Module):

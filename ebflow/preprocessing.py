@@ -48,16 +48,12 @@ from .tables.batches import Split
 from .tables.column import COARSEST
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
-
 DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` whitens
-
 SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
               0.7, 0.85, 0.95, 1.0)  # fmt: skip
 HELD = 5  # One row of so many is held out to choose the shrinkage
 BATCH = 1024  # Rows at a time
-
-# Units of rounding, in a whitened direction, that make a hundredth of a standard deviation.
-RESOLVED = 100
+RESOLVED = 100  # Units of rounding that make 1 % of a standard deviation in a whitened direction
 
 
 class SingularCovariance(BadInput):

@@ -40,9 +40,7 @@ from .target import Target
 
 TINY = 1e-12  # Smallest uniform number that becomes a normal one
 PROPOSALS = 256  # Proposals of a row for its likelihood
-
-# Standard error from which on an estimate is poor: about ten proposals have all the weight.
-POOR = 0.3
+POOR = 0.3  # Standard error of a poor estimate: about ten proposals have all the weight
 
 # A function of the number of a purpose to numbers in [0, 1), with shape (R, M, D).
 Uniform = Callable[[int], Tensor]

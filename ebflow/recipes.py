@@ -26,25 +26,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_COLUMNS = 64
-"""Columns of a table up to which its default flow is autoregressive."""
+MOST_COLUMNS = 64  # Columns of a table up to which its default flow is autoregressive
+MOST_VALUES = 1024  # Values of an image (C H W) up to which its default flow is convolutional
+LEAST_STEPS, LEAST_EPOCHS = 6000, 20  # Of a training that no time limit ends
+ENOUGH_ROWS = 10_000  # Rows from which on the learning rate is the largest
+FEW_ROWS = 5_000  # Rows below which weights decay
+BUDGET = 1 << 30  # Bytes of rows that are held in memory at most
 
-MOST_VALUES = 1024
-"""Values of an image (channels × pixels) up to which its default flow is convolutional."""
-
-# Steps, and passes over the rows, of a training that no time limit ends.
-LEAST_STEPS, LEAST_EPOCHS = 6000, 20
-
-# Rows from which on the learning rate is the largest, and below which weights decay.
-ENOUGH_ROWS, FEW_ROWS = 10_000, 5_000
-
-BUDGET = 1 << 30
-"""Bytes of rows that are held in memory at most."""
-
-LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")
-"""Objectives that are likelihoods; the others match scores."""
-
-IMAGES = ("convolutional", "glow")
+LIKELIHOOD = ("ml", "lazy_ml", "relative_ml", "sml")  # Objectives that do not match scores
+IMAGES = ("convolutional", "glow")  # Architectures of images
 
 # Options of architectures that the user leaves open.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -27,9 +27,7 @@ from .randomness import normal
 from .tables import ArrayLike
 from .tables.rows import refuse
 
-SAMPLES, COMPONENTS = 2048, 8
-"""Samples of the flow to which the mixture is fitted, and its most Gaussians."""
-
+SAMPLES, COMPONENTS = 2048, 8  # Samples to which the mixture is fitted, and its most Gaussians
 WIDE = 1.1  # Standard deviations of proposals over the mixture's: the tails must not be too light
 ROWS = 10  # Samples of the mixture's fit per column and component
 RIDGE = 1e-3  # Number added to variances of whitened rows

@@ -30,16 +30,11 @@ from .randomness import RowGenerator, normal
 from .tables.batches import Batch
 from .tables.completion import Completed
 
-# Steps before the first validation of few rows; the next ones follow after 32, 64, … steps.
-EARLY = 16
-
+EARLY = 16  # Steps before the first validation of few rows; the next ones: 32, 64, …
 WORRY = 3  # Validations without improvement after which an event says why
 ROWS = 1000  # Rows at a time in a validation
 SOME = 250  # Validation rows whose latents, and training rows whose likelihood, are reported
-
-RELIEF = 0.25
-"""Factor of the learning rate after a training became non-finite."""
-
+RELIEF = 0.25  # Factor of the learning rate after a training became non-finite
 CERTAIN = 2.0  # Standard errors by which a validation must be better than the start to count
 
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"

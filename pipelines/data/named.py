@@ -131,12 +131,10 @@ def _scikit_learn(name: str, target: str | None = None, **options: Any) -> pa.Ta
 
 
 def _toy(name: str) -> pa.Table:
-
     from ebflow.randomness import generator
     from ebflow.toy import SAMPLERS
 
-    random = generator(0, "toy", name)
-    x = SAMPLERS[name](TOY, generator=random)
+    x = SAMPLERS[name](TOY, generator=generator(0, "toy", name))
     return array_table(x.numpy(), one_list=False)
 
 
