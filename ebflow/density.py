@@ -88,18 +88,6 @@ class LogDensity(ABC):
         """Returns v·s and v·∇s·v with shape (K, B), for ``v`` with shape (K, B, *event)."""
         return self.at(x).directional(v)
 
-    def score_and_curvature(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns s with shape (B, *event) and v·∇s·v with shape (K, B)."""
-        at = self.at(x)
-        curvature = at.curvature(v)  # first, because it needs more derivatives than the score
-        return at.score, curvature
-
-    def score_and_laplacian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns s with shape (B, *event) and tr ∇s, exactly, with shape (B,)."""
-        at = self.at(x)
-        laplacian = at.laplacian()  # first, because its sweep may compute the score as well
-        return at.score, laplacian
-
 
 class EnergyFunction(LogDensity):
     """Creates a ``LogDensity`` from any twice differentiable energy, by autograd.

@@ -194,16 +194,11 @@ def enough(width: int) -> int:
 
 
 def gaussianized(y: Tensor) -> list[Bijection]:
-    """Returns the map of directions with heavy or skewed tails to normal ones.
+    """Returns the map of directions with heavy or skewed tails to normal ones, or nothing.
 
     After whitening it is a step of Gaussianization (Chen and Gopinath, 2000). A direction changes
-    if rows that were not used in the fit gain ``GAIN``.
-
-    Arguments:
-        y: Rows with shape (N, D), in random order; ``enough(D)`` rows suffice.
-
-    Returns:
-        One layer in float64, or none.
+    if rows that were not used in the fit gain ``GAIN``. The rows (N, D) are in random order;
+    ``enough(D)`` suffice.
     """
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)

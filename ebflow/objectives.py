@@ -205,23 +205,17 @@ def ssm_vr(density: LogDensity, x: Tensor, *, generator: Generator, slices: int 
     """Returns ½‖s‖² + the mean over K signs v of v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
-    ``ssm``; at a single point it may have more. Arguments as there. Costs 9L − 2 GEMMs at K = 1
-    and 3L − 1 for every further slice, which shares the score.
-
-    Source: Song, Garg, Shi, Ermon (2019), arXiv:1905.07088.
+    ``ssm``; at a single point it may have more. Arguments and source as there. Costs 9L − 2 GEMMs
+    at K = 1 and 3L − 1 for every further slice, which shares the score.
     """
     v = draw_directions("rademacher", slices, x, generator)
-    score, curvature = density.score_and_curvature(x, v)
+    at = density.at(x)
+    curvature, score = at.curvature(v), at.score  # in this order: the sweep computes the score too
     return 0.5 * sum_event(score * score, x) + curvature.mean(0)
 
 
 def taylor_sm(
-    density: LogDensity,
-    x: Tensor,
-    *,
-    generator: Generator,
-    slices: int = 1,
-    step: float = 0.03,
+    density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1, step: float = 0.03
 ) -> Tensor:
     """Returns ½‖s‖² + the trace of H by differences of energies at a distance of order σ.
 

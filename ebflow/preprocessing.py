@@ -134,7 +134,6 @@ def fit(
         scale: The divisor of the logit.
         shrinkage: ρ in [0, 1], the share of the identity in the correlations; None: chosen by
             held-out likelihood.
-        seed: The seed of the dequantization noise.
         grids: True to look for grids, levels and atoms in columns of reals.
         tails: True to fit bounds and tails of columns of reals.
         exact: True for a flow with exact categories: they stay codes, as do columns of reals of
@@ -160,7 +159,7 @@ def fit(
             "columns": columns.spec if columns else {}}  # fmt: skip
     counts = columns.counts if columns and exact else []
     as_is = torch.tensor([bool(count) for count in counts] or [False] * split.width)
-    layers = columns.layers[:] if columns else _elementwise(**spec)
+    layers = columns.layers[:] if columns else _elementwise(spec)
     if normalize != "none":
         kept, held = _moments(split, layers, seed, as_is, full=normalize != "standardize")
         whole = kept + held
@@ -180,17 +179,15 @@ def fit(
 
 def build(spec: dict[str, Any]) -> Preprocessing:
     """Builds the preprocessing of a spec with placeholders, to load a state into."""
-    options, width = dict(spec), spec["width"]
-    normalize, last = options.pop("normalize"), options.pop("gaussianized", False)
-    options.pop("counts", None)
+    normalize, width = spec["normalize"], spec["width"]
     _check_normalize(normalize)
-    layers = _elementwise(**options)
+    layers = _elementwise(spec)
     if normalize != "none":
         size = () if normalize == "standardize" else (width,)
         squares = torch.ones(width, *size, dtype=torch.float64)
         moments = _Moments(1, torch.zeros(width, dtype=torch.float64), squares)
         layers += _normalizer(moments, normalize, 1.0, torch.float64)
-    if last:
+    if spec.get("gaussianized"):
         layers += marginals.build({"tails": []}, width)
     return Preprocessing(layers, spec)
 
@@ -239,18 +236,14 @@ def _columns(
     return marginals.fit(rows, categories=split.categories, ends=(first, last), **options)
 
 
-def _elementwise(
-    width: int,
-    levels: int | None = None,
-    margin: float | None = None,
-    scale: float = 1.0,
-    columns: Mapping[str, list[int]] = {},  # noqa: B006
-) -> list[Bijection]:
+def _elementwise(spec: Mapping[str, Any]) -> list[Bijection]:
+    """Returns the layers before the normalization, those of columns as placeholders."""
+    width, levels, margin = spec["width"], spec["levels"], spec["margin"]
     if levels is None:
-        return marginals.build(columns, width)
+        return marginals.build(spec["columns"], width)
     if margin is None:
         return [Dequantize(levels), Affine(0.0, 1 / levels, (width,), dtype=torch.float64)]
-    return [Dequantize(levels), Logit(scale, upper=levels, margin=margin)]
+    return [Dequantize(levels), Logit(spec["scale"], upper=levels, margin=margin)]
 
 
 def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
@@ -374,16 +367,14 @@ class _Moments(NamedTuple):
 
     @classmethod
     def of(cls, y: Tensor, *, full: bool) -> "_Moments":
-        mean = y.mean(0) if len(y) else y.new_zeros(y.shape[1])
+        mean = y.sum(0) / max(len(y), 1)
         centred = y - mean
         return cls(len(y), mean, centred.mT @ centred if full else (centred**2).sum(0))
 
     def __add__(self, other: "_Moments") -> "_Moments":
         """Returns the moments of both sets of rows, by Chan's update."""
         total = self.count + other.count
-        if not total:
-            return self
-        delta, weight = other.mean - self.mean, other.count / total
+        delta, weight = other.mean - self.mean, other.count / max(total, 1)
         outer = torch.outer(delta, delta) if self.squares.ndim == 2 else delta**2
         squares = self.squares + other.squares + self.count * weight * outer
         return _Moments(total, self.mean + weight * delta, squares)

@@ -70,8 +70,6 @@ class Recipe:
         warmup: The share of the training in which the learning rate rises.
         batch_size: Rows of a step.
         steps: The number of steps: at least twenty epochs.
-        interval: Steps between refreshes of the normalizer.
-        tolerance: The drift of the normalizer that brings a refresh forward.
     """
 
     name: str
@@ -88,8 +86,6 @@ class Recipe:
     warmup: float = 0.05
     batch_size: int = 128
     steps: int = 6000
-    interval: int = 100
-    tolerance: float = 0.2
 
     @property
     def exact_categories(self) -> bool:
@@ -194,11 +190,10 @@ def _settings(name: str, size: int) -> dict[str, Any]:
 
 def _of_architecture(architecture: str, size: int) -> dict[str, Any]:
     """Returns the settings of an architecture, for rows of so many values."""
-    rule = refresh_rule(convolutions=architecture in IMAGES)
-    settings: dict[str, Any] = {"architecture": architecture, **rule}
     if architecture == "convolutional":
-        return {**settings, "normalize": "standardize", "lr": 1e-2}
-    return {**settings, "lr": 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4}
+        return {"architecture": architecture, "normalize": "standardize", "lr": 1e-2}
+    lr = 2e-3 if size <= 256 else 1.5e-3 if size <= 1024 else 5e-4
+    return {"architecture": architecture, "lr": lr}
 
 
 def _autoregressive(size: int, rows: int) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
     defaults = recipes.completed(recipe.architecture, {})
     changed = {name: value for name, value in recipe.options.items() if value != defaults[name]}
     limits = {"max_seconds": 30, "patience": 15} if recipe.columns else integers
+    rule = recipes.refresh_rule(convolutions=recipe.architecture in recipes.IMAGES)
     return DensityConfig(
         name=recipe.name,
         preprocess=PreprocessConfig(
@@ -83,7 +84,7 @@ def configured(recipe: recipes.Recipe) -> DensityConfig:
         ),
         model=MODELS[recipe.architecture](base=recipe.base, **changed),
         objective=Likelihood(name="lazy_ml"),
-        anchor=AnchorConfig(interval=recipe.interval, tolerance=recipe.tolerance),
+        anchor=AnchorConfig(**rule),
         train=TrainConfig(
             steps=max(20_000, recipe.steps),
             batch_size=recipe.batch_size,

@@ -134,7 +134,7 @@ def _trace(network: Classifier, points: Points, generator: torch.Generator) -> f
     """Returns the mean trace; from eight directions if the exact trace is too expensive."""
     density, x = ClassLogit(network, points.labels), points.noisy
     if x.shape[1] <= WIDEST:
-        return float(density.score_and_laplacian(x)[1].detach().mean())
+        return float(density.at(x).laplacian().detach().mean())
     u = draw_directions("rademacher", 8, x, generator)
     return float(taylor_cv(density, x, u, 0.03)[1].detach().mean())
 

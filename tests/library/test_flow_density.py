@@ -219,9 +219,9 @@ def test_parts_of_any_size_sum_to_the_trace(elements, monkeypatch):
     """Directions one by one, two at a time, and all at once."""
     flow = net((4,), depth=3)
     x = at(flow)
-    expected = flow.score_and_laplacian(x)[1]
+    expected = flow.at(x).laplacian()
     monkeypatch.setattr(density_module, "ELEMENTS", elements)
-    close(flow.score_and_laplacian(x)[1], expected)
+    close(flow.at(x).laplacian(), expected)
 
 
 class Traced(torch.nn.Module):
@@ -232,7 +232,7 @@ class Traced(torch.nn.Module):
         self.flow = flow
 
     def forward(self, x):
-        return self.flow.score_and_laplacian(x)[1]
+        return self.flow.at(x).laplacian()
 
 
 def test_the_gradient_of_a_trace_may_be_differentiated():

@@ -40,8 +40,6 @@ def settings(config):
         "smoothing": train.smoothing,
         "warmup": train.warmup,
         "batch_size": train.batch_size,
-        "interval": config.anchor.interval,
-        "tolerance": config.anchor.tolerance,
     }
 
 

@@ -77,8 +77,8 @@ def aligned(logits, case):
 def matching(logits, case):
     """Returns J, the mean of the exact score-matching objective, and the mean trace."""
     labels, x = case[3][:500], case[4][:500]
-    density = ClassLogit(logits, labels)
-    score, trace = density.score_and_laplacian(x)
+    at = ClassLogit(logits, labels).at(x)
+    trace, score = at.laplacian(), at.score
     loss = score.square().sum(1) / 2 + trace
     return float(loss.detach().mean()), float(trace.detach().mean())
 
@@ -171,7 +171,8 @@ def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
 
     def closure():
         optimizer.zero_grad()
-        score, trace = density.score_and_laplacian(x[:2000])
+        at = density.at(x[:2000])
+        trace, score = at.laplacian(), at.score
         loss = (score.square().sum(1) / 2 + trace + mu * trace**2).mean()
         loss.backward()
         return loss

@@ -98,5 +98,5 @@ def test_scores_of_smoothed_points_reach_the_floor_and_no_lower():
     """One point with noise s: E tr H = −D/s² exactly."""
     s = 0.2
     density = EnergyFunction(lambda x: x.square().sum(1) / (2 * s**2))
-    trace = float(density.score_and_laplacian(points())[1].detach().mean())
+    trace = float(density.at(points()).laplacian().detach().mean())
     assert trace == pytest.approx(smallest_trace(SIZE, s))

@@ -137,7 +137,8 @@ class Digits:
         """Returns mean norm and mean trace at noisy test points, and the mean DSM cosine."""
         x, labels = self.held_out
         noise = normal(x.shape, x, derive(1))
-        score, trace = ClassLogit(made, labels).score_and_laplacian(x + 0.1 * noise)
+        at = ClassLogit(made, labels).at(x + 0.1 * noise)
+        trace, score = at.laplacian(), at.score
         cosine = torch.cosine_similarity(score, -noise, dim=1).mean()
         return float(score.norm(dim=1).mean()), float(trace.mean()), float(cosine)
 
