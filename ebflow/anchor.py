@@ -68,11 +68,6 @@ class Anchor:
         self.kept: list[dict[str, Tensor]] = []
         self._solvers: list[Callable[[Tensor], Tensor]] = []
 
-    @property
-    def weights(self) -> list[Tensor]:
-        """The weights of the modelled log-determinants."""
-        return [layer.weight for layer in self.lazy]
-
     def follow(self, step: int) -> None:
         """Refreshes if the rule requires it at a training step; later calls at it do nothing."""
         if step == self.step:
@@ -103,8 +98,8 @@ class Anchor:
         if not self.refreshes:
             raise RuntimeError("anchor: found no refresh before log_normalizer, expected one")
         exact = sum((layer.log_det() for layer in self.exact), start=self.offset)
-        pairs = zip(self.weights, self.kept, strict=True)
-        terms = (torch.dot(w.flatten(), k["gradient"].flatten()) for w, k in pairs)
+        pairs = zip(self.lazy, self.kept, strict=True)
+        terms = (torch.dot(at.weight.flatten(), k["gradient"].flatten()) for at, k in pairs)
         return -(exact + sum(terms, self.offset * 0))
 
     def state(self) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@
 resumes exactly.
 """
 
-__all__ = ["PARTS", "UNFIT", "Checkpoint", "check", "columns_of", "load", "read", "rebuild",
-           "save", "seal", "spec_of", "write"]  # fmt: skip
+__all__ = ["PARTS", "UNFIT", "Checkpoint", "check", "description", "load", "read", "rebuild",
+           "save", "seal", "write"]  # fmt: skip
 
 import hashlib
 import json
@@ -78,8 +78,7 @@ def save(flow: Flow, folder: str | Path) -> None:
     folder = Path(folder).expanduser()
     _check_free(folder)
     report = flow.report and asdict(flow.report)
-    state = {"flow": spec_of(flow), "columns": columns_of(flow), "report": report}
-    write(folder, Checkpoint(flow.state_dict(), state))
+    write(folder, Checkpoint(flow.state_dict(), {**description(flow), "report": report}))
 
 
 def _check_free(folder: Path) -> None:
@@ -96,10 +95,7 @@ def _check_free(folder: Path) -> None:
 
 
 def load(
-    folder: str | Path,
-    *,
-    device: torch.device | str | None = None,
-    into: Flow | None = None,
+    folder: str | Path, *, device: torch.device | str | None = None, into: Flow | None = None
 ) -> Flow:
     """Returns the flow of a checkpoint, preprocessing included, in evaluation mode.
 
@@ -218,18 +214,13 @@ def seal(state: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def columns_of(flow: Flow) -> dict[str, Any] | None:
-    """Returns the columns of a flow, JSON-able; None if it was not fitted to a table."""
-    return None if flow.columns is None else flow.columns.to_dict()
-
-
-def spec_of(flow: Flow) -> dict[str, Any]:
-    """Returns the JSON-able specification from which ``rebuild`` builds a flow."""
+def description(flow: Flow) -> dict[str, Any]:
+    """Returns a flow's specification, the argument of ``rebuild``, and its columns, JSON-able."""
     dtype = str(flow.dtype).removeprefix("torch.")
-    spec = dict(flow.spec or {})
+    spec = {**(flow.spec or {}), "base": flow.base.spec, "dtype": dtype}
     if flow.base.spec is None:  # a user's own base: whoever loads the flow must build it
         spec.pop("architecture", None)
-    return {**spec, "base": flow.base.spec, "dtype": dtype}
+    return {"flow": spec, "columns": None if flow.columns is None else flow.columns.to_dict()}
 
 
 def _tensors(folder: Path, name: str, state: dict[str, Any]) -> dict[str, Tensor]:

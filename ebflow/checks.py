@@ -51,7 +51,6 @@ class Line(NamedTuple):
     """One figure of a check.
 
     Attributes:
-        name: Its name.
         value: The value of the synthetic rows.
         real: The same for real rows in their place; None: there is none.
         note: What the value means, or where it is worst.
@@ -68,7 +67,6 @@ class Check:
     """The comparison of synthetic rows with real ones; ``print`` shows the table.
 
     Attributes:
-        lines: The figures.
         shapes: The similarity of each column, by name.
         trends: The similarity of each pair of columns, as ``age × income``.
     """

@@ -49,8 +49,6 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         offset_: The threshold: rows with lower ``score_samples`` are anomalies.
         held_out_scores_: The scores of the held-out rows, ascending.
         scores_: The fitted scores, one for each part that was held out.
-        n_features_in_: The number of columns.
-        feature_names_in_: Their names, if they have any.
 
     Example:
         >>> from ebflow.sklearn import FlowDetector

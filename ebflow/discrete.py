@@ -26,10 +26,9 @@ EPSILON = float(np.finfo(np.float32).eps)
 def column_cells(
     x: np.ndarray, *, codes: bool = False, examine: bool = True, exact: bool = False
 ) -> ColumnCells:
-    """Returns the cells of one column.
+    """Returns the cells of one column ``x`` (N,).
 
     Arguments:
-        x: The column, with shape (N,).
         codes: True for the codes of categories, which are always dequantized.
         examine: True to look for grids, levels and atoms.
         exact: True to give the levels of columns of few values the cells k + [0, 1).

@@ -5,11 +5,11 @@ the log-determinant of the preprocessing. Bits per dimension are NLL / (D log 2)
 
 The latents of the data should be N(0, I), so they show why a training stopped improving. If a
 flow loses mass, its training loss falls while its NLL rises: the mean of one latent direction
-grows, and its variance shrinks. That costs O(B D) for the mean and O(B D P) for the variances
-along P directions, of which the first is that of the mean.
+grows, and its variance shrinks.
 """
 
-__all__ = ["Likelihood", "Validation", "diagnose", "evaluate", "latent_statistics", "log_probs"]
+__all__ = ["Estimate", "Likelihood", "Validation", "diagnose", "evaluate", "latent_statistics",
+           "log_probs"]  # fmt: skip
 
 import math
 from collections.abc import Iterator
@@ -21,13 +21,36 @@ import torch
 from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .estimates import Estimate
+from .errors import NonFinite
 from .flow import Flow
 from .randomness import ContentGenerator
 from .randomness import generator as derive
 from .tables import ArrayLike
 from .tables.batches import Split
 from .tables.rows import Rows
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A Monte Carlo mean over ``count`` examples; its standard error is NaN for a single one."""
+
+    value: float
+    se: float
+    count: int
+
+    @classmethod
+    def of(cls, terms: Tensor, *, name: str) -> "Estimate":
+        """Averages ``terms`` with shape (N,), in float64.
+
+        Raises:
+            NonFinite: if one of them is infinite or NaN, with its number.
+        """
+        bad = (~terms.isfinite()).nonzero()
+        if len(bad):
+            raise NonFinite(f"{name}: found {terms[bad[0, 0]]} at example {bad[0, 0]}")
+        terms, count = terms.double(), len(terms)
+        spread = float(terms.std()) if count > 1 else math.nan
+        return cls(float(terms.mean()), spread / math.sqrt(count), count)
 
 
 @dataclass(frozen=True)
@@ -48,10 +71,10 @@ class Likelihood:
 
     @classmethod
     def of(cls, log_probs: Tensor, size: int) -> "Likelihood":
-        """Summarizes log-densities with shape (N,) of events with ``size`` elements.
+        """Returns that of log-densities (N,) of events with ``size`` elements.
 
         Raises:
-            NonFinite: if one of them is infinite or NaN, naming the first.
+            NonFinite: as ``Estimate.of``.
         """
         mean = Estimate.of(log_probs, name="log p")
         return cls(-mean.value, mean.se, -mean.value / (size * math.log(2)), mean.count)
@@ -120,16 +143,11 @@ def _evaluating(flow: Flow) -> Iterator[None]:
 
 @torch.no_grad()
 def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
-    """Returns the differences of a batch of latents from N(0, I).
+    """Returns the differences of a batch of latents from N(0, I), in O(B D P).
 
-    Arguments:
-        u: Latents of data, with shape (B, D) after flattening.
-        probes: The number of random directions.
-
-    Returns:
-        ``latent/mean_norm2``: ‖mean‖² without its bias tr(Cov)/B, 0 at the truth;
-        ``latent/var_min`` and ``latent/var_max``: the extreme variances along the probes and the
-        direction of the mean, 1 at the truth.
+    ``latent/mean_norm2`` is ‖mean‖² without its bias tr(Cov)/B, 0 at the truth. ``latent/var_min``
+    and ``latent/var_max`` are the extreme variances along the direction of the mean and P random
+    ones, 1 at the truth.
     """
     u = u.flatten(1)
     mean = u.mean(0)

@@ -36,7 +36,6 @@ class Explanation:
     """The conditional distribution of each of C columns given the others, for N rows.
 
     Attributes:
-        columns: The names of the columns.
         log_prob: log p(value | others) with shape (N, C): of a probability if the value is on a
             grid, a level or an atom, else of a density in the column's units. NaN if the value is
             missing, −∞ if it is impossible.

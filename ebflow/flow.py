@@ -74,6 +74,8 @@ class Flow(nn.Module, LogDensity):
         torch.Size([3])
     """
 
+    batch_shape = torch.Size()  # That of ``flow()``
+
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -307,11 +309,6 @@ class Flow(nn.Module, LogDensity):
             for module in modules:
                 tensors = getattr(module, kind)(recurse=False)
                 yield from (t for t in tensors if t.is_floating_point())
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """The batch shape of ``flow()``."""
-        return torch.Size()
 
     def as_events(self, x: ArrayLike) -> Tensor:
         """Returns ``x``, a tensor, an array or a frame, with shape (*batch, *event).

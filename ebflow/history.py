@@ -13,8 +13,6 @@ class Event:
     Attributes:
         kind: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its
             best validation: events of later steps are void) or, in ``fit``, ``end``.
-        step: The number of steps done.
-        metrics: Metrics by name.
         best: True if this validation is the best so far.
         note: A message to the user: why the NLL has not fallen for a while, or what was not
             finite.

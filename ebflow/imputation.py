@@ -13,7 +13,7 @@ What is observed on a grid is a cell: every proposal has a place in the cell of 
 
 ``Filling`` samples the missing values of training rows again while a flow is trained: Monte Carlo
 expectation maximization. At regular steps, a bounded random number of rows move on from their
-present values. The result depends on the flow, the values, the seed and the step.
+present values.
 
 Source: Particle Markov chain Monte Carlo methods (Andrieu, Doucet, Holenstein, 2010), 4.3, Journal
 of the Royal Statistical Society B 72, for iterated importance sampling; The Calculation of

@@ -71,7 +71,6 @@ class Loss:
     """Creates the loss of an objective, with an anchor beside it.
 
     Arguments:
-        objective: The objective.
         weight: w_o, the objective's weight; at 0 it is not computed.
         anchor: The model of the normalizer, needed for ``anchor_weight`` > 0.
         anchor_weight: w_a.

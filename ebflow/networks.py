@@ -90,9 +90,7 @@ class Levels(nn.Module):
     They start as waves over the codes. If there are few rows, fast waves start small: neighbouring
     codes may be alike, and a network of all waves would fit noise.
 
-    Arguments:
-        sizes: The number K of levels of each of m categories.
-        rows: The number of training rows.
+    There are m categories of so many levels (``sizes``), in so many training rows.
     """
 
     def __init__(self, sizes: Sequence[int], rows: float) -> None:

@@ -65,7 +65,6 @@ class Preprocessing:
     """Bijections from raw data to the input of a flow.
 
     Attributes:
-        layers: The bijections.
         spec: The argument of ``build``.
         columns: The treatment of a table's columns, if it was just fitted.
         shrinkage: ρ of the whitening, if it was just fitted.

@@ -17,7 +17,6 @@ class FlowDetector(BaseDetector):
     Arguments:
         contamination: The share of anomalies in the training rows, which decides the threshold.
         references: The number of reference rows of a score; None: the training rows are normal.
-        random_state: The seed.
 
     Attributes:
         decision_scores_: The scores of the training rows, with shape (N,).
@@ -27,11 +26,7 @@ class FlowDetector(BaseDetector):
     """
 
     def __init__(
-        self,
-        contamination: float = 0.1,
-        *,
-        references: int | None = 64,
-        random_state: int = 0,
+        self, contamination: float = 0.1, *, references: int | None = 64, random_state: int = 0
     ) -> None:
         super().__init__(contamination=contamination)
         self.references = references

@@ -109,7 +109,6 @@ def recipe(
 
     Arguments:
         shape: The shape of a row: (D,), or (C, H, W) or (H, W) of an image.
-        rows: The number of rows.
         levels: The number of integer levels; None: the data are real.
         context: The number of elements of a context.
         categories: True if a column is a category.

@@ -41,8 +41,6 @@ class FlowDensity(DensityMixin, BaseEstimator):
 
     Attributes:
         flow_: The fitted flow, in float64.
-        n_features_in_: The number of columns.
-        feature_names_in_: Their names, if they have any.
         n_iter_: The number of optimizer steps.
     """
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..estimates import Estimate
+from ..evaluation import Estimate
 from ..randomness import normal
 from .logit import Classifier, ClassLogit, accuracy
 

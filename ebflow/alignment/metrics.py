@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..estimates import Estimate
+from ..evaluation import Estimate
 from ..randomness import uniform
 from .logit import Classifier
 from .reference import Scores

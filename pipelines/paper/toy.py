@@ -24,7 +24,7 @@ from torch import Tensor
 from ebflow.bases import GaussianMixture
 from ebflow.checkpoint import load
 from ebflow.density import LogDensity
-from ebflow.estimates import Estimate
+from ebflow.evaluation import Estimate
 from ebflow.flow import Flow
 from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ebflow.checkpoint import UNFIT, Checkpoint, check, columns_of, read, spec_of, write
+from ebflow.checkpoint import UNFIT, Checkpoint, check, description, read, write
 from ebflow.errors import BadInput
 from ebflow.evaluation import Validation
 from ebflow.train import State
@@ -134,8 +134,7 @@ def pack(training: "FlowTraining") -> Checkpoint:
         for name, value in values.items()
     }
     state = {
-        "flow": spec_of(training.flow),
-        "columns": columns_of(training.flow),
+        **description(training.flow),
         "training": _identity(training),
         "progress": asdict(training.state),
         "config": training.config,

@@ -87,7 +87,7 @@ def test_value_is_the_first_order_one_after_it(name):
     flow = FLOWS[name]()
     start = {k: t.clone() for k, t in flow.state_dict().items()}
     anchor = refreshed(flow)
-    weights = anchor.weights
+    weights = [layer.weight for layer in anchor.lazy]
     gradient = reference.gradients(flow.log_normalizer(), weights)
     errors = []
     for size in (1e-2, 1e-3):
@@ -285,7 +285,8 @@ def test_frozen_weights_are_not_modelled():
     flow = custom()
     anchor = refreshed(flow)
     frozen = flow.layers[6].weight
-    assert all(weight is not frozen for weight in anchor.weights) and len(anchor.weights) == 2
+    weights = [layer.weight for layer in anchor.lazy]
+    assert all(weight is not frozen for weight in weights) and len(weights) == 2
 
 
 @lazy

@@ -8,8 +8,8 @@ import torch
 
 from ebflow.architectures import dense
 from ebflow.errors import NonFinite
-from ebflow.estimates import Estimate
 from ebflow.evaluation import (
+    Estimate,
     Likelihood,
     Validation,
     diagnose,

@@ -9,7 +9,7 @@ import torch
 from ebflow import EnergyFunction, GaussianMixture
 from ebflow.architectures import dense
 from ebflow.errors import NonFinite
-from ebflow.estimates import Estimate
+from ebflow.evaluation import Estimate
 from ebflow.randomness import generator as derive
 from ebflow.toy import checkerboard, smoothed_sine
 from pipelines.paper.scores import crps
