@@ -126,6 +126,7 @@ def _check(bad: int, incomplete: int) -> None:
         warn(f"{message}: their effective share is 0")
 
 
+@dataclass(eq=False)
 class Sampler:
     """K samples of the missing values of each of R rows, of which each lacks one or more.
 
@@ -133,16 +134,13 @@ class Sampler:
     coordinates, (R, K, D), and ``slopes`` the logarithms of dz/dx of observed elements, summed.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        x: Tensor,
-        missing: Tensor,
-        context: Tensor,
-        generator: torch.Generator,
-    ) -> None:
-        self.target, self.x, self.missing, self.context = target, x, missing, context
-        self.generator = generator
+    target: Target
+    x: Tensor
+    missing: Tensor
+    context: Tensor
+    generator: torch.Generator
+
+    def __post_init__(self) -> None:
         self.z, self.slopes = self._placed(1)
 
     def start(self, draws: int) -> Tensor:
