@@ -112,13 +112,8 @@ def fit_components(
 ) -> GaussianMixture:
     """Returns a mixture of ``count`` Gaussians with full covariances, in float64 on the CPU.
 
-    Rows are whitened first. Near-collinear columns then keep their small conditional variances,
-    which the ridge would otherwise widen.
-
-    Arguments:
-        x: Rows with shape (N, D).
-        count: The number K of Gaussians, at most N.
-        ridge: The number added to variances of whitened rows.
+    Rows (N, D) are whitened first, and ``ridge`` is added to their variances then. Near-collinear
+    columns keep their small conditional variances, which the ridge would otherwise widen.
     """
     x = x.detach().cpu().double()
     scale, mean = _standard(x)

@@ -113,7 +113,6 @@ def recipe(
         context: The number of elements of a context.
         categories: True if a column is a category.
         architecture: The architecture that the user asks for; None: the default one.
-        options: Options of the architecture that the user sets.
         name: The name of the recipe; None: the one that suits the data.
     """
     name = name or _name(tuple(shape), levels, context, categories, objective)

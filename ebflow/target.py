@@ -186,9 +186,7 @@ class Target:
     def place(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Returns raw rows (R, D) in coordinates, and log dz/dx, (R, M, D) each.
 
-        Arguments:
-            x: The rows; missing elements, as NaN, get the values of a sample.
-            u: The places in the values' cells, in [0, 1], with shape (R, M, D).
+        Places in the values' cells are ``u`` (R, M, D) in [0, 1]. NaN become values of a sample.
         """
         y, layer = self.filled(x).repeat_interleave(u.shape[1], 0), self.preprocessing.dequantizer
         y = y.to(self.z) if layer is None else layer.add_noise(y, self.z, u.flatten(0, 1))
