@@ -97,8 +97,8 @@ class Score:
 def p_values(scores: Rows, held_out: Rows) -> Rows:
     """Returns the share of held-out normal rows, and of the row itself, with as large a score.
 
-    If a row is exchangeable with the held-out rows, which had no part in the fit, its p-value is at
-    most α with probability α. The scores ``held_out`` ascend.
+    If a row is exchangeable with the held-out rows, which had no part in the fit, its p-value is
+    at most α with probability α. The scores ``held_out`` ascend.
     """
     above = len(held_out) - np.searchsorted(held_out, scores, side="left")
     return (1 + above) / (1 + len(held_out))
