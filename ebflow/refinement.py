@@ -33,9 +33,10 @@ LEAST = 50
 """Rows of a refinement at least."""
 
 SAMPLES, MOST = 10, 200_000  # Samples of the flow for each row of the data, and in all, at most
-ROUNDS, PATIENCE = 1000, 20  # Trees at most, and trees without improvement that end the boosting
+ROUNDS, PATIENCE = 500, 20  # Trees at most, and trees without improvement that end the boosting
+SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers
-COMMON = 0.999  # Share of the flow's samples whose ratio is not cut off when rows are accepted
+COMMON = 0.99  # Share of the flow's samples whose ratio is not cut off when rows are accepted
 PART = 10_000  # Samples of the flow at a time
 
 
@@ -124,7 +125,8 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
     trees = HistGradientBoostingClassifier(
         max_iter=ROUNDS, early_stopping=True, n_iter_no_change=PATIENCE, class_weight="balanced",
-        categorical_features=_categories(flow), random_state=noise.initial_seed() % 2**32,
+        l2_regularization=SHRINKAGE, categorical_features=_categories(flow),
+        random_state=noise.initial_seed() % 2**32,
     )  # fmt: skip
     label = np.arange(len(rows) + count) < len(rows)
     trees.fit(np.concatenate([_numbers(rows), _numbers(others)]), label)
