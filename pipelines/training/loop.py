@@ -75,6 +75,7 @@ class TrainingLoop:
         """
         self.work.mkdir(parents=True, exist_ok=True)
         patience = self.training.config["cluster"]["patience"]
+        patience *= 1 if self.lone else 2  # the others find a hung worker first
         try:
             self.resume()
             began = time.time()
