@@ -60,8 +60,7 @@ class Source(NamedTuple):
             remark = f"classes 0, 1, … are the folders {', '.join(self.folders)}"
             layout = replace(layout, remarks=(*layout.remarks, remark))
         if not any(part.rows for part in self.parts):
-            expected = "at least 4 (to split them)"
-            raise BadInput(file=self.label, found="0 rows", expected=expected)
+            raise BadInput(file=self.label, found="0 rows", expected="some")
         return Reader(self.name, self.label, self.parts, layout, missing, flow_schemas, self.sizes)
 
 

@@ -241,8 +241,9 @@ def _write(
     finish: Callable[[Iterable[pa.Table]], Iterator[pa.Table]] = iter,
 ) -> bool:
     """Writes the table about all rows into the output; returns False for a dry run."""
-    names = reader.parts[0].schema.names
-    unused = ", ".join(name for name in names if name not in reader.layout.reads)
+    checked = (c.name for c in model.columns or () if c.dropped != "identifier")
+    used = {*reader.layout.reads, *checked}
+    unused = ", ".join(name for name in reader.parts[0].schema.names if name not in used)
     ending = f"; columns not used: {unused}" if unused else ""
     print(f"{reader.label}: {reader.rows} rows{ending}")
     if options.dry_run:

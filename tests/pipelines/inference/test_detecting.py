@@ -85,10 +85,17 @@ def test_scores_of_rows_that_differ_from_constants_are_the_least(ebflow, abroad,
     rows.to_csv(tmp_path / "new.csv", index=False)
     result = ebflow("score", abroad, tmp_path / "new.csv", "--output", tmp_path / "s.parquet")
     assert result.code == 0 and "log p = −∞    2 rows" in result.text
+    assert "not used" not in result.text  # the country is compared with the constant
     found = pq.read_table(tmp_path / "s.parquet").to_pandas()
     assert list(found.index[found["log_prob"] == -float("inf")]) == [4, 9]
     assert (found.loc[[4, 9], ["log_prob_error", "rank"]] == 0).all(axis=None)
     assert found.loc[[4, 9], "p_value_test"].tolist() == [1 / 401, 1 / 401]
+
+
+def test_a_file_without_rows_is_named(ebflow, abroad, table, tmp_path):
+    table.head(0).to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", abroad, tmp_path / "new.csv")
+    assert "new.csv: found 0 rows, expected some" in result.refusal
 
 
 @pytest.mark.parametrize("words", [["--alpha", "2"], ["--output", "found.txt"]])
