@@ -32,9 +32,9 @@ def halved(
 ) -> Coupling:
     """Returns a coupling of two halves of a vector's elements, or of an image's channels.
 
-    ``network`` makes a conditioner of the sizes of its input and output. It computes the
-    parameters of ``transform``, or there is one for each of them, ``apart``. With ``flip`` the
-    second half is unchanged instead of the first.
+    ``network`` creates a conditioner from the sizes of its input and output. One conditioner has
+    all parameters of ``transform``, or with ``apart`` each has one. With ``flip`` the second half
+    is unchanged instead of the first.
     """
     sizes = (size // 2, size - size // 2)
     passed, moved = sizes[::-1] if flip else sizes
