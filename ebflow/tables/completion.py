@@ -67,7 +67,6 @@ class RankCopula:
     Source: Statistical Analysis with Missing Data (Little and Rubin, 2019), 11.2, for the
     maximization; Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff,
     2007) for the copula.
-
     """
 
     values: tuple[Tensor, ...]  # the observed values of each column, ascending
