@@ -171,7 +171,7 @@ def _linear(
 def _start_of(
     identity: Tensor, before: SmoothLeakyReLU | None, arguments: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Returns the initial weight and offset of a layer, calibrated to what is ``before``."""
+    """Returns the initial weight and offset of a layer, calibrated to the activation before it."""
     sign, noise = arguments["sign"], arguments["noise"]
     weight, offset = sign * identity, torch.full((len(identity),), arguments["bias"])
     if noise:
