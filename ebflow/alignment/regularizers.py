@@ -59,8 +59,7 @@ def score_matching(
 
     Arguments:
         estimator: A name in ``objectives.ESTIMATORS``.
-        directions: The distribution of the directions.
-        slices: Their number K; all in one batched pass.
+        slices: The number K of directions; all in one batched pass.
         step: σ of differences, in the units of the data.
         stability: μ.
         floor: The lower bound of h; None: no bound.

@@ -50,7 +50,6 @@ def coupling(
     for the masked half, without effect, and both have the same initial weights.
 
     Arguments:
-        depth: The number of blocks.
         hidden: The width of the conditioners.
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``.
         bound: c in c tanh(s / c), which bounds the log-scales s by c, so that points far from the
@@ -103,7 +102,6 @@ def glow(
 
     Arguments:
         shape: The shape (C, H, W) of an event; H and W are multiples of 2^levels.
-        levels: The number of levels.
         depth: The number of steps per level.
         hidden: The channels of the conditioners.
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``. The paper's

@@ -59,13 +59,10 @@ def dense(
     arXiv:2006.15090.
 
     Arguments:
-        depth: The number of dense layers L.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
         residual: True if smooth leaky ReLUs add their input.
         centred: True if they pass through 0 with slope 1, so the next layer need not correct a
             mean and a scale; score matching alone then keeps its mass.
-        sign: The factor of the identity in initial weights.
-        bias: The initial value of every offset.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
         noise: √D times the standard deviation of this noise.
         calibrated: True if each W after an activation is divided by the standard deviation of the
@@ -115,7 +112,6 @@ def convolutional(
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
-        depth: The number of convolutions per size.
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of 16 D parameters,
             of every pixel after every convolution, the last one too.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C

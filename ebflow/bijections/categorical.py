@@ -49,7 +49,6 @@ class Categorical(Contextual):
         counts: The rows of each level, of which the start has the frequencies; None: equal ones.
         hidden: The width of the network; None: 8 m, at least 64 and at most 512.
         blocks: The number of residual blocks of the network.
-        context: The number C of elements of a context.
     """
 
     def __init__(

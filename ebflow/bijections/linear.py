@@ -22,10 +22,8 @@ class Dense(Weighted):
     Source of ``relative``: Relative gradient optimization of the Jacobian term in unsupervised
     deep learning (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090.
 
-    Arguments:
-        weight: W, with shape (D, D).
-        bias: b, with shape (D,), or None.
-        trainable: True if W and b are parameters; buffers otherwise.
+    W has shape (D, D); b has shape (D,), or is None. They are parameters if ``trainable``, buffers
+    otherwise.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, trainable: bool = True) -> None:

@@ -62,8 +62,6 @@ def denoising_errors(
 
     Arguments:
         denoise: The denoiser, or several of them, whose results have more leading dimensions.
-        truth: The distribution with exact scores.
-        sigma: σ.
         deltas: Masses δ; for a sampler of N levels, the theorems require δ/N at each.
         points: Test points per component, also of rare ones, with weights.
     """

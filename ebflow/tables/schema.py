@@ -25,7 +25,6 @@ class Columns(Sequence[Column]):
     """The columns of a table, in order; ``print`` shows what is done to each.
 
     Arguments:
-        columns: The columns.
         library: The frame library that ``decode`` writes.
         context: The columns of the contexts of a conditional flow; None: it has none.
         notes: JSON-able facts about the data for readers of files.
