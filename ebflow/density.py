@@ -14,6 +14,7 @@ __all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -116,31 +117,28 @@ class AutogradEvaluation(Evaluation):
 
     def __init__(self, energy: Callable[[Tensor], Tensor], x: Tensor) -> None:
         self._function, self.x = energy, x
-        self._point: Tensor | None = None
-        self._energy: Tensor | None = None
-        self._score: Tensor | None = None
 
-    @property
+    @cached_property
     def energy(self) -> Tensor:
-        if self._energy is None:
-            self._energy = self._function(self.x)
-        return self._energy
+        return self._function(self.x)
+
+    @cached_property
+    def _point_and_score(self) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = self.x.clone() if self.x.is_inference() else self.x
+            point = x if x.requires_grad else x.detach().requires_grad_()
+            self.energy = self._function(point)
+            return point, gradient([-self.energy.sum()], point)
 
     @property
     def score(self) -> Tensor:
-        if self._score is None:
-            with torch.inference_mode(False), torch.enable_grad():
-                x = self.x.clone() if self.x.is_inference() else self.x
-                self._point = x if x.requires_grad else x.detach().requires_grad_()
-                self._energy = self._function(self._point)
-                self._score = gradient([-self._energy.sum()], self._point)
-        return self._score if torch.is_grad_enabled() else self._score.detach()
+        _, score = self._point_and_score
+        return score if torch.is_grad_enabled() else score.detach()
 
     def curvature(self, v: Tensor) -> Tensor:
-        with torch.enable_grad():
-            score = self.score
+        point, score = self._point_and_score
         with torch.inference_mode(False):
-            rows = [gradient([(score * row).sum()], self._point) for row in v]
+            rows = [gradient([(score * row).sum()], point) for row in v]
         return sum_event(torch.stack(rows) * v, score)
 
 
@@ -151,33 +149,26 @@ class FlowEvaluation(Evaluation):
         self.x, self._layers, self._base = x, layers, base
         self._linearizations: list[Linearization] = []
         self._log_dets: list[Tensor] = []
-        self._latent: Tensor | None = None
-        self._at_base: Evaluation | None = None
-        self._energy: Tensor | None = None
         self._scores: list[Tensor] = []
 
-    @property
+    @cached_property
     def latent(self) -> Tensor:
         """u with shape (B, *event)."""
-        if self._latent is None:
-            x = self.x
-            for layer in self._layers:
-                if layer.constant_jacobian:
-                    x = layer(x)
-                else:
-                    x, log_det = layer.forward_and_log_det(x)
-                    self._log_dets.append(log_det)
-            self._latent = x
-        return self._latent
+        x = self.x
+        for layer in self._layers:
+            if layer.constant_jacobian:
+                x = layer(x)
+            else:
+                x, log_det = layer.forward_and_log_det(x)
+                self._log_dets.append(log_det)
+        return x
 
-    @property
+    @cached_property
     def energy(self) -> Tensor:
         """E(x) in nats with shape (B,), with no log-determinant of a linear layer."""
-        if self._energy is None:
-            energy = self._base_at.energy
-            log_dets = self._log_dets or [at.log_det() for at in self._linearizations]
-            self._energy = without_nan(energy - sum(log_dets), self.x)
-        return self._energy
+        energy = self._base_at.energy
+        log_dets = self._log_dets or [at.log_det() for at in self._linearizations]
+        return without_nan(energy - sum(log_dets), self.x)
 
     @property
     def score(self) -> Tensor:
@@ -192,7 +183,8 @@ class FlowEvaluation(Evaluation):
             for layer in self._layers:
                 self._linearizations.append(layer.linearize(x))
                 x = self._linearizations[-1].y
-            self._latent, self._at_base = x, None  # gradients of scores start at this latent
+            # Gradients of scores start at this latent.
+            self.latent, self._base_at = x, self._base.at(x)
         return self._linearizations
 
     def curvature(self, v: Tensor) -> Tensor:
@@ -210,11 +202,9 @@ class FlowEvaluation(Evaluation):
         score = self._score_before(bent % len(tangents))
         return sum_event(tangents[bent] * score, score), self._curvature(tangents)
 
-    @property
+    @cached_property
     def _base_at(self) -> Evaluation:
-        if self._at_base is None:
-            self._at_base = self._base.at(self.latent)
-        return self._at_base
+        return self._base.at(self.latent)
 
     def _score_before(self, index: int) -> Tensor:
         """Returns the score over the input of a layer, or over u behind the last one."""
