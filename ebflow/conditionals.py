@@ -178,7 +178,6 @@ def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tens
     interval of 90 % and the most likely value, in coordinates; and NaN.
 
     Arguments:
-        curve: The densities.
         z: The values, at some place in their cells.
         start, end: The ends of the cells; equal without a cell.
         log_slope: The logarithm of dz/dx at values without a cell.

@@ -183,8 +183,7 @@ class FlowEvaluation(Evaluation):
             for layer in self._layers:
                 self._linearizations.append(layer.linearize(x))
                 x = self._linearizations[-1].y
-            # Gradients of scores start at this latent.
-            self.latent, self._base_at = x, self._base.at(x)
+            self.latent, self._base_at = x, self._base.at(x)  # gradients of scores start there
         return self._linearizations
 
     def curvature(self, v: Tensor) -> Tensor:

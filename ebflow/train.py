@@ -75,10 +75,7 @@ class State:
 
 
 class Trainer:
-    """Creates the training of a flow on a data set.
-
-    A subclass may change where batches come from, how a gradient is computed and what is reported,
-    by overriding the public methods.
+    """Creates the training of a flow on a data set; a subclass may override the public methods.
 
     Arguments:
         flow: The flow, preprocessing included; its trainable parameters are trained in place.
