@@ -124,7 +124,7 @@ def corrupt_compressed_page(path):
 
 @FILES.add
 def zero_rows(path):
-    return bad_file(path, table(0)), {}, r"bad.parquet: found 0 rows, expected at least"
+    return bad_file(path, table(0)), {}, r"bad.parquet: found 0 rows, expected some"
 
 
 @FILES.add
@@ -132,7 +132,7 @@ def zero_rows_in_folder(path):
     (path / "raw").mkdir()
     for name in ("a", "b"):
         write(path / "raw" / f"{name}.parquet", table(0))
-    return path / "raw", {}, r"raw: found 0 rows, expected at least"
+    return path / "raw", {}, r"raw: found 0 rows, expected some"
 
 
 @FILES.add
