@@ -28,7 +28,7 @@ def parts(
 ) -> list[slice]:
     """Divides ``count`` rows into slices, at least one, whose memory is bounded.
 
-    Scores have the same bits as without division: slices have multiples of 32 rows, and up to 7
+    Scores have the same bits as without division: slices have multiples of 32 rows, and up to 15
     remaining rows join the last one. Processors compute the last elements of a tensor, modulo 32
     at most, by other functions, and products of a few rows sum in another order. The last bits may
     differ in samples, which take linear solves, and if B is no multiple of 32, unless 32 B rows
@@ -53,7 +53,7 @@ def parts(
 
 
 def _slices(first: int, count: int, size: int, unit: int = ALIGNED) -> list[slice]:
-    starts = range(first, first + max(count - 7, 1), max(1, size // unit) * unit)
+    starts = range(first, first + max(count - 15, 1), max(1, size // unit) * unit)
     return [slice(*ends) for ends in pairwise([*starts, first + count])]
 
 

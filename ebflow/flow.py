@@ -304,9 +304,8 @@ class Flow(nn.Module, LogDensity):
 
     def _float_tensors(self) -> Iterator[Tensor]:
         """Yields parameters, then buffers; not those of cells, which are always in float64."""
-        modules = [module for module in self.modules() if not isinstance(module, Cells)]
         for kind in ("parameters", "buffers"):
-            for module in modules:
+            for module in (each for each in self.modules() if not isinstance(each, Cells)):
                 tensors = getattr(module, kind)(recurse=False)
                 yield from (t for t in tensors if t.is_floating_point())
 

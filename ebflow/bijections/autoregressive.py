@@ -21,6 +21,7 @@ __all__ = ["Autoregressive", "Conditioner", "Masked", "Steps"]
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +29,14 @@ from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
 from ..networks import FEATURES, Levels, started
-from .base import Contextual, sum_event
+from .base import Contextual
 from .univariate import Univariate
 
 # Bound of an element as a conditioner sees it, so that the conditioner's values are finite.
 REACH = 1e4
+
+# Parts of a large layer, and its least outputs. Products skip inputs that a part does not see.
+PARTS, LARGE = 4, 200
 
 
 class Masked(nn.Module):
@@ -60,6 +64,10 @@ class Masked(nn.Module):
         self.mask = nn.Buffer(mask, persistent=False)
         self.weight = _parameter(torch.zeros_like(mask))
         self.bias = _parameter(torch.zeros(len(outputs)))
+        count = PARTS if len(outputs) >= LARGE else 1
+        ends = [len(outputs) * k // count for k in range(count + 1)]
+        seen = [0, *mask.sum(1).long().tolist()]
+        self.parts = [(slice(*pair), seen[pair[1]]) for pair in pairwise(ends)]
         if generator is not None:
             bound = (mask.sum(1, keepdim=True) + context).clamp(min=1).rsqrt()
             for start, scale in ((self.weight.data, bound), (self.bias.data, bound.squeeze(1))):
@@ -68,6 +76,30 @@ class Masked(nn.Module):
     def masked(self) -> Tensor:
         """Returns the weight, 0 where an output does not see an input."""
         return self.weight * self.mask
+
+    def forward(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Returns W x + b for columns x; ``offset`` replaces b."""
+        weight, offset = self.masked(), self.bias.unsqueeze(1) if offset is None else offset
+        whole = len(self.parts) == 1 or x.dtype == torch.float64 or _is_traced(x)
+        if whole or torch.is_grad_enabled():
+            return _product(offset, weight, x)
+        y = x.new_empty(len(weight), x.shape[1])
+        for rows, seen in self.parts:
+            torch.addmm(offset[rows], weight[rows, :seen], x[:seen], out=y[rows])
+        return y
+
+
+def _product(offset: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """Returns W x + b. A column has the same bits whatever the number of columns, from 12 on."""
+    if x.dtype == torch.float64:  # which has this property for rows only
+        return torch.addmm(offset.mT, x.mT, weight.mT).mT
+    return torch.addmm(offset, weight, x)
+
+
+def _is_traced(x: Tensor) -> bool:
+    """Returns True if a compiler, autocast or ``torch.func`` has to see every operation."""
+    transformed = torch._C._are_functorch_transforms_active()
+    return transformed or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type)
 
 
 def _parameter(start: Tensor) -> nn.Parameter | nn.Buffer:
@@ -78,7 +110,8 @@ def _parameter(start: Tensor) -> nn.Parameter | nn.Buffer:
 class Conditioner(nn.Module):
     """A masked network h of residual blocks, with ``count`` values for every element.
 
-    Values are 0 at the start. The first layer and every block see all of the context.
+    Values are 0 at the start. The first layer and every block see all of the context. Units are
+    rows of matrices, and rows of data are columns: loops over many rows are the fastest.
 
     Arguments:
         size: The number D of elements.
@@ -120,22 +153,22 @@ class Conditioner(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Returns h with shape (B, D, count), for ``x`` of (B, D · features), and a context."""
-        x = x[:, : (self.size - 1) * self.features].clamp(-REACH, REACH)
         first, *offsets = self.offsets(context)
-        h = torch.addmm(first, x, self.enter.masked().mT)
+        h = self.enter(x[:, : (self.size - 1) * self.features].mT.clamp(-REACH, REACH), first)
         for inner, outer, offset in zip(self.blocks[::2], self.blocks[1::2], offsets, strict=True):
-            bent = F.silu(torch.addmm(offset, F.silu(h), inner.masked().mT))
-            h = h + torch.addmm(outer.bias, bent, outer.masked().mT)
-        h = torch.addmm(self.leave.bias, h, self.leave.masked().mT)
-        return h.unflatten(1, (self.size, self.count))
+            h = h + outer(F.silu(inner(F.silu(h), offset)))
+        return self.leave(h).mT.unflatten(1, (self.size, self.count))
 
     def offsets(self, context: Tensor | None) -> list[Tensor]:
-        """Returns the offsets of the first layer and of each block: biases, and the context."""
-        biases = [self.enter.bias, *(inner.bias for inner in self.blocks[::2])]
+        """Returns the offsets of the first layer and of each block: biases, and the context.
+
+        They have shape (units, 1), or (units, B) with a context.
+        """
+        biases = [layer.bias.unsqueeze(1) for layer in (self.enter, *self.blocks[::2])]
         if self.context is None:
             return biases
-        parts = self.context(context).chunk(len(biases), 1)
-        return [bias + part for bias, part in zip(biases, parts, strict=True)]
+        pairs = zip(biases, self.context.weight.chunk(len(biases)), strict=True)
+        return [_product(bias, weight, context.mT) for bias, weight in pairs]
 
 
 class Autoregressive(Contextual):
@@ -186,8 +219,9 @@ class Autoregressive(Contextual):
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""
         x, categories = x.tensor_split([self.size], 1)
         h = self._parameters_of_f(x, categories)
-        y, log_slope = self.transform.forward_and_log_slope(x, h)
-        return torch.cat([y, categories], 1), sum_event(log_slope, x)
+        y, log_slope = self.transform.forward_and_log_slope(x.mT.contiguous().mT, h)
+        y = y if self.levels is None else torch.cat([y, categories], 1)
+        return y, log_slope.sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns x; one evaluation of h, in D steps."""
@@ -219,8 +253,6 @@ class Autoregressive(Contextual):
 class Steps:
     """A conditioner evaluated element by element, each hidden unit once.
 
-    Units are rows of matrices, and rows of data are columns: products are twice as fast.
-
     Arguments:
         conditioner: The conditioner h.
         context: The context of every row, with shape (B, C).
@@ -228,8 +260,7 @@ class Steps:
     """
 
     def __init__(self, conditioner: Conditioner, context: Tensor | None, like: Tensor) -> None:
-        offsets = conditioner.offsets(context)
-        self.conditioner, self.offsets = conditioner, [torch.atleast_2d(t).mT for t in offsets]
+        self.conditioner, self.offsets = conditioner, conditioner.offsets(context)
         self.weights = [
             layer.masked() for layer in (conditioner.enter, *conditioner.blocks, conditioner.leave)
         ]

@@ -21,17 +21,16 @@ __all__ = ["ScaleShift", "Spline", "Univariate"]
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-
-# Parameters of splines processed at once: a megabyte in float32, about a core's cache.
-PART = 1 << 18
 
 # Log of the least slope of a spline at its knots, and of the least ratio of two bins' sizes.
 LEAST = math.log(1e-3)
+
+LN_2 = math.log(2)  # Powers of 2 take half as long as those of e
 
 
 class Univariate(ABC):
@@ -86,13 +85,16 @@ class ScaleShift(Univariate):
 
 
 class _Bin(NamedTuple):
-    """The bin of every element: its lower knot, its size, and the slopes at its two ends."""
+    """The bin of every element, in sizes that are not yet divided by their total.
 
-    x: Tensor
-    y: Tensor
-    width: Tensor
-    height: Tensor
-    first: Tensor
+    Dimension 2 is the axis, x or y.
+    """
+
+    total: Tensor
+    start: Tensor
+    size: Tensor
+    place: Tensor  # from 0 to 1, of the point in the bin
+    first: Tensor  # the slope at its first end
     last: Tensor
 
 
@@ -121,58 +123,86 @@ class Spline(Univariate):
 
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the spline at ``x`` and its log-slope; x and 0 outside, even at ±∞."""
-        at, inside = self._bins(x, h, 0)
-        z = ((x.clamp(-self.bound, self.bound) - at.x) / at.width).clamp(0, 1)
-        s, rest = at.height / at.width, 1 - z
-        product, square = z * rest, z * z
+        rows, (x, h) = x, _rows_last(x, h)
+        nearest = x.clamp(-self.bound, self.bound)
+        at, inside = self._bins(nearest, h, 0), nearest == x
+        z, s = at.place, _mean_slope(at)
+        rest, square = 1 - z, z * z
+        product = z * rest
         below = torch.addcmul(s, torch.add(at.first + at.last, s, alpha=-2), product)
         share = torch.addcmul(at.first * product, s, square) / below
-        above = torch.addcmul(2 * s * product, at.first, rest * rest)
-        slope = torch.addcmul(above, at.last, square) * (s / below).square()
-        y = torch.addcmul(at.y, at.height, share)
-        return torch.where(inside, y, x), torch.where(inside, slope, 1.0).log()
+        above = (at.first * rest * rest).addcmul_(at.last, square).addcmul_(s, product, value=2)
+        y = torch.where(inside, self._position(at, 1, share), x)
+        log_slope = torch.where(inside, (s / below).square() * above, 1.0).log()
+        return _rows_first(rows, y), _rows_first(rows, log_slope)
 
     def inverse(self, y: Tensor, h: Tensor) -> Tensor:
         """Returns x, by the root of a quadratic equation in z in its form without cancellation."""
-        at, inside = self._bins(y, h, 1)
-        share = ((y.clamp(-self.bound, self.bound) - at.y) / at.height).clamp(0, 1)
-        s = at.height / at.width
+        rows, (y, h) = y, _rows_last(y, h)
+        nearest = y.clamp(-self.bound, self.bound)
+        at = self._bins(nearest, h, 1)
+        share, s = at.place, _mean_slope(at)
         bend = share * torch.add(at.first + at.last, s, alpha=-2)
         b, c = at.first - bend, s * share
         root = torch.addcmul(b * b, s - b, c, value=4).clamp(min=0).sqrt()
-        return torch.where(inside, torch.addcmul(at.x, at.width, 2 * c / (b + root)), y)
+        x = self._position(at, 0, 2 * c / (b + root))
+        return _rows_first(rows, torch.where(nearest == y, x, y))
 
-    def _bins(self, t: Tensor, h: Tensor, axis: int) -> tuple[_Bin, Tensor]:
-        """Returns the bins of ``t``, points of an axis (0: x, 1: y), and a mask of those inside.
+    def _bins(self, t: Tensor, h: Tensor, axis: int) -> _Bin:
+        """Returns the bins of points ``t`` of an axis (0: x, 1: y), which lie inside."""
+        K = self.bins
+        sizes = _bounded_exp(h[:, :, : 2 * K].unflatten(2, (2, K)), LEAST / 2)
+        total = sizes.sum(3)
+        whole = total.select(2, axis)
+        target = torch.addcmul(0.5 * whole, t, whole, value=0.5 / self.bound)
+        before, here = _masks(target, sizes.select(2, axis))
+        start, size = ((sizes * mask.unsqueeze(2)).sum(3) for mask in (before, here))
+        place = (target - start.select(2, axis)).div_(size.select(2, axis)).clamp(0, 1)
+        beside = here.unfold(2, K - 1, 1).movedim(-1, 3)  # the bins before and after each knot
+        slopes = _bounded_exp((h[:, :, None, 2 * K :] * beside).sum(3), LEAST)
+        last, first = slopes.unbind(2)
+        return _Bin(total, start, size, place, first, last)
 
-        Points outside have the bin of the nearest end.
-        """
-        if torch.compiler.is_compiling():  # a graph serves any number of rows
-            return self._of_part(t, h, axis), t.abs() <= self.bound
-        rows = max(1, PART // max(h[:1].numel(), 1))
-        parts = [
-            self._of_part(*part, axis) for part in zip(t.split(rows), h.split(rows), strict=True)
-        ]
-        bins = parts[0] if len(parts) == 1 else _Bin(*map(torch.cat, zip(*parts, strict=True)))
-        return bins, t.abs() <= self.bound
-
-    def _of_part(self, t: Tensor, h: Tensor, axis: int) -> _Bin:
-        """Returns the bins of some rows. Only sizes are computed of every bin."""
-        K, h = self.bins, h.movedim(2, -1)
-        sizes = _bounded(h[..., : 2 * K], LEAST / 2).exp_().unflatten(-1, (2, K))
-        ends = sizes.cumsum(-1)
-        scale = 2 * self.bound / ends[..., -1]
-        with torch.no_grad():
-            target = (t + self.bound) / scale[..., axis]
-            k = (ends[..., axis, :-1] < target.unsqueeze(-1)).sum(-1, keepdim=True)
-        pair = k.unsqueeze(-2).expand(*k.shape[:-1], 2, 1)
-        size, end = (each.gather(-1, pair).squeeze(-1) for each in (sizes, ends))
-        start = (end - size) * scale - self.bound
-        slope = F.pad(h[..., 2 * K :], (1, 1)).gather(-1, torch.cat([k, k + 1], -1))
-        pairs = (start, size * scale, _bounded(slope, LEAST).exp_())
-        return _Bin(*(end for pair in pairs for end in pair.unbind(-1)))
+    def _position(self, at: _Bin, axis: int, share: Tensor) -> Tensor:
+        """Returns the point of an axis at a share of the bin."""
+        start, size, total = (pair.select(2, axis) for pair in (at.start, at.size, at.total))
+        place = torch.addcmul(start, size, share).div_(total)
+        return torch.rsub(place, -self.bound, alpha=-2 * self.bound)
 
 
-def _bounded(h: Tensor, bound: float) -> Tensor:
-    """Returns h / (1 + |h / bound|), which is smaller than the bound."""
-    return h / h.abs().mul_(1 / abs(bound)).add_(1)  # in place: memory takes most of the time
+def _mean_slope(at: _Bin) -> Tensor:
+    width, height = (at.size / at.total).unbind(2)
+    return height / width
+
+
+@torch.no_grad()
+def _masks(target: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns 1 for the bins before a point, else 0, and the same of the bin of the point."""
+    before = sizes.clone()
+    ends = before.unbind(2)
+    for end, following in pairwise(ends):
+        following.add_(end)
+    before.lt_(target.unsqueeze(2))
+    ends[-1].zero_()  # rounding does not move a point beyond the last end
+    here = before.neg()
+    here.select(2, 0).add_(1)
+    here[:, :, 1:].add_(before[:, :, :-1])
+    return before, here
+
+
+def _bounded_exp(h: Tensor, bound: float) -> Tensor:
+    """Returns exp(h / (1 + |h / bound|)), which is between exp(±bound)."""
+    stretch = torch.rsub(h.abs(), LN_2, alpha=LN_2 / -abs(bound))
+    return torch.div(h, stretch).exp2_()
+
+
+def _rows_last(t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns rows of points and parameters as one image, the layout of the fastest loops."""
+    if t.ndim > 2:
+        return t, h
+    return t.mT.contiguous()[None], h.flatten(1).mT.contiguous().unflatten(0, h.shape[1:])[None]
+
+
+def _rows_first(like: Tensor, t: Tensor) -> Tensor:
+    """Returns results for points ``like`` with the rows in dimension 0 again."""
+    return t[0].mT if like.ndim == 2 else t

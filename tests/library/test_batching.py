@@ -14,6 +14,7 @@ N = 896  # of contexts, a multiple of 32, without which last bits may differ
 MAKE = {
     "dense": lambda: architectures.dense((3,), depth=2),
     "autoregressive": lambda: architectures.autoregressive((3,), depth=2, bins=4, context=2),
+    "float32": lambda: architectures.autoregressive((3,), depth=2, bins=24, dtype=torch.float32),
     "affine in the context": lambda: architectures.dense((3,), depth=2, context=2),
     "integers": lambda: Flow((3,), [Dequantize(17), Affine(8.0, 4.0, (3,))]),
 }
@@ -111,6 +112,6 @@ def test_slices_cover_all_rows_and_none_is_short(period, periods, monkeypatch):
     slices = batching.parts(count, [], (3,), 4, period=period)
     assert [k for part in slices for k in range(part.start, part.stop)] == list(range(count))
     sizes = [part.stop - part.start for part in slices]
-    assert min(sizes) >= min(count, 8) and max(sizes) <= 4 * batching.FEW + 7
+    assert min(sizes) >= min(count, 16) and max(sizes) <= 4 * batching.FEW + 15
     whole = all(size % period == 0 for size in sizes)
     assert whole or all(part.start // period == (part.stop - 1) // period for part in slices)
