@@ -47,8 +47,7 @@ def used(training, files, folder):
         if data is not None:
             (folder / name).write_bytes(data)
     messages = []
-    uses = load, partial(load, weights="model"), partial(resume, training)
-    for use in uses:
+    for use in (load, partial(resume, training)):
         with refused(str(folder), messages):
             use(str(folder))
     return messages or None
