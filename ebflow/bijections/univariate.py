@@ -85,14 +85,11 @@ class ScaleShift(Univariate):
 
 
 class _Bin(NamedTuple):
-    """The bin of every element, in sizes that are not yet divided by their total.
+    """The bin of every element; pairs are of the axes x and y, before division by the totals."""
 
-    Dimension 2 is the axis, x or y.
-    """
-
-    total: Tensor
-    start: Tensor
-    size: Tensor
+    total: tuple[Tensor, Tensor]
+    start: tuple[Tensor, Tensor]
+    size: tuple[Tensor, Tensor]
     place: Tensor  # from 0 to 1, of the point in the bin
     first: Tensor  # the slope at its first end
     last: Tensor
@@ -151,27 +148,26 @@ class Spline(Univariate):
     def _bins(self, t: Tensor, h: Tensor, axis: int) -> _Bin:
         """Returns the bins of points ``t`` of an axis (0: x, 1: y), which lie inside."""
         K = self.bins
-        sizes = _bounded_exp(h[:, :, : 2 * K].unflatten(2, (2, K)), LEAST / 2)
-        total = sizes.sum(3)
-        whole = total.select(2, axis)
-        target = torch.addcmul(0.5 * whole, t, whole, value=0.5 / self.bound)
+        sizes, knots = h.split([2 * K, K - 1], 2)
+        sizes = _bounded_exp(sizes.unflatten(2, (2, K)), LEAST / 2)
+        total = sizes.sum(3).unbind(2)
+        target = torch.addcmul(0.5 * total[axis], t, total[axis], value=0.5 / self.bound)
         before, here = _masks(target, sizes.select(2, axis))
-        start, size = ((sizes * mask.unsqueeze(2)).sum(3) for mask in (before, here))
-        place = (target - start.select(2, axis)).div_(size.select(2, axis)).clamp(0, 1)
+        start, size = ((sizes * mask.unsqueeze(2)).sum(3).unbind(2) for mask in (before, here))
+        place = ((target - start[axis]) / size[axis]).clamp(0, 1)
         beside = here.unfold(2, K - 1, 1).movedim(-1, 3)  # the bins before and after each knot
-        slopes = _bounded_exp((h[:, :, None, 2 * K :] * beside).sum(3), LEAST)
+        slopes = _bounded_exp((knots.unsqueeze(2) * beside).sum(3), LEAST)
         last, first = slopes.unbind(2)
         return _Bin(total, start, size, place, first, last)
 
     def _position(self, at: _Bin, axis: int, share: Tensor) -> Tensor:
         """Returns the point of an axis at a share of the bin."""
-        start, size, total = (pair.select(2, axis) for pair in (at.start, at.size, at.total))
-        place = torch.addcmul(start, size, share).div_(total)
+        place = torch.addcmul(at.start[axis], at.size[axis], share) / at.total[axis]
         return torch.rsub(place, -self.bound, alpha=-2 * self.bound)
 
 
 def _mean_slope(at: _Bin) -> Tensor:
-    width, height = (at.size / at.total).unbind(2)
+    width, height = (size / total for size, total in zip(at.size, at.total, strict=True))
     return height / width
 
 
