@@ -21,14 +21,7 @@ from rich.console import Console
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.cluster.connection import (
-    Connection,
-    cancel,
-    largest_node,
-    leave,
-    start,
-    this_node,
-)
+from pipelines.cluster.connection import Connection, cancel, largest_node, leave, start, this_node
 from pipelines.cluster.environment import log_to
 from pipelines.config.files import dump
 from pipelines.engine.pipeline import Run

@@ -34,11 +34,7 @@ from ebflow.objectives import Objective, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
-from pipelines.gradient_alignment.config import (
-    ClassifierConfig,
-    NetworkConfig,
-    RegularizerConfig,
-)
+from pipelines.gradient_alignment.config import ClassifierConfig, NetworkConfig, RegularizerConfig
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.store.files import write_json
 from pipelines.tracking.run import StageRun

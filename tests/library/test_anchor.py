@@ -4,12 +4,7 @@ import pytest
 import torch
 
 from ebflow.anchor import Anchor
-from ebflow.bijections import (
-    Affine,
-    Dense,
-    Part,
-    SmoothLeakyReLU,
-)
+from ebflow.bijections import Affine, Dense, Part, SmoothLeakyReLU
 from ebflow.bijections.weighted import fixed_weights
 from ebflow.errors import NonFinite
 from ebflow.flow import Flow

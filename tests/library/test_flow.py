@@ -8,14 +8,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from ebflow import preprocessing
 from ebflow.architectures import coupling, dense
-from ebflow.bijections import (
-    ActNorm,
-    Affine,
-    Dense,
-    Dequantize,
-    MonotoneSpline,
-    SmoothLeakyReLU,
-)
+from ebflow.bijections import ActNorm, Affine, Dense, Dequantize, MonotoneSpline, SmoothLeakyReLU
 from ebflow.flow import Flow
 from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import dsm, ssm_vr

@@ -10,19 +10,7 @@ from ebflow import density as density_module
 
 from . import reference
 from .bijections.cases import directions, seeded
-from .flows import (
-    CONTEXT,
-    FLOWS,
-    GIVEN,
-    at,
-    brute,
-    contexts,
-    custom,
-    images,
-    named,
-    net,
-    setting,
-)
+from .flows import CONTEXT, FLOWS, GIVEN, at, brute, contexts, custom, images, named, net, setting
 
 CLOSE = dict(rtol=1e-9, atol=1e-9)
 flows = pytest.mark.parametrize("name", FLOWS)

@@ -9,15 +9,7 @@ import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.loss import (
-    Loss,
-    LossModule,
-    Progress,
-    balancing_weight,
-    constant,
-    cosine,
-    warmed,
-)
+from ebflow.loss import Loss, LossModule, Progress, balancing_weight, constant, cosine, warmed
 from ebflow.randomness import generator as derive
 
 from . import reference

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ebflow.networks import (
-    Interleaved,
-    Swish,
-    ZeroConv2d,
-    convnet,
-    perceptron,
-)
+from ebflow.networks import Interleaved, Swish, ZeroConv2d, convnet, perceptron
 
 from .bijections.cases import seeded, stirred
 

@@ -6,14 +6,7 @@ import torch
 from optuna.trial import FixedTrial
 
 from ebflow.randomness import generator
-from pipelines.config import (
-    Coupling,
-    DensityConfig,
-    Dsm,
-    Likelihood,
-    Objective,
-    Training,
-)
+from pipelines.config import Coupling, DensityConfig, Dsm, Likelihood, Objective, Training
 from pipelines.config.objective import OBJECTIVES
 from pipelines.config.recipes import RECIPES
 from pipelines.config.section import changes

@@ -5,12 +5,7 @@ import math
 import pytest
 import torch
 
-from ebflow.alignment.explanations import (
-    density_ratio,
-    maximize,
-    perturbed_accuracies,
-    saliency,
-)
+from ebflow.alignment.explanations import density_ratio, maximize, perturbed_accuracies, saliency
 from ebflow.errors import NonFinite
 from ebflow.randomness import generator as derive
 from tests.library.bijections.cases import seeded

@@ -6,14 +6,7 @@ import torch
 from ebflow.architectures import coupling, glow
 from ebflow.bijections import Coupling, ScaleShift, Spline
 
-from .cases import (
-    directions,
-    image_net,
-    net,
-    seeded,
-    shear_and_scale,
-    stirred,
-)
+from .cases import directions, image_net, net, seeded, shear_and_scale, stirred
 
 CLOSE = dict(rtol=1e-12, atol=1e-12)
 

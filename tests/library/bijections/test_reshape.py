@@ -4,14 +4,7 @@ import pytest
 import torch
 
 from ebflow.anchor import Anchor
-from ebflow.bijections import (
-    ActNorm,
-    Dense,
-    Part,
-    Reshape,
-    SmoothLeakyReLU,
-    Squeeze,
-)
+from ebflow.bijections import ActNorm, Dense, Part, Reshape, SmoothLeakyReLU, Squeeze
 from ebflow.flow import Flow
 
 from .cases import matrix, seeded

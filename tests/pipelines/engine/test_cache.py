@@ -12,10 +12,7 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cluster import environment
-from pipelines.config import (
-    DensityConfig,
-    EvaluateConfig,
-)
+from pipelines.config import DensityConfig, EvaluateConfig
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
 from pipelines.engine import graphs, keys, runner

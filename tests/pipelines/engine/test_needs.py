@@ -9,13 +9,7 @@ from mlflow.exceptions import RestException
 
 from pipelines.cluster import environment
 from pipelines.cluster.connection import DRIVER
-from pipelines.config import (
-    ClusterConfig,
-    DensityConfig,
-    PreprocessFit,
-    TrainConfig,
-    Training,
-)
+from pipelines.config import ClusterConfig, DensityConfig, PreprocessFit, TrainConfig, Training
 from pipelines.density import graph as density
 from pipelines.engine import runner, stages
 from pipelines.engine.runner import ray_options
