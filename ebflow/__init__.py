@@ -35,7 +35,7 @@ MODULES = {
     "Loss": "loss",
     "LossModule": "loss",
     "Progress": "loss",
-    "Report": "report",
+    "Report": "history",
     "RowGenerator": "randomness",
     "Trainer": "train",
     "check": "checks",

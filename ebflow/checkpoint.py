@@ -24,8 +24,8 @@ from .architectures import ARCHITECTURES
 from .errors import BadInput
 from .files import load_tensors, previous, replaced, save_tensors, sha256
 from .flow import Flow
+from .history import Report
 from .preprocessing import build
-from .report import Report
 from .tables import Columns
 
 PARTS = ("model", "ema", "optimizer")

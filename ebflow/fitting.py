@@ -27,14 +27,12 @@ from .bijections import Convolution
 from .errors import warn
 from .fit_settings import CHOSEN, Settings, bounds_by_index
 from .flow import Flow
-from .history import Event, History
-from .loss import Loss, LossFunction, balancing_weight, cosine, warmed
+from .history import Event, History, Report
+from .loss import Loss, LossFunction, adamw, balancing_weight, cosine, warmed
 from .marginals import Bounds
-from .optimizers import adamw
 from .preprocessing import Preprocessing
 from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
-from .report import Report
 from .tables import ArrayLike, Columns
 from .tables.gathering import LEAST, gather
 from .tables.rows import Arrays, Rows

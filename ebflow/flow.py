@@ -36,10 +36,9 @@ from .bases import Base, StandardNormal
 from .bijections import Bijection, Cells, Dequantizer, Reshape
 from .density import FlowEvaluation, LogDensity
 from .distribution import FlowDistribution, Shape
-from .history import History
+from .history import History, Report
 from .randomness import ContentGenerator, Generator
 from .randomness import generator as derive
-from .report import Report
 from .tables import ArrayLike, Columns
 from .tables.adapter import as_context, as_events, context_of
 from .tables.frames import is_frame

@@ -1,4 +1,4 @@
-r"""The training loss: an objective, and the anchor that keeps its likelihood.
+r"""The training loss, an objective and the anchor that keeps its likelihood; optimizers.
 
 .. math:: \mathcal{L}(x) = w_o \, \mathrm{objective}(x)
     + w_a \left( E(x) + \widehat{\log Z} \right)
@@ -14,17 +14,20 @@ time limits the training.
 """
 
 __all__ = ["Loss", "LossFunction", "LossModule", "Progress", "RecordedDensity", "Schedule",
-           "balancing_weight", "constant", "cosine", "warmed"]  # fmt: skip
+           "adamw", "balancing_weight", "constant", "cosine", "warmed"]  # fmt: skip
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .anchor import Anchor
+from .bases import Base
+from .bijections import Bijection
 from .bijections.weighted import fixed_weights
 from .density import Evaluation, LogDensity
 from .flow import Flow
@@ -186,3 +189,23 @@ class RecordedDensity(LogDensity):
         if name == "density":
             raise AttributeError(name)
         return getattr(self.density, name)
+
+
+def adamw(
+    flow: Flow, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Returns AdamW, whose weight decay acts on the networks inside layers only.
+
+    The matrix of a linear layer starts as the identity: decay would shrink the whole map to zero.
+    """
+    networks = (m for m in flow.modules() if not isinstance(m, Bijection | Base | Flow))
+    matrices = {id(p) for m in networks for p in m.parameters(recurse=False) if p.ndim > 1}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in parameters:
+        groups[bool(weight_decay) and id(parameter) in matrices].append(parameter)
+    settings = [
+        {"params": group, "weight_decay": weight_decay if decayed else 0.0}
+        for decayed, group in groups.items()
+        if group
+    ]
+    return torch.optim.AdamW(settings, lr=lr, fused=True)

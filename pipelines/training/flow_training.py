@@ -23,8 +23,7 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
 from ebflow.history import Event
-from ebflow.loss import LossModule, Progress, balancing_weight, constant, cosine, warmed
-from ebflow.optimizers import adamw
+from ebflow.loss import LossModule, Progress, adamw, balancing_weight, constant, cosine, warmed
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import generator
 from ebflow.recipes import IMAGES

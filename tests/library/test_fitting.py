@@ -14,7 +14,7 @@ import ebflow
 from ebflow import bijections, objectives, randomness
 from ebflow.bases import GaussianMixture
 from ebflow.bijections import Bounded
-from ebflow.optimizers import adamw
+from ebflow.loss import adamw
 from ebflow.tables.gathering import copies
 
 from .bijections.cases import seeded
