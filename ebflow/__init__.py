@@ -22,32 +22,14 @@ from importlib import import_module
 
 # The module of every public name.
 MODULES = {
-    "Anchor": "anchor",
-    "EnergyFunction": "density",
-    "Evaluation": "density",
-    "Flow": "flow",
-    "FlowDensity": "sklearn",
-    "FlowDetector": "detector",
-    "FlowDistribution": "distribution",
-    "GaussianMixture": "bases",
-    "History": "history",
-    "LogDensity": "density",
-    "Loss": "loss",
-    "LossModule": "loss",
-    "Progress": "loss",
-    "Report": "history",
-    "RowGenerator": "randomness",
-    "Trainer": "train",
-    "check": "checks",
-    "evaluate": "evaluation",
-    "fit": "fitting",
-    "fit_mixture": "mixtures",
-    "impute": "imputation",
-    "load": "checkpoint",
-    "log_probs": "evaluation",
-    "refine": "refinement",
-    "save": "checkpoint",
-}
+    "Anchor": "anchor", "EnergyFunction": "density", "Evaluation": "density", "Flow": "flow",
+    "FlowDensity": "sklearn", "FlowDetector": "detector", "FlowDistribution": "distribution",
+    "GaussianMixture": "bases", "History": "history", "LogDensity": "density", "Loss": "loss",
+    "LossModule": "loss", "Progress": "loss", "Report": "history", "RowGenerator": "randomness",
+    "Trainer": "train", "check": "checks", "evaluate": "evaluation", "fit": "fitting",
+    "fit_mixture": "mixtures", "impute": "imputation", "load": "checkpoint",
+    "log_probs": "evaluation", "refine": "refinement", "save": "checkpoint",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -42,21 +42,13 @@ PART = 10_000  # Samples of the flow at a time
 
 @dataclass(frozen=True)
 class Refined:
-    """A flow's density times an exponential of boosted trees f.
+    """A flow's density times an exponential of boosted trees f."""
 
-    Attributes:
-        flow: The flow, of rows (D,).
-        trees: The classifier whose logit is f.
-        log_normalizer: An estimate of log Z in nats.
-        error: Its standard error.
-        largest: The largest f of a sample: larger ones are accepted as if they were that one.
-    """
-
-    flow: Flow
-    trees: HistGradientBoostingClassifier
-    log_normalizer: float
-    error: float
-    largest: float
+    flow: Flow  #: of rows (D,)
+    trees: HistGradientBoostingClassifier  #: the classifier whose logit is f
+    log_normalizer: float  #: an estimate of log Z in nats
+    error: float  #: its standard error
+    largest: float  #: f of samples above it counts as this one when they are accepted
 
     def log_ratio(self, x: ArrayLike) -> Tensor:
         """Returns f, the logarithm of p / q up to log Z, in float64 with shape (N,).
