@@ -3,9 +3,11 @@
 A peer sees data behind the preprocessing of a flow: the same dequantization, by the same noise,
 and the same logit. Its likelihood is in units of the raw data. ``maf`` and ``nsf`` are zuko's
 masked autoregressive flows, affine and rational-quadratic. ``gmm`` is scikit-learn's mixture of
-Gaussians with full covariances.
+Gaussians with full covariances. ``refined`` is no peer, but what ``ebflow.fit`` and
+``ebflow.refine`` make of the raw rows.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +17,13 @@ import torch
 import zuko
 from torch import Tensor
 
+from ebflow import fitting
 from ebflow.bases import Base
 from ebflow.evaluation import log_probs
 from ebflow.flow import Flow
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import Generator, RowGenerator
+from ebflow.refinement import Refined, refine
 from pipelines.data.dataset import Dataset
 from pipelines.density.evaluate import LOG_PROBS, likelihood
 from pipelines.paper import fits
@@ -29,12 +33,20 @@ from pipelines.training.preprocessing import PREPROCESSING
 
 FLOWS = {"maf": zuko.flows.MAF, "nsf": zuko.flows.NSF}
 
+SHARE = 0.7  # Share of the seconds in which a flow is fitted that is then refined
+ROWS = 10_000  # Training rows of a refinement at most
+
 
 def peer(config: RivalConfig, data: Path, preprocessed: Path, *, run: StageRun) -> None:
     """Writes ``evaluation.json``, the rows' log-densities."""
     dataset = run.open(config, Dataset(data))
-    density, looks = fit(config, dataset, Preprocessing.load(preprocessed / PREPROCESSING))
-    test, validation = (log_probs(density, dataset.split(name)) for name in ("test", "validation"))
+    splits = [dataset.split(name) for name in ("test", "validation")]
+    if config.rival == "refined":
+        refined, looks = _refined(config, dataset)
+        test, validation = (refined.log_prob(split.tensor()) for split in splits)
+    else:
+        density, looks = fit(config, dataset, Preprocessing.load(preprocessed / PREPROCESSING))
+        test, validation = (log_probs(density, split) for split in splits)
     np.savez(run.output / LOG_PROBS, test=test.numpy(), validation=validation.numpy())
     run.write_metrics({
         "time/train_s": looks[-1].seconds,
@@ -75,6 +87,18 @@ def fit(
     values = _of_network(network)
     looks = fits.train(network, loss, lambda: validation(values), config)
     return density(values), looks
+
+
+def _refined(config: RivalConfig, dataset: Dataset) -> tuple[Refined, list[fits.Look]]:
+    """Returns a flow that boosted trees refine, and its validation without them."""
+    started, seconds = time.perf_counter(), config.seconds and SHARE * config.seconds
+    train, validation = (dataset.split(name).tensor() for name in ("train", "validation"))
+    flow = fitting.fit(train, validation=(validation,), max_seconds=seconds, steps=config.steps,
+                       seed=config.seed, progress=False)  # fmt: skip
+    some = next(dataset.split("train").shuffled(min(ROWS, len(train)), seed=config.seed)).x
+    refined = refine(flow, some, seed=config.seed)
+    spent = time.perf_counter() - started
+    return refined, [fits.Look(flow.report.steps, spent, flow.report.nll)]
 
 
 class _Values(Base):

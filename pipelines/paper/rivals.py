@@ -27,12 +27,17 @@ from pipelines.paper.config import PaperConfig
 SECONDS, TABLE_SECONDS, LENGTH = 10.0, 30.0, 40_000
 
 PEERS = ("gmm", "maf", "nsf")  # Densities of other packages
+REFINED = "refined"  # By ebflow.fit and ebflow.refine
 
 
 def peers(
-    config: PaperConfig, labels: Mapping[str, str], flow: DensityConfig, seconds: float
+    config: PaperConfig,
+    labels: Mapping[str, str],
+    flow: DensityConfig,
+    seconds: float,
+    names: Sequence[str] = PEERS,
 ) -> Iterator[Cell]:
-    """Yields the cells of all peers, which have the data and seconds of a flow.
+    """Yields the cells of peers, which have the data and seconds of a flow.
 
     Their preprocessing dequantizes as the flow's does, so that all are densities of the same rows.
     """
@@ -40,7 +45,7 @@ def peers(
     preprocess = PreprocessFit(
         seed=flow.seed, options=flow.preprocess.changed(**changes), threads=config.threads
     )
-    for name in PEERS:
+    for name in names:
         fitted = cell.rival(config, flow.seed, name, cpu=seconds, full=LENGTH)
         named = {key: value or name for key, value in labels.items()}
         yield Cell(named, fitted, flow.seed, flow.data, preprocess, stage="peer")
@@ -137,14 +142,15 @@ def _of_tables(config: PaperConfig, seed: int) -> Iterator[Cell]:
         flow = cell.base(config, seed, source, recipe=RECIPES["tabular"], **limits)
         flow = flow.changed(data={"seed": seed})
         yield Cell.of_flow({"table": name, "density": RECIPE}, flow)
-        yield from peers(config, {"table": name, "density": ""}, flow, TABLE_SECONDS)
+        labels, names = {"table": name, "density": ""}, (*PEERS, REFINED)
+        yield from peers(config, labels, flow, TABLE_SECONDS, names)
 
 
 def _leads(finished: Sequence[Finished]) -> list[Row]:
     """Returns one row per table and seed: the NLL of every density, and the recipe's lead.
 
-    The lead is over the peer of the seed with the least test NLL, test row by test row. Seeds
-    whose recipe diverged are left out.
+    The refined flow's gain is over the recipe. The lead is over the peer of the seed with the
+    least test NLL, test row by test row. Seeds whose recipe diverged are left out.
     """
     cells: dict[tuple[str, int], dict[str, Finished]] = {}
     for one in finished:
@@ -156,9 +162,11 @@ def _leads(finished: Sequence[Finished]) -> list[Row]:
 def _table_row(table: str, densities: Mapping[str, Finished]) -> Row:
     recipe = densities[RECIPE]
     nlls = {name: one.row["test/nll"] for name, one in densities.items()}
-    best = min(densities.keys() - {RECIPE}, key=nlls.get, default=None)
+    best = min(densities.keys() & {*PEERS}, key=nlls.get, default=None)
+    refined = densities.get(REFINED)
     return {
         **recipe.row,
+        **(refined.gain(recipe, "refined_gain") if refined else {}),
         **recipe.gain(densities.get(best), "lead"),
         **nlls,
         "labels": {"table": table},
@@ -170,15 +178,17 @@ def _table_row(table: str, densities: Mapping[str, Finished]) -> Row:
 TABLES = Experiment(
     about="exact test NLL (nats) of tables: the recipe, and other packages at equal seconds",
     legend="gmm: scikit-learn's mixture of Gaussians, its number by validation; maf, nsf: zuko's; "
-    "lead: the recipe's over the best peer of the seed, row by row; ±: 95 %, over seeds, each "
-    "with a split of its own (as Nadeau and Bengio, 2003), or test rows of one seed",
+    "lead: the recipe's over the best peer of the seed, row by row; refined: ebflow.fit and "
+    "ebflow.refine; gain: theirs over the recipe; ±: 95 %, over seeds, each with a split of its "
+    "own (as Nadeau and Bengio, 2003), or test rows of one seed",
     uses=cell.IMAGE_OPTIONS - {"source"} | {"sources"},
     data="rows of real numbers",
     cells=_of_tables,
     columns=(
-        *(Column(name, name, 2, interval=False) for name in (RECIPE, *PEERS)),
+        *(Column(name, name, 2, interval=False) for name in (RECIPE, REFINED, *PEERS)),
         Column("gaussian", "Gaussian", 2, interval=False),
         Column("lead", "lead", 2),
+        Column("refined_gain", "gain", 2),
     ),
     rows=_leads,
 )

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import ebflow
 from ebflow import preprocessing
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
@@ -21,9 +23,10 @@ from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS, summarize, text
 from pipelines.paper.config import PaperConfig, RivalConfig
 from pipelines.paper.graph import check
-from pipelines.paper.peer import fit
+from pipelines.paper.peer import fit, peer
 from pipelines.reporting.result import plus_minus
 from pipelines.reporting.statistics import student
+from pipelines.training.preprocessing import PREPROCESSING
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
 RIVALS, TABLES = EXPERIMENTS["rivals"], EXPERIMENTS["tables"]
@@ -126,13 +129,14 @@ def test_the_lead_of_a_table_is_over_the_best_peer(tmp_path):
     rows = tables_of(tmp_path, 1.0, theirs=3.0)
     assert [row["labels"] for row in rows] == [{"table": "a"}, {"table": "b"}]
     assert rows[0]["gaussian"] == 9.0 and rows[0]["lead"] == pytest.approx(2.0, abs=0.3)
+    assert rows[0]["refined_gain"] == pytest.approx(1.0 - 5.0, abs=0.3)
 
 
 def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
     rows = tables_of(tmp_path, 1.0, 1.4, theirs=2)
     seeds = [cell.data.seed for cell in TABLES.all_cells(
         PaperConfig(experiment="tables", sources=("a.parquet",), seeds=2))]  # fmt: skip
-    assert seeds == 4 * [0] + 4 * [1]
+    assert seeds == 5 * [0] + 5 * [1]
     (lead,) = (column for column in TABLES.columns if column.metric == "lead")
     line = summarize(rows)[0]
     leads, overlap = [row["lead"] for row in line], 4 / 32
@@ -180,6 +184,24 @@ def test_a_peers_likelihood_is_in_units_of_the_raw_data(table):
     expected = gaussian.log_prob(table.split("test").tensor().double())
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=0.1)
     assert [look.step for look in looks] == [1]
+
+
+def test_a_refined_flow_is_measured_on_raw_rows(table, tmp_path):
+    """The likelihood is that of a flow of some steps, or a better one."""
+    found = {}
+    run = SimpleNamespace(open=lambda config, data: table, output=tmp_path,
+                          write_metrics=found.update)  # fmt: skip
+    preprocessing.fit(table.split("train")).save(tmp_path / PREPROCESSING)
+    config = RivalConfig(rival="refined", steps=20)
+    peer(config, table.folder, tmp_path, run=run)
+    nll = -float(log_probs(_start(table), table.split("test")).mean())
+    assert found["test/nll"] < nll + 0.1 and 0 < found["train/steps"] <= 20
+    assert len(np.load(tmp_path / LOG_PROBS)["test"]) == len(table.split("test"))
+
+
+def _start(dataset):
+    train, validation = (dataset.split(name).tensor() for name in ("train", "validation"))
+    return ebflow.fit(train, validation=(validation,), steps=20, progress=False)
 
 
 def test_a_mixtures_number_is_that_of_the_best_validation(table):
