@@ -32,7 +32,8 @@ from .target import rows_and_contexts
 LEAST = 50
 """Rows of a refinement at least."""
 
-SAMPLES, MOST = 10, 200_000  # Samples of the flow for each row of the data, and in all, at most
+ROWS = 50_000  # Rows of the data that trees learn from at most
+SAMPLES, MOST = 10, 200_000  # Samples of the flow for each of them, and in all, at most
 ROUNDS, PATIENCE = 500, 20  # Trees at most, and trees without improvement that end the boosting
 SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers
@@ -93,8 +94,8 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     Arguments:
         flow: The flow, of rows (D,), without contexts.
         x: Rows with shape (N, D), best the ones that the flow was trained on. Rows with missing
-            values are left out.
-        seed: The seed of samples and held-out rows.
+            values are left out; of more than 50,000 a random choice is used.
+        seed: The seed of samples, chosen and held-out rows.
 
     Raises:
         ValueError: if the flow is one of images or has contexts, or there are fewer than 50
@@ -112,6 +113,7 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     rows = rows[~rows.isnan().any(1)]
     if len(rows) < LEAST:
         raise ValueError(f"x: found {len(rows)} complete rows, expected {LEAST} or more")
+    rows = rows[torch.randperm(len(rows), generator=derive(seed, "rows"))[:ROWS]]
     noise = derive(seed, "refinement", device=flow.device)
     count = min(SAMPLES * len(rows), MOST)
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
