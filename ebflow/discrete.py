@@ -19,7 +19,7 @@ DECIMALS, SPARSE, LEVELS = 6, 10, 1000  # Most decimal places, points per value 
 FEW, OFTEN = 100, 15  # Most values of a column whose levels are exact, and least rows of each
 SINGLE = 0.1  # Share of values with one row from which on others may occur as well
 GAP = 8  # Spreads between an atom and the other values from which on the gap is squeezed to one
-NO_GAP = 1e-100  # Slope between exact levels, so that their cells are neighbours
+NO_GAP = 1e-100  # Slope between intervals of exact levels, so that their cells are neighbours
 EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -78,10 +78,11 @@ def _exact(column: ColumnCells, values: np.ndarray, counts: np.ndarray) -> Colum
         return column
     if column.step == 1 and np.ptp(values) == len(values) - 1:
         return replace(column, knots=(), exact=True)
-    *others, last = values.tolist()
-    knots = [*(Knot(value, 1.0, slope=NO_GAP) for value in others), Knot(last, 1.0)]
-    return ColumnCells(knots[0].value, knots=knots, exact=True, least=knots[0].value,
-                       most=knots[-1].value)  # fmt: skip
+    widths = np.full(len(values), column.step) if column.step else _widths(values)
+    pairs = zip(values.tolist(), widths.tolist(), strict=True)
+    knots = [Knot(value, 1.0, width, NO_GAP) for value, width in pairs]
+    knots[-1] = replace(knots[-1], slope=1.0)
+    return replace(_of_knots(knots), exact=True)
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
@@ -102,12 +103,20 @@ def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
 
 
 def _levels(values: np.ndarray) -> ColumnCells:
-    """Returns cells between neighbouring levels; the last one has the median width."""
-    gaps = np.diff(values)
-    widths = [*gaps.tolist(), float(np.median(gaps))]
-    knots = [Knot(value, w, w) for value, w in zip(values.tolist(), widths, strict=True)]
+    """Returns cells between neighbouring levels."""
+    pairs = zip(values.tolist(), _widths(values).tolist(), strict=True)
+    return _of_knots([Knot(value, width, width) for value, width in pairs])
+
+
+def _of_knots(knots: list[Knot]) -> ColumnCells:
     first, last = knots[0].value, knots[-1].value
     return ColumnCells(first, knots=knots, least=first, most=last)
+
+
+def _widths(values: np.ndarray) -> np.ndarray:
+    """Returns the distances between neighbouring values; the last one has their median."""
+    gaps = np.diff(values)
+    return np.append(gaps, np.median(gaps))
 
 
 def _with_atoms(

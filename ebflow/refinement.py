@@ -5,9 +5,9 @@ The refined density is that of the flow, q, times an exponential of trees f:
 .. math:: p(x) = \frac{1}{Z} \, q(x) \, e^{f(x)}, \qquad Z = E_{x \sim q} \, e^{f(x)}.
 
 Gradient boosting learns to distinguish rows of the data from samples of the flow. With equal
-weights of both, its logit estimates :math:`\log p / q`, whatever the normalizer. Held-out rows end
-the boosting. Samples of p are samples of q, accepted with probabilities proportional to
-:math:`e^f`. Trees find what is hard for a smooth density: edges, and exact relations of columns.
+weights of both, its logit estimates :math:`\log p / q`. Held-out rows end the boosting. Samples of
+p are those of q, accepted with probabilities proportional to :math:`e^f`. Trees find what is hard
+for a smooth density: edges, and exact relations of columns.
 
 Source: Noise-Contrastive Estimation (Gutmann, Hyvärinen, 2010), AISTATS; Discriminator Rejection
 Sampling (Azadi, Olsson, Darrell, Goodfellow, Odena, 2019), arXiv:1810.06758.
@@ -32,9 +32,8 @@ from .target import rows_and_contexts
 LEAST = 50
 """Rows of a refinement at least."""
 
-ROWS = 50_000  # Rows of the data that trees learn from at most
-SAMPLES, MOST = 10, 200_000  # Samples of the flow for each of them, and in all, at most
-ROUNDS, PATIENCE = 500, 20  # Trees at most, and trees without improvement that end the boosting
+ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in all
+ROUNDS, PATIENCE = 500, 20  # Most trees, and trees without improvement that end the boosting
 SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers
 COMMON = 0.99  # Share of the flow's samples whose ratio is not cut off when rows are accepted
@@ -117,27 +116,20 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     noise = derive(seed, "refinement", device=flow.device)
     count = min(SAMPLES * len(rows), MOST)
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
+    sizes = enumerate(flow.columns.sizes if flow.columns else ())
+    levels = [column for column, size in sizes if 0 < size <= LEVELS]
     trees = HistGradientBoostingClassifier(
         max_iter=ROUNDS, early_stopping=True, n_iter_no_change=PATIENCE, class_weight="balanced",
-        l2_regularization=SHRINKAGE, categorical_features=_categories(flow),
+        l2_regularization=SHRINKAGE, categorical_features=levels,
         random_state=noise.initial_seed() % 2**32,
     )  # fmt: skip
     label = np.arange(len(rows) + count) < len(rows)
-    trees.fit(np.concatenate([_numbers(rows), _numbers(others)]), label)
+    trees.fit(torch.cat([rows.cpu().double(), others.cpu().double()]).numpy(), label)
     f = _logits(trees, fresh)
     log_z = float(f.logsumexp(0)) - math.log(count)
     error = float((f - log_z).exp().std()) / math.sqrt(count)
     return Refined(flow, trees, log_z, error, float(f.quantile(COMMON)))
 
 
-def _categories(flow: Flow) -> list[bool] | None:
-    """Returns True for each column that trees take as a category; None for arrays."""
-    return [0 < size <= LEVELS for size in flow.columns.sizes] if flow.columns else None
-
-
-def _numbers(x: Tensor) -> np.ndarray:
-    return x.detach().double().cpu().numpy()
-
-
 def _logits(trees: HistGradientBoostingClassifier, x: Tensor) -> Tensor:
-    return torch.from_numpy(trees.decision_function(_numbers(x)))
+    return torch.from_numpy(trees.decision_function(x.double().cpu().numpy()))

@@ -12,9 +12,9 @@ point of a cell to its value, so samples contain exactly the values of the table
 
 Long gaps without rows, between an atom and the other values, are squeezed. So the map is linear
 in pieces. The density is with respect to Lebesgue measure, in the units of the column, except at
-exact levels and the atoms of continuous columns: there it is the probability. In a grid of step 1
-both are the same. Any other value of a column of exact levels has the cell [−1, 0), and beyond a
-known bound the cell [−2, −1).
+the atoms of continuous columns: there it is the probability. At an exact level it is the
+probability over the width of the interval that the level has otherwise. Any other value of a
+column of exact levels has the cell [−1, 0), and beyond a known bound the cell [−2, −1).
 """
 
 __all__ = ["Cells", "ColumnCells", "Knot"]
@@ -65,8 +65,7 @@ class ColumnCells:
     @property
     def levels(self) -> list[float]:
         """The levels."""
-        levels = (knot for knot in self.knots if 0 < knot.width == knot.length or self.exact)
-        return [knot.value for knot in levels]
+        return [knot.value for knot in self.knots if 0 < knot.width == knot.length or self.exact]
 
     @property
     def count(self) -> int:

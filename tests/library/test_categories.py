@@ -107,17 +107,36 @@ def test_whitening_leaves_categories_alone(table):
     assert y[:, 1].floor().tolist() == [*map("uvw".index, table.kind)]
 
 
-@pytest.mark.parametrize("levels", [(1, 2, 4, 8), (1, 2, 3, 4), (0.1, 0.5, 2.5)])
-def test_a_number_that_is_no_level_is_nearly_impossible(levels):
+@pytest.mark.parametrize(
+    ("levels", "width"), [((1, 2, 4, 8), 1), ((1, 2, 3, 4), 1), ((0.1, 0.5, 2.5), 0.4)]
+)
+def test_a_number_that_is_no_level_is_nearly_impossible(levels, width):
     x = np.random.default_rng(0).choice(levels, (300, 1)).astype(float)
     flow = fitted(x, steps=1, architecture="autoregressive")
-    p = flow.log_prob(np.array(levels, float)[:, None]).exp()
+    p = width * flow.log_prob(np.array(levels, float)[:, None]).exp()
     assert p.sum() == pytest.approx(1, abs=1e-5)
     assert p.numpy() == pytest.approx([(x == level).mean() for level in levels], abs=0.02)
     others = np.array([-7, levels[0] - 0.5, levels[1] + 0.25, levels[-1] + 1, 1e9])[:, None]
     assert (flow.log_prob(others).exp() < 0.5 / 240).all()
     assert (flow.log_prob(others).exp() > 0.2 / 300).all()
     assert flow.sample(100).unique().tolist() == [*levels]
+
+
+@pytest.mark.parametrize("levels", [np.arange(10) / 10, np.array([1, 2.3, 2.71, 4, 5.3, 6.6])])
+def test_likelihoods_of_levels_and_of_dequantized_numbers_can_be_compared(levels):
+    """The truth is the density of a uniform column of cells, times that of N(0, 1)."""
+    random = np.random.default_rng(0)
+    x, y = (np.c_[random.choice(levels, n), random.normal(size=n)] for n in (2000, 1000))
+    exact = fitted(x, steps=100, architecture="autoregressive")
+    noisy = fitted(x, steps=300, architecture="dense")
+    assert exact.spec["options"]["categories"] == [len(levels), 0]
+    widths = np.diff(levels, append=levels[-1] + np.median(np.diff(levels)))
+    if np.isclose(np.ptp(widths), 0):
+        nll = -float(noisy.log_prob(y).mean())
+        assert nll == pytest.approx(-float(exact.log_prob(y).mean()), abs=0.1)
+    places = np.searchsorted(levels, y[:, 0] + 1e-9) - 1
+    truth = 0.5 * np.log(2 * np.pi * np.e) + np.log(len(levels) * widths[places]).mean()
+    assert -float(exact.log_prob(y).mean()) == pytest.approx(truth, abs=0.1)
 
 
 def test_bounds_of_a_column_of_levels():
