@@ -82,7 +82,7 @@ def _exact(column: ColumnCells, values: np.ndarray, counts: np.ndarray) -> Colum
     pairs = zip(values.tolist(), widths.tolist(), strict=True)
     knots = [Knot(value, 1.0, width, NO_GAP) for value, width in pairs]
     knots[-1] = replace(knots[-1], slope=1.0)
-    return replace(_of_knots(knots), exact=True)
+    return replace(_levels(values), knots=knots, exact=True)
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
@@ -105,10 +105,7 @@ def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
 def _levels(values: np.ndarray) -> ColumnCells:
     """Returns cells between neighbouring levels."""
     pairs = zip(values.tolist(), _widths(values).tolist(), strict=True)
-    return _of_knots([Knot(value, width, width) for value, width in pairs])
-
-
-def _of_knots(knots: list[Knot]) -> ColumnCells:
+    knots = [Knot(value, width, width) for value, width in pairs]
     first, last = knots[0].value, knots[-1].value
     return ColumnCells(first, knots=knots, least=first, most=last)
 

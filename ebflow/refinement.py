@@ -36,8 +36,7 @@ ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in
 ROUNDS, PATIENCE = 500, 20  # Most trees, and trees without improvement that end the boosting
 SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers
-COMMON = 0.99  # Share of the flow's samples whose ratio is not cut off when rows are accepted
-PART = 10_000  # Samples of the flow at a time
+COMMON, PART = 0.99, 10_000  # Share of ratios that are not cut off, and samples at a time
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,11 @@ def _mean_slope(at: _Bin) -> Tensor:
 @torch.no_grad()
 def _masks(target: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Returns 1 for the bins before a point, else 0, and the same of the bin of the point."""
+    if torch.compiler.is_compiling():  # additions to views would fix the number of rows
+        inner = (sizes.cumsum(2)[:, :, :-1] < target.unsqueeze(2)).to(sizes)
+        first, last = torch.ones_like(inner[:, :, :1]), torch.zeros_like(inner[:, :, :1])
+        before = torch.cat([inner, last], 2)
+        return before, torch.cat([first, inner], 2) - before
     before = sizes.clone()
     ends = before.unbind(2)
     for end, following in pairwise(ends):
