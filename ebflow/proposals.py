@@ -72,23 +72,24 @@ class Proposals:
         self.real = self.missing.clone()
         self.real[:, self.levels] = False
         self.given = target.condition(z, self.missing, context, without)
-        self.both = bool(self.missing[:, self.levels].any())
+        self.both = self.missing[:, self.levels].any(1, keepdim=True)
 
     def sample(self, uniform: Uniform) -> Tensor:
         """Returns proposals with shape (R, M, D)."""
         z = self._completed(self.given, self.z, self.missing, uniform(1), uniform(2))
-        if not self.both:
+        if not self.both.any():
             return z
-        levels, own = z[..., self.levels], uniform(3)[..., 0] < 0.5
+        levels, own = z[..., self.levels], self.both & (uniform(3)[..., 0] < 0.5)
         z[..., self.levels] = self._levels(levels, uniform(4)[..., self.levels], own)
         given = self.target.condition(z, self.real, self.context, self.without)
-        return self._completed(given, z, self.real, uniform(5), uniform(6))
+        again = self._completed(given, z, self.real, uniform(5), uniform(6))
+        return torch.where(self.both[..., None], again, z)
 
     def log_weights(self, z: Tensor) -> Tensor:
         """Returns −log q of proposals (R, M, D), with shape (R, M); −∞ if one is impossible."""
         y = z[..., self.columns].double()
         log_q = self.given.log_prob(y)
-        if self.both:
+        if self.both.any():  # the two densities of rows without missing categories are equal
             given = self.target.condition(z, self.real, self.context, self.without)
             own = given.log_prob(y) + self._log_levels(z[..., self.levels]).double()
             log_q = torch.logaddexp(log_q, own) - math.log(2)

@@ -49,16 +49,16 @@ def as_events(
 
     A tensor has the numbers of the modelled columns. A frame, or an array with shape
     (*batch, K), has the columns of the table. A Series is one column. The flow's ``dtype`` has to
-    hold all numbers of an array or a frame.
+    hold all numbers.
 
     Raises:
         ValueError: if the last dimensions of ``x`` are neither an event nor, without ambiguity,
             as many elements (rows of an image, images of rows), or a number is too large.
     """
     event = tuple(event_shape)
-    if isinstance(x, Tensor):
-        return _shaped(x, event)
-    x = _shaped(_numbers(x, columns, "x"), event)
+    x = _shaped(x if isinstance(x, Tensor) else _numbers(x, columns, "x"), event)
+    if x.dtype != torch.float64 or torch.compiler.is_compiling():
+        return x
     rows = x.reshape(-1, math.prod(event))
     too_large = rows.isfinite() & rows.to(dtype).isinf()
     refuse(rows, too_large, "x", columns.features if columns else None,

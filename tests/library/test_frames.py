@@ -163,6 +163,10 @@ def test_a_number_that_the_flows_type_lacks_is_named(frame, flow):
         with pytest.raises(ValueError, match=r"x, column 'x', row 7: found 1e\+39, .*float32"):
             flow.log_prob(given)
         assert copy.deepcopy(flow).double().log_prob(given).isfinite().all()
+    tensor = torch.zeros(9, *flow.event_shape).double().index_fill(0, torch.tensor(7), 1e39)
+    for score in (flow.log_prob, flow.score, flow.to_latent):
+        with pytest.raises(ValueError, match=r"row 7: found 1e\+39, .*float32"):
+            score(tensor)
     with pytest.raises(ValueError, match=r"x, column 'x', row 7: found 1e\+39, .*float32"):
         ebflow.fit(rows, **QUICK)
 

@@ -8,7 +8,7 @@ import torch
 
 import ebflow
 from ebflow import target
-from ebflow.bijections import Cells, ColumnCells
+from ebflow.bijections import Cells, ColumnCells, Knot
 from ebflow.conditioning import Conditional
 from ebflow.randomness import generator
 from ebflow.target import Target
@@ -123,6 +123,23 @@ def test_missing_categories_and_reals_sum_to_their_marginals():
     found, error = (t[:10] for t in flow.log_prob_and_error(x))
     z = (found - expected) / error
     assert z.abs().max() < 4.5 and z.square().mean() < 2 and error.max() < 0.3
+
+
+def test_the_score_of_an_incomplete_row_depends_on_the_row_alone():
+    """Of a table of numbers, levels and atoms, in one batch with others, shuffled, and alone."""
+    columns = [ColumnCells(), ColumnCells(step=1.0, least=0, most=2),
+               ColumnCells(knots=[Knot(0.0, width=1.0)]), ColumnCells(step=1.0, least=0, most=3)]
+    flow = stirred(of_categories((0, 3, 0, 4)), 0.1).eval().requires_grad_(False)
+    flow.layers[0] = Cells(columns)
+    x = flow.sample(24, generator=generator(8))
+    x[torch.rand(x.shape, generator=generator(9)) < 0.4] = NAN
+    x[:6, 0], x[:6, [1, 3]] = NAN, 1.0
+    x[6:12, [1, 3]], x[6:12, 0] = NAN, 0.5
+    together, order = flow.log_prob(x), torch.randperm(24, generator=generator(7))
+    torch.testing.assert_close(flow.log_prob(x[order]), together[order])
+    torch.testing.assert_close(torch.cat([flow.log_prob(row[None]) for row in x]), together)
+    for some in (slice(6), slice(6, 12), slice(3, 9)):
+        torch.testing.assert_close(flow.log_prob(x[some]), together[some])
 
 
 def test_poor_estimates_are_warned_of_and_zero_weights_have_an_infinite_error():
