@@ -23,7 +23,7 @@ class Dense(Weighted):
     deep learning (Gresele, Fissore, Javaloy, Schölkopf, Hyvärinen, 2020), arXiv:2006.15090.
 
     W has shape (D, D); b has shape (D,), or is None. They are parameters if ``trainable``, buffers
-    otherwise.
+    otherwise. Buffers whiten near-collinear columns by large numbers, so evaluation is in float64.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, trainable: bool = True) -> None:
@@ -32,7 +32,9 @@ class Dense(Weighted):
         super().__init__((len(weight),), weight, bias, trainable=trainable)
 
     def act(self, v: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(v, weight, bias)
+        if self.training or "weight" not in self._buffers:
+            return F.linear(v, weight, bias)
+        return F.linear(v.double(), weight.double()).to(v.dtype) + (0.0 if bias is None else bias)
 
     def adjoint(self, s: Tensor, weight: Tensor) -> Tensor:
         return s @ weight

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ebflow import architectures, batching
-from ebflow.bijections import Affine, Dequantize
+from ebflow.bijections import Affine, Dense, Dequantize
 from ebflow.flow import Flow
 
 from .bijections.cases import seeded
@@ -46,6 +46,17 @@ def test_results_do_not_depend_on_the_parts(name, monkeypatch):
     for case, (scored, sampled) in zip(cases, expected, strict=True):
         assert all(map(torch.equal, scores(flow, *case), scored))
         torch.testing.assert_close(samples(flow, *case), sampled)
+
+
+def test_a_row_of_near_collinear_columns_has_its_score_in_every_batch():
+    """Whitening multiplies the differences of such columns, and rounding, by about 10⁴."""
+    x = torch.randn(200, 12, generator=seeded())
+    x[:, 6:] = x[:, :6] + 1e-4 * x[:, 6:]
+    values, vectors = torch.linalg.eigh(x.double().T.cov())
+    whiten = Dense(vectors * values.rsqrt() @ vectors.mT, None, trainable=False)
+    flow = Flow((12,), [whiten], n_preprocessing=1).float().eval()
+    alone = torch.cat([flow.log_prob(row[None]) for row in x])
+    torch.testing.assert_close(alone, flow.log_prob(x), atol=1e-5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dense", "autoregressive"])

@@ -127,8 +127,12 @@ def test_missing_categories_and_reals_sum_to_their_marginals():
 
 def test_the_score_of_an_incomplete_row_depends_on_the_row_alone():
     """Of a table of numbers, levels and atoms, in one batch with others, shuffled, and alone."""
-    columns = [ColumnCells(), ColumnCells(step=1.0, least=0, most=2),
-               ColumnCells(knots=[Knot(0.0, width=1.0)]), ColumnCells(step=1.0, least=0, most=3)]
+    columns = [
+        ColumnCells(),
+        ColumnCells(step=1.0, least=0, most=2),
+        ColumnCells(knots=[Knot(0.0, width=1.0)]),
+        ColumnCells(step=1.0, least=0, most=3),
+    ]
     flow = stirred(of_categories((0, 3, 0, 4)), 0.1).eval().requires_grad_(False)
     flow.layers[0] = Cells(columns)
     x = flow.sample(24, generator=generator(8))
