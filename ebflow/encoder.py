@@ -15,6 +15,8 @@ from .tables.rows import refuse
 
 LARGEST, LEAST_RANGE = 1e100, 1e-100  # Of the numbers of a column: float64 has their squares
 
+REPEATED = 15  # Rows of every value of a column in which another value is new
+
 # Share of the rows from which a level has an element. Rarer levels are alike: the standard
 # deviations of their elements would be so small that they outweigh all other columns.
 FREQUENT = 0.05
@@ -50,6 +52,10 @@ class Encoder:
         coded = [k for k, column in enumerate(self.columns or ()) if column.size > 1]
         self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
         self.varies = self.low < high
+        repeated = {k: _repeated(numbers[~missing[:, k], k]) for k in np.flatnonzero(self.varies)}
+        repeated = {k: values for k, values in repeated.items() if len(values)}
+        self.known, self.weights = repeated | self.codes, np.ones(len(self.low))
+        self.weights[list(repeated)] = 0.5 / len(self.low)  # a level or a constant counts more
         self.varies[coded] = False
         self.compared = {k: _frequent(numbers[:, k], codes) for k, codes in self.codes.items()}
         self.levels = sum(map(len, self.compared.values()))
@@ -80,16 +86,18 @@ class Encoder:
         return np.hstack([filled, missing[:, ~self.never & ~self.always], *levels])
 
     def violations(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns the number of columns with a new kind of value in each row, with shape (N,).
+        """Returns how many columns of each row have a new kind of value, with shape (N,).
 
-        That is another value of a constant, a new level, or the first missing value.
+        That is another value of a constant, a new level, the first missing value, or another
+        number in a column in which every number is repeated by many rows; all of the last kind count
+        for less than one of the others.
         """
         missing = np.isnan(numbers)
         slack = 4 * np.spacing(np.abs(self.low))  # a few rounding errors
         new = ~self.varies & (np.abs(numbers - self.low) > slack)
-        for k, codes in self.codes.items():
+        for k, codes in self.known.items():
             new[:, k] = ~missing[:, k] & ~np.isin(numbers[:, k], codes)
-        return (new | (missing & self.never) | (~missing & self.always)).sum(1)
+        return (new | (missing & self.never) | (~missing & self.always)) @ self.weights
 
     def _check_ranges(self, numbers: np.ndarray, ranges: np.ndarray) -> None:
         """Raises ValueError at numbers of which float64 has no squares."""
@@ -102,6 +110,12 @@ class Encoder:
     def _refuse(self, numbers: np.ndarray, bad: np.ndarray, expected: str) -> None:
         names: Sequence[str] | None = self.columns and [column.name for column in self.columns]
         refuse(torch.from_numpy(numbers), torch.from_numpy(bad), "X", names, expected)
+
+
+def _repeated(numbers: np.ndarray) -> np.ndarray:
+    """Returns the different numbers of a column; none if one of them is rare."""
+    values, counts = np.unique(numbers, return_counts=True)
+    return values if counts.min() >= REPEATED else values[:0]
 
 
 def _frequent(numbers: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
 from .flow import Flow
+from .imputation import impute
 from .randomness import Generator, uniform
 from .randomness import generator as derive
 from .tables import ArrayLike
@@ -33,6 +34,7 @@ LEAST = 50
 """Rows of a refinement at least."""
 
 ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in all
+INCOMPLETE = 3_000  # Most rows whose missing values are sampled: their share stays that of the data
 ROUNDS, PATIENCE = 500, 20  # Most trees, and trees without improvement that end the boosting
 SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers
@@ -87,17 +89,18 @@ class Refined:
 def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     """Returns a flow refined by boosted trees.
 
-    Cost: twenty samples of the flow for each row, 400,000 at most, and some seconds of boosting.
+    Cost: twenty samples of the flow for each row, 400,000 at most, some seconds of boosting, and
+    an imputation of the incomplete rows.
 
     Arguments:
         flow: The flow, of rows (D,), without contexts.
-        x: Rows with shape (N, D), best the ones that the flow was trained on. Rows with missing
-            values are left out; of more than 50,000 a random choice is used.
+        x: Rows with shape (N, D), best the ones that the flow was trained on. Missing values are
+            sampled by the flow. A random choice of at most 50,000 rows, of which at most 3,000
+            are incomplete, is used.
         seed: The seed of samples, chosen and held-out rows.
 
     Raises:
-        ValueError: if the flow is one of images or has contexts, or there are fewer than 50
-            complete rows.
+        ValueError: if the flow is one of images or has contexts, or there are fewer than 50 rows.
 
     Example:
         >>> flow = ebflow.architectures.dense((3,))
@@ -108,11 +111,12 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     if flow.context:
         raise ValueError(f"flow: found {flow.context} elements of a context, expected none")
     rows, _ = rows_and_contexts(flow, x, None)
-    rows = rows[~rows.isnan().any(1)]
     if len(rows) < LEAST:
-        raise ValueError(f"x: found {len(rows)} complete rows, expected {LEAST} or more")
+        raise ValueError(f"x: found {len(rows)} rows, expected {LEAST} or more")
     rows = rows[torch.randperm(len(rows), generator=derive(seed, "rows"))[:ROWS]]
+    rows = rows[rows.isnan().any(1).cumsum(0) <= INCOMPLETE]
     noise = derive(seed, "refinement", device=flow.device)
+    rows = impute(flow, rows, generator=noise, draws=1).draws[:, 0]
     count = min(SAMPLES * len(rows), MOST)
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
     sizes = enumerate(flow.columns.sizes if flow.columns else ())

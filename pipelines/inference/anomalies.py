@@ -22,6 +22,7 @@ from pipelines.data.messages import as_bad_input
 from pipelines.data.reader import Reader
 from pipelines.inference import tables
 from pipelines.inference.models import Model, ModelName, load
+from pipelines.inference.reference import p_values as ranked
 
 BLOCK = 16_384  # Rows at a time
 
@@ -63,31 +64,39 @@ class Detection:
 
     @property
     def held_out(self) -> int:
-        """The number of training rows that are held out for p-values."""
-        return len(self.detector.held_out_scores_)
+        """The number of rows that p-values compare with, at most: held-out training or test rows."""
+        return max(len(self.detector.held_out_scores_), len(self.model.reference.test))
 
     @property
     def least(self) -> float:
         """The least p-value."""
-        return 1 / (1 + self.held_out)
+        return 2 / (1 + self.held_out)
 
     def scores(self, values: pa.Table | Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each."""
-        if self.names:  # raises an error at an unknown level of a context
-            self.model.flow.as_context(self.model.flow.context_of(values, None))
-        rows = values.select(self.names) if self.names else values.double().numpy()
-        scores = self.detector.score_samples(rows)
-        scores = np.where(self._impossible(values).numpy(), -np.inf, scores)
-        return scores, p_values(-scores, self.detector.held_out_scores_)
+        """Returns the scores of rows, higher for normal ones, and their p-values, (N,) each.
 
-    def _impossible(self, values: pa.Table | Tensor) -> Tensor:
+        The p-value is twice the smaller one of the detector's and of the log-density's. Incomplete
+        rows have that of the detector alone.
+        """
+        flow, (x, context) = self.model.flow, self._divided(values)
+        context = flow.as_context(flow.context_of(x, context))  # raises errors at unknown levels
+        rows = values.select(self.names) if self.names else values.double().numpy()
+        scores, x = self.detector.score_samples(rows), flow.as_events(x)
+        complete, log_p = ~x.flatten(1).isnan().any(1), torch.zeros(len(x)).double()
+        those = None if context is None else context[complete]
+        log_p[complete] = flow.log_prob(x[complete], context=those).detach().double()
+        scores[(log_p.isnan() | log_p.isneginf() | self._impossible(values, x)).numpy()] = -np.inf
+        p = p_values(-scores, self.detector.held_out_scores_)
+        other = ranked(self.model.reference.test, log_p).where(complete, 1.0).numpy()
+        return scores, np.minimum(1.0, 2 * np.minimum(p, other))
+
+    def _impossible(self, values: pa.Table | Tensor, x: Tensor) -> Tensor:
         """Returns True for rows that break a rule of the training rows, or a known bound."""
         flow = self.model.flow
         broken, cells = differing(values, flow.columns), flow.dequantizer
         if not isinstance(cells, Cells):
             return broken
-        x = flow.as_events(self._divided(values)[0]).double()
-        return broken | ((x < cells.low) | (x > cells.high)).any(1)
+        return broken | ((x.double() < cells.low) | (x.double() > cells.high)).any(1)
 
     def _divided(self, values: pa.Table | Tensor) -> tuple[pa.Table | Tensor, Tensor | None]:
         """Returns rows, and the contexts of rows without names."""
@@ -126,21 +135,22 @@ def detect(
 ) -> None:
     """Prints the anomalous rows of a table, with p-values and reasons, the most anomalous first.
 
-    A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows. About
-    a share --alpha of normal rows is reported. Each reason is a column whose value is unlikely
+    A detector (ebflow.sklearn.FlowDetector) compares them with at most 10,000 training rows, and
+    the flow's log-density compares complete rows with test rows. At most about a share --alpha of
+    normal rows is reported. Each reason is a column whose value is unlikely
     given all others. Always reported are levels and missing values of columns that none of these
-    training rows has, values outside known bounds, and rows that differ from a constant or a
-    linear function of the training rows.
+    training rows has, other values of columns in which every value is repeated, values outside
+    known bounds, and rows that differ from a constant or a linear function of the training rows.
 
     Arguments:
         data: the rows: any source that --data.source of `ebflow run density` takes
-        alpha: largest p-value of an anomaly; at least 1 / (1 + held-out rows) is used
+        alpha: largest p-value of an anomaly; at least 2 / (1 + held-out rows) is used
         output: Parquet or CSV file to write, with all anomalies, instead of printing them
         most: anomalies that are printed
         dry_run: print the number of rows; report nothing
     """
-    if not 0 < alpha < 1:
-        raise BadInput(option="--alpha", found=alpha, expected="a number between 0 and 1")
+    if not 0 < alpha <= 1:
+        raise BadInput(option="--alpha", found=alpha, expected="a number above 0, at most 1")
     if output is not None:
         tables.check_output(output)
     trained = load(model)

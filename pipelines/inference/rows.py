@@ -97,8 +97,9 @@ def score(options: Common) -> None:
               "values of constants or of linear functions")  # fmt: skip
     for name in found.column_names:
         if name.startswith("p_value"):
-            low = pc.sum(pc.less_equal(found[name], LOW)).as_py()
-            print(f"{name:<13} {low} of {len(found)} rows have at most {LOW}")
+            low = pc.sum(pc.less_equal(found[name], LOW)).as_py() or 0
+            compared = len(found) - found[name].null_count
+            print(f"{name:<13} {low} of {compared} complete rows have at most {LOW}")
 
 
 def scores(model: Model, first: int, rows: Batch, *, seed: int = 0) -> pa.Table:

@@ -70,6 +70,15 @@ def test_another_value_of_a_constant_is_most_anomalous():
     assert scores[1] < scores[0] < fitted.score_samples(rows).min()
 
 
+def test_another_value_is_anomalous_where_every_value_is_repeated():
+    rng = np.random.default_rng(3)
+    rows = np.c_[ring(300, rng), rng.choice([36.0, 60.0], 300), rng.poisson(5, 300)]
+    between, rare = [*ring(1, rng)[0], 48.0, 5.0], [*ring(1, rng)[0], 36.0, 40.0]
+    fitted = FlowDetector().fit(rows)
+    scores = fitted.score_samples(np.array([between, rare]))
+    assert scores[0] <= -1e5 < scores[1]
+
+
 def test_wide_small_and_binary_tables():
     rng = np.random.default_rng(4)
     for rows in (rng.normal(size=(30, 80)), rng.integers(0, 2, (60, 5)), np.ones((9, 2))):

@@ -110,10 +110,21 @@ def test_frames_have_their_columns_and_relations_of_columns():
     assert error(samples) < 0.8 * error(plain)
 
 
+def test_missing_values_that_depend_on_others_leave_their_distribution(monkeypatch):
+    monkeypatch.setattr("ebflow.refinement.INCOMPLETE", 400)
+    pd = pytest.importorskip("pandas")
+    random = np.random.default_rng(0)
+    strong, force = random.random(1200) < 0.3, random.normal(size=1200)
+    table = pd.DataFrame({"strong": strong, "force": np.where(strong, force + 3, np.nan)})
+    flow = ebflow.fit(table, steps=150, progress=False)
+    samples = ebflow.refine(flow, table).sample(1000, generator=generator(0, "samples"))
+    assert samples["strong"].mean() == pytest.approx(strong.mean(), abs=0.08)
+
+
 @pytest.mark.parametrize(("change", "words"), [
     (lambda: (dense((1, 4, 4)), torch.zeros(60, 1, 4, 4)), "expected the rows of a table"),
     (lambda: (dense((2,), context=1), torch.zeros(60, 2)), "elements of a context, expected none"),
-    (lambda: (dense((2,)), torch.zeros(49, 2)), "found 49 complete rows, expected 50 or more"),
+    (lambda: (dense((2,)), torch.zeros(49, 2)), "found 49 rows, expected 50 or more"),
 ])  # fmt: skip
 def test_what_cannot_be_refined(change, words):
     with pytest.raises(ValueError, match=words):

@@ -32,10 +32,10 @@ def test_anomalies_are_printed_with_reasons(ebflow, abroad, table, tmp_path):
     result = ebflow("detect", abroad, tmp_path / "new.csv", "--alpha", "0.005")
     assert (result.code, result.err) == (0, []), result
     text = "\n".join(result.out)
-    assert "\nrow 7: p = 0.002, score " in text and "  weight = 200: expected " in text
+    assert "\nrow 7: p = 0.004, score " in text and "  weight = 200: expected " in text
     assert "\n  country = FR: expected DE, p = 0" in text
     missing = "  weight is missing: expected a value, as all compared training rows have"
-    assert text.count(missing) == 2 and "\nrow 3: p = 0.002, score -1e+06" in text
+    assert text.count(missing) == 2 and "\nrow 3: p = 0.004, score -1e+06" in text
     assert "\nrow 11: " in text and "  height = 171: expected " in text
 
 
@@ -60,6 +60,22 @@ def test_rows_of_a_conditional_flow_are_compared_with_their_contexts(
     found = pyarrow.csv.read_csv(tmp_path / "f.csv").to_pandas()
     assert {5, 8} <= set(found["row"]) and len(found) < 40
     assert found.loc[found["row"] == 5, "reasons"].item().startswith("height = 2.6: expected ")
+
+
+def test_rows_that_only_the_density_finds(ebflow, tmp_path):
+    def table(seed):
+        random = np.random.default_rng(seed)
+        grade, x = random.integers(0, 24, 3_000), random.normal(size=(3, 3_000))
+        names = {"grade": [f"g{k // 6}" for k in grade], "part": [f"p{k}" for k in grade]}
+        return pa.table(names | {f"x{k}": column for k, column in enumerate(x)})
+
+    run, new = trained(tmp_path, table(0)), table(1).to_pandas()
+    new.loc[7, ["grade", "part"]] = "g0", "p20"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    result = ebflow("detect", run, tmp_path / "new.csv", "--output", tmp_path / "found.csv")
+    assert (result.code, result.err) == (0, []), result
+    found = pyarrow.csv.read_csv(tmp_path / "found.csv").to_pandas().set_index("row")
+    assert found.loc[7, "p_value"] == 2 / 401 and len(found) < 60
 
 
 def test_anomalous_images_have_no_reasons(ebflow, digits, tmp_path):
