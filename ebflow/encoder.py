@@ -89,8 +89,8 @@ class Encoder:
         """Returns how many columns of each row have a new kind of value, with shape (N,).
 
         That is another value of a constant, a new level, the first missing value, or another
-        number in a column in which every number is repeated by many rows; all of the last kind count
-        for less than one of the others.
+        number in a column in which every number is repeated by many rows. All of the last kind
+        count for less than one of the others.
         """
         missing = np.isnan(numbers)
         slack = 4 * np.spacing(np.abs(self.low))  # a few rounding errors

@@ -34,7 +34,7 @@ LEAST = 50
 """Rows of a refinement at least."""
 
 ROWS, SAMPLES, MOST = 50_000, 10, 200_000  # Most rows, samples for each, and in all
-INCOMPLETE = 3_000  # Most rows whose missing values are sampled: their share stays that of the data
+INCOMPLETE = 3_000  # Most rows with missing values; complete ones are dropped in proportion
 ROUNDS, PATIENCE = 500, 20  # Most trees, and trees without improvement that end the boosting
 SHRINKAGE = 20.0  # Regularization of leaves, as the ratios of a few samples would be extreme
 LEVELS = 255  # Codes of a category that trees distinguish at most; more are numbers

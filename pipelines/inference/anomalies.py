@@ -64,7 +64,7 @@ class Detection:
 
     @property
     def held_out(self) -> int:
-        """The number of rows that p-values compare with, at most: held-out training or test rows."""
+        """The larger number of rows that p-values compare with: held-out or test rows."""
         return max(len(self.detector.held_out_scores_), len(self.model.reference.test))
 
     @property
