@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ebflow.errors import BadInput
 from pipelines.config import Training
-from pipelines.config.source import check_data, held_out
+from pipelines.config.source import held_out
+from pipelines.data.prepare import check_data
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells, subgraph

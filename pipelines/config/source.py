@@ -1,7 +1,6 @@
 """The data set of a configuration, before it is prepared."""
 
 from pipelines.config import DataConfig, DensityConfig
-from pipelines.data.prepare import check_rows
 from pipelines.data.reader import Reader
 from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts
@@ -26,13 +25,6 @@ def overlap(data: DataConfig) -> float:
     reader = opened(data)
     counts = counted(reader, data)
     return 0.0 if reader.named_counts.test else counts.test / counts.train
-
-
-def check_data(data: DataConfig) -> None:
-    """Reads all rows and raises the errors of their preparation."""
-    reader = opened(data)
-    order = None if data.held_out == "last" else data.seed  # None: the last row comes first
-    check_rows(reader, counted(reader, data), order)
 
 
 def held_out(config: DensityConfig) -> DensityConfig:

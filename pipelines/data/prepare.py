@@ -6,72 +6,72 @@ byte a row for its split and, while the splits are sampled, 24 bytes a row for t
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ebflow.errors import BadInput
 from ebflow.files import replaced
+from pipelines.config import DataConfig
+from pipelines.config.source import counted, opened
 from pipelines.data.manifest import Context, Manifest, Statistics
 from pipelines.data.reader import Reader, Rows
 from pipelines.data.shards import Shard, ShardWriter, shard_schema
-from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts, describe
+
+if TYPE_CHECKING:
+    from pipelines.engine.stages import Source
+    from pipelines.tracking.run import StageRun
 
 
 def prepare(
-    source: str | Path,
-    output: str | Path,
-    *,
-    seed: int = 0,
-    validation: int | float | None = None,
-    test: int | float | None = None,
-    selection: int | float | None = None,
-    rows: int | None = None,
-    columns: Sequence[str] | None = None,
-    label: str | None = None,
-    split_column: str | None = None,
-    context: Sequence[str] = (),
-    held_out: Literal["random", "last"] = "random",
-    missing: Literal["drop", "impute"] | None = None,
-    shard_rows: int = 65536,
-) -> Manifest:
-    """Writes a source into a folder of Parquet shards with a manifest.
+    config: DataConfig, source: "Source", *, run: "StageRun", shard_rows: int = 65536
+) -> None:
+    """Writes the source's rows, checked and split, in Parquet shards with a manifest.
 
     Arguments:
-        source: A named data set, a file, or a folder of Parquet files or images.
-        output: The folder to create or to replace.
+        config: The source and its splits.
+        source: Its content when the run started.
+        run: The MLflow run.
         shard_rows: Rows of a shard at most; fewer if they would take more than 32 MiB.
 
-    The other arguments are the options of ``pipelines.config.DataConfig``.
-
     Raises:
-        BadInput: at the first thing that is wrong with the data or the options; then nothing is
-            written.
+        BadInput: at the first thing that is wrong with the data or the options, or if the data
+            have changed since the run computed their digest; then nothing is written.
     """
-    reader = find_source(source).reader(columns, label, split_column, missing, context)
-    counts = reader.counts(validation=validation, test=test, selection=selection, rows=rows)
-    order = None if held_out == "last" else seed
+    run.log_params(config.model_dump())
+    reader = opened(config)
+    counts, order = counted(reader, config), _order(config)
     splits, training = reader.assigned(counts, order), _Training(reader)
     classes, width = reader.layout.label is not None, reader.context_width
     schema = shard_schema(reader.width, reader.dtype, classes=classes, context=width)
-    with replaced(Path(output)) as folder:
+    with replaced(run.output) as folder:
         writers = [ShardWriter(folder, split, schema, shard_rows) for split in counts.splits]
         training.read(splits, writers)
         shards = tuple(shard for writer in writers for shard in writer.close())
         assignment = describe(reader.named_counts, counts, order, reader.layout.split)
-        manifest = _manifest(training, splits, counts, shards, seed, assignment)
+        manifest = _manifest(training, splits, counts, shards, config.seed, assignment)
         manifest.save(folder)
-    return manifest
+        if reader.digest != source.digest:
+            raise BadInput(
+                f"{config.source}: found other data than when the run started, expected the same "
+                "until they are prepared: repeat the command"
+            )
+    run.log_input(manifest, "prepared")
+    run.log_metrics({f"rows/{split}": count for split, count in manifest.counts.items()})
+    run.log_artifacts(run.output / "manifest.json")
 
 
-def check_rows(reader: Reader, counts: Counts, order: int | None) -> None:
-    """Reads all rows and raises the errors of ``prepare``; writes nothing.
+def check_data(config: DataConfig) -> None:
+    """Reads all rows and raises the errors of ``prepare``; writes nothing."""
+    reader = opened(config)
+    splits = reader.assigned(counted(reader, config), _order(config))
+    _Training(reader).read(splits)
 
-    ``order`` is the seed of the splits; None: the last rows are held out.
-    """
-    _Training(reader).read(reader.assigned(counts, order))
+
+def _order(config: DataConfig) -> int | None:
+    """Returns the seed of the splits; None: the last rows are held out."""
+    return None if config.held_out == "last" else config.seed
 
 
 class Moments:
@@ -191,7 +191,7 @@ def _manifest(
     incomplete = Counts.of_codes(splits[reader.incomplete])._asdict()
     return Manifest(
         name=reader.name,
-        source=reader.record(),
+        source=reader.record,
         shape=reader.shape,
         dtype=reader.dtype,
         levels=reader.levels,

@@ -20,7 +20,8 @@ import numpy as np
 from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
 from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
-from pipelines.config.source import check_data, counted, opened
+from pipelines.config.source import counted, opened
+from pipelines.data.prepare import check_data
 from pipelines.data.reader import Reader
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, needs_of_training
@@ -35,7 +36,7 @@ LEAST_MARGIN = {"float32": 5e-7, "float64": 1e-15}
 
 Problem = tuple[str, object, str]  # An option, its value, and what was expected
 
-prepare = Stage("pipelines.density.prepare", executor="driver")
+prepare = Stage("pipelines.data.prepare", executor="driver")
 preprocess = Stage("pipelines.density.preprocess", needs=needs_from_config)
 train = Stage("pipelines.density.train", needs=needs_of_training)
 evaluate = Stage("pipelines.density.evaluate")

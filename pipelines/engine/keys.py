@@ -17,6 +17,8 @@ OURS = ("ebflow", "pipelines", "tuning")
 INFRASTRUCTURE = tuple(
     f"pipelines.{name}" for name in ("cluster", "engine", "errors", "store", "tracking")
 )
+# Modules of these packages that write the files of artefacts, and so are part of every key.
+WRITERS = ("pipelines.store.files", "pipelines.tracking.run")
 
 HELP = ("description", "help")  # Keywords of texts for users, which change no result
 
@@ -28,7 +30,7 @@ Import = tuple[int, str, tuple[str, ...]]
 
 
 def code_digest(module: str) -> str:
-    """Returns a SHA-256 of the code of a module and of all of ours that it imports, in turn.
+    """Returns a SHA-256 of the code of a stage's module and of all of ours that it runs.
 
     Comments, docstrings and help texts are no part of it. Data beside the code are. No module
     is imported.
@@ -41,8 +43,8 @@ def code_digest(module: str) -> str:
 
 
 def closure(module: str) -> dict[str, str]:
-    """Returns the digests of a module and of all of ours that it imports, by their names."""
-    todo, digests = [module], {}
+    """Returns the digests of a module, the writers, and all of ours that they import, in turn."""
+    todo, digests = [module, *WRITERS], {}
     while todo:
         name = todo.pop()
         if name not in digests:

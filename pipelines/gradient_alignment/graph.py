@@ -16,8 +16,9 @@ from pathlib import Path
 from redun.scheduler import catch_all
 
 from ebflow.errors import BadInput
-from pipelines.config.source import check_data, counted, opened
+from pipelines.config.source import counted, opened
 from pipelines.data.manifest import Manifest
+from pipelines.data.prepare import check_data
 from pipelines.density.graph import prepare
 from pipelines.engine.graphs import FAILED, fail, gather, subgraph
 from pipelines.engine.pipeline import Description, Pipeline

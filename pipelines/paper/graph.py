@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from ebflow.errors import BadInput
 from pipelines.config.files import bad_input
-from pipelines.config.source import check_data, counted, opened
+from pipelines.config.source import counted, opened
+from pipelines.data.prepare import check_data
 from pipelines.data.reader import Reader
 from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train

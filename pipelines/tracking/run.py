@@ -11,13 +11,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from pipelines import metrics_log, store
-from pipelines.config import Section
-from pipelines.data.manifest import Manifest
 from pipelines.metrics_log import Row
 from pipelines.store.files import write_json
 
 if TYPE_CHECKING:
+    from pipelines.config import Section
     from pipelines.data.dataset import Dataset as PreparedData
+    from pipelines.data.manifest import Manifest
 
 REPORT_S = 1.0
 
@@ -59,7 +59,7 @@ class StageRun:
     # Inputs and results
 
     def open(
-        self, config: Section, dataset: "PreparedData", context: str = "training"
+        self, config: "Section", dataset: "PreparedData", context: str = "training"
     ) -> "PreparedData":
         """Logs prepared data and the configuration of the stage; returns the data.
 
@@ -77,7 +77,7 @@ class StageRun:
         params = [Param(name, str(value)) for name, value in _flat(config)]
         self.client.log_batch(self.id, params=params)
 
-    def log_input(self, manifest: Manifest, context: str) -> None:
+    def log_input(self, manifest: "Manifest", context: str) -> None:
         """Logs a prepared data set as an input of the run."""
         profile = {"counts": manifest.counts, "sha256": manifest.digest}
         shape = {"shape": manifest.shape, "dtype": manifest.dtype, "levels": manifest.levels}

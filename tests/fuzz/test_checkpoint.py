@@ -10,10 +10,10 @@ import pytest
 from ebflow.checkpoint import load
 from pipelines.config import PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.training.checkpoints import resume, save_training
 from tests.pipelines.data.parquet import images, lists
 from tests.pipelines.trainers import build
+from tests.prepared import prepare
 
 from .campaign import cases, hunt, refused
 from .checkpoints import damaged, states

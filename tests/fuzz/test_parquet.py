@@ -10,8 +10,8 @@ import torch
 from hypothesis import reject
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from tests.pipelines.data.parquet import images, lists
+from tests.prepared import prepare
 
 from .campaign import cases, hunt, refused
 from .parquets import folders, seeds, spoilt, tables

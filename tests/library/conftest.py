@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_diabetes
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 
 @pytest.fixture(autouse=True)

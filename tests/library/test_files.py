@@ -11,8 +11,8 @@ import torch
 from ebflow.checkpoint import Checkpoint, read, write
 from ebflow.files import load_tensors, move, save_tensors
 from pipelines import store
-from pipelines.data.prepare import prepare
 from pipelines.store.files import drafted, write_json, write_text
+from tests.prepared import prepare
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 from ebflow.tables.rows import Rows
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),

@@ -13,7 +13,7 @@ from ebflow.errors import BadInput
 from pipelines.data import benchmarks
 from pipelines.data.benchmarks import fetch
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 
 def levels(*shape, seed=0):

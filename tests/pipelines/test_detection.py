@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.paper import detect
 from pipelines.paper.config import RivalConfig
 from pipelines.paper.jobs import DETECTION
+from tests.prepared import prepare
 
 from .untracked import Untracked
 

@@ -13,11 +13,11 @@ from ebflow.randomness import generator
 from ebflow.toy import SMOOTHED
 from pipelines.config import Coupling, PreprocessConfig, TrainConfig, Training
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.paper.config import DivergeConfig
 from pipelines.paper.toy import EXTENT, RESOLUTION, SAMPLES, fisher_divergence, kl_divergence, toy
 from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
+from tests.prepared import prepare
 
 from .untracked import Untracked
 

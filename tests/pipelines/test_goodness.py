@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.density.fit import _frame
 from tests.library.conftest import double_precision  # noqa: F401
+from tests.prepared import prepare
 
 
 def test_rows_with_text_and_times_are_compared_in_their_types(tmp_path):

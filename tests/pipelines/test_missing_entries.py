@@ -7,8 +7,8 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.density.graph import check
+from tests.prepared import prepare
 
 from .conftest import Store
 from .trainers import build

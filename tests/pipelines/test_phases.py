@@ -10,13 +10,13 @@ import pytest
 
 from pipelines import metrics_log
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.paper import phases
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.phases import LOST, MAP, PAIRS, PLAIN, PUBLISHED, figure
 from pipelines.reporting.claims import decide
+from tests.prepared import prepare
 
 SLOW, FAST = (f"{rate:g}" for rate in (phases.SLOW, phases.FAST))
 PHASES = EXPERIMENTS["phases"]

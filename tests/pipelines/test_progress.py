@@ -12,11 +12,11 @@ from ray.exceptions import RayError
 from pipelines import metrics_log
 from pipelines.cluster.connection import Connection
 from pipelines.config import PreprocessFit
-from pipelines.data.prepare import prepare
 from pipelines.density.preprocess import preprocess
 from pipelines.reporting import terminal as shown_on
 from pipelines.reporting.terminal import Progress, terminal
 from pipelines.tracking.run import Reporter
+from tests.prepared import prepare
 
 from .untracked import Untracked
 

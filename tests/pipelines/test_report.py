@@ -19,11 +19,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from ebflow.tables.column import Column
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.density import fit
 from pipelines.density.report import _name_levels, plots, result
 from pipelines.reporting.renderers import page
 from pipelines.reporting.style import panels
+from tests.prepared import prepare
 
 NUMBERS = {
     "test/nll": 97.5, "test/nll_se": 0.6, "test/bpd": 2.2, "best/val_nll": 97.4,

@@ -16,7 +16,6 @@ from ebflow import preprocessing
 from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.density.evaluate import LOG_PROBS
 from pipelines.paper import fits
 from pipelines.paper.cell import Finished
@@ -27,6 +26,7 @@ from pipelines.paper.peer import fit, peer
 from pipelines.reporting.result import plus_minus
 from pipelines.reporting.statistics import student
 from pipelines.training.preprocessing import PREPROCESSING
+from tests.prepared import prepare
 
 CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
 RIVALS, TABLES = EXPERIMENTS["rivals"], EXPERIMENTS["tables"]

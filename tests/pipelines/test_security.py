@@ -21,10 +21,10 @@ from pipelines.config import Training
 from pipelines.config.files import read as read_config
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
 from pipelines.training.checkpoints import save_training
 from tests.pipelines.trainers import build
+from tests.prepared import prepare
 
 from .conftest import QUICK, Store
 from .seals import sealed

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.paper import synthesis
 from pipelines.paper.config import RivalConfig
 from pipelines.paper.jobs import SYNTHESIS
+from tests.prepared import prepare
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ from mlflow.types import DataType
 import ebflow
 from ebflow.errors import BadInput
 from pipelines import metrics_log, store
-from pipelines.data.prepare import prepare
 from pipelines.errors import StageFailed, in_one_line
 from pipelines.tracking.models import _inputs, log_model
 from pipelines.tracking.run import Reporter, StageRun
 from pipelines.tracking.tracker import connect
+from tests.prepared import prepare
 
 
 @pytest.fixture

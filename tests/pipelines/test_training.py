@@ -33,7 +33,6 @@ from pipelines.config import (
 )
 from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.errors import failure
 from pipelines.interruption import defer_sigint
 from pipelines.tracking.run import Reporter
@@ -44,6 +43,7 @@ from pipelines.training.launch import Reports
 from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
 from pipelines.training.preprocessing import baseline, fit_preprocessing
 from tests.pipelines.trainers import build
+from tests.prepared import prepare
 
 SHORT = TrainConfig(steps=12, batch_size=32, validate_every=6, log_every=3, dtype="float64")
 

@@ -12,11 +12,11 @@ from ebflow.tables import Column, Columns
 from pipelines.config import DataConfig
 from pipelines.config.recipes import for_source
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.data.schema import Schemas
 from pipelines.data.sources import find_source
 from pipelines.training.flow_training import build_training
 from pipelines.training.preprocessing import fit_preprocessing
+from tests.prepared import prepare
 
 from .parquet import write
 

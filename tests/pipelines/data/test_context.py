@@ -8,7 +8,7 @@ import torch
 from ebflow.errors import BadInput
 from pipelines.data.arrays import array_table
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 from .parquet import images, lists, table, write
 

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
+from tests.prepared import prepare
 
 ROWS = 5_000
 

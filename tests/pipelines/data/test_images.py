@@ -8,8 +8,8 @@ from PIL import Image
 from ebflow.errors import BadInput
 from pipelines.data import images
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
+from tests.prepared import prepare
 
 from .parquet import fingerprint, table, write
 from .pictures import folder, pixels, save

@@ -9,11 +9,11 @@ from sklearn.datasets import load_digits
 
 from ebflow.errors import BadInput
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
 from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.flow import Smoothed
 from pipelines.gradient_alignment.reference import unit_rows
+from tests.prepared import prepare
 
 from .bad_folders import replace_shard
 from .parquet import images, lists, table, write

@@ -9,7 +9,7 @@ import torch
 from ebflow.errors import BadInput
 from pipelines.data import dataset as stored
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 from .parquet import lists, write
 

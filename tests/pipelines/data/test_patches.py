@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import load_sample_images
 
 from pipelines.data.named import PATCHES, natural_patches, places
-from pipelines.data.prepare import prepare
 from pipelines.data.splits import SPLITS
+from tests.prepared import prepare
 
 from .test_prepare import stored
 

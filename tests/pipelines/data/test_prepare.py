@@ -13,8 +13,8 @@ from ebflow.tables.completion import Completed
 from pipelines.data import reader, shards
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
-from pipelines.data.prepare import prepare
 from pipelines.data.splits import SPLITS, Counts, assign, split_counts
+from tests.prepared import prepare
 
 from .parquet import images, lists, mnist9k, table, tree, write
 

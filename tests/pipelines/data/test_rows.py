@@ -12,7 +12,7 @@ from ebflow.errors import BadInput
 from ebflow.tables.batches import Batch
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 from .parquet import table, write
 

@@ -9,9 +9,9 @@ from ebflow.randomness import generator as derive
 from ebflow.toy import SAMPLERS
 from pipelines.data.benchmarks import BENCHMARKS
 from pipelines.data.named import SOURCES, NamedSource
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
 from pipelines.data.splits import SPLITS
+from tests.prepared import prepare
 
 from .parquet import fingerprint, images, lists, table, write
 
@@ -84,11 +84,11 @@ def test_a_path_is_not_taken_for_a_name(tmp_path, monkeypatch):
     assert find_source("./digits").reader().rows == 60
 
 
-def test_fingerprint_follows_the_content_and_not_the_folder(tmp_path):
+def test_fingerprint_follows_the_content_and_not_the_name(tmp_path):
     prints = []
     for name, seed in (("one", 0), ("two", 0), ("three", 1)):
         (tmp_path / name).mkdir()
-        file = write(tmp_path / name / "in.parquet", {"x": lists(images(seed=seed))})
+        file = write(tmp_path / name / f"{name}.parquet", {"x": lists(images(seed=seed))})
         prints.append(fingerprint(file))
     assert prints[0] == prints[1] != prints[2]
     assert fingerprint("digits") == fingerprint("digits")

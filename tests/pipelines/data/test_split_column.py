@@ -8,9 +8,9 @@ import pytest
 from ebflow.errors import BadInput
 from pipelines.data import reader as rows_of
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.data.sources import find_source
 from pipelines.data.splits import Counts
+from tests.prepared import prepare
 
 from .parquet import images, lists, table, tree, write
 from .test_prepare import stored

@@ -7,8 +7,8 @@ import pyarrow as pa
 import torch
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.inference import tables
+from tests.prepared import prepare
 
 from .parquet import write
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.data.prepare import prepare
+from tests.prepared import prepare
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,13 @@ import pytest
 
 import ebflow
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.inference.models import load
 from pipelines.inference.reference import Reference
 from pipelines.inference.sampling import samples
 from pipelines.inference.tables import examples
 from pipelines.tracking.models import _parts
 from pipelines.training.flow_training import _columns
+from tests.prepared import prepare
 
 NAMES = ("height", "weight", "count", "smoker")
 

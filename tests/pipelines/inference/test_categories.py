@@ -8,8 +8,8 @@ import pytest
 import ebflow as library
 from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.inference.reference import Reference
+from tests.prepared import prepare
 
 from ..trainers import build
 from .conftest import grouped, save_mlflow

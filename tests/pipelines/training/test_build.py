@@ -22,10 +22,10 @@ from pipelines.config import (
 )
 from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import prepare
 from pipelines.training.checkpoints import save_training
 from pipelines.training.flow_training import build_flow
 from tests.pipelines.trainers import build
+from tests.prepared import prepare
 
 SHORT = TrainConfig(steps=4, batch_size=32, validate_every=2, log_every=2)
 IMAGES = {
