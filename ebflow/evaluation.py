@@ -26,7 +26,6 @@ from .flow import Flow
 from .randomness import ContentGenerator
 from .randomness import generator as derive
 from .tables import ArrayLike
-from .tables.batches import Split
 from .tables.rows import Rows
 
 
@@ -110,11 +109,12 @@ def log_probs(
     """
     split = split if hasattr(split, "batches") else _rows(flow, split, context)
     with _evaluating(flow), fixed_weights(flow):
-        log_z = flow.log_normalizer().double()
-        energies = (
-            _energies(flow, split, batch_size, ContentGenerator(seed, k)) for k in range(draws)
-        )
-        return torch.stack([-energy - log_z for energy in energies]).mean(0)
+        log_z, samples = flow.log_normalizer().double(), []
+        for noise in (ContentGenerator(seed, k) for k in range(draws)):
+            batches = (batch.to(flow.device) for batch in split.batches(batch_size))
+            energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
+            samples.append(-torch.cat([energy.double() for energy in energies]) - log_z)
+        return torch.stack(samples).mean(0)
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
@@ -122,11 +122,6 @@ def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:
     context = None if context is None else context.expand(len(rows), -1)
     levels = getattr(flow.dequantizer, "levels", None) if rows.dtype == torch.uint8 else None
     return Rows(rows, context, levels=levels, name="x")
-
-
-def _energies(flow: Flow, split: Split, size: int, noise: ContentGenerator) -> Tensor:
-    batches = (batch.to(flow.device) for batch in split.batches(size))
-    return torch.cat([flow.energy(x, context=c, generator=noise).double() for x, c in batches])
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def study(words: Sequence[str], pipeline: "Pipeline") -> Request:
 def execute(request: Request) -> None:
     """Runs a pipeline on this machine, or prints its plan, after a line about it."""
     from pipelines.engine import runner
-    from pipelines.reporting.renderers import show
+    from pipelines.reporting.result import show
 
     run = request.run
     inputs, console = runner.check(run), terminal()

@@ -1,11 +1,12 @@
-"""Prepared data sets: folders that ``prepare`` wrote, and their splits."""
+"""Prepared data sets: the writer of their shards, and the splits that are read from them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -13,9 +14,68 @@ from ebflow.errors import BadInput
 from ebflow.files import sha256
 from ebflow.tables.batches import Batch, Split
 from ebflow.tables.completion import Completed, RankCopula, with_contexts
-from pipelines.data.manifest import Manifest
-from pipelines.data.messages import reading
-from pipelines.data.shards import Shard, read_shard
+from pipelines.data.manifest import Manifest, Shard
+from pipelines.data.messages import reading, type_name
+
+SHARD_BYTES = 32 << 20  # Bytes of the rows of a shard at most
+
+
+class ShardWriter:
+    """A writer of the shards of one split.
+
+    Arguments:
+        folder: The folder of the shards.
+        split: The name of the split, with which the files' names start.
+        schema: The schema of the shards.
+        shard_rows: Rows of a shard at most; fewer if they would take more than 32 MiB.
+    """
+
+    def __init__(self, folder: Path, split: str, schema: pa.Schema, shard_rows: int) -> None:
+        self.folder, self.split, self.schema = folder, split, schema
+        lists = (f.type for f in schema if pa.types.is_fixed_size_list(f.type))
+        row_bytes = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in lists)
+        self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // row_bytes))
+        self.pending: list[tuple[np.ndarray, ...]] = []
+        self.shards: list[Shard] = []
+        self.waiting = 0
+
+    def append(self, columns: Iterable[np.ndarray]) -> None:
+        """Adds rows, by the columns of the schema, with shape (B,) or (B, K)."""
+        columns = tuple(columns)
+        while len(columns[0]):
+            room = self.shard_rows - self.waiting
+            self.pending.append(tuple(column[:room] for column in columns))
+            self.waiting += len(columns[0][:room])
+            columns = tuple(column[room:] for column in columns)
+            if self.waiting == self.shard_rows:
+                self._write()
+
+    def close(self) -> list[Shard]:
+        """Writes the pending rows and returns the shards."""
+        if self.waiting:
+            self._write()
+        return self.shards
+
+    def _write(self) -> None:
+        """Writes the pending rows as one row group."""
+        arrays = (np.concatenate(pieces) for pieces in zip(*self.pending, strict=True))
+        columns = [
+            pa.FixedSizeListArray.from_arrays(pa.array(a.reshape(-1)), type=f.type)
+            if a.ndim > 1
+            else pa.array(a)
+            for a, f in zip(arrays, self.schema, strict=True)
+        ]
+        path = self.folder / f"{self.split}-{len(self.shards):05d}.parquet"
+        pq.write_table(
+            pa.table(columns, schema=self.schema),
+            path,
+            compression="zstd",
+            use_dictionary=self.schema.field("x").type.value_type == pa.uint8(),
+            write_page_checksum=True,
+        )
+        written = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+        self.shards.append(Shard(split=self.split, rows=len(columns[0]), **written))
+        self.pending, self.waiting = [], 0
 
 
 class Dataset:
@@ -78,9 +138,13 @@ class Dataset:
         out, first = np.empty(shape, kind.to_pandas_dtype()), 0
         for shard in shards:
             self._verify(shard)
-            for rows in read_shard(self.folder / shard.file, name, schema, shard.rows):
-                out[first : first + len(rows)] = rows
-                first += len(rows)
+            with reading(path := self.folder / shard.file), pq.ParquetFile(path) as file:
+                self._check_schema(file, shard)
+                for chunk in file.read([name])[name].chunks:
+                    values = chunk.flatten() if len(shape) > 1 else chunk
+                    rows = out[first : first + len(chunk)]
+                    rows[:] = values.to_numpy().reshape(rows.shape)
+                    first += len(chunk)
         return torch.from_numpy(out)
 
     def _verify(self, shard: Shard) -> None:
@@ -93,6 +157,13 @@ class Dataset:
                 expected = f"{shard.sha256} (changed)"
                 raise BadInput(file=path, found=f"SHA-256 {found}", expected=expected)
             self._verified.add(shard)
+
+    def _check_schema(self, file: pq.ParquetFile, shard: Shard) -> None:
+        schema, rows = self.manifest.schema, file.metadata.num_rows
+        if not file.schema_arrow.equals(schema) or rows != shard.rows:
+            found = _described(file.schema_arrow, rows)
+            expected = f"{_described(schema, shard.rows)} (manifest)"
+            raise BadInput(file=self.folder / shard.file, found=found, expected=expected)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.file
@@ -149,3 +220,8 @@ class StoredSplit(Split):
             expected = f"one of the training rows', 0 … {classes - 1}"
             raise BadInput(file=folder, found=f"class {label}", expected=expected)
         return labels
+
+
+def _described(schema: pa.Schema, rows: int) -> str:
+    names = ", ".join(f"{field.name} {type_name(field.type)}" for field in schema)
+    return f"{rows} rows of {names[:300]}"

@@ -108,9 +108,12 @@ def _csv(path: Path) -> Part:
         types, rows = _scanned(path, status.st_mtime_ns, status.st_size)
 
     def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Parses the file again, by the types that it has."""
-        options = {"column_types": dict(types), "include_columns": names}
-        return map(_without_empty_text, _csv_reader(path, **options))
+        """Parses the file again, by the types that it has; empty text is null."""
+        for batch in _csv_reader(path, column_types=dict(types), include_columns=names):
+            texts = (pa.types.is_string(kind) for kind in batch.schema.types)
+            pairs = zip(batch.columns, texts, strict=True)
+            columns = [pc.if_else(pc.equal(c, ""), None, c) if text else c for c, text in pairs]
+            yield pa.record_batch(columns, batch.schema)
 
     return _part(path, "CSV", pa.schema(types), rows, read)
 
@@ -120,17 +123,6 @@ def _csv_reader(path: Path, **options: Any) -> pyarrow.csv.CSVStreamingReader:  
     convert = pyarrow.csv.ConvertOptions(**options)
     convert.null_values = [*convert.null_values, *MISSING]
     return pyarrow.csv.open_csv(path, read_options=blocks, convert_options=convert)
-
-
-def _without_empty_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns a batch with nulls in place of empty text."""
-    columns = [
-        pc.if_else(pc.equal(column, ""), None, column)
-        if pa.types.is_string(column.type)
-        else column
-        for column in batch.columns
-    ]
-    return pa.record_batch(columns, batch.schema)
 
 
 @cache

@@ -1,6 +1,8 @@
 """The manifest of a prepared data set: ``manifest.json`` beside its shards.
 
-It is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
+A shard has the columns ``x``, a list of the D numbers of each row, and ``row``, its number in the
+source. Data with classes have ``label``, and data with contexts ``context``, a list of their C
+elements. The manifest is canonical JSON, so that ``sha256sum manifest.json`` is its digest.
 """
 
 import hashlib
@@ -12,12 +14,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveInt,
+    ValidationError,
+)
 
 from ebflow.errors import BadInput
 from ebflow.tables import Columns
 from pipelines.data.messages import first_error, short
-from pipelines.data.shards import Record, Shard, shard_schema
 
 Numbers = tuple[float, ...]
 
@@ -33,6 +42,22 @@ def _columns(value: object) -> Columns:
 
 
 Schema = Annotated[Columns, PlainValidator(_columns), PlainSerializer(Columns.to_dict)]
+
+
+class Record(BaseModel):
+    """A part of a manifest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Shard(Record):
+    """One file of a split: its name in the folder, rows, bytes and SHA-256."""
+
+    split: str
+    file: Annotated[str, Field(pattern=r"^[^/\\]+\.parquet$")]
+    rows: PositiveInt
+    bytes: PositiveInt
+    sha256: str
 
 
 class Context(Record):
@@ -63,6 +88,18 @@ class Statistics(Record):
     std: Numbers
     min: Numbers
     max: Numbers
+
+
+def shard_schema(width: int, dtype: str, *, classes: bool = False, context: int = 0) -> pa.Schema:
+    """Returns the schema of shards of rows with D = ``width`` and C = ``context``."""
+    types = {"x": _lists(dtype, width), "row": pa.int64()}
+    types |= {"label": pa.int64()} if classes else {}
+    types |= {"context": _lists("float64", context)} if context else {}
+    return pa.schema([pa.field(name, type, nullable=False) for name, type in types.items()])
+
+
+def _lists(dtype: str, width: int) -> pa.DataType:
+    return pa.list_(pa.field("element", pa.from_numpy_dtype(dtype), nullable=False), width)
 
 
 class Manifest(Record):

@@ -14,9 +14,9 @@ from ebflow.errors import BadInput
 from ebflow.files import replaced
 from pipelines.config import DataConfig
 from pipelines.config.source import counted, opened
-from pipelines.data.manifest import Context, Manifest, Statistics
+from pipelines.data.dataset import ShardWriter
+from pipelines.data.manifest import Context, Manifest, Shard, Statistics, shard_schema
 from pipelines.data.reader import Reader, Rows
-from pipelines.data.shards import Shard, ShardWriter, shard_schema
 from pipelines.data.splits import Counts, describe
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from ebflow.errors import BadInput
 from ebflow.tables import Columns
 from pipelines.data.files import Part
 from pipelines.data.layout import Layout
-from pipelines.data.messages import Place
-from pipelines.data.schema import Schemas, context_frame, detect, encoded, first_used, not_finite
+from pipelines.data.messages import Place, as_bad_input, listed
+from pipelines.data.schema import Schemas, context_frame, detect
 from pipelines.data.splits import CODES, SELECTION, Counts, assign, split_counts
 
 BATCH_BYTES = 16 << 20  # Bytes of a batch in float64 at most
@@ -297,8 +297,8 @@ class Reader:
         for row in np.flatnonzero(lists.is_null())[:1].tolist():
             raise place.bad(row, name, None, f"a list of {width}")
         x = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), width)
-        bad = not_finite(x, missing=missing) if levels is None else ~(x < levels)
-        for row, k in first_used(bad, used):
+        bad = _not_finite(x, missing=missing) if levels is None else ~(x < levels)
+        for row, k in _first_used(bad, used):
             expected = f"0 … {levels - 1}" if levels else "a finite number"
             expected += self._remedy if levels is None and np.isnan(x[row, k]) else ""
             raise place.bad(row, f"{name}[{k}]", lists[row].as_py()[k], expected)
@@ -332,3 +332,54 @@ def _labels(column: pa.Array, name: str, place: Place) -> np.ndarray:
     for row in np.flatnonzero((labels < 0) | (labels >= CLASSES))[:1].tolist():
         raise place.bad(row, name, column[row].as_py(), f"a class 0 … {CLASSES - 1}")
     return labels
+
+
+def encoded(
+    columns: Columns,
+    frame: pa.RecordBatch | pa.Table,
+    place: Place,
+    *,
+    missing: bool = False,
+    new_levels: bool = False,
+    used: np.ndarray | None = None,
+    remedy: str = "",
+) -> np.ndarray:
+    """Returns the numbers of a frame's columns, with shape (B, D), after checking them.
+
+    Arguments:
+        columns: The descriptions of the columns.
+        frame: The rows.
+        place: Their place.
+        missing: True if missing values are allowed; they are NaN.
+        new_levels: True if unknown levels are allowed; they have the code K.
+        used: The rows that are checked, with shape (B,); None: all.
+        remedy: The end of a message about a missing value.
+
+    Raises:
+        BadInput: at a value that is missing, not finite or not a known level.
+    """
+    with as_bad_input():
+        x = columns.encode(frame, what=place.file, first=place.first)
+    known = [c.kind == "category" and not new_levels for c in columns.modelled]
+    sizes = [c.size if k else np.inf for c, k in zip(columns.modelled, known, strict=True)]
+    for row, k in _first_used(_not_finite(x, missing=missing) | (x >= sizes), used):
+        column = columns.modelled[k]
+        expected = "a finite number"
+        if column.kind == "category":
+            expected = f"a known level: {listed([*map(str, column.levels)], 8)}"
+        value = frame.column(column.name)[row].as_py()
+        raise place.bad(row, column.name, value, expected + remedy * bool(np.isnan(x[row, k])))
+    return x
+
+
+def _not_finite(x: np.ndarray, *, missing: bool) -> np.ndarray:
+    """Marks the numbers that are infinite, or NaN unless values may be missing."""
+    return np.isinf(x) if missing else ~np.isfinite(x)
+
+
+def _first_used(bad: np.ndarray, used: np.ndarray | None) -> Iterator[tuple[int, int]]:
+    """Yields the row and the column of the first bad value, if any, in the rows that are used."""
+    if used is not None:
+        bad = bad & used[:, None]
+    if bad.any():
+        yield divmod(int(np.argmax(bad)), bad.shape[1])

@@ -27,7 +27,7 @@ from pipelines.config.files import dump
 from pipelines.engine.pipeline import Run
 from pipelines.engine.stages import Artefact, Context, Work, call
 from pipelines.errors import StageFailed, TransientFailure, in_one_line
-from pipelines.reporting.renderers import markdown
+from pipelines.reporting.result import markdown
 from pipelines.reporting.terminal import Progress
 from pipelines.store import bucket
 from pipelines.store.files import check_writable, without_password, write_json

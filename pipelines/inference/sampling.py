@@ -19,7 +19,7 @@ from ebflow.refinement import refine as refine_flow
 from ebflow.tables import Columns
 from ebflow.tables.batches import Batch, regrouped
 from pipelines.data.messages import Place
-from pipelines.data.schema import encoded
+from pipelines.data.reader import encoded
 from pipelines.inference import tables
 from pipelines.inference.models import Model, ModelName, load
 

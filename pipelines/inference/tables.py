@@ -21,8 +21,8 @@ from ebflow.tables.batches import Batch
 from pipelines.data.arrays import array_table
 from pipelines.data.files import Part
 from pipelines.data.messages import listed
-from pipelines.data.reader import Reader
-from pipelines.data.schema import Schemas, encoded
+from pipelines.data.reader import Reader, encoded
+from pipelines.data.schema import Schemas
 from pipelines.data.sources import find_source
 from pipelines.errors import StageFailed
 from pipelines.inference.models import Model

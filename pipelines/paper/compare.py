@@ -16,7 +16,7 @@ from pipelines.paper.rivals import RIVALS, TABLES
 from pipelines.paper.runtime import RUNTIME
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.toy import TOY
-from pipelines.reporting.renderers import machine
+from pipelines.reporting.page import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus
 from pipelines.reporting.statistics import student
 from pipelines.tracking.run import StageRun

@@ -7,26 +7,34 @@ The last stage of a pipeline creates one ``Result`` and saves it::
     )
 
 That writes ``summary.json``, ``figures/*.png`` and ``report.html``. The pipeline's graph returns
-artefacts by name, ``{"report": …}`` among them. ``renderers.py`` shows the content of
-``summary.json`` on a terminal and in Markdown.
+artefacts by name, ``{"report": …}`` among them. The terminal, and the description of the MLflow
+run, show the content of ``summary.json``.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
 
 from pipelines.config import Section
 from pipelines.config.files import dump
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.renderers import page
+from pipelines.reporting.page import page
 from pipelines.store.files import write_json
+from pipelines.tracking.backend import pages
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pipelines.tracking.run import StageRun
+
+CLAIMS = ("claim", "number [95 %]", "expected", "verdict")
 
 NUMBER = re.compile(r"[-−+]?\d")
 
@@ -128,6 +136,93 @@ class Result:
             "facts": dict(self.facts),
             "metrics": list(self.metrics),
         }
+
+
+def show(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints the result of a run, and where everything is.
+
+    Arguments:
+        console: The terminal.
+        summary: The content of ``summary.json``, ``files``, and ``stages`` with their states.
+    """
+    console.print(f"{summary['name']}: {summary['title']}")
+    for finding in summary["findings"]:
+        console.print(finding)
+    if headline := summary["headline"]:
+        wide = grid(headline["headings"], headline["rows"])
+        narrow = console.measure(wide).minimum > console.width
+        console.print(grid(headline["headings"], headline["rows"], wrap=True) if narrow else wide)
+        console.print(headline["note"])
+    if summary["claims"]:
+        _show_claims(console, summary)
+    stages = ", ".join(f"{stage} {state}" for stage, state in summary["stages"].items())
+    warnings = {f"warning {k}": text for k, text in enumerate(summary["warnings"], 1)}
+    lines = {**warnings, **summary["facts"], "stages": stages, **summary["files"]}
+    lines["to look"] = pages()
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        console.print(f"{name:<{width}} {text}", soft_wrap=True)
+
+
+def _show_claims(console: Console, summary: Mapping[str, Any]) -> None:
+    """Prints claims, the number of checks by verdict, and the checks that did not pass."""
+    claims = grid(CLAIMS, _claims(summary, "\n"), wrap=True)
+    claims.columns[-1].no_wrap = True  # a verdict is read at once
+    console.print(claims)
+    counts = Counter(check["verdict"] for check in summary["checks"])
+    line = ", ".join(f"{number} {verdict}" for verdict, number in counts.items())
+    console.print(f"checks of the instrument: {line or 'none'}")
+    for check in summary["checks"]:
+        if not check["passed"]:
+            value = "" if check["value"] is None else f"{check['value']:.3g}, "
+            text = f"{check['check']} ({value}expected {check['expected']})"
+            console.print(f"  {check['verdict']}: {text}")
+
+
+def _claims(summary: Mapping[str, Any], separator: str) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of the table of claims."""
+    for one in summary["claims"]:
+        number = separator.join(filter(None, (one["quantity"], one["estimate"])))
+        yield one["claim"], number, one["expected"], one["verdict"]
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Returns warnings, findings, main table and claims."""
+    return "\n\n".join(filter(None, _paragraphs(summary)))
+
+
+def _paragraphs(summary: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"Warning: {text}" for text in summary["warnings"])
+    yield " ".join(summary["findings"])
+    if headline := summary["headline"]:
+        yield _markdown_table(headline["headings"], headline["rows"])
+        yield headline["note"]
+    if summary["claims"]:
+        yield _markdown_table(CLAIMS, _claims(summary, " "))
+    yield " ".join(summary["would_change"])
+
+
+def _markdown_table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown, the first column to the left and all others to the right."""
+    rule = ["---", *["---:"] * (len(heading) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *lines))
+
+
+def grid(headings: Sequence[str], lines: Iterable[Sequence[Any]], *, wrap: bool = False) -> Grid:
+    """Returns a table, whose first column is aligned to the left, and all others to the right.
+
+    Arguments:
+        headings: The headings of its columns.
+        lines: The cells.
+        wrap: True if other columns than the first may take several lines, too.
+    """
+    found = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for k, heading in enumerate(headings):
+        side: Any = "right" if k else "left"
+        found.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)
+    for line in lines:
+        found.add_row(*line)
+    return found
 
 
 def plus_minus(interval: Sequence[float | None], digits: int) -> str:

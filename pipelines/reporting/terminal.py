@@ -1,15 +1,13 @@
-"""The terminal: text as it is, tables, and the progress of the stages of a run."""
+"""The terminal: text as it is, and the progress of the stages of a run."""
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
 LINE_S = 10.0  # Seconds between two lines of progress of a stage, where the output is no terminal
 NEARLY = 0.99  # The largest share of a job that has not ended
@@ -22,23 +20,6 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     emoji.
     """
     return Console(highlight=False, markup=False, emoji=False, **options)
-
-
-def table(headings: Sequence[str], lines: Iterable[Sequence[Any]], *, wrap: bool = False) -> Table:
-    """Returns a table, whose first column is aligned to the left, and all others to the right.
-
-    Arguments:
-        headings: The headings of its columns.
-        lines: The cells.
-        wrap: True if other columns than the first may take several lines, too.
-    """
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for k, heading in enumerate(headings):
-        side: Any = "right" if k else "left"
-        grid.add_column(heading, justify=side, no_wrap=bool(k) and not wrap)
-    for line in lines:
-        grid.add_row(*line)
-    return grid
 
 
 class Progress:

@@ -10,8 +10,7 @@ import pytest
 
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting import claims
-from pipelines.reporting.renderers import markdown, show
-from pipelines.reporting.result import Result, Table, plots
+from pipelines.reporting.result import Result, Table, markdown, plots, show
 from pipelines.reporting.statistics import above, below, student, within
 from pipelines.reporting.style import panels
 from pipelines.reporting.terminal import terminal

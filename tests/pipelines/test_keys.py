@@ -187,7 +187,7 @@ PAGES = ("density.report", "paper.compare", "sample_complexity.conclude",
 
 @pytest.mark.parametrize("stage", [*(f"pipelines.{name}" for name in PAGES), "tuning.report"])
 def test_the_template_is_beside_code_that_every_page_imports(stage):
-    assert "pipelines.reporting.renderers" in closure(stage)
+    assert "pipelines.reporting.page" in closure(stage)
 
 
 def test_unknown_module(library):

@@ -15,7 +15,8 @@ from pipelines.paper.cell import Column, Finished
 from pipelines.paper.compare import EXPERIMENTS, headline, summarize, text
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import compare
-from pipelines.reporting.terminal import table, terminal
+from pipelines.reporting.result import grid
+from pipelines.reporting.terminal import terminal
 
 from .conftest import NO_RAY, Store
 
@@ -149,7 +150,7 @@ def rows(experiment, cells):
 def shown(config, rows):
     console = terminal(width=80, file=io.StringIO())
     found = headline(config, rows)
-    console.print(table(found.headings, found.rows))
+    console.print(grid(found.headings, found.rows))
     console.print(found.note)
     return console.file.getvalue()
 

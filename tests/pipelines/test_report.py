@@ -21,7 +21,7 @@ from pipelines.config import DensityConfig
 from pipelines.data.dataset import Dataset
 from pipelines.density import fit
 from pipelines.density.report import _name_levels, plots, result
-from pipelines.reporting.renderers import page
+from pipelines.reporting.page import page
 from pipelines.reporting.style import panels
 from tests.prepared import prepare
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.renderers import markdown, show
-from pipelines.reporting.result import Result, Table, plots
+from pipelines.reporting.result import Result, Table, grid, markdown, plots, show
 from pipelines.reporting.style import panels
-from pipelines.reporting.terminal import table, terminal
+from pipelines.reporting.terminal import terminal
 from pipelines.tracking.backend import pages
 
 
@@ -82,7 +81,7 @@ def test_a_result_on_a_terminal():
 
 def test_a_table_has_its_names_to_the_left_and_text_as_it_is():
     console = terminal(width=22, file=io.StringIO())
-    console.print(table(("", "[nats]"), [("a flow given", "1.0"), ("[b]", "12.5 ± 0.1")]))
+    console.print(grid(("", "[nats]"), [("a flow given", "1.0"), ("[b]", "12.5 ± 0.1")]))
     found = [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
     assert [line for line in found if "─" not in line] == [
         "              [nats]",

@@ -224,8 +224,9 @@ def test_each_shard_is_hashed_once(split, monkeypatch):
 
 def record_opened(monkeypatch):
     opened = []
-    original = stored.read_shard
-    monkeypatch.setattr(stored, "read_shard", lambda p, *a: opened.append(p) or original(p, *a))
+    original = stored.Dataset._verify
+    record = lambda self, shard: opened.append(shard.file) or original(self, shard)  # noqa: E731
+    monkeypatch.setattr(stored.Dataset, "_verify", record)
     return opened
 
 
