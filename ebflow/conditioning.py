@@ -29,7 +29,7 @@ from .randomness import Generator, normal, uniform
 class Conditional:
     """A mixture of Gaussians given observed elements; P patterns of R rows each.
 
-    Cost: O(P K D³) once and O(P K R D²); P K D (D + R) numbers.
+    Cost: O(K D³) once for each different pattern and O(P K R D²); P K D (D + R) numbers.
 
     Arguments:
         mixture: A mixture of K Gaussians over D features.
@@ -41,24 +41,25 @@ class Conditional:
     def __init__(
         self, mixture: GaussianMixture, y: Tensor, missing: Tensor, *, contexts: int = 0
     ) -> None:
-        free, roots = missing.to(y), mixture.triangles
-        precisions = roots.mT @ roots
-        inner = precisions * (free[:, None, :, None] * free[:, None, None, :])
-        root = torch.linalg.cholesky(inner + (1 - free).diag_embed()[:, None])
+        patterns, index = missing.unique(dim=0, return_inverse=True)
+        free, roots = missing.to(y)[:, None, :, None], mixture.triangles
+        precisions, some = roots.mT @ roots, patterns.to(y)
+        inner = precisions * (some[:, None, :, None] * some[:, None, None, :])
+        root = torch.linalg.cholesky(inner + (1 - some).diag_embed()[:, None])
+        eye = torch.eye(root.shape[-1]).to(y)
+        inverse = torch.linalg.solve_triangular(root, eye, upper=False)[index]
         hidden, columns = missing[:, None, :, None], y.mT[:, None]
         away = torch.where(hidden, 0.0, columns - mixture.means[..., None])
         pull = precisions @ away
-        lead = torch.linalg.solve_triangular(root, pull * free[:, None, :, None], upper=False)
-        shift = torch.linalg.solve_triangular(root.mT, lead, upper=True)
-        means = torch.where(hidden, mixture.means[..., None] - shift, columns).mT
-        self.log_scale = _log_diagonal(root)
+        lead = inverse @ (pull * free)
+        means = torch.where(hidden, mixture.means[..., None] - inverse.mT @ lead, columns).mT
+        self.log_scale = _log_diagonal(root)[index]
         odds = (mixture.weights.log() + _log_diagonal(roots) - self.log_scale)[..., None]
         odds = odds - 0.5 * ((away * pull).sum(2) - lead.square().sum(2))
         self.log_shares = odds.log_softmax(1)
         self.missing, self.means = missing[:, contexts:], means[..., contexts:]
-        self.root = root[..., contexts:, contexts:]
-        eye = torch.eye(self.root.shape[-1]).to(y)
-        self.inverse = torch.linalg.solve_triangular(self.root, eye, upper=False)
+        self.root = root[index][..., contexts:, contexts:]
+        self.inverse = inverse[..., contexts:, contexts:]
 
     @property
     def covariances(self) -> Tensor:

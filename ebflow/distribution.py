@@ -184,7 +184,7 @@ class FlowDistribution(Distribution, LogDensity):
         if not isinstance(u, Tensor):
             u = torch.as_tensor(u).to(self.flow.device, self.flow.dtype)
         rows, batch = self._flattened(u, self.flow.latent_shape)
-        x = self._for_batch(batch)._map(FlowDistribution._inverse, rows)
+        x = self._for_batch(batch).map(FlowDistribution._inverse, rows)
         return torch.cat(x).reshape(*batch, *self.event_shape)
 
     def rsample(self, sample_shape: Shape = (), *, generator: Generator | None = None) -> Tensor:
@@ -226,7 +226,7 @@ class FlowDistribution(Distribution, LogDensity):
         """
         with torch.no_grad(), fixed_weights(self.flow):
             u, batch = self._latents(sample_shape, generator)
-            pairs = self._for_batch(batch)._map(FlowDistribution._inverse_and_log_prob, u)
+            pairs = self._for_batch(batch).map(FlowDistribution._inverse_and_log_prob, u)
             x, log_p = (torch.cat(values) for values in zip(*pairs, strict=True))
             log_p = log_p - self.log_normalizer()
         x = x.reshape(*batch, *self.event_shape)
@@ -302,10 +302,10 @@ class FlowDistribution(Distribution, LogDensity):
             # Scores by autograd have a graph even without gradients, which would be kept.
             return result if torch.is_grad_enabled() else result.detach()
 
-        values = torch.cat(self._for_batch(batch)._map(evaluate, rows))
+        values = torch.cat(self._for_batch(batch).map(evaluate, rows))
         return values.reshape((*batch, *values.shape[1:]))
 
-    def _map(self, function: Callable[["FlowDistribution", Tensor], T], x: Tensor) -> list[T]:
+    def map(self, function: Callable[["FlowDistribution", Tensor], T], x: Tensor) -> list[T]:
         """Applies a function to parts of the rows ``x``, each with its part of the context."""
         slices = self._parts(len(x))
         if len(slices) == 1:

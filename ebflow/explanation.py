@@ -141,7 +141,7 @@ def explain(
 def _explained(target: Target, x: Tensor, unknown: Tensor, context: Tensor, count: int) -> Tensor:
     """Returns log p, log p-values, low, high, mode and share of rows, with shape (6, R, D)."""
     x = torch.where(unknown, torch.nan, x)
-    u = hashed(target, x, count, 0)
+    u = hashed(target, x, range(count), 0)
     places = torch.cat([u, torch.zeros_like(u[:, :1]), torch.ones_like(u[:, :1])], 1)
     z, slopes = target.place(x, places)
     own = torch.stack([z[:, 0], z[:, -2], z[:, -1], slopes[:, 0]]).double()
@@ -172,7 +172,7 @@ def _completed(
         return points
     observed = z if target.noisy else z[:, :1]
     proposals = Proposals(target, observed, unknown, context, without)
-    y = proposals.sample(partial(hashed, target, x, z.shape[1]))
+    y = proposals.sample(partial(hashed, target, x, range(z.shape[1])))
     return Points(y, log_weights + proposals.log_weights(y), context)
 
 

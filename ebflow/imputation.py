@@ -191,8 +191,8 @@ class Sampler:
         return z, slopes, self._log_weights(proposals, z, slopes)
 
     def _log_weights(self, proposals: Proposals, z: Tensor, slopes: Tensor) -> Tensor:
-        log_w = self.target.log_prob(z, self.context) + slopes + proposals.log_weights(z)
-        return torch.where(log_w.isfinite(), log_w.double(), NOWHERE)
+        log_w = proposals.log_ratios(z) + slopes
+        return torch.where(log_w.isfinite(), log_w, NOWHERE)
 
     def _placed(self, count: int) -> tuple[Tensor, Tensor]:
         """Returns observed elements at places in their cells, (R, M, D), and their slopes."""

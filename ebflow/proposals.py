@@ -1,36 +1,39 @@
 r"""Proposals of the missing elements of rows, and the likelihood of the observed ones.
 
-Half of the proposals of missing categories :math:`c` are the flow's own: each level given those
-before it. All others are samples of the mixture of Gaussians of ``Target`` given the observed
-elements :math:`y_o`. The density of both halves is that of their mixture,
-
-.. math:: q(y_m \mid y_o) = \tfrac12 \left[ g(c \mid y_o) + p(c) \right] g(x_m \mid c, y_o),
-
-with g of the Gaussians, and p(c) the product of the missing categories' probabilities. The mean
-of weighted proposals estimates the likelihood:
+The proposals of missing categories :math:`c` are the flow's own: each level given those before
+it. Other elements are samples of the mixture of Gaussians of ``Target``, g, given the observed
+elements :math:`y_o` and the categories. The mean of weighted proposals estimates the likelihood:
 
 .. math::
     p(y_o) = \int p(y_o, y_m) \, dy_m \approx \frac1M \sum_k w_k, \qquad
-    w_k = \frac{p(y_o, y_m^{(k)})}{q(y_m^{(k)} \mid y_o)}.
+    w_k = \frac{p(y_o, y_m^{(k)})}{q(y_m^{(k)} \mid y_o)}, \qquad
+    q(c, x_m \mid y_o) = g(x_m \mid c, y_o) \prod_{j \in c} p(c_j \mid c_{<j}).
 
 The standard error of :math:`\log p(y_o)` is that of the mean of the weights, relative to the mean
-(the delta method). It is too small if a few weights dominate, and infinite if all are 0. The
-random numbers of a row are a hash of its values, so they do not depend on other rows.
+(the delta method). It is too small if a few weights dominate, and infinite if all are 0. Rows get
+more proposals until it is small. If only a few categories are missing, p is the sum over all of
+their levels, without an error.
 
-Source: Optimally Combining Sampling Techniques for Monte Carlo Rendering (Veach, Guibas, 1995),
-SIGGRAPH, for proposals of two kinds.
+The random numbers of a row are Sobol points shifted by a hash of its values. They do not depend
+on other rows, and are more even than independent ones. Observed values on a grid have the places
+in their cells that complete rows give them.
+
+Source: Randomization of Number Theoretic Methods for Multiple Integration (Cranley, Patterson,
+1976), SIAM Journal on Numerical Analysis 13, for shifted points.
 """
 
 __all__ = ["Proposals", "has_missing", "hashed", "marginals"]
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
-from .bijections import Categorical, Cells
+from .bijections import Cells
 from .bijections.weighted import fixed_weights
 from .conditioning import Conditional
 from .errors import warn
@@ -39,7 +42,10 @@ from .randomness import ContentGenerator
 from .target import Target
 
 TINY = 1e-12  # Smallest uniform number that becomes a normal one
-PROPOSALS = 256  # Proposals of a row for its likelihood
+PROPOSALS = 256  # Most proposals of a row for its likelihood, or combinations of its categories
+ROUNDS = range(32), range(32, 64), range(64, 128), range(128, PROPOSALS)
+SMALL = 0.1  # Standard error from which on a row needs no further proposals
+PURPOSES = 4  # Purposes of random numbers
 POOR = 0.3  # Standard error of a poor estimate: about ten proposals have all the weight
 
 # A function of the number of a purpose to numbers in [0, 1), with shape (R, M, D).
@@ -64,71 +70,68 @@ class Proposals:
         context: Tensor,
         without: int | None = None,
     ) -> None:
-        self.target, self.context, self.without = target, context, without
-        self.z, self.missing, self.levels = z, missing.clone(), list(target.categories)
+        self.target, self.z, self.context, self.without = target, z, context, without
         self.columns = [k for k in range(z.shape[2]) if k != without]
-        if without is not None:
-            self.missing[:, without] = False
-        self.real = self.missing.clone()
-        self.real[:, self.levels] = False
-        self.given = target.condition(z, self.missing, context, without)
-        self.both = self.missing[:, self.levels].any(1, keepdim=True)
+        self.levels, self.real = missing[:, None, list(target.categories)], missing.clone()
+        self.real[:, [*target.categories, *([] if without is None else [without])]] = False
+        self.given: Conditional | None = None  # those of sampled points
 
     def sample(self, uniform: Uniform) -> Tensor:
         """Returns proposals with shape (R, M, D)."""
-        z = self._completed(self.given, self.z, self.missing, uniform(1), uniform(2))
-        if not self.both.any():
-            return z
-        levels, own = z[..., self.levels], self.both & (uniform(3)[..., 0] < 0.5)
-        z[..., self.levels] = self._levels(levels, uniform(4)[..., self.levels], own)
-        given = self.target.condition(z, self.real, self.context, self.without)
-        again = self._completed(given, z, self.real, uniform(5), uniform(6))
-        return torch.where(self.both[..., None], again, z)
+        u, v = uniform(1)[..., 0].double(), uniform(2)[..., self.columns].double()
+        z = self._with_levels(uniform(3)) if self.levels.any() else self.z
+        self.given, found = self._given(z), z.expand(*u.shape, -1).clone()
+        noise = torch.special.ndtri(v.clamp(TINY, 1 - TINY))
+        found[..., self.columns] = self.given.completions(u, noise).to(z)
+        return torch.where(self.real[:, None], found, z)
 
-    def log_weights(self, z: Tensor) -> Tensor:
-        """Returns −log q of proposals (R, M, D), with shape (R, M); −∞ if one is impossible."""
-        y = z[..., self.columns].double()
-        log_q = self.given.log_prob(y)
-        if self.both.any():  # the two densities of rows without missing categories are equal
-            given = self.target.condition(z, self.real, self.context, self.without)
-            own = given.log_prob(y) + self._log_levels(z[..., self.levels]).double()
-            log_q = torch.logaddexp(log_q, own) - math.log(2)
-        beyond = (self.target.outside(z) & self.missing[:, None]).any(2)
+    def log_ratios(self, z: Tensor) -> Tensor:
+        """Returns log p − log q of proposals (R, M, D), with shape (R, M)."""
+        log_levels = self.target.log_levels(z, self.context)
+        log_p = self.target.log_prob(z, self.context, log_levels)
+        return log_p.double() + self.log_weights(z, log_levels)
+
+    def log_weights(self, z: Tensor, log_levels: Tensor | None = None) -> Tensor:
+        """Returns −log q of proposals (R, M, D), with shape (R, M); −∞ if one is impossible.
+
+        ``log_levels`` is log p of their categories, if it is known.
+        """
+        log_q = (self.given or self._given(z)).log_prob(z[..., self.columns].double())
+        if self.levels.any():
+            log_p = self.target.log_levels(z, self.context) if log_levels is None else log_levels
+            log_q = log_q + torch.where(self.levels, log_p.double(), 0.0).sum(2)
+        beyond = (self.target.outside(z) & self.real[:, None]).any(2)
         return (-log_q).to(z).masked_fill(beyond, -math.inf)
 
-    def _completed(
-        self, given: Conditional, z: Tensor, missing: Tensor, u: Tensor, v: Tensor
-    ) -> Tensor:
-        """Returns points with samples of their missing elements by uniform numbers (R, M, D)."""
-        noise = torch.special.ndtri(v[..., self.columns].double().clamp(TINY, 1 - TINY))
-        found = z.expand(v.shape).clone()
-        found[..., self.columns] = given.completions(u[..., 0].double(), noise).to(z)
-        return torch.where(missing[:, None], found, z)
+    def _given(self, z: Tensor) -> Conditional:
+        return self.target.condition(z, self.real, self.context, self.without)
 
-    def _levels(self, y: Tensor, u: Tensor, own: Tensor) -> Tensor:
-        """Returns levels (R, M, m), the missing ones of ``own`` points (R, M) sampled in order."""
-        rows = own.nonzero(as_tuple=True)
-        missing = self.missing[:, self.levels][rows[0]]
-        layer = self._layer(self.context[rows[0]])
-        y = y.clone()
-        y[rows] = layer.completed(y[rows], missing, u[rows])
-        return y
-
-    def _log_levels(self, y: Tensor) -> Tensor:
-        """Returns log p of the missing levels, each given those before it, with shape (R, M)."""
-        layer = self._layer(self.context.repeat_interleave(y.shape[1], 0))
-        log_p = layer.log_levels(y.flatten(0, 1)).view(y.shape)
-        return torch.where(self.missing[:, None, self.levels], log_p, 0.0).sum(2)
-
-    def _layer(self, context: Tensor) -> Categorical:
-        layers = self.target.given(context).layers
-        return next(layer for layer in layers if isinstance(layer, Categorical))
+    def _with_levels(self, u: Tensor) -> Tensor:
+        """Returns points (R, M, D) whose missing categories are sampled in order."""
+        z, columns = self.z.expand(u.shape).clone(), list(self.target.categories)
+        missing = self.levels.expand(-1, u.shape[1], -1).flatten(0, 1)
+        layer = self.target.layer(self.context.repeat_interleave(u.shape[1], 0))
+        y, u = (t[..., columns].flatten(0, 1) for t in (z, u))
+        z[..., columns] = layer.completed(y, missing, u).view(*z.shape[:2], -1)
+        return z
 
 
-def hashed(target: Target, x: Tensor, count: int, seed: int) -> Tensor:
-    """Returns uniform numbers (R, M, D) that depend on the values of a row alone."""
-    x, like = target.filled(x), target.z.double()
-    return torch.stack([ContentGenerator(seed, k).uniform(x, like) for k in range(count)], 1)
+@cache
+def _points(count: int, size: int) -> Tensor:
+    """Returns the first points of a Sobol sequence, (count, size), of which the first is 0."""
+    return SobolEngine(min(size, SobolEngine.MAXDIM)).draw(count, dtype=torch.float64)
+
+
+def hashed(target: Target, x: Tensor, points: range, purpose: int) -> Tensor:
+    """Returns uniform numbers (R, M, D) that depend on the values of a row alone.
+
+    They are M points of a Sobol sequence, shifted by a hash of the row.
+    """
+    shift = ContentGenerator(purpose).uniform(target.filled(x), target.z.double())
+    sequence = _points(points.stop, PURPOSES * x.shape[1])
+    columns = torch.arange(x.shape[1]) + purpose * x.shape[1]
+    sequence = sequence[points.start :, columns % sequence.shape[1]]
+    return (sequence.to(shift) + shift[:, None]) % 1
 
 
 def has_missing(flow: Flow, x: Tensor) -> bool:
@@ -142,18 +145,25 @@ def has_missing(flow: Flow, x: Tensor) -> bool:
 def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """Returns estimates of log p of the observed values of rows, and standard errors, (N,) each.
 
-    Cost: 256 energies for each row, and once a mixture of Gaussians for the flow.
+    Cost: 32 to 256 energies for each row, and once a mixture of Gaussians for the flow.
 
     The rows (N, D) are raw, NaN where a value is missing, and have contexts (N, C) or none.
     """
-    results = [x.new_zeros(2, 0, dtype=flow.dtype)]
+    missing, error = x.isnan(), x.new_zeros(len(x), dtype=torch.float64)
     with fixed_weights(flow):
         target = Target.of(flow)
-        contexts = x[:, :0] if context is None else context
-        size = target.chunk(PROPOSALS)
-        for part in zip(x.split(size), contexts.split(size), strict=True):
-            results.append(_estimated(target, *part))
-    log_p, error = torch.cat(results, 1)
+        context = x[:, :0] if context is None else context
+        z, slopes = target.place(x, hashed(target, x, range(1), 0))
+        log_p = torch.where(missing, 0.0, slopes[:, 0]).sum(1).double()
+        levels, count = list(target.categories), torch.tensor(list(target.categories.values()))
+        count = torch.where(missing[:, levels], count.to(x), 1.0)
+        few = (missing.sum(1) == missing[:, levels].sum(1)) & (count.prod(1) <= PROPOSALS)
+        log_p[few] += _summed(target, z[few], count[few].long(), context[few])
+        log_w, error[~few] = _sampled(target, *(t[~few] for t in (x, z, context)))
+        log_p[~few] += log_w
+        never, nothing = target.impossible(x).any(1), missing.all(1)
+    log_p = log_p.masked_fill(never, -math.inf).masked_fill(nothing, 0.0).to(flow.dtype)
+    error = error.masked_fill(never | nothing, 0.0).to(log_p)
     if poor := int((error > POOR).sum()):
         warn(
             f"log_prob: found standard errors above {POOR} in {poor} of {len(x)} rows with "
@@ -162,16 +172,42 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     return log_p, error
 
 
-def _estimated(target: Target, x: Tensor, context: Tensor) -> Tensor:
-    z, slopes = target.place(x, hashed(target, x, 1, 0))
-    proposals = Proposals(target, z, x.isnan(), context)
-    y = proposals.sample(partial(hashed, target, x, PROPOSALS))
-    log_slope = torch.where(x.isnan()[:, None], 0.0, slopes).sum(2)
-    log_w = target.log_prob(y, context) + log_slope - target.rest.log_normalizer()
-    log_w = (log_w + proposals.log_weights(y)).double().nan_to_num(-math.inf, neginf=-math.inf)
-    log_mean = log_w.logsumexp(1) - math.log(PROPOSALS)
-    relative = (log_w - log_mean[:, None]).exp()
-    error = (relative.std(1) / math.sqrt(PROPOSALS)).nan_to_num(math.inf)
-    never = target.impossible(x).any(1)
-    log_mean, error = log_mean.masked_fill(never, -math.inf), error.masked_fill(never, 0.0)
-    return torch.stack([log_mean, error]).to(target.z)
+def _summed(target: Target, z: Tensor, count: Tensor, context: Tensor) -> Tensor:
+    """Returns log p (R,) of points (R, 1, D), summed over their missing categories.
+
+    ``count`` (R, m) are the numbers of levels of missing categories, 1 for others.
+    """
+    results, levels = [z.new_zeros(0).double()], list(target.categories)
+    for part in target.parts(len(z), PROPOSALS * z.shape[2]):
+        totals, below = count[part].prod(1), count[part].cumprod(1) // count[part]
+        rows = torch.arange(len(part), device=z.device).repeat_interleave(totals)
+        number = torch.arange(len(rows), device=z.device) - (totals.cumsum(0) - totals)[rows]
+        code, y = number[:, None] // below[rows] % count[part][rows], z[part][rows]
+        y[:, 0, levels] = torch.where(count[part][rows] > 1, code.to(y) + 0.5, y[:, 0, levels])
+        log_p = target.log_prob(y, context[part][rows])[:, 0].double()
+        results += [each.logsumexp(0, keepdim=True) for each in log_p.split(totals.tolist())]
+    return torch.cat(results)
+
+
+def _sampled(target: Target, x: Tensor, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns log p of points (R, 1, D) whose missing elements are sampled, and errors (R,).
+
+    Rounds of proposals end when the standard error is small.
+    """
+    missing, levels = x.isnan(), list(target.categories)
+    sums = z.new_full((2, len(z)), -math.inf).double()  # logarithms, of weights and squares
+    log_mean, error = sums[0].clone(), torch.full_like(sums[0], math.inf)
+    for points in ROUNDS:
+        rows = (error > SMALL).nonzero().flatten()
+        both = missing[rows][:, levels].any(1)
+        groups = (group.split(target.chunk(len(points))) for group in (rows[both], rows[~both]))
+        for part in filter(len, chain(*groups)):
+            proposals = Proposals(target, z[part], missing[part], context[part])
+            y = proposals.sample(partial(hashed, target, x[part], points))
+            log_w = proposals.log_ratios(y).nan_to_num(-math.inf, neginf=-math.inf)
+            new = torch.stack([log_w.logsumexp(1), (2 * log_w).logsumexp(1)])
+            sums[:, part] = torch.logaddexp(sums[:, part], new)
+            log_mean[part] = sums[0, part] - math.log(points.stop)
+            relative = (sums[1, part] - 2 * log_mean[part]).exp() / points.stop - 1
+            error[part] = (relative.clamp(min=0) / (points.stop - 1)).sqrt().nan_to_num(math.inf)
+    return log_mean, error

@@ -19,6 +19,7 @@ from .bijections import Affine, Categorical, Cells
 from .bijections.activations import Elementwise
 from .bijections.reshape import Permutation
 from .conditioning import Conditional
+from .density import without_nan
 from .distribution import FlowDistribution
 from .flow import Flow
 from .mixtures import fit_components
@@ -229,13 +230,41 @@ class Target:
         """Returns the distribution after the elementwise layers, given contexts (N, C)."""
         return self.rest(context if self.rest.context else None)
 
-    def log_prob(self, z: Tensor, context: Tensor) -> Tensor:
-        """Returns log p up to a constant, with shape (R, P), of P points of each row (R, P, D)."""
-        results = []
-        for part in self.parts(len(z), z[0].numel()):
+    def log_prob(self, z: Tensor, context: Tensor, log_levels: Tensor | None = None) -> Tensor:
+        """Returns log p, with shape (R, P), of P points of each row (R, P, D).
+
+        ``log_levels`` is that of the categories, if it is known.
+        """
+        results = [z.new_zeros(0)]
+        for part in self.parts(len(z), z.shape[1:].numel()):
             given = self.given(context[part].repeat_interleave(z.shape[1], 0))
-            results.append(-given.energy(z[part].flatten(0, 1)))
-        return torch.cat(results).view(z.shape[:2])
+            results += given.map(self._log_real, z[part].flatten(0, 1))
+        log_levels = self.log_levels(z, context) if log_levels is None else log_levels
+        return torch.cat(results).view(z.shape[:2]) + log_levels.sum(2)
+
+    def _log_real(self, given: FlowDistribution, z: Tensor) -> Tensor:
+        """Returns log p (N,) of the elements that are no categories, given the categories."""
+        u, total, count = z, z.new_zeros(len(z)), len(self.categories)
+        for layer in given.layers[: len(given.layers) - (count > 0)]:
+            u, log_det = layer.forward_and_log_det(u)
+            total = total + log_det
+        return -without_nan(given.base.energy(u[:, : u.shape[1] - count]) - total, z)
+
+    def log_levels(self, z: Tensor, context: Tensor) -> Tensor:
+        """Returns log p of the categories of points, each given those before it, (R, P, m)."""
+        y = z[..., list(self.categories)].floor()
+        if not self.categories:
+            return y
+        log_p = self.layer(context).log_levels(y[:, 0])[:, None].repeat(1, y.shape[1], 1)
+        rows = (y != y[:, :1]).flatten(1).any(1).nonzero().flatten()
+        for part in rows.split(max(1, VALUES // (y.shape[1] * max(self.categories.values())))):
+            layer = self.layer(context[part].repeat_interleave(y.shape[1], 0))
+            log_p[part] = layer.log_levels(y[part].flatten(0, 1)).view(-1, *y.shape[1:])
+        return log_p
+
+    def layer(self, context: Tensor) -> Categorical:
+        """Returns the layer of the categories, the last one, given contexts (N, C)."""
+        return self.given(context).layers[-1]
 
     def parts(self, rows: int, values: int) -> tuple[Tensor, ...]:
         """Returns the numbers of rows, so many at a time that their values are in memory."""

@@ -93,13 +93,10 @@ class Categorical(Contextual):
         """Returns the latents, and Σ log p − log φ(u)."""
         real, y = x.tensor_split([x.shape[1] - self.count], 1)
         log_probs, codes = self.log_probs(y), self.levels.codes(y)
-        log_p = _of_levels(log_probs, codes)
         with torch.no_grad():
             u = _latents(log_probs, codes, y)
-            beyond = (y.floor() - codes).abs()
-        unseen = log_p.minimum(self.unseen) - math.log(2) * beyond
-        log_slope = torch.where(beyond > 0, unseen, log_p) + (0.5 * u * u + NORMALIZER)
-        return torch.cat([real, u], 1), log_slope.sum(1)
+        log_p = self._with_unseen(_of_levels(log_probs, codes), codes, y)
+        return torch.cat([real, u], 1), (log_p + (0.5 * u * u + NORMALIZER)).sum(1)
 
     def inverse(self, y: Tensor) -> Tensor:
         """Returns levels plus their places in [0, 1); m dependent steps."""
@@ -109,8 +106,19 @@ class Categorical(Contextual):
         return torch.cat([real, levels], 1)
 
     def log_levels(self, y: Tensor) -> Tensor:
-        """Returns log p of the levels y given those before, with shape (B, m)."""
-        return _of_levels(self.log_probs(y), self.levels.codes(y))
+        """Returns log p of the levels y given those before, with shape (B, m), as ``log_det``."""
+        h, codes = self.conditioner(self.levels(y), self.contexts(y)), self.levels.codes(y)
+        head, log_p = self.head.unflatten(0, self.bias.shape), []
+        for i, size in enumerate(self.sizes):  # no level of other categories' numbers
+            logits = h[:, i] @ head[i, :size].mT + self.bias[i, :size]
+            log_p.append(logits.gather(1, codes[:, i : i + 1])[:, 0] - logits.logsumexp(1))
+        return self._with_unseen(torch.stack(log_p, 1), codes, y)
+
+    def _with_unseen(self, log_p: Tensor, codes: Tensor, y: Tensor) -> Tensor:
+        """Returns log p of y (B, m) by that of the nearest levels: less beyond all levels."""
+        beyond = (y.detach().floor() - codes).abs()
+        unseen = log_p.minimum(self.unseen) - math.log(2) * beyond
+        return torch.where(beyond > 0, unseen, log_p)
 
     def completed(self, y: Tensor, missing: Tensor, target: Tensor) -> Tensor:
         """Returns levels plus places in [0, 1), the ``missing`` ones sampled in order.
@@ -120,6 +128,8 @@ class Categorical(Contextual):
 
         def choose(i: int, logits: Tensor) -> Tensor:
             one = slice(i, i + 1)
+            if not missing[:, one].any():
+                return y[:, one]
             place = _inverted(logits, target[:, one]).to(y)
             return torch.where(missing[:, one], place, y[:, one])
 

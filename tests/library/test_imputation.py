@@ -196,9 +196,10 @@ def test_sweeps_correct_poor_proposals(monkeypatch):
     plain = imputation.Proposals
 
     class Wide(plain):
-        def __init__(self, target, z, missing, context):
-            super().__init__(target, z, missing, context)
-            self.given.root, self.given.inverse = self.given.root / 5, 5 * self.given.inverse
+        def _given(self, z):
+            given = super()._given(z)
+            given.root, given.inverse = given.root / 5, 5 * given.inverse
+            return given
 
     monkeypatch.setattr(imputation, "Proposals", Wide)
     row = torch.tensor([[0.5, NAN, -0.2, NAN, NAN, NAN]], dtype=torch.float64)
