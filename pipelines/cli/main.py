@@ -3,6 +3,7 @@
 A command's module is imported when the command is called, because some import torch.
 """
 
+import gc
 import os
 import shlex
 import sys
@@ -61,6 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
     again = shlex.join(["ebflow", *words])
+    gc.set_threshold(100_000, 100)  # imports create objects and little garbage
     environment.prepare(embed=words[:1] != ["submit"])
     try:
         with interruptible():

@@ -1,6 +1,6 @@
-"""Prepared data sets: the writer of their shards, and the splits that are read from them."""
+"""Prepared data sets: folders that ``prepare`` wrote, and their splits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,66 +16,6 @@ from ebflow.tables.batches import Batch, Split
 from ebflow.tables.completion import Completed, RankCopula, with_contexts
 from pipelines.data.manifest import Manifest, Shard
 from pipelines.data.messages import reading, type_name
-
-SHARD_BYTES = 32 << 20  # Bytes of the rows of a shard at most
-
-
-class ShardWriter:
-    """A writer of the shards of one split.
-
-    Arguments:
-        folder: The folder of the shards.
-        split: The name of the split, with which the files' names start.
-        schema: The schema of the shards.
-        shard_rows: Rows of a shard at most; fewer if they would take more than 32 MiB.
-    """
-
-    def __init__(self, folder: Path, split: str, schema: pa.Schema, shard_rows: int) -> None:
-        self.folder, self.split, self.schema = folder, split, schema
-        lists = (f.type for f in schema if pa.types.is_fixed_size_list(f.type))
-        row_bytes = sum(kind.list_size * kind.value_type.bit_width // 8 for kind in lists)
-        self.shard_rows = min(shard_rows, max(1, SHARD_BYTES // row_bytes))
-        self.pending: list[tuple[np.ndarray, ...]] = []
-        self.shards: list[Shard] = []
-        self.waiting = 0
-
-    def append(self, columns: Iterable[np.ndarray]) -> None:
-        """Adds rows, by the columns of the schema, with shape (B,) or (B, K)."""
-        columns = tuple(columns)
-        while len(columns[0]):
-            room = self.shard_rows - self.waiting
-            self.pending.append(tuple(column[:room] for column in columns))
-            self.waiting += len(columns[0][:room])
-            columns = tuple(column[room:] for column in columns)
-            if self.waiting == self.shard_rows:
-                self._write()
-
-    def close(self) -> list[Shard]:
-        """Writes the pending rows and returns the shards."""
-        if self.waiting:
-            self._write()
-        return self.shards
-
-    def _write(self) -> None:
-        """Writes the pending rows as one row group."""
-        arrays = (np.concatenate(pieces) for pieces in zip(*self.pending, strict=True))
-        columns = [
-            pa.FixedSizeListArray.from_arrays(pa.array(a.reshape(-1)), type=f.type)
-            if a.ndim > 1
-            else pa.array(a)
-            for a, f in zip(arrays, self.schema, strict=True)
-        ]
-        path = self.folder / f"{self.split}-{len(self.shards):05d}.parquet"
-        pq.write_table(
-            pa.table(columns, schema=self.schema),
-            path,
-            compression="zstd",
-            use_dictionary=self.schema.field("x").type.value_type == pa.uint8(),
-            write_page_checksum=True,
-        )
-        written = {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-        self.shards.append(Shard(split=self.split, rows=len(columns[0]), **written))
-        self.pending, self.waiting = [], 0
 
 
 class Dataset:

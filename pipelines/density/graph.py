@@ -25,6 +25,7 @@ from pipelines.data.prepare import check_data
 from pipelines.data.reader import Reader
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config, needs_of_training
+from pipelines.inference import REFERENCE
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -169,8 +170,6 @@ def describe(config: DensityConfig) -> Description:
 
 def add_files(artefacts: Artefacts, folder: Path) -> None:
     """Copies the checkpoint into the folder of results."""
-    from pipelines.inference.reference import REFERENCE
-
     shutil.copytree(artefacts["training"].path / "checkpoint", folder / "checkpoint")
     shutil.copy(artefacts["evaluation"].path / REFERENCE, folder / "checkpoint")
 

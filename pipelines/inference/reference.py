@@ -25,9 +25,7 @@ from ebflow.flow import Flow
 from ebflow.tables.batches import Batch, Split
 from ebflow.tables.completion import Completed
 from ebflow.tables.rows import Rows
-
-# File of the rows beside a checkpoint's weights; it has the SHA-256 of the weights.
-REFERENCE = "reference.safetensors"
+from pipelines.inference import REFERENCE
 
 # Most rows of a split, and most values of the training rows that are saved.
 ROWS, VALUES = 10_000, 1 << 22

@@ -10,7 +10,8 @@ from sklearn import datasets
 
 from ebflow.errors import BadInput
 from ebflow.tables.completion import Completed
-from pipelines.data import dataset, reader
+from pipelines.data import prepare as stage
+from pipelines.data import reader
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.data.splits import SPLITS, Counts, assign, split_counts
@@ -151,7 +152,7 @@ def test_shards_are_bounded_in_rows_and_bytes(tmp_path, monkeypatch):
     assert [shard.rows for shard in manifest.of("train")] == [70] * 11 + [30]
     assert pq.read_metadata(tmp_path / "out" / "train-00000.parquet").num_row_groups == 1
     check_holds(tmp_path / "out", manifest, values)
-    monkeypatch.setattr(dataset, "SHARD_BYTES", 6 * 50)
+    monkeypatch.setattr(stage, "SHARD_BYTES", 6 * 50)
     assert prepare(file, tmp_path / "small", shard_rows=70).shards[0].rows == 50
 
 
@@ -337,7 +338,7 @@ def test_memory_is_bounded_by_the_batch(make, tmp_path, monkeypatch):
     """48 MB pass through less than 16 MB."""
     file = make(tmp_path / "in.parquet")
     monkeypatch.setattr(reader, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(dataset, "SHARD_BYTES", 1 << 20)
+    monkeypatch.setattr(stage, "SHARD_BYTES", 1 << 20)
     peak = PeakMemory(monkeypatch)
     prepare(file, tmp_path / "out", shard_rows=20_000)
     assert peak.stop() < 16e6
@@ -349,13 +350,13 @@ class PeakMemory:
     def __init__(self, monkeypatch):
         self.before = pa.total_allocated_bytes()
         self.arrow = 0
-        original = dataset.ShardWriter.append
+        original = stage.ShardWriter.append
 
         def watched(*arguments):
             self.arrow = max(self.arrow, pa.total_allocated_bytes() - self.before)
             original(*arguments)
 
-        monkeypatch.setattr(dataset.ShardWriter, "append", watched)
+        monkeypatch.setattr(stage.ShardWriter, "append", watched)
         tracemalloc.start()
 
     def stop(self):

@@ -18,8 +18,9 @@ from ebflow.tables.batches import Batch
 from pipelines.data import files
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import find_source
+from pipelines.inference import REFERENCE
 from pipelines.inference.models import load
-from pipelines.inference.reference import REFERENCE, Reference, p_values, ranks
+from pipelines.inference.reference import Reference, p_values, ranks
 from pipelines.inference.rows import most_tasks, scores
 from pipelines.inference.tables import batches, match
 
