@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Shape = int | Sequence[int]
 T = TypeVar("T")
 
+OFF_GRID = math.log(1e6)  # Energy of a value off the grid, or between the levels, of a column
+
 
 class FlowDistribution(Distribution, LogDensity):
     """The density of a flow given a context, a ``torch.distributions.Distribution``.
@@ -99,14 +101,19 @@ class FlowDistribution(Distribution, LogDensity):
 
     def energy(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns E(x) in nats with shape (*batch,)."""
-        return self._evaluated(lambda at: at.energy, x, generator)
+        energy, layer = self._evaluated(lambda at: at.energy, x, generator), self.flow.dequantizer
+        if layer is None:
+            return energy
+        rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
+        counts = self._for_batch(batch).map(lambda _, x: layer.off_grid(x).flatten(1).sum(1), rows)
+        return energy + OFF_GRID * torch.cat(counts).view(batch).to(energy)
 
     def log_prob(self, value: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the exact log-density of raw data in nats, with shape (*batch,).
 
         Dequantized values get uniform noise from ``generator``. By default the noise is a
-        function of the row's values, so the result does not depend on batch or order. Values
-        that are not on their grid are used as they are.
+        function of the row's values, so the result does not depend on batch or order. A value
+        that is no level or grid value of a column of such values is a millionth as likely.
 
         A row of a table with missing values (NaN) has an estimate of log p of its observed
         values: see ``log_prob_and_error``. A row of a frame that differs from a constant, or from

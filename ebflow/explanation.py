@@ -127,7 +127,7 @@ def explain(
     with fixed_weights(flow):
         target = Target.of(flow)
         result = rows.new_zeros(6, *rows.shape).double()
-        unknown = rows.isnan() | target.impossible(rows)
+        unknown = rows.isnan() | target.impossible(rows) | target.off_grid(rows)
         incomplete, draws = unknown.any(1), draws if target.noisy else 1
         for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
             for part in filter(len, group.nonzero().flatten().split(target.chunk(count))):

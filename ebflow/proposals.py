@@ -36,6 +36,7 @@ from torch.quasirandom import SobolEngine
 from .bijections import Cells
 from .bijections.weighted import fixed_weights
 from .conditioning import Conditional
+from .distribution import OFF_GRID
 from .errors import warn
 from .flow import Flow
 from .randomness import ContentGenerator
@@ -155,6 +156,7 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
         context = x[:, :0] if context is None else context
         z, slopes = target.place(x, hashed(target, x, range(1), 0))
         log_p = torch.where(missing, 0.0, slopes[:, 0]).sum(1).double()
+        log_p -= OFF_GRID * target.off_grid(x).sum(1)
         levels, count = list(target.categories), torch.tensor(list(target.categories.values()))
         count = torch.where(missing[:, levels], count.to(x), 1.0)
         few = (missing.sum(1) == missing[:, levels].sum(1)) & (count.prod(1) <= PROPOSALS)

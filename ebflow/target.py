@@ -180,6 +180,11 @@ class Target:
             return torch.zeros_like(x, dtype=torch.bool)
         return self.cells.outside(self.preprocessing.dequantize(self.filled(x))) & ~x.isnan()
 
+    def off_grid(self, x: Tensor) -> Tensor:
+        """Returns True for values of raw rows (R, D) of columns that had only other values."""
+        layer = self.preprocessing.dequantizer
+        return torch.zeros_like(x, dtype=torch.bool) if layer is None else layer.off_grid(x)
+
     def filled(self, x: Tensor) -> Tensor:
         """Returns raw rows with the values of a sample in place of NaN."""
         return torch.where(x.isnan(), self.samples[0].to(x), x)

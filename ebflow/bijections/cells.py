@@ -196,6 +196,12 @@ class Cells(Dequantizer):
         replaced = (self.exact > 0) & ~is_level
         return torch.where(replaced, other, start), torch.where(replaced, other + 1, end)
 
+    def off_grid(self, x: Tensor) -> Tensor:
+        start, end = self.cells(x.to(self.origin).flatten(1))
+        some = self.value.isfinite()
+        levels = some.any(1) & ((self.length > 0) | ~some).all(1)
+        return (start == end) & (self.step > 0).index_put((self.special,), levels, accumulate=True)
+
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the starts and the ends of cells, before other values of exact columns move."""
         steps = self._steps

@@ -46,6 +46,10 @@ class Dequantizer(Bijection):
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         """Returns ``x`` with noise in [0, 1), in the dtype of ``like``."""
 
+    def off_grid(self, x: Tensor) -> Tensor:
+        """Returns True for values of rows of columns that had only other values, (N, *event)."""
+        return torch.zeros_like(x, dtype=torch.bool)
+
 
 class Dequantize(Dequantizer, ConstantJacobian):
     """Dequantization of integers 0 … levels − 1 to reals in [0, levels).

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -117,6 +118,18 @@ def test_an_unseen_value_of_a_binary_column_costs_twenty_nats_at_most(random):
         log_p = log_p.view(99, 4)
         assert (log_p[:, 0].mean() - log_p[:, 2:]).max() < 20
         assert (log_p[:, 0].mean() - log_p[:, 2:]).min() > 3
+
+
+def test_values_off_the_grid_or_between_levels_are_a_millionth_as_likely(random):
+    """Of whole numbers, two levels, thirds, and an atom among other numbers; also beside NaN."""
+    thirds, whole = random.integers(0, 3, N) / 3, random.integers(0, 500, N)
+    flow = density(rows(whole, random.integers(0, 2, N), thirds, mixed(random)))
+    for column, (value, factor) in enumerate([(250.5, 1), (0.5, 1), (0.4, 1), (1.0, 0)]):
+        x = torch.tensor([250.0, 1.0, 1 / 3, 0.0]).double().repeat(4, 1)
+        x[2:, column - 1], x[1::2, column] = torch.nan, value
+        changes = flow.log_prob(x).diff()[::2]
+        assert (changes + factor * math.log(1e6)).abs().max() < 3
+        assert (float(flow.explain(x[1:2]).p_value[0, column]) == 0) == bool(factor)
 
 
 def test_heavy_tails_become_light(random):
