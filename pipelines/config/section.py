@@ -4,7 +4,6 @@
 it is not part of the keys of cached stages.
 """
 
-import json
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -48,17 +47,13 @@ def kinds(field: FieldInfo) -> dict[str, type[Section]]:
     }
 
 
-def canonical(section: Section) -> str:
-    """Returns the fields that decide the results, sorted, as JSON."""
-    return json.dumps(_keyed(section), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _keyed(value: object) -> object:
+def keyed(value: object) -> object:
+    """Returns the fields of a section that decide the results, by name; other values as such."""
     if not isinstance(value, Section):
         return value
     fields = type(value).model_fields.items()
-    keyed = [name for name, field in fields if field.json_schema_extra != UNKEYED]
-    return {name: _keyed(getattr(value, name)) for name in keyed}
+    names = [name for name, field in fields if field.json_schema_extra != UNKEYED]
+    return {name: keyed(getattr(value, name)) for name in names}
 
 
 def changes(base: Section, other: Section, prefix: str = "") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import metrics_log, store
 from pipelines.cluster import connection, environment
-from pipelines.config import Section, canonical
+from pipelines.config import Section, keyed
 from pipelines.engine.keys import code_digest
 from pipelines.errors import StageFailed
 from pipelines.store import Artefact
@@ -139,13 +139,14 @@ class Work:
 
 def key_of(*values: Any) -> str:  # noqa: ANN401
     """Returns a hash of the content of values, 20 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(values, default=content).encode()).hexdigest()[:20]
+    text = json.dumps(values, sort_keys=True, default=content)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def content(value: Any) -> Any:  # noqa: ANN401
-    """Returns what of a value decides the results of a stage that reads it, for JSON."""
+    """Returns the part of an input that decides the results of a stage, JSON-able."""
     if isinstance(value, Section):
-        return [type(value).__name__, canonical(value)]
+        return [type(value).__name__, keyed(value)]
     if isinstance(value, Artefact):
         return [value.stage, value.digest]
     if isinstance(value, Source):

@@ -14,7 +14,7 @@ from pipelines.gradient_alignment.config import FlowConfig
 from pipelines.gradient_alignment.reference import smoothed, unit_rows
 from pipelines.tracking.run import StageRun
 from pipelines.training.flow_training import build_training
-from pipelines.training.loop import TrainingLoop, export_checkpoints, lone_worker
+from pipelines.training.loop import TrainingLoop, WorkerContext, export_checkpoints
 from pipelines.training.preprocessing import fit_preprocessing
 
 
@@ -24,7 +24,7 @@ def flow(config: FlowConfig, data: Path, *, run: StageRun) -> None:
     preprocessing = fit_preprocessing(training.preprocess_fit, rows)
     torch.set_num_threads(training.train.threads)
     flow_training = build_training(training, rows, preprocessing)
-    loop = TrainingLoop(flow_training, run.work, lone_worker(run.reporter))
+    loop = TrainingLoop(flow_training, run.work, WorkerContext(run.reporter.log))
     summary = loop.run()
     run.reporter.finish()
     export_checkpoints(run.work, {"checkpoint": summary["best_step"]}, run.output)

@@ -220,7 +220,7 @@ class Reporter:
             self.shown, self.shown_at = text, time.monotonic()
             self.show(share, text, note)
 
-    def log(self, rows: Sequence[Row], *, keep: bool = False) -> None:
+    def log(self, rows: Sequence[Row], keep: bool = False) -> None:
         """Writes, shows and sends rows of a training.
 
         Arguments:

@@ -37,7 +37,7 @@ from pipelines.data.manifest import Manifest
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import Reporter
 from pipelines.training.augment import Augmentation, augmentation
-from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
+from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 
 # Options of a training that are arguments of the trainer by the same names.
@@ -289,7 +289,7 @@ def fit(
     """
     here = not uses_ray_train(config.cluster) if here is None else here
     if here:
-        return train(config, data, preprocessing, work, lone_worker(reporter))
+        return train(config, data, preprocessing, work, WorkerContext(reporter.log))
     from pipelines.training.launch import launch
 
     return launch(config, data, preprocessing, work, reporter)

@@ -168,4 +168,4 @@ class Reports(ray.train.UserCallback):
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
     ) -> None:
         """Reports the rows of the first worker; all report alike."""
-        self.reporter.log(metrics[0]["rows"], keep=metrics[0]["keep"])
+        self.reporter.log(**metrics[0])

@@ -17,7 +17,6 @@ from ebflow.history import Event
 from pipelines import metrics_log, store
 from pipelines.interruption import defer_sigint
 from pipelines.metrics_log import Row
-from pipelines.tracking.run import Reporter
 from pipelines.training.checkpoints import Checkpoints, resume
 
 if TYPE_CHECKING:
@@ -44,11 +43,6 @@ class WorkerContext:
     shard: tuple[int, int] = (0, 1)
     local_rank: int = 0
     device: torch.device = torch.device("cuda", 0)
-
-
-def lone_worker(reporter: Reporter) -> WorkerContext:
-    """Returns the place of a worker in the process of its stage."""
-    return WorkerContext(lambda rows, keep: reporter.log(rows, keep=keep))
 
 
 class TrainingLoop:

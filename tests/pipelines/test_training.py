@@ -40,7 +40,7 @@ from pipelines.training import launch, loop
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.flow_training import _loss, fit
 from pipelines.training.launch import Reports
-from pipelines.training.loop import TrainingLoop, WorkerContext, lone_worker
+from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.preprocessing import baseline, fit_preprocessing
 from tests.pipelines.trainers import build
 from tests.prepared import prepare
@@ -209,7 +209,7 @@ def rows_of(work):
 
 def lone(work, listener=lambda rows: None):
     """Returns the place of a lone worker whose rows go to a file, and to a listener."""
-    return lone_worker(Reporter(work / metrics_log.FILE, listener=listener))
+    return WorkerContext(Reporter(work / metrics_log.FILE, listener=listener).log)
 
 
 def driven(dataset, shard, work, *broken, train=SHORT, place=None):
