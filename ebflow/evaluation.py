@@ -90,7 +90,7 @@ def log_probs(
     split: ArrayLike,
     *,
     context: ArrayLike | None = None,
-    draws: int = 1,
+    samples: int = 1,
     batch_size: int = 1000,
     seed: int = 0,
 ) -> Tensor:
@@ -100,7 +100,7 @@ def log_probs(
         split: The data: a split of a prepared folder, ``Rows``, or any ``x`` of
             ``flow.log_prob``.
         context: The context of ``x``, as in ``flow.log_prob``.
-        draws: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
+        samples: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
         batch_size: Rows at a time.
         seed: That of the noise, which is a function of a row's values.
 
@@ -109,12 +109,12 @@ def log_probs(
     """
     split = split if hasattr(split, "batches") else _rows(flow, split, context)
     with _evaluating(flow), fixed_weights(flow):
-        log_z, samples = flow.log_normalizer().double(), []
-        for noise in (ContentGenerator(seed, k) for k in range(draws)):
+        log_z, log_p = flow.log_normalizer().double(), []
+        for noise in (ContentGenerator(seed, k) for k in range(samples)):
             batches = (batch.to(flow.device) for batch in split.batches(batch_size))
             energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
-            samples.append(-torch.cat([energy.double() for energy in energies]) - log_z)
-        return torch.stack(samples).mean(0)
+            log_p.append(-torch.cat([energy.double() for energy in energies]) - log_z)
+        return torch.stack(log_p).mean(0)
 
 
 def _rows(flow: Flow, x: ArrayLike, context: ArrayLike | None) -> Rows:

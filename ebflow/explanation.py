@@ -104,12 +104,12 @@ class Explanation:
 
 @torch.no_grad()
 def explain(
-    flow: Flow, x: ArrayLike, *, context: ArrayLike | None = None, draws: int = 4
+    flow: Flow, x: ArrayLike, *, context: ArrayLike | None = None, samples: int = 4
 ) -> Explanation:
     """Returns the conditional distribution of each column given the others, for all rows.
 
     Cost: K energies for a value of a category with K exact probabilities, about 90 for others.
-    Tables with other grids, levels or atoms need ``draws`` times as many, rows with missing
+    Tables with other grids, levels or atoms need ``samples`` times as many, rows with missing
     values 32 times. Memory is bounded.
 
     Arguments:
@@ -117,7 +117,7 @@ def explain(
         x: Raw rows with shape (N, D): a tensor, an array or a frame, NaN where a value is missing.
         context: The contexts of the rows, with shape (N, C); None if the flow has none, or if
             the frame has their columns.
-        draws: Points in the cells of a row's other values, over which densities are averaged.
+        samples: Points in the cells of a row's other values, over which densities are averaged.
 
     Raises:
         ValueError: if the flow is one of images, shapes do not agree, or a value is infinite.
@@ -128,8 +128,8 @@ def explain(
         target = Target.of(flow)
         result = rows.new_zeros(6, *rows.shape).double()
         unknown = rows.isnan() | target.impossible(rows) | target.off_grid(rows)
-        incomplete, draws = unknown.any(1), draws if target.noisy else 1
-        for count, group in ((draws, ~incomplete), (COMPLETIONS, incomplete)):
+        incomplete, samples = unknown.any(1), samples if target.noisy else 1
+        for count, group in ((samples, ~incomplete), (COMPLETIONS, incomplete)):
             for part in filter(len, group.nonzero().flatten().split(target.chunk(count))):
                 some = (t[part] for t in (rows, unknown, contexts))
                 result[:, part] = _explained(target, *some, count)

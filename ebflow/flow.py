@@ -188,7 +188,7 @@ class Flow(nn.Module, LogDensity):
         x: ArrayLike,
         *,
         context: ArrayLike = None,
-        draws: int = 1,
+        samples: int = 1,
         generator: torch.Generator | None = None,
         sweeps: int = 5,
     ) -> ArrayLike | list[ArrayLike]:
@@ -199,20 +199,22 @@ class Flow(nn.Module, LogDensity):
 
         Arguments:
             x: The rows, NaN where a value is missing.
-            draws: The number of completed copies; more than one are returned as a list.
+            samples: The number of completed copies; more than one are returned as a list.
             generator: The source of randomness; None: the same samples at every call.
             sweeps: The number of sweeps of a row whose proposals are poor.
         """
         from .imputation import impute
 
-        generator = generator or derive(0, "impute", device=self.device)
-        found = impute(self, x, context=context, draws=draws, generator=generator, sweeps=sweeps)
-        copies = list(found.draws.unbind(1))
+        noise = generator or derive(0, "impute", device=self.device)
+        found = impute(self, x, context=context, generator=noise, samples=samples, sweeps=sweeps)
+        copies = list(found.samples.unbind(1))
         if self.columns and is_frame(x):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
-        return copies if draws > 1 else copies[0]
+        return copies if samples > 1 else copies[0]
 
-    def explain(self, x: ArrayLike, *, context: ArrayLike = None, draws: int = 4) -> "Explanation":
+    def explain(
+        self, x: ArrayLike, *, context: ArrayLike = None, samples: int = 4
+    ) -> "Explanation":
         """Returns the conditional distribution of each column given the others, for all rows.
 
         Its p-values say which values of a row are unusual, given all others. Arguments, cost and
@@ -220,7 +222,7 @@ class Flow(nn.Module, LogDensity):
         """
         from .explanation import explain
 
-        return explain(self, x, context=context, draws=draws)
+        return explain(self, x, context=context, samples=samples)
 
     # Parts and extensions, which share layers with this flow.
 

@@ -54,14 +54,14 @@ class Imputed:
     """Rows whose missing values have been sampled.
 
     Attributes:
-        draws: K completed copies of every row, with shape (N, K, D), in the type of the data.
+        samples: K completed copies of every row, with shape (N, K, D), in the type of the data.
             Observed values are unchanged.
         effective: The effective share of a row's proposals, with shape (N,): 1 for complete rows,
             near 0 if a few proposals have all the weight, 0 if the observed values have no finite
             density.
     """
 
-    draws: Tensor
+    samples: Tensor
     effective: Tensor
 
 
@@ -72,7 +72,7 @@ def impute(
     *,
     context: ArrayLike | None = None,
     generator: torch.Generator,
-    draws: int = 5,
+    samples: int = 5,
     sweeps: int = 5,
 ) -> Imputed:
     """Samples the missing values of rows given the observed ones.
@@ -87,7 +87,7 @@ def impute(
         flow: The flow of rows (D,).
         x: Raw rows with shape (N, D), NaN where a value is missing: a tensor, an array or a frame.
         context: The contexts of the rows, with shape (N, C); None if the flow has none.
-        draws: The number K ≥ 1 of completed copies.
+        samples: The number K ≥ 1 of completed copies.
         sweeps: The number of sweeps of a row whose proposals are poor.
 
     Raises:
@@ -96,23 +96,23 @@ def impute(
         NonFinite: if no incomplete row has a finite density.
     """
     x, context = rows_and_contexts(flow, x, context)
-    if draws < 1 or sweeps < 0:
-        raise ValueError(f"draws, sweeps: found {draws}, {sweeps}, expected at least 1 and 0")
-    result = Imputed(x[:, None].repeat(1, draws, 1), torch.ones(len(x), dtype=torch.float64))
+    if samples < 1 or sweeps < 0:
+        raise ValueError(f"samples, sweeps: found {samples}, {sweeps}, expected at least 1 and 0")
+    result = Imputed(x[:, None].repeat(1, samples, 1), torch.ones(len(x), dtype=torch.float64))
     with fixed_weights(flow):
         target = Target.of(flow)
-        size, outside = target.chunk(POOL[0] + POOL[1] * draws), target.impossible(x)
+        size, outside = target.chunk(POOL[0] + POOL[1] * samples), target.impossible(x)
         possible, incomplete = torch.where(outside, torch.nan, x), x.isnan().any(1)
         for rows in filter(len, incomplete.nonzero().flatten().split(size)):
             some = possible[rows]
             sampler = Sampler(target, some, some.isnan(), context[rows], generator)
-            effective = sampler.start(draws).masked_fill(outside[rows].any(1), 0.0).cpu()
+            effective = sampler.start(samples).masked_fill(outside[rows].any(1), 0.0).cpu()
             result.effective[rows] = effective
             poor = ((effective > 0) & (effective < ENOUGH)).nonzero().flatten()
             if sweeps and len(poor):
                 sampler.z[poor] = sampler.swept(poor, sweeps)
             sampled, missing = target.raw(sampler.z).to(x), x[rows, None].isnan()
-            result.draws[rows] = torch.where(missing, sampled, result.draws[rows])
+            result.samples[rows] = torch.where(missing, sampled, result.samples[rows])
     _check(int((result.effective == 0).sum()), int(incomplete.sum()))
     return result
 
@@ -143,10 +143,10 @@ class Sampler:
     def __post_init__(self) -> None:
         self.z, self.slopes = self._placed(1)
 
-    def start(self, draws: int) -> Tensor:
+    def start(self, samples: int) -> Tensor:
         """Chooses samples from a pool of proposals; returns the effective share of each pool."""
-        z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * draws)
-        self.z, self.slopes = self._chosen(z, slopes, log_w, draws)
+        z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * samples)
+        self.z, self.slopes = self._chosen(z, slopes, log_w, samples)
         effective = 1 / (log_w.softmax(1).square().sum(1) * log_w.shape[1])
         return torch.where((log_w > NOWHERE).any(1), effective, 0.0)
 
@@ -163,24 +163,24 @@ class Sampler:
 
     def resample(self, column: int) -> None:
         """Moves the values of a column, in the rows that lack it, given all others."""
-        rows, draws = self.missing[:, column].nonzero().flatten(), self.z.shape[1]
+        rows, samples = self.missing[:, column].nonzero().flatten(), self.z.shape[1]
         z = self.z[rows].flatten(0, 1)[:, None]
-        context = self.context[rows].repeat_interleave(draws, 0)
+        context = self.context[rows].repeat_interleave(samples, 0)
         points = Points(z, torch.zeros_like(z[..., 0]), context)
         found = resampled(self.target, points, column, self._uniform(len(z), 2))
-        self.z[rows, :, column] = found.to(z).view(-1, draws)
+        self.z[rows, :, column] = found.to(z).view(-1, samples)
 
     def jump(self, count: int) -> None:
         """Chooses among each sample and ``count`` new proposals, by their weights."""
-        rows, draws, _ = self.z.shape
+        rows, samples, _ = self.z.shape
         proposals = Proposals(self.target, self.z, self.missing, self.context)
         here = self.z, self.slopes, self._log_weights(proposals, self.z, self.slopes)
         both = (
-            torch.cat([old.unflatten(1, (draws, 1)), new.unflatten(1, (draws, count))], 2)
-            for old, new in zip(here, self._proposed(draws * count), strict=True)
+            torch.cat([old.unflatten(1, (samples, 1)), new.unflatten(1, (samples, count))], 2)
+            for old, new in zip(here, self._proposed(samples * count), strict=True)
         )
         chosen = self._chosen(*(t.flatten(0, 1) for t in both), 1)
-        self.z, self.slopes = (t[:, 0].unflatten(0, (rows, draws)) for t in chosen)
+        self.z, self.slopes = (t[:, 0].unflatten(0, (rows, samples)) for t in chosen)
 
     def _proposed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """Returns proposals (R, M, D), their slopes, and logarithms of their weights, (R, M)."""
@@ -200,13 +200,13 @@ class Sampler:
         return z, torch.where(self.missing[:, None], 0.0, slopes).sum(2)
 
     def _chosen(
-        self, z: Tensor, slopes: Tensor, log_w: Tensor, draws: int
+        self, z: Tensor, slopes: Tensor, log_w: Tensor, samples: int
     ) -> tuple[Tensor, Tensor]:
         """Returns points that are chosen by their weights (N, M), and their slopes.
 
         Systematic resampling: each number of copies is its expectation, rounded up or down.
         """
-        u = (torch.arange(draws).to(log_w) + self._uniform(len(z), 1)) / draws
+        u = (torch.arange(samples).to(log_w) + self._uniform(len(z), 1)) / samples
         chosen = torch.searchsorted(log_w.softmax(1).cumsum(1), u).clamp(max=z.shape[1] - 1)
         return z.gather(1, chosen[..., None].expand(-1, -1, z.shape[2])), slopes.gather(1, chosen)
 

@@ -116,7 +116,7 @@ def refine(flow: Flow, x: ArrayLike, *, seed: int = 0) -> Refined:
     rows = rows[torch.randperm(len(rows), generator=derive(seed, "rows"))[:ROWS]]
     rows = rows[rows.isnan().any(1).cumsum(0) <= INCOMPLETE]
     noise = derive(seed, "refinement", device=flow.device)
-    rows = impute(flow, rows, generator=noise, draws=1).draws[:, 0]
+    rows = impute(flow, rows, generator=noise, samples=1).samples[:, 0]
     count = min(SAMPLES * len(rows), MOST)
     others, fresh = (flow().sample_tensor(count, generator=noise) for _ in range(2))
     sizes = enumerate(flow.columns.sizes if flow.columns else ())

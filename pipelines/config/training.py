@@ -187,7 +187,7 @@ class Training(Section):
 class EvaluateConfig(Section):
     """The test."""
 
-    draws: int = Field(1, ge=1)
+    samples: int = Field(1, ge=1)
     """dequantization samples per example"""
     batch_size: int = Field(1000, ge=1, json_schema_extra=UNKEYED)
     """examples at a time"""

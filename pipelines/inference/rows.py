@@ -46,7 +46,11 @@ MOST_TASKS = 100
 
 MOST_BYTES = 1 << 31  # Bytes of rows that these tasks have at a time, at least two blocks
 LOW = 0.05  # The p-value up to which rows are counted as unlikely
-ADDED = ("_row", "_draw", "_effective")  # Columns of imputed rows in addition to those of the data
+ADDED = (
+    "_row",
+    "_sample",
+    "_effective",
+)  # Columns of imputed rows in addition to those of the data
 NUMBERS = "_numbers"  # Column of imputed rows as numbers, before they have the types of the source
 
 # A function of a model, a block of rows and the number of its first row to a table about them.
@@ -155,21 +159,21 @@ def excluded(model: Model, reader: Reader, scored: Iterable[pa.Table]) -> Iterat
         yield block
 
 
-def impute(options: Common, draws: int = 5, sweeps: int = 5) -> None:
+def impute(options: Common, samples: int = 5, sweeps: int = 5) -> None:
     """Samples missing values (nulls and NaN) of a table given the observed ones.
 
-    The output has --draws copies of every row, in the columns and types of the source. Observed
+    The output has --samples copies of every row, in the columns and types of the source. Observed
     values stay as they are, those of columns that the flow leaves out as well. The contexts of a
-    conditional flow must be complete. Further columns are _row (the number in the source), _draw,
-    and _effective (the effective share of the row's proposals; 1 for complete rows). Below 0.25,
-    the samples of a row are improved by sweeps over its missing values.
+    conditional flow must be complete. Further columns are _row (the number in the source),
+    _sample, and _effective (the effective share of the row's proposals; 1 for complete rows).
+    Below 0.25, the samples of a row are improved by sweeps over its missing values.
 
     Arguments:
-        draws: samples of each row
+        samples: samples of each row
         sweeps: sweeps of rows whose proposals are poor
     """
-    if draws < 1:
-        raise BadInput(option="--draws", found=draws, expected="at least 1")
+    if samples < 1:
+        raise BadInput(option="--samples", found=samples, expected="at least 1")
     if sweeps < 0:
         raise BadInput(option="--sweeps", found=sweeps, expected="at least 0")
     model, reader = _opened(options, missing="impute", new_levels=True)
@@ -178,8 +182,8 @@ def impute(options: Common, draws: int = 5, sweeps: int = 5) -> None:
     if clash := set(ADDED) & set(reader.layout.reads):
         found = f"column {min(clash)}, which the output adds"
         raise BadInput(file=reader.label, found=found, expected="another name")
-    compute = partial(imputations, seed=options.seed, draws=draws, sweeps=sweeps)
-    finish = partial(filled, model, reader, draws=draws)
+    compute = partial(imputations, seed=options.seed, samples=samples, sweeps=sweeps)
+    finish = partial(filled, model, reader, samples=samples)
     if not _write(options, model, reader, compute, IMPUTED, finish):
         return
     rows = tables.read(options.output, list(ADDED)).to_pandas().drop_duplicates("_row")
@@ -192,22 +196,22 @@ def impute(options: Common, draws: int = 5, sweeps: int = 5) -> None:
 
 
 def imputations(
-    model: Model, first: int, rows: Batch, *, seed: int, draws: int, sweeps: int
+    model: Model, first: int, rows: Batch, *, seed: int, samples: int, sweeps: int
 ) -> pa.Table:
     """Returns samples of rows as lists of numbers, those of a row together."""
     x, context = rows
-    noise, numbers = generator(seed, "impute", first), {"draws": draws, "sweeps": sweeps}
+    noise, numbers = generator(seed, "impute", first), {"samples": samples, "sweeps": sweeps}
     imputed = imputed_rows(model.flow, x, context=context, generator=noise, **numbers)
     of_rows = (first + torch.arange(len(x)), imputed.effective)
-    number, effective = (t.repeat_interleave(draws).numpy() for t in of_rows)
-    added = (number, torch.arange(draws).repeat(len(x)).numpy(), effective)
-    values = imputed.draws.flatten().double().numpy()
+    number, effective = (t.repeat_interleave(samples).numpy() for t in of_rows)
+    added = (number, torch.arange(samples).repeat(len(x)).numpy(), effective)
+    values = imputed.samples.flatten().double().numpy()
     lists = pa.FixedSizeListArray.from_arrays(values, x.shape[1])
     return pa.table([*added, lists], names=[*ADDED, NUMBERS])
 
 
 def filled(
-    model: Model, reader: Reader, imputed: Iterable[pa.Table], draws: int
+    model: Model, reader: Reader, imputed: Iterable[pa.Table], samples: int
 ) -> Iterator[pa.Table]:
     """Yields the rows of a source with samples in place of the values that are missing."""
     for rows, block in zip(tables.sources(reader, IMPUTED), imputed, strict=True):
@@ -215,7 +219,7 @@ def filled(
         if model.columns is None:
             frame = tables.table(model, torch.from_numpy(numbers))
         else:
-            copies = np.arange(len(rows)).repeat(draws)
+            copies = np.arange(len(rows)).repeat(samples)
             frame = model.columns.fill(rows.take(copies), numbers)
         for place, name in enumerate(ADDED):
             frame = frame.add_column(place, name, block[name])

@@ -92,7 +92,7 @@ def _flow(x: np.ndarray, config: RivalConfig) -> np.ndarray:
     rows, limits = torch.from_numpy(x), config.model_dump(include={"steps", "seed"})
     flow = fit(rows, **limits, max_seconds=config.seconds, progress=False)
     noise = generator(config.seed, "fill", "flow")
-    return torch.stack(flow.impute(rows, draws=COPIES, generator=noise)).numpy()
+    return torch.stack(flow.impute(rows, samples=COPIES, generator=noise)).numpy()
 
 
 def _mixture(x: np.ndarray, config: RivalConfig, *, rounds: int) -> np.ndarray:

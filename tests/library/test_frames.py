@@ -111,7 +111,7 @@ def test_missing_values_of_a_frame_are_filled_in(table, fitted):
     filled = fitted.impute(rows)
     assert filled.dtypes.equals(table.dtypes) and not filled.isna().any().any()
     pd.testing.assert_frame_equal(filled.where(rows.notna()), rows)
-    assert len(fitted.impute(rows, draws=3)) == 3
+    assert len(fitted.impute(rows, samples=3)) == 3
 
 
 def test_columns_of_the_frame_may_be_the_context(table):

@@ -38,10 +38,10 @@ def way(request, monkeypatch):
 
 def gaussian(dim=4, seed=0):
     """Returns a flow that is a Gaussian with strong correlations, its mean and covariance."""
-    draws = generator(seed, "truth")
+    noise = generator(seed, "truth")
     root = torch.eye(dim, dtype=torch.float64)
-    root += 1.6 / dim**0.5 * torch.randn(dim, dim, generator=draws, dtype=torch.float64).tril(-1)
-    mean = torch.randn(dim, generator=draws, dtype=torch.float64)
+    root += 1.6 / dim**0.5 * torch.randn(dim, dim, generator=noise, dtype=torch.float64).tril(-1)
+    mean = torch.randn(dim, generator=noise, dtype=torch.float64)
     flow = ebflow.Flow((dim,), [Dense(root, -root @ mean)]).double()
     return flow, mean, torch.linalg.inv(root.mT @ root)
 
@@ -58,8 +58,8 @@ def conditional(mean, covariance, row):
 def test_a_gaussians_conditional_mean_and_covariance(row, way):
     flow, mean, covariance = gaussian(len(row))
     row = torch.tensor([row], dtype=torch.float64)
-    found = impute(flow, row, generator=generator(1), draws=SAMPLES)
-    samples = found.draws[0][:, row[0].isnan()]
+    found = impute(flow, row, generator=generator(1), samples=SAMPLES)
+    samples = found.samples[0][:, row[0].isnan()]
     expected, given = conditional(mean, covariance, row[0])
     errors = (samples.mean(0) - expected) / (given.diagonal() / SAMPLES).sqrt()
     assert errors.abs().max() < BOUND
@@ -90,13 +90,13 @@ def test_rows_have_their_own_patterns(conditional_flow, way):
     rows = torch.tensor(
         [[0.3, NAN, -1.2, NAN], [0.0, 1.0, 2.0, 3.0], [NAN, -1.0, 0.4, 1.0]], dtype=torch.float64
     )
-    found = impute(flow, rows, context=context, generator=generator(2), draws=400)
+    found = impute(flow, rows, context=context, generator=generator(2), samples=400)
     observed = ~rows.isnan()
-    for row, draws, seen in zip(rows, found.draws, observed, strict=True):
-        assert (draws[:, seen] == row[seen]).all() and draws.isfinite().all()
+    for row, samples, seen in zip(rows, found.samples, observed, strict=True):
+        assert (samples[:, seen] == row[seen]).all() and samples.isfinite().all()
     for k in (0, 2):
         expected, given = conditional(means[k], covariance, rows[k])
-        errors = found.draws[k][:, ~observed[k]].mean(0) - expected
+        errors = found.samples[k][:, ~observed[k]].mean(0) - expected
         assert (errors / (given.diagonal() / 400).sqrt()).abs().max() < BOUND
     assert found.effective[1] == 1 and found.effective[[0, 2]].max() < 1
 
@@ -107,10 +107,10 @@ def test_frames_and_arrays_are_imputed_as_tensors_are():
     columns, given = ([Column(n, "number", "float64") for n in names] for names in ("abcd", "uv"))
     flow.columns = Columns(columns, "pandas", Columns(given))
     frame = pd.DataFrame(np.concatenate([context, rows], 1), columns=[*"uvabcd"])
-    expected = impute(flow, rows, context=context, generator=generator(2), draws=3)
+    expected = impute(flow, rows, context=context, generator=generator(2), samples=3)
     for x, c in ((rows.numpy(), context.numpy()), (frame, None)):
-        found = impute(flow, x, context=c, generator=generator(2), draws=3)
-        assert torch.equal(found.draws, expected.draws)
+        found = impute(flow, x, context=c, generator=generator(2), samples=3)
+        assert torch.equal(found.samples, expected.samples)
 
 
 def test_modes_have_their_weights(way):
@@ -119,10 +119,10 @@ def test_modes_have_their_weights(way):
     base = ebflow.GaussianMixture(weights.double(), means.double(), torch.ones(2).double())
     flow = ebflow.Flow((2,), [], base=base).double()
     row = torch.tensor([[NAN, 0.8]], dtype=torch.float64)
-    found = impute(flow, row, generator=generator(3), draws=SAMPLES)
+    found = impute(flow, row, generator=generator(3), samples=SAMPLES)
     odds = weights * Normal(means[:, 1], 1.0).log_prob(torch.tensor(0.8)).exp()
     share = float(odds[1] / odds.sum())
-    right = (found.draws[0, :, 0] > 0).double().mean()
+    right = (found.samples[0, :, 0] > 0).double().mean()
     assert abs(right - share) < BOUND * math.sqrt(share * (1 - share) / SAMPLES)
 
 
@@ -138,7 +138,7 @@ def grid():
 
 def test_missing_values_of_a_grid_have_the_masses_of_its_cells(way):
     row = torch.tensor([[NAN, 0.5]], dtype=torch.float64)
-    whole = impute(grid(), row, generator=generator(4), draws=SAMPLES).draws[0, :, 0]
+    whole = impute(grid(), row, generator=generator(4), samples=SAMPLES).samples[0, :, 0]
     assert (whole == whole.round()).all()
     normal = Normal(1.2 * 0.5, math.sqrt(2 - 1.2**2))
     for k in (-1.0, 0.0, 1.0):
@@ -150,11 +150,11 @@ def test_missing_values_of_a_grid_have_the_masses_of_its_cells(way):
 def test_an_observed_value_of_a_grid_is_a_cell(way):
     """The mean given a cell, by quadrature; that given its middle is 5 standard errors away."""
     row = torch.tensor([[5.0, NAN]], dtype=torch.float64)
-    found = impute(grid(), row, generator=generator(5), draws=SAMPLES)
+    found = impute(grid(), row, generator=generator(5), samples=SAMPLES)
     at = torch.linspace(5, 6, 1001, dtype=torch.float64)
     mass = Normal(0.0, math.sqrt(2)).log_prob(at).exp()
     mean = float((mass * 0.6 * at).sum() / mass.sum())
-    samples = found.draws[0, :, 1]
+    samples = found.samples[0, :, 1]
     error = float(samples.std()) / math.sqrt(SAMPLES)
     assert abs(samples.mean() - mean) < BOUND * error < 5 * error < abs(0.6 * 5.5 - mean)
 
@@ -171,7 +171,7 @@ def test_missing_values_stay_within_known_bounds(way):
     """A column on [0, ∞) whose density, N(0, 1), has half of its mass outside."""
     flow = positive()
     row = torch.tensor([[NAN, 0.0]], dtype=torch.float64)
-    found = impute(flow, row, generator=generator(8), draws=SAMPLES).draws[0, :, 0]
+    found = impute(flow, row, generator=generator(8), samples=SAMPLES).samples[0, :, 0]
     assert found.min() > 0
     deviation = math.sqrt((1 - 2 / math.pi) / SAMPLES)
     assert abs(found.mean() - math.sqrt(2 / math.pi)) < BOUND * deviation
@@ -184,7 +184,7 @@ def test_missing_levels_have_their_probabilities(way):
     rows = row.repeat(4, 1)
     rows[:, 2] = torch.arange(4.0)
     p = flow.log_prob(rows).softmax(0)
-    found = impute(flow, row, generator=generator(9), draws=SAMPLES).draws[0, :, 2]
+    found = impute(flow, row, generator=generator(9), samples=SAMPLES).samples[0, :, 2]
     shares = torch.stack([(found == level).double().mean() for level in range(4)])
     assert shares.sum() == 1
     assert ((shares - p).abs() < BOUND * (p * (1 - p) / SAMPLES).sqrt()).all()
@@ -203,9 +203,9 @@ def test_sweeps_correct_poor_proposals(monkeypatch):
 
     monkeypatch.setattr(imputation, "Proposals", Wide)
     row = torch.tensor([[0.5, NAN, -0.2, NAN, NAN, NAN]], dtype=torch.float64)
-    found = impute(flow, row.repeat(400, 1), generator=generator(6), draws=1, sweeps=20)
+    found = impute(flow, row.repeat(400, 1), generator=generator(6), samples=1, sweeps=20)
     assert found.effective.max() < 0.1
-    samples = found.draws[:, 0, row[0].isnan()]
+    samples = found.samples[:, 0, row[0].isnan()]
     expected, given = conditional(mean, covariance, row[0])
     errors = (samples.mean(0) - expected) / (given.diagonal() / 400).sqrt()
     assert errors.abs().max() < BOUND
@@ -215,7 +215,7 @@ def test_sweeps_correct_poor_proposals(monkeypatch):
 def test_the_seed_decides(way):
     flow, row = gaussian()[0], torch.tensor([[0.3, NAN, -1.2, NAN]], dtype=torch.float64)
     one, two, other = (
-        impute(flow, row, generator=generator(seed), draws=3).draws for seed in (0, 0, 1)
+        impute(flow, row, generator=generator(seed), samples=3).samples for seed in (0, 0, 1)
     )
     assert one.equal(two) and not one.equal(other)
 
@@ -227,15 +227,15 @@ def test_a_trained_flow_of_float32_rows(x_dim=5):
     flow = ebflow.fit(x, steps=40, options={"depth": 1}, marginals=False, progress=False)
     incomplete = x[:20].clone()
     incomplete[:, 1:3] = NAN
-    found = impute(flow, incomplete, generator=generator(0), draws=4)
-    assert found.draws.dtype == torch.float32 and found.draws.isfinite().all()
-    errors = found.draws.mean(1)[:, 1:3] - x[:20, 1:3]
+    found = impute(flow, incomplete, generator=generator(0), samples=4)
+    assert found.samples.dtype == torch.float32 and found.samples.isfinite().all()
+    errors = found.samples.mean(1)[:, 1:3] - x[:20, 1:3]
     assert errors.square().mean().sqrt() < 0.9 * x[:20, 1:3].std()
 
 
-@pytest.mark.parametrize("options", [{"draws": 0}, {"sweeps": -1}])
+@pytest.mark.parametrize("options", [{"samples": 0}, {"sweeps": -1}])
 def test_numbers_out_of_range(options):
-    with pytest.raises(ValueError, match="draws, sweeps: found"):
+    with pytest.raises(ValueError, match="samples, sweeps: found"):
         impute(gaussian()[0], torch.zeros(1, 4).double(), generator=generator(0), **options)
 
 
@@ -258,8 +258,8 @@ def test_rows_outside_known_bounds():
     rows = torch.tensor([[-1.0, NAN], [1.0, NAN]]).double()
     with pytest.warns(RuntimeWarning, match="1 of 2 incomplete rows have no finite density"):
         found = impute(flow, rows, generator=generator(0))
-    assert found.effective[0] == 0 < found.effective[1] and found.draws.isfinite().all()
-    assert (found.draws[..., 0] == rows[:, :1]).all()
+    assert found.effective[0] == 0 < found.effective[1] and found.samples.isfinite().all()
+    assert (found.samples[..., 0] == rows[:, :1]).all()
 
 
 def test_infinite_values_are_refused():
@@ -269,5 +269,5 @@ def test_infinite_values_are_refused():
 
 def test_complete_rows_stay():
     flow, mean, _ = gaussian()
-    found = impute(flow, mean[None], generator=generator(0), draws=2)
-    assert torch.equal(found.draws, mean.expand(1, 2, 4)) and found.effective.tolist() == [1]
+    found = impute(flow, mean[None], generator=generator(0), samples=2)
+    assert torch.equal(found.samples, mean.expand(1, 2, 4)) and found.effective.tolist() == [1]

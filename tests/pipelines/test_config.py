@@ -73,7 +73,7 @@ def test_options_go_over_the_file_which_goes_over_the_recipe(tmp_path):
 
 
 def test_the_file_of_an_earlier_run_reproduces_its_configuration(tmp_path):
-    first = parsed("--train.lr", "0.02", "--evaluate.draws", "3", "--name", "mine")[0]
+    first = parsed("--train.lr", "0.02", "--evaluate.samples", "3", "--name", "mine")[0]
     path = tmp_path / "config.yaml"
     path.write_text(dump(first))
     assert parsed("--config", path)[0] == first

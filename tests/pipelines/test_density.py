@@ -215,7 +215,7 @@ PLANS = {
     "nothing": ((), ()),
     "a name": (("--name", "other"), ()),
     "restarts": (("--cluster.max-failures", "9"), ()),
-    "draws": (("--evaluate.draws", "2"), ("evaluate", "report")),
+    "samples": (("--evaluate.samples", "2"), ("evaluate", "report")),
     "a rate": (("--train.lr", "0.01"), ("train", "evaluate", "report")),
     "workers": (("--workers", "2"), ("train", "evaluate", "report")),
     "a margin": (("--preprocess.logit", "1e-3"), STAGES[1:]),

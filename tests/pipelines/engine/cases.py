@@ -19,8 +19,8 @@ write, double, mend, threads = (
 )
 
 
-def graph(draws=3, source="same", **unkeyed):
-    data = write(EvaluateConfig(draws=draws, **unkeyed), [Source("here", source)])
+def graph(samples=3, source="same", **unkeyed):
+    data = write(EvaluateConfig(samples=samples, **unkeyed), [Source("here", source)])
     return data, double(None, [data])
 
 

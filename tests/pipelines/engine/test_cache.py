@@ -53,7 +53,7 @@ def test_a_cached_graph_opens_nothing(engine, home):
 
 def test_another_value_runs_again(engine):
     engine().run(graph())
-    assert ran(engine, graph(draws=4)) == {"write", "double"}
+    assert ran(engine, graph(samples=4)) == {"write", "double"}
     assert ran(engine, graph()) == set()
 
 
@@ -100,7 +100,7 @@ def test_force_runs_all_again(engine):
 
 def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, monkeypatch):
     """That one still needs its work."""
-    work = Work(write, EvaluateConfig(draws=3), [Source("here", "same")])
+    work = Work(write, EvaluateConfig(samples=3), [Source("here", "same")])
     work.folder.mkdir(parents=True)
     waits = threading.Event()
     monkeypatch.setattr(Silent, "note", lambda _, *note: (NOTES.append(note), waits.set()))
@@ -146,7 +146,7 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
 
 def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
     """Not by its MLflow run, which is another whenever it is recomputed."""
-    config = EvaluateConfig(draws=3)
+    config = EvaluateConfig(samples=3)
     keys = set()
     for run_id in ("one", "other"):
         artefact = Artefact(stage="write", key="key", digest="digest", size=1, run_id=run_id)
@@ -157,7 +157,7 @@ def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
 def test_stages_of_one_name_are_told_apart(engine):
     """redun has one registry for all graphs of a process."""
     other = Stage("tests.pipelines.other_stages.write", executor="driver")
-    found = engine().run([write(EvaluateConfig(draws=3), [Source("here", "x")]), other(None)])
+    found = engine().run([write(EvaluateConfig(samples=3), [Source("here", "x")]), other(None)])
     texts = [(artefact.path / "value.txt").read_text() for artefact in found.value]
     assert texts == ["3", "another"]
 

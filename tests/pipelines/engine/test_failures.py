@@ -123,7 +123,7 @@ def test_a_tracking_server_that_is_away_ends_the_run_at_its_first_stage(engine):
         asked.append(1)
         raise ConnectionError("no answer")
 
-    cells = gather_cells([write(EvaluateConfig(draws=n), [Source("a", "b")])] for n in (1, 2, 3))
+    cells = gather_cells([write(EvaluateConfig(samples=n), [Source("a", "b")])] for n in (1, 2, 3))
     with pytest.raises(StageFailed, match="no answer"):
         Engine(away).run(cells)
     assert asked == [1]

@@ -30,7 +30,7 @@ def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
     assert planned(graph()) == neither and not CALLS and set(home.rglob("*")) == before
     doubled = engine().run(graph()).value[1]
     assert planned(graph()) == {"write": "cached", "double": "cached"}
-    assert planned(graph(), force=True) == planned(graph(draws=4)) == neither
+    assert planned(graph(), force=True) == planned(graph(samples=4)) == neither
     (doubled.path / "value.txt").unlink()
     assert planned(graph()) == {"write": "cached", "double": "ran"}
     assert CALLS == ["write", "double"]
@@ -49,7 +49,7 @@ def test_a_plan_ends_where_a_missing_artefact_decides(engine):
 
 def test_equal_cells_run_once(engine):
     """redun compares by pickles, in which equal sources at other places differ."""
-    cells = [write(EvaluateConfig(draws=3), [Source(place, "same")]) for place in "ab"]
+    cells = [write(EvaluateConfig(samples=3), [Source(place, "same")]) for place in "ab"]
     assert engine(force=True).run(cells).statuses == {"write": Status(ran=1)}
     assert CALLS == ["write"]
 

@@ -92,8 +92,8 @@ def test_missing_levels_are_drawn(ebflow, trained, tmp_path):
     known = table["group"].to_pylist()
     gone = pa.array([None] * 24 + known[24:-24] + [None] * 24)
     pq.write_table(table.set_column(2, "group", gone), tmp_path / "new.parquet")
-    found = done(ebflow, "impute", trained, tmp_path / "new.parquet", "--draws", 4, "--sweeps", 1,
-                 "--output", tmp_path / "whole.parquet")  # fmt: skip
+    found = done(ebflow, "impute", trained, tmp_path / "new.parquet", "--samples", 4,
+                 "--sweeps", 1, "--output", tmp_path / "whole.parquet")  # fmt: skip
     assert found.schema.field("group").type == pa.string()
     drawn = np.array(found["group"].to_pylist()).reshape(300, 4)
     assert (drawn[24:-24] == np.array(known[24:-24])[:, None]).all()

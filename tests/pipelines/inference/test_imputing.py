@@ -10,7 +10,7 @@ from pipelines.inference.rows import ADDED
 
 from .conftest import NAMES, grouped, people, trained
 
-QUICK = ("--sweeps", 1, "--draws", 3)
+QUICK = ("--sweeps", 1, "--samples", 3)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_what_is_there_stays_and_what_is_not_is_drawn(ebflow, model, holes, tmp_
         == pq.read_schema(model.parent / "people.parquet").types
     )
     rows, before = found.to_pandas(), source.to_pandas()
-    assert len(rows) == 36 and rows["_draw"].tolist() == [0, 1, 2] * 12
+    assert len(rows) == 36 and rows["_sample"].tolist() == [0, 1, 2] * 12
     assert rows["_row"].tolist() == np.repeat(np.arange(12), 3).tolist()
     for name in NAMES:
         kept = before[name].notna()[rows["_row"]].to_numpy()
@@ -92,7 +92,7 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
     rows.loc[[2, 3], "weight"] = np.nan
     rows.to_csv(tmp_path / "rows.csv", index=False)
     words = ("impute", model, tmp_path / "rows.csv", "--output", tmp_path / "s.csv")
-    result = ebflow(*words, "--draws", "1", "--sweeps", "1")
+    result = ebflow(*words, "--samples", "1", "--sweeps", "1")
     assert (result.code, result.err) == (0, []), result
     found = pd.read_csv(tmp_path / "s.csv").drop(columns=[*ADDED])
     assert found["weight"].notna().all()
@@ -103,7 +103,7 @@ def test_observed_values_stay_whatever_they_are(ebflow, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("{model}", "{data}", "--draws", "0"), "--draws: found 0, expected at least 1"),
+        (("{model}", "{data}", "--samples", "0"), "--samples: found 0, expected at least 1"),
         (("{model}", "{data}", "--sweeps", "-1"), "--sweeps: found -1, expected at least 0"),
         (("{images}", "digits"), "digits: found images, expected a table"),
         (("{model}", "digits"), "digits: found no column height"),

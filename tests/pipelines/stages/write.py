@@ -13,5 +13,5 @@ def write(value, location, *, run):
         if not isinstance(error, BadInput):
             (run.work / "half").write_text("half done")
         raise error
-    run.log_metrics({"value": value.draws})
-    (run.output / "value.txt").write_text(str(value.draws))
+    run.log_metrics({"value": value.samples})
+    (run.output / "value.txt").write_text(str(value.samples))
