@@ -115,35 +115,36 @@ def bounds_by_index(
     names: Sequence[str] | None,
     width: int,
     levels: int | None,
+    what: str = "bounds",
 ) -> Bounds:
     """Returns the known bounds of columns by their indices.
 
-    Integer data with ``levels`` have no other bounds.
+    Integer data with ``levels`` have no other bounds. ``what`` starts the messages.
 
     Raises:
         TypeError: if the bounds are not a mapping.
         ValueError: if there is no such column, or a pair is not (lower, upper).
     """
     if not isinstance(bounds, Mapping):
-        raise TypeError(f"bounds: found {bounds!r}, expected {{column: (lower, upper)}}")
+        raise TypeError(f"{what}: found {bounds!r}, expected {{column: (lower, upper)}}")
     if bounds and levels is not None:
-        raise ValueError("bounds: found some of integer data, expected none: levels are theirs")
+        raise ValueError(f"{what}: found some of integer data, expected none: levels are theirs")
     indices = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(width)}
     unknown = [name for name in bounds if name not in indices]
     if unknown:
         expected = ", ".join(names or [f"0 … {width - 1}"])
-        raise ValueError(f"bounds: found column {unknown[0]!r}, expected one of {expected}")
-    return {indices[name]: _pair(name, pair) for name, pair in bounds.items()}
+        raise ValueError(f"{what}: found column {unknown[0]!r}, expected one of {expected}")
+    return {indices[name]: _pair(name, pair, what) for name, pair in bounds.items()}
 
 
-def _pair(name: str | int, pair: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
+def _pair(name: str | int, pair: Any, what: str) -> tuple[float | None, ...]:  # noqa: ANN401
     """Returns the bounds of a column; raises ValueError if they are not (lower, upper)."""
     ends = tuple(pair) if isinstance(pair, Iterable) else ()
     finite = [end for end in ends if end is not None]
     are_numbers = all(isinstance(end, numbers.Real) and end == end for end in finite)
     if len(ends) != 2 or not are_numbers or (len(finite) == 2 and not finite[0] < finite[1]):
         raise ValueError(
-            f"bounds, column {name}: found {pair!r}, expected (lower, upper), numbers or None, "
+            f"{what}, column {name}: found {pair!r}, expected (lower, upper), numbers or None, "
             "the lower one first"
         )
     return ends

@@ -66,7 +66,7 @@ class Part(NamedTuple):
         with reading(self.label, self.kind):
             start, batches = 0, self.read(list(names), size)
         while True:
-            with reading(self.label, self.kind, column=names[0], first=start):
+            with reading(self.label, self.kind):
                 if (batch := next(batches, None)) is None:
                     break
                 batch.validate(full=True)  # text is UTF-8

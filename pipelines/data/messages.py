@@ -1,7 +1,6 @@
 """Messages about bad input: file, column and row in one line."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,26 +80,18 @@ def reading(
     path: str | Path,
     kind: str = "Parquet",
     *,
-    column: str = "",
-    first: int = 0,
     also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Raises one BadInput in place of the errors of reading a file.
 
-    ``column`` and ``first`` are the column and the number of the first row that are read;
     ``also`` are errors of the format's reader besides those of Arrow.
     """
     try:
         yield
-        return
     except BadInput:
         raise
     except PermissionError:
         raise BadInput("cannot be read (permission denied)", file=path) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError, *also) as error:
         reason = " ".join(str(error).split())
-    # Arrow reports a null in place of a fixed-size list as an empty list, numbered from 1.
-    if null := re.search(r"lists to be of size=(\d+) but index (\d+) had size=0", reason):
-        row, expected = int(null[2]) - 1, f"a list of {null[1]}"
-        raise Place(str(path), first).bad(row, column, None, expected)
-    raise BadInput(f"corrupt, or no {kind} file ({reason[:200]})", file=path)
+        raise BadInput(f"corrupt, or no {kind} file ({reason[:200]})", file=path) from None

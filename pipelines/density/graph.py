@@ -21,6 +21,7 @@ from ebflow.errors import BadInput
 from ebflow.recipes import BUDGET
 from pipelines.config import ClusterConfig, DensityConfig, Model, PreprocessConfig
 from pipelines.config.source import counted, opened
+from pipelines.data.messages import as_bad_input
 from pipelines.data.prepare import check_data
 from pipelines.data.reader import Reader
 from pipelines.engine.pipeline import Description, Pipeline
@@ -119,11 +120,8 @@ def _check_bounds(preprocess: PreprocessConfig, columns: Sequence[str]) -> None:
         return
     from ebflow.fit_settings import bounds_by_index
 
-    try:
-        bounds_by_index(preprocess.bounds, columns, len(columns), None)
-    except ValueError as error:
-        problem = str(error).partition(" ")[2]  # without the name of the library's argument
-        raise BadInput(problem, option="--preprocess.bounds") from None
+    with as_bad_input():
+        bounds_by_index(preprocess.bounds, columns, len(columns), None, "--preprocess.bounds")
 
 
 def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:

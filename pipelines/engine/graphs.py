@@ -63,7 +63,12 @@ def gather_cells(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list
     A cell that fails stops no other.
     """
     found = [catch(gather(cell), Diverged, diverged) for cell in cells]
-    return catch_all(found, FAILED, fail)
+    return all_or_fail(found)
+
+
+def all_or_fail(cells: list) -> list:
+    """Returns the results of cells, as an expression that fails when all others are done."""
+    return catch_all(cells, FAILED, fail)
 
 
 @subgraph()

@@ -13,14 +13,12 @@ seed and an independently trained judge.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from redun.scheduler import catch_all
-
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, opened
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import check_data
 from pipelines.density.graph import prepare
-from pipelines.engine.graphs import FAILED, fail, gather, subgraph
+from pipelines.engine.graphs import all_or_fail, gather, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
 from pipelines.gradient_alignment.config import AlignmentConfig
@@ -70,7 +68,7 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
         inputs = [data[-1], flows(one, data[-1]), all_rows]
         densities.append(reference(measuring(one), inputs, f"seed {one.seed}"))
         measured += _measured(one, inputs)
-    return {"report": align(config, [data, densities, catch_all(measured, FAILED, fail)])}
+    return {"report": align(config, [data, densities, all_or_fail(measured)])}
 
 
 def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:

@@ -84,7 +84,7 @@ OPTIONS = {
     ),
     "bounds the wrong way round": (
         "--data.source sine --preprocess.bounds x1 5 -5",
-        "--preprocess.bounds: column x1: found (5.0, -5.0), expected (lower, upper), numbers or "
+        "--preprocess.bounds, column x1: found (5.0, -5.0), expected (lower, upper), numbers or "
         "None, the lower one first",
     ),
     "unknown recipe": ("--recipe cifar", "invalid choice 'cifar' for argument '--recipe'"),
