@@ -83,7 +83,8 @@ class FlowDistribution(Distribution, LogDensity):
         dequantizer, dims = self.flow.dequantizer, len(self.event_shape)
         support = constraints.real if dequantizer is None else dequantizer.support
         support = support if dims == 1 or not support.event_dim else constraints.real
-        return constraints.independent(support, dims - support.event_dim)
+        more = dims - support.event_dim
+        return constraints.independent(support, more) if more else support
 
     def expand(self, batch_shape: Sequence[int], _instance: object = None) -> "FlowDistribution":
         """Returns the distribution, and its context, with this batch shape."""

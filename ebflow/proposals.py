@@ -40,7 +40,7 @@ from .distribution import OFF_GRID
 from .errors import warn
 from .flow import Flow
 from .randomness import ContentGenerator
-from .target import Target
+from .target import VALUES, Target
 
 TINY = 1e-12  # Smallest uniform number that becomes a normal one
 PROPOSALS = 256  # Most proposals of a row for its likelihood, or combinations of its categories
@@ -118,9 +118,10 @@ class Proposals:
 
 
 @cache
-def _points(count: int, size: int) -> Tensor:
-    """Returns the first points of a Sobol sequence, (count, size), of which the first is 0."""
-    return SobolEngine(min(size, SobolEngine.MAXDIM)).draw(count, dtype=torch.float64)
+def _points(count: int, width: int) -> Tensor:
+    """Returns points of a Sobol sequence for each purpose, the first is 0: (count, P, width)."""
+    sequence = SobolEngine(PURPOSES * width).draw(count, dtype=torch.float64)
+    return sequence.unflatten(1, (PURPOSES, width))
 
 
 def hashed(target: Target, x: Tensor, points: range, purpose: int) -> Tensor:
@@ -129,9 +130,7 @@ def hashed(target: Target, x: Tensor, points: range, purpose: int) -> Tensor:
     They are M points of a Sobol sequence, shifted by a hash of the row.
     """
     shift = ContentGenerator(purpose).uniform(target.filled(x), target.z.double())
-    sequence = _points(points.stop, PURPOSES * x.shape[1])
-    columns = torch.arange(x.shape[1]) + purpose * x.shape[1]
-    sequence = sequence[points.start :, columns % sequence.shape[1]]
+    sequence = _points(points.stop, x.shape[1])[points.start :, purpose]
     return (sequence.to(shift) + shift[:, None]) % 1
 
 
@@ -157,10 +156,11 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
         z, slopes = target.place(x, hashed(target, x, range(1), 0))
         log_p = torch.where(missing, 0.0, slopes[:, 0]).sum(1).double()
         log_p -= OFF_GRID * target.off_grid(x).sum(1)
-        levels, count = list(target.categories), torch.tensor(list(target.categories.values()))
-        count = torch.where(missing[:, levels], count.to(x), 1.0)
-        few = (missing.sum(1) == missing[:, levels].sum(1)) & (count.prod(1) <= PROPOSALS)
-        log_p[few] += _summed(target, z[few], count[few].long(), context[few])
+        levels = missing[:, list(target.categories)]
+        count = torch.tensor(list(target.categories.values())).to(x)
+        few = torch.where(levels, count, 1.0).prod(1) <= PROPOSALS
+        few &= missing.sum(1) == levels.sum(1)
+        log_p[few] += _summed(target, z[few], missing[few], context[few])
         log_w, error[~few] = _sampled(target, *(t[~few] for t in (x, z, context)))
         log_p[~few] += log_w
         never, nothing = target.impossible(x).any(1), missing.all(1)
@@ -174,21 +174,19 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     return log_p, error
 
 
-def _summed(target: Target, z: Tensor, count: Tensor, context: Tensor) -> Tensor:
-    """Returns log p (R,) of points (R, 1, D), summed over their missing categories.
-
-    ``count`` (R, m) are the numbers of levels of missing categories, 1 for others.
-    """
-    results, levels = [z.new_zeros(0).double()], list(target.categories)
-    for part in target.parts(len(z), PROPOSALS * z.shape[2]):
-        totals, below = count[part].prod(1), count[part].cumprod(1) // count[part]
-        rows = torch.arange(len(part), device=z.device).repeat_interleave(totals)
-        number = torch.arange(len(rows), device=z.device) - (totals.cumsum(0) - totals)[rows]
-        code, y = number[:, None] // below[rows] % count[part][rows], z[part][rows]
-        y[:, 0, levels] = torch.where(count[part][rows] > 1, code.to(y) + 0.5, y[:, 0, levels])
-        log_p = target.log_prob(y, context[part][rows])[:, 0].double()
-        results += [each.logsumexp(0, keepdim=True) for each in log_p.split(totals.tolist())]
-    return torch.cat(results)
+def _summed(target: Target, z: Tensor, missing: Tensor, context: Tensor) -> Tensor:
+    """Returns log p (R,) of points (R, 1, D), summed over all levels of missing categories."""
+    log_p = z.new_zeros(len(z)).double()
+    for pattern in missing.unique(dim=0):
+        rows = (missing == pattern).all(1).nonzero().flatten()
+        columns = [k for k in target.categories if pattern[k]]
+        levels = [torch.arange(target.categories[k]) for k in columns]
+        codes = torch.cartesian_prod(*levels).view(-1, len(columns)).to(z)
+        for part in rows.split(max(1, VALUES // (len(codes) * z.shape[2]))):
+            y = z[part].repeat(1, len(codes), 1)
+            y[..., columns] = codes + 0.5
+            log_p[part] = target.log_prob(y, context[part]).double().logsumexp(1)
+    return log_p
 
 
 def _sampled(target: Target, x: Tensor, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:

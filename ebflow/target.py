@@ -5,7 +5,7 @@ distributions are computed there (``proposals``, ``conditionals``): columns are 
 and unbounded but for known bounds. An observed value on a grid is a cell, an interval of z.
 """
 
-__all__ = ["COMPONENTS", "SAMPLES", "Target", "mixture_of", "rows_and_contexts"]
+__all__ = ["COMPONENTS", "SAMPLES", "VALUES", "Target", "mixture_of", "rows_and_contexts"]
 
 from functools import cached_property
 from itertools import chain, takewhile

@@ -30,6 +30,7 @@ from .base import ConstantLinearization, Linearization
 from .preprocessing import Dequantizer
 
 DIGITS = 4 * torch.finfo(torch.float32).eps  # Relative distance at which values are equal
+FEW = 100  # Levels of a column up to which other values are off the grid
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,10 @@ class Cells(Dequantizer):
         return some.nonzero().flatten().tolist()
 
     @property
-    def support(self) -> "ColumnSupport":
+    def support(self) -> "_ColumnSupport":
         """The values that samples can have: integers or intervals, column by column."""
         whole = (self.step == 1) & (self.origin == self.origin.round())
-        return ColumnSupport(self.least, self.most, whole)
+        return _ColumnSupport(self.least, self.most, whole)
 
     def bound(self, lower: Tensor, upper: Tensor) -> None:
         """Sets known bounds of raw values, (D,) each in float64, infinite where there is none."""
@@ -198,8 +199,8 @@ class Cells(Dequantizer):
 
     def off_grid(self, x: Tensor) -> Tensor:
         start, end = self.cells(x.to(self.origin).flatten(1))
-        some = self.value.isfinite()
-        levels = some.any(1) & ((self.length > 0) | ~some).all(1)
+        some = self.value.isfinite()  # of more than FEW levels, others may occur as well
+        levels = some.any(1) & (some.sum(1) <= FEW) & ((self.length > 0) | ~some).all(1)
         return (start == end) & (self.step > 0).index_put((self.special,), levels, accumulate=True)
 
     def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -310,7 +311,7 @@ class Cells(Dequantizer):
         return t.index_copy(1, self.special, torch.where(some, values, t[:, self.special]))
 
 
-class ColumnSupport(constraints.Constraint):
+class _ColumnSupport(constraints.Constraint):
     """The possible values of rows: each column is an interval, of integers if ``whole``."""
 
     event_dim = 1

@@ -130,6 +130,8 @@ def test_values_off_the_grid_or_between_levels_are_a_millionth_as_likely(random)
         changes = flow.log_prob(x).diff()[::2]
         assert (changes + factor * math.log(1e6)).abs().max() < 3
         assert (float(flow.explain(x[1:2]).p_value[0, column]) == 0) == bool(factor)
+    many = random.choice(random.random(500), N)
+    assert not density(rows(many)).layers[0].off_grid(rows(many[:9] + 1e-3)).any()
 
 
 def test_heavy_tails_become_light(random):

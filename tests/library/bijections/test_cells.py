@@ -176,7 +176,8 @@ def test_the_support_of_rows_is_that_of_their_columns():
     """Counts are integers, a bounded column is an interval, and other columns are real."""
     count = ColumnCells(2.0, 1.0, least=2.0, most=9.0)
     flow = ebflow.Flow((3,), [Cells([count, ColumnCells(), ATOM])])
-    support = flow().support
+    support = flow.support
+    assert repr(support) == "ColumnSupport()"
     assert support.event_dim == 1 and not flow().has_rsample
     assert support.check(flow.sample(50, generator=generator(0, "x"))).all()
     good = torch.tensor([3.0, -1e9, 0.0]).double()
