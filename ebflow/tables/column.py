@@ -1,10 +1,9 @@
 """A column of a table: what it holds, how its values become numbers, and how they are restored."""
 
-__all__ = ["COARSEST", "ISO", "MICROSECONDS", "NUMERAL", "SHOWN", "Column", "as_microseconds",
-           "microseconds_of"]  # fmt: skip
+__all__ = ["COARSEST", "MICROSECONDS", "NUMERAL", "SHOWN", "Column", "as_microseconds", "times_of"]
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -21,6 +20,9 @@ NUMERAL = re.compile(r"\s*[+-]?(?:0|[1-9]\d*|(?:0|[1-9]\d*)?\.\d+|[1-9]\d*\.)(?:
 
 # A date, perhaps with a time of day.
 ISO = re.compile(r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d(?:\.(\d{1,6}))?)?(Z?))?")
+
+# The orders of dates in text, that of ISO 8601 first; "" is a time of day without a date.
+DATES = "YYYY-MM-DD", "DD/MM/YYYY", "MM/DD/YYYY", "DD.MM.YYYY", "YYYY/MM/DD", ""
 
 TRUTH = {"true": "1", "false": "0"}  # Booleans as text
 COARSEST = 1e-3  # Largest error of values, as a share of the interval that half of them lie in
@@ -173,6 +175,8 @@ class Column:
             return f"dropped: equals {self.formula()}"
         if self.dropped == "identifier":
             return "dropped: identifier"
+        if self.dropped and self.rare and not self.levels:
+            return f"dropped: text, {len(self.rare):,} different values"
         if self.dropped:
             return f"dropped: {self._constant()}"
         text = self.kind
@@ -180,7 +184,8 @@ class Column:
             rare = f" ({len(self.rare)} rare ones grouped)" if self.rare else ""
             text = f"{'ordered ' * self.ordered}category, {self.size} levels{rare}"
         if self.kind in ("time", "duration"):
-            text = f"{self.kind} in {self.scale}{' since 1970' * (self.kind == 'time')}"
+            since = self.kind == "time" and self._order
+            text = f"{self.kind} in {self.scale}{' since 1970' if since else ''}"
         return text + f", {self.missing} missing" * bool(self.missing)
 
     @classmethod
@@ -199,7 +204,7 @@ class Column:
             return np.nan
         try:
             if self.kind == "time":
-                return microseconds_of(text) / MICROSECONDS[self.scale]
+                return _microseconds(_as_iso(text, self._order)) / MICROSECONDS[self.scale]
             return float(TRUTH.get(text.lower(), text))
         except ValueError:
             expected = "a date or a time, as 2020-01-31" if self.kind == "time" else "a number"
@@ -233,11 +238,16 @@ class Column:
         times[missing] = "NaT"
         if not self.text:
             return Series(self.kind, times, self.dtype)
-        unit, separator, zone = self.text.split("|")
+        unit, separator, zone, *_ = self.text.split("|")
         texts = np.char.replace(np.datetime_as_string(times, unit), "T", separator)
-        texts = np.char.add(texts, zone).astype(object)
+        texts = np.array([_from_iso(text + zone, self._order) for text in texts], object)
         texts[missing] = None
         return Series("text", texts, self.dtype)
+
+    @property
+    def _order(self) -> str:
+        """The order of dates that the table has as text."""
+        return (self.text.split("|")[3:] or DATES)[0]
 
     def text_of(self, number: float) -> str:
         """Returns a number of the column as text: a level, a time, or a number of few digits."""
@@ -278,6 +288,49 @@ def as_microseconds(times: np.ndarray) -> np.ndarray:
     return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
 
 
-def microseconds_of(text: str) -> int:
+def times_of(texts: Sequence[str]) -> tuple[np.ndarray, str] | None:
+    """Returns texts as times, and their form; None if they have not all one form that is known.
+
+    Days and months that could be in either order are no dates.
+    """
+    found = [each for order in DATES if (each := _in_order(texts, order))]
+    return found[0] if len(found) == 1 else None
+
+
+def _in_order(texts: Sequence[str], order: str) -> tuple[np.ndarray, str] | None:
+    """Returns texts as times, and their form; None if not all have dates of this order."""
+    iso = [_as_iso(text, order) for text in texts]
+    matches = [ISO.fullmatch(text) for text in iso]
+    forms = {m and (m[1] and m[1][0], m[4]) for m in matches}
+    if None in forms or len(forms) > 1 or [_from_iso(text, order) for text in iso] != [*texts]:
+        return None
+    try:
+        times = np.array([_microseconds(text) for text in iso]).astype("datetime64[us]")
+    except ValueError:
+        return None
+    separator, zone = matches[0][1] or "", matches[0][4] or ""
+    digits = max(len(m[3] or "") for m in matches)
+    unit = "D" if not separator else "us" if digits > 3 else "ms" if digits else \
+        "s" if any(m[2] for m in matches) else "m"  # fmt: skip
+    return times, f"{unit}|{separator}|{zone}" + f"|{order}" * (order != DATES[0])
+
+
+def _microseconds(text: str) -> int:
     """Returns the microseconds since 1970 of a text in ISO 8601."""
     return int(np.datetime64(text.strip().removesuffix("Z"), "us").astype(np.int64))
+
+
+def _as_iso(text: str, order: str) -> str:
+    """Returns a text, whose date has one of the orders ``DATES``, in ISO 8601."""
+    if not order:
+        return f"1970-01-01T{text}"
+    places = [(order.index(part), len(part)) for part in ("YYYY", "MM", "DD")]
+    return "-".join(text[first : first + size] for first, size in places) + text[len(order) :]
+
+
+def _from_iso(text: str, order: str) -> str:
+    """Returns a text in ISO 8601 with its date in one of the orders ``DATES``."""
+    if not order:
+        return text[11:]
+    date = order.replace("YYYY", text[:4]).replace("MM", text[5:7]).replace("DD", text[8:10])
+    return date + text[10:]

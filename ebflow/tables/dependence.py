@@ -37,6 +37,14 @@ class Factor:
             part = np.insert(rows[first : first + CHUNK] - self.origin, 0, 1.0, axis=1)
             self.root = np.linalg.qr(np.concatenate([self.root, part]), mode="r")
 
+    @property
+    def correlations(self) -> np.ndarray:
+        """The correlations of the columns in complete rows, (D, D)."""
+        root = self.root[1:, 1:]
+        with np.errstate(all="ignore"):  # NaN if a column is constant, or its squares overflow
+            root = root / np.linalg.norm(root, axis=0)
+        return root.T @ root
+
 
 def dependent(
     factor: Factor, columns: Sequence[int], units: Sequence[float]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .column import ISO, MICROSECONDS, NUMERAL, Column, as_microseconds, microseconds_of
+from .column import MICROSECONDS, NUMERAL, Column, as_microseconds, times_of
 from .dependence import Factor, dependent
 from .frames import ArrayLike, Series, columns_of, is_frame, key, library_of, numbered, read
 from .schema import Columns
@@ -19,7 +19,8 @@ RARE_ROWS = 10  # Rows below which a level is rare; a twentieth in fewer than 20
 RARE_SHARE = 0.0005  # Share of all rows below which a level is rare
 IDENTIFIER_ROWS = 50  # Rows from which a column may be an identifier
 IDENTIFIER_SHARE = 0.95  # Share of distinct texts from which a column of text is one
-DENSE = 2  # Range of an integer identifier over its rows: a table may be part of a longer one
+DISTINCT = 8  # Rows² over the range of integers from which they are all distinct on purpose
+RELATED = 5  # Standard errors of a correlation from which an identifier predicts a column
 TEXTS = 100_000  # Distinct texts that are counted by name, at most
 MISSPELT = 0.02  # Share of rows up to which words among numbers are mistakes, and not levels
 WORDS = 0.1  # Share of the distinct texts from which words are too many to be mistakes
@@ -112,10 +113,19 @@ class Detector:
             ValueError: if a column of text holds numbers of which a few are misspelt.
         """
         columns = {name: summary.column() for name, summary in self._summaries.items()}
+        self._restore_predictive(columns)
         self._drop_dependent(columns)
         found = (replace(c, unit=self.units.get(name), numbered=name in self._numbered)
                  for name, c in columns.items())  # fmt: skip
         return Columns(found, self.library)
+
+    def _restore_predictive(self, columns: dict[str, Column]) -> None:
+        """Marks identifiers that are correlated with other columns as modelled."""
+        correlated = abs(self._factor.correlations) > RELATED / max(self._factor.count, 1) ** 0.5
+        others = np.array([not columns[name].dropped for name in self._numeric], bool)
+        for name, related in zip(self._numeric, correlated, strict=False):
+            if columns[name].dropped == "identifier" and related[others].any():
+                columns[name] = replace(columns[name], dropped="", value=None)
 
     def _drop_dependent(self, columns: dict[str, Column]) -> None:
         """Marks exact linear functions of other columns as dropped.
@@ -234,12 +244,12 @@ class _Summary:
         return column
 
     def _identifies(self) -> bool:
-        """Returns True if the values are distinct integers that nearly fill a range."""
+        """Returns True if the values are integers that would not all be distinct by chance."""
         numbers = self.kind in ("integer", "number") and self.distinct is not None
         if not numbers or self.missing or self.context or self.rows < IDENTIFIER_ROWS:
             return False
         starts = 0 <= self.low <= max(1, 0.2 * self.high)
-        return starts and self.high - self.low < DENSE * self.rows
+        return starts and self.high - self.low < self.rows**2 / DISTINCT
 
     def _category(self) -> Column:
         """Returns the column with its levels; the rare ones are grouped."""
@@ -266,20 +276,11 @@ class _Summary:
         return summary
 
     def _as_times(self) -> "_Summary | None":
-        """Returns a summary of the texts as times, if all are dates in ISO 8601 of one form."""
-        matches = [ISO.fullmatch(text) for text in self.texts]
-        if not all(matches) or len({(m[1] and m[1][0], m[4]) for m in matches}) > 1:
+        """Returns a summary of the texts as times, if all are dates or times of one form."""
+        if (found := times_of([*self.texts])) is None:
             return None
-        try:
-            times = np.array([microseconds_of(text) for text in self.texts])
-        except ValueError:
-            return None
-        digits = max(len(m[3] or "") for m in matches)
-        unit = "D" if not matches[0][1] else "us" if digits > 3 else "ms" if digits else \
-            "s" if any(m[2] for m in matches) else "m"  # fmt: skip
-        summary = self._converted("time", times.astype("datetime64[us]"))
-        separator = matches[0][1][0] if matches[0][1] else ""
-        summary.dtype = f"{unit}|{separator}|{matches[0][4] or ''}"
+        summary = self._converted("time", found[0])
+        summary.dtype = found[1]
         return summary
 
     def _converted(self, kind: str, values: np.ndarray) -> "_Summary":

@@ -165,6 +165,40 @@ def test_identifiers_go_on_in_samples():
     assert back["row"].tolist() == [101, 102] and back["row"].dtype == np.int64
     assert back["key"].isna().all() and back["key"].dtype == frame["key"].dtype
     assert detect_columns({"year": np.arange(1950, 2010)}).width == 1
+    some = detect_columns({"row": rng.choice(54_000, 800, replace=False), "x": np.arange(800) % 7})
+    assert [c.dropped for c in some] == ["identifier", ""]
+
+
+def test_an_identifier_that_predicts_a_column_is_modelled():
+    time, noise = np.arange(1000.0), np.random.default_rng(0).normal(size=(2, 1000))
+    columns = detect_columns(
+        {"t": time, "b": 0.01 * time + noise[0], "c": noise[1], "k": time + 1}
+    )
+    assert [c.dropped for c in columns] == ["", "", "", "linear"]
+
+
+@pytest.mark.parametrize(
+    ("form", "treatment"),
+    [
+        ("%d/%m/%Y", "time in days since 1970"),
+        ("%m/%d/%Y", "time in days since 1970"),
+        ("%d.%m.%Y %H:%M", "time in seconds since 1970"),
+        ("%Y/%m/%dT%H:%M:%SZ", "time in seconds since 1970"),
+        ("%H:%M", "time in seconds"),
+    ],
+)
+def test_dates_and_times_of_usual_forms_come_back(form, treatment):
+    texts = pd.date_range("2019", periods=60, freq="187h").strftime(form).to_numpy(object)
+    columns = detect_columns({"when": texts})
+    assert columns[0].describe() == treatment
+    columns = Columns.from_dict(json.loads(json.dumps(columns.to_dict())))
+    assert columns.decode(columns.encode({"when": texts}))["when"].tolist() == texts.tolist()
+
+
+def test_text_of_rare_levels_is_no_date_and_no_constant():
+    """Of days and months whose order is not known."""
+    texts = [f"{k % 12 + 1:02}/{k % 11 + 1:02}/2020" for k in range(400)]
+    assert detect_columns({"a": texts})[0].describe() == "dropped: text, 132 different values"
 
 
 def test_samples_have_the_linear_function_of_their_rounded_values():
