@@ -20,6 +20,9 @@ FEW, OFTEN = 100, 15  # Most values of a column whose levels are exact, and leas
 SINGLE = 0.1  # Share of values with one row from which on others may occur as well
 GAP = 8  # Spreads between an atom and the other values from which on the gap is squeezed to one
 NO_GAP = 1e-100  # Slope between intervals of exact levels, so that their cells are neighbours
+SHARP = 0.01  # Largest rounding error of float32 over the step of a grid in any unit
+PARTS = 100  # Most steps of the smallest distance of its values
+DIGITS = 15  # Digits of the values of such a grid
 EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -47,20 +50,25 @@ def column_cells(
 def _cells(values: np.ndarray, counts: np.ndarray, *, codes: bool, examine: bool) -> ColumnCells:
     """Returns the cells of sorted values with their numbers of rows."""
     heavy = counts >= max(ATOM * counts.sum(), REPEATS)
-    few = counts[~heavy].sum() >= REPEATS * (~heavy).sum()
+    rare = (~heavy).sum()
+    few = rare <= max(heavy.sum(), counts[~heavy].sum() / REPEATS)
     whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
+    atoms = heavy & examine
+    for k in np.flatnonzero(atoms):
+        atoms[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
     if len(values) > 1 and (codes or examine):
-        step, decimals = _grid(values, math.inf if whole else SPARSE)
+        sparse = math.inf if whole or atoms.any() else SPARSE
+        step, decimals = _grid(values, sparse)
+        if not step:
+            step, decimals = _scaled_grid(values, sparse)
+            if step and not atoms.any() and np.ptp(values) < LEVELS * step:
+                return _levels(_points(values, step))
+        if not step and few and len(values) <= LEVELS:
+            return _levels(values)
         if step:
             least, most = float(values[0]), float(values[-1])
             grid = ColumnCells(least, step, decimals, least=least, most=most)
-            atoms = heavy & examine
-            for k in np.flatnonzero(atoms):
-                atoms[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
             return _with_atoms(grid, values, counts, atoms)
-        if few and len(values) <= LEVELS:
-            return _levels(values)
-    atoms = heavy & examine & ~heavy.all()
     middle = np.median(np.repeat(values[~atoms], counts[~atoms]))
     least = 0.0 if examine and values[0] >= 0 else -math.inf
     return _with_atoms(ColumnCells(float(middle), least=least), values, counts, atoms)
@@ -71,18 +79,18 @@ def _exact(column: ColumnCells, values: np.ndarray, counts: np.ndarray) -> Colum
 
     If several values occur in one row, other points of the grid may occur as well.
     """
-    if column.step and (counts == 1).sum() > SINGLE * len(values):
-        values = values[0] + column.step * np.arange(round(np.ptp(values) / column.step) + 1)
-        values = np.round(values, column.decimals)
-    if len(values) > min(FEW, counts.sum() // OFTEN):
+    single = (counts == 1).sum() > SINGLE * len(values)
+    points = round(np.ptp(values) / column.step) + 1 if column.step else len(column.knots)
+    if (points if single else len(values)) > min(FEW, counts.sum() // OFTEN):
         return column
+    width = {knot.value: knot.width for knot in column.knots}
+    if single and points > len(values):
+        values = _points(values, column.step).round(column.decimals) if column.step else [*width]
     if column.step == 1 and np.ptp(values) == len(values) - 1:
         return replace(column, knots=(), exact=True)
-    widths = np.full(len(values), column.step) if column.step else _widths(values)
-    pairs = zip(values.tolist(), widths.tolist(), strict=True)
-    knots = [Knot(value, 1.0, width, NO_GAP) for value, width in pairs]
+    knots = [Knot(float(value), 1.0, column.step or width[value], NO_GAP) for value in values]
     knots[-1] = replace(knots[-1], slope=1.0)
-    return replace(_levels(values), knots=knots, exact=True)
+    return replace(_levels(np.array(values)), knots=knots, exact=True)
 
 
 def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
@@ -100,6 +108,31 @@ def _grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
                 return step / 10.0**decimals, decimals
             return 0.0, 0
     return 0.0, 0
+
+
+def _scaled_grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
+    """Returns the step of a grid in any unit, and decimals for ``DIGITS`` digits, or 0 and 0.
+
+    The smallest gap is a few steps.
+    """
+    size, extent = abs(values).max(), values[-1] - values[0]
+    most = min(sparse * len(values), SHARP * extent / (EPSILON * size))
+    for part in range(1, PARTS + 1):
+        steps = part * extent / np.diff(values).min()
+        if not steps < most:
+            break
+        places = (values - values[0]) / extent * round(steps)
+        if abs(places - places.round()).max() < 4 * EPSILON * size * steps / extent:
+            return float(extent / round(steps)), min(DIGITS - math.ceil(math.log10(size)), 300)
+    return 0.0, 0
+
+
+def _points(values: np.ndarray, step: float) -> np.ndarray:
+    """Returns all points of a grid, those of the values to the bit."""
+    places = ((values - values[0]) / step).round().astype(int)
+    points = values[0] + step * np.arange(places[-1] + 1)
+    points[places] = values
+    return points
 
 
 def _levels(values: np.ndarray) -> ColumnCells:

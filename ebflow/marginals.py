@@ -7,16 +7,17 @@ r"""Treatment of the single columns of a table, fitted to training rows.
 
    * All values are whole numbers: a **grid**. Its step is the greatest common divisor of their
      differences.
-   * All values have up to ``DECIMALS`` (6) decimal places: a **grid**, if at least one in
-     ``SPARSE`` (10) of its points occurs.
+   * All values have up to ``DECIMALS`` (6) decimal places, or are on a grid of any other unit up
+     to rounding: a **grid**, if at least one in ``SPARSE`` (10) of its points occurs, or the
+     column has atoms. Up to ``LEVELS`` (1000) points of another unit are treated as levels.
    * There are at most ``LEVELS`` (1000) values, and those that are not heavy have 5 rows each on
-     average: **levels**, with cells between neighbours.
+     average, or are no more than those that are: **levels**, with cells between neighbours.
    * Otherwise the column is **continuous**. If no value is negative, no sample is.
    * For a flow with exact probabilities, categories and columns of at most ``FEW`` (100) values,
      of 15 rows on average, have the cells k + [0, 1) of their levels. Steps 2 to 5 skip them.
 
-2. **Atoms.** Heavy values of a continuous column get inserted cells. So do those of a grid that
-   are more than ``SPIKE`` (5) times as frequent as the median of its other values. The width is
+2. **Atoms.** Heavy values of a grid or a continuous column that are more than ``SPIKE`` (5) times
+   as frequent as the median of its other values get inserted cells. The width is
    such that an atom is about as dense as the mode of the other rows, were these normal:
    w = √(2π) s P / P₀, with the share P of the atom, the share P₀ and the spread s of the other
    rows. A gap of more than ``GAP`` (8) spreads between an atom and the other values is squeezed
