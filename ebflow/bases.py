@@ -18,7 +18,7 @@ so modes may be any number of standard deviations apart.
 Noise of N(0, σ² I) turns a mixture into one with :math:`\Sigma_k + \sigma^2 I`.
 """
 
-__all__ = ["Base", "GaussianMixture", "StandardNormal", "build"]
+__all__ = ["Base", "GaussianMixture", "StandardNormal", "build", "log_mass"]
 
 import math
 from abc import abstractmethod
@@ -302,6 +302,18 @@ class _MixtureEvaluation(Evaluation):
             lambda x, v: self.mixture._bent(x, v.transpose(0, 1)), self._rows, v
         )
         return bends.mT
+
+
+def log_mass(base: "StandardNormal | GaussianMixture", ends: Tensor) -> Tensor:
+    """Returns log P of intervals of one element, with shape (…,) for their ends (…, 2)."""
+    z, log_weights = ends.double()[..., None, :], ends.new_zeros(1).double()
+    if isinstance(base, GaussianMixture):
+        z = base.triangles[:, 0] * (z - base.means)
+        log_weights = base.log_weights.log_softmax(0)
+    z = torch.where(z.sum(-1, keepdim=True) > 0, -z, z)  # Φ has more digits on the left
+    low, high = torch.special.log_ndtr(z).sort().values.unbind(-1)
+    part = -torch.expm1((low - high).clamp(max=-torch.finfo(z.dtype).tiny))
+    return (log_weights + high + part.log()).logsumexp(-1)
 
 
 def build(spec: dict[str, Any]) -> Base:

@@ -12,16 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from .bases import GaussianMixture, StandardNormal, log_mass
 from .batching import parts
-from .bijections import Bijection
+from .bijections import Bijection, Cells
 from .bijections.weighted import fixed_weights
 from .density import FlowEvaluation, LogDensity
-from .randomness import Generator, RowGenerator
+from .randomness import ContentGenerator, Generator, RowGenerator
 from .tables import ArrayLike
 from .tables.adapter import check_finite, differing
 
 if TYPE_CHECKING:
     from .flow import Flow
+
+PLACES = 8  # Places in the cells of a row, over which its density is averaged
+NARROW = 0.01  # Width of the latents of a cell in which the density is constant
 
 Shape = int | Sequence[int]
 T = TypeVar("T")
@@ -101,20 +105,48 @@ class FlowDistribution(Distribution, LogDensity):
         return FlowEvaluation(self.layers, self.base, x)
 
     def energy(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
-        """Returns E(x) in nats with shape (*batch,)."""
-        energy, layer = self._evaluated(lambda at: at.energy, x, generator), self.flow.dequantizer
+        """Returns E(x) in nats with shape (*batch,); that of the mean density in cells."""
+        energy, layer = self._mean_energy(x, generator), self.flow.dequantizer
         if layer is None:
             return energy
         rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
         counts = self._for_batch(batch).map(lambda _, x: layer.off_grid(x).flatten(1).sum(1), rows)
         return energy + OFF_GRID * torch.cat(counts).view(batch).to(energy)
 
-    def log_prob(self, value: ArrayLike, *, generator: Generator | None = None) -> Tensor:
-        """Returns the exact log-density of raw data in nats, with shape (*batch,).
+    def _mean_energy(self, x: ArrayLike, generator: Generator | None) -> Tensor:
+        """Returns E of the density at a place in the cells of rows, or of its mean in them."""
+        cells, random = (
+            self.flow.dequantizer,
+            isinstance(generator, torch.Generator | RowGenerator),
+        )
+        if random or not isinstance(cells, Cells) or not cells.uneven:
+            return self._evaluated(_energy, x, generator)
+        if self.event_shape == (1,) and isinstance(self.base, StandardNormal | GaussianMixture):
+            return self._exact_energy(x, cells)
+        places = (generator or ContentGenerator()).spread(PLACES)
+        energies = torch.stack([self._evaluated(_energy, x, place) for place in places])
+        return math.log(PLACES) - (-energies).logsumexp(0)
 
-        Dequantized values get uniform noise from ``generator``. By default the noise is a
-        function of the row's values, so the result does not depend on batch or order. A value
-        that is no level or grid value of a column of such values is a millionth as likely.
+    def _exact_energy(self, x: ArrayLike, cells: Cells) -> Tensor:
+        """Returns E of one column, by the probability of the cells that are not narrow."""
+        energy = self._evaluated(_energy, x, 0.5)
+        ends = torch.cat([self._evaluated(_latent, x, u) for u in (0.0, 1.0)], -1)
+        rows, _ = self.rows(x)
+        measure = cells.log_measures(rows).view(energy.shape)
+        exact = -log_mass(self.base, ends) - measure - self.log_normalizer()
+        wide = (ends.diff()[..., 0].abs() > NARROW) & energy.isfinite()
+        return torch.where(wide, exact.to(energy), energy)
+
+    def log_prob(self, value: ArrayLike, *, generator: Generator | None = None) -> Tensor:
+        """Returns the log-density of raw data in nats, with shape (*batch,).
+
+        It is exact if no value has a cell, or all that do have exact levels, and for one column
+        above a normal base or a mixture. Otherwise the density of a table's row is a mean over
+        ``PLACES`` places in its cells: an estimate, right to a few hundredths of a nat if the
+        density varies little in a cell. Of integers of images it is a lower bound: the density at
+        one place. Places are a function of the row's values, so the result does not depend on
+        batch or order. A ``generator`` of numbers takes one random place: on average a bound.
+        A value that is no level or grid value of a column of such values is a millionth as likely.
 
         A row of a table with missing values (NaN) has an estimate of log p of its observed
         values: see ``log_prob_and_error``. A row of a frame that differs from a constant, or from
@@ -185,7 +217,7 @@ class FlowDistribution(Distribution, LogDensity):
 
     def to_latent(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self._evaluated(lambda at: at.latent, x, generator)
+        return self._evaluated(_latent, x, generator)
 
     def from_latent(self, u: ArrayLike) -> Tensor:
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
@@ -358,6 +390,14 @@ class FlowDistribution(Distribution, LogDensity):
             f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
             f"event_shape={tuple(self.event_shape)}, context={context})"
         )
+
+
+def _energy(at: FlowEvaluation) -> Tensor:
+    return at.energy
+
+
+def _latent(at: FlowEvaluation) -> Tensor:
+    return at.latent
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from .bijections.weighted import fixed_weights
 from .errors import NonFinite
 from .flow import Flow
-from .randomness import ContentGenerator
+from .randomness import ContentGenerator, Generator
 from .randomness import generator as derive
 from .tables import ArrayLike
 from .tables.rows import Rows
@@ -93,6 +93,7 @@ def log_probs(
     samples: int = 1,
     batch_size: int = 1000,
     seed: int = 0,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Returns the log-density of every example, (N,); O(D³ L) once, O(N D² L) per sample.
 
@@ -103,6 +104,7 @@ def log_probs(
         samples: Samples of the dequantization noise. One sample with seed 0 is ``flow.log_prob``.
         batch_size: Rows at a time.
         seed: That of the noise, which is a function of a row's values.
+        generator: The source of a single sample instead, which differs in equal rows.
 
     Raises:
         NonFinite: by ``Likelihood.of``, if a log-density is infinite or NaN.
@@ -110,7 +112,8 @@ def log_probs(
     split = split if hasattr(split, "batches") else _rows(flow, split, context)
     with _evaluating(flow), fixed_weights(flow):
         log_z, log_p = flow.log_normalizer().double(), []
-        for noise in (ContentGenerator(seed, k) for k in range(samples)):
+        hashed = [ContentGenerator(seed, k) for k in range(samples)]
+        for noise in [generator] if generator else hashed:
             batches = (batch.to(flow.device) for batch in split.batches(batch_size))
             energies = (flow.energy(x, context=c, generator=noise) for x, c in batches)
             log_p.append(-torch.cat([energy.double() for energy in energies]) - log_z)

@@ -138,11 +138,11 @@ class Flow(nn.Module, LogDensity):
     def log_prob(
         self, x: ArrayLike, *, context: ArrayLike = None, generator: Generator | None = None
     ) -> Tensor:
-        """Returns the exact log-density of raw data in nats, with shape (*batch,).
+        """Returns the log-density of raw data in nats, with shape (*batch,).
 
         The columns of a frame are selected by name, those of the context too unless ``context``
-        is set; columns of an array are used in order. See ``FlowDistribution.log_prob`` on
-        integers, missing values and errors.
+        is set; columns of an array are used in order. It is exact for real columns and exact
+        levels, and else an estimate or a bound: see ``FlowDistribution.log_prob``.
         """
         return self(self.context_of(x, context)).log_prob(x, generator=generator)
 
@@ -363,7 +363,8 @@ class Flow(nn.Module, LogDensity):
         """Returns rows in the flow's dtype, with noise on integers if the flow dequantizes."""
         if self.dequantizer is None:
             return x.to(self.device, self.dtype)
-        return self.dequantizer.dequantize(x, self._zero, generator or ContentGenerator())
+        generator = ContentGenerator() if generator is None else generator
+        return self.dequantizer.dequantize(x, self._zero, generator)
 
     def preprocess(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns rows of raw data after the preprocessing."""

@@ -17,6 +17,7 @@ Moraes, Dror, Shaw, 2011), by NumPy. ``ContentGenerator`` hashes by the finalize
 __all__ = ["ContentGenerator", "Generator", "RowGenerator", "generator", "noise", "normal",
            "rademacher", "uniform"]  # fmt: skip
 
+import copy
 import hashlib
 import math
 from collections.abc import Sequence
@@ -73,6 +74,18 @@ class ContentGenerator:
 
     def __init__(self, seed: int = 0, sample: int = 0) -> None:
         self.key = _digest(seed, ("content", sample)) - 2**63
+        self.shift: float | None = None
+
+    def spread(self, count: int) -> "list[ContentGenerator]":
+        """Returns generators of 2ᵏ numbers of each element that are evenly spread.
+
+        They are a shifted lattice, folded: means of smooth functions of one element converge
+        as 1 / count².
+        """
+        generators = [copy.copy(self) for _ in range(count)]
+        for k, generator in enumerate(generators):
+            generator.shift = k / count
+        return generators
 
     def uniform(self, x: Tensor, like: Tensor) -> Tensor:
         """Returns numbers in [0, 1) with the shape of ``x``, (N, *event), by N D hashes."""
@@ -81,11 +94,14 @@ class ContentGenerator:
         rows = _mixed(values.contiguous().view(torch.int32) + counts).sum(1, keepdim=True)
         bits = _mixed(_mixed(rows ^ self.key) + counts)
         u = (bits >> 11 & 2**53 - 1).double() * 2.0**-53
+        if self.shift is not None:
+            odd = (bits & 1023) * 2 + 1  # shifts go through the lattice in another order
+            u = 1 - (2 * ((u + self.shift * odd) % 1) - 1).abs()
         return u.view(x.shape).to(like.dtype).clamp_(max=_below_one(like.dtype))
 
 
-Generator = torch.Generator | RowGenerator | ContentGenerator
-"""A source of random numbers. A ``ContentGenerator`` is only for noise on rows."""
+Generator = torch.Generator | RowGenerator | ContentGenerator | float
+"""A source of random numbers. Noise on rows may be of a ``ContentGenerator``, or a number."""
 
 
 def generator(seed: int, *path: str | int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -95,6 +111,8 @@ def generator(seed: int, *path: str | int, device: str | torch.device = "cpu") -
 
 def noise(x: Tensor, like: Tensor, generator: Generator) -> Tensor:
     """Returns U[0, 1) for every element of rows ``x``, (N, *event), in the dtype of ``like``."""
+    if isinstance(generator, float):
+        return torch.full_like(x, generator, dtype=like.dtype, device=like.device)
     if isinstance(generator, ContentGenerator):
         return generator.uniform(x, like)
     return uniform(x.shape, like, generator)

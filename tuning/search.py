@@ -51,7 +51,7 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     _tuner(config, data, run).fit()
     trials = sorted(TrialRuns.outcomes, key=lambda trial: trial.number)
     if not trials:
-        store.forget(run.work / EXPERIMENT)  # Ray Tune would not resume it
+        store.forget(run.work / EXPERIMENT)  # Ray Tune would not go on with it
         seconds = f"{config.search.time_budget:g} s"
         raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
     if trials[0].number != DEFAULT:

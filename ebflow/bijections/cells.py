@@ -169,6 +169,11 @@ class Cells(Dequantizer):
         return some.nonzero().flatten().tolist()
 
     @property
+    def uneven(self) -> bool:
+        """True if the density of a flow may differ within a cell."""
+        return self.noisy and not bool(self.exact[self.noisy_columns].all())
+
+    @property
     def support(self) -> "_ColumnSupport":
         """The values that samples can have: integers or intervals, column by column."""
         whole = (self.step == 1) & (self.origin == self.origin.round())
@@ -254,6 +259,11 @@ class Cells(Dequantizer):
         """Returns log f', or log w at atoms, of each column, with shape (B, D)."""
         slopes = self._special_slopes(y)
         return slopes.new_zeros(y.shape).index_copy(1, self.special, slopes).to(y.dtype)
+
+    def log_measures(self, x: Tensor) -> Tensor:
+        """Returns log f', or log w at atoms, less that of the widths of the cells, (N, D)."""
+        start, end = self.cells(x.to(self.origin))
+        return self.column_slopes(start) - (end - start).log()
 
     def outside(self, y: Tensor) -> Tensor:
         """Returns True for elements outside the known bounds, with shape (B, D)."""

@@ -47,7 +47,7 @@ class Detection:
     def of(cls, model: Model, reader: Reader) -> "Detection":
         """Fits a detector to the training rows of a run, by the columns that a source has.
 
-        Identifiers are ignored, because all of theirs are new.
+        Identifiers are left out, because all of theirs are new.
         """
         reference, detector = model.reference, FlowDetector()
         if model.columns is None:

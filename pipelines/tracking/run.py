@@ -27,8 +27,8 @@ Show = Callable[[float, str, str], None]
 NOTE = "mlflow.note.content"  # The tag that MLflow shows as a run's description
 
 # Beginnings of the tags of a run that its children do not share.
-NOT_INHERITED = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName",
-                 "ebflow.stage", "ebflow.key")  # fmt: skip
+ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
+           "ebflow.key")  # fmt: skip
 
 DIGEST_LENGTH = 36
 
@@ -128,7 +128,7 @@ class StageRun:
     def send(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs rows of a training from a thread of the client, and does not wait for it.
 
-        Rows up to the last one sent of their kind are skipped: a restart repeats some. What does
+        Rows up to the last one sent of their kind are left out: a restart repeats some. What does
         not arrive is lost here; ``complete`` sends it again.
         """
         new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
@@ -138,8 +138,8 @@ class StageRun:
     def complete(self, rows: Sequence[Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
 
-        MLflow removes no points: if the run has others, of steps that a restart repeated, a new
-        run gets the curve.
+        MLflow removes no points: if the run has others, which a restart took back, a new run gets
+        the curve.
 
         Arguments:
             rows: All rows of a training.
@@ -159,8 +159,8 @@ class StageRun:
     def renew(self) -> None:
         """Continues as a new run, without metrics; the old run ends as failed."""
         old = self.client.get_run(self.id)
-        new_id = self._create_similar(old.info.run_name, {}, excluded=("mlflow.log",))
-        reason = f"a restart repeated steps; run {new_id} has the curve"
+        new_id = self._create_similar(old.info.run_name, {}, left_out=("mlflow.log",))
+        reason = f"points were taken back; run {new_id} has the curve"
         self.client.set_tag(self.id, "ebflow.discarded", reason)
         self.client.set_terminated(self.id, "FAILED")
         self.id = new_id
@@ -172,14 +172,14 @@ class StageRun:
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; the caller ends it."""
         tags = {"mlflow.parentRunId": self.id, **tags}
-        return StageRun(self.client, self._create_similar(name, tags, excluded=NOT_INHERITED))
+        return StageRun(self.client, self._create_similar(name, tags, left_out=ITS_OWN))
 
     def _create_similar(
-        self, name: str, tags: Mapping[str, str], *, excluded: tuple[str, ...]
+        self, name: str, tags: Mapping[str, str], *, left_out: tuple[str, ...]
     ) -> str:
-        """Creates a run with the tags of this one, less those that start as in ``excluded``."""
+        """Creates a run with the tags of this one, less those that start as in ``left_out``."""
         old = self.client.get_run(self.id)
-        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(excluded)}
+        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(left_out)}
         created = self.client.create_run(
             old.info.experiment_id, run_name=name, tags={**shared, **tags}
         )
@@ -191,7 +191,7 @@ class Reporter:
 
     Progress goes to the user's terminal. Rows of a training go there too, to a file and to MLflow.
     Threads of MLflow's client send them, so that MLflow's absence delays nothing; ``finish`` sends
-    what it lacks. Another process may continue with a copy of a reporter on the same node.
+    what it lacks. Another process may go on with a copy of a reporter on the same node.
 
     Arguments:
         file: File of the rows. Those that an earlier attempt has left there are sent again.

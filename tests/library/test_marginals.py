@@ -93,8 +93,7 @@ def test_atoms_have_their_share_of_samples_and_of_mass(random, bounds):
     samples = flow.sample((20_000,), generator=generator(0, "samples"))
     assert float((samples == 0).double().mean()) == pytest.approx(0.6, abs=0.1)
     assert samples.min() == 0
-    zeros = torch.zeros(2000, 1).double()
-    mass = float(flow.log_prob(zeros, generator=generator(0, "noise")).exp().mean())
+    mass = float(flow.log_prob(torch.zeros(1, 1).double()).exp())
     assert mass == pytest.approx(0.6, abs=0.1)
     ends = torch.logspace(-12, 5, 200_001).double()
     grid = torch.cat([-ends.flip(0), ends])[:, None]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import ebflow
+from ebflow.bases import GaussianMixture
 from ebflow.bijections import Affine, Cells, ColumnCells, Knot
 from ebflow.randomness import generator
 
@@ -78,25 +79,46 @@ def test_ends_of_cells_in_single_precision_stay_in_their_cells(column):
 @pytest.mark.system
 @kinds
 def test_the_total_mass_is_one(column):
-    """Of all values with a cell, each by the mean over its noise, and all others by quadrature."""
+    """Of all values with a cell, each by its exact probability, and all others by quadrature."""
     flow = flow_of(column)
-    u = (torch.arange(2000) + 0.5)[:, None].double() / 2000
     x = torch.tensor(column.levels or column.atoms or [column.least]).double()
     if column.step:
         x = column.origin + column.step * torch.arange(-400, 800)
     start, end = flow.layers[0].cells(x[:, None])
-    y = start + u.T * (end - start)
-    p = (-flow.at(y.reshape(-1, 1)).energy - flow.log_normalizer()).exp()
-    mass = p.view(len(x), -1).mean(1)
+    mass = flow.log_prob(x[:, None]).exp()
     if column.step or column.levels:
         measure = column.step or torch.tensor([knot.length for knot in column.knots])
         rest = 1 - torch.special.ndtr((end.max() - 1) * 0.2) + torch.special.ndtr(
             (start.min() - 1) * 0.2)  # fmt: skip
-        assert float((mass * measure).sum() + rest) == pytest.approx(1, abs=1e-4)
+        assert float((mass * measure).sum() + rest) == pytest.approx(1, abs=1e-6)
         return
     grid = torch.linspace(-1040, 40, 2_000_001).double()[:, None] + 1e-7
     p = flow.log_prob(grid).exp()
     assert float(torch.trapezoid(p, grid[:, 0]) + mass.sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_density_of_a_row_is_a_mean_over_its_cells():
+    """Of an atom beside a grid and a normal column."""
+    cells, layer = Cells([ATOM, GRID, ColumnCells()]), Affine(1.0, 0.5, (3,))
+    flow = ebflow.Flow((3,), [cells, layer], n_preprocessing=2)
+    x = torch.stack([torch.zeros(200), 43 + 0.1 * (torch.arange(200) % 9), torch.randn(200)], 1)
+    x = x.double()
+    ends = torch.stack([(t - 1) * 0.5 for t in cells.cells(x)])
+    mass = torch.special.ndtr(ends).diff(dim=0)[0, :, :2].log() - torch.tensor([1.0, 0.1]).log()
+    log_p = mass.sum(1) + torch.distributions.Normal(1, 2).log_prob(x[:, 2])
+    found = flow.double().log_prob(x)
+    torch.testing.assert_close(found, log_p, atol=0.02, rtol=0)
+    assert float((found - log_p).mean()) == pytest.approx(0, abs=2e-3)
+    assert torch.equal(flow.log_prob(x[7:9]), found[7:9])
+
+
+def test_the_probability_of_an_atom_is_exact_above_a_mixture():
+    base = GaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[-1.0], [2.0]]), torch.ones(2))
+    flow = ebflow.Flow((1,), [Cells([ATOM])], base=base)
+    shares = [float((flow.sample(40_000, generator=generator(0, "x")) == v).double().mean())
+              for v in ATOM.atoms]  # fmt: skip
+    found = flow.log_prob(torch.tensor([[v] for v in ATOM.atoms])).exp()
+    assert found.tolist() == pytest.approx(shares, abs=0.01)
 
 
 @kinds
