@@ -85,7 +85,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
         failed = {"nll": math.inf, "share": 0.0, "reason": str(failure(error))}
         tune.report(listener.last | failed)
     finally:
-        store.evict(folder)  # of a node that has a bucket
+        store.evict(folder)
 
 
 class Listener:

@@ -210,8 +210,7 @@ def sent_variables() -> dict[str, str]:
             server is no URL.
     """
     variables = {name: os.environ[name] for name in SENT if os.environ.get(name)}
-    if bucket.used():
-        bucket.url()
+    bucket.url()
     uri = tracking_uri() if "MLFLOW_TRACKING_URI" in variables else ""
     if without_password(uri) != uri:
         raise BadInput(

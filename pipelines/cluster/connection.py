@@ -199,5 +199,4 @@ def _environment() -> dict[str, str]:
         and not any(word in name for word in SECRET)
         and without_password(value) == value
     }
-    shared = {bucket.VARIABLE: bucket.url()} if bucket.used() else {}
-    return {"EBFLOW_HOME": str(store.home()), **shared, **forwarded}
+    return {"EBFLOW_HOME": str(store.home()), bucket.VARIABLE: bucket.url(), **forwarded}

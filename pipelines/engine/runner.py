@@ -241,8 +241,7 @@ def check(run: Run) -> Any:  # noqa: ANN401
         check_writable(option, folder)
     _check_replaceable(run.output)
     backend.uri()
-    if bucket.used():
-        bucket.check(store.home(), run.output)
+    bucket.check(store.home(), run.output)
     if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise BadInput(
             option="MLFLOW_TRACKING_URI",
@@ -302,7 +301,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         with store.lock(f"output-{place}"):  # other runs may leave their results there, too
             summary = publish(session, outcome)
             progress.finished("track", "")
-            if bucket.used():
+            if bucket.url():
                 console.print(f"results also at {_upload(run)}", soft_wrap=True)
         return summary
 

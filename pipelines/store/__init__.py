@@ -7,12 +7,12 @@ unless there is a bucket, holds
 * ``artefacts/STAGE/KEY.json``: its record: SHA-256, sizes, modification times, MLflow run;
 * ``work/STAGE/KEY/``: the files from which an unfinished stage resumes;
 * ``locks/``: locks of keys, which the operating system frees when a process dies;
-* ``ids/store``: a random id, by which nodes know that they share it; in a bucket, it only exists;
+* ``ids/store``: a random id, by which nodes know that they share it;
 * ``mlflow.db``, ``mlartifacts/``, ``logs/``.
 
-With a bucket (``bucket.py``) each node has a store of its own, at the same path. A stage reads and
-writes on its node; its artefact and its checkpoints go to the bucket, from which other nodes copy.
-Locks hold on a node: that of the driver keeps equal pipelines apart.
+With a bucket each node has a store of its own, at the same path. A stage reads and writes on its
+node; other nodes copy its artefact and its checkpoints from there. Locks hold on a node: that of
+the driver separates equal pipelines.
 """
 
 import socket
@@ -60,13 +60,13 @@ def require_same_store(identity: str) -> None:
     if found != identity:
         other, node = "no" if found is None else "another", socket.gethostname()
         raise BadInput(
-            option=bucket.VARIABLE if bucket.used() else "EBFLOW_HOME",
+            option=bucket.VARIABLE if bucket.url() else "EBFLOW_HOME",
             found=f"{other} store at {location(home())} on node {node}",
             expected="the one that the other nodes share",
         )
 
 
 def _identity() -> str | None:
-    if bucket.used():  # a node on which its folder is not mounted finds no file there
+    if bucket.url():  # a node on which its folder is not mounted finds no file there
         return location(home()) if bucket.names((home() / ID).parent) else None
     return (home() / ID).read_text() if (home() / ID).exists() else None

@@ -40,11 +40,7 @@ class Artefact(BaseModel, frozen=True):
 
     @property
     def path(self) -> Path:
-        """The folder in this machine's store; from a bucket it is copied if need be.
-
-        Raises:
-            BadInput: If the artefact in the bucket is corrupt.
-        """
+        """The folder in this machine's store; raises BadInput if it has only a corrupt copy."""
         return ensure_local(artefact(self.stage, self.key))
 
     @property
@@ -77,7 +73,7 @@ def find(stage: str, key: str) -> Artefact | None:
     """
     final = artefact(stage, key)
     record = _record(final)
-    if record is not None and bucket.used():
+    if record is not None and bucket.url():
         stamps = _stamps(bucket.name(final / record.digest), bucket.files())
         return record if _size(stamps) == record.size else None
     return record if _is_unchanged(final, record) else None
@@ -105,11 +101,11 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str, shared: bool = Tr
     """Moves a finished folder to its place in the store and records it.
 
     An artefact of the same content stays, as others may be reading it. Folder and record are on
-    the disk before they have their names, and in the bucket, if there is one, before its record.
-    ``shared`` is False for a copy from the bucket.
+    the disk before they have their names, and in the bucket before its record. ``shared`` is False
+    for a copy from there.
 
     Raises:
-        OSError: If the disk or the bucket does not take it; then there is no new record.
+        OSError: If it cannot be written; then there is no new record.
     """
     final, content = artefact(stage, key), digest(folder)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +117,7 @@ def commit(stage: str, key: str, folder: Path, *, run_id: str, shared: bool = Tr
     numbers = {"size": _size(files), "files": files}
     record = Artefact(stage=stage, key=key, digest=content, run_id=run_id, **numbers)
     write_text(_beside(final), record.model_dump_json(indent=1) + "\n")
-    if shared and bucket.used():
+    if shared and bucket.url():
         bucket.upload(final, final / content)
         bucket.upload(_beside(final))
         for other in bucket.names(final) - {content}:
@@ -133,9 +129,9 @@ def ensure_local(path: Path) -> Path:
     """Returns a path below an artefact or a work folder, once this machine's store has it.
 
     Raises:
-        BadInput: If the artefact in the bucket is corrupt; the same command recomputes it.
+        BadInput: If it would copy a corrupt artefact; the same command recomputes it.
     """
-    if bucket.used():
+    if bucket.url():
         kind, stage, key, *_ = path.relative_to(home()).parts
         with lock(f"copy-{stage}-{key}"):
             if kind == ARTEFACTS:
@@ -175,12 +171,15 @@ def _is_unchanged(final: Path, record: Artefact | None) -> bool:
 def _record(final: Path, *, local: bool = False) -> Artefact | None:
     """Returns the record of an artefact; None if there is no valid one.
 
-    ``local`` is True for this machine's record, if the one that all nodes see is in a bucket.
+    ``local`` is True for this machine's record, where all nodes see another.
     """
     beside = _beside(final)
+    files, place = LOCAL, str(beside)
+    if bucket.url() and not local:
+        files, place = bucket.files(), bucket.name(beside)
     try:
-        content = bucket.read(beside) if bucket.used() and not local else beside.read_bytes()
-        return Artefact.model_validate_json(content)
+        with files.open_input_stream(place) as stream:
+            return Artefact.model_validate_json(stream.read())
     except (FileNotFoundError, ValidationError):
         return None
 

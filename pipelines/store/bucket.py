@@ -2,8 +2,7 @@
 
 ``EBFLOW_STORAGE`` (``s3://BUCKET/FOLDER``, ``gs://BUCKET/FOLDER``, ``file:///FOLDER``) holds
 finished artefacts, checkpoints of unfinished trainings and results, at the paths that they have in
-a store. A stage reads and writes in the store of its own node. Without a bucket, the functions
-that move files between store and bucket do nothing, and all nodes see the store itself.
+a store. Without a bucket, the functions that move files do nothing.
 """
 
 import os
@@ -20,14 +19,9 @@ VARIABLE = "EBFLOW_STORAGE"
 EXPECTED = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
 
 
-def used() -> bool:
-    """True if there is a bucket besides the store."""
-    return bool(os.environ.get(VARIABLE))
-
-
 def url() -> str:
-    """Returns its URL; raises BadInput if that has a user or a password."""
-    place = os.environ[VARIABLE]
+    """Returns its URL, empty without a bucket; raises BadInput if it has a user or a password."""
+    place = os.environ.get(VARIABLE, "")
     if "@" in place.replace("gs://anonymous@", "", 1):
         raise _refused(
             "a user in its URL, or a password, which Ray's dashboard would show",
@@ -39,9 +33,8 @@ def url() -> str:
 
 def location(path: Path) -> str:
     """Returns the place at which all nodes see a path of the store: the path, or a URL."""
-    if not used():
-        return str(path)
-    return f"{without_password(os.environ[VARIABLE]).rstrip('/')}/{name(path)}".rstrip("/")
+    place = without_password(os.environ.get(VARIABLE, "")).rstrip("/")
+    return f"{place}/{name(path)}".rstrip("/") if place else str(path)
 
 
 def name(path: Path) -> str:
@@ -50,11 +43,9 @@ def name(path: Path) -> str:
 
 
 def check(*folders: Path) -> None:
-    """Checks that the bucket answers and is apart from folders; writes nothing.
-
-    Raises:
-        BadInput: If its URL is none, has a password, or nothing answers.
-    """
+    """Raises BadInput unless the bucket answers and is apart from folders; writes nothing."""
+    if not url():
+        return
     shown = location(home())
     try:
         opened, root = files().base_fs, files().base_path.rstrip("/")
@@ -74,11 +65,8 @@ def _refused(found: str, expected: str = EXPECTED) -> BadInput:
 
 
 def upload(path: Path, to: Path | None = None) -> None:
-    """Copies a file or folder to the bucket; overwrites files of the same names.
-
-    It goes to its own path in the store, or to another one.
-    """
-    if used():
+    """Copies a file or folder to the bucket, to its own path in the store or to another one."""
+    if url():
         target = name(to or path)
         files().create_dir(target if path.is_dir() else target.rpartition("/")[0])
         fs.copy_files(str(path), target, destination_filesystem=files(), use_threads=False)
@@ -87,10 +75,9 @@ def upload(path: Path, to: Path | None = None) -> None:
 def download(path: Path, source: Path | None = None) -> None:
     """Replaces a file or folder by that in the bucket; removes it if none is there.
 
-    The copy of a node may be of an earlier life of the work. The source is the path itself, or
-    another path in the store.
+    The source is the path itself, or another path in the store.
     """
-    if used():
+    if url():
         remove_local(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         origin = name(source or path)
@@ -103,7 +90,7 @@ def download(path: Path, source: Path | None = None) -> None:
 
 def mirror(folder: Path, fresh: Path) -> None:
     """Copies a new entry of a folder to the bucket; removes there what the folder lacks."""
-    if used():
+    if url():
         upload(fresh)
         for entry in names(folder) - {path.name for path in folder.iterdir()}:
             remove(folder / entry)
@@ -111,14 +98,14 @@ def mirror(folder: Path, fresh: Path) -> None:
 
 def evict(folder: Path) -> None:
     """Removes a folder from this node if it is in the bucket."""
-    if used():
+    if url():
         remove_local(folder)
 
 
 def forget(path: Path) -> None:
     """Removes a file or folder from this node, and from the bucket."""
     remove_local(path)
-    if used():
+    if url():
         remove(path)
 
 
@@ -129,12 +116,6 @@ def remove(path: Path) -> None:
         files().delete_dir(name(path))
     elif found is fs.FileType.File:
         files().delete_file(name(path))
-
-
-def read(path: Path) -> bytes:
-    """Returns the content of a small file; raises FileNotFoundError if it is not there."""
-    with files().open_input_stream(name(path)) as stream:
-        return stream.read()
 
 
 def names(folder: Path) -> set[str]:

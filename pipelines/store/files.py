@@ -47,7 +47,7 @@ def work(stage: str, key: str) -> Path:
 
 
 def is_url(place: str) -> bool:
-    """True if a place is a URL, such as ``s3://bucket/data``, rather than a path."""
+    """True if a place is a URL, such as ``s3://data``, rather than a path."""
     head, slash, _ = place.partition("/")
     return bool(slash and head.endswith(":") and urlsplit(head).scheme)
 

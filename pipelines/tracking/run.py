@@ -225,7 +225,7 @@ class Reporter:
 
         Arguments:
             rows: The rows.
-            keep: True if a checkpoint follows; a bucket gets the file then, and at validations.
+            keep: True if a checkpoint follows; the file is shared then, and at validations.
         """
         if rows:
             metrics_log.append(self.file, rows)

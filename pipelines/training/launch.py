@@ -110,7 +110,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
             raise
         return {"error": error}
     finally:
-        with suppress(OSError):  # it is empty if checkpoints are in a bucket alone
+        with suppress(OSError):  # unless it has checkpoints
             work.rmdir()
 
 

@@ -94,7 +94,7 @@ class TrainingLoop:
     def resume(self) -> None:
         """Restores the newest sound checkpoint, which rank 0 names for all."""
         training = self.training
-        self._download()
+        self._ensure_local()
         newest, note = self.checkpoints.newest() if training.shard[0] == 0 else (None, "")
         step = int(training.agreed(-1 if newest is None else newest))
         if step >= 0:
@@ -142,11 +142,11 @@ class TrainingLoop:
         }
 
     def _reload(self, step: int) -> None:
-        self._download()
+        self._ensure_local()
         resume(self.training, self.checkpoints.path(step))
 
-    def _download(self) -> None:
-        """Copies the checkpoints from the bucket to every node, if there is one."""
+    def _ensure_local(self) -> None:
+        """Copies the checkpoints to every node."""
         if self.worker.local_rank == 0:
             store.download(self.checkpoints.folder)
         if torch.distributed.is_initialized():

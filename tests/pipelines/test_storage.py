@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -366,3 +367,11 @@ def test_a_cluster_needs_a_tracking_server(ebflow, home, monkeypatch):
         "ebflow: MLFLOW_TRACKING_URI: found none on a cluster (RAY_ADDRESS), expected an MLflow "
         "server that all nodes reach"
     )
+
+
+def test_at_most_200_lines_know_of_buckets():
+    word = re.compile(r"bucket|EBFLOW_STORAGE|(up|down)load\(|mirror\(|evict\(", re.IGNORECASE)
+    own, packages = Path(remote.__file__).resolve(), Path(remote.__file__).resolve().parents[2]
+    files = [f for name in ("pipelines", "tuning") for f in (packages / name).rglob("*.py")]
+    lines = [line for file in files if file != own for line in file.read_text().splitlines()]
+    assert len(own.read_text().splitlines()) + sum(map(bool, map(word.search, lines))) <= 200
