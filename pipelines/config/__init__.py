@@ -13,7 +13,7 @@ from pipelines.config.objective import (
     StabiliseConfig,
     TaylorSm,
 )
-from pipelines.config.section import NAME, UNKEYED, Section, keyed
+from pipelines.config.section import NAME, UNKEYED, Section
 from pipelines.config.training import (
     ClusterConfig,
     DensityConfig,

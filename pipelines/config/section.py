@@ -47,15 +47,6 @@ def kinds(field: FieldInfo) -> dict[str, type[Section]]:
     }
 
 
-def keyed(value: object) -> object:
-    """Returns the fields of a section that decide the results, by name; other values as such."""
-    if not isinstance(value, Section):
-        return value
-    fields = type(value).model_fields.items()
-    names = [name for name, field in fields if field.json_schema_extra != UNKEYED]
-    return {name: keyed(getattr(value, name)) for name in names}
-
-
 def changes(base: Section, other: Section, prefix: str = "") -> dict[str, Any]:
     """Returns the values of ``other`` that differ from those of ``base``, by dotted names."""
     changed: dict[str, Any] = {}

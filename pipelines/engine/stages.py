@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import metrics_log, store
 from pipelines.cluster import connection, environment
-from pipelines.config import Section, keyed
+from pipelines.config import UNKEYED, Section
 from pipelines.engine.keys import code_digest
 from pipelines.errors import StageFailed
 from pipelines.store import Artefact
@@ -146,7 +146,9 @@ def key_of(*values: Any) -> str:  # noqa: ANN401
 def content(value: Any) -> Any:  # noqa: ANN401
     """Returns the part of an input that decides the results of a stage, JSON-able."""
     if isinstance(value, Section):
-        return [type(value).__name__, keyed(value)]
+        fields = type(value).model_fields.items()
+        names = [name for name, field in fields if field.json_schema_extra != UNKEYED]
+        return [type(value).__name__, {name: getattr(value, name) for name in names}]
     if isinstance(value, Artefact):
         return [value.stage, value.digest]
     if isinstance(value, Source):

@@ -26,12 +26,12 @@ from pipelines.config import (
     Ssm,
     TrainConfig,
     Training,
-    keyed,
     recipes,
 )
 from pipelines.config.files import dump, overlaid, read
 from pipelines.config.model import Coupling
 from pipelines.config.objective import OBJECTIVES
+from pipelines.engine.stages import key_of
 
 
 def parsed(*words):
@@ -90,7 +90,7 @@ def test_configurations_are_frozen():
 )
 def test_what_changes_no_number_changes_no_key(section, fields):
     config = DensityConfig()
-    assert keyed(changed(config, section, **fields)) == keyed(config)
+    assert key_of(changed(config, section, **fields)) == key_of(config)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_changes_no_number_changes_no_key(section, fields):
 )
 def test_what_changes_numbers_changes_the_key(section, fields):
     config = DensityConfig()
-    assert keyed(changed(config, section, **fields)) != keyed(config)
+    assert key_of(changed(config, section, **fields)) != key_of(config)
 
 
 def test_differences_in_double_precision_may_have_any_setting():
@@ -109,7 +109,7 @@ def test_differences_in_double_precision_may_have_any_setting():
 
 def test_the_key_does_not_depend_on_how_equal_values_were_made():
     spelled = DensityConfig.model_validate(yaml.safe_load(dump(DensityConfig())))
-    assert keyed(spelled) == keyed(DensityConfig())
+    assert key_of(spelled) == key_of(DensityConfig())
 
 
 def test_the_recipe_follows_the_source(tabular_file, image_file):
