@@ -6,6 +6,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PLACES = 8  # Places in the cells of a row, over which its density is averaged
 NARROW = 0.01  # Width of the latents of a cell in which the density is constant
 
+ENERGY, LATENT = attrgetter("energy"), attrgetter("latent")
 Shape = int | Sequence[int]
 T = TypeVar("T")
 
@@ -107,7 +109,7 @@ class FlowDistribution(Distribution, LogDensity):
     def energy(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns E(x) in nats with shape (*batch,); that of the mean density in cells."""
         energy, layer = self._mean_energy(x, generator), self.flow.dequantizer
-        if layer is None:
+        if layer is None or not layer.noisy:
             return energy
         rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
         counts = self._for_batch(batch).map(lambda _, x: layer.off_grid(x).flatten(1).sum(1), rows)
@@ -115,25 +117,23 @@ class FlowDistribution(Distribution, LogDensity):
 
     def _mean_energy(self, x: ArrayLike, generator: Generator | None) -> Tensor:
         """Returns E of the density at a place in the cells of rows, or of its mean in them."""
-        cells, random = (
-            self.flow.dequantizer,
-            isinstance(generator, torch.Generator | RowGenerator),
-        )
-        if random or not isinstance(cells, Cells) or not cells.uneven:
-            return self._evaluated(_energy, x, generator)
+        cells = self.flow.dequantizer
+        single = isinstance(generator, torch.Generator | RowGenerator)
+        if single or not isinstance(cells, Cells) or not cells.uneven:
+            return self._evaluated(ENERGY, x, generator)
         if self.event_shape == (1,) and isinstance(self.base, StandardNormal | GaussianMixture):
             return self._exact_energy(x, cells)
         places = (generator or ContentGenerator()).spread(PLACES)
-        energies = torch.stack([self._evaluated(_energy, x, place) for place in places])
+        energies = torch.stack([self._evaluated(ENERGY, x, place) for place in places])
         return math.log(PLACES) - (-energies).logsumexp(0)
 
     def _exact_energy(self, x: ArrayLike, cells: Cells) -> Tensor:
         """Returns E of one column, by the probability of the cells that are not narrow."""
-        energy = self._evaluated(_energy, x, 0.5)
-        ends = torch.cat([self._evaluated(_latent, x, u) for u in (0.0, 1.0)], -1)
-        rows, _ = self.rows(x)
-        measure = cells.log_measures(rows).view(energy.shape)
-        exact = -log_mass(self.base, ends) - measure - self.log_normalizer()
+        energy = self._evaluated(ENERGY, x, 0.5)
+        ends = torch.cat([self._evaluated(LATENT, x, u) for u in (0.0, 1.0)], -1)
+        start, end = cells.cells(self.rows(x)[0].to(cells.origin))
+        measure = cells.column_slopes(start) - (end - start).log()
+        exact = -log_mass(self.base, ends) - measure.view(energy.shape) - self.log_normalizer()
         wide = (ends.diff()[..., 0].abs() > NARROW) & energy.isfinite()
         return torch.where(wide, exact.to(energy), energy)
 
@@ -217,7 +217,7 @@ class FlowDistribution(Distribution, LogDensity):
 
     def to_latent(self, x: ArrayLike, *, generator: Generator | None = None) -> Tensor:
         """Returns the latent u with shape (*batch, *latent)."""
-        return self._evaluated(_latent, x, generator)
+        return self._evaluated(LATENT, x, generator)
 
     def from_latent(self, u: ArrayLike) -> Tensor:
         """Returns the raw data x with latent ``u``; dequantized columns are rounded again."""
@@ -390,14 +390,6 @@ class FlowDistribution(Distribution, LogDensity):
             f"FlowDistribution(batch_shape={tuple(self.batch_shape)}, "
             f"event_shape={tuple(self.event_shape)}, context={context})"
         )
-
-
-def _energy(at: FlowEvaluation) -> Tensor:
-    return at.energy
-
-
-def _latent(at: FlowEvaluation) -> Tensor:
-    return at.latent
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:

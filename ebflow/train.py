@@ -336,7 +336,7 @@ class Trainer:
         began = self.seconds
         with self.located(), torch.no_grad():
             flow, split = self.averaged, self.dataset.split("validation")
-            # One place in the cell of a value, for all rows that have it, would be overfitted.
+            # One place in cells is cheap, but would be overfitted if equal rows had the same.
             table = isinstance(flow.dequantizer, Cells)
             noise = RowGenerator(self.seed, "validate") if table else None
             each = log_probs(flow, split, batch_size=ROWS, generator=noise)

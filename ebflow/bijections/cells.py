@@ -260,11 +260,6 @@ class Cells(Dequantizer):
         slopes = self._special_slopes(y)
         return slopes.new_zeros(y.shape).index_copy(1, self.special, slopes).to(y.dtype)
 
-    def log_measures(self, x: Tensor) -> Tensor:
-        """Returns log f', or log w at atoms, less that of the widths of the cells, (N, D)."""
-        start, end = self.cells(x.to(self.origin))
-        return self.column_slopes(start) - (end - start).log()
-
     def outside(self, y: Tensor) -> Tensor:
         """Returns True for elements outside the known bounds, with shape (B, D)."""
         flat = y.flatten(1)
