@@ -211,7 +211,7 @@ def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explan
     numbers = dict(zip(table.features, rows.mT.tolist(), strict=True))
     texts = tuple(
         read(named[c.name], c.name).texts
-        if c.name in named and (c.dropped or c.kind not in ("time", "duration"))
+        if c.name in named and (c.dropped or c.kind == "category")
         else [c.text_of(value) for value in numbers[c.name]]
         for c in columns
     )  # fmt: skip

@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
+from ebflow.errors import BadInput
 from ebflow.randomness import generator
 from pipelines import store
 from pipelines.cluster import environment
@@ -51,9 +52,9 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
     _tuner(config, data, run).fit()
     trials = sorted(TrialRuns.outcomes, key=lambda trial: trial.number)
     if not trials:
-        store.forget(run.work / EXPERIMENT)  # Ray Tune would not go on with it
-        seconds = f"{config.search.time_budget:g} s"
-        raise StageFailed(f"no trial started within --time-budget {seconds}: allow more")
+        store.forget(run.work / EXPERIMENT)  # Ray Tune would not resume it
+        found = f"{config.search.time_budget:g} s, in which no trial started"
+        raise BadInput(option="--time-budget", found=found, expected="more")
     if trials[0].number != DEFAULT:
         raise StageFailed("the trial of the default, to which others are compared, never started")
     if all(trial.reason for trial in trials):

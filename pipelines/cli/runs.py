@@ -38,7 +38,8 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
         raise BadInput(option="--limit", found=limit, expected="at least 1")
     direction = "DESC" if best_by and GREATEST.search(best_by) else "ASC"
     order = [f"metrics.`{best_by}` {direction}"] if best_by else None
-    with backend.mlflow_errors():
+    console = terminal()
+    with backend.mlflow_errors(), backend.announced(console.print):
         client = backend.client()
         experiments = [one.experiment_id for one in client.search_experiments()]
         listed = client.search_runs(experiments, NO_PARENT, max_results=limit, order_by=order)
@@ -46,7 +47,7 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
         raise BadInput(file=without_password(backend.uri()), found="no runs")
     if best_by:
         listed = _measured(listed, best_by)
-    terminal().print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
+    console.print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
 
 
 def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":

@@ -7,12 +7,13 @@ import secrets
 import shlex
 import tempfile
 import time
-from argparse import ArgumentError, ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tyro
 from rich.console import Console
 
 from ebflow.errors import BadInput
@@ -22,7 +23,7 @@ from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 from pipelines.store import bucket
 from pipelines.store.files import without_password
-from pipelines.tracking.backend import uri as tracking_uri
+from pipelines.tracking.backend import shared_uri
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -57,16 +58,18 @@ chosen by their columns.
 """
 
 
+@dataclass(frozen=True)
+class Address:
+    """The option of this command alone; the others are the pipeline's."""
+
+    address: str | None = None
+
+
 def submit(words: Sequence[str]) -> int:
     """Submits a pipeline and follows it; returns the job's exit code."""
     from pipelines.cli.main import COMMANDS, RUNS, parse_run
 
-    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--address", nargs="?")
-    try:
-        ours, rest = parser.parse_known_args(list(words))
-    except ArgumentError as error:
-        raise BadInput(error.message, option=str(error.argument_name)) from None
+    ours, rest = tyro.cli(Address, args=words, add_help=False, return_unknown_args=True)
     if {"-h", "--help"} & set(rest):
         print(HELP)
         if rest[0].startswith("-"):
@@ -121,9 +124,8 @@ def _connect(address: str | None) -> "JobSubmissionClient":
     url = without_password(address)
     try:
         return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        found = "another token" if "Authentication failed" in str(error) else "no token"
-        token = "RAY_AUTH_TOKEN or ~/.ray/auth_token"
+    except AuthenticationError:
+        token, found = "RAY_AUTH_TOKEN or ~/.ray/auth_token", "no token, or another"
         raise BadInput(option=token, found=found, expected=f"that of {url}") from None
     except (ConnectionError, RuntimeError) as error:
         found = f"{url}, where no cluster answers ({_first_line(error)})"
@@ -211,7 +213,7 @@ def sent_variables() -> dict[str, str]:
     """
     variables = {name: os.environ[name] for name in SENT if os.environ.get(name)}
     bucket.url()
-    uri = tracking_uri() if "MLFLOW_TRACKING_URI" in variables else ""
+    uri = shared_uri() if "MLFLOW_TRACKING_URI" in variables else ""
     if without_password(uri) != uri:
         raise BadInput(
             option="MLFLOW_TRACKING_URI",

@@ -67,7 +67,7 @@ class Connection:
                 show(*self.queue.get(timeout=WAIT_S))
             except queue.Empty:
                 continue
-            except RayError:  # Ray restarts an actor that is lost
+            except (OSError, RayError):  # a full disk; Ray restarts an actor that is lost
                 self.stopped.wait(WAIT_S)
 
 

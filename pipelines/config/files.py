@@ -1,5 +1,6 @@
 """Configurations as dictionaries and YAML files, and the errors of their values."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,6 +26,29 @@ TAGS = {"objective": "name", "model": "architecture"}
 # Types that pydantic names in the place of an error, behind a field that may have either.
 VARIANTS = ("int", "float")
 
+# What is expected, by the types of pydantic's errors or their first words.
+EXPECTED = {
+    "bool": "true or false",
+    "dict": "a mapping",
+    "extra_forbidden": "no such option (--help lists all)",
+    "finite_number": "a finite number",
+    "float": "a number",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "int": "a whole number",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "literal_error": "{expected}",
+    "model": "a mapping of options",
+    "string": "text",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or a digit first",
+    "string_too_short": "text that is not empty",
+    "too_long": "at most {max_length} values",
+    "too_short": "at least {min_length}",
+    "tuple": "a list",
+    "union_tag_invalid": "a {discriminator} of {expected_tags}",
+}
+
 # Errors of PyYAML for files that are not YAML, or hold no plain values.
 NO_YAML = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError,
            ValueError)  # fmt: skip
@@ -44,7 +68,7 @@ def read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        fields = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
     except NO_YAML as error:
@@ -52,6 +76,18 @@ def read(path: Path | None) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise BadInput(file=path, found=type(fields).__name__, expected="a mapping of sections")
     return fields
+
+
+class _Loader(yaml.SafeLoader):
+    """Loads plain values; a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        counts = Counter(str(key.value) for key, _ in node.value)
+        for name, count in counts.items():
+            if count > 1:
+                line = f"the key {name} is there twice"
+                raise yaml.MarkedYAMLError(problem=line, problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def merge(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,11 +153,18 @@ def bad_input(
         found = f"{short_repr(first['input'])}, which {location[-2]} does not have"
         problem = BadInput(found=found, expected="no such option")
     else:
-        problem = BadInput(found=short_repr(first["input"]), hint=first["msg"])
+        problem = BadInput(found=short_repr(first["input"]), expected=expected(first))
     name = ".".join(names)
     if file and not _has(overrides, names):
         return replace(problem, file=file, option=name)
     return replace(problem, option=f"--{name.replace('_', '-')}")
+
+
+def expected(error: Mapping[str, Any]) -> str:
+    """Returns what was expected in place of a value, from an error of pydantic's."""
+    kind = error["type"]
+    text = EXPECTED.get(kind) or EXPECTED.get(kind.partition("_")[0]) or error["msg"]
+    return text.format(**error.get("ctx", {}))
 
 
 def _has(fields: object, names: Sequence[str]) -> bool:

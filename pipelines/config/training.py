@@ -93,7 +93,7 @@ class ClusterConfig(Section):
     """restarts after a dead worker that Ray Train launched; if a single worker on this machine
     dies, --retries applies"""
     patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
-    """seconds without a log event or a validation after which a worker counts as hung and dead"""
+    """seconds without a step or a batch of a validation after which a worker counts as hung"""
 
 
 class Training(Section):

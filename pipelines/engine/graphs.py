@@ -26,9 +26,10 @@ from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.engine.stages import Artefact, Stage, Work
 from pipelines.errors import Diverged, StageFailed, failure
+from pipelines.store.files import drafted
 
-# The folder of redun's database among the results of a run: ``redun --config .redun log``.
-HISTORY = ".redun"
+# Redun's database among the results of a run: ``redun --config .redun log``.
+HISTORY = ".redun/redun.db"
 
 EXECUTOR = "store"
 
@@ -195,7 +196,7 @@ def evaluate(
     """
     executor = StoreExecutor(start, force=force)
     try:
-        with _history(output) as database:
+        with _database(output and output / HISTORY) as database:
             value = _scheduler(database, executor).run(graph)
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
@@ -211,23 +212,27 @@ def evaluate(
 
 
 @contextmanager
-def _history(output: Path | None) -> Iterator[Path]:
-    """Yields the file of redun's database; copies it to the results unless the input is bad.
+def _database(history: Path | None) -> Iterator[Path]:
+    """Yields the file of redun's database; copies it to the history unless the input is bad.
 
-    redun writes to a temporary folder, as SQLite must not be on a network's disk.
+    It has the earlier runs of the history, too. redun writes to a temporary folder, as SQLite must
+    not be on a network's disk.
     """
     with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
         database = Path(folder) / "redun.db"
+        if history is not None and history.is_file():
+            shutil.copyfile(history, database)
         try:
             yield database
         except BadInput:
-            output = None
+            history = None
             raise
         finally:
-            if output is not None:
+            if history is not None:
                 with suppress(OSError):  # a history that a full disk does not take fails no run
-                    (output / HISTORY).mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(database, output / HISTORY / database.name)
+                    history.parent.mkdir(parents=True, exist_ok=True)
+                    with drafted(history) as draft:
+                        shutil.copyfile(database, draft)
 
 
 def _scheduler(database: Path, executor: StoreExecutor) -> Scheduler:

@@ -8,9 +8,9 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from pipelines.tracking.tracker import Tracker
 
 # Names that results have.
-RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml")
+RESULTS = ("summary.json", "checkpoint", "figures", "report.html", "config.yaml", "best.yaml",
+           "trials.json")  # fmt: skip
 
 REPORT = "ebflow.report"  # The tag of a command's run that has the key of its report
 
@@ -59,13 +60,14 @@ class Session:
         run: The run, as the user asks for it.
         key: Its key.
         progress: Displays the stages that run.
+        inputs: The inputs of its graph.
 
     Attributes:
         tracked: The MLflow run; None: it is not created.
     """
 
-    def __init__(self, run: Run, key: str, progress: Progress) -> None:
-        self.run, self.key, self.progress = run, key, progress
+    def __init__(self, run: Run, key: str, progress: Progress, inputs: object = None) -> None:
+        self.run, self.key, self.progress, self.inputs = run, key, progress, inputs
         self.tracked: StageRun | None = None
         self.connection: Future[Connection] | None = None
         self.running: list[Any] = []
@@ -153,8 +155,9 @@ class Session:
         """The experiment in MLflow."""
         from pipelines.tracking.tracker import connect
 
-        tracker = connect(self.run.pipeline.name, self.key)
-        tracker.reclaim()
+        with backend.announced(self.progress.console.print):
+            tracker = connect(self.run.pipeline.name, self.key)
+            tracker.reclaim()
         return tracker
 
     def run_id(self, report: Artefact | None) -> str:
@@ -168,14 +171,17 @@ class Session:
     def _track(self) -> "StageRun":
         """Creates the MLflow run."""
         run, tracker = self.run, self.tracker
-        description = run.pipeline.describe(run.config)
-        tags = {"ebflow.role": "pipeline", "ebflow.name": run.name, **description.tags}
+        description, parts = run.pipeline.describe(run.config), run.parts(self.inputs)
+        if changed := tracker.changed(run.name, parts):
+            line = f"the last run of this name was interrupted; since then changed: {changed}"
+            self.progress.console.print(f"{line}. What depends on it starts anew", soft_wrap=True)
+        tags = {"ebflow.role": "pipeline", "ebflow.name": run.name, **parts, **description.tags}
         if run.recipe:
             tags["ebflow.recipe"] = run.recipe
         run_id = tracker.start(title(run, description.parts), tags)
+        self.tracked = self.stack.enter_context(tracker.run(run_id, run.command))
         line = f"MLflow run {run_id} at {without_password(tracker.client.tracking_uri)}"
         self.progress.console.print(line, soft_wrap=True)
-        self.tracked = self.stack.enter_context(tracker.run(run_id, run.command))
         self.tracked.describe(description.about)
         return self.tracked
 
@@ -240,14 +246,8 @@ def check(run: Run) -> Any:  # noqa: ANN401
     for option, folder in (("--output", run.output), ("EBFLOW_HOME", store.home())):
         check_writable(option, folder)
     _check_replaceable(run.output)
-    backend.uri()
+    (backend.shared_uri if "RAY_ADDRESS" in os.environ else backend.uri)()
     bucket.check(store.home(), run.output)
-    if "RAY_ADDRESS" in os.environ and not os.environ.get("MLFLOW_TRACKING_URI"):
-        raise BadInput(
-            option="MLFLOW_TRACKING_URI",
-            found="none on a cluster (RAY_ADDRESS)",
-            expected="an MLflow server that all nodes reach",
-        )
     return run.pipeline.check(run.config)
 
 
@@ -282,11 +282,10 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
     place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
-        _without_empty_store(),
         store.lock(f"run-{key}", waiting=lambda: console.print(line)),
         backend.mlflow_errors(),
         Progress(console) as progress,
-        Session(run, key, progress) as session,
+        Session(run, key, progress, inputs) as session,
     ):
         log_to(log_file(run))
         graph = run.pipeline.graph(run.config, inputs)
@@ -398,18 +397,3 @@ def _upload(run: Run) -> str:
 def log_file(run: Run) -> Path:
     """Returns the file that what happens is written to."""
     return store.home() / "logs" / f"{run.name}.log"
-
-
-@contextmanager
-def _without_empty_store() -> Iterator[None]:
-    """Removes a new store again if the input is bad and no more than data was prepared in it."""
-    home = store.home()
-    created = [folder for folder in (home, home.parent) if not folder.exists()]
-    try:
-        yield
-    except BadInput:
-        if home in created and {p.name for p in (home / "artefacts").glob("*")} <= {"prepare"}:
-            shutil.rmtree(home, ignore_errors=True)
-            with suppress(OSError):  # another process may have written there
-                created[-1].rmdir()
-        raise

@@ -1,6 +1,7 @@
 """``ebflow detect``: the anomalous rows of a source, and the reasons."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import tyro
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from ebflow.bijections import Cells
@@ -162,7 +164,8 @@ def detect(
     if dry_run:
         return
     torch.set_num_threads(1)
-    with as_bad_input():
+    with as_bad_input(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of one of several scores
         detection = Detection.of(trained, reader)
         if alpha < detection.least:
             print(f"warning       --alpha is {detection.least:.2g}, the least p-value among "

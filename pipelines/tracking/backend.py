@@ -5,9 +5,10 @@ Without ``MLFLOW_TRACKING_URI`` it is ``mlflow.db`` and ``mlartifacts/`` under `
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from pipelines.store.files import is_url, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+SLOW_S = 5.0  # Seconds after which a user learns what a command waits for
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -46,6 +49,18 @@ def mlflow_errors() -> Iterator[None]:
         raise kind(f"MLflow at {without_password(uri())}: {reason}") from error
 
 
+@contextmanager
+def announced(show: Callable[[str], object]) -> Iterator[None]:
+    """Shows that MLflow is waited for, if a block takes more than some seconds."""
+    timer = Timer(SLOW_S, show, [f"waiting for MLflow at {without_password(uri())}"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def is_permanent(error: Exception) -> bool:
     """True if MLflow will refuse the same request again."""
     return getattr(error, "error_code", None) in PERMANENT
@@ -65,6 +80,19 @@ def uri() -> str:
             expected="the URL of an MLflow server, as http://HOST:5000, or none, for the runs to "
             "be kept in EBFLOW_HOME",
         )
+    return url
+
+
+def shared_uri() -> str:
+    """Returns the tracking URI of a run on a cluster.
+
+    Raises:
+        BadInput: If it is no URL, or a file of SQLite, which several nodes must not write.
+    """
+    if (url := uri()).startswith("sqlite"):
+        found = without_password(url) if os.environ.get(VARIABLE) else "none"
+        expected = "an MLflow server that all nodes reach, as http://HOST:5000"
+        raise BadInput(option=VARIABLE, found=f"{found} on a cluster", expected=expected)
     return url
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 from mlflow import MlflowClient
@@ -59,6 +59,31 @@ class Tracker:
         for run in self.runs("RUNNING", {"ebflow.key": key} if key else {}):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
+    def changed(self, name: str, parts: Mapping[str, str]) -> str:
+        """Returns the parts in which the last run of a name differs, if it was interrupted.
+
+        Marks what it left running, unless it still runs.
+        """
+        tags = {"ebflow.name": name, "ebflow.role": "pipeline", "ebflow.store": self.home}
+        conditions = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        for last in self.client.search_runs([self.experiment], conditions, max_results=1):
+            key, tags = last.data.tags["ebflow.pipeline_key"], last.data.tags
+            differ = [tag for tag, value in parts.items() if tags.get(tag, value) != value]
+            if last.info.status != "FINISHED" and self._reclaim_other(key):
+                return ", ".join(tag.rpartition(".")[2] for tag in differ)
+        return ""
+
+    def _reclaim_other(self, key: str) -> bool:
+        """Marks the runs of a pipeline's key; returns False if its process still runs."""
+        if key == self.key:
+            return True
+        try:
+            with store.lock(f"run-{key}", waiting=_refuse):
+                replace(self, key=key).reclaim()
+        except BlockingIOError:
+            return False
+        return True
+
     @contextmanager
     def run(self, run_id: str, command: str = "") -> Iterator[StageRun]:
         """Ends a run as finished, failed or killed."""
@@ -82,6 +107,10 @@ class Tracker:
         run_id = self.start(" · ".join(filter(None, (stage, title))), tags)
         with self.run(run_id, command) as run:
             yield run
+
+
+def _refuse() -> None:
+    raise BlockingIOError
 
 
 def connect(experiment: str, key: str) -> Tracker:

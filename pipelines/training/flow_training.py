@@ -381,8 +381,9 @@ def build_flow(
         options = {**model.options, **settings, **categories}
         return ARCHITECTURES[model.architecture](event, **options)
     except ValueError as error:
-        found = f"{model.architecture} for examples of shape {tuple(shape)}"
-        raise BadInput(option="--model.architecture", found=found, hint=str(error)) from None
+        found = f"{model.architecture} for examples of shape {tuple(shape)} ({error})"
+        expected = "another, or another --recipe"
+        raise BadInput(option="--model.architecture", found=found, expected=expected) from None
 
 
 def _event_shape(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -390,7 +391,7 @@ def _event_shape(architecture: str, shape: Sequence[int]) -> tuple[int, ...]:
     if architecture not in IMAGES:
         return (math.prod(shape),)
     if len(shape) not in (2, 3):
-        raise ValueError("expected images of shape (H, W) or (C, H, W)")
+        raise ValueError("it is for images of shape (H, W) or (C, H, W)")
     return (1, *shape)[-3:]
 
 

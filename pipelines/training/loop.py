@@ -1,6 +1,7 @@
 """The loop around a training: checkpoints and reports, in any process."""
 
 import faulthandler
+import math
 import shutil
 import sys
 import time
@@ -60,6 +61,7 @@ class TrainingLoop:
         self.checkpoints = Checkpoints(work / CHECKPOINTS)
         self.rows: list[Row] = []
         self.reported = self.saved = time.monotonic()
+        self.watched = -math.inf
 
     def run(self) -> dict[str, Any]:
         """Trains, from the last sound checkpoint on if there is one.
@@ -68,23 +70,29 @@ class TrainingLoop:
         :meth:`finish`, and ``began``, the time at which the loop started.
         """
         self.work.mkdir(parents=True, exist_ok=True)
-        patience = self.training.config["cluster"]["patience"]
-        patience *= 1 if self.lone else 2  # the others find a hung worker first
         try:
             self.resume()
+            for module in (self.training.module, self.training.averaged):  # steps; validations
+                module.register_forward_pre_hook(self._watch)
             began = time.time()
             with defer_sigint() as interrupted:
                 if self.lone:
                     self.training.between = lambda: self._stop_if(interrupted())
                 for event in self.training.run():
-                    # A process that hangs from here on ends, with the stacks of its threads.
-                    faulthandler.dump_traceback_later(patience, exit=True, file=sys.__stderr__)
                     self.take(event)
                 return {"began": began, **self.finish()}
         finally:
             faulthandler.cancel_dump_traceback_later()
             if self.worker.local_rank == 0:
                 store.evict(self.checkpoints.folder)
+
+    def _watch(self, *_: object) -> None:
+        """Ends this process, with the stacks of its threads, if it is not called again in time."""
+        patience = self.training.config["cluster"]["patience"]
+        patience *= 1 if self.lone else 2  # the others find a hung worker first
+        if time.monotonic() - self.watched > patience / 10:  # a restart of the timer costs time
+            self.watched = time.monotonic()
+            faulthandler.dump_traceback_later(patience, exit=True, file=sys.__stderr__)
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:

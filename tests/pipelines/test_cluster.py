@@ -137,10 +137,10 @@ def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_
 
 def test_a_wrong_token_is_one_line(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
-    for token, found in (("another", "another token"), ("", "no token")):
+    for token in ("another", ""):
         code, out, err = store.submit(RAY_AUTH_TOKEN=token, HOME=str(tmp_path))
         assert code == 2 and len(err.splitlines()) == 1, err
-        assert f"found {found}, expected that of {cluster.address}" in err
+        assert f"found no token, or another, expected that of {cluster.address}" in err
         assert cluster.token not in out + err
 
 

@@ -81,6 +81,22 @@ def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch)
     assert shown == [("train", "key", 0.5, "half", "")]
 
 
+def test_messages_are_delivered_after_one_that_a_full_disk_did_not_take(monkeypatch):
+    monkeypatch.setattr("pipelines.cluster.connection.WAIT_S", 0.0)
+    connection, shown = object.__new__(Connection), []
+    connection.stopped = threading.Event()
+    connection.queue = SimpleNamespace(get=lambda timeout: ("train", "key", 0.5, "half", ""))
+
+    def show(*message):
+        shown.append(message)
+        if len(shown) == 1:
+            raise OSError(28, "No space left on device")
+        connection.stopped.set()
+
+    connection.deliver(show)
+    assert len(shown) == 2
+
+
 @pytest.fixture
 def terminal_shown():
     console = terminal(file=io.StringIO(), width=100)

@@ -360,12 +360,17 @@ def test_a_storage_is_apart_from_the_store_and_the_results(place, ebflow, home, 
     assert ", expected a folder apart from /" in ended.refusal
 
 
-def test_a_cluster_needs_a_tracking_server(ebflow, home, monkeypatch):
+@pytest.mark.parametrize("uri", ["none", "sqlite:////shared/mlflow.db"])
+def test_a_cluster_needs_a_tracking_server(uri, ebflow, home, monkeypatch):
     """Its nodes would all write one SQLite file, over the network."""
+    if uri != "none":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        submitted = ebflow("submit", "density", "--dry-run").refusal
+        assert submitted.startswith(f"ebflow: MLFLOW_TRACKING_URI: found {uri} on a cluster")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    assert ebflow("run", "density").refusal == (
-        "ebflow: MLFLOW_TRACKING_URI: found none on a cluster (RAY_ADDRESS), expected an MLflow "
-        "server that all nodes reach"
+    assert ebflow("run", "density", "--dry-run").refusal == (
+        f"ebflow: MLFLOW_TRACKING_URI: found {uri} on a cluster, expected an MLflow server that "
+        "all nodes reach, as http://HOST:5000"
     )
 
 

@@ -21,6 +21,7 @@ import ebflow
 from ebflow.errors import BadInput
 from pipelines import metrics_log, store
 from pipelines.errors import StageFailed, in_one_line
+from pipelines.tracking import backend
 from pipelines.tracking.models import _inputs, log_model
 from pipelines.tracking.run import Reporter, StageRun
 from pipelines.tracking.tracker import connect
@@ -74,6 +75,30 @@ def test_what_a_killed_driver_left_running_is_reclaimed(tracker):
     other = connect("tests", "other-key").start("run", {})
     tracker.reclaim()
     assert (status(tracker, own), status(tracker, other)) == ("KILLED", "RUNNING")
+
+
+def test_the_next_run_of_a_name_ends_one_that_was_killed_and_sees_what_changed(tracker):
+    parts = {"ebflow.part.data": "1", "ebflow.part.configuration": "2"}
+    tags = {"ebflow.role": "pipeline", "ebflow.name": "mine", **parts}
+    killed = tracker.start("mine", tags)
+    stage = tracker.start("train", {"ebflow.stage": "train"})
+    later, changed = connect("tests", "other-key"), {**parts, "ebflow.part.data": "3"}
+    assert later.changed("another", changed) == ""
+    with store.lock("run-pipeline-key"):  # it still runs
+        assert later.changed("mine", changed) == "" and status(tracker, killed) == "RUNNING"
+    assert later.changed("mine", changed) == "data"
+    assert [status(tracker, run_id) for run_id in (killed, stage)] == ["KILLED", "KILLED"]
+    tracker.client.set_terminated(later.start("mine", {**tags, **changed}), "FINISHED")
+    assert later.changed("mine", parts) == ""
+
+
+def test_a_user_learns_that_mlflow_is_waited_for(home, monkeypatch):
+    monkeypatch.setattr(backend, "SLOW_S", 0.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@mlflow:5000")
+    shown, waited = [], threading.Event()
+    with backend.announced(lambda line: (shown.append(line), waited.set())):
+        assert waited.wait(60)
+    assert shown == ["waiting for MLflow at http://mlflow:5000"]
 
 
 def test_what_a_killed_stage_left_running_is_reclaimed_by_the_next_try(tracker, run):

@@ -300,6 +300,22 @@ def interrupting(trainer, step):
     return trainer
 
 
+def test_each_step_and_each_batch_of_a_validation_restarts_the_watch(
+    dataset, tmp_path, monkeypatch
+):
+    config = Training(train=SHORT, cluster=ClusterConfig(patience=1e-6))
+    monkeypatch.setattr("ebflow.train.ROWS", 5)
+    restarts = []
+    watch = SimpleNamespace(
+        dump_traceback_later=lambda *_, **__: restarts.append(trainer.step),
+        cancel_dump_traceback_later=lambda: None,
+    )
+    monkeypatch.setattr(loop, "faulthandler", watch)
+    trainer = build(config, dataset)
+    TrainingLoop(trainer, tmp_path, lone(tmp_path)).run()
+    assert set(restarts) == set(range(13)) and restarts.count(12) > 50 / 5
+
+
 @pytest.mark.parametrize("step", [3, 4, 11])
 def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     """After a step at which nothing was told, and after the last."""
@@ -457,6 +473,11 @@ def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypat
 def test_what_one_of_several_workers_says_of_its_input_reaches_the_user():
     lost = ray.train.WorkerGroupError("worker 1: …", {1: BadInput("a shard")})
     assert isinstance(failure(lost), BadInput)
+
+
+def test_a_process_that_the_watch_ended_is_one_line():
+    line = str(failure(ray.exceptions.WorkerCrashedError()))
+    assert "hung for longer than --cluster.patience, or the system killed it" in line
 
 
 WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}

@@ -91,6 +91,32 @@ def test_what_is_forced_is_not_told_as_damaged(engine):
     assert not NOTES
 
 
+def test_a_run_whose_pipe_is_closed_is_ended(engine, monkeypatch):
+    """Rich ends a process by SystemExit if it prints into a closed pipe."""
+
+    def closed(*_, **__):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(Silent, "console", SimpleNamespace(print=closed))
+    with pytest.raises(KeyboardInterrupt):
+        engine().run(graph())
+    tracker = connect("tests", "key")
+    assert len(tracker.runs("KILLED", {})) == 1 and not tracker.runs("RUNNING", {})
+
+
+def test_a_run_prints_what_changed_since_it_was_interrupted(engine, monkeypatch):
+    lines, parts = [], {"ebflow.part.data": "before"}
+    monkeypatch.setattr(
+        Silent, "console", SimpleNamespace(print=lambda line, **_: lines.append(line))
+    )
+    tags = {"ebflow.role": "pipeline", "ebflow.name": "tests", **parts}
+    killed = connect("tests", "other key").start("tests", tags)
+    engine().run(graph())
+    changed = "the last run of this name was interrupted; since then changed: data"
+    assert lines[0].startswith(changed)
+    assert connect("tests", "other key").runs("KILLED", {})[0].info.run_id == killed
+
+
 def test_force_runs_all_again(engine):
     engine().run(graph())
     CALLS.clear()
@@ -211,6 +237,18 @@ def test_each_stage_that_ran_is_a_child_run(engine):
     note = children["write"].data.tags["mlflow.note.content"]
     assert note.startswith("Stage `write`. Of a test.\n\n")
     assert note.endswith("\n\nTo reproduce it:\n\n```sh\nebflow run tests\n```")
+
+
+def test_bad_input_leaves_what_another_run_works_on(home, monkeypatch):
+    def evaluate(*_, **__):
+        store.work("train", "of another run").mkdir(parents=True)
+        raise BadInput("x")
+
+    monkeypatch.setattr(graphs, "evaluate", evaluate)
+    monkeypatch.setattr(runner, "log_to", lambda _: None)
+    with pytest.raises(BadInput):
+        runner.execute(run_of(graph=lambda *_: None), None, terminal())
+    assert store.work("train", "of another run").is_dir()
 
 
 def test_runs_that_end_at_once_leave_their_results_one_after_another(home, monkeypatch):

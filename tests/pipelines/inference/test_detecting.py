@@ -1,5 +1,8 @@
 """Anomalies by the command: which rows, and in which words."""
 
+import re
+import warnings
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -29,9 +32,11 @@ def abroad(tmp_path_factory):
 
 def test_anomalies_are_printed_with_reasons(ebflow, abroad, table, tmp_path):
     table.to_csv(tmp_path / "new.csv", index=False)
-    result = ebflow("detect", abroad, tmp_path / "new.csv", "--alpha", "0.005")
-    assert (result.code, result.err) == (0, []), result
+    with warnings.catch_warnings(record=True) as warned:
+        result = ebflow("detect", abroad, tmp_path / "new.csv", "--alpha", "0.005")
+    assert (result.code, result.err) == (0, []) and not warned, (result, warned)
     text = "\n".join(result.out)
+    assert not re.search(r"\.\d{6}", text)
     assert "\nrow 7: p = 0.004, score " in text and "  weight = 200: expected " in text
     assert "\n  country = FR: expected DE, p = 0" in text
     missing = "  weight is missing: expected a value, as all compared training rows have"

@@ -118,7 +118,7 @@ BAD = {
         (2,),
         "found coupling .*bound: found 2.0, expected None with bins",
     ),
-    "rows for images": (Glow(), (64,), "expected images of shape"),
+    "rows for images": (Glow(), (64,), "it is for images of shape"),
     "an odd side": (
         Convolutional(kernel_size=3, blocks=2),
         (1, 7, 7),
