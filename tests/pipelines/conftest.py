@@ -167,8 +167,6 @@ class Store:
 
     def environment(self, **more):
         kept = {name: v for name, v in os.environ.items() if not name.startswith("MLFLOW_")}
-        if "RAY_ADDRESS" in more:  # a cluster on this machine
-            kept["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.home}/mlflow.db"
         return {**kept, "EBFLOW_HOME": str(self.home), "OMP_NUM_THREADS": "1", **more}
 
     def start(self, *words, **more):
@@ -209,8 +207,13 @@ class Store:
 QUICK = ("--train.steps", "300", "--train.validate-every", "100", "--train.log-every", "20")
 """Options of a training of about a second."""
 
-NO_RAY = {"RAY_ADDRESS": "127.0.0.1:9"}
-"""With this, starting Ray fails."""
+NO_RAY = {"PYTHONPATH": f"{Path(__file__).with_name('without_ray')}:{Path(__file__).parents[2]}"}
+"""With this, importing Ray fails."""
+
+
+def tracking_files(home):
+    """Returns variables of nodes on this machine: MLflow without SQLite and without a server."""
+    return {"MLFLOW_TRACKING_URI": f"file://{home}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true"}
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from ebflow.checkpoint import read
 from pipelines import metrics_log
 
 from .buckets import BUCKET, KEYS
-from .conftest import Store
+from .conftest import Store, tracking_files
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
 from .nodes import BIN, ROOT, Cluster
 
@@ -30,7 +30,7 @@ WORDS = ("--train.steps", "300", "--train.validate-every", "100", "--workers", "
 
 @pytest.fixture(scope="module")
 def cluster():
-    with Cluster(**KEYS) as made:
+    with Cluster(**KEYS, MLFLOW_ALLOW_FILE_STORE="true") as made:
         yield made
 
 
@@ -58,7 +58,7 @@ class Remote(Store):
     def environment(self, **more):
         return {
             **self.cluster.environment(EBFLOW_HOME=str(self.home)),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.home}/mlflow.db",
+            **tracking_files(self.home),
             "PYTHONPATH": str(ROOT),
             **more,
         }

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from .conftest import Store
+from .conftest import Store, tracking_files
 from .nodes import HEAD_ID, ROOT, Cluster, Growing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -41,7 +41,7 @@ class Away(Store):
 
     def environment(self, **more):
         place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
-        place["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.home}/mlflow.db"
+        place |= tracking_files(self.home)
         return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
 
 

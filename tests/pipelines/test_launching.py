@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 
+from .conftest import tracking_files
 from .machines import MISSING, SHARED, Machines
 from .nodes import BIN, ROOT, free_port
 
@@ -33,8 +34,7 @@ def variables():
     """Returns the environment of nodes: that of cluster.yaml, with a tracking store of its own."""
     options = [word for word in stated()["docker"]["run_options"] if word.startswith("--env=")]
     found = dict(word.removeprefix("--env=").split("=", 1) for word in options)
-    found["MLFLOW_TRACKING_URI"] = f"sqlite:///{found['EBFLOW_HOME']}/mlflow.db"
-    return {**found, "PATH": f"{BIN}:$PATH"}
+    return {**found, **tracking_files(found["EBFLOW_HOME"]), "PATH": f"{BIN}:$PATH"}
 
 
 def local(machines):

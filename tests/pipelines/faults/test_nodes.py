@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 
-from ..conftest import Store
+from ..conftest import Store, tracking_files
 from ..nodes import ROOT, Cluster
 from .harness import ends_well, noted, same, start, training_of
 
@@ -33,7 +33,7 @@ class Afar(Store):
 
     def environment(self, **more):
         place = {"EBFLOW_HOME": str(self.home), "RAY_ADDRESS": f"127.0.0.1:{self.cluster.port}"}
-        place["MLFLOW_TRACKING_URI"] = f"sqlite:///{self.home}/mlflow.db"
+        place |= tracking_files(self.home)
         return {**self.cluster.environment(**place), "PYTHONPATH": str(ROOT), **more}
 
 
