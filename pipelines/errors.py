@@ -5,11 +5,6 @@ from pathlib import Path
 
 from ebflow.errors import BadInput, NonFinite, printable
 
-DIED = (
-    "the process of a stage died: it hung for longer than --cluster.patience, or the system "
-    "killed it, as when memory runs out"
-)
-
 
 class StageFailed(RuntimeError):
     """A stage did not finish; the message is a diagnosis in one line."""
@@ -33,8 +28,9 @@ def failure(error: BaseException) -> BadInput | StageFailed:
         return cause
     if isinstance(cause, NonFinite):
         return Diverged(printable(str(cause)))
-    if type(cause).__name__ == "WorkerCrashedError":  # of Ray, which this module does not import
-        return StageFailed(DIED)
+    if type(cause).__name__ == "WorkerCrashedError":
+        why = "it hung for longer than --cluster.patience, or the system killed it (memory?)"
+        return StageFailed(f"the process of a stage died: {why}")
     return StageFailed(in_one_line(cause))
 
 

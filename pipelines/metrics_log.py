@@ -10,7 +10,7 @@ All but the time are those of an :class:`~ebflow.history.Event`.
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,3 @@ def standing(rows: Iterable[Row]) -> list[Row]:
         elif row["kind"] != FAILURE:
             kept[row["step"], row["kind"]] = row
     return [kept[place] for place in sorted(kept)]
-
-
-def failures(rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the failures of workers as tags of MLflow, ``ebflow.failure.1``, …."""
-    notes = (row["note"] for row in rows if row["kind"] == FAILURE)
-    return {f"ebflow.failure.{n}": note for n, note in enumerate(notes, 1)}

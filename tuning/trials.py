@@ -19,7 +19,6 @@ from pipelines.config import DensityConfig, Training
 from pipelines.config.section import changes
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
-from pipelines.tracking.backend import is_permanent
 from pipelines.tracking.run import Reporter, StageRun
 from pipelines.training.flow_training import fit
 from pipelines.training.preprocessing import PREPROCESSING, fit_preprocessing
@@ -131,13 +130,8 @@ class TrialRuns(tune.Callback):
     outcomes: ClassVar[list["Outcome"]]
 
     def on_trial_start(self, trial: Trial, **_: object) -> None:
-        """Resumes the run of a trial that was interrupted; creates it anew if it was deleted."""
-        try:
-            self.search.client.update_run(trial.config["run"], "RUNNING")
-        except MlflowException as error:
-            if not is_permanent(error):
-                raise
-            trial.config["run"] = _new_run(trial.config)
+        """Resumes the run of a trial that was interrupted."""
+        self.search.client.update_run(trial.config["run"], "RUNNING")
 
     def on_trial_result(self, trials: Sequence[Trial], **_: object) -> None:
         """Shows how far the search is."""
@@ -159,11 +153,7 @@ class TrialRuns(tune.Callback):
     def on_experiment_end(self, trials: Sequence[Trial], **_: object) -> None:
         """Ends the runs of all trials: those that failed, or ran until the time was up, too."""
         for trial in trials:
-            try:
-                self._end(trial)
-            except MlflowException as error:
-                if not is_permanent(error):  # its run was deleted
-                    raise
+            self._end(trial)
         started = [one for one in trials if one.status == Trial.ERROR or "nll" in one.last_result]
         TrialRuns.outcomes = [outcome(self.config.start, trial) for trial in started]
 
@@ -174,7 +164,7 @@ class TrialRuns(tune.Callback):
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
         # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
-        run.complete(metrics_log.read(file), renew=False)
+        run.complete(metrics_log.read(file))
         run.set_tags(
             {
                 "mlflow.parentRunId": self.search.id,  # this attempt of the search

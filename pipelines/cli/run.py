@@ -115,7 +115,6 @@ def from_recipe(options: RecipeOptions, **adapted: Any) -> tuple[DensityConfig, 
     """Returns the configuration, and the name of the recipe that it starts from.
 
     Arguments:
-        options: The parsed options.
         adapted: Changes of the recipe; the file and the options go over them.
 
     Raises:

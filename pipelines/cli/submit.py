@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 DETACHED = 130
 POLL_S = 0.5
 
-# Loggers of Ray with levels of their own; they report how the checkout is packed and sent.
-TALKERS = ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env")
-
 CONFIG = "submitted.yaml"  # File of the resolved configuration
 
 # Variables that the job gets if they are set here; otherwise those of the nodes hold.
@@ -58,18 +54,16 @@ chosen by their columns.
 """
 
 
-@dataclass(frozen=True)
-class Address:
-    """The option of this command alone; the others are the pipeline's."""
-
-    address: str | None = None
+def _address(address: str | None = None) -> str | None:
+    """Parses the option of this command alone; the others are the pipeline's."""
+    return address
 
 
 def submit(words: Sequence[str]) -> int:
     """Submits a pipeline and follows it; returns the job's exit code."""
     from pipelines.cli.main import COMMANDS, RUNS, parse_run
 
-    ours, rest = tyro.cli(Address, args=words, add_help=False, return_unknown_args=True)
+    address, rest = tyro.cli(_address, args=words, add_help=False, return_unknown_args=True)
     if {"-h", "--help"} & set(rest):
         print(HELP)
         if rest[0].startswith("-"):
@@ -83,7 +77,7 @@ def submit(words: Sequence[str]) -> int:
     request = parse_run(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
     config = dump(getattr(request.run.config, "base", request.run.config))
-    return _submit(request, config, ours.address, shlex.join(["ebflow", "submit", *words]))
+    return _submit(request, config, address, shlex.join(["ebflow", "submit", *words]))
 
 
 def _submit(request: Request, config: str, address: str | None, again: str) -> int:
@@ -119,8 +113,7 @@ def _connect(address: str | None) -> "JobSubmissionClient":
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in TALKERS:
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)  # Ray reports how the checkout is packed and sent
     url = without_password(address)
     try:
         return JobSubmissionClient(address)
@@ -128,12 +121,8 @@ def _connect(address: str | None) -> "JobSubmissionClient":
         token, found = "RAY_AUTH_TOKEN or ~/.ray/auth_token", "no token, or another"
         raise BadInput(option=token, found=found, expected=f"that of {url}") from None
     except (ConnectionError, RuntimeError) as error:
-        found = f"{url}, where no cluster answers ({_first_line(error)})"
+        found = f"{url}, where no cluster answers ({error})"
         raise BadInput(option="--address", found=found) from None
-
-
-def _first_line(message: object) -> str:
-    return str(message or "").partition("\n")[0]
 
 
 def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
@@ -147,7 +136,7 @@ def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) 
                 metadata={"pipeline": run.pipeline.name, "name": run.name},
             )
     except RuntimeError as error:
-        line = f"the cluster did not take the job: {_first_line(error)}"
+        line = f"the cluster did not take the job: {error}"
         raise StageFailed(line) from error
 
 
@@ -171,7 +160,7 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
     if info.driver_exit_code in (0, 2):
         return info.driver_exit_code
     status = f"job {identity} ended {info.status.value.lower()}"
-    raise StageFailed(f"{status}: {_first_line(info.message)}")
+    raise StageFailed(f"{status}: {info.message}")
 
 
 async def _print_logs(client: "JobSubmissionClient", identity: str) -> None:
@@ -183,7 +172,6 @@ def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> 
     """Returns the shell command of a run on a cluster: the typed options, then those sent.
 
     Arguments:
-        run: The run.
         output: The folder that ``--output`` names; None: one in the store.
         settings: Variables of its environment.
 

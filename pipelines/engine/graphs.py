@@ -184,7 +184,6 @@ def evaluate(
     """Evaluates a graph: an expression of redun, or a nest of them.
 
     Arguments:
-        graph: The graph.
         start: Starts a stage that the store does not have.
         force: True if all stages run again.
         output: The folder of results, which gets redun's database as the history of the run.

@@ -61,9 +61,7 @@ class Run:
     """A run of a pipeline, as the user asks for it.
 
     Arguments:
-        pipeline: The pipeline.
         name: Name of the run.
-        config: Its configuration.
         output: Folder for the results.
         command: The command that reproduces the run.
         recipe: The named configuration that it started from, if any.

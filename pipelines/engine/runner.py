@@ -56,12 +56,6 @@ class Session:
 
     The first stage that is not cached creates the MLflow run, and starts Ray at the same time.
 
-    Arguments:
-        run: The run, as the user asks for it.
-        key: Its key.
-        progress: Displays the stages that run.
-        inputs: The inputs of its graph.
-
     Attributes:
         tracked: The MLflow run; None: it is not created.
     """
@@ -253,12 +247,12 @@ def check(run: Run) -> Any:  # noqa: ANN401
 
 def _check_replaceable(output: Path) -> None:
     """Raises BadInput if a folder has files with the names of results that no run left."""
-    wrong = next((output / name for name in RESULTS if (output / name).exists()), None)
+    wrong = [output / name for name in RESULTS if (output / name).exists()]
     with suppress(OSError, RecursionError, TypeError, ValueError):
         if "mlflow_run_id" in json.loads((output / "summary.json").read_text()):
             return
-    if wrong is not None:
-        found = f"{wrong}, which no run left"
+    if wrong:
+        found = f"{wrong[0]}, which no run left"
         raise BadInput(option="--output", found=found, expected="none")
 
 

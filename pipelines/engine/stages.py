@@ -109,8 +109,6 @@ class Work:
     """A call of a stage.
 
     Arguments:
-        stage: The stage.
-        config: Its configuration.
         inputs: Artefacts and sources, in lists or tuples.
         title: A title that tells it from others of its kind.
     """

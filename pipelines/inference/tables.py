@@ -42,8 +42,6 @@ def match(
     Columns go by their names; only those of a model of arrays go by position.
 
     Arguments:
-        source: The source.
-        model: The model.
         missing: ``impute`` if values may be missing; None: that is an error.
         new_levels: True if columns of data may have levels that the model does not know.
 

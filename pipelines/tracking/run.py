@@ -37,8 +37,6 @@ class StageRun:
     """An MLflow run of a stage or a pipeline.
 
     Arguments:
-        client: The client of MLflow.
-        id: Id of the run.
         command: The command that reproduces it, or empty.
 
     Attributes:
@@ -61,12 +59,9 @@ class StageRun:
     def open(
         self, config: "Section", dataset: "PreparedData", context: str = "training"
     ) -> "PreparedData":
-        """Logs prepared data and the configuration of the stage; returns the data.
+        """Logs the configuration of the stage and prepared data; returns the data.
 
-        Arguments:
-            config: The configuration.
-            dataset: The data.
-            context: The use of the data: ``training`` or ``testing``.
+        ``context`` is the use of the data: ``training`` or ``testing``.
         """
         self.log_params(config.model_dump())
         self.log_input(dataset.manifest, context)
@@ -109,10 +104,9 @@ class StageRun:
         else:
             self.client.log_artifact(self.id, str(path), folder)
 
-    def set_tags(self, tags: Mapping[str, str], *, wait: bool = True) -> None:
-        """Sets tags; from a thread of the client, unless it waits for them."""
-        pairs = [RunTag(name, value) for name, value in tags.items()]
-        self.client.log_batch(self.id, tags=pairs, synchronous=wait)
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        self.client.log_batch(self.id, tags=[RunTag(name, tags[name]) for name in tags])
 
     def describe(self, *parts: str) -> None:
         """Sets the description that MLflow shows, in Markdown: some parts, and the command."""
@@ -135,55 +129,30 @@ class StageRun:
         self.sent |= {row["kind"]: row["step"] for row in new}
         self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
 
-    def complete(self, rows: Sequence[Row], *, renew: bool = True) -> None:
-        """Logs what the run lacks of a curve, and waits for it; failures of workers become tags.
+    def complete(self, rows: Sequence[Row]) -> None:
+        """Logs what the run lacks of a curve, and waits for it.
 
-        MLflow removes no points: if the run has others, which a restart took back, a new run gets
-        the curve.
-
-        Arguments:
-            rows: All rows of a training.
-            renew: False if other points of the run are no mistake.
+        MLflow removes no points: those that a restart took back stay beside the others.
         """
-        self.set_tags(metrics_log.failures(rows))
         points = _points(metrics_log.standing(rows))
         names = {point.key for point in points}
-        present = [p for name in names for p in self.client.get_metric_history(self.id, name)]
-        if renew and not _is_part(present, points):
-            self.renew()
-            present = []
-        places = {(point.key, point.step) for point in present}
-        missing = [point for point in points if (point.key, point.step) not in places]
+        present = {
+            _content(p) for name in names for p in self.client.get_metric_history(self.id, name)
+        }
+        missing = [point for point in points if _content(point) not in present]
         self.client.log_batch(self.id, metrics=missing)
-
-    def renew(self) -> None:
-        """Continues as a new run, without metrics; the old run ends as failed."""
-        old = self.client.get_run(self.id)
-        new_id = self._create_similar(old.info.run_name, {}, left_out=("mlflow.log",))
-        reason = f"points were taken back; run {new_id} has the curve"
-        self.client.set_tag(self.id, "ebflow.discarded", reason)
-        self.client.set_terminated(self.id, "FAILED")
-        self.id = new_id
-        self.log_params(old.data.params)
-        self.client.log_inputs(self.id, old.inputs.dataset_inputs)
 
     # Runs below this one
 
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; the caller ends it."""
         tags = {"mlflow.parentRunId": self.id, **tags}
-        return StageRun(self.client, self._create_similar(name, tags, left_out=ITS_OWN))
-
-    def _create_similar(
-        self, name: str, tags: Mapping[str, str], *, left_out: tuple[str, ...]
-    ) -> str:
-        """Creates a run with the tags of this one, less those that start as in ``left_out``."""
         old = self.client.get_run(self.id)
-        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(left_out)}
+        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(ITS_OWN)}
         created = self.client.create_run(
             old.info.experiment_id, run_name=name, tags={**shared, **tags}
         )
-        return created.info.run_id
+        return StageRun(self.client, created.info.run_id)
 
 
 class Reporter:
@@ -223,9 +192,7 @@ class Reporter:
     def log(self, rows: Sequence[Row], keep: bool = False) -> None:
         """Writes, shows and sends rows of a training.
 
-        Arguments:
-            rows: The rows.
-            keep: True if a checkpoint follows; the file is shared then, and at validations.
+        ``keep`` is True if a checkpoint follows; the file is shared then, and at validations.
         """
         if rows:
             metrics_log.append(self.file, rows)
@@ -242,10 +209,7 @@ class Reporter:
         """Reports a failure of workers, at the step where the training is."""
         rows = metrics_log.read(self.file)
         step, share = (rows[-1]["step"], rows[-1]["share"]) if rows else (0, 0.0)
-        row = metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)
-        self.log([row])
-        if self.run is not None:
-            self.run.set_tags(metrics_log.failures([*rows, row]), wait=False)
+        self.log([metrics_log.row(metrics_log.FAILURE, step, share, note, text=note)])
 
     def finish(self) -> None:
         """Sends what MLflow lacks of the curve that stands, and waits for it.
@@ -276,18 +240,10 @@ def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
     ]
 
 
-def _is_part(some: Iterable[Metric], curve: Iterable[Metric]) -> bool:
-    """True if points are of a curve. Times and speeds differ if a restart repeats a step."""
-    values = {(point.key, point.step): point.value for point in curve}
-    return all(
-        (point.key, point.step) in values
-        and (_is_timed(point.key) or point.value == values[point.key, point.step])
-        for point in some
-    )
-
-
-def _is_timed(name: str) -> bool:
-    return name.startswith("time/") or name.endswith("_per_s")
+def _content(point: Metric) -> tuple[str, int, float]:
+    """Returns name, step and value; times and speeds differ if a restart repeats a step."""
+    timed = point.key.startswith("time/") or point.key.endswith("_per_s")
+    return point.key, point.step, 0.0 if timed else point.value
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

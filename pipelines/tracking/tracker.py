@@ -1,7 +1,7 @@
 """The runs of an experiment: one of each pipeline run, with its stages as children."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import psutil
@@ -20,8 +20,6 @@ class Tracker:
     """An experiment in MLflow; other processes may use a copy.
 
     Arguments:
-        client: The client of MLflow.
-        experiment: Id of the experiment.
         key: The pipeline's key, the tag ``ebflow.pipeline_key`` of all its runs.
         home: Id of the store of artefacts, the tag ``ebflow.store`` of all its runs: runs of an
             equal pipeline in another store are neither ended nor shown.
@@ -46,9 +44,8 @@ class Tracker:
     def runs(self, status: str, tags: Mapping[str, str]) -> Sequence[Run]:
         """Returns the runs of the pipeline in a state that have some tags, the newest first."""
         tags = {**self._own, **tags}
-        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in tags.items()]
-        conditions.append(f"attributes.status = '{status}'")
-        return self.client.search_runs([self.experiment], " AND ".join(conditions))
+        conditions = f"{_conditions(tags)} AND attributes.status = '{status}'"
+        return self.client.search_runs([self.experiment], conditions)
 
     def reclaim(self, key: str | None = None) -> None:
         """Marks the runs that killed processes left running; the caller holds their lock.
@@ -65,24 +62,15 @@ class Tracker:
         Marks what it left running, unless it still runs.
         """
         tags = {"ebflow.name": name, "ebflow.role": "pipeline", "ebflow.store": self.home}
-        conditions = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-        for last in self.client.search_runs([self.experiment], conditions, max_results=1):
-            key, tags = last.data.tags["ebflow.pipeline_key"], last.data.tags
-            differ = [tag for tag, value in parts.items() if tags.get(tag, value) != value]
-            if last.info.status != "FINISHED" and self._reclaim_other(key):
-                return ", ".join(tag.rpartition(".")[2] for tag in differ)
-        return ""
-
-    def _reclaim_other(self, key: str) -> bool:
-        """Marks the runs of a pipeline's key; returns False if its process still runs."""
-        if key == self.key:
-            return True
-        try:
-            with store.lock(f"run-{key}", waiting=_refuse):
+        for last in self.client.search_runs([self.experiment], _conditions(tags), max_results=1):
+            tags = last.data.tags
+            key, finished = tags["ebflow.pipeline_key"], last.info.status == "FINISHED"
+            lock = store.lock(f"run-{key}", waiting=_refuse)
+            with suppress(BlockingIOError), nullcontext() if key == self.key else lock:
                 replace(self, key=key).reclaim()
-        except BlockingIOError:
-            return False
-        return True
+                differ = [tag for tag, value in parts.items() if tags.get(tag, value) != value]
+                return ", ".join(tag.rpartition(".")[2] for tag in differ if not finished)
+        return ""
 
     @contextmanager
     def run(self, run_id: str, command: str = "") -> Iterator[StageRun]:
@@ -109,17 +97,16 @@ class Tracker:
             yield run
 
 
+def _conditions(tags: Mapping[str, str]) -> str:
+    return " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+
+
 def _refuse() -> None:
     raise BlockingIOError
 
 
 def connect(experiment: str, key: str) -> Tracker:
-    """Returns the tracker of an experiment; one process at a time creates MLflow's database.
-
-    Arguments:
-        experiment: Its name, that of the pipeline.
-        key: The pipeline's key.
-    """
+    """Returns the tracker of a pipeline; one process at a time creates MLflow's database."""
     place = uri()
     with mlflow_errors(), store.lock("mlflow"):
         if place == store_uri():

@@ -275,7 +275,6 @@ def fit(
     """Trains; resumes from the checkpoints of an earlier call. The result is the loop's.
 
     Arguments:
-        config: The training.
         data: The prepared folder.
         preprocessing: The file of the preprocessing that was fitted to them.
         work: Folder of the checkpoints.

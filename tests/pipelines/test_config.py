@@ -187,7 +187,10 @@ def test_the_options_of_an_objective_are_arguments_of_its_function(name):
             {"objective": {"name": "foo"}},
             "--objective: found {'name': 'foo'",
         ),
-        ({"objective": {"name": "dsm", "sigma": -1}}, "--objective.sigma: found -1, expected a"),
+        (
+            {"objective": {"name": "dsm", "sigma": -1}},
+            "--objective.sigma: found -1, expected greater than",
+        ),
     ],
 )
 def test_options_of_a_union_that_are_wrong(fields, line):
@@ -274,7 +277,7 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
         (
             "preprocess: {bounds: {my_income: [low, null]}}",
             [],
-            "part.yaml, preprocess.bounds: found 'low', expected a number",
+            "part.yaml, preprocess.bounds: found 'low', expected a valid number",
         ),
         (
             "train: {batch_size: 100}",

@@ -28,10 +28,3 @@ def test_what_a_restart_took_back_is_gone():
     for kind in (metrics_log.RESTARTED, metrics_log.WENT_BACK):
         rows = [row(1, a=1), row(2, a=2), row(3, a=3), row(1, kind), row(2, a=4)]
         assert metrics_log.curve(rows, "log") == [row(1, a=1), row(2, a=4)]
-
-
-def test_failures_are_numbered():
-    failed = [{**row(1, metrics_log.FAILURE), "note": note} for note in ("gone", "lost")]
-    tags = metrics_log.failures([row(1), failed[0], row(1), failed[1]])
-    assert tags == {"ebflow.failure.1": "gone", "ebflow.failure.2": "lost"}
-    assert metrics_log.failures([row(1)]) == {}

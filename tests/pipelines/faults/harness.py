@@ -166,11 +166,10 @@ def runs(store):
             for run in found]  # fmt: skip
 
 
-def tags(store):
-    """Returns the tags of the training's run."""
-    client = mlflow.MlflowClient(f"sqlite:///{store.home / 'mlflow.db'}")
-    run = client.get_run(store.summary()["mlflow_run_id"])
-    return client.get_run(run.data.tags["ebflow.stage.train"]).data.tags
+def failures(store):
+    """Returns the notes on failures of workers in a finished training."""
+    rows = metrics_log.read(artefact(store) / metrics_log.FILE)
+    return [row["note"] for row in rows if row["kind"] == metrics_log.FAILURE]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import PAIR, children, ends_well, noted, prepared, same, start, tags, training_of
+from .harness import PAIR, children, ends_well, failures, noted, prepared, same, start, training_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -29,7 +29,7 @@ def test_a_stopped_worker_is_replaced(whole, pair, tmp_path):
     ends_well(process)
     same(store, pair)
     # Ray's check of it, or the other worker, which waits for it, whichever is sooner.
-    assert re.search("health check|worker 0: .*[Tt]imed out", tags(store)["ebflow.failure.1"])
+    assert re.search("health check|worker 0: .*[Tt]imed out", failures(store)[0])
     noted(
         7,
         f"SIGSTOP of one of two training workers (`--cluster.patience {PATIENCE_S}`)",
@@ -46,7 +46,7 @@ def test_a_worker_with_a_hung_thread_is_replaced(whole, pair, tmp_path):
     hang(busiest(children(process, "RayTrainWorker")[0]))
     ends_well(process)
     same(store, pair)
-    assert re.search(r"worker \d: .*[Tt]imed out", tags(store)["ebflow.failure.1"])
+    assert re.search(r"worker \d: .*[Tt]imed out", failures(store)[0])
     noted(
         8,
         f"a hung thread in one of two training workers (`--cluster.patience {PATIENCE_S}`)",
