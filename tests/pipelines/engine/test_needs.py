@@ -87,6 +87,7 @@ def test_ray_repeats_only_requests_to_mlflow_that_may_succeed(code, again, monke
         raise RestException({"error_code": code, "message": "no"})
 
     monkeypatch.setattr(stages.store, "require_same_store", refused)
+    monkeypatch.setattr(runner, "largest_node", lambda: 2.0)
     work = Work(density.report, None)
     context = SimpleNamespace(tracker=SimpleNamespace(home=None))
     with pytest.raises((StageFailed, RestException), match="no") as raised:
