@@ -1,6 +1,6 @@
 """An anomaly detector as an estimator of scikit-learn."""
 
-__all__ = ["FlowDetector"]
+__all__ = ["FlowDetector", "TableEstimator"]
 
 import datetime
 from typing import Any, Self
@@ -25,7 +25,26 @@ PART = 1_000  # Rows that are scored at once
 NEW = 1e6  # Score of a new kind of value; other scores are below 1e4
 
 
-class FlowDetector(OutlierMixin, BaseEstimator):
+class TableEstimator(BaseEstimator):
+    """An estimator of rows, in which values may be missing."""
+
+    def __sklearn_tags__(self) -> Tags:
+        """Returns what scikit-learn has to know: values may be missing."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _checked(self, X: ArrayLike, *, reset: bool) -> ArrayLike:
+        """Returns tables with text or times as they are, and other rows as an array of numbers."""
+        if library_of(X) == "dict":
+            raise TypeError("X: found a mapping, expected a frame: pandas.DataFrame(X)")
+        if _has_kinds(X):
+            return validate_data(self, X, reset=reset, skip_check_array=True)
+        options = {"ensure_min_samples": LEAST} if reset else {}
+        return validate_data(self, X, reset=reset, ensure_all_finite=False, **options)
+
+
+class FlowDetector(OutlierMixin, TableEstimator):
     """A detector of anomalies, fitted to normal rows, with p-values.
 
     Rows may be those of a frame with text, categories, times and missing values. Identifiers are
@@ -67,12 +86,6 @@ class FlowDetector(OutlierMixin, BaseEstimator):
         self.alpha = alpha
         self.references = references
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Tags:
-        """Returns what scikit-learn has to know: values may be missing."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
     def fit(
         self,
@@ -151,16 +164,6 @@ class FlowDetector(OutlierMixin, BaseEstimator):
             ))  # fmt: skip
             held_out.append(self.scores_[-1](encode.elements(numbers[part])))
         self.held_out_scores_ = np.sort(np.concatenate(held_out))
-
-    def _checked(self, X: ArrayLike, *, reset: bool) -> ArrayLike:
-        """Returns tables with text or times as they are, and other rows as numbers."""
-        if library_of(X) == "dict":
-            raise TypeError("X: found a mapping, expected a frame: pandas.DataFrame(X)")
-        if _has_kinds(X) if reset else self._encoder.columns is not None:
-            return validate_data(self, X, reset=reset, skip_check_array=True)
-        options = {"ensure_min_samples": LEAST} if reset else {}
-        return validate_data(self, X, reset=reset, dtype=np.float64,
-                             ensure_all_finite=False, **options)  # fmt: skip
 
 
 def _has_kinds(X: ArrayLike) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
@@ -246,7 +247,7 @@ class FlowDistribution(Distribution, LogDensity):
         """Returns exact samples without gradients, with shape (*sample_shape, *batch, *event).
 
         If the flow was fitted to a frame, it returns a frame of the samples in this order, with
-        the columns of their contexts.
+        the columns of their contexts. If it was fitted to an array, it returns an array.
         """
         return self.as_fitted(self.sample_tensor(sample_shape, generator=generator))
 
@@ -273,15 +274,15 @@ class FlowDistribution(Distribution, LogDensity):
         return self.as_fitted(x), log_p.reshape(batch)
 
     def as_fitted(self, x: Tensor) -> ArrayLike:
-        """Returns samples as a frame, with their contexts, if the flow was fitted to one."""
-        columns = self.flow.columns
+        """Returns samples as a frame, with their contexts, or an array, as the flow was fitted."""
+        columns, batch = self.flow.columns, x.shape[:-1]
         if not columns:
             return x
         parts = [x.reshape(-1, columns.width)]
         if self.context is not None:
-            contexts = self.context.expand(*x.shape[: x.ndim - len(self.event_shape)], -1)
-            parts.append(contexts.reshape(-1, self.flow.context))
-        return columns.decode(*(part.double().cpu().numpy() for part in parts))
+            parts.append(self.context.expand(*batch, -1).reshape(-1, self.flow.context))
+        rows = columns.decode(*(part.double().cpu().numpy() for part in parts))
+        return rows.reshape(*batch, -1) if isinstance(rows, np.ndarray) else rows
 
     def _samples(self, shape: Shape, generator: Generator | None) -> Tensor:
         with fixed_weights(self.flow):

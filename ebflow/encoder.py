@@ -2,15 +2,13 @@
 
 __all__ = ["Encoder"]
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from .errors import BadInput
-from .tables import ArrayLike, detect_columns
-from .tables.adapter import is_table
-from .tables.frames import read
+from .tables import ArrayLike, Columns, detect_columns
 from .tables.rows import refuse
 
 LARGEST, LEAST_RANGE = 1e100, 1e-100  # Of the numbers of a column: float64 has their squares
@@ -38,10 +36,11 @@ class Encoder:
     """
 
     def __init__(self, X: ArrayLike, used: np.ndarray) -> None:
-        self.table = detect_columns(X) if is_table(X) else None
-        self.columns = self.table and [c for c in self.table if c.dropped != "identifier"]
-        if self.columns == []:
-            raise BadInput(option="X", found=f"only identifiers ({', '.join(self.table.names)})",
+        found = detect_columns(X)
+        self.table = Columns((c if c.dropped == "identifier" else replace(c, dropped="", terms={})
+                              for c in found), found.library)  # fmt: skip
+        if not self.table.width:
+            raise BadInput(option="X", found=f"only identifiers ({', '.join(found.names)})",
                            expected="a column that describes rows")  # fmt: skip
         numbers = self.numbers(X)[used]
         missing = np.isnan(numbers)
@@ -49,7 +48,7 @@ class Encoder:
         self.low, high = np.fmin.reduce(numbers), np.fmax.reduce(numbers)
         self._check_ranges(numbers, high - self.low)
         self.medians = np.nanmedian(np.where(self.always, 0.0, numbers), 0)
-        coded = [k for k, column in enumerate(self.columns or ()) if column.size > 1]
+        coded = [k for k, column in enumerate(self.table.modelled) if column.size > 1]
         self.codes = {k: np.unique(numbers[~missing[:, k], k]) for k in coded}
         self.varies = self.low < high
         repeated = {k: _repeated(numbers[~missing[:, k], k]) for k in np.flatnonzero(self.varies)}
@@ -68,13 +67,7 @@ class Encoder:
         Raises:
             ValueError: if a number is infinite.
         """
-        if self.columns is None:
-            numbers = np.asarray(X, np.float64)
-        else:
-            columns = self.table.named(X, "X")
-            series = ((column, read(columns[column.name], column.name, "X"))
-                      for column in self.columns)  # fmt: skip
-            numbers = np.stack([column.encode(values, "X") for column, values in series], 1)
+        numbers = self.table.encode(X, "X")
         self._refuse(numbers, np.isinf(numbers), "a finite number")
         return numbers
 
@@ -103,13 +96,12 @@ class Encoder:
         """Raises ValueError at numbers of which float64 has no squares."""
         self._refuse(numbers, np.abs(numbers) > LARGEST, f"at most {LARGEST}: rescale the column")
         for k in np.flatnonzero((ranges > 0) & (ranges < LEAST_RANGE))[:1]:
-            name = self.columns[k].name if self.columns else int(k)
-            raise BadInput(option="X", column=name, found=f"numbers within {ranges[k]:.3g}",
+            name, found = self.table.features[k], f"numbers within {ranges[k]:.3g}"
+            raise BadInput(option="X", column=name, found=found,
                            expected=f"a range of at least {LEAST_RANGE}: rescale it")  # fmt: skip
 
-    def _refuse(self, numbers: np.ndarray, bad: np.ndarray, expected: str) -> None:
-        names: Sequence[str] | None = self.columns and [column.name for column in self.columns]
-        refuse(torch.from_numpy(numbers), torch.from_numpy(bad), "X", names, expected)
+    def _refuse(self, x: np.ndarray, bad: np.ndarray, expected: str) -> None:
+        refuse(torch.from_numpy(x), torch.from_numpy(bad), "X", self.table.features, expected)
 
 
 def _repeated(numbers: np.ndarray) -> np.ndarray:

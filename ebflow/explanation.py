@@ -197,8 +197,8 @@ def _log_levels(target: Target, x: Tensor, points: Points, unknown: Tensor, colu
 
 def _assembled(flow: Flow, x: ArrayLike, rows: Tensor, result: Tensor) -> Explanation:
     """Returns the results of modelled columns, and those of the columns that are left out."""
-    plain = (Column(str(k), "number", "float64") for k in range(rows.shape[1]))
-    table, parts = flow.columns or Columns(plain), [result]
+    table = flow.columns or Columns.of_numbers(map(str, range(rows.shape[1])))
+    parts = [result]
     named, exceptions = {}, []
     if flow.columns and not isinstance(x, Tensor):
         named, exceptions = table.named(x), table.exceptions(x)

@@ -3,7 +3,7 @@
 __all__ = ["CHOSEN", "Settings", "bounds_by_index"]
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from .bases import Base
 from .flow import Flow
 from .loss import LossFunction
 from .marginals import Bounds
+from .tables import Column, Columns
+from .tables.frames import TIMES, read
 
 CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
 """Settings that replace those of a recipe, unless they are None."""
@@ -111,35 +113,43 @@ def _check_device(device: str | torch.device | None) -> None:
 
 
 def bounds_by_index(
-    bounds: Mapping[str | int, tuple[float | None, float | None]],
-    names: Sequence[str] | None,
-    width: int,
+    bounds: Mapping[str | int, tuple[Any, Any]],
+    columns: Columns,
     levels: int | None,
     what: str = "bounds",
 ) -> Bounds:
     """Returns the known bounds of columns by their indices.
 
-    Integer data with ``levels`` have no other bounds. ``what`` starts the messages.
+    An index counts all columns of a table. Bounds of times may be dates, as text too. Integer data
+    with ``levels`` have no other bounds. ``what`` starts the messages.
 
     Raises:
         TypeError: if the bounds are not a mapping.
-        ValueError: if there is no such column, or a pair is not (lower, upper).
+        ValueError: if there is no such column, it is a category, or a pair is not (lower, upper).
     """
     if not isinstance(bounds, Mapping):
         raise TypeError(f"{what}: found {bounds!r}, expected {{column: (lower, upper)}}")
     if bounds and levels is not None:
         raise ValueError(f"{what}: found some of integer data, expected none: levels are theirs")
-    indices = {name: k for k, name in enumerate(names or [])} | {k: k for k in range(width)}
-    unknown = [name for name in bounds if name not in indices]
-    if unknown:
-        expected = ", ".join(names or [f"0 … {width - 1}"])
-        raise ValueError(f"{what}: found column {unknown[0]!r}, expected one of {expected}")
-    return {indices[name]: _pair(name, pair, what) for name, pair in bounds.items()}
+    names = dict(enumerate(columns.names)) | {n: c.name for c in columns for n in (c.name, c.key)}
+    indices = {name: k for k, name in enumerate(columns.features)}
+    for key in bounds:
+        if names.get(key) not in indices:
+            expected = ", ".join(indices)
+            raise ValueError(f"{what}: found column {key!r}, expected one of {expected}")
+    chosen = {indices[names[key]]: pair for key, pair in bounds.items()}
+    return {k: _pair(columns.modelled[k], pair, what) for k, pair in chosen.items()}
 
 
-def _pair(name: str | int, pair: Any, what: str) -> tuple[float | None, ...]:  # noqa: ANN401
+def _pair(column: Column, pair: Any, what: str) -> tuple[float | None, ...]:  # noqa: ANN401
     """Returns the bounds of a column; raises ValueError if they are not (lower, upper)."""
+    name = column.name
+    if column.size:
+        raise ValueError(f"{what}, column {name!r}: found a category, expected numbers")
     ends = tuple(pair) if isinstance(pair, Iterable) else ()
+    if column.kind in TIMES:
+        series = (read([end], name, what) for end in ends)
+        ends = tuple(None if s.missing.all() else column.encode(s, what)[0] for s in series)
     finite = [end for end in ends if end is not None]
     are_numbers = all(isinstance(end, numbers.Real) and end == end for end in finite)
     if len(ends) != 2 or not are_numbers or (len(finite) == 2 and not finite[0] < finite[1]):

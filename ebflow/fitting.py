@@ -44,6 +44,7 @@ EPOCHS = 10  # Most passes over the rows between two validations
 WORTHWHILE = 0.1  # The share of the time limit that has to be left for a second training
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def fit(
     x: ArrayLike,
@@ -89,10 +90,11 @@ def fit(
     Cost: O(D² L) for each row and step, and O(D³ L) for each refresh of the normalizer.
 
     Arguments:
-        x: Rows with shape (N, D), or images with shape (N, C, H, W): a tensor, an array, or a
-            frame of pandas, polars or Arrow. Columns of a frame may be numbers, booleans, text,
-            categories or times; ``print(flow.columns)`` shows what is done to each. Integers of
-            8 bits are dequantized, and mapped to the real line by a logit.
+        x: A table, or images with shape (N, C, H, W). A table is a frame of pandas, polars or
+            Arrow, a dictionary, or an array (N, K). Columns may be numbers, booleans, text,
+            categories or times; ``print(flow.columns)`` shows what is done to each. A tensor
+            (N, D) is no table: all of its columns are modelled, as numbers. Images of 8 bits are
+            dequantized, and mapped to the real line by a logit; ``levels`` asks for that in rows.
         context: The context of each row: an array with shape (N, C) or (N,), a frame, or a list
             of names of columns of ``x``, whose density is then that of the other columns. None:
             the density is unconditional.
@@ -115,7 +117,7 @@ def fit(
             that is best on held-out rows.
         marginals: True to dequantize real columns on grids, and to fit bounds and tails of
             columns: see ``ebflow.marginals``.
-        bounds: Known bounds of real columns by name or index, None at an open end.
+        bounds: Known bounds of columns of numbers or times by name or index, None at an open end.
         levels: The number of integer levels of 8-bit data; None: 256.
         missing: How to treat rows with missing values (NaN): ``impute`` samples the values, at
             first from a Gaussian of the columns' ranks, then repeatedly from the flow in
@@ -158,18 +160,15 @@ def fit(
     settings = Settings(**{each.name: arguments[each.name] for each in fields(Settings)})
     run = _Run(settings)
     dataset, columns = gather(
-        x, context, validation, levels, missing, settings.seed, settings.dtype, sample_weight
+        x, context, validation, levels, missing, seed, settings.dtype, sample_weight, run.effort
     )
     train = dataset.split("train")
     if flow is not None and flow.context != train.context_width:
         raise ValueError(
             f"context: found {train.context_width} elements, expected the flow's {flow.context}"
         )
-    names = columns.features if columns else None
-    for column in columns.modelled if columns else ():
-        if column.size and column.name in (bounds or {}):
-            raise ValueError(f"bounds, column {column.name!r}: found a category, expected numbers")
-    known = bounds_by_index(bounds or {}, names, train.width, train.levels)
+    table = columns or Columns.of_numbers(map(str, range(train.width)))
+    known = bounds_by_index(bounds or {}, table, train.levels)
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)
     best, replaced = trainings.train(), False
@@ -258,13 +257,11 @@ class _Trainings:
         """Returns the mixture of Gaussians after the preprocessing, if the recipe has one."""
         if plan.base != "mixture":
             return None
-        seed, seconds = self.settings.seed, self.run.seconds_left
+        seed, budget = self.settings.seed, self.run.effort * mixtures.BUDGET
         rows, held_out = (
             mixtures.preprocessed_rows(transforms, split, seed=seed)[:, split.context_width :]
             for split in (self.rows, self.dataset.split("validation"))
         )
-        share = 1.0 if seconds is None else min(1.0, SEARCH_SHARE * seconds / SEARCH_SECONDS)
-        budget = share * mixtures.BUDGET
         return mixtures.fit_mixture(rows, held_out, seed=seed, budget=budget).trainable()
 
     def trainer(self, flow: Flow, plan: Recipe, steps_done: int) -> Trainer:
@@ -309,6 +306,12 @@ class _Run:
     def seconds_left(self) -> float | None:
         """Seconds until the time limit; None: there is none."""
         return None if self.max_seconds is None else max(self.max_seconds - self.seconds, 1e-3)
+
+    @property
+    def effort(self) -> float:
+        """The share of the usual operations of a first estimate that the time limit leaves."""
+        left = self.seconds_left
+        return 1.0 if left is None else min(1.0, SEARCH_SHARE * left / SEARCH_SECONDS)
 
     def train(self, trainer: Trainer, plan: Recipe) -> None:
         """Trains to the end, or until the user interrupts it."""

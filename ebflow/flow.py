@@ -42,7 +42,6 @@ from .randomness import ContentGenerator, Generator
 from .randomness import generator as derive
 from .tables import ArrayLike, Columns
 from .tables.adapter import as_context, as_events, context_of
-from .tables.frames import is_frame
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -179,7 +178,9 @@ class Flow(nn.Module, LogDensity):
         """Returns exact samples; ``shape`` is an int or a tuple.
 
         A flow that was fitted to a frame returns a frame of the same library, with the same names
-        and types. Other flows return a tensor with shape (*shape, *batch, *event).
+        and types; one that was fitted to an array (N, K), an array of its type with shape
+        (*shape, *batch, K). Other flows return a tensor with shape (*shape, *batch, *event).
+        Samples never have missing values.
         """
         return self(context).sample(shape, generator=generator)
 
@@ -200,7 +201,7 @@ class Flow(nn.Module, LogDensity):
     ) -> ArrayLike | list[ArrayLike]:
         """Returns rows with their missing values sampled given the observed ones.
 
-        A frame gives a frame, other data give a tensor. See ``ebflow.imputation.impute``, which
+        A frame gives a frame, an array an array, a tensor a tensor. ``ebflow.imputation.impute``
         also reports how good the proposals of each row are.
 
         Arguments:
@@ -214,7 +215,7 @@ class Flow(nn.Module, LogDensity):
         noise = generator or derive(0, "impute", device=self.device)
         found = impute(self, x, context=context, generator=noise, samples=samples, sweeps=sweeps)
         copies = list(found.samples.unbind(1))
-        if self.columns and is_frame(x):
+        if self.columns and not isinstance(x, Tensor):
             copies = [self.columns.fill(x, rows.double().cpu().numpy()) for rows in copies]
         return copies if samples > 1 else copies[0]
 

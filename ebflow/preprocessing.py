@@ -320,8 +320,10 @@ def _check_normalize(normalize: str) -> None:
 def _check_varied(varied: Tensor, names: Sequence[str] | None) -> None:
     if not varied.all():
         feature = int((~varied).nonzero()[0, 0])
-        column, found = names[feature] if names else feature, "a constant on the training split"
-        raise BadInput(option="normalize", column=column, found=found, expected="varying values")
+        column = names[feature] if names else feature
+        found = "a constant on the training split, or a range whose square is 0 in float64"
+        expected = "varying values: rescale the column, or leave it out"
+        raise BadInput(option="normalize", column=column, found=found, expected=expected)
 
 
 def _check_resolved(

@@ -18,22 +18,20 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from .bases import Base
-from .detector import FlowDetector
-from .fitting import LEAST, fit
+from .detector import FlowDetector, TableEstimator
+from .fitting import fit
 from .tables import ArrayLike
-from .tables.frames import is_frame
 
 
-class FlowDensity(DensityMixin, BaseEstimator):
+class FlowDensity(DensityMixin, TableEstimator):
     """A density estimator. Its parameters are those of :func:`~ebflow.fit`, with its meanings.
 
-    A frame may have text, categories, times and booleans, as in ``ebflow.fit``. Samples are then
-    frames too.
+    A frame may have text, categories, times and booleans, as in ``ebflow.fit``. Samples are frames
+    or arrays of the same types, without missing values.
 
     ``random_state`` is its ``seed``: a seed, a ``RandomState``, or None. ``verbose`` is its
     ``progress``. ``context`` has the names of the columns of a frame that are given; the density
@@ -73,23 +71,13 @@ class FlowDensity(DensityMixin, BaseEstimator):
         # scikit-learn reads each parameter from the attribute of its name.
         vars(self).update((name, value) for name, value in locals().items() if name != "self")
 
-    def __sklearn_tags__(self) -> Tags:
-        """Returns what scikit-learn has to know: whether values may be missing, and text."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.missing is not None
-        return tags
-
     def fit(
         self,
         X: ArrayLike,
         y: Any = None,  # noqa: ANN401
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fits a flow to rows ``X`` (N, D) of some weights (N,); ``y`` is not used.
-
-        Raises:
-            ValueError: if the rows are too few, or no column varies.
-        """
+        """Fits a flow to rows ``X`` (N, D) of some weights (N,); ``y`` is not used."""
         rows = self._checked(X, reset=True)
         options = self.get_params(deep=False)
         seed = check_random_state(options.pop("random_state")).randint(2**31 - 1)
@@ -109,10 +97,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
             return self.flow_.log_prob(rows).double().cpu().numpy()
 
     def score(self, X: ArrayLike, y: Any = None) -> float:  # noqa: ANN401
-        """Returns the mean log-density of the rows in nats; ``y`` is not used.
-
-        The method ``score`` of a flow is something else: the gradient of its log-density.
-        """
+        """Returns the mean log-density of the rows in nats; ``y`` is not used."""
         return float(self.score_samples(X).mean())
 
     def sample(
@@ -122,7 +107,7 @@ class FlowDensity(DensityMixin, BaseEstimator):
         *,
         context: ArrayLike | None = None,
     ) -> ArrayLike:
-        """Returns samples: a frame if the model was fitted to one, else an array (n_samples, D).
+        """Returns samples: a frame if the model was fitted to one, else an array (n_samples, K).
 
         ``context`` has the columns that are given, as a frame or a dictionary; there are
         ``n_samples`` for each of its rows.
@@ -130,15 +115,4 @@ class FlowDensity(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         seed = check_random_state(random_state).randint(2**31 - 1)
         generator = torch.Generator(self.flow_.device).manual_seed(int(seed))
-        samples = self.flow_.sample(n_samples, context=context, generator=generator)
-        return samples.double().cpu().numpy() if isinstance(samples, torch.Tensor) else samples
-
-    def _checked(self, X: ArrayLike, *, reset: bool) -> ArrayLike:
-        """Returns frames as they are, and other rows as an array of finite numbers."""
-        if is_frame(X):
-            return validate_data(self, X, reset=reset, skip_check_array=True)
-        options = {"ensure_min_samples": LEAST} if reset else {}
-        finite = True if self.missing is None or not reset else "allow-nan"
-        rows = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32],
-                             ensure_all_finite=finite, **options)  # fmt: skip
-        return torch.tensor(np.ascontiguousarray(rows))
+        return self.flow_.sample(n_samples, context=context, generator=generator)

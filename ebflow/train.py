@@ -152,11 +152,6 @@ class Trainer:
         return self.state.step
 
     @property
-    def verdict(self) -> str:
-        """A sentence on why training ended; empty before."""
-        return self.state.verdict
-
-    @property
     def parts(self) -> dict[str, Anchor | Filling]:
         """The parts of the training that have tensors of their own."""
         parts = {"anchor": self.anchor, "missing": self.filling}
@@ -173,14 +168,14 @@ class Trainer:
         return time.perf_counter() - self.started
 
     def run(self) -> Iterator[Event]:
-        """Yields events until training ends; ``verdict`` then says why it did.
+        """Yields events until training ends; ``state.verdict`` then says why it did.
 
         Raises:
             NonFinite: if a loss or a validation is not finite, naming the step; with
                 ``retry`` only before the first validation.
         """
         self.started = time.perf_counter()
-        while not self.verdict:
+        while not self.state.verdict:
             try:
                 yield from self._steps()
             except NonFinite as error:
@@ -193,7 +188,7 @@ class Trainer:
         while True:
             if self._due():
                 yield self.validate()
-            if self.verdict:
+            if self.state.verdict:
                 return
             self.fill()
             self.train_step(next(batches))
@@ -347,13 +342,14 @@ class Trainer:
             train_nll = -float(flow.log_prob(x, context=context, generator=noise).mean())
         now = Validation(self.agreed(result.nll), train_nll, self.state.train_loss)
         best = self._counted(now, each)
+        self._validation_seconds = self.seconds - began
+        self.look_at_the_clock()
         note = diagnose(now, self.state.best, latent)
         self._judge(note)
         if best and self.retry:
             self.best = self.snapshot()
         metrics = {"val/nll": now.nll, "val/bpd": result.bpd, "train/nll": train_nll, **latent,
                    "time/train_s": self.seconds}  # fmt: skip
-        self._validation_seconds = self.seconds - began
         worried = self.state.stale >= WORRY
         return self._event("validate", metrics, best=best, note=note if worried else "")
 
@@ -408,7 +404,7 @@ class Trainer:
         return self._some
 
     def _event(self, kind: str, metrics: dict[str, float], **more: Any) -> Event:  # noqa: ANN401
-        share = 1.0 if self.verdict else min(1.0, self.progress)
+        share = 1.0 if self.state.verdict else min(1.0, self.progress)
         return Event(kind, self.step, metrics, share=share, **more)
 
     # Steps

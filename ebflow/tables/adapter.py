@@ -16,21 +16,21 @@ from .schema import Columns
 
 
 def is_table(x: ArrayLike) -> bool:
-    """Returns True if data have columns of their own kinds: frames, and arrays of objects."""
-    if isinstance(x, Tensor):
-        return False
-    return is_frame(x) or np.asarray(x).dtype.kind not in "biufc"
+    """Returns True if data have columns to describe: frames and arrays (N, K), but no tensors."""
+    return not isinstance(x, Tensor) and (is_frame(x) or np.asarray(x).ndim == 2)
 
 
 def as_tensor(x: ArrayLike, what: str) -> Tensor:
     """Returns numbers as a tensor of 8-bit integers, float32 or float64.
 
     Raises:
-        TypeError: if they are complex.
+        TypeError: if they are no real numbers.
         ValueError: if an integer is not exact in float64.
     """
     if not isinstance(x, Tensor):
         array = np.asarray(x)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{what}: found values of type {array.dtype}, expected numbers")
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         x = torch.from_numpy(native.copy() if native.dtype != np.bool_ else native.astype(float))
     if x.is_complex():
@@ -85,8 +85,6 @@ def _numbers(x: ArrayLike, columns: Columns | None, what: str) -> Tensor:
         return torch.from_numpy(numbers).view(*batch, columns.width)
     if is_frame(x):
         x = np.stack([np.asarray(column) for column in columns_of(x, what).values()], -1)
-    if is_table(x):
-        raise TypeError(f"{what}: found values of type {np.asarray(x).dtype}, expected numbers")
     return as_tensor(x, what)
 
 
@@ -128,9 +126,9 @@ def context_of(
 
     Only named columns can be divided into those of rows and those of contexts.
     """
-    if context is not None or columns is None or columns.context is None:
+    if context is not None or not columns or not columns.names_contexts:
         return context
-    return x if is_frame(x) and columns else None
+    return x if is_frame(x) else None
 
 
 def as_context(context: ArrayLike | None, width: int, columns: Columns | None) -> Tensor | None:

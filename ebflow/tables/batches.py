@@ -172,10 +172,6 @@ class Split(ABC):
         epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
         return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
 
-    def __repr__(self) -> str:
-        kind = type(self).__name__
-        return f"{kind}({self.name!r}, rows={len(self)}, shape={self.shape}, dtype={self.dtype})"
-
 
 def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Yields the rows of batches of any size in order, ``size`` at a time, the last smaller."""

@@ -275,8 +275,9 @@ class Column:
 
     def formula(self) -> str:
         """Returns the linear function, as ``2 x + 1``."""
+        terms = [(f"[{n}]" if n.isdigit() else n, c) for n, c in self.terms.items()][:SHOWN]
         parts = [f"{'- ' if c < 0 else '+ '}{f'{abs(c):g} ' * (abs(c) != 1)}{name}"
-                 for name, c in list(self.terms.items())[:SHOWN]]  # fmt: skip
+                 for name, c in terms]  # fmt: skip
         parts += ["+ …"] * (len(self.terms) > SHOWN)
         if self.offset:
             parts.append(f"{'-' if self.offset < 0 else '+'} {abs(self.offset):g}")

@@ -73,8 +73,8 @@ class RankCopula:
     scores: GaussianMixture
 
     @classmethod
-    def fit(cls, x: Tensor, seed: int = 0) -> "RankCopula":
-        """Fits the copula to rows with shape (N, D), NaN where a value is missing.
+    def fit(cls, x: Tensor, seed: int = 0, effort: float = 1.0) -> "RankCopula":
+        """Fits the copula to rows (N, D), NaN where a value is missing, or to a share of them.
 
         Cost: O(D³) for each row and iteration.
 
@@ -86,7 +86,7 @@ class RankCopula:
             if not len(column):
                 raise BadInput(option="x", column=k, found=f"no value in {len(x)} rows")
         width = x.shape[1]
-        most = max(2 * width, min(ROWS, int(ENTRIES / width**3)))
+        most = max(2 * width, int(effort * min(ROWS, ENTRIES / width**3)))
         order = torch.randperm(len(x), generator=generator(seed, "missing", "rows"))
         return cls(columns, fit_gaussian(_scores(columns, x[order[:most]])))
 
@@ -115,7 +115,7 @@ class RankCopula:
         return torch.stack(quantiles, 1)
 
 
-def completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
+def completed(splits: Sequence[Rows], seed: int, effort: float = 1.0) -> Sequence[Split]:
     """Returns training and validation rows without missing values.
 
     Missing values of the training rows are sampled, and sampled again while a flow is trained.
@@ -124,7 +124,7 @@ def completed(splits: Sequence[Rows], seed: int) -> Sequence[Split]:
     if not any(bool(split.resident.x.isnan().any()) for split in splits):
         return splits
     train, *held_out = splits
-    copula = RankCopula.fit(with_contexts(train), seed)
+    copula = RankCopula.fit(with_contexts(train), seed, effort)
     others = (_complete_rows(split) or Completed(split, copula, seed) for split in held_out)
     return [Completed(train, copula, seed), *others]
 

@@ -224,9 +224,8 @@ class _Summary:
         self.decimals = _decimals(values, self.decimals)
         if self.distinct is not None:
             both = np.concatenate([self.distinct, values])
-            distinct = np.unique(both)
-            unique = len(distinct) == len(both) and self.decimals == 0
-            self.distinct = distinct if unique else None
+            distinct = np.unique(both) if self.decimals == 0 else both[:0]
+            self.distinct = distinct if len(distinct) == len(both) else None
 
     def _numbers(self) -> Column:
         """Returns the column of numbers or times."""

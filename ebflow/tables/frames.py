@@ -22,7 +22,7 @@ LARGEST = 2**53 - 1  # Integers beyond this one are not exact in float64
 
 TOO_WIDE = "expected whole numbers below 2^53: leave the column out, or make it text"
 
-NO_COLUMN = "expected numbers, text, categories or times: leave it out, or make such columns of it"
+NO_COLUMN = "expected numbers, text, categories or times, not mixed: convert it, or leave it out"
 
 ARROW = "arrow:"  # The prefix of Arrow's types in pandas' frames
 
@@ -37,12 +37,12 @@ TIMES = {"time": "datetime64[us]", "duration": "timedelta64[us]"}  # Kinds of ti
 
 # Kinds of columns, by the types of Python's objects in them.
 OBJECTS = (
+    ("time", (datetime.date, np.datetime64)),
+    ("duration", (datetime.timedelta, np.timedelta64)),
     ("boolean", (bool, np.bool_)),
     ("integer", numbers.Integral),
     ("number", (numbers.Real, decimal.Decimal)),
 )
-
-TEXTS = (str, np.bool_, numbers.Real, decimal.Decimal)  # Types of levels of categories
 
 
 class Series(NamedTuple):
@@ -203,12 +203,12 @@ def _from_objects(values: Sequence[Any], dtype: str) -> Series:
         if all(issubclass(t, base) for t in types):
             if wide := [v for v in present if kind == "integer" and abs(v) > LARGEST]:
                 raise ValueError(f": found {wide[0]}, {TOO_WIDE}")
-            return Series(kind, _scattered([*map(float, present)], missing, np.nan), dtype)
-    if types and all(issubclass(t, datetime.date | np.datetime64) for t in types):
-        times = np.array([*map(_naive, present)], "datetime64[us]")
-        return Series("time", _scattered(times, missing, "NaT"), dtype)
-    for odd in (t for t in types if not issubclass(t, TEXTS)):
-        raise TypeError(f": found {odd.__name__}, {NO_COLUMN}")
+            own = np.array([*map(_naive, present)], TIMES.get(kind, float))
+            fill = "NaT" if kind in TIMES else np.nan
+            return Series(kind, _scattered(own, missing, fill), dtype)
+    if not all(issubclass(t, str) for t in types):
+        found = " and ".join(sorted(t.__name__ for t in types))
+        raise TypeError(f": found {found}, {NO_COLUMN}")
     texts = np.array([*map(key, present), None], object)[:-1]
     return Series("text", _scattered(texts, missing, None), dtype)
 
@@ -221,8 +221,8 @@ def _scattered(present: Sequence[Any], missing: np.ndarray, fill: object) -> np.
     return values
 
 
-def _naive(value: datetime.date) -> object:
-    """Returns a time as NumPy takes it: without its zone, in UTC."""
+def _naive(value: object) -> object:
+    """Returns a value as NumPy takes it: a time without its zone, in UTC."""
     if getattr(value, "tzinfo", None) is None:
         return value
     return value.astimezone(datetime.UTC).replace(tzinfo=None)

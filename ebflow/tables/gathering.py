@@ -40,15 +40,17 @@ def gather(
     seed: int,
     dtype: torch.dtype,
     sample_weight: ArrayLike | None = None,
+    effort: float = 1.0,
 ) -> tuple[Arrays, Columns | None]:
     """Returns the training and validation rows, and the columns of a table.
 
-    Arguments and errors are those of ``ebflow.fit``; ``dtype`` is the flow's.
+    Arguments and errors are those of ``ebflow.fit``; ``dtype`` is the flow's. ``effort`` is the
+    share of the usual rows that a first imputation is fitted to.
     """
     if missing not in (None, *POLICIES):
         raise ValueError(f"missing: found {missing!r}, expected one of {', '.join(POLICIES)}")
     check_count(x)
-    columns = describe(x, context)
+    columns = describe(x, context, levels)
     encoded = _encoded(x, context, columns, levels, "x")
     used = _usable(encoded, missing, dtype, columns)
     rows, weights = encoded.take(used), row_weights(sample_weight, len(encoded.x))
@@ -65,25 +67,24 @@ def gather(
     else:
         batches = _divided(rows, validation, weights, seed)
     splits = [split(*batch, name=name) for batch, name in zip(batches, SPLITS, strict=True)]
-    return Arrays(*completed(splits, seed)), columns
+    return Arrays(*completed(splits, seed, effort)), columns
 
 
-def describe(x: ArrayLike, context: ArrayLike | Sequence[str] | None) -> Columns | None:
-    """Returns the columns of a table and those of its contexts; None for arrays of numbers.
-
-    Raises:
-        ValueError: if no column of the table, or none of the contexts, varies.
-    """
+def describe(
+    x: ArrayLike, context: ArrayLike | Sequence[str] | None, levels: int | None
+) -> Columns | None:
+    """Returns the columns of a table and those of its contexts; None for tensors and images."""
     named, data, given = _names(context, x), None, None
-    if is_table(x):
+    if is_table(x) and levels is None:
         names = list(columns_of(x))
         if unknown := [name for name in named if name not in names]:
             raise ValueError(f"context: found no column {unknown[0]!r} in x, expected some of "
                              f"{', '.join(names)}")  # fmt: skip
         data = detect_columns(x, [name for name in names if name not in named])
         _check_varied(data, "x")
-    if named or (context is not None and is_table(context)):
+    if named or not (context is None or isinstance(context, Tensor)):
         frame, what = (x, "x") if named else (context, "context")
+        frame = frame if is_frame(frame) else np.asarray(frame).reshape(len(frame), -1)
         given = detect_columns(frame, named or None, context=True, what=what)
         _check_varied(given, "context")
     if data is None and given is None:
@@ -110,11 +111,15 @@ def _check_varied(columns: Columns, what: str) -> None:
 
 def check_count(x: ArrayLike) -> int:
     """Returns the number of rows; raises ValueError if a fit needs more."""
-    shape = getattr(x, "shape", None)
     if is_table(x):
         count = len(next(iter(columns_of(x).values()), ()))
+    elif not isinstance(x, Tensor) and not np.asarray(x).ndim:
+        raise TypeError(
+            f"x: found {type(x).__name__}, expected a frame, an array or a tensor of rows: read a "
+            "file first, as by pandas.read_csv, and make a sparse matrix dense by x.toarray()"
+        )
     else:
-        count = shape[0] if shape else len(x)
+        count = len(x)
     if count < LEAST:
         raise ValueError(f"x: found {count} rows, expected {LEAST} or more")
     return count
@@ -196,10 +201,22 @@ def _divided(
             f"validation: found {held_out} of {len(order)} rows, expected a share or a number of "
             "rows that leaves two rows or more to train on"
         )
-    parts = [order[size:], order[:size]]
+    parts = _with_values(batch.x, order[size:], order[:size])
     if weights is not None:
         parts = [part[copies(weights[part], seed)] for part in parts]
     return [batch.take(part.to(batch.x.device)) for part in parts]
+
+
+def _with_values(x: Tensor, train: Tensor, held_out: Tensor) -> list[Tensor]:
+    """Returns training and held-out rows; values that training lacks in a constant go there."""
+    if not x.is_floating_point():
+        return [train, held_out]
+    rows, others = (x[part.to(x.device)].flatten(1) for part in (train, held_out))
+    value = rows.gather(0, (~rows.isnan()).byte().argmax(0, keepdim=True))
+    single = ~((rows != value) & ~rows.isnan()).any(0)
+    moved = ((others != value) & ~others.isnan())[:, single].any(1).cpu()
+    moved[:1] &= ~moved.all()  # one row is left at least
+    return [torch.cat([train, held_out[moved]]), held_out[~moved]]
 
 
 def row_weights(weights: ArrayLike | None, rows: int) -> Tensor | None:

@@ -87,9 +87,6 @@ class Arrays:
             raise BadInput(found=f"no split {name!r}", expected=f"one of {list(self._splits)}")
         return self._splits[name]
 
-    def __repr__(self) -> str:
-        return f"Arrays({', '.join(map(repr, self._splits.values()))})"
-
 
 def refuse(
     values: Tensor, bad: Tensor, what: str, names: Sequence[str] | None, expected: str

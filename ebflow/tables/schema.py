@@ -54,6 +54,11 @@ class Columns(Sequence[Column]):
     def __len__(self) -> int:
         return len(self._columns)
 
+    @classmethod
+    def of_numbers(cls, names: Iterable[str]) -> "Columns":
+        """Returns columns of real numbers."""
+        return cls(Column(name, "number", "float64") for name in names)
+
     @property
     def names(self) -> list[str]:
         """The names of all columns."""
@@ -78,6 +83,11 @@ class Columns(Sequence[Column]):
     def sizes(self) -> list[int]:
         """The number K of codes of each category that is modelled, 0 for other columns."""
         return [column.size for column in self.modelled]
+
+    @property
+    def names_contexts(self) -> bool:
+        """True if rows and contexts both have names, and not only positions."""
+        return self.context is not None and "numpy" not in (self.library, self.context.library)
 
     def encode(self, frame: ArrayLike, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N, D), NaN where a value is missing.
@@ -115,7 +125,7 @@ class Columns(Sequence[Column]):
         columns of ``contexts``, with shape (N, C) as of ``one_hot``, follow those of the table.
         """
         series, columns = self._decoded(numbers), [*self]
-        if contexts is not None and self.context is not None and self.library != "numpy":
+        if contexts is not None and self.names_contexts:
             series |= self.context._decoded(self.context.from_one_hot(contexts))
             columns += self.context
         return write(self.library, {c.key: series[c.name] for c in columns})
@@ -125,7 +135,7 @@ class Columns(Sequence[Column]):
 
         All other values, and columns that are no part of the table, stay as they are.
         """
-        series = {name: read(column, name) for name, column in columns_of(frame).items()}
+        series = {name: read(column, name) for name, column in self.named(frame).items()}
         decoded, library = self._decoded(numbers), library_of(frame)
         for name in series.keys() & decoded.keys():
             series[name] = series[name].filled(decoded[name])
@@ -204,13 +214,13 @@ class Columns(Sequence[Column]):
         return [(c, *c.against(numbers)) for c in self if c.dropped and c.name in numbers]
 
     def named(self, frame: ArrayLike, what: str = "x") -> dict[str, Any]:
-        """Returns the columns of a frame by name, those of an array by position.
+        """Returns the columns of a frame by name; by position those of arrays, and if it is one's.
 
         Raises:
             ValueError: if an array has another number of columns.
         """
         columns = columns_of(frame, what)
-        if not is_positional(frame):
+        if not is_positional(frame) and self.library != "numpy":
             return columns
         names = self.names if len(columns) == len(self) else self.features
         if len(columns) != len(names):

@@ -119,9 +119,11 @@ def _check_bounds(preprocess: PreprocessConfig, columns: Sequence[str]) -> None:
     if not preprocess.bounds:
         return
     from ebflow.fit_settings import bounds_by_index
+    from ebflow.tables import Columns
 
     with as_bad_input():
-        bounds_by_index(preprocess.bounds, columns, len(columns), None, "--preprocess.bounds")
+        table = Columns.of_numbers(columns)
+        bounds_by_index(preprocess.bounds, table, None, "--preprocess.bounds")
 
 
 def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:

@@ -119,7 +119,7 @@ class TrainingLoop:
         """
         self.rows.append({**vars(event), "time": time.time()})
         validated = event.kind == "validate"
-        if self.training.verdict:
+        if self.training.state.verdict:
             return
         if event.kind == metrics_log.WENT_BACK:
             self.save()
@@ -142,7 +142,7 @@ class TrainingLoop:
         with training.clock("report"):
             self.save()
         return {
-            "verdict": training.verdict,
+            "verdict": training.state.verdict,
             "warnings": training.state.warnings,
             "steps": training.step,
             "best_step": training.state.best_step,

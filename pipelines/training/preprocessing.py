@@ -15,6 +15,7 @@ from ebflow import mixtures
 from ebflow.errors import BadInput
 from ebflow.fit_settings import bounds_by_index
 from ebflow.preprocessing import Preprocessing, SingularCovariance, fit
+from ebflow.tables import Columns
 from pipelines.config import PreprocessConfig, PreprocessFit
 from pipelines.data.dataset import Dataset
 
@@ -39,7 +40,7 @@ def fit_preprocessing(config: PreprocessFit, dataset: Dataset) -> Preprocessing:
             **options.model_dump(exclude={"logit", "bounds", "match_after"}),
             margin=options.logit,
             exact=config.exact,
-            bounds=bounds_by_index(options.bounds or {}, columns, len(columns), None),
+            bounds=bounds_by_index(options.bounds or {}, Columns.of_numbers(columns), None),
             seed=config.seed,
             names=columns,
             dtype=getattr(torch, config.dtype),

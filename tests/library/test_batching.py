@@ -115,6 +115,12 @@ def test_the_memory_of_many_rows_is_bounded(method, monkeypatch):
     assert sum(set(flow.layers[0].rows)) < 5000 <= sum(flow.layers[0].rows)
 
 
+def test_the_default_budget_bounds_the_parts_of_a_usual_flow():
+    flow = architectures.autoregressive((10,), bins=8)
+    slices = batching.parts(10**6, flow.layers, (10,), 4)
+    assert 1_000 < slices[0].stop < 100_000 and len(slices) > 10
+
+
 @pytest.mark.parametrize("period", [1, 7, 60, 64, 65, 500])
 @pytest.mark.parametrize("periods", [0, 1, 9, 142])
 def test_slices_cover_all_rows_and_none_is_short(period, periods, monkeypatch):

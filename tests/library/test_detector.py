@@ -200,8 +200,8 @@ BAD = {
     "2 rows .* weight": (NORMAL, {"sample_weight": np.arange(80) < 2}),
     "column 'b', row 1: found inf": (pd.DataFrame({"a": [1, 2] * 9, "b": [1, np.inf] * 9}), {}),
     "column 'b', row 1: found 1e": (pd.DataFrame({"a": [1, 2] * 9, "b": [1, 1e200] * 9}), {}),
-    "feature 1, row 0: found -inf": (np.where(np.arange(2) == 1, -np.inf, NORMAL), {}),
-    "feature 1: found numbers within .*e-170": (NORMAL * [1, 1e-170], {}),
+    "column '1', row 0: found -inf": (np.where(np.arange(2) == 1, -np.inf, NORMAL), {}),
+    "column '1': found numbers within .*e-170": (NORMAL * [1, 1e-170], {}),
 }
 
 

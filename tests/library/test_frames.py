@@ -1,6 +1,7 @@
 """Frames, arrays and lists in the place of tensors: what is read, and what is refused."""
 
 import copy
+import datetime
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,14 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from scipy import sparse
 
 import ebflow
 
 QUICK = {"steps": 3, "progress": False}
 N = 60
+A, B = np.random.default_rng(7).normal(size=(2, N, 1))
+WHOLE = np.random.default_rng(8).integers(0, 9, (N, 2))
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +134,11 @@ def test_columns_of_the_frame_may_be_the_context(table):
         ebflow.fit(table, context=["k"], **QUICK)
 
 
+def test_an_array_of_text_is_a_context(table):
+    flow = ebflow.fit(table[["x"]].to_numpy(), table["cut"].to_numpy(), **QUICK)
+    assert flow.context == 2 and flow("Good").sample(3).shape == (3, 1)
+
+
 def test_constant_contexts_are_left_out_or_refused(table):
     rows, given = table[["x"]], table[["count", "seven"]]
     flow = ebflow.fit(rows, given, **QUICK)
@@ -138,10 +147,11 @@ def test_constant_contexts_are_left_out_or_refused(table):
         ebflow.fit(rows, table[["seven"]], **QUICK)
 
 
-def test_it_fits_inside_no_grad(frame):
-    with torch.no_grad():
-        flow = ebflow.fit(frame, **QUICK)
-    assert len(flow.history) > 1
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_fits_without_gradients_outside(frame, mode):
+    with mode():
+        for rows in (frame, torch.ones(N, 2).cumsum(0).sin()):
+            assert len(ebflow.fit(rows, **QUICK).history) > 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -212,6 +222,14 @@ def test_integers_far_from_zero_are_scored_as_those_near_zero(frame):
         ),
         ({"x": [np.inf] * N}, ValueError, "x, column 'x', row 0: found inf, expected a finite"),
         ({"z": [2**60 + k for k in range(N)]}, ValueError, "column 'z', row 0: found 11529.*2.53"),
+        (
+            {"z": [1, "a"] * (N // 2)},
+            TypeError,
+            "column 'z': found int and str, expected .* mixed",
+        ),
+        ({"z": [datetime.time(8)] * N}, TypeError, "column 'z': found time, expected numbers"),
+        ({"z": pd.period_range("2020", periods=N, freq="M")}, TypeError, "'z': found Period, ex"),
+        ({"x": 1e-200 * A[:, 0]}, ValueError, "column 'x': found .* whose square is 0 in float64"),
     ],
 )
 def test_what_is_no_column_is_refused_by_its_name(frame, change, kind, line):
@@ -276,13 +294,91 @@ def test_bounds_that_are_no_pair_are_one_line(frame, pair):
         ebflow.fit(frame, bounds=[pair], **QUICK)
 
 
+ARRAYS = {
+    "constant": np.c_[A, np.ones((N, 1)), B],
+    "copy": np.c_[A, B, A],
+    "linear": np.c_[A, B, A + 2 * B],
+    "integers": WHOLE,
+    "bytes": WHOLE.astype("uint8"),
+    "booleans": WHOLE > 4,
+    "single": np.c_[A, B].astype("float32"),
+    "text": np.array([[k, "uv"[k % 2]] for k in WHOLE[:, 0].tolist()], object),
+    "days": np.datetime64("2020-01-01") + WHOLE,
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_an_array_goes_the_way_of_a_frame(kind):
+    x = ARRAYS[kind]
+    frame = pd.DataFrame({f"c{k}": column for k, column in enumerate(x.T)})
+    flow, other = (ebflow.fit(rows, **QUICK) for rows in (x, frame))
+    assert [c.describe() for c in flow.columns] == [
+        c.describe().replace("c0", "[0]").replace("c1", "[1]") for c in other.columns
+    ]
+    assert flow.columns.names == [str(k) for k in range(x.shape[1])]
+    samples, of_frame = (
+        each.sample((2, 9), generator=torch.Generator().manual_seed(0)) for each in (flow, other)
+    )
+    assert samples.dtype == x.dtype and samples.shape == (2, 9, x.shape[1])
+    assert (samples.reshape(18, -1) == of_frame.to_numpy()).all()
+    torch.testing.assert_close(flow.log_prob(x), other.log_prob(frame))
+
+
+def test_an_array_is_imputed_as_an_array_and_differs_where_a_frame_does():
+    x = ARRAYS["linear"]
+    flow = ebflow.fit(x, **QUICK)
+    rows = x.copy()
+    rows[3, 0] = rows[4, 2] = np.nan
+    np.testing.assert_allclose(flow.impute(rows), x, atol=1e-6)
+    rows = np.where(np.arange(N)[:, None] == 5, x + [0, 0, 1], x)
+    assert (flow.log_prob(rows) == -np.inf).nonzero().tolist() == [[5]]
+
+
+@pytest.mark.parametrize(
+    ("x", "line"),
+    [
+        ("x.csv", "found str, expected a frame"),
+        (sparse.eye(9).tocsr(), "found csr_.*toarray"),
+        (3.0, "found float"),
+    ],
+)
+def test_what_is_no_rows_is_named(x, line):
+    with pytest.raises(TypeError, match=f"x: {line}"):
+        ebflow.fit(x, **QUICK)
+
+
+def test_a_value_of_one_row_is_trained_on():
+    """If that row was held out, its column was a constant."""
+    x = np.c_[A, B, np.arange(N)[:, None] == 7]
+    for seed in range(12):
+        assert ebflow.fit(x, seed=seed, validation=20, **QUICK).log_prob(x).isfinite().all()
+
+
+def test_bounds_go_by_the_number_of_a_column():
+    x = np.c_[A, np.ones((N, 1)), np.abs(B)]
+    samples = ebflow.fit(x, bounds={2: (0, None)}, **QUICK).sample(500)
+    assert (samples[:, 2] >= 0).all() and (samples[:, 0] < 0).any()
+    with pytest.raises(ValueError, match="bounds: found column 1, expected one of 0, 2"):
+        ebflow.fit(x, bounds={1: (0, None)}, **QUICK)
+
+
+def test_bounds_of_times_are_dates():
+    day = pd.Timestamp("2020-03-01") + pd.to_timedelta(WHOLE[:, 0], "D")
+    frame = pd.DataFrame({"day": day, "x": A[:, 0]})
+    for low in ("2020-03-01", day.min(), day.min().date()):
+        flow = ebflow.fit(frame, bounds={"day": (low, None)}, **QUICK)
+        assert flow.sample(300)["day"].min() >= day.min()
+    with pytest.raises(ValueError, match="bounds, column 'day', row 0: found 'May', expected a"):
+        ebflow.fit(frame, bounds={"day": ("May", None)}, **QUICK)
+
+
 def test_single_columns_are_told_what_to_do():
     with pytest.raises(ValueError, match=r"x\[:, None"):
         ebflow.fit(np.zeros(9), **QUICK)
 
 
 def test_small_integers_of_a_table_are_no_grey_levels():
-    x = np.random.default_rng(2).integers(0, 2, (200, 2)).astype("uint8")
+    x = torch.randint(2, (200, 2), generator=torch.Generator().manual_seed(2)).byte()
     drawn = ebflow.fit(x, **QUICK).sample(200, generator=torch.Generator().manual_seed(0))
     assert drawn.abs().max() < 5 and drawn.equal(drawn.round())
 

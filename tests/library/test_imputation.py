@@ -105,7 +105,7 @@ def test_frames_and_arrays_are_imputed_as_tensors_are():
     flow, context = shifted(gaussian()[0])[0], torch.tensor([[1.0, -2.0], [0.0, 0.5]]).double()
     rows = torch.tensor([[0.3, NAN, -1.2, NAN], [NAN, 1.0, 2.0, 3.0]], dtype=torch.float64)
     columns, given = ([Column(n, "number", "float64") for n in names] for names in ("abcd", "uv"))
-    flow.columns = Columns(columns, "pandas", Columns(given))
+    flow.columns = Columns(columns, "pandas", Columns(given, "pandas"))
     frame = pd.DataFrame(np.concatenate([context, rows], 1), columns=[*"uvabcd"])
     expected = impute(flow, rows, context=context, generator=generator(2), samples=3)
     for x, c in ((rows.numpy(), context.numpy()), (frame, None)):

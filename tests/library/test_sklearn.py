@@ -85,7 +85,9 @@ def test_missing_values_and_bounds(frame):
         FlowDensity(**QUICK, missing=None).fit(rows)
     bounds = {"x": (-50.0, 50.0)}
     model = FlowDensity(**QUICK, bounds=bounds).fit(rows)
-    assert np.isfinite(model.score_samples(frame)).all()
+    array = rows[["x", "count"]].to_numpy()
+    for one, data in ((model, rows), (FlowDensity(**QUICK).fit(array), array)):
+        assert np.isfinite(one.score_samples(data)).all()
 
 
 def test_rows_without_weight_have_no_part_in_the_fit():

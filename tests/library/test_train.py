@@ -70,7 +70,7 @@ def test_events_come_at_their_intervals(digits):
     assert events == [
         ("validate", 0), ("log", 4), ("validate", 5), ("log", 8), ("log", 10), ("validate", 10),
     ]  # fmt: skip
-    assert training.verdict == "ended after 10 steps"
+    assert training.state.verdict == "ended after 10 steps"
 
 
 def test_validation_is_the_likelihood_of_the_average(digits):
@@ -147,8 +147,8 @@ def test_plain_score_matching_is_stopped_and_told_blind(digits, objective):
     training = trainer(digits, objective, steps=600, log_every=10, batch_size=128, **BLIND)
     bests = [event.best for event in training.run() if event.kind == "validate"]
     assert bests[-3:] == [False] * 3 and bests[-4]
-    assert training.verdict.startswith("stopped early at step") and training.step < 600
-    assert "blind" in training.verdict and "anchor" in training.verdict
+    assert training.state.verdict.startswith("stopped early at step") and training.step < 600
+    assert "blind" in training.state.verdict and "anchor" in training.state.verdict
 
 
 OVERFITTED = dict(
@@ -161,8 +161,8 @@ def test_likelihood_that_overfits_is_told_so(few_digits):
     """100 rows for 8,320 parameters."""
     training = trainer(few_digits, steps=400, validate_every=10, patience=2, **OVERFITTED)
     list(training.run())
-    assert "stopped early" in training.verdict
-    assert "over-fitting" in training.verdict and "blind" not in training.verdict
+    assert "stopped early" in training.state.verdict
+    assert "over-fitting" in training.state.verdict and "blind" not in training.state.verdict
 
 
 def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digits):
@@ -170,8 +170,8 @@ def test_early_validations_tell_of_over_fitting_and_use_up_no_patience(few_digit
     training = trainer(few_digits, steps=140, validate_every=2000, patience=1, **OVERFITTED)
     steps = [event.step for event in training.run() if event.kind == "validate"]
     assert steps == [0, 16, 32, 64, 128, 140] and training.state.best_step < 64
-    assert training.verdict.startswith("ended after 140 steps: ")
-    assert "over-fitting" in training.verdict
+    assert training.state.verdict.startswith("ended after 140 steps: ")
+    assert "over-fitting" in training.state.verdict
 
 
 def test_many_rows_are_not_validated_before_their_first_epoch(digits):
@@ -185,11 +185,11 @@ def test_a_start_that_is_never_bettered_is_told_in_numbers(digits):
     """Gradient ascent: the best likelihood is that of step 0, before any loss was logged."""
     training = trainer(digits, "ml", optimizer="ascent", steps=100, patience=2)
     list(training.run())
-    assert training.state.best_step == 0 and training.verdict.startswith(
+    assert training.state.best_step == 0 and training.state.verdict.startswith(
         "stopped early at step 12"
     )
-    assert "nan" not in training.verdict and "inf" not in training.verdict
-    assert "converged" in training.verdict
+    assert "nan" not in training.state.verdict and "inf" not in training.state.verdict
+    assert "converged" in training.state.verdict
 
 
 def test_no_patience_never_stops(digits):

@@ -113,7 +113,7 @@ CONFIGS = {
 @pytest.mark.parametrize("fields", CONFIGS.values(), ids=CONFIGS)
 def test_every_configuration_trains(fields, dataset):
     trainer, events = finished(Training(**{"train": SHORT, **fields}), dataset)
-    assert trainer.step == 12 and trainer.verdict == "ended after 12 steps"
+    assert trainer.step == 12 and trainer.state.verdict == "ended after 12 steps"
     assert [event.step for event in events if event.kind == "validate"] == [0, 6, 12]
     assert [event.step for event in events if event.kind == "log"] == [3, 6, 9, 12]
 
@@ -438,7 +438,9 @@ def test_a_gpu_is_named_by_its_number():
 
 
 def test_between_reports_rows_gather(tmp_path):
-    trainer = SimpleNamespace(verdict="", progress=0.5, step=0, agreed=float, shard=(0, 1))
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(verdict=""), progress=0.5, step=0, agreed=float, shard=(0, 1)
+    )
     reported = []
     place = WorkerContext(lambda rows, keep: reported.append(rows))
     recorder = TrainingLoop(trainer, tmp_path, place)

@@ -88,7 +88,7 @@ def test_resumed_is_uninterrupted(digits, tmp_path, name):
     resumed, events = interrupted(digits, name, tmp_path / "checkpoint", validations[1])
     same(resumed, whole)
     assert metrics(events) == metrics(expected)
-    assert resumed.verdict == whole.verdict
+    assert resumed.state.verdict == whole.state.verdict
 
 
 @pytest.mark.parametrize("at", [1, 4, 6, 7])
@@ -120,7 +120,11 @@ def test_an_ended_training_does_not_go_on(digits, saved):
     training, again = ended(digits), made(digits, "adam")
     resume(again, saved)
     assert again.seconds == pytest.approx(training.seconds)
-    assert list(again.run()) == [] and again.step == 8 and again.verdict == training.verdict
+    assert (
+        list(again.run()) == []
+        and again.step == 8
+        and again.state.verdict == training.state.verdict
+    )
 
 
 def test_saving_changes_nothing(digits, tmp_path):
