@@ -21,6 +21,7 @@ SINGLE = 0.1  # Share of values with one row from which on others may occur as w
 GAP = 8  # Spreads between an atom and the other values from which on the gap is squeezed to one
 NO_GAP = 1e-100  # Slope between intervals of exact levels, so that their cells are neighbours
 SHARP = 0.01  # Largest rounding error of float32 over the step of a grid in any unit
+ROUNDING = 1e-12  # Largest error of its values in float64, over the largest one
 PARTS = 100  # Most steps of the smallest distance of its values
 DIGITS = 15  # Digits of the values of such a grid
 EPSILON = float(np.finfo(np.float32).eps)
@@ -53,7 +54,7 @@ def _cells(values: np.ndarray, counts: np.ndarray, *, codes: bool, examine: bool
     rare = (~heavy).sum()
     few = rare <= max(heavy.sum(), counts[~heavy].sum() / REPEATS)
     whole = abs(values).max() < 2**53 and (values == np.round(values)).all()
-    atoms = heavy & examine
+    atoms = heavy & examine & (len(values) > 1)
     for k in np.flatnonzero(atoms):
         atoms[k] = counts[k] > SPIKE * np.median(np.delete(counts, k))
     if len(values) > 1 and (codes or examine):
@@ -115,14 +116,17 @@ def _scaled_grid(values: np.ndarray, sparse: float) -> tuple[float, int]:
 
     The smallest gap is a few steps.
     """
-    size, extent = abs(values).max(), values[-1] - values[0]
+    size, extent = float(abs(values).max()), float(values[-1]) - float(values[0])
+    with np.errstate(over="ignore"):
+        gap, single = float(np.diff(values).min()), (values == values.astype(np.float32)).all()
+    error = size / extent * (EPSILON if single else ROUNDING)
     most = min(sparse * len(values), SHARP * extent / (EPSILON * size))
     for part in range(1, PARTS + 1):
-        steps = part * extent / np.diff(values).min()
+        steps = part * extent / gap
         if not steps < most:
             break
         places = (values - values[0]) / extent * round(steps)
-        if abs(places - places.round()).max() < 4 * EPSILON * size * steps / extent:
+        if abs(places - places.round()).max() < 4 * error * steps:
             return float(extent / round(steps)), min(DIGITS - math.ceil(math.log10(size)), 300)
     return 0.0, 0
 
