@@ -13,7 +13,7 @@ probabilities needs one node for each level.
 """
 
 __all__ = ["COARSE", "RESOLVED", "Curve", "Points", "among_levels", "curve", "log_densities",
-           "on_line", "resampled"]  # fmt: skip
+           "on_line"]  # fmt: skip
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from torch import Tensor
 from .target import Target
 
 # Relative excess of the upper sum over the mass, up to which a density counts as resolved; the
-# same of proposals.
+# same given missing values.
 RESOLVED, COARSE = 0.1, 0.5
 
 ADDED, ROUNDS = 16, 12  # Nodes that a round of the refinement adds, and most rounds
@@ -86,16 +86,6 @@ class Curve:
         nodes, order = torch.cat([self.z, z], 1).sort(1)
         return Curve(nodes, torch.cat([self.log_f, log_f], 1).gather(1, order))
 
-    def log_steps(self, z: Tensor) -> Tensor:
-        """Returns log-densities at z (R, P), if they are constant in each interval.
-
-        They are ∞ beyond the nodes, so that a value there always moves.
-        """
-        k = torch.searchsorted(self.z, z.contiguous()).clamp(1, self.z.shape[1] - 1) - 1
-        inside = (z >= self.z[:, :1]) & (z <= self.z[:, -1:])
-        log_p = (self.log_masses - self.z.diff(dim=1).log()).gather(1, k)
-        return torch.where(inside, log_p, torch.inf)
-
     def at(self, z: Tensor) -> Tensor:
         """Returns log f at nodes (R,)."""
         k = torch.searchsorted(self.z, z[:, None].contiguous()).clamp(max=self.z.shape[1] - 1)
@@ -148,26 +138,6 @@ def log_densities(target: Target, points: Points, column: int, nodes: Tensor) ->
         log_f = target.log_prob(z.flatten(1, 2), some.context).double().view(z.shape[:3])
         rows.append((log_f + some.log_weights[..., None]).logsumexp(1))
     return torch.cat(rows).nan_to_num(NOWHERE).clamp(min=NOWHERE)
-
-
-def resampled(target: Target, points: Points, column: int, u: Tensor) -> Tensor:
-    """Returns new values (R,) of a column given the others, M = 1 point a row.
-
-    Levels of exact probabilities are sampled. Other values have proposals from a coarse curve,
-    constant between nodes, and the test of Metropolis and Hastings. ``u`` are uniform numbers
-    with shape (R, 2).
-    """
-    here, size = points.z[:, 0, column].double(), target.categories.get(column)
-    if size:
-        levels = (torch.arange(size).to(here) + 0.5).expand(len(here), -1)
-        ends = log_densities(target, points, column, levels).softmax(1).cumsum(1)
-        k = torch.searchsorted(ends, u[:, :1].contiguous()).clamp(max=size - 1)
-        return k[:, 0] + u[:, 1].clamp(max=1 - 1e-4)
-    found = curve(target, points, column, points.z[:, 0, :0].double(), COARSE)
-    there = found.quantiles(u[:, :1], found.log_masses)[:, 0]
-    both = torch.stack([here, there], 1)
-    gain = (log_densities(target, points, column, both) - found.log_steps(both)).diff(dim=1)
-    return torch.where(u[:, 1].log() < gain[:, 0], there, here)
 
 
 def on_line(curve: Curve, z: Tensor, start: Tensor, end: Tensor, log_slope: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ A flow gives :math:`p(x)`, so :math:`p(x_m \mid x_o) \propto p(x_m, x_o)` is kno
 constant. The sampler only needs log p at points.
 
 * Each row has a pool of ``proposals``. Samples are chosen from it by their weights.
-* If the weights of a row are too unequal, its samples then move by sweeps. A sweep samples each
-  missing element from its conditional distribution given all others, by quadrature
-  (``conditionals``), and then chooses among each sample and new proposals, by their weights. Both
-  leave the distribution invariant, up to the error of the quadrature.
+* If the weights of a row are too unequal, its samples then move by sweeps. A move chooses among
+  the sample and new proposals, by their weights. A sweep moves each missing value given all
+  others, and then all of them together. All moves leave the distribution invariant.
 
 What is observed on a grid is a cell: every proposal has a place in the cell of its own.
 
@@ -17,10 +16,9 @@ present values.
 
 Source: Particle Markov chain Monte Carlo methods (Andrieu, Doucet, Holenstein, 2010), 4.3, Journal
 of the Royal Statistical Society B 72, for iterated importance sampling; The Calculation of
-Posterior Distributions by Data Augmentation (Tanner, Wong, 1987), JASA 82, for sweeps; The Griddy
-Gibbs Sampler (Ritter, Tanner, 1992), JASA 87, for quadrature; A Monte Carlo Implementation of the
-EM Algorithm (Wei and Tanner, 1990), JASA 85; On Convergence Properties of the EM Algorithm with
-Persistent Chains (Gu and Kong, 1998), PNAS 95, for values that move on.
+Posterior Distributions by Data Augmentation (Tanner, Wong, 1987), JASA 82, for sweeps; A Monte
+Carlo Implementation of the EM Algorithm (Wei and Tanner, 1990), JASA 85; On Convergence Properties
+of the EM Algorithm with Persistent Chains (Gu and Kong, 1998), PNAS 95, for values that move on.
 """
 
 __all__ = ["ENOUGH", "Filling", "Imputed", "impute"]
@@ -31,7 +29,6 @@ import torch
 from torch import Tensor
 
 from .bijections.weighted import fixed_weights
-from .conditionals import Points, resampled
 from .errors import NonFinite, warn
 from .flow import Flow
 from .proposals import Proposals
@@ -42,11 +39,10 @@ from .target import SAMPLES, Target, rows_and_contexts
 
 POOL = 64, 16  # Proposals of a row, and more of them for each sample
 ENOUGH = 0.25  # Effective share of a row's proposals from which its samples need no sweeps
-CANDIDATES = 8  # New proposals of a sample in a sweep
+CANDIDATES = 16  # New proposals for a move of a completed row
 NOWHERE = -1e300  # Logarithm of the weight of a proposal whose density is 0 or NaN
 REDRAW_EVERY = 100  # Training steps after which missing values are sampled again
 REDRAW_BATCHES = 2  # Batches of rows that are sampled again: an eighth of the training's cost
-REDRAW_CANDIDATES = 16  # New proposals of such a row
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def impute(
     by proposals, with a warning.
 
     Cost: 64 energies for each row, and 16 for each sample. Sweeps, of rows whose proposals are
-    poor, take about 100 energies for each missing value of a sample.
+    poor, take 17 energies for each missing value of a sample.
 
     Arguments:
         flow: The flow of rows (D,).
@@ -104,14 +100,13 @@ def impute(
         size, outside = target.chunk(POOL[0] + POOL[1] * samples), target.impossible(x)
         possible, incomplete = torch.where(outside, torch.nan, x), x.isnan().any(1)
         for rows in filter(len, incomplete.nonzero().flatten().split(size)):
-            some = possible[rows]
+            some, missing = possible[rows], x[rows, None].isnan()
             sampler = Sampler(target, some, some.isnan(), context[rows], generator)
-            effective = sampler.start(samples).masked_fill(outside[rows].any(1), 0.0).cpu()
-            result.effective[rows] = effective
+            sampled, effective = sampler.chosen(samples)
+            effective = effective.masked_fill(outside[rows].any(1), 0.0)
             poor = ((effective > 0) & (effective < ENOUGH)).nonzero().flatten()
-            if sweeps and len(poor):
-                sampler.z[poor] = sampler.swept(poor, sweeps)
-            sampled, missing = target.raw(sampler.z).to(x), x[rows, None].isnan()
+            sampled[poor] = sampler.swept(poor, sampled[poor], sweeps)
+            result.effective[rows] = effective.cpu()
             result.samples[rows] = torch.where(missing, sampled, result.samples[rows])
     _check(int((result.effective == 0).sum()), int(incomplete.sum()))
     return result
@@ -126,12 +121,11 @@ def _check(bad: int, incomplete: int) -> None:
         warn(f"{message}: their effective share is 0")
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Sampler:
-    """K samples of the missing values of each of R rows, of which each lacks one or more.
+    """Samples of the missing values of R rows (R, D), which are NaN or have their present values.
 
-    Missing elements of ``x`` are NaN or have their present values. ``z`` has the samples in
-    coordinates, (R, K, D), and ``slopes`` the logarithms of dz/dx of observed elements, summed.
+    ``missing`` (R, D) is True where a value is missing; the contexts of the rows are (R, C).
     """
 
     target: Target
@@ -140,55 +134,48 @@ class Sampler:
     context: Tensor
     generator: torch.Generator
 
-    def __post_init__(self) -> None:
-        self.z, self.slopes = self._placed(1)
-
-    def start(self, samples: int) -> Tensor:
-        """Chooses samples from a pool of proposals; returns the effective share of each pool."""
-        z, slopes, log_w = self._proposed(POOL[0] + POOL[1] * samples)
-        self.z, self.slopes = self._chosen(z, slopes, log_w, samples)
+    def chosen(self, samples: int) -> tuple[Tensor, Tensor]:
+        """Returns samples (R, K, D) from a pool of proposals, and the pools' effective shares."""
+        z, log_w = self._proposed(POOL[0] + POOL[1] * samples)
         effective = 1 / (log_w.softmax(1).square().sum(1) * log_w.shape[1])
-        return torch.where((log_w > NOWHERE).any(1), effective, 0.0)
+        effective = torch.where((log_w > NOWHERE).any(1), effective, 0.0)
+        return self._chosen(z, log_w, samples), effective
 
-    def swept(self, rows: Tensor, sweeps: int) -> Tensor:
-        """Returns the samples of some rows after sweeps."""
-        some = (t[rows] for t in (self.x, self.missing, self.context))
-        part = Sampler(self.target, *some, self.generator)
-        part.z, part.slopes = self.z[rows], self.slopes[rows]
-        for _ in range(sweeps):
-            for column in part.missing.any(0).nonzero().flatten().tolist():
-                part.resample(column)
-            part.jump(CANDIDATES)
-        return part.z
-
-    def resample(self, column: int) -> None:
-        """Moves the values of a column, in the rows that lack it, given all others."""
-        rows, samples = self.missing[:, column].nonzero().flatten(), self.z.shape[1]
-        z = self.z[rows].flatten(0, 1)[:, None]
-        context = self.context[rows].repeat_interleave(samples, 0)
-        points = Points(z, torch.zeros_like(z[..., 0]), context)
-        found = resampled(self.target, points, column, self._uniform(len(z), 2))
-        self.z[rows, :, column] = found.to(z).view(-1, samples)
-
-    def jump(self, count: int) -> None:
-        """Chooses among each sample and ``count`` new proposals, by their weights."""
-        rows, samples, _ = self.z.shape
-        proposals = Proposals(self.target, self.z, self.missing, self.context)
-        here = self.z, self.slopes, self._log_weights(proposals, self.z, self.slopes)
-        both = (
-            torch.cat([old.unflatten(1, (samples, 1)), new.unflatten(1, (samples, count))], 2)
-            for old, new in zip(here, self._proposed(samples * count), strict=True)
+    def swept(self, rows: Tensor, samples: Tensor, sweeps: int) -> Tensor:
+        """Returns the samples (R, K, D) of some rows after sweeps over their missing values."""
+        some = (
+            t[rows].repeat_interleave(samples.shape[1], 0) for t in (self.missing, self.context)
         )
-        chosen = self._chosen(*(t.flatten(0, 1) for t in both), 1)
-        self.z, self.slopes = (t[:, 0].unflatten(0, (rows, samples)) for t in chosen)
+        x, (missing, context) = samples.flatten(0, 1), some
+        columns = torch.arange(missing.shape[1], device=x.device)
+        masks = [*(missing & (columns == k) for k in missing.any(0).nonzero()), missing]
+        for mask in masks * sweeps:
+            x = Sampler(self.target, x, mask, context, self.generator).moved()
+        return x.view(samples.shape)
 
-    def _proposed(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns proposals (R, M, D), their slopes, and logarithms of their weights, (R, M)."""
+    def moved(self) -> Tensor:
+        """Returns rows (R, D), each chosen among itself and new proposals, by their weights."""
+        result = self.x.clone()
+        rows = self.missing.any(1).nonzero().flatten()
+        for part in filter(len, rows.split(self.target.chunk(CANDIDATES))):
+            some = (t[part] for t in (self.x, self.missing, self.context))
+            result[part] = Sampler(self.target, *some, self.generator)._moved()[:, 0]
+        return result
+
+    def _moved(self) -> Tensor:
+        here, slopes = self._placed(1)
+        proposals = Proposals(self.target, here, self.missing, self.context)
+        both = (here, self._log_weights(proposals, here, slopes)), self._proposed(CANDIDATES)
+        z, log_w = (torch.cat(pair, 1) for pair in zip(*both, strict=True))
+        return self._chosen(z, log_w, 1)
+
+    def _proposed(self, count: int) -> tuple[Tensor, Tensor]:
+        """Returns proposals (R, M, D), and the logarithms of their weights, (R, M)."""
         z, slopes = self._placed(count)
         observed = z if self.target.noisy else z[:, :1]
         proposals = Proposals(self.target, observed, self.missing, self.context)
         z = proposals.sample(lambda _: self._uniform(*z.shape))
-        return z, slopes, self._log_weights(proposals, z, slopes)
+        return z, self._log_weights(proposals, z, slopes)
 
     def _log_weights(self, proposals: Proposals, z: Tensor, slopes: Tensor) -> Tensor:
         log_w = proposals.log_ratios(z) + slopes
@@ -199,16 +186,15 @@ class Sampler:
         z, slopes = self.target.place(self.x, self._uniform(len(self.x), count, self.x.shape[1]))
         return z, torch.where(self.missing[:, None], 0.0, slopes).sum(2)
 
-    def _chosen(
-        self, z: Tensor, slopes: Tensor, log_w: Tensor, samples: int
-    ) -> tuple[Tensor, Tensor]:
-        """Returns points that are chosen by their weights (N, M), and their slopes.
+    def _chosen(self, z: Tensor, log_w: Tensor, samples: int) -> Tensor:
+        """Returns raw rows (R, K, D) of points that are chosen by their weights (R, M).
 
         Systematic resampling: each number of copies is its expectation, rounded up or down.
         """
         u = (torch.arange(samples).to(log_w) + self._uniform(len(z), 1)) / samples
         chosen = torch.searchsorted(log_w.softmax(1).cumsum(1), u).clamp(max=z.shape[1] - 1)
-        return z.gather(1, chosen[..., None].expand(-1, -1, z.shape[2])), slopes.gather(1, chosen)
+        raw = self.target.raw(z.gather(1, chosen[..., None].expand(-1, -1, z.shape[2])))
+        return torch.where(self.missing[:, None], raw.to(self.x), self.x[:, None])
 
     def _uniform(self, *shape: int) -> Tensor:
         return uniform(shape, self.target.z.double(), self.generator)
@@ -240,11 +226,9 @@ class Filling:
         some = some[:SAMPLES]
         with fixed_weights(flow):
             target = Target(flow, self.x[some], self.context[some], noise, components=1)
-            for rows in self.rows[order[: self.most]].split(target.chunk(REDRAW_CANDIDATES)):
-                x, missing, context = (t[rows] for t in (self.x, self.missing, self.context))
-                sampler = Sampler(target, x, missing, context, noise)
-                sampler.jump(REDRAW_CANDIDATES)
-                self.x[rows] = torch.where(missing, target.raw(sampler.z)[:, 0].to(x), x)
+            rows = self.rows[order[: self.most]]
+            of_rows = (t[rows] for t in (self.x, self.missing, self.context))
+            self.x[rows] = Sampler(target, *of_rows, noise).moved()
 
     def state(self) -> dict[str, Tensor]:
         """Returns the missing values, row by row."""
