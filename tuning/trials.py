@@ -121,7 +121,6 @@ class TrialRuns(tune.Callback):
 
     Attributes:
         search: The run of the search; None outside of one.
-        config: Its configuration.
         outcomes: The outcomes of the trials that have started, at the end of the search.
     """
 
@@ -185,13 +184,10 @@ class Outcome(BaseModel, frozen=True):
         state: ``finished``; ``pruned``: stopped early, because others were better; ``stopped``:
             the time was up; ``failed``.
         nll: The least NLL of the validation rows so far, in nats; None without a validation.
-        step: Optimizer steps done.
         seconds: Training time (s).
         share: Share of the training that is done.
-        reason: Why it failed.
         changes: The options in which it differs from the default.
         params: The parameters of the search space and their values.
-        training: Its configuration.
     """
 
     number: int

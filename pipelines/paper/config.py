@@ -52,7 +52,6 @@ class RivalConfig(Section):
     """A method, or a rival of it, that one stage fits to a data set and measures.
 
     Attributes:
-        rival: Its name.
         pattern: The pattern of removed entries, where some are.
         seconds: Training seconds; None: no limit but ``steps``.
     """

@@ -85,7 +85,6 @@ class Exponent:
     """m* against another quantity.
 
     Attributes:
-        series: The rows.
         quantity: ``m*_L2`` or ``m*_D``.
         crossings: m* at each value, with columns ``at``, ``value``, ``low`` and ``high``; infinite
             if the error does not cross ε.

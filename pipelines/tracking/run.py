@@ -34,10 +34,7 @@ DIGEST_LENGTH = 36
 
 
 class StageRun:
-    """An MLflow run of a stage or a pipeline.
-
-    Arguments:
-        command: The command that reproduces it, or empty.
+    """An MLflow run of a stage or a pipeline, with the command that reproduces it, or empty.
 
     Attributes:
         output: The new folder that a stage fills.

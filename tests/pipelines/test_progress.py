@@ -63,9 +63,9 @@ def test_what_is_fitted_in_front_of_a_flow_is_shown(tmp_path):
     ]
 
 
-def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch):
+def test_messages_are_delivered_after_the_loss_of_an_actor_and_on_a_full_disk(monkeypatch):
     monkeypatch.setattr("pipelines.cluster.connection.WAIT_S", 0.0)
-    answers = iter([queue.Empty(), RayError("lost"), ("train", "key", 0.5, "half", "")])
+    answers = iter([queue.Empty(), RayError("lost"), ("train", 0.5), ("train", 0.6)])
     connection, shown = object.__new__(Connection), []
     connection.stopped = threading.Event()
 
@@ -73,19 +73,7 @@ def test_messages_are_delivered_though_an_actor_is_lost_for_a_while(monkeypatch)
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
-        connection.stopped.set()
         return answer
-
-    connection.queue = SimpleNamespace(get=get)
-    connection.deliver(lambda *message: shown.append(message))
-    assert shown == [("train", "key", 0.5, "half", "")]
-
-
-def test_messages_are_delivered_after_one_that_a_full_disk_did_not_take(monkeypatch):
-    monkeypatch.setattr("pipelines.cluster.connection.WAIT_S", 0.0)
-    connection, shown = object.__new__(Connection), []
-    connection.stopped = threading.Event()
-    connection.queue = SimpleNamespace(get=lambda timeout: ("train", "key", 0.5, "half", ""))
 
     def show(*message):
         shown.append(message)
@@ -93,8 +81,9 @@ def test_messages_are_delivered_after_one_that_a_full_disk_did_not_take(monkeypa
             raise OSError(28, "No space left on device")
         connection.stopped.set()
 
+    connection.queue = SimpleNamespace(get=get)
     connection.deliver(show)
-    assert len(shown) == 2
+    assert shown == [("train", 0.5), ("train", 0.6)]
 
 
 @pytest.fixture
