@@ -26,7 +26,7 @@ from .tables.adapter import check_finite, differing
 if TYPE_CHECKING:
     from .flow import Flow
 
-PLACES = 8  # Places in the cells of a row, over which its density is averaged
+PLACES = 4  # Places in the cells of a row, over which its density is averaged
 NARROW = 0.01  # Width of the latents of a cell in which the density is constant
 
 ENERGY, LATENT = attrgetter("energy"), attrgetter("latent")
@@ -143,7 +143,7 @@ class FlowDistribution(Distribution, LogDensity):
 
         It is exact if no value has a cell, or all that do have exact levels, and for one column
         above a normal base or a mixture. Otherwise the density of a table's row is a mean over
-        ``PLACES`` places in its cells: an estimate, right to a few hundredths of a nat if the
+        ``PLACES`` places in its cells: an estimate, right to a tenth of a nat if the
         density varies little in a cell. Of integers of images it is a lower bound: the density at
         one place. Places are a function of the row's values, so the result does not depend on
         batch or order. A ``generator`` of numbers takes one random place: on average a bound.

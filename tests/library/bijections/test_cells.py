@@ -107,8 +107,8 @@ def test_the_density_of_a_row_is_a_mean_over_its_cells():
     mass = torch.special.ndtr(ends).diff(dim=0)[0, :, :2].log() - torch.tensor([1.0, 0.1]).log()
     log_p = mass.sum(1) + torch.distributions.Normal(1, 2).log_prob(x[:, 2])
     found = flow.double().log_prob(x)
-    torch.testing.assert_close(found, log_p, atol=0.02, rtol=0)
-    assert float((found - log_p).mean()) == pytest.approx(0, abs=2e-3)
+    torch.testing.assert_close(found, log_p, atol=0.08, rtol=0)
+    assert float((found - log_p).mean()) == pytest.approx(0, abs=8e-3)
     assert torch.equal(flow.log_prob(x[7:9]), found[7:9])
 
 
