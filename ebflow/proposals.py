@@ -12,11 +12,11 @@ elements :math:`y_o` and the categories. The mean of weighted proposals estimate
 The standard error of :math:`\log p(y_o)` is that of the mean of the weights, relative to the mean
 (the delta method). It is too small if a few weights dominate, and infinite if all are 0. Rows get
 more proposals until it is small. If only a few categories are missing, p is the sum over all of
-their levels, without an error.
+their levels, and the error counts as 0.
 
 The random numbers of a row are Sobol points shifted by a hash of its values. They do not depend
-on other rows, and are more even than independent ones. Observed values on a grid have the places
-in their cells that complete rows give them.
+on other rows, and are more even than independent ones. Densities are means over places in the
+cells of observed values, as those of complete rows.
 
 Source: Randomization of Number Theoretic Methods for Multiple Integration (Cranley, Patterson,
 1976), SIAM Journal on Numerical Analysis 13, for shifted points.
@@ -36,7 +36,7 @@ from torch.quasirandom import SobolEngine
 from .bijections import Cells
 from .bijections.weighted import fixed_weights
 from .conditioning import Conditional
-from .distribution import OFF_GRID
+from .distribution import OFF_GRID, PLACES
 from .errors import warn
 from .flow import Flow
 from .randomness import ContentGenerator
@@ -153,16 +153,14 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     with fixed_weights(flow):
         target = Target.of(flow)
         context = x[:, :0] if context is None else context
-        z, slopes = target.place(x, hashed(target, x, range(1), 0))
-        log_p = torch.where(missing, 0.0, slopes[:, 0]).sum(1).double()
-        log_p -= OFF_GRID * target.off_grid(x).sum(1)
+        log_p = -OFF_GRID * target.off_grid(x).sum(1).to(error)
         levels = missing[:, list(target.categories)]
         count = torch.tensor(list(target.categories.values())).to(x)
         few = torch.where(levels, count, 1.0).prod(1) <= PROPOSALS
         few &= missing.sum(1) == levels.sum(1)
-        log_p[few] += _summed(target, z[few], missing[few], context[few])
-        log_w, error[~few] = _sampled(target, *(t[~few] for t in (x, z, context)))
-        log_p[~few] += log_w
+        log_p[few] += _summed(target, x[few], context[few])
+        sampled, error[~few] = _sampled(target, x[~few], context[~few])
+        log_p[~few] += sampled
         never, nothing = target.impossible(x).any(1), missing.all(1)
     log_p = log_p.masked_fill(never, -math.inf).masked_fill(nothing, 0.0).to(flow.dtype)
     error = error.masked_fill(never | nothing, 0.0).to(log_p)
@@ -174,37 +172,53 @@ def marginals(flow: Flow, x: Tensor, context: Tensor | None) -> tuple[Tensor, Te
     return log_p, error
 
 
-def _summed(target: Target, z: Tensor, missing: Tensor, context: Tensor) -> Tensor:
-    """Returns log p (R,) of points (R, 1, D), summed over all levels of missing categories."""
-    log_p = z.new_zeros(len(z)).double()
+def _placed(target: Target, x: Tensor, points: range) -> tuple[Tensor, Tensor]:
+    """Returns observed elements at places in their cells, (R, M, D), and log dz/dx, (R, M).
+
+    M is 1 if densities are the same everywhere in cells.
+    """
+    u = hashed(target, x, points if target.noisy else range(1), 0)
+    z, slopes = target.place(x, u)
+    return z, torch.where(x.isnan()[:, None], 0.0, slopes).sum(2)
+
+
+def _summed(target: Target, x: Tensor, context: Tensor) -> Tensor:
+    """Returns log p (R,) of rows (R, D), summed over all levels of missing categories."""
+    missing, log_p = x.isnan(), x.new_zeros(len(x)).double()
     for pattern in missing.unique(dim=0):
         rows = (missing == pattern).all(1).nonzero().flatten()
         columns = [k for k in target.categories if pattern[k]]
         levels = [torch.arange(target.categories[k]) for k in columns]
-        codes = torch.cartesian_prod(*levels).view(-1, len(columns)).to(z)
-        for part in rows.split(max(1, VALUES // (len(codes) * z.shape[2]))):
-            y = z[part].repeat(1, len(codes), 1)
+        codes = torch.cartesian_prod(*levels).view(-1, len(columns)).to(target.z)
+        for part in rows.split(max(1, VALUES // (PLACES * len(codes) * x.shape[1]))):
+            z, slopes = _placed(target, x[part], range(PLACES))
+            y = z[:, :, None].repeat(1, 1, len(codes), 1)
             y[..., columns] = codes + 0.5
-            log_p[part] = target.log_prob(y, context[part]).double().logsumexp(1)
+            log_levels = target.log_levels(y[:, 0], context[part]).repeat(1, z.shape[1], 1)
+            log_w = target.log_prob(y.flatten(1, 2), context[part], log_levels).double()
+            log_w = log_w.view(y.shape[:3]).logsumexp(2) + slopes
+            log_p[part] = log_w.logsumexp(1) - math.log(z.shape[1])
     return log_p
 
 
-def _sampled(target: Target, x: Tensor, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns log p of points (R, 1, D) whose missing elements are sampled, and errors (R,).
+def _sampled(target: Target, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns log p of rows (R, D) whose missing elements are sampled, and errors (R,).
 
     Rounds of proposals end when the standard error is small.
     """
     missing, levels = x.isnan(), list(target.categories)
-    sums = z.new_full((2, len(z)), -math.inf).double()  # logarithms, of weights and squares
+    sums = x.new_full((2, len(x)), -math.inf).double()  # logarithms, of weights and squares
     log_mean, error = sums[0].clone(), torch.full_like(sums[0], math.inf)
     for points in ROUNDS:
         rows = (error > SMALL).nonzero().flatten()
         both = missing[rows][:, levels].any(1)
         groups = (group.split(target.chunk(len(points))) for group in (rows[both], rows[~both]))
         for part in filter(len, chain(*groups)):
-            proposals = Proposals(target, z[part], missing[part], context[part])
+            z, slopes = _placed(target, x[part], points)
+            proposals = Proposals(target, z, missing[part], context[part])
             y = proposals.sample(partial(hashed, target, x[part], points))
-            log_w = proposals.log_ratios(y).nan_to_num(-math.inf, neginf=-math.inf)
+            log_w = proposals.log_ratios(y) + slopes
+            log_w = log_w.nan_to_num(-math.inf, neginf=-math.inf)
             new = torch.stack([log_w.logsumexp(1), (2 * log_w).logsumexp(1)])
             sums[:, part] = torch.logaddexp(sums[:, part], new)
             log_mean[part] = sums[0, part] - math.log(points.stop)
