@@ -171,11 +171,14 @@ class Validation:
     loss: float = math.nan
 
 
-def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str:
+def diagnose(
+    now: Validation, best: Validation, latent: dict[str, float], *, matching: bool = True
+) -> str:
     """Returns one line on the reason why the validation NLL stopped falling.
 
     If the training NLL still falls, the flow over-fits. If it rises although the loss falls, the
-    loss misses a part of the likelihood. ``latent`` has the validation's ``latent_statistics``.
+    loss misses a part of the likelihood, if it is one of score ``matching``. ``latent`` has the
+    validation's ``latent_statistics``.
     """
     numbers = (
         f"validation NLL {now.nll:.2f}, best {best.nll:.2f}; training NLL {best.train_nll:.2f} → "
@@ -185,9 +188,11 @@ def diagnose(now: Validation, best: Validation, latent: dict[str, float]) -> str
         return f"{numbers}: over-fitting. Use more data, fewer steps, or patience"
     if not now.loss < best.loss:
         return f"{numbers}: training has converged, or the learning rate is too high"
+    worse = f"{numbers}: the loss falls while the likelihood of the training rows gets worse"
+    if not matching:
+        return f"{worse}. Lower the learning rate, or raise the batch size"
     return (
-        f"{numbers}: the loss falls while the likelihood of the training rows gets worse. Score "
-        "matching is blind to mass: the latent mean has squared norm "
+        f"{worse}. Score matching is blind to mass: the latent mean has squared norm "
         f"{latent['latent/mean_norm2']:.3g} (0 at the truth) and a direction of variance "
         f"{latent['latent/var_min']:.2g} (1 at the truth). Raise the anchor's weight, or refresh "
         "it more often"

@@ -344,7 +344,8 @@ class Trainer:
         best = self._counted(now, each)
         self._validation_seconds = self.seconds - began
         self.look_at_the_clock()
-        note = diagnose(now, self.state.best, latent)
+        matching = self.anchor is None or bool(self.loss.anchor_weight)
+        note = diagnose(now, self.state.best, latent, matching=matching)
         self._judge(note)
         if best and self.retry:
             self.best = self.snapshot()

@@ -21,12 +21,7 @@ def is_table(x: ArrayLike) -> bool:
 
 
 def as_tensor(x: ArrayLike, what: str) -> Tensor:
-    """Returns numbers as a tensor of 8-bit integers, float32 or float64.
-
-    Raises:
-        TypeError: if they are no real numbers.
-        ValueError: if an integer is not exact in float64.
-    """
+    """Returns real numbers as a tensor of 8-bit integers, float32 or float64."""
     if not isinstance(x, Tensor):
         array = np.asarray(x)
         if array.dtype.kind not in "biuf":
@@ -122,10 +117,7 @@ def _as_frame(x: ArrayLike, columns: Columns) -> tuple[ArrayLike, tuple[int, ...
 def context_of(
     x: ArrayLike, context: ArrayLike | None, columns: Columns | None
 ) -> ArrayLike | None:
-    """Returns ``context``; without one the frame ``x`` itself, if it may have its columns.
-
-    Only named columns can be divided into those of rows and those of contexts.
-    """
+    """Returns ``context``; without one the frame ``x`` itself, if it may have its columns."""
     if context is not None or not columns or not columns.names_contexts:
         return context
     return x if is_frame(x) else None
@@ -165,6 +157,9 @@ def check_finite(x: Tensor, context: Tensor | None, columns: Columns | None) -> 
     expected = "a finite number. Leave out such rows, or fill in missing values by flow.impute"
     rows, names = x.flatten(1), columns.features if columns else None
     refuse(rows, ~rows.isfinite(), "x", names, expected)
+    own = getattr(columns, "context", None)
+    if own is not None and context is None:
+        raise ValueError(f"context: found None, expected {', '.join(own.features)}")
     if context is not None:
-        own, rows = getattr(columns, "context", None), context.reshape(-1, context.shape[-1])
+        rows = context.reshape(-1, context.shape[-1])
         refuse(rows, ~rows.isfinite(), "context", own and own.elements, expected)

@@ -186,7 +186,7 @@ class Column:
         if self.kind in ("time", "duration"):
             since = self.kind == "time" and self._order
             text = f"{self.kind} in {self.scale}{' since 1970' if since else ''}"
-        return text + f", {self.missing} missing" * bool(self.missing)
+        return text + f", {self.missing} missing (none in samples)" * bool(self.missing)
 
     @classmethod
     def from_dict(cls, attributes: Mapping[str, Any]) -> "Column":

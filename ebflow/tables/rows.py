@@ -65,11 +65,7 @@ class Rows(Split):
 
 
 class Arrays:
-    """A data set in memory, of splits with the same kind of rows and different names.
-
-    Raises:
-        BadInput: if they do not agree.
-    """
+    """A data set in memory, of splits with the same kind of rows and different names."""
 
     def __init__(self, *splits: Split) -> None:
         self._splits = {split.name: split for split in splits}

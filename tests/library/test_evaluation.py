@@ -232,6 +232,10 @@ def test_diagnoses(name):
     assert f"{NOW[name].nll:.1f}" in diagnosis and "120.0" in diagnosis and "\n" not in diagnosis
 
 
+def test_a_likelihood_is_not_taken_for_score_matching():
+    assert "Score matching" not in diagnose(NOW["blind"], BEST, BLIND, matching=False)
+
+
 @pytest.mark.filterwarnings("error")
 def test_statistics_of_latents_keep_no_graph():
     assert latent_statistics(torch.randn(50, 6, requires_grad=True) * 1.0)

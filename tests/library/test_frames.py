@@ -130,6 +130,8 @@ def test_columns_of_the_frame_may_be_the_context(table):
     assert both["cut"].tolist() == ["Good", "Ideal"] * 2
     rows = table.assign(cut="Good", count=3)
     torch.testing.assert_close(flow.log_prob(rows), given.log_prob(rows[["x"]]))
+    with pytest.raises(ValueError, match="context: found None, expected cut, count"):
+        flow.sample(3)
     with pytest.raises(ValueError, match="context: found no column 'k' in x"):
         ebflow.fit(table, context=["k"], **QUICK)
 
