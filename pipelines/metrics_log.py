@@ -59,11 +59,11 @@ def curve(rows: Iterable[Row], kind: str) -> list[Row]:
 
 
 def standing(rows: Iterable[Row]) -> list[Row]:
-    """Returns the rows with metrics by rising step, less those that a restart took back."""
-    kept: dict[tuple[int, str], Row] = {}
+    """Returns the rows with metrics by rising step, less what a restart repeated."""
+    last: dict[tuple[int, str], Row] = {}
     for row in rows:
         if row["kind"] in (RESTARTED, WENT_BACK):
-            kept = {place: earlier for place, earlier in kept.items() if place[0] <= row["step"]}
+            last = {place: earlier for place, earlier in last.items() if place[0] <= row["step"]}
         elif row["kind"] != FAILURE:
-            kept[row["step"], row["kind"]] = row
-    return [kept[place] for place in sorted(kept)]
+            last[row["step"], row["kind"]] = row
+    return [last[place] for place in sorted(last)]

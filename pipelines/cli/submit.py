@@ -155,7 +155,7 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
     except (ClientError, KeyboardInterrupt, OSError, RuntimeError) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         why = "detached" if interrupted else f"the dashboard went away ({error})"
-        console.print(f"{why}; job {identity} goes on", soft_wrap=True)
+        console.print(f"{why}; job {identity} still runs", soft_wrap=True)
         return DETACHED
     if info.driver_exit_code in (0, 2):
         return info.driver_exit_code

@@ -32,7 +32,7 @@ def array_table(
     """Returns rows with shape (N, *shape) as a table.
 
     ``levels`` is the number of levels of integers. ``one_list`` makes one column of fixed-size
-    lists, called ``name``. ``beside`` are further columns; None is left out.
+    lists, called ``name``. ``beside`` are further columns; None is skipped.
     """
     x = np.ascontiguousarray(x)
     schema = array_schema(x.shape[1:], x.dtype.name, levels, one_list=one_list, name=name)

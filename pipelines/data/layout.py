@@ -203,10 +203,10 @@ class _Source(NamedTuple):
         return names
 
     def remarks(self, split: str | None, chosen: Collection[str]) -> Iterator[str]:
-        """Yields sentences about columns that are left out."""
+        """Yields sentences about columns that are dropped."""
         for name in self.schema.names:
             if name.startswith(INDEX) and name not in chosen:
-                yield f"column {name} is the index of a pandas frame and was left out"
+                yield f"column {name} is the index of a pandas frame and was dropped"
         if split is None and SPLIT in self.schema.names:
             yield (
                 f"column {SPLIT} holds {type_name(self.schema.field(SPLIT).type)} and was not "

@@ -273,8 +273,8 @@ def _manifest(
 def _missing_notes(reader: Reader) -> list[str]:
     """Returns a sentence about rows with missing values, if there are any."""
     lacking = int(reader.incomplete.sum())
-    effect = " and are left out"
+    effect = " and are dropped"
     if reader.missing == "impute":
         imputed = ", which are imputed in training and validation rows"
-        effect = f"{imputed}; such test and selection rows are left out"
+        effect = f"{imputed}; such test and selection rows are dropped"
     return [f"{lacking} of {reader.rows} rows have missing values{effect}"] if lacking else []

@@ -142,7 +142,7 @@ class Reader:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about columns that are left out or changed."""
+        """Sentences about columns that are dropped or changed."""
         columns = [c for each in self.schemas if each is not None for c in each]
         notes = [f"column {c.name}: {c.describe()}" for c in columns if c.dropped or c.rare]
         return (*self.layout.remarks, *notes)
@@ -202,9 +202,9 @@ class Reader:
         return split_counts(named, label=self.label, rows=rows, **sizes)
 
     def assigned(self, counts: Counts, seed: int | None) -> np.ndarray:
-        """Returns the code of each row's split, with shape (N,), −1 if it is left out.
+        """Returns the code of each row's split, with shape (N,), −1 if it is not used.
 
-        Rows of the test and selection splits that have missing values are left out: exact
+        Rows of the test and selection splits that have missing values are not used: exact
         likelihoods need complete rows.
 
         Raises:
@@ -229,7 +229,7 @@ class Reader:
         """Yields all rows in order; missing values are NaN, if the policy allows them.
 
         Arguments:
-            splits: The codes of ``assigned``; rows that are left out are not checked.
+            splits: The codes of ``assigned``; rows that are not used are not checked.
         """
         start = 0
         for batch, place in self._batches(self.layout.reads):

@@ -2,7 +2,7 @@
 
 A source may name the split of its rows, in a text column or by their order. Rows of other splits
 come from its training rows. A seeded permutation gives each row a rank, or the last row has rank
-0. By rank come test, validation, selection and training rows; the rest is left out. So the test
+0. By rank come test, validation, selection and training rows; the rest is not used. So the test
 split stays the same if other counts change, and a smaller training split is part of a larger one.
 If the source names more rows for a split than are wanted, the rows of lowest rank are used.
 """
@@ -105,7 +105,7 @@ def _rows(name: str, size: int | float | None, used: int) -> int:
 
 
 def assign(named: np.ndarray, counts: Counts, seed: int | None) -> np.ndarray:
-    """Returns the code of each row's split, −1 if it is left out, as int8 with shape (N,).
+    """Returns the code of each row's split, −1 if it is not used, as int8 with shape (N,).
 
     Arguments:
         named: The code of the split that the source names for each row, with shape (N,); 0 if it

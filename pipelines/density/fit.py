@@ -38,14 +38,14 @@ class Fit:
     is_image: bool  # True if rows are shown as images
     x: Tensor  # random test rows with shape (n, D), in raw units
     y: Tensor  # samples with shape (m, D)
-    lost: int  # samples that are not finite, and left out
+    lost: int  # samples that are not finite, and dropped
     check: Check | None  # of tables with enough rows
     shapes: np.ndarray  # of the columns by the check, NaN without one, with shape (D,)
     least: list[tuple[str, str, str]]  # rows by number, with log-densities and reasons
 
     @property
     def warnings(self) -> list[str]:
-        """A sentence if samples were left out."""
+        """A sentence if samples were dropped."""
         if not self.lost:
             return []
         return [

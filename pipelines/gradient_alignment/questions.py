@@ -212,7 +212,7 @@ OF_CENTRED = less("A3", "centred", BASELINE)
 GAUSSIAN_ALONE = less("PP/own/raw", GAUSSIAN, BASELINE, "accuracy by raw gradients")
 
 
-def _law(study: Study) -> np.ndarray:
+def _shrinkage(study: Study) -> np.ndarray:
     """Returns ‖g‖ with the stability penalty over that without, over 1 / (1 + 2 μ T)."""
     mu = study.models["score"].classifier.regularizer.stability
     shorter = study.values("gradient", "score") / study.values("gradient", "score-free")
@@ -291,9 +291,9 @@ CHECKS = (
      changed("the same of fool-shift", "fool-shift"), below(1e-3)),
     ("A linear shift makes of the logit-gradients whatever one likes.",
      of("change/logit_gradient", "fool-shift", "relative change of the logit-gradient"), above(1)),
-    ("The stability penalty shrinks gradients by the law 1 / (1 + 2 μ T), T being minus "
+    ("The stability penalty shrinks gradients by the factor 1 / (1 + 2 μ T), T being minus "
      "the mean trace without it.",
-     Number("measured ratio of ‖g‖ over the law's", _law), within(0.05, of=1)),
+     Number("measured ratio of ‖g‖ over this factor", _shrinkage), within(0.05, of=1)),
     ("Without noise and penalty score matching collapses onto the training points.",
      Number("mean trace of a training batch over the floor −D/s²", _depth), above(1)),
     ("Gradients of one point are not aligned with the scores of another.",

@@ -49,7 +49,7 @@ class Detection:
     def of(cls, model: Model, reader: Reader) -> "Detection":
         """Fits a detector to the training rows of a run, by the columns that a source has.
 
-        Identifiers are left out, because all of theirs are new.
+        Identifiers are ignored, because all of theirs are new.
         """
         reference, detector = model.reference, FlowDetector()
         if model.columns is None:

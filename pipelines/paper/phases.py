@@ -79,7 +79,7 @@ MARGIN = 1.0  # Nats on digits that matter: a hundredth of the Gaussian's NLL
 SPARED = 0.1  # Difference of shares of lost trainings that matters
 
 BELOW = f"ends more than {MARGIN:g} nat below"
-EXACT = "exact likelihood of the published net"
+EXACT = "exact likelihood of the published network"
 
 # Claims on the pairs: activation, that of the opponent (None: the Gaussian), claim and region.
 LEADS = (
@@ -110,7 +110,7 @@ OVER_SEEDS = (
 )
 
 CAPTION = (
-    "A square is a net, the mean over seeds: the squared latent mean per element in the end; "
+    "A square is a network, the mean over seeds: the squared latent mean per element in the end; "
     f"white is {LOST:g}, red is above it, black diverged."
 )
 
@@ -182,21 +182,21 @@ def _network(one: Finished) -> dict[str, Any]:
     }
 
 
-def mapped(nets: pd.DataFrame) -> pd.DataFrame:
+def mapped(networks: pd.DataFrame) -> pd.DataFrame:
     """Returns the networks of the map; those that diverged have lost mass."""
     keys = ["activation", "objective", "start", "rate", "seed"]
-    found = nets[nets["part"] == MAP].set_index(keys)
+    found = networks[networks["part"] == MAP].set_index(keys)
     grid = pd.MultiIndex.from_product([found.index.unique(key) for key in keys])
     found = found.reindex(grid).reset_index()
     return found.assign(lost=found["lost"].ne(False), kind=found["objective"].str[:3])
 
 
-def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
+def pair(networks: pd.DataFrame, activation: str) -> pd.DataFrame:
     """Returns the networks of a pair by seed, at the start and rate with the best mean NLL.
 
     Starts and rates of which a seed diverged do not count.
     """
-    own = nets[(nets["part"] == PAIRS) & (nets["activation"] == activation)]
+    own = networks[(networks["part"] == PAIRS) & (networks["activation"] == activation)]
     nlls = own.pivot(index=["start", "rate"], columns="seed", values="best")
     best = nlls.mean(axis=1, skipna=False).idxmin()
     return own.set_index(["start", "rate"]).loc[[best]].sort_values("seed")
@@ -204,15 +204,15 @@ def pair(nets: pd.DataFrame, activation: str) -> pd.DataFrame:
 
 def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns one row per activation, objective and seed, over starts and rates."""
-    nets, groups = read(finished), ["part", "activation", "objective", "seed"]
-    found = nets.groupby(groups, sort=False).agg(
-        nets=("lost", "size"), lost=("lost", "mean"), best=("best", "min")
+    networks, groups = read(finished), ["part", "activation", "objective", "seed"]
+    found = networks.groupby(groups, sort=False).agg(
+        networks=("lost", "size"), lost=("lost", "mean"), best=("best", "min")
     )
     return [
         {
             "labels": dict(zip(groups[:-1], key, strict=False)),
             "seed": key[-1], "data": DIGITS.source, "published": None,
-            "study/nets": int(line["nets"]),
+            "study/networks": int(line["networks"]),
             "study/lost": 100 * line["lost"],
             "study/over_gaussian": line["best"],
         }
@@ -220,44 +220,44 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     ]  # fmt: skip
 
 
-def conclude(nets: pd.DataFrame) -> Conclusion:
+def conclude(networks: pd.DataFrame) -> Conclusion:
     """Returns the claims on pairs and map."""
-    measured = [*_leads(nets), *_shares(mapped(nets))]
+    measured = [*_leads(networks), *_shares(mapped(networks))]
     return Conclusion(claims=tuple(decide(measured)))
 
 
-def _leads(nets: pd.DataFrame) -> Iterator[Measured]:
+def _leads(networks: pd.DataFrame) -> Iterator[Measured]:
     for activation, opponent, claim, region in LEADS:
         text = f"With the {activation} activation, DSM alone {claim}"
         question = Question(text, "its lead in test NLL", region, None, OVER_SEEDS, "nats")
-        yield question, lead(nets, activation, opponent)
+        yield question, lead(networks, activation, opponent)
 
 
-def lead(nets: pd.DataFrame, activation: str, opponent: str | None = None) -> Confidence:
+def lead(networks: pd.DataFrame, activation: str, opponent: str | None = None) -> Confidence:
     """Returns the lead of a pair in test NLL over the Gaussian, or another one, paired by seed.
 
     Each seed has its own test rows, so that the variance over seeds includes that over rows.
     """
-    gain = pair(nets, activation)["gain"].to_numpy()
+    gain = pair(networks, activation)["gain"].to_numpy()
     if opponent:
-        gain = gain - pair(nets, opponent)["gain"].to_numpy()
+        gain = gain - pair(networks, opponent)["gain"].to_numpy()
     return student(gain, overlap=overlap(DIGITS))
 
 
-def _shares(nets: pd.DataFrame) -> Iterator[Measured]:
+def _shares(networks: pd.DataFrame) -> Iterator[Measured]:
     """Yields differences of shares of lost networks, which are means over the map's cells."""
     for claim, shared, column, less, more in SHARES:
         ((name, value),) = shared.items()
-        shares = nets[nets[name] == value].groupby([column, "seed"])["lost"].mean()
+        shares = networks[networks[name] == value].groupby([column, "seed"])["lost"].mean()
         quantity = f"share of trainings that lost mass, {column} {more} less {less}"
         text = f"{claim}, by more than {SPARED:g}"
         question = Question(text, quantity, above(SPARED), figure=MAP, note=OVER_SEEDS)
         yield question, student(shares[more] - shares[less], overlap=overlap(DIGITS))
 
 
-def figure(nets: pd.DataFrame) -> Figure:
+def figure(networks: pd.DataFrame) -> Figure:
     """Returns the map, a panel for each activation and a square for each network."""
-    shown, (low, middle, high) = mapped(nets), MASSES
+    shown, (low, middle, high) = mapped(networks), MASSES
     shown["mass"] = np.log10(shown["end"]).clip(low, high)
     norm = TwoSlopeNorm(middle, low, high)
     figure, axes = panels(len(ACTIVATIONS), 11, 3.2, sharey=True)
@@ -271,9 +271,9 @@ def figure(nets: pd.DataFrame) -> Figure:
     return figure
 
 
-def _squares(axis: Axes, nets: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.cm.ScalarMappable:
+def _squares(axis: Axes, networks: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.cm.ScalarMappable:
     """Draws networks as squares, the mean over seeds; black if one diverged."""
-    mass = nets["mass"].mean(skipna=False).unstack(["objective", "rate"], sort=False)
+    mass = networks["mass"].mean(skipna=False).unstack(["objective", "rate"], sort=False)
     cmap = mpl.colormaps["RdYlBu_r"].with_extremes(bad="black")
     shown = axis.pcolormesh(mass.to_numpy(float), cmap=cmap, norm=norm, edgecolors="white", lw=1.5)
     names = [", ".join(column) for column in mass.columns]
@@ -286,15 +286,15 @@ def _squares(axis: Axes, nets: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.cm.S
 
 PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
-    legend="nets of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
-    "nets, over starts and rates, whose squared latent mean ends large and has risen; "
-    "over Gauss: validation NLL of the best net at its best validation above the "
+    legend="networks of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
+    "networks, over starts and rates, whose squared latent mean ends large and has risen; "
+    "over Gauss: validation NLL of the best network at its best validation above the "
     "full-covariance Gaussian's, nats",
     uses=frozenset(("seed", "seeds")),
     seeds={"smoke": 2, "cpu": 5, "full": 10},
     cells=cells,
     columns=(
-        Column("study/nets", "nets", 0, interval=False),
+        Column("study/networks", "networks", 0, interval=False),
         Column("study/lost", "lost %", 0, interval=False),
         Column("study/over_gaussian", "over Gauss", 1),
     ),

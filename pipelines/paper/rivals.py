@@ -150,7 +150,7 @@ def _leads(finished: Sequence[Finished]) -> list[Row]:
     """Returns one row per table and seed: the NLL of every density, and the recipe's lead.
 
     The refined flow's gain is over the recipe. The lead is over the peer of the seed with the
-    least test NLL, test row by test row. Seeds whose recipe diverged are left out.
+    least test NLL, test row by test row. Seeds whose recipe diverged are dropped.
     """
     cells: dict[tuple[str, int], dict[str, Finished]] = {}
     for one in finished:

@@ -82,7 +82,7 @@ SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
     """Yields one cell per network and size."""
-    for (net, images), (model, sides, objectives) in KINDS.items():
+    for (network, images), (model, sides, objectives) in KINDS.items():
         for side in SMOKE[-len(sides) :] if config.scale == "smoke" else sides:
             shape = (CHANNELS[images], side, side)
             steps = StepsConfig(
@@ -92,7 +92,7 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 seconds=SECONDS[config.scale],
                 threads=config.threads,
             )
-            labels = {"net": net, "images": images, "side": str(side)}
+            labels = {"network": network, "images": images, "side": str(side)}
             yield Cell(labels, steps, stage="runtime")
 
 
@@ -204,7 +204,7 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     frames = [
         pd.read_json(one.folders[0] / "timings.json").assign(**one.cell.labels) for one in finished
     ]
-    groups = pd.concat(frames).groupby(["net", "images", "label"], sort=False)
+    groups = pd.concat(frames).groupby(["network", "images", "label"], sort=False)
     timings = {names: steps.set_index("size") for names, steps in groups}
     return [
         {**finished[0].cell.provenance(), **_row(*names, steps, timings[*names[:2], "ml"])}
@@ -212,14 +212,16 @@ def rows(finished: Sequence[Finished]) -> list[Row]:
     ]
 
 
-def _row(net: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame) -> Row:
+def _row(
+    network: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame
+) -> Row:
     """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
     size, times = min(SHOWN[images], steps.index.max()), steps["ms"].to_dict()
     faster = None if len(times) == 1 else crossover(times, exact["ms"].to_dict())
     peak = steps["peak_fraction"][size]
     return {
-        "labels": {"net": net, "images": images, "objective": objective},
-        "published": PUBLISHED.get((net, size), {}).get(objective),
+        "labels": {"network": network, "images": images, "objective": objective},
+        "published": PUBLISHED.get((network, size), {}).get(objective),
         "crossover": faster,
         "time/step_ms": times[size],
         "peak_percent": None if pd.isna(peak) else 100 * peak,

@@ -81,31 +81,31 @@ def _cells(source: str, kind: str, config: PaperConfig, seed: int) -> Iterator[C
     paper's end long before its last fall.
     """
     common = cell.base(config, seed, source, cpu=20, full=EPOCHS * EPOCH[kind])
-    for net in NETS:
-        for objective, number in zip(OBJECTIVES.values(), NUMBERS[kind, net], strict=True):
-            labels = {"net": net, "settings": "paper", "objective": objective}
-            flow = _published(common, net, objective, kind)
+    for network in NETS:
+        for objective, number in zip(OBJECTIVES.values(), NUMBERS[kind, network], strict=True):
+            labels = {"network": network, "settings": "paper", "objective": objective}
+            flow = _published(common, network, objective, kind)
             yield Cell.of_flow(labels, flow, published=number)
-        for objective in (*OBJECTIVES.values(), *OTHERS[net]):
-            labels = {"net": net, "settings": "recipe", "objective": objective}
+        for objective in (*OBJECTIVES.values(), *OTHERS[network]):
+            labels = {"network": network, "settings": "recipe", "objective": objective}
             flow = common.changed(
-                model=NETS[net],
+                model=NETS[network],
                 objective=Objective.of(objective, sigma=0.1, every=cell.EVERY),
-                train={"lr": LARGE_RATE} if (net, kind) == ("FC", "colour") else {},
+                train={"lr": LARGE_RATE} if (network, kind) == ("FC", "colour") else {},
             )
             yield Cell.of_flow(labels, flow)
 
 
-def _published(common: DensityConfig, net: str, objective: str, kind: str) -> DensityConfig:
+def _published(common: DensityConfig, network: str, objective: str, kind: str) -> DensityConfig:
     """Returns the published settings."""
-    cnn, colour = net == "CNN", kind == "colour"
+    cnn, colour = network == "CNN", kind == "colour"
     noise = 0.1 if cnn or colour else 1.0
-    gamma, milestones = DECAYS[kind, net].get(objective, DECAYS[kind, net][USUAL])
+    gamma, milestones = DECAYS[kind, network].get(objective, DECAYS[kind, network][USUAL])
     start = {"spectral_norm": True} if colour and objective in ("ml", "dsm", "ssm_vr") else {}
     model = start if cnn else {"depth": 2, "bias": 1.0, "residual": colour}
     return common.changed(
         preprocess=PreprocessConfig(normalize="none", scale=0.75 if cnn else 0.5),
-        model=NETS[net].changed(sign=-1, calibrated=False, **model),
+        model=NETS[network].changed(sign=-1, calibrated=False, **model),
         objective=Objective.of(objective, sigma=noise, epsilon=noise),
         anchor=AnchorConfig(weight=0.0),
         stabilise={"low_energy": LOW_ENERGY.get(objective, 0.0) if colour else 0.0},

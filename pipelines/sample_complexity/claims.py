@@ -31,7 +31,7 @@ from pipelines.sample_complexity.exponents import NETWORKS, Exponent, about_expo
 from pipelines.sample_complexity.rows import family, matrix, trained, where
 
 SAME = 0.15  # Errors differ if the logarithm of their ratio changes by more than this
-ALIKE = 0.8  # Orders are alike above this rank correlation
+SAME_ORDER = 0.8  # Least rank correlation of orders that count as the same
 BETTER = 0.1  # Estimators differ if the logarithm of their errors' ratio is more than this
 
 # The noise level at which missing a mode costs most, chosen from the rows of earlier runs.
@@ -177,9 +177,9 @@ def _ordered(config: ComplexityConfig, rows: pd.DataFrame) -> Iterator[Measured]
     }
     for levels, errors in pairs.items():
         yield _mean(
-            rank_correlation(*errors), above(ALIKE),
+            rank_correlation(*errors), above(SAME_ORDER),
             f"With a mode of weight η = {eta:g}, mean square and quantile order networks alike, "
-            f"{levels}: ranks are correlated by more than {ALIKE:g}", FAMILY, None,
+            f"{levels}: ranks are correlated by more than {SAME_ORDER:g}", FAMILY, None,
         )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def uri() -> str:
             option=VARIABLE,
             found=without_password(url),
             expected="the URL of an MLflow server, as http://HOST:5000, or none, for the runs to "
-            "be kept in EBFLOW_HOME",
+            "be stored in EBFLOW_HOME",
         )
     return url
 

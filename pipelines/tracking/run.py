@@ -27,8 +27,8 @@ Show = Callable[[float, str, str], None]
 NOTE = "mlflow.note.content"  # The tag that MLflow shows as a run's description
 
 # Beginnings of the tags of a run that its children do not share.
-ITS_OWN = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName", "ebflow.stage",
-           "ebflow.key")  # fmt: skip
+NOT_INHERITED = ("mlflow.log", "mlflow.note", "mlflow.parentRunId", "mlflow.runName",
+                 "ebflow.stage", "ebflow.key")  # fmt: skip
 
 DIGEST_LENGTH = 36
 
@@ -119,7 +119,7 @@ class StageRun:
     def send(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Logs rows of a training from a thread of the client, and does not wait for it.
 
-        Rows up to the last one sent of their kind are left out: a restart repeats some. What does
+        Rows up to the last one sent of their kind are skipped: a restart repeats some. What does
         not arrive is lost here; ``complete`` sends it again.
         """
         new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
@@ -129,7 +129,7 @@ class StageRun:
     def complete(self, rows: Sequence[Row]) -> None:
         """Logs what the run lacks of a curve, and waits for it.
 
-        MLflow removes no points: those that a restart took back stay beside the others.
+        MLflow removes no points: those of steps that a restart repeated stay beside the others.
         """
         points = _points(metrics_log.standing(rows))
         names = {point.key for point in points}
@@ -145,7 +145,7 @@ class StageRun:
         """Starts a run below this one, of the same pipeline; the caller ends it."""
         tags = {"mlflow.parentRunId": self.id, **tags}
         old = self.client.get_run(self.id)
-        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(ITS_OWN)}
+        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(NOT_INHERITED)}
         created = self.client.create_run(
             old.info.experiment_id, run_name=name, tags={**shared, **tags}
         )
@@ -157,7 +157,7 @@ class Reporter:
 
     Progress goes to the user's terminal. Rows of a training go there too, to a file and to MLflow.
     Threads of MLflow's client send them, so that MLflow's absence delays nothing; ``finish`` sends
-    what it lacks. Another process may go on with a copy of a reporter on the same node.
+    what it lacks. Another process may continue with a copy of a reporter on the same node.
 
     Arguments:
         file: File of the rows. Those that an earlier attempt has left there are sent again.

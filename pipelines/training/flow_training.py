@@ -41,7 +41,7 @@ from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
 
 # Options of a training that are arguments of the trainer by the same names.
-ALIKE = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
+SHARED_OPTIONS = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
          "patience", "log_every", "precision", "retry", "smoothing"}  # fmt: skip
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -333,7 +333,7 @@ def build_training(
         schedule=warmed(cosine if train.schedule == "cosine" else constant, train.warmup),
         decay=epochs(train.gamma, train.epoch, train.milestones if falls else 0),
         augment=augmentation(train.augment, train.noise, split.shape),
-        **train.model_dump(include=ALIKE),
+        **train.model_dump(include=SHARED_OPTIONS),
         seed=config.seed,
         shard=shard,
         config={**config.model_dump(mode="json"), "commit": code()["commit"]},

@@ -91,8 +91,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Trains; returns the result, or ``error``: what no restart would mend.
 
     Raises:
-        BadInput: One of several may be alone in what it sees of store and data. The others wait
-            for it, until Ray ends them all because it failed.
+        BadInput: If this worker does not see the store or the data. The others, which may see
+            them, wait for it until Ray ends them all.
     """
     context = launched()
     config, data, preprocessing, work = job["arguments"]

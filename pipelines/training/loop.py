@@ -50,8 +50,8 @@ class TrainingLoop:
     """Runs a training that reports what it yields, and resumes from its checkpoints.
 
     It saves seldom enough to cost little. All ranks report alike, in Ray Train and so to each
-    other. What led to a checkpoint is reported before the checkpoint is there. The folder ``work``
-    has the checkpoints.
+    other. It reports the rows up to a checkpoint before it writes the checkpoint. The folder
+    ``work`` has the checkpoints.
     """
 
     def __init__(self, training: "FlowTraining", work: Path, worker: WorkerContext) -> None:

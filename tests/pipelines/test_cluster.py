@@ -175,7 +175,7 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130 and err == ""
-        assert re.search(r"detached; job ebflow-digits-\w+ goes on", out)
+        assert re.search(r"detached; job ebflow-digits-\w+ still runs", out)
         stop = next(line for line in out.splitlines() if line.startswith("stop "))
         words = shlex.split(stop)[1:]
         status = ["job", "status", *words[3:]]

@@ -57,5 +57,5 @@ def test_a_run_reports_complete_test_rows(file, tmp_path, policy):
     )  # fmt: skip
     summary = store.summary(policy)
     assert np.isfinite(summary["test/nll"])
-    text = "left out" if policy == "drop" else "lack entries, which are drawn"
+    text = "values and are dropped" if policy == "drop" else "values, which are imputed"
     assert any(text in line for line in summary["warnings"]), summary["warnings"]

@@ -235,7 +235,7 @@ def test_the_table_has_published_numbers():
 
 
 def test_a_line_is_the_mean_over_seeds_with_students_interval():
-    common = {"labels": {"net": "FC"}, "published": None, "data": "d"}
+    common = {"labels": {"network": "FC"}, "published": None, "data": "d"}
     (line,) = summarize([{**common, "test/nll": nll} for nll in (1.0, 2.0, 3.0)])
     found = text(line, Column("test/nll", "NLL", 3))
     assert len(line) == 3 and found == f"2.000 ± {4.302653 / math.sqrt(3):.3f}"

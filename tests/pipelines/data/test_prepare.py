@@ -376,7 +376,7 @@ def test_rows_that_lack_an_entry_are_dropped_and_told(tmp_path):
     file, gone = lacking(tmp_path)
     found = prepare(file, tmp_path / "out", missing="drop")
     assert sum(found.counts.values()) == (~gone).sum() and not found.incomplete
-    assert f"{gone.sum()} of 400 rows have missing values and are left out" in found.warnings
+    assert f"{gone.sum()} of 400 rows have missing values and are dropped" in found.warnings
     dataset = Dataset(tmp_path / "out")
     assert all(dataset.split(name).tensor().isfinite().all() for name in found.counts)
 
