@@ -64,7 +64,6 @@ class StandardNormal(Base):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The name."""
         return {"name": "normal"}
 
     def energy(self, x: Tensor) -> Tensor:
@@ -72,11 +71,9 @@ class StandardNormal(Base):
         return 0.5 * (sum_event(x * x, x) + math.prod(x.shape[1:]) * math.log(2 * math.pi))
 
     def at(self, x: Tensor) -> Evaluation:
-        """Returns the density at ``x``, in closed form."""
         return _NormalEvaluation(self, x)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
-        """Returns samples."""
         return normal(shape, like, generator)
 
 
@@ -126,7 +123,6 @@ class GaussianMixture(Base):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The name, the shape of W, and true if all is trained."""
         trainable = isinstance(self.means, nn.Parameter)
         return {"name": "mixture", "roots": list(self.roots.shape), "features": self.size,
                 "trainable": trainable}  # fmt: skip
@@ -141,7 +137,7 @@ class GaussianMixture(Base):
         """The covariances Σ, with shape (K, 1), (K, D) or (K, D, D)."""
         if not self.full:
             return self.roots.square().reciprocal()
-        factors = self._factors()
+        factors = _inverse(self.triangles)
         return factors @ factors.mT
 
     @property
@@ -179,19 +175,15 @@ class GaussianMixture(Base):
         return GaussianMixture(self.weights, self.means[:, features], covariances)
 
     def energy(self, x: Tensor) -> Tensor:
-        """Returns −log p(x) in nats with shape (B,), for ``x`` with shape (B, *event)."""
-        log_p = self._by_rows(
-            lambda x: self._log_joint(self._whiten(x)).logsumexp(0), self._flat(x)
-        )
+        log_p = self._by_rows(lambda x: self._joint(x)[1].logsumexp(0), self._flat(x))
         return without_nan(-log_p, x)
 
     def at(self, x: Tensor) -> Evaluation:
-        """Returns the density at ``x``, in closed form."""
         return _MixtureEvaluation(self, x)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Returns r, the probabilities of components given x, with shape (K, B)."""
-        return self._by_rows(lambda x: self._at(x)[1].mT, self._flat(x)).mT
+        return self._by_rows(lambda x: self._joint(x)[1].softmax(0).mT, self._flat(x)).mT
 
     def _flat(self, x: Tensor) -> Tensor:
         """Returns events as rows, with shape (B, D)."""
@@ -221,34 +213,22 @@ class GaussianMixture(Base):
         noise = normal((len(k), self.size), self.means, generator)
         if not self.full:
             return self.means[k] + noise / self.roots[k]
-        x, factors = self.means[k], self._factors()
+        x, factors = self.means[k], _inverse(self.triangles)
         for index in k.unique():  # gathered factors would need n D² numbers
             own = k == index
             x[own] = x[own] + noise[own] @ factors[index].mT
         return x
 
-    def _factors(self) -> Tensor:
-        """Returns W⁻¹, whose product with its transpose is Σ."""
-        identity = torch.eye(self.size).to(self.roots)
-        return torch.linalg.solve_triangular(self.triangles, identity, upper=False)
-
-    def _at(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns z with shape (K, B, D) and r with shape (K, B)."""
-        z = self._whiten(x)
-        return z, self._log_joint(z).softmax(0)
-
-    def _whiten(self, x: Tensor) -> Tensor:
-        return self._root(x - self.means[:, None])
+    def _joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns z with shape (K, B, D) and log w_k N(x; μ_k, Σ_k) with shape (K, B)."""
+        z = self._root(x - self.means[:, None])
+        constant = self.log_weights.log_softmax(0) + self._log_dets()
+        constant = constant - 0.5 * self.size * math.log(2 * math.pi)
+        return z, constant[:, None] - 0.5 * (z * z).sum(-1)
 
     def _root(self, v: Tensor) -> Tensor:
         """Returns W v with shape (K, B, D)."""
         return v @ self.triangles.mT if self.full else v * self.roots[:, None]
-
-    def _log_joint(self, z: Tensor) -> Tensor:
-        """Returns log w_k N(x; μ_k, Σ_k) with shape (K, B)."""
-        constant = self.log_weights.log_softmax(0) + self._log_dets()
-        constant = constant - 0.5 * self.size * math.log(2 * math.pi)
-        return constant[:, None] - 0.5 * (z * z).sum(-1)
 
     def _log_dets(self) -> Tensor:
         """Returns log det W with shape (K,)."""
@@ -256,19 +236,21 @@ class GaussianMixture(Base):
         return diagonal.abs().log().expand(-1, self.size).sum(1)
 
     def _score(self, z: Tensor, r: Tensor) -> Tensor:
+        """Returns the score, for responsibilities r."""
         weighed = r[..., None] * z
         pulled = weighed @ self.triangles if self.full else weighed * self.roots[:, None]
         return -pulled.sum(0)
 
     def _bent(self, x: Tensor, v: Tensor) -> Tensor:
-        z, r = self._at(x)
-        score = self._score(z, r)
-        return torch.stack([self._bend(z, r, score, row) for row in v], -1)
-
-    def _bend(self, z: Tensor, r: Tensor, score: Tensor, v: Tensor) -> Tensor:
-        Wv = self._root(v.expand(len(z), *v.shape))
-        slopes = -(Wv * z).sum(-1)
-        return (r * ((slopes - (v * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1))).sum(0)
+        z, log_joint = self._joint(x)
+        r = log_joint.softmax(0)
+        score, bends = self._score(z, r), []
+        for row in v:
+            Wv = self._root(row.expand(len(z), *row.shape))
+            slopes = -(Wv * z).sum(-1)
+            bend = (slopes - (row * score).sum(-1)) ** 2 - (Wv * Wv).sum(-1)
+            bends.append((r * bend).sum(0))
+        return torch.stack(bends, -1)
 
     def _by_rows(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # a fixed number of parts would fix the number of rows
@@ -278,7 +260,6 @@ class GaussianMixture(Base):
         return torch.cat([f(*part) for part in parts])
 
     def extra_repr(self) -> str:
-        """Names the sizes."""
         return f"components={len(self.means)}, features={self.size}"
 
 
@@ -292,9 +273,11 @@ class _MixtureEvaluation(Evaluation):
 
     @cached_property
     def score(self) -> Tensor:
-        mixture = self.mixture
-        rows = mixture._by_rows(lambda x: mixture._score(*mixture._at(x)), self._rows)
-        return rows.view_as(self.x)
+        return self.mixture._by_rows(self._score_of_rows, self._rows).view_as(self.x)
+
+    def _score_of_rows(self, x: Tensor) -> Tensor:
+        z, log_joint = self.mixture._joint(x)
+        return self.mixture._score(z, log_joint.softmax(0))
 
     def curvature(self, v: Tensor) -> Tensor:
         v = v.expand(-1, *self.x.shape).flatten(2).transpose(0, 1)
@@ -334,9 +317,13 @@ def _inverse_roots(covariances: Tensor) -> Tensor:
     """Returns W: reciprocal standard deviations, or inverses of Cholesky factors."""
     if covariances.ndim == 2:
         return covariances.rsqrt()
-    factors = torch.linalg.cholesky(covariances)
-    identity = torch.eye(factors.shape[-1]).to(factors)
-    return torch.linalg.solve_triangular(factors, identity, upper=False)
+    return _inverse(torch.linalg.cholesky(covariances))
+
+
+def _inverse(triangles: Tensor) -> Tensor:
+    """Returns the inverses of lower triangles, with shape (K, D, D)."""
+    identity = torch.eye(triangles.shape[-1]).to(triangles)
+    return torch.linalg.solve_triangular(triangles, identity, upper=False)
 
 
 def _check(weights: Tensor, means: Tensor, covariances: Tensor) -> None:

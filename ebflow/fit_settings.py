@@ -24,8 +24,17 @@ CHOSEN = ("normalize", "shrinkage", "lr", "weight_decay", "batch_size")
 COUNT = ValueError, lambda n: isinstance(n, numbers.Integral) and n >= 1, "a whole number above 0"
 POSITIVE = ValueError, lambda x: isinstance(x, numbers.Real) and x > 0, "a number above 0"
 
+Rule = tuple[type[Exception], Callable[[Any], bool], str]
+
+
+def _a_name_in(table: Mapping[str, Any]) -> Rule:
+    """Returns the rule that a text is a name in a table."""
+    names = f"one of {', '.join(table)}"
+    return ValueError, lambda name: not isinstance(name, str) or name in table, names
+
+
 # The error, the test and the description of each setting that is not None.
-RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
+RULES: dict[str, Rule] = {
     "steps": COUNT,
     "batch_size": COUNT,
     "validate_every": COUNT,
@@ -33,16 +42,8 @@ RULES: dict[str, tuple[type[Exception], Callable[[Any], bool], str]] = {
     "lr": POSITIVE,
     "weight_decay": (ValueError, lambda decay: decay >= 0, "0 or more"),
     "shrinkage": (ValueError, lambda rho: 0 <= rho < 1, "at least 0 and below 1"),
-    "objective": (
-        ValueError,
-        lambda name: not isinstance(name, str) or name in objectives.OBJECTIVES,
-        f"one of {', '.join(objectives.OBJECTIVES)}",
-    ),
-    "architecture": (
-        ValueError,
-        lambda name: not isinstance(name, str) or name in ARCHITECTURES,
-        f"one of {', '.join(ARCHITECTURES)}",
-    ),
+    "objective": _a_name_in(objectives.OBJECTIVES),
+    "architecture": _a_name_in(ARCHITECTURES),
     "seed": (TypeError, lambda n: isinstance(n, numbers.Integral), "a whole number"),
     "dtype": (TypeError, lambda t: isinstance(t, torch.dtype), "a torch.dtype, as torch.float64"),
     "callback": (TypeError, callable, "a function of an event"),

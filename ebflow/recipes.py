@@ -38,15 +38,9 @@ IMAGES = ("convolutional", "glow")  # Architectures of images
 
 # Options of architectures that the user leaves open.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "dense": {"depth": 3, "activation": "spline"},
-    "convolutional": {
-        "depth": 3,
-        "kernel_size": 3,
-        "activation": "spline",
-        "hidden": 32,
-        "sign": 1.0,
-    },
-    "autoregressive": {"bins": 8},
+    "dense": dict(depth=3, activation="spline"),
+    "convolutional": dict(depth=3, kernel_size=3, activation="spline", hidden=32, sign=1.0),
+    "autoregressive": dict(bins=8),
 }
 
 LEAKY = ("alpha", "residual", "centred", "calibrated")  # Options that only smooth leaky ReLUs have

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import nn
 
 from ..bases import Base
 from ..bijections import (
     ActNorm,
     Bijection,
-    Dense,
     Part,
     Reshape,
     ScaleShift,
@@ -24,7 +22,7 @@ from ..bijections import (
 from ..flow import Flow
 from ..networks import convnet, perceptron
 from ..randomness import generator as derive
-from .parts import conditioned, finished, flattened, halved
+from .parts import conditioned, finished, flattened, halved, mixing
 
 
 def coupling(
@@ -66,17 +64,11 @@ def coupling(
     couple = partial(halved, size, network, transform, context, apart=not bins)
     layers = flattened(shape)
     for index in range(depth):
-        mixing = _mixing(size, generator)
-        layers += [mixing, couple(flip=index % 2 == 0), ActNorm((size,))]
+        layers += [mixing(size, "rotation", generator), couple(flip=index % 2 == 0)]
+        layers.append(ActNorm((size,)))
         layers += conditioned((size,), context, generator)
-    layers.append(_mixing(size, generator))
+    layers.append(mixing(size, "rotation", generator))
     return finished(coupling, layers, locals())
-
-
-def _mixing(size: int, generator: torch.Generator) -> Dense:
-    """Returns a dense layer that starts orthogonal."""
-    weight = nn.init.orthogonal_(torch.empty(size, size), generator=generator)
-    return Dense(weight, torch.zeros(size))
 
 
 def glow(
@@ -116,8 +108,8 @@ def glow(
         steps += conditioned(there, context, generator)
         couple = partial(halved, there[0], network, ScaleShift(bound=2.0), context)
         for _ in range(depth):
-            mixing = random_rotation(there, generator=generator)
-            steps += [ActNorm(there), mixing, couple()]
+            rotation = random_rotation(there, generator=generator)
+            steps += [ActNorm(there), rotation, couple()]
         if level + 1 < levels:
             steps.append(couple())
         layers += _leading(steps, here) if level else [*steps, Reshape(there, (math.prod(there),))]

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from ..bases import Base, StandardNormal
-from ..bijections import Autoregressive, Categorical, Dense, Part, Permutation, ScaleShift, Spline
+from ..bijections import Autoregressive, Categorical, Part, Permutation, ScaleShift, Spline
 from ..flow import Flow
 from ..randomness import generator as derive
+from . import parts
 from .parts import finished, flattened
 
 LOG_SCALE = 7.0  # Bound of the log-scales of affine layers
@@ -72,17 +72,9 @@ def autoregressive(
         layers.append(Permutation(sorted(range(len(categories)), key=lambda k: categories[k] > 0)))
     for index in range((depth or (3 if size > 1 else 1)) if size else 0):
         if index:
-            dense = Dense(_start(size, mixing, generator), torch.zeros(size))
+            dense = parts.mixing(size, mixing, generator)
             layers.append(Part(dense, (size,)) if sizes else dense)
         layers.append(Autoregressive(size, transform, categories=sizes, rows=rows, **network))
     if sizes:
         layers.append(Categorical(sizes, counts=counts, **network))
     return finished(autoregressive, layers, locals())
-
-
-def _start(size: int, mixing: str, generator: torch.Generator) -> Tensor:
-    if mixing == "rotation":
-        return nn.init.orthogonal_(torch.empty(size, size), generator=generator)
-    if mixing == "reversal":
-        return torch.eye(size).flip(0)
-    raise ValueError(f"mixing: found {mixing!r}, expected one of rotation, reversal")

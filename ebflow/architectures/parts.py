@@ -1,6 +1,6 @@
 """Parts that architectures share: the first layer, couplings, contexts, and specifications."""
 
-__all__ = ["conditioned", "finished", "flattened", "halved", "spectral"]
+__all__ = ["conditioned", "finished", "flattened", "halved", "mixing", "spectral"]
 
 import copy
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ..bijections import Bijection, ConditionalAffine, Coupling, Reshape, ScaleShift, Spline
+from ..bijections import Bijection, ConditionalAffine, Coupling, Dense, Reshape, ScaleShift, Spline
 from ..flow import Flow
 from ..networks import Interleaved
 
@@ -49,6 +49,16 @@ def halved(
 def flattened(shape: Sequence[int]) -> list[Bijection]:
     """Returns the layer that flattens events to rows; none if they are rows."""
     return [Reshape(tuple(shape), (math.prod(shape),))] if len(shape) > 1 else []
+
+
+def mixing(size: int, start: str, generator: torch.Generator) -> Dense:
+    """Returns a dense layer that starts as a random ``rotation``, or as the ``reversal``."""
+    if start not in ("rotation", "reversal"):
+        raise ValueError(f"mixing: found {start!r}, expected one of rotation, reversal")
+    weight = torch.eye(size).flip(0)
+    if start == "rotation":
+        nn.init.orthogonal_(weight, generator=generator)
+    return Dense(weight, torch.zeros(size))
 
 
 def conditioned(

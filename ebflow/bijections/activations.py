@@ -24,8 +24,6 @@ STEPS = 200  # Most steps of an inverse: Newton's, and a halving for every binar
 class Elementwise(Bijection):
     """An increasing function of every element, with closed-form derivatives."""
 
-    pixelwise = True
-
     def local(self, x: Tensor, order: int) -> Any:  # noqa: ANN401
         """Returns the shared part of f and ``order`` derivatives at ``x``: ``x``, or more."""
         return x
@@ -82,6 +80,8 @@ class SmoothLeakyReLU(Elementwise):
     ``centred`` it is (f(x) − f(0)) / f'(0), which passes through 0 with slope 1: data around 0
     keep their mean and scale to first order, so the next layer need not undo a change.
     """
+
+    pixelwise = True
 
     def __init__(
         self, alpha: float = 0.3, *, residual: bool = False, centred: bool = False

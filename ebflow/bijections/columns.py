@@ -32,8 +32,6 @@ class Bounded(Elementwise):
     less than half of b − a, and s > 0, used in columns with one bound.
     """
 
-    pixelwise = False
-
     def __init__(self, lower: Tensor, upper: Tensor, margin: Tensor, scale: Tensor) -> None:
         super().__init__()
         if not ((margin > 0) & (lower + margin < upper - margin) & (scale > 0)).all():
@@ -128,8 +126,6 @@ class JohnsonSU(Elementwise):
 
     The arguments are ξ, λ > 0, γ and δ ≥ 0.
     """
-
-    pixelwise = False
 
     def __init__(self, xi: Tensor, lam: Tensor, gamma: Tensor, delta: Tensor) -> None:
         super().__init__()

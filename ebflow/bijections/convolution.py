@@ -31,7 +31,7 @@ __all__ = ["Convolution", "Elimination", "random_rotation"]
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .weighted import LU, Weighted
@@ -104,10 +104,8 @@ def random_rotation(
 ) -> Convolution:
     """Creates a 1×1 convolution of events (C, H, W) that starts as a uniformly random rotation."""
     channels, *size = shape
-    normal = torch.randn(channels, channels, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(normal)
-    # Uniform among orthogonal matrices only if R has a positive diagonal.
-    q = q * r.diagonal().sign()
+    q = torch.empty(channels, channels, dtype=torch.float64)
+    nn.init.orthogonal_(q, generator=generator)
     q[:, 0] *= torch.linalg.det(q).sign()
     weight = q.to(torch.get_default_dtype())[:, :, None, None]
     return Convolution(weight, None, tuple(size))

@@ -38,8 +38,6 @@ class MonotoneSpline(Elementwise):
     ``cells`` is M, an even number, and ``reach`` is R, in the units of the elements.
     """
 
-    pixelwise = False
-
     def __init__(self, shape: tuple[int, ...], *, cells: int = 16, reach: float = 4.0) -> None:
         super().__init__()
         if cells < 2 or cells % 2:

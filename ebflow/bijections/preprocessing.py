@@ -118,6 +118,8 @@ class Logit(Elementwise):
         margin: m in (0, 1/2), the distance of the data from 0 and 1 before the logit.
     """
 
+    pixelwise = True
+
     def __init__(self, scale: float = 1.0, *, upper: float = 1.0, margin: float = 1e-6) -> None:
         super().__init__()
         if not (scale > 0 and upper > 0):

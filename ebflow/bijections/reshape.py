@@ -108,15 +108,11 @@ class Part(ConstantJacobian):
         return self.layer.initialized
 
     def initialize(self, x: Tensor) -> None:
-        self.layer.initialize(self.head(x))
+        self.layer.initialize(self.head(x, self.before))
 
-    def head(self, t: Tensor) -> Tensor:
-        """Returns the leading elements in the shape of f's inputs; any leading dimensions."""
-        return t[..., : self.size].unflatten(-1, self.before)
-
-    def value_head(self, t: Tensor) -> Tensor:
-        """Returns the leading elements in the shape of f's values; any leading dimensions."""
-        return t[..., : self.size].unflatten(-1, self.after)
+    def head(self, t: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Returns the leading elements in a shape; any leading dimensions."""
+        return t[..., : self.size].unflatten(-1, shape)
 
     def joined(self, head: Tensor, t: Tensor) -> Tensor:
         """Returns ``t`` with its leading elements replaced by ``head``, once for each ``head``."""
@@ -124,14 +120,14 @@ class Part(ConstantJacobian):
         return torch.cat([flat, t[..., self.size :].expand(*flat.shape[:-1], -1)], -1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.joined(self.layer(self.head(x)), x)
+        return self.joined(self.layer(self.head(x, self.before)), x)
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y, log_det = self.layer.forward_and_log_det(self.head(x))
+        y, log_det = self.layer.forward_and_log_det(self.head(x, self.before))
         return self.joined(y, x), log_det
 
     def inverse(self, y: Tensor) -> Tensor:
-        return self.joined(self.layer.inverse(self.value_head(y)), y)
+        return self.joined(self.layer.inverse(self.head(y, self.after)), y)
 
     def condition(self, context: Tensor) -> Bijection:
         layer = self.layer.condition(context)
@@ -149,7 +145,7 @@ class Part(ConstantJacobian):
         return self.layer.log_det()
 
     def linear(self, v: Tensor) -> Tensor:
-        return self.joined(self.layer.linear(self.head(v)), v)
+        return self.joined(self.layer.linear(self.head(v, self.before)), v)
 
     def transpose(self, s: Tensor) -> Tensor:
-        return self.joined(self.layer.transpose(self.value_head(s)), s)
+        return self.joined(self.layer.transpose(self.head(s, self.after)), s)
