@@ -91,10 +91,7 @@ class LogDensity(ABC):
 
 
 class EnergyFunction(LogDensity):
-    """Creates a ``LogDensity`` from any twice differentiable energy, by autograd.
-
-    Arguments:
-        energy: A function from (B, *event) to (B,), in nats, such as a network.
+    """Creates a ``LogDensity`` from any twice differentiable energy (B, *event) → (B,), in nats.
 
     Example:
         >>> density = ebflow.EnergyFunction(lambda x: 0.5 * (x * x).sum(1))
@@ -187,15 +184,12 @@ class FlowEvaluation(Evaluation):
         return self._linearizations
 
     def curvature(self, v: Tensor) -> Tensor:
-        """Returns v·∇s·v with shape (K, B), by one tangent sweep of L GEMMs for each slice."""
+        """Returns v·∇s·v, by one tangent sweep of L GEMMs for each slice."""
         return self._curvature(self._tangents(v))
 
     def directional(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns v·s and v·∇s·v with shape (K, B), for ``v`` with shape (K, B, *event).
-
-        J v and the score before the first activation give v·s, so no layer before it is
-        transposed.
-        """
+        # J v and the score before the first activation give v·s, so no layer before it is
+        # transposed.
         tangents = self._tangents(v)
         bent = next((i for i, x in enumerate(self._layers) if not x.constant_jacobian), -1)
         score = self._score_before(bent % len(tangents))

@@ -4,9 +4,6 @@ The p-value of a value is the probability, given all other columns, of values th
 likely. Likely values are those of a large density in the coordinates after the flow's leading
 elementwise layers, or of a large probability of categories. So it is uniform for rows
 of the flow's own distribution, up to the steps of discrete columns.
-
-Columns that the flow leaves out are explained, too. A row that differs from a constant, or from
-an exact linear function of other columns, has the p-value 0 there. So has an unknown level.
 """
 
 __all__ = ["Explanation", "explain"]

@@ -1,9 +1,8 @@
 r"""Mixtures of Gaussians fitted by expectation maximization: the classical density beside a flow.
 
 scikit-learn does the maximization. Validation rows choose the number of components, and full or
-diagonal covariances. The number increases until two in succession are no better than the best. A
-component that collapses onto a few rows has an enormous likelihood of those rows, and other rows
-judge it.
+diagonal covariances: a component that collapses onto a few rows has an enormous likelihood of
+those rows.
 
 The work is bounded by a count of operations, never by a clock, so that a seed gives the same
 mixture on a busy machine. An iteration on N rows costs about :math:`N K (4 D^2 + 300 D + 1400)`
@@ -51,8 +50,7 @@ def fit_mixture(
 ) -> GaussianMixture:
     """Returns the mixture of Gaussians that is best on validation rows, in float64.
 
-    Diagonal covariances get half of the budget, full ones the rest. Candidates beyond the budget
-    are left out. One diagonal Gaussian is always fitted.
+    Candidates beyond the budget are left out. One diagonal Gaussian is always fitted.
 
     Cost: at most ``budget`` operations, and O(N D) memory.
 

@@ -1,19 +1,7 @@
 """Default settings of a training, by the shape, the type and the number of the rows.
 
-``ebflow.fit`` and ``ebflow run density`` both take their defaults from here:
-
-=============================  ======================  =====================================
-data                           name                    flow
-=============================  ======================  =====================================
-a table of 2 to 64 columns     ``tabular``             autoregressive splines
-more columns, or one           ``wide``                dense layers above a Gaussian mixture
-one column given a context     ``tabular``             autoregressive splines
-a table with categories        ``tabular``             the same, after exact probabilities
-a table, by score matching     ``dense``               dense layers
-images of ≤ 1,024 values       ``images``              convolutions and couplings
-larger images                  ``large``               one dense layer
-flat rows of integer levels    ``dense``, ``large``    dense layers
-=============================  ======================  =====================================
+``ebflow.fit`` and ``ebflow run density`` both take their defaults from here. The guide "Which flow
+for which data" lists the recipes.
 
 This module needs no PyTorch, so that the command line can describe a training at once.
 """

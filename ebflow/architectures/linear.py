@@ -26,7 +26,6 @@ from ..networks import convnet
 from .parts import conditioned, finished, flattened, halved, spectral
 
 ACTIVATIONS = ("smooth_leaky_relu", "spline")
-"""Names of activations: the paper's, and ``MonotoneSpline``, which is learned."""
 
 
 def dense(
@@ -48,8 +47,7 @@ def dense(
     """Creates ``depth`` dense layers with activations of every element: the paper's FC model.
 
     Smooth leaky ReLUs are between the layers, as in the paper. Splines follow every layer, the
-    last one too, and start as the identity. A ``ConditionalAffine`` after every dense layer adds
-    the context.
+    last one too. A ``ConditionalAffine`` after every dense layer adds the context.
 
     Every W starts as ``sign`` · I and every b as ``bias``; the paper has −1 and 1. There are
     ``depth`` · (D² + D) parameters: 1,230,880 for MNIST (D = 784, depth 2); and 16 ``depth`` · D
@@ -60,9 +58,8 @@ def dense(
 
     Arguments:
         activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``.
-        residual: True if smooth leaky ReLUs add their input.
-        centred: True if they pass through 0 with slope 1, so the next layer need not correct a
-            mean and a scale; score matching alone then keeps its mass.
+        residual, centred: As in ``SmoothLeakyReLU``; score matching alone keeps its mass with
+            ``centred``.
         generator: Source of the noise in initial weights; None: PyTorch's global state.
         noise: √D times the standard deviation of this noise.
         calibrated: True if each W after an activation is divided by the standard deviation of the

@@ -47,9 +47,7 @@ def autoregressive(
 
     Arguments:
         depth: The number of autoregressive layers; None: 3, or 1 for one element.
-        hidden: The width of their networks; None: 8 a column, at least 64, or 128 with a context,
-            and at most 512.
-        blocks: The number of residual blocks of a network.
+        hidden, blocks: As in ``bijections.Autoregressive``.
         bins: None: layers scale and shift; else splines on (−5, 5) of that many bins, C¹ only
             (``bijections.univariate`` says what that means for ``ssm``).
         mixing: The start of the dense layers: ``rotation`` or ``reversal``.

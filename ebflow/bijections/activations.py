@@ -94,9 +94,6 @@ class SmoothLeakyReLU(Elementwise):
         self.low, self.rise = scale * (alpha + residual), scale * (1 - alpha)
         self.offset = self.rise * math.log(2) if centred else 0.0
 
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}, residual={self.residual}, centred={self.centred}"
-
     def value(self, x: Tensor) -> Tensor:
         # PyTorch's default threshold of 20 makes a step down there: not monotone.
         y = torch.add(F.softplus(x, threshold=50) * self.rise, x, alpha=self.low)

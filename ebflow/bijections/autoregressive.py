@@ -113,14 +113,9 @@ class Conditioner(nn.Module):
     Values are 0 at the start. The first layer and every block see all of the context. Units are
     rows of matrices, and rows of data are columns: loops over many rows are the fastest.
 
-    Arguments:
-        size: The number D of elements.
-        count: The number of values of an element.
-        hidden: The width of the hidden layers. Without a context one element has only constants.
-        blocks: The number of residual blocks, of two hidden layers each.
-        context: The number C of elements of a context.
-        generator: Source of the weights.
-        features: The numbers by which the network sees an element.
+    Arguments are those of ``Autoregressive``, and ``features``, the numbers by which the network
+    sees an element. A block has two hidden layers. Without a context one element has only
+    constants.
     """
 
     def __init__(
@@ -211,9 +206,6 @@ class Autoregressive(Contextual):
             generator=generator,
         )
         self.levels = Levels(categories, rows) if categories else None
-
-    def extra_repr(self) -> str:
-        return f"{self.size}, {self.transform}, context={self.context}"
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and Σ log ∂f/∂x; one evaluation of h."""

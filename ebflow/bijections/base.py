@@ -25,6 +25,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,12 @@ class Bijection(nn.Module, ABC):
     def linearize(self, x: Tensor) -> Linearization:
         """Returns this layer at points with shape (B, *event)."""
         return _AutogradLinearization(self, x)
+
+    def extra_repr(self) -> str:
+        """Returns the arguments that are plain attributes."""
+        values = {name: vars(self).get(name) for name in signature(type(self)).parameters}
+        plain = {n: value for n, value in values.items() if not isinstance(value, Tensor | None)}
+        return ", ".join(f"{name}={value}" for name, value in plain.items())
 
 
 class Contextual(Bijection):

@@ -53,9 +53,6 @@ class ConditionalAffine(Contextual):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
-    def extra_repr(self) -> str:
-        return f"{self.shape}, context={self.context}"
-
     def condition(self, context: Tensor) -> Bijection:
         """Returns the affine map for a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)

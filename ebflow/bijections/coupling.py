@@ -48,9 +48,6 @@ class Coupling(Contextual):
         self.sizes, self.flip = tuple(sizes), flip
         self.conditioner, self.transform = conditioner, transform
 
-    def extra_repr(self) -> str:
-        return f"{self.sizes}, {self.transform}, flip={self.flip}, context={self.context}"
-
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         passed, moved = self._parts(x)
         y, log_slope = self.transform.forward_and_log_slope(moved, self._conditioned(passed))

@@ -32,8 +32,7 @@ class MonotoneSpline(Elementwise):
     Source: A Practical Guide to Splines (de Boor, 1978), for B-splines.
 
     Value and derivatives cost O(1) an element for any M: they look up the four coefficients of a
-    cubic. The inverse finds the cell among f's values at the knots, and solves the cubic inside it
-    by Newton's iteration.
+    cubic.
 
     ``cells`` is M, an even number, and ``reach`` is R, in the units of the elements.
     """
@@ -50,9 +49,6 @@ class MonotoneSpline(Elementwise):
         self.log_slopes = nn.Parameter(torch.zeros(count, cells))
         first = torch.arange(count) * (cells + 2)  # two more cells for the lines beyond the ends
         self.first = nn.Buffer(first.view(self.shape), persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"{self.shape}, cells={self.cells}, reach={self.reach}"
 
     def local(self, x: Tensor, order: int) -> tuple[Tensor, ...]:
         """Returns f(x) and its first ``order`` derivatives."""

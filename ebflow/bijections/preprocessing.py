@@ -65,9 +65,6 @@ class Dequantize(Dequantizer, ConstantJacobian):
             raise ValueError(f"levels: found {levels}, expected at least 2")
         self.levels, self.support = levels, constraints.integer_interval(0, levels - 1)
 
-    def extra_repr(self) -> str:
-        return f"levels={self.levels}"
-
     def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
         """Raises ValueError for a value outside [0, levels)."""
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
@@ -128,9 +125,6 @@ class Logit(Elementwise):
             raise ValueError(f"margin: found {margin}, expected a number in (0, 1/2)")
         self.scale, self.upper, self.margin = scale, upper, margin
         self.slope = (1 - 2 * margin) / upper
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}, upper={self.upper}, margin={self.margin}"
 
     def value(self, x: Tensor) -> Tensor:
         c = self._inside(x)

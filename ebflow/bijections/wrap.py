@@ -31,10 +31,6 @@ class Wrap(Contextual):
         super().__init__(context)
         self.transform = transform
 
-    def extra_repr(self) -> str:
-        name = "" if isinstance(self.transform, nn.Module) else f"{self.transform}, "
-        return f"{name}context={self.context}"
-
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         transform = self._at(x)
         if hasattr(transform, "call_and_ladj"):  # zuko computes both at once

@@ -259,22 +259,6 @@ def test_a_spec_and_a_state_make_the_base_again(name):
     assert [p.requires_grad for p in again.parameters()] == [True] * len(list(base.parameters()))
 
 
-def test_trained_bases_fit():
-    """Maximum likelihood moves a mixture's parts towards the truth."""
-    start = torch.tensor([[-1.0], [1.0]])
-    base = GaussianMixture(torch.ones(2), start, torch.ones(2), trainable=True)
-    weights, means = torch.tensor([1.0, 3.0]), torch.tensor([[-4.0], [2.0]])
-    truth = GaussianMixture(weights, means, torch.tensor([1.0, 0.3]))
-    x = truth.draw((4000, 1), torch.zeros(()), derive(0))
-    optimizer = torch.optim.Adam(base.parameters(), lr=0.05)
-    for _ in range(300):
-        optimizer.zero_grad()
-        loss = base.energy(x).mean()
-        loss.backward()
-        optimizer.step()
-    assert float(loss.detach() - truth.energy(x).mean()) < 0.01
-
-
 def test_what_is_no_base_is_refused():
     with pytest.raises(ValueError, match="base: found 'cauchy', expected normal or mixture"):
         build({"name": "cauchy"})

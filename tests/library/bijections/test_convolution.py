@@ -10,7 +10,7 @@ from ebflow.bijections import Convolution, random_rotation
 from ebflow.bijections.convolution import Elimination
 
 from .. import reference
-from .cases import convolution, kernel, matrix, pointwise, seeded
+from .cases import convolution, kernel, seeded
 
 CLOSE = dict(rtol=1e-10, atol=1e-10)
 SHAPES = [(1, (3, 4), 3), (2, (4, 3), 3), (3, (2, 2), 3), (1, (5, 4), 5), (2, (3, 5), 1)]
@@ -58,18 +58,6 @@ def test_log_det_and_inverse_are_those_by_hand(channels, size, side, gradient):
         )
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_kernel_of_one_tap_is_a_pointwise_layer(channels):
-    tap = matrix(channels)
-    weight = torch.zeros(channels, channels, 3, 3)
-    weight[:, :, 1, 1] = tap
-    x = torch.randn(2, channels, 3, 2, generator=seeded())
-    point, layer = pointwise(tap, (3, 2)), Convolution(weight, None, (3, 2))
-    torch.testing.assert_close(layer(x), point(x), **CLOSE)
-    torch.testing.assert_close(layer.inverse(x), point.inverse(x), **CLOSE)
-    torch.testing.assert_close(layer.log_det(), point.log_det(), **CLOSE)
-
-
 def test_log_dets_ask_for_no_larger_determinant_than_told(monkeypatch):
     """A strip of rows."""
     found, plain = [], torch.linalg.slogdet
@@ -90,23 +78,6 @@ def test_a_kernel_that_needs_rows_exchanged_between_strips():
         torch.testing.assert_close(layer(layer.inverse(y)), y, **CLOSE)
 
 
-def test_factors_are_computed_once_a_version(monkeypatch):
-    layer, shape = convolution()
-    calls, plain = [], layer.factorize
-    monkeypatch.setattr(layer, "factorize", lambda weight: calls.append(1) or plain(weight))
-    y = torch.randn(2, *shape, generator=seeded())
-    with torch.no_grad():
-        for _ in range(3):
-            layer.log_det(), layer.inverse(y)
-        assert len(calls) == 1
-        layer.weight.data.mul_(1.5)
-        torch.testing.assert_close(layer(layer.inverse(y)), y, **CLOSE)
-        torch.testing.assert_close(
-            layer.log_det(), torch.linalg.slogdet(expected(layer))[1], **CLOSE
-        )
-        assert len(calls) == 2
-
-
 def test_second_derivatives_are_those_of_differences():
     layer, shape = convolution(2, (3, 3))
     x = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
@@ -115,8 +86,9 @@ def test_second_derivatives_are_those_of_differences():
         assert torch.autograd.gradgradcheck(act, (x, weight))
 
 
-def test_inverse_is_differentiable():
-    layer, shape = convolution()
+@pytest.mark.parametrize("side", [1, 3])
+def test_inverse_is_differentiable(side):
+    layer, shape = convolution(side=side)
     y = torch.randn(2, *shape, generator=seeded(), requires_grad=True)
     bias = layer.bias.view(1, -1, 1, 1)
     taps = layer.weight.detach().clone().requires_grad_()
@@ -129,8 +101,9 @@ def test_inverse_is_differentiable():
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-def test_single_precision():
-    layer, shape = convolution(2, (4, 4))
+@pytest.mark.parametrize("side", [1, 3])
+def test_single_precision(side):
+    layer, shape = convolution(2, (4, 4), side)
     x = torch.randn(3, *shape, generator=seeded())
     y, log_det = layer(x), layer.log_det()
     single = layer.float()
@@ -172,37 +145,6 @@ def test_what_is_no_convolution_is_refused(message, options):
         Convolution(weight, None, **options)
 
 
-# 1×1
-
-
-def pair():
-    layer = pointwise(matrix(4), (2, 3), torch.arange(4.0))
-    return layer, torch.randn(5, 4, 2, 3, generator=seeded())
-
-
-def test_every_pixel_is_mapped_by_the_matrix():
-    layer, x = pair()
-    y = torch.einsum("oc,bchw->bohw", matrix(4), x) + torch.arange(4.0).view(4, 1, 1)
-    torch.testing.assert_close(layer(x), y, **CLOSE)
-
-
-def test_log_det_counts_pixels():
-    expected = 6 * torch.linalg.slogdet(matrix(4))[1]
-    for gradient in (True, False):
-        with torch.set_grad_enabled(gradient):
-            torch.testing.assert_close(pair()[0].log_det(), expected, **CLOSE)
-
-
-def test_the_inverse_of_a_pointwise_layer_is_differentiable():
-    layer, y = pair()
-    bias = layer.bias.view(4, 1, 1)
-    slow = torch.einsum("oc,bchw->bohw", torch.linalg.inv(layer.weight[..., 0, 0]), y - bias)
-    parameters = list(layer.parameters())
-    pairs = (reference.gradients(t.sin().sum(), parameters) for t in (layer.inverse(y), slow))
-    for a, b in zip(*pairs, strict=True):
-        torch.testing.assert_close(a, b, **CLOSE)
-
-
 @pytest.mark.parametrize("channels", [1, 2, 5, 8])
 def test_random_rotations_rotate(channels):
     layer = random_rotation((channels, 2, 2), generator=seeded(4))
@@ -221,15 +163,6 @@ def test_random_rotations_are_uniform():
     )
     for values, expected in ((entries, 0), (entries**2, 1 / 3)):
         assert ((values.mean(0) - expected).abs() < 5 * values.std(0) / n).all()
-
-
-def test_single_precision_of_a_pointwise_layer():
-    layer, x = pair()
-    y, single = layer(x), layer.float()
-    with torch.no_grad():
-        assert single.log_det().dtype == torch.float32
-        found = single.inverse(y.float())
-    torch.testing.assert_close(found, x.float(), rtol=1e-4, atol=1e-4)
 
 
 sizes = pytest.mark.parametrize(("side", "size"), [(3, 12), (3, 10), (4, 5), (1, 6)])

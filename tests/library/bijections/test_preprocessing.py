@@ -7,7 +7,6 @@ import torch
 
 from ebflow.bijections import ActNorm, Affine, Dequantize, Logit
 
-from .. import reference
 from .cases import channels, seeded, standard
 
 precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -46,17 +45,6 @@ def test_single_precision_never_reaches_the_next_level():
     y = completed(x, 65536, like=torch.zeros((), dtype=torch.float32))
     assert y.dtype == torch.float32
     assert torch.equal(Dequantize(65536).inverse(y), x.float())
-
-
-def test_same_generator_same_noise():
-    x = torch.randint(0, 17, (5, 3), generator=seeded(1))
-    assert torch.equal(completed(x, seed=4), completed(x, seed=4))
-    assert not torch.equal(completed(x, seed=4), completed(x, seed=5))
-
-
-def test_completed_data_pass_unchanged():
-    x = torch.rand(5, 3, generator=seeded()) * 16.9
-    assert torch.equal(completed(x), x)
 
 
 @pytest.mark.parametrize("value", [-1.0, 17.0, -1e-9, float("nan"), float("inf")])
@@ -199,12 +187,6 @@ def test_affine_holds_parameters_or_buffers(trainable):
     assert set(dict(layer.named_buffers())) == (set() if trainable else names)
     assert set(layer.state_dict()) == names
     torch.testing.assert_close(layer(torch.ones(2, 3)), torch.full((2, 3), 2.0))
-
-
-def test_affine_learns_its_scale():
-    layer = Affine(torch.zeros(2), torch.ones(2), (2,), trainable=True)
-    gradient = reference.gradients(layer.log_det(), list(layer.parameters()))
-    assert [g.tolist() for g in gradient] == [[0.0, 0.0], [1.0, 1.0]]
 
 
 def test_affine_copies_what_it_is_given():

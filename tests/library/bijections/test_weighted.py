@@ -238,10 +238,3 @@ def test_describing_a_layer_reads_no_weight(name):
     before = [b.clone() for b in layer.buffers()]
     repr(layer), layer.volume_parameters(), Anchor(Flow(layer.event_shape, [layer]))
     assert all(torch.equal(a, b) for a, b in zip(before, layer.buffers(), strict=True))
-
-
-def test_another_type_or_device_drops_the_cache():
-    layer = Dense(torch.eye(3), None).eval().requires_grad_(False)
-    layer.log_det()
-    layer.half()
-    assert layer._cache is None
