@@ -1,6 +1,6 @@
 """The density of a flow given a context, as a distribution of PyTorch."""
 
-__all__ = ["FlowDistribution", "Shape"]
+__all__ = ["OFF_GRID", "PLACES", "FlowDistribution", "Shape"]
 
 import math
 import numbers
