@@ -14,8 +14,6 @@ Its score is :math:`s = \sum_k r_k a_k`, and along a direction v
 is stored as :math:`W_k` with :math:`W_k^\top W_k = \Sigma_k^{-1}`, so that its distances are
 :math:`\|z_k\|` with :math:`z_k = W_k (x - \mu_k)`. Responsibilities are a softmax of logarithms,
 so modes may be any number of standard deviations apart.
-
-Noise of N(0, σ² I) turns a mixture into one with :math:`\Sigma_k + \sigma^2 I`.
 """
 
 __all__ = ["Base", "GaussianMixture", "StandardNormal", "build", "log_mass"]
@@ -162,7 +160,7 @@ class GaussianMixture(Base):
         return GaussianMixture(self.weights, self.means, self.covariances, trainable=True)
 
     def smoothed(self, sigma: float) -> "GaussianMixture":
-        """Returns the distribution of x + σ n with n from N(0, I)."""
+        """Returns the mixture of x + σ n, n from N(0, I): its covariances are Σ + σ² I."""
         noise = sigma**2 * torch.eye(self.size).to(self.means) if self.full else sigma**2
         return GaussianMixture(self.weights, self.means, self.covariances + noise)
 

@@ -105,7 +105,6 @@ class EnergyFunction(LogDensity):
         self._energy = energy
 
     def energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) with shape (B,)."""
         return self._energy(x)
 
 
@@ -150,7 +149,6 @@ class FlowEvaluation(Evaluation):
 
     @cached_property
     def latent(self) -> Tensor:
-        """u with shape (B, *event)."""
         x = self.x
         for layer in self._layers:
             if layer.constant_jacobian:

@@ -41,16 +41,12 @@ class Recipe:
     Attributes:
         base: The density of the latents: ``normal``, or ``mixture``, a mixture of Gaussians that
             is fitted behind the preprocessing first.
-        normalize: ``none``, ``standardize``, ``whiten``, ``cholesky``, or ``auto``, which whitens
+        normalize, shrinkage, weight_decay, batch_size: As in ``ebflow.fit``. ``auto`` whitens
             columns that nearly depend on others.
-        shrinkage: The share of the identity in the whitened correlations; None: the share that
-            is best on held-out rows.
         columns: True to fit grids, bounds and tails of real columns.
         gaussianize: True to transform heavy-tailed directions after the whitening.
-        weight_decay: The weight decay of the networks inside layers.
         smoothing: The standard deviation of noise on preprocessed rows at the start.
         warmup: The share of the training in which the learning rate rises.
-        batch_size: Rows of a step.
         steps: The number of steps: at least twenty epochs.
     """
 

@@ -109,8 +109,7 @@ def convolutional(
         shape: (C, H, W); H and W can be halved ``blocks`` − 1 times.
         kernel_size: The odd side k of every kernel.
         blocks: The number of image sizes; None: 3, or as many as H and W can be halved to.
-        activation: ``smooth_leaky_relu``, or ``spline``: a ``MonotoneSpline``, of 16 D parameters,
-            of every pixel after every convolution, the last one too.
+        activation: As in ``dense``; a spline of every pixel has 16 D parameters.
         hidden: The channels h of conditioners (``networks.convnet`` with swish, 9 h C + h² + 9 h C
             weights). After every convolution of C > 1 channels and its activation, one half of the
             channels scales and shifts the other. Kernels start as the reversal of channels, so

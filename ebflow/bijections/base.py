@@ -266,17 +266,13 @@ class _AutogradLinearization(Linearization):
     def tangent(self, v: Tensor) -> Tensor:
         with _differentiating():  # Jᵀ w is linear in w, and its gradient along v is J v
             w = torch.zeros_like(self.y, requires_grad=True)
-            pulled = gradient([self.y], self.x, [w])
-            rows = [_without_inference(row).expand_as(pulled) for row in v]
-            return torch.stack([gradient([pulled], w, [row]) for row in rows])
+            return _along(gradient([self.y], self.x, [w]), w, v)
 
     def curvature(self, v: Tensor, s: Tensor) -> Tensor:
         with _differentiating():  # at a copy of x, because s depends on x and is constant here
             x = self.x.view_as(self.x)
             score = _pulled(x, *self.layer.forward_and_log_det(x), _without_inference(s))
-            rows = [_without_inference(row).expand_as(score) for row in v]
-            bends = [sum_event(gradient([score], x, [row]) * row, x) for row in rows]
-        return torch.stack(bends)
+            return sum_event(_along(score, x, v) * _without_inference(v), x)
 
     def log_det(self) -> Tensor:
         return self.psi
@@ -284,6 +280,12 @@ class _AutogradLinearization(Linearization):
 
 def _pulled(x: Tensor, y: Tensor, psi: Tensor, s: Tensor) -> Tensor:
     return gradient([y, psi], x, [s, torch.ones_like(psi)])
+
+
+def _along(y: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """Returns the gradients of v·y by ``x`` for K directions, with shape (K, B, *event)."""
+    rows = [_without_inference(row).expand_as(y) for row in v]
+    return torch.stack([gradient([y], x, [row]) for row in rows])
 
 
 @contextmanager

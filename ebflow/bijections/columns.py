@@ -43,10 +43,6 @@ class Bounded(Elementwise):
         self.lower, self.upper = nn.Buffer(lower.clone()), nn.Buffer(upper.clone())
         self.margin, self.scale = nn.Buffer(margin.clone()), nn.Buffer(scale.clone())
 
-    def extra_repr(self) -> str:
-        count = int(torch.logical_or(*self._bounds).sum())
-        return f"columns={count} of {len(self.lower)}"
-
     def value(self, x: Tensor) -> Tensor:
         c, edge = self._inside(x), x.clamp(self.lower, self.upper)
         curve, slope, *_ = self._at(c)
@@ -133,9 +129,6 @@ class JohnsonSU(Elementwise):
             raise ValueError(f"lam, delta: found {lam}, {delta}, expected lam > 0, delta ≥ 0")
         self.xi, self.lam = nn.Buffer(xi.clone()), nn.Buffer(lam.clone())
         self.gamma, self.delta = nn.Buffer(gamma.clone()), nn.Buffer(delta.clone())
-
-    def extra_repr(self) -> str:
-        return f"columns={int((self.delta > 0).sum())} of {len(self.xi)}"
 
     def value(self, x: Tensor) -> Tensor:
         z = (x - self.xi) / self.lam

@@ -54,7 +54,6 @@ class ConditionalAffine(Contextual):
                 nn.init.zeros_(parameter)
 
     def condition(self, context: Tensor) -> Bijection:
-        """Returns the affine map for a context with shape (B, C)."""
         s, t = (self.line(context) + self.bend(context)).chunk(2, 1)
         return super().condition(torch.cat([BOUND * torch.tanh(s / BOUND), t], 1))
 

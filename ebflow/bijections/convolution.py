@@ -6,9 +6,7 @@ For events of shape (C, H, W), D = C H W, and a kernel K with odd sides k,
 
 Zeros surround the image. J is banded: log |det J| takes O(D (k W C)²), by strips, and the inverse
 of B events O(B D²) once J is factorized, in O(D³). A kernel of one pixel has the same C×C block at
-every pixel.
-
-The map itself is 2 B D C k² FLOP.
+every pixel. The map itself is 2 B D C k² FLOP.
 
 A kernel that reaches r pixels mixes at most r rows above and below. So in strips of r rows, each
 of m = r W C coordinates, a zero-padded convolution is block-tridiagonal and Toeplitz,

@@ -39,10 +39,8 @@ class Univariate(ABC):
     ``x`` has shape (B, C, *) and ``h`` (B, C, count, *).
     """
 
-    @property
-    @abstractmethod
-    def count(self) -> int:
-        """The number of parameters of an element."""
+    count: int
+    """The number of parameters of an element."""
 
     @abstractmethod
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,12 +68,10 @@ class ScaleShift(Univariate):
     count = 2
 
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns f(x; h) and ±s."""
         s, t = self._read(h)
         return ((x - t) * torch.exp(-s), -s) if self.inverted else (x * torch.exp(s) + t, s)
 
     def inverse(self, y: Tensor, h: Tensor) -> Tensor:
-        """Returns the other form at ``y``."""
         s, t = self._read(h)
         return y * torch.exp(s) + t if self.inverted else (y - t) * torch.exp(-s)
 
@@ -115,7 +111,6 @@ class Spline(Univariate):
 
     @property
     def count(self) -> int:
-        """3 K − 1."""
         return 3 * self.bins - 1
 
     def forward_and_log_slope(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

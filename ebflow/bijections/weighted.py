@@ -9,8 +9,7 @@ every pixel. Score matching needs no block. Evaluation factorizes it in float64 
 factors, with the weight that they belong to.
 
 W may be parametrized. PyTorch computes a parametrization at every read, and its spectral
-normalization changes W at every read during training. ``fixed_weights`` makes several sweeps share
-one read.
+normalization changes W at every read during training, if not inside ``fixed_weights``.
 """
 
 __all__ = ["LU", "Weighted", "fixed_weights"]

@@ -17,14 +17,6 @@ class Wrap(Contextual):
 
     ``context`` is the number C of elements of the context of a lazy transform; 0: it has none.
     Checkpoints of flows with such layers load by ``ebflow.load(folder, into=flow)``.
-
-    Example:
-        >>> import zuko
-        >>> from ebflow.bijections import Wrap
-        >>> peer = zuko.flows.NSF(3, transforms=2)
-        >>> flow = ebflow.Flow((3,), [Wrap(peer.transform)])
-        >>> torch.allclose(flow.log_prob(x), peer().log_prob(x), atol=1e-4)
-        True
     """
 
     def __init__(self, transform: Transform | nn.Module, *, context: int = 0) -> None:
