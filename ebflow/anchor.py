@@ -1,17 +1,15 @@
 r"""The lazily refreshed normalizer.
 
-Scores do not depend on how the mass is distributed over modes. From some starts, and at large
-learning rates, score matching lets a flow lose a latent direction to a linear term of its energy:
-the Fisher divergence barely changes, and the likelihood drops. The *anchor* adds the likelihood
-with a stale normalizer, which prevents this. A refresh computes, for every layer of costly
+Score matching lets a flow lose a latent direction to a linear term of its energy: the Fisher
+divergence barely changes, and the likelihood drops. The *anchor* adds the likelihood with a stale
+normalizer, which prevents this. A refresh computes, for every layer of costly
 log-determinant with weight :math:`W_0`, the log-determinant and its gradient
 :math:`g = \nabla \log |\det J(W_0)|` (:math:`W_0^{-\top}` for a dense layer). Until the next
 refresh the anchor uses
 
 .. math:: \log |\det J(W)| \approx \log |\det J(W_0)| + \langle g, W - W_0 \rangle,
 
-O(size of W) a step. W is the weight after its parametrizations, which are followed exactly. With
-score-matching weight 0 this is lazy maximum likelihood.
+O(size of W) a step. W is the weight after its parametrizations, which are followed exactly.
 
 The adaptive rule bounds the drift :math:`\|r - J_0^{-1} J r\| / \|r\|` over random probes
 :math:`r`; the relative error of the stale gradient is of that order. For a dense layer
@@ -33,6 +31,8 @@ from .errors import NonFinite
 from .flow import Flow
 from .randomness import generator as derive
 
+PROBES = 4  # Random probes r of a check of the drift
+
 
 class Anchor:
     """Creates a first-order model of a flow's log Z, with refreshes by rule.
@@ -42,7 +42,6 @@ class Anchor:
         interval: The largest number of steps between refreshes.
         tolerance: The drift that causes an earlier refresh; None: refreshes by interval alone.
         check_every: The number of steps between checks of the drift.
-        probes: The number of random probes r.
     """
 
     def __init__(
@@ -52,17 +51,16 @@ class Anchor:
         interval: int = 100,
         tolerance: float | None = None,
         check_every: int = 10,
-        probes: int = 4,
         seed: int = 0,
     ) -> None:
-        if interval < 1 or check_every < 1 or probes < 1:
-            raise ValueError("anchor: interval, check_every and probes must be at least 1")
+        if interval < 1 or check_every < 1:
+            raise ValueError("anchor: interval and check_every must be at least 1")
         layers = [layer.unwrapped for layer in flow.layers if layer.constant_jacobian]
         weighted = (layer for layer in layers if isinstance(layer, Weighted))
         self.lazy = [layer for layer in weighted if layer.volume_parameters()]
         self.exact = [layer for layer in layers if layer not in self.lazy]
         self.interval, self.tolerance, self.check_every = interval, tolerance, check_every
-        self.probes, self.seed = probes, seed
+        self.seed = seed
         self.refreshes, self.age, self.drift, self.step = 0, 0, 0.0, -1
         self.offset = torch.zeros(())
         self.kept: list[dict[str, Tensor]] = []
@@ -113,10 +111,9 @@ class Anchor:
         refreshes, age, self.drift = state["counts"].tolist()
         self.refreshes, self.age, self.offset = int(refreshes), int(age), state["offset"]
         self.step = -1
-        known = enumerate(self.lazy if self.refreshes else [])
         self.kept = [
             {name: state[f"{name}.{i}"].to(_like(layer)) for name in ("gradient", "weight")}
-            for i, layer in known
+            for i, layer in enumerate(self.lazy if self.refreshes else [])
         ]
         self._solvers = []
 
@@ -126,14 +123,13 @@ class Anchor:
         if not self._solvers:
             pairs = zip(self.lazy, self.kept, strict=True)
             self._solvers = [layer.solver(**kept) for layer, kept in pairs]
-        pairs = zip(self.lazy, self._solvers, strict=True)
-        self.drift = max((self._drift(layer, solve) for layer, solve in pairs), default=0.0)
+        self.drift = max(map(self._drift, self.lazy, self._solvers), default=0.0)
         return self.drift > self.tolerance
 
     @torch.no_grad()
     def _drift(self, layer: Weighted, solve: Callable[[Tensor], Tensor]) -> float:
         generator = derive(self.seed, "drift", self.refreshes, self.age)
-        r = torch.randn(self.probes, *layer.event_shape, generator=generator).to(_like(layer))
+        r = torch.randn(PROBES, *layer.event_shape, generator=generator).to(_like(layer))
         return float((r - solve(layer.linear(r))).norm() / r.norm())
 
 

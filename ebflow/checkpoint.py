@@ -99,14 +99,13 @@ def load(
 ) -> Flow:
     """Returns the flow of a checkpoint, preprocessing included, in evaluation mode.
 
-    It has the averaged weights of a training. Its ``log_prob`` takes raw data. Its parameters have
-    ``requires_grad=False``; call ``requires_grad_()`` to train it further.
+    It has the averaged weights of a training, with ``requires_grad=False``; call
+    ``requires_grad_()`` to train it further.
 
     Arguments:
         folder: The folder of a checkpoint, or of a run that has one in ``checkpoint/``.
         device: The device of the flow; None: the CPU.
-        into: A flow built like the saved one, which gets the weights and is returned. Flows that
-            no architecture created need it.
+        into: A flow built like the saved one, which gets the weights and is returned.
 
     Raises:
         BadInput: if the folder is not a checkpoint, or its parts do not fit together.

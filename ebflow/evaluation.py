@@ -3,8 +3,7 @@
 The negative log-likelihood (NLL) is in nats per example, in the units of the raw data. It includes
 the log-determinant of the preprocessing. Bits per dimension are NLL / (D log 2).
 
-The latents of the data should be N(0, I), so they show why a training stopped improving. If a
-flow loses mass, its training loss falls while its NLL rises: the mean of one latent direction
+If a flow loses mass, its training loss falls while its NLL rises: the mean of one latent direction
 grows, and its variance shrinks.
 """
 
@@ -54,18 +53,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """The likelihood of one split.
+    """The likelihood of one split."""
 
-    Attributes:
-        nll: The mean negative log-likelihood in nats per example.
-        nll_se: Its standard error over examples, dequantization noise included.
-        bpd: Bits per dimension.
-        count: The number of examples.
-    """
-
-    nll: float
-    nll_se: float
-    bpd: float
+    nll: float  # The mean NLL in nats per example
+    nll_se: float  # Its standard error over examples, dequantization noise included
+    bpd: float  # Bits per dimension
     count: int
 
     @classmethod
@@ -140,18 +132,18 @@ def _evaluating(flow: Flow) -> Iterator[None]:
 
 
 @torch.no_grad()
-def latent_statistics(u: Tensor, *, probes: int = 16, seed: int = 0) -> dict[str, float]:
+def latent_statistics(u: Tensor, *, seed: int = 0) -> dict[str, float]:
     """Returns the differences of a batch of latents from N(0, I), in O(B D P).
 
     ``latent/mean_norm2`` is ‖mean‖² without its bias tr(Cov)/B, 0 at the truth. ``latent/var_min``
-    and ``latent/var_max`` are the extreme variances along the direction of the mean and P random
-    ones, 1 at the truth.
+    and ``latent/var_max`` are the extreme variances along the direction of the mean and P = 16
+    random ones, 1 at the truth.
     """
     u = u.flatten(1)
     mean = u.mean(0)
     centred = u - mean
     bias = centred.square().sum() / (len(u) * max(len(u) - 1, 1))
-    random = torch.randn(probes, u.shape[1], generator=derive(seed, "probes")).to(u)
+    random = torch.randn(16, u.shape[1], generator=derive(seed, "probes")).to(u)
     directions = torch.cat([mean[None], random])
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
     variances = (centred @ directions.mT).square().sum(0) / max(len(u) - 1, 1)
@@ -176,9 +168,8 @@ def diagnose(
 ) -> str:
     """Returns one line on the reason why the validation NLL stopped falling.
 
-    If the training NLL still falls, the flow over-fits. If it rises although the loss falls, the
-    loss misses a part of the likelihood, if it is one of score ``matching``. ``latent`` has the
-    validation's ``latent_statistics``.
+    If the loss is not one of score ``matching``, it misses no part of the likelihood. ``latent``
+    has the validation's ``latent_statistics``.
     """
     numbers = (
         f"validation NLL {now.nll:.2f}, best {best.nll:.2f}; training NLL {best.train_nll:.2f} → "

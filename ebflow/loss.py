@@ -61,8 +61,6 @@ class Progress(NamedTuple):
     share: float = 0.0
 
 
-START = Progress()
-
 LossFunction = Callable[
     [LogDensity, Tensor, Generator, Progress], tuple[Tensor, Evaluation | None]
 ]
@@ -73,10 +71,7 @@ LossFunction = Callable[
 class Loss:
     """Creates the loss of an objective, with an anchor beside it.
 
-    Arguments:
-        weight: w_o, the objective's weight; at 0 it is not computed.
-        anchor: The model of the normalizer, needed for ``anchor_weight`` > 0.
-        anchor_weight: w_a.
+    The weights are w_o, at 0 of which the objective is not computed, and w_a.
 
     Example:
         >>> flow = ebflow.architectures.dense((3,))
@@ -149,7 +144,7 @@ class LossModule(nn.Module):
         self.flow, self.loss = flow, loss
 
     def forward(
-        self, x: Tensor, context: Tensor | None, generator: Generator, progress: Progress = START
+        self, x: Tensor, context: Tensor | None, generator: Generator, progress: Progress
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the losses of preprocessed rows, with shape (B,), and their latents."""
         with fixed_weights(self.flow):
@@ -186,8 +181,6 @@ class RecordedDensity(LogDensity):
         return self.last_at_data(x) or self.at(x)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name == "density":
-            raise AttributeError(name)
         return getattr(self.density, name)
 
 

@@ -2,7 +2,7 @@ r"""Small networks.
 
 Score matching needs the derivatives of a conditioner, and training differentiates those. A smooth
 activation (``swish``) has all derivatives. The second derivative of ``elu`` has a jump. The first
-derivative of ``leaky_relu`` has one, and its second is zero almost everywhere.
+derivative of ``leaky_relu`` and ``relu`` has one, and their second is zero almost everywhere.
 
 Weights start uniform in ±1/√(fan-in), as in PyTorch, but from a generator that the caller passes.
 """
@@ -42,6 +42,7 @@ class Swish(nn.Module):
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
     "elu": lambda channels: nn.ELU(),
     "leaky_relu": lambda channels: nn.LeakyReLU(0.1),
+    "relu": lambda channels: nn.ReLU(),
     "softplus": lambda channels: nn.Softplus(SHARPNESS),
     "swish": Swish,
 }
@@ -101,15 +102,13 @@ class Levels(nn.Module):
         scale = torch.arange(1.0, FEATURES + 1) ** -min(ROUGH, FEW_ROWS / rows)
         self.table = nn.Parameter(torch.cat([waves(size, FEATURES) for size in sizes]) * scale)
 
-    def codes(self, y: Tensor, start: int = 0) -> Tensor:
-        """Returns the levels of the categories from ``start`` on, integers with shape (B, m)."""
-        last = self.last[start : start + y.shape[1]]
-        return y.detach().long().clamp(min=0).minimum(last)
+    def codes(self, y: Tensor) -> Tensor:
+        """Returns the levels of the first categories, integers with shape (B, m)."""
+        return y.detach().long().clamp(min=0).minimum(self.last[: y.shape[1]])
 
-    def forward(self, y: Tensor, start: int = 0) -> Tensor:
+    def forward(self, y: Tensor) -> Tensor:
         """Returns the numbers of levels with shape (B, m · FEATURES)."""
-        first = self.first[start : start + y.shape[1]]
-        return F.embedding(self.codes(y, start) + first, self.table).flatten(1)
+        return F.embedding(self.codes(y) + self.first[: y.shape[1]], self.table).flatten(1)
 
 
 def perceptron(

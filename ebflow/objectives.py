@@ -21,14 +21,10 @@ backward) of a dense flow with L layers; tests compare them with PyTorch's count
 
 The last column is the variance to leading order in σ, exact for quadratic f. V is the variance of
 :math:`u^\top H u`, 2‖H‖² for Gaussian directions. Rademacher signs estimate the diagonal of H
-without noise. The linear term that ``taylor`` drops has mean zero and, at small σ, nearly all of
-the variance. The score is computed anyway, so ``taylor_cv`` costs no more.
+without noise. Both estimators need the score, so the term in s·u of ``taylor_cv`` costs no more.
 The differences have the bias :math:`\tfrac{\sigma^2}{4} \Delta^2 f` with Gaussian directions and
 :math:`\tfrac{\sigma^2}{12} (3 \Delta^2 f - 2 \sum_i \partial_i^4 f)` with signs, to leading order;
 ``taylor`` has a further variance of :math:`4 \, s \cdot \nabla \operatorname{tr} H`, whatever σ.
-
-Random numbers have the batch as their first dimension, so that a row's directions do not depend on
-other rows.
 
 If energies have a rounding error of η|f|, their difference has one of about 2η|f|/σ²: at σ = 0.03
 and |f| = 1000 it is 0.3 nats in float32. Lower precisions raise an error: TF32 and bfloat16 have a
@@ -37,9 +33,8 @@ relative error of about 1e-3, which such a difference multiplies by 2,000.
 Source: Rethinking the Role of Gradient-Based Attribution Methods for Model Interpretability
 (Srinivas, Fleuret, 2021), arXiv:2006.09128, for ``taylor``.
 
-In all functions ``density`` is the density, ``x`` the data with shape (B, *event), and
-``generator`` the source of noise and directions. A density given
-a context with shape (B, C) treats K B points as K copies of the batch, one after another.
+A density given a context with shape (B, C) treats K B points as K copies of the batch, one after
+another.
 
     >>> flow = ebflow.architectures.dense((3,))
     >>> ebflow.objectives.dsm(flow, x, generator=torch.Generator(), sigma=0.3).shape
@@ -88,10 +83,8 @@ def _rise(density: LogDensity, x: Tensor, v: Tensor) -> Traces:
 
 
 ESTIMATORS = {"taylor": taylor, "taylor_cv": taylor_cv}
-"""Estimators of the trace from energies, with all directions of a batch in one pass."""
 
 DIRECTIONS = {"rademacher": rademacher, "gaussian": normal}
-"""Functions from a shape (B, K, *event) to directions."""
 
 
 def draw_directions(kind: str, slices: int, x: Tensor, generator: Generator) -> Tensor:
@@ -104,13 +97,11 @@ def full_products(x: Tensor) -> None:
 
     It checks the forward pass; the backward pass needs the same precision.
     """
-    found = "highest"
+    found = "highest" if x.dtype == torch.float64 else torch.get_float32_matmul_precision()
     if x.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(x.device.type):
         found = "half precision"
-    elif x.dtype == torch.float32:
-        found = torch.get_float32_matmul_precision()
-        if x.is_cuda and torch.backends.cudnn.allow_tf32:
-            found = "TF32 convolutions"
+    elif x.dtype == torch.float32 and x.is_cuda and torch.backends.cudnn.allow_tf32:
+        found = "TF32 convolutions"
     if found != "highest":
         raise ValueError(
             f"precision: found {found}, expected highest: differences of energies have no digits "
@@ -187,14 +178,11 @@ def dsm(density: LogDensity, x: Tensor, *, generator: Generator, sigma: float = 
 
 
 def ssm(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1) -> Tensor:
-    """Returns the mean over K signs v of ½ (v·s)² + v·H·v.
+    """Returns the mean over K = ``slices`` signs v of ½ (v·s)² + v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Costs 9L − 5 GEMMs at K = 1, and 3L − 1 for every further slice.
 
     Source: Sliced Score Matching (Song, Garg, Shi, Ermon, 2019), arXiv:1905.07088.
-
-    Arguments:
-        slices: K.
     """
     v = draw_directions("rademacher", slices, x, generator)
     slope, curvature = density.at(x).directional(v)
@@ -202,10 +190,10 @@ def ssm(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1
 
 
 def ssm_vr(density: LogDensity, x: Tensor, *, generator: Generator, slices: int = 1) -> Tensor:
-    """Returns ½‖s‖² + the mean over K signs v of v·H·v.
+    """Returns ½‖s‖² + the mean over K = ``slices`` signs v of v·H·v.
 
     Unbiased for ½‖s‖² + tr H. Only the trace is sliced, which near the fit has less variance than
-    ``ssm``; at a single point it may have more. Arguments and source as there. Costs 9L − 2 GEMMs
+    ``ssm``; at a single point it may have more. Source as there. Costs 9L − 2 GEMMs
     at K = 1 and 3L − 1 for every further slice, which shares the score.
     """
     v = draw_directions("rademacher", slices, x, generator)
@@ -219,16 +207,12 @@ def taylor_sm(
 ) -> Tensor:
     """Returns ½‖s‖² + the trace of H by differences of energies at a distance of order σ.
 
-    Unbiased for ½‖s‖² + tr H up to O(σ²), by ``taylor_cv`` and signs. No second derivative in x:
-    6L − 1 GEMMs for the score, which gives E(x) as well, and 3L − 1 for every further energy, all
-    in one batch.
+    Unbiased for ½‖s‖² + tr H up to O(σ²), by ``taylor_cv`` and K = ``slices`` signs. No second
+    derivative in x: 6L − 1 GEMMs for the score, which gives E(x) as well, and 3L − 1 for every
+    further energy, all in one batch. Raises ValueError below float32's precision.
 
     Arguments:
-        slices: The number of directions K.
         step: σ in the units of ``x``: a displacement has norm σ√D.
-
-    Raises:
-        ValueError: if products have less than float32's precision.
     """
     u = draw_directions("rademacher", slices, x, generator)
     score, traces = taylor_cv(density, x, u, step)

@@ -2,7 +2,7 @@
 
 __all__ = ["FlowDetector"]
 
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from pyod.models.base import BaseDetector
@@ -32,7 +32,7 @@ class FlowDetector(BaseDetector):
         self.references = references
         self.random_state = random_state
 
-    def fit(self, X: np.ndarray, y: Any = None) -> Self:  # noqa: ANN401
+    def fit(self, X: np.ndarray, y: object = None) -> Self:
         """Fits the detector to rows with shape (N, D); ``y`` is not used."""
         self._set_n_classes(y)
         self.detector_ = detector.FlowDetector(

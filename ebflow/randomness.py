@@ -4,14 +4,12 @@ Every generator is derived from ``(seed, *path)``; nothing reads the global stat
 
 * ``generator`` returns PyTorch's own generator, whose numbers depend on all numbers before them.
 * ``RowGenerator`` is for training. The numbers of row i depend on ``(seed, *path)``, on i, and on
-  how many calls came before. So a batch gets the same noise however many workers share it.
-* ``ContentGenerator`` is for scoring. The numbers of a row depend on the row's values, not on
-  its position. So a row has the same score in every batch and every order.
-
-``RowGenerator`` uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon,
-Moraes, Dror, Shaw, 2011), by NumPy. ``ContentGenerator`` hashes by the finalizer of SplitMix64
-(Fast Splittable Pseudorandom Number Generators; Steele, Lea, Flood, 2014). A normal number is
-:math:`\sqrt 2 \operatorname{erf}^{-1}(2u - 1)` of one uniform u.
+  how many calls came before. So a batch gets the same noise however many workers share it. It
+  uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon, Moraes, Dror,
+  Shaw, 2011), by NumPy.
+* ``ContentGenerator`` is for scoring. It hashes the values of a row by the finalizer of SplitMix64
+  (Fast Splittable Pseudorandom Number Generators; Steele, Lea, Flood, 2014), so a row has the same
+  score in every batch and every order.
 """
 
 __all__ = ["ContentGenerator", "Generator", "RowGenerator", "generator", "noise", "normal",

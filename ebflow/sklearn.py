@@ -28,10 +28,7 @@ from .tables import ArrayLike
 
 
 class FlowDensity(DensityMixin, TableEstimator):
-    """A density estimator. Its parameters are those of :func:`~ebflow.fit`, with its meanings.
-
-    A frame may have text, categories, times and booleans, as in ``ebflow.fit``. Samples are frames
-    or arrays of the same types, without missing values.
+    """A density estimator. Its parameters and types of columns are those of :func:`~ebflow.fit`.
 
     ``random_state`` is its ``seed``: a seed, a ``RandomState``, or None. ``verbose`` is its
     ``progress``. ``context`` has the names of the columns of a frame that are given; the density
@@ -71,12 +68,7 @@ class FlowDensity(DensityMixin, TableEstimator):
         # scikit-learn reads each parameter from the attribute of its name.
         vars(self).update((name, value) for name, value in locals().items() if name != "self")
 
-    def fit(
-        self,
-        X: ArrayLike,
-        y: Any = None,  # noqa: ANN401
-        sample_weight: ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Fits a flow to rows ``X`` (N, D) of some weights (N,); ``y`` is not used."""
         rows = self._checked(X, reset=True)
         options = self.get_params(deep=False)
@@ -96,7 +88,7 @@ class FlowDensity(DensityMixin, TableEstimator):
         with torch.no_grad():
             return self.flow_.log_prob(rows).double().cpu().numpy()
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:  # noqa: ANN401
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Returns the mean log-density of the rows in nats; ``y`` is not used."""
         return float(self.score_samples(X).mean())
 

@@ -17,7 +17,7 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267, and its repository.
 """
 
-__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "parzen", "sine", "smoothed_checkerboard",
+__all__ = ["SAMPLERS", "SMOOTHED", "checkerboard", "sine", "smoothed_checkerboard",
            "smoothed_sine", "smoothed_swirl", "swirl"]  # fmt: skip
 
 import math
@@ -67,7 +67,7 @@ def smoothed_swirl(sigma: float) -> GaussianMixture:
     u, w = _rule(0, 1, 5 / 12 / sigma)
     grid = torch.cartesian_prod(torch.arange(len(t)), torch.arange(len(u)), torch.arange(len(u)))
     i, j, k = grid.unbind(1)
-    return parzen(_arm(t[i], u[j], u[k]), sigma, weights=t[i] * weights[i] * w[j] * w[k])
+    return _kernels(_arm(t[i], u[j], u[k]), sigma, t[i] * weights[i] * w[j] * w[k])
 
 
 def smoothed_checkerboard(sigma: float) -> GaussianMixture:
@@ -77,24 +77,16 @@ def smoothed_checkerboard(sigma: float) -> GaussianMixture:
     corners = SIDE * torch.tensor(cells, dtype=s.dtype)
     inner = torch.cartesian_prod(s, s)
     weights = torch.cartesian_prod(w, w).prod(1).repeat(len(cells))
-    return parzen((corners[:, None] + inner).flatten(0, 1), sigma, weights=weights)
-
-
-def parzen(points: Tensor, sigma: float, *, weights: Tensor | None = None) -> GaussianMixture:
-    """Returns Gaussians of standard deviation σ on ``points`` with shape (K, D).
-
-    It estimates a distribution smoothed by σ from samples. Do not evaluate it at these samples:
-    the kernel on a point itself would make its density too high.
-    """
-    weights = points.new_ones(len(points)) if weights is None else weights
-    return GaussianMixture(weights, points, points.new_full((len(points),), sigma**2))
+    return _kernels((corners[:, None] + inner).flatten(0, 1), sigma, weights)
 
 
 SAMPLERS = {"sine": sine, "swirl": swirl, "checkerboard": checkerboard}
-"""Functions of n and ``generator``."""
-
 SMOOTHED = {"sine": smoothed_sine, "swirl": smoothed_swirl, "checkerboard": smoothed_checkerboard}
-"""Functions of σ."""
+
+
+def _kernels(points: Tensor, sigma: float, weights: Tensor) -> GaussianMixture:
+    """Returns Gaussians of standard deviation σ on ``points`` with shape (K, D)."""
+    return GaussianMixture(weights, points, points.new_full((len(points),), sigma**2))
 
 
 def _wave(a: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ WORRY = 3  # Validations without improvement after which an event says why
 ROWS = 1000  # Rows at a time in a validation
 SOME = 250  # Validation rows whose latents, and training rows whose likelihood, are reported
 RELIEF = 0.25  # Factor of the learning rate after a training became non-finite
-CERTAIN = 2.0  # Standard errors by which a validation must be better than the start to count
+CERTAIN = 2.0  # Standard errors, of paired differences, by which the best must beat the start
 
 ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or train in float64"
 
@@ -53,9 +53,7 @@ class State:
         stale: Validations since the lowest one.
         validated: The step of the last validation.
         train_loss: The last mean loss.
-        ended: Why training ended: ``patience``, ``steps``, ``seconds``, ``diverged`` or
-            ``interrupted``; empty before.
-        verdict: The same in a sentence.
+        ended, verdict: ``ended`` and ``reason`` of the ``Report``; empty before.
         relief: The factor of the learning rate: 1, or less once a training became non-finite.
         warnings: Numbers that were not finite, and the remedies.
     """
@@ -83,12 +81,9 @@ class Trainer:
         dataset: Data with splits ``train`` and ``validation``. Missing entries of a ``Completed``
             training split are sampled again as training proceeds.
         loss: The loss; it gets the core of the flow.
-        optimizer: A function from parameters to an optimizer.
-        schedule: The learning-rate factor as a function of progress.
         steps: The number of steps; ``math.inf``: no limit.
         max_seconds: Seconds of the whole training, validations included. The schedule follows
             steps or seconds, whichever are nearer to their limit.
-        batch_size: Rows of a step.
         smoothing: Standard deviation of noise on preprocessed rows at the start, except on
             categories with exact probabilities: those of other flows are noisy, too. It falls
             with the fourth power of the remaining training.
@@ -138,7 +133,9 @@ class Trainer:
         groups = self.optimizer.param_groups
         self.parameters = [p for group in groups for p in group["params"]]
         self.rates = [group["lr"] for group in groups]
-        self.filling = self._filling()
+        split = dataset.split("train")
+        filled = {"batch_size": batch_size, "seed": seed, "device": self.device}
+        self.filling = Filling(split, **filled) if isinstance(split, Completed) else None
         self.state, self.window = State(), list[Tensor]()
         self.best: Any = None
         self.started = time.perf_counter()
@@ -192,7 +189,7 @@ class Trainer:
                 return
             self.fill()
             self.train_step(next(batches))
-            if self.step % self.log_every == 0 or self._ended():
+            if self.step % self.log_every == 0 or self.progress >= 1:
                 yield self.log()
 
     def _recovered(self, error: NonFinite) -> Event:
@@ -207,8 +204,6 @@ class Trainer:
             ended="" if again else "diverged", verdict=verdict,
         )  # fmt: skip
         return self._event("resume", {}, note=note)
-
-    # What a subclass may change
 
     def agreed(self, value: float) -> float:
         """Returns one value on all workers; here there is one."""
@@ -320,14 +315,8 @@ class Trainer:
         if self.best is not None:
             self.flow.load_state_dict(self.best["averaged"])
 
-    # Validation
-
     def validate(self) -> Event:
-        """Returns the exact NLL of the averaged weights, and statistics of the latents.
-
-        The best one has to be better than the start by two standard errors of the paired
-        differences: a few validation rows select no noise.
-        """
+        """Returns the exact NLL of the averaged weights, and statistics of the latents."""
         began = self.seconds
         with self.located(), torch.no_grad():
             flow, split = self.averaged, self.dataset.split("validation")
@@ -379,22 +368,16 @@ class Trainer:
             state.ended, state.verdict = "patience", f"stopped early at step {self.step}{reason}"
         elif self.step >= self.steps:
             state.ended, state.verdict = "steps", f"ended after {self.step} steps{reason}"
-        elif self._ended():
+        elif self.progress >= 1:
             verdict = f"the time limit ended training at step {self.step}{reason}"
             state.ended, state.verdict = "seconds", verdict
 
-    def _ended(self) -> bool:
-        return self.progress >= 1
-
     def _due(self) -> bool:
-        at = self._early() or self.step % self.validate_every == 0 or self._ended()
-        return at and self.state.validated < self.step
-
-    def _early(self) -> bool:
-        """Returns True if a validation is due before the first one of the interval."""
-        step = self.step
-        doubled = EARLY <= step < self.validate_every and step.bit_count() == 1
-        return doubled and step * self.batch_size >= len(self.dataset.split("train"))
+        step, early = self.step, False
+        if EARLY <= step < self.validate_every and step.bit_count() == 1:
+            early = step * self.batch_size >= len(self.dataset.split("train"))
+        due = early or step % self.validate_every == 0 or self.progress >= 1
+        return due and self.state.validated < step
 
     def _trained_rows(self) -> Batch:
         """Returns some training rows, always the same, with their present imputations."""
@@ -407,14 +390,6 @@ class Trainer:
     def _event(self, kind: str, metrics: dict[str, float], **more: Any) -> Event:  # noqa: ANN401
         share = 1.0 if self.state.verdict else min(1.0, self.progress)
         return Event(kind, self.step, metrics, share=share, **more)
-
-    # Steps
-
-    def _filling(self) -> Filling | None:
-        split = self.dataset.split("train")
-        if not isinstance(split, Completed):
-            return None
-        return Filling(split, batch_size=self.batch_size, seed=self.seed, device=self.device)
 
     def _initialize(self) -> None:
         """Shows the first batch to layers that start from data."""

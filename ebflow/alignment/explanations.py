@@ -1,7 +1,6 @@
 r"""Measurements of a classifier's gradients as explanations, and of its logits as densities.
 
-*Pixel perturbation* replaces the least salient pixels of images by the image's mean. The accuracy
-of a judge on the result is better the higher it is. *Activity maximization* climbs a logit by
+*Activity maximization* climbs a logit by
 
 .. math:: x \leftarrow \operatorname{clip}(x + \eta (\nabla f_y(x) - \lambda (x - \tfrac12)), 0, 1)
 
@@ -34,7 +33,7 @@ def perturbed_accuracies(
 ) -> list[float]:
     """Returns the judge's accuracies with fractions of the least salient pixels replaced.
 
-    Exactly round(fraction · pixels) are replaced; of equal ones the first.
+    Exactly round(fraction · pixels) become the image's mean; of equal ones the first.
     """
     pixels = salience.shape[1]
     ranks = salience.argsort(dim=1, stable=True).argsort(1)

@@ -14,7 +14,7 @@ Source: Srinivas, Fleuret (2021), arXiv:2006.09128; Your Classifier is Secretly 
 Model and You Should Treat it Like One (Grathwohl et al., 2020), arXiv:1912.03263 (marginal).
 """
 
-__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "linear", "shifted", "stripes"]
+__all__ = ["Classifier", "ClassLogit", "accuracy", "less_mean", "shifted", "stripes"]
 
 from collections.abc import Callable, Sequence
 
@@ -33,8 +33,7 @@ class ClassLogit(LogDensity):
     """Creates the ``LogDensity`` log p(x | y) = f_y(x) + const at labelled points.
 
     The logits of the first points are stored, so that a cross-entropy at these points costs no
-    further pass. K B points are K copies of the batch one after another, and each copy has these
-    labels y with shape (B,).
+    further pass. Each of K copies of the batch has these labels y with shape (B,).
     """
 
     def __init__(self, network: Classifier, labels: Tensor) -> None:
@@ -58,11 +57,6 @@ def less_mean(network: Classifier) -> Classifier:
         return logits - logits.mean(1, keepdim=True)
 
     return centred
-
-
-def linear(pattern: Tensor, size: float) -> Callable[[Tensor], Tensor]:
-    """Returns g = a t·x, for a unit ``pattern`` t with shape (D,) and ``size`` a."""
-    return lambda x: size * (x @ pattern)
 
 
 def shifted(network: Classifier, shift: Callable[[Tensor], Tensor]) -> Classifier:

@@ -13,9 +13,8 @@ scores :math:`S_j` and the marginal score S of a reference, at labelled points,
   :math:`E\|G_y(x + s\varepsilon) + \varepsilon/s\|^2 - E\|\varepsilon/s\|^2`, twice the
   score-matching objective J of the smoothed density by Stein's identity: no reference is needed.
 
-Cosines are computed for each point and then averaged. Controls pair every point with another
-point's score for *its* class (``another_point``). Points are test points with the noise of the
-reference's density.
+Controls pair every point with another point's score for *its* class (``another_point``). Points
+are test points with the noise of the reference's density.
 
 Cosines with a density's scores as a measure of perceptual alignment: Which Models have
 Perceptually-Aligned Gradients? An Explanation via Off-Manifold Robustness (Srinivas, Bordt,

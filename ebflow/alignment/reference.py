@@ -23,8 +23,7 @@ from ..flow import Flow
 
 ROWS = 1000  # Points at a time
 
-Normalized = Flow | GaussianMixture
-"""A density with exact log-probabilities and scores."""
+Normalized = Flow | GaussianMixture  # Exact log-probabilities and scores
 
 
 def pooled(x: Tensor, noise: float) -> GaussianMixture:

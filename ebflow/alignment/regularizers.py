@@ -21,10 +21,9 @@ H)^2 + \dots)`, is due to score matching: little if :math:`|\operatorname{tr} H|
 :math:`2 \|g\| / \sigma` is far above τ, the loss of ``anti`` has the mean
 :math:`0.8 \|g\| / \sigma`, the opposite of its purpose.
 
-Cross-entropy depends only on differences of logits, so a regularizer of f_y can change their
-common part freely. ``centred`` applies it to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift
-of all logits changes, and which stays informative if :math:`\log p(y \mid x)` is saturated.
-But score matching over the class's own points fits :math:`\nabla c_y` to the whole score
+``centred`` applies a regularizer to :math:`c_y = f_y - \text{mean}_j f_j`, which no shift of all
+logits changes, and which stays informative if :math:`\log p(y \mid x)` is saturated. But score
+matching over the class's own points fits :math:`\nabla c_y` to the whole score
 :math:`\nabla \log p(x \mid y)`, the marginal included. To fit its centred form, it would need
 the other classes' scores there.
 
@@ -58,9 +57,7 @@ def score_matching(
     """Returns ½ ‖g‖² + h + μ h², with an estimate h of the trace.
 
     Arguments:
-        estimator: A name in ``objectives.ESTIMATORS``.
-        slices: The number K of directions; all in one batched pass.
-        step: σ of differences, in the units of the data.
+        estimator: A name in ``objectives.ESTIMATORS``; K is ``slices``, and σ is ``step``.
         stability: μ.
         floor: The lower bound of h; None: no bound.
     """
@@ -124,16 +121,12 @@ REGULARIZERS: dict[str, Callable[..., Objective]] = {
     "anti": anti_score_matching,
     "gnorm": gradient_norm,
 }
-"""Regularizers by name, as functions of their options."""
 
 
 def equivalent_strength(
     weight: float, *, estimator: str, stability: float, slices: int, step: float
 ) -> float:
-    """Returns the λ of ``gnorm`` that penalizes gradients as ``score`` does.
-
-    With the one-sided estimator it is λ (1 + 8 μ / (K σ²)).
-    """
+    """Returns the λ of ``gnorm`` that penalizes gradients as ``score`` does."""
     one_sided = estimator == "taylor"
     return weight * (1 + 8 * stability / (slices * step**2)) if one_sided else weight
 

@@ -12,7 +12,6 @@ __all__ = ["Ensemble", "PreconditionedDenoisers", "RectifiedDenoisers", "Residua
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 from torch.nn.utils import skip_init
 
-from ..networks import started
+from ..networks import perceptron, started
 from .instances import HALF
 
 WAVES = 16  # The number of frequencies that encode the noise level
@@ -81,13 +80,8 @@ class RectifiedDenoisers(Ensemble):
         depth: int = 2,
         generator: torch.Generator,
     ) -> None:
-        def network() -> nn.Module:
-            layers: list[nn.Module] = []
-            for pair in pairwise((2 * size + 1, *[width] * depth, size)):
-                layers += [started(skip_init(nn.Linear, *pair), generator), nn.ReLU()]
-            return nn.Sequential(*layers[:-1])
-
-        super().__init__([network() for _ in range(count)])
+        options = {"hidden": width, "depth": depth, "activation": "relu", "generator": generator}
+        super().__init__([perceptron(2 * size + 1, size, **options) for _ in range(count)])
         self.radius = radius
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:

@@ -58,12 +58,8 @@ def denoising_errors(
 ) -> dict[str, Tensor]:
     """Returns the ``measures`` of the errors of any denoiser at one noise level, times σ.
 
-    Cost: ``points`` evaluations of the denoiser and of the truth for each component.
-
-    Arguments:
-        denoise: The denoiser, or several of them, whose results have more leading dimensions.
-        deltas: Masses δ; for a sampler of N levels, the theorems require δ/N at each.
-        points: Test points per component, also of rare ones, with weights.
+    Cost: ``points`` evaluations of the denoiser and of the truth for each component. Of several
+    denoisers the results have more leading dimensions.
     """
     test = truth.stratified(points, sigma, generator=generator)
     gaps = denoise(test.noisy, sigma) - truth.denoise(test.noisy, sigma)

@@ -1,8 +1,7 @@
 r"""A distribution whose score is hard to learn in mean square, in closed form.
 
-Noise of standard deviation :math:`\sigma` smooths the distribution of :math:`x_0`. The score s of
-:math:`x = x_0 + \sigma z` is learned by regression on :math:`y = -z / \sigma`, because it is the
-conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
+The score s of :math:`x = x_0 + \sigma z` is learned by regression on :math:`y = -z / \sigma`,
+because it is the conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
 :math:`x \to e^{t} x`, with :math:`\sigma^2 = e^{2t} - 1`.
 
 :math:`x_0 \sim (1 - \eta) N(0, \tau^2 I) + \eta N(R e_1, \tau^2 I)`, with
@@ -13,16 +12,13 @@ conditional mean of y. An Ornstein-Uhlenbeck process at time t is the same after
 both if the mode is missed and if it is put on the wrong side. Empirical risk minimization over the
 two sides errs with probability :math:`\tfrac12 (1 - \eta)^m`.
 
-Instances here have :math:`\tau = \sigma = \sqrt{1/2}`, so V = 1 and only R/σ matters.
-
 Empirical risk minimization over a finite class H of scores is
 
 .. math:: \hat h = \arg\min_{h \in H} \frac1m \sum_{i \le m} \|h(x_i) - y_i\|^2,
     \qquad x_i = x_{0,i} + \sigma z_i, \quad y_i = -z_i / \sigma,
 
 with one noise vector per sample. Samples are nested: the cumulative losses of the largest sample
-serve every m. If no sample distinguishes two scores, their losses are equal to the last digit, and
-the tie is broken at random.
+serve every m. If no sample distinguishes two scores, their losses are equal to the last digit.
 
 Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745; its form of the far mode has τ = 0.
@@ -42,7 +38,7 @@ from torch import Tensor
 from ..bases import GaussianMixture
 from ..randomness import uniform
 
-HALF = math.sqrt(0.5)  # The noise σ, and the standard deviation τ of a mode: V = τ² + σ² = 1
+HALF = math.sqrt(0.5)  # Both σ and τ here: V = 1, so that only R/σ matters
 
 PLACES = (0.0, 2.0, -2.0, 1.0, -1.0)
 """Places of the far mode in the hypotheses of ``far_class``, in units of R; 0: no far mode.
@@ -53,8 +49,7 @@ distinguish them. A mode half-way to R would cost ε itself, so the test could n
 
 BULKS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # Places of their bulk
 
-Score = Callable[[Tensor], Tensor]
-"""A function from x with shape (B, D) to s(x) with shape (B, D)."""
+Score = Callable[[Tensor], Tensor]  # From x to s(x), both with shape (B, D)
 
 
 class Stratified(NamedTuple):

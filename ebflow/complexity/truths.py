@@ -17,24 +17,6 @@ patches    256  16×16 patches of scikit-learn's two photographs     analysers o
 
 ``docs/measurements/truths.py`` fitted them to grey levels with uniform noise of one level, without
 a random sixth of the rows.
-
-Example: the errors of a denoiser of another library, scikit-learn's ridge regression.
-
-    >>> from sklearn.linear_model import Ridge
-    >>> from ebflow.complexity.errors import denoising_errors
-    >>> from ebflow.complexity.truths import load
-    >>> truth, generator = load("digits"), torch.Generator().manual_seed(0)
-    >>> clean = truth.clean.sample(2000, generator=generator)
-    >>> noisy = clean + 0.5 * torch.randn(clean.shape, generator=generator)
-    >>> model = Ridge().fit(noisy, clean)
-    >>> errors = denoising_errors(
-    ...     lambda x, sigma: torch.from_numpy(model.predict(x.numpy())), truth, 0.5,
-    ...     generator=generator,
-    ... )
-    >>> sorted(errors)
-    ['sigma_d_0.1', 'sigma_l2']
-    >>> bool(errors["sigma_d_0.1"] > errors["sigma_l2"])
-    True
 """
 
 __all__ = ["NAMES", "Truth", "load", "parts"]
@@ -72,13 +54,9 @@ class Truth:
     def stratified(self, n: int, sigma: float, *, generator: torch.Generator) -> Stratified:
         r"""Returns n test points of every component, so rare ones are measured as precisely.
 
-        The points are samples of q, in which all K components have the same weight. Their
-        weights are p / q,
-
-        .. math:: \frac{p(x)}{q(x)} = \frac{K}{\sum_k r_k(x) / w_k},
-
-        for responsibilities r and weights w, scaled to sum to 1. So points of a heavy component in
-        the region of a rare one have no larger weight than the points of the rare one.
+        They are samples of q, in which all K components have the same weight. Their weights are
+        p / q = K / Σₖ (rₖ / wₖ) for responsibilities r and weights w, scaled to sum to 1. So a
+        point of a heavy component in the region of a rare one has no larger weight than its own.
 
         Source: Optimally combining sampling techniques for Monte Carlo rendering (Veach, Guibas,
         1995): the balance heuristic.
@@ -100,11 +78,7 @@ class Truth:
         """Returns the distribution with an additional rare mode of weight η.
 
         The mode has the covariance of the heaviest component, and lies on the opposite side of
-        the mean.
-
-        Arguments:
-            eta: η, in (0, 1); with 5e-4 … 5e-2 some training sets have samples of the mode.
-            distance: The distance of the mode from the mean, in units of ``radius``.
+        the mean, at a ``distance`` in units of ``radius``.
 
         Raises:
             ValueError: unless 0 < η < 1.

@@ -88,8 +88,8 @@ def measured(
     """
     network, baseline, judge = networks
     if config.shift == "pattern":
-        pattern = logit.linear(logit.stripes(shape), PATTERN)
-        network = logit.shifted(network, pattern)
+        pattern = logit.stripes(shape)
+        network = logit.shifted(network, lambda x: PATTERN * (x @ pattern))
     elif config.shift != "none":
         network = logit.shifted(network, blind[config.shift].log_prob)
     x, labels, random = points.clean, points.labels, partial(derive, config.seed)

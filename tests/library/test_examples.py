@@ -14,7 +14,6 @@ MODULES = [
     "ebflow",
     *(f"ebflow.{m.name}" for m in pkgutil.iter_modules(ebflow.__path__)),
     "ebflow.bijections.wrap",
-    "ebflow.complexity.truths",
     "ebflow.tables.detect",
     "ebflow.tables.schema",
 ]
@@ -43,4 +42,4 @@ def test_what_people_call_first_has_an_example():
     named = {test.name for name in MODULES for test in examples(name)}
     assert {"ebflow", "ebflow.fitting.fit", "ebflow.flow.Flow", "ebflow.sklearn",
             "ebflow.checkpoint.save", "ebflow.loss.Loss", "ebflow.density.EnergyFunction",
-            "ebflow.objectives", "ebflow.complexity.truths"} <= named  # fmt: skip
+            "ebflow.objectives"} <= named  # fmt: skip

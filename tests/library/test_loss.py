@@ -89,7 +89,7 @@ def test_second_derivatives(name, objective):
     flow = FLOWS[name]()
     x, named = torch.randn(4, *flow.event_shape, generator=seeded(2)), list(flow.parameters())
     module, function = LossModule(flow, loss_of(flow, objective)), objectives.OBJECTIVES[objective]
-    losses = (module(x, None, derive(0))[0], function(flow, x, generator=derive(0)))
+    losses = (module(x, None, derive(0), Progress())[0], function(flow, x, generator=derive(0)))
     pairs = []
     for loss in losses:
         first = torch.autograd.grad(loss.mean(), named, create_graph=True, materialize_grads=True)

@@ -55,5 +55,5 @@ def test_starts_come_from_the_generator_alone(name):
 
 
 def test_unknown_activations_are_refused():
-    with pytest.raises(ValueError, match="activation: found 'relu', expected one of"):
-        perceptron(1, 1, hidden=2, activation="relu", generator=seeded())
+    with pytest.raises(ValueError, match="activation: found 'tanh', expected one of"):
+        perceptron(1, 1, hidden=2, activation="tanh", generator=seeded())

@@ -154,22 +154,3 @@ def test_same_seed_same_samples(name):
     one, other, third = (toy.SAMPLERS[name](50, generator=derive(s)) for s in (0, 0, 1))
     assert torch.equal(one, other) and not torch.equal(one, third)
     assert one.dtype == torch.float64
-
-
-def test_parzen_is_the_mean_of_kernels():
-    points, x = (torch.randn(n, 2, generator=seeded(n)) for n in (30, 5))
-    squares = (x[:, None] - points).square().sum(-1)
-    kernels = torch.exp(-squares / (2 * 0.3**2)) / (2 * math.pi * 0.3**2)
-    found = toy.parzen(points, 0.3).log_prob(x).exp()
-    torch.testing.assert_close(found, kernels.mean(1))
-
-
-def test_parzen_flatters_its_own_points():
-    """Why it must be made of other samples than those it is evaluated at."""
-    own, fresh = (toy.sine(500, generator=derive(s)) for s in (0, 1))
-    noise = 0.1 * torch.randn(500, 2, generator=seeded())
-    exact = toy.smoothed_sine(0.1)
-    oracle = toy.parzen(own, 0.1)
-    too_high = (oracle.log_prob(own + noise) - exact.log_prob(own + noise)).mean()
-    honest = (oracle.log_prob(fresh + noise) - exact.log_prob(fresh + noise)).mean()
-    assert too_high > 0.5 and honest < 0

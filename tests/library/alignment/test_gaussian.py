@@ -6,7 +6,7 @@ Monte Carlo means of 20,000 points are compared within 5 %; their standard error
 import pytest
 import torch
 
-from ebflow.alignment.logit import ClassLogit, linear, shifted
+from ebflow.alignment.logit import ClassLogit, shifted
 from ebflow.alignment.metrics import (
     alignments,
     another_point,
@@ -185,7 +185,7 @@ def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
 def test_a_linear_shift_moves_a1_alone(case):
     means, _, precision, labels, x = case
     t, base = pattern(), bayes(means, precision)
-    fooled = shifted(base, linear(t, 1e3))
+    fooled = shifted(base, lambda x: 1e3 * (x @ t))
     changes = invariants(base, fooled, x[:500], labels[:500])
     assert changes["posterior"] < 1e-10 and changes["same"] == 1
     mean, _ = aligned(fooled, case)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ebflow.alignment.logit import ClassLogit, linear, shifted, stripes
+from ebflow.alignment.logit import ClassLogit, shifted, stripes
 from ebflow.alignment.metrics import gradients
 from ebflow.alignment.regularizers import smallest_trace
 from ebflow.density import EnergyFunction
@@ -108,7 +108,7 @@ def test_a_centred_regularizer_and_its_control_do_not_see_a_shift(name):
     labels, plain = torch.arange(8) % 10, untrained(NetworkConfig(), (8, 8), 10, 0)
     losses = [
         penalty(config, (8, 8), 0.1)(ClassLogit(f, labels), x, generator=seeded())
-        for f in (plain, shifted(plain, linear(stripes((8, 8)), 10.0)))
+        for f in (plain, shifted(plain, lambda x: 10 * (x @ stripes((8, 8)))))
     ]
     torch.testing.assert_close(*losses)
 
