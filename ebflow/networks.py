@@ -102,13 +102,15 @@ class Levels(nn.Module):
         scale = torch.arange(1.0, FEATURES + 1) ** -min(ROUGH, FEW_ROWS / rows)
         self.table = nn.Parameter(torch.cat([waves(size, FEATURES) for size in sizes]) * scale)
 
-    def codes(self, y: Tensor) -> Tensor:
-        """Returns the levels of the first categories, integers with shape (B, m)."""
-        return y.detach().long().clamp(min=0).minimum(self.last[: y.shape[1]])
+    def codes(self, y: Tensor, start: int = 0) -> Tensor:
+        """Returns the levels of the categories from ``start`` on, integers with shape (B, m)."""
+        last = self.last[start : start + y.shape[1]]
+        return y.detach().long().clamp(min=0).minimum(last)
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, start: int = 0) -> Tensor:
         """Returns the numbers of levels with shape (B, m · FEATURES)."""
-        return F.embedding(self.codes(y) + self.first[: y.shape[1]], self.table).flatten(1)
+        first = self.first[start : start + y.shape[1]]
+        return F.embedding(self.codes(y, start) + first, self.table).flatten(1)
 
 
 def perceptron(
