@@ -38,19 +38,12 @@ UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a checkpoint.
+    """The contents of a checkpoint; ``ema`` and ``optimizer`` are empty for a flow alone."""
 
-    Attributes:
-        model: The weights, preprocessing included.
-        state: The step, clocks, flow specification and other JSON-able state of the training.
-        ema: The exponential moving average of the weights; empty for a flow alone.
-        optimizer: The tensors of the optimizer and the anchor; empty for a flow alone.
-    """
-
-    model: dict[str, Tensor]
-    state: dict[str, Any]
-    ema: dict[str, Tensor] = field(default_factory=dict)
-    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    model: dict[str, Tensor]  #: The weights, preprocessing included
+    state: dict[str, Any]  #: JSON-able: step, clocks, flow specification and others
+    ema: dict[str, Tensor] = field(default_factory=dict)  #: The moving average of the weights
+    optimizer: dict[str, Tensor] = field(default_factory=dict)  #: Its tensors and the anchor's
 
 
 def save(flow: Flow, folder: str | Path) -> None:

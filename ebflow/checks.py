@@ -48,32 +48,21 @@ Scores = Mapping[str, float]
 
 
 class Line(NamedTuple):
-    """One figure of a check.
-
-    Attributes:
-        value: The value of the synthetic rows.
-        real: The same for real rows in their place; None: there is none.
-        note: What the value means, or where it is worst.
-    """
+    """One figure of a check."""
 
     name: str
-    value: float
-    real: float | None
-    note: str
+    value: float  #: The value of the synthetic rows
+    real: float | None  #: The same for real rows in their place; None: there is none
+    note: str  #: What the value means, or where it is worst
 
 
 @dataclass(frozen=True)
 class Check:
-    """The comparison of synthetic rows with real ones; ``print`` shows the table.
-
-    Attributes:
-        shapes: The similarity of each column, by name.
-        trends: The similarity of each pair of columns, as ``age × income``.
-    """
+    """The comparison of synthetic rows with real ones; ``print`` shows the table."""
 
     lines: tuple[Line, ...]
-    shapes: Scores
-    trends: Scores
+    shapes: Scores  #: The similarity of each column, by name
+    trends: Scores  #: The similarity of each pair of columns, as ``age × income``
 
     def __getitem__(self, name: str) -> float:
         return next(line.value for line in self.lines if line.name == name)

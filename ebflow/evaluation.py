@@ -55,9 +55,9 @@ class Estimate:
 class Likelihood:
     """The likelihood of one split."""
 
-    nll: float  # The mean NLL in nats per example
-    nll_se: float  # Its standard error over examples, dequantization noise included
-    bpd: float  # Bits per dimension
+    nll: float  #: The mean NLL in nats per example
+    nll_se: float  #: Its standard error over examples, dequantization noise included
+    bpd: float  #: Bits per dimension
     count: int
 
     @classmethod

@@ -13,20 +13,17 @@ class Event:
     Attributes:
         kind: ``log``, ``validate``, ``resume`` (the training became non-finite and returned to its
             best validation: events of later steps are void) or, in ``fit``, ``end``.
-        best: True if this validation is the best so far.
         note: A message to the user: why the NLL has not fallen for a while, or what was not
             finite.
-        text: The progress in words, if step and NLL do not show it.
-        share: The share of the training that is done.
     """
 
     kind: str
     step: int
     metrics: dict[str, float]
-    best: bool = False
+    best: bool = False  #: True if this validation is the best so far
     note: str = ""
-    text: str = ""
-    share: float = 0.0
+    text: str = ""  #: The progress in words, if step and NLL do not show it
+    share: float = 0.0  #: The share of the training that is done
 
 
 class History(list[dict[str, Any]]):
@@ -77,27 +74,18 @@ class Report:
     Attributes:
         ended: Why training ended: ``patience`` (no better validation for a while), ``steps`` or
             ``seconds`` (their limit), ``diverged`` (became non-finite twice) or ``interrupted``.
-        reason: The same in a sentence.
-        epochs: Passes over the training rows.
-        best_step: The step of the flow that is returned; 0: its start.
-        nll: The validation NLL of that flow, in nats.
-        seconds: Seconds of the whole fit, preprocessing and validations included.
-        architecture: The name of the architecture; empty for a flow of one's own.
-        recipe: The settings of the training by name.
-        replaced: True if a dense network replaced the default one, which was worse.
-        warnings: Warnings of the training.
     """
 
     ended: str
-    reason: str
+    reason: str  #: The same in a sentence
     steps: int
-    epochs: float
-    best_step: int
-    nll: float
-    seconds: float
-    architecture: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)
-    replaced: bool = False
+    epochs: float  #: Passes over the training rows
+    best_step: int  #: The step of the flow that is returned; 0: its start
+    nll: float  #: The validation NLL of that flow, in nats
+    seconds: float  #: Seconds of the whole fit, preprocessing and validations included
+    architecture: str = ""  #: The name of the architecture; empty for a flow of one's own
+    recipe: dict[str, Any] = field(default_factory=dict)  #: The settings of the training by name
+    replaced: bool = False  #: True if a dense network replaced the default one, which was worse
     warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:

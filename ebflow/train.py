@@ -43,34 +43,21 @@ ADVICE = "lower the learning rate (lr), clip the gradient, raise the noise, or t
 
 @dataclass
 class State:
-    """The progress of a training, without its tensors.
+    """The progress of a training, without its tensors."""
 
-    Attributes:
-        step: Steps done.
-        timed: The share of the time limit that is used up; 0 without a limit.
-        best, best_step: The best validation that is better than the start beyond chance.
-        lowest, lowest_step: The lowest validation NLL.
-        stale: Validations since the lowest one.
-        validated: The step of the last validation.
-        train_loss: The last mean loss.
-        ended, verdict: ``ended`` and ``reason`` of the ``Report``; empty before.
-        relief: The factor of the learning rate: 1, or less once a training became non-finite.
-        warnings: Numbers that were not finite, and the remedies.
-    """
-
-    step: int = 0
-    timed: float = 0.0
-    best: Validation = field(default_factory=Validation)
+    step: int = 0  #: Steps done
+    timed: float = 0.0  #: The share of the time limit that is used up; 0 without a limit
+    best: Validation = field(default_factory=Validation)  #: Better than the start beyond chance
     best_step: int = 0
-    lowest: float = math.inf
+    lowest: float = math.inf  #: The lowest validation NLL
     lowest_step: int = 0
-    stale: int = 0
-    validated: int = -1
-    train_loss: float = math.nan
-    ended: str = ""
-    verdict: str = ""
-    relief: float = 1.0
-    warnings: list[str] = field(default_factory=list)
+    stale: int = 0  #: Validations since the lowest one
+    validated: int = -1  #: The step of the last validation
+    train_loss: float = math.nan  #: The last mean loss
+    ended: str = ""  #: As in the ``Report``; empty before
+    verdict: str = ""  #: The ``reason`` of the ``Report``
+    relief: float = 1.0  #: Factor of the learning rate, below 1 once a training was non-finite
+    warnings: list[str] = field(default_factory=list)  #: Numbers not finite, and the remedies
 
 
 class Trainer:

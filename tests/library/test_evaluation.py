@@ -120,13 +120,6 @@ def test_a_singular_flow_raises(digits):
         evaluate(flow, digits.split("test"))
 
 
-def test_summary_of_densities():
-    logs = torch.tensor([-1.0, -3.0])
-    found = Likelihood.of(logs, 2)
-    assert found == Likelihood(2.0, 1.0, 1 / math.log(2), 2)
-    assert np.isnan(Likelihood.of(logs[:1], 2).nll_se)
-
-
 def test_it_is_in_evaluation_mode_and_leaves_every_mode_as_it_was(digits):
     """Power iterations belong to training: a likelihood told twice is the same, and moves none."""
     flow = flow_of(64, "convolutional", spectral_norm=True).train()

@@ -9,7 +9,7 @@ import torch
 
 from ebflow import objectives
 from ebflow.anchor import Anchor
-from ebflow.loss import Loss, LossModule, Progress, balancing_weight, constant, cosine, warmed
+from ebflow.loss import Loss, LossModule, Progress, balancing_weight, cosine, warmed
 from ebflow.randomness import generator as derive
 
 from . import reference
@@ -117,16 +117,8 @@ def test_cosine():
     assert cosine(0) == 1 and cosine(1) == 0 and cosine(1.5) == 0
 
 
-def test_constant():
-    assert {constant(t) for t in (0.0, 0.3, 2.0)} == {1.0}
-
-
 def test_warmup_rises_linearly_under_the_schedule():
     factor = warmed(cosine, 0.2)
     assert factor(0.1) == pytest.approx(0.5 * cosine(0.1))
     assert factor(0.2) == pytest.approx(cosine(0.2))
     assert factor(0.7) == pytest.approx(cosine(0.7))
-
-
-def test_no_warmup_is_the_schedule_itself():
-    assert warmed(cosine, 0.0) is cosine

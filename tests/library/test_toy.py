@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import ndtr
-from scipy.stats import chi2, kstest
 
 from ebflow import toy
 from ebflow.randomness import generator as derive
@@ -135,22 +134,3 @@ def test_smoothed_checkerboard_is_the_closed_form(sigma):
     near = exact > 1e-6
     assert near.sum() > 150
     np.testing.assert_allclose(found.numpy()[near], exact[near], rtol=1e-8)
-
-
-def test_checkerboard_is_uniform():
-    """Squares by χ², places in them by Kolmogorov-Smirnov; false alarms: 3e-4."""
-    x = toy.checkerboard(20_000, generator=derive(0))
-    cells = (x / 3).floor().long() + 2
-    counts = torch.bincount(cells[:, 0] * 4 + cells[:, 1])
-    counts = counts[counts > 0]
-    assert len(counts) == 8
-    assert ((counts - 2500.0) ** 2 / 2500).sum() < chi2(7).isf(1e-4)
-    for column in (x % 3 / 3).mT:
-        assert kstest(column.numpy(), "uniform").pvalue > 1e-4
-
-
-@pytest.mark.parametrize("name", toy.SAMPLERS)
-def test_same_seed_same_samples(name):
-    one, other, third = (toy.SAMPLERS[name](50, generator=derive(s)) for s in (0, 0, 1))
-    assert torch.equal(one, other) and not torch.equal(one, third)
-    assert one.dtype == torch.float64

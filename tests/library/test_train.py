@@ -45,10 +45,6 @@ def test_same_seed_same_loss_to_the_bit(digits, name):
     same(one, other)
 
 
-def test_another_seed_is_another_training(digits):
-    assert losses(named(digits, "dsm", seed=1)) != losses(named(digits, "dsm"))
-
-
 @everything
 def test_every_parameter_moves(digits, name):
     training = named(digits, name, steps=2)

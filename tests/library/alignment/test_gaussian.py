@@ -17,8 +17,6 @@ from ebflow.alignment.metrics import (
 )
 from ebflow.alignment.reference import Reference, pooled
 from ebflow.bases import GaussianMixture
-from ebflow.density import EnergyFunction
-from ebflow.objectives import ESTIMATORS, draw_directions, taylor_cv
 from ebflow.randomness import generator as derive
 from ebflow.randomness import normal
 
@@ -119,45 +117,6 @@ def test_a_ripple_of_all_logits_ruins_the_density_alone(case):
     assert abs(mean["A1"]) < 0.1 and mean["A3"] == pytest.approx(1, abs=1e-9)
     wave = (2 * torch.pi * 50 * torch.cos(2 * torch.pi * x @ w)).square().mean()
     assert relative == pytest.approx(float(wave / precision.trace()), **NEAR)
-
-
-@pytest.mark.parametrize("step", [0.01, 0.1, 1.0])
-def test_the_one_sided_variance_of_bayes_logits(case, step):
-    """Exact for quadratic logits; the variance of a variance is 2/n for a Gaussian h."""
-    means, _, precision, labels, x = case
-    found = estimates("taylor", "gaussian", step, case)
-    gradient = ClassLogit(bayes(means, precision), labels[:1]).score(x[:1]).square().sum()
-    expected = 4 * gradient / step**2 + 2 * precision.square().sum()
-    assert float(found.var()) == pytest.approx(float(expected), **NEAR)
-    assert abs(found.mean() + precision.trace()) < 4.5 * found.std() / N**0.5
-
-
-@pytest.mark.parametrize(("kind", "off"), [("gaussian", 0), ("rademacher", 1)])
-def test_the_variance_with_a_control_variate_of_bayes_logits(case, kind, off):
-    precision = case[2]
-    found = estimates("taylor_cv", kind, 0.1, case)
-    diagonal = precision.diagonal().square().sum()
-    expected = 2 * (precision.square().sum() - off * diagonal)
-    assert float(found.var()) == pytest.approx(float(expected), **NEAR)
-    assert abs(found.mean() + precision.trace()) < 4.5 * found.std() / N**0.5
-
-
-def estimates(estimator, kind, step, case):
-    """Returns N estimates of the trace at one point."""
-    means, _, precision, labels, x = case
-    density = ClassLogit(bayes(means, precision), labels[:1].expand(N))
-    points = x[:1].expand(N, -1)
-    u = draw_directions(kind, 1, points, derive(2))
-    return ESTIMATORS[estimator](density, points, u, step)[1][0].detach()
-
-
-@pytest.mark.parametrize(("kind", "factor"), [("gaussian", 6), ("rademacher", 2)])
-def test_the_bias_of_differences_of_a_quartic(kind, factor):
-    density = EnergyFunction(lambda x: -(x**4).sum(1))
-    x = torch.zeros(100_000, D, dtype=torch.float64)
-    u = draw_directions(kind, 1, x, derive(3))
-    found = float(taylor_cv(density, x, u, 0.1)[1].mean())
-    assert found == pytest.approx(factor * D * 0.01, **NEAR)
 
 
 @pytest.mark.parametrize("mu", [1e-3, 1e-2, 0.1])

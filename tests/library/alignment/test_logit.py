@@ -57,18 +57,6 @@ def test_objectives_use_the_logit_of_the_label(name, objective):
         torch.testing.assert_close(a, b)
 
 
-def test_many_directions_are_one_batched_pass():
-    seen, (x, labels) = [], points()
-    network = NETS["mlp"]()
-
-    def counted(x):
-        seen.append(len(x))
-        return network(x)
-
-    objectives.taylor_sm(ClassLogit(counted, labels), x, generator=derive(0), slices=4)
-    assert seen == [5, 20]
-
-
 @nets
 @pytest.mark.parametrize("objective", ["ssm_vr", "taylor_sm"])
 def test_the_logits_of_the_points_are_stored(name, objective):
