@@ -139,13 +139,6 @@ def test_a_spec_rebuilds_the_flow(name, dtype):
     assert torch.equal(again.log_prob(x), flow.log_prob(x)) and again.dtype == dtype
 
 
-def test_building_leaves_the_global_random_state():
-    before = torch.random.get_rng_state()
-    for generator in (None, seeded()):
-        convolutional((1, 4, 4), kernel_size=3, spectral_norm=True, generator=generator)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
 def test_normalizing_what_is_calibrated_is_refused():
     with pytest.raises(ValueError, match="calibrated: found with spectral_norm"):
         convolutional((1, 4, 4), spectral_norm=True, calibrated=True)

@@ -224,7 +224,7 @@ def test_energy_and_normalizer_read_apart_are_those_of_one_weight():
 def stepped(module, flow, x, c, scaled):
     """Returns the loss and the gradients of PyTorch's recipe for mixed precision."""
     with torch.autocast("cpu", torch.bfloat16, enabled=scaled):
-        losses, _ = module(x, c, RowGenerator(0, "a"))
+        losses, _ = module(x, c, RowGenerator(0, "a"), Progress())
         loss = losses.mean()
     loss.backward()  # outside
     gradients = {name: p.grad.clone() for name, p in flow.named_parameters()}

@@ -91,12 +91,3 @@ def test_an_exact_trace_is_maximum_likelihood(size, objective):
     expected = size / x.square().sum(2).mean(1)
     found = minimizers(objectives.OBJECTIVES[objective], x)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
-
-
-def test_likelihood_has_the_same_minimizer():
-    """The gradient of ``ml`` vanishes at w = mean(x²)^(−1/2)."""
-    x = data(1, trials=1)[0]
-    flow = dense((1,), depth=1, sign=float(x.square().mean().rsqrt()))
-    value = objectives.ml(flow, x, generator=derive(0)).mean()
-    (gradient,) = torch.autograd.grad(value, [flow.layers[0].weight])
-    assert abs(float(gradient)) < 1e-12

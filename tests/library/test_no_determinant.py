@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebflow.bijections import Convolution, Dense
-from ebflow.loss import LossModule
+from ebflow.loss import LossModule, Progress
 from ebflow.objectives import OBJECTIVES
 from ebflow.randomness import RowGenerator
 from pipelines.training.losses import StabilizedLoss as Loss
@@ -109,7 +109,7 @@ def test_no_layer_base_or_context_factorizes(name, forbid):
         function = partial(OBJECTIVES[objective], **options)
         module = LossModule(flow, Loss(function, low_energy=0.1, latent_mean=1.0))
         with NoFactorization():
-            loss, _ = module(x, c, RowGenerator(0))
+            loss, _ = module(x, c, RowGenerator(0), Progress())
             assert loss.isfinite().all()
             if loss.requires_grad:
                 loss.mean().backward()

@@ -211,10 +211,6 @@ def test_either_type_trains_under_the_usual_default(digits, name, dtype, single_
     assert training.averaged.dtype == dtype
 
 
-def test_continuous_data_train(diabetes):
-    assert all(math.isfinite(v) for v in losses(trainer(diabetes, "dsm")))
-
-
 def test_a_batch_larger_than_the_split_is_refused(digits):
     with pytest.raises(BadInput, match="batch_size: found 5000"):
         list(trainer(digits, batch_size=5000).run())

@@ -13,7 +13,7 @@ from ebflow.anchor import Anchor
 from ebflow.bijections import Convolution, Dense, SmoothLeakyReLU
 from ebflow.bijections.weighted import Weighted, fixed_weights
 from ebflow.flow import Flow
-from ebflow.loss import Loss, LossModule
+from ebflow.loss import Loss, LossModule, Progress
 from ebflow.randomness import generator as derive
 
 from .. import reference
@@ -194,7 +194,7 @@ def test_a_training_step_sees_one_version_of_the_weights(objective, name):
     flow = normalized(name)
     twin, x = read(flow), points(flow)
     for one in (flow, twin):
-        value = loss(one, objective)(x, None, derive(0))[0].mean()
+        value = loss(one, objective)(x, None, derive(0), Progress())[0].mean()
         value.backward()
         one.value = value.detach()
     torch.testing.assert_close(flow.value, twin.value, **CLOSE)
