@@ -5,8 +5,7 @@ A density over events has an energy :math:`E`, with :math:`\log p(x) = -E(x) - \
 not depend on :math:`Z`. Objectives use ``LogDensity`` and nothing else.
 
 The energy alone is enough: autograd computes everything else, by one backward pass for the score
-and one more for every slice of the curvature. A flow, a mixture of Gaussians and a classifier's
-logit have closed forms of parts of it.
+and one more for every slice of the curvature.
 """
 
 __all__ = ["AutogradEvaluation", "EnergyFunction", "Evaluation", "FlowEvaluation", "LogDensity",

@@ -12,8 +12,7 @@ likes, and the Jacobian of a column's transform pays for that. The score therefo
 3. **The density is one of noisy rows.** A mixture of Gaussians is fitted to standardized columns
    with noise of standard deviation ``NOISE``.
 
-Each score is standardized by reference rows, and their sum is the anomaly score. Nothing depends
-on an anomaly: constants are round numbers, and the score hardly changes if they do.
+Each score is standardized by reference rows, and their sum is the anomaly score.
 
 Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, Sander, 2000);
 Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005) for p-values.
@@ -112,7 +111,7 @@ class _Neighbours:
         self.index = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(rows))).fit(rows)
         distances, near = self._nearest(z)
         self.radius = np.log(np.maximum(distances[:, :AROUND][:, -1], CLOSEST))
-        self.standard = _Standard(self._raw(distances, near))
+        self.standard = _standard(self._raw(distances, near))
 
     def __call__(self, z: Rows) -> Rows:
         return self.standard(self._raw(*self._nearest(z)))
@@ -141,7 +140,7 @@ class _Density:
         order = random.permutation(len(z))
         held_out, rows = np.split(z[order] @ self.axes, [max(1, len(z) // 5)])
         self.mixture = _fitted(rows, seed)
-        self.standard = _Standard(self._raw(held_out))
+        self.standard = _standard(self._raw(held_out))
 
     def __call__(self, z: Rows) -> Rows:
         u = self.standard(self._raw(z @ self.axes))
@@ -159,15 +158,10 @@ def _fitted(rows: Rows, seed: int) -> GaussianMixture:
     return GaussianMixture(*(torch.from_numpy(array).float() for array in arrays)).double()
 
 
-class _Standard:
-    """Standardizes scores: 0 at the median of those of reference rows, 1 at a quantile."""
-
-    def __init__(self, reference: Rows) -> None:
-        self.middle, tail = np.quantile(reference, [0.5, TAIL])
-        self.scale = max(tail - self.middle, LEAST)
-
-    def __call__(self, scores: Rows) -> Rows:
-        return (scores - self.middle) / self.scale
+def _standard(reference: Rows) -> View:
+    """Returns scores that are 0 at the median of those of reference rows, and 1 at a quantile."""
+    middle, tail = np.quantile(reference, [0.5, TAIL])
+    return partial(_scaled, middle=middle, scale=max(tail - middle, LEAST))
 
 
 def _robust(z: Rows) -> View:

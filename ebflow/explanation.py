@@ -69,10 +69,9 @@ class Explanation:
 
     def ranking(self, row: int) -> list[int]:
         """Returns the numbers of the columns with a value, the least likely one first."""
-        log_p, log_prob = (t[row].nan_to_num(torch.inf).tolist() for t in
-                           (self.log_p_value, self.log_prob))  # fmt: skip
-        order = sorted(range(len(log_p)), key=lambda k: (log_p[k], log_prob[k]))
-        return [k for k in order if not self.log_p_value[row, k].isnan()]
+        pairs = torch.stack([self.log_p_value[row], self.log_prob[row]], 1).tolist()
+        present = (~self.log_p_value[row].isnan()).nonzero().flatten().tolist()
+        return sorted(present, key=lambda k: pairs[k])
 
     def reasons(self, row: int, most: int = 3, at_most: float = LIKELY) -> list[str]:
         """Returns sentences on at most ``most`` values of a row, the least likely one first.

@@ -31,6 +31,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "autoregressive": dict(bins=8),
 }
 
+# What recipes set beside the settings of their architectures.
+RECIPES: dict[str, dict[str, Any]] = {
+    "tabular": dict(architecture="autoregressive"),
+    "dense": dict(architecture="dense"),
+    "wide": dict(architecture="dense", options={"depth": 2}, base="mixture"),
+    "images": dict(architecture="convolutional", batch_size=100),
+    "large": dict(architecture="dense", options={"depth": 1}, gaussianize=True, lr=1.5e-3,
+                  warmup=0.02, batch_size=100),
+}  # fmt: skip
+
 LEAKY = ("alpha", "residual", "centred", "calibrated")  # Options that only smooth leaky ReLUs have
 
 
@@ -89,13 +99,12 @@ def recipe(
         shape: The shape of a row: (D,), or (C, H, W) or (H, W) of an image.
         levels: The number of integer levels; None: the data are real.
         context: The number of elements of a context.
-        categories: True if a column is a category.
         architecture: The architecture that the user asks for; None: the default one.
         name: The name of the recipe; None: the one that suits the data.
     """
     name = name or _name(tuple(shape), levels, context, categories, objective)
     size = math.prod(shape)
-    settings = _settings(name, size)
+    settings = {**_of_architecture(RECIPES[name]["architecture"], size), **RECIPES[name]}
     if architecture is not None and architecture != settings["architecture"]:
         name, settings = architecture, _of_architecture(architecture, size)
     if settings["architecture"] == "autoregressive":
@@ -147,21 +156,6 @@ def _name(
     if not categories and (size > MOST_COLUMNS or (size == 1 and not context)):
         return "wide"
     return "tabular" if objective in LIKELIHOOD else "dense"
-
-
-def _settings(name: str, size: int) -> dict[str, Any]:
-    """Returns the settings of a named recipe, for rows of so many values."""
-    if name == "tabular":
-        return _of_architecture("autoregressive", size)
-    if name == "images":
-        return {**_of_architecture("convolutional", size), "batch_size": 100}
-    dense = _of_architecture("dense", size)
-    if name == "wide":
-        return {**dense, "options": {"depth": 2}, "base": "mixture"}
-    if name == "large":
-        large = {"options": {"depth": 1}, "gaussianize": True, "lr": 1.5e-3, "warmup": 0.02}
-        return {**dense, **large, "batch_size": 100}
-    return dense
 
 
 def _of_architecture(architecture: str, size: int) -> dict[str, Any]:

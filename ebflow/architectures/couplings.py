@@ -9,16 +9,8 @@ from functools import partial
 import torch
 
 from ..bases import Base
-from ..bijections import (
-    ActNorm,
-    Bijection,
-    Part,
-    Reshape,
-    ScaleShift,
-    Spline,
-    Squeeze,
-    random_rotation,
-)
+from ..bijections import ActNorm, Part, Reshape, ScaleShift, Spline, Squeeze, random_rotation
+from ..bijections.base import Bijection
 from ..flow import Flow
 from ..networks import convnet, perceptron
 from ..randomness import generator as derive
@@ -48,7 +40,6 @@ def coupling(
     for the masked half, without effect, and both have the same initial weights.
 
     Arguments:
-        hidden: The width of the conditioners.
         activation: The conditioners' activation, a name in ``networks.ACTIVATIONS``.
         bound: c in c tanh(s / c), which bounds the log-scales s by c, so that points far from the
             data are not moved much; None: no bound.

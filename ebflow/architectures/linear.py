@@ -12,15 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bases import Base
-from ..bijections import (
-    Bijection,
-    Convolution,
-    Dense,
-    MonotoneSpline,
-    ScaleShift,
-    SmoothLeakyReLU,
-    Squeeze,
-)
+from ..bijections import Convolution, Dense, MonotoneSpline, ScaleShift, SmoothLeakyReLU, Squeeze
+from ..bijections.base import Bijection
 from ..flow import Flow
 from ..networks import convnet
 from .parts import conditioned, finished, flattened, halved, spectral

@@ -45,8 +45,7 @@ class Masked(nn.Module):
     Weights start uniform in ±1/√(the number of visible inputs).
 
     Arguments:
-        inputs: The degrees of the inputs.
-        outputs: The degrees of the outputs.
+        inputs, outputs: Their degrees.
         context: The number of elements of a context, which outputs see as well.
         generator: Source of the weights; None: they are 0.
     """
@@ -246,7 +245,6 @@ class Steps:
     """A conditioner evaluated element by element, each hidden unit once.
 
     Arguments:
-        conditioner: The conditioner h.
         context: The context of every row, with shape (B, C).
         like: A tensor with one row for each row of h.
     """
@@ -264,10 +262,9 @@ class Steps:
             self.memory = list(like.new_empty(shape))
 
     def next(self, x: Tensor) -> Tensor:
-        """Returns h, with shape (B, 1, count), of the next element.
+        """Returns h, with shape (B, 1, count), of the element after ``x``.
 
-        Arguments:
-            x: The element before it, with shape (B, features); (B, 0) at first.
+        ``x`` has shape (B, features); (B, 0) before the first element.
         """
         conditioner = self.conditioner
         self.seen = torch.cat([self.seen, x.mT.clamp(-REACH, REACH)])

@@ -93,17 +93,13 @@ class _Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Spline(Univariate):
-    """A monotonic rational-quadratic spline on [−bound, bound], the identity outside.
+    """A monotonic rational-quadratic spline of K bins on [−bound, bound], the identity outside.
 
     h holds the unconstrained widths and heights of the bins and slopes at the inner knots. Their
     values are bounded, so that large steps of an optimizer do no harm. O(K) an element.
 
     Source: Neural Spline Flows (Durkan, Bekasov, Murray, Papamakarios, 2019), arXiv:1906.04032;
     parametrized as ``zuko.transforms.MonotonicRQSTransform``.
-
-    Attributes:
-        bins: The number of bins K.
-        bound: The half-width of the interval.
     """
 
     bins: int = 8

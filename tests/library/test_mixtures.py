@@ -36,19 +36,6 @@ def nll(mixture, x):
     return -float(mixture.log_prob(x).mean())
 
 
-@pytest.mark.parametrize("kind", ["diag", "full"])
-def test_log_densities_are_scikit_learns(kind):
-    x, held = rows(500), rows(300, 1)
-    start = ebflow.randomness.generator(0, "mixture", kind, 4).initial_seed() % 2**32
-    mean, scale = x.mean(0), x.std(0, correction=0)
-    model = Theirs(4, covariance_type=kind, max_iter=20, random_state=start)
-    model.fit(((x - mean) / scale).numpy())
-    found = mixtures._fitted(x, 4, kind, 20, seed=0)[0].log_prob(held)
-    assert found.dtype == torch.float64
-    expected = model.score_samples(((held - mean) / scale).numpy()) - float(scale.log().sum())
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
 @pytest.fixture
 def trials(monkeypatch):
     """The numbers of components, the kinds and the iterations of all fitted mixtures."""
@@ -198,10 +185,6 @@ def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
 def test_what_is_no_data_is_refused(x, held, components, message):
     with pytest.raises(ValueError, match=message):
         fit_mixture(x, held, components=components)
-
-
-def test_it_is_public():
-    assert ebflow.fit_mixture is fit_mixture
 
 
 def joint(kind, count):
