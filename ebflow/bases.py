@@ -50,10 +50,7 @@ class Base(LogDensity, nn.Module):
         """Returns samples with shape (n, *event), differentiable in the parameters."""
 
     def condition(self, context: Tensor) -> "Base":
-        """Returns the density given contexts with shape (B, C); itself if it needs none.
-
-        Row i has the context i mod B.
-        """
+        """Returns the density given contexts as in ``Bijection.condition``; itself without any."""
         return self
 
 

@@ -59,7 +59,6 @@ def fit_mixture(
             are standardized, so that the covariances' floor, 1e-6, is relative.
         validation: Validation rows with shape (M, D).
         components: Numbers of Gaussians, in ascending order; those above N are left out.
-        budget: The largest number of operations.
         contexts: The number of leading columns that are contexts. Mixtures have all columns, and
             the conditional density of the others judges them.
 

@@ -114,8 +114,7 @@ def recipe(
     )
     batch_size = min(settings.pop("batch_size", 128), _largest_batch(rows))
     steps = max(LEAST_STEPS, LEAST_EPOCHS * rows // batch_size)
-    columns = levels is None
-    return Recipe(name, columns=columns, batch_size=batch_size, steps=steps, **settings)
+    return Recipe(name, columns=levels is None, batch_size=batch_size, steps=steps, **settings)
 
 
 def completed(architecture: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -224,10 +224,7 @@ class ConstantJacobian(Bijection):
 
 
 class ConstantLinearization(Linearization):
-    """A layer that is affine in x at one batch: its value ``y``, J and Jᵀ as functions, and ψ.
-
-    ψ is 0 for a layer of constant Jacobian: the normalizer has its log-determinant.
-    """
+    """A layer that is affine in x at one batch: its value ``y``, J and Jᵀ as functions, and ψ."""
 
     def __init__(
         self,

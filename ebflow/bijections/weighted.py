@@ -90,8 +90,6 @@ class LU:
 class Weighted(ConstantJacobian):
     """A layer y = J(W) x + b whose Jacobian is a function of one weight.
 
-    Its log-determinant is costly: an anchor refreshes the gradient of it now and then.
-
     Implementing one: ``act`` and ``adjoint`` are J v and Jᵀ s; ``block``, ``to_columns`` and
     ``from_columns`` are the block M and the basis, and ``copies`` is the number n of blocks.
     W and b (None: there is none) are parameters if ``trainable``, buffers otherwise.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
-from scipy.stats import chi2, kstest, multivariate_normal, norm
+from scipy.stats import kstest, multivariate_normal, norm
 
 from ebflow import bases
 from ebflow.bases import GaussianMixture, StandardNormal, build
@@ -124,16 +124,6 @@ def test_moments_of_samples(name):
     errors = found.mean(0) - torch.cat([first, second.flatten()])
     z = errors / (found.std(0) / math.sqrt(len(x)))
     assert z.abs().max() < two_sided(1e-4, z.numel())
-
-
-def test_samples_follow_the_weights():
-    """Counts of far components by a χ² test; false alarms: 1e-4."""
-    weights = torch.tensor([0.001, 0.199, 0.8])
-    mixture = GaussianMixture(weights, 100 * torch.arange(3.0)[:, None], torch.ones(3))
-    k = (mixture.sample(50_000, generator=derive(1)) / 100).round().long().flatten()
-    expected = 50_000 * weights
-    statistic = ((torch.bincount(k, minlength=3) - expected) ** 2 / expected).sum()
-    assert statistic < chi2(2).isf(1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

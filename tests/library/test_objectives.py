@@ -183,22 +183,6 @@ def test_any_log_density_will_do(objective):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
-@pytest.mark.parametrize("objective", ["dsm", "ssm_vr", "taylor_sm"])
-@pytest.mark.parametrize("name", ["dense", "every kind of layer"])
-def test_gradients_may_be_taken_in_parts(name, objective):
-    """One parameter's first, then all: nothing is left over from the first."""
-    flow, (function, _) = FLOWS[name](), REFERENCES[objective]
-    parameters = [p for p in flow.parameters() if p.requires_grad]
-    x = data(flow)
-    loss = function(flow(), x, generator=derive(0)).sum()
-    expected = reference.gradients(function(flow, x, generator=derive(0)).sum(), parameters)
-    for k in reversed(range(len(parameters))):
-        (part,) = reference.gradients(loss, [parameters[k]])
-        torch.testing.assert_close(part, expected[k], **CLOSE)
-    for a, b in zip(reference.gradients(loss, parameters), expected, strict=True):
-        torch.testing.assert_close(a, b, **CLOSE)
-
-
 @pytest.mark.parametrize("name", NAMES[:3])
 def test_relative_ml_is_the_likelihood_in_relative_geometry(name):
     flow = FLOWS[name]()
@@ -213,13 +197,6 @@ def test_relative_ml_is_the_likelihood_in_relative_geometry(name):
         weight = isinstance(owner, Dense) and path.endswith("weight")
         b = b @ p.detach().mT @ p.detach() if weight else b
         torch.testing.assert_close(a, b, **CLOSE, msg=lambda m, n=path: f"{n}: {m}")
-
-
-def test_relative_ml_has_the_value_of_the_energy():
-    flow = net((4,))
-    x = data(flow)
-    found = objectives.relative_ml(flow, x, generator=derive(0))
-    torch.testing.assert_close(found, flow.energy(x), **CLOSE)
 
 
 def test_sml_has_the_likelihoods_gradient_on_average():

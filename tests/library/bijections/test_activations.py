@@ -137,11 +137,6 @@ def test_the_inverse_of_no_number_is_none():
     assert found[1].isfinite().all()
 
 
-def test_an_inverse_that_does_not_converge_raises():
-    with pytest.raises(ArithmeticError, match="200 Newton steps did not converge"):
-        root(lambda x: (x, torch.ones(1)), torch.full((1,), math.nan), torch.ones(1), 1.0)
-
-
 def test_roots_between_steep_steps():
     """Plateaus send Newton's iteration from one step to another."""
     centres = torch.tensor([-3.0, 0.5, 2.0])

@@ -1,6 +1,5 @@
 """Dense layers: the cached factorization, triangles, and the relative gradient."""
 
-import copy
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -111,15 +110,6 @@ def test_factors_follow_a_change_of_type():
     with torch.no_grad():
         assert single.log_det().dtype == torch.float32
     agrees(single.double())
-
-
-def test_factors_of_a_copy_are_its_own():
-    layer = fitted()
-    twin = copy.deepcopy(layer)
-    with torch.no_grad():
-        twin.weight.mul_(3)
-    agrees(twin)
-    agrees(layer)
 
 
 def test_factors_are_computed_once_a_version(factorizations):
