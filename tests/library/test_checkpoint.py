@@ -241,17 +241,6 @@ def test_a_write_after_a_kill_is_as_good_as_any(tmp_path):
     raise AssertionError("never ended")
 
 
-def test_writing_leaves_nothing_else_behind(tmp_path):
-    for value in (1, 2):
-        write(tmp_path / "checkpoint", plain(value))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
-
-
-def test_parents_are_made(tmp_path):
-    write(tmp_path / "a" / "b" / "checkpoint", plain(1))
-    assert values(read(tmp_path / "a" / "b" / "checkpoint")) == {1}
-
-
 def test_reading_a_part_needs_only_that_part(copied):
     (copied / "optimizer.safetensors").unlink()
     found = read(copied, only=("model",))

@@ -83,18 +83,6 @@ def test_draws_are_averaged(digits):
     assert found.nll_se == pytest.approx(per_row.std(ddof=1) / math.sqrt(250), abs=1e-10)
 
 
-@pytest.mark.parametrize("source", ["digits", "diabetes"])
-def test_likelihood_does_not_depend_on_where_the_cut_is(request, source):
-    dataset = request.getfixturevalue(source)
-    split = dataset.split("train")
-    chain, net = fit(split), dense((split.width,), noise=0.2, generator=seeded())
-    one, other = (
-        evaluate(net.preprocessed(chain, match_after=after), dataset.split("test")).nll
-        for after in (True, False)
-    )
-    assert one == pytest.approx(other, abs=1e-10)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_densities_that_are_not_finite_raise(value):
     logs = torch.zeros(10)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -111,12 +110,3 @@ def test_crps_is_that_of_its_definition():
     apart = (draws.unsqueeze(2) - draws.unsqueeze(1)).abs().sum((1, 2)) / (5 * 4)
     found = crps(draws.movedim(1, 0).numpy(), y.numpy())
     torch.testing.assert_close(torch.from_numpy(found), draws.abs().mean(1) - apart / 2)
-
-
-def test_crps_of_a_normal_law():
-    """E of (2 φ(0) − 1/√π) for y at the mean, within 4.5 errors of 2,000 rows of 4 draws."""
-    noise = torch.Generator().manual_seed(1)
-    draws = torch.randn(4, 2_000, generator=noise, dtype=torch.float64)
-    found = crps(draws.numpy(), np.zeros(2_000))
-    expected = 2 / math.sqrt(2 * math.pi) - 1 / math.sqrt(math.pi)
-    assert abs(float(found.mean()) - expected) < 4.5 * float(found.std()) / math.sqrt(2_000)

@@ -106,19 +106,6 @@ def test_a_perfect_classifier_may_have_no_alignment_of_densities(case):
     assert value == pytest.approx(float(mu.square().sum(1).mean()) / 2, **NEAR)
 
 
-def test_a_ripple_of_all_logits_ruins_the_density_alone(case):
-    means, _, precision, labels, x = case
-    w = pattern()
-    wavy = shifted(bayes(means, precision), lambda x: 50 * torch.sin(2 * torch.pi * (x @ w)))
-    changes = invariants(bayes(means, precision), wavy, x[:500], labels[:500])
-    assert changes["posterior"] < 1e-10 and changes["same"] == 1 and changes["loss"] < 1e-9
-    assert changes["logit_gradient"] > 10 and changes["loss_gradient"] < 1e-6
-    mean, (relative, _) = aligned(wavy, case)
-    assert abs(mean["A1"]) < 0.1 and mean["A3"] == pytest.approx(1, abs=1e-9)
-    wave = (2 * torch.pi * 50 * torch.cos(2 * torch.pi * x @ w)).square().mean()
-    assert relative == pytest.approx(float(wave / precision.trace()), **NEAR)
-
-
 @pytest.mark.parametrize("mu", [1e-3, 1e-2, 0.1])
 def test_the_stability_penalty_shrinks_scores_by_the_law(case, mu):
     """a* = 1/(1 + 2 μ T) with T = E‖s‖² = tr P, found by minimizing over a."""

@@ -13,14 +13,9 @@ def gaussian(size=1):
     return GaussianMixture(one, one.new_zeros(1, size), HALF**2 * one)
 
 
-def sampled(clean, n, seed=0):
-    """Returns x₀ and z."""
-    noise = generator(seed)
-    x = clean.sample(n, generator=noise)
-    return x, normal(x.shape, x, noise)
-
-
 def noisy(clean, n, seed=0):
     """Returns x and its labels."""
-    x, z = sampled(clean, n, seed)
+    noise = generator(seed)
+    x = clean.sample(n, generator=noise)
+    z = normal(x.shape, x, noise)
     return x + HALF * z, -z / HALF

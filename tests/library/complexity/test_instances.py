@@ -12,16 +12,6 @@ from ebflow.randomness import generator
 from .cases import gaussian
 
 
-def test_the_score_is_the_closed_form():
-    eta, radius = 0.01, 6.0 * HALF
-    instance = far_mode(6.0, eta, size=3)
-    x = 2 * torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    odds = math.log(eta / (1 - eta)) + radius * x[:, 0] - radius**2 / 2
-    expected = -x
-    expected[:, 0] += radius * torch.sigmoid(odds)
-    torch.testing.assert_close(instance.smoothed(HALF).score(x), expected)
-
-
 @pytest.mark.parametrize("ratio", [8.0, 64.0, 512.0])
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
