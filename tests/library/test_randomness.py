@@ -104,13 +104,6 @@ def test_elements_of_rows_are_independent(kind):
     assert z.abs().max() < reference.two_sided(1e-3, len(z))
 
 
-@kinds
-def test_signs_are_even(kind):
-    """A z-test of 10,000 signs at a false-alarm rate of 1e-4 (3.9 sigma)."""
-    signs = rademacher((10_000,), LIKE, kind(0))
-    assert set(signs.tolist()) == {-1.0, 1.0} and abs(float(signs.sum())) < 390
-
-
 def test_normal_numbers_are_finite_at_the_ends():
     """The first and the last cell of (−1, 1) are as far from 0 as each other; u is below 1."""
 

@@ -39,14 +39,6 @@ def test_the_judge_sees_images_without_their_least_salient_pixels(colours):
             torch.testing.assert_close(changed, expected.flatten())
 
 
-def test_accuracies_fall_to_those_of_a_constant_image():
-    x, labels = torch.rand(50, 4, generator=seeded()), torch.arange(50) % 2
-    judge = lambda x: x[:, :2]  # noqa: E731
-    first, last = perturbed_accuracies(judge, x, labels, x, (0.0, 1.0))
-    assert first == float((judge(x).argmax(1) == labels).double().mean())
-    assert last == 0.5
-
-
 def test_the_ratio_of_a_linear_logit_is_lognormal():
     """f = g·x: log ratio N(0, σ²‖g‖²), mean ratio exp(σ²‖g‖²/2), with V = exp(σ²‖g‖²) − 1."""
     g = torch.tensor([[0.5, -1.0, 0.25], [0.0, 0.0, 0.0]])

@@ -26,11 +26,6 @@ def test_the_quantile_is_the_least_size_that_is_rarely_exceeded(delta, expected)
     assert above <= delta + 1e-12 and (at_least > delta - 1e-12)
 
 
-def test_rows_are_taken_one_by_one():
-    rows = torch.stack([ERRORS, 2 * ERRORS])
-    assert errors.quantile(rows, WEIGHTS, 0.1).tolist() == [3.0, 6.0]
-
-
 @pytest.mark.parametrize("delta", [-0.1, 1.0])
 def test_a_share_is_below_one(delta):
     with pytest.raises(ValueError, match="delta: found"):

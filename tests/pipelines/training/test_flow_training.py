@@ -153,8 +153,8 @@ def test_seconds_bound_training_and_the_schedule(digits, turn, monkeypatch):
     monkeypatch.setattr(training, "validate", seen)
     rates = [e.metrics["train/lr"] for e in training.run() if e.kind == "log"]
     assert training.step == 21 and training.seconds == pytest.approx(21)
-    # A step is counted when it is over: the share at one is that of the steps before the last.
-    shares = [max(k - 1, 0) / 20 for k in range(21)]
+    # A step is counted when it is over, or a validation follows, as after every sixth.
+    shares = [(k - (k % 6 > 0)) / 20 for k in range(21)]
     assert rates == pytest.approx([1e-3 * cosine(t) for t in shares], abs=1e-12)
 
 
