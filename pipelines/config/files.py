@@ -55,7 +55,8 @@ def read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        fields = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        fields = loader.get_single_data()
     except OSError as error:
         raise BadInput(f"cannot be read ({error.strerror})", file=path) from None
     except NO_YAML as error:

@@ -89,7 +89,7 @@ def sample(
         tables.write(output, iter(parts))
         print(f"written to    {output}")
     if real:
-        columns = Columns([*(flow.columns or ()), *(flow.context or ())]) or None
+        columns = Columns([*(flow.columns or ()), *(flow.context or ())], "arrow") or None
         print(compare(*real[:1], pa.concat_tables(parts), train=(*real, None)[1], columns=columns))
 
 

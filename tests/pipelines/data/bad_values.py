@@ -74,7 +74,7 @@ def infinity_in_column(path):
 
 @VALUES.add
 def nan_far_into_a_large_file(path):
-    values = np.arange(200_000.0)
+    values = np.sqrt(np.arange(200_000.0))
     values[150_001] = np.nan
     file = bad_file(path, {"a": np.arange(200_000.0), "b": values}, row_group_size=70_000)
     return file, {}, r"bad.parquet, column 'b', row 150001: found nan"

@@ -18,7 +18,7 @@ def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
     monkeypatch.setattr(graph, "gather", lambda found: found)
-    monkeypatch.setattr(graph, "catch_all", lambda found, *_: found)
+    monkeypatch.setattr(graph, "all_or_fail", lambda found: found)
     config = AlignmentConfig()
     _, _, (data, densities, found), _ = graph.alignment(config, "source")["report"]
     seeds = [one.seed for one in replicates(config)]
