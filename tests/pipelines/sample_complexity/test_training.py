@@ -12,9 +12,9 @@ from ebflow.complexity.denoisers import (
 from ebflow.complexity.errors import denoising_errors
 from ebflow.complexity.instances import HALF, far_mode, stratified, worst_eta
 from ebflow.complexity.truths import load
-from ebflow.randomness import generator
+from ebflow.randomness import generator, normal
 from pipelines.sample_complexity.training import TrainingSets, train
-from tests.library.complexity.cases import gaussian, sampled
+from tests.library.complexity.cases import gaussian
 from tests.library.conftest import double_precision, single_precision  # noqa: F401
 
 
@@ -47,8 +47,9 @@ def test_a_batch_has_the_first_samples_of_its_set():
 
 @pytest.mark.parametrize("noise", ["once", "fresh"])
 def test_the_score_is_learned_from_many_samples_and_not_from_few(noise):
-    truth = gaussian(2)
-    clean, z = (t[None] for t in sampled(truth, 4096, 1))
+    truth, samples = gaussian(2), generator(1)
+    clean = truth.sample(4096, generator=samples)[None]
+    z = normal(clean.shape, clean, samples)
     net = ensemble(2, size=2, radius=1.0)
     sets = training_sets(clean, [0, 0], [4, 4096], z if noise == "once" else None)
     fit(net, sets, generator=generator(2), least=HALF, steps=300, rows=64)
