@@ -84,10 +84,9 @@ def _downloaded(name: str, folder: str) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    from pipelines.tracking.backend import client, is_permanent, mlflow_errors
+    from pipelines.tracking.backend import client, default_store, is_permanent, mlflow_errors
 
-    with mlflow_errors():
-        mlflow.set_tracking_uri(client().tracking_uri)
+    with mlflow_errors(), default_store(client().tracking_uri):
         try:
             return Path(mlflow.artifacts.download_artifacts(name, dst_path=folder))
         except MlflowException as error:

@@ -115,6 +115,19 @@ def store_uri() -> str:
     return f"sqlite:///{database()}"
 
 
+@contextmanager
+def default_store(uri: str) -> Iterator[None]:
+    """Sets the tracking URI of MLflow's fluent functions, and of the process, for a block."""
+    import mlflow
+
+    before = os.environ.get(VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
 def client() -> "MlflowClient":
     """Returns the client of the store in use; creates no store.
 

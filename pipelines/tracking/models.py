@@ -13,6 +13,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 import ebflow
+from pipelines.tracking.backend import default_store
 from pipelines.tracking.run import StageRun
 
 NEEDED = ("mlflow", "numpy", "pandas", "pyarrow", "safetensors", "torch")
@@ -39,8 +40,7 @@ def log_model(run: StageRun, checkpoint: Path, examples: Examples) -> str:
     Returns:
         The model's URI.
     """
-    mlflow.set_tracking_uri(run.client.tracking_uri)
-    with mlflow.start_run(run_id=run.id) as logged:
+    with default_store(run.client.tracking_uri), mlflow.start_run(run_id=run.id) as logged:
         name = REFUSED.sub("-", logged.info.run_name)
         model = mlflow.pyfunc.log_model(name=name, **_parts(checkpoint, examples))
     return model.model_uri
