@@ -163,7 +163,7 @@ class TrialRuns(tune.Callback):
         file = self.search.work / TRIALS / trial.trial_id / metrics_log.FILE
         store.download(file)
         # MLflow may have the last rows of a stopped trial, which the file on another node lacks.
-        run.complete(metrics_log.read(file))
+        run.complete(metrics_log.read(file), renew=False)
         run.set_tags(
             {
                 "mlflow.parentRunId": self.search.id,  # this attempt of the search

@@ -126,30 +126,50 @@ class StageRun:
         self.sent |= {row["kind"]: row["step"] for row in new}
         self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
 
-    def complete(self, rows: Sequence[Row]) -> None:
+    def complete(self, rows: Sequence[Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it.
 
-        MLflow removes no points: those of steps that a restart repeated stay beside the others.
+        MLflow removes no points: if the run has others, of steps that a restart repeated, a new
+        run gets the curve, unless ``renew`` is False: then other points of the run are no mistake.
         """
-        points = _points(metrics_log.standing(rows))
-        names = {point.key for point in points}
-        present = {
-            _content(p) for name in names for p in self.client.get_metric_history(self.id, name)
-        }
-        missing = [point for point in points if _content(point) not in present]
+        points = {(p.key, p.step): p for p in _points(metrics_log.standing(rows))}
+        names = {name for name, _ in points}
+        present = [p for name in names for p in self.client.get_metric_history(self.id, name)]
+        if renew and not all(_is_point(points.get((p.key, p.step)), p) for p in present):
+            self.renew()
+            present = []
+        places = {(p.key, p.step) for p in present}
+        missing = [point for place, point in points.items() if place not in places]
         self.client.log_batch(self.id, metrics=missing)
+
+    def renew(self) -> None:
+        """Continues as a new run, without metrics; the old run ends as failed."""
+        old = self.client.get_run(self.id)
+        new_id = self._create_similar(old.info.run_name, {}, excluded=("mlflow.log",))
+        reason = f"a restart repeated steps; run {new_id} has the curve"
+        self.client.set_tag(self.id, "ebflow.discarded", reason)
+        self.client.set_terminated(self.id, "FAILED")
+        self.id = new_id
+        self.log_params(old.data.params)
+        self.client.log_inputs(self.id, old.inputs.dataset_inputs)
 
     # Runs below this one
 
     def child(self, name: str, tags: Mapping[str, str]) -> "StageRun":
         """Starts a run below this one, of the same pipeline; the caller ends it."""
         tags = {"mlflow.parentRunId": self.id, **tags}
+        return StageRun(self.client, self._create_similar(name, tags, excluded=NOT_INHERITED))
+
+    def _create_similar(
+        self, name: str, tags: Mapping[str, str], *, excluded: tuple[str, ...]
+    ) -> str:
+        """Creates a run with the tags of this one, less those that start as in ``excluded``."""
         old = self.client.get_run(self.id)
-        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(NOT_INHERITED)}
+        shared = {tag: v for tag, v in old.data.tags.items() if not tag.startswith(excluded)}
         created = self.client.create_run(
             old.info.experiment_id, run_name=name, tags={**shared, **tags}
         )
-        return StageRun(self.client, created.info.run_id)
+        return created.info.run_id
 
 
 class Reporter:
@@ -237,10 +257,10 @@ def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
     ]
 
 
-def _content(point: Metric) -> tuple[str, int, float]:
-    """Returns name, step and value; times and speeds differ if a restart repeats a step."""
+def _is_point(expected: Metric | None, point: Metric) -> bool:
+    """True if a point is as expected. Times and speeds differ if a restart repeats a step."""
     timed = point.key.startswith("time/") or point.key.endswith("_per_s")
-    return point.key, point.step, 0.0 if timed else point.value
+    return expected is not None and (timed or point.value == expected.value)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -236,13 +236,32 @@ def test_a_stage_that_is_tried_again_has_the_whole_curve(tracker, run, tmp_path)
     assert steps(tracker, run, "log/x") == [1, 2, 3]
 
 
-def test_a_curve_that_a_restart_took_back_is_completed(tracker, run, reporter):
-    reporter.log([row(1), row(2, value=9.0), row(3, value=9.0)])
-    arrived(tracker, run, "log/x", [1, 2, 3])
-    reporter.log([row(1, metrics_log.WENT_BACK), row(2, value=2.0), row(3, value=3.0)])
-    reporter.finish()
-    history = tracker.client.get_metric_history(run.id, "log/x")
-    assert {(point.step, point.value) for point in history} >= {(1, 1.0), (2, 2.0), (3, 3.0)}
+DISCARDED = {
+    "a loss that was not finite": (metrics_log.WENT_BACK, [row(2, value=2.0), row(3, value=3.0)]),
+    "a restart that ended earlier": (metrics_log.RESTARTED, [row(2, value=9.0)]),
+    "a restart with other losses": (metrics_log.RESTARTED, [row(2, value=2.0), row(3, value=9.0)]),
+}
+
+
+@pytest.mark.parametrize("kind, repeated", DISCARDED.values(), ids=DISCARDED)
+def test_a_curve_that_was_discarded_stays_in_a_run_that_failed(
+    tracker, run, tmp_path, kind, repeated
+):
+    parent = run.id
+    with tracker.stage("train", "key", parent=parent) as stage:
+        stage.log_params({"lr": 0.5})
+        first, reporter = stage.id, Reporter(tmp_path / metrics_log.FILE, stage)
+        reporter.log([row(1, value=1.0), row(2, value=9.0), row(3, value=9.0)])
+        arrived(tracker, stage, "log/x", [1, 2, 3])
+        reporter.log([row(1, kind), *repeated])
+        reporter.finish()
+    client = tracker.client
+    history = client.get_metric_history(stage.id, "log/x")
+    expected = [(1, 1.0), *((one["step"], one["metrics"]["log/x"]) for one in repeated)]
+    assert [(point.step, point.value) for point in history] == expected
+    assert (status(tracker, first), status(tracker, stage.id)) == ("FAILED", "FINISHED")
+    data = client.get_run(stage.id).data
+    assert data.params == {"lr": "0.5"} and data.tags["mlflow.parentRunId"] == parent
 
 
 def test_a_reporter_goes_on_in_another_process(tracker, run, reporter):
