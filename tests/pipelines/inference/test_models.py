@@ -8,6 +8,7 @@ import pytest
 
 from ebflow.errors import BadInput
 from pipelines.inference.models import load
+from pipelines.tracking.backend import default_store
 from pipelines.tracking.models import log_model
 from pipelines.tracking.run import StageRun
 from pipelines.tracking.tracker import connect
@@ -21,7 +22,8 @@ def registered(tracking_home, model):
     tracker = connect("tests", "key")
     run = StageRun(tracker.client, tracker.start("people / 1", {}))
     log_model(run, model / "checkpoint", examples_of(load(str(model))))
-    mlflow.register_model(f"runs:/{run.id}/people - 1", "people")
+    with default_store(tracker.client.tracking_uri):
+        mlflow.register_model(f"runs:/{run.id}/people - 1", "people")
     tracker.client.set_registered_model_alias("people", "champion", "1")
     return "models:/people@champion"
 
