@@ -23,7 +23,7 @@ class Suggest:
 
     Ranges are widened to contain the option's value before, so that the default is a point of the
     space. Without a trial, each option stays as it is. A parameter has the name of its option,
-    perhaps followed by a word that tells it from others.
+    perhaps followed by a word that distinguishes it from others.
 
     Attributes:
         training: The training with the options that were asked for so far.

@@ -110,7 +110,7 @@ class Work:
 
     Arguments:
         inputs: Artefacts and sources, in lists or tuples.
-        title: A title that tells it from others of its kind.
+        title: A title that distinguishes it from others of its kind.
     """
 
     stage: Stage

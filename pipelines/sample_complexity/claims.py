@@ -2,7 +2,7 @@
 
 A unit is a training set, nested in m, with all networks that learned from it. Its networks of
 every m and length of training are its *family*: they differ far more than networks of equal m do,
-so ranks within a family tell errors apart.
+so ranks within a family distinguish errors.
 
 Source: Improved Sample Complexity Bounds for Diffusion Model Training (Gupta, Parulekar, Price,
 Xun, 2023), arXiv:2311.13745. Claims are about shapes: exponents and where they vanish. Its
