@@ -26,13 +26,24 @@ TAGS = {"objective": "name", "model": "architecture"}
 # Types that pydantic names in the place of an error, behind a field that may have either.
 VARIANTS = ("int", "float")
 
-# What is expected, by the types of those of pydantic's errors that do not say it.
+# What is expected, by the types of pydantic's errors.
 EXPECTED = {
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "dict_type": "a mapping",
     "extra_forbidden": "no such option (--help lists all)",
-    "model_attributes_type": "a mapping of options",
-    "model_type": "a mapping of options",
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    **dict.fromkeys(("int_from_float", "int_parsing", "int_type"), "a whole number"),
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "missing": "a pair",  # of bounds: all other fields have defaults
+    **dict.fromkeys(("model_attributes_type", "model_type"), "a mapping of options"),
     "string_pattern_mismatch": "letters, digits, '.', '_' and '-', a letter or a digit first",
+    "string_type": "text",
+    "too_long": "at most {max_length}",
     "too_short": "at least {min_length}",
+    "tuple_type": "a list",
     "union_tag_invalid": "a {discriminator} of {expected_tags}",
 }
 
@@ -127,7 +138,9 @@ def bad_input(
     error: ValidationError, file: Path | None = None, overrides: Mapping[str, Any] = NOTHING
 ) -> BadInput:
     """Returns the first error of a configuration, as the error of an option or of a file's key."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # The errors of a field that may have either of the VARIANTS are two, that of "float" the last.
+    first = next(one for one in errors if one["loc"][-1:] != ("int",))
     cause, location = first.get("ctx", {}).get("error"), first["loc"]
     names = [
         str(part)

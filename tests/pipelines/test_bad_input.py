@@ -14,7 +14,7 @@ OPTIONS = {
         "--train.lr fast",
         "Error parsing --train.lr: could not convert string to float: 'fast'",
     ),
-    "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected greater than 0"),
+    "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected more than 0"),
     "infinite rate": ("--train.lr inf", "--train.lr: found inf, expected a finite number"),
     "no value": ("--train.lr", "Missing value for argument '--train.lr'"),
     "part of a step": (
@@ -23,7 +23,7 @@ OPTIONS = {
     ),
     "no steps": (
         "--train.steps 0",
-        "--train.steps: found 0, expected greater than or equal to 1",
+        "--train.steps: found 0, expected at least 1",
     ),
     "decay of one": (
         "--train.ema-decay 1",
@@ -131,7 +131,7 @@ FILES = {
     "value for section": ("train: 3\n", ", train: found 3, expected a mapping of options"),
     "wrong type": (
         "train: {lr: fast}\n",
-        ", train.lr: found 'fast', expected a valid number",
+        ", train.lr: found 'fast', expected a number",
     ),
     "not a number": (
         "train: {lr: .nan}\n",
@@ -146,7 +146,14 @@ FILES = {
         "objective: {name: ssm, sigma: 0.5}\n",
         ", objective.sigma: found 0.5, which ssm does not have",
     ),
-    "null for number": ("seed: null\n", ", seed: found None, expected a valid integer"),
+    "null for number": ("seed: null\n", ", seed: found None, expected a whole number"),
+    "no share": ("data: {test: most}\n", ", data.test: found 'most', expected a number"),
+    "three bounds": (
+        "preprocess: {bounds: {a: [1, 2, 3]}}\n",
+        ", preprocess.bounds: found [1, 2, 3], expected at most 2",
+    ),
+    "no switch": ("cluster: {gpu: 3}\n", ", cluster.gpu: found 3, expected true or false"),
+    "a number for text": ("name: 3\n", ", name: found 3, expected text"),
     "code": (
         "!!python/object/apply:os.system ['touch hacked']\n",
         "not YAML (could not determine a constructor",

@@ -189,7 +189,7 @@ def test_the_options_of_an_objective_are_arguments_of_its_function(name):
         ),
         (
             {"objective": {"name": "dsm", "sigma": -1}},
-            "--objective.sigma: found -1, expected greater than",
+            "--objective.sigma: found -1, expected more than",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_options_complete_a_file(text, words, section, expected, tmp_path):
         (
             "preprocess: {bounds: {my_income: [low, null]}}",
             [],
-            "part.yaml, preprocess.bounds: found 'low', expected a valid number",
+            "part.yaml, preprocess.bounds: found 'low', expected a number",
         ),
         (
             "train: {batch_size: 100}",

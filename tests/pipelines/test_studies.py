@@ -40,7 +40,7 @@ def test_a_line_of_the_registry_makes_a_command(ebflow):
                  "folder for the results"):  # fmt: skip
         assert text in printed
     assert "Unrecognized options: --pionts" in ebflow("run", "toy", "--pionts", "3").refusal
-    line = "--points: found 0, expected greater than or equal to 1"
+    line = "--points: found 0, expected at least 1"
     assert line in ebflow("run", "toy", "--points", "0").refusal
     assert "invalid choice 'huge'" in ebflow("run", "toy", "--scale", "huge").refusal
 

@@ -262,7 +262,7 @@ def test_a_time_budget_in_which_no_trial_starts_is_one_line(tmp_path):
 
 
 LINES = {
-    "no trials": ("--trials 0", "--trials: found 0, expected greater than or equal to 1"),
+    "no trials": ("--trials 0", "--trials: found 0, expected at least 1"),
     "unknown subject": ("--over sigma", "'sigma'"),
     "nothing to search": (
         "--over anchor --objective.name ml",
