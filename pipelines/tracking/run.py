@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,6 @@ class StageRun:
         output: The new folder that a stage fills.
         work: The folder of a stage that outlives a failure.
         reporter: Reports the progress and the metrics of a stage.
-        sent: The last step sent of each kind of rows.
     """
 
     output: Path
@@ -49,7 +48,6 @@ class StageRun:
 
     def __init__(self, client: MlflowClient, id: str, command: str = "") -> None:
         self.client, self.id, self.command = client, id, command
-        self.sent: dict[str, int] = {}
 
     # Inputs and results
 
@@ -112,19 +110,26 @@ class StageRun:
 
     # The curve of a training
 
-    def log_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Logs metrics with their steps and times (seconds since 1970)."""
-        self.client.log_batch(self.id, metrics=_points(rows))
+    def log_rows(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        present: Collection[tuple[str, int]] = (),
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Logs metrics with their steps and times (seconds since 1970).
 
-    def send(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Logs rows of a training from a thread of the client, and does not wait for it.
-
-        Rows up to the last one sent of their kind are skipped: a restart repeats some. What does
-        not arrive is lost here; ``complete`` sends it again.
+        Metrics that are ``present`` by name and step are left out; so are those that are not
+        finite, which MLflow would return changed. Without ``wait`` a thread of the client sends
+        them. What does not arrive then is lost here; ``complete`` sends it again.
         """
-        new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
-        self.sent |= {row["kind"]: row["step"] for row in new}
-        self.client.log_batch(self.id, metrics=_points(new), synchronous=False)
+        metrics = [
+            Metric(name, float(value), int(row["time"] * 1000), row["step"])
+            for row in rows
+            for name, value in row["metrics"].items()
+            if math.isfinite(value) and (name, row["step"]) not in present
+        ]
+        self.client.log_batch(self.id, metrics=metrics, synchronous=wait)
 
     def complete(self, rows: Sequence[Row], *, renew: bool = True) -> None:
         """Logs what the run lacks of a curve, and waits for it.
@@ -132,15 +137,14 @@ class StageRun:
         MLflow removes no points: if the run has others, of steps that a restart repeated, a new
         run gets the curve, unless ``renew`` is False: then other points of the run are no mistake.
         """
-        points = {(p.key, p.step): p for p in _points(metrics_log.standing(rows))}
-        names = {name for name, _ in points}
+        standing = metrics_log.standing(rows)
+        values = {(name, row["step"]): v for row in standing for name, v in row["metrics"].items()}
+        names = {name for name, _ in values}
         present = [p for name in names for p in self.client.get_metric_history(self.id, name)]
-        if renew and not all(_is_point(points.get((p.key, p.step)), p) for p in present):
+        if renew and not all(_is_value(values.get((p.key, p.step)), p) for p in present):
             self.renew()
             present = []
-        places = {(p.key, p.step) for p in present}
-        missing = [point for place, point in points.items() if place not in places]
-        self.client.log_batch(self.id, metrics=missing)
+        self.log_rows(standing, {(p.key, p.step) for p in present})
 
     def renew(self) -> None:
         """Continues as a new run, without metrics; the old run ends as failed."""
@@ -197,8 +201,10 @@ class Reporter:
         self.shown, self.shown_at = "", -math.inf
         self.warned, self.nll = False, math.nan
         store.download(file)
+        earlier = metrics_log.standing(metrics_log.read(file))
+        self.sent = {row["kind"]: row["step"] for row in earlier}
         if run is not None:
-            run.send(metrics_log.standing(metrics_log.read(file)))
+            run.log_rows(earlier, wait=False)
 
     def progress(self, share: float, text: str, note: str = "") -> None:
         """Shows the share that is done: once a second at most, unless text or note are new."""
@@ -209,14 +215,17 @@ class Reporter:
     def log(self, rows: Sequence[Row], keep: bool = False) -> None:
         """Writes, shows and sends rows of a training.
 
-        ``keep`` is True if a checkpoint follows; the file is shared then, and at validations.
+        ``keep`` is True if a checkpoint follows; the file is shared then, and at validations. Rows
+        up to the last one sent of their kind are not sent: a restart repeats some.
         """
         if rows:
             metrics_log.append(self.file, rows)
             for row in rows:
                 self._show(row)
+            new = [row for row in rows if row["step"] > self.sent.get(row["kind"], -1)]
+            self.sent |= {row["kind"]: row["step"] for row in new}
             if self.run is not None:
-                self.run.send(rows)
+                self.run.log_rows(new, wait=False)
         if keep or any(row["kind"] == "validate" for row in rows):
             store.upload(self.file)
         if rows:  # last: a search may stop the training here
@@ -247,20 +256,10 @@ class Reporter:
         self.progress(row["share"], text, note)
 
 
-def _points(rows: Iterable[Mapping[str, Any]]) -> list[Metric]:
-    """Returns the finite metrics of rows; MLflow would return others changed."""
-    return [
-        Metric(name, float(value), int(row["time"] * 1000), row["step"])
-        for row in rows
-        for name, value in row["metrics"].items()
-        if math.isfinite(value)
-    ]
-
-
-def _is_point(expected: Metric | None, point: Metric) -> bool:
+def _is_value(expected: float | None, point: Metric) -> bool:
     """True if a point is as expected. Times and speeds differ if a restart repeats a step."""
     timed = point.key.startswith("time/") or point.key.endswith("_per_s")
-    return expected is not None and (timed or point.value == expected.value)
+    return expected is not None and (timed or point.value == expected)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

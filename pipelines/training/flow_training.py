@@ -134,12 +134,6 @@ class FlowTraining(Trainer):
         """Seconds of steps and data."""
         return float(self.clock.totals["step"] + self.clock.totals["data"])
 
-    def run(self) -> Iterator[Event]:
-        """Yields events until training ends; ``verdict`` then says why it did."""
-        for event in super().run():
-            with self.clock("report"):
-                yield event
-
     def agreed(self, value: float) -> float:
         """Returns rank 0's value on every rank, so that all decide alike."""
         if not torch.distributed.is_initialized():

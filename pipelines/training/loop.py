@@ -79,7 +79,8 @@ class TrainingLoop:
                 if self.lone:
                     self.training.between = lambda: self._stop_if(interrupted())
                 for event in self.training.run():
-                    self.take(event)
+                    with self.training.clock("report"):
+                        self.take(event)
                 return {"began": began, **self.finish()}
         finally:
             faulthandler.cancel_dump_traceback_later()
@@ -96,7 +97,7 @@ class TrainingLoop:
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
-            self.save()
+            self.report(keep=True)
             raise KeyboardInterrupt
 
     def resume(self) -> None:
@@ -122,25 +123,27 @@ class TrainingLoop:
         if self.training.state.verdict:
             return
         if event.kind == metrics_log.WENT_BACK:
-            self.save()
+            self.report(keep=True)
         elif validated and (event.best or self._late(self.saved, SAVE_S)):
-            self.save()
+            self.report(keep=True)
         elif (validated and self.lone) or self._late(self.reported, REPORT_S):
-            self._report(keep=False)
+            self.report(keep=False)
 
-    def save(self) -> None:
-        """Reports what is left, and writes a checkpoint; both go to the storage too."""
-        self._report(keep=True)
-        self.checkpoints.save(self.training)
-        if self.training.shard[0] == 0:
-            store.mirror(self.checkpoints.folder, self.checkpoints.path(self.training.step))
-        self.saved = time.monotonic()
+    def report(self, *, keep: bool) -> None:
+        """Reports what is left, and writes a checkpoint if ``keep``; both go to the storage."""
+        self.worker.report(self.rows, keep)
+        self.rows, self.reported = [], time.monotonic()
+        if keep:
+            self.checkpoints.save(self.training)
+            if self.training.shard[0] == 0:
+                store.mirror(self.checkpoints.folder, self.checkpoints.path(self.training.step))
+            self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
         """Saves the last checkpoint; returns verdict, warnings, steps and seconds."""
         training = self.training
         with training.clock("report"):
-            self.save()
+            self.report(keep=True)
         return {
             "verdict": training.state.verdict,
             "warnings": training.state.warnings,
@@ -159,10 +162,6 @@ class TrainingLoop:
             store.download(self.checkpoints.folder)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
-
-    def _report(self, *, keep: bool) -> None:
-        self.worker.report(self.rows, keep)
-        self.rows, self.reported = [], time.monotonic()
 
     def _late(self, since: float, seconds: float) -> bool:
         return bool(self.training.agreed(time.monotonic() - since > seconds))

@@ -278,7 +278,7 @@ def test_a_worker_that_was_killed_remembers_the_best(dataset, tmp_path, monkeypa
     for event in recorder.training.run():
         recorder.take(event)
         if recorder.training.step == 9:
-            recorder.save()
+            recorder.report(keep=True)
             break
     again = TrainingLoop(build(config, dataset), tmp_path, lone(tmp_path))
     again.resume()
@@ -376,7 +376,7 @@ def test_a_lone_worker_trains_here(dataset, home, tmp_path, monkeypatch):
 class Away:
     """The run of a stage whose server is away."""
 
-    def send(self, rows):
+    def log_rows(self, rows, *, wait):
         pass
 
     def complete(self, rows):
