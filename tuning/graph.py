@@ -50,8 +50,8 @@ def examine(config: TuneConfig) -> None:
 def tune(config: TuneConfig, inputs: Inputs) -> dict[str, Artefact]:
     """Returns the artefacts by name, as expressions of redun."""
     source, held = inputs
-    data = prepare(held.base.data, [source])
-    trials = search(held, [data])
+    data = prepare(held.base.data, source=source)
+    trials = search(held, data=data)
     return {"data": data, "search": trials, "report": again(config, held, data, trials)}
 
 
@@ -62,17 +62,17 @@ def again(config: TuneConfig, held: TuneConfig, data: Artefact, trials: Artefact
     A training that fails stops no other; one that diverges is part of the report.
     """
     cells = gather_cells(
-        _cell(held, training, f"trial {number}, seed {seed}", data)
+        _evaluated(held, training, f"trial {number}, seed {seed}", data)
         for (number, seed), training in trainings(held, load(trials.path)).items()
     )
-    return report(config, [data, trials, cells])
+    return report(config, data=data, searched=trials, evaluations=cells)
 
 
-def _cell(held: TuneConfig, training: Training, title: str, data: Artefact) -> list[Artefact]:
-    """Returns a training and its evaluation."""
-    preprocessed = preprocess(training.preprocess_fit, [data])
-    trained = train(training, [data, preprocessed], title)
-    return [evaluate(held.base.evaluate, [data, preprocessed, trained], title)]
+def _evaluated(held: TuneConfig, training: Training, title: str, data: Artefact) -> Artefact:
+    """Returns the evaluation of a training."""
+    inputs = {"data": data, "preprocessed": preprocess(training.preprocess_fit, data=data)}
+    inputs["trained"] = train(training, **inputs, title=title)
+    return evaluate(held.base.evaluate, **inputs, title=title)
 
 
 def describe(config: TuneConfig) -> Description:

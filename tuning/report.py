@@ -50,7 +50,7 @@ def report(
     config: TuneConfig,
     data: Path,
     searched: Path,
-    evaluations: Sequence[Sequence[Path] | str],
+    evaluations: Sequence[Path | str],
     *,
     run: StageRun,
 ) -> None:
@@ -68,10 +68,10 @@ def report(
     result(config, trials, scores, verdict, Manifest.load(data).counts).save(config, run)
 
 
-def _score(evaluation: Sequence[Path] | str) -> dict[str, Any]:
+def _score(evaluation: Path | str) -> dict[str, Any]:
     if isinstance(evaluation, str):
         return {"diverged": evaluation, **dict.fromkeys(SPLITS)}
-    numbers = json.loads((evaluation[0] / "evaluation.json").read_text())
+    numbers = json.loads((evaluation / "evaluation.json").read_text())
     return {"diverged": "", **{split: numbers[f"{split}/nll"] for split in SPLITS}}
 
 

@@ -49,17 +49,11 @@ Artefacts = Mapping[str, Artefact]
 
 def density(config: DensityConfig, source: Source) -> dict[str, Artefact]:
     """Returns the stages' artefacts by name, as expressions of redun."""
-    data = prepare(config.data, [source])
-    preprocessed = preprocess(config.training.preprocess_fit, [data])
-    trained = train(config.training, [data, preprocessed])
-    evaluated = evaluate(config.evaluate, [data, preprocessed, trained])
-    inputs = {
-        "data": data,
-        "preprocessing": preprocessed,
-        "training": trained,
-        "evaluation": evaluated,
-    }
-    return {**inputs, "report": report(config, [*inputs.values()])}
+    inputs = {"data": prepare(config.data, source=source)}
+    inputs["preprocessed"] = preprocess(config.training.preprocess_fit, **inputs)
+    inputs["trained"] = train(config.training, **inputs)
+    inputs["evaluated"] = evaluate(config.evaluate, **inputs)
+    return {**inputs, "report": report(config, **inputs)}
 
 
 def check(config: DensityConfig) -> Source:
@@ -170,8 +164,8 @@ def describe(config: DensityConfig) -> Description:
 
 def add_files(artefacts: Artefacts, folder: Path) -> None:
     """Copies the checkpoint into the folder of results."""
-    shutil.copytree(artefacts["training"].path / "checkpoint", folder / "checkpoint")
-    shutil.copy(artefacts["evaluation"].path / REFERENCE, folder / "checkpoint")
+    shutil.copytree(artefacts["trained"].path / "checkpoint", folder / "checkpoint")
+    shutil.copy(artefacts["evaluated"].path / REFERENCE, folder / "checkpoint")
 
 
 def log(artefacts: Artefacts, folder: Path, run: "StageRun") -> None:

@@ -6,7 +6,7 @@ redun caches nothing, as the store is the only cache.
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +35,8 @@ EXECUTOR = "store"
 
 FAILED = (BadInput, StageFailed)  # Errors of a stage that fails
 
+Cell = Artefact | dict[str, Artefact]  # An artefact, or several by their names
+
 subgraph = partial(task, namespace="ebflow", cache=False)
 """Declares a function that returns a part of a graph from finished artefacts."""
 
@@ -53,16 +55,13 @@ def task_of(stage: Stage) -> Task:
     )(_signature)
 
 
-def _signature(config: Any, inputs: Sequence[Any] = (), title: str = "") -> Artefact:  # noqa: ANN401
+def _signature(config: Any, inputs: Mapping[str, Any], title: str) -> Artefact:  # noqa: ANN401
     """The signature of every stage; the executor runs the stage's module instead."""
     raise NotImplementedError
 
 
-def gather_cells(cells: Iterable[tuple[Artefact, ...] | list[Artefact]]) -> list:
-    """Returns the artefacts of each cell, or how a cell diverged, as an expression.
-
-    A cell that fails stops no other.
-    """
+def gather_cells(cells: Iterable[Cell]) -> list:
+    """Returns cells, or how they diverged, as an expression. One that fails stops no other."""
     found = [catch(gather(cell), Diverged, diverged) for cell in cells]
     return all_or_fail(found)
 
@@ -73,9 +72,9 @@ def all_or_fail(cells: list) -> list:
 
 
 @subgraph()
-def gather(stages: tuple[Artefact, ...]) -> tuple[Artefact, ...]:
-    """Returns the artefacts of a cell, once all of them are there."""
-    return stages
+def gather(cell: Cell) -> Cell:
+    """Returns a cell, once all of its artefacts are there."""
+    return cell
 
 
 @subgraph()

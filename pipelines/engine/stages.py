@@ -5,7 +5,7 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
@@ -68,11 +68,11 @@ class Source:
 class Stage:
     """A stage of a graph: the function in a module that has the module's own name.
 
-    A graph calls the stage with a configuration, a list of its inputs and, where a run has several
-    stages of a kind, a title, which is no part of the key; the result is an expression of redun.
-    The function is called with the configuration; the inputs, with folders instead of artefacts;
-    and ``run``, its MLflow run, with ``output``, a new folder to fill, ``work``, a folder that
-    outlives a failure, and ``reporter``, which shows how far it is.
+    A graph calls the stage with a configuration, its inputs by their names and, where a run has
+    several stages of a kind, a title, which is no part of the key; the result is an expression of
+    redun. The function is called with the configuration; the inputs by the same names, with
+    folders instead of artefacts; and ``run``, its MLflow run, with ``output``, a new folder to
+    fill, ``work``, a folder that outlives a failure, and ``reporter``, which shows how far it is.
 
     Arguments:
         module: Its full name. Its code, and that of all that it imports, is part of the key.
@@ -97,11 +97,11 @@ class Stage:
         """The digest of its code when the run first needed it."""
         return code_digest(self.module)
 
-    def __call__(self, *words: Any, **more: Any) -> Any:  # noqa: ANN401
+    def __call__(self, config: Any, *, title: str = "", **inputs: Any) -> Any:  # noqa: ANN401
         """Returns the expression of its artefact."""
         from pipelines.engine.graphs import task_of  # workers do not need redun
 
-        return task_of(self)(*words, **more)
+        return task_of(self)(config, inputs, title)
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,13 @@ class Work:
     """A call of a stage.
 
     Arguments:
-        inputs: Artefacts and sources, in lists or tuples.
+        inputs: Artefacts and sources, or lists and dictionaries of them, by their names.
         title: A title that distinguishes it from others of its kind.
     """
 
     stage: Stage
     config: Any
-    inputs: Sequence[Any] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
 
     @cached_property
@@ -195,7 +195,7 @@ def call(work: Work, context: Context) -> Artefact:
         body = import_module(stage.module)
         with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
             run.output = output
-            getattr(body, stage.name)(work.config, *_folders(work.inputs), run=run)
+            getattr(body, stage.name)(work.config, **_folders(work.inputs), run=run)
             _check_code(stage)
             artefact = store.commit(stage.name, key, output, run_id=run.id)
         store.forget(work.folder)
@@ -246,6 +246,8 @@ def _folders(inputs: Any) -> Any:  # noqa: ANN401
     """Returns what a stage reads, with folders instead of artefacts."""
     if isinstance(inputs, Artefact):
         return inputs.path
-    if isinstance(inputs, list | tuple):
-        return type(inputs)(_folders(one) for one in inputs)
+    if isinstance(inputs, dict):
+        return {name: _folders(one) for name, one in inputs.items()}
+    if isinstance(inputs, list):
+        return [_folders(one) for one in inputs]
     return inputs

@@ -10,15 +10,16 @@ Every seed has all stages but the last. A classifier is measured together with t
 seed and an independently trained judge.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ebflow.errors import BadInput
 from pipelines.config.source import counted, opened
 from pipelines.data.manifest import Manifest
 from pipelines.data.prepare import check_data
 from pipelines.density.graph import prepare
-from pipelines.engine.graphs import all_or_fail, gather, subgraph
+from pipelines.engine.graphs import all_or_fail, subgraph
 from pipelines.engine.pipeline import Description, Pipeline
 from pipelines.engine.stages import Artefact, Source, Stage
 from pipelines.gradient_alignment.config import AlignmentConfig
@@ -63,41 +64,43 @@ def alignment(config: AlignmentConfig, source: Source) -> dict[str, Artefact]:
     """Returns the report, as expressions of redun. A model that fails stops no other."""
     data, densities, measured = [], [], []
     for one in replicates(config):
-        data.append(prepare(one.data, [source]))
-        all_rows = _flow(one, data[-1])
-        inputs = [data[-1], flows(one, data[-1]), all_rows]
-        densities.append(reference(measuring(one), inputs, f"seed {one.seed}"))
+        rows = prepare(one.data, source=source)
+        inputs = {"data": rows, "flows": flows(one, rows), "all_rows": _flow(one, rows)}
+        data.append(rows)
+        densities.append(reference(measuring(one), **inputs, title=f"seed {one.seed}"))
         measured += _measured(one, inputs)
-    return {"report": align(config, [data, densities, all_or_fail(measured)])}
+    finished = all_or_fail(measured)
+    return {"report": align(config, data=data, densities=densities, measured=finished)}
 
 
 def _flow(config: AlignmentConfig, data: Artefact, label: int | None = None) -> Artefact:
     """Returns the trained flow of a class; None: of all rows."""
     rows = "all" if label is None else f"class {label}"
-    return flow(flow_config(config, label), [data], f"{rows}, seed {config.seed}")
+    return flow(flow_config(config, label), data=data, title=f"{rows}, seed {config.seed}")
 
 
-def _measured(config: AlignmentConfig, inputs: Sequence[Artefact]) -> Iterator[Artefact]:
+def _measured(config: AlignmentConfig, inputs: Mapping[str, Any]) -> Iterator[Artefact]:
     """Yields the measurements of the models of a seed, from its data and flows."""
-    data, settings = inputs[0], measuring(config)
+    data, settings = inputs["data"], measuring(config)
     independent = judged(config, data)
     some = models(config)
     plain = some[BASELINE].classifier
-    base = classify(plain, [data], f"{BASELINE}, seed {config.seed}")
+    base = classify(plain, data=data, title=f"{BASELINE}, seed {config.seed}")
     for name, model in some.items():
         title = f"{name}, seed {config.seed}"
         # A shifted model is the baseline's training, which has one job and one title.
         same = model.classifier == plain
-        trained = base if same else classify(model.classifier, [data], title)
-        networks = gather([trained, base, independent])
-        yield measure(settings.changed(shift=model.shift), [*inputs, networks], title)
+        trained = base if same else classify(model.classifier, data=data, title=title)
+        networks = {"trained": trained, "baseline": base, "judge": independent}
+        shifted = settings.changed(shift=model.shift)
+        yield measure(shifted, **inputs, **networks, title=title)
 
 
 @subgraph()
 def judged(config: AlignmentConfig, data: Artefact) -> Artefact:
     """Returns the trained judge of a seed."""
     judging = judge(config, Manifest.load(data.path).shape)
-    return classify(judging, [data], f"judge, seed {config.seed}")
+    return classify(judging, data=data, title=f"judge, seed {config.seed}")
 
 
 @subgraph()

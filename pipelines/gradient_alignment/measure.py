@@ -42,21 +42,23 @@ def measure(
     data: Path,
     flows: Sequence[Path],
     all_rows: Path,
-    trained: Sequence[Path],
+    trained: Path,
+    baseline: Path,
+    judge: Path,
     *,
     run: StageRun,
 ) -> None:
     """Writes ``numbers.json`` and ``arrays.npz``, without numbers if the training diverged.
 
-    ``flows`` are those of the reference; ``trained`` are the classifier, the baseline of its seed,
-    and the judge, a network of another architecture.
+    ``flows`` are those of the reference; ``baseline`` is that of the classifier's seed, and
+    ``judge`` a network of another architecture.
     """
     dataset = run.open(config, Dataset(data), "testing")
-    outcome = json.loads((trained[0] / OUTCOME).read_text())
+    outcome = json.loads((trained / OUTCOME).read_text())
     results: Results = {}
     if not outcome["diagnosis"].startswith(DIVERGED):
         shape, classes = dataset.manifest.shape, dataset.manifest.classes
-        networks = [load(folder, shape, classes) for folder in trained]
+        networks = [load(folder, shape, classes) for folder in (trained, baseline, judge)]
         points, densities = of_split(config, dataset, "test"), open_reference(flows, dataset)
         blind = open_blind(all_rows, dataset, config.noise)
         results = measured(config, networks, shape, points, densities, blind)

@@ -78,14 +78,14 @@ def open_blind(all_rows: Path, dataset: Dataset, noise: float) -> dict[str, Norm
 
 
 def reference(
-    config: MeasureConfig, data: Path, trained: Sequence[Path], all_rows: Path, *, run: StageRun
+    config: MeasureConfig, data: Path, flows: Sequence[Path], all_rows: Path, *, run: StageRun
 ) -> None:
     """Writes ``evaluation.json``: the quality of the reference and the class-blind densities.
 
-    ``trained`` are the flows of each class in turn.
+    ``flows`` are those of each class in turn.
     """
     dataset = run.open(config, Dataset(data), "testing")
-    densities = open_reference(trained, dataset)
+    densities = open_reference(flows, dataset)
     test, train = (of_split(config, dataset, split) for split in ("test", "train"))
     quality = _quality(test, densities.at(test.noisy), train, densities.at(train.noisy))
     x = test.noisy

@@ -82,24 +82,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell that has run; its stages' outputs: training and measurement, or both in one."""
+    """A cell that has run; its outputs ``measured`` and, if a flow was trained, ``trained``."""
 
     cell: Cell
-    folders: Sequence[Path]
+    folders: Mapping[str, Path]
 
     @cached_property
     def row(self) -> Row:
         """Provenance and metrics."""
         row = self.cell.provenance()
         if self.cell.measure:
-            row |= json.loads((self.folders[0] / "training.json").read_text())["metrics"]
-        return row | json.loads((self.folders[-1] / "evaluation.json").read_text())
+            row |= json.loads((self.folders["trained"] / "training.json").read_text())["metrics"]
+        return row | json.loads((self.folders["measured"] / "evaluation.json").read_text())
 
     def gain(self, reference: "Finished | None", name: str) -> Row:
         """Returns the mean gain over a reference, test row by test row, and its standard error."""
         if reference is None:
             return {}
-        ours, theirs = (np.load(one.folders[-1] / LOG_PROBS)["test"] for one in (self, reference))
+        ours, theirs = (
+            np.load(one.folders["measured"] / LOG_PROBS)["test"] for one in (self, reference)
+        )
         gain = student(ours - theirs)
         return {name: gain.value, f"{name}_se": gain.se}
 

@@ -45,7 +45,7 @@ NORMAL = 1.96  # Standard errors in half of a 95 % interval
 
 
 def compare(
-    config: PaperConfig, outcomes: Sequence[Sequence[Path] | str], *, run: StageRun
+    config: PaperConfig, outcomes: Sequence[Mapping[str, Path] | str], *, run: StageRun
 ) -> None:
     """Saves the result of an experiment; cells that diverged come last.
 

@@ -113,19 +113,23 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
     """
     cells = EXPERIMENTS[config.experiment].all_cells(config)
     outcomes = gather_cells(_stages(cell, sources) for cell in cells)
-    return {"report": compare(config, [outcomes])}
+    return {"report": compare(config, outcomes=outcomes)}
 
 
-def _stages(cell: Cell, sources: Sources) -> list[Artefact]:
+def _stages(cell: Cell, sources: Sources) -> dict[str, Artefact]:
     """Returns the artefacts of training and measurement."""
-    inputs = [prepare(cell.data, [sources[cell.data.source]])] if cell.data else []
-    inputs = [*inputs, preprocess(cell.preprocess, inputs)] if cell.preprocess else inputs
-    measure = MEASURES[cell.stage]
+    inputs, measure = {}, MEASURES[cell.stage]
+    if cell.data:
+        inputs["data"] = prepare(cell.data, source=sources[cell.data.source])
+    if cell.preprocess:
+        inputs["preprocessed"] = preprocess(cell.preprocess, **inputs)
     if cell.measure is None:
-        return [measure(cell.config, inputs, cell.title)]
-    trained = train(cell.config.training, inputs, cell.title)
-    read = inputs if measure is evaluate else inputs[:1]
-    return [trained, measure(cell.measure, [*read, trained], cell.title)]
+        return {"measured": measure(cell.config, **inputs, title=cell.title)}
+    trained = train(cell.config.training, **inputs, title=cell.title)
+    if measure is not evaluate:
+        inputs = {"data": inputs["data"]}
+    measured = measure(cell.measure, **inputs, trained=trained, title=cell.title)
+    return {"trained": trained, "measured": measured}
 
 
 def describe(config: PaperConfig) -> Description:

@@ -168,7 +168,7 @@ def read(finished: Sequence[Finished]) -> pd.DataFrame:
 
 
 def _network(one: Finished) -> dict[str, Any]:
-    row, logged = one.row, metrics_log.read(one.folders[0] / metrics_log.FILE)
+    row, logged = one.row, metrics_log.read(one.folders["trained"] / metrics_log.FILE)
     validations = [each["metrics"] for each in metrics_log.curve(logged, "validate")]
     masses = [metrics["latent/mean_norm2"] / WIDTH for metrics in validations]
     return {

@@ -202,7 +202,8 @@ def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3
 def rows(finished: Sequence[Finished]) -> list[Row]:
     """Returns the growth of step times with D, per network, kind of images and objective."""
     frames = [
-        pd.read_json(one.folders[0] / "timings.json").assign(**one.cell.labels) for one in finished
+        pd.read_json(one.folders["measured"] / "timings.json").assign(**one.cell.labels)
+        for one in finished
     ]
     groups = pd.concat(frames).groupby(["network", "images", "label"], sort=False)
     timings = {names: steps.set_index("size") for names, steps in groups}

@@ -131,7 +131,7 @@ def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Capt
     look = {"origin": "lower", "cmap": "magma", "interpolation": "bilinear"}
     for one in (one for one in finished if one.cell.seed == finished[0].cell.seed):
         density, objective = one.cell.labels.values()
-        arrays = np.load(one.folders[-1] / "arrays.npz")
+        arrays = np.load(one.folders["measured"] / "arrays.npz")
         brightest = np.exp(arrays["truth"].max())
         for name, key in (("truth", "truth"), (objective, "model")):
             places[density, name].imshow(np.exp(arrays[key]), vmin=0, vmax=brightest, **look)

@@ -28,9 +28,9 @@ ERRORS = {
 }
 
 
-def conclude(config: ComplexityConfig, cells: Sequence[Sequence[Path]], *, run: StageRun) -> None:
+def conclude(config: ComplexityConfig, cells: Sequence[Path], *, run: StageRun) -> None:
     """Writes ``results.parquet``, with the rows of all cells, and the result."""
-    rows = read([folder for cell in cells for folder in cell])
+    rows = read(cells)
     rows.to_parquet(run.output / "results.parquet")
     slopes, of_images = exponents(config, rows), where(rows, panel="truths")
     Result(

@@ -18,8 +18,8 @@ conclude = Stage("pipelines.sample_complexity.conclude")
 
 def sample_complexity(config: ComplexityConfig, inputs: None = None) -> dict[str, Artefact]:
     """Returns the report, as an expression of redun. A cell that fails stops no other."""
-    rows = gather_cells((learn(cell, title=title(cell)),) for cell in cells(config))
-    return {"report": conclude(config, [rows])}
+    rows = gather_cells(learn(cell, title=title(cell)) for cell in cells(config))
+    return {"report": conclude(config, cells=rows)}
 
 
 def describe(config: ComplexityConfig) -> Description:

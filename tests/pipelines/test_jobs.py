@@ -57,7 +57,7 @@ def finished(folder, config, value):
             names = [one.metric for one in job.scores]
             metrics = json.dumps({**dict.fromkeys(names, score), "time/cpu_s": 1.0})
             (folder / str(k) / "evaluation.json").write_text(metrics)
-            cells.append(Finished(cell, [folder / str(k)]))
+            cells.append(Finished(cell, {"measured": folder / str(k)}))
     return cells
 
 

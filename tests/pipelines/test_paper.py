@@ -177,13 +177,13 @@ def timed(folder, scale):
     finished = []
     for index, cell in enumerate(cells):
         size = math.prod(cell.config.shape)
-        finished.append(Finished(cell, [folder / str(index)]))
-        finished[-1].folders[0].mkdir()
+        finished.append(Finished(cell, {"measured": folder / str(index)}))
+        finished[-1].folders["measured"].mkdir()
         made = [
             {"size": size, "label": label, "ms": c * size**b, "peak_fraction": 0.5}
             for label, (c, b) in LAWS.items()
         ]
-        (finished[-1].folders[0] / "timings.json").write_text(json.dumps(made))
+        (finished[-1].folders["measured"] / "timings.json").write_text(json.dumps(made))
     return finished
 
 
@@ -221,7 +221,7 @@ def test_toys_figure_shows_the_truth_and_the_first_seeds_flows(tmp_path, seed, s
     np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
     (tmp_path / "training.json").write_text('{"metrics": {}}')
     (tmp_path / "evaluation.json").write_text('{"study/kl": 0.5}')
-    finished = [Finished(cell, (tmp_path, tmp_path)) for cell in cells]
+    finished = [Finished(cell, dict.fromkeys(("trained", "measured"), tmp_path)) for cell in cells]
     found = EXPERIMENTS["toy"].figures([], finished)
     pictures = [axis.get_images()[0].get_array() for axis in found["densities"][0].axes]
     assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]

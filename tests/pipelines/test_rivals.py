@@ -56,8 +56,8 @@ def test_every_cell_can_be_run(source, tabular_file):
 
 def trained(folder, nll, *, peer=False, values=None):
     """Writes what the stages of a cell leave; returns the folders."""
-    made = [folder] if peer else [folder / "trained", folder / "measured"]
-    for path in made:
+    made = {name: folder / name for name in ("trained", "measured")[peer:]}
+    for path in made.values():
         path.mkdir(parents=True)
     metrics = {"train/steps": 100, "train/steps_per_s": 10.0, "time/train_s": 10.0}
     scores = {"test/nll": nll, "test/nll_se": 0.1, "test/bpd": 1.0}
@@ -65,11 +65,11 @@ def trained(folder, nll, *, peer=False, values=None):
         scores |= metrics
     else:
         scores |= {"baseline/gaussian_nll": 9.0}
-        (made[0] / "training.json").write_text(json.dumps({"metrics": metrics}))
-    (made[-1] / "evaluation.json").write_text(json.dumps(scores))
+        (made["trained"] / "training.json").write_text(json.dumps({"metrics": metrics}))
+    (made["measured"] / "evaluation.json").write_text(json.dumps(scores))
     values = np.array([-nll - 1, -nll + 1]) if values is None else values
-    np.savez(made[-1] / LOG_PROBS, test=values)
-    return tuple(made)
+    np.savez(made["measured"] / LOG_PROBS, test=values)
+    return made
 
 
 def nll_of(cell):

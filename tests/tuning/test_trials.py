@@ -236,7 +236,7 @@ def test_a_search_has_the_same_key_if_equal_data_are_prepared_again(monkeypatch)
 
     def key(run_id):
         data = Artefact(stage="prepare", key="key", digest="digest", size=1, run_id=run_id)
-        monkeypatch.setattr(graph, "prepare", lambda *words: data)
+        monkeypatch.setattr(graph, "prepare", lambda *words, **inputs: data)
         expression = graph.tune(config, (Source("here", "digest"), config))["search"]
         return key_of(*expression.args)
 

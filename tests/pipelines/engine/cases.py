@@ -20,8 +20,8 @@ write, double, mend, threads = (
 
 
 def graph(samples=3, source="same", **unkeyed):
-    data = write(EvaluateConfig(samples=samples, **unkeyed), [Source("here", source)])
-    return data, double(None, [data])
+    data = write(EvaluateConfig(samples=samples, **unkeyed), source=Source("here", source))
+    return {"data": data, "doubled": double(None, data=data)}
 
 
 class Silent:

@@ -28,7 +28,7 @@ from .cases import NOTES, STAGES, Engine, Silent, double, graph, ran, run_of, wr
 
 def test_a_graph_runs_once(engine):
     outcome = engine().run(graph())
-    assert (outcome.value[1].path / "value.txt").read_text() == "6"
+    assert (outcome.value["doubled"].path / "value.txt").read_text() == "6"
     assert outcome.statuses == {"write": Status(ran=1), "double": Status(ran=1)}
     assert ran(engine, graph()) == set()
 
@@ -68,14 +68,14 @@ def test_what_changes_no_number_runs_nothing(engine):
 
 
 def test_a_deleted_artefact_is_made_again(engine):
-    data, doubled = engine().run(graph()).value
+    doubled = engine().run(graph()).value["doubled"]
     (doubled.path / "value.txt").unlink()
     assert ran(engine, graph()) == {"double"}
     assert (doubled.path / "value.txt").read_text() == "6"
 
 
 def test_a_changed_artefact_is_made_again(engine):
-    data, doubled = engine().run(graph()).value
+    data = engine().run(graph()).value["data"]
     (data.path / "value.txt").write_text("5")
     assert ran(engine, graph()) == {"write"}
     assert (data.path / "value.txt").read_text() == "3"
@@ -85,7 +85,7 @@ def test_a_changed_artefact_is_made_again(engine):
 
 
 def test_what_is_forced_is_not_told_as_damaged(engine):
-    data, _ = engine().run(graph()).value
+    data = engine().run(graph()).value["data"]
     (data.path / "value.txt").write_text("5")
     engine(force=True).run(graph())
     assert not NOTES
@@ -126,7 +126,7 @@ def test_force_runs_all_again(engine):
 
 def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, monkeypatch):
     """That one still needs its work."""
-    work = Work(write, EvaluateConfig(samples=3), [Source("here", "same")])
+    work = Work(write, EvaluateConfig(samples=3), {"source": Source("here", "same")})
     work.folder.mkdir(parents=True)
     waits = threading.Event()
     monkeypatch.setattr(Silent, "note", lambda _, *note: (NOTES.append(note), waits.set()))
@@ -167,23 +167,26 @@ def test_what_another_store_made_is_found_in_the_bucket_that_they_share(
     assert plan(graph()).statuses == cached
     again = Engine(lambda config: pytest.fail("opened")).run(graph())
     assert again.statuses == cached
-    assert (again.value[1].path / "value.txt").read_text() == "6"
+    assert (again.value["doubled"].path / "value.txt").read_text() == "6"
 
 
-def test_an_artefact_in_a_tuple_counts_by_its_content(engine):
+def test_an_artefact_in_a_list_counts_by_its_content(engine):
     """Not by its MLflow run, which is another whenever it is recomputed."""
     config = EvaluateConfig(samples=3)
     keys = set()
     for run_id in ("one", "other"):
         artefact = Artefact(stage="write", key="key", digest="digest", size=1, run_id=run_id)
-        keys.add(Work(double, config, [(artefact,)]).key)
+        keys.add(Work(double, config, {"data": [artefact]}).key)
     assert len(keys) == 1
+    assert Work(double, config, {"other": [artefact]}).key not in keys
 
 
 def test_stages_of_one_name_are_told_apart(engine):
     """redun has one registry for all graphs of a process."""
     other = Stage("tests.pipelines.other_stages.write", executor="driver")
-    found = engine().run([write(EvaluateConfig(samples=3), [Source("here", "x")]), other(None)])
+    found = engine().run(
+        [write(EvaluateConfig(samples=3), source=Source("here", "x")), other(None)]
+    )
     texts = [(artefact.path / "value.txt").read_text() for artefact in found.value]
     assert texts == ["3", "another"]
 
@@ -214,7 +217,7 @@ def test_data_that_change_before_they_are_prepared_are_refused(engine, tabular_f
     source = check_density(config)
     pq.write_table(table.slice(1), file)
     with pytest.raises(BadInput, match="rows.parquet: found other data than when the run start"):
-        engine().run(density.prepare(config.data, [source]))
+        engine().run(density.prepare(config.data, source=source))
     assert store.find("prepare", "*") is None
 
 

@@ -64,7 +64,7 @@ def test_healthy_siblings_of_a_failed_stage_finish(engine):
     def recover(results):
         return "recovered"
 
-    fan = catch_all([graph()[0], mend(None)], Exception, recover)
+    fan = catch_all([graph()["data"], mend(None)], Exception, recover)
     with_sibling = engine().run(fan)
     assert with_sibling.value == "recovered"
     assert with_sibling.statuses["mend"].ran
@@ -123,7 +123,8 @@ def test_a_tracking_server_that_is_away_ends_the_run_at_its_first_stage(engine):
         asked.append(1)
         raise ConnectionError("no answer")
 
-    cells = gather_cells([write(EvaluateConfig(samples=n), [Source("a", "b")])] for n in (1, 2, 3))
+    source = Source("a", "b")
+    cells = gather_cells(write(EvaluateConfig(samples=n), source=source) for n in (1, 2, 3))
     with pytest.raises(StageFailed, match="no answer"):
         Engine(away).run(cells)
     assert asked == [1]

@@ -19,7 +19,7 @@ from .cases import double, graph, write
 @task(namespace="ebflow", name="chosen", cache=False)
 def chosen_task(data: Artefact) -> Artefact:
     (data.path / "value.txt").read_text()
-    return double(None, [data])
+    return double(None, data=data)
 
 
 def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
@@ -30,7 +30,7 @@ def test_a_plan_runs_nothing_and_writes_nothing(engine, home):
     neither = {"write": "ran", "double": "ran"}
     before = set(home.rglob("*"))
     assert planned(graph()) == neither and not CALLS and set(home.rglob("*")) == before
-    doubled = engine().run(graph()).value[1]
+    doubled = engine().run(graph()).value["doubled"]
     assert planned(graph()) == {"write": "cached", "double": "cached"}
     assert planned(graph(), force=True) == planned(graph(samples=4)) == neither
     (doubled.path / "value.txt").unlink()
@@ -45,13 +45,13 @@ def test_a_plan_counts_equal_cells_once(engine):
 
 
 def test_a_plan_ends_where_a_missing_artefact_decides(engine):
-    found = plan(chosen_task(graph()[0]))
+    found = plan(chosen_task(graph()["data"]))
     assert (found.value, found.statuses) == (None, {"write": Status(ran=1)})
 
 
 def test_equal_cells_run_once(engine):
     """redun compares by pickles, in which equal sources at other places differ."""
-    cells = [write(EvaluateConfig(samples=3), [Source(place, "same")]) for place in "ab"]
+    cells = [write(EvaluateConfig(samples=3), source=Source(place, "same")) for place in "ab"]
     assert engine(force=True).run(cells).statuses == {"write": Status(ran=1)}
     assert CALLS == ["write"]
 

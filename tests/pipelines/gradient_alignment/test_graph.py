@@ -7,7 +7,7 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.gradient_alignment.models import models, replicates
 
 
-def made(kind, config, inputs, title=""):
+def made(kind, config, *, title="", **inputs):
     """What a graph asks for, instead of an artefact."""
     return kind, config, inputs, title
 
@@ -17,18 +17,19 @@ def test_the_graph_is_a_replicate_for_every_seed(monkeypatch):
         monkeypatch.setattr(graph, kind, partial(made, kind))
     monkeypatch.setattr(graph, "judged", lambda config, data: ("judge", config.seed, data))
     monkeypatch.setattr(graph, "flows", lambda config, *inputs: ("flows", config.seed, inputs))
-    monkeypatch.setattr(graph, "gather", lambda found: found)
     monkeypatch.setattr(graph, "all_or_fail", lambda found: found)
     config = AlignmentConfig()
-    _, _, (data, densities, found), _ = graph.alignment(config, "source")["report"]
+    _, _, inputs, _ = graph.alignment(config, "source")["report"]
+    data, densities, found = inputs["data"], inputs["densities"], inputs["measured"]
     seeds = [one.seed for one in replicates(config)]
     assert len(data) == len(densities) == len(seeds) and len({repr(one) for one in data}) == 6
     assert [one[1].seed for one in densities] == seeds
-    assert len({repr(one[2][1]) for one in densities}) == 6  # flows of the classes
-    assert len({repr(one[2][2]) for one in densities}) == 6  # the flow of all rows
+    for name in ("flows", "all_rows"):
+        assert len({repr(one[2][name]) for one in densities}) == 6
     assert len(found) == len(seeds) * len(models(config))
-    for k, (kind, settings, (base, *trained_flows, trained), _) in enumerate(found):
+    for k, (kind, settings, inputs, _) in enumerate(found):
         seed = k // len(models(config))
-        assert kind == "measure" and settings.seed == seeds[seed] and base == data[seed]
-        assert [base, *trained_flows] == densities[seed][2] and trained[2] == ("judge", seed, base)
-        assert [one[1].seed for one in trained[:2]] == [seed] * 2
+        assert kind == "measure" and settings.seed == seeds[seed]
+        assert inputs["data"] == data[seed] and densities[seed][2].items() <= inputs.items()
+        assert inputs["judge"] == ("judge", seed, data[seed])
+        assert [inputs[name][1].seed for name in ("trained", "baseline")] == [seed] * 2

@@ -31,7 +31,7 @@ def study(tmp_path_factory):
         learn(cell, run=Untracked(folders[-1]))
     output = root / "concluded"
     output.mkdir()
-    conclude.conclude(SMOKE, [(folder,) for folder in folders], run=Untracked(output))
+    conclude.conclude(SMOKE, folders, run=Untracked(output))
     return output
 
 

@@ -4,7 +4,7 @@ from ebflow.errors import BadInput
 from tests.pipelines.stages import CALLS, ERRORS
 
 
-def write(value, location, *, run):
+def write(value, source, *, run):
     """Writes a number; fails, or is interrupted, as told."""
     CALLS.append("write")
     error = ERRORS.get("write")
