@@ -138,9 +138,8 @@ def bad_input(
     error: ValidationError, file: Path | None = None, overrides: Mapping[str, Any] = NOTHING
 ) -> BadInput:
     """Returns the first error of a configuration, as the error of an option or of a file's key."""
-    errors = error.errors(include_url=False)
-    # The errors of a field that may have either of the VARIANTS are two, that of "float" the last.
-    first = next(one for one in errors if one["loc"][-1:] != ("int",))
+    # If a field may have either of the VARIANTS, the error of "float" follows that of "int".
+    first = next(e for e in error.errors(include_url=False) if e["loc"][-1:] != ("int",))
     cause, location = first.get("ctx", {}).get("error"), first["loc"]
     names = [
         str(part)

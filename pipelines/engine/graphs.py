@@ -62,8 +62,7 @@ def _signature(config: Any, inputs: Mapping[str, Any], title: str) -> Artefact: 
 
 def gather_cells(cells: Iterable[Cell]) -> list:
     """Returns cells, or how they diverged, as an expression. One that fails stops no other."""
-    found = [catch(gather(cell), Diverged, diverged) for cell in cells]
-    return all_or_fail(found)
+    return all_or_fail([catch(gather(cell), Diverged, diverged) for cell in cells])
 
 
 def all_or_fail(cells: list) -> list:

@@ -88,13 +88,8 @@ def corrupt() -> Iterator[str]:
     """Yields the places of corrupt artefacts in this machine's store; reads all files."""
     for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
         final = path.with_suffix("")
-        if not _has_content(final, _record(final, local=True)):
+        if not _is_unchanged(final, _record(final, local=True), stamped=False):
             yield str(final)
-
-
-def _has_content(folder: Path, record: Artefact | None) -> bool:
-    """True if a folder on this machine has the content of a record."""
-    return record is not None and folder.is_dir() and digest(folder) == record.digest
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str, shared: bool = True) -> Artefact:
@@ -151,7 +146,7 @@ def _copy(final: Path) -> None:
         draft = Path(folder) / final.name
         if record is not None:
             bucket.download(draft, final / record.digest)
-        if _has_content(draft, record):
+        if _is_unchanged(draft, record, stamped=False):
             commit(record.stage, record.key, draft, run_id=record.run_id, shared=False)
             return
     if _record(final) != record:
@@ -161,11 +156,11 @@ def _copy(final: Path) -> None:
     raise BadInput(CORRUPT, file=bucket.location(final), hint=hint)
 
 
-def _is_unchanged(final: Path, record: Artefact | None) -> bool:
-    """True if files have the stamps of their record, or at least its content."""
-    if record is None or not final.is_dir():
+def _is_unchanged(folder: Path, record: Artefact | None, *, stamped: bool = True) -> bool:
+    """True if a folder has the stamps of its record, which ``stamped`` trusts, or its content."""
+    if record is None or not folder.is_dir():
         return False
-    return _stamps(final) == record.files or digest(final) == record.digest
+    return (stamped and _stamps(folder) == record.files) or digest(folder) == record.digest
 
 
 def _record(final: Path, *, local: bool = False) -> Artefact | None:

@@ -111,11 +111,7 @@ class StageRun:
     # The curve of a training
 
     def log_rows(
-        self,
-        rows: Iterable[Mapping[str, Any]],
-        present: Collection[tuple[str, int]] = (),
-        *,
-        wait: bool = True,
+        self, rows: Iterable[Row], present: Collection = (), *, wait: bool = True
     ) -> None:
         """Logs metrics with their steps and times (seconds since 1970).
 

@@ -119,12 +119,10 @@ class TrainingLoop:
         The last one is left to :meth:`finish`.
         """
         self.rows.append({**vars(event), "time": time.time()})
-        validated = event.kind == "validate"
+        validated, went_back = event.kind == "validate", event.kind == metrics_log.WENT_BACK
         if self.training.state.verdict:
             return
-        if event.kind == metrics_log.WENT_BACK:
-            self.report(keep=True)
-        elif validated and (event.best or self._late(self.saved, SAVE_S)):
+        if went_back or (validated and (event.best or self._late(self.saved, SAVE_S))):
             self.report(keep=True)
         elif (validated and self.lone) or self._late(self.reported, REPORT_S):
             self.report(keep=False)

@@ -85,9 +85,8 @@ def test_mass_is_lost_where_it_is_missing_and_was_less_so(tmp_path, masses, lost
     nlls = {"test/nll": 99.0, "best/val_nll": 98.0}
     nlls |= {"baseline/gaussian_nll": 104.0, "baseline/gaussian_val_nll": 105.0}
     (tmp_path / "evaluation.json").write_text(json.dumps(nlls))
-    (found,) = phases.read(
-        [Finished(cell, dict.fromkeys(("trained", "measured"), tmp_path))]
-    ).itertuples()
+    one = Finished(cell, {"trained": tmp_path, "measured": tmp_path})
+    (found,) = phases.read([one]).itertuples()
     assert (found.lost, found.end, found.kind) == (lost, masses[-1], "dsm")
     assert (found.best, found.gain) == (-7, 5)
 

@@ -184,9 +184,8 @@ def test_an_artefact_in_a_list_counts_by_its_content(engine):
 def test_stages_of_one_name_are_told_apart(engine):
     """redun has one registry for all graphs of a process."""
     other = Stage("tests.pipelines.other_stages.write", executor="driver")
-    found = engine().run(
-        [write(EvaluateConfig(samples=3), source=Source("here", "x")), other(None)]
-    )
+    own = write(EvaluateConfig(samples=3), source=Source("here", "x"))
+    found = engine().run([own, other(None)])
     texts = [(artefact.path / "value.txt").read_text() for artefact in found.value]
     assert texts == ["3", "another"]
 
