@@ -503,7 +503,7 @@ def strict(path):
 
 @pytest.mark.system
 def test_a_failed_report_leaves_the_checkpoint(home, ebflow, without_ray, monkeypatch, tmp_path):
-    def failed(*inputs, run):
+    def failed(config, *, run, **inputs):
         raise RuntimeError("no font")
 
     words, folder = ("run", "density", "--train.steps", 20), Path("runs/density/digits")
