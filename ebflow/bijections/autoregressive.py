@@ -36,7 +36,7 @@ from .univariate import Univariate
 REACH = 1e4
 
 # Parts of a large layer, and its least outputs. Products skip inputs that a part does not see.
-PARTS, LARGE = 4, 200
+PARTS, LARGE = 5, 64
 
 
 class Masked(nn.Module):
