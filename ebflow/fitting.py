@@ -25,12 +25,13 @@ from .architectures import ARCHITECTURES
 from .bases import Base
 from .bijections import Convolution
 from .errors import warn
+from .evaluation import log_probs
 from .fit_settings import CHOSEN, Settings, bounds_by_index
 from .flow import Flow
 from .history import Event, History, Report
 from .loss import Loss, LossFunction, adamw, balancing_weight, cosine, warmed
 from .marginals import Bounds
-from .preprocessing import Preprocessing
+from .preprocessing import MANY, Preprocessing
 from .randomness import generator as derive
 from .recipes import IMAGES, LIKELIHOOD, Recipe, recipe, refresh_rule
 from .tables import ArrayLike, Columns
@@ -39,7 +40,7 @@ from .tables.rows import Arrays, Rows
 from .train import Trainer
 
 SEARCH_SECONDS = 8.0  # Seconds of the search of a mixture without a time limit
-SEARCH_SHARE = 0.25  # Its share of a time limit
+SEARCH_SHARE = 0.15  # Its share of a time limit
 EPOCHS = 10  # Most passes over the rows between two validations
 WORTHWHILE = 0.1  # The share of the time limit that has to be left for a second training
 
@@ -171,10 +172,12 @@ def fit(
     known = bounds_by_index(bounds or {}, table, train.levels)
     device = device or (x.device if isinstance(x, Tensor) else "cpu")
     trainings = _Trainings(settings, dataset, columns, known, device, run)
-    best, replaced = trainings.train(), False
-    choice = flow is None and architecture is None and not any(train.categories)
-    if choice and not options and run.may_try_wide(best):
-        other = trainings.train("wide", best.step)
+    choice = flow is None and architecture is None and not any(train.categories) and not options
+    start = trainings.flow()
+    wide = trainings.flow("wide") if choice and _has_many_reals(start) else None
+    best, replaced = trainings.train(flow=start), False
+    if choice and run.may_try_wide(best, wide):
+        other = trainings.train("wide", best.step, wide)
         replaced = other.state.best.nll < best.state.best.nll
         best = other if replaced else best
     return run.finished(best, replaced)
@@ -191,10 +194,11 @@ class _Trainings:
     device: str | torch.device
     run: "_Run"
 
-    def train(self, name: str | None = None, steps_done: int = 0) -> Trainer:
-        """Trains the user's flow, or one of a named recipe or of the default one, to the end."""
-        plan = self.plan(name)
-        flow = self.flow(plan).to(self.device).train()
+    def train(
+        self, name: str | None = None, steps_done: int = 0, flow: Flow | None = None
+    ) -> Trainer:
+        """Trains a flow, or else the one of ``flow(name)``, to the end."""
+        plan, flow = self.plan(name), (flow or self.flow(name)).to(self.device).train()
         if not any(p.requires_grad for p in flow.parameters()):
             flow.requires_grad_()  # those of a loaded flow are fixed
         flow.columns = self.columns
@@ -232,9 +236,13 @@ class _Trainings:
         own = settings.flow or settings.base or settings.loss or callable(settings.architecture)
         return not own and plan.exact_categories and _name(settings.objective) in LIKELIHOOD
 
-    def flow(self, plan: Recipe) -> Flow:
-        """Returns the untrained flow after a preprocessing that is fitted to the rows."""
+    def flow(self, name: str | None = None) -> Flow:
+        """Returns the user's flow, or an untrained one of a named recipe or of the default one.
+
+        It comes after a preprocessing that is fitted to the rows.
+        """
         settings, rows, flow = self.settings, self.rows, self.settings.flow
+        plan = self.plan(name)
         if flow is not None and flow.n_preprocessing:
             return flow
         transforms = preprocessing.fit(
@@ -277,7 +285,7 @@ class _Trainings:
             loss=settings.loss or _loss(flow.core, settings.objective, settings.seed),
             optimizer=settings.optimizer or optimizer,
             schedule=warmed(cosine, plan.warmup),
-            steps=most - steps_done,
+            steps=max(most - steps_done, 1),
             batch_size=batch_size,
             smoothing=plan.smoothing,
             validate_every=settings.validate_every or max(1, int(interval)),
@@ -335,12 +343,20 @@ class _Run:
             best = f"best validation NLL {state.best.nll:.4f} nats, at step {state.best_step}"
             self._show(f"{state.verdict.partition(':')[0]} · {best}", end="\n")
 
-    def may_try_wide(self, trainer: Trainer) -> bool:
-        """Returns True if a flow above a mixture is worth a try after an autoregressive one."""
-        autoregressive = trainer.flow.spec["architecture"] == "autoregressive"
+    def may_try_wide(self, trainer: Trainer, wide: Flow | None) -> bool:
+        """Returns True if a flow above a mixture is worth a try after an autoregressive one.
+
+        ``wide`` is that flow if it is there already; then it may be better before its training.
+        """
+        if trainer.flow.spec["architecture"] != "autoregressive":
+            return False
+        if wide is not None:
+            nll = -float(log_probs(wide, trainer.dataset.split("validation")).mean())
+            if nll < trainer.state.best.nll:
+                return True
         failed = trainer.state.ended in ("patience", "diverged")
         left = self.max_seconds is None or self.seconds_left > WORTHWHILE * self.max_seconds
-        return autoregressive and failed and left and trainer.step < trainer.steps
+        return failed and left and trainer.step < trainer.steps
 
     def finished(self, best: Trainer, replaced: bool) -> Flow:
         """Returns the flow of a training with its best weights, its report and the history."""
@@ -349,7 +365,7 @@ class _Run:
         trainings = sorted(self.trainings, key=lambda training: training[0] is best)
         plan, state = trainings[-1][1], best.state
         epochs = best.step * best.batch_size / len(best.dataset.split("train"))
-        notes = [*state.warnings, *_advice(best, epochs)]
+        notes = [*state.warnings, *([] if replaced else _advice(best, epochs))]
         flow.history = History(row for *_, history in trainings for row in history)
         flow.report = Report(
             ended=state.ended,
@@ -374,6 +390,13 @@ class _Run:
         if self.shows:
             line = f"{text} · {self.seconds:.1f} s"
             print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)
+
+
+def _has_many_reals(flow: Flow) -> bool:
+    """Returns True if an autoregressive flow has so many columns that a mixture may be better."""
+    spec, many = flow.spec, math.prod(flow.event_shape) >= MANY
+    autoregressive = spec["architecture"] == "autoregressive"
+    return autoregressive and many and not spec["options"].get("categories") and not flow.context
 
 
 def _advice(trainer: Trainer, epochs: float) -> list[str]:

@@ -85,7 +85,7 @@ class Report:
     seconds: float  #: Seconds of the whole fit, preprocessing and validations included
     architecture: str = ""  #: The name of the architecture; empty for a flow of one's own
     recipe: dict[str, Any] = field(default_factory=dict)  #: The settings of the training by name
-    replaced: bool = False  #: True if a dense network replaced the default one, which was worse
+    replaced: bool = False  #: True if a flow above a mixture was better than the default one
     warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:

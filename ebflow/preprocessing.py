@@ -52,6 +52,7 @@ DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` wh
 SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5,
               0.7, 0.85, 0.95, 1.0)  # fmt: skip
 HELD = 5  # One row of so many is held out to choose the shrinkage
+MANY = 20  # Columns from which on rows decide whether tails are fitted
 BATCH = 1024  # Rows at a time
 RESOLVED = 100  # Units of rounding that make 1 % of a standard deviation in a whitened direction
 
@@ -134,7 +135,8 @@ def fit(
         shrinkage: ρ in [0, 1], the share of the identity in the correlations; None: chosen by
             held-out likelihood.
         grids: True to look for grids, levels and atoms in columns of reals.
-        tails: True to fit bounds and tails of columns of reals.
+        tails: True to fit bounds and tails of columns of reals. They bend linear dependences:
+            ``MANY`` columns go without them if a Gaussian then predicts training rows better.
         exact: True for a flow with exact categories: they stay codes, as do columns of reals of
             few values if ``grids`` is true.
         bounds: Known bounds of columns of reals.
@@ -147,6 +149,7 @@ def fit(
         BadInput: if a feature is constant, or ``dtype`` cannot resolve most of its values beside
             outliers.
     """
+    arguments = dict(locals())
     _check_normalize(normalize)
     columns = rows = rho = None
     if split.levels is None:
@@ -173,7 +176,17 @@ def fit(
         layers += _normalizer(whole, normalize, rho, dtype)
     last = _gaussianized(split, layers, seed) if gaussianize else []
     spec |= {"normalize": normalize, "gaussianized": bool(last), "counts": counts}
-    return Preprocessing([*layers, *last], spec, columns, rho)
+    chain = Preprocessing([*layers, *last], spec, columns, rho)
+    if not tails or split.width < MANY or split.levels is not None or any(counts):
+        return chain
+    plain = fit(**{**arguments, "tails": False})
+    return min(chain, plain, key=lambda one: -_gaussian_log_prob(one, split, seed))
+
+
+def _gaussian_log_prob(chain: Preprocessing, split: Split, seed: int) -> float:
+    """Returns the mean log-density of training rows if preprocessed ones are from N(0, I)."""
+    rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
+    return float(density(chain).log_prob(rows).mean())
 
 
 def build(spec: dict[str, Any]) -> Preprocessing:

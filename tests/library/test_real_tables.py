@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from sklearn import datasets
+from sklearn.mixture import GaussianMixture
 
 import ebflow
+from ebflow import preprocessing
+from ebflow.tables.rows import Rows
 
 OWN = ["breast_cancer", "wine", "diabetes"]
 SECONDS = 30
@@ -105,3 +108,31 @@ def test_held_out_rows_are_likelier_than_with_independent_columns(table):
     mixed = mixed.astype(test.dtypes.to_dict())
     scores, others = flow.log_prob(test), flow.log_prob(mixed)
     assert float(scores.median()) > float(others.median())
+
+
+def clusters(count=700, columns=24):
+    """Rows of few Gaussians with strong linear dependences, which a mixture fits at once."""
+    random = np.random.default_rng(0)
+    roots = random.normal(size=(3, 4, columns))
+    kinds = random.integers(3, size=count)
+    centres = 3 * random.normal(size=(3, columns))[kinds]
+    places = (random.normal(size=(count, 1, 4)) @ roots[kinds])[:, 0] + centres
+    return places + 0.05 * random.normal(size=(count, columns))
+
+
+def test_many_columns_are_no_worse_than_a_mixture():
+    x = clusters()
+    flow = ebflow.fit(x[:500], steps=20, progress=False)
+    mixture = GaussianMixture(3, random_state=0).fit(x[:500])
+    assert flow.report.replaced
+    assert flow.log_prob(x[500:]).mean() > mixture.score(x[500:]) - 1
+
+
+def test_tails_are_left_out_if_they_bend_linear_dependences():
+    random = np.random.default_rng(0)
+    bent, free = random.exponential(size=(1000, 3)), random.exponential(size=(1000, 24))
+    noise = 0.01 * random.normal(size=(1000, 24))
+    options = {"normalize": "whiten", "tails": True}
+    for x, expected in ((bent @ random.normal(size=(3, 24)) + noise, False), (free, True)):
+        chain = preprocessing.fit(Rows(torch.tensor(x)), **options)
+        assert ("tails" in chain.spec["columns"]) == expected
