@@ -53,7 +53,7 @@ def agree(x, given, source, monkeypatch, **options):
 
     monkeypatch.setattr(ebflow.fitting, "recipe", spied)
     flow = ebflow.fit(x, given, steps=1, patience=None, progress=False)
-    (recipe,) = followed
+    recipe = followed[0]
     config, name = for_source(DataConfig(source=str(source), **options))
     fields = set(settings(config))
     assert recipe.name == name and flow.spec["architecture"] == recipe.architecture
