@@ -18,7 +18,8 @@ SPIKE = 5  # Rows of an atom of a grid, over the median of the other values' row
 DECIMALS, SPARSE, LEVELS = 6, 10, 1000  # Most decimal places, points per value of a grid, levels
 FEW, OFTEN = 100, 15  # Most values of a column whose levels are exact, and least rows of each
 SINGLE = 0.1  # Share of values with one row from which on others may occur as well
-GAP = 8  # Spreads between an atom and the other values from which on the gap is squeezed to one
+GAP = 1e-5  # Width in spreads to which a gap between an atom and the other values is squeezed
+EXTREME, PIECES = 5, 16  # Rows in the last piece of a tail beside an atom, and its pieces
 NO_GAP = 1e-100  # Slope between intervals of exact levels, so that their cells are neighbours
 SHARP = 0.01  # Largest rounding error of float32 over the step of a grid in any unit
 ROUNDING = 1e-12  # Largest error of its values in float64, over the largest one
@@ -169,20 +170,40 @@ def _with_atoms(
         return column
     ends = {"least": values[0]} if values[0] == knots[0].value else {}
     ends |= {"most": values[-1]} if values[-1] == knots[-1].value else {}
-    knots = _squeezed(knots, float(rest[0] - spread), float(rest[-1] + spread), spread)
+    first, last, edges = knots[0], knots[-1], []
+    if first.value < rest[0]:
+        edges += _edges(rest, first.value + first.length)
+    if last.value > rest[-1]:
+        edges += _edges(rest[::-1] + (column.step or GAP * spread), last.value)
+    knots = _squeezed(knots, edges, rest, spread) if edges else knots
     return replace(column, knots=knots, **{name: float(end) for name, end in ends.items()})
 
 
-def _squeezed(knots: list[Knot], low: float, high: float, spread: float) -> list[Knot]:
-    """Returns atoms with slopes that squeeze long gaps, between them and the other values.
+def _edges(rest: np.ndarray, limit: float) -> list[float]:
+    """Returns the ends of pieces of a tail, from the median to beyond the first of ``rest``.
 
-    The other values lie between ``low`` and ``high``.
+    The tail ends as far beyond it as its first rows reach, at most at ``limit``. Single precision
+    would not resolve the start of a long gap, so the gap has a short piece there.
     """
-    ends = [Knot(low)] * (knots[0].value < low) + [Knot(high)] * (knots[-1].value > high)
-    knots = sorted([*ends, *knots], key=lambda knot: knot.value)
+    ranks = np.geomspace(EXTREME, max(len(rest) / 2, EXTREME), PIECES).clip(max=len(rest))
+    values = rest[ranks.astype(int) - 1]
+    beyond = 2 * rest[0] - values[0]
+    gap = np.clip([2 * beyond - values[-1], beyond], *sorted((rest[0], limit)))
+    return [*gap.tolist(), *values.tolist()]
+
+
+def _squeezed(
+    knots: list[Knot], edges: list[float], rest: np.ndarray, spread: float
+) -> list[Knot]:
+    """Returns atoms and pieces of tails with slopes that make all about as dense.
+
+    So flows need no sharp step beside an atom. A gap without rows has nearly no width.
+    """
+    edges = {*edges} - {knot.value for knot in knots}
+    knots = sorted([*knots, *map(Knot, edges)], key=lambda knot: knot.value)
     for k, (one, other) in enumerate(pairwise(knots)):
-        gap = other.value - one.value - one.length
-        outside = one.value < low or other.value > high
-        if outside and gap > GAP * spread:
-            knots[k] = replace(one, slope=spread / gap)
+        start = one.value + one.length
+        rows = np.diff(np.searchsorted(rest, [start, other.value]))[0]
+        width = spread * (math.sqrt(2 * math.pi) * rows / len(rest) + GAP)
+        knots[k] = replace(one, slope=float(width / max(other.value - start, width)))
     return knots

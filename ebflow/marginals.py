@@ -20,12 +20,13 @@ r"""Treatment of the single columns of a table, fitted to training rows.
    as frequent as the median of its other values get inserted cells. The width is
    such that an atom is about as dense as the mode of the other rows, were these normal:
    w = √(2π) s P / P₀, with the share P of the atom, the share P₀ and the spread s of the other
-   rows. A gap of more than ``GAP`` (8) spreads between an atom and the other values is squeezed
-   to one spread. :class:`~ebflow.bijections.Cells` then dequantizes grids, levels and atoms.
+   rows. Beside an atom that is the smallest or the largest value, the tail of the others is
+   squeezed to this density, piece by piece, and the gap to ``GAP`` spreads: no sample is there.
+   :class:`~ebflow.bijections.Cells` then dequantizes grids, levels and atoms.
 3. **Bounds.** Known bounds are used. Columns of two values end at both, and a column ends at an
    atom that is its smallest or largest value. Otherwise an end of the rows is a candidate, a
-   little beyond it, if 1 % of the rows lie in the last 2 % of the range. ``Bounded`` maps a
-   column with bounds to the real line.
+   little beyond it, if 1 % of the rows lie in the last 2 % of the range. A positive column ends
+   at 0. ``Bounded`` maps a column with bounds to the real line.
 4. **Tails.** Candidates are none, and Johnson's S_U through four quantiles, for each choice of
    them in ``QUANTILES`` and each choice of bounds. In columns with atoms, the quantiles are of all
    rows or of the other rows. The candidate with the best likelihood on every second row, fitted to
@@ -153,13 +154,17 @@ def fit(
     starts, stops = cells.cells(extremes)
     extent = torch.stack([starts[0], stops[1]])
     ends = _certain(cells, columns, samples[-1], extent, bounds or {}, tails)
+    free = ends[:2].isinf()
+    if tails:
+        ends[0] = ends[0].maximum(_zero(cells, samples[-1], extent))
     ends[:2, as_is] = ends.new_tensor([[-torch.inf], [torch.inf]])
     binary = torch.tensor([column.is_binary for column in columns]) | as_is
     choice = torch.zeros_like(binary, dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
-        free = torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
+        free &= torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
         ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary)
     raw = torch.where(known.isfinite(), known, ends[:2] - extent + extremes)
+    raw[0] = raw[0].where(raw[0].isinf(), raw[0].maximum(cells.least))  # not below 0 by rounding
     moved, offset = _moved(columns, cells, raw)
     moved.bound(*known)
     ends[:2] -= offset
@@ -297,6 +302,13 @@ def _certain(
     return torch.cat([ends, (margin * (extent[1] - extent[0]).clamp(min=TINY))[None]])
 
 
+def _zero(cells: Cells, y: Tensor, extent: Tensor) -> Tensor:
+    """Returns the place of 0 below the rows of positive columns, −∞ for other ones."""
+    zero = cells.cells(cells.least[None])[0][0]
+    near = (zero < extent[0]) & (y.median(0).values - zero < FAR * _spread(y))
+    return zero.where(near, -torch.inf)
+
+
 def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tensor]:
     """Returns the bounds to choose from: those so far, then also ends of ``free`` columns.
 
@@ -309,10 +321,10 @@ def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tens
     dense = (extent - torch.stack([low, high])).abs() <= 0.02 * width
     beyond = 2 * width / len(y)
     near = (extent - median).abs() + beyond < FAR * _spread(y)
-    candidates = dense & near & free & ends[:2].isinf()
+    candidates = dense & near & free
     if not candidates.any():
         return [ends]
-    bounds = extent + torch.stack([-beyond, beyond])
+    bounds = torch.stack([(extent[0] - beyond).maximum(ends[0]), extent[1] + beyond])
     margin = torch.where(candidates.any(0), beyond / 4, ends[2])
     sides = torch.tensor([[[True], [False]], [[False], [True]], [[True], [True]]])
     return [ends] + [
@@ -354,7 +366,8 @@ def _bounded(y: Tensor, ends: Tensor) -> Bounded:
     lower, upper, margin = ends
     median = y.median(0).values
     distance = torch.minimum(median - lower, upper - median)
-    return Bounded(lower, upper, margin, distance.maximum(margin).where(distance.isfinite(), 1.0))
+    scale = distance.where(distance.isfinite() & (distance > 0), 1.0)
+    return Bounded(lower, upper, margin, scale)
 
 
 def _tails(samples: Sequence[Tensor]) -> list[Tensor]:

@@ -239,6 +239,7 @@ class Cells(Dequantizer):
         flat = y.flatten(1)
         index, inside = self._piece(flat)
         past = (flat[:, self.special].double() - _take(self.end, index)) / _take(self.slope, index)
+        past = past.clamp(min=0).where(index > 0, past)  # ends were rounded to the flow's dtype
         raw = _take(self.base, index) + past - self.origin[self.special]
         offset = flat.double().index_copy(1, self.special, raw)
         steps = self._steps

@@ -24,9 +24,9 @@ class Bounded(Elementwise):
         f' = \frac{1}{1 - e^{-z}}, \; (\log f')' = \frac{-1}{s\, (e^z - 1)}, \;
         (\log f')'' = \frac{e^z}{s^2 (e^z - 1)^2},
 
-    mirrored for an upper bound; f(x) = x without a bound. f is a line from ``margin`` inside a
-    bound to the bound. Beyond the bound it is a line of the least slope inside, 4 / (b − a) or 1:
-    a value there has a density, which is not much smaller.
+    mirrored for an upper bound; f(x) = x without a bound. No sample is at or beyond a bound. To
+    score such a value, f is the tangent of ``margin`` inside at the bound, and beyond it a line of
+    the least slope inside, 4 / (b − a) or 1.
 
     The arguments are a (−∞: no lower bound), b > a (∞: no upper bound), the margin, positive and
     less than half of b − a, and s > 0, used in columns with one bound.
@@ -61,17 +61,10 @@ class Bounded(Elementwise):
         low, high = self._bounds
         a, b = torch.where(low, self.lower, 0.0), torch.where(high, self.upper, 0.0)
         far = self.scale * torch.logaddexp(self._sign * y / self.scale, torch.zeros_like(y))
-        one = torch.where(low, a + far, b - far)
         near = torch.sigmoid(-y.abs()) * (b - a)
-        two = torch.where(y < 0, a + near, b - near)
-        x = torch.where(low ^ high, one, torch.where(low & high, two, y))
-        c = self._inside(x)
-        curve, slope, *_ = self._at(c)
-        line = c + (y - curve) / slope
-        edge = line.clamp(self.lower, self.upper)
-        beyond = edge + (y - self.value(edge)) / self._least_slope
-        line = torch.where(line == edge, line, beyond)
-        return torch.where((x == c) | ~(low | high), x, line)
+        distance = torch.where(low & high, near, far).clamp(min=torch.finfo(y.dtype).tiny)
+        x = torch.where(low & (~high | (y < 0)), a + distance, b - distance)
+        return torch.where(low | high, x, y)
 
     def _at(self, c: Tensor) -> list[Tensor]:
         """Returns the logit or the logarithm, and its derivatives as in ``derivatives``."""
@@ -103,7 +96,9 @@ class Bounded(Elementwise):
         return torch.where(both, 4 / (self.upper - self.lower), 1.0)
 
     def _inside(self, x: Tensor) -> Tensor:
-        return torch.clamp(x, self.lower + self.margin, self.upper - self.margin)
+        """Returns points inside the bounds, those of the margin for others."""
+        inside = (x > self.lower) & (x < self.upper)
+        return x.where(inside, x.clamp(self.lower + self.margin, self.upper - self.margin))
 
 
 class JohnsonSU(Elementwise):

@@ -101,6 +101,32 @@ def test_atoms_have_their_share_of_samples_and_of_mass(random, bounds):
     assert total == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("sentinel", [-999.0, 9999.0, 60.0])
+@pytest.mark.parametrize("values", [lambda r: r.uniform(0, 50, N), lambda r: r.normal(25, 7, N)])
+def test_no_sample_lies_between_a_sentinel_and_the_other_values(random, sentinel, values):
+    x, gone = values(random), random.random(N) < 0.2
+    flow = density(rows(np.where(gone, sentinel, x)), torch.float32)
+    samples = flow.sample((20_000,), generator=generator(0, "samples")).numpy()
+    assert np.mean(samples == sentinel) == pytest.approx(gone.mean(), abs=0.02)
+    others = samples[samples != sentinel]
+    assert x.min() - 7 < others.min() and others.max() < x.max() + 7
+    assert np.quantile(others, [0.02, 0.98]) == pytest.approx(np.quantile(x, [0.02, 0.98]), abs=2)
+
+
+@pytest.mark.parametrize("values", [lambda r: r.normal(2, 1, N), lambda r: r.beta(0.5, 2, N)])
+@pytest.mark.parametrize("bounds", [None, {0: (0.0, None)}])
+def test_samples_of_a_positive_column_are_positive(random, values, bounds):
+    """And small ones are as frequent as the integral of the density says."""
+    x = np.abs(values(random))
+    flow, ends = density(rows(x), torch.float32, bounds), np.quantile(x, [0.002, 0.01, 0.1])
+    samples = flow.sample((100_000,), generator=generator(0, "samples")).numpy()
+    assert samples.min() > 0
+    for end in ends:
+        grid = torch.logspace(-40, math.log10(end), 20_001).double()[:, None]
+        mass = float(torch.trapezoid(flow.log_prob(grid).double().exp(), grid[:, 0]))
+        assert np.mean(samples < end) == pytest.approx(mass, rel=0.05, abs=5e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("values", [(2011, 2012), (64, 65), (100, 101), (-1e9, -1e9 + 1)])
 def test_two_values_far_from_zero_are_resolved(random, values, dtype):
@@ -212,7 +238,7 @@ def test_no_bound_is_tried_far_from_where_a_column_lies(random, outlier):
     found = marginals.fit(x).bounds
     assert set(found) == {0, 1}
     x[7, 0] = outlier
-    assert marginals.fit(x).bounds == {1: found[1]}
+    assert marginals.fit(x).bounds == {1: found[1]} | ({0: (0, np.inf)} if outlier > 0 else {})
 
 
 @pytest.mark.parametrize("sentinel", [-999.0, 99_999.0, -1e9])
@@ -283,7 +309,7 @@ def test_one_column_does_not_change_others(seed):
 
 def test_tables_of_few_rows_keep_their_tails(random):
     found = marginals.fit(rows(random.standard_t(1.5, 99), random.uniform(size=99)))
-    assert not found.tails and not found.bounds
+    assert not found.tails and found.bounds == {1: (0, np.inf)}
 
 
 def test_wide_tables_are_fitted_by_fewer_rows():

@@ -62,10 +62,13 @@ def test_bounded_derivatives_and_inverse():
     torch.testing.assert_close(bounded().inverse(bounded()(x)), x, rtol=1e-12, atol=1e-12)
 
 
-def test_a_row_outside_its_bounds_has_a_density_and_comes_back():
+def test_no_sample_is_outside_the_bounds_and_a_row_there_has_a_density():
+    y = torch.linspace(-9, 9, 99, dtype=torch.float64)[:, None].expand(-1, 4)
+    x = bounded().inverse(y)
+    assert ((x > bounded().lower) & (x < bounded().upper)).all()
+    torch.testing.assert_close(bounded()(x), y)
     x = double(-0.5, 3.5, 1.0, 0.0)[None]
     assert bounded()(x).isfinite().all()
-    torch.testing.assert_close(bounded().inverse(bounded()(x)), x)
     slopes = bounded().derivatives(x, 3)
     torch.testing.assert_close(slopes[0], double(4.0, 1.0, 1.0, 1.0)[None])
     assert not slopes[1].any() and not slopes[2].any()
