@@ -64,9 +64,10 @@ DETECTION = 5  # Times as many rows for cells
 FEW_ROWS = 100  # Rows below which bounds and tails are not fitted: they would not gain
 GAIN = 0.01  # Nats per row that a step must gain, on rows that were not used in the fit
 
-# Part of the range, from a bound on, in which ``Bounded`` is a line. ``SURE`` is that of columns
-# that end at two values or atoms: any other value then costs about 10 nats.
-MARGIN, SURE = 1e-6, 1e-3
+# Distance from a bound of the point whose tangent scores it, over that of both bounds, or of the
+# median from the only one: any value outside then costs about 10 nats.
+MARGIN = 1e-3
+EPSILON = torch.finfo(torch.float32).eps
 
 FAR = 1e3  # Distance of an end from the median, in spreads, from which on it is no bound
 QUANTILES = 0.25, 0.5, 0.8  # z: S_U has the quantiles of −3 z, −z, z and 3 z of a normal variable
@@ -125,7 +126,6 @@ def fit(
     ends: tuple[Tensor, Tensor] | None = None,
     names: Sequence[str] | None = None,
     seed: int = 0,
-    dtype: torch.dtype = torch.float64,
 ) -> Marginals:
     """Fits the treatment of columns, in O(N D log N).
 
@@ -154,25 +154,24 @@ def fit(
     starts, stops = cells.cells(extremes)
     extent = torch.stack([starts[0], stops[1]])
     ends = _certain(cells, columns, samples[-1], extent, bounds or {}, tails)
-    free = ends[:2].isinf()
-    if tails:
-        ends[0] = ends[0].maximum(_zero(cells, samples[-1], extent))
-    ends[:2, as_is] = ends.new_tensor([[-torch.inf], [torch.inf]])
+    free, zero = ends.isinf(), _zero(cells, samples[-1], extent, tails)
+    ends[0] = ends[0].maximum(zero)
+    ends[:, as_is] = ends.new_tensor([[-torch.inf], [torch.inf]])
     binary = torch.tensor([column.is_binary for column in columns]) | as_is
     choice = torch.zeros_like(binary, dtype=torch.long)
     if tails and len(x) >= FEW_ROWS:
         free &= torch.tensor([k not in certain for k in range(len(columns))]) & ~binary
         ends, choice = _chosen(samples, _options(samples[-1], extent, ends, free), binary)
-    raw = torch.where(known.isfinite(), known, ends[:2] - extent + extremes)
-    raw[0] = raw[0].where(raw[0].isinf(), raw[0].maximum(cells.least))  # not below 0 by rounding
+    raw = torch.where(known.isfinite(), known, ends - extent + extremes)
+    raw[0] = cells.least.where(zero.isfinite() & (ends[0] == zero), raw[0])  # exactly 0
     moved, offset = _moved(columns, cells, raw)
     moved.bound(*known)
-    ends[:2] -= offset
+    ends -= offset
     samples = [y - offset for y in samples]
-    layers = {"cells": moved, **_layers(samples, ends, choice, dtype)}
+    layers = {"cells": moved, **_layers(samples, ends, choice)}
     if "tails" in layers:
         layers["tails"].xi[as_is], layers["tails"].lam[as_is] = 0.0, 1.0
-    bounded = ends[:2].isfinite().any(0)
+    bounded = ends.isfinite().any(0)
     return Marginals(
         layers=list(layers.values()),
         spec={name: getattr(layer, "spec", []) for name, layer in layers.items()},
@@ -208,7 +207,7 @@ def gaussianized(y: Tensor) -> list[Bijection]:
     """
     y = y.double()
     infinity = torch.full_like(y[0], torch.inf)
-    free = torch.stack([-infinity, infinity, torch.ones_like(infinity)])
+    free = torch.stack([-infinity, infinity])
     _, choice = _chosen([y], [free], torch.zeros(y.shape[1], dtype=torch.bool))
     return [_johnson([y], choice)] if choice.any() else []
 
@@ -286,27 +285,25 @@ def _certain(
     bounds: Bounds,
     tails: bool,
 ) -> Tensor:
-    """Returns the bounds that are known or certain; without ``tails`` those of ``bounds``.
+    """Returns lower and upper bounds that are known or certain, with shape (2, D).
 
-    Bounds and the margins inside them are rows of tensors with shape (3, D).
+    Without ``tails`` they are those of ``bounds``.
     """
-    ends, margin = torch.stack([cells.low, cells.high]), torch.full_like(y[0], MARGIN)
+    ends = torch.stack([cells.low, cells.high])
     if tails:
         sure = torch.tensor([(False, False) if k in bounds else column.ends
                              for k, column in enumerate(columns)]).mT  # fmt: skip
         sure = sure & ((extent - y.median(0).values).abs() < FAR * _spread(y))
-        ends, margin = extent.where(sure, ends), torch.where(sure.any(0), SURE, margin)
-    else:
-        known = torch.tensor([k in bounds for k in range(len(columns))])
-        ends = ends.where(known, ends.new_tensor([[-torch.inf], [torch.inf]]))
-    return torch.cat([ends, (margin * (extent[1] - extent[0]).clamp(min=TINY))[None]])
+        return extent.where(sure, ends)
+    known = torch.tensor([k in bounds for k in range(len(columns))])
+    return ends.where(known, ends.new_tensor([[-torch.inf], [torch.inf]]))
 
 
-def _zero(cells: Cells, y: Tensor, extent: Tensor) -> Tensor:
-    """Returns the place of 0 below the rows of positive columns, −∞ for other ones."""
+def _zero(cells: Cells, y: Tensor, extent: Tensor, tails: bool) -> Tensor:
+    """Returns the place of 0 below the rows of positive columns, else −∞."""
     zero = cells.cells(cells.least[None])[0][0]
     near = (zero < extent[0]) & (y.median(0).values - zero < FAR * _spread(y))
-    return zero.where(near, -torch.inf)
+    return zero.where(near & tails, -torch.inf)
 
 
 def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tensor]:
@@ -325,11 +322,8 @@ def _options(y: Tensor, extent: Tensor, ends: Tensor, free: Tensor) -> list[Tens
     if not candidates.any():
         return [ends]
     bounds = torch.stack([(extent[0] - beyond).maximum(ends[0]), extent[1] + beyond])
-    margin = torch.where(candidates.any(0), beyond / 4, ends[2])
     sides = torch.tensor([[[True], [False]], [[False], [True]], [[True], [True]]])
-    return [ends] + [
-        torch.cat([bounds.where(candidates & side, ends[:2]), margin[None]]) for side in sides
-    ]
+    return [ends, *(bounds.where(candidates & side, ends) for side in sides)]
 
 
 def _chosen(
@@ -363,11 +357,12 @@ def _held_out(samples: Sequence[Tensor], ends: Tensor) -> Tensor:
 
 def _bounded(y: Tensor, ends: Tensor) -> Bounded:
     """Returns the map of columns with bounds, with the median's distance from one as its scale."""
-    lower, upper, margin = ends
     median = y.median(0).values
-    distance = torch.minimum(median - lower, upper - median)
-    scale = distance.where(distance.isfinite() & (distance > 0), 1.0)
-    return Bounded(lower, upper, margin, scale)
+    distance = torch.minimum(median - ends[0], ends[1] - median)
+    scale = distance.where(distance > 0, y.std(0)).clamp(min=TINY).where(distance.isfinite(), 1.0)
+    size, length = ends.abs().where(ends.isfinite(), 0.0).amax(0), ends[1] - ends[0]
+    margin = (MARGIN * length.where(length.isfinite(), scale)).maximum(4 * EPSILON * size)
+    return Bounded(*ends, margin, scale)
 
 
 def _tails(samples: Sequence[Tensor]) -> list[Tensor]:
@@ -409,16 +404,11 @@ def _spread(y: Tensor) -> Tensor:
     return (third - first) / 1.349
 
 
-def _layers(
-    samples: Sequence[Tensor], ends: Tensor, choice: Tensor, dtype: torch.dtype
-) -> dict[str, Bijection]:
-    """Returns the maps of columns with bounds and tails, with margins that ``dtype`` resolves."""
+def _layers(samples: Sequence[Tensor], ends: Tensor, choice: Tensor) -> dict[str, Bijection]:
+    """Returns the maps of columns with bounds and tails."""
     layers: dict[str, Bijection] = {}
-    finite = ends[:2].isfinite()
-    if finite.any():
-        size = ends[:2].abs().where(finite, 0.0).amax(0)
-        margin = ends[2].maximum(4 * torch.finfo(dtype).eps * size)
-        layers["bounds"] = _bounded(samples[-1], torch.cat([ends[:2], margin[None]]))
+    if ends.isfinite().any():
+        layers["bounds"] = _bounded(samples[-1], ends)
         samples = [layers["bounds"](y) for y in samples]
     if choice.any():
         layers["tails"] = _johnson(samples, choice)

@@ -156,7 +156,7 @@ def fit(
         most = marginals.DETECTION * marginals.enough(split.width)
         rows = next(split.shuffled(min(len(split), most), seed=seed)).x.double().cpu()
         columns = _columns(split, rows, normalize, grids=grids, tails=tails, exact=exact,
-                           bounds=bounds, names=names, seed=seed, dtype=dtype)  # fmt: skip
+                           bounds=bounds, names=names, seed=seed)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
             "columns": columns.spec if columns else {}}  # fmt: skip
     counts = columns.counts if columns and exact else []
