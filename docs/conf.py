@@ -1,8 +1,13 @@
 """The configuration of the site, which `make docs` builds."""
 
 import re
+import sys
+from pathlib import Path
 
 import ebflow
+
+sys.path.insert(0, str(Path(__file__).parent))
+from options import Options  # noqa: E402
 
 project, author = "ebflow", "the ebflow authors"
 release = ebflow.__version__
@@ -39,4 +44,5 @@ def _plain(text):  # noqa: ANN001, ANN202
 
 
 def setup(app) -> None:  # noqa: ANN001
+    app.add_directive("options", Options)
     app.connect("autodoc-process-docstring", _escape)
