@@ -143,7 +143,7 @@ def test_every_rows_likelihood_is_kept(digits):
 
 
 def test_every_key_of_the_summary_is_documented(digits):
-    page = Path(__file__).parents[2] / "docs" / "guide" / "results.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "summary.md"
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     known = [key for row in rows for key in re.findall("`([^`]+)`", row.split("|")[1])]
     summary = digits.summary()
@@ -334,7 +334,7 @@ def test_the_data_set_is_an_input_with_its_digest(digits, tracked):
 
 
 def test_all_runs_on_the_same_data_are_found_as_the_page_says(digits, tracked):
-    page = (Path(__file__).parents[2] / "docs" / "guide" / "results.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "mlflow.md").read_text()
     client, run, children = tracked
     digest = Manifest.load(digits.summary()["artefacts"]["prepare"]).digest[:36]
     query = re.search(r"^(dataset\.digest = ')\w{36}'$", page, re.M)[1] + f"{digest}'"

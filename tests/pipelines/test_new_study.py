@@ -1,4 +1,4 @@
-"""The study of ``docs/extending/study.md`` runs as the page says."""
+"""The study of ``docs/howto/add-study.md`` runs as the page says."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pipelines
 from pipelines.cli import main
 from pipelines.engine import keys
 
-PAGE = Path(__file__).parents[2] / "docs" / "extending" / "study.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "add-study.md"
 FILES = re.compile(r"`pipelines/circle/(\w+\.py)`.*?```python\n(.*?)```", re.DOTALL)
 LINE = re.compile(r'"(run \w+)": \("(pipelines\.circle\.\S+)", "(.*)"\),')
 

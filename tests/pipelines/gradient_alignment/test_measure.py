@@ -62,7 +62,7 @@ def test_every_metric_is_documented(measured_with):
     values = {name: one for name, one in measured_with().items() if isinstance(one, float)}
     values["trace/training"] = 1.0  # of the training, not of the measurement
     metrics = studied(**dict.fromkeys((BASELINE, *BLIND.values()), values)).metrics(BASELINE)
-    page = (Path(__file__).parents[3] / "docs" / "guide" / "results.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "study-results.md").read_text()
     table = page.partition("| metric |")[2].partition("| key of")[0]
     known = [name for row in table.splitlines()[2:] if row.startswith("|")
              for name in re.findall("`([^`]+)`", row.split("|")[1])]  # fmt: skip
