@@ -6,7 +6,6 @@ import warnings
 from pkgutil import resolve_name
 
 import tyro
-from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from pipelines.cli.main import COMMANDS
@@ -49,11 +48,13 @@ def row(action: argparse.Action) -> str:
     return f"| {' | '.join(escaped)} |\n"
 
 
+# Now, because autodoc reloads modules, after which pydantic fails.
+TABLES = {command: tables(command) for command in COMMANDS.keys() - {"submit", "--version"}}
+
+
 class Options(SphinxDirective):
     """Writes the options of the command that is its argument."""
 
     required_arguments, final_argument_whitespace = 1, True
-
-    def run(self) -> list[nodes.Node]:
-        """Returns the tables."""
-        return self.parse_text_to_nodes(tables(self.arguments[0]))
+    def run(self) -> list:
+        return self.parse_text_to_nodes(TABLES[self.arguments[0]])
