@@ -7,21 +7,25 @@ likes, and the Jacobian of a column's transform pays for that. The score therefo
    errs elsewhere: robust units, the same with compressed tails, half-whitened, and normal scores.
 2. **Density, and density relative to the neighbourhood, count alike.** In each view the score is
    :math:`\overline{\log d}(x) - \tfrac12 \overline{\log r}`: the mean log-distance to the
-   ``NEAREST`` reference rows, and the log-radius around the ``AROUND`` nearest of them. Without
-   the second term it is about :math:`-\log p / D`. With all of it, it is the local outlier factor.
-3. **The density is one of noisy rows.** A mixture of Gaussians is fitted to standardized columns
-   with noise of standard deviation ``NOISE``.
+   nearest reference rows, of which the k-th has the weight 1 / k, so that all scales count
+   alike; and the log-radius around the ``AROUND`` nearest. Without the second term it is about
+   :math:`-\log p / D`. With all of it, it is the local outlier factor.
+3. **Rows are noisy**, by ``NOISE``. So are distances. A mixture of Gaussians is fitted to
+   standardized columns with noise of this standard deviation.
 
-Each score is standardized by reference rows, and their sum is the anomaly score.
+Each score becomes a p-value by reference rows, and the harmonic mean of these is the anomaly
+score. It holds for p-values that depend on each other, and one small p-value is enough.
 
-Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, Sander, 2000);
-Algorithmic Learning in a Random World (Vovk, Gammerman, Shafer, 2005) for p-values.
+Source: LOF: Identifying Density-Based Local Outliers (Breunig, Kriegel, Ng, Sander, 2000); The
+harmonic mean p-value for combining dependent tests (Wilson, 2019); Algorithmic Learning in a
+Random World (Vovk, Gammerman, Shafer, 2005) for p-values by held-out rows.
 """
 
 __all__ = ["Score", "p_values"]
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isqrt
 
 import numpy as np
 import torch
@@ -37,22 +41,23 @@ from .randomness import generator as derive
 Rows = np.ndarray
 View = Callable[[Rows], Rows]
 
-NEAREST = 10  # Reference rows whose distances are averaged
+NEAREST = 40  # Most reference rows whose distances are averaged; √N of N, if that is less
 AROUND = 5  # Those of them whose neighbourhood is compared
-CLOSEST = 1e-3  # Least distance in a view: equal rows are not infinitely dense
-COMPONENTS, NOISE = 8, 0.1  # Gaussians of the density; noise in columns' standard deviations
+EQUAL = 1e-3  # Distance in a view below which rows are equal
+COMPONENTS, NOISE = 8, 0.1  # Gaussians of the density; noise of columns and of distances
 DIRECTIONS, LEVELS = 100, 200  # Most principal components of the density, and of levels
 FAR = 1e100  # Largest standardized number: its square is finite
 
 # Quantile of the reference rows' scores that has the standardized score 1, and least distance of
 # that score from the median, in logarithms: many rows on a grid have one score.
 TAIL, LEAST = 0.9, 0.1
+ODDS = np.log(TAIL / (1 - TAIL))  # Log-odds of 1 - p at the standardized score 1
 
 
 class Score:
     """An anomaly score that is fitted to normal rows.
 
-    Scores are below 1e4, because they are sums of logarithms in units of ``LEAST`` or more.
+    Scores are below 1e4, because they are logarithms in units of ``LEAST`` or more.
 
     Cost: O(N²) distances of rows.
 
@@ -76,9 +81,13 @@ class Score:
         self.parts += [_Density(z, seed, random)] if z.shape[1] else []
 
     def __call__(self, x: Rows) -> Rows:
-        """Returns the scores of rows with shape (N,); larger ones are more anomalous."""
+        """Returns the log of the sum of 1 / p with shape (N,); larger ones are more anomalous.
+
+        Reference rows' scores have a logistic distribution: 1 / p = 1 + exp(log-odds).
+        """
         z = self._reduced(self._standardized(x))
-        return sum((part(z) for part in self.parts), np.zeros(len(x)))
+        logs = [np.logaddexp(0, ODDS * part(z)) for part in self.parts]
+        return np.logaddexp.reduce(logs) if logs else np.zeros(len(x))
 
     def _standardized(self, x: Rows) -> Rows:
         with np.errstate(over="ignore"):
@@ -108,26 +117,28 @@ class _Neighbours:
 
     def __init__(self, view: View, z: Rows) -> None:
         self.view, rows = view, view(z)
-        self.index = NearestNeighbors(n_neighbors=min(NEAREST + 1, len(rows))).fit(rows)
-        distances, near = self._nearest(z)
-        self.radius = np.log(np.maximum(distances[:, :AROUND][:, -1], CLOSEST))
-        self.standard = _standard(self._raw(distances, near))
+        count = 1 + min(NEAREST, isqrt(len(rows)))
+        self.index = NearestNeighbors(n_neighbors=count).fit(rows)
+        logs, near = self._nearest(z)
+        self.radius = logs[:, :AROUND][:, -1]
+        self.standard = _standard(self._raw(logs, near))
 
     def __call__(self, z: Rows) -> Rows:
         return self.standard(self._raw(*self._nearest(z)))
 
-    def _raw(self, distances: Rows, near: Rows) -> Rows:
-        logs = np.log(np.maximum(distances, CLOSEST)).mean(1)
-        return logs - 0.5 * self.radius[near[:, :AROUND]].mean(1)
+    def _raw(self, logs: Rows, near: Rows) -> Rows:
+        mean = np.average(logs, axis=1, weights=1 / np.arange(1, logs.shape[1] + 1))
+        return mean - 0.5 * self.radius[near[:, :AROUND]].mean(1)
 
     def _nearest(self, z: Rows) -> tuple[Rows, Rows]:
-        """Returns distances and places of the nearest reference rows but one equal to the row.
+        """Returns log-distances and places of the nearest rows but one equal to the row.
 
         A reference row is then scored as if it were none.
         """
         distances, near = self.index.kneighbors(self.view(z))
-        equal = distances[:, :1] < CLOSEST
-        return tuple(np.where(equal, part[:, 1:], part[:, :-1]) for part in (distances, near))
+        equal = distances[:, :1] < EQUAL
+        logs = np.log(np.hypot(distances, NOISE))
+        return tuple(np.where(equal, part[:, 1:], part[:, :-1]) for part in (logs, near))
 
 
 class _Density:

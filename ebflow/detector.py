@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 
 from .detection import Score, p_values
 from .encoder import Encoder
-from .errors import warn
+from .errors import BadInput, warn
 from .randomness import generator
 from .tables import ArrayLike
 from .tables.frames import is_frame, library_of
@@ -61,7 +61,8 @@ class FlowDetector(OutlierMixin, TableEstimator):
         alpha: The false-alarm rate of ``predict``.
         references: The number of reference rows of a score, for training rows with anomalies
             among them. Few rows, such as 64, cannot hold a cluster of anomalies that explains
-            itself. Five scores of other random rows are averaged. None: all rows are normal.
+            itself. They come from the more normal half of the rows by five first scores, which
+            have other references. Five such scores are averaged. None: all rows are normal.
         random_state: The source of randomness: a seed, a ``RandomState``, or None.
 
     Attributes:
@@ -102,18 +103,14 @@ class FlowDetector(OutlierMixin, TableEstimator):
         if not 0 <= self.alpha < 1:
             raise ValueError(f"alpha: found {self.alpha}, expected a rate from 0 to below 1")
         if self.references is not None and self.references < LEAST:
-            raise ValueError(
-                f"references: found {self.references}, expected {LEAST} or more, or None"
-            )
+            raise ValueError(f"references: found {self.references}, expected {LEAST} or more")
         X = self._checked(X, reset=True)
         rows = check_count(X)
         weights = row_weights(sample_weight, rows)
         used = np.arange(rows) if weights is None else np.flatnonzero(weights.numpy())
         if len(used) < LEAST:
-            raise ValueError(
-                f"sample_weight: found {len(used)} rows with a weight above zero, expected "
-                f"{LEAST} or more"
-            )
+            found = f"{len(used)} rows with a weight above zero"
+            raise BadInput(option="sample_weight", found=found, expected=f"{LEAST} or more")
         self._encoder = Encoder(X, used)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self._fit(self._encoder.numbers(X), used, weights, seed)
@@ -129,10 +126,7 @@ class FlowDetector(OutlierMixin, TableEstimator):
         """Returns the negative anomaly score of every row with shape (N,): higher is normal."""
         check_is_fitted(self)
         numbers = self._encoder.numbers(self._checked(X, reset=False))
-        parts = np.array_split(numbers, range(PART, len(numbers), PART))
-        elements = (self._encoder.elements(part) for part in parts)
-        scores = [np.mean([score(part) for score in self.scores_], 0) for part in elements]
-        return -np.concatenate(scores) - NEW * self._encoder.violations(numbers)
+        return -self._mean(self.scores_, numbers) - NEW * self._encoder.violations(numbers)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Returns ``score_samples`` minus the threshold: negative values are anomalies."""
@@ -152,18 +146,30 @@ class FlowDetector(OutlierMixin, TableEstimator):
         parts = np.array_split(random.permutation(used), FOLDS)
         single = len(used) >= FEW and not self.references
         parts = [part[:HELD_OUT] for part in parts[: 1 if single else FOLDS]]
-        encode, self.scores_, held_out = self._encoder, [], []
+        self.scores_, held_out = [], []
         for part in parts:
             others = np.setdiff1d(used, part)
             if weights is not None:
                 others = others[copies(weights[others], seed).numpy()]
                 part = part[copies(weights[part], seed).numpy()]
-            others = np.sort(random.permutation(others)[: self.references or REFERENCES])
-            self.scores_.append(Score(
-                encode.elements(numbers[others]), encode.ranges, levels=encode.levels, seed=seed,
-            ))  # fmt: skip
-            held_out.append(self.scores_[-1](encode.elements(numbers[part])))
+            rows = numbers[np.sort(random.permutation(others)[:REFERENCES])]
+            if few := self.references:
+                first = [self._score(random.permutation(rows)[:few], seed) for _ in range(FOLDS)]
+                order = np.argsort(self._mean(first, rows), kind="stable")
+                rows = random.permutation(rows[order[: max(LEAST, len(rows) // 2)]])[:few]
+            self.scores_.append(self._score(rows, seed))
+            held_out.append(self._mean(self.scores_[-1:], numbers[part]))
         self.held_out_scores_ = np.sort(np.concatenate(held_out))
+
+    def _score(self, numbers: np.ndarray, seed: int) -> Score:
+        elements, ranges = self._encoder.elements(numbers), self._encoder.ranges
+        return Score(elements, ranges, levels=self._encoder.levels, seed=seed)
+
+    def _mean(self, scores: list[Score], numbers: np.ndarray) -> np.ndarray:
+        """Returns the mean of scores; it encodes few rows at a time."""
+        parts = np.array_split(numbers, range(PART, len(numbers), PART))
+        elements = (self._encoder.elements(part) for part in parts)
+        return np.concatenate([np.mean([score(x) for score in scores], 0) for x in elements])
 
 
 def _has_kinds(X: ArrayLike) -> bool:

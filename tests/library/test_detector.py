@@ -122,6 +122,13 @@ def test_few_references_find_a_cluster_among_the_training_rows():
     assert few > every + 0.3
 
 
+def test_few_references_find_a_broad_cluster_of_a_quarter_of_the_rows():
+    rng = np.random.default_rng(6)
+    rows = np.r_[rng.normal(size=(600, 8)), rng.normal(size=(200, 8)) + 2.5]
+    scores = FlowDetector(references=64).fit(rows).score_samples(rows)
+    assert roc_auc_score(np.repeat([1, 0], [600, 200]), scores) > 0.75
+
+
 def test_rows_without_weight_have_no_part_in_the_fit():
     rows = ring(300, np.random.default_rng(7))
     weight = np.r_[np.ones(250), np.zeros(50)]
@@ -142,9 +149,11 @@ def test_mappings_are_refused():
         FlowDetector().fit({"a": NORMAL[:, 0]})
 
 
-def test_alpha_out_of_range():
+def test_parameters_out_of_their_range():
     with pytest.raises(ValueError, match="alpha: found 1"):
-        FlowDetector(alpha=1).fit(np.eye(9))
+        FlowDetector(alpha=1).fit(NORMAL)
+    with pytest.raises(ValueError, match="references: found 1"):
+        FlowDetector(references=1).fit(NORMAL)
 
 
 def test_one_missing_value_per_column_does_not_hide_anomalies():
@@ -210,11 +219,6 @@ def test_rows_that_cannot_be_compared(message):
     rows, options = BAD[message]
     with pytest.raises(ValueError, match=message):
         FlowDetector().fit(rows, **options)
-
-
-def test_few_references_out_of_their_range():
-    with pytest.raises(ValueError, match="references: found 1"):
-        FlowDetector(references=1).fit(NORMAL)
 
 
 def test_levels_are_encoded_for_few_rows_at_a_time(monkeypatch):
