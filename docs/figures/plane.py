@@ -1,4 +1,4 @@
-"""Draws ``density.png`` and ``scores.png``: densities in the plane, learned by likelihood and by scores.
+"""Draws ``density.png`` and ``scores.png``: densities in the plane, by likelihood and by scores.
 
 ``OMP_NUM_THREADS=1 python docs/figures/plane.py`` takes about a minute of one core.
 """
@@ -30,7 +30,8 @@ def draw_density() -> None:
     axes[0].plot(*x[:2500].T, ".", color=DATA, ms=2)
     shade(axes[1], flow, reach)
     axes[2].plot(*flow.sample(2500, generator=generator).T, ".", color=FLOW, ms=2)
-    for axis, title in zip(axes, ("training points", "learned density", "new samples"), strict=True):
+    titles = ("training points", "learned density", "new samples")
+    for axis, title in zip(axes, titles, strict=True):
         bare(axis, title, reach)
     figure.savefig(HERE / "density.png")
 

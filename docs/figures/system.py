@@ -23,8 +23,8 @@ def draw() -> None:
     box(axis, (53, 90, 47, 14), BASELINE, "command line", "ebflow run · tune · submit")
     stages(axis)
     box(axis, (53, 40, 47, 12), BASELINE, "Ray runs the stages", "this machine, or a cluster")
-    box(axis, (0, 45, 47, 27), FLOW, "the library ebflow", "tables · flows · objectives\nfit · sample · explain\n\n"
-        "needs neither Ray\nnor MLflow")  # fmt: skip
+    text = "tables · flows · objectives\nfit · sample · explain\n\nneeds neither Ray\nnor MLflow"
+    box(axis, (0, 45, 47, 27), FLOW, "the library ebflow", text)
     box(axis, (0, 8, 30, 20), DATA, "store", "each stage's output,\nby a key; checkpoints")
     box(axis, (35, 8, 30, 20), DATA, "MLflow", "runs, curves,\nregistered models")
     box(axis, (70, 8, 30, 20), DATA, "the run's folder", "report.html\nsummary.json\ncheckpoint/")
@@ -46,9 +46,9 @@ def stages(axis: Axes) -> None:
     """Draws the stages of a pipeline, each a small box."""
     box(axis, (53, 62, 47, 22), BASELINE, "stages", "")
     for k, name in enumerate(("prepare", "preprocess", "train", "evaluate", "report")):
-        across, down = (k % 3, 0) if k < 3 else (k - 3, 1)
+        across, down = (60, 76, 92, 68, 85)[k], 8 * (k > 2)
         axis.text(
-            (60, 76, 91)[across] + 5 * down, 74.5 - 7.5 * down, name, ha="center", va="center", fontsize=9,
+            across, 74 - down, name, ha="center", va="center", fontsize=9,
             bbox={"boxstyle": "round,pad=0.3", "fc": "white", "ec": BASELINE},
         )  # fmt: skip
 
