@@ -1,7 +1,7 @@
 """Default settings of a training, by the shape, the type and the number of the rows.
 
-``ebflow.fit`` and ``ebflow run density`` both take their defaults from here. The guide "Which flow
-for which data" lists the recipes.
+``ebflow.fit`` and ``ebflow run density`` both take their defaults from here. The page "Recipes and
+baselines" of the site lists the recipes.
 
 This module needs no PyTorch, so that the command line can describe a training at once.
 """
