@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,10 @@ def test_a_command_is_understood(words):
     _, _, pipeline, *options = words
     if "--config" in options:
         pytest.skip("starts from a file")
-    if "--data.context" in options:  # columns of a reader's own file
-        at = options.index("--data.context")
-        del options[at : at + 2]
+    for option in {"--data.columns", "--data.context"} & {*options}:  # of a reader's own file
+        at = options.index(option)
+        names = takewhile(lambda word: not word.startswith("--"), options[at + 1 :])
+        del options[at : at + 1 + len([*names])]
     if "--data.source" in options:
         options[options.index("--data.source") + 1] = "digits"
     assert parse_run(f"run {pipeline}", options).run
