@@ -20,7 +20,7 @@ class DataConfig(Section):
     test: Size | None = Field(None, gt=0)
     """test rows, or their share if below 1; None as for validation"""
     selection: Size | None = Field(None, gt=0)
-    """rows held out of all three, or their share if below 1, on which a search names its winner;
+    """further held-out rows, or their share if below 1, by which a search chooses its winner;
     None: none (`ebflow tune`: as many as for validation)"""
     rows: int | None = Field(None, ge=3)
     """use only that many rows; None: all"""
@@ -39,7 +39,7 @@ class DataConfig(Section):
     before them validation rows)"""
     missing: Literal["impute", "drop"] | None = "impute"
     """treatment of rows of a table with a missing value (null or NaN): impute trains on them, with
-    values sampled again and again from the flow; drop leaves them out; None: they are an error"""
+    values sampled again and again from the flow; drop removes them; None: they are an error"""
     seed: int = Field(0, ge=0)
     """seed of the split"""
 
@@ -66,12 +66,12 @@ class PreprocessConfig(Section):
     Johnson's S_U for heavy or skewed tails, each if it makes held-out rows likelier"""
     bounds: dict[str, tuple[float | None, float | None]] | None = None
     """known bounds of columns, each as NAME LOW HIGH, None at an open end (income 0 None): a
-    logarithm or logit of them; those of a file hold for its other columns"""
+    logarithm or logit of them; bounds in a configuration file apply to the other columns"""
     gaussianize: bool = False
     """after the whitening, transform directions with heavy or skewed tails to near normal by
     Johnson's S_U, each if it makes held-out rows likelier"""
     match_after: bool = True
-    """match scores after preprocessing (else in raw data units)"""
+    """score matching of preprocessed rows (else in units of the raw data)"""
 
 
 class PreprocessFit(Section):

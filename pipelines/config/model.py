@@ -17,8 +17,8 @@ class Model(Section):
 
     architecture: str
     base: Literal["normal", "mixture"] = "normal"
-    """density of the latents; mixture: of Gaussians, trained on from its fit by EM behind the
-    preprocessing, so that training starts where that ends"""
+    """density of the latents; mixture: a mixture of Gaussians, which EM fits to preprocessed rows
+    before the training"""
     depth: int | None = Field(None, ge=1, le=64)
     """linear layers (dense), autoregressive ones, or layers of a block or level"""
 

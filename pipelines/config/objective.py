@@ -41,8 +41,8 @@ class ScoreMatching(Objective):
     """factor of score matching; None: 1 without an anchor; beside one, σ² for dsm (its size is
     D / σ²), 0.01 for the others"""
     every: int = Field(1, ge=1)
-    """match scores in every n-th step; the others are the anchor's alone, and as cheap as
-    lazy_ml's"""
+    """score matching in every n-th step only; the other steps train the anchor alone, at the cost
+    of lazy_ml"""
 
 
 class Dsm(ScoreMatching):
@@ -105,7 +105,7 @@ class AnchorConfig(Section):
     interval: int = Field(100, ge=1)
     """steps between refreshes at most"""
     tolerance: float | None = Field(0.1, gt=0)
-    """drift that brings a refresh forward (share); None: interval alone"""
+    """relative drift that causes an earlier refresh; None: only the interval counts"""
 
 
 class StabiliseConfig(Section):

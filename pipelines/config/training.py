@@ -42,7 +42,7 @@ class TrainConfig(Section):
     warmup: float = Field(0.05, ge=0, lt=1)
     """share of linear warm-up at the start"""
     milestones: int = Field(2, ge=1)
-    """of multistep: how often the rate falls"""
+    """of multistep: number of falls of the rate"""
     gamma: float = Field(0.1, gt=0, le=1)
     """of multistep: factor at each fall"""
     epoch: int = Field(1000, ge=1)
@@ -87,8 +87,8 @@ class ClusterConfig(Section):
     gpu: bool = False
     """a GPU for every worker"""
     memory: float = Field(0.0, ge=0, json_schema_extra=UNKEYED)
-    """GiB of a cluster's node that every worker reserves; 0: a node takes as many as it has CPUs
-    for"""
+    """GiB of a cluster node that every worker reserves; 0: only the CPUs of a node limit its
+    workers"""
     max_failures: int = Field(2, ge=0, json_schema_extra=UNKEYED)
     """restarts after a dead worker that Ray Train launched; if a single worker on this machine
     dies, --retries applies"""
