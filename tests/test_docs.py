@@ -11,7 +11,8 @@ from pipelines.cli.main import parse_run
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = sorted((ROOT / "docs" / "measurements").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").rglob("*.md"))]
 NEW = ROOT / "docs" / "howto" / "add-study.md"
 """Builds a study that is not there, which ``test_new_study.py`` runs."""
 

@@ -15,7 +15,7 @@ import ebflow
 from pipelines.reporting.style import DATA, FLOW, panels
 
 HERE = Path(__file__).parent
-LARGE = {"fontsize": 14}
+LARGE = {"fontsize": 17}
 SHARE = 0.8  # Of the rows in the left cloud
 SHADES = LinearSegmentedColormap.from_list("flow", ["white", FLOW, "#0b2545"])
 
@@ -25,8 +25,8 @@ def draw_density() -> None:
     generator = torch.Generator().manual_seed(0)
     x = ebflow.toy.swirl(8000, generator=generator).float()
     flow = ebflow.fit(x, steps=2000, seed=0, progress=False)
-    figure, axes = panels(3, 9, 2.9)
-    reach = ((-8.2, 8), (-7.6, 6.6))
+    figure, axes = panels(3, 9, 3)
+    reach = ((-8.2, 6.6), (-5.6, 6.7))
     axes[0].plot(*x[:2500].T, ".", color=DATA, ms=2)
     shade(axes[1], flow, reach)
     axes[2].plot(*flow.sample(2500, generator=generator).T, ".", color=FLOW, ms=2)
@@ -40,7 +40,7 @@ def draw_scores() -> None:
     """Draws two clouds, and the densities that likelihood and scores alone learn from them."""
     x = clouds(4000)
     loss = ebflow.Loss(partial(ebflow.objectives.dsm, sigma=0.1))
-    figure, axes = panels(3, 9, 2.1)
+    figure, axes = panels(3, 9, 2.3)
     reach = ((-6, 6), (-4, 2.8))
     axes[0].plot(*x[:2000].T, ".", color=DATA, ms=2)
     mark(axes[0], x)
