@@ -1,0 +1,60 @@
+"""Detectors on several splits of labelled tables, without a store: mean AUROC and its intervals.
+
+    python docs/measurements/detection.py 5 tables/*.parquet
+
+prints, for splits 0 to 4 of each table, the AUROC (%) of ebflow, kNN and GMM with normal training
+rows, and of ebflow, MCD and an isolation forest with mixed ones.
+"""
+
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import t
+from sklearn.metrics import roc_auc_score
+
+from pipelines.paper.config import RivalConfig
+from pipelines.paper.detect import PROTOCOLS, anomaly_scores
+
+DETECTORS = {"normal": ("ebflow", "kNN", "GMM"), "mixed": ("ebflow", "MCD", "IForest")}
+
+
+def aurocs(path: str, seeds: int) -> dict[tuple[str, str], list[float]]:
+    """Returns the AUROC (%) of each protocol and detector on each split of a table."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    table, found = pd.read_parquet(path), {}
+    x, y = table.drop(columns="label").to_numpy(float), table["label"].to_numpy() > 0
+    for protocol, rivals in DETECTORS.items():
+        for rival in rivals:
+            for seed in range(seeds):
+                parts = PROTOCOLS[protocol](x, y, seed)
+                config = RivalConfig(rival=rival, seed=seed)
+                scores = anomaly_scores(config, protocol, parts)
+                auroc = 100 * roc_auc_score(parts.labels, scores)
+                found.setdefault((protocol, rival), []).append(auroc)
+    return found
+
+
+def main(seeds: int, paths: list[str]) -> None:
+    """Prints means over splits for each table, then means and leads over tables."""
+    with ProcessPoolExecutor(2) as pool:
+        results = dict(zip(paths, pool.map(partial(aurocs, seeds=seeds), paths), strict=True))
+    means = pd.DataFrame({Path(p).stem: {k: np.mean(v) for k, v in r.items()}
+                          for p, r in results.items()}).T  # fmt: skip
+    print(means.round(1).to_string())
+    splits = {k: np.mean([r[k] for r in results.values()], 0).round(2) for k in means.columns}
+    for (protocol, rival), values in splits.items():
+        lead = means[protocol, "ebflow"] - means[protocol, rival]
+        width = t.ppf(0.975, len(lead) - 1) * lead.std() / len(lead) ** 0.5
+        mean = f"{means[protocol, rival].mean():.2f}, splits {values.tolist()}"
+        print(f"{protocol:7} {rival:8} {mean}, lead {lead.mean():.2f} ± {width:.2f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
