@@ -69,6 +69,7 @@ class Cluster:
         auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
         settings["RAY_worker_niceness"] = "0"  # instead of 15, which starves beside other work
+        settings["MLFLOW_ALLOW_FILE_STORE"] = "true"  # for jobs without a server
         return {**kept, "PATH": path, **auth, **settings, "PYTHONPATH": "", **self.more, **more}
 
     def start(self, *words, cpus, before=()):
