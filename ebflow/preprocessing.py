@@ -25,7 +25,7 @@ The columns of tables are first treated by ``marginals``. After whitening, ``gau
 each direction with heavy tails to a normal one.
 """
 
-__all__ = ["Preprocessing", "SingularCovariance", "build", "density", "fit", "transformed"]
+__all__ = ["MANY", "Preprocessing", "SingularCovariance", "build", "density", "fit", "transformed"]
 
 import copy
 import json

@@ -97,13 +97,13 @@ def test_what_is_heavy_is_imported_by_who_needs_it(command, expected, text, home
 
 
 def test_the_results_of_a_cached_run_need_no_torch(tmp_path):
-    for folder in ("training/checkpoint", "evaluation", "results"):
+    for folder in ("trained/checkpoint", "evaluated", "results"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "evaluation" / "reference.safetensors").touch()
+    (tmp_path / "evaluated" / "reference.safetensors").touch()
     code = (
         "import sys; from pathlib import Path; from types import SimpleNamespace as Artefact\n"
         "import pipelines.engine.runner; from pipelines.density.graph import add_files\n"
-        f"root = Path({str(tmp_path)!r}); names = ('training', 'evaluation')\n"
+        f"root = Path({str(tmp_path)!r}); names = ('trained', 'evaluated')\n"
         "add_files({n: Artefact(path=root / n) for n in names}, root / 'results')\n"
         "assert 'torch' not in sys.modules"
     )

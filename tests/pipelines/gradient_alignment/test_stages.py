@@ -72,7 +72,7 @@ def test_a_divergence_is_diagnosed_and_has_no_numbers(digits, tmp_path):
     runs(classify, QUICK.changed(lr=1e30), digits, folder=tmp_path / "trained")
     assert outcome(tmp_path / "trained")["diagnosis"].startswith("diverged: loss: found")
     trained = [tmp_path / "trained" / "out"] * 3
-    runs(measure, MeasureConfig(), digits, [], tmp_path, trained, folder=tmp_path / "measured")
+    runs(measure, MeasureConfig(), digits, [], tmp_path, *trained, folder=tmp_path / "measured")
     stored = json.loads((tmp_path / "measured" / "out" / "numbers.json").read_text())
     assert stored["numbers"] == {} and stored["diagnosis"].startswith("diverged")
 
