@@ -155,7 +155,7 @@ def result(
     settings = dict(iter(_sound(scores).groupby("number")))
     compared = {"default": DEFAULT, "winner": verdict.winner}
     return Result(
-        title=f"{config.name}: {len(trials)} trials",
+        title=f"Search of {len(trials)} trials",
         intro=_intro(config, counts),
         conclusion=Conclusion((f"{winner.name} wins: {verdict.line}.",)),
         headline=_retrained(trials, scores, verdict.winner),

@@ -199,6 +199,8 @@ class Reporter:
         store.download(file)
         earlier = metrics_log.standing(metrics_log.read(file))
         self.sent = {row["kind"]: row["step"] for row in earlier}
+        for row in earlier:
+            self.nll = row["metrics"].get("val/nll", self.nll)
         if run is not None:
             run.log_rows(earlier, wait=False)
 

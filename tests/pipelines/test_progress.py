@@ -39,6 +39,9 @@ def reporter(tmp_path, shown):
 def test_rows_are_shown_by_step_and_likelihood(reporter, shown):
     reporter.log([row(10, 0.1, nll=5.0), row(20, 0.2)])
     assert shown[-1] == (0.2, "step 20, validation NLL 5.00", "")
+    resumed = Reporter(reporter.file, show=lambda *message: shown.append(message))
+    resumed.log([row(25, 0.25)])
+    assert shown[-1] == (0.25, "step 25, validation NLL 5.00", "")
     reporter.log([row(30, 0.3, note="worse"), row(40, 0.4, note="worse")])
     assert [note for _, _, note in shown if note] == ["worse"]
 
