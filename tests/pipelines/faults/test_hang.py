@@ -46,7 +46,8 @@ def test_a_worker_with_a_hung_thread_is_replaced(whole, pair, tmp_path):
     hang(busiest(children(process, "RayTrainWorker")[0]))
     ends_well(process)
     same(store, pair)
-    assert re.search(r"worker \d: .*[Tt]imed out", failures(store)[0])
+    # A thread that stops while it holds Python's lock answers no health check either.
+    assert re.search(r"health check|worker \d: .*[Tt]imed out", failures(store)[0])
     noted(
         8,
         f"a hung thread in one of two training workers (`--cluster.patience {PATIENCE_S}`)",
