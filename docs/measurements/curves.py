@@ -1,0 +1,218 @@
+"""Test NLL of densities against the seconds in which one core fitted them: a curve per method.
+
+    python docs/measurements/curves.py tables/magic.parquet tables/gaia.parquet --seconds 3 10 30
+
+Every method sees the same rows: 80 % train, 10 % choose, 10 % test. All are densities of the same
+values: a column on a grid has uniform noise of its step. For each number of seconds a method
+starts anew. zuko's flows get LU layers between their transforms, and two learning rates, each for
+half of the seconds; validation chooses. Writes ``curves.json``, prints a table, and draws
+``docs/figures/curves.png``.
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import zuko
+from torch import Tensor
+from zuko.lazy import UnconditionalTransform
+from zuko.transforms import LULinearTransform
+
+import ebflow
+from ebflow import preprocessing
+from ebflow.flow import Flow
+from ebflow.randomness import RowGenerator, generator
+from ebflow.tables.rows import Rows
+from pipelines.paper import fits
+from pipelines.paper.config import RivalConfig
+from pipelines.reporting.style import panels
+
+FIGURE = Path(__file__).parents[1] / "figures" / "curves.png"
+RATES = (1e-3, 5e-3)  # Learning rates of zuko's flows
+FLOWS = {"MAF": zuko.flows.MAF, "NSF": zuko.flows.NSF}
+
+
+class Table(NamedTuple):
+    """Rows of a table, with shape (N, D), in float64."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+class Outcome(NamedTuple):
+    """NLL in nats of the validation rows, and of the test rows with its standard error."""
+
+    chosen_by: float
+    nll: float
+    error: float
+
+
+def split(path: Path, seed: int) -> Table:
+    """Returns the splits of a table, with noise in the columns on grids."""
+    values = pd.read_parquet(path).select_dtypes("number").dropna().to_numpy(float)
+    noise = generator(seed, "curves", "grid")
+    for column in values.T:
+        steps = np.diff(np.unique(column))
+        if np.allclose(steps / steps.min(), np.round(steps / steps.min()), atol=1e-6):
+            column += steps.min() * torch.rand(len(column), generator=noise).double().numpy()
+    order = torch.randperm(len(values), generator=generator(seed, "curves", "split"))
+    first, second = int(0.8 * len(values)), int(0.9 * len(values))
+    return Table(*torch.from_numpy(values)[order].tensor_split((first, second)))
+
+
+def outcome(log_prob: Callable[[Tensor], Tensor], table: Table) -> Outcome:
+    """Returns the NLL of a fitted density."""
+    held_out, test = -log_prob(table.validation).double(), -log_prob(table.test).double()
+    return Outcome(
+        float(held_out.mean()), float(test.mean()), float(test.std()) / len(test) ** 0.5
+    )
+
+
+def of_ebflow(table: Table, seconds: float, seed: int) -> Outcome:
+    """Fits the default flow."""
+    flow = ebflow.fit(
+        table.train, validation=(table.validation,), max_seconds=seconds, seed=seed, progress=False
+    )
+    return outcome(flow.log_prob, table)
+
+
+def of_mixture(table: Table, seconds: float, seed: int) -> Outcome:
+    """Fits mixtures of Gaussians with more and more components."""
+    config = RivalConfig(rival="gmm", seed=seed, seconds=seconds)
+    front = _front(table, tails=False)
+    rows, held_out = (_through(front, part) for part in table[:2])
+    best, _ = fits.mixture(rows.y.numpy(), lambda model: -model.score(held_out.y.numpy()), config)
+    return outcome(
+        _density(front, lambda y: torch.from_numpy(best.score_samples(y.numpy()))), table
+    )
+
+
+def of_zuko(table: Table, seconds: float, seed: int, name: str, *, tails: bool) -> Outcome:
+    """Fits a flow of zuko with each learning rate; validation chooses.
+
+    ``tails`` puts ebflow's treatment of bounds and tails of columns before it.
+    """
+    front = _front(table, tails=tails)
+    rates = (_zuko(table, front, seconds / len(RATES), seed, name, rate) for rate in RATES)
+    return min(rates, key=lambda found: found.chosen_by)
+
+
+def _zuko(table: Table, front: Flow, seconds: float, seed: int, name: str, rate: float) -> Outcome:
+    config = RivalConfig(rival=name, seed=seed, seconds=seconds)
+    width, noise = table.train.shape[1], generator(seed, "curves", name)
+    network = fits.created(lambda: with_lu(FLOWS[name](width, **fits.SIZES), width), config)
+    rows, held_out = (_through(front, part).y.float() for part in table[:2])
+
+    def loss() -> Tensor:
+        some = torch.randint(len(rows), (fits.BATCH,), generator=noise)
+        return -network().log_prob(rows[some]).mean()
+
+    fits.RATE = rate
+    fits.train(network, loss, lambda: -float(network().log_prob(held_out).mean()), config)
+    values = torch.no_grad()(lambda y: network().log_prob(y.float()))
+    return outcome(_density(front, values), table)
+
+
+def with_lu(flow: zuko.lazy.Flow, width: int) -> zuko.lazy.Flow:
+    """Puts a trainable linear layer, as its LU factors, before each transform but the first."""
+    layers = [flow.transform.transforms[0]]
+    for layer in flow.transform.transforms[1:]:
+        layers += [UnconditionalTransform(LULinearTransform, torch.eye(width)), layer]
+    return zuko.lazy.Flow(layers, flow.base)
+
+
+class Preprocessed(NamedTuple):
+    """Rows after a preprocessing, and the log-determinant of its Jacobian."""
+
+    y: Tensor
+    log_det: Tensor
+
+
+def _front(table: Table, *, tails: bool) -> Flow:
+    """Returns the preprocessing of zuko's flows and mixtures, as a flow without layers."""
+    fitted = preprocessing.fit(Rows(table.train), normalize="standardize", tails=tails)
+    return Flow((table.train.shape[1],), []).double().preprocessed(fitted).eval()
+
+
+@torch.no_grad()
+def _through(front: Flow, x: Tensor) -> Preprocessed:
+    y = front.preprocess(x, generator=RowGenerator(0, "curves"))
+    return Preprocessed(y, front.log_prob(x) - front.base.log_prob(y))
+
+
+def _density(front: Flow, values: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def log_prob(x: Tensor) -> Tensor:
+        y, log_det = _through(front, x)
+        return values(y).double() + log_det
+
+    return log_prob
+
+
+METHODS: dict[str, Callable[[Table, float, int], Outcome]] = {
+    "ebflow": of_ebflow,
+    "Gaussian mixture": of_mixture,
+    "MAF with LU": partial(of_zuko, name="MAF", tails=False),
+    "NSF with LU": partial(of_zuko, name="NSF", tails=False),
+    "NSF with LU, our columns": partial(of_zuko, name="NSF", tails=True),
+}
+
+
+def measure(job: tuple[Path, str, float, int]) -> tuple[str, str, float, Outcome]:
+    """Fits one density within some seconds of one core."""
+    path, method, seconds, seed = job
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    found = METHODS[method](split(path, seed), seconds, seed)
+    print(f"{path.stem}, {method}, {seconds:g} s: {found.nll:.3f} ± {found.error:.3f}", flush=True)
+    return path.stem, method, seconds, found
+
+
+def draw(results: Sequence[tuple[str, str, float, Outcome]], figure: Path) -> None:
+    """Draws a panel for each table, and a curve for each method."""
+    names = [*dict.fromkeys(table for table, *_ in results)]
+    drawn, axes = panels(len(names), width=3.2, height=3)
+    for name, axis in zip(names, np.atleast_1d(axes), strict=True):
+        for method in METHODS:
+            points = sorted((s, o.nll) for t, m, s, o in results if (t, m) == (name, method))
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=method)
+        best = min(o.nll for t, _, _, o in results if t == name)
+        axis.set(
+            title=name, xscale="log", xlabel="seconds of one core", ylim=(best - 0.5, best + 8)
+        )
+    np.atleast_1d(axes)[0].set_ylabel("test NLL (nats)")
+    drawn.legend(*np.atleast_1d(axes)[0].get_legend_handles_labels(), loc="outside lower center",
+                 ncols=3)  # fmt: skip
+    drawn.savefig(figure)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tables", type=Path, nargs="+", help="Parquet files")
+    parser.add_argument("--seconds", type=float, nargs="+", default=(3, 10, 30, 100))
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("curves.json"))
+    options = parser.parse_args()
+    jobs = [*product(options.tables, options.methods, options.seconds, [options.seed])]
+    jobs.sort(key=lambda job: -job[2])
+    with ProcessPoolExecutor(2) as pool:
+        measured = [*pool.map(measure, jobs)]
+    options.output.write_text(json.dumps([(*key, found._asdict()) for *key, found in measured]))
+    print("| table | method | " + " | ".join(f"{s:g} s" for s in options.seconds) + " |")
+    for name, method in product(options.tables, options.methods):
+        cells = {s: o.nll for t, m, s, o in measured if (t, m) == (name.stem, method)}
+        print(f"| {name.stem} | {method} | "
+              + " | ".join(f"{cells[s]:.2f}" for s in options.seconds) + " |")  # fmt: skip
+    draw(measured, FIGURE)
