@@ -100,7 +100,8 @@ def fit(
             of names of columns of ``x``, whose density is then that of the other columns. None:
             the density is unconditional.
         validation: The share, or the number, of rows that are held out at random; or these rows
-            themselves, ``(x,)`` or ``(x, context)``.
+            themselves, ``(x,)`` or ``(x, context)``. If there are more than 10,000, as many
+            random ones choose the best step; ``report.nll`` is that of all.
         sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
             weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
@@ -134,7 +135,8 @@ def fit(
         weight_decay: The weight decay of the networks inside layers; None: by the recipe.
         steps: Most steps. None: no limit if ``max_seconds`` is set, else twenty epochs, and at
             least 6,000 steps.
-        max_seconds: Most seconds of the whole fit, preprocessing and validations included. The
+        max_seconds: Most seconds of the whole fit, preprocessing and validations included, but
+            for the last pass over more than 10,000 validation rows. The
             learning rate follows steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step; None: by the recipe.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250 and
@@ -351,7 +353,7 @@ class _Run:
         if trainer.flow.spec["architecture"] != "autoregressive":
             return False
         if wide is not None:
-            nll = -float(log_probs(wide, trainer.dataset.split("validation")).mean())
+            nll = -float(log_probs(wide, trainer.held_out).mean())
             if nll < trainer.state.best.nll:
                 return True
         failed = trainer.state.ended in ("patience", "diverged")
@@ -360,7 +362,7 @@ class _Run:
 
     def finished(self, best: Trainer, replaced: bool) -> Flow:
         """Returns the flow of a training with its best weights, its report and the history."""
-        best.load_best()
+        nll, held_out = best.load_best(), best.held_out
         flow = best.flow.eval().requires_grad_(False)
         trainings = sorted(self.trainings, key=lambda training: training[0] is best)
         plan, state = trainings[-1][1], best.state
@@ -373,7 +375,8 @@ class _Run:
             steps=best.step,
             epochs=epochs,
             best_step=state.best_step,
-            nll=state.best.nll,
+            nll=nll,
+            chosen_by=0 if held_out is best.dataset.split("validation") else len(held_out),
             seconds=self.seconds,
             architecture=(flow.spec or {}).get("architecture") or "",
             recipe=asdict(plan),
@@ -382,7 +385,7 @@ class _Run:
         )
         for note in notes:
             warn(note)
-        metrics = {"val/nll": state.best.nll}
+        metrics = {"val/nll": nll}
         self.callback(Event("end", best.step, metrics, text=str(flow.report), share=1.0))
         return flow
 

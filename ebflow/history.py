@@ -81,10 +81,11 @@ class Report:
     steps: int
     epochs: float  #: Passes over the training rows
     best_step: int  #: The step of the flow that is returned; 0: its start
-    nll: float  #: The validation NLL of that flow, in nats
+    nll: float  #: The NLL of that flow on all validation rows, in nats
     seconds: float  #: Seconds of the whole fit, preprocessing and validations included
     architecture: str = ""  #: The name of the architecture; empty for a flow of one's own
     recipe: dict[str, Any] = field(default_factory=dict)  #: The settings of the training by name
+    chosen_by: int = 0  #: The number of random validation rows that chose the step; 0: all
     replaced: bool = False  #: True if a flow above a mixture was better than the default one
     warnings: list[str] = field(default_factory=list)
 
@@ -94,6 +95,8 @@ class Report:
             f"{self.steps} steps ({self.epochs:.1f} epochs) in {self.seconds:.1f} s",
             f"best validation NLL {self.nll:.4f} nats, at step {self.best_step}",
         ]
+        if self.chosen_by:
+            lines.append(f"{self.chosen_by} random validation rows chose the step")
         if self.architecture:
             instead = ", in place of the default network" if self.replaced else ""
             lines.append(f"architecture: {self.architecture}{instead}")

@@ -24,6 +24,7 @@ from .bases import GaussianMixture
 from .preprocessing import Preprocessing, transformed
 from .randomness import generator as derive
 from .tables.batches import Split
+from .tables.rows import Rows, sampled
 
 COMPONENTS = (1, 2, 4, 8, 16, 32, 64)  # Numbers of components to try
 ROWS = 50_000  # Largest number of rows of a maximization
@@ -72,7 +73,8 @@ def fit_mixture(
     """
     _check(x, validation, components)
     x, validation = (rows.detach().cpu().double() for rows in (x, validation))
-    x, best, least, spent = x[_choice(x.shape, seed)], None, math.inf, 0.0
+    x = sampled(Rows(x), _most(x.shape[1]), seed, "mixture", "rows").tensor()
+    best, least, spent = None, math.inf, 0.0
     for kind, share in SHARES.items():
         lowest, stale = math.inf, 0
         for count in (k for k in components if k <= len(x)):
@@ -132,15 +134,12 @@ def regression(x: Tensor) -> GaussianMixture:
 def preprocessed_rows(chain: Preprocessing, split: Split, *, seed: int = 0) -> Tensor:
     """Returns rows of a split after a preprocessing, with shape (N, C + D), in float64.
 
-    Their C context elements come first. One streamed pass; integers have the noise with which the
-    preprocessing was fitted. At most ``ROWS`` rows, and ``VALUES`` values, are chosen at random.
+    Their C context elements come first. Of many rows, ``ROWS`` or less are chosen at random.
     """
-    chosen, first, parts = _choice((len(split), split.width), seed), 0, []
-    for y, context in transformed(split, chain, seed):
-        here = chosen[(chosen >= first) & (chosen < first + len(y))] - first
-        parts.append((y if context is None else torch.cat([context, y], 1))[here])
-        first += len(y)
-    return torch.cat(parts)
+    rows = sampled(split, _most(split.width), seed, "mixture", "rows")
+    batches = transformed(rows, chain, seed)
+    return torch.cat([y if context is None else torch.cat([context, y], 1)
+                      for y, context in batches])  # fmt: skip
 
 
 def _fitted(
@@ -171,12 +170,9 @@ def _standard(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(varies, scale, 1.0), mean
 
 
-def _choice(shape: Sequence[int], seed: int) -> Tensor:
-    """Returns the numbers of at most ``ROWS`` random rows, in order; fewer of wide rows."""
-    count, most = shape[0], min(ROWS, max(2, VALUES // shape[1]))
-    if count <= most:
-        return torch.arange(count)
-    return torch.randperm(count, generator=derive(seed, "mixture", "rows"))[:most].sort().values
+def _most(width: int) -> int:
+    """Returns the largest number of rows of a maximization; fewer of wide rows."""
+    return min(ROWS, max(2, VALUES // width))
 
 
 def _check(x: Tensor, validation: Tensor, components: Sequence[int]) -> None:

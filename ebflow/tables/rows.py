@@ -1,6 +1,6 @@
 """Splits of rows in memory, checked, and data sets of them."""
 
-__all__ = ["Arrays", "Rows", "refuse"]
+__all__ = ["Arrays", "Rows", "refuse", "sampled"]
 
 from collections.abc import Sequence
 
@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ..errors import BadInput
+from ..randomness import generator
 from .batches import Batch, Split
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
+PASS = 1 << 14  # Rows at a time of a pass over a split
 
 
 class Rows(Split):
@@ -82,6 +84,21 @@ class Arrays:
         if name not in self._splits:
             raise BadInput(found=f"no split {name!r}", expected=f"one of {list(self._splits)}")
         return self._splits[name]
+
+
+def sampled(split: Split, count: int, seed: int, *path: str) -> Split:
+    """Returns at most ``count`` random rows of a split, in order; O(count) memory, one pass."""
+    if len(split) <= count:
+        return split
+    chosen = torch.randperm(len(split), generator=generator(seed, *path))[:count].sort().values
+    parts, first = [], 0
+    for batch in split.batches(PASS):
+        inside = (chosen >= first) & (chosen < first + len(batch.x))
+        parts.append(batch.take(chosen[inside] - first))
+        first += len(batch.x)
+    x, context = (None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True))
+    options = {"levels": split.levels, "name": split.name, "categories": split.categories}
+    return Rows(x.unflatten(1, split.shape), context, **options)
 
 
 def refuse(

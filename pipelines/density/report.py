@@ -109,7 +109,7 @@ def result(
         facts={
             **_data(manifest, steps),
             "trained by": config.method,
-            **_training(numbers, training["verdict"]),
+            **_training(numbers, training["verdict"], manifest.counts["validation"]),
         },
         sections=[*figures, *_tables(manifest, numbers, compared)],
         metrics={name: numbers[name] for name in names},
@@ -141,10 +141,11 @@ def _data(manifest: Manifest, steps: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _training(numbers: Mapping[str, Any], verdict: str) -> dict[str, str]:
-    """Returns lines on the training."""
+def _training(numbers: Mapping[str, Any], verdict: str, held_out: int) -> dict[str, str]:
+    """Returns lines on the training, of which some rows are held out for validation."""
     took = f"{numbers['train/steps']} steps in {numbers['time/train_s']:.1f} s"
-    best = f"best at step {numbers['train/best_step']}"
+    best, rows = f"best at step {numbers['train/best_step']}", numbers["val/rows"]
+    best += f", chosen by {rows} of {held_out} validation rows" if rows < held_out else ""
     return {
         "training": f"{verdict}; {numbers['train/steps_per_s']:.0f} steps/s ({took}; {best})",
         "outside step": f"{numbers['time/share_outside_step']:.1%} of the training loop",

@@ -49,6 +49,7 @@ def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, 
         "metrics": {
             "train/steps": result["steps"],
             "train/best_step": result["best_step"],
+            "val/rows": result["validation_rows"],
             "train/steps_per_s": result["steps"] / busy,
             "time/train_s": busy,
             "time/loop_s": loop,

@@ -138,7 +138,7 @@ class TrainingLoop:
             self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Saves the last checkpoint; returns verdict, warnings, steps and seconds."""
+        """Saves the last checkpoint; returns verdict, warnings, steps, rows and seconds."""
         training = self.training
         with training.clock("report"):
             self.report(keep=True)
@@ -147,6 +147,7 @@ class TrainingLoop:
             "warnings": training.state.warnings,
             "steps": training.step,
             "best_step": training.state.best_step,
+            "validation_rows": len(training.held_out),
             "seconds": dict(training.clock.totals),
         }
 

@@ -410,9 +410,17 @@ def test_the_report_says_why_training_ended(tmp_path):
     report, best = flow.report, min(r["val/nll"] for r in flow.history if "val/nll" in r)
     assert (report.ended, report.steps, report.nll) == ("steps", 150, best)
     assert report.architecture == "autoregressive" and report.recipe["name"] == "tabular"
-    assert "best validation NLL" in str(report)
+    assert "best validation NLL" in str(report) and "random" not in str(report)
     ebflow.save(flow, tmp_path / "flow")
     assert ebflow.load(tmp_path / "flow").report == report
+
+
+def test_a_report_has_the_likelihood_of_all_validation_rows(monkeypatch):
+    monkeypatch.setattr(ebflow.train, "VALIDATED", 20)
+    flow = ebflow.fit(rows(), **SMALL)
+    order = torch.randperm(400, generator=ebflow.randomness.generator(0, "validation"))
+    assert nll(flow, rows()[order[:40]]) == pytest.approx(flow.report.nll, abs=1e-4)
+    assert "20 random validation rows chose the step" in str(flow.report)
 
 
 def test_patience_and_interruptions_are_reported():

@@ -14,6 +14,7 @@ from ebflow.bases import GaussianMixture
 from ebflow.mixtures import fit_mixture
 from ebflow.preprocessing import Preprocessing
 from ebflow.randomness import RowGenerator
+from ebflow.tables.rows import sampled
 
 from .bijections.cases import seeded
 
@@ -146,8 +147,9 @@ def test_rows_behind_a_chain_are_a_flows_own(digits, monkeypatch):
     torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
     monkeypatch.setattr(mixtures, "ROWS", 500)
     few = mixtures.preprocessed_rows(chain, split, seed=3)
-    chosen = mixtures._choice((len(split), split.width), 3)
-    torch.testing.assert_close(few, expected[chosen], rtol=1e-9, atol=1e-9)
+    chosen = sampled(split, 500, 3, "mixture", "rows").tensor()
+    expected = flow.preprocess(chosen, generator=RowGenerator(3, "preprocess"))
+    torch.testing.assert_close(few, expected, rtol=1e-9, atol=1e-9)
     assert len(few) == 500
 
 

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from ebflow import train
 from ebflow.architectures import autoregressive, dense
 from ebflow.errors import BadInput, NonFinite
 from ebflow.evaluation import evaluate
@@ -76,6 +77,17 @@ def test_validation_is_the_likelihood_of_the_average(digits):
     assert events[-1].metrics["val/nll"] == found.nll
     assert events[-1].metrics["val/bpd"] == found.bpd
     assert found.nll != evaluate(training.flow, digits.split("validation")).nll
+
+
+def test_some_of_many_validation_rows_choose_the_weights_and_all_measure_them(digits, monkeypatch):
+    monkeypatch.setattr(train, "VALIDATED", 50)
+    training, split = named(digits, "dsm", steps=30), digits.split("validation")
+    *_, last = [e.metrics["val/nll"] for e in training.run() if e.kind == "validate"]
+    rows = training.held_out
+    assert len(rows) == 50 and last == evaluate(training.averaged, rows).nll
+    numbers = (split.tensor() == rows.tensor()[:, None]).all(2).nonzero()[:, 1]
+    assert len(numbers) == 50 and (numbers.diff() > 0).all() and numbers[-1] > 60
+    assert training.load_best() == evaluate(training.flow, split).nll
 
 
 def test_best_is_the_least_so_far(digits):

@@ -12,6 +12,7 @@ import ray.train.torch
 import torch
 from mlflow.exceptions import MlflowException
 
+import ebflow.train
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load, read
 from ebflow.errors import BadInput, NonFinite
@@ -543,7 +544,10 @@ def test_every_objective_trains_given_a_context(name, given):
 
 
 @pytest.mark.parametrize("changes", [{}, {"augment": "cifar10"}, {"noise": 0.1}, {"given": True}])
-def test_a_resumed_training_is_the_uninterrupted_one(dataset, table, given, tmp_path, changes):
+def test_a_resumed_training_is_the_uninterrupted_one(
+    dataset, table, given, tmp_path, changes, monkeypatch
+):
+    monkeypatch.setattr(ebflow.train, "VALIDATED", 20)
     dataset = table if "noise" in changes else given if "given" in changes else dataset
     changes = {name: value for name, value in changes.items() if name != "given"}
     options = PreprocessConfig(shrinkage=0.01)
