@@ -1,4 +1,4 @@
-"""What README and the site name is there, and what they say to type is understood."""
+"""Files, links and commands in README and the site exist and are understood."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""How many cases a check gets, and what may come of one: an answer, or one line for the user."""
+"""The number of cases of a check, and their outcomes: an answer, or one line for the user."""
 
 from contextlib import contextmanager
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 @cases(750)
 def test_files(count, tmp_path):
-    """What is read can be written, and is the same when it is read again."""
+    """A file that was read can be written, and is the same when it is read again."""
     path, again = tmp_path / "config.yaml", tmp_path / "again.yaml"
 
     def config_files(case):

@@ -288,7 +288,7 @@ def test_half_precision(name, dtype):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_energy_of_finite_points_is_never_nan(name):
-    """Where numbers overflow, the density is zero."""
+    """The density is zero at points at which numbers overflow."""
     flow = FLOWS[name]().float()
     signs = at(flow, 32).float().sign()
     c = contexts(flow, 32)

@@ -1,4 +1,4 @@
-"""What modules of the library take from each other is public, and what must stand alone does."""
+"""Modules of the library import public names only; some import nothing heavy."""
 
 import ast
 import subprocess

@@ -44,7 +44,7 @@ def test_alone_it_is_the_objective(objective):
 
 
 def test_an_objective_that_evaluates_elsewhere_first_has_its_anchor_at_the_data():
-    """What was evaluated first, or only, need not be the data."""
+    """The first evaluation need not be at the data."""
     flow, x = setting()
 
     def before(density, x, *, generator):

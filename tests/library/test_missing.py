@@ -1,4 +1,4 @@
-"""What rows lack while a flow is trained: the first copula of it, and what the flow draws."""
+"""Missing values during training: the first copula, and samples of the flow."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a user of the wheel does, by a Python that has its core dependencies alone."""
+"""Calls of a user of the wheel, by a Python that has only its core dependencies."""
 
 import sys
 import tempfile

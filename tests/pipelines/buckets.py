@@ -111,5 +111,5 @@ class Buckets(Server):
 
     @property
     def environment(self):
-        """What a process is told that uses it as its storage."""
+        """Returns the environment of a process that uses it as its storage."""
         return {"EBFLOW_STORAGE": self.url, **KEYS}

@@ -101,13 +101,13 @@ def buckets():
 
 @pytest.fixture
 def bucket(buckets):
-    """That server, with an empty bucket."""
+    """Returns the server, with an empty bucket."""
     buckets.clear()
     return buckets
 
 
 class Result(NamedTuple):
-    """What a command gave: its code, the lines of stdout and of stderr, all of stdout."""
+    """The outcome of a command: its code, the lines of stdout and of stderr, all of stdout."""
 
     code: int
     out: list[str]

@@ -1,4 +1,4 @@
-"""What MLflow is told of runs: names, tags and descriptions."""
+"""Names, tags and descriptions of runs in MLflow."""
 
 import pytest
 

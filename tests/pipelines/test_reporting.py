@@ -1,4 +1,4 @@
-"""What runs of all pipelines draw and print alike."""
+"""Figures and tables that all pipelines share."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a reader of the table is warned of."""
+"""Warnings to readers of the table."""
 
 from types import SimpleNamespace
 

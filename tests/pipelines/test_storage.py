@@ -223,7 +223,7 @@ def test_work_goes_on_elsewhere(node):
 
 
 def test_a_mirror_follows(node):
-    """What is gone goes; what was written anew, though as long, replaces what was there."""
+    """Removed files go; a new file of the same length replaces the old one."""
     node("one")
     work = work_of(store.home(), step1="1")
     store.mirror(work, work / "step1")

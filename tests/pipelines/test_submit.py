@@ -1,4 +1,4 @@
-"""What is sent to a cluster, and the cluster's own files; no cluster runs."""
+"""Files that are sent to a cluster, and the cluster's own files; no cluster runs."""
 
 import copy
 import json
@@ -184,7 +184,7 @@ def test_every_pipeline_can_be_submitted_and_reads_what_is_sent(name, afar, ebfl
 
 
 def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path):
-    """What a search is told beside its base is no part of the file."""
+    """Options of a search beside its base are not in the file."""
     words = ["--train.steps", "60", "--trials", "7", "--random", "3", "--top", "5",
              "--over", "preprocessing", "optimization"]  # fmt: skip
     result = ebflow("submit", "tune", "density", "--dry-run", *words)

@@ -1,4 +1,4 @@
-"""What tells runs apart by their names."""
+"""Names that distinguish runs."""
 
 import pytest
 

@@ -456,7 +456,7 @@ def test_between_reports_rows_gather(tmp_path):
 @pytest.mark.parametrize("error", [BadInput("a shard: found none"), NonFinite("step 3: inf")])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypatch, tmp_path):
-    """What it returned, Ray would hold until the others, which wait for it, are through."""
+    """Ray would hold its result until the others finish, which wait for it."""
 
     def train(*words):
         raise error

@@ -1,4 +1,4 @@
-"""What is a URL, and what of one may be shown."""
+"""URLs, and the parts of one that may be shown."""
 
 import pytest
 

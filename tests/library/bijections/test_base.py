@@ -1,4 +1,4 @@
-"""What holds for every bijection: round trip, log-determinant, and the score chain's parts."""
+"""Properties of every bijection: round trip, log-determinant, and the score chain's parts."""
 
 import pytest
 import torch

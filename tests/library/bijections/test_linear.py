@@ -24,7 +24,7 @@ def factorizations(monkeypatch):
 
 
 def agrees(layer):
-    """Whether log-det and inverse are those of the present weights."""
+    """True if log-det and inverse are those of the present weights."""
     expected = torch.linalg.slogdet(layer.weight.detach())[1]
     y = torch.randn(3, len(layer.weight), generator=seeded(3))
     with torch.no_grad():

@@ -15,7 +15,7 @@ from .cases import gaussian
 @pytest.mark.parametrize("ratio", [8.0, 64.0, 512.0])
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_missed_mode_costs_two_epsilon_and_no_quantile(ratio, size):
-    """Whether it is sought on the wrong side or not at all; stable at R/σ = 512."""
+    """The mode is sought on the wrong side, or not at all; stable at R/σ = 512."""
     epsilon = 0.35
     eta = worst_eta(ratio, epsilon)
     truth = far_mode(ratio, eta, size=size)

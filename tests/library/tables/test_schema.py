@@ -1,4 +1,4 @@
-"""What columns of tables hold is found out, and restored in frames of the same library."""
+"""Types of columns are detected, and restored in frames of the same library."""
 
 import datetime
 import json

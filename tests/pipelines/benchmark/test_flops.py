@@ -1,4 +1,4 @@
-"""What steps cost: PyTorch's counts against the formulas in the docstrings of objectives."""
+"""Costs of steps: PyTorch's counts against the formulas in the docstrings of objectives."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Where the step times of two objectives cross."""
+"""Crossovers of the step times of two objectives."""
 
 from pipelines.paper.runtime import crossover
 

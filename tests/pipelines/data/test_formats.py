@@ -80,7 +80,7 @@ def test_integers_that_go_on_as_reals_are_reals(tmp_path):
 
 @pytest.mark.parametrize("sign", ["", "?", "-", ".", "NA", "None", "null", "<NA>"])
 def test_signs_of_missing_numbers_in_csv_are_missing(tmp_path, sign):
-    """Where a column is of numbers, of few or many values; text is text unless it is empty."""
+    """In a column of numbers, of few or many values; text is text unless it is empty."""
     rows = [f"{k},{k % 3},{'+-'[k % 2]}" for k in range(20)]
     (tmp_path / "in.csv").write_text("\n".join(["a,b,c", *rows, f"{sign},{sign},+", "1.5,1,-"]))
     reader = find_source(tmp_path / "in.csv").reader(missing="drop")

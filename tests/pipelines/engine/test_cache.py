@@ -1,4 +1,4 @@
-"""What the store has, what runs again, and what is logged."""
+"""Stages in the store, stages that run again, and their logs."""
 
 import os
 import threading
@@ -125,7 +125,7 @@ def test_force_runs_all_again(engine):
 
 
 def test_what_is_forced_waits_for_another_process_that_runs_it(engine, home, monkeypatch):
-    """That one still needs its work."""
+    """The other process still needs its work."""
     work = Work(write, EvaluateConfig(samples=3), {"source": Source("here", "same")})
     work.folder.mkdir(parents=True)
     waits = threading.Event()

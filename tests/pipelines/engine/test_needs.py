@@ -1,4 +1,4 @@
-"""What stages reserve, and the threads that they get."""
+"""Resources that stages reserve, and the threads that they get."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""How a process starts Ray, and leaves it."""
+"""A process starts Ray, and leaves it."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ LEFT = "left"
 
 @pytest.fixture
 def rays(monkeypatch):
-    """What is done with Ray, and the thread that does it."""
+    """Calls of Ray, and the threads that make them."""
     runner.RAY.submit(int).result()  # a run before this one may still start Ray, or leave it
     done = []
 

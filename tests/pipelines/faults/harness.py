@@ -1,4 +1,4 @@
-"""What a fault is done to, and how it is judged: runs of the density pipeline on digits."""
+"""Runs of the density pipeline on digits, to which faults happen, and their verdicts."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What is stored comes to harm: a full disk, damaged checkpoints, changed data."""
+"""Faults of stored files: a full disk, damaged checkpoints, changed data."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""What nothing happens to: one worker and two, with the same numbers."""
+"""References without faults: one worker and two, with the same numbers."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from pipelines.gradient_alignment.models import models, replicates
 
 
 def made(kind, config, *, title="", **inputs):
-    """What a graph asks for, instead of an artefact."""
+    """A call of a graph, instead of an artefact."""
     return kind, config, inputs, title
 
 

@@ -44,7 +44,7 @@ def named(dataset, name, **options):
 
 
 def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
-    """What is no change gives the training without it, to the bit; validation is not touched."""
+    """An augmentation without effect gives the same bits; validation is not augmented."""
     seen = []
 
     def unchanged(x, generator):

@@ -1,4 +1,4 @@
-"""How a step runs: on two real workers (gloo), and in what precision."""
+"""Steps on two real workers (gloo), and their precision."""
 
 import datetime
 import json
