@@ -84,8 +84,10 @@ class ClusterConfig(Section):
 
     workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(1, ge=1)
     """data-parallel training processes"""
-    gpu: bool = False
-    """a GPU for every worker"""
+    gpu: float = Field(0.0, ge=0, le=1)
+    """GPUs of every worker: 1, or a share, as 0.25, if four trainings fit one GPU"""
+    accelerator_type: str | None = Field(None, json_schema_extra=UNKEYED)
+    """type of the GPUs of a cluster, as A10G or H100; None: any"""
     memory: float = Field(0.0, ge=0, json_schema_extra=UNKEYED)
     """GiB of a cluster node that every worker reserves; 0: only the CPUs of a node limit its
     workers"""
@@ -151,8 +153,10 @@ class Training(Section):
     @property
     def of_a_worker(self) -> dict[str, float]:
         """The resources of a worker: its threads compute, or feed its GPU."""
-        gpus, memory = int(self.cluster.gpu), self.cluster.memory * 2**30
-        needs = {"CPU": self.train.threads, "GPU": gpus, "memory": memory}
+        cluster = self.cluster
+        needs = {"CPU": self.train.threads, "GPU": cluster.gpu, "memory": cluster.memory * 2**30}
+        if cluster.accelerator_type:  # Ray gives a node 1 of this resource
+            needs[f"accelerator_type:{cluster.accelerator_type}"] = 0.001
         return {kind: amount for kind, amount in needs.items() if amount}
 
     @model_validator(mode="after")

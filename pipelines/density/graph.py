@@ -127,8 +127,8 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
     import torch
 
     found = torch.cuda.device_count()
-    if found < config.workers:
-        expected = f"one for each of --cluster.workers = {config.workers}"
+    if found < config.workers * config.gpu:
+        expected = f"{config.gpu:g} for each of --cluster.workers = {config.workers}"
         yield "--cluster.gpu", f"{found} GPUs in this machine", expected
 
 

@@ -223,6 +223,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
         "num_cpus": cpus,
         "num_gpus": needs.get("GPU", 0),
         "memory": needs.get("memory", 0),
+        "resources": {kind: n for kind, n in needs.items() if kind.startswith("accelerator")},
         "max_retries": retries,
         "retry_exceptions": [OSError, TransientFailure],
     }

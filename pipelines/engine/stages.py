@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
     from pipelines.tracking.tracker import Tracker
 
-# Amounts of ``CPU``, ``GPU`` and ``memory`` (bytes), by which Ray places tasks, starts nodes.
+# Amounts of ``CPU``, ``GPU``, ``memory`` (bytes) and ``accelerator_type:…``, by which Ray places
+# tasks, starts nodes.
 Needs = Mapping[str, float]
 
 # All CPUs of a node, for a benchmark that nothing may disturb.
@@ -35,11 +36,11 @@ WHOLE_NODE: Needs = {"CPU": math.inf}
 def needs_from_config(config: Any) -> Needs:  # noqa: ANN401
     """Returns the resources that a configuration names, or its threads as CPUs.
 
-    Memory counts only on a cluster.
+    Memory, and the type of a GPU, count only on a cluster.
     """
     needs = config.needs if hasattr(config, "needs") else {"CPU": config.threads}
     if environment.embedded():
-        return {kind: amount for kind, amount in needs.items() if kind != "memory"}
+        return {kind: amount for kind, amount in needs.items() if kind in ("CPU", "GPU")}
     return needs
 
 

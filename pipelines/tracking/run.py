@@ -64,7 +64,7 @@ class StageRun:
 
     def log_params(self, config: Mapping[str, Any]) -> None:
         """Logs nested parameters under dotted names."""
-        params = [Param(name, str(value)) for name, value in _flat(config)]
+        params = [Param(name, str(value)) for name, value in flat(config)]
         self.client.log_batch(self.id, params=params)
 
     def log_input(self, manifest: "Manifest", context: str) -> None:
@@ -255,14 +255,15 @@ class Reporter:
 
 
 def _is_value(expected: float | None, point: Metric) -> bool:
-    """True if a point is as expected. Times and speeds differ if a restart repeats a step."""
-    timed = point.key.startswith("time/") or point.key.endswith("_per_s")
+    """True if a point is as expected. Times and memory differ if a restart repeats a step."""
+    timed = point.key.startswith(("time/", "rank_")) or point.key.endswith("_per_s")
     return expected is not None and (timed or point.value == expected)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields nested entries under dotted names."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -112,11 +112,11 @@ def connect(experiment: str, key: str) -> Tracker:
         if place == store_uri():
             database().touch()  # SQLite would let only its owner write to it
         client = MlflowClient(place)
-        experiment_id = _experiment(client, experiment)
-        return Tracker(client, experiment_id, key, store.identity(), _system(experiment))
+        found = experiment_id(client, experiment)
+        return Tracker(client, found, key, store.identity(), _system(experiment))
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """Returns the id of an experiment; creates it, unless another process does so first."""
     if (found := client.get_experiment_by_name(name)) is not None:
         return found.experiment_id

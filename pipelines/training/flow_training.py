@@ -34,6 +34,7 @@ from pipelines.cluster.connection import uses_ray_train
 from pipelines.config import Dsm, Model, ScoreMatching, Training
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
+from pipelines.tracking.meter import Meter
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import Reporter
 from pipelines.training.augment import Augmentation, augmentation
@@ -120,7 +121,7 @@ class FlowTraining(Trainer):
         config: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        self.clock, self.shard = Clock(), shard
+        self.clock, self.shard, self.meter = Clock(), shard, Meter()
         self.between: Callable[[], None] = lambda: None
         self.augment, self.clip, self.decay, self.precision = augment, clip, decay, precision
         self.config = config
@@ -154,7 +155,7 @@ class FlowTraining(Trainer):
         options = {"seed": self.seed, "start": self.step, "shard": self.shard}
         batches = split.shuffled(self.batch_size, device=self.device, **options)
         while True:
-            with self.clock("data"):
+            with self.clock("data"), self.meter:
                 batch = next(batches)
             yield batch
 
@@ -186,7 +187,8 @@ class FlowTraining(Trainer):
         y = self.preprocessed(x, noise, first)
         with products(self.precision, self.device.type):
             progress = Progress(self.step, self.share)
-            losses, self._latent = self.module(y, batch.context, noise, progress)
+            with self.meter:
+                losses, self._latent = self.module(y, batch.context, noise, progress)
             loss = losses.mean()
             # DDP takes no list of parameters.
             alone = not torch.distributed.is_initialized()
@@ -222,7 +224,14 @@ class FlowTraining(Trainer):
                 "train/examples_per_s": count * self.batch_size / max(seconds, 1e-9),
                 "time/step_ms": 1e3 * seconds / count,
             }
-            return replace(event, metrics={**event.metrics, **speed, **self._further_metrics()})
+            further = {**speed, **self._further_metrics(), **self._own_metrics(count)}
+            return replace(event, metrics={**event.metrics, **further})
+
+    def _own_metrics(self, steps: int) -> dict[str, float]:
+        """Returns the time of a step without what waits for other workers, and the memory."""
+        rank, world = self.shard
+        own = self.meter.read(steps)
+        return {f"rank_{rank}/{name}": v for name, v in own.items()} if world > 1 else {}
 
     def _further_metrics(self) -> dict[str, float]:
         metrics = dict(self.loss.hyperparameters(self.share))

@@ -22,8 +22,8 @@ from pipelines import store
 from pipelines.cluster.connection import largest_node
 from pipelines.cluster.environment import embedded
 from pipelines.config import Training
-from pipelines.errors import in_one_line
 from pipelines.metrics_log import Row
+from pipelines.tracking.ray_train import failures
 from pipelines.tracking.run import Reporter
 from pipelines.training.flow_training import train
 from pipelines.training.loop import WorkerContext
@@ -57,7 +57,9 @@ def launch(
             "arguments": (config, data, preprocessing, work),
             "store": store.identity(),
         },
-        torch_config=OnLoopback() if embedded() else TorchConfig(timeout_s=math.ceil(patience)),
+        torch_config=OnLoopback()
+        if embedded()
+        else TorchConfig(backend=_backend(config), timeout_s=math.ceil(patience)),
         scaling_config=_scaling(config),
         run_config=ray.train.RunConfig(
             name="ray",
@@ -79,11 +81,11 @@ def _scaling(config: Training) -> ray.train.ScalingConfig:
     """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
     workers, needs = config.cluster.workers, config.of_a_worker
     if embedded():
-        needs.pop("memory", None)
+        needs = {kind: amount for kind, amount in needs.items() if kind in ("CPU", "GPU")}
         share = math.floor(1e4 * largest_node() / workers) / 1e4
         needs["CPU"] = min(needs["CPU"], share)
     return ray.train.ScalingConfig(
-        num_workers=workers, use_gpu=config.cluster.gpu, resources_per_worker=needs
+        num_workers=workers, use_gpu=config.cluster.gpu > 0, resources_per_worker=needs
     )
 
 
@@ -100,7 +102,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         if not embedded():
             store.require_same_store(job["store"])
         elif context.shard[1] > 1:
-            _meet(work, *context.shard, config.cluster.patience)
+            _meet(work, *context.shard, config)
         inputs = map(store.ensure_local, (data, preprocessing))
         return train(config, *inputs, work, context)
     except NonFinite as error:  # alike on all
@@ -135,12 +137,21 @@ class _NoStore(Backend):
     share_cuda_visible_devices = True
 
 
-def _meet(work: Path, rank: int, world: int, patience: float) -> None:
+def _backend(config: Training) -> str | None:
+    """Returns what sums gradients; NCCL, the default on GPUs, wants a GPU for each worker."""
+    return "gloo" if 0 < config.cluster.gpu < 1 else None
+
+
+def _meet(work: Path, rank: int, world: int, config: Training) -> None:
     """Lets workers on one machine meet by a file, and talk over loopback."""
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = LOOPBACK
     meeting = f"file://{work}/meeting-{broadcast_from_rank_zero(uuid4().hex)}"
     torch.distributed.init_process_group(
-        init_method=meeting, rank=rank, world_size=world, timeout=timedelta(seconds=patience)
+        _backend(config),
+        init_method=meeting,
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=config.cluster.patience),
     )
 
 
@@ -151,7 +162,11 @@ def _report(rows: Sequence[Row], keep: bool) -> None:
 
 
 class Reports(ray.train.UserCallback):
-    """Hands on what workers report, and notes their failures; runs in Ray Train's controller."""
+    """Hands on what workers report, and notes their failures; runs in Ray Train's controller.
+
+    :class:`~pipelines.tracking.ray_train.MLflowCallback` does so for any loop; here the stage has
+    a run, rows and steps of its own.
+    """
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
@@ -160,12 +175,17 @@ class Reports(ray.train.UserCallback):
         self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
         """Reports the workers that failed together, in one line."""
-        failed = sorted(worker_exceptions.items())
-        lines = (f"worker {rank}: {in_one_line(error)}" for rank, error in failed)
-        self.reporter.fail("; ".join(lines))
+        self.reporter.fail(failures(worker_exceptions))
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
     ) -> None:
-        """Reports the rows of the first worker; all report alike."""
-        self.reporter.log(**metrics[0])
+        """Reports the rows of the first worker, with the metrics that only others have."""
+        merged: dict[tuple[str, int], dict[str, float]] = {}
+        for report in metrics:
+            for row in report["rows"]:
+                known = merged.setdefault((row["kind"], row["step"]), {})
+                known |= {name: v for name, v in row["metrics"].items() if name not in known}
+        first = metrics[0]
+        rows = [{**row, "metrics": merged[row["kind"], row["step"]]} for row in first["rows"]]
+        self.reporter.log(rows, first["keep"])

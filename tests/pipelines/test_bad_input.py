@@ -32,8 +32,8 @@ OPTIONS = {
         "--train.precision: found high with taylor_sm, which subtracts energies, expected highest",
     ),
     "too few GPUs": (
-        "--cluster.gpu --workers 64",
-        "GPUs in this machine, expected one for each of --cluster.workers = 64",
+        "--cluster.gpu 1 --workers 64",
+        "GPUs in this machine, expected 1 for each of --cluster.workers = 64",
     ),
     "a margin that is rounded away": (
         "--preprocess.logit 1e-7",
@@ -139,7 +139,8 @@ FILES = {
     ),
     "null for number": ("seed: null\n", ", seed: found None, expected a whole number"),
     "no share": ("data: {test: most}\n", ", data.test: found 'most', expected a number"),
-    "no switch": ("cluster: {gpu: 3}\n", ", cluster.gpu: found 3, expected true or false"),
+    "too many GPUs": ("cluster: {gpu: 3}\n", ", cluster.gpu: found 3, expected at most 1"),
+    "no switch": ("train: {retry: 3}\n", ", train.retry: found 3, expected true or false"),
     "a number for text": ("name: 3\n", ", name: found 3, expected text"),
     "code": (
         "!!python/object/apply:os.system ['touch hacked']\n",

@@ -495,13 +495,13 @@ def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
     threads, workers = requested
     config = Training(
         train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
-        cluster=ClusterConfig(workers=workers, gpu=True, memory=1.5),
+        cluster=ClusterConfig(workers=workers, gpu=0.25, memory=1.5, accelerator_type="A10G"),
     )
     found = launch._scaling(config)
-    memory = 1.5 * 2**30
-    expected = {"CPU": cpus, "GPU": 1} if alone else {"CPU": threads, "GPU": 1, "memory": memory}
-    assert found._resources_per_worker_not_none == expected
-    assert config.needs == {"CPU": threads * workers, "GPU": workers, "memory": memory * workers}
+    each = {"CPU": threads, "GPU": 0.25, "memory": 1.5 * 2**30, "accelerator_type:A10G": 0.001}
+    expected = {"CPU": cpus, "GPU": 0.25} if alone else each
+    assert found.use_gpu and found._resources_per_worker_not_none == expected
+    assert config.needs == {kind: workers * amount for kind, amount in each.items()}
 
 
 def test_the_controller_reports_rows_and_failures(tmp_path):
@@ -510,11 +510,13 @@ def test_the_controller_reports_rows_and_failures(tmp_path):
     writer = Reports(Reporter(tmp_path / metrics_log.FILE))
     errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
     writer.after_exception(None, errors)
-    writer.after_report(None, [{"rows": [one], "keep": False}, {"rows": [], "keep": False}], None)
+    own = [{**one, "metrics": {"loss": 1.0 + k, f"rank_{k}/x": float(k)}} for k in range(2)]
+    writer.after_report(None, [{"rows": [each], "keep": False} for each in own], None)
     writer.after_exception(None, errors)
     first, row, second = rows_of(tmp_path)
     assert (first["kind"], first["step"], first["share"]) == (metrics_log.FAILURE, 0, 0.0)
-    assert row == one and (second["step"], second["share"]) == (2, 0.5)
+    assert row == {**one, "metrics": {"loss": 1.0, "rank_0/x": 0.0, "rank_1/x": 1.0}}
+    assert (second["step"], second["share"]) == (2, 0.5)
     assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 

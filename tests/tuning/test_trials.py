@@ -38,7 +38,7 @@ ROOM = {
     "a thread each": (searched(), HERE, 4),
     "two threads": (searched(2), HERE, 2),
     "workers": (searched(workers=2), HERE, 2),
-    "a GPU": (searched(gpu=True), HERE, 1),
+    "a GPU": (searched(gpu=1), HERE, 1),
     "memory, which counts on clusters alone": (searched(memory=64), HERE, 4),
     "more threads than there are CPUs": (searched(5), HERE, 1),
     "a cluster that may grow": (searched(99, workers=8), CLUSTER, 8),

@@ -30,7 +30,7 @@ NEEDS = {
     "threads": (density.preprocess, PreprocessFit(threads=3), {"CPU": 3}),
     "a training": (density.train, Training(train=TrainConfig(threads=2)), {"CPU": 2}),
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
-    "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=True)), DRIVER),
+    "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=1)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
     "a benchmark": (paper.MEASURES["runtime"], None, WHOLE_NODE),
 }
