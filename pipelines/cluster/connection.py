@@ -8,7 +8,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,28 @@ def _embedded(show: Show) -> Connection:
     os.environ["EBFLOW_HOME"] = str(store.home())
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     cores = environment.cpus()
-    options = {"address": "local", "num_cpus": cores, "include_dashboard": True}
+    options = {
+        "address": "local",
+        "num_cpus": cores,
+        "include_dashboard": True,
+        "dashboard_port": 0,
+    }
     memory = cores * DRIVER["memory"]
-    return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
+    with _free_ports():
+        return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
+
+
+@contextmanager
+def _free_ports() -> Iterator[None]:
+    """Lets Ray choose a free port for its agent, where a ``ray start`` may need Ray's own."""
+    from ray._private import parameter
+
+    before = parameter.RayParams
+    parameter.RayParams = partial(before, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = before
 
 
 def _connected(show: Show, folder: Path | None, **options: Any) -> Connection:  # noqa: ANN401

@@ -33,7 +33,8 @@ from pyarrow import fs
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from pipelines import metrics_log
-from pipelines.errors import in_one_line
+from pipelines.errors import in_one_line, root, without_login
+from pipelines.store.files import without_password
 from pipelines.tracking.backend import is_permanent
 from pipelines.tracking.meter import Meter
 from pipelines.tracking.run import NOTE, Reporter, StageRun, flat
@@ -202,7 +203,8 @@ class TrackedRun:
 
     def _warn(self, done: Future) -> None:
         if error := done.exception():
-            logger.warning("MLflow at %s: %s", self.settings.uri, in_one_line(error))
+            reason = without_login(str(root(error)))
+            logger.warning("MLflow at %s: %s", without_password(self.settings.uri), reason)
 
     def start(self) -> None:
         """Reads what an earlier controller left, and starts or continues its run."""

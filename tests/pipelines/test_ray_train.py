@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,12 +66,14 @@ class User:
 
     def __init__(self, folder, server):
         self.folder, self.server = folder, server
+        self.ray = tempfile.TemporaryDirectory(prefix="eb-", dir="/tmp")
         self.client = MlflowClient(server.uri)
 
     def start(self, *words, code=LOOP):
         (self.folder / "mine.py").write_text(code)
         settings = {"MLFLOW_TRACKING_URI": self.server.uri, "PYTHONPATH": str(ROOT)}
         settings |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "HOME": str(self.folder)}
+        settings |= {"RAY_TMPDIR": self.ray.name}
         command = [sys.executable, "mine.py", *map(str, words)]
         environment = {**os.environ, **settings}
         with open(self.folder / "log", "w") as log:
@@ -98,7 +101,9 @@ class User:
 @pytest.fixture
 def user(tmp_path, server):
     (tmp_path / "user").mkdir()
-    return User(tmp_path / "user", server)
+    made = User(tmp_path / "user", server)
+    yield made
+    made.ray.cleanup()
 
 
 def test_one_run_survives_a_killed_worker_a_nan_a_failure_and_a_resume(user):
