@@ -43,10 +43,10 @@ subgraph = partial(task, namespace="ebflow", cache=False)
 
 @cache
 def task_of(stage: Stage) -> Task:
-    """Returns the redun task of a stage, whose name has the package of the stage."""
+    """Returns the redun task of a stage, whose name has its package, if any."""
     return task(
         name=stage.name,
-        namespace=stage.module.rpartition(".")[0],
+        namespace=stage.module.rpartition(".")[0] or "ebflow",
         version=stage.version,
         cache=False,
         config_args=["title"],

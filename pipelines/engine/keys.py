@@ -117,4 +117,5 @@ def _path(module: str) -> Path | None:
 
 @cache
 def _root(package: str) -> Path:
-    return Path(find_spec(package).origin).parent
+    origin = Path(find_spec(package).origin)
+    return origin.parent if origin.name == "__init__.py" else origin.with_suffix("")

@@ -6,7 +6,7 @@ table shows them as one line.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,7 +143,6 @@ class Experiment:
         data: The data that suit it: ``grey images``, ``colour images`` or ``rows of real
             numbers``; None: any.
         uses: The options of ``PaperConfig`` that it uses, besides experiment, scale and name.
-        seeds: The number of seeds by scale, if the user asks for none; default 1.
         rows: Returns the rows of the table; default: one per cell.
         figures: Returns figures with captions, by name.
         tables: Returns further tables of the page.
@@ -157,7 +156,6 @@ class Experiment:
     source: str | None = None
     data: str | None = None
     uses: frozenset[str] = IMAGE_OPTIONS
-    seeds: Mapping[str, int] = field(default_factory=dict)
     rows: Callable[[Sequence[Finished]], list[Row]] = lambda cells: [one.row for one in cells]
     figures: Callable[[Sequence[Row], Sequence[Finished]], dict[str, Captioned]] = lambda *_: {}
     tables: Callable[[Sequence[Row]], Sequence[Table]] = lambda rows: ()
@@ -165,8 +163,7 @@ class Experiment:
 
     def all_cells(self, config: PaperConfig) -> list[Cell]:
         """Returns the cells of all seeds."""
-        count = config.seeds or self.seeds.get(config.scale, 1)
-        seeds = range(config.seed, config.seed + count)
+        seeds = range(config.seed, config.seed + config.seeds)
         return [cell for seed in seeds for cell in self.cells(config, seed)]
 
 

@@ -11,7 +11,6 @@ from ebflow.errors import NonFinite
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
-from pipelines.paper.phases import PHASES
 from pipelines.paper.rivals import RIVALS, TABLES
 from pipelines.paper.runtime import RUNTIME
 from pipelines.paper.table import COLOUR_TABLE, TABLE
@@ -28,7 +27,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "runtime": RUNTIME,
     "rivals": RIVALS,
     "tables": TABLES,
-    "phases": PHASES,
     "missing": MISSING.experiment,
     "detection": DETECTION.experiment,
     "conditional": CONDITIONAL.experiment,

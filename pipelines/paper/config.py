@@ -15,7 +15,6 @@ Name = Literal[
     "runtime",
     "rivals",
     "tables",
-    "phases",
     "missing",
     "detection",
     "conditional",
@@ -70,9 +69,9 @@ class PaperConfig(Section):
     experiment: Name = "table"
     """table, colour-table: NLL by network and objective on grey or colour images; toy: divergences
     in the plane; runtime: step times; rivals: ways to train linear layers for the same time;
-    tables: the recipe beside densities of other packages; phases: where training by scores alone
-    loses mass; missing, conditional, synthesis, detection: imputation, predictions, synthetic
-    rows, anomalies, by ebflow and by other packages"""
+    tables: the recipe beside densities of other packages; missing, conditional, synthesis,
+    detection: imputation, predictions, synthetic rows, anomalies, by ebflow and by other
+    packages"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""
@@ -95,8 +94,8 @@ class PaperConfig(Section):
     """test rows, or their share if below 1; None: the source's"""
     seed: int = Field(0, ge=0)
     """the first seed"""
-    seeds: int | None = Field(None, ge=1)
-    """number of seeds; None: one, and of phases two, five or ten by scale"""
+    seeds: int = Field(1, ge=1)
+    """number of seeds"""
     threads: int = Field(2, ge=1)
     """threads of a training on images"""
     cluster: ClusterConfig = ClusterConfig()

@@ -112,11 +112,11 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
     A cell that fails stops no other; the table shows a divergence.
     """
     cells = EXPERIMENTS[config.experiment].all_cells(config)
-    outcomes = gather_cells(_stages(cell, sources) for cell in cells)
+    outcomes = gather_cells(stages(cell, sources) for cell in cells)
     return {"report": compare(config, outcomes=outcomes)}
 
 
-def _stages(cell: Cell, sources: Sources) -> dict[str, Artefact]:
+def stages(cell: Cell, sources: Sources) -> dict[str, Artefact]:
     """Returns the artefacts of training and measurement."""
     inputs, measure = {}, MEASURES[cell.stage]
     if cell.data:

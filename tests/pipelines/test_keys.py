@@ -41,6 +41,13 @@ def test_a_change_of_what_is_imported_counts(library, name):
     assert digest("lib.a") != before
 
 
+def test_a_stage_may_be_in_a_script_of_its_own(library, tmp_path):
+    (tmp_path / "script.py").write_text("from lib.inner import b\n")
+    before = digest("script")
+    (library / "c.py").write_text("CHANGED = 1\n")
+    assert digest("script") != before
+
+
 DOCUMENTED = '''
 """A module."""
 

@@ -21,7 +21,7 @@ from pipelines.reporting.terminal import terminal
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-ALONE = ("detection", "runtime", "phases", "missing", "conditional", "synthesis")
+ALONE = ("detection", "runtime", "missing", "conditional", "synthesis")
 TRAINED = [name for name in EXPERIMENTS if name not in ALONE]
 IMAGES = {
     name: "natural-patches" if name == "colour-table" else "digits"

@@ -1,4 +1,6 @@
-"""The experiment ``phases``: a map of the trainings that lose mass by scores alone.
+"""A map of the trainings that lose mass by scores alone; writes the numbers of ``phases.md``.
+
+    python docs/measurements/phases.py [--scale smoke]
 
 The *map* crosses activation, start, learning rate and objective on whitened digits. The *pairs*
 are fewer and longer: scores alone, and exact likelihood of the published network. Each seed has
@@ -9,9 +11,13 @@ it, in nats, is the gain of moving the last offset alone. The bounds of all clai
 before the runs.
 """
 
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -20,8 +26,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from pandas.api.typing import DataFrameGroupBy
+from pydantic import Field
 
 from pipelines import metrics_log
+from pipelines.cli.run import execute, study
+from pipelines.cluster import environment
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
@@ -35,11 +44,16 @@ from pipelines.config import (
 )
 from pipelines.config.objective import AnyObjective
 from pipelines.config.source import overlap
+from pipelines.engine.graphs import gather_cells
+from pipelines.engine.stages import Artefact, Stage
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
+from pipelines.paper.compare import EXPERIMENTS, compare
 from pipelines.paper.config import PaperConfig
+from pipelines.paper.graph import PAPER, Sources, stages
 from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
 from pipelines.reporting.style import panels
+from pipelines.tracking.run import StageRun
 
 MAP, PAIRS = "map", "pairs"  # Parts of the experiment
 
@@ -115,6 +129,15 @@ CAPTION = (
 )
 
 MASSES = np.log10((1e-3, LOST, 30.0))  # Least, middle and largest value of the colours
+
+
+class PhasesConfig(PaperConfig):
+    """A map of the trainings that lose mass by scores alone."""
+
+    experiment: Literal["phases"] = "phases"
+    """the only one"""
+    seeds: int = Field(5, ge=1)
+    """number of seeds"""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -284,14 +307,13 @@ def _squares(axis: Axes, networks: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.
     return shown
 
 
-PHASES = Experiment(
+EXPERIMENTS["phases"] = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
     legend="networks of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
     "networks, over starts and rates, whose squared latent mean ends large and has risen; "
     "over Gauss: validation NLL of the best network at its best validation above the "
     "full-covariance Gaussian's, nats",
     uses=frozenset(("seed", "seeds")),
-    seeds={"smoke": 2, "cpu": 5, "full": 10},
     cells=cells,
     columns=(
         Column("study/networks", "networks", 0, interval=False),
@@ -302,3 +324,25 @@ PHASES = Experiment(
     figures=lambda rows, finished: {MAP: (figure(read(finished)), CAPTION)},
     conclude=lambda finished: conclude(read(finished)),
 )
+
+
+def phases(
+    config: PhasesConfig, outcomes: Sequence[Mapping[str, Path] | str], *, run: StageRun
+) -> None:
+    """Saves the claims and the map; the stage of this script, whose code is part of its key."""
+    compare(config, outcomes, run=run)
+
+
+report = Stage("phases", executor="driver")
+
+
+def graph(config: PhasesConfig, sources: Sources) -> dict[str, Artefact]:
+    """Returns the report, as an expression of redun."""
+    found = EXPERIMENTS["phases"].all_cells(config)
+    return {"report": report(config, outcomes=gather_cells(stages(c, sources) for c in found))}
+
+
+if __name__ == "__main__":
+    environment.prepare()
+    request = study(sys.argv[1:], replace(PAPER, config=PhasesConfig, graph=graph))
+    execute(replace(request, run=replace(request.run, command=shlex.join(["python", *sys.argv]))))
