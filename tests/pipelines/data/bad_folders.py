@@ -1,4 +1,4 @@
-"""Prepared folders that were damaged: each maker damages one and returns the message."""
+"""Prepared folders that were damaged: a function that damages one, and the message, by name."""
 
 import json
 
@@ -8,198 +8,145 @@ import pyarrow.parquet as pq
 
 from ebflow.files import sha256
 
-from .parquet import Cases, images, lists
+from .parquet import images, lists
 
-FOLDERS = Cases()
-
-
-def _edit(path, **changes):
-    file = path / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+MANIFEST, SHARD = "manifest.json", "train-00000.parquet"
 
 
-def _edit_shard(path, **changes):
-    shards = json.loads((path / "manifest.json").read_text())["shards"]
-    _edit(path, shards=[shards[0] | changes, *shards[1:]])
+def change(path, edit):
+    """Changes the manifest in place."""
+    found = json.loads((path / MANIFEST).read_text())
+    edit(found)
+    (path / MANIFEST).write_text(json.dumps(found))
+
+
+def manifest(**changes):
+    return lambda path: change(path, lambda found: found.update(changes))
+
+
+def shard(**changes):
+    return lambda path: change(path, lambda found: found["shards"][0].update(changes))
+
+
+def without(*keys):
+    """Returns a function that removes a key of the manifest, at the end of a path of keys."""
+
+    def remove(found):
+        for key in keys[:-1]:
+            found = found[key]
+        del found[keys[-1]]
+
+    return lambda path: change(path, remove)
+
+
+def content(value):
+    return lambda path: (path / MANIFEST).write_bytes(value)
 
 
 def replace_shard(path, data):
     """Writes another first shard and a manifest that agrees with its bytes."""
-    file = path / "train-00000.parquet"
+    file = path / SHARD
     pq.write_table(data, file)
-    _edit_shard(path, bytes=file.stat().st_size, sha256=sha256(file))
+    shard(bytes=file.stat().st_size, sha256=sha256(file))(path)
 
 
-@FOLDERS.add
-def manifest_missing(path):
-    (path / "manifest.json").unlink()
-    return r"manifest.json: no such file, expected the manifest"
+def rows(data):
+    return lambda path: replace_shard(path, data)
 
 
-@FOLDERS.add
 def manifest_is_a_folder(path):
-    (path / "manifest.json").unlink()
-    (path / "manifest.json").mkdir()
-    return r"manifest.json: cannot be read \(Is a directory\)"
+    (path / MANIFEST).unlink()
+    (path / MANIFEST).mkdir()
 
 
-@FOLDERS.add
-def manifest_not_json(path):
-    (path / "manifest.json").write_text("{'name': 1}")
-    return r"manifest.json: found no manifest of a data set. Invalid JSON"
-
-
-@FOLDERS.add
-def manifest_not_text(path):
-    (path / "manifest.json").write_bytes(b"\xff\xfe\x00")
-    return r"manifest.json: found no manifest of a data set. Invalid JSON"
-
-
-@FOLDERS.add
-def manifest_a_list(path):
-    (path / "manifest.json").write_text("[1, 2]")
-    return r"manifest.json: found no manifest of a data set. Input should be an object"
-
-
-@FOLDERS.add
-def manifest_key_missing(path):
-    file = path / "manifest.json"
-    found = json.loads(file.read_text())
-    del found["levels"]
-    file.write_text(json.dumps(found))
-    return r"manifest.json, key 'levels'. Field required"
-
-
-@FOLDERS.add
-def manifest_key_unknown(path):
-    _edit(path, colour="red")
-    return r"manifest.json, key 'colour': found \"red\". Extra inputs"
-
-
-@FOLDERS.add
-def manifest_of_another_version(path):
-    _edit(path, version=99, colour="red")
-    return r"manifest.json, key 'version': found 99. Input should be 6"
-
-
-@FOLDERS.add
-def manifest_of_wrong_type(path):
-    _edit(path, shape="8x8")
-    return r"manifest.json, key 'shape': found \"8x8\". Input should be a valid array"
-
-
-@FOLDERS.add
-def manifest_dtype_unknown(path):
-    _edit(path, dtype="float16")
-    return r"key 'dtype': found \"float16\". Input should be 'uint8', 'float32' or 'float64'"
-
-
-@FOLDERS.add
-def manifest_statistics_nan(path):
-    nan = [float("nan")]
-    _edit(path, statistics={"mean": nan, "std": nan, "min": nan, "max": nan})
-    return r"key 'statistics.mean.0': found NaN. Input should be a finite number"
-
-
-@FOLDERS.add
-def manifest_shape_changed(path):
-    _edit(path, shape=[8, 9])
-    return r"found 1297 rows of x fixed_size_list<.*\[64\], .*, expected .*\[72\], row"
-
-
-@FOLDERS.add
-def manifest_without_shards(path):
-    _edit(path, shards=[])
-    return r"manifest.json, key 'shards': found \[\]. Tuple should have at least 1 item"
-
-
-@FOLDERS.add
-def shard_key_missing(path):
-    found = json.loads((path / "manifest.json").read_text())["shards"]
-    del found[0]["sha256"]
-    _edit(path, shards=found)
-    return r"key 'shards.0.sha256'. Field required"
-
-
-@FOLDERS.add
-def shard_outside_folder(path):
-    _edit_shard(path, file="../../secret.parquet")
-    return r"key 'shards.0.file': found \"../../secret.parquet\". String should match"
-
-
-@FOLDERS.add
-def shard_outside_folder_by_dots(path):
-    _edit_shard(path, file="..")
-    return r"key 'shards.0.file': found \"..\". String should match pattern"
-
-
-@FOLDERS.add
-def count_changed(path):
-    _edit(path, counts={"train": 1, "validation": 250, "test": 250})
-    return r"key 'counts': found .*\"train\": 1,.*expected .*\"train\": 1297,.*rows of the shards"
-
-
-@FOLDERS.add
-def shard_of_unknown_split(path):
-    _edit_shard(path, split="extra")
-    return r"key 'counts': found .*, expected {\"extra\": 1297"
-
-
-@FOLDERS.add
 def split_missing(path):
-    found = json.loads((path / "manifest.json").read_text())
-    shards = [shard for shard in found["shards"] if shard["split"] != "test"]
-    _edit(path, shards=shards, counts={"train": 1297, "validation": 250})
-    return r"found no split 'test', expected one of train, validation"
+    change(path, lambda found: found.update(
+        shards=[shard for shard in found["shards"] if shard["split"] != "test"],
+        counts={"train": 1297, "validation": 250},
+    ))  # fmt: skip
 
 
-@FOLDERS.add
-def shard_missing(path):
-    (path / "train-00000.parquet").unlink()
-    return r"train-00000.parquet: no such file, expected a shard of 1297 rows"
+def truncate(path):
+    (path / SHARD).write_bytes((path / SHARD).read_bytes()[:-100])
 
 
-@FOLDERS.add
-def shard_truncated(path):
-    file = path / "train-00000.parquet"
-    file.write_bytes(file.read_bytes()[:-100])
-    return r"train-00000.parquet: found \d+ bytes, expected \d+ \(changed\)"
-
-
-@FOLDERS.add
-def shard_with_one_bit_changed(path):
+def change_one_bit(path):
     file = path / "test-00000.parquet"
     data = bytearray(file.read_bytes())
     data[len(data) // 3] ^= 1
     file.write_bytes(data)
-    return r"test-00000.parquet: found SHA-256 \w{64}, expected \w{64} \(changed\)"
 
 
-@FOLDERS.add
-def shard_with_other_rows(path):
-    data = pq.read_table(path / "train-00000.parquet")
-    replace_shard(path, data.slice(0, 1000))
-    return r"train-00000.parquet: found 1000 rows of .*, expected 1297 rows of .*\(manifest\)"
+def drop_rows(path):
+    replace_shard(path, pq.read_table(path / SHARD).slice(0, 1000))
 
 
-@FOLDERS.add
-def shard_with_other_width(path):
-    replace_shard(path, pa.table({"x": lists(images(1297, 5))}))
-    return (
-        r"found 1297 rows of x fixed_size_list<.*\[5\], expected 1297 rows of x fixed.*\[64\], row"
-    )
+NO_MANIFEST = r"manifest.json: found no manifest of a data set. "
+NAN = [float("nan")]
+NULLS = pa.array([[0] * 64] * 1296 + [None], pa.list_(pa.uint8(), 64))
 
-
-@FOLDERS.add
-def shard_without_data_column(path):
-    replace_shard(path, pa.table({"y": np.arange(1297)}))
-    return (
-        r"train-00000.parquet: found 1297 rows of y int64, expected 1297 rows of x fixed_size_list"
-    )
-
-
-@FOLDERS.add
-def shard_with_nulls(path):
-    values = pa.array([[0] * 64] * 1296 + [None], pa.list_(pa.uint8(), 64))
-    replace_shard(path, pa.table({"x": values, "row": np.arange(1297)}))
-    return r"train-00000.parquet: found 1297 rows of x .*<element: uint8>.*, expected 1297 row"
+FOLDERS = {
+    "manifest missing": (
+        lambda path: (path / MANIFEST).unlink(),
+        r"manifest.json: no such file, expected the manifest"),
+    "manifest is a folder": (
+        manifest_is_a_folder, r"manifest.json: cannot be read \(Is a directory\)"),
+    "manifest not json": (content(b"{'name': 1}"), NO_MANIFEST + "Invalid JSON"),
+    "manifest not text": (content(b"\xff\xfe\x00"), NO_MANIFEST + "Invalid JSON"),
+    "manifest a list": (content(b"[1, 2]"), NO_MANIFEST + "Input should be an object"),
+    "manifest key missing": (without("levels"), r"manifest.json, key 'levels'. Field required"),
+    "manifest key unknown": (
+        manifest(colour="red"), r"manifest.json, key 'colour': found \"red\". Extra inputs"),
+    "manifest of another version": (
+        manifest(version=99, colour="red"),
+        r"manifest.json, key 'version': found 99. Input should be 6"),
+    "manifest of wrong type": (
+        manifest(shape="8x8"),
+        r"manifest.json, key 'shape': found \"8x8\". Input should be a valid array"),
+    "manifest dtype unknown": (
+        manifest(dtype="float16"),
+        r"key 'dtype': found \"float16\". Input should be 'uint8', 'float32' or 'float64'"),
+    "manifest statistics nan": (
+        manifest(statistics={"mean": NAN, "std": NAN, "min": NAN, "max": NAN}),
+        r"key 'statistics.mean.0': found NaN. Input should be a finite number"),
+    "manifest shape changed": (
+        manifest(shape=[8, 9]),
+        r"found 1297 rows of x fixed_size_list<.*\[64\], .*, expected .*\[72\], row"),
+    "manifest without shards": (
+        manifest(shards=[]),
+        r"manifest.json, key 'shards': found \[\]. Tuple should have at least 1 item"),
+    "shard key missing": (
+        without("shards", 0, "sha256"), r"key 'shards.0.sha256'. Field required"),
+    "shard outside folder": (
+        shard(file="../../secret.parquet"),
+        r"key 'shards.0.file': found \"../../secret.parquet\". String should match"),
+    "shard outside folder by dots": (
+        shard(file=".."), r"key 'shards.0.file': found \"..\". String should match pattern"),
+    "count changed": (
+        manifest(counts={"train": 1, "validation": 250, "test": 250}),
+        r"key 'counts': found .*\"train\": 1,.*expected .*\"train\": 1297,.*rows of the shards"),
+    "shard of unknown split": (
+        shard(split="extra"), r"key 'counts': found .*, expected {\"extra\": 1297"),
+    "split missing": (
+        split_missing, r"found no split 'test', expected one of train, validation"),
+    "shard missing": (
+        lambda path: (path / SHARD).unlink(),
+        r"train-00000.parquet: no such file, expected a shard of 1297 rows"),
+    "shard truncated": (
+        truncate, r"train-00000.parquet: found \d+ bytes, expected \d+ \(changed\)"),
+    "shard with one bit changed": (
+        change_one_bit,
+        r"test-00000.parquet: found SHA-256 \w{64}, expected \w{64} \(changed\)"),
+    "shard with other rows": (
+        drop_rows,
+        r"train-00000.parquet: found 1000 rows of .*, expected 1297 rows of .*\(manifest\)"),
+    "shard with other width": (
+        rows(pa.table({"x": lists(images(1297, 5))})),
+        r"found 1297 rows of x fixed_size_list<.*\[5\], expected 1297 row.*\[64\], row"),
+    "shard without data column": (
+        rows(pa.table({"y": np.arange(1297)})),
+        r"train-00000.parquet: found 1297 rows of y int64, expected 1297 .* x fixed_size_list"),
+    "shard with nulls": (
+        rows(pa.table({"x": NULLS, "row": np.arange(1297)})),
+        r"train-00000.parquet: found 1297 rows of x .*<element: uint8>.*, expected 1297 row"),
+}  # fmt: skip

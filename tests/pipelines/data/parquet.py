@@ -1,4 +1,4 @@
-"""Small Parquet files, and a table of cases."""
+"""Small Parquet files."""
 
 import os
 from pathlib import Path
@@ -8,15 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.data.sources import find_source
-
-
-class Cases(dict):
-    """Makers of test cases by name."""
-
-    def add(self, make):
-        """Enters a maker; a decorator."""
-        self[make.__name__] = make
-        return make
 
 
 def fingerprint(source, **options) -> str:
@@ -58,18 +49,20 @@ def write(path, columns, metadata=None, **options) -> Path:
     return path
 
 
-def bad_file(path, columns, metadata=None, **options):
-    return write(path / "bad.parquet", columns, metadata, **options)
+def parquet(columns, metadata=None, **options):
+    """Returns a function that writes ``bad.parquet`` into a folder and returns its path."""
+    return lambda path: write(path / "bad.parquet", columns, metadata, **options)
 
 
-def table_with(path, name, values):
-    return bad_file(path, table().set_column(1, name, values))
+def damaged(columns, damage, **options):
+    """Returns such a function that changes the content of the file by ``damage``."""
 
+    def make(path):
+        file = write(path / "bad.parquet", columns, **options)
+        file.write_bytes(damage(file.read_bytes()))
+        return file
 
-def poisoned(values, row, value):
-    values = np.array(values, dtype=object)
-    values[row] = value
-    return pa.array(list(values), from_pandas=False)
+    return make
 
 
 def tree(folder) -> dict[str, bytes | None]:
