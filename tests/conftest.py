@@ -24,9 +24,10 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def reproducible():
-    """Sums in one order and the same random numbers, whatever a test before this one left."""
+    """Sums in one order, random numbers and a type, whatever a test before this one left."""
     import torch
 
+    torch.set_default_dtype(torch.float32)
     torch.set_num_threads(1)
     torch.manual_seed(0)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from tests.pipelines.seals import sealed
 
-from .values import CHOKING, changed
+from .values import CHOKING, changed, spoiled
 
 WEIGHTS = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 STATE = "state.json"
@@ -34,45 +34,21 @@ def _foreign():
         archive.writestr("data.pkl", pickle.dumps([1]))
     header = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 8]}}).encode()
     return [
-        b"",
-        b"{}",
-        b"null",
-        b"\xff" * 8,
-        pickle.dumps({"a": 1}),
-        stream.getvalue(),
-        other.getvalue(),
-        save({}),
-        save({"a": torch.full((2,), torch.nan)}),
+        b"", b"{}", b"null", b"\xff" * 8, pickle.dumps({"a": 1}), stream.getvalue(),
+        other.getvalue(), save({}), save({"a": torch.full((2,), torch.nan)}),
         save({"layers.0.weight": torch.zeros(0)}),
         len(header).to_bytes(8, "little") + header + bytes(8),
         (2**62).to_bytes(8, "little") + b"{}",
-    ]
+    ]  # fmt: skip
 
 
 @st.composite
 def damaged(draw, files):
     """The files of a checkpoint, one of them damaged, another's or missing (None)."""
-    files = dict(files)
-    name = draw(st.sampled_from(sorted(files)))
-    kind = draw(
-        st.sampled_from(["turn", "turn", "put", "cut", "end", "foreign", "swap", "missing"])
-    )
-    data = bytearray(files[name])
-    head = draw(st.booleans())
-    at = draw(st.integers(0, min(len(data), 600) if head else len(data)))
-    if kind == "turn" and at < len(data):
-        data[at] ^= 1 << draw(st.integers(0, 7))
-    elif kind == "put":
-        data[at:at] = draw(st.binary(min_size=1, max_size=8))
-    elif kind == "cut":
-        del data[at : at + draw(st.integers(1, 64))]
-    elif kind == "end":
-        del data[at:]
-    files[name] = {
-        "foreign": lambda: draw(st.sampled_from(_foreign())),
-        "swap": lambda: files[draw(st.sampled_from(sorted(files)))],
-        "missing": lambda: None,
-    }.get(kind, lambda: bytes(data))()
+    name, others = draw(st.sampled_from(sorted(files))), [*files.values(), *_foreign()]
+    data = files[name]
+    found = st.just(spoiled(draw, data, others, (0, min(len(data), 600))))
+    files = {**files, name: draw(found | found | st.sampled_from([*others, None]))}
     consistent = name in WEIGHTS and files[name] is not None and draw(st.booleans())
     return agreed(files) if consistent else files
 

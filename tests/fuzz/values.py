@@ -1,4 +1,4 @@
-"""JSON of any values in place of what a file holds."""
+"""JSON of any values in place of what a file holds, and bytes that are damaged."""
 
 import json
 
@@ -59,3 +59,21 @@ def changed(draw, text, focus=()):
         else:
             del owner[key]
     return json.dumps(tree).encode()
+
+
+def spoiled(draw, data, others, near, put=st.binary(max_size=8)):  # noqa: B008
+    """Returns bytes after one change, every second time at a place of the range ``near``."""
+    at = draw(st.integers(*near) | st.integers(0, len(data)))
+    to = draw(st.integers(at, min(len(data), at + 64)))
+    before, here, rest = data[:at], data[at:to], data[to:]
+    bit, byte = 1 << draw(st.integers(0, 7)), draw(st.sampled_from([b"\0", b"\x7f", b"\xff"]))
+    found = {
+        "turn": before + bytes([one ^ bit for one in data[at : at + 1]]) + data[at + 1 :],
+        "set": before + byte * (to - at) + rest,
+        "cut": before + rest,
+        "double": before + 2 * here + rest,
+        "put": before + draw(put) + data[at:],
+        "other": before + draw(st.sampled_from(others))[at:to] + rest,
+        "end": before,
+    }
+    return found[draw(st.sampled_from([*found, "turn", "turn", "put"]))]

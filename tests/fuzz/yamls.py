@@ -12,6 +12,8 @@ from pipelines.gradient_alignment.config import AlignmentConfig
 from pipelines.paper.config import PaperConfig
 from pipelines.sample_complexity.config import ComplexityConfig
 
+from .values import spoiled
+
 BASES = {
     "density": DensityConfig(),
     "paper": PaperConfig(),
@@ -39,15 +41,7 @@ def _numbers():
     return whole | st.floats() | st.sampled_from([1e-320, 1e308, 0.5, 1.0])
 
 
-WORDS = [
-    "",
-    " ",
-    *"x nan none None ssm ../.. / ~ a/b ä".split(),
-    "\x00",
-    "\n",
-    "\u202e",
-    "x" * 5000,
-]
+WORDS = ["", " ", *"x nan none None ssm ../.. / ~ a/b ä \x00 \u202e".split(" "), "\n", "x" * 5000]
 
 
 def _scalars():
@@ -98,27 +92,12 @@ def _change(draw, inner, key):
 
 @st.composite
 def spoilt(draw):
-    """A pipeline's name, and a real file of it with bytes cut, turned, doubled or put in."""
+    """A pipeline's name, and a real file of it of which some bytes are changed."""
     name, config = draw(st.sampled_from(FILES))
     text = dump(config).encode()
     for _ in range(draw(st.integers(1, 4))):
-        text = _spoil(draw, text)
+        text = spoiled(draw, text, [text], (0, len(text)), st.sampled_from(TOKENS).map(str.encode))
     return name, text
-
-
-def _spoil(draw, text):
-    at = draw(st.integers(0, len(text)))
-    to = draw(st.integers(at, min(len(text), at + 200)))
-    kind = draw(st.sampled_from(["put", "put", "put", "byte", "cut", "end", "double"]))
-    put = {
-        "put": lambda: draw(st.sampled_from(TOKENS)).encode(),
-        "byte": lambda: draw(st.binary(min_size=1, max_size=2)),
-        "cut": lambda: b"",
-        "end": lambda: b"",
-        "double": lambda: 2 * text[at:to],
-    }[kind]()
-    rest = {"put": text[at:], "byte": text[at + 1 :], "end": b""}.get(kind, text[to:])
-    return text[:at] + put + rest
 
 
 MONSTERS = {

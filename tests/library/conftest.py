@@ -11,12 +11,9 @@ from tests.prepared import prepare
 
 
 @pytest.fixture(autouse=True)
-def double_precision():
-    """Makes float64 the default type of a test, and restores what was."""
-    before = torch.get_default_dtype()
+def double_precision(reproducible):
+    """Makes float64 the default type of a test."""
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 @pytest.fixture

@@ -94,24 +94,24 @@ def one_line(folder, call=load):
     return message
 
 
+DAMAGES = {
+    **{
+        f"{share} of it": lambda data, share=share: data[: int(share * len(data))]
+        for share in (0.0, 0.01, 0.5, 0.999)
+    },
+    "garbage": lambda data: bytes(range(256)) * 40,
+    "nothing": None,
+}
+
+
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_truncated_files_are_told(copied, name, share):
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_files_are_told(copied, name, damage):
     path = copied / name
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-    assert name in one_line(copied, read)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_garbage_is_told(copied, name):
-    (copied / name).write_bytes(bytes(range(256)) * 40)
-    assert name in one_line(copied, read)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_missing_files_are_told(copied, name):
-    (copied / name).unlink()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
     assert name in one_line(copied, read)
 
 

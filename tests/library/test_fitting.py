@@ -13,7 +13,6 @@ from torch import nn
 import ebflow
 from ebflow import bijections, objectives, randomness
 from ebflow.bases import GaussianMixture
-from ebflow.bijections import Bounded
 from ebflow.loss import adamw
 from ebflow.tables.gathering import copies
 
@@ -158,35 +157,18 @@ def test_a_divergence_delivers_the_best_and_the_step():
     assert flow.log_prob(rows()).isfinite().all() and flow.history
 
 
-def test_an_interrupt_delivers_the_best():
-    def loss(density, x, generator, progress):
-        if progress.step == 20:
-            raise KeyboardInterrupt
-        at = density.at(x)
-        return at.energy + density.log_normalizer(), at
-
-    with pytest.warns(RuntimeWarning, match="interrupted"):
-        flow = ebflow.fit(rows(), loss=loss, **{**SMALL, "steps": 30})
-    assert flow.log_prob(rows()).isfinite().all()
-
-
 BAD = {
     "text": (lambda: ebflow.fit(np.array([["a"]] * 9)), ValueError, "found no column to model"),
     "complex": (lambda: ebflow.fit(torch.zeros(9, 2, dtype=torch.cfloat)), TypeError, "real"),
     "nan": (
         lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan), missing=None),
-        ValueError,
-        "x, feature 0, row 7: found nan, .*missing='drop'.*missing='impute'",
-    ),
-    "two rows": (lambda: ebflow.fit(rows(2)), ValueError, "found 2 rows, expected 5"),
+        ValueError, "x, feature 0, row 7: found nan, .*missing='drop'.*missing='impute'"),
     "context": (lambda: ebflow.fit(rows(), rows(9)), ValueError, "context: found 9 rows"),
     "architecture": (lambda: ebflow.fit(rows(), architecture="x"), ValueError, "architecture"),
     "options": (
         lambda: ebflow.fit(rows(), flow=ebflow.architectures.dense((3,)), options={"depth": 1}),
-        ValueError,
-        "options",
-    ),
-}
+        ValueError, "options"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -350,11 +332,6 @@ def test_a_partial_of_a_likelihood_is_one():
     assert torch.equal(named.log_prob(rows()), partial_.log_prob(rows()))
 
 
-def test_likelihood_of_a_tensor():
-    flow = ebflow.fit(rows(), **SMALL)
-    assert ebflow.evaluate(flow, rows()).nll == pytest.approx(nll(flow, rows()), abs=1e-5)
-
-
 def test_a_table_gets_an_autoregressive_net_behind_its_columns():
     random = np.random.default_rng(0)
     x = np.stack([random.integers(0, 5, 400), random.standard_t(1.5, 400)], 1)
@@ -383,23 +360,6 @@ def test_one_column_of_two_modes():
     samples = flow.sample(4000, generator=seeded())
     assert nll(flow, two_modes(4000, 1)) < 0.96
     assert float((samples.abs() < 1.5).double().mean()) < 0.02
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_one_column_of_two_modes_is_learned(seed):
-    """Within 0.1 nats of the truth on fresh rows, the standard error of whose mean is 0.005."""
-    flow = ebflow.fit(two_modes(3000, seed), steps=1200, seed=seed, progress=False)
-    assert nll(flow, two_modes(20_000, 2)) < 0.908 + 0.1
-
-
-def test_known_bounds_are_taken_by_name():
-    frame = pd.DataFrame(np.random.default_rng(0).gamma(2.0, size=(200, 2)), columns=["a", "b"])
-    flow = ebflow.fit(frame, steps=2, bounds={"b": (0.0, None)})
-    (bounded,) = [layer for layer in flow.layers if isinstance(layer, Bounded)]
-    assert bounded.lower[1] == 0
-    with pytest.raises(ValueError, match="bounds: found column 'c', expected one of a, b"):
-        ebflow.fit(frame, steps=2, bounds={"c": (0.0, None)})
 
 
 # Reports, time, and trainings that do not improve
@@ -500,12 +460,6 @@ def test_a_divergence_without_improvement_returns_the_start():
     with pytest.warns(RuntimeWarning, match="no step of the training improved on its start"):
         flow = ebflow.fit(rows(), **wild)
     assert flow.report.ended == "diverged" and flow.log_prob(rows()).isfinite().all()
-
-
-def test_a_fit_inside_no_grad():
-    with torch.no_grad():
-        flow = ebflow.fit(rows(), **{**SMALL, "steps": 100})
-    assert flow.report.best_step > 0
 
 
 def test_decay_shrinks_networks_and_no_linear_layer():

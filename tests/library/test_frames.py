@@ -162,12 +162,6 @@ def test_a_few_rows_are_refused(table, count):
         ebflow.fit(table[:count], **QUICK)
 
 
-def test_booleans_and_nullable_integers_are_sampled_as_such(frame, flow):
-    assert flow.log_prob(frame).isfinite().all()
-    drawn = flow.sample(50, generator=torch.Generator().manual_seed(0))
-    assert drawn.dtypes.equals(frame.dtypes)
-
-
 def test_a_number_that_the_flows_type_lacks_is_named(frame, flow):
     rows = frame.astype(float)
     rows.loc[7, "x"] = 1e39

@@ -1,11 +1,8 @@
 """Preprocessing against numpy and scipy on the same completed data."""
 
 import dataclasses
-import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import multivariate_normal
@@ -15,7 +12,6 @@ from ebflow.architectures import dense
 from ebflow.bases import StandardNormal
 from ebflow.distribution import OFF_GRID
 from ebflow.errors import BadInput
-from ebflow.evaluation import evaluate
 from ebflow.flow import Flow
 from ebflow.mixtures import fit_mixture
 from ebflow.objectives import OBJECTIVES
@@ -23,8 +19,6 @@ from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, density, fit
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
 from ebflow.tables.rows import Rows
-from pipelines.data.dataset import Dataset
-from tests.prepared import prepare
 
 PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
@@ -67,43 +61,23 @@ def plain(split, options):
 
 
 @preprocessings
-def test_front_is_the_formula(request, name):
-    split, _, y = setting(request, name, normalize="none")
-    expected, _ = plain(split, PREPROCESSINGS[name][1])
-    np.testing.assert_allclose(y, expected, rtol=1e-9, atol=1e-9)
-
-
-@preprocessings
-def test_standardizing_gives_unit_variances(request, name):
-    split, chain, y = setting(request, name, normalize="standardize")
-    x, _ = plain(split, PREPROCESSINGS[name][1])
-    np.testing.assert_allclose(y, (x - x.mean(0)) / x.std(0), rtol=1e-9, atol=1e-9)
-
-
-@preprocessings
-def test_whitening_gives_the_identity_covariance(request, name):
-    _, _, y = setting(request, name, normalize="whiten")
-    np.testing.assert_allclose(y.mean(0), 0, atol=1e-9)
-    np.testing.assert_allclose(np.cov(y.mT, bias=True), np.eye(y.shape[1]), atol=1e-8)
-
-
-@preprocessings
-def test_whitening_is_by_the_symmetric_root(request, name):
-    _, chain, _ = setting(request, name, normalize="whiten")
-    w = chain.layers[-1].weight
-    torch.testing.assert_close(w, w.mT)
-    assert torch.linalg.eigvalsh(w)[0] > 0
-
-
-@preprocessings
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3])
-def test_cholesky_whitening_keeps_the_order_of_features(request, name, shrinkage):
-    split, chain, _ = setting(request, name, normalize="cholesky", shrinkage=shrinkage)
+@normalized
+def test_normalization_is_the_formula(request, name, normalize, shrinkage):
+    """Whitening is by the symmetric root of the correlations, or by their Cholesky factor."""
+    split, chain, y = setting(request, name, normalize=normalize, shrinkage=shrinkage)
     x, _ = plain(split, PREPROCESSINGS[name][1])
+    standard = (x - x.mean(0)) / x.std(0)
     shrunk = (1 - shrinkage) * np.corrcoef(x.T) + shrinkage * np.eye(x.shape[1])
-    w = chain.layers[-1].weight.numpy()
-    np.testing.assert_allclose(w, np.linalg.inv(np.linalg.cholesky(shrunk)), atol=1e-8)
-    assert (np.triu(w, 1) == 0).all() and np.diag(w).min() > 0
+    if normalize == "whiten":
+        values, vectors = np.linalg.eigh(shrunk)
+        standard = standard @ (vectors / np.sqrt(values)) @ vectors.T
+    if normalize == "cholesky":
+        w = chain.layers[-1].weight.numpy()
+        np.testing.assert_allclose(w, np.linalg.inv(np.linalg.cholesky(shrunk)), atol=1e-8)
+        assert (np.triu(w, 1) == 0).all() and np.diag(w).min() > 0
+        standard = standard @ w.T
+    np.testing.assert_allclose(y, x if normalize == "none" else standard, rtol=1e-9, atol=1e-8)
 
 
 def nearly_equal(noise, count=2000):
@@ -144,17 +118,6 @@ def test_few_rows_of_many_columns_are_no_worse_than_independent_ones():
     means, deviations = x[:50].mean(0), x[:50].std(0, correction=0)
     independent = torch.distributions.Normal(means, deviations).log_prob(x[50:])
     assert nll < -float(independent.mean()) + 0.01 and nll < 1.48
-
-
-@preprocessings
-@pytest.mark.parametrize("shrinkage", [0.1, 0.9])
-def test_shrinkage_is_of_the_correlations(request, name, shrinkage):
-    split, chain, y = setting(request, name, normalize="whiten", shrinkage=shrinkage)
-    x, _ = plain(split, PREPROCESSINGS[name][1])
-    r = np.corrcoef(x.T)
-    shrunk = (1 - shrinkage) * r + shrinkage * np.eye(len(r))
-    w = chain.layers[-1].weight.numpy()
-    np.testing.assert_allclose(w @ shrunk @ w, np.eye(len(r)), atol=1e-8)
 
 
 def wide(rows=60, width=20):
@@ -203,17 +166,13 @@ def test_too_few_rows_are_shrunk_most():
     assert fit(Rows(wide(4)), shrinkage=None).shrinkage == 1
 
 
-def test_whitening_does_not_depend_on_units(tmp_path):
-    x = np.random.default_rng(0).normal(size=(200, 2)) @ [[1.0, 0.5], [0.0, 1.0]]
-    for name, unit in (("one", 1.0), ("other", 1e6)):
-        (tmp_path / name).mkdir()
-        split = table(tmp_path / name, {"a": x[:, 0], "b": unit * x[:, 1]})
-        chain = fit(split, normalize="whiten", shrinkage=0.1)
-        flow = flow_of(chain, 2)
-        rows = next(split.batches(200)).x
-        if unit == 1.0:
-            expected = flow.preprocess(rows)
-    np.testing.assert_allclose(flow.preprocess(rows), expected, rtol=1e-8, atol=1e-8)
+def test_whitening_does_not_depend_on_units():
+    x = torch.randn(200, 2, generator=derive(0, "rows")) @ torch.tensor([[1.0, 0.5], [0.0, 1.0]])
+    one, other = (
+        flow_of(fit(Rows(rows), shrinkage=0.1), 2).preprocess(rows)
+        for rows in (x, x * torch.tensor([1.0, 1e6]))
+    )
+    torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
 def test_a_constant_feature_is_refused():
@@ -254,12 +213,6 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
     )
 
 
-def test_gaussian_baseline_of_digits(digits):
-    """The full-covariance Gaussian's validation NLL: 103.5 nats in a separate prototype."""
-    flow = density(fit(digits.split("train"), margin=1e-6))
-    assert evaluate(flow, digits.split("validation")).nll == pytest.approx(103.5, abs=3)
-
-
 @preprocessings
 @normalized
 def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalize, tmp_path):
@@ -274,37 +227,9 @@ def test_a_chain_in_a_file_is_the_same_to_the_bit(request, name, normalize, tmp_
     assert torch.equal(ours, theirs)
 
 
-@preprocessings
-@normalized
-def test_a_spec_and_its_weights_build_the_chain_again(request, name, normalize):
-    split, chain, y = setting(request, name, normalize=normalize)
-    spec = json.loads(json.dumps(chain.spec))
-    again = flow_of(build(spec), split.width)
-    again.load_state_dict(flow_of(chain, split.width).state_dict())
-    found = again.preprocess(split.tensor(), generator=RowGenerator(0, "preprocess"))
-    torch.testing.assert_close(found, y, rtol=1e-12, atol=1e-12)
-
-
 def test_unknown_normalization_is_refused(digits):
     with pytest.raises(ValueError, match="normalize: found 'zca'"):
         fit(digits.split("train"), normalize="zca")
-
-
-def table(folder, columns, **options):
-    """Prepares a table of float columns."""
-    pq.write_table(pa.table(columns), folder / "in.parquet")
-    prepare(folder / "in.parquet", folder / "out", **options)
-    return Dataset(folder / "out").split("train")
-
-
-def test_dependent_features_are_refused_unless_shrunk():
-    """Arrays may have them; the preparation of tables leaves them out."""
-    x = torch.randn(200, 2, generator=derive(0, "rows"))
-    split = Rows(torch.cat([x, 2 * x[:, :1]], 1))
-    with pytest.raises(BadInput, match="shrinkage: found a singular covariance") as error:
-        fit(split, normalize="whiten")
-    assert "\n" not in str(error.value)
-    assert fit(split, normalize="whiten", shrinkage=0.1).layers
 
 
 def test_a_fitted_chain_is_left_as_it_is(digits, single_precision):

@@ -1,7 +1,6 @@
 """Training on real data: determinism, averages, schedules, verdicts."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -17,26 +16,20 @@ from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded
-from .training import OPTIMIZERS, batch_of, fitted, loss_of, losses, same, trainer
+from .training import (
+    OBJECTIVES,
+    OPTIMIZERS,
+    batch_of,
+    conditional,
+    fitted,
+    loss_of,
+    losses,
+    named,
+    same,
+    trainer,
+)
 
-OBJECTIVES = {
-    "ml": {},
-    "relative_ml": {},
-    "lazy_ml": {},
-    "sml": {},
-    "dsm": {},
-    "ssm": {},
-    "ssm_vr": {},
-    "fd_ssm": {},
-    "taylor_sm": {},
-    "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
-}
 everything = pytest.mark.parametrize("name", OBJECTIVES)
-
-
-def named(dataset, name, **options):
-    """Returns the training of an entry of the table."""
-    return trainer(dataset, name.split(",")[0], **{**OBJECTIVES[name], **options})
 
 
 @everything
@@ -228,17 +221,6 @@ def test_a_batch_larger_than_the_split_is_refused(digits):
         list(trainer(digits, batch_size=5000).run())
 
 
-def test_frozen_parameters_stay(digits):
-    training = trainer(digits)
-    frozen = training.plain.flow.layers[0].bias
-    frozen.requires_grad_(False)
-    before = frozen.clone()
-    again = Trainer(training.flow, digits, loss=training.loss, steps=3, batch_size=64,
-                    optimizer=partial(torch.optim.Adam, lr=1e-3))  # fmt: skip
-    list(again.run())
-    assert torch.equal(frozen, before) and all(p is not frozen for p in again.parameters)
-
-
 def test_validation_moves_no_normalized_weight(digits):
     """Power iterations belong to steps: a likelihood told is that of the weights saved."""
     training = trainer(digits, net=dict(architecture="convolutional", spectral_norm=True))
@@ -250,20 +232,6 @@ def test_validation_moves_no_normalized_weight(digits):
 
 
 # Contexts, tensors, statistics
-
-
-def conditional(size=300, **options):
-    """Returns a training of rows in memory, x ~ N(c, 1), given contexts."""
-    c = torch.randn(size, 1, generator=seeded(1))
-    x = c * torch.tensor([2.0, -1.0]) + torch.randn(size, 2, generator=seeded(2))
-    cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
-    data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
-    flow = dense((2,), depth=2, context=1, generator=seeded())
-    flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
-    made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
-    settings = dict(steps=100, batch_size=50, validate_every=50, log_every=20)
-    return Trainer(flow, data, loss=made, **{
-        "optimizer": partial(torch.optim.Adam, lr=2e-2), **settings, **options})  # fmt: skip
 
 
 LOSSES = {

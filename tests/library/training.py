@@ -7,11 +7,12 @@ import torch
 
 from ebflow import objectives, preprocessing
 from ebflow.anchor import Anchor
-from ebflow.architectures import ARCHITECTURES
+from ebflow.architectures import ARCHITECTURES, dense
 from ebflow.bijections import Reshape
 from ebflow.flow import Flow
 from ebflow.loss import Loss
 from ebflow.tables.batches import Batch
+from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 
 from .bijections.cases import seeded
@@ -76,6 +77,32 @@ def trainer(
     made = make_loss(flow.core, objective, **(loss or {}))
     settings = dict(steps=12, batch_size=64, validate_every=6, log_every=3)
     return make(flow, dataset, loss=made, optimizer=OPTIMIZERS[optimizer], **{**settings, **more})
+
+
+OBJECTIVES = {
+    **{name: {} for name in objectives.OBJECTIVES},
+    "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
+}
+
+
+def named(dataset, name, make=trainer, **options):
+    """Returns the training of an entry of the table."""
+    return make(dataset, name.split(",")[0], **{**OBJECTIVES[name], **options})
+
+
+def conditional(size=300, *, make=Trainer, make_loss=loss_of, **options):
+    """Returns a training of rows in memory, x ~ N(c, 1), given contexts."""
+    c = torch.randn(size, 1, generator=seeded(1))
+    x = c * torch.tensor([2.0, -1.0]) + torch.randn(size, 2, generator=seeded(2))
+    cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
+    data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
+    data.digest = "rows"
+    flow = dense((2,), depth=2, context=1, generator=seeded())
+    flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
+    made = make_loss(flow, **options.pop("loss", dict(objective="ml")))
+    settings = dict(steps=100, batch_size=50, validate_every=50, log_every=20)
+    return make(flow, data, loss=made, **{
+        "optimizer": partial(torch.optim.Adam, lr=2e-2), **settings, **options})  # fmt: skip
 
 
 def batch_of(dataset, size=64, **options):

@@ -15,6 +15,7 @@ from pipelines.paper.scores import crps
 from pipelines.paper.toy import fisher_divergence, kl_divergence
 from tests.library import reference
 from tests.library.bijections.cases import seeded
+from tests.library.conftest import double_precision  # noqa: F401
 
 N = 20_000
 BOUND = reference.two_sided(1e-4)
@@ -25,14 +26,6 @@ def gaussian(seed, D=3):
     root = torch.eye(D) + 0.3 * torch.randn(D, D, generator=seeded(seed))
     mean = torch.randn(1, D, generator=seeded(seed + 10))
     return GaussianMixture(torch.ones(1), mean, (root @ root.mT)[None])
-
-
-@pytest.fixture(autouse=True)
-def double():
-    """Makes float64 the default type of a test."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 import ctypes
 import signal
+import time
 
 import pytest
 
+from pipelines import interruption
 from pipelines.engine.runner import _take_back_sigterm
-from pipelines.interruption import interruptible
+from pipelines.interruption import defer_sigint, interruptible
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
@@ -32,6 +34,25 @@ def test_a_second_ctrl_c_does():
             signal.raise_signal(signal.SIGINT)
             ended.append(True)
     assert not ended
+
+
+def test_a_second_interruption_of_a_training_does_not_wait():
+    after = []
+    with pytest.raises(KeyboardInterrupt), defer_sigint() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        after.append(interrupted())
+        signal.raise_signal(signal.SIGINT)
+        after.append(interrupted())
+    assert after == [True]
+
+
+def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
+    monkeypatch.setattr(interruption, "HELD_S", 0.01)
+    with pytest.raises(KeyboardInterrupt), defer_sigint():
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(100):
+            time.sleep(0.01)
+        pytest.fail("it was deferred for ever")
 
 
 def test_a_handler_that_ray_puts_in_its_place_is_taken_back():

@@ -1,11 +1,9 @@
 """From configurations to trainers, and what a worker reports."""
 
 import signal
-import time
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray.train.torch
@@ -17,7 +15,7 @@ from ebflow.architectures import dense
 from ebflow.checkpoint import check, load, read
 from ebflow.errors import BadInput, NonFinite
 from ebflow.history import Event
-from pipelines import interruption, metrics_log
+from pipelines import metrics_log
 from pipelines.cluster import environment
 from pipelines.config import (
     AnchorConfig,
@@ -35,14 +33,13 @@ from pipelines.config import (
 from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
 from pipelines.errors import failure
-from pipelines.interruption import defer_sigint
 from pipelines.tracking.run import Reporter
 from pipelines.training import launch, loop
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.flow_training import _loss, fit
 from pipelines.training.launch import Reports
 from pipelines.training.loop import TrainingLoop, WorkerContext
-from pipelines.training.preprocessing import baseline, fit_preprocessing
+from pipelines.training.preprocessing import fit_preprocessing
 from tests.pipelines.trainers import build
 from tests.prepared import prepare
 
@@ -54,21 +51,6 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "digits"
     prepare("digits", folder, rows=300, validation=50, test=50)
     return Dataset(folder)
-
-
-def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
-    normal = np.random.default_rng(0).standard_normal(200)
-    far = np.where(np.arange(200) % 10, normal, 1e18 * normal)
-    table = pa.table({"far": far, "value": normal[::-1].copy()})
-    pq.write_table(table, tmp_path / "far.parquet")
-    prepare(tmp_path / "far.parquet", tmp_path / "data")
-    data = Dataset(tmp_path / "data")
-    for fitting in (
-        lambda: fit_preprocessing(Training().preprocess_fit, data),
-        lambda: baseline(data, PreprocessConfig()),
-    ):
-        with pytest.raises(BadInput, match="--train.dtype, column 'far': found float.., which"):
-            fitting()
 
 
 def finished(config, dataset):
@@ -334,25 +316,6 @@ def test_an_interrupted_worker_saves_what_it_has_done(dataset, tmp_path, step):
     told = [row for row in rows_of(work) if row["kind"] == "log"]
     losses = [event.metrics["train/loss"] for event in events if event.kind == "log"]
     assert [row["metrics"]["train/loss"] for row in told] == losses
-
-
-def test_a_second_interruption_does_not_wait():
-    after = []
-    with pytest.raises(KeyboardInterrupt), defer_sigint() as interrupted:
-        signal.raise_signal(signal.SIGINT)
-        after.append(interrupted())
-        signal.raise_signal(signal.SIGINT)
-        after.append(interrupted())
-    assert after == [True]
-
-
-def test_an_interruption_that_is_not_heeded_is_raised(monkeypatch):
-    monkeypatch.setattr(interruption, "HELD_S", 0.01)
-    with pytest.raises(KeyboardInterrupt), defer_sigint():
-        signal.raise_signal(signal.SIGINT)
-        for _ in range(100):
-            time.sleep(0.01)
-        pytest.fail("it was deferred for ever")
 
 
 def test_a_lone_worker_trains_here(dataset, home, tmp_path, monkeypatch):

@@ -107,27 +107,22 @@ BAD = {
     "a vector": (dict(x=torch.ones(3)), r"x: found shape \(3,\)"),
     "nan": (
         dict(x=torch.tensor([[0.0, 1.0], [2.0, NAN]])),
-        r"x, feature 1, row 1: found nan, expected a finite number",
-    ),
+        r"x, feature 1, row 1: found nan, expected a finite number"),
     "no level": (
         dict(x=torch.tensor([[0, 17]], dtype=torch.uint8), levels=17),
-        r"x, feature 1, row 0: found 17, expected 0 … 16",
-    ),
+        r"x, feature 1, row 0: found 17, expected 0 … 16"),
     "levels of reals": (dict(x=torch.ones(2, 2), levels=4), r"levels: found 4, expected None"),
     "one level": (
         dict(x=torch.zeros(2, 2, dtype=torch.uint8), levels=1),
-        r"levels: found 1, expected a whole number 2 … 256",
-    ),
+        r"levels: found 1, expected a whole number 2 … 256"),
     "few contexts": (
         dict(x=torch.ones(3, 2), context=torch.ones(2, 1)),
-        r"context: found \(2, 1\), expected \(3, C\)",
-    ),
+        r"context: found \(2, 1\), expected \(3, C\)"),
     "flat contexts": (dict(x=torch.ones(3, 2), context=torch.ones(3)), r"found \(3,\)"),
     "infinite context": (
         dict(x=torch.ones(1, 2), context=torch.tensor([[1.0, -torch.inf]])),
-        r"context, feature 1, row 0: found -inf",
-    ),
-}
+        r"context, feature 1, row 0: found -inf"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())

@@ -144,27 +144,17 @@ def test_contexts_of_a_file_are_taken_row_by_row(ebflow, conditional, tmp_path, 
     assert score.code == 0, score
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "--context: found nothing, expected a file, or name=value of group, smoker"),
-        (("group=heavy",), "--context: found group=heavy, expected a file, or name=value of gr"),
-        (
-            ("group=huge", "smoker=0"),
-            "column 'group', row 0: found 'huge', expected a known level",
-        ),
-        (
-            ("group=heavy", "smoker=yes"),
-            "--context, column 'smoker', row 0: found 'yes', expected a num",
-        ),
-        (
-            ("group=heavy", "smoker=nan"),
-            "column 'smoker', row 0: found 'nan', expected a finite number",
-        ),
-        (("group=heavy", "age=3"), "--context: found group=heavy age=3, expected a file, or nam"),
-        (("none.parquet",), "none.parquet: no such file"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    ((), "--context: found nothing, expected a file, or name=value of group, smoker"),
+    (("group=heavy",), "--context: found group=heavy, expected a file, or name=value of gr"),
+    (("group=huge", "smoker=0"), "column 'group', row 0: found 'huge', expected a known level"),
+    (("group=heavy", "smoker=yes"),
+     "--context, column 'smoker', row 0: found 'yes', expected a num"),
+    (("group=heavy", "smoker=nan"),
+     "column 'smoker', row 0: found 'nan', expected a finite number"),
+    (("group=heavy", "age=3"), "--context: found group=heavy age=3, expected a file, or nam"),
+    (("none.parquet",), "none.parquet: no such file"),
+])  # fmt: skip
 def test_what_is_no_context_is_one_line(ebflow, conditional, tmp_path, words, message):
     given = ("--context", *words) if words else ()
     result = ebflow("sample", conditional, "--output", tmp_path / "s.parquet", *given)

@@ -18,6 +18,9 @@ def trainer(dataset, objective="dsm", **options):
     return training.trainer(dataset, objective, make=FlowTraining, make_loss=loss_of, **options)
 
 
+named = partial(training.named, make=trainer)
+
+
 def states(trained):
     """Returns all tensors of a training, by name, and the rest of its state."""
     checkpoint = pack(trained)

@@ -3,6 +3,9 @@
 import inspect
 import math
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -24,6 +27,7 @@ from pipelines.config.model import MODELS
 from pipelines.data.dataset import Dataset
 from pipelines.training.checkpoints import save_training
 from pipelines.training.flow_training import build_flow
+from pipelines.training.preprocessing import baseline, fit_preprocessing
 from tests.pipelines.trainers import build
 from tests.prepared import prepare
 
@@ -143,3 +147,18 @@ def test_whitening_stands_before_the_reshape(dataset):
     trainer = build(Training(train=SHORT, preprocess=options, model=IMAGES["glow"]), dataset)
     assert trainer.flow.event_shape == (64,)
     assert trainer.flow.core.event_shape == (1, 8, 8)
+
+
+def test_a_column_without_digits_to_tell_its_rows_apart_is_named(tmp_path):
+    normal = np.random.default_rng(0).standard_normal(200)
+    far = np.where(np.arange(200) % 10, normal, 1e18 * normal)
+    table = pa.table({"far": far, "value": normal[::-1].copy()})
+    pq.write_table(table, tmp_path / "far.parquet")
+    prepare(tmp_path / "far.parquet", tmp_path / "data")
+    data = Dataset(tmp_path / "data")
+    for fitting in (
+        lambda: fit_preprocessing(Training().preprocess_fit, data),
+        lambda: baseline(data, PreprocessConfig()),
+    ):
+        with pytest.raises(BadInput, match="--train.dtype, column 'far': found float.., which"):
+            fitting()

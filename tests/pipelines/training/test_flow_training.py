@@ -2,45 +2,22 @@
 
 import copy
 import math
-from functools import partial
 
 import pytest
 import torch
 
-from ebflow.architectures import dense
 from ebflow.checkpoint import load
 from ebflow.errors import NonFinite
 from ebflow.loss import constant, cosine
 from ebflow.randomness import RowGenerator, uniform
-from ebflow.tables.rows import Arrays, Rows
 from ebflow.train import Trainer
 from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
 from pipelines.training.flow_training import FlowTraining
 from pipelines.training.losses import epochs, geometric
-from tests.library.bijections.cases import seeded
-from tests.library.training import batch_of, losses
+from tests.library.training import OBJECTIVES, batch_of, conditional, losses
 
-from .cases import loss_of, same, states, trainer
-
-OBJECTIVES = {
-    "ml": {},
-    "relative_ml": {},
-    "lazy_ml": {},
-    "sml": {},
-    "dsm": {},
-    "ssm": {},
-    "ssm_vr": {},
-    "fd_ssm": {},
-    "taylor_sm": {},
-    "dsm, anchored": dict(loss=dict(anchor=dict(interval=5))),
-    "ssm, stabilised": dict(loss=dict(low_energy=0.1, latent_mean=1.0)),
-}
-
-
-def named(dataset, name, **options):
-    """Returns the training of an entry of the table."""
-    return trainer(dataset, name.split(",")[0], **{**OBJECTIVES[name], **options})
+from .cases import loss_of, named, same, states, trainer
 
 
 def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
@@ -60,7 +37,7 @@ def test_augmentation_changes_raw_training_rows_and_nothing_else(digits):
     assert losses(flipped) != losses(plain)
 
 
-@pytest.mark.parametrize("name", [n for n in OBJECTIVES if "stabilised" not in n])
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_shards_average_to_the_gradient_of_the_batch(digits, name):
     """Two half-batches, with noise of their shard, and one whole: to 1e-10."""
 
@@ -187,23 +164,8 @@ def test_only_a_step_is_of_lower_precision(digits):
     assert set(seen) == {"medium"} and len(seen) == training.steps
 
 
-def conditional(size=300, **options):
-    """Returns a training of rows in memory, x ~ N(c, 1), given contexts."""
-    c = torch.randn(size, 1, generator=seeded(1))
-    x = c * torch.tensor([2.0, -1.0]) + torch.randn(size, 2, generator=seeded(2))
-    cuts = {"train": slice(0, size - 100), "validation": slice(size - 100, size)}
-    data = Arrays(*(Rows(x[rows], context=c[rows], name=name) for name, rows in cuts.items()))
-    data.digest = "rows"
-    flow = dense((2,), depth=2, context=1, generator=seeded())
-    flow.standardize_context(c.double().mean(0), c.double().std(0, correction=0))
-    made = loss_of(flow, **options.pop("loss", dict(objective="ml")))
-    settings = dict(steps=100, batch_size=50, validate_every=50, log_every=20)
-    return FlowTraining(flow, data, loss=made, **{
-        "optimizer": partial(torch.optim.Adam, lr=2e-2), **settings, **options})  # fmt: skip
-
-
 def test_resumption_keeps_rows_and_contexts_together(tmp_path):
-    short = dict(steps=10, validate_every=5, log_every=1)
+    short = dict(steps=10, validate_every=5, log_every=1, make=FlowTraining, make_loss=loss_of)
     whole, first, second = (conditional(**short) for _ in range(3))
     list(whole.run())
     for event in first.run():

@@ -16,28 +16,11 @@ from pipelines.training.losses import epochs, geometric
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 from tests.library.flows import FLOWS, contexts, net
+from tests.library.test_loss import CLOSE, MATCHING, called, refreshed, setting
 
 from .cases import loss_of
 
-CLOSE = dict(rtol=1e-12, atol=1e-12)
 SIGMA = 0.3
-MATCHING = ["dsm", "ssm", "ssm_vr", "fd_ssm", "taylor_sm"]
-
-
-def setting(batch=5):
-    flow = net((4,), bias=0.3)
-    return flow, torch.randn(batch, 4, generator=seeded(2))
-
-
-def called(loss, flow, x, generator=None, **progress):
-    """Returns the losses of a flow without context."""
-    return loss(flow(), x, generator or derive(0), Progress(**progress))[0]
-
-
-def refreshed(flow):
-    anchor = Anchor(flow)
-    anchor.refresh()
-    return anchor
 
 
 def seen(objective, x):
