@@ -19,7 +19,7 @@ CHOKING = (
     b'"\\ud800"',
     b"{}",
     b'{"flow": {}, "sha256": {"model": NaN}}',
-)
+)  # fmt: skip
 """What a reader of JSON, or of what JSON says, may choke on."""
 
 

@@ -151,11 +151,9 @@ BAD = {
     "too many means": ((torch.ones(2), torch.zeros(3, 1), torch.ones(2)), "means"),
     "shape": ((torch.ones(2), torch.zeros(2, 3), torch.ones(2, 2)), "covariances: found shape"),
     "no variance": ((torch.ones(2), torch.zeros(2, 1), torch.zeros(2)), "not positive"),
-    "indefinite": (
-        (torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 2.0], [2.0, 1.0]]])),
-        "not positive definite",
-    ),
-}
+    "indefinite": ((torch.ones(1), torch.zeros(1, 2), torch.tensor([[[1.0, 2.0], [2.0, 1.0]]])),
+        "not positive definite"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -22,24 +22,15 @@ pytestmark = [
 CHUNKS, EACH = 20, 50
 WHERE = re.compile(r"step \d+: .*in (layer \d+|the base) \(\w+\).*lower the learning rate")
 OPTIONS = {
-    "dense": [
-        {"depth": 2},
-        {"depth": 1},
-        {"activation": "smooth_leaky_relu", "noise": 0.1},
-    ],
-    "convolutional": [
-        {"kernel_size": 3, "blocks": 1},
-        {"kernel_size": 3, "blocks": 2},
+    "dense": [{"depth": 2}, {"depth": 1}, {"activation": "smooth_leaky_relu", "noise": 0.1}],
+    "convolutional": [{"kernel_size": 3, "blocks": 1}, {"kernel_size": 3, "blocks": 2},
         {"kernel_size": 3, "blocks": 2, "activation": "spline"},
-        {"kernel_size": 3, "blocks": 2, "activation": "spline", "hidden": 4},
-    ],
+        {"kernel_size": 3, "blocks": 2, "activation": "spline", "hidden": 4}],
     "glow": [{"levels": 1, "depth": 1, "hidden": 4}, {"levels": 2, "depth": 1, "hidden": 4}],
     "coupling": [{"depth": 2, "hidden": 4}, {"depth": 1, "hidden": 4, "bins": 3}],
-    "autoregressive": [
-        {"depth": 2, "hidden": 4},
-        {"depth": 1, "hidden": 4, "bins": 3, "mixing": "rotation"},
-    ],
-}
+    "autoregressive": [{"depth": 2, "hidden": 4},
+        {"depth": 1, "hidden": 4, "bins": 3, "mixing": "rotation"}],
+}  # fmt: skip
 
 
 def data(rng, image):

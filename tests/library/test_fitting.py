@@ -160,8 +160,7 @@ def test_a_divergence_delivers_the_best_and_the_step():
 BAD = {
     "text": (lambda: ebflow.fit(np.array([["a"]] * 9)), ValueError, "found no column to model"),
     "complex": (lambda: ebflow.fit(torch.zeros(9, 2, dtype=torch.cfloat)), TypeError, "real"),
-    "nan": (
-        lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan), missing=None),
+    "nan": (lambda: ebflow.fit(rows().index_fill(0, torch.tensor(7), math.nan), missing=None),
         ValueError, "x, feature 0, row 7: found nan, .*missing='drop'.*missing='impute'"),
     "context": (lambda: ebflow.fit(rows(), rows(9)), ValueError, "context: found 9 rows"),
     "architecture": (lambda: ebflow.fit(rows(), architecture="x"), ValueError, "architecture"),

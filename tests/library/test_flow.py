@@ -282,15 +282,12 @@ def test_a_likelihood_compiles(name, fresh_compiler):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "objective"),
-    [
-        ("three dense layers", dsm),
-        ("dense, given", ssm_vr),
-        ("learned activations", dsm),
-        ("image of splines", ssm_vr),
-    ],
-)
+@pytest.mark.parametrize(("name", "objective"), [
+    ("three dense layers", dsm),
+    ("dense, given", ssm_vr),
+    ("learned activations", dsm),
+    ("image of splines", ssm_vr),
+])  # fmt: skip
 def test_a_training_step_compiles(name, objective, fresh_compiler):
     flow = FLOWS[name]()
     module, x, c = LossModule(flow, Loss(objective)), at(flow), contexts(flow)

@@ -206,28 +206,18 @@ def test_integers_far_from_zero_are_scored_as_those_near_zero(frame):
     torch.testing.assert_close(found.mean(), expected.mean(), atol=0.2, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("change", "kind", "line"),
-    [
-        ({"z": [[1]] * N}, TypeError, "x, column 'z': found list, expected numbers, text"),
-        ({"z": np.array([1.5, None, 2] * (N // 3))}, ValueError, "column 'z', row 1: found nan"),
-        (
-            {"x": [np.nan, 1.0, 2.0] * (N // 3)},
-            ValueError,
-            "x, .*, row 0: found nan, .*missing='drop'",
-        ),
-        ({"x": [np.inf] * N}, ValueError, "x, column 'x', row 0: found inf, expected a finite"),
-        ({"z": [2**60 + k for k in range(N)]}, ValueError, "column 'z', row 0: found 11529.*2.53"),
-        (
-            {"z": [1, "a"] * (N // 2)},
-            TypeError,
-            "column 'z': found int and str, expected .* mixed",
-        ),
-        ({"z": [datetime.time(8)] * N}, TypeError, "column 'z': found time, expected numbers"),
-        ({"z": pd.period_range("2020", periods=N, freq="M")}, TypeError, "'z': found Period, ex"),
-        ({"x": 1e-200 * A[:, 0]}, ValueError, "column 'x': found .* whose square is 0 in float64"),
-    ],
-)
+@pytest.mark.parametrize(("change", "kind", "line"), [
+    ({"z": [[1]] * N}, TypeError, "x, column 'z': found list, expected numbers, text"),
+    ({"z": np.array([1.5, None, 2] * (N // 3))}, ValueError, "column 'z', row 1: found nan"),
+    ({"x": [np.nan, 1.0, 2.0] * (N // 3)}, ValueError,
+        "x, .*, row 0: found nan, .*missing='drop'"),
+    ({"x": [np.inf] * N}, ValueError, "x, column 'x', row 0: found inf, expected a finite"),
+    ({"z": [2**60 + k for k in range(N)]}, ValueError, "column 'z', row 0: found 11529.*2.53"),
+    ({"z": [1, "a"] * (N // 2)}, TypeError, "column 'z': found int and str, expected .* mixed"),
+    ({"z": [datetime.time(8)] * N}, TypeError, "column 'z': found time, expected numbers"),
+    ({"z": pd.period_range("2020", periods=N, freq="M")}, TypeError, "'z': found Period, ex"),
+    ({"x": 1e-200 * A[:, 0]}, ValueError, "column 'x': found .* whose square is 0 in float64"),
+])  # fmt: skip
 def test_what_is_no_column_is_refused_by_its_name(frame, change, kind, line):
     with pytest.raises(kind, match=line):
         ebflow.fit(frame.assign(**change), missing=None, **QUICK)
@@ -243,21 +233,18 @@ def test_two_columns_of_one_name_are_refused(frame):
         ebflow.fit(frame.set_axis(["x", "x", "y"], axis=1), **QUICK)
 
 
-@pytest.mark.parametrize(
-    ("options", "kind", "line"),
-    [
-        ({"seed": None}, TypeError, "seed: found None, expected a whole number"),
-        ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
-        ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
-        ({"steps": 10.5}, ValueError, "steps: found 10.5, expected a whole number above 0"),
-        ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected a number above 0"),
-        ({"max_seconds": "5"}, ValueError, "max_seconds: found '5', expected a number above 0"),
-        ({"shrinkage": 2.0}, ValueError, "shrinkage: found 2.0, expected at least 0 and below 1"),
-        ({"shrinkage": -1.0}, ValueError, "shrinkage: found -1.0, expected"),
-        ({"device": "lpu"}, ValueError, "device: found lpu, expected one of this machine"),
-        ({"objective": "mle"}, ValueError, "objective: found 'mle', expected one of ml, "),
-    ],
-)
+@pytest.mark.parametrize(("options", "kind", "line"), [
+    ({"seed": None}, TypeError, "seed: found None, expected a whole number"),
+    ({"dtype": "float64"}, TypeError, "expected a torch.dtype"),
+    ({"batch_size": -3}, ValueError, "batch_size: found -3, expected a whole number above 0"),
+    ({"steps": 10.5}, ValueError, "steps: found 10.5, expected a whole number above 0"),
+    ({"max_seconds": 0}, ValueError, "max_seconds: found 0, expected a number above 0"),
+    ({"max_seconds": "5"}, ValueError, "max_seconds: found '5', expected a number above 0"),
+    ({"shrinkage": 2.0}, ValueError, "shrinkage: found 2.0, expected at least 0 and below 1"),
+    ({"shrinkage": -1.0}, ValueError, "shrinkage: found -1.0, expected"),
+    ({"device": "lpu"}, ValueError, "device: found lpu, expected one of this machine"),
+    ({"objective": "mle"}, ValueError, "objective: found 'mle', expected one of ml, "),
+])  # fmt: skip
 def test_options_are_checked_before_anything_is_fitted(options, kind, line, monkeypatch):
     monkeypatch.setattr(ebflow.fitting, "gather", None)
     with pytest.raises(kind, match=line):
@@ -330,14 +317,11 @@ def test_an_array_is_imputed_as_an_array_and_differs_where_a_frame_does():
     assert (flow.log_prob(rows) == -np.inf).nonzero().tolist() == [[5]]
 
 
-@pytest.mark.parametrize(
-    ("x", "line"),
-    [
-        ("x.csv", "found str, expected a frame"),
-        (sparse.eye(9).tocsr(), "found csr_.*toarray"),
-        (3.0, "found float"),
-    ],
-)
+@pytest.mark.parametrize(("x", "line"), [
+    ("x.csv", "found str, expected a frame"),
+    (sparse.eye(9).tocsr(), "found csr_.*toarray"),
+    (3.0, "found float"),
+])  # fmt: skip
 def test_what_is_no_rows_is_named(x, line):
     with pytest.raises(TypeError, match=f"x: {line}"):
         ebflow.fit(x, **QUICK)

@@ -68,15 +68,12 @@ def test_denoising_fits_the_smoothed_density(sigma):
     assert abs(float(estimates.mean()) - target) < error
 
 
-@pytest.mark.parametrize(
-    ("size", "slices"),
-    [
-        (1, 1),
-        pytest.param(2, 5, marks=pytest.mark.slow),
-        (4, 1),
-        pytest.param(6, 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize(("size", "slices"), [
+    (1, 1),
+    pytest.param(2, 5, marks=pytest.mark.slow),
+    (4, 1),
+    pytest.param(6, 4, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_variance_of_slicing(size, slices):
     """n Var λ / λ² = 2/d + 2(1 − 1/d)/M for M Rademacher slices."""
     estimates = minimizers(objectives.ssm, data(size), slices=slices)

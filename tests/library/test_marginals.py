@@ -29,23 +29,20 @@ def column(x):
     return found.columns[0]
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (lambda r: r.integers(0, 16, N), 1.0),
-        (lambda r: r.integers(-5, 6, N) * 2.0 + 1, 2.0),
-        (lambda r: 32 + 0.18 * r.integers(0, 200, N), 0.18),
-        (lambda r: np.float32(60 + 0.1 * r.integers(0, 200, N)), 0.1),
-        (lambda r: np.round(r.lognormal(7, 1, N)), 1.0),
-        (lambda r: 1e7 + 0.5 * r.integers(0, 9, N), 0.5),
-        (lambda r: np.arange(N), 1.0),
-        (lambda r: np.round(r.normal(60, 1.5, 500), 1), 0.1),
-        (lambda r: np.round(r.normal(size=N), 3), 0.001),
-        (lambda r: r.normal(size=N), 0.0),
-        (lambda r: r.integers(0, 9, N) + 1e-4 * r.normal(size=N), 0.0),
-        (lambda r: r.integers(0, 7, N) / 3, 0.0),
-    ],
-)
+@pytest.mark.parametrize(("values", "expected"), [
+    (lambda r: r.integers(0, 16, N), 1.0),
+    (lambda r: r.integers(-5, 6, N) * 2.0 + 1, 2.0),
+    (lambda r: 32 + 0.18 * r.integers(0, 200, N), 0.18),
+    (lambda r: np.float32(60 + 0.1 * r.integers(0, 200, N)), 0.1),
+    (lambda r: np.round(r.lognormal(7, 1, N)), 1.0),
+    (lambda r: 1e7 + 0.5 * r.integers(0, 9, N), 0.5),
+    (lambda r: np.arange(N), 1.0),
+    (lambda r: np.round(r.normal(60, 1.5, 500), 1), 0.1),
+    (lambda r: np.round(r.normal(size=N), 3), 0.001),
+    (lambda r: r.normal(size=N), 0.0),
+    (lambda r: r.integers(0, 9, N) + 1e-4 * r.normal(size=N), 0.0),
+    (lambda r: r.integers(0, 7, N) / 3, 0.0),
+])  # fmt: skip
 def test_the_step_of_a_grid(random, values, expected):
     assert column(values(random)).step == pytest.approx(expected)
 
@@ -200,19 +197,16 @@ def test_a_column_of_two_values_ends_at_both(random, share):
     assert marginals.fit(x, tails=False).bounds == {}
 
 
-@pytest.mark.parametrize(
-    ("values", "bounds"),
-    [
-        (lambda r: r.integers(0, 2, N) * 1.0, None),
-        (lambda r: r.integers(0, 2, N) / 10, None),
-        (lambda r: 3.0 * r.integers(1, 4, N), (3, None)),
-        (lambda r: r.integers(0, 4, N) * 1.0, (-1, 4.5)),
-        (lambda r: r.poisson(5, N) * 1.0, None),
-        (lambda r: np.round(43 + 0.1 * r.integers(0, 360, N), 1), None),
-        (lambda r: r.integers(1, 8, N) / 7, None),
-        (lambda r: r.choice([-1e4, 0.1, 0.7, 3.0], N), None),
-    ],
-)
+@pytest.mark.parametrize(("values", "bounds"), [
+    (lambda r: r.integers(0, 2, N) * 1.0, None),
+    (lambda r: r.integers(0, 2, N) / 10, None),
+    (lambda r: 3.0 * r.integers(1, 4, N), (3, None)),
+    (lambda r: r.integers(0, 4, N) * 1.0, (-1, 4.5)),
+    (lambda r: r.poisson(5, N) * 1.0, None),
+    (lambda r: np.round(43 + 0.1 * r.integers(0, 360, N), 1), None),
+    (lambda r: r.integers(1, 8, N) / 7, None),
+    (lambda r: r.choice([-1e4, 0.1, 0.7, 3.0], N), None),
+])  # fmt: skip
 def test_samples_of_discrete_columns_are_values_of_the_table(random, values, bounds):
     x = values(random)
     flow = density(rows(x), torch.float32, bounds and {0: bounds})

@@ -173,17 +173,14 @@ def test_scikit_learns_warning_is_silenced_for_that_call_alone(monkeypatch):
     assert warnings.filters == before
 
 
-@pytest.mark.parametrize(
-    ("x", "held", "components", "message"),
-    [
-        (torch.zeros(5), torch.zeros(5, 1), (1,), "shapes"),
-        (torch.zeros(5, 2), torch.zeros(5, 1), (1,), "shapes"),
-        (torch.full((5, 1), torch.nan), torch.zeros(5, 1), (1,), "x: found a value"),
-        (torch.zeros(5, 1), torch.full((5, 1), torch.inf), (1,), "validation: found a value"),
-        (torch.zeros(5, 1), torch.zeros(5, 1), (2, 1), "components"),
-        (torch.zeros(5, 1), torch.zeros(5, 1), (), "components"),
-    ],
-)
+@pytest.mark.parametrize(("x", "held", "components", "message"), [
+    (torch.zeros(5), torch.zeros(5, 1), (1,), "shapes"),
+    (torch.zeros(5, 2), torch.zeros(5, 1), (1,), "shapes"),
+    (torch.full((5, 1), torch.nan), torch.zeros(5, 1), (1,), "x: found a value"),
+    (torch.zeros(5, 1), torch.full((5, 1), torch.inf), (1,), "validation: found a value"),
+    (torch.zeros(5, 1), torch.zeros(5, 1), (2, 1), "components"),
+    (torch.zeros(5, 1), torch.zeros(5, 1), (), "components"),
+])  # fmt: skip
 def test_what_is_no_data_is_refused(x, held, components, message):
     with pytest.raises(ValueError, match=message):
         fit_mixture(x, held, components=components)

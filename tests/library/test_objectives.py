@@ -93,11 +93,9 @@ REFERENCES = {
     "ssm_vr, 3 slices": (partial(objectives.ssm_vr, slices=3), partial(ssm_vr, slices=3)),
     "fd_ssm": (partial(objectives.fd_ssm, epsilon=EPSILON), fd_ssm),
     "taylor_sm": (partial(objectives.taylor_sm, step=STEP), taylor_sm),
-    "taylor_sm, 2 slices": (
-        partial(objectives.taylor_sm, step=STEP, slices=2),
-        partial(taylor_sm, slices=2),
-    ),
-}
+    "taylor_sm, 2 slices": (partial(objectives.taylor_sm, step=STEP, slices=2),
+        partial(taylor_sm, slices=2)),
+}  # fmt: skip
 references = pytest.mark.parametrize("objective", REFERENCES)
 
 

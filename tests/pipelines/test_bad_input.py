@@ -10,110 +10,71 @@ import pytest
 from PIL import Image
 
 OPTIONS = {
-    "no number": (
-        "--train.lr fast",
-        "Error parsing --train.lr: could not convert string to float: 'fast'",
-    ),
+    "no number": ("--train.lr fast",
+        "Error parsing --train.lr: could not convert string to float: 'fast'"),
     "negative rate": ("--train.lr -1", "--train.lr: found -1.0, expected more than 0"),
     "infinite rate": ("--train.lr inf", "--train.lr: found inf, expected a finite number"),
     "no value": ("--train.lr", "Missing value for argument '--train.lr'"),
-    "part of a step": (
-        "--train.steps 2.5",
-        "Error parsing --train.steps: invalid literal for int()",
-    ),
+    "part of a step": ("--train.steps 2.5",
+        "Error parsing --train.steps: invalid literal for int()"),
     "no steps": ("--train.steps 0", "--train.steps: found 0, expected at least 1"),
     "decay of one": ("--train.ema-decay 1", "--train.ema-decay: found 1.0, expected less than 1"),
-    "unknown optimizer": (
-        "--train.optimizer lbfgs",
-        "invalid choice 'lbfgs' for argument '--train.optimizer'",
-    ),
-    "differences of rounded energies": (
-        "--objective.name taylor_sm --train.precision high",
-        "--train.precision: found high with taylor_sm, which subtracts energies, expected highest",
-    ),
-    "too few GPUs": (
-        "--cluster.gpu 1 --workers 64",
-        "GPUs in this machine, expected 1 for each of --cluster.workers = 64",
-    ),
-    "a margin that is rounded away": (
-        "--preprocess.logit 1e-7",
-        "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07",
-    ),
+    "unknown optimizer": ("--train.optimizer lbfgs",
+        "invalid choice 'lbfgs' for argument '--train.optimizer'"),
+    "differences of rounded energies": ("--objective.name taylor_sm --train.precision high",
+        "--train.precision: found high with taylor_sm, which subtracts energies, "
+        "expected highest"),
+    "too few GPUs": ("--cluster.gpu 1 --workers 64",
+        "GPUs in this machine, expected 1 for each of --cluster.workers = 64"),
+    "a margin that is rounded away": ("--preprocess.logit 1e-7",
+        "--preprocess.logit: found 1e-07, which float32 rounds away, expected at least 5e-07"),
     "more features than rows": (
         "--data.rows 120 --data.validation 30 --data.test 30 --train.batch-size 16 "
         "--preprocess.shrinkage 0",
-        "--preprocess.shrinkage: found 0 with 60 training rows of 64 features",
-    ),
-    "relative gradients among others": (
-        "--objective.name relative_ml --stabilise.low-energy 1",
-        "--objective.name: found 'relative_ml' with low_energy or latent_mean",
-    ),
-    "uneven batch": (
-        "--workers 3",
-        "--train.batch-size: found 128, expected a multiple of --cluster.workers = 3",
-    ),
-    "large batch": (
-        "--train.batch-size 5000",
-        "--train.batch-size: found 5000, expected at most 1297",
-    ),
-    "noise of another objective": (
-        "--objective.name ssm --objective.sigma 0.5",
-        "--objective.sigma: found 0.5, which ssm does not have, expected no such option",
-    ),
-    "flips of rows": (
-        "--data.source sine --train.augment flip",
-        "--train.augment: found flip for examples of shape (2,), expected images of shape (H, W)",
-    ),
-    "noise on levels": (
-        "--train.noise 0.5",
-        "--train.noise: found 0.5 for data of 17 integer levels, expected 0",
-    ),
+        "--preprocess.shrinkage: found 0 with 60 training rows of 64 features"),
+    "relative gradients among others": ("--objective.name relative_ml --stabilise.low-energy 1",
+        "--objective.name: found 'relative_ml' with low_energy or latent_mean"),
+    "uneven batch": ("--workers 3",
+        "--train.batch-size: found 128, expected a multiple of --cluster.workers = 3"),
+    "large batch": ("--train.batch-size 5000",
+        "--train.batch-size: found 5000, expected at most 1297"),
+    "noise of another objective": ("--objective.name ssm --objective.sigma 0.5",
+        "--objective.sigma: found 0.5, which ssm does not have, expected no such option"),
+    "flips of rows": ("--data.source sine --train.augment flip",
+        "--train.augment: found flip for examples of shape (2,), expected images of shape (H, W)"),
+    "noise on levels": ("--train.noise 0.5",
+        "--train.noise: found 0.5 for data of 17 integer levels, expected 0"),
     "an option of coupling": ("--model.bins 8", "--model.bins: found 8, which dense does not"),
     "misspelt option": ("--train.lrr 1", "Unrecognized options: --train.lrr, 1"),
     "stray word": ("digits", "Unrecognized options: digits"),
     "flag with a value": ("--force yes", "Unrecognized options: yes"),
-    "bounds of no column": (
-        "--data.source sine --preprocess.bounds age 0 None",
-        "--preprocess.bounds: found column 'age', expected one of x1, x2",
-    ),
-    "bounds the wrong way round": (
-        "--data.source sine --preprocess.bounds x1 5 -5",
+    "bounds of no column": ("--data.source sine --preprocess.bounds age 0 None",
+        "--preprocess.bounds: found column 'age', expected one of x1, x2"),
+    "bounds the wrong way round": ("--data.source sine --preprocess.bounds x1 5 -5",
         "--preprocess.bounds, column x1: found (5.0, -5.0), expected (lower, upper), numbers or "
-        "None, the lower one first",
-    ),
+        "None, the lower one first"),
     "unknown recipe": ("--recipe cifar", "invalid choice 'cifar' for argument '--recipe'"),
-    "images in a table": (
-        "--data.source sine --recipe images",
+    "images in a table": ("--data.source sine --recipe images",
         "--model.architecture: found convolutional for examples of shape (2,) (it is for images "
-        "of shape (H, W) or (C, H, W)), expected another, or another --recipe",
-    ),
+        "of shape (H, W) or (C, H, W)), expected another, or another --recipe"),
     "unknown source": ("--data.source digit", "--data.source: found 'digit', expected one of"),
     "missing file": ("--data.source none.parquet", "none.parquet: no such file"),
-    "unknown context": (
-        "--data.context age",
+    "unknown context": ("--data.context age",
         "column 'age': no such column, expected one of image, label. Choose others by "
-        "--data.context",
-    ),
+        "--data.context"),
     "a context twice": ("--data.context label label", "--data.context: found label 2 times"),
-    "no context": (
-        "--data.context",
-        "--data.context: found (), expected at least 1",
-    ),
-    "unknown column of splits": (
-        "--data.split-column part",
+    "no context": ("--data.context", "--data.context: found (), expected at least 1"),
+    "unknown column of splits": ("--data.split-column part",
         "column 'part': no such column, expected one with names of splits of image, label. Choose "
-        "others by --data.split-column",
-    ),
+        "others by --data.split-column"),
     "many rows": ("--data.rows 9999", "--data.rows: found 9999, expected 1 … 1797"),
     "all for test": ("--data.test 1797", "found 1797 rows, expected at least"),
     "share of two": ("--data.test 1.5", "--data.test: found 1.5, expected a whole number of rows"),
-    "nameless run": (
-        "--name ../x",
-        "--name: found '../x', expected letters, digits, '.', '_' and '-'",
-    ),
+    "nameless run": ("--name ../x",
+        "--name: found '../x', expected letters, digits, '.', '_' and '-'"),
     "missing config": ("--config none.yaml", "none.yaml: cannot be read (No such file"),
     "folder as config": ("--config .", ".: cannot be read (Is a directory)"),
-}
+}  # fmt: skip
 
 FILES = {
     "not YAML": ("a: [1", "not YAML (while parsing a flow sequence"),
@@ -124,39 +85,28 @@ FILES = {
     "unknown key": ("train: {rate: 1}\n", ", train.rate: found 1, expected no such option"),
     "value for section": ("train: 3\n", ", train: found 3, expected a mapping of options"),
     "wrong type": ("train: {lr: fast}\n", ", train.lr: found 'fast', expected a number"),
-    "not a number": (
-        "train: {lr: .nan}\n",
-        ", train.lr: found nan, expected a finite number",
-    ),
-    "not a choice": (
-        "objective: {name: x}\n",
-        ", objective: found {'name': 'x'}, expected a 'name' of 'ml'",
-    ),
+    "not a number": ("train: {lr: .nan}\n", ", train.lr: found nan, expected a finite number"),
+    "not a choice": ("objective: {name: x}\n",
+        ", objective: found {'name': 'x'}, expected a 'name' of 'ml'"),
     "a list for a name": ("objective: {name: [1]}\n", ", objective: found {'name': [1]}"),
-    "noise of another objective": (
-        "objective: {name: ssm, sigma: 0.5}\n",
-        ", objective.sigma: found 0.5, which ssm does not have",
-    ),
+    "noise of another objective": ("objective: {name: ssm, sigma: 0.5}\n",
+        ", objective.sigma: found 0.5, which ssm does not have"),
     "null for number": ("seed: null\n", ", seed: found None, expected a whole number"),
     "no share": ("data: {test: most}\n", ", data.test: found 'most', expected a number"),
     "too many GPUs": ("cluster: {gpu: 3}\n", ", cluster.gpu: found 3, expected at most 1"),
     "no switch": ("train: {retry: 3}\n", ", train.retry: found 3, expected true or false"),
     "a number for text": ("name: 3\n", ", name: found 3, expected text"),
-    "code": (
-        "!!python/object/apply:os.system ['touch hacked']\n",
-        "not YAML (could not determine a constructor",
-    ),
+    "code": ("!!python/object/apply:os.system ['touch hacked']\n",
+        "not YAML (could not determine a constructor"),
     "no number": ("train: !!float\n", "not YAML ("),
     "a section twice": ("seed: 1\ntrain: {}\nseed: 2\n", "not YAML (the key seed is there twice"),
     "no date": ("name: 2001-99-99\n", "not YAML (month must be in 1..12"),
     "deep": ("seed: " + "[" * 1500, "not YAML (maximum recursion depth"),
     "a long name": (f"name: {'x' * 300}\n", ", name: found 'xxx"),
     "a key of no letters": ('"\\x1b[31m": 1\n', ", \\x1b[31m: found 1, expected no such option"),
-    "uneven batch": (
-        "cluster: {workers: 5}\n",
-        ", train.batch_size: found 128, expected a multiple of --cluster.workers = 5",
-    ),
-}
+    "uneven batch": ("cluster: {workers: 5}\n",
+        ", train.batch_size: found 128, expected a multiple of --cluster.workers = 5"),
+}  # fmt: skip
 
 
 def refused(result, line, home):

@@ -119,15 +119,12 @@ def without(module, *words):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("module", "command"),
-    [
-        ("tyro", "run density"),
-        ("pydantic", "runs"),
-        ("mlflow", "runs"),
-        ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
-    ],
-)
+@pytest.mark.parametrize(("module", "command"), [
+    ("tyro", "run density"),
+    ("pydantic", "runs"),
+    ("mlflow", "runs"),
+    ("ray.job_submission", "submit density --address http://127.0.0.1:9"),
+])  # fmt: skip
 def test_a_package_that_is_not_installed_is_one_line(module, command):
     done = without(module, *command.split())
     assert done.returncode == 2

@@ -144,27 +144,24 @@ def test_the_stages_are_found():
     assert len(STAGES) > 15
 
 
-@pytest.mark.parametrize(
-    ("stage", "module"),
-    [
-        ("pipelines.density.preprocess", "pipelines.training.preprocessing"),
-        ("pipelines.density.train", "pipelines.config.training"),
-        ("pipelines.density.train", "pipelines.training.flow_training"),
-        ("pipelines.density.report", "pipelines.density.likelihoods"),
-        ("pipelines.density.report", "pipelines.metrics_log"),
-        ("pipelines.paper.peer", "pipelines.data.dataset"),
-        ("pipelines.paper.compare", "pipelines.paper.rivals"),
-        ("pipelines.paper.fill", "ebflow.train"),
-        ("pipelines.paper.fill", "pipelines.data.dataset"),
-        ("pipelines.paper.runtime", "ebflow.anchor"),
-        ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
-        ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
-        ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.claims"),
-        ("tuning.search", "tuning.space"),
-        ("tuning.search", "pipelines.training.flow_training"),
-        ("tuning.report", "tuning.trials"),
-    ],
-)
+@pytest.mark.parametrize(("stage", "module"), [
+    ("pipelines.density.preprocess", "pipelines.training.preprocessing"),
+    ("pipelines.density.train", "pipelines.config.training"),
+    ("pipelines.density.train", "pipelines.training.flow_training"),
+    ("pipelines.density.report", "pipelines.density.likelihoods"),
+    ("pipelines.density.report", "pipelines.metrics_log"),
+    ("pipelines.paper.peer", "pipelines.data.dataset"),
+    ("pipelines.paper.compare", "pipelines.paper.rivals"),
+    ("pipelines.paper.fill", "ebflow.train"),
+    ("pipelines.paper.fill", "pipelines.data.dataset"),
+    ("pipelines.paper.runtime", "ebflow.anchor"),
+    ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
+    ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
+    ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.claims"),
+    ("tuning.search", "tuning.space"),
+    ("tuning.search", "pipelines.training.flow_training"),
+    ("tuning.report", "tuning.trials"),
+])  # fmt: skip
 def test_a_stage_follows_what_it_imports(stage, module):
     assert module in closure(stage)
     carriers = ("pipelines.store", "pipelines.tracking")

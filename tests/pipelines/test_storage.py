@@ -313,17 +313,14 @@ WRONG = {
     "another protocol": ("ftp://host/folder", r"found ftp://host/folder, expected s3:"),
     "Google's, nothing there": (
         "gs://anonymous@bucket/folder?endpoint_override=127.0.0.1:9&scheme=http"
-        "&retry_limit_seconds=1",
-        r"found gs://bucket/folder \(.*\), expected s3:",
-    ),
+        "&retry_limit_seconds=1", r"found gs://bucket/folder \(.*\), expected s3:"),
     "a password": ("s3://me:mine@bucket/folder", "found a user .* AWS_SECRET_ACCESS_KEY"),
     "a password like a path": ("s3://me:mi/ne@bucket/folder", "found a user .* password"),
     "half a host": ("s3://[mine/folder", "found s3://.*, expected s3:"),
     "nothing there": (
         "s3://bucket/folder?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1",
-        r"found s3://bucket/folder \(.*\), expected s3:",
-    ),
-}
+        r"found s3://bucket/folder \(.*\), expected s3:"),
+}  # fmt: skip
 
 
 @pytest.mark.system

@@ -156,23 +156,14 @@ CASES = {
     "relu-residual": lambda: (SmoothLeakyReLU(0.3, residual=True), (4,)),
     "relu-centred": lambda: (SmoothLeakyReLU(0.2, centred=True), (4,)),
     "spline": lambda: (stirred(MonotoneSpline((4,), cells=4, reach=1.5)), (4,)),
-    "spline-image": lambda: (
-        stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0)),
-        (2, 1, 2),
-    ),
+    "spline-image": lambda: (stirred(MonotoneSpline((2, 1, 2), cells=6, reach=1.0)), (2, 1, 2)),
     "logit": lambda: (Logit(margin=0.1), (4,)),
     "logit-of-levels": lambda: (Logit(0.5, upper=7.0, margin=0.02), (2, 2)),
     "affine": lambda: (Affine(torch.arange(4.0), torch.linspace(0.3, 2, 4), (4,)), (4,)),
     "affine-scalar": lambda: (Affine(0.5, 0.1, (2, 3)), (2, 3)),
     "affine-trainable": lambda: (
-        Affine(
-            torch.ones(2, 1, 1),
-            torch.tensor([0.5, 3.0]).view(2, 1, 1),
-            (2, 2, 2),
-            trainable=True,
-        ),
-        (2, 2, 2),
-    ),
+        Affine(torch.ones(2, 1, 1), torch.tensor([[[0.5]], [[3.0]]]), (2, 2, 2), trainable=True),
+        (2, 2, 2)),
     "affine-given": lambda: given((3,)),
     "affine-given-channels": lambda: given((2, 1, 2)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
@@ -193,7 +184,7 @@ CASES = {
     "part-coupling": lambda: (Part(image_coupling(), (2, 1, 1)), (3,)),
     "planar": lambda: (Planar(4), (4,)),
     "shear": lambda: (Shear(), (4,)),
-}
+}  # fmt: skip
 
 
 def points(layer, shape, batch=5):

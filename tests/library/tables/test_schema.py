@@ -177,16 +177,13 @@ def test_an_identifier_that_predicts_a_column_is_modelled():
     assert [c.dropped for c in columns] == ["", "", "", "linear"]
 
 
-@pytest.mark.parametrize(
-    ("form", "treatment"),
-    [
-        ("%d/%m/%Y", "time in days since 1970"),
-        ("%m/%d/%Y", "time in days since 1970"),
-        ("%d.%m.%Y %H:%M", "time in seconds since 1970"),
-        ("%Y/%m/%dT%H:%M:%SZ", "time in seconds since 1970"),
-        ("%H:%M", "time in seconds"),
-    ],
-)
+@pytest.mark.parametrize(("form", "treatment"), [
+    ("%d/%m/%Y", "time in days since 1970"),
+    ("%m/%d/%Y", "time in days since 1970"),
+    ("%d.%m.%Y %H:%M", "time in seconds since 1970"),
+    ("%Y/%m/%dT%H:%M:%SZ", "time in seconds since 1970"),
+    ("%H:%M", "time in seconds"),
+])  # fmt: skip
 def test_dates_and_times_of_usual_forms_come_back(form, treatment):
     texts = pd.date_range("2019", periods=60, freq="187h").strftime(form).to_numpy(object)
     columns = detect_columns({"when": texts})
@@ -251,26 +248,16 @@ def test_columns_are_found_by_name_and_arrays_by_position():
         columns.encode(np.zeros((1, 3)))
 
 
-@pytest.mark.parametrize(
-    ("values", "error", "line"),
-    [
-        ([2**53 + 1, 1], ValueError, r"column 'a', row 0: found 900719925474099\d, .*2\^53"),
-        (pd.Series([None, 2**60], dtype="Int64"), ValueError, r"'a', row 1: found 11529.*2\^53"),
-        ([[1], [2]], TypeError, "column 'a': found .*, expected numbers, text, categories"),
-        (pd.Series([[1], [2]]), TypeError, "column 'a': found list, expected numbers, text"),
-        ([1j, 2j], TypeError, "column 'a': found complex128, expected"),
-        (
-            np.array([1j, "u"], object),
-            TypeError,
-            "column 'a': found complex and str, expected num",
-        ),
-        (
-            [*map(str, range(0, 900, 3)), "forty"],
-            ValueError,
-            "column 'a', row 300: found 'forty' among num",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("values", "error", "line"), [
+    ([2**53 + 1, 1], ValueError, r"column 'a', row 0: found 900719925474099\d, .*2\^53"),
+    (pd.Series([None, 2**60], dtype="Int64"), ValueError, r"'a', row 1: found 11529.*2\^53"),
+    ([[1], [2]], TypeError, "column 'a': found .*, expected numbers, text, categories"),
+    (pd.Series([[1], [2]]), TypeError, "column 'a': found list, expected numbers, text"),
+    ([1j, 2j], TypeError, "column 'a': found complex128, expected"),
+    (np.array([1j, "u"], object), TypeError, "column 'a': found complex and str, expected num"),
+    ([*map(str, range(0, 900, 3)), "forty"], ValueError,
+        "column 'a', row 300: found 'forty' among num"),
+])  # fmt: skip
 def test_what_is_no_column_is_named(values, error, line):
     with pytest.raises(error, match=line):
         detect_columns(

@@ -45,27 +45,23 @@ NO_PARQUET = r"bad.parquet: corrupt, or no Parquet file \("
 PATCHES = "natural-patches-16"
 
 FILES = {
-    "unknown name": case(
-        "digit", r"source: found 'digit', expected one of digits, sine, .*, a path that ends in"),
-    "wrong suffix": case(
-        file("bad.xlsx", "a,b\n1,2\n"),
+    "unknown name": case("digit",
+        r"source: found 'digit', expected one of digits, sine, .*, a path that ends in"),
+    "wrong suffix": case(file("bad.xlsx", "a,b\n1,2\n"),
         r"found '.*bad.xlsx', expected one of digits, sine, .*pandas converts other files"),
-    "missing file": case(
-        lambda path: path / "bad.parquet", r"bad.parquet: no such file or folder"),
-    "missing folder": case(
-        lambda path: path / "none", r"found '.*none', expected one of digits"),
-    "folder without parquet": case(
-        file("raw/notes.txt", "none here", "raw"), r"raw: found no file that ends in .parquet"),
-    "folder prepared already": case(
-        file("raw/manifest.json", "{}", "raw"),
+    "missing file": case(lambda path: path / "bad.parquet",
+        r"bad.parquet: no such file or folder"),
+    "missing folder": case(lambda path: path / "none", r"found '.*none', expected one of digits"),
+    "folder without parquet": case(file("raw/notes.txt", "none here", "raw"),
+        r"raw: found no file that ends in .parquet"),
+    "folder prepared already": case(file("raw/manifest.json", "{}", "raw"),
         r"raw: found a prepared data set, expected raw data"),
     "empty file": case(file("bad.parquet", b""), NO_PARQUET + ".*0 bytes"),
     "csv called parquet": case(file("bad.parquet", "a,b\n1,2\n"), NO_PARQUET),
-    "folder called parquet inside folder": case(
-        file("raw/x.parquet", source="raw"),
+    "folder called parquet inside folder": case(file("raw/x.parquet", source="raw"),
         r"x.parquet: corrupt, or no Parquet file \(.*directory"),
-    "truncated": case(
-        damaged(table(), lambda content: content[:-20]), NO_PARQUET + ".*magic bytes"),
+    "truncated": case(damaged(table(), lambda content: content[:-20]),
+        NO_PARQUET + ".*magic bytes"),
     "only magic": case(file("bad.parquet", b"PAR1"), NO_PARQUET),
     "corrupt footer": case(damaged(table(), overwritten(-60, -8, b"\xff")), NO_PARQUET),
     "column name not text": case(
@@ -74,40 +70,33 @@ FILES = {
     "impossible footer length": case(
         damaged(table(), lambda content: content[:-8] + b"\xff\xff\xff\x7fPAR1"), NO_PARQUET),
     "corrupt page": case(
-        damaged(table(4000), overwritten(20000, 20100, b"\0"),
-                write_page_checksum=True, compression="none"),
-        NO_PARQUET + ".*CRC checksum"),
+        damaged(table(4000), overwritten(20000, 20100, b"\0"), write_page_checksum=True,
+                compression="none"), NO_PARQUET + ".*CRC checksum"),
     "corrupt compressed page": case(
         damaged({"image": lists(images(4000))}, overwritten(3000, 3400, b"\xa5"),
-                compression="zstd"),
-        NO_PARQUET),
+                compression="zstd"), NO_PARQUET),
     "zero rows": case(parquet(table(0)), r"bad.parquet: found 0 rows, expected some"),
     "zero rows in folder": case(empty_tables, r"raw: found 0 rows, expected some"),
     "one row": case(parquet(table(1)), r"bad.parquet: found 1 row, expected at least 4"),
-    "too few rows": case(
-        parquet(table()),
+    "too few rows": case(parquet(table()),
         r"bad.parquet: found 60 rows, expected at least 61: 30 for validation, 29 for test",
         validation=30, test=29),
-    "fractions leave nothing": case(
-        parquet(table()), r"found 60 rows, expected at least 62: 30 for",
-        validation=0.5, test=0.5),
-    "negative fraction": case(
-        "digits", r"test: found -0.1, expected a whole number of rows", test=-0.1),
+    "fractions leave nothing": case(parquet(table()),
+        r"found 60 rows, expected at least 62: 30 for", validation=0.5, test=0.5),
+    "negative fraction": case("digits", r"test: found -0.1, expected a whole number of rows",
+        test=-0.1),
     "fraction above one": case("digits", r"validation: found 1.5, expected", validation=1.5),
     "fraction nan": case("digits", r"validation: found nan, expected", validation=float("nan")),
     "zero test rows": case("digits", r"test: found 0, expected", test=0),
-    "more test rows than the source has set aside": case(
-        PATCHES,
+    "more test rows than the source has set aside": case(PATCHES,
         r"natural-patches-16: found 2001 rows wanted for test, expected at most 2000 \(the",
         test=2001),
-    "more training rows than the source has set aside": case(
-        PATCHES, r"natural-patches-16: found 22000 rows wanted for train, expected at most 20000",
+    "more training rows than the source has set aside": case(PATCHES,
+        r"natural-patches-16: found 22000 rows wanted for train, expected at most 20000",
         rows=24_000, validation=1000, test=1000),
-    "fewer rows than the source holds back": case(
-        PATCHES, r"natural-patches-16: found 4000 rows, expected .* 4002: 2000 for validation",
-        rows=4000),
-    "more rows than there are": case(
-        "digits", r"rows: found 1798, expected 1 … 1797", rows=1798),
+    "fewer rows than the source holds back": case(PATCHES,
+        r"natural-patches-16: found 4000 rows, expected .* 4002: 2000 for validation", rows=4000),
+    "more rows than there are": case("digits", r"rows: found 1798, expected 1 … 1797", rows=1798),
 }  # fmt: skip
 
 
@@ -134,59 +123,46 @@ ROWS = np.random.default_rng(0).normal(size=(20, 3))
 ROWS[7, 2] = np.nan
 
 FORMATS = {
-    "csv without names": case(
-        csv("1,2\n3,4.5\n"), r"bad.csv: found numbers in the first line, expected names"),
-    "csv between semicolons": case(
-        csv("a;b\n1;2\n"),
+    "csv without names": case(csv("1,2\n3,4.5\n"),
+        r"bad.csv: found numbers in the first line, expected names"),
+    "csv between semicolons": case(csv("a;b\n1;2\n"),
         r"bad.csv: found columns between semicolons, expected commas. pandas.read_csv"),
-    "csv between semicolons with decimal commas": case(
-        csv("a;b\n1,5;2,25\n"),
+    "csv between semicolons with decimal commas": case(csv("a;b\n1,5;2,25\n"),
         r"bad.csv: found columns between semicolons.*\(path, sep=';', decimal=','\).to_csv"),
-    "csv in utf16": case(
-        csv("a,b\n1,2\n3,4\n".encode("utf-16")),
+    "csv in utf16": case(csv("a,b\n1,2\n3,4\n".encode("utf-16")),
         r"bad.csv: found another encoding, expected UTF-8. .* or 'utf-16'\).to_csv"),
-    "csv with names in latin 1": case(
-        csv("größe,b\n1,2\n".encode("latin-1")),
+    "csv with names in latin 1": case(csv("größe,b\n1,2\n".encode("latin-1")),
         r"bad.csv: found another encoding, expected UTF-8. .*encoding='latin-1'"),
-    "csv with an empty field": case(
-        lines("1,2", ",3", *(f"{k},{k % 3}.5" for k in range(8))),
+    "csv with an empty field": case(lines("1,2", ",3", *(f"{k},{k % 3}.5" for k in range(8))),
         r"bad.csv, column 'a', row 1: found null, expected a finite number"),
-    "csv with a short line": case(
-        lines("1,2", "3"), r"bad.csv: corrupt, or no CSV file \(.*Expected 2 columns, got 1"),
-    "csv with two columns of a name": case(
-        csv("a,a\n1,2\n"), r"bad.csv, column 'a': found 2 of this name"),
-    "csv with an index without a name": case(
-        csv(",a,b\n0,1,2\n1,3,4\n"),
+    "csv with a short line": case(lines("1,2", "3"),
+        r"bad.csv: corrupt, or no CSV file \(.*Expected 2 columns, got 1"),
+    "csv with two columns of a name": case(csv("a,a\n1,2\n"),
+        r"bad.csv, column 'a': found 2 of this name"),
+    "csv with an index without a name": case(csv(",a,b\n0,1,2\n1,3,4\n"),
         r"bad.csv, column '': expected a name .* by columns, or .*df.to_csv\(path, index=Fa"),
-    "csv with a word among numbers": case(
-        lines(*(f"{k},{k}.5" for k in range(299)), "1,x"),
+    "csv with a word among numbers": case(lines(*(f"{k},{k}.5" for k in range(299)), "1,x"),
         r"bad.csv, column 'b', row 299: found 'x' among numbers, expected a number or"),
     "csv with a word among few numbers": case(
         lines(*(f"{k},{k % 5}" for k in range(99)), "1,unknown"),
         r"bad.csv, column 'b', row 99: found 'unknown' among numbers, expected a number or"),
-    "csv with a sign of a missing number": case(
-        lines(*(f"{k},{k % 7}" for k in range(9)), "1,?"),
+    "csv with a sign of a missing number": case(lines(*(f"{k},{k % 7}" for k in range(9)), "1,?"),
         r"bad.csv, column 'b', row 9: found null, expected a finite number, or data.missing"),
-    "csv with an empty category": case(
-        lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,"),
+    "csv with an empty category": case(lines(*(f"{k},{'xy'[k % 2]}" for k in range(9)), "1,"),
         r"bad.csv, column 'b', row 9: found null, expected a known level"),
-    "csv not utf8": case(
-        csv(b"a,b\n" + b"1,\xff\xfe\n2,3\n" * 4), r"column 'b': found bytes, expected"),
+    "csv not utf8": case(csv(b"a,b\n" + b"1,\xff\xfe\n2,3\n" * 4),
+        r"column 'b': found bytes, expected"),
     "empty csv": case(csv(""), r"bad.csv: corrupt, or no CSV file \(Empty CSV"),
     "csv of a header alone": case(csv("a,b\n"), r"bad.csv: found 0 rows, expected some"),
-    "truncated npy": case(
-        array(np.zeros((100, 3)), 500), r"bad.npy: corrupt, or no NumPy file"),
-    "pickle called npy": case(
-        array(np.array([{"a": 1}], dtype=object)),
+    "truncated npy": case(array(np.zeros((100, 3)), 500), r"bad.npy: corrupt, or no NumPy file"),
+    "pickle called npy": case(array(np.array([{"a": 1}], dtype=object)),
         r"bad.npy: corrupt, or no NumPy file \(.*Python objects"),
-    "complex npy": case(
-        array(np.zeros((9, 2), complex)),
+    "complex npy": case(array(np.zeros((9, 2), complex)),
         r"bad.npy: found an array of shape \(9, 2\) and type complex128, expected rows"),
-    "wide integers as images": case(
-        array(np.zeros((9, 2, 2), int)),
+    "wide integers as images": case(array(np.zeros((9, 2, 2), int)),
         r"bad.npy: found examples of shape \(2, 2\) and type int64.*astype\('uint8'\)"),
-    "nan in npy": case(
-        array(ROWS), r"bad.npy, column 'x3', row 7: found nan, expected a finite number"),
+    "nan in npy": case(array(ROWS),
+        r"bad.npy, column 'x3', row 7: found nan, expected a finite number"),
 }  # fmt: skip
 
 
@@ -240,45 +216,34 @@ NO_IMAGE = r"corrupt, or no PNG or JPEG file \("
 IMAGES = {
     "empty image": case(pictures("03.png", empty), r"03.png: " + NO_IMAGE),
     "first image empty": case(pictures("00.png", empty), r"00.png: " + NO_IMAGE),
-    "text called jpg": case(
-        pictures("09.jpg", lambda file: file.write_text("no picture")), r"09.jpg: " + NO_IMAGE),
+    "text called jpg": case(pictures("09.jpg", lambda file: file.write_text("no picture")),
+        r"09.jpg: " + NO_IMAGE),
     "other format called png": case(
         pictures("05.png", lambda file: Image.fromarray(pixels()).save(file, format="BMP")),
         r"05.png: " + NO_IMAGE),
-    "truncated png": case(
-        pictures("04.png", halve, height=40, width=40), r"04.png: " + NO_IMAGE),
-    "truncated jpeg": case(
-        pictures("04.jpg", halve, suffix="jpg", height=40, width=40),
+    "truncated png": case(pictures("04.png", halve, height=40, width=40), r"04.png: " + NO_IMAGE),
+    "truncated jpeg": case(pictures("04.jpg", halve, suffix="jpg", height=40, width=40),
         rf"04.jpg: {NO_IMAGE}.*truncated"),
-    "one byte of a png changed": case(
-        pictures("02.png", change_a_byte), r"02.png: " + NO_IMAGE),
-    "two sizes": case(
-        pictures("06.png", saved(height=5)),
+    "one byte of a png changed": case(pictures("02.png", change_a_byte), r"02.png: " + NO_IMAGE),
+    "two sizes": case(pictures("06.png", saved(height=5)),
         r"06.png: found 4×5 pixels in RGB, expected 4×6 pixels in RGB as in .*00.png"),
-    "two modes": case(
-        pictures("06.png", saved(channels=1)),
+    "two modes": case(pictures("06.png", saved(channels=1)),
         r"06.png: found 4×6 pixels in grey, expected 4×6 pixels in RGB as in .*00.png"),
-    "palette": case(
-        pictures("07.png", saved(mode="P")),
+    "palette": case(pictures("07.png", saved(mode="P")),
         r"07.png: found mode P, expected L \(grey of 8 bits\) or RGB"),
-    "transparency": case(
-        picture(pixels(channels=4)),
+    "transparency": case(picture(pixels(channels=4)),
         r"00.png: found mode RGBA, expected L .* or RGB. Pillow"),
-    "sixteen bits": case(
-        picture(np.full((4, 4), 3000, dtype=np.uint16)),
+    "sixteen bits": case(picture(np.full((4, 4), 3000, dtype=np.uint16)),
         r"00.png: found mode I;16, expected L \(grey of 8 bits\) or RGB"),
     "damaged image of a class": case(damaged_class, r"dog/03.png: " + NO_IMAGE),
-    "classes of a flat folder": case(
-        pictures(), r"raw, column 'label': no such column, expected one with integer classes",
-        label="label"),
-    "one class": case(
-        classes("cat"),
+    "classes of a flat folder": case(pictures(),
+        r"raw, column 'label': no such column, expected one with integer classes", label="label"),
+    "one class": case(classes("cat"),
         r"raw, column 'label': found one class in all .* training rows, expected two",
         label="label"),
-    "folder called png": case(
-        pictures("20.png", lambda file: file.mkdir()), rf"20.png: {NO_IMAGE}.*Is a directory"),
+    "folder called png": case(pictures("20.png", lambda file: file.mkdir()),
+        rf"20.png: {NO_IMAGE}.*Is a directory"),
     "one image": case(pictures(count=1), r"raw: found 1 row, expected at least 4"),
-    "columns of images": case(
-        pictures(), r"raw, column 'red': no such column, expected one of image",
-        columns=["red"]),
+    "columns of images": case(pictures(),
+        r"raw, column 'red': no such column, expected one of image", columns=["red"]),
 }  # fmt: skip

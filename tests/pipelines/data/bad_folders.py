@@ -86,67 +86,52 @@ NAN = [float("nan")]
 NULLS = pa.array([[0] * 64] * 1296 + [None], pa.list_(pa.uint8(), 64))
 
 FOLDERS = {
-    "manifest missing": (
-        lambda path: (path / MANIFEST).unlink(),
+    "manifest missing": (lambda path: (path / MANIFEST).unlink(),
         r"manifest.json: no such file, expected the manifest"),
-    "manifest is a folder": (
-        manifest_is_a_folder, r"manifest.json: cannot be read \(Is a directory\)"),
+    "manifest is a folder": (manifest_is_a_folder,
+        r"manifest.json: cannot be read \(Is a directory\)"),
     "manifest not json": (content(b"{'name': 1}"), NO_MANIFEST + "Invalid JSON"),
     "manifest not text": (content(b"\xff\xfe\x00"), NO_MANIFEST + "Invalid JSON"),
     "manifest a list": (content(b"[1, 2]"), NO_MANIFEST + "Input should be an object"),
     "manifest key missing": (without("levels"), r"manifest.json, key 'levels'. Field required"),
-    "manifest key unknown": (
-        manifest(colour="red"), r"manifest.json, key 'colour': found \"red\". Extra inputs"),
-    "manifest of another version": (
-        manifest(version=99, colour="red"),
+    "manifest key unknown": (manifest(colour="red"),
+        r"manifest.json, key 'colour': found \"red\". Extra inputs"),
+    "manifest of another version": (manifest(version=99, colour="red"),
         r"manifest.json, key 'version': found 99. Input should be 6"),
-    "manifest of wrong type": (
-        manifest(shape="8x8"),
+    "manifest of wrong type": (manifest(shape="8x8"),
         r"manifest.json, key 'shape': found \"8x8\". Input should be a valid array"),
-    "manifest dtype unknown": (
-        manifest(dtype="float16"),
+    "manifest dtype unknown": (manifest(dtype="float16"),
         r"key 'dtype': found \"float16\". Input should be 'uint8', 'float32' or 'float64'"),
     "manifest statistics nan": (
         manifest(statistics={"mean": NAN, "std": NAN, "min": NAN, "max": NAN}),
         r"key 'statistics.mean.0': found NaN. Input should be a finite number"),
-    "manifest shape changed": (
-        manifest(shape=[8, 9]),
+    "manifest shape changed": (manifest(shape=[8, 9]),
         r"found 1297 rows of x fixed_size_list<.*\[64\], .*, expected .*\[72\], row"),
-    "manifest without shards": (
-        manifest(shards=[]),
+    "manifest without shards": (manifest(shards=[]),
         r"manifest.json, key 'shards': found \[\]. Tuple should have at least 1 item"),
-    "shard key missing": (
-        without("shards", 0, "sha256"), r"key 'shards.0.sha256'. Field required"),
-    "shard outside folder": (
-        shard(file="../../secret.parquet"),
+    "shard key missing": (without("shards", 0, "sha256"),
+        r"key 'shards.0.sha256'. Field required"),
+    "shard outside folder": (shard(file="../../secret.parquet"),
         r"key 'shards.0.file': found \"../../secret.parquet\". String should match"),
-    "shard outside folder by dots": (
-        shard(file=".."), r"key 'shards.0.file': found \"..\". String should match pattern"),
-    "count changed": (
-        manifest(counts={"train": 1, "validation": 250, "test": 250}),
+    "shard outside folder by dots": (shard(file=".."),
+        r"key 'shards.0.file': found \"..\". String should match pattern"),
+    "count changed": (manifest(counts={"train": 1, "validation": 250, "test": 250}),
         r"key 'counts': found .*\"train\": 1,.*expected .*\"train\": 1297,.*rows of the shards"),
-    "shard of unknown split": (
-        shard(split="extra"), r"key 'counts': found .*, expected {\"extra\": 1297"),
-    "split missing": (
-        split_missing, r"found no split 'test', expected one of train, validation"),
-    "shard missing": (
-        lambda path: (path / SHARD).unlink(),
+    "shard of unknown split": (shard(split="extra"),
+        r"key 'counts': found .*, expected {\"extra\": 1297"),
+    "split missing": (split_missing, r"found no split 'test', expected one of train, validation"),
+    "shard missing": (lambda path: (path / SHARD).unlink(),
         r"train-00000.parquet: no such file, expected a shard of 1297 rows"),
-    "shard truncated": (
-        truncate, r"train-00000.parquet: found \d+ bytes, expected \d+ \(changed\)"),
-    "shard with one bit changed": (
-        change_one_bit,
+    "shard truncated": (truncate,
+        r"train-00000.parquet: found \d+ bytes, expected \d+ \(changed\)"),
+    "shard with one bit changed": (change_one_bit,
         r"test-00000.parquet: found SHA-256 \w{64}, expected \w{64} \(changed\)"),
-    "shard with other rows": (
-        drop_rows,
+    "shard with other rows": (drop_rows,
         r"train-00000.parquet: found 1000 rows of .*, expected 1297 rows of .*\(manifest\)"),
-    "shard with other width": (
-        rows(pa.table({"x": lists(images(1297, 5))})),
+    "shard with other width": (rows(pa.table({"x": lists(images(1297, 5))})),
         r"found 1297 rows of x fixed_size_list<.*\[5\], expected 1297 row.*\[64\], row"),
-    "shard without data column": (
-        rows(pa.table({"y": np.arange(1297)})),
+    "shard without data column": (rows(pa.table({"y": np.arange(1297)})),
         r"train-00000.parquet: found 1297 rows of y int64, expected 1297 .* x fixed_size_list"),
-    "shard with nulls": (
-        rows(pa.table({"x": NULLS, "row": np.arange(1297)})),
+    "shard with nulls": (rows(pa.table({"x": NULLS, "row": np.arange(1297)})),
         r"train-00000.parquet: found 1297 rows of x .*<element: uint8>.*, expected 1297 row"),
 }  # fmt: skip

@@ -74,17 +74,14 @@ def kinds(**changed):
     return pa.array(list(found))
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (kinds(r4=None), r"in.parquet, column 'label', row 4: found null, expected a class"),
-        (kinds(r5=-1), r"column 'label', row 5: found -1, expected a class 0 … 9999"),
-        (kinds(r6=10**6), r"column 'label', row 6: found 1000000, expected a class"),
-        (pa.array([0.5] * 60), r"column 'label': found double, expected integer classes"),
-        (pa.array([0] * 60), r"column 'label': found one class in all .*, expected two"),
-        (pa.array([0, 2] * 30), r"found no row of class 1 in all .*, expected all"),
-    ],
-)
+@pytest.mark.parametrize(("labels", "message"), [
+    (kinds(r4=None), r"in.parquet, column 'label', row 4: found null, expected a class"),
+    (kinds(r5=-1), r"column 'label', row 5: found -1, expected a class 0 … 9999"),
+    (kinds(r6=10**6), r"column 'label', row 6: found 1000000, expected a class"),
+    (pa.array([0.5] * 60), r"column 'label': found double, expected integer classes"),
+    (pa.array([0] * 60), r"column 'label': found one class in all .*, expected two"),
+    (pa.array([0, 2] * 30), r"found no row of class 1 in all .*, expected all"),
+])  # fmt: skip
 def test_bad_classes_are_told_and_nothing_is_written(tmp_path, labels, message):
     file = labelled(tmp_path, labels)
     with pytest.raises(BadInput, match=message):
@@ -145,27 +142,16 @@ def test_a_class_that_a_split_lacks_is_told(tmp_path):
             Smoothed(FlowConfig(copies=1, label=label), Dataset(tmp_path / "in"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda t: t.drop_columns("label"),
-            r"found 58 rows of x .*, row int64, expected 58 rows of .*, label int64 \(m",
-        ),
-        (
-            lambda t: t.set_column(2, "label", pa.array(["a"] * 58)),
-            r"found 58 rows of .*, label string, expected 58 rows of .*, label int64",
-        ),
-        (
-            lambda t: t.set_column(2, t.field("label"), pa.array([-1] * 58)),
-            "found class -1, expected one of the",
-        ),
-        (
-            lambda t: t.set_column(2, t.field("label"), pa.array([3] * 58)),
-            "found class 3, expected one of the",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda t: t.drop_columns("label"),
+        r"found 58 rows of x .*, row int64, expected 58 rows of .*, label int64 \(m"),
+    (lambda t: t.set_column(2, "label", pa.array(["a"] * 58)),
+        r"found 58 rows of .*, label string, expected 58 rows of .*, label int64"),
+    (lambda t: t.set_column(2, t.field("label"), pa.array([-1] * 58)),
+        "found class -1, expected one of the"),
+    (lambda t: t.set_column(2, t.field("label"), pa.array([3] * 58)),
+        "found class 3, expected one of the"),
+])  # fmt: skip
 def test_classes_of_a_changed_shard_get_one_line(change, message, tmp_path):
     prepare(labelled(tmp_path), tmp_path / "out", label="label", validation=1, test=1)
     table = pq.read_table(tmp_path / "out" / "train-00000.parquet")

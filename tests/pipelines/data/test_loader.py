@@ -229,17 +229,11 @@ def record_opened(monkeypatch):
     return opened
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            {"size": 801},
-            r"batch_size: found 801, expected 1 … 800 \(the rows of split train",
-        ),
-        ({"size": 0}, r"batch_size: found 0, expected 1 … 800"),
-        ({"size": 64, "shard": (0, 3)}, r"found 64, expected a multiple of 3 \(the workers\)"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"size": 801}, r"batch_size: found 801, expected 1 … 800 \(the rows of split train"),
+    ({"size": 0}, r"batch_size: found 0, expected 1 … 800"),
+    ({"size": 64, "shard": (0, 3)}, r"found 64, expected a multiple of 3 \(the workers\)"),
+])  # fmt: skip
 def test_bad_batch_size_is_refused_before_the_first_batch(arguments, message, split):
     with pytest.raises(BadInput, match=message):
         split.shuffled(**arguments, seed=0)

@@ -105,22 +105,17 @@ def test_uint8_has_256_levels_unless_told():
 BAD = {
     "no rows": (dict(x=torch.empty(0, 3)), r"x: found shape \(0, 3\), expected \(N, D\)"),
     "a vector": (dict(x=torch.ones(3)), r"x: found shape \(3,\)"),
-    "nan": (
-        dict(x=torch.tensor([[0.0, 1.0], [2.0, NAN]])),
+    "nan": (dict(x=torch.tensor([[0.0, 1.0], [2.0, NAN]])),
         r"x, feature 1, row 1: found nan, expected a finite number"),
-    "no level": (
-        dict(x=torch.tensor([[0, 17]], dtype=torch.uint8), levels=17),
+    "no level": (dict(x=torch.tensor([[0, 17]], dtype=torch.uint8), levels=17),
         r"x, feature 1, row 0: found 17, expected 0 … 16"),
     "levels of reals": (dict(x=torch.ones(2, 2), levels=4), r"levels: found 4, expected None"),
-    "one level": (
-        dict(x=torch.zeros(2, 2, dtype=torch.uint8), levels=1),
+    "one level": (dict(x=torch.zeros(2, 2, dtype=torch.uint8), levels=1),
         r"levels: found 1, expected a whole number 2 … 256"),
-    "few contexts": (
-        dict(x=torch.ones(3, 2), context=torch.ones(2, 1)),
+    "few contexts": (dict(x=torch.ones(3, 2), context=torch.ones(2, 1)),
         r"context: found \(2, 1\), expected \(3, C\)"),
     "flat contexts": (dict(x=torch.ones(3, 2), context=torch.ones(3)), r"found \(3,\)"),
-    "infinite context": (
-        dict(x=torch.ones(1, 2), context=torch.tensor([[1.0, -torch.inf]])),
+    "infinite context": (dict(x=torch.ones(1, 2), context=torch.tensor([[1.0, -torch.inf]])),
         r"context, feature 1, row 0: found -inf"),
 }  # fmt: skip
 
@@ -151,19 +146,13 @@ def test_a_data_set_has_its_splits_by_name():
         data.split("test")
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (rows(), r"splits: found \['train', 'train'\], expected one or more of other names"),
-        (rows(width=4, name="test"), r"splits, shape: found \[\(3,\), \(4,\)\]"),
-        (Rows(torch.ones(9, 3), name="test"), "splits, context_width: found"),
-        (Rows(torch.ones(9, 3).double(), name="test"), "splits, dtype: found"),
-        (
-            rows(name="test", categories=(0, 3, 0)),
-            r"splits, categories: found",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("other", "message"), [
+    (rows(), r"splits: found \['train', 'train'\], expected one or more of other names"),
+    (rows(width=4, name="test"), r"splits, shape: found \[\(3,\), \(4,\)\]"),
+    (Rows(torch.ones(9, 3), name="test"), "splits, context_width: found"),
+    (Rows(torch.ones(9, 3).double(), name="test"), "splits, dtype: found"),
+    (rows(name="test", categories=(0, 3, 0)), r"splits, categories: found"),
+])  # fmt: skip
 def test_splits_that_do_not_agree_are_refused(other, message):
     with pytest.raises(BadInput, match=message):
         Arrays(rows(), other)

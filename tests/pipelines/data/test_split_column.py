@@ -128,21 +128,19 @@ def bad(row, value):
 
 
 CASES = {
-    "unknown": (
-        bad(7, "trian"), {}, r"in.parquet, column 'split', row 7: found 'trian', expected"),
-    "null": (
-        bad(53, None), {}, r"column 'split', row 53: found null, expected one of train, valid"),
-    "no training rows": (
-        ["test"] * 60, {}, r"column 'split': found no training row, expected some"),
+    "unknown": (bad(7, "trian"), {},
+        r"in.parquet, column 'split', row 7: found 'trian', expected"),
+    "null": (bad(53, None), {},
+        r"column 'split', row 53: found null, expected one of train, valid"),
+    "no training rows": (["test"] * 60, {},
+        r"column 'split': found no training row, expected some"),
     "too many": (ORDER, {"validation": 49}, r"found 60 rows, expected at least 61: 49 for valid"),
-    "no such column": (
-        ORDER, {"split_column": "part"},
+    "no such column": (ORDER, {"split_column": "part"},
         r"column 'part': no such column, expected one with names of splits of a, b, c, split. "
         r"Choose others by --data.split-column"),
-    "numbers": (
-        ORDER, {"split_column": "a"}, r"column 'a': found double, expected names of splits"),
-    "a feature": (
-        ORDER, {"columns": ["a", "split"]},
+    "numbers": (ORDER, {"split_column": "a"},
+        r"column 'a': found double, expected names of splits"),
+    "a feature": (ORDER, {"columns": ["a", "split"]},
         r"columns: found split, names of splits \(split_column\), expected features"),
 }  # fmt: skip
 

@@ -39,21 +39,18 @@ def claim_of(conclusion, start):
     return next(claim for claim in conclusion.claims if claim.claim.startswith(start))
 
 
-@pytest.mark.parametrize(
-    "start, verdict, value",
-    [
-        ("Nearly all that score matching gains", "holds", 0.75 / 0.77),
-        ("Score matching aligns logit-gradients", "does not hold", 0.02),
-        ("And better than a class-blind flow", "does not hold", 0.01),
-        ("In what no gauge reaches", "holds", 0.15),
-        ("There it aligns more than", "does not hold", 0.01),
-        ("There it comes nearer", "holds", -0.1),
-        ("Score matching on the centred logit", "does not hold", -0.6),
-        ("What it aligns instead", "holds", 0.55),
-        ("Score matching costs no accuracy", "holds", -0.01),
-        ("A class-blind Gaussian alone", "holds", -0.3),
-    ],
-)
+@pytest.mark.parametrize("start, verdict, value", [
+    ("Nearly all that score matching gains", "holds", 0.75 / 0.77),
+    ("Score matching aligns logit-gradients", "does not hold", 0.02),
+    ("And better than a class-blind flow", "does not hold", 0.01),
+    ("In what no gauge reaches", "holds", 0.15),
+    ("There it aligns more than", "does not hold", 0.01),
+    ("There it comes nearer", "holds", -0.1),
+    ("Score matching on the centred logit", "does not hold", -0.6),
+    ("What it aligns instead", "holds", 0.55),
+    ("Score matching costs no accuracy", "holds", -0.01),
+    ("A class-blind Gaussian alone", "holds", -0.3),
+])  # fmt: skip
 def test_claims_are_judged_by_their_numbers(start, verdict, value):
     claim = claim_of(conclude(studied(**NUMBERS), QUALITY), start)
     assert claim.verdict == verdict

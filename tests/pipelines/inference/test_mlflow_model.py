@@ -55,20 +55,13 @@ def test_other_widths_of_numbers_are_taken(loaded, rows):
     np.testing.assert_allclose(loaded.predict(single), loaded.predict(rows), atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.drop(columns=["weight"]), r"missing inputs \['weight'\]"),
-        (lambda t: t.assign(weight="heavy"), "Incompatible input types for column weight"),
-        (lambda t: t.assign(count=t["count"] + 0.5), "Incompatible input types for column count"),
-        (
-            lambda t: t.assign(weight=t.weight.where(t.index != 7)),
-            "x, feature 1, row 7: found nan",
-        ),
-        (lambda t: t.to_numpy(dtype=float), r"missing inputs \['height', "),
-    ],
-    ids=["missing", "text", "half", "nan", "array"],
-)
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda t: t.drop(columns=["weight"]), r"missing inputs \['weight'\]"),
+    (lambda t: t.assign(weight="heavy"), "Incompatible input types for column weight"),
+    (lambda t: t.assign(count=t["count"] + 0.5), "Incompatible input types for column count"),
+    (lambda t: t.assign(weight=t.weight.where(t.index != 7)), "x, feature 1, row 7: found nan"),
+    (lambda t: t.to_numpy(dtype=float), r"missing inputs \['height', "),
+], ids=["missing", "text", "half", "nan", "array"])  # fmt: skip
 def test_what_is_no_row_is_refused(loaded, rows, change, message):
     """MLflow's own refusals repeat the data; their last line says why."""
     with pytest.raises(Exception) as caught:

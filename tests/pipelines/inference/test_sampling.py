@@ -193,15 +193,12 @@ def test_samples_are_compared_given_the_contexts_of_real_rows(ebflow, conditiona
     assert result.out[-1].startswith("prediction of smoker")
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "--output: found none"),
-        (("--check", "few.parquet"), "found 9 rows"),
-        (("--check", "a", "b", "c"), "--check: found 3 sources"),
-        (("--check", "enough.parquet", "-n", "9"), "--rows: found 9, expected 20"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    ((), "--output: found none"),
+    (("--check", "few.parquet"), "found 9 rows"),
+    (("--check", "a", "b", "c"), "--check: found 3 sources"),
+    (("--check", "enough.parquet", "-n", "9"), "--rows: found 9, expected 20"),
+])  # fmt: skip
 def test_a_check_needs_rows(ebflow, model, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     for name, count in (("few", 9), ("enough", 30)):

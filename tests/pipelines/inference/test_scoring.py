@@ -130,17 +130,17 @@ WITHOUT_7 = np.arange(20) != 7
 @pytest.mark.parametrize(("named", "change", "message"), [
     ("model", lambda t: t.drop(columns=["weight"]), "found no column weight, expected all column"),
     ("model", lambda t: t.assign(weight="heavy"),
-     "column 'weight', row 0: found 'heavy', expected a number"),
+        "column 'weight', row 0: found 'heavy', expected a number"),
     ("model", lambda t: t.assign(weight=t.weight.where(WITHOUT_7, np.inf)),
-     "column 'weight', row 7: found inf"),
+        "column 'weight', row 7: found inf"),
     ("conditional", lambda t: t.drop(columns=["group"]),
-     "found no column group, expected all columns of"),
+        "found no column group, expected all columns of"),
     ("conditional", lambda t: t.assign(group=t.group.where(WITHOUT_7, "huge")),
-     "column 'group', row 7: found 'huge', expected a known level: heavy, lig"),
+        "column 'group', row 7: found 'huge', expected a known level: heavy, lig"),
     ("conditional", lambda t: t.assign(group=t.group.where(WITHOUT_7)),
-     "column 'group', row 7: found null, expected a known level"),
+        "column 'group', row 7: found null, expected a known level"),
     ("conditional", lambda t: t.assign(smoker="yes"),
-     "column 'smoker', row 0: found 'yes', expected a number"),
+        "column 'smoker', row 0: found 'yes', expected a number"),
 ])  # fmt: skip
 def test_a_bad_table_is_one_line_and_leaves_nothing(
     ebflow, request, tmp_path, named, change, message

@@ -134,15 +134,12 @@ def made(quantity, learner, value_and_se):
     return Exponent(one, quantity, points, np.array(slopes), 24)
 
 
-@pytest.mark.parametrize(
-    "value_and_se, verdict",
-    [
-        ((0.0, 0.1), "holds"),
-        ((1.0, 0.1), "does not hold"),
-        ((0.1, 0.5), "not decided at this size"),
-        (None, "not decided at this size"),
-    ],
-)
+@pytest.mark.parametrize("value_and_se, verdict", [
+    ((0.0, 0.1), "holds"),
+    ((1.0, 0.1), "does not hold"),
+    ((0.1, 0.5), "not decided at this size"),
+    (None, "not decided at this size"),
+])  # fmt: skip
 def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
     pair = [made(quantity, FRESH, None) for quantity in ("m*_L2", "m*_D")]
     claim, *_ = decide(list(about_exponents([made("m*_D", NETWORKS[0], value_and_se), *pair])))

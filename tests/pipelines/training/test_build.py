@@ -117,23 +117,14 @@ def test_images_are_channels_first(shape, event):
 
 
 BAD = {
-    "a bound of splines": (
-        Coupling(bins=4, bound=2.0),
-        (2,),
-        "found coupling .*bound: found 2.0, expected None with bins",
-    ),
+    "a bound of splines": (Coupling(bins=4, bound=2.0), (2,),
+        "found coupling .*bound: found 2.0, expected None with bins"),
     "rows for images": (Glow(), (64,), "it is for images of shape"),
-    "an odd side": (
-        Convolutional(kernel_size=3, blocks=2),
-        (1, 7, 7),
-        r"found convolutional for examples of shape \(1, 7, 7\)",
-    ),
-    "an even kernel": (
-        Convolutional(kernel_size=4),
-        (1, 8, 8),
-        "model.architecture: found convolutional",
-    ),
-}
+    "an odd side": (Convolutional(kernel_size=3, blocks=2), (1, 7, 7),
+        r"found convolutional for examples of shape \(1, 7, 7\)"),
+    "an even kernel": (Convolutional(kernel_size=4), (1, 8, 8),
+        "model.architecture: found convolutional"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("model, shape, line", BAD.values(), ids=BAD)

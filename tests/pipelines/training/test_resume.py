@@ -22,12 +22,8 @@ TRAININGS = {
     "anchored": dict(loss=dict(anchor=dict(interval=5))),
     "scores in every third step": dict(loss=dict(anchor=dict(interval=5), every=3)),
     "adaptive": dict(loss=ADAPTIVE, optimizer="adamw"),
-    "everything": dict(
-        loss={**ADAPTIVE, "low_energy": 0.1, "latent_mean": 1.0, "finish": 0.3},
-        clip=0.5,
-        patience=10,
-        ema_decay=0.9,
-    ),
+    "everything": dict(loss={**ADAPTIVE, "low_energy": 0.1, "latent_mean": 1.0, "finish": 0.3},
+        clip=0.5, patience=10, ema_decay=0.9),
     "finishing": dict(loss=dict(anchor=dict(interval=3), finish=0.6)),
     "logs that do not divide": dict(log_every=3, clip=1.0),
     "sliced": dict(objective="ssm", loss=dict(hyper=dict(slices=2))),
@@ -35,20 +31,17 @@ TRAININGS = {
     "annealed": dict(loss=dict(annealed={"sigma": geometric(1.0, 0.1)})),
     "differences": dict(objective="taylor_sm", loss=dict(hyper=dict(slices=2))),
     "sampled": dict(objective="sml"),
-    "before preprocessing": dict(
-        objective="ssm", match_after=False, chain=dict(normalize="none", margin=1e-2)
-    ),
+    "before preprocessing": dict(objective="ssm", match_after=False,
+        chain=dict(normalize="none", margin=1e-2)),
     "convolutional": dict(net=dict(architecture="convolutional"), loss=ADAPTIVE),
-    "spectrally normalized": dict(
-        net=dict(architecture="convolutional", spectral_norm=True), loss=ADAPTIVE, objective="ssm"
-    ),
-    "coupling": dict(
-        net=dict(architecture="coupling", depth=1, hidden=4), loss=dict(anchor=dict(interval=5))
-    ),
+    "spectrally normalized": dict(net=dict(architecture="convolutional", spectral_norm=True),
+        loss=ADAPTIVE, objective="ssm"),
+    "coupling": dict(net=dict(architecture="coupling", depth=1, hidden=4),
+        loss=dict(anchor=dict(interval=5))),
     "augmented": dict(augment=flip_and_shift((8, 8), reach=1.0)),
     "before a logit": dict(match_after=False, chain=dict(normalize="none", margin=1e-2)),
     "single precision": dict(net=dict(dtype=torch.float32)),
-}
+}  # fmt: skip
 trainings = pytest.mark.parametrize("name", TRAININGS)
 
 

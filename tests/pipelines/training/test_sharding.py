@@ -22,22 +22,18 @@ from .cases import same, trainer
 
 TRAININGS = {
     "dsm, clipped": dict(objective="dsm", clip=1.0),
-    "dsm in one step of three": dict(
-        objective="dsm", loss=dict(every=3, anchor=dict(interval=4, tolerance=1e-3))
-    ),
-    "latent mean, anchored, finish": dict(
-        objective="ssm_vr", loss=dict(latent_mean=5.0, anchor=dict(interval=5), finish=0.3)
-    ),
-    "normalized convolutions, anchored": dict(
-        objective="ssm",
+    "dsm in one step of three": dict(objective="dsm",
+        loss=dict(every=3, anchor=dict(interval=4, tolerance=1e-3))),
+    "latent mean, anchored, finish": dict(objective="ssm_vr",
+        loss=dict(latent_mean=5.0, anchor=dict(interval=5), finish=0.3)),
+    "normalized convolutions, anchored": dict(objective="ssm",
         net=dict(architecture="convolutional", spectral_norm=True),
-        loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2)),
-    ),
+        loss=dict(anchor=dict(interval=6, tolerance=1e-3, check_every=2))),
     "taylor_sm": dict(objective="taylor_sm", loss=dict(hyper=dict(slices=2))),
     "augmented": dict(objective="dsm", augment=flip_and_shift((8, 8), reach=1.0)),
     "sml": dict(objective="sml"),
     "coupling": dict(objective="dsm", net=dict(architecture="coupling", depth=1, hidden=4)),
-}
+}  # fmt: skip
 
 
 def measured(dataset, name, shard):
