@@ -9,11 +9,13 @@ from ebflow.bijections import (
     Affine,
     Autoregressive,
     Bijection,
+    Bounded,
     ConditionalAffine,
     Convolution,
     Coupling,
     Dense,
     Dequantize,
+    JohnsonSU,
     Logit,
     MonotoneSpline,
     Part,
@@ -144,6 +146,22 @@ def given(shape, batch=5):
         return layer.condition(torch.randn(batch, 2, generator=seeded(6))), shape
 
 
+def double(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def bounded():
+    """Returns the bounds of four columns: two ends, one of either side, none."""
+    lower, upper = double(0.0, -torch.inf, 2.0, -torch.inf), double(1.0, 3.0, torch.inf, torch.inf)
+    return Bounded(lower, upper, double(1e-6).expand(4), double(1.0, 0.5, 2.0, 1.0))
+
+
+def johnson():
+    """Returns two columns with tails, and one that keeps its own."""
+    xi, lam = double(0.3, -2.0, 1.0), double(0.5, 3.0, 2.0)
+    return JohnsonSU(xi, lam, double(0.1, -1.0, 0.0), double(1.5, 0.7, 0.0))
+
+
 CASES = {
     "dense": lambda: (Dense(matrix(4), torch.linspace(-1, 1, 4)), (4,)),
     "dense-frozen": lambda: (Dense(matrix(4, 2), torch.ones(4), trainable=False), (4,)),
@@ -166,6 +184,8 @@ CASES = {
         (2, 2, 2)),
     "affine-given": lambda: given((3,)),
     "affine-given-channels": lambda: given((2, 1, 2)),
+    "bounded": lambda: (bounded(), (4,)),
+    "johnson": lambda: (johnson(), (3,)),
     "reshape": lambda: (Reshape((2, 3), (6,)), (2, 3)),
     "squeeze": lambda: (Squeeze((2, 2, 4)), (2, 2, 4)),
     "dequantize": lambda: (Dequantize(5), (4,)),
@@ -191,6 +211,9 @@ def points(layer, shape, batch=5):
     """Returns points in the layer's domain."""
     if isinstance(layer, Logit):
         return logit_points(layer, shape, batch)
+    if isinstance(layer, Bounded):
+        x = torch.rand(batch, *shape, generator=seeded(7))
+        return x * double(0.9, -5.0, 5.0, 9.0) + double(0.05, 2.9, 2.1, -4.0)
     if isinstance(layer, Dequantize):
         return torch.rand(batch, *shape, generator=seeded(7)) * layer.levels
     return 1.5 * torch.randn(batch, *shape, generator=seeded(7))

@@ -139,6 +139,19 @@ def test_constant_jacobian_is_two_linear_maps(name):
 
 
 @linear
+def test_inverse_is_differentiable(name):
+    layer, x = case(name)
+    if isinstance(layer, Dequantize):  # it rounds
+        return
+    y, origin = layer(x).detach().requires_grad_(), torch.zeros_like(x[:1])
+    J = reference.jacobian(layer, origin)[0]
+    solved = torch.linalg.solve(J, (y - layer(origin)).flatten(1).mT).mT.view_as(x)
+    sums = [t.sin().sum() for t in (layer.inverse(y), solved)]
+    close(*(torch.autograd.grad(t, y, retain_graph=True)[0] for t in sums))
+    gradients_agree(layer, *sums)
+
+
+@linear
 def test_volume_parameters_are_those_of_the_log_det(name):
     layer, _ = case(name)
     if not isinstance(layer, Weighted):

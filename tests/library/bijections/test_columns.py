@@ -5,39 +5,11 @@ import pytest
 import torch
 from scipy import special
 
-from ebflow.bijections import Bounded, JohnsonSU
+from ebflow.bijections import Bounded
+
+from .cases import bounded, double, johnson
 
 INF = torch.inf
-
-
-def double(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def bounded():
-    lower, upper = double(0.0, -INF, 2.0, -INF), double(1.0, 3.0, INF, INF)
-    return Bounded(
-        lower, upper, torch.full((4,), 1e-6, dtype=torch.float64), double(1.0, 0.5, 2.0, 1.0)
-    )
-
-
-def johnson():
-    """Returns two columns with tails, and one that keeps its own."""
-    xi, lam = double(0.3, -2.0, 1.0), double(0.5, 3.0, 2.0)
-    return JohnsonSU(xi, lam, double(0.1, -1.0, 0.0), double(1.5, 0.7, 0.0))
-
-
-def derivative(f, x):
-    x = x if x.requires_grad else x.requires_grad_()
-    return torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]
-
-
-def check_derivatives(layer, x):
-    found, x = layer.derivatives(x, 3), x.clone()
-    slope = lambda t: derivative(layer, t)  # noqa: E731
-    bend = lambda t: derivative(lambda u: slope(u).log(), t)  # noqa: E731
-    for order, wanted in enumerate((slope, bend, lambda t: derivative(bend, t))):
-        torch.testing.assert_close(found[order], wanted(x).detach(), rtol=1e-9, atol=1e-9)
 
 
 def test_bounds_are_a_logit_and_logarithms():
@@ -53,13 +25,6 @@ def test_far_from_its_only_bound_a_column_stays_as_it_is():
     y = bounded()(x)
     torch.testing.assert_close(y[0, 1:3], double(-63.0, 88.0))
     assert bounded().inverse(y + 100).isfinite().all()
-
-
-def test_bounded_derivatives_and_inverse():
-    x = torch.rand(50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x = x * double(0.9, -5.0, 5.0, 9.0) + double(0.05, 2.9, 2.1, -4.0)
-    check_derivatives(bounded(), x)
-    torch.testing.assert_close(bounded().inverse(bounded()(x)), x, rtol=1e-12, atol=1e-12)
 
 
 def test_no_sample_is_outside_the_bounds_and_a_row_there_has_a_density():
@@ -90,14 +55,9 @@ def test_gradients_of_the_inverse_are_finite_far_out():
     assert torch.autograd.grad(bounded().inverse(y).sum(), y)[0].isfinite().all()
 
 
-def test_johnson_derivatives_and_inverse():
-    x = 4 * torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    check_derivatives(johnson(), x)
-    torch.testing.assert_close(johnson()(x)[:, 2], (x[:, 2] - 1) / 2)
-    torch.testing.assert_close(johnson().inverse(johnson()(x)), x, rtol=1e-12, atol=1e-12)
-
-
 def test_johnson_slopes_far_out_are_those_of_a_logarithm():
+    near = double(4.0, -3.0, 2.0)[None]
+    torch.testing.assert_close(johnson()(near)[:, 2], (near[:, 2] - 1) / 2)
     x = torch.tensor([[1e25, -1e30, 1e30]], dtype=torch.float32)
     d1, psi1, psi2 = johnson().float().derivatives(x, 3)
     torch.testing.assert_close((d1 * x.abs())[:, :2], double(1.5, 0.7)[None].float())

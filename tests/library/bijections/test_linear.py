@@ -137,17 +137,6 @@ def test_frozen_weights_are_factorized_once_even_with_gradients_enabled(factoriz
     assert len(factorizations) == 1
 
 
-def test_inverse_is_differentiable():
-    layer = Dense(matrix(4), torch.ones(4))
-    y = torch.randn(3, 4, generator=seeded(), requires_grad=True)
-    inverse = torch.linalg.inv(layer.weight.detach())
-    (gradient,) = torch.autograd.grad(layer.inverse(y).sum(), y)
-    torch.testing.assert_close(gradient, inverse.sum(0).expand(3, 4))
-    x = layer.inverse(y.detach())
-    (gradient,) = torch.autograd.grad(x.sum(), layer.weight)
-    torch.testing.assert_close(gradient, -torch.outer(inverse.sum(0), x.detach().sum(0)))
-
-
 def test_single_precision_is_factorized_in_double():
     weight = torch.diag(torch.logspace(-12, 12, 50)).float()
     with torch.no_grad():
