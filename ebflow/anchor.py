@@ -84,6 +84,8 @@ class Anchor:
             log_det, gradient = _linearized(layer, weight)
             offset = offset + log_det - torch.dot(gradient.flatten(), weight.flatten())
             kept.append({"gradient": gradient.contiguous(), "weight": weight})
+        if not torch.isfinite(offset):
+            raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
         self.offset, self.kept, self._solvers = offset, kept, []
         self.refreshes, self.age, self.drift = self.refreshes + 1, 0, 0.0
 
@@ -123,14 +125,15 @@ class Anchor:
         if not self._solvers:
             pairs = zip(self.lazy, self.kept, strict=True)
             self._solvers = [layer.solver(**kept) for layer, kept in pairs]
-        self.drift = max(map(self._drift, self.lazy, self._solvers), default=0.0)
+        drifts = list(map(self._drift, self.lazy, self._solvers))
+        self.drift = float(torch.stack(drifts).max()) if drifts else 0.0
         return self.drift > self.tolerance
 
     @torch.no_grad()
-    def _drift(self, layer: Weighted, solve: Callable[[Tensor], Tensor]) -> float:
+    def _drift(self, layer: Weighted, solve: Callable[[Tensor], Tensor]) -> Tensor:
         generator = derive(self.seed, "drift", self.refreshes, self.age)
         r = torch.randn(PROBES, *layer.event_shape, generator=generator).to(_like(layer))
-        return float((r - solve(layer.linear(r))).norm() / r.norm())
+        return (r - solve(layer.linear(r))).norm() / r.norm()
 
 
 def _linearized(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,8 +141,6 @@ def _linearized(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.detach().requires_grad_()
     with torch.enable_grad():
         log_det = layer.volume(weight)
-    if not torch.isfinite(log_det):
-        raise NonFinite("anchor: a linear layer became singular; lower the learning rate")
     (gradient,) = torch.autograd.grad(log_det, weight)
     return log_det.detach(), gradient
 

@@ -296,7 +296,7 @@ class FlowDistribution(Distribution, LogDensity):
         batch = (*_sizes(shape), *self.batch_shape)
         rows = (math.prod(batch), *self.flow.latent_shape)
         like = torch.zeros((), dtype=self.flow.dtype, device=self.flow.device)
-        check_finite(like.view(1, 1), self.context, self.flow.columns)
+        check_finite(None, self.context, self.flow.columns)
         return self.base.draw(rows, like, generator), batch
 
     def _inverse(self, x: Tensor) -> Tensor:
@@ -323,6 +323,8 @@ class FlowDistribution(Distribution, LogDensity):
         """
         rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
         check_finite(rows, self.context, self.flow.columns)
+        if self.flow.dequantizer is not None:
+            self.flow.dequantizer.check(rows)
         return rows, batch
 
     def _evaluated(

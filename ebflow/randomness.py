@@ -4,12 +4,14 @@ Every generator is derived from ``(seed, *path)``; nothing reads the global stat
 
 * ``generator`` returns PyTorch's own generator, whose numbers depend on all numbers before them.
 * ``RowGenerator`` is for training. The numbers of row i depend on ``(seed, *path)``, on i, and on
-  how many calls came before. So a batch gets the same noise however many workers share it. It
-  uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon, Moraes, Dror,
-  Shaw, 2011), by NumPy.
-* ``ContentGenerator`` is for scoring. It hashes the values of a row by the finalizer of SplitMix64
-  (Fast Splittable Pseudorandom Number Generators; Steele, Lea, Flood, 2014), so a row has the same
-  score in every batch and every order.
+  how many calls came before. So a batch gets the same noise however many workers share it. On a
+  CPU it uses the counters of Philox (Parallel Random Numbers: As Easy as 1, 2, 3; Salmon, Moraes,
+  Dror, Shaw, 2011), by NumPy. Other devices hash the counters themselves.
+* ``ContentGenerator`` is for scoring. It hashes a row's values, so a row has the same score in
+  every batch and every order.
+
+Hashes are by the finalizer of SplitMix64 (Fast Splittable Pseudorandom Number Generators; Steele,
+Lea, Flood, 2014).
 """
 
 __all__ = ["ContentGenerator", "Generator", "RowGenerator", "generator", "noise", "normal",
@@ -47,20 +49,31 @@ class RowGenerator:
 
         There are 2⁵³ cells if ``like`` is in float64. The first dimension of ``shape`` is rows.
         """
-        wide = like.dtype == torch.float64
         rows, size = shape[0], math.prod(shape[1:])
-        width = WORDS if wide else 2 * WORDS
-        counts = -(-size // width)
-        bits = np.random.Philox(key=self.key + (self.calls << 64)).advance(self.first * counts)
-        self.calls += 1
+        kind, digits = (torch.float64, 53) if like.dtype == torch.float64 else (torch.float32, 24)
         if not rows * size:
-            return torch.zeros(*shape, dtype=torch.float64 if wide else torch.float32)
-        words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
-        words, digits = (words, 53) if wide else (words.view(torch.int32), 24)
+            words = torch.zeros(rows, size, dtype=torch.int64, device=like.device)
+        elif like.device.type == "cpu":
+            words = self._philox(rows, size, kind)
+        else:
+            words = self._hashed(rows, size, like.device)
+        self.calls += 1
         cells = words.bitwise_right_shift_(words.element_size() * 8 - digits)
-        values = cells.to(torch.float64 if wide else torch.float32)
-        values = values.add_(0.5).mul_(2.0 ** (1 - digits)).view(rows, counts * width)[:, :size]
-        return values.reshape(*shape).to(like.device)
+        values = cells.to(kind).add_(0.5).mul_(2.0 ** (1 - digits))
+        return values[:, :size].reshape(*shape)
+
+    def _philox(self, rows: int, size: int, kind: torch.dtype) -> Tensor:
+        """Returns integers as long as ``kind``, at least ``size`` a row."""
+        counts = -(-size * kind.itemsize // (8 * WORDS))
+        bits = np.random.Philox(key=self.key + (self.calls << 64)).advance(self.first * counts)
+        words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
+        return words.view(rows, -1).view(torch.int64 if kind == torch.float64 else torch.int32)
+
+    def _hashed(self, rows: int, size: int, device: torch.device) -> Tensor:
+        """Returns integers of 64 bits, with shape (rows, size)."""
+        numbers = torch.arange(self.first, self.first + rows, device=device).unsqueeze(1)
+        counts = torch.arange(size, device=device) + (self.calls << 32)
+        return _mixed(_mixed(numbers ^ self.key - 2**63) + counts * WEYL)
 
 
 class ContentGenerator:

@@ -116,7 +116,7 @@ class Trainer:
         core = flow.core
         self.loss, self.anchor = loss, getattr(loss, "anchor", None)
         self.plain = LossModule(core, loss)
-        self.ema = AveragedModel(core, multi_avg_fn=self._average)
+        self.ema = AveragedModel(core)
         self.averaged = flow.with_core(self.ema.module).eval()
         self.module = self.wrapped(self.plain)
         self.optimizer = optimizer([p for p in flow.parameters() if p.requires_grad])
@@ -233,7 +233,7 @@ class Trainer:
         with self.located():
             loss = self.backward(batch)
         self.optimizer.step()
-        self.ema.update_parameters(self.plain.flow)
+        self._average()
         self.window.append(loss)
         self.state.step += 1
         self.look_at_the_clock()
@@ -403,9 +403,16 @@ class Trainer:
             noise = RowGenerator(self.seed, "initialize")
             self.flow.initialize(x, generator=noise, context=context)
 
-    def _average(self, ema: list[Tensor], current: list[Tensor], _: Tensor | int) -> None:
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Updates the averaged weights; ``AveragedModel`` itself would wait for a GPU."""
+        averaged, core = self.ema.module, self.plain.flow
         decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(ema, current, 1 - decay)
+        share = 1 - decay if self.ema.n_averaged else 1.0
+        torch._foreach_lerp_(list(averaged.parameters()), list(core.parameters()), share)
+        for own, buffer in zip(averaged.buffers(), core.buffers(), strict=True):
+            own.copy_(buffer)
+        self.ema.n_averaged += 1
 
     @contextmanager
     def located(self) -> Iterator[None]:

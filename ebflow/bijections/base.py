@@ -213,7 +213,8 @@ class ConstantJacobian(Bijection):
 
     def forward_and_log_det(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and the log-det expanded to (B,). Score matching never calls this."""
-        return self.forward(x), self.log_det().to(x.device).expand(x.shape[0])
+        y, log_det = self.forward(x), self.log_det()
+        return y, log_det + log_det.new_zeros(x.shape[0], device=x.device)
 
     def relative(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns y and a (B,) stand-in for the log-det, both exact in their relative gradient."""

@@ -138,7 +138,7 @@ class Elimination:
         limit = torch.finfo(self.upper.dtype).eps ** -0.5
         pairs = zip(self.pivots, self.inverses, strict=True)
         norms = ([torch.linalg.matrix_norm(t.detach(), torch.inf) for t in pair] for pair in pairs)
-        return all(bool(pivot * inverse < limit) for pivot, inverse in norms)
+        return bool((torch.stack([pivot * inverse for pivot, inverse in norms]) < limit).all())
 
     def solve(self, columns: Tensor) -> Tensor:
         """Returns J⁻¹ z for columns z, with shape (D, R)."""

@@ -102,7 +102,7 @@ class MonotoneSpline(Elementwise):
         s = torch.cat([s[:, :1], s, s[:, -1:]], 1)
         rises = (s[:, :-2] + 4 * s[:, 1:-1] + s[:, 2:]) * (h / 6)
         knots = torch.cat([rises.new_zeros(len(rises), 1), rises.cumsum(1)], 1)
-        knots = knots - knots[:, [self.cells // 2]]
+        knots = knots - knots[:, self.cells // 2, None]
         slopes = 0.5 * (s[:, :-1] + s[:, 1:])
         bends, zero = s.diff(), s.new_zeros(len(s), 1)
         second = torch.cat([zero, bends[:, :-1] / (2 * h), zero], 1)

@@ -80,5 +80,5 @@ class _RelativeLinear(torch.autograd.Function):
         grad_z, grad_log_det = grads
         z, weight = ctx.saved_tensors
         grad_x = grad_z @ weight if ctx.needs_input_grad[0] else None
-        grad_weight = torch.addmm(weight, grad_z.mT, z @ weight, beta=float(grad_log_det.sum()))
+        grad_weight = torch.addmm(weight * grad_log_det.sum(), grad_z.mT, z @ weight)
         return grad_x, grad_weight

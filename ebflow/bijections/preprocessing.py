@@ -46,6 +46,9 @@ class Dequantizer(Bijection):
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         """Returns ``x`` with noise in [0, 1), in the dtype of ``like``."""
 
+    def check(self, x: Tensor) -> None:
+        """Raises ValueError for values that no row of such data has."""
+
     def off_grid(self, x: Tensor) -> Tensor:
         """Returns True for values of rows of columns that had only other values, (N, *event)."""
         return torch.zeros_like(x, dtype=torch.bool)
@@ -65,16 +68,15 @@ class Dequantize(Dequantizer, ConstantJacobian):
             raise ValueError(f"levels: found {levels}, expected at least 2")
         self.levels, self.support = levels, constraints.integer_interval(0, levels - 1)
 
-    def dequantize(self, x: Tensor, like: Tensor, generator: Generator) -> Tensor:
+    def check(self, x: Tensor) -> None:
         """Raises ValueError for a value outside [0, levels)."""
         if x.numel() and (x.dtype != torch.uint8 or self.levels < 256):
-            low, high = (float(value) for value in x.detach().aminmax())
+            low, high = torch.stack(x.detach().aminmax()).tolist()
             if not (low >= 0 and high < self.levels):
                 raise ValueError(
                     f"x: found values in [{low:g}, {high:g}], expected [0, {self.levels}) of "
                     f"{self.levels} levels"
                 )
-        return super().dequantize(x, like, generator)
 
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         y = x.to(like)

@@ -150,13 +150,14 @@ def context_elements(context: ArrayLike, columns: Columns | None) -> Tensor:
     return torch.from_numpy(columns.one_hot(numbers.numpy())) if columns else numbers
 
 
-def check_finite(x: Tensor, context: Tensor | None, columns: Columns | None) -> None:
+def check_finite(x: Tensor | None, context: Tensor | None, columns: Columns | None) -> None:
     """Raises ValueError at the first NaN or infinite value of rows (N, *event) and contexts."""
     if torch.compiler.is_compiling():  # a compiled or exported graph cannot depend on values
         return
     expected = "a finite number. Leave out such rows, or fill in missing values by flow.impute"
-    rows, names = x.flatten(1), columns.features if columns else None
-    refuse(rows, ~rows.isfinite(), "x", names, expected)
+    names = columns.features if columns else None
+    if x is not None:
+        refuse(x.flatten(1), ~x.flatten(1).isfinite(), "x", names, expected)
     own = getattr(columns, "context", None)
     if own is not None and context is None:
         raise ValueError(f"context: found None, expected {', '.join(own.features)}")

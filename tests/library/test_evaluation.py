@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ebflow.architectures import dense
+from ebflow.bijections.base import products
 from ebflow.errors import NonFinite
 from ebflow.evaluation import (
     Estimate,
@@ -24,6 +25,17 @@ from ebflow.tables.rows import Rows
 from .bijections.cases import seeded
 from .flows import FLOWS, at, contexts
 from .training import flow_of
+
+
+def test_likelihoods_on_gpus_are_not_rounded_to_tf32(monkeypatch):
+    """PyTorch rounds convolutions, unless it is asked not to."""
+
+    def energy(flow, x, **options):
+        return x.new_full((len(x),), float(torch.backends.cudnn.allow_tf32))
+
+    monkeypatch.setattr("ebflow.flow.Flow.energy", energy)
+    with products("high"):
+        assert log_probs(dense((3,)), torch.zeros(2, 3)).tolist() == [0, 0]
 
 
 def flow_for(dataset, **options):

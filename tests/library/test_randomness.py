@@ -18,10 +18,19 @@ from ebflow.randomness import (
 
 from . import reference
 
+
+class Hashed(RowGenerator):
+    """Rows as on devices that are no CPU."""
+
+    def _philox(self, rows, size, kind):
+        return self._hashed(rows, size, torch.device("cpu"))
+
+
 DRAWS = {"normal": normal, "uniform": uniform, "rademacher": rademacher}
 draws = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-KINDS = {"torch's": generator, "of rows": RowGenerator}
+KINDS = {"torch's": generator, "of rows": RowGenerator, "of rows, hashed": Hashed}
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+of_rows = pytest.mark.parametrize("kind", [RowGenerator, Hashed])
 types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 LIKE = torch.zeros((), dtype=torch.float64)
 
@@ -56,14 +65,15 @@ def test_without_a_generator_it_is_the_global_state(draw):
 
 @draws
 @types
+@of_rows
 @pytest.mark.parametrize("event", [(), (1,), (3,), (4, 5), (9,)])
-def test_rows_are_their_own_wherever_a_part_begins(draw, dtype, event):
+def test_rows_are_their_own_wherever_a_part_begins(draw, dtype, kind, event):
     """Of every draw: row i is the same in a part that begins at any row before it."""
-    like, whole = torch.zeros((), dtype=dtype), RowGenerator(0, "a")
+    like, whole = torch.zeros((), dtype=dtype), kind(0, "a")
     expected = [draw((7, *event), like, whole) for _ in range(3)]
     for first in range(7):
         for rows in (1, 7 - first):
-            part = RowGenerator(0, "a", first=first)
+            part = kind(0, "a", first=first)
             for one in expected:
                 found = draw((rows, *event), like, part)
                 assert found.dtype == dtype
@@ -71,12 +81,13 @@ def test_rows_are_their_own_wherever_a_part_begins(draw, dtype, event):
 
 
 @draws
-def test_draws_of_one_generator_differ(draw):
-    rows = RowGenerator(0, "a")
+@of_rows
+def test_draws_of_one_generator_differ(draw, kind):
+    rows = kind(0, "a")
     found = [draw((50, 4), LIKE, rows) for _ in range(3)]
     for one, other in ((0, 1), (1, 2), (0, 2)):
         assert (found[one] != found[other]).any(1).double().mean() > 0.8
-    shifted = [uniform((50, 4), LIKE, RowGenerator(0, "a", first=k)) for k in (0, 1)]
+    shifted = [uniform((50, 4), LIKE, kind(0, "a", first=k)) for k in (0, 1)]
     assert torch.equal(shifted[0][1:], shifted[1][:-1])
     assert not (shifted[0] == shifted[1]).any()
 
@@ -126,9 +137,10 @@ def test_half_precision_is_drawn_in_single(draw):
     assert half.dtype == torch.bfloat16 and half.isfinite().all()
 
 
+@of_rows
 @pytest.mark.parametrize(("dtype", "digits"), [(torch.float32, 24), (torch.float64, 53)])
-def test_cells_are_as_many_as_the_types_digits_tell(dtype, digits):
-    found = RowGenerator(0).symmetric((1000, 4), torch.zeros((), dtype=dtype))
+def test_cells_are_as_many_as_the_types_digits_tell(kind, dtype, digits):
+    found = kind(0).symmetric((1000, 4), torch.zeros((), dtype=dtype))
     cells = found * 2.0 ** (digits - 1)
     assert found.dtype == dtype and torch.equal(cells, cells.floor() + 0.5)
     assert 0.4 < (cells.floor() % 2).mean() < 0.6  # down to the last digit

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ebflow.bijections import ActNorm, Affine, Dequantize, Logit
+from ebflow.flow import Flow
 
 from .cases import channels, seeded, standard
 
@@ -49,8 +50,11 @@ def test_single_precision_never_reaches_the_next_level():
 
 @pytest.mark.parametrize("value", [-1.0, 17.0, -1e-9, float("nan"), float("inf")])
 def test_values_out_of_range_raise(value):
+    x = torch.tensor([[1.0, value]])
     with pytest.raises(ValueError, match=r"expected \[0, 17\)"):
-        completed(torch.tensor([[1.0, value]]))
+        Dequantize(17).check(x)
+    with pytest.raises(ValueError, match=r"expected (\[0, 17\)|a finite number)"):
+        Flow((2,), [Dequantize(17)]).log_prob(x)
 
 
 def test_inverse_clamps_to_the_levels():

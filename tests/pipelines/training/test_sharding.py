@@ -8,11 +8,13 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
 from ebflow.bijections.base import products
 from ebflow.checkpoint import load
 from ebflow.errors import NonFinite
-from ebflow.objectives import full_products
+from ebflow.loss import LossModule
+from ebflow.objectives import OBJECTIVES, full_products
 from pipelines.data.dataset import Dataset
 from pipelines.training.augment import flip_and_shift
 from pipelines.training.checkpoints import resume, save_training
@@ -144,6 +146,46 @@ def test_two_workers(digits, tmp_path, subtests):
         resume(alone, tmp_path / "end")
         for saved, averaged in zip(flow.parameters(), alone.averaged.parameters(), strict=True):
             assert torch.equal(saved, averaged.to(saved.dtype))
+
+
+# How DDP wraps a model
+
+NETS = {
+    "dense": {},
+    "convolutional": dict(architecture="convolutional"),
+    "coupling": dict(architecture="coupling", depth=1, hidden=4),
+    "autoregressive": dict(architecture="autoregressive", depth=2, hidden=8),
+    "glow": dict(architecture="glow", depth=1, levels=1, hidden=4),
+}
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    """A process group of one worker."""
+    store = tmp_path_factory.mktemp("group") / "store"
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", NETS)
+def test_a_wrapped_model_trains_to_the_bit_as_the_model_itself(
+    digits, group, monkeypatch, name, objective
+):
+    """DDP raises at the second step if the first one did not use all parameters."""
+    weights = []
+    for kind in (DistributedDataParallel, LossModule):
+        with monkeypatch.context() as patch:
+            if kind is LossModule:
+                patch.setattr(torch.distributed, "is_initialized", lambda: False)
+            training = trainer(digits, objective, net=NETS[name], shard=(0, 2))
+            batches = training.batches()
+            for _ in range(2):
+                training.train_step(next(batches))
+        assert type(training.module) is kind
+        weights.append(torch.cat([p.detach().flatten() for p in training.averaged.parameters()]))
+    assert torch.equal(*weights)
 
 
 # Precision
