@@ -50,7 +50,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("pipelines.cli.runs:runs", "list all runs in the terminal"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
-    "store verify": ("pipelines.cli.runs:verify", "find corrupt artefacts in the store"),
+    "store list": ("pipelines.cli.store:contents", "list artefacts and unfinished work"),
+    "store prune": ("pipelines.cli.store:prune", "delete what no run has used lately"),
+    "store verify": ("pipelines.cli.store:verify", "find corrupt artefacts in the store"),
     "--version": ("pipelines.cli.main:print_version", "print the version"),
 }
 

@@ -1,16 +1,14 @@
-"""``ebflow runs|store verify``: the runs that MLflow has, and the artefacts of the store."""
+"""``ebflow runs``: the runs that MLflow has."""
 
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.table import Table
 
 from ebflow.errors import BadInput
-from pipelines import store
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting.terminal import table, terminal
 from pipelines.store.files import without_password
 from pipelines.tracking import backend
 
@@ -61,17 +59,17 @@ def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":
 
 
 def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("started", min_width=11)
+    listed = table()
+    listed.add_column("started", min_width=11)
     for name in ("run", "data", "objective"):
-        table.add_column(name, overflow="ellipsis", no_wrap=True)
-    table.add_column("status", min_width=8)
+        listed.add_column(name, overflow="ellipsis", no_wrap=True)
+    listed.add_column("status", min_width=8)
     for name in metrics:
-        table.add_column(name, justify="right", min_width=max(7, len(name)))
-    table.add_column("id", min_width=ID_LENGTH)
+        listed.add_column(name, justify="right", min_width=max(7, len(name)))
+    listed.add_column("id", min_width=ID_LENGTH)
     for run in runs:
         info, tags, values = run.info, run.data.tags, run.data.metrics
-        table.add_row(
+        listed.add_row(
             f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
             tags.get("ebflow.name", info.run_name),
             tags.get("ebflow.data", ""),
@@ -80,17 +78,4 @@ def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
             *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
             info.run_id[:ID_LENGTH],
         )
-    return table
-
-
-def verify() -> int:
-    """Reads all artefacts of the store and lists those that are corrupt.
-
-    A run compares only sizes and modification times. It recomputes corrupt artefacts once they
-    are deleted.
-    """
-    console, found = terminal(), list(store.corrupt())
-    for place in found:
-        console.print(place, soft_wrap=True)
-    console.print(f"{len(found)} corrupt artefacts in {store.home()}", soft_wrap=True)
-    return 1 if found else 0
+    return listed

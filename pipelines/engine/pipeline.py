@@ -1,6 +1,5 @@
 """A pipeline, and a run of it as the user asks for it."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.config import Section
 from pipelines.engine.stages import key_of
-from pipelines.tracking.provenance import code
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -81,9 +79,3 @@ class Run:
     def key(self, inputs: object) -> str:
         """Returns the key of pipeline, name, configuration and content of the inputs."""
         return key_of(self.pipeline.name, self.name, self.config, inputs)
-
-    def parts(self, inputs: object) -> dict[str, str]:
-        """Returns tags that show a later run of the same name what has changed."""
-        data = json.dumps(inputs, default=lambda one: getattr(one, "digest", None))
-        parts = {"data": key_of(data), "configuration": key_of(self.config), "code": str(code())}
-        return {f"ebflow.part.{name}": value for name, value in parts.items()}

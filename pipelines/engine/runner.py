@@ -25,6 +25,7 @@ from pipelines.cluster.connection import Connection, cancel, largest_node, leave
 from pipelines.cluster.environment import log_to
 from pipelines.config.files import dump
 from pipelines.engine.pipeline import Run
+from pipelines.engine.reasons import Reasons
 from pipelines.engine.stages import Artefact, Context, Work, call
 from pipelines.errors import StageFailed, TransientFailure, in_one_line
 from pipelines.reporting.result import markdown
@@ -60,8 +61,9 @@ class Session:
         tracked: The MLflow run; None: it is not created.
     """
 
-    def __init__(self, run: Run, key: str, progress: Progress, inputs: object = None) -> None:
-        self.run, self.key, self.progress, self.inputs = run, key, progress, inputs
+    def __init__(self, run: Run, key: str, progress: Progress) -> None:
+        self.run, self.key, self.progress = run, key, progress
+        self.reasons = Reasons(run.name)
         self.tracked: StageRun | None = None
         self.connection: Future[Connection] | None = None
         self.running: list[Any] = []
@@ -113,8 +115,12 @@ class Session:
         future.add_done_callback(partial(self._show_end, work))
         return future
 
+    def use(self, work: Work) -> None:
+        """Marks a stage that is cached as used now."""
+        store.mark_used(work.stage.name, work.key)
+
     def _prepare(self, work: Work) -> None:
-        """Removes the work of a stage that is forced; notes an artefact that is corrupt.
+        """Removes the work of a stage that is forced; notes why another one runs again.
 
         The stage itself does neither: Ray calls it again if its process dies.
         """
@@ -124,6 +130,8 @@ class Session:
             with store.lock(f"{stage}-{key}", waiting=lambda: self.progress.note(stage, line)):
                 store.forget(work.folder)
             return
+        if reason := self.reasons.add(work):
+            self.progress.note(stage, reason)
         with suppress(OSError):
             if store.has_record(stage, key):
                 place = store.location(store.artefact(stage, key))
@@ -142,7 +150,7 @@ class Session:
         run, show = self.run, self.progress.report
         self.connection = RAY.submit(start, show)
         parent = self._track().id
-        return Context(self.tracker, parent, run.command, run.force, show)
+        return Context(self.tracker, parent, run.command, run.name, run.force, show)
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -165,11 +173,9 @@ class Session:
     def _track(self) -> "StageRun":
         """Creates the MLflow run."""
         run, tracker = self.run, self.tracker
-        description, parts = run.pipeline.describe(run.config), run.parts(self.inputs)
-        if changed := tracker.changed(run.name, parts):
-            line = f"the last run of this name was interrupted; since then changed: {changed}"
-            self.progress.console.print(f"{line}. What depends on it starts anew", soft_wrap=True)
-        tags = {"ebflow.role": "pipeline", "ebflow.name": run.name, **parts, **description.tags}
+        description = run.pipeline.describe(run.config)
+        tracker.reclaim_last(run.name)
+        tags = {"ebflow.role": "pipeline", "ebflow.name": run.name, **description.tags}
         if run.recipe:
             tags["ebflow.recipe"] = run.recipe
         run_id = tracker.start(title(run, description.parts), tags)
@@ -261,9 +267,15 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage if it would run or is cached; writes nothing."""
     from pipelines.engine import graphs  # bad input must not wait for redun
 
-    found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
+    reasons = Reasons(run.name)
+    graph = run.pipeline.graph(run.config, inputs)
+    found = graphs.plan(graph, would_run=reasons.add, force=run.force)
+    planned = {
+        stage: "; ".join([status.text("run"), *reasons.texts.get(stage, ())])
+        for stage, status in found.statuses.items()
+    }
     others = {} if found.value is not None else {"others": "depend on the results of these"}
-    return {stage: status.text("run") for stage, status in found.statuses.items()} | others
+    return planned | others
 
 
 def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
@@ -280,12 +292,15 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         store.lock(f"run-{key}", waiting=lambda: console.print(line)),
         backend.mlflow_errors(),
         Progress(console) as progress,
-        Session(run, key, progress, inputs) as session,
+        Session(run, key, progress) as session,
     ):
         log_to(log_file(run))
+        with store.lock("prune"):  # one that began before this run must end
+            pass
         graph = run.pipeline.graph(run.config, inputs)
         try:
-            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
+            options = {"use": session.use, "force": run.force, "output": run.output}
+            outcome = graphs.evaluate(graph, session.start, **options)
         except StageFailed:
             with suppress(OSError):  # the stage's own error is the one to report
                 _save_without_report(session, run.pipeline.graph(run.config, inputs))

@@ -20,6 +20,7 @@ from pipelines.engine.keys import code_digest
 from pipelines.errors import StageFailed
 from pipelines.store import Artefact
 from pipelines.tracking.backend import mlflow_errors
+from pipelines.tracking.provenance import version_and_commit
 
 if TYPE_CHECKING:
     from pipelines.tracking.run import StageRun
@@ -124,6 +125,12 @@ class Work:
         """The key of its artefact."""
         return key_of(self.stage.version, self.config, self.inputs)
 
+    def provenance(self, name: str) -> dict[str, Any]:
+        """Returns all that its key depends on, with its version and the name of its run."""
+        about = {"name": name, "title": self.title, "version": version_and_commit()}
+        parts = {"code": self.stage.version, "config": self.config, "inputs": self.inputs}
+        return json.loads(json.dumps({**about, **parts}, default=content))
+
     @property
     def needs(self) -> Needs:
         """The resources it reserves."""
@@ -163,6 +170,7 @@ class Context:
         tracker: The experiment in MLflow.
         parent: The MLflow run of the pipeline.
         command: The command that reproduces it.
+        name: The name of the run.
         force: True if stages run again that are finished.
         show: Shows how far a job is: its stage and key, the share that is done, text and note.
     """
@@ -170,6 +178,7 @@ class Context:
     tracker: "Tracker"
     parent: str
     command: str
+    name: str
     force: bool
     show: Callable[[str, str, float, str, str], None] = lambda *message: None
 
@@ -193,6 +202,7 @@ def call(work: Work, context: Context) -> Artefact:
         _check_code(stage)
         cpus = work.needs["CPU"]  # a process that Ray reuses has the threads of its last stage
         torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
+        store.write_provenance(stage.name, key, work.provenance(context.name))
         body = import_module(stage.module)
         with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
             run.output = output

@@ -5,9 +5,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 
 LINE_S = 10.0  # Seconds between two lines of progress of a stage, where the output is no terminal
 NEARLY = 0.99  # The largest share of a job that has not ended
@@ -20,6 +22,11 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     emoji.
     """
     return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def table(*headings: str) -> Table:
+    """Returns a table with a line below its headings."""
+    return Table(*headings, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
 
 
 class Progress:

@@ -6,6 +6,8 @@ unless there is a bucket, holds
 * ``artefacts/STAGE/KEY/``: the output of a stage, renamed into place once it is complete;
 * ``artefacts/STAGE/KEY.json``: its record: SHA-256, sizes, modification times, MLflow run;
 * ``work/STAGE/KEY/``: the files from which an unfinished stage resumes;
+* ``provenance/STAGE/KEY.json``: code, configuration, inputs and version of an artefact or of
+  unfinished work, and the name of its run; its time is that of the last use;
 * ``locks/``: locks of keys, which the operating system frees when a process dies;
 * ``ids/store``: a random id, by which nodes know that they share it;
 * ``mlflow.db``, ``mlartifacts/``, ``logs/``.
@@ -24,16 +26,23 @@ from pipelines.store.artefacts import (
     CORRUPT,
     Artefact,
     commit,
-    corrupt,
     digest,
     ensure_local,
     find,
     has_record,
+    is_corrupt,
+    recorded,
 )
 from pipelines.store.bucket import download, evict, forget, location, mirror, upload
-from pipelines.store.files import artefact, home, lock, work, write_text
+from pipelines.store.files import artefact, home, lock, provenance, work, write_text
+from pipelines.store.inventory import entries, mark_used, provenances, write_provenance
 
 ID = "ids/store"
+
+
+def exists() -> bool:
+    """True if a run has created the store."""
+    return _identity() is not None
 
 
 def identity() -> str:

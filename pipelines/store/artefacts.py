@@ -2,7 +2,6 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from pyarrow import fs
@@ -84,12 +83,14 @@ def has_record(stage: str, key: str) -> bool:
     return _record(artefact(stage, key)) is not None
 
 
-def corrupt() -> Iterator[str]:
-    """Yields the places of corrupt artefacts in this machine's store; reads all files."""
-    for path in sorted((home() / ARTEFACTS).glob("*/*.json")):
-        final = path.with_suffix("")
-        if not _is_unchanged(final, _record(final, local=True), stamped=False):
-            yield str(final)
+def recorded() -> list[Path]:
+    """Returns the folders of all artefacts in this machine's store."""
+    return [path.with_suffix("") for path in sorted((home() / ARTEFACTS).glob("*/*.json"))]
+
+
+def is_corrupt(final: Path) -> bool:
+    """True if an artefact in this machine's store is not what its record says; reads all files."""
+    return not _is_unchanged(final, _record(final, local=True), stamped=False)
 
 
 def commit(stage: str, key: str, folder: Path, *, run_id: str, shared: bool = True) -> Artefact:

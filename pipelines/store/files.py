@@ -46,6 +46,11 @@ def work(stage: str, key: str) -> Path:
     return home() / "work" / stage / key
 
 
+def provenance(stage: str, key: str) -> Path:
+    """Returns the file that says from what a stage computes, and which run used it last."""
+    return home() / "provenance" / stage / f"{key}.json"
+
+
 def is_url(place: str) -> bool:
     """True if a place is a URL, such as ``s3://data``, rather than a path."""
     head, slash, _ = place.partition("/")
@@ -88,8 +93,8 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
 
 
 def remove_local(path: Path) -> None:
-    """Removes a file, or a folder with all below it, if it is there."""
-    if path.is_dir():
+    """Removes a file, a link, or a folder with all below it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -99,19 +104,37 @@ def remove_local(path: Path) -> None:
 def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds a lock among all processes that share the store; a process that dies frees it.
 
+    The modification time of its file is when it was taken.
+
     Arguments:
         name: A file name.
         waiting: Called once if another process holds it.
     """
     path = home() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
+    with path.open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waiting()
             fcntl.flock(stream, fcntl.LOCK_EX)
+        os.utime(stream.fileno())
         yield
+
+
+def refuse() -> None:
+    """Raises BlockingIOError: ``lock(…, waiting=refuse)`` does not wait."""
+    raise BlockingIOError
+
+
+def is_locked(path: Path) -> bool:
+    """True if a process holds the lock of a file."""
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def check_writable(option: str, folder: Path) -> None:

@@ -21,6 +21,12 @@ def code() -> dict[str, str | None]:
     return {"ebflow": __version__, "torch": version("torch"), "commit": _commit()}
 
 
+def version_and_commit() -> str:
+    """Returns the version and the short commit of the running code, such as 0.2.0, 12ab34c."""
+    commit, changed, _ = (code()["commit"] or "").partition("+")
+    return ", ".join(filter(None, [__version__, f"{commit[:7]}{changed}"]))
+
+
 def _commit() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return os.environ.get("EBFLOW_COMMIT")

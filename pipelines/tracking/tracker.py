@@ -10,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
+from pipelines.store.files import refuse
 from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -56,21 +57,14 @@ class Tracker:
         for run in self.runs("RUNNING", {"ebflow.key": key} if key else {}):
             self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def changed(self, name: str, parts: Mapping[str, str]) -> str:
-        """Returns the parts in which the last run of a name differs, if it was interrupted.
-
-        Marks what it left running, unless it still runs.
-        """
+    def reclaim_last(self, name: str) -> None:
+        """Marks what the last run of a name left running, unless it still runs."""
         tags = {"ebflow.name": name, "ebflow.role": "pipeline", "ebflow.store": self.home}
         for last in self.client.search_runs([self.experiment], _conditions(tags), max_results=1):
-            tags = last.data.tags
-            key, finished = tags["ebflow.pipeline_key"], last.info.status == "FINISHED"
-            lock = store.lock(f"run-{key}", waiting=_refuse)
+            key = last.data.tags["ebflow.pipeline_key"]
+            lock = store.lock(f"run-{key}", waiting=refuse)
             with suppress(BlockingIOError), nullcontext() if key == self.key else lock:
                 replace(self, key=key).reclaim()
-                differ = [tag for tag, value in parts.items() if tags.get(tag, value) != value]
-                return ", ".join(tag.rpartition(".")[2] for tag in differ if not finished)
-        return ""
 
     @contextmanager
     def run(self, run_id: str, command: str = "") -> Iterator[StageRun]:
@@ -99,10 +93,6 @@ class Tracker:
 
 def _conditions(tags: Mapping[str, str]) -> str:
     return " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-
-
-def _refuse() -> None:
-    raise BlockingIOError
 
 
 def connect(experiment: str, key: str) -> Tracker:

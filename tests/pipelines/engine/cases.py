@@ -57,7 +57,8 @@ class Engine:
 
     def run(self, graph, output=None):
         with Session(self.tracked, "key", Silent()) as started:
-            return evaluate(graph, started.start, force=self.tracked.force, output=output)
+            options = {"use": started.use, "force": self.tracked.force, "output": output}
+            return evaluate(graph, started.start, **options)
 
 
 def ran(engine, expression):

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -15,13 +16,13 @@ from pipelines.cluster import environment
 from pipelines.config import DensityConfig, EvaluateConfig
 from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
-from pipelines.engine import graphs, keys, runner
+from pipelines.engine import graphs, keys, runner, stages
 from pipelines.engine.graphs import Status, plan
 from pipelines.engine.stages import Artefact, Source, Stage, Work
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
 from pipelines.tracking.tracker import connect
-from tests.pipelines.stages import CALLS
+from tests.pipelines.stages import CALLS, ERRORS
 
 from .cases import NOTES, STAGES, Engine, Silent, double, graph, ran, run_of, write
 
@@ -104,17 +105,33 @@ def test_a_run_whose_pipe_is_closed_is_ended(engine, monkeypatch):
     assert len(tracker.runs("KILLED", {})) == 1 and not tracker.runs("RUNNING", {})
 
 
-def test_a_run_prints_what_changed_since_it_was_interrupted(engine, monkeypatch):
-    lines, parts = [], {"ebflow.part.data": "before"}
-    monkeypatch.setattr(
-        Silent, "console", SimpleNamespace(print=lambda line, **_: lines.append(line))
-    )
-    tags = {"ebflow.role": "pipeline", "ebflow.name": "tests", **parts}
-    killed = connect("tests", "other key").start("tests", tags)
-    engine().run(graph())
-    changed = "the last run of this name was interrupted; since then changed: data"
-    assert lines[0].startswith(changed)
-    assert connect("tests", "other key").runs("KILLED", {})[0].info.run_id == killed
+CHANGES = {
+    "options": ({"samples": 4}, None, "runs again: its options changed (samples)"),
+    "data": ({"source": "other"}, None, "runs again: its inputs changed (source)"),
+    "code": ({}, None, "runs again: its code changed (0.2.0, 12ab34c → 0.3.0, 9f8e7d6)"),
+    "unfinished": (
+        {"samples": 4}, StageFailed("interrupted"), "starts anew: its options changed (samples)"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, ending, reason", CHANGES.values(), ids=CHANGES)
+def test_a_run_and_its_plan_say_why_a_stage_runs_again(
+    engine, monkeypatch, changes, ending, reason
+):
+    version, ERRORS["write"] = "0.2.0, 12ab34c", ending
+    monkeypatch.setattr(stages, "version_and_commit", lambda: version)
+    with pytest.raises(StageFailed) if ending else nullcontext():
+        engine().run(graph())
+    ERRORS.clear()
+    if not changes:
+        version = "0.3.0, 9f8e7d6"
+        monkeypatch.setattr(stages, "code_digest", lambda module: module)
+        monkeypatch.setitem(vars(write), "version", write.module)
+    planned = runner.plan(run_of(graph=lambda config, inputs: graph(**changes)), None)
+    assert planned["write"] == f"run; {reason}" and not NOTES
+    engine().run(graph(**changes))
+    assert NOTES[0] == ("write", reason)
 
 
 def test_force_runs_all_again(engine):
