@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "impute": ("pipelines.inference.rows:impute", "sample missing values, given the others"),
     "export": ("pipelines.inference.exporting:export", "write a flow for programs without ebflow"),
     "runs": ("pipelines.cli.runs:runs", "list all runs in the terminal"),
+    "logs": ("pipelines.cli.runs:logs", "print the log of a run"),
+    "doctor": ("pipelines.cli.doctor:doctor", "check packages, store, MLflow and Ray"),
     "data list": ("pipelines.cli.data:named", "list the named data sets"),
     "data fetch": ("pipelines.cli.data:fetch", "download a benchmark data set"),
     "store list": ("pipelines.cli.store:contents", "list artefacts and unfinished work"),
@@ -65,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     again = shlex.join(["ebflow", *words])
     gc.set_threshold(100_000, 100)  # imports create objects and little garbage
-    environment.prepare(embed=words[:1] != ["submit"])
+    environment.prepare(embed=not any(word.startswith("--address") for word in words))
     try:
         with interruptible():
             code = _run(words)

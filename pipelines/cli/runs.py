@@ -1,14 +1,18 @@
-"""``ebflow runs``: the runs that MLflow has."""
+"""``ebflow runs|logs``: the runs that MLflow has, and the logs of runs in the store."""
 
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import tyro
 from rich.table import Table
 
 from ebflow.errors import BadInput
+from pipelines import store
+from pipelines.cli import submit
 from pipelines.reporting.terminal import table, terminal
+from pipelines.store import inventory
 from pipelines.store.files import without_password
 from pipelines.tracking import backend
 
@@ -19,6 +23,9 @@ NO_PARENT = "tags.`mlflow.parentRunId` IS NULL"
 
 # Metrics whose greatest value is the best; of all others it is the least.
 GREATEST = re.compile(r"(gain|per_s|accuracy)$")
+
+# A line of a log with the id of the run that starts there.
+RUN_STARTS = re.compile(r"(?m)^(?=\S+ \S+ INFO ebflow.engine: MLflow run )")
 
 METRICS = ("test/nll", "test/bpd")
 ID_LENGTH = 6
@@ -46,6 +53,26 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
     if best_by:
         listed = _measured(listed, best_by)
     console.print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
+
+
+def logs(run: Annotated[str, tyro.conf.Positional], /, address: str | None = None) -> None:
+    """Prints the log of a run.
+
+    Arguments:
+        run: its name, or the start of its id, as `ebflow runs` prints it
+        address: of a cluster's dashboard, http://HOST:PORT, for what a submitted job has printed
+    """
+    if address is not None:
+        submit.print_log(address, run)
+        return
+    logs = inventory.logs()
+    parts = [part for log in logs for part in re.split(RUN_STARTS, log.read_text())]
+    named = [log.read_text() for log in logs if log.stem == run]
+    if not (found := named or [part for part in parts if f" MLflow run {run}" in part[:200]]):
+        names = ", ".join(log.stem for log in logs) or "a log of a run"
+        hint = "With --address it prints what a submitted job has printed"
+        raise BadInput(file=store.home() / "logs", found=f"no {run!r}", expected=names, hint=hint)
+    print(*found, sep="", end="")
 
 
 def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":

@@ -7,8 +7,9 @@ import secrets
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,8 @@ def _submit(request: Request, config: str, address: str | None, again: str) -> i
         console.print(f"{config}{command}", soft_wrap=True)
         return 0
     client = _connect(address)
-    identity = _send(client, request.run, config, command)
+    metadata = {"pipeline": request.run.pipeline.name, "name": request.run.name}
+    identity = _send(client, metadata, config, command)
     place = f"--address {client.get_address()} {identity}"
     console.print(f"job     {identity}", soft_wrap=True)
     console.print(f"follow  ray job logs --follow {place}", soft_wrap=True)
@@ -125,26 +127,69 @@ def _connect(address: str | None) -> "JobSubmissionClient":
         raise BadInput(option="--address", found=found) from None
 
 
-def _send(client: "JobSubmissionClient", run: "Run", config: str, command: str) -> str:
-    """Returns the identity of the job."""
+def _send(
+    client: "JobSubmissionClient", metadata: dict[str, str], config: str, command: str
+) -> str:
+    """Starts a job with the checkout and a configuration; returns its identity."""
     try:
         with packed(config) as folder:
             return client.submit_job(
                 entrypoint=command,
-                submission_id=f"ebflow-{run.name}-{secrets.token_hex(4)}",
+                submission_id=f"ebflow-{metadata['name']}-{secrets.token_hex(4)}",
                 runtime_env={"working_dir": str(folder)},
-                metadata={"pipeline": run.pipeline.name, "name": run.name},
+                metadata=metadata,
             )
     except RuntimeError as error:
-        line = f"the cluster did not take the job: {error}"
+        hint = f"`ebflow doctor --address {client.get_address()}` checks it"
+        line = f"the cluster did not take the job: {error}. {hint}"
         raise StageFailed(line) from error
 
 
-def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> int:
+def version_of(address: str) -> str:
+    """Returns address and version of a cluster that answers and knows our token.
+
+    Raises:
+        BadInput: If there is none, or its Ray has another version.
+    """
+    client, here = _connect(address), version("ray")
+    found = client._do_request("GET", "/api/version").json()["ray_version"]
+    if found != here:
+        raise BadInput(file=without_password(address), found=f"Ray {found}", expected=here)
+    return f"{without_password(address)}: Ray {found}; it accepts the token"
+
+
+def run_doctor(address: str) -> int:
+    """Runs `ebflow doctor` as a job on a cluster, and follows it; returns its exit code."""
+    variables = [f"{name}={value}" for name, value in sent_variables().items()]
+    command = shlex.join(["env", *variables, "python", "-m", "pipelines.cli", "doctor"])
+    client = _connect(address)
+    identity = _send(client, {"name": "doctor"}, "", command)
+    return _follow(client, identity, terminal(), codes=(0, 1, 2))
+
+
+def print_log(address: str, name: str) -> None:
+    """Prints what the last job of a name, or that of an id, has printed."""
+    client = _connect(address)
+    jobs = [
+        job
+        for job in client.list_jobs()
+        if name in (job.submission_id, (job.metadata or {}).get("name"))
+    ]
+    if not jobs:
+        raise BadInput(found=f"no job {name!r}", expected="one of `ray job list`")
+    print(client.get_job_logs(max(jobs, key=lambda job: job.start_time).submission_id), end="")
+
+
+def _follow(
+    client: "JobSubmissionClient",
+    identity: str,
+    console: Console,
+    codes: Collection[int] = (0, 2),
+) -> int:
     """Prints what a job prints until it ends; returns its exit code, or that of a detached job.
 
     Raises:
-        StageFailed: If it failed otherwise than by bad input, which it printed.
+        StageFailed: If its exit code is not among those whose cause it prints itself.
     """
     from aiohttp import ClientError
 
@@ -157,7 +202,7 @@ def _follow(client: "JobSubmissionClient", identity: str, console: Console) -> i
         why = "detached" if interrupted else f"the dashboard went away ({error})"
         console.print(f"{why}; job {identity} still runs", soft_wrap=True)
         return DETACHED
-    if info.driver_exit_code in (0, 2):
+    if info.driver_exit_code in codes:
         return info.driver_exit_code
     status = f"job {identity} ended {info.status.value.lower()}"
     raise StageFailed(f"{status}: {info.message}")

@@ -181,6 +181,7 @@ class Session:
         run_id = tracker.start(title(run, description.parts), tags)
         self.tracked = self.stack.enter_context(tracker.run(run_id, run.command))
         line = f"MLflow run {run_id} at {without_password(tracker.client.tracking_uri)}"
+        log.info(line)  # `ebflow logs` searches for it
         self.progress.console.print(line, soft_wrap=True)
         self.tracked.describe(description.about)
         return self.tracked
