@@ -172,7 +172,7 @@ def execute(request: Request) -> None:
             run.pipeline.examine(run.config)
         console.print(dump(run.config), soft_wrap=True)
         for stage, status in planned.items():
-            console.print(f"{stage:<10} {status}")
+            console.print(f"{stage:<10} {status}", soft_wrap=True)
         return
     try:
         summary = runner.execute(run, inputs, console)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from rich.filesize import decimal
 from rich.progress import track
@@ -15,7 +16,7 @@ DAY_S = 86400.0
 
 
 def contents(stage: str | None = None) -> None:
-    """Lists artefacts and unfinished work, the largest first, with the days since the last use.
+    """Lists artefacts and unfinished work (–), the largest first, with their ages in days.
 
     A run uses an artefact if it writes it, or finds it cached.
 
@@ -38,7 +39,7 @@ def prune(days: float, dry_run: bool = False) -> None:
         raise BadInput(option="--days", found=days, expected="at least 0")
     if not store.exists():
         raise BadInput(file=store.home(), found="no store", expected="that of earlier runs")
-    with store.lock("prune"):
+    with nullcontext() if dry_run else store.lock("prune"):
         before = min(time.time() - days * DAY_S, running_since())
         old = [path for path in logs() if path.stat().st_mtime < before]
         found = [entry for entry in entries() if entry.used < before]
@@ -54,19 +55,20 @@ def prune(days: float, dry_run: bool = False) -> None:
 def _show(found: Sequence[Entry], where: str) -> None:
     """Prints a table of artefacts and unfinished work, and their total."""
     console, now = terminal(), time.time()
-    shown = table("artefact", "size", "days old", "unused", "run", "written by")
-    shown.columns[0].no_wrap = True
+    shown = table("artefact", "size", "days", "unused", "run", "written by")
+    for column in shown.columns:
+        column.no_wrap = True
     for entry in found:
         days = [
             f"{(now - since) / DAY_S:.1f}" if since else "–"
             for since in (entry.finished, entry.used)
         ]
         writer = (entry.about.get(name, "") for name in ("name", "version"))
-        shown.add_row(entry.name, decimal(entry.size), *days, *writer)
+        shown.add_row(f"{entry.stage}/{entry.key}", decimal(entry.size), *days, *writer)
     console.print(shown)
     work = sum(not entry.finished for entry in found)
     total = decimal(sum(entry.size for entry in found))
-    line = f"{len(found) - work} artefacts, {work} unfinished: {total} {where}"
+    line = f"{len(found) - work} artefacts, {work} unfinished (–): {total} {where}"
     console.print(line, store.location(store.home()), soft_wrap=True)
 
 

@@ -39,13 +39,10 @@ class Reasons:
         found = (self.earlier[stage][part] for part in _shared(new) if part in self.earlier[stage])
         key, old = next(found, (work.key, new))
         changed, texts = "; ".join(_changes(old, new)), self.texts.setdefault(stage, [])
-        if not changed:
+        if not changed or changed in texts:
             return ""
-        text = f"{'runs again' if store.has_record(stage, key) else 'starts anew'}: {changed}"
-        if text in texts:
-            return ""
-        texts.append(text)
-        return text
+        texts.append(changed)
+        return f"{'runs again' if store.has_record(stage, key) else 'starts anew'}: {changed}"
 
 
 def _shared(provenance: Provenance) -> Iterator[str]:

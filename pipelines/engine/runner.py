@@ -272,7 +272,7 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     graph = run.pipeline.graph(run.config, inputs)
     found = graphs.plan(graph, would_run=reasons.add, force=run.force)
     planned = {
-        stage: "; ".join([status.text("run"), *reasons.texts.get(stage, ())])
+        stage: ": ".join([status.text("run"), *reasons.texts.get(stage, ())])
         for stage, status in found.statuses.items()
     }
     others = {} if found.value is not None else {"others": "depend on the results of these"}

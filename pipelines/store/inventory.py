@@ -42,11 +42,6 @@ class Entry:
     places: set[Path] = field(default_factory=set)
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """Its folder in the store."""
-        return f"{ARTEFACTS if self.finished else 'work'}/{self.stage}/{self.key}"
-
     def add(self, place: Path, file: fs.FileInfo) -> None:
         """Adds a file that lies at a place or below it."""
         time = file.mtime_ns / 1e9

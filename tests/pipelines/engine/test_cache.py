@@ -129,7 +129,7 @@ def test_a_run_and_its_plan_say_why_a_stage_runs_again(
         monkeypatch.setattr(stages, "code_digest", lambda module: module)
         monkeypatch.setitem(vars(write), "version", write.module)
     planned = runner.plan(run_of(graph=lambda config, inputs: graph(**changes)), None)
-    assert planned["write"] == f"run; {reason}" and not NOTES
+    assert planned["write"] == f"run: {reason.partition(': ')[2]}" and not NOTES
     engine().run(graph(**changes))
     assert NOTES[0] == ("write", reason)
 

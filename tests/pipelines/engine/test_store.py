@@ -46,7 +46,7 @@ def test_a_store_lists_what_it_has(used, engine, ebflow, monkeypatch):
         engine().run(graph(5))
     result = ebflow("store", "list")
     assert len(names(result)) == 5 and result.text.count("tests") == 5
-    assert "4 artefacts, 1 unfinished: " in result.out[-1]
+    assert "4 artefacts, 1 unfinished (–): " in result.out[-1]
     assert names(ebflow("store", "list", "--stage", "write")) < names(result)
 
 
