@@ -11,7 +11,7 @@ from rich.table import Table
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.cli import submit
-from pipelines.reporting.terminal import table, terminal
+from pipelines.reporting.terminal import new_table, terminal
 from pipelines.store import inventory
 from pipelines.store.files import without_password
 from pipelines.tracking import backend
@@ -86,17 +86,17 @@ def _measured(runs: "Sequence[Run]", metric: str) -> "list[Run]":
 
 
 def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
-    listed = table()
-    listed.add_column("started", min_width=11)
+    table = new_table()
+    table.add_column("started", min_width=11)
     for name in ("run", "data", "objective"):
-        listed.add_column(name, overflow="ellipsis", no_wrap=True)
-    listed.add_column("status", min_width=8)
+        table.add_column(name, overflow="ellipsis", no_wrap=True)
+    table.add_column("status", min_width=8)
     for name in metrics:
-        listed.add_column(name, justify="right", min_width=max(7, len(name)))
-    listed.add_column("id", min_width=ID_LENGTH)
+        table.add_column(name, justify="right", min_width=max(7, len(name)))
+    table.add_column("id", min_width=ID_LENGTH)
     for run in runs:
         info, tags, values = run.info, run.data.tags, run.data.metrics
-        listed.add_row(
+        table.add_row(
             f"{datetime.fromtimestamp(info.start_time / 1000):%m-%d %H:%M}",
             tags.get("ebflow.name", info.run_name),
             tags.get("ebflow.data", ""),
@@ -105,4 +105,4 @@ def _table(runs: "Iterable[Run]", metrics: Iterable[str]) -> Table:
             *(f"{values[name]:.5g}" if name in values else "" for name in metrics),
             info.run_id[:ID_LENGTH],
         )
-    return listed
+    return table

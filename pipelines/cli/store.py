@@ -9,7 +9,7 @@ from rich.progress import track
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.reporting.terminal import table, terminal
+from pipelines.reporting.terminal import new_table, terminal
 from pipelines.store.inventory import Entry, entries, logs, running_since
 
 DAY_S = 86400.0
@@ -55,7 +55,7 @@ def prune(days: float, dry_run: bool = False) -> None:
 def _show(found: Sequence[Entry], where: str) -> None:
     """Prints a table of artefacts and unfinished work, and their total."""
     console, now = terminal(), time.time()
-    shown = table("artefact", "size", "days", "unused", "run", "written by")
+    shown = new_table("artefact", "size", "days", "unused", "run", "written by")
     for column in shown.columns:
         column.no_wrap = True
     for entry in found:

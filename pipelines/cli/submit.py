@@ -7,9 +7,8 @@ import secrets
 import shlex
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,26 +144,13 @@ def _send(
         raise StageFailed(line) from error
 
 
-def version_of(address: str) -> str:
-    """Returns address and version of a cluster that answers and knows our token.
-
-    Raises:
-        BadInput: If there is none, or its Ray has another version.
-    """
-    client, here = _connect(address), version("ray")
-    found = client._do_request("GET", "/api/version").json()["ray_version"]
-    if found != here:
-        raise BadInput(file=without_password(address), found=f"Ray {found}", expected=here)
-    return f"{without_password(address)}: Ray {found}; it accepts the token"
-
-
 def run_doctor(address: str) -> int:
     """Runs `ebflow doctor` as a job on a cluster, and follows it; returns its exit code."""
     variables = [f"{name}={value}" for name, value in sent_variables().items()]
     command = shlex.join(["env", *variables, "python", "-m", "pipelines.cli", "doctor"])
     client = _connect(address)
     identity = _send(client, {"name": "doctor"}, "", command)
-    return _follow(client, identity, terminal(), codes=(0, 1, 2))
+    return _follow(client, identity, terminal(), ends=(0, 1, 2))
 
 
 def print_log(address: str, name: str) -> None:
@@ -181,15 +167,12 @@ def print_log(address: str, name: str) -> None:
 
 
 def _follow(
-    client: "JobSubmissionClient",
-    identity: str,
-    console: Console,
-    codes: Collection[int] = (0, 2),
+    client: "JobSubmissionClient", identity: str, console: Console, ends: tuple = (0, 2)
 ) -> int:
     """Prints what a job prints until it ends; returns its exit code, or that of a detached job.
 
     Raises:
-        StageFailed: If its exit code is not among those whose cause it prints itself.
+        StageFailed: If its exit code is not among ``ends``, whose cause it prints itself.
     """
     from aiohttp import ClientError
 
@@ -202,7 +185,7 @@ def _follow(
         why = "detached" if interrupted else f"the dashboard went away ({error})"
         console.print(f"{why}; job {identity} still runs", soft_wrap=True)
         return DETACHED
-    if info.driver_exit_code in codes:
+    if info.driver_exit_code in ends:
         return info.driver_exit_code
     status = f"job {identity} ended {info.status.value.lower()}"
     raise StageFailed(f"{status}: {info.message}")

@@ -37,8 +37,6 @@ FAILED = (BadInput, StageFailed)  # Errors of a stage that fails
 
 Cell = Artefact | dict[str, Artefact]  # An artefact, or several by their names
 
-Start = Callable[[Work], Future[Artefact]]  # Starts a stage, for the future of its artefact
-
 subgraph = partial(task, namespace="ebflow", cache=False)
 """Declares a function that returns a part of a graph from finished artefacts."""
 
@@ -113,10 +111,12 @@ class Outcome:
     Arguments:
         value: The value of the graph, with artefacts in place of expressions.
         statuses: The statuses of its stages by their names, in the order of their start.
+        started: The stages that were not cached.
     """
 
     value: Any
     statuses: dict[str, Status]
+    started: list[Work]
 
     def by_stage(self, field: str) -> dict[str, list[str]]:
         """Returns a field of all artefacts of the value, once each, in a list for each stage."""
@@ -133,16 +133,19 @@ class StoreExecutor(Executor):
 
     Arguments:
         start: Starts a stage; returns the future of its artefact.
-        use: Called with the stages that are found.
         force: True if it finds nothing.
+        dry: True if it only plans; otherwise it marks what it finds as used.
 
     Attributes:
         statuses: The statuses of the stages by their names, in the order of their start.
     """
 
-    def __init__(self, start: Start, use: Callable[[Work], None], *, force: bool) -> None:
+    def __init__(
+        self, start: Callable[[Work], Future[Artefact]], *, force: bool, dry: bool
+    ) -> None:
         super().__init__(EXECUTOR)
-        self.start_stage, self.use, self.force = start, use, force
+        self.start_stage, self.force, self.dry = start, force, dry
+        self.started: list[Work] = []
         self.results: dict[str, Future[Artefact]] = {}
         self.statuses: dict[str, Status] = {}
 
@@ -157,8 +160,10 @@ class StoreExecutor(Executor):
                 found = None if self.force else store.find(name, key)
             status.cached += found is not None
             status.ran += found is None
-            if found:
-                self.use(work)
+            if found is None:
+                self.started.append(work)
+            elif not self.dry:
+                store.mark_used(name, key)
             self.results[key] = _finished(found) if found else self.start_stage(work)
         self.results[key].add_done_callback(partial(self._hand_on, job))
 
@@ -179,9 +184,8 @@ def _finished(artefact: Artefact) -> Future[Artefact]:
 
 def evaluate(
     graph: Any,  # noqa: ANN401
-    start: Start,
+    start: Callable[[Work], Future[Artefact]],
     *,
-    use: Callable[[Work], None] = lambda work: None,
     force: bool = False,
     output: Path | None = None,
 ) -> Outcome:
@@ -189,16 +193,16 @@ def evaluate(
 
     Arguments:
         start: Starts a stage that the store does not have.
-        use: Called with the stages that the store has.
         force: True if all stages run again.
-        output: The folder of results, which gets redun's database as the history of the run.
+        output: The folder of results, which gets redun's database as the history of the run;
+            None: a dry run.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C.
         BadInput: As a stage raised it; then there is no history.
         StageFailed: If a stage failed; its cause is the stage's error.
     """
-    executor = StoreExecutor(start, use, force=force)
+    executor = StoreExecutor(start, force=force, dry=output is None)
     try:
         with _database(output and output / HISTORY) as database:
             value = _scheduler(database, executor).run(graph)
@@ -212,7 +216,7 @@ def evaluate(
         if output is not None:  # a dry run has no log
             log.exception("the pipeline failed")
         raise failure(error) from error
-    return Outcome(value, executor.statuses)
+    return Outcome(value, executor.statuses, executor.started)
 
 
 @contextmanager
@@ -259,28 +263,18 @@ class _Expected(Artefact):
         raise _Unmade
 
 
-def plan(
-    graph: Any,  # noqa: ANN401
-    *,
-    would_run: Callable[[Work], None] = lambda work: None,
-    force: bool = False,
-) -> Outcome:
+def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
     """Evaluates a graph without running a stage: a stage has run if it would.
 
     The value is None if the graph depends on the content of an artefact that is not there; then
     the stages that follow from it are not among the statuses.
-
-    Arguments:
-        would_run: Called with the stages that would run.
-        force: True if all stages would.
     """
+    return evaluate(graph, _expect, force=force)
 
-    def start(work: Work) -> Future[Artefact]:
-        would_run(work)
-        name, key = work.stage.name, work.key
-        return _finished(_Expected(stage=name, key=key, digest=key, size=0, run_id=""))
 
-    return evaluate(graph, start, force=force)
+def _expect(work: Work) -> Future[Artefact]:
+    name, key = work.stage.name, work.key
+    return _finished(_Expected(stage=name, key=key, digest=key, size=0, run_id=""))
 
 
 log = logging.getLogger("ebflow.engine")

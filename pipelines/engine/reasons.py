@@ -9,9 +9,8 @@ from pipelines.engine.stages import Work
 
 Provenance = Mapping[str, Any]
 
-# Parts of a provenance that a stage shares with the earlier one that it is compared with: an equal
-# configuration comes first, then the same name.
-SHARED = (("config", "inputs"), ("name", "title"))
+# A stage is compared with the last one of equal options and inputs, or else of equal name.
+SHARED = (("options", "inputs"), ("name", "title"))
 
 
 class Reasons:
@@ -36,8 +35,8 @@ class Reasons:
         if stage not in self.earlier:
             pairs = store.provenances(stage)
             self.earlier[stage] = {part: pair for pair in pairs for part in _shared(pair[1])}
-        found = (self.earlier[stage][part] for part in _shared(new) if part in self.earlier[stage])
-        key, old = next(found, (work.key, new))
+        earlier = filter(None, map(self.earlier[stage].get, _shared(new)))
+        key, old = next(earlier, (work.key, new))
         changed, texts = "; ".join(_changes(old, new)), self.texts.setdefault(stage, [])
         if not changed or changed in texts:
             return ""
@@ -54,23 +53,7 @@ def _changes(old: Provenance, new: Provenance) -> Iterator[str]:
     if old["code"] != new["code"]:
         versions = dict.fromkeys([old["version"], new["version"]])
         yield f"its code changed ({' → '.join(versions)})"
-    if options := ", ".join(_differing(old["config"], new["config"])):
-        yield f"its options changed ({options})"
-    now, before = new["inputs"], old["inputs"]
-    if inputs := ", ".join(name for name in now if now[name] != before.get(name)):
-        yield f"its inputs changed ({inputs})"
-
-
-def _differing(old: Any, new: Any, name: str = "") -> Iterator[str]:  # noqa: ANN401
-    """Yields the dotted names of options that both configurations have, with other values."""
-    if _is_section(old) and _is_section(new):
-        for inner in filter(old[1].__contains__, new[1]):
-            dotted = f"{name}.{inner}" if name else inner
-            yield from _differing(old[1][inner], new[1][inner], dotted)
-    elif old != new:
-        yield name
-
-
-def _is_section(value: Any) -> bool:  # noqa: ANN401
-    """True for a section of a configuration: its class and its options."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)
+    for part in ("options", "inputs"):
+        now, before = new[part], old[part]
+        if names := [name for name in now if now[name] != before.get(name, now[name])]:
+            yield f"its {part} changed ({', '.join(names)})"

@@ -115,10 +115,6 @@ class Session:
         future.add_done_callback(partial(self._show_end, work))
         return future
 
-    def use(self, work: Work) -> None:
-        """Marks a stage that is cached as used now."""
-        store.mark_used(work.stage.name, work.key)
-
     def _prepare(self, work: Work) -> None:
         """Removes the work of a stage that is forced; notes why another one runs again.
 
@@ -269,8 +265,9 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     from pipelines.engine import graphs  # bad input must not wait for redun
 
     reasons = Reasons(run.name)
-    graph = run.pipeline.graph(run.config, inputs)
-    found = graphs.plan(graph, would_run=reasons.add, force=run.force)
+    found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
+    for work in found.started:
+        reasons.add(work)
     planned = {
         stage: ": ".join([status.text("run"), *reasons.texts.get(stage, ())])
         for stage, status in found.statuses.items()
@@ -300,8 +297,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
             pass
         graph = run.pipeline.graph(run.config, inputs)
         try:
-            options = {"use": session.use, "force": run.force, "output": run.output}
-            outcome = graphs.evaluate(graph, session.start, **options)
+            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
         except StageFailed:
             with suppress(OSError):  # the stage's own error is the one to report
                 _save_without_report(session, run.pipeline.graph(run.config, inputs))

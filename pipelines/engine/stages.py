@@ -128,7 +128,8 @@ class Work:
     def provenance(self, name: str) -> dict[str, Any]:
         """Returns all that its key depends on, with its version and the name of its run."""
         about = {"name": name, "title": self.title, "version": version_and_commit()}
-        parts = {"code": self.stage.version, "config": self.config, "inputs": self.inputs}
+        options = dict(_options(self.config))
+        parts = {"code": self.stage.version, "options": options, "inputs": self.inputs}
         return json.loads(json.dumps({**about, **parts}, default=content))
 
     @property
@@ -160,6 +161,15 @@ def content(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, Source):
         return value.digest
     raise TypeError(f"{type(value).__name__}: expected a configuration, an artefact or a source")
+
+
+def _options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yields the options of a configuration that are part of its key, by their dotted names."""
+    for name, value in content(config)[1].items() if isinstance(config, Section) else ():
+        if isinstance(value, Section):
+            yield from _options(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ def call(work: Work, context: Context) -> Artefact:
         _check_code(stage)
         cpus = work.needs["CPU"]  # a process that Ray reuses has the threads of its last stage
         torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
-        store.write_provenance(stage.name, key, work.provenance(context.name))
+        store.mark_used(stage.name, key, work.provenance(context.name))
         body = import_module(stage.module)
         with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:
             run.output = output

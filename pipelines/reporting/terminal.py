@@ -24,7 +24,7 @@ def terminal(**options: Any) -> Console:  # noqa: ANN401
     return Console(highlight=False, markup=False, emoji=False, **options)
 
 
-def table(*headings: str) -> Table:
+def new_table(*headings: str) -> Table:
     """Returns a table with a line below its headings."""
     return Table(*headings, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
 

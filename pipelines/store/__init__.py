@@ -35,7 +35,7 @@ from pipelines.store.artefacts import (
 )
 from pipelines.store.bucket import download, evict, forget, location, mirror, upload
 from pipelines.store.files import artefact, home, lock, provenance, work, write_text
-from pipelines.store.inventory import entries, mark_used, provenances, write_provenance
+from pipelines.store.inventory import entries, mark_used, provenances
 
 ID = "ids/store"
 

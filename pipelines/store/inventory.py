@@ -1,10 +1,11 @@
 """The contents of the store and of its bucket: what runs used last, and what may be deleted.
 
-A run marks what it uses by the modification time of ``provenance/STAGE/KEY.json``.
+The modification time of ``provenance/STAGE/KEY.json`` is when a run used an artefact last.
 """
 
 import json
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,14 +43,6 @@ class Entry:
     places: set[Path] = field(default_factory=set)
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def add(self, place: Path, file: fs.FileInfo) -> None:
-        """Adds a file that lies at a place or below it."""
-        time = file.mtime_ns / 1e9
-        if place.parts[-3] == ARTEFACTS and place.suffix:  # its record
-            self.finished = time
-        self.size, self.used = self.size + file.size, max(self.used, time)
-        self.places.add(place)
-
     def delete(self) -> bool:
         """Deletes it, its record first; returns False if a stage is at work on it."""
         try:
@@ -64,13 +57,15 @@ class Entry:
 def entries() -> list[Entry]:
     """Returns all that the store has, the largest first."""
     found: dict[tuple[str, str], Entry] = {}
-    for files, root in _roots():
-        for kind in KINDS:
-            for file in _listed(files, root / kind, recursive=True):
-                stage, name, *_ = (*PurePosixPath(file.path).relative_to(root / kind).parts, "")
-                if KEY.fullmatch(key := name.removesuffix(".json")):
-                    entry = found.setdefault((stage, key), Entry(stage, key))
-                    entry.add(home() / kind / stage / name, file)
+    for _, path, file in _files(*KINDS, recursive=True):
+        kind, stage, name, *_ = (*path.parts, "")
+        if KEY.fullmatch(key := name.removesuffix(".json")):
+            entry = found.setdefault((stage, key), Entry(stage, key))
+            entry.size += file.size
+            entry.used = max(entry.used, file.mtime_ns / 1e9)
+            entry.places.add(home() / kind / stage / name)
+            if kind == ARTEFACTS and name != key:  # its record
+                entry.finished = file.mtime_ns / 1e9
     for stage in {stage for stage, _ in found}:
         for key, about in provenances(stage):
             found[stage, key].about = about
@@ -88,40 +83,38 @@ def running_since() -> float:
     return min((path.stat().st_mtime - CLOCKS_S for path in running), default=math.inf)
 
 
-def mark_used(stage: str, key: str) -> None:
-    """Marks an artefact as used by a run now."""
+def mark_used(stage: str, key: str, values: Mapping[str, Any] | None = None) -> None:
+    """Marks an artefact as used by a run now; writes its provenance before it is computed."""
     path = provenance(stage, key)
-    if not path.exists():
+    if values is None and not path.exists():
         bucket.download(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    bucket.upload(path)
-
-
-def write_provenance(stage: str, key: str, values: Mapping[str, Any]) -> None:
-    """Writes what a stage computes from what, before it starts."""
-    path = provenance(stage, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, values)
+    path.touch() if values is None else write_json(path, values)
     bucket.upload(path)
 
 
 def provenances(stage: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields keys of a stage, also of unfinished ones, with their provenance, the newest last."""
-    *_, (files, root) = _roots()
-    listed = _listed(files, root / "provenance" / stage)
-    for file in sorted(listed, key=lambda file: file.mtime_ns):
-        if file.size:  # an artefact of an earlier version has none
+    found = sorted(_files(f"provenance/{stage}"), key=lambda one: one[2].mtime_ns)
+    for files, path, file in found:
+        if file.size:  # those of earlier versions are empty
             with files.open_input_stream(file.path) as stream:
-                yield Path(file.path).stem, json.loads(stream.read())
+                yield path.stem, json.loads(stream.read())
 
 
-def _roots() -> list[tuple[fs.FileSystem, PurePosixPath]]:
-    """Returns this machine's store, and the bucket if there is one, last."""
-    places: list[tuple[fs.FileSystem, PurePosixPath]] = [(LOCAL, PurePosixPath(home()))]
-    return [*places, (bucket.files(), PurePosixPath())] if bucket.url() else places
+def _files(
+    *folders: str, recursive: bool = False
+) -> Iterator[tuple[fs.FileSystem, PurePosixPath, fs.FileInfo]]:
+    """Yields the files below folders of this machine's store, and of the bucket if there is one.
 
-
-def _listed(files: fs.FileSystem, folder: PurePosixPath, *, recursive: bool = False) -> list:
-    selector = fs.FileSelector(str(folder), allow_not_found=True, recursive=recursive)
-    return [file for file in files.get_file_info(selector) if file.is_file]
+    Each comes with its file system and its path in the store.
+    """
+    roots: list[tuple[fs.FileSystem, PurePosixPath]] = [(LOCAL, PurePosixPath(home()))]
+    if bucket.url():
+        roots.append((bucket.files(), PurePosixPath()))
+    for files, root in roots:
+        for folder in folders:
+            place = str(root / folder)
+            selector = fs.FileSelector(place, allow_not_found=True, recursive=recursive)
+            for file in filter(operator.attrgetter("is_file"), files.get_file_info(selector)):
+                yield files, PurePosixPath(file.path).relative_to(root), file

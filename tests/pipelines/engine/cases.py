@@ -57,8 +57,7 @@ class Engine:
 
     def run(self, graph, output=None):
         with Session(self.tracked, "key", Silent()) as started:
-            options = {"use": started.use, "force": self.tracked.force, "output": output}
-            return evaluate(graph, started.start, **options)
+            return evaluate(graph, started.start, force=self.tracked.force, output=output)
 
 
 def ran(engine, expression):
