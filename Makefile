@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Sources are compiled once, and not by every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test system test-slow package cluster faults fuzz pages docs lint lock clean
+.PHONY: run test system test-slow package cluster faults gpu fuzz pages docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -29,6 +29,10 @@ faults: .venv/made  ## Harms trainings in every way that they must survive; prin
 	rm -rf runs/faults
 	FAULTS=$(CURDIR)/runs/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/pipelines/faults
 	$(BIN)/python -m tests.pipelines.faults.table runs/faults
+
+gpu: .venv/made  ## Compares this machine's GPUs with its CPU, measures their speed; prints what it skips
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs tests/pipelines/training/test_device.py
+	$(BIN)/python docs/measurements/gpu.py
 
 fuzz: .venv/made  ## Thousands of damaged configurations, Parquet files and checkpoints
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow tests/fuzz

@@ -161,7 +161,7 @@ def watched(create, before=1):
     return watch.seen
 
 
-def steps(digits, objective, name, **rule):
+def steps(digits, objective, name, match_after=True, **rule):
     """Returns a function that does the next step of a training on the device.
 
     The batch is always the same: the order of an epoch's rows is copied at its start.
@@ -169,7 +169,7 @@ def steps(digits, objective, name, **rule):
     match = objective not in ("ml", "relative_ml", "lazy_ml", "sml")
     loss = dict(anchor=dict(interval=100, **rule)) if match else {}
     made = trainer(digits, objective, loss=loss, net=NETS[name], clip=1.0, smoothing=0.1,
-                   device="meta")  # fmt: skip
+                   device="meta", match_after=match_after)  # fmt: skip
     return partial(made.train_step, next(made.batches()))
 
 
@@ -205,6 +205,11 @@ def watched_flow(digits, name):
 
     watched(lambda: create, before=0)
     return made[0]
+
+
+def test_a_whitening_in_the_trained_part_waits(digits, meta):
+    create = partial(steps, digits, "dsm", "dense", match_after=False)
+    assert watched(create) == [FACTORS]
 
 
 def test_a_refresh_and_a_check_of_the_drift_wait_once_for_all_layers(digits, meta):

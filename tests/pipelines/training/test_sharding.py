@@ -38,9 +38,9 @@ TRAININGS = {
 }  # fmt: skip
 
 
-def measured(dataset, name, shard):
+def measured(dataset, name, shard, **more):
     """Returns the losses, the NLLs and the weights of one training."""
-    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard)
+    training = trainer(dataset, **TRAININGS[name], log_every=1, shard=shard, **more)
     rows = [(event.kind, event.metrics) for event in training.run()]
     return {
         "loss": [m["train/loss"] for kind, m in rows if kind == "log"],
