@@ -46,6 +46,7 @@ from .flow import Flow
 from .randomness import RowGenerator
 from .tables.batches import Split
 from .tables.column import COARSEST
+from .tables.rows import sampled
 
 NORMALIZE = ("none", "standardize", "whiten", "cholesky", "auto")
 DEPENDENT = 1e-3  # The least eigenvalue of correlations below which ``auto`` whitens
@@ -54,6 +55,7 @@ SHRINKAGES = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.003, 0.01, 0.03, 
 HELD = 5  # One row of so many is held out to choose the shrinkage
 MANY = 20  # Columns from which on rows decide whether tails are fitted
 BATCH = 1024  # Rows at a time
+MOMENTS = 1 << 18  # Rows of means and covariances, or 1000 D
 RESOLVED = 100  # Units of rounding that make 1 % of a standard deviation in a whitened direction
 
 
@@ -125,7 +127,7 @@ def fit(
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Preprocessing:
-    """Fits the preprocessing of a training split in one streamed pass; O(N D²) with whitening.
+    """Fits the preprocessing of a training split by random rows of it, ``MOMENTS`` at most.
 
     Arguments:
         split: The training split.
@@ -163,7 +165,8 @@ def fit(
     as_is = torch.tensor([bool(count) for count in counts] or [False] * split.width)
     layers = columns.layers[:] if columns else _elementwise(spec)
     if normalize != "none":
-        kept, held = _moments(split, layers, seed, as_is, full=normalize != "standardize")
+        some = sampled(split, max(MOMENTS, 1000 * split.width), seed, "moments")
+        kept, held = _moments(some, layers, seed, as_is, full=normalize != "standardize")
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if rows is not None:

@@ -1,6 +1,6 @@
 """Splits of rows in memory, checked, and data sets of them."""
 
-__all__ = ["Arrays", "Rows", "refuse", "sampled"]
+__all__ = ["Arrays", "Rows", "refuse", "sampled", "taken"]
 
 from collections.abc import Sequence
 
@@ -91,14 +91,19 @@ def sampled(split: Split, count: int, seed: int, *path: str) -> Split:
     if len(split) <= count:
         return split
     chosen = torch.randperm(len(split), generator=generator(seed, *path))[:count].sort().values
-    parts, first = [], 0
-    for batch in split.batches(PASS):
-        inside = (chosen >= first) & (chosen < first + len(batch.x))
-        parts.append(batch.take(chosen[inside] - first))
-        first += len(batch.x)
-    x, context = (None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True))
+    x, context = taken(split, chosen)
     options = {"levels": split.levels, "name": split.name, "categories": split.categories}
     return Rows(x.unflatten(1, split.shape), context, **options)
+
+
+def taken(split: Split, numbers: Tensor) -> Batch:
+    """Returns the rows with ascending numbers; O(len(numbers)) memory, one pass."""
+    parts, first = [], 0
+    for batch in split.batches(PASS):
+        inside = (numbers >= first) & (numbers < first + len(batch.x))
+        parts.append(batch.take(numbers[inside] - first))
+        first += len(batch.x)
+    return Batch(*(None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True)))
 
 
 def refuse(

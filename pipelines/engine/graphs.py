@@ -3,6 +3,7 @@
 redun caches nothing, as the store is the only cache.
 """
 
+import gc
 import logging
 import shutil
 import tempfile
@@ -18,9 +19,11 @@ import redun.logging
 from redun import Scheduler, task
 from redun.config import Config
 from redun.executors.base import Executor
-from redun.scheduler import Job, catch, catch_all
+from redun.expression import quote
+from redun.scheduler import Job, catch_all, root_task
 from redun.task import Task
 from redun.utils import iter_nested_value
+from sqlalchemy import text
 
 from ebflow.errors import BadInput
 from pipelines import store
@@ -62,7 +65,7 @@ def _signature(config: Any, inputs: Mapping[str, Any], title: str) -> Artefact: 
 
 def gather_cells(cells: Iterable[Cell]) -> list:
     """Returns cells, or how they diverged, as an expression. One that fails stops no other."""
-    return all_or_fail([catch(gather(cell), Diverged, diverged) for cell in cells])
+    return catch_all([*cells], FAILED, without_diverged)
 
 
 def all_or_fail(cells: list) -> list:
@@ -71,23 +74,25 @@ def all_or_fail(cells: list) -> list:
 
 
 @subgraph()
-def gather(cell: Cell) -> Cell:
-    """Returns a cell, once all of its artefacts are there."""
-    return cell
+def without_diverged(cells: list) -> list:
+    """Returns cells, with a message in place of the artefacts of those that diverged."""
+    errors = map(_error, cells)
+    pairs = zip(cells, errors, strict=True)
+    found = [str(error) if isinstance(error, Diverged) else cell for cell, error in pairs]
+    return fail(found) if any(map(_error, found)) else found
 
 
 @subgraph()
-def diverged(error: Diverged) -> str:
-    """Returns the message of a cell that diverged, in place of its artefacts."""
-    return str(error)
-
-
-@subgraph()
-def fail(results: list) -> None:
+def fail(cells: list) -> None:
     """Raises the first failure of a cell, when all other cells are done."""
-    errors = [cell for cell in results if isinstance(cell, Exception)]
-    line = f"{len(errors)} of {len(results)} cells failed, the first: {errors[0]}"
+    errors = [*filter(None, map(_error, cells))]
+    line = f"{len(errors)} of {len(cells)} cells failed, the first: {errors[0]}"
     raise BadInput(line) if isinstance(errors[0], BadInput) else StageFailed(line)
+
+
+def _error(cell: Cell | str | Exception) -> Exception | None:
+    """Returns the error of a cell, if it has one."""
+    return next((part for part in iter_nested_value(cell) if isinstance(part, Exception)), None)
 
 
 @dataclass
@@ -98,10 +103,10 @@ class Status:
     cached: int = 0
 
     def text(self, ran: str = "ran") -> str:
-        """Returns the numbers; where there is only one kind of jobs, its word."""
-        if self.ran and self.cached:
-            return f"{self.ran} {ran}, {self.cached} cached"
-        return ran if self.ran else "cached"
+        """Returns the number of jobs of each kind; of a single job only its kind."""
+        kinds = {ran: self.ran, "cached": self.cached}
+        single = self.ran + self.cached == 1
+        return ", ".join(k if single else f"{n} {k}" for k, n in kinds.items() if n)
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,11 @@ class Outcome:
     value: Any
     statuses: dict[str, Status]
     started: list[Work]
+
+    @property
+    def is_cached(self) -> bool:
+        """True if no stage ran."""
+        return not any(status.ran for status in self.statuses.values())
 
     def by_stage(self, field: str) -> dict[str, list[str]]:
         """Returns a field of all artefacts of the value, once each, in a list for each stage."""
@@ -188,24 +198,27 @@ def evaluate(
     *,
     force: bool = False,
     output: Path | None = None,
+    dry: bool = False,
 ) -> Outcome:
     """Evaluates a graph: an expression of redun, or a nest of them.
 
     Arguments:
         start: Starts a stage that the store does not have.
         force: True if all stages run again.
-        output: The folder of results, which gets redun's database as the history of the run;
-            None: a dry run.
+        output: The folder of results, which gets redun's database as the history of the run; None:
+            nothing is recorded.
+        dry: True if what the store has is not marked as used.
 
     Raises:
         KeyboardInterrupt: At Ctrl-C.
         BadInput: As a stage raised it; then there is no history.
         StageFailed: If a stage failed; its cause is the stage's error.
     """
-    executor = StoreExecutor(start, force=force, dry=output is None)
+    executor = StoreExecutor(start, force=force, dry=dry)
     try:
         with _database(output and output / HISTORY) as database:
-            value = _scheduler(database, executor).run(graph)
+            root = root_task.options(prov=output is not None)(quote(graph))
+            value = _scheduler(database, executor).run(root)
     except SystemExit as stop:
         raise KeyboardInterrupt from stop
     except (BadInput, StageFailed):
@@ -213,22 +226,25 @@ def evaluate(
     except _Unmade:
         value = None
     except Exception as error:
-        if output is not None:  # a dry run has no log
+        if not dry:  # a dry run has no log
             log.exception("the pipeline failed")
         raise failure(error) from error
     return Outcome(value, executor.statuses, executor.started)
 
 
 @contextmanager
-def _database(history: Path | None) -> Iterator[Path]:
-    """Yields the file of redun's database; copies it to the history unless the input is bad.
+def _database(history: Path | None) -> Iterator[Path | str]:
+    """Yields the place of redun's database; copies it to the history unless the input is bad.
 
     It has the earlier runs of the history, too. redun writes to a temporary folder, as SQLite must
     not be on a network's disk.
     """
+    if history is None:
+        yield ":memory:"
+        return
     with tempfile.TemporaryDirectory(prefix="ebflow-redun-") as folder:
         database = Path(folder) / "redun.db"
-        if history is not None and history.is_file():
+        if history.is_file():
             shutil.copyfile(history, database)
         try:
             yield database
@@ -243,11 +259,13 @@ def _database(history: Path | None) -> Iterator[Path]:
                         shutil.copyfile(database, draft)
 
 
-def _scheduler(database: Path, executor: StoreExecutor) -> Scheduler:
+def _scheduler(database: Path | str, executor: StoreExecutor) -> Scheduler:
     redun.logging.logger.removeHandler(redun.logging.log_handler)
     scheduler = Scheduler(Config({"backend": {"db_uri": f"sqlite:///{database}"}}))
     scheduler.add_executor(executor)
     scheduler.load(migrate=True)
+    scheduler.backend.session.execute(text("PRAGMA synchronous=OFF"))  # a crash loses it anyway
+    gc.freeze()  # otherwise each collection visits all modules, as often as a large graph asks
     return scheduler
 
 
@@ -263,13 +281,13 @@ class _Expected(Artefact):
         raise _Unmade
 
 
-def plan(graph: Any, *, force: bool = False) -> Outcome:  # noqa: ANN401
+def plan(graph: Any, *, force: bool = False, dry: bool = True) -> Outcome:  # noqa: ANN401
     """Evaluates a graph without running a stage: a stage has run if it would.
 
     The value is None if the graph depends on the content of an artefact that is not there; then
     the stages that follow from it are not among the statuses.
     """
-    return evaluate(graph, _expect, force=force)
+    return evaluate(graph, _expect, force=force, dry=dry)
 
 
 def _expect(work: Work) -> Future[Artefact]:

@@ -282,8 +282,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
     Returns:
         The summary, as in ``summary.json``.
     """
-    from pipelines.engine import graphs
-
     key, line = run.key(inputs), "another process runs the same pipeline: waiting for it"
     place = hashlib.sha256(str(run.output.resolve()).encode()).hexdigest()
     with (
@@ -295,13 +293,7 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         log_to(log_file(run))
         with store.lock("prune"):  # one that began before this run must end
             pass
-        graph = run.pipeline.graph(run.config, inputs)
-        try:
-            outcome = graphs.evaluate(graph, session.start, force=run.force, output=run.output)
-        except StageFailed:
-            with suppress(OSError):  # the stage's own error is the one to report
-                _save_without_report(session, run.pipeline.graph(run.config, inputs))
-            raise
+        outcome = _evaluated(session, inputs)
         session.leave()
         progress.started("track", "")
         with store.lock(f"output-{place}"):  # other runs may leave their results there, too
@@ -312,13 +304,30 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         return summary
 
 
+def _evaluated(session: Session, inputs: object) -> "Outcome":
+    """Returns the outcome of the graph of a run; runs nothing if all is cached."""
+    from pipelines.engine import graphs
+
+    run = session.run
+    found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force, dry=False)
+    if found.is_cached:
+        return found
+    graph = run.pipeline.graph(run.config, inputs)
+    try:
+        return graphs.evaluate(graph, session.start, force=run.force, output=run.output)
+    except StageFailed:
+        with suppress(OSError):  # the stage's own error is the one to report
+            _save_without_report(session, run.pipeline.graph(run.config, inputs))
+        raise
+
+
 def _save_without_report(session: Session, graph: Mapping[str, Any]) -> None:
     """Writes the other files of a run whose report failed, such as the checkpoint."""
     from pipelines.engine import graphs
 
     others = {name: stage for name, stage in graph.items() if name != "report"}
     found = graphs.plan(others)
-    if others and not any(status.ran for status in found.statuses.values()):
+    if others and found.is_cached:
         publish(session, found)
 
 

@@ -18,7 +18,9 @@ from ebflow.objectives import OBJECTIVES
 from ebflow.preprocessing import SHRINKAGES, Preprocessing, build, density, fit
 from ebflow.randomness import RowGenerator, uniform
 from ebflow.randomness import generator as derive
-from ebflow.tables.rows import Rows
+from ebflow.tables.rows import Rows, sampled
+
+from .bijections.cases import seeded
 
 PREPROCESSINGS = {
     "digits, logit": ("digits", dict(margin=1e-3, scale=0.5)),
@@ -211,6 +213,16 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
     np.testing.assert_allclose(
         flow.log_prob(split.tensor(), generator=noise), exact, rtol=1e-9, atol=1e-7
     )
+
+
+def test_statistics_of_many_rows_are_those_of_some(monkeypatch):
+    monkeypatch.setattr(preprocessing, "MOMENTS", 10)
+    split = Rows(torch.randn(5000, 2, generator=seeded(), dtype=torch.float64) ** 3)
+    y = flow_of(fit(split, normalize="standardize"), 2).preprocess(
+        sampled(split, 2000, 0, "moments").tensor()
+    )
+    torch.testing.assert_close(y.mean(0), torch.zeros(2).to(y))
+    torch.testing.assert_close(y.std(0, correction=0), torch.ones(2).to(y))
 
 
 @preprocessings

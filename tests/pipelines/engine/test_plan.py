@@ -42,6 +42,8 @@ def test_a_plan_counts_equal_cells_once(engine):
     engine().run(graph())
     found = plan(gather_cells(graph(n) for n in (3, 4, 4, 5))).statuses
     assert (found["write"], found["double"]) == (Status(2, 1), Status(2, 1))
+    assert found["write"].text("run") == "2 run, 1 cached"
+    assert (Status(ran=3).text(), Status(cached=2).text()) == ("3 ran", "2 cached")
 
 
 def test_a_plan_ends_where_a_missing_artefact_decides(engine):
