@@ -38,6 +38,7 @@ KEYS = {
     "time/share_outside_step", "time/share_data", "time/share_report", "time/share_validate",
     "time/share_checkpoint", "mlflow_run_id", "checkpoint", "report", "figures", "config",
     "seeds", "artefacts", "command", "verdict", "name", "method", "splits", "warnings", "fit",
+    "val/rows",
 }  # fmt: skip
 
 

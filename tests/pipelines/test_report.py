@@ -35,7 +35,7 @@ NUMBERS = {
     "baseline/mixture_bpd": 2.25, "baseline/mixture_val_nll": 98.8,
     "baseline/contexts": 0, "baseline/mixture_components": 4, "baseline/mixture_full": 1,
     "train/best_step": 400, "train/steps": 400, "train/steps_per_s": 50.0, "time/train_s": 8.0,
-    "time/share_outside_step": 0.1,
+    "time/share_outside_step": 0.1, "val/rows": 10,
 }  # fmt: skip
 
 
@@ -193,6 +193,8 @@ def test_the_least_likely_rows_are_those_of_the_source(reported):
     first = f"value {split.tensor()[0, 0]:g}"
     assert reasons[0] == ("" if reported.fit.is_image else first)
     assert all(f">{row}<" in reported.page() for row in rows)
+    held_out = reported.manifest.counts["validation"]
+    assert f"chosen by 10 of {held_out} validation rows" in reported.page()
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (65,)])
