@@ -10,9 +10,7 @@ from rich.table import Table
 
 from ebflow.errors import BadInput
 from pipelines import store
-from pipelines.cli import submit
 from pipelines.reporting.terminal import new_table, terminal
-from pipelines.store import inventory
 from pipelines.store.files import without_password
 from pipelines.tracking import backend
 
@@ -55,22 +53,18 @@ def runs(best_by: str | None = None, limit: int = 20) -> None:
     console.print(_table(listed, dict.fromkeys(filter(None, (best_by, *METRICS)))))
 
 
-def logs(run: Annotated[str, tyro.conf.Positional], /, address: str | None = None) -> None:
-    """Prints the log of a run.
+def logs(run: Annotated[str, tyro.conf.Positional], /) -> None:
+    """Prints the log of a run, which is in the store of the machine or the cluster where it ran.
 
     Arguments:
         run: its name, or the start of its id, as `ebflow runs` prints it
-        address: of a cluster's dashboard, http://HOST:PORT, for what a submitted job has printed
     """
-    if address is not None:
-        submit.print_log(address, run)
-        return
-    logs = inventory.logs()
-    parts = [part for log in logs for part in re.split(RUN_STARTS, log.read_text())]
-    named = [log.read_text() for log in logs if log.stem == run]
-    if not (found := named or [part for part in parts if f" MLflow run {run}" in part[:200]]):
-        names = ", ".join(log.stem for log in logs) or "a log of a run"
-        hint = "With --address it prints what a submitted job has printed"
+    texts = {path.stem: path.read_text() for path in (store.home() / "logs").glob("*.log")}
+    parts = [part for text in texts.values() for part in RUN_STARTS.split(text)]
+    found = [part for part in parts if f" MLflow run {run}" in part.partition("\n")[0]]
+    if not (found := [texts[run]] if run in texts else found):
+        names = ", ".join(sorted(texts)) or "the name of a run"
+        hint = "`ray job logs ID` prints what a submitted job has printed"
         raise BadInput(file=store.home() / "logs", found=f"no {run!r}", expected=names, hint=hint)
     print(*found, sep="", end="")
 

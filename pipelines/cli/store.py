@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 from rich.filesize import decimal
 from rich.progress import track
@@ -10,7 +10,7 @@ from rich.progress import track
 from ebflow.errors import BadInput
 from pipelines import store
 from pipelines.reporting.terminal import new_table, terminal
-from pipelines.store.inventory import Entry, entries, logs, running_since
+from pipelines.store.inventory import Entry, entries, running_since
 
 DAY_S = 86400.0
 
@@ -37,39 +37,39 @@ def prune(days: float, dry_run: bool = False) -> None:
     """
     if not days >= 0:
         raise BadInput(option="--days", found=days, expected="at least 0")
-    if not store.exists():
+    if not (store.home() / "locks").is_dir():  # of every run
         raise BadInput(file=store.home(), found="no store", expected="that of earlier runs")
     with nullcontext() if dry_run else store.lock("prune"):
         before = min(time.time() - days * DAY_S, running_since())
-        old = [path for path in logs() if path.stat().st_mtime < before]
         found = [entry for entry in entries() if entry.used < before]
-        if not dry_run:
-            found = [entry for entry in found if entry.delete()]
-        _show(found, "would be deleted from" if dry_run else "deleted from")
-        for path in old:
-            terminal().print(f"{path}, {decimal(path.stat().st_size)}", soft_wrap=True)
-            if not dry_run:
-                path.unlink()
+        logs = (store.home() / "logs").glob("*.log")
+        old = [log for log in logs if log.stat().st_mtime < before]
+        _show(found, "would be deleted from" if dry_run else "to delete from")
+        for log in old:
+            terminal().print(f"{log}, {decimal(log.stat().st_size)}", soft_wrap=True)
+        for path in [] if dry_run else old:
+            path.unlink()
+        for entry in [] if dry_run else found:
+            with suppress(BlockingIOError):  # a stage is at work on it
+                entry.delete()
 
 
 def _show(found: Sequence[Entry], where: str) -> None:
     """Prints a table of artefacts and unfinished work, and their total."""
-    console, now = terminal(), time.time()
-    shown = new_table("artefact", "size", "days", "unused", "run", "written by")
-    for column in shown.columns:
+    about, now = dict(store.provenances()), time.time()
+    table = new_table("artefact", "size", "days", "unused", "run", "written by")
+    for column in table.columns:
         column.no_wrap = True
     for entry in found:
-        days = [
-            f"{(now - since) / DAY_S:.1f}" if since else "–"
-            for since in (entry.finished, entry.used)
-        ]
-        writer = (entry.about.get(name, "") for name in ("name", "version"))
-        shown.add_row(f"{entry.stage}/{entry.key}", decimal(entry.size), *days, *writer)
-    console.print(shown)
-    work = sum(not entry.finished for entry in found)
-    total = decimal(sum(entry.size for entry in found))
-    line = f"{len(found) - work} artefacts, {work} unfinished (–): {total} {where}"
-    console.print(line, store.location(store.home()), soft_wrap=True)
+        times = (entry.finished, entry.used)
+        days = (f"{(now - since) / DAY_S:.1f}" if since else "–" for since in times)
+        writer = (about.get(entry.key, {}).get(name, "") for name in ("name", "version"))
+        table.add_row(f"{entry.stage}/{entry.key}", decimal(entry.size), *days, *writer)
+    terminal().print(table)
+    total, place = decimal(sum(entry.size for entry in found)), store.location(store.home())
+    unfinished = sum(not entry.finished for entry in found)
+    line = f"{len(found) - unfinished} artefacts, {unfinished} unfinished (–): {total} {where}"
+    terminal().print(line, place, soft_wrap=True)
 
 
 def verify() -> int:

@@ -153,19 +153,6 @@ def run_doctor(address: str) -> int:
     return _follow(client, identity, terminal(), ends=(0, 1, 2))
 
 
-def print_log(address: str, name: str) -> None:
-    """Prints what the last job of a name, or that of an id, has printed."""
-    client = _connect(address)
-    jobs = [
-        job
-        for job in client.list_jobs()
-        if name in (job.submission_id, (job.metadata or {}).get("name"))
-    ]
-    if not jobs:
-        raise BadInput(found=f"no job {name!r}", expected="one of `ray job list`")
-    print(client.get_job_logs(max(jobs, key=lambda job: job.start_time).submission_id), end="")
-
-
 def _follow(
     client: "JobSubmissionClient", identity: str, console: Console, ends: tuple = (0, 2)
 ) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from pipelines import store
@@ -10,7 +11,7 @@ from pipelines.engine.stages import Work
 Provenance = Mapping[str, Any]
 
 # A stage is compared with the last one of equal options and inputs, or else of equal name.
-SHARED = (("options", "inputs"), ("name", "title"))
+SHARED = (("stage", "options", "inputs"), ("stage", "name", "title"))
 
 
 class Reasons:
@@ -20,28 +21,27 @@ class Reasons:
         name: The name of the run.
 
     Attributes:
-        earlier: By stage and shared parts the key and the provenance that was used last.
         texts: By stage its reasons, once each.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.earlier: dict[str, dict[str, tuple[str, Provenance]]] = {}
         self.texts: dict[str, list[str]] = {}
+
+    @cached_property
+    def _earlier(self) -> dict[str, Provenance]:
+        """The last provenance in the store by the parts that it may share with another one."""
+        return {part: old for _, old in store.provenances() for part in _shared(old)}
 
     def add(self, work: Work) -> str:
         """Returns why a stage runs; nothing if it is new, or another one had the same reason."""
-        stage, new = work.stage.name, work.provenance(self.name)
-        if stage not in self.earlier:
-            pairs = store.provenances(stage)
-            self.earlier[stage] = {part: pair for pair in pairs for part in _shared(pair[1])}
-        earlier = filter(None, map(self.earlier[stage].get, _shared(new)))
-        key, old = next(earlier, (work.key, new))
-        changed, texts = "; ".join(_changes(old, new)), self.texts.setdefault(stage, [])
-        if not changed or changed in texts:
+        new = work.provenance(self.name)
+        old = next(filter(None, map(self._earlier.get, _shared(new))), new)
+        text, texts = "; ".join(_changes(old, new)), self.texts.setdefault(work.stage.name, [])
+        if not text or text in texts:
             return ""
-        texts.append(changed)
-        return f"{'runs again' if store.has_record(stage, key) else 'starts anew'}: {changed}"
+        texts.append(text)
+        return f"runs again: {text}"
 
 
 def _shared(provenance: Provenance) -> Iterator[str]:

@@ -127,10 +127,16 @@ class Work:
 
     def provenance(self, name: str) -> dict[str, Any]:
         """Returns all that its key depends on, with its version and the name of its run."""
-        about = {"name": name, "title": self.title, "version": version_and_commit()}
-        options = dict(_options(self.config))
-        parts = {"code": self.stage.version, "options": options, "inputs": self.inputs}
-        return json.loads(json.dumps({**about, **parts}, default=content))
+        values = {
+            "stage": self.stage.name,
+            "name": name,
+            "title": self.title,
+            "version": version_and_commit(),
+            "code": self.stage.version,
+            "options": dict(_options(self.config)),
+            "inputs": self.inputs,
+        }
+        return json.loads(json.dumps(values, default=content))
 
     @property
     def needs(self) -> Needs:

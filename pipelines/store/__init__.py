@@ -40,11 +40,6 @@ from pipelines.store.inventory import entries, mark_used, provenances
 ID = "ids/store"
 
 
-def exists() -> bool:
-    """True if a run has created the store."""
-    return _identity() is not None
-
-
 def identity() -> str:
     """Returns the id of this store: the bucket's URL, or the folder's random id.
 

@@ -141,7 +141,7 @@ def check_writable(option: str, folder: Path) -> None:
     """Raises BadInput unless the folder, or the nearest that exists above it, is writable."""
     if is_url(str(folder)):
         raise BadInput(option=option, found=without_password(str(folder)), expected="a folder")
-    near = nearest(folder)
+    near = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not near.is_dir():
         raise BadInput(option=option, found=f"the file {near}", expected="a folder")
     try:
@@ -150,8 +150,3 @@ def check_writable(option: str, folder: Path) -> None:
     except OSError as error:
         found = f"{near}, where one may not write ({error.strerror})"
         raise BadInput(option=option, found=found, expected="a folder") from None
-
-
-def nearest(folder: Path) -> Path:
-    """Returns a folder, or the nearest above it that exists."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -5,20 +5,17 @@ The modification time of ``provenance/STAGE/KEY.json`` is when a run used an art
 
 import json
 import math
-import operator
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from pyarrow import fs
 
-from pipelines.store import bucket
+from pipelines.store import bucket, files
 from pipelines.store.artefacts import LOCAL
-from pipelines.store.files import ARTEFACTS, home, is_locked, lock, provenance, refuse, write_json
 
-KINDS = (ARTEFACTS, "work", "provenance")
 KEY = re.compile("[0-9a-f]{20}")
 CLOCKS_S = 60.0  # Seconds by which the clocks of machines and of a bucket may differ
 
@@ -31,8 +28,6 @@ class Entry:
         size: Its bytes, in the bucket and on this machine.
         finished: When the artefact was finished, in seconds since 1970; 0: it is not.
         used: When a run used or changed it last.
-        places: The paths to delete.
-        about: Its provenance; empty for those of earlier versions.
     """
 
     stage: str
@@ -40,81 +35,63 @@ class Entry:
     size: int = 0
     finished: float = 0.0
     used: float = 0.0
-    places: set[Path] = field(default_factory=set)
-    about: Mapping[str, Any] = field(default_factory=dict)
 
-    def delete(self) -> bool:
-        """Deletes it, its record first; returns False if a stage is at work on it."""
-        try:
-            with lock(f"{self.stage}-{self.key}", waiting=refuse):
-                for place in sorted(self.places, key=lambda place: not place.suffix):
-                    bucket.forget(place)
-        except BlockingIOError:
-            return False
-        return True
+    def delete(self) -> None:
+        """Deletes it, its record first; raises BlockingIOError if a stage is at work on it."""
+        pair = self.stage, self.key
+        with files.lock("-".join(pair), waiting=files.refuse):
+            bucket.forget(files.artefact(*pair).with_suffix(".json"))
+            for place in (files.artefact, files.work, files.provenance):
+                bucket.forget(place(*pair))
 
 
 def entries() -> list[Entry]:
     """Returns all that the store has, the largest first."""
     found: dict[tuple[str, str], Entry] = {}
-    for _, path, file in _files(*KINDS, recursive=True):
-        kind, stage, name, *_ = (*path.parts, "")
-        if KEY.fullmatch(key := name.removesuffix(".json")):
-            entry = found.setdefault((stage, key), Entry(stage, key))
-            entry.size += file.size
-            entry.used = max(entry.used, file.mtime_ns / 1e9)
-            entry.places.add(home() / kind / stage / name)
-            if kind == ARTEFACTS and name != key:  # its record
-                entry.finished = file.mtime_ns / 1e9
-    for stage in {stage for stage, _ in found}:
-        for key, about in provenances(stage):
-            found[stage, key].about = about
+    for kind in (files.ARTEFACTS, "work", "provenance"):
+        for _, path, file in _listed(kind):
+            stage, name, *_ = (*path.parts, "")
+            if KEY.fullmatch(key := name.removesuffix(".json")):
+                entry = found.setdefault((stage, key), Entry(stage, key))
+                entry.size += file.size
+                entry.used = max(entry.used, file.mtime_ns / 1e9)
+                if kind == files.ARTEFACTS and name != key:  # its record
+                    entry.finished = file.mtime_ns / 1e9
     return sorted(found.values(), key=lambda entry: -entry.size)
-
-
-def logs() -> list[Path]:
-    """Returns the logs of runs."""
-    return sorted((home() / "logs").glob("*.log"))
 
 
 def running_since() -> float:
     """Returns a time before the pipelines that run now started; infinity if none runs."""
-    running = filter(is_locked, (home() / "locks").glob("run-*"))
+    running = filter(files.is_locked, (files.home() / "locks").glob("run-*"))
     return min((path.stat().st_mtime - CLOCKS_S for path in running), default=math.inf)
 
 
 def mark_used(stage: str, key: str, values: Mapping[str, Any] | None = None) -> None:
     """Marks an artefact as used by a run now; writes its provenance before it is computed."""
-    path = provenance(stage, key)
+    path = files.provenance(stage, key)
     if values is None and not path.exists():
         bucket.download(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch() if values is None else write_json(path, values)
+    path.touch() if values is None else files.write_json(path, values)
     bucket.upload(path)
 
 
-def provenances(stage: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields keys of a stage, also of unfinished ones, with their provenance, the newest last."""
-    found = sorted(_files(f"provenance/{stage}"), key=lambda one: one[2].mtime_ns)
-    for files, path, file in found:
+def provenances() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields keys, also of unfinished stages, with their provenance, the newest last."""
+    for system, path, file in sorted(_listed("provenance"), key=lambda one: one[2].mtime_ns):
         if file.size:  # those of earlier versions are empty
-            with files.open_input_stream(file.path) as stream:
+            with system.open_input_stream(file.path) as stream:
                 yield path.stem, json.loads(stream.read())
 
 
-def _files(
-    *folders: str, recursive: bool = False
-) -> Iterator[tuple[fs.FileSystem, PurePosixPath, fs.FileInfo]]:
-    """Yields the files below folders of this machine's store, and of the bucket if there is one.
+def _listed(folder: str) -> Iterator[tuple[fs.FileSystem, PurePosixPath, fs.FileInfo]]:
+    """Yields all files below a folder, on this machine and in the bucket if there is one.
 
-    Each comes with its file system and its path in the store.
+    Each comes with its file system and its path in the folder.
     """
-    roots: list[tuple[fs.FileSystem, PurePosixPath]] = [(LOCAL, PurePosixPath(home()))]
-    if bucket.url():
-        roots.append((bucket.files(), PurePosixPath()))
-    for files, root in roots:
-        for folder in folders:
-            place = str(root / folder)
-            selector = fs.FileSelector(place, allow_not_found=True, recursive=recursive)
-            for file in filter(operator.attrgetter("is_file"), files.get_file_info(selector)):
-                yield files, PurePosixPath(file.path).relative_to(root), file
+    roots = [(LOCAL, str(files.home() / folder))]
+    for system, root in [*roots, (bucket.files(), folder)] if bucket.url() else roots:
+        selector = fs.FileSelector(root, allow_not_found=True, recursive=True)
+        for file in system.get_file_info(selector):
+            if file.is_file:
+                yield system, PurePosixPath(file.path).relative_to(root), file

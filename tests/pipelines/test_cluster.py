@@ -135,6 +135,24 @@ def test_a_cluster_gives_the_numbers_of_this_machine(nodes, cluster, alone, tmp_
     assert read(artefact(store) / "checkpoint", only=()).state["config"]["commit"]
 
 
+HEALTH = {
+    "healthy": ({}, 0, "✓ Ray"),
+    "no server": ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, 1, "✗ MLflow"),
+    "no token": ({"RAY_AUTH_TOKEN": "another"}, 2, "found no token, or another"),
+}
+
+
+@pytest.mark.parametrize("settings, expected, text", HEALTH.values(), ids=HEALTH)
+def test_doctor_checks_a_cluster_and_every_node(cluster, tmp_path, settings, expected, text):
+    with cluster.nodes(1, 1):
+        process = Remote(tmp_path, cluster).start(
+            "doctor", "--address", cluster.address, **settings
+        )
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == expected and text in out + err, out + err
+    assert out.count(" CPU, 0 GPU)") == (0 if expected == 2 else 3)
+
+
 def test_a_wrong_token_is_one_line(cluster, tmp_path):
     store = Remote(tmp_path, cluster)
     for token in ("another", ""):

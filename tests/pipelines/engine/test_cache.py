@@ -110,7 +110,7 @@ CHANGES = {
     "data": ({"source": "other"}, None, "runs again: its inputs changed (source)"),
     "code": ({}, None, "runs again: its code changed (0.2.0, 12ab34c → 0.3.0, 9f8e7d6)"),
     "unfinished": (
-        {"samples": 4}, StageFailed("interrupted"), "starts anew: its options changed (samples)"
+        {"samples": 4}, StageFailed("interrupted"), "runs again: its options changed (samples)"
     ),
 }  # fmt: skip
 
