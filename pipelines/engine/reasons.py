@@ -1,8 +1,7 @@
 """Reasons why stages run again: the code, options or inputs that differ from the last time."""
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines import store
@@ -14,34 +13,20 @@ Provenance = Mapping[str, Any]
 SHARED = (("stage", "options", "inputs"), ("stage", "name", "title"))
 
 
-class Reasons:
-    """Reasons why the stages of a run are not cached.
+def reasons(works: Sequence[Work], name: str) -> dict[str, str]:
+    """Returns by stage why it runs again, in a run of a name; stages that are new have no reason.
 
-    Arguments:
-        name: The name of the run.
-
-    Attributes:
-        texts: By stage its reasons, once each.
+    An input counts as changed if its stage runs again.
     """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.texts: dict[str, list[str]] = {}
-
-    @cached_property
-    def _earlier(self) -> dict[str, Provenance]:
-        """The last provenance in the store by the parts that it may share with another one."""
-        return {part: old for _, old in store.provenances() for part in _shared(old)}
-
-    def add(self, work: Work) -> str:
-        """Returns why a stage runs; nothing if it is new, or another one had the same reason."""
-        new = work.provenance(self.name)
-        old = next(filter(None, map(self._earlier.get, _shared(new))), new)
-        text, texts = "; ".join(_changes(old, new)), self.texts.setdefault(work.stage.name, [])
-        if not text or text in texts:
-            return ""
-        texts.append(text)
-        return f"runs again: {text}"
+    pairs = store.provenances() if works else ()
+    earlier = {part: old for _, old in pairs for part in _shared(old)}
+    texts: dict[str, dict[str, None]] = {}
+    for work in works:
+        new = work.provenance(name)
+        old = next(filter(None, map(earlier.get, _shared(new))), new)
+        if text := "; ".join(_changes(old, new)):
+            texts.setdefault(work.stage.name, {})[text] = None
+    return {stage: ", or ".join(found) for stage, found in texts.items()}
 
 
 def _shared(provenance: Provenance) -> Iterator[str]:

@@ -25,7 +25,7 @@ from pipelines.cluster.connection import Connection, cancel, largest_node, leave
 from pipelines.cluster.environment import log_to
 from pipelines.config.files import dump
 from pipelines.engine.pipeline import Run
-from pipelines.engine.reasons import Reasons
+from pipelines.engine.reasons import reasons
 from pipelines.engine.stages import Artefact, Context, Work, call
 from pipelines.errors import StageFailed, TransientFailure, in_one_line
 from pipelines.reporting.result import markdown
@@ -63,7 +63,6 @@ class Session:
 
     def __init__(self, run: Run, key: str, progress: Progress) -> None:
         self.run, self.key, self.progress = run, key, progress
-        self.reasons = Reasons(run.name)
         self.tracked: StageRun | None = None
         self.connection: Future[Connection] | None = None
         self.running: list[Any] = []
@@ -116,7 +115,7 @@ class Session:
         return future
 
     def _prepare(self, work: Work) -> None:
-        """Removes the work of a stage that is forced; notes why another one runs again.
+        """Removes the work of a stage that is forced; notes an artefact that is corrupt.
 
         The stage itself does neither: Ray calls it again if its process dies.
         """
@@ -126,8 +125,6 @@ class Session:
             with store.lock(f"{stage}-{key}", waiting=lambda: self.progress.note(stage, line)):
                 store.forget(work.folder)
             return
-        if reason := self.reasons.add(work):
-            self.progress.note(stage, reason)
         with suppress(OSError):
             if store.has_record(stage, key):
                 place = store.location(store.artefact(stage, key))
@@ -264,14 +261,10 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
     """Returns for each stage if it would run or is cached; writes nothing."""
     from pipelines.engine import graphs  # bad input must not wait for redun
 
-    reasons = Reasons(run.name)
     found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
-    for work in found.started:
-        reasons.add(work)
-    planned = {
-        stage: ": ".join([status.text("run"), *reasons.texts.get(stage, ())])
-        for stage, status in found.statuses.items()
-    }
+    planned = {stage: status.text("run") for stage, status in found.statuses.items()}
+    for stage, reason in reasons(found.started, run.name).items():
+        planned[stage] += f": {reason}"
     others = {} if found.value is not None else {"others": "depend on the results of these"}
     return planned | others
 
@@ -312,6 +305,8 @@ def _evaluated(session: Session, inputs: object) -> "Outcome":
     found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force, dry=False)
     if found.is_cached:
         return found
+    for stage, reason in reasons(found.started, run.name).items():
+        session.progress.note(stage, f"runs again: {reason}")
     graph = run.pipeline.graph(run.config, inputs)
     try:
         return graphs.evaluate(graph, session.start, force=run.force, output=run.output)

@@ -18,6 +18,7 @@ from pipelines.density import graph as density
 from pipelines.density.graph import check as check_density
 from pipelines.engine import graphs, keys, runner, stages
 from pipelines.engine.graphs import Status, plan
+from pipelines.engine.runner import Session
 from pipelines.engine.stages import Artefact, Source, Stage, Work
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
@@ -128,9 +129,11 @@ def test_a_run_and_its_plan_say_why_a_stage_runs_again(
         version = "0.3.0, 9f8e7d6"
         monkeypatch.setattr(stages, "code_digest", lambda module: module)
         monkeypatch.setitem(vars(write), "version", write.module)
-    planned = runner.plan(run_of(graph=lambda config, inputs: graph(**changes)), None)
+    tracked = run_of(graph=lambda config, inputs: graph(**changes))
+    planned = runner.plan(tracked, None)
     assert planned["write"] == f"run: {reason.partition(': ')[2]}" and not NOTES
-    engine().run(graph(**changes))
+    with Session(tracked, "key", Silent()) as session:
+        runner._evaluated(session, None)
     assert NOTES[0] == ("write", reason)
 
 
