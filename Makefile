@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Sources are compiled once, and not by every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test system test-slow package cluster faults gpu fuzz pages docs lint lock clean
+.PHONY: run test system test-slow package cluster faults gpu fuzz pages scaling docs lint lock clean
 
 run: .venv/made  ## The main job: a flow on handwritten digits
 	$(BIN)/ebflow run density
@@ -40,6 +40,9 @@ fuzz: .venv/made  ## Thousands of damaged configurations, Parquet files and chec
 pages: .venv/made  ## MLflow's pages of real runs in a real browser; screenshots in runs/screenshots
 	EBFLOW_SCREENSHOTS=$(CURDIR)/runs/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
 		-m slow tests/pipelines/test_browser.py
+
+scaling: .venv/made  ## Seconds and memory by rows, cells and trials: docs/measurements/scaling.md
+	$(BIN)/python docs/measurements/scaling.py
 
 docs: .venv/docs  ## The site, its tutorials executed: docs/_build/html/index.html
 	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -W --keep-going -E -q -b html docs docs/_build/html

@@ -100,8 +100,7 @@ def fit(
             of names of columns of ``x``, whose density is then that of the other columns. None:
             the density is unconditional.
         validation: The share, or the number, of rows that are held out at random; or these rows
-            themselves, ``(x,)`` or ``(x, context)``. If there are more than 10,000, as many
-            random ones choose the best step; ``report.nll`` is that of all.
+            themselves, ``(x,)`` or ``(x, context)``. At most 10,000 random ones choose the step.
         sample_weight: The weight of each row: a row of weight k counts as k equal rows. None: all
             weights are 1.
         flow: A flow to train in place. If it has no preprocessing, one is fitted and put before
@@ -136,8 +135,8 @@ def fit(
         steps: Most steps. None: no limit if ``max_seconds`` is set, else twenty epochs, and at
             least 6,000 steps.
         max_seconds: Most seconds of the whole fit, preprocessing and validations included, but
-            for the last pass over more than 10,000 validation rows. The
-            learning rate follows steps or seconds, whichever are nearer to their limit.
+            for a last pass over more than 10,000 validation rows. The learning rate follows
+            steps or seconds, whichever are nearer to their limit.
         batch_size: Rows of a step; None: by the recipe.
         validate_every: Steps between validations; None: a twentieth of ``steps``, at most 250 and
             ten epochs. Few rows are validated after 16, 32, 64, … steps as well.

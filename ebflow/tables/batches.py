@@ -7,7 +7,7 @@ windows are permuted one after another. Batch k of the epoch has its rows k * si
 order give the same batches, in memory or on disk.
 """
 
-__all__ = ["Batch", "Split", "regrouped"]
+__all__ = ["Batch", "Split", "joined", "regrouped"]
 
 import math
 from abc import ABC, abstractmethod
@@ -173,6 +173,12 @@ class Split(ABC):
         return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
 
 
+def joined(batches: Iterable[Batch]) -> Batch:
+    """Returns the rows of batches as one."""
+    parts = zip(*batches, strict=True)
+    return Batch(*(None if part[0] is None else torch.cat(part) for part in parts))
+
+
 def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Yields the rows of batches of any size in order, ``size`` at a time, the last smaller."""
     windows = ((batch, torch.arange(len(batch.x))) for batch in batches)
@@ -229,8 +235,7 @@ def _batched(
         first = 0
         if rest is not None:
             first = min(size - len(rest.x), len(order))
-            pairs = zip(rest, window.take(order[:first]), strict=True)
-            rest = Batch(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+            rest = joined([rest, window.take(order[:first])])
             if len(rest.x) == size:
                 yield rest.cut(share)
                 rest = None

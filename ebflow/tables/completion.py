@@ -14,7 +14,7 @@ from ..conditioning import Conditional
 from ..errors import BadInput
 from ..randomness import RowGenerator, generator, normal
 from .batches import Split
-from .rows import Rows
+from .rows import Rows, subset
 
 ROWS = 2_000  # Most rows of the maximization, or 2 D
 ENTRIES = 1e9  # Most rows of it times D³
@@ -134,9 +134,7 @@ def _complete_rows(split: Rows) -> Rows | None:
     rows = (~split.resident.x.isnan().any(1)).nonzero().flatten()
     if len(rows) < min(ENOUGH, len(split)):
         return None
-    x, context = split.resident.take(rows)
-    x = x.unflatten(1, split.shape)
-    return Rows(x, context, name=split.name, categories=split.categories)
+    return subset(split, rows)
 
 
 class Completed(Rows):

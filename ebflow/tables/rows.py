@@ -1,6 +1,6 @@
 """Splits of rows in memory, checked, and data sets of them."""
 
-__all__ = ["Arrays", "Rows", "refuse", "sampled", "taken"]
+__all__ = ["Arrays", "Rows", "refuse", "sampled", "subset"]
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..randomness import generator
-from .batches import Batch, Split
+from .batches import Batch, Split, joined
 
 DTYPES = (torch.uint8, torch.float32, torch.float64)
 PASS = 1 << 14  # Rows at a time of a pass over a split
@@ -90,20 +90,16 @@ def sampled(split: Split, count: int, seed: int, *path: str) -> Split:
     """Returns at most ``count`` random rows of a split, in order; O(count) memory, one pass."""
     if len(split) <= count:
         return split
-    chosen = torch.randperm(len(split), generator=generator(seed, *path))[:count].sort().values
-    x, context = taken(split, chosen)
+    return subset(split, torch.randperm(len(split), generator=generator(seed, *path))[:count])
+
+
+def subset(split: Split, numbers: Tensor) -> Rows:
+    """Returns the rows with some numbers, in order, by one pass in the memory of these rows."""
+    chosen = torch.zeros(len(split), dtype=torch.bool).index_fill(0, numbers, True).split(PASS)
+    pairs = zip(split.batches(PASS), chosen, strict=True)
+    x, context = joined([batch.take(rows.nonzero().flatten()) for batch, rows in pairs])
     options = {"levels": split.levels, "name": split.name, "categories": split.categories}
     return Rows(x.unflatten(1, split.shape), context, **options)
-
-
-def taken(split: Split, numbers: Tensor) -> Batch:
-    """Returns the rows with ascending numbers; O(len(numbers)) memory, one pass."""
-    parts, first = [], 0
-    for batch in split.batches(PASS):
-        inside = (numbers >= first) & (numbers < first + len(batch.x))
-        parts.append(batch.take(numbers[inside] - first))
-        first += len(batch.x)
-    return Batch(*(None if p[0] is None else torch.cat(p) for p in zip(*parts, strict=True)))
 
 
 def refuse(

@@ -19,7 +19,7 @@ from ebflow.flow import Flow
 from ebflow.randomness import generator
 from ebflow.tables import Column, Columns
 from ebflow.tables.batches import Batch, Split
-from ebflow.tables.rows import taken
+from ebflow.tables.rows import subset
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
 from pipelines.inference.tables import codes_of
@@ -99,8 +99,8 @@ def _least_likely(
 ) -> Iterator[tuple[str, str, str]]:
     """Yields the numbers of the least likely test rows in the source, log-densities, reasons."""
     split, places = dataset.split("test"), np.argsort(log_probs, kind="stable")[:UNLIKELY]
-    ascending, order = torch.from_numpy(places).sort()
-    rows = taken(split, ascending).take(order.argsort())
+    order = torch.from_numpy(places).argsort().argsort()
+    rows = subset(split, torch.from_numpy(places)).resident.take(order)
     numbers = dataset.column(dataset.manifest.of("test"), "row")[places].tolist()
     shape = dataset.manifest.shape
     explained = len(shape) == 1 and shape[0] <= EXPLAINED
