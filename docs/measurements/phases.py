@@ -11,17 +11,14 @@ it, in nats, is the gain of moving the last offset alone. The bounds of all clai
 before the runs.
 """
 
-import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from experiments import main
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -29,8 +26,6 @@ from pandas.api.typing import DataFrameGroupBy
 from pydantic import Field
 
 from pipelines import metrics_log
-from pipelines.cli.run import execute, study
-from pipelines.cluster import environment
 from pipelines.config import (
     AnchorConfig,
     DataConfig,
@@ -44,16 +39,12 @@ from pipelines.config import (
 )
 from pipelines.config.objective import AnyObjective
 from pipelines.config.source import overlap
-from pipelines.engine.graphs import gather_cells
-from pipelines.engine.stages import Artefact, Stage
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.compare import EXPERIMENTS, compare
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.graph import PAPER, Sources, stages
 from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
 from pipelines.reporting.style import panels
-from pipelines.tracking.run import StageRun
 
 MAP, PAIRS = "map", "pairs"  # Parts of the experiment
 
@@ -326,23 +317,8 @@ EXPERIMENTS["phases"] = Experiment(
 )
 
 
-def phases(
-    config: PhasesConfig, outcomes: Sequence[Mapping[str, Path] | str], *, run: StageRun
-) -> None:
-    """Saves the claims and the map; the stage of this script, whose code is part of its key."""
-    compare(config, outcomes, run=run)
-
-
-report = Stage("phases", executor="driver")
-
-
-def graph(config: PhasesConfig, sources: Sources) -> dict[str, Artefact]:
-    """Returns the report, as an expression of redun."""
-    found = EXPERIMENTS["phases"].all_cells(config)
-    return {"report": report(config, outcomes=gather_cells(stages(c, sources) for c in found))}
+phases = compare  # The stage of this script
 
 
 if __name__ == "__main__":
-    environment.prepare()
-    request = study(sys.argv[1:], replace(PAPER, config=PhasesConfig, graph=graph))
-    execute(replace(request, run=replace(request.run, command=shlex.join(["python", *sys.argv]))))
+    main(PhasesConfig)

@@ -151,18 +151,11 @@ def uses_ray_train(config: ClusterConfig) -> bool:
 
 
 def largest_node() -> float:
-    """Returns the CPUs of the largest node, at least one.
-
-    If no node has any, as in a cluster that is scaled to zero, it waits for a node.
-    """
+    """Returns the CPUs of the largest node, at least one."""
     import ray
 
-    def most() -> float:
-        return max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
-
-    if not most():
-        ray.get(ray.remote(num_cpus=1)(lambda: None).remote())
-    return max(1.0, most())
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max([1.0, *(resources.get("CPU", 0.0) for resources in alive)])
 
 
 def cancel(running: Sequence[Any]) -> None:

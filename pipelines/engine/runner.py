@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import signal
@@ -217,7 +216,7 @@ def ray_options(work: Work, retries: int = 0) -> dict[str, Any]:
     """
     needs = work.needs
     cpus = needs["CPU"]
-    if environment.embedded() or math.isinf(cpus):
+    if environment.embedded():
         cpus = min(cpus, largest_node())
     options = {
         "num_cpus": cpus,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 # Amounts of ``CPU``, ``GPU``, ``memory`` (bytes) and ``accelerator_type:…``, by which Ray places
 # tasks, starts nodes.
 Needs = Mapping[str, float]
-
-# All CPUs of a node, for a benchmark that nothing may disturb.
-WHOLE_NODE: Needs = {"CPU": math.inf}
 
 
 def needs_from_config(config: Any) -> Needs:  # noqa: ANN401
@@ -216,8 +212,8 @@ def call(work: Work, context: Context) -> Artefact:
         if not context.force and (found := store.find(stage.name, key)):
             return found
         _check_code(stage)
-        cpus = work.needs["CPU"]  # a process that Ray reuses has the threads of its last stage
-        torch.set_num_threads(1 if math.isinf(cpus) else max(1, int(cpus)))
+        # A process that Ray reuses has the threads of its last stage.
+        torch.set_num_threads(max(1, int(work.needs["CPU"])))
         store.mark_used(stage.name, key, work.provenance(context.name))
         body = import_module(stage.module)
         with _new_output(work) as output, _tracked(work, context, body.__doc__) as run:

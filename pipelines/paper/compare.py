@@ -11,8 +11,7 @@ from ebflow.errors import NonFinite
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
-from pipelines.paper.rivals import RIVALS, TABLES
-from pipelines.paper.runtime import RUNTIME
+from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.toy import TOY
 from pipelines.reporting.page import machine
@@ -24,8 +23,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
     "colour-table": COLOUR_TABLE,
     "toy": TOY,
-    "runtime": RUNTIME,
-    "rivals": RIVALS,
     "tables": TABLES,
     "missing": MISSING.experiment,
     "detection": DETECTION.experiment,

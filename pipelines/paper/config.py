@@ -4,16 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.config import ClusterConfig, Dense
-from pipelines.config.model import AnyModel
+from pipelines.config import ClusterConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
 Name = Literal[
     "table",
     "colour-table",
     "toy",
-    "runtime",
-    "rivals",
     "tables",
     "missing",
     "detection",
@@ -23,22 +20,6 @@ Name = Literal[
 
 # Patterns of removed entries: 20 or 40 % at random, or large values more often.
 PATTERNS = ("mcar20", "mcar40", "mnar")
-
-
-class StepsConfig(Section):
-    """Timed training steps of several objectives on one network.
-
-    Attributes:
-        shape: The shape of an example.
-        objectives: Their names; with ``runtime.ANCHORED`` behind it, one beside an anchor.
-        seconds: Minimum time per objective.
-    """
-
-    model: AnyModel = Dense()
-    shape: tuple[int, ...] = (784,)
-    objectives: tuple[str, ...] = ()
-    seconds: float = 1.0
-    threads: int = 2
 
 
 class DivergeConfig(Section):
@@ -68,10 +49,9 @@ class PaperConfig(Section):
 
     experiment: Name = "table"
     """table, colour-table: NLL by network and objective on grey or colour images; toy: divergences
-    in the plane; runtime: step times; rivals: ways to train linear layers for the same time;
-    tables: the recipe beside densities of other packages; missing, conditional, synthesis,
-    detection: imputation, predictions, synthetic rows, anomalies, by ebflow and by other
-    packages"""
+    in the plane; tables: the recipe beside densities of other packages; missing, conditional,
+    synthesis, detection: imputation, predictions, synthetic rows, anomalies, by ebflow and by
+    other packages"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""

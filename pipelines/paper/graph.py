@@ -24,7 +24,7 @@ from pipelines.density.graph import check as check_density
 from pipelines.density.graph import evaluate, prepare, preprocess, train
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.pipeline import Description, Pipeline
-from pipelines.engine.stages import WHOLE_NODE, Artefact, Source, Stage, needs_from_config
+from pipelines.engine.stages import Artefact, Source, Stage, needs_from_config
 from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
@@ -32,7 +32,6 @@ from pipelines.paper.config import PaperConfig
 # Stages that measure, by their names.
 MEASURES: dict[str, Stage] = {
     "evaluate": evaluate,
-    "runtime": Stage("pipelines.paper.runtime", needs=WHOLE_NODE),
     "toy": Stage("pipelines.paper.toy"),
     **{
         name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)

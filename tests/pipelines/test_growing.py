@@ -96,12 +96,6 @@ def test_a_training_waits_for_its_nodes(empty, tmp_path):
     assert "train: done in" in out
 
 
-def test_a_benchmark_waits_for_a_node_and_has_it_alone(empty, tmp_path):
-    with Counted(empty) as nodes:
-        Away(tmp_path, empty).run("run", "paper", "--experiment", "runtime", "--scale", "smoke")
-    assert nodes.most >= 1
-
-
 def test_workers_wait_for_the_memory_that_they_reserve(tmp_path):
     """Of 2.3 GiB each; a node has 4.4, the head what the trainer's own process takes."""
     cluster = Cluster()

@@ -117,7 +117,7 @@ STAGES = (
             ("density", ("preprocess", "train", "evaluate", "report")),
             (
                 "paper",
-                ("compare", "detect", "fill", "peer", "predict", "runtime", "synthesis", "toy"),
+                ("compare", "detect", "fill", "peer", "predict", "synthesis", "toy"),
             ),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
@@ -154,7 +154,6 @@ def test_the_stages_are_found():
     ("pipelines.paper.compare", "pipelines.paper.rivals"),
     ("pipelines.paper.fill", "ebflow.train"),
     ("pipelines.paper.fill", "pipelines.data.dataset"),
-    ("pipelines.paper.runtime", "ebflow.anchor"),
     ("pipelines.gradient_alignment.align", "pipelines.gradient_alignment.questions"),
     ("pipelines.sample_complexity.learn", "pipelines.sample_complexity.far_mode"),
     ("pipelines.sample_complexity.conclude", "pipelines.sample_complexity.claims"),

@@ -21,7 +21,7 @@ from pipelines.reporting.terminal import terminal
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-ALONE = ("detection", "runtime", "missing", "conditional", "synthesis")
+ALONE = ("detection", "missing", "conditional", "synthesis")
 TRAINED = [name for name in EXPERIMENTS if name not in ALONE]
 IMAGES = {
     name: "natural-patches" if name == "colour-table" else "digits"
@@ -167,51 +167,12 @@ def test_the_table_fits_a_terminal(name):
     assert text.count(f"{1234.5:.{last.digits}f} ± ") >= len(lines) / config.seeds
 
 
-LAWS = {"ml": (1e-6, 3.0), "dsm": (1e-3, 2.0)}
-"""Step times c Dᵇ in milliseconds that cross at D = 1000."""
-
-
-def timed(folder, scale):
-    """Returns cells of the runtime with timings by the laws."""
-    cells = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale=scale))
-    finished = []
-    for index, cell in enumerate(cells):
-        size = math.prod(cell.config.shape)
-        finished.append(Finished(cell, {"measured": folder / str(index)}))
-        finished[-1].folders["measured"].mkdir()
-        made = [
-            {"size": size, "label": label, "ms": c * size**b, "peak_fraction": 0.5}
-            for label, (c, b) in LAWS.items()
-        ]
-        (finished[-1].folders["measured"] / "timings.json").write_text(json.dumps(made))
-    return finished
-
-
-def test_runtimes_are_told_by_where_they_cross(tmp_path):
-    experiment = EXPERIMENTS["runtime"]
-    finished = timed(tmp_path, "cpu")
-    lines = experiment.rows(finished)
-    assert len(lines) == 4 * len(LAWS)
-    by_label = {tuple(row["labels"].values()): row for row in lines}
-    dense = by_label["FC", "grey", "dsm"]
-    assert dense["crossover"] == 40 * 40
-    assert dense["peak_percent"] == 50
-    assert by_label["FC spline", "grey", "ml"]["crossover"] is None
-    assert by_label["CNN", "colour", "ml"]["time/step_ms"] == pytest.approx(1e-6 * 3072**3)
-    assert by_label["CNN", "colour", "ml"]["published"] == 50000
-    text = shown(PaperConfig(experiment="runtime"), lines)
-    assert "…" not in text and "1600" in text and "28991" in text
-
-
-def test_columns_without_a_number_are_left_out(tmp_path):
-    """At scale smoke none is the paper's, and none falls below exact ML's."""
-    experiment = EXPERIMENTS["runtime"]
-    lines = experiment.rows(timed(tmp_path, "smoke"))
-    numbers = headline(PaperConfig(experiment="runtime", scale="smoke"), lines)
-    assert [*numbers.headings][3:] == ["peak", "ms"]
-    assert all(map(all, numbers.rows))
-    text = shown(PaperConfig(experiment="runtime", scale="smoke"), lines)
-    assert re.search(r"^ *FC +grey +ml +50 +16\.8 *$", text, re.MULTILINE), text
+def test_columns_without_a_number_are_left_out():
+    config = PaperConfig(experiment="tables", **OF_TABLES["tables"])
+    lines = rows(EXPERIMENTS["tables"], EXPERIMENTS["tables"].all_cells(config)[:1])
+    known = [*headline(config, lines).headings]
+    lines = [{name: value for name, value in row.items() if name != "lead"} for row in lines]
+    assert [*headline(config, lines).headings] == [name for name in known if name != "lead"]
 
 
 @pytest.mark.parametrize("seed, seeds", [(0, 1), (0, 2), (3, 2)])
@@ -249,8 +210,7 @@ def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch,
 
 REFUSED = {
     "--source": ("--experiment", "toy", "--source", "digits"),
-    "--seeds": ("--experiment", "runtime", "--seeds", "3"),
-    "--cluster": ("--experiment", "runtime", "--workers", "2"),
+    "--cluster": ("--experiment", "detection", "--sources", "wine", "--workers", "2"),
     "--train.batch-size": ("--source", "digits", "--workers", "3"),
     "--threads": ("--experiment", "toy", "--threads", "1"),
     "--seconds": ("--experiment", "detection", "--sources", "wine", "--seconds", "3"),

@@ -1,7 +1,6 @@
-"""Trainings of linear layers, and other packages' densities, beside each other."""
+"""The recipe for tables beside other packages' densities."""
 
 import json
-from collections import Counter
 from itertools import count
 from types import SimpleNamespace
 
@@ -21,37 +20,13 @@ from pipelines.paper import fits
 from pipelines.paper.cell import Finished
 from pipelines.paper.compare import EXPERIMENTS, summarize, text
 from pipelines.paper.config import PaperConfig, RivalConfig
-from pipelines.paper.graph import check
 from pipelines.paper.peer import fit, peer
 from pipelines.reporting.result import plus_minus
 from pipelines.reporting.statistics import student
 from pipelines.training.preprocessing import PREPROCESSING
 from tests.prepared import prepare
 
-CONFIG = PaperConfig(experiment="rivals", source="digits", seeds=2)
-RIVALS, TABLES = EXPERIMENTS["rivals"], EXPERIMENTS["tables"]
-
-
-def test_every_method_has_the_same_net_and_seconds():
-    cells = RIVALS.all_cells(CONFIG)
-    trained = [cell for cell in cells if cell.measure]
-    counts = Counter(cell.labels["method"] for cell in trained)
-    assert len(counts) == 7 and set(counts.values()) == {2 * 2}
-    for cell in trained:
-        flow = cell.config
-        assert (flow.model.depth, flow.model.activation) == (2, "spline")
-        assert flow.train.max_seconds == 10 and flow.train.batch_size == 100
-        matches = flow.objective.name in ("dsm", "ssm_vr")
-        assert not matches or (flow.anchor.weight > 0) != ("alone" in cell.labels["method"])
-    peers = [cell for cell in cells if not cell.measure]
-    assert {cell.config.rival for cell in peers} == {"maf", "nsf", "gmm"}
-    assert all(cell.config.seconds == 10 for cell in peers)
-
-
-@pytest.mark.parametrize("source", [None, "a table"])
-def test_every_cell_can_be_run(source, tabular_file):
-    """Images have levels, and columns of a table may lie on grids."""
-    check(CONFIG.model_copy(update={"source": str(tabular_file) if source else None}))
+TABLES = EXPERIMENTS["tables"]
 
 
 def trained(folder, nll, *, peer=False, values=None):
@@ -70,41 +45,6 @@ def trained(folder, nll, *, peer=False, values=None):
     values = np.array([-nll - 1, -nll + 1]) if values is None else values
     np.savez(made["measured"] / LOG_PROBS, test=values)
     return made
-
-
-def nll_of(cell):
-    """Relative is better by one nat than ml, and whitened data than plain ones."""
-    own = {"ml": 5.0, "relative": 4.0, "gmm": 6.0}[cell.labels["method"]]
-    return own + 0.1 * cell.config.seed + (cell.labels["data"] == "plain")
-
-
-@pytest.fixture
-def made(tmp_path):
-    names = ("ml", "relative", "gmm")
-    cells = [cell for cell in RIVALS.all_cells(CONFIG) if cell.labels["method"] in names]
-    return [
-        Finished(cell, trained(tmp_path / str(k), nll_of(cell), peer=not cell.measure))
-        for k, cell in enumerate(cells)
-    ]
-
-
-def test_gains_are_over_exact_likelihood_of_whitened_data(made):
-    rows = RIVALS.rows(made)
-    by = {(*row["labels"].values(), row["seed"]): row for row in rows}
-    best = by["relative", "white", 1]
-    assert best["gain"] == pytest.approx(1.0) and best["gain_se"] == pytest.approx(0.0)
-    assert by["gmm", "plain", 0]["gain"] == pytest.approx(-2.0)
-    diverged = [one for one in made if [*one.cell.labels.values()] != ["ml", "white"]]
-    assert not any("gain" in row for row in RIVALS.rows(diverged))
-
-
-def test_one_seed_has_the_interval_of_its_rows(made):
-    first = [one for one in made if one.cell.seed == 0]
-    line, *_ = summarize(RIVALS.rows(first))
-    seconds, _, gaussian, nll, _ = RIVALS.columns
-    assert text(line, gaussian) == "9.0"
-    assert text(line, nll._replace(digits=4)) == "5.0000 ± 0.1960"
-    assert text(line, seconds) == "10"
 
 
 def tables_of(tmp_path, *ours, theirs):
@@ -143,15 +83,12 @@ def test_seeds_split_a_table_anew_and_its_interval_allows_for_that(tmp_path):
     assert text(line, lead) == plus_minus(student(leads, overlap=overlap).interval(), 2)
 
 
-def test_peers_dequantize_as_the_recipe_does_and_leave_tails(tabular_file):
+def test_peers_dequantize_as_the_recipe_does_and_leave_tails():
     recipe, *peers = TABLES.all_cells(PaperConfig(experiment="tables", sources=("a.parquet",)))
     assert recipe.config.preprocess.grids and recipe.config.train.max_seconds == 30
     assert {cell.config.seconds for cell in peers} == {30}
     options = [cell.preprocess.options for cell in peers]
     assert all(c.grids and not c.tails and c.normalize == "standardize" for c in options)
-    table = CONFIG.model_copy(update={"source": str(tabular_file)})
-    flows = [c.config.preprocess for c in RIVALS.all_cells(table) if c.measure]
-    assert all(one.grids for one in flows)
 
 
 def test_tables_need_files_with_names_of_their_own():

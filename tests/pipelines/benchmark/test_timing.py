@@ -1,41 +1,10 @@
 """The benchmark's steps are those of training; its figures fit each other. No time is asserted."""
 
-import math
-
 import pytest
-import torch
 
+from docs.measurements.runtime import benchmark, crossover, step_flops, training_steps
 from ebflow.anchor import Anchor
 from ebflow.architectures import convolutional, dense
-from ebflow.randomness import generator
-from pipelines.paper.compare import EXPERIMENTS
-from pipelines.paper.config import PaperConfig
-from pipelines.paper.runtime import benchmark, step_flops, training_steps
-from pipelines.training.flow_training import build_flow
-
-CELLS = EXPERIMENTS["runtime"].all_cells(PaperConfig(experiment="runtime", scale="smoke"))
-
-
-def made_of(config):
-    return build_flow(config.model, config.shape, generator=generator(0), dtype=torch.float32)
-
-
-@pytest.mark.parametrize("cell", CELLS[:1] + CELLS[3:4] + CELLS[9:], ids=lambda cell: cell.title)
-def test_every_objective_of_a_net_steps(cell):
-    flow = made_of(cell.config)
-    for step in training_steps(flow, cell.config.objectives, 2, Anchor(flow)).values():
-        step()
-        step()
-
-
-def test_nets_are_those_of_their_names():
-    for cell in CELLS:
-        flow, (name, images, side) = made_of(cell.config), cell.labels.values()
-        channels = 1 if images == "grey" else 3
-        assert math.prod(flow.event_shape) == channels * int(side) ** 2
-        kinds = {type(layer).__name__ for layer in flow.layers}
-        assert ("MonotoneSpline" in kinds) == ("spline" in name)
-        assert ("Convolution" in kinds) == ("CNN" in name)
 
 
 @pytest.mark.parametrize("made", [lambda: dense((8,)), lambda: convolutional((1, 4, 4))])
@@ -49,6 +18,13 @@ def test_figures_fit_each_other(made):
     step = training_steps(flow, ["dsm"], 10, Anchor(flow))["dsm"]
     rate = step_flops(flow, "dsm", 10, step) / (dsm["ms"] / 1e3)
     assert dsm["peak_fraction"] == pytest.approx(rate / 1e9)
+
+
+def test_the_crossover_is_the_least_size_from_which_on_a_step_is_faster():
+    """Of the sizes of both; the last crossing counts."""
+    dsm, ml = {64: 0.5, 256: 2.0, 784: 0.5, 1536: 0.25}, dict.fromkeys((64, 256, 784, 1536), 1.0)
+    assert crossover(dsm, ml) == 784 and crossover(ml, ml) is None
+    assert crossover(dsm, {64: 9.0}) == 64
 
 
 def test_what_is_not_counted_is_left_out():

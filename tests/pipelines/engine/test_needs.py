@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-import ray
 import torch
 from mlflow.exceptions import RestException
 
@@ -13,9 +12,8 @@ from pipelines.config import ClusterConfig, DensityConfig, PreprocessFit, TrainC
 from pipelines.density import graph as density
 from pipelines.engine import runner, stages
 from pipelines.engine.runner import ray_options
-from pipelines.engine.stages import WHOLE_NODE, Stage, Work, needs_from_config
+from pipelines.engine.stages import Stage, Work, needs_from_config
 from pipelines.errors import StageFailed
-from pipelines.paper import graph as paper
 from pipelines.sample_complexity import graph as sample_complexity
 from tuning import graph as search
 
@@ -32,7 +30,6 @@ NEEDS = {
     "workers": (density.train, Training(cluster=ClusterConfig(workers=2)), DRIVER),
     "a worker with a GPU": (density.train, Training(cluster=ClusterConfig(gpu=1)), DRIVER),
     "a search": (search.search, None, {"CPU": 0}),
-    "a benchmark": (paper.MEASURES["runtime"], None, WHOLE_NODE),
 }
 
 
@@ -62,21 +59,9 @@ def options(needs):
 def test_a_machine_that_cannot_grow_is_asked_for_no_more_than_it_has(alone, monkeypatch):
     monkeypatch.setattr(environment, "embedded", lambda: alone)
     monkeypatch.setattr(runner, "largest_node", lambda: 2.0)
-    given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER, WHOLE_NODE)]
-    assert given == [1, 2 if alone else 3, 0, 2]
+    given = [options(needs)["num_cpus"] for needs in (ONE, {"CPU": 3}, DRIVER)]
+    assert given == [1, 2 if alone else 3, 0]
     assert options({"CPU": 1, "GPU": 2})["num_gpus"] == 2
-
-
-def test_a_benchmark_has_a_node_alone_where_none_is_up_yet(monkeypatch):
-    """The head of a cluster that is scaled to zero has no CPUs; one CPU of a node is not all."""
-    nodes = [{"Alive": True, "Resources": {"memory": 1.0}}]
-    worker = {"Alive": True, "Resources": {"CPU": 16.0}}
-    monkeypatch.setattr(environment, "embedded", lambda: False)
-    monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(ray, "get", lambda _: nodes.append(worker))
-    wake = SimpleNamespace(remote=lambda: None)
-    monkeypatch.setattr(ray, "remote", lambda **_: lambda function: wake)
-    assert options(WHOLE_NODE)["num_cpus"] == 16
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """The time of a training step against D: dense networks and CNNs, every objective.
 
+    python docs/measurements/runtime.py [--smoke]
+
+prints the tables of ``steps.md``. Nothing else should run on the machine.
+
 A step grows about as D² if matrix products of a batch dominate, and as D³ if factorizations do. So
 one objective overtakes the other at a *crossover*, here the least measured D from which on it is
 faster.
@@ -9,7 +13,7 @@ that slow phases of the machine affect them alike. The minimum of each is report
 flow's weights, optimizer and anchor, so that memory is that of one training.
 """
 
-import json
+import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +33,6 @@ from ebflow.loss import Loss, LossModule, Progress
 from ebflow.objectives import OBJECTIVES, lazy_ml
 from ebflow.randomness import RowGenerator, generator
 from pipelines.config.model import MODELS, Model
-from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import PaperConfig, StepsConfig
-from pipelines.tracking.run import StageRun
 from pipelines.training.flow_training import build_flow
 
 Times = Mapping[int, float]  # Step times in milliseconds by D
@@ -56,8 +57,7 @@ CONVOLUTIONAL = tuple(name for name in OBJECTIVES if name != "relative_ml")
 
 SPLINE = FC.changed(activation="spline")
 
-# Network, sides of the images and objectives, by names of network and images. The last one is
-# timed at the side that the table shows.
+# Network, sides of the images and objectives, by names of network and images.
 KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {
     ("FC", "grey"): (FC, (8, 16, 28, 40, 56), DENSE),
     ("CNN", "grey"): (CNN, (16, 28, 40), CONVOLUTIONAL),
@@ -66,47 +66,7 @@ KINDS: dict[tuple[str, str], tuple[Model, tuple[int, ...], tuple[str, ...]]] = {
 }
 
 CHANNELS = {"grey": 1, "colour": 3}
-SHOWN = {"grey": 28 * 28, "colour": 3 * 32 * 32}  # D of the images in the table
-
-SMOKE = (8, 12, 16)
-
-# Milliseconds by network and D, read off the paper's figure, which does not name its GPU.
-PUBLISHED = {
-    ("FC", 784): {"ml": 105, "sml": 70, "ssm_vr": 30, "dsm": 15, "fd_ssm": 8},
-    ("CNN", 784): {"ml": 3300, "sml": 2400},
-    ("CNN", 3072): {"ml": 50000, "sml": 33000},
-}
-
-SECONDS = {"smoke": 0.05, "cpu": 1.0, "full": 3.0}
-
-
-def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
-    """Yields one cell per network and size."""
-    for (network, images), (model, sides, objectives) in KINDS.items():
-        for side in SMOKE[-len(sides) :] if config.scale == "smoke" else sides:
-            shape = (CHANNELS[images], side, side)
-            steps = StepsConfig(
-                model=model,
-                shape=(math.prod(shape),) if model.architecture == "dense" else shape,
-                objectives=objectives,
-                seconds=SECONDS[config.scale],
-                threads=config.threads,
-            )
-            labels = {"network": network, "images": images, "side": str(side)}
-            yield Cell(labels, steps, stage="runtime")
-
-
-def runtime(config: StepsConfig, *, run: StageRun) -> None:
-    """Writes ``timings.json``, objective by objective. No other stage may run meanwhile."""
-    run.log_params(config.model_dump())
-    torch.set_num_threads(config.threads)
-    weights = generator(0, "benchmark")
-    flow = build_flow(config.model, config.shape, generator=weights, dtype=torch.float32)
-    rows = benchmark(flow, config.objectives, peak=measured_peak(), seconds=config.seconds)
-    (run.output / "timings.json").write_text(json.dumps(rows, indent=1) + "\n")
-    run.log_metrics(
-        {f"time/step_ms/{row['label'].replace(' + ', '_')}": row["ms"] for row in rows}
-    )
+SMOKE = (8, 12, 16)  # Sides of a short run
 
 
 def benchmark(
@@ -199,35 +159,29 @@ def measured_peak(sizes: Sequence[int] = (512, 1024, 2048), seconds: float = 0.3
     return max(2 * n**3 / least for n, least in _minimum(products, seconds).items())
 
 
-def rows(finished: Sequence[Finished]) -> list[Row]:
-    """Returns the growth of step times with D, per network, kind of images and objective."""
-    frames = [
-        pd.read_json(one.folders["measured"] / "timings.json").assign(**one.cell.labels)
-        for one in finished
-    ]
-    groups = pd.concat(frames).groupby(["network", "images", "label"], sort=False)
-    timings = {names: steps.set_index("size") for names, steps in groups}
-    return [
-        {**finished[0].cell.provenance(), **_row(*names, steps, timings[*names[:2], "ml"])}
-        for names, steps in timings.items()
-    ]
+def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns milliseconds by objective and D, the crossover, and the share of the peak in %."""
+    timings = pd.DataFrame(rows).set_index(["label", "size"]).unstack()
+    shown = timings["ms"].reindex([*dict.fromkeys(row["label"] for row in rows)])
+    times = {label: dict(line) for label, line in shown.iterrows()}
+    faster = [crossover(own, times["ml"]) for own in times.values()]
+    peak = 100 * timings["peak_fraction"].reindex(shown.index).iloc[:, -1].astype(float)
+    return shown.assign(**{"faster from D": faster, "peak %": peak})
 
 
-def _row(
-    network: str, images: str, objective: str, steps: pd.DataFrame, exact: pd.DataFrame
-) -> Row:
-    """Returns the numbers of an objective on a kind of network, beside exact likelihood."""
-    size, times = min(SHOWN[images], steps.index.max()), steps["ms"].to_dict()
-    faster = None if len(times) == 1 else crossover(times, exact["ms"].to_dict())
-    peak = steps["peak_fraction"][size]
-    return {
-        "labels": {"network": network, "images": images, "objective": objective},
-        "published": PUBLISHED.get((network, size), {}).get(objective),
-        "crossover": faster,
-        "time/step_ms": times[size],
-        "peak_percent": None if pd.isna(peak) else 100 * peak,
-        "times": [list(pair) for pair in times.items()],
-    }
+def main(sides: Sequence[int], seconds: float, threads: int) -> None:
+    """Prints a table for each network and kind of images; ``sides`` replace those of the page."""
+    torch.set_num_threads(threads)
+    peak = measured_peak()
+    for (network, images), (model, own, objectives) in KINDS.items():
+        rows: list[dict[str, Any]] = []
+        for side in sides[-len(own) :] or own:
+            shape = (CHANNELS[images], side, side)
+            shape = (math.prod(shape),) if model.architecture == "dense" else shape
+            weights = generator(0, "benchmark")
+            flow = build_flow(model, shape, generator=weights, dtype=torch.float32)
+            rows += benchmark(flow, objectives, peak=peak, seconds=seconds)
+        print(f"\n{network}, {images}\n{table(rows).round(1).to_string(na_rep='')}", flush=True)
 
 
 def crossover(times: Times, reference: Times) -> int | None:
@@ -237,17 +191,7 @@ def crossover(times: Times, reference: Times) -> int | None:
     return faster[-1] if faster else None
 
 
-RUNTIME = Experiment(
-    about="step times, and from which D on they are below exact ML's",
-    legend="batches of 100, float32, fused Adam; cross: the least measured D from which on a step "
-    "is below ml's; peak: the FLOP of a step, at 28×28 (colour: 32×32; scale smoke: 16×16), of "
-    "the measured peak, %; paper: ms, read off its figure, on a GPU that is not stated",
-    uses=frozenset(("threads",)),
-    cells=cells,
-    columns=(
-        Column("crossover", "cross", 0),
-        Column("peak_percent", "peak", 0),
-        Column("time/step_ms", "ms", 1),
-    ),
-    rows=rows,
-)
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--smoke", action="store_true", help="small images, for a moment")
+    main(*(SMOKE, 0.01, 1) if parser.parse_args().smoke else ((), 1.0, 2))
