@@ -23,7 +23,7 @@ package: .venv/made  ## Builds the wheel, and uses it where its core dependencie
 
 cluster: .venv/made  ## Clusters of several nodes: grown from none, by two nodes and a bucket, by ray up
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/pipelines/test_growing.py \
-		tests/pipelines/test_cluster.py tests/pipelines/test_launching.py
+		tests/pipelines/test_cluster.py tests/pipelines/test_elastic.py tests/pipelines/test_launching.py
 
 faults: .venv/made  ## Harms trainings in every way that they must survive; prints a table
 	rm -rf runs/faults

@@ -118,7 +118,7 @@ def trial_needs(training: Training) -> Needs:
 
     This machine cannot grow: here, a trial gets no more CPUs than there are.
     """
-    if training.cluster.workers > 1:
+    if training.cluster.limits[1] > 1:
         return DRIVER
     needs = needs_from_config(training)
     most = environment.cpus() if environment.embedded() else math.inf

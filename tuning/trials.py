@@ -66,7 +66,7 @@ def train(proposal: Mapping[str, Any], *, data: Path, work: Path, search: StageR
     MLflow gets what it lacks of the curve when the trial has ended, from the search.
     """
     training = Training.model_validate(proposal["training"])
-    trial_id, alone = tune.get_context().get_trial_id(), training.cluster.workers == 1
+    trial_id, alone = tune.get_context().get_trial_id(), training.cluster.limits[1] == 1
     folder = work / trial_id
     folder.mkdir(parents=True, exist_ok=True)
     listener = Listener(tune.report if alone else _from_controller())

@@ -23,6 +23,8 @@ from ..errors import BadInput
 from ..randomness import generator
 from ..recipes import BUDGET
 
+ALL = slice(None)
+
 
 class Batch(NamedTuple):
     """Raw rows with shape (B, D), and their contexts with shape (B, C); None: there are none."""
@@ -136,11 +138,11 @@ class Split(ABC):
         *,
         seed: int,
         start: int = 0,
-        shard: tuple[int, int] = (0, 1),
+        share: slice = ALL,
         budget_bytes: int = BUDGET,
         device: str | torch.device = "cpu",
     ) -> Iterator[Batch]:
-        """Returns an endless iterator of random batches of size / world rows.
+        """Returns an endless iterator of random batches, or of a share of each.
 
         Global batch t is a function of (seed, t, size, budget_bytes). It has the same rows for any
         number of workers, and for any ``start`` before it. Each epoch visits every row once and
@@ -153,22 +155,17 @@ class Split(ABC):
         Arguments:
             size: Rows of a global batch.
             start: The number of global batches to skip.
-            shard: The rank and the number of workers; rank r gets the r-th part of each batch.
+            share: The rows of each global batch that are yielded.
             budget_bytes: Most bytes in memory, with 8 bytes for the order of each row.
 
         Raises:
-            BadInput: if ``size`` exceeds the split or does not divide among the workers.
+            BadInput: if ``size`` exceeds the split.
         """
-        rank, world = shard
         if not 1 <= size <= len(self):
             possible = f"1 … {len(self)} (the rows of split {self.name})"
             raise BadInput(option="batch_size", found=size, expected=possible)
-        if size % world:
-            possible = f"a multiple of {world} (the workers)"
-            raise BadInput(option="batch_size", found=size, expected=possible)
         shuffle = _Shuffle(self, seed, budget_bytes, torch.device(device))
         epoch, skip = divmod(start, len(self) // size)
-        share = slice(rank * size // world, (rank + 1) * size // world)
         epochs = (shuffle.windows(e, skip * size * (e == epoch)) for e in count(epoch))
         return chain.from_iterable(_batched(windows, size, share) for windows in epochs)
 

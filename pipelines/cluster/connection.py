@@ -147,7 +147,7 @@ def uses_ray_train(config: ClusterConfig) -> bool:
     A lone worker on this machine trains in the process of its stage. A worker with a GPU does not:
     an earlier stage in that process may have set its GPUs.
     """
-    return config.workers > 1 or config.gpu > 0 or not environment.embedded()
+    return config.limits[1] > 1 or config.gpu > 0 or not environment.embedded()
 
 
 def largest_node() -> float:

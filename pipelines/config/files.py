@@ -1,5 +1,6 @@
 """Configurations as dictionaries and YAML files, and the errors of their values."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -78,7 +79,15 @@ def read(path: Path | None) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Loads plain values; a key that is there twice is an error."""
+    """Loads plain values; a key that is there twice is an error.
+
+    1:4 is a text. In YAML 1.1 it is 64, a number of minutes.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [("tag:yaml.org,2002:str", re.compile(r"\d+:\d+$")), *resolvers]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         counts = Counter(str(key.value) for key, _ in node.value)

@@ -1,5 +1,7 @@
 """The options of a training, of its test, and of the density pipeline around them."""
 
+import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -20,6 +22,8 @@ from pipelines.config.objective import (
     TaylorSm,
 )
 from pipelines.config.section import NAME, UNKEYED, Section
+
+WORKERS = re.compile(r"[1-9]\d*(:[1-9]\d*)?")
 
 
 class TrainConfig(Section):
@@ -82,8 +86,12 @@ class TrainConfig(Section):
 class ClusterConfig(Section):
     """The workers of a training."""
 
-    workers: Annotated[int, tyro.conf.arg(aliases=["--workers"])] = Field(1, ge=1)
-    """data-parallel training processes"""
+    workers: Annotated[int | str, tyro.conf.arg(aliases=["--workers"], metavar="N|MIN:MAX")] = 1
+    """data-parallel training processes; 1:4: as many as the nodes have room for, which may come
+    and go"""
+    shards: int | None = Field(None, ge=0)
+    """parts of a batch whose gradients are summed in a fixed order: the weights are equal to the
+    bit for any number of workers; 0: all-reduce; None: MAX of MIN:MAX workers, else 0"""
     gpu: float = Field(0.0, ge=0, le=1)
     """GPUs of every worker: 1, or a share, as 0.25, if four trainings fit one GPU"""
     accelerator_type: str | None = Field(None, json_schema_extra=UNKEYED)
@@ -96,6 +104,32 @@ class ClusterConfig(Section):
     dies, --retries applies"""
     patience: float = Field(1800.0, gt=0, json_schema_extra=UNKEYED)
     """seconds without a step or a batch of a validation after which a worker counts as hung"""
+
+    @model_validator(mode="after")
+    def _is_a_number_or_a_range(self) -> Self:
+        if not WORKERS.fullmatch(str(self.workers)) or self.limits[0] > self.limits[1]:
+            expected = "a whole number from 1 on, or MIN:MAX, as 1:4"
+            raise BadInput(option="workers", found=repr(self.workers), expected=expected)
+        if 0 < self.shard_count < self.limits[1]:
+            expected = f"at least {self.limits[1]}, the most --cluster.workers"
+            raise BadInput(option="shards", found=self.shard_count, expected=expected)
+        return self
+
+    @property
+    def elastic(self) -> bool:
+        """True if the number of workers follows the cluster's nodes."""
+        return isinstance(self.workers, str)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The fewest and the most workers."""
+        numbers = str(self.workers).split(":")
+        return int(numbers[0]), int(numbers[-1])
+
+    @property
+    def shard_count(self) -> int:
+        """Shards of a batch; 0: there are none."""
+        return self.limits[1] * self.elastic if self.shards is None else self.shards
 
 
 class Training(Section):
@@ -148,7 +182,7 @@ class Training(Section):
     @property
     def needs(self) -> dict[str, float]:
         """The resources that all workers need together."""
-        return {kind: self.cluster.workers * n for kind, n in self.of_a_worker.items()}
+        return {kind: self.cluster.limits[1] * n for kind, n in self.of_a_worker.items()}
 
     @property
     def of_a_worker(self) -> dict[str, float]:
@@ -183,7 +217,12 @@ class Training(Section):
             yield "train.precision", found, "highest"
         if train.precision == "bfloat16" and train.dtype == "float64":
             yield "train.precision", "bfloat16 with float64, which is not cast", "highest"
-        if train.batch_size % cluster.workers:
+        count, (fewest, most) = cluster.shard_count, cluster.limits
+        if count and self.stabilise.latent_mean:
+            yield "cluster.shards", f"{count} with a mean over the batch, latent_mean", "0"
+        if count > train.batch_size:
+            yield "cluster.shards", f"{count}", f"at most {train.batch_size} rows"
+        if not count and train.batch_size % math.lcm(*range(fewest, most + 1)):
             multiple = f"a multiple of --cluster.workers = {cluster.workers}"
             yield "train.batch_size", f"{train.batch_size}", multiple
 

@@ -127,7 +127,7 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
     import torch
 
     found = torch.cuda.device_count()
-    if found < config.workers * config.gpu:
+    if found < config.limits[0] * config.gpu:
         expected = f"{config.gpu:g} for each of --cluster.workers = {config.workers}"
         yield "--cluster.gpu", f"{found} GPUs in this machine", expected
 

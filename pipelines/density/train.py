@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,13 @@ def train(config: Training, data: Path, preprocessed: Path, *, run: StageRun) ->
     summary = _summary(result, result["began"] - started, time.time() - started)
     write_json(run.output / "training.json", summary)
     run.log_metrics(summary["metrics"])
-    run.set_tags({"ebflow.verdict": summary["verdict"]})
+    run.set_tags({f"ebflow.{name}": summary[name] for name in ("verdict", "workers")})
+
+
+def _over_time(workers: Mapping[int, int]) -> str:
+    """Returns the numbers of workers by the steps from which on they trained, as a line."""
+    first, *later = sorted(workers.items())
+    return ", ".join([f"{first[1]}", *(f"{count} from step {step}" for step, count in later)])
 
 
 def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, Any]:
@@ -46,6 +53,7 @@ def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, 
     return {
         "verdict": result["verdict"],
         "warnings": result["warnings"],
+        "workers": _over_time(result["workers"]),
         "metrics": {
             "train/steps": result["steps"],
             "train/best_step": result["best_step"],

@@ -1,4 +1,4 @@
-"""The training of a flow: built of its configuration, on one worker or several (DDP), timed."""
+"""The training of a flow: built of its configuration, on one worker or several, timed."""
 
 import math
 import time
@@ -19,6 +19,7 @@ from ebflow.anchor import Anchor
 from ebflow.architectures import ARCHITECTURES
 from ebflow.bases import Base
 from ebflow.bijections.base import products
+from ebflow.bijections.weighted import fixed_weights
 from ebflow.errors import BadInput
 from ebflow.evaluation import latent_statistics
 from ebflow.flow import Flow
@@ -40,6 +41,7 @@ from pipelines.tracking.run import Reporter
 from pipelines.training.augment import Augmentation, augmentation
 from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.losses import StabilizedLoss, epochs, geometric
+from pipelines.training.shards import Shards
 
 # Options of a training that are arguments of the trainer by the same names.
 SHARED_OPTIONS = {"steps", "max_seconds", "batch_size", "clip", "ema_decay", "validate_every",
@@ -95,6 +97,8 @@ class FlowTraining(Trainer):
         precision: Of a step's products, as in :func:`~ebflow.bijections.base.products`;
             preprocessing, the anchor and likelihoods always have the highest.
         shard: Rank and number of workers.
+        shards: Shards of a batch, whose gradients are summed in a fixed order: the bits are the
+            same for any number of workers. 0: DDP takes the mean over workers.
         config: The configuration, JSON-able; saved in checkpoints.
         **options: Those of :class:`~ebflow.train.Trainer`. ``batch_size`` counts the rows of all
             workers; ``max_seconds`` counts steps and data, and not validations.
@@ -103,6 +107,7 @@ class FlowTraining(Trainer):
         clock: Its seconds by what they were spent on.
         between: A function that is called before every step, and may save the training.
         reload: A function that restores the checkpoint of a step, on all workers.
+        workers: The numbers of workers, by the steps from which on they trained.
     """
 
     reload: Callable[[int], None]
@@ -118,6 +123,7 @@ class FlowTraining(Trainer):
         decay: Callable[[int], float] = lambda step: 1.0,
         precision: str = "highest",
         shard: tuple[int, int] = (0, 1),
+        shards: int = 0,
         config: dict[str, Any] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
@@ -128,7 +134,9 @@ class FlowTraining(Trainer):
         self.norms: list[Tensor] = []
         self.share, self.logged_seconds = 0.0, 0.0
         self._latent: Tensor | None = None
+        self.sharded, self.workers = shards > 0, {0: shard[1]}
         super().__init__(flow, dataset, loss=loss, **options)
+        self.shards = Shards(self.batch_size, shards or shard[1], *shard)
 
     @property
     def seconds(self) -> float:
@@ -144,15 +152,16 @@ class FlowTraining(Trainer):
         return float(shared)
 
     def wrapped(self, module: LossModule) -> nn.Module:
-        """Returns the module that computes losses, with equal weights on all workers."""
-        if self.shard[1] == 1 or not torch.distributed.is_initialized():
+        """Returns the module that computes losses; in DDP, if that sums gradients."""
+        if self.sharded or self.shard[1] == 1 or not torch.distributed.is_initialized():
             return module
         return nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
 
     def batches(self) -> Iterator[Batch]:
         """Yields this worker's parts of random batches, from the present step on."""
         split = self.dataset.split("train")
-        options = {"seed": self.seed, "start": self.step, "shard": self.shard}
+        share = self.shards.rows(self.shards.own)
+        options = {"seed": self.seed, "start": self.step, "share": share}
         batches = split.shuffled(self.batch_size, device=self.device, **options)
         while True:
             with self.clock("data"), self.meter:
@@ -176,27 +185,58 @@ class FlowTraining(Trainer):
         return super().rate_factor() * self.decay(self.step)
 
     def backward(self, batch: Batch) -> Tensor:
-        """Computes the gradient of the mean loss of a batch, and clips it; returns the loss.
+        """Computes the gradient of the mean loss of a batch, and clips it; returns the loss."""
+        self.share = min(self.progress, 1.0)
+        if self.sharded:
+            with fixed_weights(self.plain.flow):  # changed once a step, as by one shard a worker
+                loss = self._sum_of_shards(batch)
+        else:
+            loss = self._gradient(batch, self.shards.own)
+        if self.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            self.norms.append(norm.detach())
+        return loss
+
+    def _gradient(self, batch: Batch, shards: range) -> Tensor:
+        """Computes the gradient of the loss of some shards; returns the loss.
 
         Random numbers are those of these rows in the batch of all workers.
         """
-        self.share, first = min(self.progress, 1.0), self.shard[0] * len(batch.x)
-        x, noise = batch.x, self.noise("train", first)
+        own, rows = self.shards.rows(self.shards.own), self.shards.rows(shards)
+        first = rows.start
+        x, context = batch.cut(slice(first - own.start, rows.stop - own.start)).each(torch.clone)
+        noise = self.noise("train", first)
         if self.augment is not None:
             x = self.augment(x, self.noise("augment", first))
         y = self.preprocessed(x, noise, first)
         with products(self.precision, self.device.type):
             progress = Progress(self.step, self.share)
             with self.meter:
-                losses, self._latent = self.module(y, batch.context, noise, progress)
-            loss = losses.mean()
-            # DDP takes no list of parameters.
-            alone = not torch.distributed.is_initialized()
-            loss.backward(inputs=self.parameters if alone else None)
-        if self.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-            self.norms.append(norm.detach())
+                losses, latent = self.module(y, context, noise, progress)
+            loss = losses.sum() / self.batch_size if self.sharded else losses.mean()
+            # DDP takes no list of parameters. Shards share the graphs of parametrized weights.
+            alone = self.sharded or not torch.distributed.is_initialized()
+            inputs = self.parameters if alone else None
+            loss.backward(inputs=inputs, retain_graph=self.sharded)
+        if first == own.start:
+            self._latent = latent
         return loss.detach()
+
+    def _sum_of_shards(self, batch: Batch) -> Tensor:
+        """Computes the gradient as the sum over all shards, in a fixed order; returns the loss."""
+
+        def flat(shard: range) -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self._gradient(batch, shard)
+            gradients = (p.grad.flatten() for p in self.parameters if p.grad is not None)
+            return torch.cat([loss.view(1), *gradients])
+
+        total = self.shards.total(flat)
+        used = [p for p in self.parameters if p.grad is not None]
+        loss, *gradients = total.split([1, *(p.numel() for p in used)])
+        for parameter, gradient in zip(used, gradients, strict=True):
+            parameter.grad.copy_(gradient.view_as(parameter))
+        return loss.squeeze(0)
 
     def look_at_the_clock(self) -> None:
         """Updates the share of the time limit; seldom if that costs time."""
@@ -216,7 +256,8 @@ class FlowTraining(Trainer):
     def log(self) -> Event:
         """Returns the mean loss over all workers, the rate, the speed and further metrics."""
         with self.clock("log"):
-            self.window = list(_mean_over_workers(torch.stack(self.window)))
+            if not self.sharded:
+                self.window = list(_mean_over_workers(torch.stack(self.window)))
             count = len(self.window)
             event = super().log()
             seconds, self.logged_seconds = self.seconds - self.logged_seconds, self.seconds
@@ -339,6 +380,7 @@ def build_training(
         **train.model_dump(include=SHARED_OPTIONS),
         seed=config.seed,
         shard=shard,
+        shards=config.cluster.shard_count,
         config={**config.model_dump(mode="json"), "commit": code()["commit"]},
     )
 

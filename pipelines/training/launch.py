@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,20 @@ from pipelines.metrics_log import Row
 from pipelines.tracking.ray_train import failures
 from pipelines.tracking.run import Reporter
 from pipelines.training.flow_training import train
-from pipelines.training.loop import WorkerContext
+from pipelines.training.loop import SAVE, WorkerContext
 
 HEALTH_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 PLACE_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
-# Seconds that workers wait for their resources. A node that boots slowly is no failed start.
-PLACE_S = 10 * 365 * 86_400
+# Seconds that workers wait for their resources. A node that boots slowly is no failed start. Of a
+# range, Ray Train counts again which nodes there are.
+PLACE_S, RECOUNT_S = 10 * 365 * 86_400, 20
+
+RESIZE_S = 10.0  # Seconds between looks at how many workers the cluster could run
 
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
-START_LIMIT = 5  # Starts of workers that may fail before the training does
+START_LIMIT = 5  # Starts of workers that may fail before the training does; of a range, any number
 
 
 def launch(
@@ -48,9 +52,14 @@ def launch(
     which is on this node, calls the reporter.
     """
     # Ray restarts workers if one does not answer for so long, or torch if one waits for another.
-    patience = config.cluster.patience
+    patience, elastic = config.cluster.patience, config.cluster.elastic
     os.environ[HEALTH_TIMEOUT] = str(patience)
-    os.environ[PLACE_TIMEOUT] = str(PLACE_S)
+    os.environ[PLACE_TIMEOUT] = str(RECOUNT_S if elastic else PLACE_S)
+    callbacks = [Reports(reporter, config.cluster.max_failures if elastic else math.inf)]
+    if elastic:
+        from pipelines.training.resizes import Resizes  # needs Ray's developer API
+
+        callbacks.append(Resizes())
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={
@@ -65,9 +74,10 @@ def launch(
             name="ray",
             storage_path=str(work),
             failure_config=ray.train.FailureConfig(
-                max_failures=config.cluster.max_failures, controller_failure_limit=START_LIMIT
+                max_failures=-1 if elastic else config.cluster.max_failures,
+                controller_failure_limit=-1 if elastic else START_LIMIT,
             ),
-            callbacks=[Reports(reporter)],
+            callbacks=callbacks,
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -79,13 +89,16 @@ def launch(
 
 def _scaling(config: Training) -> ray.train.ScalingConfig:
     """Returns what Ray reserves for the workers; on this machine alone, no more than it has."""
-    workers, needs = config.cluster.workers, config.of_a_worker
+    (fewest, most), needs = config.cluster.limits, config.of_a_worker
     if embedded():
         needs = {kind: amount for kind, amount in needs.items() if kind in ("CPU", "GPU")}
-        share = math.floor(1e4 * largest_node() / workers) / 1e4
+        share = math.floor(1e4 * largest_node() / fewest) / 1e4
         needs["CPU"] = min(needs["CPU"], share)
     return ray.train.ScalingConfig(
-        num_workers=workers, use_gpu=config.cluster.gpu > 0, resources_per_worker=needs
+        num_workers=(fewest, most) if config.cluster.elastic else most,
+        elastic_resize_monitor_interval_s=RESIZE_S,
+        use_gpu=config.cluster.gpu > 0,
+        resources_per_worker=needs,
     )
 
 
@@ -96,8 +109,8 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         BadInput: If this worker does not see the store or the data. The others, which may see
             them, wait for it until Ray ends them all.
     """
-    context = launched()
     config, data, preprocessing, work = job["arguments"]
+    context = replace(launched(), save=SAVE if config.cluster.elastic else None)
     try:
         if not embedded():
             store.require_same_store(job["store"])
@@ -166,16 +179,23 @@ class Reports(ray.train.UserCallback):
 
     :class:`~pipelines.tracking.ray_train.MLflowCallback` does so for any loop; here the stage has
     a run, rows and steps of its own.
+
+    Raises the error of a worker after more than ``max_failures`` failures without a later
+    checkpoint between them.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
-        self.reporter = reporter
+    def __init__(self, reporter: Reporter, max_failures: float = math.inf) -> None:
+        self.reporter, self.max_failures = reporter, max_failures
+        self.saved, self.failures = -1, 0
 
     def after_exception(
         self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
         """Reports the workers that failed together, in one line."""
         self.reporter.fail(failures(worker_exceptions))
+        self.failures += 1
+        if self.failures > self.max_failures:
+            raise worker_exceptions[min(worker_exceptions)]
 
     def after_report(
         self, run_context: object, metrics: list[dict[str, Any]], checkpoint: object
@@ -189,3 +209,5 @@ class Reports(ray.train.UserCallback):
         first = metrics[0]
         rows = [{**row, "metrics": merged[row["kind"], row["step"]]} for row in first["rows"]]
         self.reporter.log(rows, first["keep"])
+        if first["keep"] and rows and rows[-1]["step"] > self.saved:
+            self.saved, self.failures = rows[-1]["step"], 0

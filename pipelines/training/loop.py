@@ -4,6 +4,7 @@ import faulthandler
 import math
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ CHECKPOINTS = "checkpoints"  # Folder of the checkpoints below that of the train
 
 REPORT_S = 1.0
 SAVE_S = 20.0
+SAVE = threading.Event()  # In a worker: set from a request for a checkpoint until it is saved
+REQUEST_EVERY = 10  # Steps after which several workers agree on a requested checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class WorkerContext:
         shard: Its rank, and how many there are.
         local_rank: Its rank on its node.
         device: Its GPU, if it has one.
+        save: ``SAVE``, if checkpoints may be requested.
     """
 
     report: Callable[[Sequence[Row], bool], None]
     shard: tuple[int, int] = (0, 1)
     local_rank: int = 0
     device: torch.device = torch.device("cuda", 0)
+    save: threading.Event | None = None
 
 
 class TrainingLoop:
@@ -76,8 +81,7 @@ class TrainingLoop:
                 module.register_forward_pre_hook(self._watch)
             began = time.time()
             with defer_sigint() as interrupted:
-                if self.lone:
-                    self.training.between = lambda: self._stop_if(interrupted())
+                self.training.between = lambda: self._between(interrupted())
                 for event in self.training.run():
                     with self.training.clock("report"):
                         self.take(event)
@@ -95,8 +99,14 @@ class TrainingLoop:
             self.watched = time.monotonic()
             faulthandler.dump_traceback_later(patience, exit=True, file=sys.__stderr__)
 
-    def _stop_if(self, interrupted: bool) -> None:
-        if interrupted:
+    def _between(self, interrupted: bool) -> None:
+        """Saves a checkpoint before a step if one is requested, or if a lone worker ends."""
+        save = self.worker.save
+        now = save and self.training.step % REQUEST_EVERY == 0
+        if now and self.training.agreed(save.is_set()):
+            self.report(keep=True)
+            save.clear()
+        if interrupted and self.lone:
             self.report(keep=True)
             raise KeyboardInterrupt
 
@@ -106,10 +116,8 @@ class TrainingLoop:
         self._ensure_local()
         newest, note = self.checkpoints.newest() if training.shard[0] == 0 else (None, "")
         step = int(training.agreed(-1 if newest is None else newest))
-        if step >= 0:
-            resume(training, self.checkpoints.path(step))
-            note = note or f"resumes from step {step}"
-        if note:
+        line = self._restore(step) if step >= 0 else ""
+        if note := note or line:
             share = min(1.0, training.progress)
             self.rows.append(metrics_log.row(metrics_log.RESTARTED, training.step, share, note))
 
@@ -148,12 +156,24 @@ class TrainingLoop:
             "steps": training.step,
             "best_step": training.state.best_step,
             "validation_rows": len(training.held_out),
+            "workers": training.workers,
             "seconds": dict(training.clock.totals),
         }
 
+    def _restore(self, step: int) -> str:
+        """Restores a checkpoint; returns a line that says so."""
+        training, count = self.training, self.training.shard[1]
+        resume(training, self.checkpoints.path(step))
+        before = training.workers[max(training.workers)]
+        workers = f"{count} worker{'s' * (count > 1)}"
+        if count == before:
+            return f"resumes from step {step}" + (f" with {workers}" if self.worker.save else "")
+        training.workers[step] = count
+        return f"{'grew' if count > before else 'shrank'} to {workers} at step {step}"
+
     def _reload(self, step: int) -> None:
         self._ensure_local()
-        resume(self.training, self.checkpoints.path(step))
+        self._restore(step)
 
     def _ensure_local(self) -> None:
         """Copies the checkpoints to every node."""

@@ -70,7 +70,7 @@ def unboxed(result):
 def test_help_of_the_pipeline_gives_type_default_and_unit(ebflow):
     printed = unboxed(ebflow("run", "density", "--help"))
     assert re.search(r"--train\.max-seconds \S*None\S* ?FLOAT training time at most, s ", printed)
-    assert "--workers INT" in printed
+    assert "--workers N MIN:MAX" in printed
     assert "(default: cosine)" in printed
 
 

@@ -216,6 +216,7 @@ COUPLING = ("--model.architecture", "coupling")
     ("objective: {sigma: 0.7}", ["--objective.name", "dsm", "--objective.weight", "3"],
      "objective", Dsm(sigma=0.7, weight=3.0)),
     ("train: {batch_size: 100}", ["--workers", "4"], "cluster", ClusterConfig(workers=4)),
+    ("cluster: {workers: 1:4}", ["--seed", "2"], "cluster", ClusterConfig(workers="1:4")),
 ])  # fmt: skip
 def test_options_complete_a_file(text, words, section, expected, tmp_path):
     path = tmp_path / "part.yaml"

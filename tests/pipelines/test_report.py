@@ -117,7 +117,7 @@ def page_of(dataset, manifest, flow, folder):
         figure.savefig(images[name])
 
     def written(warnings=(), numbers=NUMBERS):
-        training = {"verdict": "ended after 400 steps", "warnings": warnings}
+        training = {"verdict": "ended after 400 steps", "warnings": warnings, "workers": "1"}
         return page(
             result(
                 DensityConfig(), manifest, numbers, training, {}, found, shown

@@ -163,13 +163,13 @@ def test_resume_is_exact(size, split, budget):
 
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_workers_share_the_global_batch(world, split, budget):
-    whole = take(split.shuffled(60, seed=3, start=4, **budget), 30)
+    whole, size = take(split.shuffled(60, seed=3, start=4, **budget), 30), 60 // world
     ranks = [
-        take(split.shuffled(60, seed=3, start=4, shard=(rank, world), **budget), 30)
-        for rank in range(world)
+        take(split.shuffled(60, seed=3, start=4, share=slice(first, first + size), **budget), 30)
+        for first in range(0, 60, size)
     ]
     for batch, *parts in zip(whole, *ranks, strict=True):
-        assert {len(part) for part in parts} == {60 // world}
+        assert {len(part) for part in parts} == {size}
         assert torch.equal(torch.cat(parts), batch)
 
 
@@ -232,7 +232,6 @@ def record_opened(monkeypatch):
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"size": 801}, r"batch_size: found 801, expected 1 … 800 \(the rows of split train"),
     ({"size": 0}, r"batch_size: found 0, expected 1 … 800"),
-    ({"size": 64, "shard": (0, 3)}, r"found 64, expected a multiple of 3 \(the workers\)"),
 ])  # fmt: skip
 def test_bad_batch_size_is_refused_before_the_first_batch(arguments, message, split):
     with pytest.raises(BadInput, match=message):

@@ -60,7 +60,7 @@ def test_batches_are_those_of_a_prepared_folder(size, pair):
     assert len(stored) == len(held) and all(map(same, stored, held))
 
 
-@pytest.mark.parametrize("options", [{}, {"start": 9}, {"shard": (1, 2)}])
+@pytest.mark.parametrize("options", [{}, {"start": 9}, {"share": slice(32, 64)}])
 def test_shuffled_batches_are_those_of_a_prepared_folder(options, pair):
     """Over more than two epochs."""
     stored, held = (take(split.shuffled(64, seed=3, **options), 50) for split in pair)
@@ -84,7 +84,7 @@ def test_a_context_travels_with_its_row():
 def test_workers_share_contexts_too():
     split = rows()
     (whole,) = take(split.shuffled(8, seed=1), 1)
-    parts = [next(split.shuffled(8, seed=1, shard=(rank, 2))) for rank in range(2)]
+    parts = [next(split.shuffled(8, seed=1, share=slice(k, k + 4))) for k in (0, 4)]
     assert torch.equal(torch.cat([part.context for part in parts]), whole.context)
 
 

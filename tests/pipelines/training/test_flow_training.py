@@ -43,7 +43,7 @@ def test_shards_average_to_the_gradient_of_the_batch(digits, name):
 
     def gradient(rank, world):
         training = named(digits, name, shard=(rank, world), optimizer="sgd")
-        rows = batch_of(digits, shard=(rank, world))
+        rows = batch_of(digits, share=training.shards.rows(training.shards.own))
         training.train_step(rows)
         return [p.grad.clone() for p in training.parameters]
 
