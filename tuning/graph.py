@@ -85,10 +85,4 @@ def describe(config: TuneConfig) -> Description:
     )
 
 
-TUNE = Pipeline(
-    name="tune-density",
-    check=check,
-    examine=examine,
-    graph=tune,
-    describe=describe,
-)
+TUNE = Pipeline(name="tune-density", check=check, examine=examine, graph=tune, describe=describe)

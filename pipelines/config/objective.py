@@ -86,8 +86,7 @@ class TaylorSm(Ssm):
 
 # The classes of objectives by ``name``.
 AnyObjective = Annotated[
-    Likelihood | Dsm | FdSsm | Ssm | TaylorSm,
-    Field(discriminator="name", description="objective"),
+    Likelihood | Dsm | FdSsm | Ssm | TaylorSm, Field(discriminator="name", description="objective")
 ]
 
 OBJECTIVES: dict[str, type[Objective]] = kinds(FieldInfo.from_annotation(AnyObjective))

@@ -202,8 +202,4 @@ def _npy(path: Path) -> Part:
 
 
 # The function that opens a file, by the end of its name.
-FORMATS: dict[str, Callable[[Path], Part]] = {
-    ".parquet": parquet,
-    ".csv": _csv,
-    ".npy": _npy,
-}
+FORMATS: dict[str, Callable[[Path], Part]] = {".parquet": parquet, ".csv": _csv, ".npy": _npy}

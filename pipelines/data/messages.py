@@ -77,10 +77,7 @@ def as_bad_input() -> Iterator[None]:
 
 @contextmanager
 def reading(
-    path: str | Path,
-    kind: str = "Parquet",
-    *,
-    also: tuple[type[Exception], ...] = (),
+    path: str | Path, kind: str = "Parquet", *, also: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Raises one BadInput in place of the errors of reading a file.
 

@@ -46,11 +46,7 @@ MOST_TASKS = 100
 
 MOST_BYTES = 1 << 31  # Bytes of rows that these tasks have at a time, at least two blocks
 LOW = 0.05  # The p-value up to which rows are counted as unlikely
-ADDED = (
-    "_row",
-    "_sample",
-    "_effective",
-)  # Columns of imputed rows in addition to those of the data
+ADDED = ("_row", "_sample", "_effective")  # Columns of imputed rows besides those of the data
 NUMBERS = "_numbers"  # Column of imputed rows as numbers, before they have the types of the source
 
 # A function of a model, a block of rows and the number of its first row to a table about them.

@@ -8,14 +8,7 @@ from pipelines.config import ClusterConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
 Name = Literal[
-    "table",
-    "colour-table",
-    "toy",
-    "tables",
-    "missing",
-    "detection",
-    "conditional",
-    "synthesis",
+    "table", "colour-table", "toy", "tables", "missing", "detection", "conditional", "synthesis"
 ]
 
 # Patterns of removed entries: 20 or 40 % at random, or large values more often.

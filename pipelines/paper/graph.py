@@ -148,10 +148,5 @@ def describe(config: PaperConfig) -> Description:
 
 
 PAPER = Pipeline(
-    name="paper",
-    config=PaperConfig,
-    check=check,
-    examine=examine,
-    graph=paper,
-    describe=describe,
+    name="paper", config=PaperConfig, check=check, examine=examine, graph=paper, describe=describe
 )

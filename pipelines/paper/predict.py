@@ -164,10 +164,7 @@ def _ngboost(table: Table, config: RivalConfig) -> Prediction:
 
 
 def _network(
-    table: Table,
-    config: RivalConfig,
-    *,
-    create: Callable[..., zuko.lazy.LazyDistribution],
+    table: Table, config: RivalConfig, *, create: Callable[..., zuko.lazy.LazyDistribution]
 ) -> Prediction:
     """Predicts by a network of zuko."""
     train, held_out, (test, given) = (rows.tensors() for rows in table)

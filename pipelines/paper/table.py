@@ -57,10 +57,7 @@ WEIGHT_DECAY = {"ml": 1e-5, "sml": 2e-5, "dsm": 1e-5 * WIDTH}
 
 # The weight 0.001 of the energy on CIFAR-10 in nats. The code divides its losses by D, and the
 # term by the number of colours; that of finite differences by ε² instead.
-LOW_ENERGY = {
-    **dict.fromkeys(("ssm_vr", "dsm"), 0.001 * 32 * 32),
-    "fd_ssm": 0.001 * 3072 / 0.1**2,
-}
+LOW_ENERGY = {**dict.fromkeys(("ssm_vr", "dsm"), 0.001 * 32 * 32), "fd_ssm": 0.001 * 3072 / 0.1**2}
 
 USUAL = "usual"
 

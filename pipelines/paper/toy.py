@@ -149,10 +149,6 @@ TOY = Experiment(
     f"matched in one of {cell.EVERY} steps beside an anchor in all",
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
-    columns=(
-        cell.STEPS,
-        Column("study/fisher", "Fisher", 2),
-        Column("study/kl", "KL (nats)", 4),
-    ),
+    columns=(cell.STEPS, Column("study/fisher", "Fisher", 2), Column("study/kl", "KL (nats)", 4)),
     figures=figures,
 )

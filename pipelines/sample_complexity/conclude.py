@@ -90,10 +90,7 @@ AXES = {"d": "dimension d"}
 CURVES = {"m*_L2": ("mean square", "-", BASELINE), "m*_D": ("quantile", "--", FLOW)}
 
 # Axes of columns of denoisers.
-MEASURED = {
-    "levels_l2": "σ L2 / √D over all levels",
-    "levels_q": "σ Dᵟ / √D over all levels",
-}
+MEASURED = {"levels_l2": "σ L2 / √D over all levels", "levels_q": "σ Dᵟ / √D over all levels"}
 
 STYLES = ("-", "-.", "--", ":")
 

@@ -32,8 +32,5 @@ def describe(config: ComplexityConfig) -> Description:
 
 
 SAMPLE_COMPLEXITY = Pipeline(
-    name="sample-complexity",
-    config=ComplexityConfig,
-    graph=sample_complexity,
-    describe=describe,
+    name="sample-complexity", config=ComplexityConfig, graph=sample_complexity, describe=describe
 )

@@ -354,8 +354,7 @@ def test_scores_are_matched_before_a_logit(name, normalize, dtype):
 def test_a_density_before_a_logit_has_all_its_mass_on_the_line():
     """By the trapezoidal rule over and far beyond the range."""
     flow = Flow((1,), []).preprocessed(
-        build({**SPEC, "width": 1, "margin": 0.3, "scale": 1.0}),
-        match_after=False,
+        build({**SPEC, "width": 1, "margin": 0.3, "scale": 1.0}), match_after=False
     )
     x = torch.linspace(-1000, 1256, 400_001, dtype=torch.float64)
     p = flow.double().core.log_prob(x[:, None]).exp()

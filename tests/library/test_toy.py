@@ -35,11 +35,7 @@ def official_checkerboard(rng, n):
     return np.stack([x, y], 1) * 3
 
 
-OFFICIAL = {
-    "sine": official_sine,
-    "swirl": official_swirl,
-    "checkerboard": official_checkerboard,
-}
+OFFICIAL = {"sine": official_sine, "swirl": official_swirl, "checkerboard": official_checkerboard}
 FREQUENCIES = torch.tensor(
     [[0.2, 0.1], [0.5, -0.3], [0.0, 1.0], [1.0, 0.4], [0.1, -2.0]], dtype=torch.float64
 )

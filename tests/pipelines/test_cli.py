@@ -19,10 +19,7 @@ def test_help_lists_the_commands(ebflow):
             assert f"ebflow {command}" in result.text
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["run density", "runs", "data list", "data fetch", "export"],
-)
+@pytest.mark.parametrize("command", ["run density", "runs", "data list", "data fetch", "export"])
 def test_every_command_has_help(command, ebflow):
     result = ebflow(*command.split(), "--help")
     assert result.code == 0 and f"usage: ebflow {command}" in result.text

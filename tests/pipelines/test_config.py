@@ -85,8 +85,7 @@ def test_configurations_are_frozen():
 
 
 @pytest.mark.parametrize(
-    "section, fields",
-    [("cluster", {"max_failures": 7}), ("data", {"source": "elsewhere"})],
+    "section, fields", [("cluster", {"max_failures": 7}), ("data", {"source": "elsewhere"})]
 )
 def test_what_changes_no_number_changes_no_key(section, fields):
     config = DensityConfig()
@@ -94,8 +93,7 @@ def test_what_changes_no_number_changes_no_key(section, fields):
 
 
 @pytest.mark.parametrize(
-    "section, fields",
-    [("train", {"lr": 2.0}), ("cluster", {"workers": 2}), ("data", {"seed": 1})],
+    "section, fields", [("train", {"lr": 2.0}), ("cluster", {"workers": 2}), ("data", {"seed": 1})]
 )
 def test_what_changes_numbers_changes_the_key(section, fields):
     config = DensityConfig()

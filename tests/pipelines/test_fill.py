@@ -67,8 +67,7 @@ SLOW = ("ebflow", "MissForest")
 
 
 @pytest.mark.parametrize(
-    "rival",
-    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MISSING.rivals],
+    "rival", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in MISSING.rivals]
 )
 def test_imputers_complete_rows_and_keep_what_is_observed(rival, monkeypatch):
     if rival == "miceforest" and importlib.util.find_spec(rival) is None:

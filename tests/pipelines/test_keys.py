@@ -115,10 +115,7 @@ STAGES = (
         for package, names in (
             ("data", ("prepare",)),
             ("density", ("preprocess", "train", "evaluate", "report")),
-            (
-                "paper",
-                ("compare", "detect", "fill", "peer", "predict", "synthesis", "toy"),
-            ),
+            ("paper", ("compare", "detect", "fill", "peer", "predict", "synthesis", "toy")),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names

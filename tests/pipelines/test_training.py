@@ -66,10 +66,7 @@ CONFIGS = {
     "anchor by interval": {"anchor": AnchorConfig(tolerance=None, interval=2)},
     "stabilised": {"stabilise": StabiliseConfig(low_energy=0.1, latent_mean=1, finish=0.3)},
     "raw": {"preprocess": PreprocessConfig(normalize="none", logit=None)},
-    "scores in raw units": {
-        "preprocess": PreprocessConfig(match_after=False),
-        "objective": Ssm(),
-    },
+    "scores in raw units": {"preprocess": PreprocessConfig(match_after=False), "objective": Ssm()},
     **{
         f"{name} beyond the logit": {
             "preprocess": PreprocessConfig(match_after=False),

@@ -15,12 +15,7 @@ CONFIG = ComplexityConfig(scale="cpu")
 SIZES, LENGTHS = CONFIG.distribution.sizes, CONFIG.distribution.lengths
 SETS, LEVELS = 16, CONFIG.distribution.levels + 1
 ETAS = CONFIG.distribution.etas[0], CONFIG.distribution.etas[-1]
-DEFAULTS = {
-    "drift": 0.0,
-    "blind": True,
-    "rise": 0.5,
-    "wrong": 0.5,
-}
+DEFAULTS = {"drift": 0.0, "blind": True, "rise": 0.5, "wrong": 0.5}
 
 
 def rows(**options):

@@ -147,8 +147,7 @@ def test_an_exponent_is_judged_by_its_interval(value_and_se, verdict):
 
 
 @pytest.mark.parametrize(
-    "mean, verdict",
-    [(1.6, "holds"), (0.1, "does not hold"), (0.6, "not decided at this size")],
+    "mean, verdict", [(1.6, "holds"), (0.1, "does not hold"), (0.6, "not decided at this size")]
 )
 def test_exponents_of_both_errors_are_compared(mean, verdict):
     """Of the same resamples: apart, their standard errors of 0.2 would decide nothing."""
