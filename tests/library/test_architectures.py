@@ -221,9 +221,7 @@ def test_a_spec_builds_the_same_net_again(name, dtype):
 @couplings
 def test_starts_come_from_the_generator_alone(name):
     state = torch.get_rng_state()
-    one, same, other = (
-        COUPLINGS[name](context=2, **o) for o in ({}, {}, dict(generator=seeded(7)))
-    )
+    one, same, other = (COUPLINGS[name](**o) for o in ({}, {}, dict(generator=seeded(7))))
     assert torch.equal(torch.get_rng_state(), state)
     pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)

@@ -62,3 +62,15 @@ def test_without_a_context_it_is_no_map():
             call(x)
     with pytest.raises(ValueError, match="context: found 0, expected at least one"):
         ConditionalAffine((3,), 0)
+
+
+def test_starts_come_from_the_generator_alone():
+    state = torch.get_rng_state()
+    one, same, other = (
+        ConditionalAffine((3,), 2, generator=generator)
+        for generator in (seeded(1), seeded(1), seeded(2))
+    )
+    weights = [layer.bend[0].weight for layer in (one, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    # nn.Linear draws from the global state what is zeroed at once: it must be given back.
+    assert torch.equal(torch.get_rng_state(), state)
