@@ -101,14 +101,14 @@ def remove_local(path: Path) -> None:
 
 
 @contextmanager
-def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def lock(name: str, *, waiting: Callable[[], None] | None = lambda: None) -> Iterator[None]:
     """Holds a lock among all processes that share the store; a process that dies frees it.
 
     The modification time of its file is when it was taken.
 
     Arguments:
         name: A file name.
-        waiting: Called once if another process holds it.
+        waiting: Called once if another process holds it; None: it raises BlockingIOError.
     """
     path = home() / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,15 +116,12 @@ def lock(name: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if waiting is None:
+                raise
             waiting()
             fcntl.flock(stream, fcntl.LOCK_EX)
         os.utime(stream.fileno())
         yield
-
-
-def refuse() -> None:
-    """Raises BlockingIOError: ``lock(…, waiting=refuse)`` does not wait."""
-    raise BlockingIOError
 
 
 def is_locked(path: Path) -> bool:

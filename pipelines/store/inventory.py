@@ -39,7 +39,7 @@ class Entry:
     def delete(self) -> None:
         """Deletes it, its record first; raises BlockingIOError if a stage is at work on it."""
         pair = self.stage, self.key
-        with files.lock("-".join(pair), waiting=files.refuse):
+        with files.lock("-".join(pair), waiting=None):
             bucket.forget(files.artefact(*pair).with_suffix(".json"))
             for place in (files.artefact, files.work, files.provenance):
                 bucket.forget(place(*pair))

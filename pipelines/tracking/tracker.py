@@ -10,7 +10,6 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipelines import store
-from pipelines.store.files import refuse
 from pipelines.tracking.backend import EXISTS, database, mlflow_errors, store_uri, uri
 from pipelines.tracking.provenance import code
 from pipelines.tracking.run import StageRun
@@ -62,7 +61,7 @@ class Tracker:
         tags = {"ebflow.name": name, "ebflow.role": "pipeline", "ebflow.store": self.home}
         for last in self.client.search_runs([self.experiment], _conditions(tags), max_results=1):
             key = last.data.tags["ebflow.pipeline_key"]
-            lock = store.lock(f"run-{key}", waiting=refuse)
+            lock = store.lock(f"run-{key}", waiting=None)
             with suppress(BlockingIOError), nullcontext() if key == self.key else lock:
                 replace(self, key=key).reclaim()
 

@@ -377,3 +377,16 @@ def test_at_most_200_lines_know_of_buckets():
     files = [f for name in ("pipelines", "tuning") for f in (packages / name).rglob("*.py")]
     lines = [line for file in files if file != own for line in file.read_text().splitlines()]
     assert len(own.read_text().splitlines()) + sum(map(bool, map(word.search, lines))) <= 200
+
+
+def test_an_artefact_in_the_storage_is_marked_listed_and_deleted_from_any_node(node):
+    key = "0123456789abcdef0123"
+    store.commit("stage", key, folder(node("first"), a="a"), run_id="run")
+    store.mark_used("stage", key, {"name": "mine"})
+    node("second")
+    store.mark_used("stage", key)
+    assert [values["name"] for _, values in store.provenances()] == ["mine", "mine"]
+    (entry,) = store.entries()
+    assert 0 < entry.finished <= entry.used and entry.size > len("a" + "deep")
+    entry.delete()
+    assert not store.entries() and store.find("stage", key) is None
