@@ -18,8 +18,11 @@ def reasons(works: Sequence[Work], name: str) -> dict[str, str]:
 
     An input counts as changed if its stage runs again.
     """
-    pairs = store.provenances() if works else ()
-    earlier = {part: old for _, old in pairs for part in _shared(old)}
+    if not works:
+        return {}
+    fields = works[0].provenance(name).keys()  # another version may write others
+    stored = (old for _, old in store.provenances() if fields <= old.keys())
+    earlier = {part: old for old in stored for part in _shared(old)}
     texts: dict[str, dict[str, None]] = {}
     for work in works:
         new = work.provenance(name)
