@@ -83,7 +83,7 @@ def _mlflow() -> str:
             raise BadInput(option=backend.VARIABLE, found=found, expected=expected)
         if not backend.database().exists():
             return "the first run creates it in the store"
-    with backend.mlflow_errors():
+    with backend.mlflow_errors(), backend.announced(terminal().print):
         client = backend.client()
         (experiment,) = client.search_experiments(max_results=1)
         run = client.create_run(experiment.experiment_id, run_name="ebflow doctor")

@@ -28,6 +28,7 @@ BROKEN = {
 @pytest.mark.parametrize("broken", BROKEN)
 def test_doctor_names_what_is_broken(tracking_home, ebflow, monkeypatch, broken):
     place, name, value, *texts = BROKEN[broken]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (monkeypatch.setitem if place is os.environ else monkeypatch.setattr)(place, name, value)
     if broken != "node":
         monkeypatch.setattr(doctor, "_ray", str)
@@ -48,6 +49,7 @@ def test_doctor_passes_a_server_and_a_ray_that_work_and_sees_when_the_server_die
     assert (result.code, checks) == (0, [["✓", name] for name in names])
     assert server.uri in result.out[2] and "CPU, 0 GPU)" in result.out[3]
     server.kill()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(doctor, "_ray", str)
     assert f"✗ MLflow    MLflow at {server.uri}: " in ebflow("doctor").text
 
