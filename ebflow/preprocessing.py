@@ -156,7 +156,7 @@ def fit(
     columns = rows = rho = None
     if split.levels is None:
         most = marginals.DETECTION * marginals.enough(split.width)
-        rows = next(split.shuffled(min(len(split), most), seed=seed)).x.double().cpu()
+        rows = split.some(most, seed).x.double().cpu()
         columns = _columns(split, rows, normalize, grids=grids, tails=tails, exact=exact,
                            bounds=bounds, names=names, seed=seed)  # fmt: skip
     spec = {"width": split.width, "levels": split.levels, "margin": margin, "scale": scale,
@@ -188,7 +188,7 @@ def fit(
 
 def _gaussian_log_prob(chain: Preprocessing, split: Split, seed: int) -> float:
     """Returns the mean log-density of training rows if preprocessed ones are from N(0, I)."""
-    rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
+    rows = split.some(marginals.enough(split.width), seed).x
     return float(density(chain).log_prob(rows).mean())
 
 
@@ -264,7 +264,7 @@ def _elementwise(spec: Mapping[str, Any]) -> list[Bijection]:
 def _gaussianized(split: Split, layers: Sequence[Bijection], seed: int) -> list[Bijection]:
     """Returns the map of preprocessed directions to normal ones, by some of the rows."""
     flow = _flow(split.width, layers).double()
-    rows = next(split.shuffled(min(len(split), marginals.enough(split.width)), seed=seed)).x
+    rows = split.some(marginals.enough(split.width), seed).x
     return marginals.gaussianized(
         flow.preprocess(rows, generator=RowGenerator(seed, "gaussianize"))
     )

@@ -385,9 +385,7 @@ class Trainer:
     def _trained_rows(self) -> Batch:
         """Returns some training rows, always the same, with their present imputations."""
         if self._some is None or self.filling is not None:
-            split = self.dataset.split("train")
-            rows = min(SOME, len(split))
-            self._some = next(split.shuffled(rows, seed=self.seed, device=self.device))
+            self._some = self.dataset.split("train").some(SOME, self.seed).to(self.device)
         return self._some
 
     def _event(self, kind: str, metrics: dict[str, float], **more: Any) -> Event:  # noqa: ANN401

@@ -132,6 +132,10 @@ class Split(ABC):
             return (self.resident.cut(slice(k, k + size)) for k in range(0, len(self), size))
         return regrouped((self.read([k]) for k in range(len(self.parts))), size)
 
+    def some(self, count: int, seed: int) -> Batch:
+        """Returns random rows in random order, at most ``count``."""
+        return next(self.shuffled(min(len(self), count), seed=seed))
+
     def shuffled(
         self,
         size: int,

@@ -18,7 +18,7 @@ from ebflow.checks import LEAST, Check, check
 from ebflow.flow import Flow
 from ebflow.randomness import generator
 from ebflow.tables import Column, Columns
-from ebflow.tables.batches import Batch, Split
+from ebflow.tables.batches import Batch
 from ebflow.tables.rows import subset
 from pipelines.data.dataset import Dataset
 from pipelines.data.manifest import Manifest
@@ -68,7 +68,7 @@ def measured(flow: Flow, dataset: Dataset, seed: int, log_probs: np.ndarray) -> 
     log-densities of all test rows.
     """
     manifest = dataset.manifest
-    rows, train = (_some(dataset.split(name), seed) for name in ("test", "train"))
+    rows, train = (dataset.split(name).some(ROWS, seed) for name in ("test", "train"))
     density = flow(rows.context)
     is_image = manifest.levels is not None and is_picture(manifest.shape)
     count = TILES if is_image else len(rows.x)
@@ -108,11 +108,6 @@ def _least_likely(
     for k, (number, log_prob) in enumerate(zip(numbers, log_probs[places], strict=True)):
         reasons = [] if found is None else found.reasons(k, at_most=math.inf)
         yield str(number), f"{log_prob:.2f}", "; ".join(reasons)
-
-
-def _some(split: Split, seed: int) -> Batch:
-    """Returns random rows, at most ``ROWS``."""
-    return next(split.shuffled(min(len(split), ROWS), seed=seed))
 
 
 def _columns(manifest: Manifest) -> Columns:

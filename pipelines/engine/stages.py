@@ -1,5 +1,6 @@
 """Stages: their inputs, keys and resources; their calls, tracked and under a lock."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -212,6 +213,7 @@ def call(work: Work, context: Context) -> Artefact:
         if not context.force and (found := store.find(stage.name, key)):
             return found
         _check_code(stage)
+        gc.collect()  # Ray reuses processes: data of the last stage have reference cycles
         # A process that Ray reuses has the threads of its last stage.
         torch.set_num_threads(max(1, int(work.needs["CPU"])))
         store.mark_used(stage.name, key, work.provenance(context.name))

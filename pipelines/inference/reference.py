@@ -22,7 +22,7 @@ from ebflow.errors import BadInput
 from ebflow.evaluation import log_probs
 from ebflow.files import load_tensors, save_tensors
 from ebflow.flow import Flow
-from ebflow.tables.batches import Batch, Split
+from ebflow.tables.batches import Split
 from ebflow.tables.completion import Completed
 from ebflow.tables.rows import Rows
 from pipelines.inference import REFERENCE
@@ -54,9 +54,9 @@ class Reference:
         """
         found = []
         for split in (train, test):
-            rows = Rows(*_sample(split), levels=split.levels)
+            rows = Rows(*split.some(ROWS, 0), levels=split.levels)
             found.append(log_probs(flow, rows, batch_size=batch_size).sort().values)
-        x, context = _sample(train.split if isinstance(train, Completed) else train)
+        x, context = (train.split if isinstance(train, Completed) else train).some(ROWS, 0)
         most = VALUES // train.width
         context = x.new_zeros(len(x), 0) if context is None else context
         return cls(*found, x.flatten(1)[:most].clone(), context[:most].clone())
@@ -88,11 +88,6 @@ class Reference:
             problem = "rows of other weights"
             raise BadInput(file=path, found=problem, expected="those of the checkpoint")
         return cls(**tensors)
-
-
-def _sample(split: Split) -> Batch:
-    """Returns random rows of a split, and their contexts."""
-    return next(split.shuffled(min(len(split), ROWS), seed=0))
 
 
 def ranks(reference: Tensor, log_probs: Tensor) -> Tensor:
