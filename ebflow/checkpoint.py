@@ -23,6 +23,7 @@ from . import __version__, bases
 from .architectures import ARCHITECTURES
 from .errors import BadInput
 from .files import load_tensors, previous, replaced, save_tensors, sha256
+from .fit_settings import check_device
 from .flow import Flow
 from .history import Report
 from .preprocessing import build
@@ -104,6 +105,7 @@ def load(
         BadInput: if the folder is not a checkpoint, or its parts do not fit together.
         OSError: if a file may not be read.
     """
+    check_device(device)
     folder = Path(folder).expanduser()
     if not (folder / "state.json").exists() and (folder / "checkpoint").is_dir():
         folder = folder / "checkpoint"

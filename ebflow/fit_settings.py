@@ -1,6 +1,6 @@
 """The settings of ``ebflow.fit``, and their checks."""
 
-__all__ = ["CHOSEN", "Settings", "bounds_by_index"]
+__all__ = ["CHOSEN", "Settings", "bounds_by_index", "check_device"]
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
@@ -87,7 +87,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in RULES:
             self._check(name, *RULES[name])
-        _check_device(self.device)
+        check_device(self.device)
         if self.flow is not None:
             if self.options or self.base is not None:
                 raise ValueError("options, base: found with a flow, expected neither")
@@ -103,7 +103,7 @@ class Settings:
             raise error(f"{name}: found {value!r}, expected {expected}")
 
 
-def _check_device(device: str | torch.device | None) -> None:
+def check_device(device: str | torch.device | None) -> None:
     """Raises ValueError if this machine does not have a device."""
     try:
         torch.empty(0, device=device)

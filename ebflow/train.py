@@ -372,7 +372,10 @@ class Trainer:
         elif self.step >= self.steps:
             state.ended, state.verdict = "steps", f"ended after {self.step} steps{reason}"
         elif self.progress >= 1:
-            verdict = f"the time limit ended training at step {self.step}{reason}"
+            of = f" of {self.steps:,}" if self.steps < math.inf else ""
+            verdict = (
+                f"stopped after {round(self.max_seconds, 1):g} s (step {self.step:,}{of}){reason}"
+            )
             state.ended, state.verdict = "seconds", verdict
 
     def _due(self) -> bool:

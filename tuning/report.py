@@ -27,8 +27,9 @@ from ebflow.errors import NonFinite
 from pipelines.config import DensityConfig, Training
 from pipelines.config.files import dump
 from pipelines.data.manifest import Manifest
+from pipelines.density.evaluate import LENGTH
 from pipelines.reporting.claims import Conclusion
-from pipelines.reporting.result import Plot, Result, Table, plus_minus
+from pipelines.reporting.result import Plot, Result, Table, plus_minus, unequal_steps
 from pipelines.reporting.statistics import Interval, student
 from pipelines.tracking.run import StageRun
 from tuning.config import TuneConfig
@@ -70,9 +71,10 @@ def report(
 
 def _score(evaluation: Path | str) -> dict[str, Any]:
     if isinstance(evaluation, str):
-        return {"diverged": evaluation, **dict.fromkeys(SPLITS)}
+        return {"diverged": evaluation, **dict.fromkeys((*SPLITS, *LENGTH))}
     numbers = json.loads((evaluation / "evaluation.json").read_text())
-    return {"diverged": "", **{split: numbers[f"{split}/nll"] for split in SPLITS}}
+    nll = {split: numbers[f"{split}/nll"] for split in SPLITS}
+    return {"diverged": "", **nll, **{name: numbers[name] for name in LENGTH}}
 
 
 def best_config(base: DensityConfig, winner: Outcome) -> DensityConfig:
@@ -158,6 +160,7 @@ def result(
         title=f"Search of {len(trials)} trials",
         intro=_intro(config, counts),
         conclusion=Conclusion((f"{winner.name} wins: {verdict.line}.",)),
+        warnings=unequal_steps(_sound(scores).to_dict("records")),
         headline=_retrained(trials, scores, verdict.winner),
         facts={**differing, "states": ", ".join(f"{n} {state}" for state, n in states.items())},
         sections=[*plots(config, trials.values()), _all_trials(trials.values())],

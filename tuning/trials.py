@@ -35,7 +35,7 @@ FINISHED, PRUNED, STOPPED, FAILED = "finished", "pruned", "stopped", "failed"
 START = {"nll": math.inf, "step": 0, "seconds": 0.0, "share": 0.0, "reason": ""}
 
 # The status of a trial's MLflow run, by its state.
-STATUS = {FINISHED: "FINISHED", PRUNED: "KILLED", STOPPED: "KILLED", FAILED: "FAILED"}
+STATUS = {FINISHED: "FINISHED", PRUNED: "FINISHED", STOPPED: "KILLED", FAILED: "FAILED"}
 
 
 def propose(trial: optuna.Trial, base: Training, search: SearchConfig) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A command's module is imported when the command is called, because some import t
 
 import gc
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -65,7 +64,7 @@ HELP = {"-h", "--help", "help"}
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if words is None else words)
-    again = shlex.join(["ebflow", *words])
+    again = environment.again(words)
     gc.set_threshold(100_000, 100)  # imports create objects and little garbage
     environment.prepare(embed=not any(word.startswith("--address") for word in words))
     try:

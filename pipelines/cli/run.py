@@ -5,7 +5,6 @@ configuration file, which goes over a recipe's defaults. ``ebflow submit`` and `
 for runs in the same way.
 """
 
-import shlex
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from ebflow.errors import BadInput
+from pipelines.cluster.environment import again
 from pipelines.config import DataConfig, DensityConfig, Section, recipes
 from pipelines.config.files import checked, dump, merge, overlaid, read
 from pipelines.config.section import kinds
@@ -42,6 +42,9 @@ class RunOptions(Generic[Overrides]):
     """folder for the results; None: runs/PIPELINE/NAME"""
     force: bool = False
     """run every stage again"""
+    resume: bool = False
+    """refuse to start anew if data, options or code changed since the run of this name was
+    interrupted"""
     retries: int = 2
     """times that a stage is run again after a failure of its disk, process or node"""
     dry_run: bool = False
@@ -92,9 +95,10 @@ class Request:
             name=name,
             config=config,
             output=options.output or Path("runs") / folder / name,
-            command=shlex.join(["ebflow", *words]),
+            command=again(words),
             recipe=recipe,
             force=options.force,
+            resume=options.resume,
             retries=options.retries,
         )
         return cls(run, options, line)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ebflow.errors import BadInput
 from pipelines.cli.run import Request
+from pipelines.cluster.environment import SUBMITTED, again
 from pipelines.config.files import dump
 from pipelines.errors import StageFailed
 from pipelines.reporting.terminal import terminal
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 DETACHED = 130
 POLL_S = 0.5
+
+DRY = ("--dry-run", "--dry_run")
 
 CONFIG = "submitted.yaml"  # File of the resolved configuration
 
@@ -77,15 +80,17 @@ def submit(words: Sequence[str]) -> int:
     request = parse_run(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
     config = dump(getattr(request.run.config, "base", request.run.config))
-    return _submit(request, config, address, shlex.join(["ebflow", "submit", *words]))
+    typed = again(["submit", *(word for word in words if word not in DRY)])
+    return _submit(request, config, address, typed)
 
 
-def _submit(request: Request, config: str, address: str | None, again: str) -> int:
+def _submit(request: Request, config: str, address: str | None, typed: str) -> int:
     """Submits a run and follows the job; returns its exit code."""
     from pipelines.tracking.provenance import code
 
     commit, console = code()["commit"], terminal()
     settings = {**sent_variables(), **({"EBFLOW_COMMIT": commit} if commit else {})}
+    settings[SUBMITTED] = typed
     command = entrypoint(request.run, request.options.output, settings)
     console.print(request.line, soft_wrap=True)
     if request.options.dry_run:
@@ -96,9 +101,10 @@ def _submit(request: Request, config: str, address: str | None, again: str) -> i
     identity = _send(client, metadata, config, command)
     place = f"--address {client.get_address()} {identity}"
     console.print(f"job     {identity}", soft_wrap=True)
-    console.print(f"follow  ray job logs --follow {place}", soft_wrap=True)
-    console.print(f"stop    ray job stop {place}", soft_wrap=True)
-    console.print(f"resume  {again}", soft_wrap=True)
+    ray = "RAY_AUTH_MODE=token ray job"  # without it, they would send no token
+    console.print(f"follow  {ray} logs --follow {place}", soft_wrap=True)
+    console.print(f"stop    {ray} stop {place}", soft_wrap=True)
+    console.print(f"resume  {typed}", soft_wrap=True)
     return _follow(client, identity, console)
 
 
@@ -199,8 +205,8 @@ def entrypoint(run: "Run", output: Path | None, settings: Mapping[str, str]) -> 
     named = os.environ.get("EBFLOW_HOME")
     place = f"{shlex.quote(named) if named else STORE}/{shlex.quote(str(run.output))}"
     variables = [f"{name}={value}" for name, value in settings.items()]
-    dry = ("--dry-run", "--dry_run")
-    typed = [word for word in shlex.split(run.command)[1:] if word not in dry]
+    _, _, _, _, *typed = shlex.split(run.command)  # cd FOLDER && ebflow …
+    typed = [word for word in typed if word not in DRY]
     sent = ["--config", CONFIG, *(["--recipe", run.recipe] if run.recipe else [])]
     words = [*(["env"] if variables else []), *variables, "python", "-m", "pipelines.cli"]
     command = shlex.join([*words, *typed, *sent])

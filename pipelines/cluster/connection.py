@@ -8,8 +8,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,32 +101,18 @@ def _embedded(show: Show) -> Connection:
 
     It has a dashboard: Ray Train and Tune ask it for the state of workers and trials.
     """
+    from ray._private import parameter
+
     # Ray gives workers folders of their own.
     os.environ["EBFLOW_HOME"] = str(store.home())
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp")
     cores = environment.cpus()
-    options = {
-        "address": "local",
-        "num_cpus": cores,
-        "include_dashboard": True,
-        "dashboard_port": 0,
-    }
+    options = {"address": "local", "num_cpus": cores}
+    options |= {"include_dashboard": True, "dashboard_port": 0}
     memory = cores * DRIVER["memory"]
-    with _free_ports():
-        return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
-
-
-@contextmanager
-def _free_ports() -> Iterator[None]:
-    """Lets Ray choose a free port for its agent, where a ``ray start`` may need Ray's own."""
-    from ray._private import parameter
-
-    before = parameter.RayParams
-    parameter.RayParams = partial(before, dashboard_agent_listen_port=0)
-    try:
-        yield
-    finally:
-        parameter.RayParams = before
+    # Ray's own port of agents is for a ``ray start`` beside this one.
+    parameter.RayParams = partial(parameter.RayParams, dashboard_agent_listen_port=0)
+    return _connected(show, Path(folder), **options, _memory=memory, _temp_dir=folder)
 
 
 def _connected(show: Show, folder: Path | None, **options: Any) -> Connection:  # noqa: ANN401

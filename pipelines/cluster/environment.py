@@ -7,6 +7,8 @@ Ray starts inherit the settings of glibc, which reads them at their start.
 import logging
 import os
 import secrets
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 # Keeps the memory of a freed D×D gradient, in huge pages, for the next step.
@@ -17,6 +19,8 @@ HUGE_PAGES = (
 
 # At 0, Ray binds every port to loopback, on Linux too.
 LOOPBACK_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+SUBMITTED = "EBFLOW_SUBMITTED"  # Variable of a job: the command that sent it
 
 SETTINGS = {
     "GLIBC_TUNABLES": HUGE_PAGES,
@@ -54,6 +58,12 @@ def prepare(*, embed: bool = True) -> None:
         # No cloud announces that it takes this machine away.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def again(words: Sequence[str]) -> str:
+    """Returns the command that repeats this one from any folder: in a job, that which sent it."""
+    here = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(['ebflow', *words])}"
+    return os.environ.get(SUBMITTED, here)
 
 
 def cpus() -> int:

@@ -18,6 +18,9 @@ from pipelines.inference.reference import Reference
 from pipelines.tracking.run import StageRun
 from pipelines.training.preprocessing import GAUSSIAN, MIXTURE, NUMBERS
 
+# Metrics of the training that a comparison of trainings needs.
+LENGTH = ("train/steps", "train/time_limited")
+
 # File of the flow's log-densities of every row, by split; of the training split a sample.
 LOG_PROBS = "log_probs.npz"
 
@@ -44,6 +47,8 @@ def evaluate(
     for name, file in (("gaussian", GAUSSIAN), ("mixture", MIXTURE)):
         densities[name] = density(Preprocessing.load(preprocessed / file))
     metrics, of_flow = json.loads((preprocessed / NUMBERS).read_text()), {}
+    training = json.loads((trained / "training.json").read_text())["metrics"]
+    metrics |= {name: training[name] for name in LENGTH}
     for name in (split for split in SPLITS if split in dataset.manifest.counts):
         split = dataset.split(name)
         found = {what: log_probs(one, split, **options) for what, one in densities.items()}

@@ -56,6 +56,7 @@ def _summary(result: dict[str, Any], startup: float, total: float) -> dict[str, 
         "workers": _over_time(result["workers"]),
         "metrics": {
             "train/steps": result["steps"],
+            "train/time_limited": float(result["limited"]),
             "train/best_step": result["best_step"],
             "val/rows": result["validation_rows"],
             "train/steps_per_s": result["steps"] / busy,

@@ -64,6 +64,7 @@ class Run:
         command: The command that reproduces the run.
         recipe: The named configuration that it started from, if any.
         force: True if every stage runs again.
+        resume: True if it must be unchanged since it was interrupted.
         retries: How often Ray runs a stage again whose process died, or after an OSError.
     """
 
@@ -74,6 +75,7 @@ class Run:
     command: str
     recipe: str | None = None
     force: bool = False
+    resume: bool = False
     retries: int = 2
 
     def key(self, inputs: object) -> str:

@@ -305,6 +305,9 @@ def _evaluated(session: Session, inputs: object) -> "Outcome":
     if found.is_cached:
         return found
     for stage, reason in reasons(found.started, run.name).items():
+        if run.resume:
+            changed, expected = f"stage {stage}: {reason}", "no change since the interruption"
+            raise BadInput(option="--resume", found=changed, expected=expected)
         session.progress.note(stage, f"runs again: {reason}")
     graph = run.pipeline.graph(run.config, inputs)
     try:

@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import tyro
-from rich.progress import track
 from torch import Tensor
 
 from ebflow.errors import BadInput
@@ -37,7 +36,7 @@ from pipelines.inference import tables
 from pipelines.inference.models import REGISTERED, Model, ModelName, load
 from pipelines.inference.reference import p_values, ranks
 from pipelines.inference.tables import batches, match
-from pipelines.reporting.terminal import terminal
+from pipelines.reporting.terminal import Progress, terminal
 
 SCORED, IMPUTED = 16_384, 250  # Rows of a block
 
@@ -255,11 +254,23 @@ def _write(
         finished = starmap(partial(compute, model), blocks)
     else:
         finished = _on_ray(options, compute, blocks)
-    console, total = terminal(), math.ceil(reader.rows / size)
-    shown = track(finished, "rows", total, console=console, disable=not console.is_terminal)
-    tables.write(options.output, finish(shown))
+    with Progress(terminal()) as progress:
+        shown = _shown(finished, progress, reader.rows, size)
+        tables.write(options.output, finish(shown))
     print(f"written to    {options.output}")
     return True
+
+
+def _shown(
+    finished: Iterable[pa.Table], progress: Progress, rows: int, size: int
+) -> Iterator[pa.Table]:
+    """Yields the tables of blocks of a size, and shows how many rows are done."""
+    progress.started("rows", "")
+    for number, table in enumerate(finished, 1):
+        yield table
+        done = min(number * size, rows)
+        progress.report("rows", "", done / rows, f"{done:,} of {rows:,}")
+    progress.finished("rows", "")
 
 
 def _on_ray(

@@ -15,7 +15,7 @@ from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.paper.toy import TOY
 from pipelines.reporting.page import machine
-from pipelines.reporting.result import Result, Table, plots, plus_minus
+from pipelines.reporting.result import Result, Table, plots, plus_minus, unequal_steps
 from pipelines.reporting.statistics import student
 from pipelines.tracking.run import StageRun
 
@@ -58,7 +58,10 @@ def compare(
         title=f"{config.experiment}: {experiment.about}",
         intro=INTRO,
         conclusion=experiment.conclude(finished),
-        warnings=[f"{cell.title} diverged: {message}" for cell, message in diverged],
+        warnings=[
+            *(f"{cell.title} diverged: {message}" for cell, message in diverged),
+            *unequal_steps(rows),
+        ],
         headline=headline(config, shown),
         sections=[*plots(experiment.figures(rows, finished)), *experiment.tables(rows)],
         values={"rows": shown},

@@ -238,3 +238,12 @@ def plus_minus(interval: Sequence[float | None], digits: int) -> str:
     if high is None or math.isnan(high):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ± {high - value:.{digits}f}"
+
+
+def unequal_steps(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a warning if time limits ended trainings, whose metrics these are, unequally."""
+    steps = {one["train/steps"] for one in compared if "train/steps" in one}
+    if len(steps) < 2 or not any(one.get("train/time_limited") for one in compared):
+        return []
+    spread = f"after {min(steps):,.0f} to {max(steps):,.0f} steps"
+    return [f"time limits ended the trainings {spread}: they are compared at equal seconds"]

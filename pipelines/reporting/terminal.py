@@ -52,18 +52,29 @@ class Progress:
         self.tasks: dict[str, TaskID] = {}
         self.shares: dict[str, dict[str, float | None]] = {}
         self.lock = threading.RLock()
-        self.printed, self.line = time.monotonic(), ""
+        self.printed, self.line, self.ended = time.monotonic(), "", False
 
     def __enter__(self) -> "Progress":
         self.bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.ended = True
         self.bars.stop()
 
     def queued(self, stage: str, key: str) -> None:
-        """Shows a job that waits for its turn."""
+        """Shows a job that waits for its turn; prints so if no job of its stage starts soon."""
+        is_first = stage not in self.tasks
         self._show(stage, key, None)
+        if is_first:
+            timer = threading.Timer(LINE_S, self._print_wait, [stage])
+            timer.daemon = True
+            timer.start()
+
+    def _print_wait(self, stage: str) -> None:
+        with self.lock:
+            if not self.ended and set(self.shares[stage].values()) == {None}:
+                self._line(f"{stage}: queued until Ray has its CPUs, GPUs and memory")
 
     def started(self, stage: str, key: str) -> None:
         """Shows a job that starts."""

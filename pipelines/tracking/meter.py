@@ -1,4 +1,4 @@
-"""A meter of what one worker does: a slow one among several is visible by it."""
+"""A meter of what one worker does alone: a slow one among several is visible by it."""
 
 import resource
 import sys
@@ -6,12 +6,13 @@ import time
 
 import torch
 
+UNIT = 1 if sys.platform == "darwin" else 2**10  # Bytes in which the system counts memory
+
 
 class Meter:
-    """Measures a worker: the time of its blocks, and its peak memory.
+    """Measures a worker's memory, and the time of its blocks, as reading data or a forward pass.
 
-    A slow worker is visible if the blocks have what a worker does alone, as reading data and the
-    forward pass. In the backward pass of DDP all workers wait for the slowest.
+    In the backward pass of DDP all workers wait for the slowest, so that their times are equal.
     """
 
     def __init__(self) -> None:
@@ -25,18 +26,13 @@ class Meter:
         self.blocks += 1
 
     def read(self, steps: int | None = None) -> dict[str, float]:
-        """Returns the milliseconds of a step since the last call, and the peak in MiB.
+        """Returns the milliseconds of a step since the last call, and the peak memory in MiB.
 
         A step is a block, unless the number of steps is given.
         """
         step_ms = 1e3 * self.seconds / max(self.blocks if steps is None else steps, 1)
         self.blocks, self.seconds = 0, 0.0
-        return {"time/step_ms": step_ms, "memory/peak_mib": peak_mib()}
-
-
-def peak_mib() -> float:
-    """Returns the peak memory of this process on its GPU, or without one on its node."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+        if torch.cuda.is_initialized():
+            peak = torch.cuda.max_memory_allocated()
+        return {"time/step_ms": step_ms, "memory/peak_mib": peak / 2**20}

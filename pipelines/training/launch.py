@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import ray
 import ray.train
 import ray.train.torch
 import torch.distributed
@@ -81,10 +82,21 @@ def launch(
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
+    _report_wait(config, reporter)
     result = trainer.fit().return_value
     if "error" in result:
         raise result["error"]
     return result
+
+
+def _report_wait(config: Training, reporter: Reporter) -> None:
+    """Reports that the workers have to wait, if the cluster has too little free for them."""
+    free = ray.available_resources()
+    lacking = [kind for kind, amount in config.needs.items() if free.get(kind, 0) < amount]
+    if lacking and not embedded():
+        needs = ", ".join(f"{amount:g} {kind}" for kind, amount in config.of_a_worker.items())
+        line = f"waits for {config.cluster.workers} workers, each with {needs} (`ray status`)"
+        reporter.progress(0.0, "waits", line)
 
 
 def _scaling(config: Training) -> ray.train.ScalingConfig:

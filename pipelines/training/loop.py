@@ -146,15 +146,21 @@ class TrainingLoop:
             self.saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Saves the last checkpoint; returns verdict, warnings, steps, rows and seconds."""
-        training = self.training
+        """Saves the last checkpoint; returns verdict, warnings, steps, rows and seconds.
+
+        ``limited`` is True if the time limit ended the training.
+        """
+        training, state = self.training, self.training.state
         with training.clock("report"):
             self.report(keep=True)
+        limited, still = state.ended == "seconds", "while the validation NLL still fell"
+        advice = [f"{state.verdict} {still}: raise --train.max-seconds"]
         return {
-            "verdict": training.state.verdict,
-            "warnings": training.state.warnings,
+            "verdict": state.verdict,
+            "limited": limited,
+            "warnings": state.warnings + (advice if limited and not state.stale else []),
             "steps": training.step,
-            "best_step": training.state.best_step,
+            "best_step": state.best_step,
             "validation_rows": len(training.held_out),
             "workers": training.workers,
             "seconds": dict(training.clock.totals),

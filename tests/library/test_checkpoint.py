@@ -302,6 +302,13 @@ def test_loading_never_unpickles(trained, monkeypatch):
     load(trained[1])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_this_machine_lacks_is_named(trained):
+    """PyTorch raises a bare AssertionError."""
+    with pytest.raises(ValueError, match="device: found cuda, expected one of this machine"):
+        load(trained[1], device="cuda")
+
+
 # Flows alone
 
 

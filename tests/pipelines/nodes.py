@@ -48,15 +48,19 @@ class Cluster:
         self.count, self.processes = 0, []
 
     def __enter__(self):
-        words = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
-        words += ["--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"]
-        self.start(*words, *self.head, cpus=0, before=self.before)
         try:
-            self.wait(1)
+            self.start_head()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def start_head(self):
+        """Starts the head, at the same ports each time."""
+        words = ["--head", f"--port={self.port}", f"--dashboard-port={self.dashboard}"]
+        words += ["--dashboard-host=127.0.0.1", f"--ray-client-server-port={free_port()}"]
+        self.start(*words, *self.head, cpus=0, before=self.before)
+        self.wait(1)
 
     def __exit__(self, *error):
         for process in self.processes[::-1]:

@@ -19,7 +19,7 @@ from pipelines import metrics_log
 from .buckets import BUCKET, KEYS
 from .conftest import Store, tracking_files
 from .faults.harness import LONG, PATIENCE_S, artefact, curve, training_of
-from .nodes import BIN, ROOT, Cluster
+from .nodes import ROOT, Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -177,7 +177,7 @@ def test_a_job_that_fails_is_one_line(cluster, tmp_path):
         code, out, err = store.submit(*words)
     assert code == 1 and len(err.splitlines()) == 1, err
     assert re.search(r"job ebflow-digits-\w+ ended failed", err)
-    assert "resume with: ebflow submit density" in err
+    assert f"resume with: cd {store.root} && ebflow submit density" in err
     assert "found a loss of" in out
 
 
@@ -194,12 +194,9 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
         out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130 and err == ""
         assert re.search(r"detached; job ebflow-digits-\w+ still runs", out)
-        stop = next(line for line in out.splitlines() if line.startswith("stop "))
-        words = shlex.split(stop)[1:]
-        status = ["job", "status", *words[3:]]
-        printed = ray(store, *status)
-        assert "RUNNING" in printed
-        ray(store, *words[1:])
+        (stop,) = re.findall("(?m)^stop +(.*)$", out)
+        assert "RUNNING" in shell(store, stop.replace("job stop", "job status"))
+        shell(store, stop)
         code, out, err = store.submit(*LONG)
     assert (code, err) == (0, ""), out + err
     assert curve(store) == curve(whole)
@@ -207,10 +204,39 @@ def test_a_detached_job_goes_on_and_is_stopped_and_resumed(cluster, tmp_path):
     assert any(row["kind"] == metrics_log.RESTARTED for row in found)
 
 
-def ray(store, *words):
-    done = subprocess.run(
-        [str(BIN / "ray"), *words], env=store.environment(), capture_output=True, text=True
-    )
+def test_a_head_is_killed_and_restarted(tmp_path, monkeypatch):
+    """Its jobs are lost; the same command resumes them, once the nodes are started again."""
+    whole = Store(tmp_path / "whole", PATIENCE_S)
+    whole.root.mkdir()
+    whole.run("run", "density", *LONG)
+    with Cluster(MLFLOW_ALLOW_FILE_STORE="true") as cluster:
+        store = Remote(tmp_path, cluster)
+        cluster.start(f"--address=127.0.0.1:{cluster.port}", cpus=1)
+        cluster.wait(2)
+        process = store.start("submit", "density", "--address", cluster.address, *LONG)
+        training_of(store)
+        cluster.kill(cluster.processes[0])
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert (process.returncode, err) == (130, "") and "the dashboard went away" in out
+        for node in list(cluster.processes):
+            node.wait(timeout=PATIENCE_S)  # it ends by itself
+            cluster.processes.remove(node)
+        cluster.start_head()
+        with cluster.nodes(1):
+            code, out, err = store.submit(*LONG)
+    assert (code, err) == (0, ""), out + err
+    assert curve(store) == curve(whole)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = MlflowClient(tracking_files(store.home)["MLFLOW_TRACKING_URI"])
+    found = client.search_runs([client.get_experiment_by_name("density").experiment_id])
+    ended = [run.info.status for run in found if run.data.tags.get("ebflow.role") == "pipeline"]
+    assert sorted(ended) == ["FINISHED", "KILLED"]
+
+
+def shell(store, command):
+    """Runs a printed command as it is; returns what it prints."""
+    plain = {k: v for k, v in store.environment().items() if k != "RAY_AUTH_MODE"}
+    done = subprocess.run(command, shell=True, env=plain, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -4,6 +4,7 @@ import io
 import queue
 import re
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -151,6 +152,15 @@ def test_a_queued_job_starts_with_its_first_message(terminal_shown):
     first, second = terminal_shown.printed_lines()[-2:]
     assert first == "cell: done (1 of 2 done)"
     assert re.fullmatch(r"cell: done in [\d.]+ s \(2 of 2 done\)", second)
+
+
+def test_a_stage_that_waits_prints_so_outside_a_terminal(terminal_shown, monkeypatch):
+    monkeypatch.setattr(shown_on, "LINE_S", 0.0)
+    for key in "ab":
+        terminal_shown.queued("train", key)
+    while not (lines := terminal_shown.printed_lines()):
+        time.sleep(0.01)
+    assert lines == ["train: queued until Ray has its CPUs, GPUs and memory"]
 
 
 def test_a_job_whose_start_was_not_seen_has_no_time(terminal_shown):

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 from mlflow import MlflowClient
@@ -120,11 +121,12 @@ def test_one_run_survives_a_killed_worker_a_nan_a_failure_and_a_resume(user):
     assert user.curve("loss") == [(step, abs(step - 3.0)) for step in (1, 3, 4, 5, 6, 7)]
     steps = [[step for step, _ in user.curve(f"rank_{i}/time/step_ms")] for i in (0, 1)]
     assert steps == [[1, 2, 3, 4, 5, 6, 7]] * 2
-    slow, fast = (user.curve(f"rank_{i}/time/step_ms")[-1][1] for i in (1, 0))
-    assert slow > 100 > fast and user.curve("rank_1/memory/peak_mib")[-1][1] > 50
+    times = [[ms for _, ms in user.curve(f"rank_{i}/time/step_ms")] for i in (0, 1)]
+    assert median(times[0]) < 100 < median(times[1])  # DDP waits in its second forward pass
+    assert user.curve("rank_1/memory/peak_mib")[-1][1] > 50
     assert run.data.params["faults.death"] == "4" and run.data.params["epochs"] == "7"
     notes = run.data.tags["mlflow.note.content"]
-    assert "no more data" in notes and "parameter faults.death: 4, then 0" in notes
+    assert "no more data" in notes
     for name, epoch in (("last", "7"), ("best", "3")):
         folder = f"checkpoints/{name}/epoch"
         path = user.client.download_artifacts(run.info.run_id, folder)
@@ -165,6 +167,6 @@ def test_the_script_of_the_guide_runs_as_written(user):
 
 def test_metrics_are_numbers_of_rank_0_and_of_each_rank():
     one = {"loss": 1, "a": {"b": 2.0}, "text": "no", "time/x": 3.0, "odd=name": 4.0}
-    found = by_rank([one, {"loss": 5.0, "time/x": 6.0}], ("time/",))
+    found = by_rank([one, {"loss": 5.0, "time/x": 6.0}])
     expected = {"loss": 1.0, "a.b": 2.0, "odd_name": 4.0}
     assert found == {**expected, "rank_0/time/x": 3.0, "rank_1/time/x": 6.0}

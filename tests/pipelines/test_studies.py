@@ -1,5 +1,6 @@
 """A study is a package and a line of the registry; its command follows from these."""
 
+from pathlib import Path
 from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Literal
@@ -50,7 +51,7 @@ def test_options_go_over_a_file(tmp_path):
     run, options, line = request.run, request.options, request.line
     assert run.config == ToyConfig(scale="smoke") and run.pipeline is GRAPH and options.force
     assert line == "toy at scale smoke" and str(run.output) == "runs/toy/toy"
-    assert run.command == "ebflow run toy --scale smoke --force"
+    assert run.command == f"cd {Path.cwd()} && ebflow run toy --scale smoke --force"
     (tmp_path / "toy.yaml").write_text("points: 7\nname: mine\n")
     words = ("--scale", "smoke", "--config", str(tmp_path / "toy.yaml"))
     assert asked(*words).run.config == ToyConfig(scale="smoke", points=7, name="mine")

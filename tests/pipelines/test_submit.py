@@ -16,6 +16,7 @@ from ray.job_submission import JobInfo, JobStatus
 from pipelines.cli import submit
 from pipelines.cli.main import COMMANDS
 from pipelines.cli.submit import checkout, packed
+from pipelines.cluster.environment import SUBMITTED
 from pipelines.config import DensityConfig
 from pipelines.paper.config import PaperConfig
 from tuning.command import parse_tune
@@ -161,6 +162,8 @@ def test_a_dry_run_shows_the_command_and_sends_nothing(afar, ebflow):
     line = last_line(result)
     assert "pipelines.cli run density " in line and " --config submitted.yaml " in line
     assert " --force " in line and "--dry-run" not in line
+    typed = f"cd {Path.cwd()} && ebflow submit density --force --name a-b"
+    assert f"{SUBMITTED}={typed}" in shlex.split(line)
     assert line.endswith('node}"/runs/density/a-b')
     assert DensityConfig.model_validate(yaml.safe_load("\n".join(result.out[1:-1])))
 
@@ -191,7 +194,7 @@ def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path
     line = last_line(result)
     path = tmp_path / "submitted.yaml"
     path.write_text("\n".join(result.out[1:-1]))
-    sent = shlex.split(line.partition(" tune density ")[2].replace("submitted.yaml", str(path)))
+    sent = shlex.split(line.rpartition(" tune density ")[2].replace("submitted.yaml", str(path)))
     assert parse_tune(sent)[1] == parse_tune(words)[1]
 
 

@@ -36,7 +36,7 @@ from pipelines.errors import failure
 from pipelines.tracking.run import Reporter
 from pipelines.training import launch, loop
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
-from pipelines.training.flow_training import _loss, fit
+from pipelines.training.flow_training import FlowTraining, _loss, fit
 from pipelines.training.launch import Reports
 from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.preprocessing import fit_preprocessing
@@ -365,6 +365,28 @@ def test_every_row_is_told_once_and_the_best_and_the_last_are_saved(dataset, tmp
     last = check(checkpoints.path(12))["progress"]
     assert (last["step"], last["verdict"]) == (12, "ended after 12 steps")
     assert check(checkpoints.path(result["best_step"]))["progress"]["step"] == result["best_step"]
+
+
+def test_a_training_that_the_time_limit_cuts_short_is_a_warning(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(FlowTraining, "seconds", property(lambda self: float(self.step)))
+    train = SHORT.model_copy(update={"steps": 4000, "max_seconds": 30, "lr": 1e-3})
+    _, result = driven(dataset, (0, 1), tmp_path, train=train)
+    verdict = "stopped after 30 s (step 30 of 4,000)"
+    assert result["verdict"] == verdict and result["limited"]
+    line = f"{verdict} while the validation NLL still fell: raise --train.max-seconds"
+    assert result["warnings"] == [line]
+
+
+def test_workers_that_wait_for_a_cluster_are_a_line(monkeypatch):
+    free, lines = {"CPU": 8.0}, []
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    monkeypatch.setattr(launch, "embedded", lambda: False)
+    reporter = SimpleNamespace(progress=lambda share, text, note: lines.append(note))
+    config = Training(train={"threads": 2}, cluster=ClusterConfig(workers=4))
+    launch._report_wait(config, reporter)
+    free["CPU"] = 7.0
+    launch._report_wait(config, reporter)
+    assert lines == ["waits for 4 workers, each with 2 CPU (`ray status`)"]
 
 
 def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):

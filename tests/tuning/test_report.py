@@ -7,6 +7,7 @@ import pytest
 from pandas import DataFrame
 
 from pipelines.config.recipes import digits
+from pipelines.reporting.result import unequal_steps
 from tuning.config import SearchConfig, TuneConfig
 from tuning.report import decide, plots, result
 from tuning.space import SUBJECTS
@@ -56,14 +57,14 @@ def test_a_search_without_any_validation_has_no_figures(trials):
 
 
 def test_the_tables_have_every_trial_and_every_setting(trials):
-    scores = DataFrame(
-        [{"number": 0, "seed": 1, "diverged": "step 3: nan", "select": None, "test": None}]
-        + [
-            {"number": n, "seed": seed, "diverged": "", "select": float(n), "test": 5.0 + seed}
-            for n in (1, 2)
-            for seed in (1, 2)
-        ]
-    )
+    lost = {"number": 0, "seed": 1, "diverged": "step 3: nan", "select": None, "test": None}
+    sound = [
+        {"number": n, "seed": seed, "diverged": "", "select": float(n), "test": 5.0 + seed,
+         "train/steps": 300.0 + 10 * n + seed, "train/time_limited": float(n == 1)}
+        for n in (1, 2)
+        for seed in (1, 2)
+    ]  # fmt: skip
+    scores = DataFrame([lost, *sound])
     counts = {"train": 100, "selection": 20, "test": 30}
     found = result(CONFIG, trials, scores, decide(scores), counts)
     assert [row[0] for row in found.headline.rows] == ["default", "trial 1 *", "trial 2"]
@@ -71,4 +72,7 @@ def test_the_tables_have_every_trial_and_every_setting(trials):
     assert found.facts["states"] == "4 pruned, 8 finished, 1 failed"
     table = found.sections[-1]
     assert len(table.rows) == TRIALS + 1 and table.rows[-1][2] == "failed: out of memory"
+    spread = "time limits ended the trainings after 311 to 322 steps: they are compared at equal"
+    assert found.warnings == [f"{spread} seconds"]
+    assert unequal_steps([{**one, "train/time_limited": 0.0} for one in sound]) == []
     assert found.values["winner"] == 1 and found.metrics["test/nll/winner"] == 6.5

@@ -110,7 +110,7 @@ def test_every_trial_is_a_run_below_the_search_with_its_curve(searched):
     whole = found[searched.summary["mlflow_run_id"]]
     parent = whole.data.tags["ebflow.stage.search"]
     assert len(trial_runs(searched)) == TRIALS
-    status = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    status = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
     for trial in searched.summary["tried"]:
         run = trial_runs(searched)[trial["number"]]
         assert run.data.tags["mlflow.parentRunId"] == parent

@@ -15,7 +15,7 @@ def fresh():
 
 @pytest.fixture
 def engine(tracking_home, without_ray):
-    def make(force=False):
-        return Engine(force=force)
+    def make(**options):
+        return Engine(**options)
 
     return make

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -133,6 +134,9 @@ def test_a_run_and_its_plan_say_why_a_stage_runs_again(
     tracked = run_of(graph=lambda config, inputs: graph(**changes))
     planned = runner.plan(tracked, None)
     assert planned["write"] == f"run: {reason.partition(': ')[2]}" and not NOTES
+    refused = replace(tracked, resume=True)
+    with pytest.raises(BadInput, match="--resume: found stage write: its"):
+        runner._evaluated(Session(refused, "key", Silent()), None)
     with Session(tracked, "key", Silent()) as session:
         runner._evaluated(session, None)
     assert NOTES[0] == ("write", reason)

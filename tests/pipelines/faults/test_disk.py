@@ -59,7 +59,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(whole, small):
     code, _, err = end(process)
     assert code == 1 and len(err) == 1, err
     assert re.search("No space left on device|disk is full", err[0]), err
-    assert "resume with: ebflow run density" in err[0]
+    assert "&& ebflow run density" in err[0]
     (small.home / "filler").unlink()
     since = time.time()
     ends_well(start(small, "--retries", "0"))

@@ -109,7 +109,7 @@ def interrupted(store, interrupt):
     hit = training_of(store)
     interrupt(process)
     code, _, err = end(process)
-    command = shlex.join(["ebflow", "run", "density", *map(str, LONG)])
+    command = f"cd {store.root} && {shlex.join(['ebflow', 'run', 'density', *map(str, LONG)])}"
     assert code == 130
     assert err == [f"ebflow: interrupted; resume with: {command}"]
     assert dict(runs(store)) == {"digits": "KILLED", "train": "KILLED"}

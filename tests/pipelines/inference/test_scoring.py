@@ -1,6 +1,7 @@
 """Scores: right, and the same however they are computed."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from pipelines.inference.models import load
 from pipelines.inference.reference import Reference, p_values, ranks
 from pipelines.inference.rows import most_tasks, scores
 from pipelines.inference.tables import batches, match
+from pipelines.reporting import terminal as shown_on
 
 from ..conftest import Store
 from ..nodes import Cluster
@@ -48,6 +50,14 @@ def test_scores_are_the_flows_log_densities(expected, model, people_file):
     nats = log_probs(flow, x)
     assert expected["log_prob"].to_numpy() == pytest.approx(nats.numpy(), abs=1e-9)
     assert expected.column_names == COLUMNS
+
+
+def test_progress_is_printed_outside_a_terminal(ebflow, model, people_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(shown_on, "LINE_S", -1.0)
+    result = ebflow("score", model, people_file, "--output", tmp_path / "scores.parquet")
+    count = pq.read_metadata(people_file).num_rows
+    assert "rows: started" in result.out
+    assert any(re.fullmatch(rf"rows: +\d+%  {count:,} of {count:,}", line) for line in result.out)
 
 
 def test_a_rank_counts_training_rows_that_are_as_unlikely(expected, model):
