@@ -91,11 +91,11 @@ def launch(
 
 def _report_wait(config: Training, reporter: Reporter) -> None:
     """Reports that the workers have to wait, if the cluster has too little free for them."""
-    free = ray.available_resources()
-    lacking = [kind for kind, amount in config.needs.items() if free.get(kind, 0) < amount]
-    if lacking and not embedded():
-        needs = ", ".join(f"{amount:g} {kind}" for kind, amount in config.of_a_worker.items())
-        line = f"waits for {config.cluster.workers} workers, each with {needs} (`ray status`)"
+    free, needs = ray.available_resources(), config.of_a_worker
+    least = config.cluster.limits[0]
+    if not embedded() and any(free.get(kind, 0) < least * needs[kind] for kind in needs):
+        each = ", ".join(f"{amount:g} {kind}" for kind, amount in needs.items())
+        line = f"waits for {config.cluster.workers} workers, each with {each} (`ray status`)"
         reporter.progress(0.0, "waits", line)
 
 
