@@ -113,24 +113,24 @@ class LazyNormalizer:
 
     @torch.no_grad()
     def refresh(self):
-        """Inverts the matrices: the only O(D^3) of a training."""
-        self.slopes = [-torch.linalg.inv(W).T for W in self.flow.matrices]
+        """Takes the exact log Z and its gradients, -W^-T: the only O(D^3) of a training."""
+        self.gradients = [-torch.linalg.inv(W).T for W in self.flow.matrices]
         self.offset = self.flow.log_normalizer() - self.linear()
 
     def linear(self):
-        return sum((G * W).sum() for G, W in zip(self.slopes, self.flow.matrices, strict=True))
+        return sum((G * W).sum() for G, W in zip(self.gradients, self.flow.matrices, strict=True))
 
     def __call__(self):
         return self.offset + self.linear()
 
 
 def likelihood(flow, log_z, x):
-    """Returns -log p(x), with the gradient of a log Z that is some steps old."""
+    """Returns -log p(x); the gradients of its log Z are those of the last refresh."""
     return flow.energy(x) + log_z()
 
 
 def denoising(flow, log_z, x):
-    """Adds the squared distance of the score at noisy rows from the way to the clean rows."""
+    """Adds score matching: at x + SIGMA noise the score should point back, -noise / SIGMA."""
     noise = torch.randn_like(x)
     error = SIGMA * flow.score(x + SIGMA * noise) + noise
     return (error**2).sum(1) / 2 + likelihood(flow, log_z, x)

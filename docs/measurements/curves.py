@@ -49,6 +49,10 @@ class Table(NamedTuple):
     test: Tensor
 
 
+Density = Callable[[Tensor], Tensor]
+"""The log-density of rows, with shape (N,)."""
+
+
 class Outcome(NamedTuple):
     """NLL in nats of the validation rows, and of the test rows with its standard error."""
 
@@ -70,7 +74,7 @@ def split(path: Path, seed: int) -> Table:
     return Table(*torch.from_numpy(values)[order].tensor_split((first, second)))
 
 
-def outcome(log_prob: Callable[[Tensor], Tensor], table: Table) -> Outcome:
+def outcome(log_prob: Density, table: Table) -> Outcome:
     """Returns the NLL of a fitted density."""
     held_out, test = -log_prob(table.validation).double(), -log_prob(table.test).double()
     return Outcome(
@@ -78,36 +82,33 @@ def outcome(log_prob: Callable[[Tensor], Tensor], table: Table) -> Outcome:
     )
 
 
-def of_ebflow(table: Table, seconds: float, seed: int) -> Outcome:
+def of_ebflow(table: Table, seconds: float, seed: int) -> Density:
     """Fits the default flow."""
-    flow = ebflow.fit(
+    return ebflow.fit(
         table.train, validation=(table.validation,), max_seconds=seconds, seed=seed, progress=False
-    )
-    return outcome(flow.log_prob, table)
+    ).log_prob
 
 
-def of_mixture(table: Table, seconds: float, seed: int) -> Outcome:
+def of_mixture(table: Table, seconds: float, seed: int) -> Density:
     """Fits mixtures of Gaussians with more and more components."""
     config = RivalConfig(rival="gmm", seed=seed, seconds=seconds)
     front = _front(table, tails=False)
     rows, held_out = (_through(front, part) for part in table[:2])
     best, _ = fits.mixture(rows.y.numpy(), lambda model: -model.score(held_out.y.numpy()), config)
-    return outcome(
-        _density(front, lambda y: torch.from_numpy(best.score_samples(y.numpy()))), table
-    )
+    return _density(front, lambda y: torch.from_numpy(best.score_samples(y.numpy())))
 
 
-def of_zuko(table: Table, seconds: float, seed: int, name: str, *, tails: bool) -> Outcome:
+def of_zuko(table: Table, seconds: float, seed: int, name: str, *, tails: bool) -> Density:
     """Fits a flow of zuko with each learning rate; validation chooses.
 
     ``tails`` puts ebflow's treatment of bounds and tails of columns before it.
     """
     front = _front(table, tails=tails)
     rates = (_zuko(table, front, seconds / len(RATES), seed, name, rate) for rate in RATES)
-    return min(rates, key=lambda found: found.chosen_by)
+    return max(rates, key=lambda density: float(density(table.validation).mean()))
 
 
-def _zuko(table: Table, front: Flow, seconds: float, seed: int, name: str, rate: float) -> Outcome:
+def _zuko(table: Table, front: Flow, seconds: float, seed: int, name: str, rate: float) -> Density:
     config = RivalConfig(rival=name, seed=seed, seconds=seconds)
     width, noise = table.train.shape[1], generator(seed, "curves", name)
     network = fits.created(lambda: with_lu(FLOWS[name](width, **fits.SIZES), width), config)
@@ -120,7 +121,7 @@ def _zuko(table: Table, front: Flow, seconds: float, seed: int, name: str, rate:
     fits.RATE = rate
     fits.train(network, loss, lambda: -float(network().log_prob(held_out).mean()), config)
     values = torch.no_grad()(lambda y: network().log_prob(y.float()))
-    return outcome(_density(front, values), table)
+    return _density(front, values)
 
 
 def with_lu(flow: zuko.lazy.Flow, width: int) -> zuko.lazy.Flow:
@@ -150,7 +151,7 @@ def _through(front: Flow, x: Tensor) -> Preprocessed:
     return Preprocessed(y, front.log_prob(x) - front.base.log_prob(y))
 
 
-def _density(front: Flow, values: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _density(front: Flow, values: Density) -> Density:
     def log_prob(x: Tensor) -> Tensor:
         y, log_det = _through(front, x)
         return values(y).double() + log_det
@@ -158,7 +159,7 @@ def _density(front: Flow, values: Callable[[Tensor], Tensor]) -> Callable[[Tenso
     return log_prob
 
 
-METHODS: dict[str, Callable[[Table, float, int], Outcome]] = {
+METHODS: dict[str, Callable[[Table, float, int], Density]] = {
     "ebflow": of_ebflow,
     "Gaussian mixture": of_mixture,
     "MAF with LU": partial(of_zuko, name="MAF", tails=False),
@@ -172,7 +173,8 @@ def measure(job: tuple[Path, str, float, int]) -> tuple[str, str, float, Outcome
     path, method, seconds, seed = job
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    found = METHODS[method](split(path, seed), seconds, seed)
+    table = split(path, seed)
+    found = outcome(METHODS[method](table, seconds, seed), table)
     print(f"{path.stem}, {method}, {seconds:g} s: {found.nll:.3f} ± {found.error:.3f}", flush=True)
     return path.stem, method, seconds, found
 
