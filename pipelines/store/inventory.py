@@ -6,6 +6,7 @@ The modification time of ``provenance/STAGE/KEY.json`` is when a run used an art
 import json
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,7 +18,7 @@ from pipelines.store import bucket, files
 from pipelines.store.artefacts import LOCAL
 
 KEY = re.compile("[0-9a-f]{20}")
-CLOCKS_S = 60.0  # Seconds by which the clocks of machines and of a bucket may differ
+MARK_S = 3600.0  # Seconds for which a mark holds: marking again would cost a request to a bucket
 
 
 @dataclass
@@ -61,9 +62,9 @@ def entries() -> list[Entry]:
 
 
 def running_since() -> float:
-    """Returns a time before the pipelines that run now started; infinity if none runs."""
+    """Returns a time since which running pipelines have marked all that they use, or infinity."""
     running = filter(files.is_locked, (files.home() / "locks").glob("run-*"))
-    return min((path.stat().st_mtime - CLOCKS_S for path in running), default=math.inf)
+    return min((path.stat().st_mtime - MARK_S for path in running), default=math.inf)
 
 
 def mark_used(stage: str, key: str, values: Mapping[str, Any] | None = None) -> None:
@@ -71,6 +72,8 @@ def mark_used(stage: str, key: str, values: Mapping[str, Any] | None = None) -> 
     path = files.provenance(stage, key)
     if values is None and not path.exists():
         bucket.download(path)
+    elif values is None and time.time() - path.stat().st_mtime < MARK_S:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch() if values is None else files.write_json(path, values)
     bucket.upload(path)
