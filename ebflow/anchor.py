@@ -80,8 +80,11 @@ class Anchor:
         """Computes log Z and its gradient at the present weights, by exact log-determinants."""
         offset, kept = torch.zeros(()), []
         for layer in self.lazy:  # one by one, so that only one is in memory in factors
-            weight = layer.weight.detach().clone()
-            log_det, gradient = _linearized(layer, weight)
+            weight = layer.weight.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                log_det = layer.volume(weight)
+            (gradient,) = torch.autograd.grad(log_det, weight)
+            weight, log_det = weight.detach(), log_det.detach()
             offset = offset + log_det - torch.dot(gradient.flatten(), weight.flatten())
             kept.append({"gradient": gradient.contiguous(), "weight": weight})
         if not torch.isfinite(offset):
@@ -134,15 +137,6 @@ class Anchor:
         generator = derive(self.seed, "drift", self.refreshes, self.age)
         r = torch.randn(PROBES, *layer.event_shape, generator=generator).to(_like(layer))
         return (r - solve(layer.linear(r))).norm() / r.norm()
-
-
-def _linearized(layer: Weighted, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns log |det J| and its gradient at ``weight``."""
-    weight = weight.detach().requires_grad_()
-    with torch.enable_grad():
-        log_det = layer.volume(weight)
-    (gradient,) = torch.autograd.grad(log_det, weight)
-    return log_det.detach(), gradient
 
 
 def _like(layer: Weighted) -> Tensor:

@@ -16,7 +16,7 @@ from torch.distributions import Distribution, constraints
 
 from .bases import GaussianMixture, StandardNormal, log_mass
 from .batching import parts
-from .bijections import Bijection, Cells
+from .bijections import Bijection, Cells, Dequantize
 from .bijections.weighted import fixed_weights
 from .density import FlowEvaluation, LogDensity
 from .randomness import ContentGenerator, Generator, RowGenerator
@@ -323,7 +323,7 @@ class FlowDistribution(Distribution, LogDensity):
         """
         rows, batch = self._flattened(self.flow.as_events(x), self.event_shape)
         check_finite(rows, self.context, self.flow.columns)
-        if self.flow.dequantizer is not None:
+        if isinstance(self.flow.dequantizer, Dequantize):
             self.flow.dequantizer.check(rows)
         return rows, batch
 

@@ -51,28 +51,25 @@ class RowGenerator:
         """
         rows, size = shape[0], math.prod(shape[1:])
         kind, digits = (torch.float64, 53) if like.dtype == torch.float64 else (torch.float32, 24)
-        if not rows * size:
-            words = torch.zeros(rows, size, dtype=torch.int64, device=like.device)
-        elif like.device.type == "cpu":
-            words = self._philox(rows, size, kind)
-        else:
-            words = self._hashed(rows, size, like.device)
+        create = self._philox if like.device.type == "cpu" else self._hashed
+        words = create(rows, size, like)
         self.calls += 1
         cells = words.bitwise_right_shift_(words.element_size() * 8 - digits)
         values = cells.to(kind).add_(0.5).mul_(2.0 ** (1 - digits))
         return values[:, :size].reshape(*shape)
 
-    def _philox(self, rows: int, size: int, kind: torch.dtype) -> Tensor:
-        """Returns integers as long as ``kind``, at least ``size`` a row."""
-        counts = -(-size * kind.itemsize // (8 * WORDS))
+    def _philox(self, rows: int, size: int, like: Tensor) -> Tensor:
+        """Returns random integers, at least ``size`` a row, of 64 bits for float64, else 32."""
+        kind, width = ("int64", WORDS) if like.dtype == torch.float64 else ("int32", 2 * WORDS)
+        counts = -(-size // width)
         bits = np.random.Philox(key=self.key + (self.calls << 64)).advance(self.first * counts)
-        words = torch.from_numpy(bits.random_raw(rows * counts * WORDS).view("int64"))
-        return words.view(rows, -1).view(torch.int64 if kind == torch.float64 else torch.int32)
+        words = bits.random_raw(rows * counts * WORDS).view(kind)
+        return torch.from_numpy(words).view(rows, counts * width)
 
-    def _hashed(self, rows: int, size: int, device: torch.device) -> Tensor:
-        """Returns integers of 64 bits, with shape (rows, size)."""
-        numbers = torch.arange(self.first, self.first + rows, device=device).unsqueeze(1)
-        counts = torch.arange(size, device=device) + (self.calls << 32)
+    def _hashed(self, rows: int, size: int, like: Tensor) -> Tensor:
+        """Returns random integers of 64 bits, with shape (rows, size)."""
+        numbers = torch.arange(self.first, self.first + rows, device=like.device).unsqueeze(1)
+        counts = torch.arange(size, device=like.device) + (self.calls << 32)
         return _mixed(_mixed(numbers ^ self.key - 2**63) + counts * WEYL)
 
 

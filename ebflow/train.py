@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from .anchor import Anchor
 from .bijections import Cells
@@ -116,8 +115,8 @@ class Trainer:
         core = flow.core
         self.loss, self.anchor = loss, getattr(loss, "anchor", None)
         self.plain = LossModule(core, loss)
-        self.ema = AveragedModel(core)
-        self.averaged = flow.with_core(self.ema.module).eval()
+        self._averages = copy.deepcopy(core)
+        self.averaged = flow.with_core(self._averages).eval()
         self.module = self.wrapped(self.plain)
         self.optimizer = optimizer([p for p in flow.parameters() if p.requires_grad])
         groups = self.optimizer.param_groups
@@ -294,7 +293,6 @@ class Trainer:
         return copy.deepcopy({
             "flow": self.flow.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "updates": self.ema.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "window": self.window,
             "state": self.state,
@@ -306,7 +304,6 @@ class Trainer:
         saved = copy.deepcopy(snapshot)
         self.flow.load_state_dict(saved["flow"])
         self.averaged.load_state_dict(saved["averaged"])
-        self.ema.n_averaged.copy_(saved["updates"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.window, self.state = saved["window"], saved["state"]
         for name, part in self.parts.items():
@@ -406,14 +403,12 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Updates the averaged weights; ``AveragedModel`` itself would wait for a GPU."""
-        averaged, core = self.ema.module, self.plain.flow
-        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step))
-        share = 1 - decay if self.ema.n_averaged else 1.0
-        torch._foreach_lerp_(list(averaged.parameters()), list(core.parameters()), share)
-        for own, buffer in zip(averaged.buffers(), core.buffers(), strict=True):
-            own.copy_(buffer)
-        self.ema.n_averaged += 1
+        """Updates the averaged weights; PyTorch's ``AveragedModel`` would wait for a GPU."""
+        averages, core = self._averages, self.plain.flow
+        decay = min(self.ema_decay, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+        torch._foreach_lerp_([*averages.parameters()], [*core.parameters()], 1 - decay)
+        for average, buffer in zip(averages.buffers(), core.buffers(), strict=True):
+            average.copy_(buffer)
 
     @contextmanager
     def located(self) -> Iterator[None]:

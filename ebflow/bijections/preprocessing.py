@@ -46,9 +46,6 @@ class Dequantizer(Bijection):
     def add_noise(self, x: Tensor, like: Tensor, noise: Tensor) -> Tensor:
         """Returns ``x`` with noise in [0, 1), in the dtype of ``like``."""
 
-    def check(self, x: Tensor) -> None:
-        """Raises ValueError for values that no row of such data has."""
-
     def off_grid(self, x: Tensor) -> Tensor:
         """Returns True for values of rows of columns that had only other values, (N, *event)."""
         return torch.zeros_like(x, dtype=torch.bool)

@@ -122,7 +122,6 @@ def pack(training: "FlowTraining") -> Checkpoint:
     groups: dict[str, dict[str, Any]] = {
         **{f"moments {index}": values for index, values in optimizer["state"].items()},
         **{name: part.state() for name, part in training.parts.items()},
-        "ema": {"count": training.ema.n_averaged},
     }
     for name, values in (("losses", training.window), ("norms", training.norms)):
         groups[name] = {"window": torch.stack(values)} if values else {}
@@ -154,7 +153,6 @@ def _unpack(training: "FlowTraining", saved: Checkpoint) -> None:
     for key, tensor in saved.optimizer.items():
         group, _, name = key.partition("/")
         groups[group][name] = tensor
-    training.ema.n_averaged.copy_(groups.pop("ema")["count"])
     training.first_log_probs = groups.pop("validation", {}).get("first")
     training.window, training.norms = (
         list(groups.pop(name, {}).get("window", torch.empty(0)).to(training.device))
