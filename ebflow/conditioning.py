@@ -15,7 +15,6 @@ are its conditional distribution and, up to :math:`-\tfrac12 |o| \log 2\pi`, the
 
 __all__ = ["Conditional", "ConditionedMixture"]
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .bases import Base, GaussianMixture
+from .bijections.base import Conditioned
 from .randomness import Generator, normal, uniform
 
 
@@ -96,7 +96,7 @@ class Conditional:
         return torch.stack(parts).logsumexp(0) - 0.5 * missing * math.log(2 * math.pi)
 
 
-class ConditionedMixture(Base):
+class ConditionedMixture(Conditioned, Base):
     r"""Creates a mixture of Gaussians over contexts and data, conditional on the contexts.
 
     .. math:: p(x \mid c) = \frac{p(c, x)}{p(c)},
@@ -111,32 +111,20 @@ class ConditionedMixture(Base):
 
     def __init__(self, joint: GaussianMixture, count: int) -> None:
         super().__init__()
-        self.joint, self.marginal, self.count = joint, joint.marginal(range(count)), count
-        self.context: Tensor | None = None
-
-    def condition(self, context: Tensor) -> Base:
-        """Returns the density given contexts with shape (B, C)."""
-        bound = copy.copy(self)
-        bound.context = context
-        return bound
+        self.joint, self.marginal, self.context = joint, joint.marginal(range(count)), count
 
     def energy(self, x: Tensor) -> Tensor:
         """Returns −log p(x | c) with shape (R B,)."""
-        c = self._contexts(len(x))
+        c = self.contexts(x)
         return self.joint.energy(torch.cat([c, x.flatten(1)], 1)) - self.marginal.energy(c)
 
     def draw(self, shape: Sequence[int], like: Tensor, generator: Generator | None) -> Tensor:
         """Returns samples with shape (R B, *event)."""
-        c, joint = self._contexts(shape[0]).to(self.joint.means), self.joint
-        rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.count)], 1)
-        missing = torch.arange(joint.size, device=c.device) >= self.count
-        given = Conditional(joint, rows[None], missing[None], contexts=self.count)
+        c, joint = self.contexts(like.new_empty(shape[0])).to(self.joint.means), self.joint
+        rows = torch.cat([c, c.new_zeros(len(c), joint.size - self.context)], 1)
+        missing = torch.arange(joint.size, device=c.device) >= self.context
+        given = Conditional(joint, rows[None], missing[None], contexts=self.context)
         return given.sample(len(c), generator)[0].to(like).view(shape)
-
-    def _contexts(self, rows: int) -> Tensor:
-        if self.context is None:
-            raise ValueError(f"context: found None, expected shape (*, {self.count})")
-        return self.context.repeat(rows // len(self.context), 1)
 
 
 def _log_diagonal(root: Tensor) -> Tensor:

@@ -18,14 +18,15 @@ Source: Training Energy-Based Normalizing Flow with Score-Matching Objectives (C
 Kira, Lee, 2023), arXiv:2305.15267.
 """
 
-__all__ = ["Bijection", "ConstantJacobian", "ConstantLinearization", "Contextual", "Linearization",
-           "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
+__all__ = ["Bijection", "Conditioned", "ConstantJacobian", "ConstantLinearization", "Contextual",
+           "Linearization", "at_least_float32", "gradient", "products", "sum_event"]  # fmt: skip
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -165,15 +166,14 @@ class Bijection(nn.Module, ABC):
         return ", ".join(f"{name}={value}" for name, value in plain.items())
 
 
-class Contextual(Bijection):
-    """A bijection by a network of its own input and, if C > 0, of a context of C elements."""
+class Conditioned:
+    """A module that takes a context of C elements, its ``context``; 0: it takes none."""
 
-    def __init__(self, context: int) -> None:
-        super().__init__()
-        self.context = context
-        self.rows: Tensor | None = None
+    context: int
+    rows: Tensor | None = None  #: The contexts of a batch, with shape (B, C)
 
-    def condition(self, context: Tensor) -> Bijection:
+    def condition(self, context: Tensor) -> Self:
+        """Returns the module given a context with shape (B, C); itself if it needs none."""
         if not self.context:
             return self
         bound = copy.copy(self)
@@ -187,6 +187,14 @@ class Contextual(Bijection):
         if self.rows is None:
             raise ValueError(f"context: found None, expected shape (*, {self.context})")
         return self.rows.repeat(x.shape[0] // max(self.rows.shape[0], 1), 1)
+
+
+class Contextual(Conditioned, Bijection):
+    """A bijection by a network of its own input and, if C > 0, of a context of C elements."""
+
+    def __init__(self, context: int) -> None:
+        super().__init__()
+        self.context = context
 
 
 class ConstantJacobian(Bijection):
