@@ -114,7 +114,9 @@ class GaussianMixture(Base):
         covariances = covariances[:, None] if covariances.ndim == 1 else covariances
         hold = nn.Parameter if trainable else partial(nn.Buffer, persistent=True)
         self.log_weights = hold((weights / weights.sum()).log())
-        self.means, self.roots = hold(means.clone()), hold(_inverse_roots(covariances))
+        full = covariances.ndim == 3
+        roots = _inverse(torch.linalg.cholesky(covariances)) if full else covariances.rsqrt()
+        self.means, self.roots = hold(means.clone()), hold(roots)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -306,13 +308,6 @@ def build(spec: dict[str, Any]) -> Base:
             means = torch.zeros(len(weights), spec["features"])
             return GaussianMixture(weights, means, covariances, trainable=spec["trainable"])
     raise ValueError(f"base: found {spec['name']!r}, expected normal or mixture")
-
-
-def _inverse_roots(covariances: Tensor) -> Tensor:
-    """Returns W: reciprocal standard deviations, or inverses of Cholesky factors."""
-    if covariances.ndim == 2:
-        return covariances.rsqrt()
-    return _inverse(torch.linalg.cholesky(covariances))
 
 
 def _inverse(triangles: Tensor) -> Tensor:

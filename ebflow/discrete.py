@@ -141,17 +141,12 @@ def _points(values: np.ndarray, step: float) -> np.ndarray:
 
 
 def _levels(values: np.ndarray) -> ColumnCells:
-    """Returns cells between neighbouring levels."""
-    pairs = zip(values.tolist(), _widths(values).tolist(), strict=True)
+    """Returns cells between neighbouring levels; the last one has their median width."""
+    gaps = np.diff(values)
+    pairs = zip(values.tolist(), np.append(gaps, np.median(gaps)).tolist(), strict=True)
     knots = [Knot(value, width, width) for value, width in pairs]
     first, last = knots[0].value, knots[-1].value
     return ColumnCells(first, knots=knots, least=first, most=last)
-
-
-def _widths(values: np.ndarray) -> np.ndarray:
-    """Returns the distances between neighbouring values; the last one has their median."""
-    gaps = np.diff(values)
-    return np.append(gaps, np.median(gaps))
 
 
 def _with_atoms(
