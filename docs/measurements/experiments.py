@@ -1,7 +1,7 @@
 """Runs an experiment of a script in this folder, as ``ebflow run paper`` runs its own.
 
-A script registers its experiment in ``EXPERIMENTS``. It has a stage of its own: a function with
-the name of the script, so that the script's code is part of the stage's key.
+A script has a stage of its own: a function with the name of the script, so that the script's code
+is part of the stage's key.
 """
 
 import shlex
@@ -12,18 +12,20 @@ from pipelines.cli.run import execute, study
 from pipelines.cluster import environment
 from pipelines.engine.graphs import gather_cells
 from pipelines.engine.stages import Artefact, Stage
+from pipelines.paper.cell import Experiment
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import PAPER, Sources, stages
 
 
-def main(kind: type[PaperConfig]) -> None:
-    """Runs the experiment of a configuration with the options of the command line."""
+def main(kind: type[PaperConfig], experiment: Experiment) -> None:
+    """Runs an experiment with the options of the command line."""
     name = kind().experiment
+    EXPERIMENTS[name] = experiment
     report = Stage(name, executor="driver")
 
     def graph(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
-        cells = EXPERIMENTS[name].all_cells(config)
+        cells = experiment.all_cells(config)
         return {"report": report(config, outcomes=gather_cells(stages(c, sources) for c in cells))}
 
     environment.prepare()

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from experiments import main
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -40,7 +39,7 @@ from pipelines.config import (
 from pipelines.config.objective import AnyObjective
 from pipelines.config.source import overlap
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.compare import EXPERIMENTS, compare
+from pipelines.paper.compare import compare
 from pipelines.paper.config import PaperConfig
 from pipelines.reporting.claims import Conclusion, Measured, Question, decide
 from pipelines.reporting.statistics import Confidence, above, student, within
@@ -298,7 +297,7 @@ def _squares(axis: Axes, networks: DataFrameGroupBy, norm: TwoSlopeNorm) -> mpl.
     return shown
 
 
-EXPERIMENTS["phases"] = Experiment(
+PHASES = Experiment(
     about="where training by scores alone loses mass, and what keeps it",
     legend="networks of two dense layers, by Adam under a cosine, batches of 100; lost: share of "
     "networks, over starts and rates, whose squared latent mean ends large and has risen; "
@@ -321,4 +320,6 @@ phases = compare  # The stage of this script
 
 
 if __name__ == "__main__":
-    main(PhasesConfig)
+    from experiments import main
+
+    main(PhasesConfig, PHASES)

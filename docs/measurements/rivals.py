@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Literal
 
-from experiments import main
-
 from pipelines.config import AnchorConfig, Dense, DensityConfig, Objective, PreprocessConfig
 from pipelines.config.recipes import for_source
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.compare import EXPERIMENTS, compare
+from pipelines.paper.compare import compare
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.rivals import LENGTH, peers
 
@@ -92,7 +90,7 @@ def _gains(finished: Sequence[Finished]) -> list[Row]:
     return [one.row | one.gain(exact.get(one.cell.seed), "gain") for one in finished]
 
 
-EXPERIMENTS["rivals"] = Experiment(
+RIVALS = Experiment(
     about="linear layers trained by likelihood for equal seconds: exact test NLL (nats)",
     legend=f"white: whitened, plain: standardized data; learning rate {RATE:g}; "
     "alone: scores in every step, without an anchor; other scores: in one of "
@@ -115,4 +113,6 @@ rivals = compare  # The stage of this script
 
 
 if __name__ == "__main__":
-    main(RivalsConfig)
+    from experiments import main
+
+    main(RivalsConfig, RIVALS)

@@ -44,27 +44,28 @@ class Cell:
 
     Attributes:
         labels: Its names, by the headings of the table's first columns.
-        config: The configuration of a flow, or of a stage that trains and measures by itself.
+        config: The configuration of a flow, or of a stage that fits and measures a rival.
         preprocess: The preprocessing, if it is fitted by a stage of its own.
-        measure: The configuration of the stage that measures a flow.
-        stage: The name of the stage that measures.
+        stage: The name of the stage of a rival; empty for a flow.
         published: The published number of the last column.
     """
 
     labels: Mapping[str, str]
     config: Section
-    seed: int = 0
-    data: DataConfig | None = None
+    seed: int
+    data: DataConfig
     preprocess: PreprocessFit | None = None
-    measure: Section | None = None
-    stage: str = "evaluate"
+    stage: str = ""
     published: float | None = None
 
     @classmethod
-    def of_flow(cls, labels: Mapping[str, str], config: DensityConfig, **more: Any) -> "Cell":  # noqa: ANN401
-        """Returns the training of a flow, measured by its likelihood unless ``more`` differs."""
-        fields = {"preprocess": config.training.preprocess_fit, "measure": config.evaluate, **more}
-        return cls(labels, config.without_retry, config.seed, config.data, **fields)
+    def of_flow(
+        cls, labels: Mapping[str, str], config: DensityConfig, published: float | None = None
+    ) -> "Cell":
+        """Returns the training of a flow, measured by its likelihood."""
+        preprocess = config.training.preprocess_fit
+        flow = labels, config.without_retry, config.seed, config.data, preprocess
+        return cls(*flow, published=published)
 
     @property
     def title(self) -> str:
@@ -73,10 +74,9 @@ class Cell:
 
     def provenance(self) -> Row:
         """Returns labels, seed, data and the published number."""
-        data = Path(self.data.source).stem if self.data else "random"
         return {
             "labels": dict(self.labels), "seed": self.seed, "published": self.published,
-            "data": data,
+            "data": Path(self.data.source).stem,
         }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ class Finished:
     def row(self) -> Row:
         """Provenance and metrics."""
         row = self.cell.provenance()
-        if self.cell.measure:
+        if not self.cell.stage:
             row |= json.loads((self.folders["trained"] / "training.json").read_text())["metrics"]
         return row | json.loads((self.folders["measured"] / "evaluation.json").read_text())
 

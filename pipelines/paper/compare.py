@@ -13,7 +13,6 @@ from pipelines.paper.config import PaperConfig
 from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
 from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
-from pipelines.paper.toy import TOY
 from pipelines.reporting.page import machine
 from pipelines.reporting.result import Result, Table, plots, plus_minus, unequal_steps
 from pipelines.reporting.statistics import student
@@ -22,7 +21,6 @@ from pipelines.tracking.run import StageRun
 EXPERIMENTS: dict[str, Experiment] = {
     "table": TABLE,
     "colour-table": COLOUR_TABLE,
-    "toy": TOY,
     "tables": TABLES,
     "missing": MISSING.experiment,
     "detection": DETECTION.experiment,

@@ -8,17 +8,11 @@ from pipelines.config import ClusterConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
 Name = Literal[
-    "table", "colour-table", "toy", "tables", "missing", "detection", "conditional", "synthesis"
+    "table", "colour-table", "tables", "missing", "detection", "conditional", "synthesis"
 ]
 
 # Patterns of removed entries: 20 or 40 % at random, or large values more often.
 PATTERNS = ("mcar20", "mcar40", "mnar")
-
-
-class DivergeConfig(Section):
-    """Divergences of a flow from an exact density in the plane."""
-
-    density: Literal["sine", "swirl", "checkerboard"] = "sine"
 
 
 class RivalConfig(Section):
@@ -41,10 +35,9 @@ class PaperConfig(Section):
     """An experiment of the paper, at a scale."""
 
     experiment: Name = "table"
-    """table, colour-table: NLL by network and objective on grey or colour images; toy: divergences
-    in the plane; tables: the recipe beside densities of other packages; missing, conditional,
-    synthesis, detection: imputation, predictions, synthetic rows, anomalies, by ebflow and by
-    other packages"""
+    """table, colour-table: NLL by network and objective on grey or colour images; tables: the
+    recipe beside densities of other packages; missing, conditional, synthesis, detection:
+    imputation, predictions, synthetic rows, anomalies, by ebflow and by other packages"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""

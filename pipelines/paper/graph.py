@@ -29,14 +29,10 @@ from pipelines.paper.cell import Cell
 from pipelines.paper.compare import EXPERIMENTS
 from pipelines.paper.config import PaperConfig
 
-# Stages that measure, by their names.
-MEASURES: dict[str, Stage] = {
-    "evaluate": evaluate,
-    "toy": Stage("pipelines.paper.toy"),
-    **{
-        name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
-        for name in ("detect", "fill", "peer", "predict", "synthesis")
-    },
+# Stages that fit a rival and measure it, by their names.
+RIVALS: dict[str, Stage] = {
+    name: Stage(f"pipelines.paper.{name}", needs=needs_from_config)
+    for name in ("detect", "fill", "peer", "predict", "synthesis")
 }
 
 # Cells depend on their data, so the stage opens the sources of the user.
@@ -59,7 +55,7 @@ def check(config: PaperConfig) -> Sources:
         raise bad_input(error) from None
     sources: Sources = {}
     for cell in cells:
-        if cell.data and (cell.measure or cell.data.source not in sources):
+        if not cell.stage or cell.data.source not in sources:
             sources[cell.data.source] = _source(cell, experiment.data)
     return sources
 
@@ -67,7 +63,7 @@ def check(config: PaperConfig) -> Sources:
 def examine(config: PaperConfig) -> None:
     """Reads the data of every cell; raises BadInput at the first thing wrong with them."""
     cells = EXPERIMENTS[config.experiment].all_cells(config)
-    for cell in {c.data.model_dump_json(): c for c in cells if c.data}.values():
+    for cell in {c.data.model_dump_json(): c for c in cells}.values():
         with _naming(cell):
             check_data(cell.data)
 
@@ -79,7 +75,7 @@ def _source(cell: Cell, expected: str | None) -> Source:
         if expected not in (None, found := _kind(reader)):
             option = "--source" if expected.endswith("images") else "--sources"
             raise BadInput(option=option, found=f"{found} ({reader.label})", expected=expected)
-        if cell.measure:
+        if not cell.stage:
             return check_density(cell.config)
         counted(reader, cell.data)
         return Source(cell.data.source, reader.digest)
@@ -117,18 +113,17 @@ def paper(config: PaperConfig, sources: Sources) -> dict[str, Artefact]:
 
 def stages(cell: Cell, sources: Sources) -> dict[str, Artefact]:
     """Returns the artefacts of training and measurement."""
-    inputs, measure = {}, MEASURES[cell.stage]
-    if cell.data:
-        inputs["data"] = prepare(cell.data, source=sources[cell.data.source])
+    inputs = {"data": prepare(cell.data, source=sources[cell.data.source])}
     if cell.preprocess:
         inputs["preprocessed"] = preprocess(cell.preprocess, **inputs)
-    if cell.measure is None:
-        return {"measured": measure(cell.config, **inputs, title=cell.title)}
+    if cell.stage:
+        return {"measured": RIVALS[cell.stage](cell.config, **inputs, title=cell.title)}
     trained = train(cell.config.training, **inputs, title=cell.title)
-    if measure is not evaluate:
-        inputs = {"data": inputs["data"]}
-    measured = measure(cell.measure, **inputs, trained=trained, title=cell.title)
-    return {"trained": trained, "measured": measured}
+    inputs["trained"] = trained
+    return {
+        "trained": trained,
+        "measured": evaluate(cell.config.evaluate, **inputs, title=cell.title),
+    }
 
 
 def describe(config: PaperConfig) -> Description:

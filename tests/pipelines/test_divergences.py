@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from docs.measurements.toy import fisher_divergence, kl_divergence
 from ebflow import EnergyFunction, GaussianMixture
 from ebflow.architectures import dense
 from ebflow.errors import NonFinite
@@ -12,7 +13,6 @@ from ebflow.evaluation import Estimate
 from ebflow.randomness import generator as derive
 from ebflow.toy import checkerboard, smoothed_sine
 from pipelines.paper.scores import crps
-from pipelines.paper.toy import fisher_divergence, kl_divergence
 from tests.library import reference
 from tests.library.bijections.cases import seeded
 from tests.library.conftest import double_precision  # noqa: F401

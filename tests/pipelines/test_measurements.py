@@ -24,6 +24,7 @@ def printed(folder, name, *words):
 
 @pytest.mark.parametrize(("name", "claims", "labels"), [
     ("phases", 9, {"map", "pairs", "learned", "ssm"}), ("rivals", 0, {"ml", "white", "gmm"}),
+    ("toy", 0, {"swirl", "fd_ssm"}),
 ])  # fmt: skip
 def test_a_script_runs_its_own_experiment_and_finds_it_in_the_store(
     tmp_path, name, claims, labels

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config import ClusterConfig
-from pipelines.paper.cell import Column, Finished
+from pipelines.paper.cell import Column
 from pipelines.paper.compare import EXPERIMENTS, headline, summarize, text
 from pipelines.paper.config import PaperConfig
 from pipelines.paper.graph import compare
@@ -101,36 +101,11 @@ def test_recipes_have_an_anchor_where_they_match_scores():
         assert cells["FC", "recipe", objective, 0].config.anchor.weight == 1
 
 
-def toy(scale):
-    return by_name(PaperConfig(experiment="toy", scale=scale, seeds=2))
-
-
-@pytest.mark.parametrize("scale", ["cpu", "full"])
-def test_every_cell_of_toy_has_the_smoothed_density_as_its_target(scale):
-    found = toy(scale)
-    assert len(found) == 2 * 3 * 5
-    for (density, objective, _), cell in found.items():
-        config, measure = cell.config, cell.measure
-        assert config.data.source == measure.density == density
-        own = config.objective.sigma if objective == "dsm" else 0.0
-        assert math.hypot(own, config.train.noise) == pytest.approx(0.375)
-        assert not config.preprocess.match_after and config.train.threads == 1
-
-
-@pytest.mark.parametrize("density", ["sine", "swirl", "checkerboard"])
-def test_toys_objectives_share_all_but_their_noise_and_weight(density):
-    cells = [cell.config for key, cell in toy("cpu").items() if key[0] == density]
-    first = cells[0]
-    for flow in cells:
-        train = flow.train.model_copy(update={"noise": first.train.noise})
-        assert (train, flow.model, flow.anchor) == (first.train, first.model, first.anchor)
-
-
 @pytest.mark.parametrize("name", TRAINED)
 def test_cells_are_trained_by_the_workers_that_are_asked_for_and_a_divergence_is_a_result(name):
     cluster = ClusterConfig(workers=4)
     config = PaperConfig(experiment=name, cluster=cluster, **OF_TABLES.get(name, {}))
-    cells = [cell.config for cell in EXPERIMENTS[name].all_cells(config) if cell.measure]
+    cells = [cell.config for cell in EXPERIMENTS[name].all_cells(config) if not cell.stage]
     assert cells and all(flow.cluster == cluster and not flow.train.retry for flow in cells)
 
 
@@ -175,19 +150,6 @@ def test_columns_without_a_number_are_left_out():
     assert [*headline(config, lines).headings] == [name for name in known if name != "lead"]
 
 
-@pytest.mark.parametrize("seed, seeds", [(0, 1), (0, 2), (3, 2)])
-def test_toys_figure_shows_the_truth_and_the_first_seeds_flows(tmp_path, seed, seeds):
-    config = PaperConfig(experiment="toy", scale="smoke", seed=seed, seeds=seeds)
-    cells = EXPERIMENTS["toy"].all_cells(config)
-    np.savez(tmp_path / "arrays.npz", extent=9.0, truth=np.zeros((4, 4)), model=np.ones((4, 4)))
-    (tmp_path / "training.json").write_text('{"metrics": {}}')
-    (tmp_path / "evaluation.json").write_text('{"study/kl": 0.5}')
-    finished = [Finished(cell, dict.fromkeys(("trained", "measured"), tmp_path)) for cell in cells]
-    found = EXPERIMENTS["toy"].figures([], finished)
-    pictures = [axis.get_images()[0].get_array() for axis in found["densities"][0].axes]
-    assert [float(p[0, 0]) for p in pictures] == [pytest.approx(e) for e in 3 * [1, *5 * [np.e]]]
-
-
 def test_the_table_has_published_numbers():
     experiment = EXPERIMENTS["table"]
     numbers = headline(CONFIG, rows(experiment, experiment.all_cells(CONFIG)))
@@ -209,10 +171,9 @@ def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch,
 
 
 REFUSED = {
-    "--source": ("--experiment", "toy", "--source", "digits"),
+    "--source": ("--experiment", "tables", "--sources", "wine", "--source", "digits"),
     "--cluster": ("--experiment", "detection", "--sources", "wine", "--workers", "2"),
     "--train.batch-size": ("--source", "digits", "--workers", "3"),
-    "--threads": ("--experiment", "toy", "--threads", "1"),
     "--seconds": ("--experiment", "detection", "--sources", "wine", "--seconds", "3"),
 }
 
@@ -245,8 +206,9 @@ def test_options_are_told_as_this_command_has_them(home, ebflow):
     assert "This is the cell FC paper ml, seed 0" in result.refusal
     result = ebflow("run", "paper", "--experiment", "tables", "--sources", "wine")
     assert "This is the cell wine recipe, seed 0, whose other settings are" in result.refusal
-    result = ebflow("run", "paper", "--experiment", "toy", "--rows", "300")
-    assert result.refusal == "ebflow: --rows: experiment toy does not use it. Leave it out"
+    words = ("--experiment", "detection", "--sources", "wine", "--test", "3")
+    line = "ebflow: --test: experiment detection does not use it. Leave it out"
+    assert ebflow("run", "paper", *words).refusal == line
 
 
 @pytest.mark.system

@@ -55,7 +55,7 @@ def tables_of(tmp_path, *ours, theirs):
     config = PaperConfig(experiment="tables", sources=[*map(str, sources)], seeds=len(ours))
     finished = []
     for k, cell in enumerate(TABLES.all_cells(config)):
-        peer = not cell.measure
+        peer = bool(cell.stage)
         noise = np.random.default_rng(k).normal(size=400)
         mine = ours[cell.config.seed]
         shift = {"recipe": mine, "maf": theirs}.get(cell.labels["density"], theirs + 2)

@@ -201,9 +201,9 @@ def test_a_submitted_search_is_the_one_that_was_asked_for(afar, ebflow, tmp_path
 @pytest.mark.system
 def test_a_pipeline_starts_from_the_file_that_is_sent(home, ebflow, tmp_path):
     path = tmp_path / "submitted.yaml"
-    path.write_text(yaml.safe_dump(PaperConfig(experiment="toy", scale="smoke").model_dump()))
+    path.write_text(yaml.safe_dump(PaperConfig(source="digits", scale="smoke").model_dump()))
     result = ebflow("run", "paper", "--config", path, "--dry-run")
-    assert result.code == 0 and result.out[0] == "toy at scale smoke"
+    assert result.code == 0 and result.out[0] == "table at scale smoke"
     path.write_text("experimnt: toy")
     assert ", experimnt: found 'toy'" in ebflow("run", "paper", "--config", path).err[0]
 

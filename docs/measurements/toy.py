@@ -1,11 +1,13 @@
 r"""Densities in the plane: the divergence of each objective's flow from the truth.
 
+    python docs/measurements/toy.py --seeds 3 --seconds 15
+
 Every objective has the same target, the density smoothed by σ = 0.375. Denoising score matching
 smooths by itself; the other objectives see noised rows. Scores are matched in some steps only, and
 denoising leaves most of the noise to the rows, because the steps between see the same rows.
 
-The stage ``toy`` estimates divergences of a flow q from the density p, by samples x of p that are
-independent of the training rows:
+Divergences of a flow q from the density p are estimated by samples x of p that are independent of
+the training rows:
 
 * Kullback-Leibler: :math:`\mathrm{KL}(p \| q) = E_p[\log p - \log q]`, in nats;
 * Fisher: :math:`F(p \| q) = \tfrac12 E_p \| \nabla \log p - \nabla \log q \|^2`, which needs no
@@ -15,7 +17,7 @@ independent of the training rows:
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,13 +31,12 @@ from ebflow.flow import Flow
 from ebflow.randomness import generator, normal
 from ebflow.toy import SAMPLERS, SMOOTHED
 from pipelines.config import Coupling, DensityConfig, Objective
-from pipelines.data.dataset import Dataset
 from pipelines.paper import cell
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
-from pipelines.paper.config import DivergeConfig, PaperConfig
+from pipelines.paper.compare import compare
+from pipelines.paper.config import PaperConfig
 from pipelines.paper.table import OBJECTIVES
 from pipelines.reporting.style import Captioned, panels
-from pipelines.tracking.run import StageRun
 
 SIGMA = 0.375
 
@@ -47,6 +48,13 @@ SECONDS = 20.0
 OWN_SIGMA = 0.05  # The recipe's noise of denoising score matching; the rows have the rest
 SAMPLES, RESOLUTION = 10_000, 120  # Points of the divergences, and pixels across a picture
 LENGTHS = {"sine": 50_001, "swirl": 50_001, "checkerboard": 100_001}  # Published steps, by density
+
+
+class ToyConfig(PaperConfig):
+    """Divergences of flows from densities in the plane, by objective."""
+
+    experiment: Literal["toy"] = "toy"
+    """the only one"""
 
 
 def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
@@ -65,33 +73,35 @@ def cells(config: PaperConfig, seed: int) -> Iterator[Cell]:
                 "noise": math.sqrt(SIGMA**2 - own**2),
             },
         )  # fmt: skip
-        measure = DivergeConfig(density=density)
-        labels = {"density": density, "objective": objective}
-        yield Cell.of_flow(labels, flow, measure=measure, stage="toy")
+        yield Cell.of_flow({"density": density, "objective": objective}, flow)
 
 
 Normalized = Flow | GaussianMixture
 
 
-def toy(config: DivergeConfig, data: Path, trained: Path, *, run: StageRun) -> None:
-    """Writes ``evaluation.json`` and, for pictures, ``arrays.npz``.
+def rows(finished: Sequence[Finished]) -> list[Row]:
+    """Returns a row for each flow, with its divergences from the truth.
 
     The flow has the averaged weights at the end of training: validation, by data without noise,
     would choose another one.
     """
-    run.open(config, Dataset(data), "testing")
-    flow = load(trained / "last")
-    truth = SMOOTHED[config.density](SIGMA)
-    noise = generator(0, "diverge", config.density)
-    clean = SAMPLERS[config.density](SAMPLES, generator=noise)
+    return [one.row | divergences(one.cell.labels["density"], _flow(one)) for one in finished]
+
+
+def _flow(one: Finished) -> Flow:
+    return load(one.folders["trained"] / "last")
+
+
+def divergences(density: str, flow: Flow) -> Row:
+    """Returns the divergences with their standard errors."""
+    truth, noise = SMOOTHED[density](SIGMA), generator(0, "diverge", density)
+    clean = SAMPLERS[density](SAMPLES, generator=noise)
     x = torch.add(clean, normal(clean.shape, clean, noise), alpha=SIGMA)
     kl, fisher = kl_divergence(truth, flow, x), fisher_divergence(truth, flow, x)
-    run.write_metrics({
+    return {
         "study/kl": kl.value, "study/kl_se": kl.se,
         "study/fisher": fisher.value, "study/fisher_se": fisher.se,
-    })  # fmt: skip
-    pictures = {"truth": _picture(truth), "model": _picture(flow)}
-    np.savez(run.output / "arrays.npz", **pictures)
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -112,7 +122,7 @@ def fisher_divergence(p: LogDensity, q: LogDensity, x: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def _picture(density: Normalized) -> np.ndarray:
+def picture(density: Normalized) -> np.ndarray:
     """Returns log p on a square of pixels, the first row at the lowest x₂."""
     pixels = torch.arange(RESOLUTION, dtype=torch.float64) + 0.5
     side = EXTENT * (2 * pixels / RESOLUTION - 1)
@@ -129,13 +139,15 @@ def figures(rows: Sequence[Row], finished: Sequence[Finished]) -> dict[str, Capt
         axis.set(xticks=[], yticks=[])
         axis.grid(visible=False)
     look = {"origin": "lower", "cmap": "magma", "interpolation": "bilinear"}
-    for one in (one for one in finished if one.cell.seed == finished[0].cell.seed):
-        density, objective = one.cell.labels.values()
-        arrays = np.load(one.folders["measured"] / "arrays.npz")
-        brightest = np.exp(arrays["truth"].max())
-        for name, key in (("truth", "truth"), (objective, "model")):
-            places[density, name].imshow(np.exp(arrays[key]), vmin=0, vmax=brightest, **look)
-        places[density, objective].set_xlabel(f"KL {one.row['study/kl']:.3f}")
+    truths = {density: np.exp(picture(SMOOTHED[density](SIGMA))) for density in LENGTHS}
+    for density, truth in truths.items():
+        places[density, "truth"].imshow(truth, vmin=0, **look)
+    for one, row in zip(finished, rows, strict=True):
+        if one.cell.seed == finished[0].cell.seed:
+            density, objective = one.cell.labels.values()
+            brightest, axis = truths[density].max(), places[density, objective]
+            axis.imshow(np.exp(picture(_flow(one))), vmin=0, vmax=brightest, **look)
+            axis.set_xlabel(f"KL {row['study/kl']:.3f}")
     for axis, title in zip(axes[0], ("truth", *OBJECTIVES), strict=True):
         axis.set_title(title)
     for axis, density in zip(axes[:, 0], LENGTHS, strict=True):
@@ -150,5 +162,14 @@ TOY = Experiment(
     uses=frozenset(("seconds", "seed", "seeds", "cluster")),
     cells=cells,
     columns=(cell.STEPS, Column("study/fisher", "Fisher", 2), Column("study/kl", "KL (nats)", 4)),
+    rows=rows,
     figures=figures,
 )
+
+toy = compare  # The stage of this script
+
+
+if __name__ == "__main__":
+    from experiments import main
+
+    main(ToyConfig, TOY)
