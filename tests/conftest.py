@@ -17,6 +17,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()  # while modules are imported and tests collected, which all stay
 
 
+def pytest_configure(config):
+    """Sorts the files: pytest 9.1 loses a folder's fixtures if another's file is in between."""
+    config.args.sort()
+
+
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
