@@ -242,12 +242,17 @@ COMMON = {"wall": "seconds", "cpu": "CPU seconds", "process": "largest process (
 STAGES = ("prepare", "preprocess", "train", "evaluate", "report")
 
 
+def numbers_of(item: tuple[str, Result]) -> list[int]:
+    """Returns the sizes of a result as numbers."""
+    return [int(number) for number in item[0].split(",")]
+
+
 def table(names: Sequence[str], found: Mapping[str, Result], more: Mapping[str, str]) -> str:
     """Returns the results of one kind as a table."""
     columns = {**COMMON, **more}
     lines = [[*names, *columns.values()], ["---"] * (len(names) + len(columns))]
-    for size, result in found.items():
-        sizes = [f"{int(number):,}" for number in size.split(",")]
+    for size, result in sorted(found.items(), key=numbers_of):
+        sizes = [f"{number:,}" for number in numbers_of((size, result))]
         lines.append([*sizes, *(amount(result[name]) for name in columns)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -255,8 +260,8 @@ def table(names: Sequence[str], found: Mapping[str, Result], more: Mapping[str, 
 def stage_table(found: Mapping[str, Result]) -> str:
     """Returns the seconds of each stage."""
     lines = [["rows", "columns", *STAGES], ["---"] * (2 + len(STAGES))]
-    for size, result in found.items():
-        sizes = [f"{int(number):,}" for number in size.split(",")]
+    for size, result in sorted(found.items(), key=numbers_of):
+        sizes = [f"{number:,}" for number in numbers_of((size, result))]
         lines.append([*sizes, *(amount(result["stages"][stage]) for stage in STAGES)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -288,8 +293,9 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
     figure, axes = panels(2, height=6, down=2)
     (times, memory), (plans, searches) = axes
     rows = {tuple(map(int, size.split(","))): one for size, one in results["rows"].items()}
-    for (_, style), width in zip(SERIES, sorted({size[1] for size in rows}), strict=False):
-        of_width = {size[0]: one for size, one in rows.items() if size[1] == width}
+    widths = sorted({size[1] for size in rows})
+    for style, width in zip(("o-", "s--", "^:"), widths, strict=False):
+        of_width = {size[0]: rows[size] for size in sorted(rows) if size[1] == width}
         for axis, what in ((times, "wall"), (memory, "process")):
             values = [one[what] for one in of_width.values()]
             axis.plot([*of_width], values, style, color=FLOW, label=f"{width} columns")
@@ -298,8 +304,8 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
     for axis, kind, what in ((plans, "cells", "cpu"), (searches, "trials", "wall")):
         found = {int(size): one for size, one in results.get(kind, {}).items()}
         for name, colour, label in ((what, FLOW, "measured"), ("bound", BASELINE, "bound")):
-            axis.plot([*found], [one[name] for one in found.values()], "o-", color=colour,
-                      label=label)  # fmt: skip
+            values = [found[size][name] for size in sorted(found)]
+            axis.plot(sorted(found), values, "o-", color=colour, label=label)
     labels = {times: ("rows", "seconds"), memory: ("rows", "MiB of the largest process"),
               plans: ("cells", "CPU seconds of a plan"),
               searches: ("trials", "seconds of a search")}  # fmt: skip
@@ -307,10 +313,8 @@ def draw(results: Mapping[str, Mapping[str, Result]]) -> None:
         axis.set(xlabel=across, ylabel=up, xscale="log")
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7)
+        axis.set_visible(any(len(line.get_xdata()) for line in axis.lines))
     figure.savefig(FIGURE)
-
-
-SERIES = ((0, "o-"), (1, "s--"))  # The lines of the numbers of columns
 
 
 def arguments() -> argparse.Namespace:
