@@ -397,7 +397,7 @@ def _log(
 
 
 def _upload(run: Run) -> str:
-    """Copies the results to the bucket; returns their place there."""
+    """Copies the results to where all nodes see them; returns the place."""
     place = store.home() / "runs" / run.pipeline.name / run.name
     try:
         bucket.remove(place)

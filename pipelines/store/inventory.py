@@ -1,4 +1,4 @@
-"""The contents of the store and of its bucket: what runs used last, and what may be deleted.
+"""The contents of the store: what runs used last, and what may be deleted.
 
 The modification time of ``provenance/STAGE/KEY.json`` is when a run used an artefact last.
 """
@@ -18,7 +18,7 @@ from pipelines.store import bucket, files
 from pipelines.store.artefacts import LOCAL
 
 KEY = re.compile("[0-9a-f]{20}")
-MARK_S = 3600.0  # Seconds for which a mark holds: marking again would cost a request to a bucket
+MARK_S = 3600.0  # Seconds for which a mark holds: marking again may cost a request
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Entry:
     """The files of a stage's key: its artefact or unfinished work, and its provenance.
 
     Arguments:
-        size: Its bytes, in the bucket and on this machine.
+        size: Its bytes, on this machine and in the storage.
         finished: When the artefact was finished, in seconds since 1970; 0: it is not.
         used: When a run used or changed it last.
     """
@@ -88,7 +88,7 @@ def provenances() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _listed(folder: str) -> Iterator[tuple[fs.FileSystem, PurePosixPath, fs.FileInfo]]:
-    """Yields all files below a folder, on this machine and in the bucket if there is one.
+    """Yields all files below a folder, on this machine and in the storage if there is one.
 
     Each comes with its file system and its path in the folder.
     """
