@@ -1,15 +1,13 @@
 """Detectors on several splits of labelled tables, without a store: mean AUROC and its intervals.
 
-    python docs/measurements/detection.py 5 tables/*.parquet [--all]
+    python docs/measurements/detection.py 5 tables/*.parquet
 
 prints, for splits 0 to 4 of each table, the AUROC (%) of ebflow, kNN and GMM with normal training
-rows, and of ebflow, MCD and an isolation forest with mixed ones; or of all detectors by all
-protocols. It draws ``detection.png``.
+rows, and of ebflow, MCD and an isolation forest with mixed ones. It draws ``detection.png``.
 """
 
-import argparse
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,24 +16,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from detectors import DETECTORS, PROTOCOLS, anomaly_scores
 from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 
 from pipelines.paper.config import RivalConfig
+from pipelines.paper.detect import PROTOCOLS, anomaly_scores
 
-Rivals = Mapping[str, Sequence[str]]  # Detectors, by protocol
-
-BEST: Rivals = {"normal": ("ebflow", "kNN", "GMM"), "mixed": ("ebflow", "MCD", "IForest")}
+DETECTORS = {"normal": ("ebflow", "kNN", "GMM"), "mixed": ("ebflow", "MCD", "IForest")}
 
 
-def aurocs(path: str, seeds: int, chosen: Rivals) -> dict[tuple[str, str], list[float]]:
+def aurocs(path: str, seeds: int) -> dict[tuple[str, str], list[float]]:
     """Returns the AUROC (%) of each protocol and detector on each split of a table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     table, found = pd.read_parquet(path), {}
     x, y = table.drop(columns="label").to_numpy(float), table["label"].to_numpy() > 0
-    for protocol, rivals in chosen.items():
+    for protocol, rivals in DETECTORS.items():
         for rival in rivals:
             for seed in range(seeds):
                 parts = PROTOCOLS[protocol](x, y, seed)
@@ -61,11 +57,10 @@ def plot(means: pd.DataFrame) -> None:
     axes.figure.savefig("detection.png")
 
 
-def main(seeds: int, paths: list[str], chosen: Rivals) -> None:
+def main(seeds: int, paths: list[str]) -> None:
     """Prints means over splits for each table, then means and leads over tables."""
-    call = partial(aurocs, seeds=seeds, chosen=chosen)
     with ProcessPoolExecutor(2) as pool:
-        results = dict(zip(paths, pool.map(call, paths), strict=True))
+        results = dict(zip(paths, pool.map(partial(aurocs, seeds=seeds), paths), strict=True))
     means = pd.DataFrame({Path(p).stem: {k: np.mean(v) for k, v in r.items()}
                           for p, r in results.items()}).T  # fmt: skip
     print(means.round(1).to_string())
@@ -79,10 +74,4 @@ def main(seeds: int, paths: list[str], chosen: Rivals) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("seeds", type=int)
-    parser.add_argument("tables", nargs="+")
-    parser.add_argument("--all", action="store_true", help="all detectors and protocols")
-    options = parser.parse_args()
-    rivals = dict.fromkeys(PROTOCOLS, DETECTORS) if options.all else BEST
-    main(options.seeds, options.tables, rivals)
+    main(int(sys.argv[1]), sys.argv[2:])

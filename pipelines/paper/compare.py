@@ -10,7 +10,7 @@ from pathlib import Path
 from ebflow.errors import NonFinite
 from pipelines.paper.cell import Cell, Column, Experiment, Finished, Row
 from pipelines.paper.config import PaperConfig
-from pipelines.paper.jobs import CONDITIONAL, MISSING, SYNTHESIS
+from pipelines.paper.jobs import CONDITIONAL, DETECTION, MISSING, SYNTHESIS
 from pipelines.paper.rivals import TABLES
 from pipelines.paper.table import COLOUR_TABLE, TABLE
 from pipelines.reporting.page import machine
@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "colour-table": COLOUR_TABLE,
     "tables": TABLES,
     "missing": MISSING.experiment,
+    "detection": DETECTION.experiment,
     "conditional": CONDITIONAL.experiment,
     "synthesis": SYNTHESIS.experiment,
 }

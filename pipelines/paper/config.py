@@ -7,7 +7,9 @@ from pydantic import Field
 from pipelines.config import ClusterConfig
 from pipelines.config.section import NAME, UNKEYED, Section, Size
 
-Name = Literal["table", "colour-table", "tables", "missing", "conditional", "synthesis"]
+Name = Literal[
+    "table", "colour-table", "tables", "missing", "detection", "conditional", "synthesis"
+]
 
 # Patterns of removed entries: 20 or 40 % at random, or large values more often.
 PATTERNS = ("mcar20", "mcar40", "mnar")
@@ -34,8 +36,8 @@ class PaperConfig(Section):
 
     experiment: Name = "table"
     """table, colour-table: NLL by network and objective on grey or colour images; tables: the
-    recipe beside densities of other packages; missing, conditional, synthesis: imputation,
-    predictions, synthetic rows, by ebflow and by other packages"""
+    recipe beside densities of other packages; missing, conditional, synthesis, detection:
+    imputation, predictions, synthetic rows, anomalies, by ebflow and by other packages"""
     scale: Literal["smoke", "cpu", "full"] = "cpu"
     """length of a training: 60 steps; some seconds, so that the experiment takes less than 20
     minutes on two cores; or the paper's, on GPUs"""
@@ -46,7 +48,8 @@ class PaperConfig(Section):
     folder"""
     sources: tuple[str, ...] = Field((), json_schema_extra=UNKEYED)
     """the tables of tables, missing, synthesis and conditional, which predicts the last column:
-    files, or names of data sets"""
+    files, or names of data sets; those of detection have a column label, which is 0 in normal
+    rows"""
     seconds: float | None = Field(None, gt=0)
     """training seconds of a cell at scale cpu; None: the experiment's"""
     rows: int | None = Field(None, ge=3)

@@ -15,6 +15,7 @@ from .untracked import Untracked
 
 CONFIG = PaperConfig(experiment="missing", scale="smoke", sources=("wine", "diabetes"), seeds=2)
 JOBS = {name: getattr(jobs, name.upper()) for name in ("missing", "conditional", "synthesis")}
+JOBS["detection"] = jobs.DETECTION
 
 
 def test_rivals_are_those_of_the_stages():
@@ -42,9 +43,9 @@ def test_the_last_column_of_a_users_table_is_predicted():
 
 @pytest.mark.parametrize("sources", [(), ("x/a.parquet", "y/a.parquet")])
 def test_tables_need_names_of_their_own(sources):
-    config = PaperConfig(experiment="tables", sources=sources)
+    config = PaperConfig(experiment="detection", sources=sources)
     with pytest.raises(BadInput, match="--sources: found"):
-        EXPERIMENTS["tables"].all_cells(config)
+        EXPERIMENTS["detection"].all_cells(config)
 
 
 def finished(folder, config, value):

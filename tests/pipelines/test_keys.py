@@ -115,7 +115,7 @@ STAGES = (
         for package, names in (
             ("data", ("prepare",)),
             ("density", ("preprocess", "train", "evaluate", "report")),
-            ("paper", ("compare", "fill", "peer", "predict", "synthesis")),
+            ("paper", ("compare", "detect", "fill", "peer", "predict", "synthesis")),
             ("gradient_alignment", ("flow", "reference", "classify", "measure", "align")),
         )
         for name in names

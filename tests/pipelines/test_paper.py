@@ -5,6 +5,9 @@ import json
 import math
 import re
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config import ClusterConfig
@@ -18,7 +21,7 @@ from pipelines.reporting.terminal import terminal
 from .conftest import NO_RAY, Store
 
 CONFIG = PaperConfig(source="digits", scale="smoke", seeds=2)
-ALONE = ("missing", "conditional", "synthesis")
+ALONE = ("detection", "missing", "conditional", "synthesis")
 TRAINED = [name for name in EXPERIMENTS if name not in ALONE]
 IMAGES = {
     name: "natural-patches" if name == "colour-table" else "digits"
@@ -169,8 +172,9 @@ def test_data_that_are_not_there_are_told_in_one_line(home, ebflow, monkeypatch,
 
 REFUSED = {
     "--source": ("--experiment", "tables", "--sources", "wine", "--source", "digits"),
-    "--cluster": ("--experiment", "missing", "--sources", "wine", "--workers", "2"),
+    "--cluster": ("--experiment", "detection", "--sources", "wine", "--workers", "2"),
     "--train.batch-size": ("--source", "digits", "--workers", "3"),
+    "--seconds": ("--experiment", "detection", "--sources", "wine", "--seconds", "3"),
 }
 
 
@@ -202,8 +206,8 @@ def test_options_are_told_as_this_command_has_them(home, ebflow):
     assert "This is the cell FC paper ml, seed 0" in result.refusal
     result = ebflow("run", "paper", "--experiment", "tables", "--sources", "wine")
     assert "This is the cell wine recipe, seed 0, whose other settings are" in result.refusal
-    words = ("--experiment", "missing", "--sources", "wine", "--source", "digits")
-    line = "ebflow: --source: experiment missing does not use it. Leave it out"
+    words = ("--experiment", "detection", "--sources", "wine", "--test", "3")
+    line = "ebflow: --test: experiment detection does not use it. Leave it out"
     assert ebflow("run", "paper", *words).refusal == line
 
 
@@ -214,6 +218,20 @@ def test_a_dry_run_lists_the_stages(home, ebflow):
     assert not home.exists()
 
 
+@pytest.fixture(scope="session")
+def labelled_files(tmp_path_factory):
+    """Two tables of normal rows and anomalies."""
+    folder, rng = tmp_path_factory.mktemp("anomalies"), np.random.default_rng(0)
+    for name in ("few", "more"):
+        x = np.r_[rng.normal(size=(90, 3)), rng.normal(size=(10, 3)) * 4]
+        columns = dict(zip("abc", x.T, strict=True))
+        table = pa.table({**columns, "label": np.arange(100) >= 90}).cast(TYPES)
+        pq.write_table(table, folder / f"{name}.parquet")
+    return sorted(folder.iterdir())
+
+
+TYPES = pa.schema([*((name, pa.float64()) for name in "abc"), ("label", pa.int64())])
+
 TABLES = {
     "tables": ("sine",), "missing": ("wine",), "conditional": ("diabetes",),
     "synthesis": ("wine",),
@@ -223,11 +241,11 @@ TABLES = {
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_real_run_and_the_same_again(tmp_path, image_file, name):
+def test_a_real_run_and_the_same_again(tmp_path, image_file, labelled_files, name):
     store = Store(tmp_path, patience=1400)
     source = ("--source", image_file) if name in IMAGES else ()
     threads = ("--threads", "1") if "threads" in EXPERIMENTS[name].uses else ()
-    tables = TABLES.get(name, ())
+    tables = labelled_files if name == "detection" else TABLES.get(name, ())
     source += ("--sources", *tables) if tables else ()
     words = ("run", "paper", "--experiment", name, *source, "--scale", "smoke", *threads)
     printed = store.run(*words)
