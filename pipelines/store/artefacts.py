@@ -138,7 +138,7 @@ def ensure_local(path: Path) -> Path:
 
 
 def _copy(final: Path) -> None:
-    """Copies an artefact from the bucket, unless this machine has its content."""
+    """Copies an artefact to this machine, unless it has its content."""
     record, copied = _record(final), _record(final, local=True)
     if record and copied and copied.digest == record.digest and _is_unchanged(final, copied):
         return
