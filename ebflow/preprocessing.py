@@ -44,6 +44,7 @@ from .errors import BadInput
 from .files import load_tensors, save_tensors
 from .flow import Flow
 from .randomness import RowGenerator
+from .recipes import BUDGET
 from .tables.batches import Split
 from .tables.column import COARSEST
 from .tables.rows import sampled
@@ -165,8 +166,12 @@ def fit(
     as_is = torch.tensor([bool(count) for count in counts] or [False] * split.width)
     layers = columns.layers[:] if columns else _elementwise(spec)
     if normalize != "none":
-        some = sampled(split, max(MOMENTS, 1000 * split.width), seed, "moments")
-        kept, held = _moments(some, layers, seed, as_is, full=normalize != "standardize")
+        most, full = max(MOMENTS, 1000 * split.width), normalize != "standardize"
+        few = 2 * most * split.row_bytes <= BUDGET
+        some = sampled(split, most, seed, "moments") if few else split
+        kept, held = _moments(some, layers, seed, as_is, full=full)
+        if some is not split and not ((kept + held).variance > 0).all():  # it varies elsewhere
+            kept, held = _moments(split, layers, seed, as_is, full=full)
         whole = kept + held
         _check_varied(whole.variance > 0, names)
         if rows is not None:

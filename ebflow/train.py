@@ -316,7 +316,14 @@ class Trainer:
         split = self.dataset.split("validation")
         if self.held_out is split:
             return self.state.best.nll
-        return evaluate(self.flow, split, batch_size=ROWS, generator=self.held_out_noise).nll
+        try:
+            return evaluate(self.flow, split, batch_size=ROWS, generator=self.held_out_noise).nll
+        except (NonFinite, KeyboardInterrupt) as error:
+            self.state.warnings.append(
+                f"the NLL is that of {len(self.held_out)} of {len(split)} validation rows "
+                f"({error or 'interrupted'})"
+            )
+            return self.state.best.nll
 
     def validate(self) -> Event:
         """Returns the exact NLL of the averaged weights, and statistics of the latents."""

@@ -95,9 +95,10 @@ def sampled(split: Split, count: int, seed: int, *path: str) -> Split:
 
 def subset(split: Split, numbers: Tensor) -> Rows:
     """Returns the rows with some numbers, in order, by one pass in the memory of these rows."""
-    chosen = torch.zeros(len(split), dtype=torch.bool).index_fill(0, numbers, True).split(PASS)
-    pairs = zip(split.batches(PASS), chosen, strict=True)
-    x, context = joined([batch.take(rows.nonzero().flatten()) for batch, rows in pairs])
+    chosen = torch.zeros(len(split), dtype=torch.bool).index_fill(0, numbers.cpu(), True)
+    pairs = zip(split.batches(PASS), chosen.split(PASS), strict=True)
+    taken = (batch.take(rows.to(batch.x.device).nonzero().flatten()) for batch, rows in pairs)
+    x, context = joined([*taken])
     options = {"levels": split.levels, "name": split.name, "categories": split.categories}
     return Rows(x.unflatten(1, split.shape), context, **options)
 

@@ -13,6 +13,7 @@ from torch import nn
 import ebflow
 from ebflow import bijections, objectives, randomness
 from ebflow.bases import GaussianMixture
+from ebflow.errors import NonFinite
 from ebflow.loss import adamw
 from ebflow.tables.gathering import copies
 
@@ -380,6 +381,17 @@ def test_a_report_has_the_likelihood_of_all_validation_rows(monkeypatch):
     order = torch.randperm(400, generator=ebflow.randomness.generator(0, "validation"))
     assert nll(flow, rows()[order[:40]]) == pytest.approx(flow.report.nll, abs=1e-4)
     assert "20 random validation rows chose the step" in str(flow.report)
+
+
+def test_a_row_without_likelihood_beyond_those_that_chose_the_step_loses_no_flow(monkeypatch):
+    def evaluate(*arguments, **options):
+        raise NonFinite("row 7: found a log-density of -inf")
+
+    monkeypatch.setattr(ebflow.train, "VALIDATED", 20)
+    monkeypatch.setattr(ebflow.train, "evaluate", evaluate)
+    with pytest.warns(RuntimeWarning, match="the NLL is that of 20 of 40 validation rows"):
+        flow = ebflow.fit(rows(), **SMALL)
+    assert flow.report.nll == min(r["val/nll"] for r in flow.history if "val/nll" in r)
 
 
 def test_patience_and_interruptions_are_reported():

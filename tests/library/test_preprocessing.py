@@ -215,6 +215,15 @@ def test_gaussian_is_scipys_whatever_the_default_type(request, name, default):
     )
 
 
+def test_a_column_that_varies_in_one_of_many_rows_is_no_constant(monkeypatch):
+    monkeypatch.setattr(preprocessing, "MOMENTS", 10)
+    x = torch.randn(5000, 2, generator=seeded(), dtype=torch.float64)
+    some = sampled(Rows(x), 2000, 0, "moments").tensor()
+    x[:, 1] = (x[:, 0] == next(value for value in x[:, 0] if value not in some[:, 0])).double()
+    y = flow_of(fit(Rows(x), normalize="standardize"), 2).preprocess(x)
+    torch.testing.assert_close(y.std(0, correction=0), torch.ones(2).to(y))
+
+
 def test_statistics_of_many_rows_are_those_of_some(monkeypatch):
     monkeypatch.setattr(preprocessing, "MOMENTS", 10)
     split = Rows(torch.randn(5000, 2, generator=seeded(), dtype=torch.float64) ** 3)
