@@ -45,7 +45,8 @@ def doctor(address: str | None = None) -> int:
 
 def _versions() -> str:
     """Compares versions with those that ebflow requires; returns them."""
-    installed = {found.name.lower(): found.version for found in distributions()}
+    found = [one for one in distributions() if one.metadata["Name"]]  # pip may leave others
+    installed = {one.name.lower(): one.version for one in reversed(found)}
     installed["python"] = platform.python_version()
     needs = [*(requires("ebflow") or ()), f"python{metadata('ebflow')['Requires-Python']}"]
     for need in map(Requirement, needs):
@@ -85,9 +86,9 @@ def _mlflow() -> str:
             return "the first run creates it in the store"
     with backend.mlflow_errors(), backend.announced(terminal().print):
         client = backend.client()
-        (experiment,) = client.search_experiments(max_results=1)
-        run = client.create_run(experiment.experiment_id, run_name="ebflow doctor")
-        client.delete_run(run.info.run_id)
+        for experiment in client.search_experiments(max_results=1):
+            run = client.create_run(experiment.experiment_id, run_name="ebflow doctor")
+            client.delete_run(run.info.run_id)
     return without_password(uri)
 
 

@@ -59,9 +59,11 @@ def logs(run: Annotated[str, tyro.conf.Positional], /) -> None:
     Arguments:
         run: its name, or the start of its id, as `ebflow runs` prints it
     """
-    texts = {path.stem: path.read_text() for path in (store.home() / "logs").glob("*.log")}
+    paths = (store.home() / "logs").glob("*.log")
+    texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in paths}
     parts = [part for text in texts.values() for part in RUN_STARTS.split(text)]
-    found = [part for part in parts if f" MLflow run {run}" in part.partition("\n")[0]]
+    start = f" MLflow run {run}"
+    found = [part for part in parts if run and start in part.partition("\n")[0]]
     if not (found := [texts[run]] if run in texts else found):
         names = ", ".join(sorted(texts)) or "the name of a run"
         hint = "`ray job logs ID` prints what a submitted job has printed"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 
 from rich.filesize import decimal
 from rich.progress import track
@@ -43,15 +43,18 @@ def prune(days: float, dry_run: bool = False) -> None:
         before = min(time.time() - days * DAY_S, running_since())
         found = [entry for entry in entries() if entry.used < before]
         logs = (store.home() / "logs").glob("*.log")
-        old = [log for log in logs if log.stat().st_mtime < before]
+        old = [log for log in logs if log.lstat().st_mtime < before]
         _show(found, "would be deleted from" if dry_run else "to delete from")
         for log in old:
-            terminal().print(f"{log}, {decimal(log.stat().st_size)}", soft_wrap=True)
+            terminal().print(f"{log}, {decimal(log.lstat().st_size)}", soft_wrap=True)
         for path in [] if dry_run else old:
             path.unlink()
         for entry in [] if dry_run else found:
-            with suppress(BlockingIOError):  # a stage is at work on it
+            try:
                 entry.delete()
+            except OSError as error:  # a stage is at work on it, or it is another user's
+                line = f"{entry.stage}/{entry.key} stays: {error.strerror}"
+                terminal().print(line, soft_wrap=True)
 
 
 def _show(found: Sequence[Entry], where: str) -> None:

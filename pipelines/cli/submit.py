@@ -80,6 +80,8 @@ def submit(words: Sequence[str]) -> int:
     request = parse_run(commands[pipeline], rest[count:])
     # The options of a search stay in its command.
     config = dump(getattr(request.run.config, "base", request.run.config))
+    if address is not None:
+        _check_address(address)
     typed = again(["submit", *(word for word in words if word not in DRY)])
     return _submit(request, config, address, typed)
 
@@ -114,22 +116,28 @@ def _connect(address: str | None) -> "JobSubmissionClient":
     Raises:
         BadInput: If there is no such address, nothing answers, or it asks for another token.
     """
-    if not (address or "").startswith(("http://", "https://")):
-        raise BadInput(option="--address", found=address or "None", expected="http://HEAD:8265")
+    _check_address(address or "None")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     logging.disable(logging.WARNING)  # Ray reports how the checkout is packed and sent
-    url = without_password(address)
     try:
         return JobSubmissionClient(address)
     except AuthenticationError:
         token, found = "RAY_AUTH_TOKEN or ~/.ray/auth_token", "no token, or another"
-        raise BadInput(option=token, found=found, expected=f"that of {url}") from None
+        raise BadInput(option=token, found=found, expected=f"that of {address}") from None
     except (ConnectionError, RuntimeError) as error:
-        found = f"{url}, where no cluster answers ({error})"
+        found = f"{address}, where no cluster answers ({error})"
         raise BadInput(option="--address", found=found) from None
+
+
+def _check_address(address: str) -> None:
+    """Raises BadInput unless an address is a URL without a password: MLflow would show it."""
+    url = without_password(address)
+    if not address.startswith(("http://", "https://")) or url != address:
+        more = "" if url == address else ", with a user, a password or a query"
+        raise BadInput(option="--address", found=f"{url}{more}", expected="http://HEAD:8265")
 
 
 def _send(
@@ -154,6 +162,7 @@ def run_doctor(address: str) -> int:
     """Runs `ebflow doctor` as a job on a cluster, and follows it; returns its exit code."""
     variables = [f"{name}={value}" for name, value in sent_variables().items()]
     command = shlex.join(["env", *variables, "python", "-m", "pipelines.cli", "doctor"])
+    command = command if "EBFLOW_HOME" in os.environ else f": {STORE} && {command}"
     client = _connect(address)
     identity = _send(client, {"name": "doctor"}, "", command)
     return _follow(client, identity, terminal(), ends=(0, 1, 2))

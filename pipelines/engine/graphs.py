@@ -7,7 +7,7 @@ import gc
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -117,11 +117,18 @@ class Outcome:
         value: The value of the graph, with artefacts in place of expressions.
         statuses: The statuses of its stages by their names, in the order of their start.
         started: The stages that were not cached.
+        keys: The keys of all stages.
     """
 
     value: Any
     statuses: dict[str, Status]
     started: list[Work]
+    keys: Collection[str]
+
+    @property
+    def ready(self) -> list[Work]:
+        """The stages that were not cached, and whose inputs were."""
+        return [work for work in self.started if not _waits(work)]
 
     @property
     def is_cached(self) -> bool:
@@ -173,7 +180,8 @@ class StoreExecutor(Executor):
             if found is None:
                 self.started.append(work)
             elif not self.dry:
-                store.mark_used(name, key)
+                with suppress(OSError):  # a mark that cannot be written fails no run
+                    store.mark_used(name, key)
             self.results[key] = _finished(found) if found else self.start_stage(work)
         self.results[key].add_done_callback(partial(self._hand_on, job))
 
@@ -229,7 +237,7 @@ def evaluate(
         if not dry:  # a dry run has no log
             log.exception("the pipeline failed")
         raise failure(error) from error
-    return Outcome(value, executor.statuses, executor.started)
+    return Outcome(value, executor.statuses, executor.started, executor.results)
 
 
 @contextmanager
@@ -279,6 +287,11 @@ class _Expected(Artefact):
     @property
     def path(self) -> Path:
         raise _Unmade
+
+
+def _waits(work: Work) -> bool:
+    """Returns True if an input of a stage is not there."""
+    return any(isinstance(value, _Expected) for value in iter_nested_value(dict(work.inputs)))
 
 
 def plan(graph: Any, *, force: bool = False, dry: bool = True) -> Outcome:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """Reasons why stages run again: the code, options or inputs that differ from the last time."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines import store
@@ -13,18 +13,21 @@ Provenance = Mapping[str, Any]
 SHARED = (("stage", "options", "inputs"), ("stage", "name", "title"))
 
 
-def reasons(works: Sequence[Work], name: str) -> dict[str, str]:
+def reasons(works: Sequence[Work], name: str, present: Collection[str]) -> dict[str, str]:
     """Returns by stage why it runs again, in a run of a name; stages that are new have no reason.
 
-    An input counts as changed if its stage runs again.
+    An input counts as changed if its stage runs again. Keys that are ``present`` are those of the
+    same graph: they are no predecessors.
     """
     if not works:
         return {}
     fields = works[0].provenance(name).keys()  # another version may write others
-    stored = (old for _, old in store.provenances() if fields <= old.keys())
-    earlier = {part: old for old in stored for part in _shared(old)}
+    stages, keys = {work.stage.name for work in works}, {work.key for work in works}
+    stored = [(key, old) for key, old in store.provenances(stages) if fields <= old.keys()]
+    known = keys & {key for key, _ in stored}  # they were started before, and change nothing
+    earlier = {part: old for key, old in stored if key not in present for part in _shared(old)}
     texts: dict[str, dict[str, None]] = {}
-    for work in works:
+    for work in (work for work in works if work.key not in known):
         new = work.provenance(name)
         old = next(filter(None, map(earlier.get, _shared(new))), new)
         if text := "; ".join(_changes(old, new)):

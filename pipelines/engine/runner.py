@@ -262,7 +262,7 @@ def plan(run: Run, inputs: object) -> dict[str, str]:
 
     found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force)
     planned = {stage: status.text("run") for stage, status in found.statuses.items()}
-    for stage, reason in reasons(found.started, run.name).items():
+    for stage, reason in reasons(found.started, run.name, found.keys).items():
         planned[stage] += f": {reason}"
     others = {} if found.value is not None else {"others": "depend on the results of these"}
     return planned | others
@@ -283,8 +283,6 @@ def execute(run: Run, inputs: object, console: Console) -> dict[str, Any]:
         Session(run, key, progress) as session,
     ):
         log_to(log_file(run))
-        with store.lock("prune"):  # one that began before this run must end
-            pass
         outcome = _evaluated(session, inputs)
         session.leave()
         progress.started("track", "")
@@ -301,10 +299,12 @@ def _evaluated(session: Session, inputs: object) -> "Outcome":
     from pipelines.engine import graphs
 
     run = session.run
-    found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force, dry=False)
+    with store.lock("prune", shared=True):  # it sees all marks of this run, or deletes before
+        found = graphs.plan(run.pipeline.graph(run.config, inputs), force=run.force, dry=False)
     if found.is_cached:
         return found
-    for stage, reason in reasons(found.started, run.name).items():
+    works = found.ready if run.resume else found.started
+    for stage, reason in reasons(works, run.name, found.keys).items():
         if run.resume:
             changed, expected = f"stage {stage}: {reason}", "no change since the interruption"
             raise BadInput(option="--resume", found=changed, expected=expected)

@@ -101,7 +101,9 @@ def remove_local(path: Path) -> None:
 
 
 @contextmanager
-def lock(name: str, *, waiting: Callable[[], None] | None = lambda: None) -> Iterator[None]:
+def lock(
+    name: str, *, waiting: Callable[[], None] | None = lambda: None, shared: bool = False
+) -> Iterator[None]:
     """Holds a lock among all processes that share the store; a process that dies frees it.
 
     The modification time of its file is when it was taken.
@@ -109,24 +111,25 @@ def lock(name: str, *, waiting: Callable[[], None] | None = lambda: None) -> Ite
     Arguments:
         name: A file name.
         waiting: Called once if another process holds it; None: it raises BlockingIOError.
+        shared: True if other processes that share it may hold it, too.
     """
-    path = home() / "locks" / name
+    path, kind = home() / "locks" / name, fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
+    with path.open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if waiting is None:
                 raise
             waiting()
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            fcntl.flock(stream, kind)
         os.utime(stream.fileno())
         yield
 
 
 def is_locked(path: Path) -> bool:
     """True if a process holds the lock of a file."""
-    with path.open("a+") as stream:
+    with path.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -70,21 +71,29 @@ def running_since() -> float:
 def mark_used(stage: str, key: str, values: Mapping[str, Any] | None = None) -> None:
     """Marks an artefact as used by a run now; writes its provenance before it is computed."""
     path = files.provenance(stage, key)
-    if values is None and not path.exists():
-        bucket.download(path)
-    elif values is None and time.time() - path.stat().st_mtime < MARK_S:
-        return
+    if values is None:
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime < MARK_S:
+                return
+        if not path.exists():
+            bucket.download(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch() if values is None else files.write_json(path, values)
     bucket.upload(path)
 
 
-def provenances() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields keys, also of unfinished stages, with their provenance, the newest last."""
+def provenances(stages: Collection[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields keys, also of unfinished stages, with their provenance, the newest last.
+
+    ``stages`` has the names of the stages; None: all. Files that another process removes or
+    writes just now are passed over, and those that are cut off or empty.
+    """
     for system, path, file in sorted(_listed("provenance"), key=lambda one: one[2].mtime_ns):
-        if file.size:  # those of earlier versions are empty
-            with system.open_input_stream(file.path) as stream:
-                yield path.stem, json.loads(stream.read())
+        if KEY.fullmatch(path.stem) and (stages is None or path.parts[0] in stages):
+            with suppress(FileNotFoundError, ValueError):
+                with system.open_input_stream(file.path) as stream:
+                    found = json.loads(stream.read())
+                yield path.stem, found
 
 
 def _listed(folder: str) -> Iterator[tuple[fs.FileSystem, PurePosixPath, fs.FileInfo]]:

@@ -220,6 +220,9 @@ def test_what_is_set_here_holds_there(home, ebflow, monkeypatch):
 BAD = {
     ("--address", AWAY): "--address: found http://127.0.0.1:9, where no cluster answers",
     ("--address", "HEAD:8265"): "--address: found HEAD:8265, expected http://HEAD:8265",
+    ("--address", "http://me:word@HEAD:8265"): (
+        "--address: found http://HEAD:8265, with a user, a password or a query"
+    ),
     (): "--address: found None",
     ("--output", "here"): "--output: found here, expected an absolute path",
     ("--train.lr", "-1"): "--train.lr: found -1",

@@ -142,6 +142,18 @@ def test_a_run_and_its_plan_say_why_a_stage_runs_again(
     assert NOTES[0] == ("write", reason)
 
 
+def test_an_interrupted_run_resumes_after_a_finished_one_with_other_options(engine):
+    engine().run(graph(3))
+    ERRORS["write"] = StageFailed("interrupted")
+    with pytest.raises(StageFailed):
+        engine().run(graph(4))
+    ERRORS.clear()
+    tracked = run_of(graph=lambda config, inputs: graph(4), resume=True)
+    with Session(tracked, "key", Silent()) as session:
+        outcome = runner._evaluated(session, None)
+    assert outcome.statuses == {"write": Status(1), "double": Status(1)}
+
+
 def test_force_runs_all_again(engine):
     engine().run(graph())
     CALLS.clear()

@@ -75,6 +75,14 @@ def test_prune_follows_no_link_and_leaves_what_a_stage_holds(used, ebflow, home)
     assert [entry.key for entry in store.entries()] == [key]
 
 
+def test_marks_that_are_drafts_or_cut_off_are_passed_over(used, engine, ebflow, home):
+    marks = home / "provenance" / "write"
+    (marks / f".{'0' * 20}.json.ab").write_text("{")
+    (marks / f"{'1' * 20}.json").write_text('{"stage": ')
+    assert len(names(ebflow("store", "list"))) == 5
+    assert ran(engine, graph(5)) == {"write", "double"}
+
+
 def test_a_folder_that_is_no_store_is_left_alone(home, ebflow):
     (home / "logs").mkdir(parents=True)
     (home / "logs" / "a.log").touch()
