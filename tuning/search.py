@@ -67,7 +67,8 @@ def search(config: TuneConfig, data: Path, *, run: StageRun) -> None:
 
 def _tuner(config: TuneConfig, data: Path, run: StageRun) -> tune.Tuner:
     """Returns a new experiment of Ray Tune, or the one that was interrupted."""
-    needs = {kind.lower(): amount for kind, amount in trial_needs(config.start).items()}
+    needs = trial_needs(config.start)  # Tune writes CPU small, but not the name of a type of GPU
+    needs = {kind if ":" in kind else kind.lower(): amount for kind, amount in needs.items()}
     bound = partial(train, data=data, work=run.work / TRIALS, search=run)
     trainable = tune.with_resources(bound, needs)
     folder = run.work / EXPERIMENT

@@ -118,7 +118,7 @@ class ClusterConfig(Section):
     @property
     def elastic(self) -> bool:
         """True if the number of workers follows the cluster's nodes."""
-        return isinstance(self.workers, str)
+        return ":" in str(self.workers)
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -127,7 +127,7 @@ def _of_gpus(config: ClusterConfig) -> Iterator[Problem]:
     import torch
 
     found = torch.cuda.device_count()
-    if found < config.limits[0] * config.gpu:
+    if found * int(1 / config.gpu) < config.limits[0]:
         expected = f"{config.gpu:g} for each of --cluster.workers = {config.workers}"
         yield "--cluster.gpu", f"{found} GPUs in this machine", expected
 

@@ -43,7 +43,7 @@ REFUSED = re.compile(r"[^\w\-./: ]")  # Characters that MLflow does not allow in
 # Ends a run as killed if this process ends before it writes a line. A shell waits, as Python
 # would need memory. It is no child of this process, so Ray does not end both.
 WATCH = 'exec 3<&0; (read -r _ <&3 || exec "$@") >/dev/null 2>&1 &'
-KILLED = "import mlflow, sys; mlflow.MlflowClient(sys.argv[1]).set_terminated(*sys.argv[2:])"
+KILLED = "import mlflow, sys; mlflow.MlflowClient().set_terminated(*sys.argv[1:])"
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ class TrackedRun:
 
     def __init__(self, settings: MLflowCallback, context: Any) -> None:  # noqa: ANN401
         self.settings, self.context, self.run, self.notes = settings, context, None, []
+        self.odd: set[str] = set()
         storage = context.run_config.storage_context
         self.files, place = storage.storage_filesystem, storage.experiment_fs_path
         self.place = f"{place}/{metrics_log.FILE}"
@@ -174,9 +175,11 @@ class TrackedRun:
         params = {_name(name): v for name, v in flat(self.context.train_loop_config or {})}
         run.log_params({name: v for name, v in params.items() if name not in data.params})
         run.complete(metrics_log.read(self.reporter.file), renew=False)
-        words = [sys.executable, "-c", KILLED, self.settings.uri, run.id, "KILLED"]
-        command, pipe = ["sh", "-c", WATCH, "sh", *words], subprocess.PIPE
-        self.watch = subprocess.Popen(command, stdin=pipe, start_new_session=True)
+        command = ["sh", "-c", WATCH, "sh", sys.executable, "-c", KILLED, run.id, "KILLED"]
+        options = {"stdin": subprocess.PIPE, "start_new_session": True}
+        env = {**os.environ, "MLFLOW_TRACKING_URI": self.settings.uri}  # no password in a list
+        self.watch = subprocess.Popen(command, env=env, **options)
+        self.watch.wait()  # the shell behind it waits for the pipe
         self.run = self.reporter.run = run
 
     def report(self, metrics: Sequence[Mapping[str, Any]], saved: bool) -> None:
@@ -185,7 +188,10 @@ class TrackedRun:
         self.saved = self.reports if saved else self.saved
         values = by_rank(metrics)
         for name in [name for name, value in values.items() if not math.isfinite(value)]:
-            self.do("note", f"step {self.reports}: {name} is {values.pop(name)}")
+            value = values.pop(name)
+            if name not in self.odd:  # the first of each metric
+                self.odd.add(name)
+                self.do("note", f"step {self.reports}: {name} is {value}")
         more = {"metrics": values, "saved": self.saved, "run": self.run_id}
         self.reporter.log([metrics_log.row("log", self.reports, 0.0, **more)])
         if saved:
@@ -209,22 +215,26 @@ class TrackedRun:
 
     def end(self, status: str, result: ray.train.Result | None = None) -> None:
         """Ends the run when the thread has done all else."""
-        self.do("close", status, result).exception()
-        shutil.rmtree(self.reporter.file.parent)
+        failed = self.do("close", status, result).exception()
+        if self.run is not None and failed is None:
+            self.watch.stdin.write(b"ended\n")
         if self.run is not None:
-            self.watch.communicate(b"ended\n")
+            self.watch.stdin.close()
+        shutil.rmtree(self.reporter.file.parent, ignore_errors=True)
 
     def close(self, status: str, result: ray.train.Result | None) -> None:
         """Sends what MLflow lacks, and ends the run."""
-        self.save()
         if self.run is None:
             self.connect()
-        self.run.complete(metrics_log.read(self.reporter.file), renew=False)
-        for name, checkpoint in self._checkpoints(result):
-            with checkpoint.as_directory() as folder:
-                self.run.log_artifacts(Path(folder), f"checkpoints/{name}")
-        self.run.describe(*self.notes)
-        self.run.client.set_terminated(self.run.id, status)
+        try:
+            self.save()
+            self.run.complete(metrics_log.read(self.reporter.file), renew=False)
+            for name, checkpoint in self._checkpoints(result):
+                with checkpoint.as_directory() as folder:
+                    self.run.log_artifacts(Path(folder), f"checkpoints/{name}")
+            self.run.describe(*self.notes)
+        finally:
+            self.run.client.set_terminated(self.run.id, status)
 
     def _checkpoints(self, result: Any) -> Iterator[tuple[str, ray.train.Checkpoint]]:  # noqa: ANN401
         """Yields the last checkpoint, and the best of those that Ray Train kept."""

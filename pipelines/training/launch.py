@@ -60,7 +60,7 @@ def launch(
     if elastic:
         from pipelines.training.resizes import Resizes  # needs Ray's developer API
 
-        callbacks.append(Resizes())
+        callbacks.append(Resizes(callbacks[0]))
     trainer = ray.train.torch.TorchTrainer(
         worker,
         train_loop_config={
@@ -198,14 +198,17 @@ class Reports(ray.train.UserCallback):
 
     def __init__(self, reporter: Reporter, max_failures: float = math.inf) -> None:
         self.reporter, self.max_failures = reporter, max_failures
-        self.saved, self.failures = -1, 0
+        self.step, self.saved, self.failures = -1, -1, 0
+        self.counted = False  # the failure of these workers: Ray Train may report it several times
 
     def after_exception(
         self, run_context: object, worker_exceptions: dict[int, Exception]
     ) -> None:
         """Reports the workers that failed together, in one line."""
+        if self.counted and self.max_failures < math.inf:
+            return
         self.reporter.fail(failures(worker_exceptions))
-        self.failures += 1
+        self.counted, self.failures = True, self.failures + 1
         if self.failures > self.max_failures:
             raise worker_exceptions[min(worker_exceptions)]
 
@@ -221,5 +224,6 @@ class Reports(ray.train.UserCallback):
         first = metrics[0]
         rows = [{**row, "metrics": merged[row["kind"], row["step"]]} for row in first["rows"]]
         self.reporter.log(rows, first["keep"])
-        if first["keep"] and rows and rows[-1]["step"] > self.saved:
-            self.saved, self.failures = rows[-1]["step"], 0
+        self.step = rows[-1]["step"] if rows else self.step
+        if first["keep"] and self.step > self.saved:
+            self.saved, self.failures = self.step, 0

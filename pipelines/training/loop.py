@@ -102,7 +102,7 @@ class TrainingLoop:
     def _between(self, interrupted: bool) -> None:
         """Saves a checkpoint before a step if one is requested, or if a lone worker ends."""
         save = self.worker.save
-        now = save and self.training.step % REQUEST_EVERY == 0
+        now = save and (self.lone or self.training.step % REQUEST_EVERY == 0)
         if now and self.training.agreed(save.is_set()):
             self.report(keep=True)
             save.clear()

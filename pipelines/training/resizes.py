@@ -5,17 +5,29 @@ around this are of Ray's developer API.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import RayActorError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
-from ray.train.v2._internal.execution.controller.state import ResizingState
+from ray.train.v2._internal.execution.controller.state import (
+    InitializingState,
+    ReschedulingState,
+    ResizingState,
+    RestartingState,
+)
 from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGroupPollStatus
 
 from pipelines.training.loop import SAVE
 
+if TYPE_CHECKING:
+    from pipelines.training.launch import Reports
+
 SAVE_S = 60.0  # Seconds that a change waits for a checkpoint; a validation may take longer
 POLL_S = 0.1
+WAIT_S = 1.0  # Seconds between two attempts to start the fewest workers
+
+WAITING = InitializingState, RestartingState, ReschedulingState
 
 
 class Resizes(ControllerCallback, WorkerGroupCallback):
@@ -24,9 +36,12 @@ class Resizes(ControllerCallback, WorkerGroupCallback):
     group: WorkerGroup
     warned: bool
 
+    def __init__(self, reports: "Reports") -> None:
+        self.reports = reports
+
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
         """Takes the workers that start."""
-        self.group, self.warned = worker_group, False
+        self.group, self.warned, self.reports.counted = worker_group, False, False
 
     def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
         """Requests a checkpoint if a node is about to be taken away."""
@@ -35,7 +50,9 @@ class Resizes(ControllerCallback, WorkerGroupCallback):
             self.group.execute_async(_request)
 
     def after_controller_state_update(self, previous_state: object, current_state: object) -> None:
-        """Waits for a checkpoint if workers are about to be replaced."""
+        """Waits for a checkpoint if workers are about to be replaced, and for nodes."""
+        if isinstance(current_state, WAITING) and type(previous_state) is type(current_state):
+            time.sleep(WAIT_S)  # Ray's controller would try again at once
         if isinstance(current_state, ResizingState):
             self.group.execute_async(_request)
             deadline = time.monotonic() + SAVE_S

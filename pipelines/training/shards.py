@@ -63,10 +63,17 @@ class Shards:
         parts = [self._sum(half, value) for half in halves if {*half} & {*self.own}]
         left, right = (self.owner(half.start) for half in halves)
         if right == self.rank != left:
-            self.sent.append((torch.distributed.isend(parts[-1], left), parts[-1]))
+            wire = _wire(parts[-1])
+            self.sent.append((torch.distributed.isend(wire, left), wire))
         if left != self.rank:
             return parts[-1]
         if right != self.rank:
-            parts.append(torch.empty_like(parts[0]))
-            torch.distributed.recv(parts[1], right)
+            wire = _wire(torch.empty_like(parts[0]))
+            torch.distributed.recv(wire, right)
+            parts.append(wire.to(parts[0].device))
         return parts[0].add_(parts[1])
+
+
+def _wire(tensor: Tensor) -> Tensor:
+    """Returns a tensor as it is sent: gloo sends only from the CPU."""
+    return tensor.cpu() if torch.distributed.get_backend() == "gloo" else tensor

@@ -1,6 +1,7 @@
 """From configurations to trainers, and what a worker reports."""
 
 import signal
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -484,6 +485,21 @@ def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
     expected = {"CPU": cpus, "GPU": 0.25} if alone else each
     assert found.use_gpu and found._resources_per_worker_not_none == expected
     assert config.needs == {kind: workers * amount for kind, amount in each.items()}
+
+
+def test_a_failure_of_a_range_counts_once_and_until_the_next_checkpoint(tmp_path):
+    """Ray Train may report it at every poll; a checkpoint may come without rows."""
+    lost, row = {0: RuntimeError("lost")}, metrics_log.row("log", 3, 0.5)
+    writer = Reports(Reporter(tmp_path / metrics_log.FILE), max_failures=1)
+    for _ in range(3):
+        writer.after_exception(None, lost)
+    writer.after_report(None, [{"rows": [row], "keep": False}], None)
+    writer.after_report(None, [{"rows": [], "keep": True}], None)
+    assert writer.failures == 0
+    for _ in range(2):
+        writer.counted = False  # other workers have started
+        with pytest.raises(RuntimeError) if writer.failures else nullcontext():
+            writer.after_exception(None, lost)
 
 
 def test_the_controller_reports_rows_and_failures(tmp_path):
