@@ -1,7 +1,6 @@
 """From configurations to trainers, and what a worker reports."""
 
 import signal
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +13,7 @@ from mlflow.exceptions import MlflowException
 import ebflow.train
 from ebflow.architectures import dense
 from ebflow.checkpoint import check, load, read
-from ebflow.errors import BadInput, NonFinite
+from ebflow.errors import NonFinite
 from ebflow.history import Event
 from pipelines import metrics_log
 from pipelines.cluster import environment
@@ -33,12 +32,10 @@ from pipelines.config import (
 )
 from pipelines.config.objective import OBJECTIVES
 from pipelines.data.dataset import Dataset
-from pipelines.errors import failure
 from pipelines.tracking.run import Reporter
-from pipelines.training import launch, loop
+from pipelines.training import loop
 from pipelines.training.checkpoints import Checkpoints, resume, save_training
 from pipelines.training.flow_training import FlowTraining, _loss, fit
-from pipelines.training.launch import Reports
 from pipelines.training.loop import TrainingLoop, WorkerContext
 from pipelines.training.preprocessing import fit_preprocessing
 from tests.pipelines.trainers import build
@@ -378,18 +375,6 @@ def test_a_training_that_the_time_limit_cuts_short_is_a_warning(dataset, tmp_pat
     assert result["warnings"] == [line]
 
 
-def test_workers_that_wait_for_a_cluster_are_a_line(monkeypatch):
-    free, lines = {"CPU": 8.0}, []
-    monkeypatch.setattr(ray, "available_resources", lambda: free)
-    monkeypatch.setattr(launch, "embedded", lambda: False)
-    reporter = SimpleNamespace(progress=lambda share, text, note: lines.append(note))
-    config = Training(train={"threads": 2}, cluster=ClusterConfig(workers=4))
-    launch._report_wait(config, reporter)
-    free["CPU"] = 7.0
-    launch._report_wait(config, reporter)
-    assert lines == ["waits for 4 workers, each with 2 CPU (`ray status`)"]
-
-
 def test_other_ranks_report_as_often_and_write_nothing(dataset, tmp_path):
     reported = []
     place = WorkerContext(lambda rows, keep: reported.append(rows))
@@ -434,88 +419,6 @@ def test_between_reports_rows_gather(tmp_path):
     recorder.reported -= 2 * loop.REPORT_S
     recorder.take(Event("log", 5, {"train/loss": 1.0}))
     assert len(reported[0]) == 6 and not recorder.rows
-
-
-@pytest.mark.parametrize("error", [BadInput("a shard: found none"), NonFinite("step 3: inf")])
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_whom_others_wait_for_fails_by_itself(workers, error, monkeypatch, tmp_path):
-    """Ray would hold its result until the others finish, which wait for it."""
-
-    def train(*words):
-        raise error
-
-    monkeypatch.setattr(launch, "launched", lambda: WorkerContext(None, (0, workers)))
-    monkeypatch.setattr(launch, "train", train)
-    monkeypatch.setattr(launch, "embedded", lambda: True)
-    monkeypatch.setattr(launch, "_meet", lambda *where: None)
-    job = {"arguments": (Training(), tmp_path, tmp_path, tmp_path / "work")}
-    if workers > 1 and isinstance(error, BadInput):
-        with pytest.raises(BadInput, match="a shard: found none"):
-            launch.worker(job)
-    else:
-        assert launch.worker(job) == {"error": error}
-
-
-def test_what_one_of_several_workers_says_of_its_input_reaches_the_user():
-    lost = ray.train.WorkerGroupError("worker 1: …", {1: BadInput("a shard")})
-    assert isinstance(failure(lost), BadInput)
-
-
-def test_a_process_that_the_watch_ended_is_one_line():
-    line = str(failure(ray.exceptions.WorkerCrashedError()))
-    assert "hung for longer than --cluster.patience, or the system killed it" in line
-
-
-WORKERS = {(1, 1): 1, (2, 1): 2, (8, 1): 2, (1, 2): 1, (2, 2): 1, (1, 3): 0.6666}
-
-
-@pytest.mark.parametrize(("requested", "cpus"), WORKERS.items())
-@pytest.mark.parametrize("alone", [True, False])
-def test_workers_reserve_their_threads(requested, cpus, alone, monkeypatch):
-    """Together no more than a machine has that cannot grow."""
-    monkeypatch.setattr(launch, "embedded", lambda: alone)
-    monkeypatch.setattr(launch, "largest_node", lambda: 2.0)
-    threads, workers = requested
-    config = Training(
-        train=SHORT.model_copy(update={"threads": threads, "batch_size": 6 * workers}),
-        cluster=ClusterConfig(workers=workers, gpu=0.25, memory=1.5, accelerator_type="A10G"),
-    )
-    found = launch._scaling(config)
-    each = {"CPU": threads, "GPU": 0.25, "memory": 1.5 * 2**30, "accelerator_type:A10G": 0.001}
-    expected = {"CPU": cpus, "GPU": 0.25} if alone else each
-    assert found.use_gpu and found._resources_per_worker_not_none == expected
-    assert config.needs == {kind: workers * amount for kind, amount in each.items()}
-
-
-def test_a_failure_of_a_range_counts_once_and_until_the_next_checkpoint(tmp_path):
-    """Ray Train may report it at every poll; a checkpoint may come without rows."""
-    lost, row = {0: RuntimeError("lost")}, metrics_log.row("log", 3, 0.5)
-    writer = Reports(Reporter(tmp_path / metrics_log.FILE), max_failures=1)
-    for _ in range(3):
-        writer.after_exception(None, lost)
-    writer.after_report(None, [{"rows": [row], "keep": False}], None)
-    writer.after_report(None, [{"rows": [], "keep": True}], None)
-    assert writer.failures == 0
-    for _ in range(2):
-        writer.counted = False  # other workers have started
-        with pytest.raises(RuntimeError) if writer.failures else nullcontext():
-            writer.after_exception(None, lost)
-
-
-def test_the_controller_reports_rows_and_failures(tmp_path):
-    one = {"kind": "log", "step": 2, "share": 0.5, "time": 0.0, "metrics": {}, "note": "",
-           "text": ""}  # fmt: skip
-    writer = Reports(Reporter(tmp_path / metrics_log.FILE))
-    errors = {1: RuntimeError("lost\nits peer"), 0: MemoryError("full")}
-    writer.after_exception(None, errors)
-    own = [{**one, "metrics": {"loss": 1.0 + k, f"rank_{k}/x": float(k)}} for k in range(2)]
-    writer.after_report(None, [{"rows": [each], "keep": False} for each in own], None)
-    writer.after_exception(None, errors)
-    first, row, second = rows_of(tmp_path)
-    assert (first["kind"], first["step"], first["share"]) == (metrics_log.FAILURE, 0, 0.0)
-    assert row == {**one, "metrics": {"loss": 1.0, "rank_0/x": 0.0, "rank_1/x": 1.0}}
-    assert (second["step"], second["share"]) == (2, 0.5)
-    assert second["note"] == "worker 0: MemoryError: full; worker 1: RuntimeError: lost its peer"
 
 
 @pytest.fixture(scope="module")
