@@ -33,8 +33,8 @@ SHOWN = 6  # Terms of a formula and levels of a message that are printed at most
 class Column:
     """A column of a table.
 
-    All rare levels have the code K − 1, one beyond the others'. A level that the training rows
-    lack has that code, or K if none is rare.
+    All rare levels have the code K − 1, one beyond the others', and levels that the training rows
+    lack have the code K.
     """
 
     name: str
@@ -81,20 +81,19 @@ class Column:
     @cached_property
     def codes(self) -> dict[str, int]:
         """The codes of the levels, by their text."""
-        return {key(level): code for code, level in enumerate(self.levels)}
+        rare = dict.fromkeys(self.rare, len(self.levels))
+        return rare | {key(level): code for code, level in enumerate(self.levels)}
 
     def encode(self, series: Series, what: str = "x", first: int = 0) -> np.ndarray:
         """Returns float64 numbers with shape (N,), NaN where a value is missing.
 
-        A level that is none of the training rows' has the code of rare ones, or K. ``what`` and
-        the number of the ``first`` row are for messages.
+        ``what`` and the number of the ``first`` row are for messages.
 
         Raises:
             ValueError: if a value is neither a number nor a time where one is expected.
         """
         if self.kind in ("category", "text"):
-            other = len(self.levels)
-            codes = (np.nan if t is None else self.codes.get(t, other) for t in series.texts)
+            codes = (np.nan if t is None else self.codes.get(t, self.size) for t in series.texts)
             return np.fromiter(codes, np.float64)
         if series.kind in ("category", "text"):
             texts = enumerate(series.texts, first)
@@ -239,8 +238,8 @@ class Column:
         if not self.text:
             return Series(self.kind, times, self.dtype)
         unit, separator, zone, *_ = self.text.split("|")
-        texts = np.char.replace(np.datetime_as_string(times, unit), "T", separator)
-        texts = np.array([_from_iso(text + zone, self._order) for text in texts], object)
+        iso = [f"{t.replace('T', separator)}{zone}" for t in np.datetime_as_string(times, unit)]
+        texts = np.array([_from_iso(text, self._order) for text in iso], object)
         texts[missing] = None
         return Series("text", texts, self.dtype)
 
@@ -254,7 +253,7 @@ class Column:
         if number != number:
             return "no value"
         if self.kind == "category":
-            names = [*map(key, self.levels), "(other)" if self.rare else "(a new level)"]
+            names = [*map(key, self.levels), *["(other)"] * bool(self.rare), "(a new level)"]
             return str(self.value) if self.dropped else names[min(round(number), len(names) - 1)]
         if self.kind in ("time", "duration", "boolean"):
             series = self.decode(np.array([number]), np.random.default_rng(0))

@@ -58,9 +58,11 @@ class Detection:
         rows = tables.decoded(model.columns, reference.rows.double().numpy())
         if model.context is not None:
             rows = tables.with_contexts(rows, model.context, reference.context)
-        identifiers = {c.name for c in model.columns if c.dropped == "identifier"}
+        # Restored columns lack no value in these rows: some training rows may have lacked theirs.
+        others = {c.name for c in model.columns
+                  if c.dropped == "identifier" or (c.dropped and c.missing)}  # fmt: skip
         present = set.intersection(*(set(part.schema.names) for part in reader.parts))
-        rows = rows.select([name for name in rows.column_names if name in present - identifiers])
+        rows = rows.select([name for name in rows.column_names if name in present - others])
         never = [name for name in rows.column_names if not rows[name].null_count]
         return cls(model, detector.fit(rows), rows.column_names, never)
 

@@ -135,7 +135,8 @@ def test_rare_levels_are_sampled_by_their_frequency():
     assert set(drawn) == {"c", "d"}
     assert np.mean(drawn == "c") == pytest.approx(2 / 3, abs=4.5 * np.sqrt(2 / 9 / 3000))
     unseen = columns.encode({"level": ["zebra", None, "c"], "x": [0, 1, 2]})
-    np.testing.assert_array_equal(unseen[:, 0], [2, np.nan, 2])
+    np.testing.assert_array_equal(unseen[:, 0], [3, np.nan, 2])  # an unknown level is not rare
+    assert columns[0].text_of(2.0) == "(other)" and columns[0].text_of(3.0) == "(a new level)"
 
 
 def test_an_unseen_level_has_a_code_of_its_own_and_is_no_context():
@@ -190,6 +191,7 @@ def test_dates_and_times_of_usual_forms_come_back(form, treatment):
     assert columns[0].describe() == treatment
     columns = Columns.from_dict(json.loads(json.dumps(columns.to_dict())))
     assert columns.decode(columns.encode({"when": texts}))["when"].tolist() == texts.tolist()
+    assert len(columns.decode(np.empty((0, 1)))["when"]) == 0
 
 
 def test_text_of_rare_levels_is_no_date_and_no_constant():

@@ -53,6 +53,18 @@ def test_anomalies_are_written(ebflow, abroad, table, tmp_path):
     assert (found["p_value"] <= 0.01).all() and found["p_value"].is_monotonic_increasing
 
 
+def test_a_column_that_is_not_modelled_may_lack_values_as_in_training(ebflow, tmp_path):
+    rows = people(1_000)
+    unit = pa.array(["EUR" if k % 10 else None for k in range(1_000)])
+    (tmp_path / "model").mkdir()
+    model = trained(tmp_path / "model", rows.append_column("unit", unit))
+    new = rows.slice(0, 200).append_column("unit", pa.nulls(200, pa.string()))
+    pq.write_table(new, tmp_path / "new.parquet")
+    result = ebflow("detect", model, tmp_path / "new.parquet", "--output", tmp_path / "f.csv")
+    assert (result.code, result.err) == (0, []), result
+    assert len(pyarrow.csv.read_csv(tmp_path / "f.csv")) < 20
+
+
 def test_rows_of_a_conditional_flow_are_compared_with_their_contexts(
     ebflow, conditional, grouped_file, tmp_path
 ):
