@@ -5,6 +5,7 @@ import json
 import math
 import re
 from fnmatch import fnmatch
+from html import escape
 from pathlib import Path
 
 import mlflow
@@ -182,7 +183,7 @@ def planned(repeated):
 
     def plan(store, *words):
         printed = repeated(store, *words, "--dry-run", options=())
-        return dict(re.findall(r"^(\w+) +(run|cached)$", printed, re.M))
+        return dict(re.findall(r"^(\w+) +(?:\d+ )?(run|cached)\b", printed, re.M))
 
     return plan
 
@@ -256,7 +257,9 @@ def test_every_stage_is_a_finished_child_run(digits, tracked):
 
 def test_every_run_says_what_it_is_what_came_out_and_how_to_repeat_it(digits, tracked):
     _, run, children = tracked
-    summary, again = digits.summary(), f"```sh\nebflow run density {' '.join(QUICK)}\n```"
+    summary = digits.summary()
+    again = f"```sh\n{summary['command']}\n```"
+    assert summary["command"] == f"cd {digits.root} && ebflow run density {' '.join(QUICK)}"
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("An energy-based flow of **digits**, trained by lazy_ml on dense.")
     assert f"| flow | {summary['test/nll']:.2f} ± {summary['test/nll_se']:.2f} |" in note
@@ -356,7 +359,7 @@ def test_the_report_needs_nothing_else(digits):
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)\s*=\s*\"(?!data:)", page)
     assert f"{digits.summary()['test/nll']:.2f}" in page
-    assert f"<code>{digits.summary()['command']}</code>" in page
+    assert f"<code>{escape(digits.summary()['command'])}</code>" in page
 
 
 def test_another_name_gets_its_own_run_from_what_is_there(digits, repeated, tmp_path):

@@ -36,7 +36,7 @@ def test_doctor_names_what_is_broken(tracking_home, ebflow, monkeypatch, broken)
     assert sum(line.startswith("✓") for line in result.out) >= 2
 
 
-@pytest.mark.system
+@pytest.mark.slow  # its process must not have used Ray with another token
 def test_doctor_passes_a_server_and_a_ray_that_work_and_sees_when_the_server_dies(
     home, server, ebflow, monkeypatch
 ):
@@ -46,10 +46,6 @@ def test_doctor_passes_a_server_and_a_ray_that_work_and_sees_when_the_server_die
     names = ["versions", "store", "MLflow", "Ray"]
     assert (result.code, checks) == (0, [["✓", name] for name in names])
     assert server.uri in result.out[2] and "CPU, 0 GPU)" in result.out[3]
-    with monkeypatch.context() as other:
-        other.setattr(doctor, "_versions", lambda: str(os.getpid()))
-        (wrong,) = [line for line in ebflow("doctor").out if line.startswith("✗")]
-        assert "node" in wrong and "expected" in wrong
     server.kill()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(doctor, "_ray", str)
